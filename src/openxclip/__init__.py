@@ -1,0 +1,88 @@
+"""openxclip: recognise, search and learn what happens in video from words (X-CLIP, arXiv 2208.02816).
+
+Names are imported where they are first used, so that `import openxclip` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from openxclip.auto import AutoModel, AutoProcessor, AutoTokenizer
+    from openxclip.config import XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
+    from openxclip.errors import CheckpointError, OpenXCLIPError, VideoError
+    from openxclip.model import (
+        VideoFeatures,
+        XCLIPModel,
+        XCLIPOutput,
+        XCLIPPreTrainedModel,
+        XCLIPTextModel,
+        XCLIPVisionModel,
+    )
+    from openxclip.processing import CLIPTokenizer, XCLIPProcessor
+    from openxclip.recognition import classify
+    from openxclip.video import VideoReader
+
+_HOME = {
+    "AutoModel": "auto",
+    "AutoProcessor": "auto",
+    "AutoTokenizer": "auto",
+    "CLIPTokenizer": "processing",
+    "CheckpointError": "errors",
+    "OpenXCLIPError": "errors",
+    "VideoError": "errors",
+    "VideoFeatures": "model",
+    "VideoReader": "video",
+    "XCLIPConfig": "config",
+    "XCLIPModel": "model",
+    "XCLIPOutput": "model",
+    "XCLIPPreTrainedModel": "model",
+    "XCLIPProcessor": "processing",
+    "XCLIPTextConfig": "config",
+    "XCLIPTextModel": "model",
+    "XCLIPVisionConfig": "config",
+    "XCLIPVisionModel": "model",
+    "classify": "recognition",
+}
+
+__all__ = [
+    "AutoModel",
+    "AutoProcessor",
+    "AutoTokenizer",
+    "CLIPTokenizer",
+    "CheckpointError",
+    "OpenXCLIPError",
+    "VideoError",
+    "VideoFeatures",
+    "VideoReader",
+    "XCLIPConfig",
+    "XCLIPModel",
+    "XCLIPOutput",
+    "XCLIPPreTrainedModel",
+    "XCLIPProcessor",
+    "XCLIPTextConfig",
+    "XCLIPTextModel",
+    "XCLIPVisionConfig",
+    "XCLIPVisionModel",
+    "classify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        try:
+            return import_module(f"openxclip.{name}")  # a room, such as openxclip.playground
+        except ModuleNotFoundError as error:
+            if error.name != f"openxclip.{name}":
+                raise
+            raise AttributeError(f"module 'openxclip' has no attribute {name!r}") from None
+    value = getattr(import_module(f"openxclip.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

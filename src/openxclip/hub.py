@@ -1,0 +1,160 @@
+"""From a model's name to a folder on this machine, and back: local paths, the shipped model, the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from openxclip.errors import CheckpointError
+
+SHIPPED_MODELS = ("mini",)
+DEFAULT_MODEL = "microsoft/xclip-base-patch32"
+
+
+def resolve_folder(
+    name_or_path: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    force_download: bool = False,
+    subfolder: str = "",
+    allow_patterns: Sequence[str] | None = None,
+) -> Path:
+    """The local folder that holds what `name_or_path` names; hub repositories are downloaded into the cache first.
+
+    Args:
+        name_or_path: a folder; a name in `SHIPPED_MODELS` (write `./mini` for a folder of that name); or a hub id.
+        revision: branch, tag or commit of a hub repository.
+        cache_dir: where downloads are kept; default is huggingface_hub's own cache.
+        local_files_only: take only what is in the cache already.
+        token: for private repositories; True takes the one that was saved by logging in.
+        force_download: download even what is in the cache.
+        subfolder: a folder inside the one that is named.
+        allow_patterns: the files that are wanted from a hub repository, as glob patterns; None is all.
+
+    Raises:
+        CheckpointError: there is no such folder or repository, or the hub can't be reached.
+    """
+    name = str(name_or_path)
+    if name in SHIPPED_MODELS:
+        return Path(__file__).parent / "models" / name / subfolder
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        folder = path / subfolder
+        if not folder.is_dir():
+            raise CheckpointError(f"{path}: has no folder {subfolder!r}.")
+        return folder
+    if path.exists():
+        raise CheckpointError(f"{path}: is a file; a model is a folder with config.json and weights in it.")
+    if isinstance(name_or_path, Path) or not _looks_like_hub_id(name):
+        raise CheckpointError(
+            f"{name}: there is no such folder, and it is neither a shipped model ({', '.join(SHIPPED_MODELS)}) "
+            f"nor a hub id such as {DEFAULT_MODEL}."
+        )
+    prefix = f"{subfolder.strip('/')}/" if subfolder else ""
+    return (
+        _download(
+            name,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            token=token,
+            force_download=force_download,
+            allow_patterns=None if allow_patterns is None else [prefix + pattern for pattern in allow_patterns],
+        )
+        / subfolder
+    )
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in __all__
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _download(
+    repo_id: str,
+    *,
+    revision: str | None,
+    cache_dir: str | Path | None,
+    local_files_only: bool,
+    token: str | bool | None,
+    force_download: bool,
+    allow_patterns: list[str] | None,
+) -> Path:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def snapshot(offline: bool) -> Path:
+        return Path(
+            huggingface_hub.snapshot_download(
+                repo_id,
+                revision=revision,
+                cache_dir=cache_dir,
+                local_files_only=offline,
+                token=token,
+                force_download=force_download and not offline,
+                allow_patterns=allow_patterns,
+            )
+        )
+
+    try:
+        return snapshot(local_files_only)
+    except errors.GatedRepoError as error:
+        raise CheckpointError(
+            f"{repo_id}: access must be asked for on its hub page; then log in or pass token=."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"{repo_id}: no such repository on the hub (or a private one: log in or pass token=), "
+            "and no such folder here."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointError(f"{repo_id}: has no revision {revision!r} on the hub.") from error
+    except errors.LocalEntryNotFoundError as error:
+        where = (
+            "is not in the local cache"
+            if local_files_only
+            else "is not in the local cache and the hub can't be reached"
+        )
+        raise CheckpointError(f"{repo_id}: {where}. The shipped model needs no download: mini.") from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise CheckpointError(
+            f"{repo_id}: the hub can't be reached ({type(error).__name__}). The shipped model needs no download: mini."
+        ) from error
+
+
+def push_folder(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload with openxclip",
+    create_pr: bool = False,
+) -> str:
+    """Upload every file of `folder` to the hub repository `repo_id`, which is made if it doesn't exist.
+
+    Returns:
+        The address of the commit.
+    """
+    import huggingface_hub
+
+    api = huggingface_hub.HfApi(token=token)
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    commit = api.upload_folder(
+        repo_id=repo_id,
+        folder_path=str(folder),
+        revision=revision,
+        commit_message=commit_message,
+        create_pr=create_pr,
+    )
+    return str(commit.commit_url)

@@ -1,0 +1,269 @@
+"""What every part of X-CLIP is made of: attention, MLP, the pre-norm block, drop path (arXiv 2208.02816, §3.2).
+
+Shape suffixes, here and in the files beside this one: B videos, T frames, P patches, K texts, D width, E joint width,
+H heads, N any batch, L tokens that ask, S tokens that are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """`x * sigmoid(1.702 x)`: the GELU that OpenAI's CLIP was trained with."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": quick_gelu,
+    "gelu": F.gelu,
+    "gelu_new": _gelu_tanh,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "relu": F.relu,
+    "selu": F.selu,
+    "silu": F.silu,
+}
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The function of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation {name!r} is not known; known are {', '.join(ACTIVATIONS)}.")
+    return ACTIVATIONS[name]
+
+
+def attend(
+    q_NLD: Tensor,
+    k_NSD: Tensor,
+    v_NSD: Tensor,
+    num_heads: int,
+    *,
+    mask: Tensor | None = None,
+    is_causal: bool = False,
+    dropout: float = 0.0,
+    need_weights: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Multi-head attention on projected inputs.
+
+    Args:
+        q_NLD, k_NSD, v_NSD: queries, keys and values.
+        num_heads: H, a divisor of D.
+        mask: bool, broadcastable to (N, H, L, S); True where a query may look.
+        is_causal: instead of a mask: query l looks at keys up to l (L equals S).
+        dropout: probability of dropping a weight.
+        need_weights: also return the weights; the plain path, for no fused kernel gives them.
+
+    Returns:
+        (N, L, D), and the (N, H, L, S) weights or None.
+    """
+    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q_NLD, k_NSD, v_NSD))  # (N, H, L|S, D/H)
+    weights = None
+    if need_weights:
+        if is_causal:
+            mask = causal_mask(q.shape[-2], q.device)
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
+        weights = F.dropout(weights, dropout) if dropout else weights
+        out = weights @ v
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
+    return out.transpose(1, 2).flatten(2), weights
+
+
+def causal_mask(length: int, device: torch.device) -> Tensor:
+    """(length, length) bool, True on and below the diagonal."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+class Attention(nn.Module):
+    """Multi-head attention: of tokens among themselves, or of some tokens to a longer memory that includes them."""
+
+    def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(
+        self,
+        x_NLD: Tensor,
+        memory_NSD: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        is_causal: bool = False,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """(N, L, D), and the (N, H, L, S) weights if they are asked for."""
+        memory_NSD = x_NLD if memory_NSD is None else memory_NSD
+        out_NLD, weights = attend(
+            self.q_proj(x_NLD),
+            self.k_proj(memory_NSD),
+            self.v_proj(memory_NSD),
+            self.num_heads,
+            mask=mask,
+            is_causal=is_causal,
+            dropout=self.dropout if self.training else 0.0,
+            need_weights=need_weights,
+        )
+        return self.out_proj(out_NLD), weights
+
+
+class MLP(nn.Module):
+    """Two linear layers with an activation between them, the inner one wider (4 x D in CLIP)."""
+
+    def __init__(self, width: int, inner_width: int, hidden_act: str) -> None:
+        super().__init__()
+        self.activation = activation(hidden_act)
+        self.fc1 = nn.Linear(width, inner_width)
+        self.fc2 = nn.Linear(inner_width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape in and out."""
+        out: Tensor = self.fc2(self.activation(self.fc1(x)))
+        return out
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (arXiv 1603.09382): in training, a residual branch is dropped for whole videos at random.
+
+    Frames of one video share their fate, and what is kept is scaled so that the expectation stays the same.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor, num_videos: int) -> Tensor:
+        """`x` is (B * anything, ...), the rows of a video lying together."""
+        if self.rate == 0.0 or not self.training:
+            return x
+        kept_B = torch.rand(num_videos, device=x.device) >= self.rate
+        scale_B = kept_B.to(x.dtype) / (1 - self.rate)
+        scaled: Tensor = x.unflatten(0, (num_videos, -1)) * scale_B.view(-1, *[1] * x.ndim)
+        return scaled.flatten(0, 1)
+
+    def extra_repr(self) -> str:
+        """The rate, for print(model)."""
+        return f"rate={self.rate:.3f}"
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block, as in CLIP's text tower and in MIT."""
+
+    def __init__(
+        self,
+        width: int,
+        inner_width: int,
+        num_heads: int,
+        *,
+        hidden_act: str,
+        eps: float,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.self_attn = Attention(width, num_heads, dropout)
+        self.layer_norm1 = nn.LayerNorm(width, eps=eps)
+        self.mlp = MLP(width, inner_width, hidden_act)
+        self.layer_norm2 = nn.LayerNorm(width, eps=eps)
+
+    def forward(
+        self,
+        x_NLD: Tensor,
+        *,
+        mask: Tensor | None = None,
+        is_causal: bool = False,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """(N, L, D), and the attention weights if they are asked for."""
+        attended, weights = self.self_attn(
+            self.layer_norm1(x_NLD), mask=mask, is_causal=is_causal, need_weights=need_weights
+        )
+        x_NLD = x_NLD + attended
+        return x_NLD + self.mlp(self.layer_norm2(x_NLD)), weights
+
+
+class EncoderOutput(NamedTuple):
+    """The last block's output, and every block's if they were asked for."""
+
+    last_hidden_state: Tensor
+    hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
+
+
+class Encoder(nn.Module):
+    """Blocks one after the other; each takes (x, **how) and returns (x, attention weights or None)."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.gradient_checkpointing = False
+
+    def forward(
+        self, x: Tensor, *, output_hidden_states: bool = False, output_attentions: bool = False, **how: Any
+    ) -> EncoderOutput:
+        """Run every block; `how` goes to each of them."""
+        hidden_states, attentions = [x], []
+        for layer in self.layers:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                # Non-reentrant: gradients are right whether or not x asks for one. Drop path's randomness is replayed.
+                x, weights = checkpoint(layer, x, need_weights=output_attentions, use_reentrant=False, **how)
+            else:
+                x, weights = layer(x, need_weights=output_attentions, **how)
+            hidden_states.append(x)
+            attentions.append(weights)
+        return EncoderOutput(
+            x,
+            tuple(hidden_states) if output_hidden_states else None,
+            tuple(attentions) if output_attentions else None,
+        )
+
+
+def start_as_clip(blocks: Iterable[nn.Module], width: int, num_layers: int, factor: float) -> None:
+    """Random start of a tower's blocks as in OpenAI's CLIP (arXiv 2103.00020): narrower where residuals add up."""
+    residual_std = width**-0.5 * (2 * num_layers) ** -0.5 * factor
+    for block in blocks:
+        attention, mlp = block.self_attn, block.mlp
+        assert isinstance(attention, Attention)
+        assert isinstance(mlp, MLP)
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+            nn.init.normal_(projection.weight, std=width**-0.5 * factor)
+        nn.init.normal_(attention.out_proj.weight, std=residual_std)
+        nn.init.normal_(mlp.fc1.weight, std=(2 * width) ** -0.5 * factor)
+        nn.init.normal_(mlp.fc2.weight, std=residual_std)
+        for linear in (
+            attention.q_proj,
+            attention.k_proj,
+            attention.v_proj,
+            attention.out_proj,
+            mlp.fc1,
+            mlp.fc2,
+        ):
+            nn.init.zeros_(linear.bias)
+
+
+def start_truncated(module: nn.Module) -> None:
+    """Every linear in it: truncated normal of 0.02, zero bias. So start MIT and the prompt generator."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.trunc_normal_(part.weight, std=0.02)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

@@ -1,0 +1,94 @@
+"""Video-specific prompting: what is seen in a video is added to each text before scoring (arXiv 2208.02816, §3.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from openxclip.config import XCLIPConfig
+from openxclip.model.layers import activation, attend, start_truncated
+
+
+class CrossAttention(nn.Module):
+    """Texts ask, patches answer. No biases on queries, keys and values."""
+
+    def __init__(self, width: int, num_heads: int, *, attention_dropout: float, projection_dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attention_dropout = attention_dropout
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.proj = nn.Linear(width, width)
+        self.proj_drop = nn.Dropout(projection_dropout)
+
+    def forward(self, text_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
+        """(B, K, E)."""
+        out_BKE, _ = attend(
+            self.q_proj(text_BKE),
+            self.k_proj(patches_BPE),
+            self.v_proj(patches_BPE),
+            self.num_heads,
+            dropout=self.attention_dropout if self.training else 0.0,
+        )
+        out: Tensor = self.proj_drop(self.proj(out_BKE))
+        return out
+
+
+class Activation(nn.Module):
+    """An activation by name, as a module, so that the MLP below keeps the checkpoint's numbering of its parts."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.function = activation(name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape in and out."""
+        return self.function(x)
+
+
+class PromptDecoderLayer(nn.Module):
+    """Cross-attention and MLP, both pre-norm and residual (§3.3, eq. 12 and 13)."""
+
+    def __init__(self, config: XCLIPConfig) -> None:
+        super().__init__()
+        width, eps = config.projection_dim, config.text_config.layer_norm_eps
+        self.cross_attn = CrossAttention(
+            width,
+            config.prompt_num_attention_heads,
+            attention_dropout=config.prompt_attention_dropout,
+            projection_dropout=config.prompt_projection_dropout,
+        )
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.norm3 = nn.LayerNorm(width, eps=eps)  # the authors numbered it so; checkpoints do too
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width),
+            Activation(config.prompt_hidden_act),
+            nn.Dropout(config.prompt_attention_dropout),
+            nn.Linear(4 * width, width),
+        )
+
+    def forward(self, text_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
+        """(B, K, E)."""
+        text_BKE = text_BKE + self.cross_attn(self.norm1(text_BKE), patches_BPE)
+        out: Tensor = text_BKE + self.mlp(self.norm3(text_BKE))
+        return out
+
+
+class VideoSpecificPrompt(nn.Module):
+    """The prompt of each text for each video: `alpha * decoder(text, patches)`."""
+
+    def __init__(self, config: XCLIPConfig) -> None:
+        super().__init__()
+        width = config.projection_dim
+        self.layernorm = nn.LayerNorm(width, eps=config.vision_config.layer_norm_eps)
+        self.decoder = nn.ModuleList(PromptDecoderLayer(config) for _ in range(config.prompt_layers))
+        self.alpha = nn.Parameter(torch.full((width,), config.prompt_alpha))
+        start_truncated(self.decoder)
+
+    def forward(self, text_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
+        """(B, K, E), to be added to the texts."""
+        patches_BPE = self.layernorm(patches_BPE)
+        for layer in self.decoder:
+            text_BKE = layer(text_BKE, patches_BPE)
+        return self.alpha * text_BKE

@@ -1,0 +1,111 @@
+"""The text tower: CLIP's causal transformer, pooled at the end-of-text token (arXiv 2103.00020, §2.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openxclip.config import XCLIPTextConfig
+from openxclip.model.layers import Block, Encoder, causal_mask, start_as_clip
+from openxclip.model.outputs import TransformerOutput
+from openxclip.model.pretrained import XCLIPPreTrainedModel
+
+
+class TextEmbeddings(nn.Module):
+    """Token plus learned position."""
+
+    def __init__(self, config: XCLIPTextConfig) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        nn.init.normal_(self.token_embedding.weight, std=0.02 * config.initializer_factor)
+        nn.init.normal_(self.position_embedding.weight, std=0.01 * config.initializer_factor)
+
+    def forward(self, input_ids_KL: Tensor, position_ids: Tensor | None = None) -> Tensor:
+        """(K, L, D)."""
+        length, context = input_ids_KL.shape[-1], self.position_embedding.num_embeddings
+        if length > context:
+            raise ValueError(
+                f"input_ids has {length} tokens a text, but the model's context is {context}: truncate the texts "
+                f"(truncation=True, max_length={context})."
+            )
+        if position_ids is None:
+            position_KLD = self.position_embedding.weight[:length]
+        else:
+            position_KLD = self.position_embedding(position_ids)
+        embedded: Tensor = self.token_embedding(input_ids_KL) + position_KLD
+        return embedded
+
+
+class XCLIPTextModel(XCLIPPreTrainedModel):
+    """Texts in, one state for each token and one for each text out, before the projection to the joint width."""
+
+    config_class = XCLIPTextConfig
+    weights_prefix = "text_model."
+    config: XCLIPTextConfig
+
+    def __init__(self, config: XCLIPTextConfig) -> None:
+        super().__init__(config)
+        width = config.hidden_size
+        self.embeddings = TextEmbeddings(config)
+        self.encoder = Encoder(
+            Block(
+                width,
+                config.intermediate_size,
+                config.num_attention_heads,
+                hidden_act=config.hidden_act,
+                eps=config.layer_norm_eps,
+                dropout=config.attention_dropout,
+            )
+            for _ in range(config.num_hidden_layers)
+        )
+        self.final_layer_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        start_as_clip(self.encoder.layers, width, config.num_hidden_layers, config.initializer_factor)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> TransformerOutput | tuple[Any, ...]:
+        """Encode texts.
+
+        Args:
+            input_ids: (K, L) token ids, L up to the context (77); the highest id of a text is its end-of-text.
+                Leading dimensions beyond K are flattened.
+            attention_mask: (K, L), 0 where no token may look. Attention being causal, padding after the end of a text
+                never changes its `pooler_output`.
+            position_ids: (K, L) or (1, L); default 0, 1, 2, …
+            output_attentions, output_hidden_states: also return every block's.
+            return_dict: False for a tuple.
+
+        Returns:
+            `last_hidden_state` (K, L, D), `pooler_output` (K, D).
+        """
+        input_ids_KL = input_ids.reshape(-1, input_ids.shape[-1])
+        mask = None
+        if attention_mask is not None:
+            seen_KL = attention_mask.reshape(-1, attention_mask.shape[-1]).bool()
+            if seen_KL.shape != input_ids_KL.shape:
+                raise ValueError(
+                    f"attention_mask of {tuple(attention_mask.shape)} doesn't fit input_ids of "
+                    f"{tuple(input_ids.shape)}."
+                )
+            mask = causal_mask(input_ids_KL.shape[1], input_ids.device) & seen_KL[:, None, None, :]  # (K, 1, L, L)
+        encoded = self.encoder(
+            self.embeddings(input_ids_KL, position_ids),
+            mask=mask,
+            is_causal=mask is None,
+            output_hidden_states=self._flag("output_hidden_states", output_hidden_states),
+            output_attentions=self._flag("output_attentions", output_attentions),
+        )
+        last_KLD = self.final_layer_norm(encoded.last_hidden_state)
+        pooled_KD = last_KLD[torch.arange(last_KLD.shape[0], device=last_KLD.device), input_ids_KL.argmax(-1)]
+        return self._returned(
+            TransformerOutput(last_KLD, pooled_KD, encoded.hidden_states, encoded.attentions), return_dict
+        )

@@ -1,0 +1,195 @@
+"""The video tower: CLIP's vision transformer with a cross-frame message in every block (arXiv 2208.02816, §3.2).
+
+In a block each frame writes a message token from its class token; the messages of a video's frames attend to each
+other (cross-frame fusion attention); then every frame attends over its own tokens and its message (intra-frame
+diffusion attention), and the message is thrown away. So a message is only ever a key and a value: no query is computed
+for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openxclip.config import XCLIPVisionConfig
+from openxclip.model.layers import MLP, Attention, DropPath, Encoder, start_as_clip
+from openxclip.model.outputs import TransformerOutput
+from openxclip.model.pretrained import XCLIPPreTrainedModel
+
+
+class VisionEmbeddings(nn.Module):
+    """Patches as tokens, a class token before them, learned positions."""
+
+    def __init__(self, config: XCLIPVisionConfig) -> None:
+        super().__init__()
+        width, patch = config.hidden_size, config.patch_size
+        self.image_size, self.patch_size = config.image_size, patch
+        self.grid_size = config.image_size // patch
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.patch_embedding = nn.Conv2d(config.num_channels, width, kernel_size=patch, stride=patch, bias=False)
+        self.position_embedding = nn.Embedding(self.grid_size**2 + 1, width)
+        nn.init.normal_(self.class_embedding, std=width**-0.5 * config.initializer_factor)
+        nn.init.normal_(self.patch_embedding.weight, std=config.initializer_range * config.initializer_factor)
+        nn.init.normal_(self.position_embedding.weight, std=width**-0.5 * config.initializer_factor)
+
+    def forward(self, pixels_NCHW: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        """(N, 1 + P, D)."""
+        height, width = pixels_NCHW.shape[-2:]
+        expected = self.image_size
+        if (height, width) == (expected, expected):
+            positions = self.position_embedding.weight
+        elif interpolate_pos_encoding:
+            positions = self._positions_at(height // self.patch_size, width // self.patch_size)
+        else:
+            raise ValueError(
+                f"pixel_values are {height}x{width} but the model's image_size is {expected}x{expected}: resize them, "
+                "or pass interpolate_pos_encoding=True."
+            )
+        patches_NPD = self.patch_embedding(pixels_NCHW).flatten(2).transpose(1, 2)
+        class_N1D = self.class_embedding.expand(pixels_NCHW.shape[0], 1, -1)
+        return torch.cat([class_N1D, patches_NPD], dim=1) + positions
+
+    def _positions_at(self, rows: int, columns: int) -> Tensor:
+        """The trained grid of positions, resized bicubically to rows x columns: (1 + rows * columns, D)."""
+        if rows < 1 or columns < 1:
+            raise ValueError(f"pixel_values are smaller than one patch of {self.patch_size}x{self.patch_size}.")
+        weight = self.position_embedding.weight
+        grid_1DGG = weight[1:].unflatten(0, (self.grid_size, self.grid_size)).permute(2, 0, 1)[None]
+        resized = F.interpolate(grid_1DGG, size=(rows, columns), mode="bicubic", align_corners=False)
+        return torch.cat([weight[:1], resized[0].flatten(1).T])
+
+
+class CrossFrameBlock(nn.Module):
+    """One block of the cross-frame communication transformer (§3.2, eq. 4 to 8)."""
+
+    def __init__(self, config: XCLIPVisionConfig, drop_path_rate: float) -> None:
+        super().__init__()
+        width, heads, eps = config.hidden_size, config.num_attention_heads, config.layer_norm_eps
+        self.message_fc = nn.Linear(width, width)
+        self.message_ln = nn.LayerNorm(width, eps=eps)
+        self.message_attn = Attention(width, heads, config.attention_dropout)
+        self.layer_norm1 = nn.LayerNorm(width, eps=eps)
+        self.self_attn = Attention(width, heads, config.attention_dropout)
+        self.layer_norm2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = MLP(width, config.intermediate_size, config.hidden_act)
+        self.drop_path = DropPath(drop_path_rate)
+        self._start_messages()
+
+    def _start_messages(self) -> None:
+        # message_fc keeps nn.Linear's start; message_attn gets nn.MultiheadAttention's: Xavier over the stacked
+        # (3 D, D) input projection, zero biases.
+        attention = self.message_attn
+        bound = (6 / (4 * self.message_fc.in_features)) ** 0.5
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+            nn.init.uniform_(projection.weight, -bound, bound)
+            nn.init.zeros_(projection.bias)
+        nn.init.zeros_(attention.out_proj.bias)
+
+    def forward(self, x_NLD: Tensor, *, num_frames: int, need_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """`x_NLD`: (B * T, 1 + P, D). Returns the same, and the (B * T, H, L + 1, L + 1) weights if asked for."""
+        num_videos = x_NLD.shape[0] // num_frames
+        message_BTD = self.message_fc(x_NLD[:, 0]).unflatten(0, (num_videos, num_frames))
+        fused_BTD, _ = self.message_attn(self.message_ln(message_BTD))
+        message_BTD = message_BTD + self.drop_path(fused_BTD, num_videos)
+
+        tokens_NLD = self.layer_norm1(x_NLD)
+        message_N1D = self.layer_norm1(message_BTD.flatten(0, 1)[:, None])
+        memory_NSD = torch.cat([tokens_NLD, message_N1D], dim=1)
+        if need_weights:  # the reported map has a row for the message too
+            attended, weights = self.self_attn(memory_NSD, need_weights=True)
+            attended = attended[:, :-1]
+        else:
+            attended, weights = self.self_attn(tokens_NLD, memory_NSD)
+        x_NLD = x_NLD + self.drop_path(attended, num_videos)
+        return x_NLD + self.drop_path(self.mlp(self.layer_norm2(x_NLD)), num_videos), weights
+
+
+class XCLIPVisionModel(XCLIPPreTrainedModel):
+    """Frames in, one state for each patch and one for each frame out, before the projection to the joint width."""
+
+    config_class = XCLIPVisionConfig
+    weights_prefix = "vision_model."
+    main_input_name = "pixel_values"
+    config: XCLIPVisionConfig
+
+    def __init__(self, config: XCLIPVisionConfig) -> None:
+        super().__init__(config)
+        width, depth = config.hidden_size, config.num_hidden_layers
+        self.embeddings = VisionEmbeddings(config)
+        self.pre_layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.encoder = Encoder(
+            CrossFrameBlock(config, drop_path_rate=config.drop_path_rate * i / max(depth - 1, 1)) for i in range(depth)
+        )
+        self.post_layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        start_as_clip(self.encoder.layers, width, depth, config.initializer_factor)
+
+    def split_frames(self, pixel_values: Tensor, num_frames: int | None = None) -> tuple[Tensor, int]:
+        """The frames of a batch, and how many of them are one video.
+
+        Args:
+            pixel_values: (B, T, C, H, W), or (B * T, C, H, W) where T is `num_frames`, by default the config's.
+
+        Returns:
+            (B * T, C, H, W), and T.
+
+        Raises:
+            ValueError: the frames can't be dealt out so.
+        """
+        if pixel_values.ndim == 5:
+            if num_frames is not None and num_frames != pixel_values.shape[1]:
+                raise ValueError(
+                    f"num_frames={num_frames}, but pixel_values of {tuple(pixel_values.shape)} "
+                    f"has {pixel_values.shape[1]} frames a video."
+                )
+            return pixel_values.flatten(0, 1), pixel_values.shape[1]
+        if pixel_values.ndim != 4:
+            raise ValueError(
+                "pixel_values must be (videos, frames, channels, height, width) or (videos * frames, channels, height, "
+                f"width), got {tuple(pixel_values.shape)}."
+            )
+        frames = num_frames or self.config.num_frames
+        if pixel_values.shape[0] % frames:
+            raise ValueError(
+                f"pixel_values has {pixel_values.shape[0]} frames, which is no multiple of num_frames={frames}: pass "
+                "(videos, frames, channels, height, width), or say num_frames=."
+            )
+        return pixel_values, frames
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool = False,
+        return_dict: bool | None = None,
+        *,
+        num_frames: int | None = None,
+    ) -> TransformerOutput | tuple[Any, ...]:
+        """Encode the frames of videos, which exchange messages with the other frames of their video.
+
+        Args:
+            pixel_values: (B, T, C, H, W), any T; or (B * T, C, H, W) where T is `num_frames`.
+            output_attentions, output_hidden_states: also return every block's.
+            interpolate_pos_encoding: take frames of any size of at least one patch, by resizing the position grid.
+            return_dict: False for a tuple.
+            num_frames: T of a 4-D `pixel_values`; default `config.num_frames`.
+
+        Returns:
+            `last_hidden_state` (B * T, 1 + P, D), `pooler_output` (B * T, D).
+        """
+        pixels_NCHW, num_frames = self.split_frames(pixel_values, num_frames)
+        pixels_NCHW = pixels_NCHW.to(self.embeddings.patch_embedding.weight.dtype)
+        encoded = self.encoder(
+            self.pre_layernorm(self.embeddings(pixels_NCHW, interpolate_pos_encoding)),
+            num_frames=num_frames,
+            output_hidden_states=self._flag("output_hidden_states", output_hidden_states),
+            output_attentions=self._flag("output_attentions", output_attentions),
+        )
+        last_NLD = encoded.last_hidden_state
+        pooled_ND = self.post_layernorm(last_NLD[:, 0])
+        return self._returned(
+            TransformerOutput(last_NLD, pooled_ND, encoded.hidden_states, encoded.attentions), return_dict
+        )

@@ -1,0 +1,280 @@
+"""X-CLIP: both towers, MIT and the prompts meet (arXiv 2208.02816, §3.1)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openxclip.config import XCLIPConfig
+from openxclip.model.integration import MultiframeIntegrationTransformer
+from openxclip.model.outputs import TransformerOutput, VideoFeatures, XCLIPOutput
+from openxclip.model.pretrained import XCLIPPreTrainedModel
+from openxclip.model.prompting import VideoSpecificPrompt
+from openxclip.model.text import XCLIPTextModel
+from openxclip.model.vision import XCLIPVisionModel
+
+
+class _EncodedVideo(NamedTuple):
+    features: VideoFeatures
+    vision_output: TransformerOutput
+    mit_output: TransformerOutput
+
+
+class XCLIPModel(XCLIPPreTrainedModel):
+    """Scores videos against texts.
+
+    Names, arguments, outputs and state dict are those of transformers' XCLIPModel; what is beyond it is keyword-only.
+    """
+
+    config_class = XCLIPConfig
+    config: XCLIPConfig
+
+    def __init__(self, config: XCLIPConfig) -> None:
+        super().__init__(config)
+        text, vision, width, factor = (
+            config.text_config,
+            config.vision_config,
+            config.projection_dim,
+            config.initializer_factor,
+        )
+        self.text_model = XCLIPTextModel(text)
+        self.vision_model = XCLIPVisionModel(vision)
+        self.text_projection = nn.Linear(text.hidden_size, width, bias=False)
+        self.visual_projection = nn.Linear(vision.hidden_size, width, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
+        self.mit = MultiframeIntegrationTransformer(vision)
+        self.prompts_visual_layernorm = nn.LayerNorm(vision.hidden_size, eps=vision.layer_norm_eps)
+        self.prompts_visual_projection = nn.Parameter(torch.empty(vision.hidden_size, width))
+        self.prompts_generator = VideoSpecificPrompt(config)
+        nn.init.normal_(self.text_projection.weight, std=text.hidden_size**-0.5 * factor)
+        nn.init.normal_(self.visual_projection.weight, std=vision.hidden_size**-0.5 * factor)
+        nn.init.normal_(self.prompts_visual_projection)
+
+    def get_text_features(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Tensor:
+        """Text features before any prompt, not normalised; `forward(text_features=…)` takes them.
+
+        Args:
+            input_ids: (K, L) token ids; or (B, K, L), a set of texts for each video.
+            attention_mask, position_ids: see `XCLIPTextModel.forward`.
+            output_attentions, output_hidden_states, return_dict: taken for transformers' sake; they change nothing.
+
+        Returns:
+            (K, E), or (B, K, E).
+        """
+        return self._encode_text(input_ids, attention_mask, position_ids)[0]
+
+    def get_video_features(
+        self,
+        pixel_values: Tensor,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        *,
+        interpolate_pos_encoding: bool = False,
+        num_frames: int | None = None,
+    ) -> Tensor:
+        """Video features after MIT, not normalised. To score texts later use `encode_video`: prompts need its patches.
+
+        Args:
+            pixel_values, interpolate_pos_encoding, num_frames: see `forward`.
+            output_attentions, output_hidden_states, return_dict: taken for transformers' sake; they change nothing.
+
+        Returns:
+            (B, E).
+        """
+        return self._integrate(pixel_values, interpolate_pos_encoding, num_frames)[1].pooler_output
+
+    def encode_video(
+        self, pixel_values: Tensor, *, interpolate_pos_encoding: bool = False, num_frames: int | None = None
+    ) -> VideoFeatures:
+        """All that must be kept of a video to score it against any texts later with `forward(video_features=…)`.
+
+        Args:
+            pixel_values, interpolate_pos_encoding, num_frames: see `forward`.
+        """
+        return self._encode_video(pixel_values, interpolate_pos_encoding, num_frames).features
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        return_loss: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool = False,
+        return_dict: bool | None = None,
+        *,
+        labels: Tensor | None = None,
+        num_frames: int | None = None,
+        text_features: Tensor | None = None,
+        video_features: VideoFeatures | tuple[Tensor, Tensor] | None = None,
+    ) -> XCLIPOutput | tuple[Any, ...]:
+        """Score every video against every text, or encode only the side that is given.
+
+        Args:
+            input_ids: (K, L) token ids; or (B, K, L), a set of texts for each video.
+            pixel_values: (B, T, C, H, W), any T (see `MultiframeIntegrationTransformer` for T that differs from the
+                config's); or (B * T, C, H, W), where T is `num_frames`.
+            attention_mask, position_ids: see `XCLIPTextModel.forward`.
+            return_loss: also the contrastive loss of CLIP, for K = B texts of which text i belongs to video i.
+            output_attentions, output_hidden_states: also every block's, in the outputs of the parts.
+            interpolate_pos_encoding: take frames of another size than `config.vision_config.image_size`.
+            return_dict: False for a tuple of the fields that are there.
+            labels: the class of each video as (B,) indices, or (B, K) soft targets: the loss is their cross-entropy
+                with `logits_per_video`, whatever `return_loss` says.
+            num_frames: T of a 4-D `pixel_values`; default `config.vision_config.num_frames`.
+            text_features: instead of `input_ids`: (K, E) or (B, K, E) from `get_text_features`.
+            video_features: instead of `pixel_values`: what `encode_video` returned.
+
+        Raises:
+            ValueError: nothing to encode, a side given twice, or shapes that don't fit, which are named.
+        """
+        _only_one(input_ids=input_ids, text_features=text_features)
+        _only_one(pixel_values=pixel_values, video_features=video_features)
+        text_output = vision_output = mit_output = None
+        shown = {
+            "output_attentions": self._flag("output_attentions", output_attentions),
+            "output_hidden_states": self._flag("output_hidden_states", output_hidden_states),
+        }
+        if input_ids is not None:
+            text_features, text_output = self._encode_text(input_ids, attention_mask, position_ids, **shown)
+        if pixel_values is not None:
+            video_features, vision_output, mit_output = self._encode_video(
+                pixel_values, interpolate_pos_encoding, num_frames, **shown
+            )
+        output = XCLIPOutput(text_model_output=text_output, vision_model_output=vision_output, mit_output=mit_output)
+        if text_features is not None and video_features is not None:
+            self._score(output, text_features, *_checked(video_features), labels, return_loss)
+        elif labels is not None or return_loss:
+            raise ValueError("a loss needs both texts and videos.")
+        elif text_features is not None:
+            output.text_embeds = F.normalize(text_features, dim=-1)
+        elif video_features is not None:
+            output.video_embeds = F.normalize(_checked(video_features).pooled, dim=-1)
+        else:
+            raise ValueError("pass input_ids or text_features, pixel_values or video_features, or one of each.")
+        return self._returned(output, return_dict)
+
+    def _encode_text(
+        self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, **shown: bool
+    ) -> tuple[Tensor, TransformerOutput]:
+        encoded = self.text_model(input_ids, attention_mask, position_ids, return_dict=True, **shown)
+        features = self.text_projection(encoded.pooler_output)
+        return features.unflatten(0, input_ids.shape[:-1]), encoded
+
+    def _integrate(
+        self, pixel_values: Tensor, interpolate_pos_encoding: bool, num_frames: int | None, **shown: bool
+    ) -> tuple[TransformerOutput, TransformerOutput]:
+        pixels_NCHW, num_frames = self.vision_model.split_frames(pixel_values, num_frames)
+        vision_output = self.vision_model(
+            pixels_NCHW,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            num_frames=num_frames,
+            return_dict=True,
+            **shown,
+        )
+        frames_BTE = self.visual_projection(vision_output.pooler_output).unflatten(0, (-1, num_frames))
+        return vision_output, self.mit(frames_BTE, **shown)
+
+    def _encode_video(
+        self, pixel_values: Tensor, interpolate_pos_encoding: bool, num_frames: int | None, **shown: bool
+    ) -> _EncodedVideo:
+        vision_output, mit_output = self._integrate(pixel_values, interpolate_pos_encoding, num_frames, **shown)
+        patches_NPD = self.prompts_visual_layernorm(vision_output.last_hidden_state[:, 1:])
+        num_videos = mit_output.pooler_output.shape[0]
+        patches_BPE = (patches_NPD @ self.prompts_visual_projection).unflatten(0, (num_videos, -1)).mean(dim=1)
+        return _EncodedVideo(VideoFeatures(mit_output.pooler_output, patches_BPE), vision_output, mit_output)
+
+    def _score(
+        self,
+        output: XCLIPOutput,
+        text: Tensor,
+        video_BE: Tensor,
+        patches_BPE: Tensor,
+        labels: Tensor | None,
+        return_loss: bool | None,
+    ) -> None:
+        """Fill in what needs both sides."""
+        text_BKE = self._texts_for_each_video(text, video_BE.shape[0])
+        text_BKE = F.normalize(text_BKE + self.prompts_generator(text_BKE, patches_BPE), dim=-1)
+        video_BE = F.normalize(video_BE, dim=-1)
+        logits_BK = self.logit_scale.exp() * torch.einsum("be,bke->bk", video_BE, text_BKE)
+        output.logits_per_video, output.logits_per_text = logits_BK, logits_BK.T
+        output.text_embeds, output.video_embeds = text_BKE, video_BE
+        if labels is not None:
+            output.loss = class_loss(logits_BK, labels)
+        elif return_loss:
+            if text.ndim == 3:
+                raise ValueError(
+                    "return_loss pairs text i with video i of one shared set of texts; with a set for each video, "
+                    "pass labels=."
+                )
+            output.loss = contrastive_loss(logits_BK)
+
+    def _texts_for_each_video(self, text: Tensor, num_videos: int) -> Tensor:
+        width = self.config.projection_dim
+        if text.ndim == 2 and text.shape[-1] == width:
+            return text.expand(num_videos, -1, -1)
+        if text.ndim == 3 and text.shape[0] == num_videos and text.shape[-1] == width:
+            return text
+        raise ValueError(
+            f"texts of {tuple(text.shape)} don't fit {num_videos} videos: they must be (texts, {width}) for all of "
+            f"them, or ({num_videos}, texts, {width}), a set for each."
+        )
+
+
+def class_loss(logits_BK: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy over the K texts as classes (arXiv 2208.02816, §3.1).
+
+    Args:
+        logits_BK: `logits_per_video`.
+        labels: (B,) class indices, or (B, K) soft targets.
+    """
+    indices = labels.ndim == 1 and not labels.is_floating_point() and labels.shape[0] == logits_BK.shape[0]
+    soft = labels.shape == logits_BK.shape and labels.is_floating_point()
+    if not indices and not soft:
+        videos, texts = logits_BK.shape
+        raise ValueError(
+            f"labels of {tuple(labels.shape)} {labels.dtype}: must be {videos} class indices, or ({videos}, {texts}) "
+            "floating-point targets."
+        )
+    return F.cross_entropy(logits_BK, labels)
+
+
+def contrastive_loss(logits_BK: Tensor) -> Tensor:
+    """CLIP's symmetric loss, text i being that of video i (arXiv 2103.00020, figure 3)."""
+    videos, texts = logits_BK.shape
+    if videos != texts:
+        raise ValueError(
+            f"the contrastive loss pairs text i with video i, but there are {texts} texts and {videos} videos; to "
+            "train on classes, pass labels=."
+        )
+    targets_B = torch.arange(videos, device=logits_BK.device)
+    return (F.cross_entropy(logits_BK, targets_B) + F.cross_entropy(logits_BK.T, targets_B)) / 2
+
+
+def _only_one(**given: Any) -> None:
+    if all(value is not None for value in given.values()):
+        raise ValueError(f"pass {' or '.join(given)}, not both.")
+
+
+def _checked(features: VideoFeatures | tuple[Tensor, Tensor]) -> VideoFeatures:
+    if isinstance(features, Tensor) or len(features) != 2:
+        raise ValueError(
+            "video_features must be what encode_video returns, (pooled, patches): the prompts need the patches, which "
+            "get_video_features doesn't give."
+        )
+    return VideoFeatures(*features)
