@@ -9,6 +9,9 @@ from openxclip.errors import CheckpointError
 
 SHIPPED_MODELS = ("mini",)
 DEFAULT_MODEL = "microsoft/xclip-base-patch32"
+_OFFLINE = (
+    'The shipped model needs no download: --model mini, in Python "mini" (it knows only the rendered playground).'
+)
 
 
 def resolve_folder(
@@ -124,11 +127,9 @@ def _download(
             if local_files_only
             else "is not in the local cache and the hub can't be reached"
         )
-        raise CheckpointError(f"{repo_id}: {where}. The shipped model needs no download: mini.") from error
+        raise CheckpointError(f"{repo_id}: {where}. {_OFFLINE}") from error
     except (errors.HfHubHTTPError, OSError) as error:
-        raise CheckpointError(
-            f"{repo_id}: the hub can't be reached ({type(error).__name__}). The shipped model needs no download: mini."
-        ) from error
+        raise CheckpointError(f"{repo_id}: the hub can't be reached ({type(error).__name__}). {_OFFLINE}") from error
 
 
 def push_folder(

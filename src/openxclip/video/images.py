@@ -1,0 +1,178 @@
+"""Footage that is not in a video file: still and animated images, folders of images, arrays."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from openxclip.errors import VideoError
+from openxclip.video.frames import Place, rgb_bytes, steady_times
+
+IMAGE_SUFFIXES = frozenset(".avif .bmp .gif .jfif .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())  # noqa: SIM905
+
+_UNTIMED_S = 0.1  # browsers show a frame of no duration for this long
+_BACKGROUND = (255, 255, 255)
+
+
+class ImageFootage:
+    """An image file, animated (GIF, WebP, PNG) or not: a still image is a video of one frame. See `Footage`.
+
+    Times are the sums of the frames' own durations; a duration of 0 counts as 0.1 s. What is transparent is shown on
+    white. Still images are turned as their EXIF orientation says.
+    """
+
+    def __init__(self, source: Path | BinaryIO, *, name: str) -> None:
+        self._name = name
+        self.frames_decoded = 0
+        try:
+            self._image = Image.open(source)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise VideoError(name, f"it is an image that cannot be read: {_plain(error)}") from None
+        self.codec = str(self._image.format).lower()
+        self._animated = getattr(self._image, "n_frames", 1) > 1
+        durations = []
+        for i in range(getattr(self._image, "n_frames", 1)):
+            self._show(i)
+            durations.append((self._image.info.get("duration") or 0) / 1000 or _UNTIMED_S)
+        ends = np.cumsum(np.array(durations, dtype=np.float64))
+        self.times: NDArray[np.float64] = np.concatenate([[0.0], ends[:-1]])
+        self.duration = float(ends[-1])
+
+    def read(self, indices: list[int], place: Place) -> None:
+        """As `Footage.read`."""
+        for i in indices:
+            self._show(i)
+            self.frames_decoded += 1
+            place(i, _to_rgb(self._image, turn=not self._animated))
+
+    def size(self) -> tuple[int, int]:
+        """As `Footage.size`."""
+        width, height = self._image.size
+        turned = not self._animated and self._image.getexif().get(0x0112, 1) >= 5
+        return (width, height) if turned else (height, width)
+
+    def close(self) -> None:
+        """As `Footage.close`."""
+        self._image.close()
+
+    def _show(self, i: int) -> None:
+        try:
+            self._image.seek(i)
+            self._image.load()
+        except (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            what = f"frame {i} of it" if self._animated else "it"
+            raise VideoError(self._name, f"{what} is damaged or cut off: {_plain(error)}") from None
+
+
+class FolderFootage:
+    """The images of a folder in natural order (2 before 10), all of one size, at `fps`. See `Footage`."""
+
+    codec = "images"
+
+    def __init__(self, folder: Path, *, name: str, fps: float) -> None:
+        self._name = name
+        self._files = sorted(
+            (
+                f
+                for f in folder.iterdir()
+                if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".") and f.is_file()
+            ),
+            key=lambda f: natural_key(f.name),
+        )
+        if not self._files:
+            kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise VideoError(name, f"it is a folder without images ({kinds}): name a video, or a folder of frames")
+        self.frames_decoded = 0
+        self.times = steady_times(len(self._files), fps)
+        self.duration = len(self._files) / fps
+
+    def read(self, indices: list[int], place: Place) -> None:
+        """As `Footage.read`."""
+        for i in indices:
+            image = ImageFootage(self._files[i], name=str(self._files[i]))
+            image.read([0], lambda _, frame_HWC, i=i: place(i, frame_HWC))  # type: ignore[misc]
+            image.close()
+            self.frames_decoded += 1
+
+    def size(self) -> tuple[int, int]:
+        """As `Footage.size`."""
+        image = ImageFootage(self._files[0], name=str(self._files[0]))
+        try:
+            return image.size()
+        finally:
+            image.close()
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class ArrayFootage:
+    """A `.npy` array of shape (T, H, W, 3) or (T, 3, H, W), uint8 RGB, at `fps`. See `Footage`."""
+
+    codec = "npy"
+
+    def __init__(self, source: Path | BinaryIO, *, name: str, fps: float) -> None:
+        try:
+            self._array: Any = np.load(source, mmap_mode="r" if isinstance(source, Path) else None, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise VideoError(name, f"it is an array that cannot be read: {_plain(error)}") from None
+        shape, kind = self._array.shape, self._array.dtype
+        if kind != np.uint8 or len(shape) != 4 or 3 not in (shape[1], shape[3]) or 0 in shape:
+            raise VideoError(
+                name,
+                f"it is an array of shape {shape} and type {kind}: "
+                "frames are uint8 of shape (T, H, W, 3) or (T, 3, H, W), with at least one frame",
+            )
+        if shape[3] != 3:
+            self._array = self._array.transpose(0, 2, 3, 1)
+        self.frames_decoded = 0
+        self.times = steady_times(shape[0], fps)
+        self.duration = shape[0] / fps
+
+    def read(self, indices: list[int], place: Place) -> None:
+        """As `Footage.read`."""
+        for i in indices:
+            place(i, rgb_bytes(self._array[i]))
+            self.frames_decoded += 1
+
+    def size(self) -> tuple[int, int]:
+        """As `Footage.size`."""
+        return self._array.shape[1], self._array.shape[2]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._array = None
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a file that begins with `head` (16 bytes) is an image that Pillow reads."""
+    return (
+        head.startswith((b"GIF8", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*"))
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or head[4:12] in (b"ftypavif", b"ftypavis")
+        or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace())
+    )
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """A key that sorts names as people do: numbers in them by value, the rest without regard to case."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts] + [(-2, name)]
+
+
+def _to_rgb(image: Image.Image, *, turn: bool) -> NDArray[np.uint8]:
+    shown: Image.Image = ImageOps.exif_transpose(image) if turn else image
+    if shown.has_transparency_data:
+        with_alpha = shown.convert("RGBA")
+        shown = Image.new("RGBA", with_alpha.size, (*_BACKGROUND, 255))
+        shown.alpha_composite(with_alpha)
+    return rgb_bytes(shown.convert("RGB"))
+
+
+def _plain(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,217 @@
+"""Which frames to take: pure index arithmetic, without any file.
+
+Sources: segments and their midpoints are those of temporal segment networks (Wang et al., ECCV 2016), which X-CLIP
+(Ni et al., ECCV 2022, section 4.1) follows: in training one random frame in each of T equal segments, in testing the
+middle one. All of it is integer arithmetic, so that no total is large enough to be rounded wrongly.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, get_args
+
+import torch
+
+Short = Literal["repeat_last", "wrap", "error"]
+
+# A time asked for as `i / fps` may fall a rounding error short of the frame's own time.
+_TOLERANCE_S = 1e-6
+
+
+def sample_uniform(
+    *,
+    total: int,
+    num_frames: int,
+    generator: torch.Generator | None = None,
+    short: Short = "repeat_last",
+    first: int = 0,
+) -> list[int]:
+    """One frame from each of `num_frames` equal segments of a video.
+
+    Segment t of T over N frames is the stretch [tN/T, (t+1)N/T); a frame belongs to the segment that holds its middle.
+    Without a generator the frame at the segment's midpoint is taken, `floor((2t + 1) N / 2T)` (testing); with one, a
+    random frame of the segment, each equally likely (training).
+
+    Args:
+        total: frames that there are (N), at least 1.
+        num_frames: frames to take (T), at least 1.
+        generator: source of the random draws.
+        short: what a video of fewer than T frames does: `repeat_last` takes all and repeats the last,
+            `wrap` starts again from the first, `error` raises.
+        first: index of the first of the `total` frames, added to every result (see `frame_range`).
+
+    Returns:
+        `num_frames` indices in `[first, first + total)`, ascending unless wrapped.
+
+    Raises:
+        ValueError: a number is out of its range, or the video is short and `short` is "error".
+    """
+    _check(total=total, num_frames=num_frames, short=short, first=first)
+    if total < num_frames:
+        return _fit(range(num_frames), total=total, short=short, first=first)
+    if generator is None:
+        return [first + (2 * t + 1) * total // (2 * num_frames) for t in range(num_frames)]
+    # ceil(tN/T - 1/2): the first frame whose middle is not before the segment's start
+    starts = [-((num_frames - 2 * t * total) // (2 * num_frames)) for t in range(num_frames + 1)]
+    return [first + _draw(low, high, generator) for low, high in pairwise(starts)]
+
+
+def sample_clips(
+    *, total: int, num_frames: int, num_clips: int, short: Short = "repeat_last", first: int = 0
+) -> list[list[int]]:
+    """Several clips over the whole video, for testing with several views.
+
+    Clip c of C takes the point `(2c + 1) / 2C` of every segment: together the clips are the midpoints of T·C segments
+    dealt out in turn, and a single clip is `sample_uniform`'s. (The paper tests with 4 clips; its code draws them at
+    random, so that results move from run to run. These don't.)
+
+    Args:
+        total: frames that there are, at least 1.
+        num_frames: frames in each clip, at least 1.
+        num_clips: clips, at least 1.
+        short: as in `sample_uniform`, for videos of fewer than `num_frames` frames, where all clips are the same.
+        first: as in `sample_uniform`.
+
+    Returns:
+        `num_clips` lists of `num_frames` indices.
+
+    Raises:
+        ValueError: as `sample_uniform`.
+    """
+    _check(total=total, num_frames=num_frames, short=short, first=first)
+    _at_least(1, num_clips=num_clips)
+    if total < num_frames:
+        clip = sample_uniform(total=total, num_frames=num_frames, short=short, first=first)
+        return [list(clip) for _ in range(num_clips)]
+    points = num_frames * num_clips
+    fine = [first + (2 * p + 1) * total // (2 * points) for p in range(points)]
+    return [fine[clip::num_clips] for clip in range(num_clips)]
+
+
+def sample_dense(
+    *,
+    total: int,
+    num_frames: int,
+    stride: int = 1,
+    start: int | None = None,
+    generator: torch.Generator | None = None,
+    short: Short = "repeat_last",
+    first: int = 0,
+) -> list[int]:
+    """Every `stride`-th frame of one stretch of a video.
+
+    The stretch is in the middle of the video, unless `start` says where it begins or `generator` draws its beginning
+    from all those that fit. A stretch that runs past the end goes on by the policy `short`.
+
+    Args:
+        total: frames that there are, at least 1.
+        num_frames: frames to take, at least 1.
+        stride: distance between two of them, at least 1.
+        start: first frame of the stretch, in `[0, total)`.
+        generator: source of the random draw; not together with `start`.
+        short: what happens past the end: `repeat_last`, `wrap` to the first frame, or `error`.
+        first: as in `sample_uniform`.
+
+    Returns:
+        `num_frames` indices in `[first, first + total)`, ascending unless wrapped.
+
+    Raises:
+        ValueError: a number is out of its range, both `start` and `generator` are given, or the stretch runs past the
+            end and `short` is "error".
+    """
+    _check(total=total, num_frames=num_frames, short=short, first=first)
+    _at_least(1, stride=stride)
+    if start is not None and generator is not None:
+        raise ValueError("start and generator both say where to begin: give one of them")
+    if start is not None and not 0 <= start < total:
+        raise ValueError(f"start={start} is outside the video: it must be in [0, {total})")
+    room = max(0, total - ((num_frames - 1) * stride + 1))
+    if generator is not None:
+        start = _draw(0, room + 1, generator)
+    elif start is None:
+        start = room // 2
+    wanted = range(start, start + num_frames * stride, stride)
+    return _fit(wanted, total=total, short=short, first=first)
+
+
+def sample_times(*, times: Sequence[float], at: Sequence[float], duration: float | None = None) -> list[int]:
+    """The frame shown at each of some times: the last one whose own time has come.
+
+    Args:
+        times: when each frame appears, in seconds, ascending.
+        at: the times asked for, in seconds, in any order. Before the first frame's time the first is taken.
+        duration: when the last frame ends, in seconds; without it the last frame is shown for ever.
+
+    Returns:
+        One index into `times` for each of `at`.
+
+    Raises:
+        ValueError: there are no frames, or a time is negative, not a number, or not before `duration`.
+    """
+    if len(times) == 0:
+        raise ValueError("times is empty: there is no frame to choose from")
+    for time in at:
+        if not 0 <= time < math.inf:
+            raise ValueError(f"time {time} is not a time in the video: it must be 0 s or later")
+        if duration is not None and time >= duration:
+            raise ValueError(f"time {time} s is past the end: it must be before {duration:.3f} s")
+    return [max(0, bisect_right(times, time + _TOLERANCE_S) - 1) for time in at]
+
+
+def frame_range(
+    *,
+    times: Sequence[float],
+    start: float | None = None,
+    end: float | None = None,
+    duration: float | None = None,
+) -> range:
+    """The frames shown within a stretch of time.
+
+    Use it with the other functions: `total=len(range)`, `first=range.start`.
+
+    Args:
+        times: when each frame appears, in seconds, ascending.
+        start: beginning of the stretch in seconds (default: of the video); the frame shown then is the first.
+        end: end of the stretch in seconds (default: of the video); frames that appear then or later are left out.
+        duration: when the last frame ends, in seconds; without it the last frame is shown for ever.
+
+    Returns:
+        A range of indices, never empty.
+
+    Raises:
+        ValueError: there are no frames, `start` is negative or not before `duration`, or `end` is not after `start`.
+    """
+    if end is not None and not end > (start or 0.0):
+        raise ValueError(f"end={end} s must be after start={start or 0.0} s")
+    low = sample_times(times=times, at=[start or 0.0], duration=duration)[0]
+    high = len(times) if end is None else bisect_left(times, end - _TOLERANCE_S)
+    return range(low, max(high, low + 1))
+
+
+def _fit(wanted: range, *, total: int, short: Short, first: int) -> list[int]:
+    if short == "error" and wanted[-1] >= total:
+        raise ValueError(
+            f"the video has {total} frames and frame {wanted[-1]} is asked for: "
+            'ask for fewer, or choose short="repeat_last" or "wrap"'
+        )
+    return [first + (i % total if short == "wrap" else min(i, total - 1)) for i in wanted]
+
+
+def _draw(low: int, high: int, generator: torch.Generator) -> int:
+    return int(torch.randint(low, high, (), generator=generator, device=generator.device))
+
+
+def _check(*, total: int, num_frames: int, short: str, first: int) -> None:
+    _at_least(1, total=total, num_frames=num_frames)
+    _at_least(0, first=first)
+    if short not in get_args(Short):
+        raise ValueError(f"short={short!r} is not a policy: choose one of {', '.join(get_args(Short))}")
+
+
+def _at_least(minimum: int, **numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < minimum:
+            raise ValueError(f"{name}={number} must be {minimum} or more")

@@ -1,0 +1,45 @@
+"""Spatial views of a frame: pure box arithmetic, without any pixels.
+
+The paper (Ni et al., ECCV 2022, section 4.1) tests each clip on three crops along the longer side of the frame.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels: rows `top` to `top + height`, columns `left` to `left + width`."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def crop_boxes(*, height: int, width: int, size: int, num_crops: int = 3) -> list[Box]:
+    """Square crops spread evenly along the longer side of a frame, centred on the shorter one.
+
+    Three crops are left, centre, right (or top, centre, bottom); one crop is the centre.
+
+    Args:
+        height: of the (resized) frame in pixels, at least `size`.
+        width: of the (resized) frame in pixels, at least `size`.
+        size: side of the crops in pixels, at least 1.
+        num_crops: how many, at least 1.
+
+    Returns:
+        `num_crops` boxes of `size` × `size` pixels, each within the frame.
+
+    Raises:
+        ValueError: a number is out of its range, or the frame is smaller than the crop.
+    """
+    if size < 1 or num_crops < 1:
+        raise ValueError(f"size={size} and num_crops={num_crops} must be 1 or more")
+    if min(height, width) < size:
+        raise ValueError(f"a frame of {width}×{height} has no crop of {size}×{size}: resize it first")
+    spare = max(height, width) - size
+    offsets = [spare // 2] if num_crops == 1 else [spare * i // (num_crops - 1) for i in range(num_crops)]
+    if height > width:
+        return [Box(top, (width - size) // 2, size, size) for top in offsets]
+    return [Box((height - size) // 2, left, size, size) for left in offsets]

@@ -1,0 +1,41 @@
+"""The videos of `made_videos`, each made once and decoded as a whole once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+from made_videos import ENCODINGS, Whole, encode
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Paths of the videos in ENCODINGS by name, each made when first asked for."""
+    folder = tmp_path_factory.mktemp("videos")
+
+    def get(name: str) -> Path:
+        path = folder / name
+        if not path.exists():
+            codec, how = ENCODINGS[name]
+            encode(path, codec, **how)
+        return path
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def whole(videos: Callable[[str], Path]) -> Callable[[str], Whole]:
+    """The same videos, decoded as a whole in the plainest way."""
+    decoded: dict[str, Whole] = {}
+
+    def get(name: str) -> Whole:
+        if name not in decoded:
+            path = videos(name)
+            with av.open(str(path)) as container:
+                frames = [(f.to_ndarray(format="rgb24"), f.time) for f in container.decode(video=0)]
+            decoded[name] = Whole(path, [f for f, _ in frames], [t for _, t in frames])
+        return decoded[name]
+
+    return get

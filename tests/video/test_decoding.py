@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import io
+import random
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from made_videos import ENCODINGS, FPS, HEIGHT, IRREGULAR_MS, WIDTH, Whole, encode
+
+from openxclip.errors import VideoError
+from openxclip.video import VideoReader, containers, read_clip, read_clips, sample_uniform
+from openxclip.video.packets import PacketIndex, PacketRecord, Run, is_hidden_vp8, tells_frames
+
+Videos = Callable[[str], Path]
+Wholes = Callable[[str], Whole]
+
+COUNTED = {"h264_without_times.avi", "h264_bare.h264", "mpeg4_b_frames.avi"}
+
+
+def patterns(total: int) -> dict[str, list[int]]:
+    draw = random.Random(total)
+    return {
+        "first": [0],
+        "last": [total - 1],
+        "midpoints": sample_uniform(total=total, num_frames=8),
+        "all": list(range(total)),
+        "random, unsorted": [draw.randrange(total) for _ in range(10)],
+        "repeated": [total - 1, 0, total - 1, total // 2, 0],
+        "neighbours": [total // 2 - 1, total // 2, total // 2 + 1],
+        "backwards": list(range(total - 1, -1, -7)),
+    }
+
+
+def expect(reader: VideoReader, whole: Whole, indices: list[int], note: str) -> None:
+    got = reader.get_frames(indices)
+    assert got.frames_THWC.dtype == torch.uint8
+    assert got.times_T.dtype == torch.float64
+    assert got.indices == tuple(indices)
+    assert got.frames_THWC.shape == (len(indices), HEIGHT, WIDTH, 3)
+    for slot, i in enumerate(indices):
+        assert np.array_equal(got.frames_THWC[slot].numpy(), whole.frames[i]), f"{note}: frame {i}"
+        assert got.times_T[slot] == reader.times[i]
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_frames_are_those_of_a_full_decode(name: str, whole: Wholes) -> None:
+    video = whole(name)
+    with VideoReader(video.path, num_threads=2) as reader:
+        assert reader.num_frames == len(video.frames)
+        for note, indices in patterns(len(video.frames)).items():
+            expect(reader, video, indices, note)
+        assert (reader.height, reader.width) == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_times_are_those_of_a_full_decode(name: str, whole: Wholes) -> None:
+    video = whole(name)
+    with VideoReader(video.path, num_threads=1) as reader:
+        if name in COUNTED or "irregular" in name:
+            due = [ms / 1000 for ms in IRREGULAR_MS] if "irregular" in name else [i / FPS for i in range(60)]
+        else:
+            due = [t - video.pts[0] for t in video.pts]
+        assert reader.times == pytest.approx(due, abs=1e-3)
+        assert reader.times[0] == 0.0
+        assert (np.diff(reader.times) > 0).all()
+        if "irregular" not in name:
+            assert reader.fps == pytest.approx(FPS, abs=0.01)
+            assert reader.duration == pytest.approx(len(video.frames) / FPS, abs=1e-3)
+
+
+def test_each_source_gives_the_same_frames(whole: Wholes) -> None:
+    class Pipe(io.RawIOBase):
+        def __init__(self, data: bytes) -> None:
+            self.data = io.BytesIO(data)
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: memoryview) -> int:
+            return self.data.readinto(buffer)
+
+    for name in ("h264_open_gop.mp4", "vp9.webm", "mpeg4_b_frames.avi"):
+        video = whole(name)
+        data = video.path.read_bytes()
+        with video.path.open("rb") as file:
+            file.seek(100)  # what was read before doesn't matter
+            for source in (str(video.path), data, file, io.BytesIO(data), io.BufferedReader(Pipe(data))):
+                with VideoReader(source) as reader:
+                    expect(reader, video, [59, 3, 30], f"{name} from {type(source).__name__}")
+            assert not file.closed
+
+
+def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos) -> None:
+    def decoded(name: str, indices: list[int]) -> int:
+        with VideoReader(videos(name), num_threads=2) as reader:
+            before = reader.frames_decoded
+            reader.get_frames(indices)
+            return reader.frames_decoded - before
+
+    assert decoded("h264_one_key_frame.mp4", [0]) == 1
+    assert decoded("h264_one_key_frame.mp4", [20, 20, 20]) <= 24
+    assert decoded("h264_short_gop.mkv", [59]) <= 8
+    assert decoded("h264_short_gop.mkv", [59, 1, 59, 1]) <= 12
+    assert decoded("h264_open_gop.mp4", [45]) <= 22
+    assert decoded("mpeg2.mpg", [0, 40]) <= 14
+    assert decoded("mjpeg.avi", [0, 30, 59]) == 3
+    assert decoded("vp9.webm", [59]) <= 20
+    assert decoded("h264_without_times.avi", [10]) == 11
+
+
+def test_a_wrong_belief_about_frames_is_found_and_put_right(whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "tells_frames", lambda packets, **kind: True)
+    for name in ("h264_without_times.avi", "mpeg4_b_frames.avi"):
+        video = whole(name)
+        with VideoReader(video.path) as reader:
+            expect(reader, video, list(range(60)), name)
+            assert reader.times == pytest.approx([i / FPS for i in range(60)])
+
+
+def test_reading_goes_on_when_seeking_does_not_work(whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = whole("h264_short_gop.mkv")
+
+    class NoSeek:
+        def __init__(self, container: object) -> None:
+            self._container = container
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._container, name)
+
+        def seek(self, *args: object, **kwargs: object) -> None:
+            raise av.error.InvalidDataError(1, "cannot seek")
+
+    real = av.open
+    monkeypatch.setattr(containers.av, "open", lambda *a, **k: NoSeek(real(*a, **k)))
+    with VideoReader(video.path) as reader:
+        expect(reader, video, [59, 30, 2], "no seek")
+        assert reader.frames_decoded < 30
+
+
+def test_frames_are_turned_as_the_file_says(tmp_path: Path) -> None:
+    path = encode(tmp_path / "turned.mp4", "libx264", count=6, rotation=-90)
+    with av.open(str(path)) as container:
+        stored = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    # the matrix of the track header: x' = -y, y' = x, so what was on the right comes to the bottom
+    assert struct.pack(">6i", 0, 1 << 16, 0, -1 << 16, 0, 0) in path.read_bytes()
+    with VideoReader(path) as reader:
+        assert (reader.height, reader.width) == (WIDTH, HEIGHT)
+        got = reader.get_frames([0, 5]).frames_THWC.numpy()
+    assert np.array_equal(got[1], np.rot90(stored[5], -1))  # a quarter clockwise
+
+
+def test_time_counts_from_the_start_of_the_container(tmp_path: Path) -> None:
+    path = tmp_path / "late_picture.mkv"
+    with av.open(str(path), "w") as out:
+        sound = out.add_stream("pcm_s16le", rate=8000, layout="mono")
+        picture = out.add_stream("mpeg4", rate=FPS)
+        picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for i in range(20):
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+            samples.pts, samples.rate, samples.time_base = i * 800, 8000, Fraction(1, 8000)
+            out.mux(sound.encode(samples))
+            frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p")
+            frame.pts, frame.time_base = i + 10, Fraction(1, FPS)
+            out.mux(picture.encode(frame))
+        out.mux(picture.encode(None))
+        out.mux(sound.encode(None))
+    with VideoReader(path) as reader:
+        assert reader.times == pytest.approx([(i + 10) / FPS for i in range(20)], abs=1e-3)
+
+
+def test_read_clip_takes_midpoints(whole: Wholes) -> None:
+    video = whole("h264_short_gop.mkv")
+    clip = read_clip(video.path, num_frames=8)
+    assert list(clip.indices) == sample_uniform(total=60, num_frames=8)
+    part = read_clip(video.path, num_frames=4, start=1.0, end=2.0)
+    assert list(part.indices) == [25 + i for i in sample_uniform(total=25, num_frames=4)]
+    assert np.array_equal(part.frames_THWC[3].numpy(), video.frames[part.indices[3]])
+    clips = read_clips(video.path, num_frames=4, num_clips=3)
+    assert [len(c) for c in clips] == [4, 4, 4]
+    assert sorted(i for c in clips for i in c.indices) == sample_uniform(total=60, num_frames=12)
+    for c in clips:
+        for slot, i in enumerate(c.indices):
+            assert np.array_equal(c.frames_THWC[slot].numpy(), video.frames[i])
+
+
+def test_read_clip_says_when_the_video_is_too_short(videos: Videos) -> None:
+    path = videos("prores.mov")
+    assert read_clip(path, num_frames=30).indices[-11:] == (19,) * 11
+    assert read_clip(path, num_frames=30, short="wrap").indices[-10:] == tuple(range(10))
+    with pytest.raises(VideoError, match="20 frames there and 30 are asked for"):
+        read_clip(path, num_frames=30, short="error")
+    with pytest.raises(VideoError, match=r"ends at 0\.80 s, before start=5"):
+        read_clip(path, num_frames=2, start=5)
+    with pytest.raises(ValueError, match="must be after"):
+        read_clip(path, num_frames=2, start=0.5, end=0.2)
+
+
+def test_misuse_is_named(videos: Videos) -> None:
+    path = videos("prores.mov")
+    with VideoReader(path) as reader:
+        with pytest.raises(IndexError, match=r"frame 20 is outside .* 0 to 19"):
+            reader.get_frames([0, 20])
+        with pytest.raises(IndexError, match="frame -1"):
+            reader.get_frames([-1])
+        with pytest.raises(ValueError, match="indices is empty"):
+            reader.get_frames([])
+        assert "20 frames" in repr(reader)
+    with pytest.raises(ValueError, match="num_threads=-1"):
+        VideoReader(path, num_threads=-1)
+    with pytest.raises(ValueError, match="fps=0"):
+        VideoReader(path, fps=0)
+    with pytest.raises(TypeError, match="not int"):
+        VideoReader(3)  # type: ignore[arg-type]
+    for text in (io.StringIO("text"), path.open("r", encoding="latin-1")):
+        with text, pytest.raises(TypeError, match="binary mode"):
+            VideoReader(text)  # type: ignore[arg-type]
+
+
+def record(pts: int | None, *, key: bool = False, **other: object) -> PacketRecord:
+    plain = PacketRecord(pts, pts, 1, 100, None, key, False, True)
+    return plain._replace(**other)
+
+
+def test_runs_begin_at_the_key_frame_that_a_frame_depends_on() -> None:
+    # coded order; two open groups: 8 and 9 are shown before the second key frame and need the first
+    pts = [0, 3, 1, 2, 6, 4, 5, 10, 8, 9, 13, 11, 12]
+    index = PacketIndex([record(p, key=p in (0, 10)) for p in pts])
+    assert [index.pts(i) for i in index.shown] == sorted(pts)
+    assert index.plan([0]) == [Run(0, 0)]
+    assert index.plan([1]) == [Run(0, 2)]
+    assert index.plan([7]) == [Run(0, 8)]  # shown eighth: pts 8
+    assert index.plan([9]) == [Run(7, 7)]  # pts 10, the key frame
+    assert index.plan([11]) == [Run(7, 12)]
+    assert index.plan([1, 9]) == [Run(0, 7)]  # too near to be worth a seek
+
+
+def test_far_groups_are_read_apart() -> None:
+    index = PacketIndex([record(i, key=i % 20 == 0) for i in range(100)])
+    assert index.plan([1, 45, 99]) == [Run(0, 1), Run(40, 45), Run(80, 99)]
+
+
+@pytest.mark.parametrize(
+    ("packets", "told"),
+    [
+        ([record(0, key=True), record(1)], True),
+        ([record(0, key=True), record(None)], False),
+        ([record(0, key=True), record(0)], False),
+        ([record(0), record(1)], False),
+        ([record(1, key=True), record(0)], False),
+        ([record(0, key=True), record(1, is_corrupt=True)], False),
+        ([record(0, key=True), record(1, is_shown=False), record(1)], True),
+        ([], False),
+    ],
+)
+def test_when_packets_tell_the_frames(packets: list[PacketRecord], told: bool) -> None:
+    plain = {"codec": "h264", "container": "mov", "reorders": True, "interlaced": False}
+    assert tells_frames(packets, **plain) is told
+    assert not tells_frames(packets, **{**plain, "interlaced": True})
+    assert not tells_frames(packets, **{**plain, "codec": "cinepak"})
+    assert not tells_frames(packets, **{**plain, "container": "avi"})
+
+
+def test_hidden_vp8_frames_are_known_by_their_first_byte() -> None:
+    assert not is_hidden_vp8(b"\x10")
+    assert is_hidden_vp8(b"\x01")
+    assert not is_hidden_vp8(b"")
