@@ -1,0 +1,61 @@
+"""`openxclip`, the command. Each verb is a file beside this one, imported when it is called: --help stays quick."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from openxclip import __version__
+from openxclip.errors import OpenXCLIPError
+
+_VERBS = {"classify": "Say which of some labels each video shows."}
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command: click.Command = import_module(f"openxclip.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):  # from the table above: listing them must not import them
+            formatter.write_dl(list(_VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="openxclip")
+def cli() -> None:
+    """Recognise what happens in video from words: X-CLIP.
+
+    Without a download, try:  openxclip classify samples --model mini --labels-file samples/labels.txt
+    """
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line on stderr, not a traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:  # what click makes of Ctrl-C
+        click.echo("openxclip: interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except OpenXCLIPError as error:
+        click.echo(f"openxclip: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:  # `openxclip … | head`
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

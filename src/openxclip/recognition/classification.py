@@ -1,0 +1,193 @@
+"""Zero-shot classification: which of some labels a video shows, or none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openxclip.errors import VideoError
+from openxclip.hub import DEFAULT_MODEL
+from openxclip.pipeline import EncodedVideo, VideoPipeline
+from openxclip.recognition.background import BACKGROUND_TEXTS
+from openxclip.video import VideoSource, find_videos, source_name
+
+NONE_OF_THESE = "none of these"
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """How well one label fits a video.
+
+    Attributes:
+        label: as it was given.
+        probability: softmax over the labels, the mean over clips. It says which label fits best, and sums to 1
+            whether or not any of them fits: with one label it is 1 for every video.
+        score: softmax over this label and the neutral texts alone, the mean over clips: above 0.5, the label fits
+            better than all of `BACKGROUND_TEXTS` together. It doesn't depend on the other labels.
+    """
+
+    label: str
+    probability: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a video shows, or why that can't be said.
+
+    Attributes:
+        path: the video, as it was named.
+        labels: the best ones, by falling probability; empty if the video could not be read.
+        outcome: the best label, or "none of these" if its score is below the threshold; None if there is an error.
+        none_of_these: what the neutral texts get of a softmax over them and all the labels.
+        times: of each clip's frames, in seconds.
+        error: why the video could not be read; None if it could.
+    """
+
+    path: str
+    labels: tuple[LabelScore, ...] = ()
+    outcome: str | None = None
+    none_of_these: float | None = None
+    times: tuple[tuple[float, ...], ...] = ()
+    error: VideoError | None = None
+
+
+class Classifier:
+    """Labels encoded once, for any number of videos.
+
+    Args:
+        pipeline: the model and its processor.
+        labels: two or more, or one whose `score` is of interest.
+        template: what is made of each label before it is encoded; `{}` stands for the label. The paper encodes the
+            bare class name.
+        threshold: the score that the best label must reach, from 0 (always) to 1.
+
+    Raises:
+        ValueError: no labels, an empty or repeated one, a template without `{}`, a threshold out of range.
+    """
+
+    def __init__(
+        self, pipeline: VideoPipeline, labels: Sequence[str], *, template: str = "{}", threshold: float = 0.5
+    ) -> None:
+        self.labels = check_labels(labels)
+        if template.count("{}") != 1:
+            raise ValueError(f"template {template!r}: must have {{}} once, where the label goes.")
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold {threshold}: must be from 0 to 1.")
+        self.pipeline = pipeline
+        self.threshold = threshold
+        texts = [template.replace("{}", label) for label in self.labels]
+        self._text_features_KE = pipeline.encode_texts([*texts, *BACKGROUND_TEXTS])
+
+    def __call__(self, videos: Iterable[VideoSource], *, top_k: int = 5, **clips: Any) -> Iterator[Classification]:
+        """Classify videos one after the other.
+
+        Args:
+            videos: paths, bytes or file objects.
+            top_k: how many labels of each are returned.
+            **clips: num_frames, num_clips, start, end: see `VideoPipeline.encode_videos`.
+        """
+        for encoded in self.pipeline.encode_videos(videos, **clips):
+            yield self._classified(encoded, top_k)
+
+    def _classified(self, encoded: EncodedVideo, top_k: int) -> Classification:
+        name = source_name(encoded.source)
+        if encoded.features is None:
+            return Classification(name, error=encoded.error)
+        logits_CK = self.pipeline.score(self._text_features_KE, encoded.features)
+        probability, score, none = scores_of_labels(logits_CK, len(self.labels))
+        order = probability.argsort(descending=True, stable=True).tolist()
+        ranked = [LabelScore(self.labels[i], probability[i].item(), score[i].item()) for i in order[:top_k]]
+        return Classification(
+            name,
+            labels=tuple(ranked),
+            outcome=ranked[0].label if ranked[0].score >= self.threshold else NONE_OF_THESE,
+            none_of_these=none,
+            times=encoded.times,
+        )
+
+
+def scores_of_labels(logits_CK: Tensor, num_labels: int) -> tuple[Tensor, Tensor, float]:
+    """What the logits of labels and of the neutral texts behind them say; the mean over clips of each.
+
+    Args:
+        logits_CK: of C clips for the labels first, then for one or more neutral texts.
+        num_labels: how many are labels.
+
+    Returns:
+        (labels,) softmax over the labels; (labels,) each label's part of a softmax over it and the neutral texts; the
+        neutral texts' part of a softmax over everything.
+    """
+    labels, neutral = logits_CK[:, :num_labels], logits_CK[:, num_labels:]
+    neutral_C1 = neutral.logsumexp(dim=1, keepdim=True)
+    none = torch.sigmoid(neutral_C1 - labels.logsumexp(dim=1, keepdim=True))
+    return labels.softmax(dim=1).mean(dim=0), torch.sigmoid(labels - neutral_C1).mean(dim=0), none.mean().item()
+
+
+def check_labels(labels: Sequence[str]) -> list[str]:
+    """The labels without white space round them.
+
+    Raises:
+        ValueError: there are none, or one is empty or given twice.
+        TypeError: a string instead of a list of them.
+    """
+    if isinstance(labels, str):
+        raise TypeError(f"labels must be a list of texts, not one text: [{labels!r}]?")
+    stripped = [label.strip() for label in labels]
+    if not stripped:
+        raise ValueError("there are no labels to choose from.")
+    if "" in stripped:
+        raise ValueError(f"label {stripped.index('') + 1} of {len(stripped)} is empty.")
+    twice = [label for i, label in enumerate(stripped) if label in stripped[:i]]
+    if twice:
+        raise ValueError(f"label {twice[0]!r} is given twice.")
+    return stripped
+
+
+def classify(
+    paths: str | Path | Iterable[str | Path],
+    labels: Sequence[str],
+    *,
+    model: str | Path | VideoPipeline = DEFAULT_MODEL,
+    num_frames: int | None = None,
+    num_clips: int = 1,
+    start: float | None = None,
+    end: float | None = None,
+    top_k: int = 5,
+    template: str = "{}",
+    threshold: float = 0.5,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+) -> list[Classification]:
+    """Which of `labels` each video shows; the twin of `openxclip classify`.
+
+    Args:
+        paths: one or more files, folders and globs (see `openxclip.video.find_videos`).
+        labels: what to choose from.
+        model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
+        num_frames: frames of a clip; default is what the model was trained with.
+        num_clips: clips over each video, whose probabilities are averaged.
+        start, end: the part of every video that is looked at, in seconds.
+        top_k: how many labels of each video are returned.
+        template, threshold: see `Classifier`.
+        device, dtype: see `VideoPipeline.from_pretrained`.
+
+    Returns:
+        One result for each video, in order; `error` is set in those that could not be read.
+
+    Raises:
+        ValueError: an argument that can't be.
+        CheckpointError: the model can't be found or loaded.
+    """
+    labels = check_labels(labels)  # before the model is loaded
+    pipeline = (
+        model if isinstance(model, VideoPipeline) else VideoPipeline.from_pretrained(model, device=device, dtype=dtype)
+    )
+    classifier = Classifier(pipeline, labels, template=template, threshold=threshold)
+    videos = find_videos([paths] if isinstance(paths, str | Path) else paths)
+    return list(classifier(videos, top_k=top_k, num_frames=num_frames, num_clips=num_clips, start=start, end=end))

@@ -1,0 +1,58 @@
+"""What tests of several rooms need: a tiny model folder and small video files, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from openxclip import XCLIPConfig, XCLIPModel, XCLIPProcessor
+from openxclip.processing import VideoProcessor
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole model of random weights with CLIP's vocabulary: 4 frames of 32 pixels."""
+    torch.manual_seed(0)
+    config = XCLIPConfig(
+        text_config={"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2},
+        vision_config={
+            "hidden_size": 24,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "mit_hidden_size": 16,
+            "mit_intermediate_size": 32,
+            "mit_num_attention_heads": 1,
+            "image_size": 32,
+            "patch_size": 8,
+            "num_frames": 4,
+        },
+        projection_dim=16,
+        prompt_num_attention_heads=1,
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    XCLIPModel(config).save_pretrained(folder)
+    transforms = VideoProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    XCLIPProcessor(transforms).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small mp4 files of different colours, ten frames each, one of them in a folder below."""
+    folder = tmp_path_factory.mktemp("clips")
+    (folder / "more").mkdir()
+    for name, colour in (("red2.mp4", (200, 20, 20)), ("red10.mp4", (120, 20, 20)), ("more/blue.mp4", (20, 20, 200))):
+        with av.open(str(folder / name), "w") as container:
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for i in range(10):
+                picture = np.full((48, 64, 3), colour, dtype=np.uint8)
+                picture[:, 6 * i : 6 * i + 6] = 255
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+    return folder

@@ -1,0 +1,148 @@
+"""Classification: which numbers it gives, in which order, and what it refuses."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+import openxclip
+from openxclip import VideoError
+from openxclip.pipeline import VideoPipeline
+from openxclip.recognition import BACKGROUND_TEXTS, Classifier, classify
+from openxclip.recognition.classification import NONE_OF_THESE, scores_of_labels
+from openxclip.video import read_clips
+
+LABELS = ["a red wall", "the sea", "nobody"]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_folder: Path) -> VideoPipeline:
+    return VideoPipeline.from_pretrained(tiny_folder, device="cpu")
+
+
+def test_scores_of_labels_by_hand() -> None:
+    logits = torch.tensor([[1.0, 2.0, 0.5, -1.0]])  # two labels, two neutral texts
+    e = logits[0].exp()
+    probability, score, none = scores_of_labels(logits, 2)
+    torch.testing.assert_close(probability, e[:2] / e[:2].sum())
+    torch.testing.assert_close(score, torch.stack([e[0] / (e[0] + e[2:].sum()), e[1] / (e[1] + e[2:].sum())]))
+    assert none == pytest.approx((e[2:].sum() / e.sum()).item())
+
+
+def test_scores_average_over_clips() -> None:
+    logits = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
+    probability, score, none = scores_of_labels(logits, 5)
+    each = [scores_of_labels(row[None], 5) for row in logits]
+    torch.testing.assert_close(probability, torch.stack([p for p, _, _ in each]).mean(0))
+    torch.testing.assert_close(score, torch.stack([s for _, s, _ in each]).mean(0))
+    assert none == pytest.approx(sum(n for _, _, n in each) / 3)
+
+
+def test_score_of_a_label_does_not_depend_on_the_others(pipeline: VideoPipeline, clip_folder: Path) -> None:
+    video = clip_folder / "red2.mp4"
+    (alone,) = classify(video, LABELS[:1], model=pipeline)
+    (among,) = classify(video, LABELS, model=pipeline)
+    assert alone.labels[0].probability == 1.0
+    assert alone.labels[0].score == pytest.approx({s.label: s.score for s in among.labels}[LABELS[0]], abs=1e-6)
+
+
+def test_classify_equals_the_model_called_by_hand(pipeline: VideoPipeline, clip_folder: Path) -> None:
+    video = clip_folder / "red2.mp4"
+    (result,) = classify(video, LABELS, model=pipeline, num_clips=2, template="a video of {}")
+    texts = [f"a video of {label}" for label in LABELS] + list(BACKGROUND_TEXTS)
+    clips = read_clips(video, num_frames=4, num_clips=2)
+    inputs = pipeline.processor(text=texts, videos=[c.frames_THWC for c in clips], return_tensors="pt", padding=True)
+    with torch.inference_mode():
+        logits = pipeline.model(**inputs).logits_per_video
+    expected = logits[:, : len(LABELS)].softmax(-1).mean(0)
+    assert {s.label: pytest.approx(s.probability, abs=1e-5) for s in result.labels} == dict(
+        zip(LABELS, expected.tolist(), strict=True)
+    )
+    assert [s.probability for s in result.labels] == sorted((s.probability for s in result.labels), reverse=True)
+    assert result.times == tuple(tuple(c.times_T.tolist()) for c in clips)
+
+
+@pytest.mark.parametrize(("threshold", "outcome"), [(0.0, "best"), (1.0, NONE_OF_THESE)])
+def test_threshold_decides_the_outcome(
+    pipeline: VideoPipeline, clip_folder: Path, threshold: float, outcome: str
+) -> None:
+    (result,) = classify(clip_folder / "red2.mp4", LABELS, model=pipeline, threshold=threshold, top_k=2)
+    assert len(result.labels) == 2
+    assert result.outcome == (result.labels[0].label if outcome == "best" else NONE_OF_THESE)
+
+
+def test_a_bad_file_is_reported_in_its_place(pipeline: VideoPipeline, clip_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.mp4").write_text("not a video")
+    paths = [clip_folder / "red2.mp4", tmp_path / "notes.mp4", "gone.mp4", clip_folder / "more" / "blue.mp4"]
+    results = classify(paths, LABELS, model=pipeline)
+    assert [r.path for r in results] == [str(p) for p in paths]
+    assert [r.error is None for r in results] == [True, False, False, True]
+    assert isinstance(results[2].error, VideoError)
+    assert "gone.mp4" in str(results[2].error)
+    assert results[1].outcome is None
+    assert results[1].labels == ()
+
+
+def test_folders_and_globs(pipeline: VideoPipeline, clip_folder: Path) -> None:
+    names = [Path(r.path).name for r in classify(clip_folder, LABELS, model=pipeline)]
+    assert names == ["blue.mp4", "red2.mp4", "red10.mp4"]  # 2 before 10
+    names = [Path(r.path).name for r in classify(str(clip_folder / "red*.mp4"), LABELS, model=pipeline)]
+    assert names == ["red2.mp4", "red10.mp4"]
+
+
+def test_a_range_of_seconds(pipeline: VideoPipeline, clip_folder: Path) -> None:
+    (result,) = classify(clip_folder / "red2.mp4", LABELS, model=pipeline, start=0.3, end=0.7)
+    assert all(0.3 <= time < 0.7 for time in result.times[0])
+    (late,) = classify(clip_folder / "red2.mp4", LABELS, model=pipeline, start=60)
+    assert late.error is not None
+
+
+def test_videos_may_be_bytes_and_files(pipeline: VideoPipeline, clip_folder: Path) -> None:
+    classifier = Classifier(pipeline, LABELS)
+    path = clip_folder / "red2.mp4"
+    with path.open("rb") as file:
+        results = list(classifier([path, path.read_bytes(), file]))
+    assert len({r.labels for r in results}) == 1
+    assert results[0].labels
+
+
+def test_many_labels_are_encoded_in_chunks(pipeline: VideoPipeline) -> None:
+    texts = [f"thing {i}" for i in range(150)]
+    together = pipeline.encode_texts(texts)
+    alone = torch.cat([pipeline.encode_texts([text]) for text in texts[::49]])
+    assert together.shape == (150, 16)
+    torch.testing.assert_close(together[::49], alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "said"),
+    [
+        ([], {}, "no labels"),
+        (["a", " "], {}, "label 2 of 2 is empty"),
+        (["a", "b", "a "], {}, "'a' is given twice"),
+        (["a"], {"template": "a video"}, "template 'a video'"),
+        (["a"], {"threshold": 1.5}, "threshold 1.5"),
+    ],
+)
+def test_impossible_arguments(
+    pipeline: VideoPipeline, clip_folder: Path, labels: list[str], options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        classify(clip_folder, labels, model=pipeline, **options)  # type: ignore[arg-type]
+
+
+def test_labels_must_be_a_list(pipeline: VideoPipeline, clip_folder: Path) -> None:
+    with pytest.raises(TypeError, match="a list of texts"):
+        classify(clip_folder, "cat, dog", model=pipeline)
+
+
+def test_the_package_exports_it() -> None:
+    assert openxclip.classify is classify
+
+
+def test_video_errors_survive_pickling() -> None:
+    error = pickle.loads(pickle.dumps(VideoError("a.mp4", "is empty")))
+    assert (error.source, error.reason, str(error)) == ("a.mp4", "is empty", "a.mp4: is empty")
