@@ -150,7 +150,9 @@ class XCLIPVisionModel(XCLIPPreTrainedModel):
                 "pixel_values must be (videos, frames, channels, height, width) or (videos * frames, channels, height, "
                 f"width), got {tuple(pixel_values.shape)}."
             )
-        frames = num_frames or self.config.num_frames
+        frames = self.config.num_frames if num_frames is None else num_frames
+        if frames < 1:
+            raise ValueError(f"num_frames={frames}: a video has at least 1 frame.")
         if pixel_values.shape[0] % frames:
             raise ValueError(
                 f"pixel_values has {pixel_values.shape[0]} frames, which is no multiple of num_frames={frames}: pass "

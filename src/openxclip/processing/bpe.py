@@ -1,0 +1,81 @@
+"""The `tokenizers` pipeline of CLIP, from the files of a folder or from the vocabulary in the package.
+
+As in the released tokenizer.json: Unicode NFC, runs of white space to one space, lower case; words, single digits and
+runs of anything else; bytes; merges.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+
+from openxclip.errors import CheckpointError
+from openxclip.processing.vocab import END_OF_WORD
+
+_PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; CheckpointError if there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: can't be read as JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: should hold a JSON object, not a {type(content).__name__}.")
+    return content
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The pipeline in a `tokenizer.json`, without any truncation or padding; CheckpointError if there is none."""
+    try:
+        backend = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more specific
+        raise CheckpointError(f"{path}: can't be read as a tokenizer ({error}).") from error
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def read_merges(path: Path) -> list[tuple[str, str]]:
+    """The pairs in a `merges.txt`; CheckpointError if it holds anything else."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: can't be read as merges ({error}).") from error
+    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    wrong = next((pair for pair in pairs if len(pair) != 2), None)
+    if wrong is not None:
+        raise CheckpointError(f"{path}: {' '.join(wrong)!r} is not a pair of tokens.")
+    return [(pair[0], pair[1]) for pair in pairs]
+
+
+def byte_pair_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]], *, unk_token: str) -> Tokenizer:
+    """CLIP's pipeline with this vocabulary and these merges; CheckpointError if they don't fit each other."""
+    try:
+        model = BPE(
+            vocab=vocabulary,
+            merges=merges,
+            unk_token=unk_token,
+            continuing_subword_prefix="",
+            end_of_word_suffix=END_OF_WORD,
+            fuse_unk=False,
+        )
+    except Exception as error:  # the library raises nothing more specific
+        raise CheckpointError(f"vocabulary and merges don't fit each other ({error}).") from error
+    backend = Tokenizer(model)
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PATTERN), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    return backend
