@@ -27,7 +27,12 @@ MINI_KNOWS = (
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
 @click.option("--labels", metavar='"A, B, C"', help="What to choose from, separated by commas.")
 @click.option("--labels-file", type=click.File(encoding="utf-8"), help="The same from a file, one a line.")
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A folder, a hub id, or mini.")
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A folder, a hub id, or mini (knows only the rendered playground).",
+)
 @click.option("--frames", type=click.IntRange(1), help="Frames of a clip.  [default: what the model was trained with]")
 @click.option("--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips over each video, averaged.")
 @click.option("--start", type=click.FloatRange(0), help="Look only from this second on.")
@@ -60,7 +65,7 @@ def command(
     device: str | None,
     dtype: str | None,
 ) -> None:
-    r"""Say which of some labels each VIDEO shows.
+    """Say which of some labels each VIDEO shows.
 
     A VIDEO is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one a
     line.
@@ -73,7 +78,7 @@ def command(
                    "none of these".
 
     Videos that can't be read are named on stderr, the others go on, and the exit status is 1.
-    """
+    """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
     if (labels is None) == (labels_file is None):
         raise click.UsageError('say what to choose from: --labels "a, b, c" or --labels-file FILE (one of them).')
     names = labels.split(",") if labels is not None else [line for line in labels_file or () if line.strip()]

@@ -33,8 +33,12 @@ class _Verbs(click.Group):
 def cli() -> None:
     """Recognise what happens in video from words: X-CLIP.
 
-    Without a download, try:  openxclip classify samples --model mini --labels-file samples/labels.txt
-    """
+    The model mini comes with the package and knows only openxclip's rendered playground, not real footage. On the clips
+    in the project's folder:
+
+    \b
+      openxclip classify samples --model mini --labels-file samples/labels.txt
+    """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
 
 
 def main() -> None:

@@ -1,0 +1,118 @@
+"""From names to folders, and up to the hub: what is asked of huggingface_hub, and what its errors become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import errors
+
+import openxclip
+from openxclip import CheckpointError, XCLIPModel, XCLIPProcessor, hub
+
+
+def test_push_uploads_what_save_writes(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, Any]] = []
+
+    class Api:
+        def __init__(self, token: str | None = None) -> None:
+            calls.append(("token", token))
+
+        def create_repo(self, repo_id: str, **options: Any) -> None:
+            calls.append(("create", (repo_id, options)))
+
+        def upload_folder(self, *, repo_id: str, folder_path: str, **options: Any) -> Any:
+            calls.append(("upload", (repo_id, sorted(path.name for path in Path(folder_path).iterdir()), options)))
+            return type("Commit", (), {"commit_url": "address"})()
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    model = XCLIPModel.from_pretrained(tiny_folder)
+    assert model.push_to_hub("me/mine", token="secret", private=True, revision="draft") == "address"
+    assert calls == [
+        ("token", "secret"),
+        ("create", ("me/mine", {"private": True, "exist_ok": True})),
+        (
+            "upload",
+            (
+                "me/mine",
+                ["config.json", "model.safetensors"],
+                {"revision": "draft", "commit_message": "Upload with openxclip", "create_pr": False},
+            ),
+        ),
+    ]
+    calls.clear()
+    XCLIPProcessor.from_pretrained(tiny_folder).push_to_hub("me/mine")
+    assert {"preprocessor_config.json", "tokenizer.json"} <= set(calls[-1][1][1])
+
+
+def test_a_save_that_pushes(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed: list[Any] = []
+    monkeypatch.setattr(hub, "push_folder", lambda *args, **options: pushed.append((*args, options)))
+    XCLIPModel.from_pretrained(tiny_folder).save_pretrained(tmp_path / "mine", push_to_hub=True, private=True)
+    assert pushed == [(tmp_path / "mine", "mine", {"private": True})]
+
+
+def test_what_is_asked_of_the_hub(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def download(repo_id: str, **options: Any) -> str:
+        asked.append((repo_id, options))
+        return str(tiny_folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    options = {"revision": "abc", "cache_dir": tmp_path, "token": "secret", "force_download": True}
+    XCLIPModel.from_pretrained("someone/some-model", **options)
+    for repo_id, given in asked:
+        assert repo_id == "someone/some-model"
+        assert {name: given[name] for name in options} == options
+    patterns = {pattern for _, given in asked for pattern in given["allow_patterns"]}
+    assert {"config.json", "model*.safetensors"} <= patterns
+    assert not any("bin" in pattern for pattern in patterns)  # no pickle is downloaded where safetensors are
+
+
+def fails(error: Exception) -> Any:
+    def download(*_: Any, **__: Any) -> str:
+        raise error
+
+    return download
+
+
+class Response:
+    """As much of one as huggingface_hub's errors look at."""
+
+    headers: dict[str, str] = {}  # noqa: RUF012
+    request = None
+    status_code = 404
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (errors.LocalEntryNotFoundError("no"), "the hub can't be reached"),
+        (errors.RepositoryNotFoundError("no", response=Response()), "no such repository"),  # type: ignore[arg-type]
+        (errors.RevisionNotFoundError("no", response=Response()), "no revision 'abc'"),  # type: ignore[arg-type]
+        (errors.GatedRepoError("no", response=Response()), "access must be asked for"),  # type: ignore[arg-type]
+        (ConnectionResetError("no"), "the hub can't be reached"),
+    ],
+)
+def test_errors_of_the_hub(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fails(error))
+    with pytest.raises(CheckpointError, match=said) as raised:
+        hub.resolve_folder("someone/some-model", revision="abc")
+    assert "someone/some-model" in str(raised.value)
+
+
+def test_a_folder_of_the_same_name_goes_before_the_hub(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fails(AssertionError("asked the hub")))
+    monkeypatch.chdir(tiny_folder.parent)
+    assert hub.resolve_folder(tiny_folder.name) == Path(tiny_folder.name)
+
+
+def test_the_package_names_what_it_exports() -> None:
+    assert set(openxclip.__all__) == set(openxclip._HOME)
+    for name in openxclip.__all__:
+        assert getattr(openxclip, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = openxclip.nonsense
