@@ -190,7 +190,7 @@ class XCLIPVisionConfig(_Config):
     mit_hidden_size: int = 512  # the joint width E
     mit_intermediate_size: int = 2048
     mit_num_hidden_layers: int = 1  # one layer in every released model
-    mit_num_attention_heads: int = 8  # E / 64 in the paper; see XCLIPConfig.heads_differ_from_paper
+    mit_num_attention_heads: int = 8  # E / 64 in the paper; see XCLIPConfig.has_converters_heads
     num_channels: int = 3
     image_size: int = 224
     patch_size: int = 32
@@ -279,15 +279,15 @@ class XCLIPConfig(_Config):
         return cls(text_config=text_config.to_dict(), vision_config=vision_config.to_dict(), **kwargs)
 
     @property
-    def heads_differ_from_paper(self) -> bool:
-        """True where MIT or the prompts have another number of heads than the authors' E / 64.
+    def has_converters_heads(self) -> bool:
+        """True for a joint width of 768 with 8 heads in MIT or the prompts.
 
-        So it is in folders that transformers' converter wrote for the large models (8 instead of 12): such a folder
-        computes something else than the authors' model with the same weights.
+        So transformers' converter wrote the large models' folders, where the authors' code has E / 64 = 12: such a
+        folder computes something else than the authors' model with the same weights.
         """
-        papers = self.projection_dim // 64
-        return self.projection_dim % 64 == 0 and (
-            self.vision_config.mit_num_attention_heads != papers or self.prompt_num_attention_heads != papers
+        return self.projection_dim == 768 and 8 in (
+            self.vision_config.mit_num_attention_heads,
+            self.prompt_num_attention_heads,
         )
 
 

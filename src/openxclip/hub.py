@@ -127,7 +127,8 @@ def _download(
             if local_files_only
             else "is not in the local cache and the hub can't be reached"
         )
-        raise CheckpointError(f"{repo_id}: {where}. {_OFFLINE}") from error
+        at = "" if revision is None else f", revision {revision!r},"
+        raise CheckpointError(f"{repo_id}{at}: {where}. {_OFFLINE}") from error
     except (errors.HfHubHTTPError, OSError) as error:
         raise CheckpointError(f"{repo_id}: the hub can't be reached ({type(error).__name__}). {_OFFLINE}") from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,8 +129,12 @@ def save_state_dict(tensors: dict[str, Tensor], folder: Path, *, max_shard_size:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
             save_torch_state_dict(tensors, scratch, max_shard_size=max_shard_size)
             written = {path.name for path in Path(scratch).iterdir()}
-            for path in Path(scratch).iterdir():
-                shutil.move(path, folder / path.name)  # within one file system, so it replaces in one step
+            like = Path(scratch) / "like-any-file"
+            like.touch()
+            for name in written:
+                path = Path(scratch) / name
+                path.chmod(like.stat().st_mode)  # safetensors makes files that nobody else may read
+                path.replace(folder / name)
     except OSError as error:
         raise CheckpointError(f"{folder}: can't be written ({error}).") from error
     for pattern in ("model*.safetensors", SAFETENSORS + _INDEX, "pytorch_model*.bin", PICKLED + _INDEX):

@@ -261,7 +261,7 @@ def _as_device(device: torch.device | str | None) -> torch.device | None:
 
 
 def _warn_of_heads(config: Config) -> None:
-    if isinstance(config, XCLIPConfig) and config.heads_differ_from_paper:
+    if isinstance(config, XCLIPConfig) and config.has_converters_heads:
         heads = config.projection_dim // 64
         warnings.warn(
             f"{CONFIG_NAME} says mit_num_attention_heads={config.vision_config.mit_num_attention_heads} and "

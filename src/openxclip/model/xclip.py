@@ -65,7 +65,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
         """Text features before any prompt, not normalised; `forward(text_features=…)` takes them.
 
         Args:
-            input_ids: (K, L) token ids; or (B, K, L), a set of texts for each video.
+            input_ids: (K, L) token ids; or (B, K, L), a set of texts for each video; (L,) is one text.
             attention_mask, position_ids: see `XCLIPTextModel.forward`.
             output_attentions, output_hidden_states, return_dict: taken for transformers' sake; they change nothing.
 
@@ -157,13 +157,13 @@ class XCLIPModel(XCLIPPreTrainedModel):
             )
         output = XCLIPOutput(text_model_output=text_output, vision_model_output=vision_output, mit_output=mit_output)
         if text_features is not None and video_features is not None:
-            self._score(output, text_features, *_checked(video_features), labels, return_loss)
+            self._score(output, text_features, *self._checked(video_features), labels, return_loss)
         elif labels is not None or return_loss:
             raise ValueError("a loss needs both texts and videos.")
         elif text_features is not None:
             output.text_embeds = F.normalize(text_features, dim=-1)
         elif video_features is not None:
-            output.video_embeds = F.normalize(_checked(video_features).pooled, dim=-1)
+            output.video_embeds = F.normalize(self._checked(video_features).pooled, dim=-1)
         else:
             raise ValueError("pass input_ids or text_features, pixel_values or video_features, or one of each.")
         return self._returned(output, return_dict)
@@ -171,6 +171,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
     def _encode_text(
         self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, **shown: bool
     ) -> tuple[Tensor, TransformerOutput]:
+        input_ids = torch.atleast_2d(input_ids)
         encoded = self.text_model(input_ids, attention_mask, position_ids, return_dict=True, **shown)
         features = self.text_projection(encoded.pooler_output)
         return features.unflatten(0, input_ids.shape[:-1]), encoded
@@ -224,6 +225,22 @@ class XCLIPModel(XCLIPPreTrainedModel):
                 )
             output.loss = contrastive_loss(logits_BK)
 
+    def _checked(self, features: VideoFeatures | tuple[Tensor, Tensor]) -> VideoFeatures:
+        if isinstance(features, Tensor) or len(features) != 2:
+            raise ValueError(
+                "video_features must be what encode_video returns, (pooled, patches): the prompts need the patches, "
+                "which get_video_features doesn't give."
+            )
+        width = self.config.projection_dim
+        pooled, patches = features
+        videos = pooled.shape[:1]
+        if pooled.shape != (*videos, width) or patches.ndim != 3 or patches[:, 0].shape != pooled.shape:
+            raise ValueError(
+                f"video_features of {tuple(pooled.shape)} and {tuple(patches.shape)}: must be (videos, {width}) and "
+                f"(videos, patches, {width})."
+            )
+        return VideoFeatures(pooled, patches)
+
     def _texts_for_each_video(self, text: Tensor, num_videos: int) -> Tensor:
         width = self.config.projection_dim
         if text.ndim == 2 and text.shape[-1] == width:
@@ -269,12 +286,3 @@ def contrastive_loss(logits_BK: Tensor) -> Tensor:
 def _only_one(**given: Any) -> None:
     if all(value is not None for value in given.values()):
         raise ValueError(f"pass {' or '.join(given)}, not both.")
-
-
-def _checked(features: VideoFeatures | tuple[Tensor, Tensor]) -> VideoFeatures:
-    if isinstance(features, Tensor) or len(features) != 2:
-        raise ValueError(
-            "video_features must be what encode_video returns, (pooled, patches): the prompts need the patches, which "
-            "get_video_features doesn't give."
-        )
-    return VideoFeatures(*features)
