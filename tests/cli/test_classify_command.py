@@ -115,6 +115,27 @@ def test_a_bad_template_or_device_is_a_usage_error(tiny_folder: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_labels_that_are_not_text(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.bin").write_bytes(b"\xff\xfe\x00")
+    done = run("classify", "x.mp4", "--labels-file", tmp_path / "labels.bin", "--model", tiny_folder)
+    assert done.returncode == 2
+    assert "labels.bin: is not text in UTF-8" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_names_on_stdin(tiny_folder: Path) -> None:
+    done = run("classify", "-", "--labels", "a", "--model", tiny_folder, stdin="\n")
+    assert done.returncode == 2
+    assert "no videos are named" in done.stderr
+
+
+def test_a_warning_is_a_note(tiny_folder: Path, clip_folder: Path) -> None:
+    done = run("classify", clip_folder / "red2.mp4", "--labels", "a", "--model", tiny_folder, "--frames", 5)
+    assert done.returncode == 0
+    assert done.stderr.startswith("openxclip: note: the model's temporal positions are for 4 frames")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_default_model_out_of_reach_names_mini(tmp_path: Path) -> None:
     done = run("classify", "x.mp4", "--labels", "a", HF_HOME=str(tmp_path))
     assert done.returncode == 1

@@ -81,7 +81,7 @@ def command(
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
     if (labels is None) == (labels_file is None):
         raise click.UsageError('say what to choose from: --labels "a, b, c" or --labels-file FILE (one of them).')
-    names = labels.split(",") if labels is not None else [line for line in labels_file or () if line.strip()]
+    names = labels.split(",") if labels is not None else _lines(labels_file)
     if end is not None and start is not None and end <= start:
         raise click.UsageError(f"--end {end} is not after --start {start}.")
 
@@ -90,22 +90,31 @@ def command(
     from openxclip.recognition.classification import check_labels
     from openxclip.video import find_videos
 
+    paths = find_videos(_named(videos))
+    if not paths:
+        raise click.UsageError("no videos are named.")
     try:
         names = check_labels([name for name in names if name.strip()])
         if model == "mini":
             click.echo(f"Note: {MINI_KNOWS}", err=True)
         pipeline = VideoPipeline.from_pretrained(model, device=device, dtype=dtype)
         classifier = Classifier(pipeline, names, template=template, threshold=threshold)
-    except (ValueError, RuntimeError) as error:  # RuntimeError: torch's word on a device that isn't there
+    except ValueError as error:
         raise click.UsageError(str(error)) from error
 
-    paths = find_videos(_named(videos))
     results = classifier(paths, top_k=top, num_frames=frames, num_clips=clips, start=start, end=end)
     show = _print_lines if as_json or not sys.stdout.isatty() else _print_table
     failed = show(results, len(paths))
     if failed:
         click.echo(f"openxclip: {failed} of {len(paths)} videos could not be read.", err=True)
         sys.exit(1)
+
+
+def _lines(file: TextIO | None) -> list[str]:
+    try:
+        return list(file or ())
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{getattr(file, 'name', file)}: is not text in UTF-8 ({error.reason}).") from error
 
 
 def _named(videos: tuple[str, ...]) -> Iterator[str]:

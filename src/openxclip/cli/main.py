@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -41,8 +43,13 @@ def cli() -> None:
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
 
 
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"openxclip: note: {message}", err=True)
+
+
 def main() -> None:
     """Run the command; a user's mistake is one line on stderr, not a traceback."""
+    warnings.showwarning = _say_warning
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:  # what click makes of Ctrl-C

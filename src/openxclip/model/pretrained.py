@@ -122,6 +122,8 @@ class XCLIPPreTrainedModel(nn.Module):
             CheckpointError: no such folder or repository; no weights in it; a damaged file; or keys that are missing,
                 unexpected or of another shape than the config's, all of them listed.
         """
+        target_dtype = _as_dtype(dtype if dtype is not None else torch_dtype)
+        target_device = _as_device(device if device is not None else device_map)
         hub_options: dict[str, Any] = {
             "cache_dir": cache_dir,
             "force_download": force_download,
@@ -146,8 +148,6 @@ class XCLIPPreTrainedModel(nn.Module):
         with torch.device("meta"), _WithoutStart():
             model = cls(config)
         state = model._fitting_part(found.tensors, found.source)
-        target_dtype = _as_dtype(dtype if dtype is not None else torch_dtype)
-        target_device = _as_device(device if device is not None else device_map)
         model.load_state_dict(
             {
                 name: tensor.to(device=target_device, dtype=target_dtype if tensor.is_floating_point() else None)
@@ -257,7 +257,12 @@ def _as_device(device: torch.device | str | None) -> torch.device | None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(device, dict):
         raise ValueError(f"device_map={device}: the model is not split over devices; name one, such as 'cuda:0'.")
-    return None if device is None else torch.device(device)
+    if device is None:
+        return None
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # the latter is what a torch without CUDA says of it
+        raise ValueError(f"device {str(device)!r} can't be used here: {str(error).splitlines()[0]}") from error
 
 
 def _warn_of_heads(config: Config) -> None:
