@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: demo test check bench clean
 
 demo: .venv/.runtime
-	$(BIN)/openxclip classify samples --model mini --labels-file samples/labels.txt
+	$(BIN)/openxclip classify samples --model mini --labels-file samples/labels.txt --top 3
 
 test: .venv/.dev
 	$(BIN)/python -m pytest

@@ -138,10 +138,11 @@ def _print_lines(results: Iterator[Classification], total: int) -> int:
 
 def _print_table(results: Iterator[Classification], total: int) -> int:
     """A table of all videos at the end; returns how many could not be read."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(show_header=True, header_style="bold", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("video", overflow="fold")
     table.add_column("label", overflow="fold")
     table.add_column("probability", justify="right", no_wrap=True)
