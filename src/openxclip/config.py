@@ -63,7 +63,10 @@ class _Config:
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Write `config.json` into the folder, which is made if it doesn't exist."""
         folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"{folder}: can't be made a folder ({error}).") from error
         partial = folder / f".{CONFIG_NAME}.partial"
         partial.write_text(self.to_json_string(), encoding="utf-8")
         partial.replace(folder / CONFIG_NAME)

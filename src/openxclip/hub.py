@@ -41,6 +41,8 @@ def resolve_folder(
         CheckpointError: there is no such folder or repository, or the hub can't be reached.
     """
     name = str(name_or_path)
+    if not name:
+        raise CheckpointError("the model's name is empty.")
     if name in SHIPPED_MODELS:
         return Path(__file__).parent / "models" / name / subfolder
     path = Path(name_or_path).expanduser()

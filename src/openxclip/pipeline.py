@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,7 +44,7 @@ class VideoPipeline:
     """A model and its processor, from files to features and scores.
 
     Args:
-        model: in eval mode.
+        model: in eval mode, else it is refused when it is used.
         processor: of the same folder.
     """
 
@@ -71,16 +72,19 @@ class VideoPipeline:
         model = XCLIPModel.from_pretrained(name_or_path, device=device or "auto", dtype=dtype, **hub_options)
         return cls(model, XCLIPProcessor.from_pretrained(name_or_path, **hub_options))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """(K, E), as `XCLIPModel.get_text_features`."""
+        """(K, E), as `XCLIPModel.get_text_features`, of one or more texts."""
+        self._check_mode()
+        if isinstance(texts, str) or not len(texts):
+            raise ValueError(f"texts must be a list of one or more of them, got {texts!r}.")
         chunks = []
         for i in range(0, len(texts), _TEXTS_AT_ONCE):
             inputs = self.processor(text=list(texts[i : i + _TEXTS_AT_ONCE]), return_tensors="pt", padding=True)
             chunks.append(self.model.get_text_features(**inputs.to(self.model.device)))
         return torch.cat(chunks)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_videos(
         self,
         sources: Iterable[VideoSource],
@@ -98,6 +102,8 @@ class VideoPipeline:
             num_clips: C clips over each video (see `openxclip.video.sample_clips`).
             start, end: the part of every video that is looked at, in seconds.
         """
+        self._check_mode()
+        check_stretch(start, end)
         if num_frames is None:
             num_frames = self.model.config.vision_config.num_frames
 
@@ -119,11 +125,29 @@ class VideoPipeline:
                 times=tuple(tuple(clip.times_T.tolist()) for clip in clips),
             )
 
-    @torch.inference_mode()
+    def _check_mode(self) -> None:
+        if self.model.training:
+            raise ValueError("the model is in training mode, in which it drops things at random: call model.eval().")
+
+    @torch.no_grad()
     def score(self, text_features_KE: Tensor, features: VideoFeatures) -> Tensor:
         """(C, K) `logits_per_video` of one video's C clips."""
+        self._check_mode()
         logits: Tensor = self.model(text_features=text_features_KE, video_features=features).logits_per_video
         return logits.float()
+
+
+def check_stretch(start: float | None, end: float | None) -> None:
+    """Refuse a part of a video, in seconds, that no video can have.
+
+    Raises:
+        ValueError: a number below 0 or none at all, or an end that isn't after the start.
+    """
+    first, last = 0.0 if start is None else start, math.inf if end is None else end
+    if not 0 <= first < math.inf:
+        raise ValueError(f"start={start}: must be 0 or more seconds.")
+    if not last > first:
+        raise ValueError(f"end={end}: must be after start={first:g}.")
 
 
 def _ahead(read: Any, sources: Iterable[VideoSource]) -> Iterator[tuple[VideoSource, Future[list[Frames]]]]:

@@ -95,7 +95,7 @@ def test_a_table_on_a_terminal(tiny_folder: Path, clip_folder: Path) -> None:
         (["classify", "x.mp4", "--labels", "a", "--labels-file", os.devnull], "one of them"),
         (["classify", "x.mp4", "--labels-file", "/does/not/exist"], "/does/not/exist"),
         (["classify", "x.mp4", "--labels", "a", "--clips", "0"], "--clips"),
-        (["classify", "x.mp4", "--labels", "a", "--start", "3", "--end", "2"], "--end 2.0 is not after --start 3.0"),
+        (["classify", "x.mp4", "--labels", "a", "--start", "3", "--end", "2"], "end=2.0: must be after start=3"),
         (["clasify", "x.mp4"], "clasify"),
     ],
 )
@@ -121,6 +121,33 @@ def test_labels_that_are_not_text(tiny_folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "labels.bin: is not text in UTF-8" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_byte_order_mark_is_no_part_of_a_label(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfred\r\nblue\r\n")
+    video = clip_folder / "red2.mp4"
+    done = run("classify", video, "--labels-file", tmp_path / "labels.txt", "--model", tiny_folder)
+    (row,) = map(json.loads, done.stdout.splitlines())
+    assert {r["label"] for r in row["labels"]} == {"red", "blue"}
+
+
+def test_a_full_disk(tiny_folder: Path, clip_folder: Path) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [*COMMAND, "classify", str(clip_folder), "--labels", "a", "--model", str(tiny_folder)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "openxclip", "--version"], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("openxclip, version ")
 
 
 def test_no_names_on_stdin(tiny_folder: Path) -> None:

@@ -749,3 +749,32 @@ def test_configs_that_make_no_model(settings: dict[str, Any], told: list[str]) -
     with pytest.raises(ValueError) as caught:
         our_config(with_settings(SMALL, **settings))
     assert all(word in str(caught.value) for word in told), str(caught.value)
+
+
+# What was found by use
+
+
+def test_saving_leaves_what_is_not_the_models(folder: Path) -> None:
+    others = ["model_best.safetensors", "model-ema.safetensors", "pytorch_model_backup.bin"]
+    for name in others:
+        (folder / name).write_bytes(b"mine")
+    stale = folder / "model-00001-of-00002.safetensors"
+    stale.write_bytes(b"old")
+    openxclip.XCLIPModel.from_pretrained(folder).save_pretrained(folder)
+    assert all((folder / name).read_bytes() == b"mine" for name in others)
+    assert not stale.exists()
+
+
+def test_other_weights_are_saved_where_they_are_given(folder: Path, tmp_path: Path) -> None:
+    model = openxclip.XCLIPModel.from_pretrained(folder)
+    mean = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    model.save_pretrained(tmp_path / "mean", state_dict=mean)
+    saved = openxclip.XCLIPModel.from_pretrained(tmp_path / "mean").state_dict()
+    assert all(torch.equal(saved[name], mean[name]) for name in mean)
+    with pytest.raises(TypeError, match="typo"):
+        model.save_pretrained(tmp_path / "typo", typo=3)
+
+
+def test_outputs_may_be_asked_for_when_loading(folder: Path) -> None:
+    model = openxclip.XCLIPModel.from_pretrained(folder, output_hidden_states=True, return_dict=False)
+    assert isinstance(model(input_ids=torch.tensor([[5, 9]])), tuple)

@@ -241,3 +241,11 @@ def test_batch_moves_and_casts(processor: XCLIPProcessor) -> None:
 def test_parts_alone() -> None:
     processor = XCLIPProcessor(VideoProcessor(size=32, crop_size=32), CLIPTokenizer(), num_frames=4)
     assert processor(videos=clip(3), return_tensors="pt", device="cpu").pixel_values.shape == (1, 3, 3, 32, 32)
+
+
+def test_a_batch_can_be_copied_and_written_to() -> None:
+    batch = BatchEncoding(input_ids=torch.ones(1, 2, dtype=torch.int64))
+    copied = batch.copy().to("cpu")
+    copied.input_ids = torch.zeros(1, 2)
+    assert torch.equal(copied["input_ids"], torch.zeros(1, 2))
+    assert torch.equal(batch.input_ids, torch.ones(1, 2))

@@ -13,7 +13,7 @@ from openxclip import VideoError
 from openxclip.pipeline import VideoPipeline
 from openxclip.recognition import BACKGROUND_TEXTS, Classifier, classify
 from openxclip.recognition.classification import NONE_OF_THESE, scores_of_labels
-from openxclip.video import read_clips
+from openxclip.video import find_videos, read_clips
 
 LABELS = ["a red wall", "the sea", "nobody"]
 
@@ -146,3 +146,73 @@ def test_the_package_exports_it() -> None:
 def test_video_errors_survive_pickling() -> None:
     error = pickle.loads(pickle.dumps(VideoError("a.mp4", "is empty")))
     assert (error.source, error.reason, str(error)) == ("a.mp4", "is empty", "a.mp4: is empty")
+
+
+def test_names_that_are_no_files_stay_in_their_place(pipeline: VideoPipeline, clip_folder: Path) -> None:
+    names = ["", "a" * 300, "https://example.com/a.mp4", str(clip_folder / "red2.mp4")]
+    results = classify(names, LABELS, model=pipeline)
+    assert [r.error is None for r in results] == [False, False, False, True]
+    assert results[2].path == names[2]
+    assert "address" in str(results[2].error)
+
+
+def test_globs_in_folders_with_brackets_and_at_home(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "take[1]"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (folder / name).write_bytes(b"")
+    assert find_videos([str(folder / "[a-z].mp4")]) == [folder / "a.mp4", folder / "b.mp4"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_videos(["~/take[1]/a.mp4"]) == [folder / "a.mp4"]
+    assert find_videos([b"bytes"]) == [b"bytes"]
+
+
+def test_a_model_in_training_is_refused(tiny_folder: Path, clip_folder: Path) -> None:
+    pipeline = VideoPipeline.from_pretrained(tiny_folder, device="cpu")
+    pipeline.model.train()
+    with pytest.raises(ValueError, match=r"model\.eval\(\)"):
+        classify(clip_folder, LABELS, model=pipeline)
+
+
+def test_features_can_be_trained_on(pipeline: VideoPipeline, clip_folder: Path) -> None:
+    (encoded,) = pipeline.encode_videos([clip_folder / "red2.mp4"])
+    assert encoded.features is not None
+    probe = torch.nn.Linear(16, 2)
+    probe(encoded.features.pooled).sum().backward()
+    probe(pipeline.encode_texts(LABELS)).sum().backward()
+    assert probe.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"top_k": 0}, ValueError, "top_k=0"),
+        ({"start": 2.0, "end": 1.0}, ValueError, "end=1.0: must be after start=2"),
+        ({"start": float("nan")}, ValueError, "start=nan"),
+        ({"end": float("nan")}, ValueError, "end=nan"),
+        ({"device": "cpu"}, ValueError, "the pipeline's has its own"),
+    ],
+)
+def test_arguments_that_cannot_be(
+    pipeline: VideoPipeline, clip_folder: Path, options: dict[str, object], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        classify(clip_folder, LABELS, model=pipeline, **options)  # type: ignore[arg-type]
+
+
+def test_a_bare_model_or_path_is_named(pipeline: VideoPipeline, clip_folder: Path) -> None:
+    with pytest.raises(TypeError, match=r"VideoPipeline\(model, processor\)"):
+        classify(clip_folder, LABELS, model=pipeline.model)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="in brackets"):
+        Classifier(pipeline, LABELS)("clip.mp4")
+    with pytest.raises(ValueError, match="list of one or more"):
+        pipeline.encode_texts("abc")
+
+
+def test_one_source_of_any_kind(pipeline: VideoPipeline, clip_folder: Path) -> None:
+    path = clip_folder / "red2.mp4"
+    with path.open("rb") as file:
+        results = [classify(source, LABELS, model=pipeline)[0].labels for source in (path, path.read_bytes(), file)]
+    assert results[0] == results[1] == results[2]

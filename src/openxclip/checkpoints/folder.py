@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from openxclip.errors import CheckpointError
 SAFETENSORS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
 _INDEX = ".index.json"
+# What a saved model consists of, and nothing else that may lie beside it.
+_OF_A_MODEL = re.compile(r"(model(-\d{5}-of-\d{5})?\.safetensors|pytorch_model(-\d{5}-of-\d{5})?\.bin)(\.index\.json)?")
 
 
 class LoadedWeights(NamedTuple):
@@ -137,7 +140,6 @@ def save_state_dict(tensors: dict[str, Tensor], folder: Path, *, max_shard_size:
                 path.replace(folder / name)
     except OSError as error:
         raise CheckpointError(f"{folder}: can't be written ({error}).") from error
-    for pattern in ("model*.safetensors", SAFETENSORS + _INDEX, "pytorch_model*.bin", PICKLED + _INDEX):
-        for stale in folder.glob(pattern):
-            if stale.name not in written:
-                stale.unlink()
+    for path in folder.iterdir():
+        if _OF_A_MODEL.fullmatch(path.name) and path.name not in written:
+            path.unlink()

@@ -26,7 +26,7 @@ MINI_KNOWS = (
 @click.command("classify", no_args_is_help=True)
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
 @click.option("--labels", metavar='"A, B, C"', help="What to choose from, separated by commas.")
-@click.option("--labels-file", type=click.File(encoding="utf-8"), help="The same from a file, one a line.")
+@click.option("--labels-file", type=click.File(encoding="utf-8-sig"), help="The same from a file, one a line.")
 @click.option(
     "--model",
     default=DEFAULT_MODEL,
@@ -82,10 +82,7 @@ def command(
     if (labels is None) == (labels_file is None):
         raise click.UsageError('say what to choose from: --labels "a, b, c" or --labels-file FILE (one of them).')
     names = labels.split(",") if labels is not None else _lines(labels_file)
-    if end is not None and start is not None and end <= start:
-        raise click.UsageError(f"--end {end} is not after --start {start}.")
-
-    from openxclip.pipeline import VideoPipeline
+    from openxclip.pipeline import VideoPipeline, check_stretch
     from openxclip.recognition import Classifier
     from openxclip.recognition.classification import check_labels
     from openxclip.video import find_videos
@@ -95,14 +92,15 @@ def command(
         raise click.UsageError("no videos are named.")
     try:
         names = check_labels([name for name in names if name.strip()])
+        check_stretch(start, end)
         if model == "mini":
             click.echo(f"Note: {MINI_KNOWS}", err=True)
         pipeline = VideoPipeline.from_pretrained(model, device=device, dtype=dtype)
         classifier = Classifier(pipeline, names, template=template, threshold=threshold)
+        results = classifier(paths, top_k=top, num_frames=frames, num_clips=clips, start=start, end=end)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
-    results = classifier(paths, top_k=top, num_frames=frames, num_clips=clips, start=start, end=end)
     show = _print_lines if as_json or not sys.stdout.isatty() else _print_table
     failed = show(results, len(paths))
     if failed:
@@ -120,7 +118,8 @@ def _lines(file: TextIO | None) -> list[str]:
 def _named(videos: tuple[str, ...]) -> Iterator[str]:
     for name in videos:
         if name == "-":
-            yield from (line.strip() for line in sys.stdin if line.strip())
+            lines = (line.strip().removeprefix("\ufeff") for line in sys.stdin)  # Windows puts one before a file
+            yield from (line for line in lines if line)
         else:
             yield name
 

@@ -66,6 +66,9 @@ def main() -> None:
     except BrokenPipeError:  # `openxclip … | head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # of the output: a full disk, say; those of videos and models are caught where they arise
+        click.echo(f"openxclip: {error}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,17 @@ _OutputT = TypeVar("_OutputT", bound=Output)
 
 # What transformers' from_pretrained takes and what needs no doing here: weights are always mapped, safetensors are
 # always preferred, no code is ever run from a repository, and attention picks its own kernel.
-_ACCEPTED_AND_UNNEEDED = frozenset({"low_cpu_mem_usage", "use_safetensors", "trust_remote_code", "attn_implementation"})
+_ACCEPTED_AND_UNNEEDED = frozenset(
+    {
+        "attn_implementation",
+        "low_cpu_mem_usage",
+        "resume_download",
+        "trust_remote_code",
+        "use_safetensors",
+        "weights_only",
+    }
+)
+_OUTPUT_FLAGS = frozenset({"output_attentions", "output_hidden_states", "return_dict"})  # fields a config may have
 
 
 class XCLIPPreTrainedModel(nn.Module):
@@ -135,7 +145,7 @@ class XCLIPPreTrainedModel(nn.Module):
         overrides = {k: v for k, v in config_overrides.items() if k not in _ACCEPTED_AND_UNNEEDED}
         if config is None:
             config = cls.config_class.from_pretrained(pretrained_model_name_or_path, **hub_options)
-        unknown = [name for name in overrides if not hasattr(config, name)]
+        unknown = [name for name in overrides if not hasattr(config, name) and name not in _OUTPUT_FLAGS]
         if unknown:
             raise TypeError(
                 f"{cls.__name__}.from_pretrained: {', '.join(unknown)}: neither an argument nor a field of its config."
@@ -183,7 +193,9 @@ class XCLIPPreTrainedModel(nn.Module):
         self,
         save_directory: str | Path,
         *,
+        state_dict: Mapping[str, Tensor] | None = None,
         max_shard_size: int | str = "5GB",
+        safe_serialization: bool = True,
         push_to_hub: bool = False,
         repo_id: str | None = None,
         **push_options: Any,
@@ -195,15 +207,21 @@ class XCLIPPreTrainedModel(nn.Module):
 
         Args:
             save_directory: the folder.
+            state_dict: other weights of this model to write, such as their running mean.
+            safe_serialization: taken for transformers' sake; True is all there is.
             max_shard_size: bytes, or text such as "5GB"; a larger model is split into several files.
             push_to_hub: upload the folder afterwards, to `repo_id` or a repository of the folder's name.
             repo_id, **push_options: see `openxclip.hub.push_folder`.
         """
+        if push_options and not push_to_hub:
+            raise TypeError(f"save_pretrained: {', '.join(push_options)}: no such argument without push_to_hub=True.")
+        if not safe_serialization:
+            raise ValueError("safe_serialization=False: only safetensors are written; torch.save writes pickles.")
         folder = Path(save_directory)
         written = type(self.config).from_dict(self.config.to_dict())
         written.architectures = [type(self).__name__]  # type: ignore[union-attr]  # kept as unknown keys are
         written.dtype = str(self.dtype).removeprefix("torch.")  # type: ignore[union-attr]
-        checkpoints.save_state_dict(self.state_dict(), folder, max_shard_size=max_shard_size)
+        checkpoints.save_state_dict(dict(state_dict or self.state_dict()), folder, max_shard_size=max_shard_size)
         written.save_pretrained(folder)
         if push_to_hub:
             hub.push_folder(folder, repo_id or folder.name, **push_options)

@@ -142,6 +142,9 @@ class XCLIPModel(XCLIPPreTrainedModel):
         Raises:
             ValueError: nothing to encode, a side given twice, or shapes that don't fit, which are named.
         """
+        for name, given in (("input_ids", input_ids), ("pixel_values", pixel_values)):
+            if given is not None and not isinstance(given, Tensor):
+                raise TypeError(f'{name} is a {type(given).__name__}, not a tensor: pass return_tensors="pt".')
         _only_one(input_ids=input_ids, text_features=text_features)
         _only_one(pixel_values=pixel_values, video_features=video_features)
         text_output = vision_output = mit_output = None
@@ -260,6 +263,8 @@ def class_loss(logits_BK: Tensor, labels: Tensor) -> Tensor:
         logits_BK: `logits_per_video`.
         labels: (B,) class indices, or (B, K) soft targets.
     """
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be a tensor, got {type(labels).__name__}.")
     indices = labels.ndim == 1 and not labels.is_floating_point() and labels.shape[0] == logits_BK.shape[0]
     soft = labels.shape == logits_BK.shape and labels.is_floating_point()
     if not indices and not soft:
@@ -268,7 +273,7 @@ def class_loss(logits_BK: Tensor, labels: Tensor) -> Tensor:
             f"labels of {tuple(labels.shape)} {labels.dtype}: must be {videos} class indices, or ({videos}, {texts}) "
             "floating-point targets."
         )
-    return F.cross_entropy(logits_BK, labels)
+    return F.cross_entropy(logits_BK, labels if soft else labels.long())
 
 
 def contrastive_loss(logits_BK: Tensor) -> Tensor:

@@ -16,13 +16,16 @@ def with_article(thing: str) -> str:
     return f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
 
 
-def caption(thing: int | None = None, action: int | None = None, *, template: str = "{a} {does}") -> str:
+def caption(thing: int | None = None, action: int | None = None, *, template: str | None = None) -> str:
     """One sentence.
 
     Args:
         thing: index into THINGS, if the template has {a} ("a cat") or {thing} ("cat").
         action: index into ACTIONS, if the template has {does} ("moves left") or {doing} ("moving left").
+        template: default is "{a} {does}", or the one of them that is given.
     """
+    if template is None:
+        template = " ".join(["{a}"] * (thing is not None) + ["{does}"] * (action is not None))
     name = "" if thing is None else THINGS[thing]
     words = {"thing": name, "a": with_article(name) if name else ""}
     if action is not None:

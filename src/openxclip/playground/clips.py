@@ -95,7 +95,7 @@ def render_clips(
         EMPTY_CAPTION if thing < 0 else caption(thing, action)
         for thing, action in zip(shown.tolist(), actions.tolist(), strict=True)
     ]
-    shown_actions = torch.where(is_empty, -1, actions)
+    shown_actions = torch.where(shown < 0, -1, actions)
     return Clips(frames, shown, shown_actions, captions, states.reversed_where(backwards))
 
 

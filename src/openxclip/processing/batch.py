@@ -24,6 +24,13 @@ class BatchEncoding(dict[str, Any]):
         except KeyError:
             raise AttributeError(f"there is no {name!r} in this batch; it has {', '.join(self) or 'nothing'}") from None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def copy(self) -> BatchEncoding:
+        """A batch of the same entries."""
+        return BatchEncoding(self)
+
     @property
     def data(self) -> dict[str, Any]:
         """The entries as a dict."""

@@ -57,19 +57,20 @@ class XCLIPProcessor:
     # ------------------------------------------------------------------------------------------------ folders
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **hub: Any) -> XCLIPProcessor:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **hub: Any) -> XCLIPProcessor:
         """The processor of a model folder, written by this package or by any version of transformers.
 
         Args:
-            name_or_path: a local folder, a shipped model or a hub id.
+            pretrained_model_name_or_path: a local folder, a shipped model or a hub id.
             hub: as `openxclip.hub.resolve_folder` takes them (revision, cache_dir, local_files_only, token, …).
 
         Raises:
             CheckpointError: there is no such folder, or a file that is needed is missing or can't be read.
         """
+        hub.pop("trust_remote_code", None)  # none is ever run
         hub.pop("use_fast", None)  # as for the tokenizer
         patterns = [*TOKENIZER_FILES, *TRANSFORM_FILES, "config.json"]
-        folder = resolve_folder(name_or_path, **{"allow_patterns": patterns, **hub})
+        folder = resolve_folder(pretrained_model_name_or_path, **{"allow_patterns": patterns, **hub})
         num_frames = DEFAULT_NUM_FRAMES
         if (folder / "config.json").is_file():
             vision = read_json(folder / "config.json").get("vision_config") or {}

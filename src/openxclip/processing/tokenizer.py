@@ -89,18 +89,19 @@ class CLIPTokenizer:
     # ------------------------------------------------------------------------------------------------ folders
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **hub: Any) -> CLIPTokenizer:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **hub: Any) -> CLIPTokenizer:
         """The tokenizer of a model folder: its tokenizer.json, else vocab.json and merges.txt, else CLIP's own.
 
         Args:
-            name_or_path: a local folder, a shipped model or a hub id.
+            pretrained_model_name_or_path: a local folder, a shipped model or a hub id.
             hub: as `openxclip.hub.resolve_folder` takes them (revision, cache_dir, local_files_only, token, …).
 
         Raises:
             CheckpointError: there is no such folder, or a file in it can't be read.
         """
+        hub.pop("trust_remote_code", None)  # none is ever run
         hub.pop("use_fast", None)  # transformers 4's choice between two tokenizers; there is one here
-        folder = resolve_folder(name_or_path, **{"allow_patterns": TOKENIZER_FILES, **hub})
+        folder = resolve_folder(pretrained_model_name_or_path, **{"allow_patterns": TOKENIZER_FILES, **hub})
         config_file = folder / "tokenizer_config.json"
         config = read_json(config_file) if config_file.is_file() else None
         if (folder / "tokenizer.json").is_file():

@@ -77,17 +77,17 @@ class VideoProcessor:
     # ------------------------------------------------------------------------------------------------ folders
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **hub: Any) -> VideoProcessor:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **hub: Any) -> VideoProcessor:
         """The transforms of a model folder: of its processor_config.json, else of its preprocessor_config.json.
 
         Args:
-            name_or_path: a local folder, a shipped model or a hub id.
+            pretrained_model_name_or_path: a local folder, a shipped model or a hub id.
             hub: as `openxclip.hub.resolve_folder` takes them (revision, cache_dir, local_files_only, token, …).
 
         Raises:
             CheckpointError: there is no such folder, no such file in it, or it can't be read.
         """
-        folder = resolve_folder(name_or_path, **{"allow_patterns": TRANSFORM_FILES, **hub})
+        folder = resolve_folder(pretrained_model_name_or_path, **{"allow_patterns": TRANSFORM_FILES, **hub})
         files = [folder / name for name in TRANSFORM_FILES if (folder / name).is_file()]
         for file in files:
             config = read_json(file)

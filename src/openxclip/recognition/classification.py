@@ -12,7 +12,7 @@ from torch import Tensor
 
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
-from openxclip.pipeline import EncodedVideo, VideoPipeline
+from openxclip.pipeline import EncodedVideo, VideoPipeline, check_stretch
 from openxclip.recognition.background import BACKGROUND_TEXTS
 from openxclip.video import VideoSource, find_videos, source_name
 
@@ -91,9 +91,16 @@ class Classifier:
             videos: paths, bytes or file objects.
             top_k: how many labels of each are returned.
             **clips: num_frames, num_clips, start, end: see `VideoPipeline.encode_videos`.
+
+        Raises:
+            ValueError: an argument that can't be.
         """
-        for encoded in self.pipeline.encode_videos(videos, **clips):
-            yield self._classified(encoded, top_k)
+        if isinstance(videos, str | bytes):
+            raise TypeError("videos must be a list of them: put the one in brackets.")
+        if top_k < 1:
+            raise ValueError(f"top_k={top_k}: must be 1 or more.")
+        check_stretch(clips.get("start"), clips.get("end"))
+        return (self._classified(encoded, top_k) for encoded in self.pipeline.encode_videos(videos, **clips))
 
     def _classified(self, encoded: EncodedVideo, top_k: int) -> Classification:
         name = source_name(encoded.source)
@@ -150,7 +157,7 @@ def check_labels(labels: Sequence[str]) -> list[str]:
 
 
 def classify(
-    paths: str | Path | Iterable[str | Path],
+    paths: VideoSource | Iterable[VideoSource],
     labels: Sequence[str],
     *,
     model: str | Path | VideoPipeline = DEFAULT_MODEL,
@@ -167,7 +174,7 @@ def classify(
     """Which of `labels` each video shows; the twin of `openxclip classify`.
 
     Args:
-        paths: one or more files, folders and globs (see `openxclip.video.find_videos`).
+        paths: one or more files, folders and globs (see `openxclip.video.find_videos`); bytes and open files too.
         labels: what to choose from.
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
         num_frames: frames of a clip; default is what the model was trained with.
@@ -185,9 +192,16 @@ def classify(
         CheckpointError: the model can't be found or loaded.
     """
     labels = check_labels(labels)  # before the model is loaded
-    pipeline = (
-        model if isinstance(model, VideoPipeline) else VideoPipeline.from_pretrained(model, device=device, dtype=dtype)
-    )
+    check_stretch(start, end)
+    if isinstance(model, VideoPipeline):
+        if device is not None or dtype is not None:
+            raise ValueError("device and dtype are for a model that is loaded here; the pipeline's has its own.")
+        pipeline = model
+    elif isinstance(model, str | Path):
+        pipeline = VideoPipeline.from_pretrained(model, device=device, dtype=dtype)
+    else:
+        raise TypeError(f"model is a {type(model).__name__}: give a name, or VideoPipeline(model, processor).")
     classifier = Classifier(pipeline, labels, template=template, threshold=threshold)
-    videos = find_videos([paths] if isinstance(paths, str | Path) else paths)
+    one = isinstance(paths, str | Path | bytes) or hasattr(paths, "read")
+    videos = find_videos([paths] if one else paths)  # type: ignore[list-item,arg-type]
     return list(classifier(videos, top_k=top_k, num_frames=num_frames, num_clips=num_clips, start=start, end=end))

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from openxclip.video.decoding import VIDEO_SUFFIXES
+from openxclip.video.decoding import VIDEO_SUFFIXES, VideoSource
 from openxclip.video.images import natural_key
 
 
-def find_videos(paths: Iterable[str | Path]) -> list[Path]:
+def find_videos(paths: Iterable[VideoSource]) -> list[VideoSource]:
     """Every video that `paths` name, in their order.
 
     A folder stands for the video files in it and below it, by name with numbers in numeric order; a folder without any
     is itself one video (its images are the frames). A name that doesn't exist and has `*`, `?` or `[` in it is a glob,
-    in which `**` reaches through folders. A name that finds nothing is kept, so that reading it says what is wrong.
+    in which `**` reaches through folders; `~` is the home folder. A name that finds nothing is kept, so that reading it
+    says what is wrong; so is what is no name (bytes, an open file).
     """
-    found: list[Path] = []
-    for name in map(Path, paths):
-        if name.is_dir():
-            found += _below(name) or [name]
-        elif not name.exists() and glob.has_magic(str(name)):
-            matches = sorted(glob.glob(str(name), recursive=True), key=natural_key)  # noqa: PTH207 (takes absolute ones)
-            found += find_videos(matches) or [name]
+    found: list[VideoSource] = []
+    for source in paths:
+        if not isinstance(source, str | Path) or not str(source) or "://" in str(source):
+            found.append(source)
+            continue
+        name = os.path.expanduser(source)  # noqa: PTH111 (os.path makes no error of names that can't be)
+        if os.path.isdir(name):  # noqa: PTH112
+            found += _below(Path(name)) or [Path(name)]
+        elif not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
+            found += find_videos(_matches(name)) or [source]
         else:
-            found.append(name)
+            found.append(Path(name))
     return found
+
+
+def _matches(pattern: str) -> list[str]:
+    """What a glob finds; brackets in the part of it that exists are part of the name."""
+    path = Path(pattern)
+    base = next(parent for parent in path.parents if os.path.exists(parent))  # noqa: PTH110
+    rest = path.relative_to(base)
+    return sorted(glob.glob(str(Path(glob.escape(str(base))) / rest), recursive=True), key=natural_key)  # noqa: PTH207
 
 
 def _below(folder: Path) -> list[Path]:

@@ -1,0 +1,5 @@
+"""`python -m openxclip` is the command."""
+
+from openxclip.cli.main import main
+
+main()
