@@ -1,6 +1,6 @@
 """What changing the import buys before any tuning: import, loading, the plain model; beside transformers.
 
-    python benchmarks/dropin.py [--rounds 5] [--threads 2] [--json dropin.json]
+    python benchmarks/dropin.py [--rounds 5] [--threads 2] [--json FILE]
 
 Whole processes and calls alternate between the two, and the medians and their ratio are printed: on a shared machine
 only the ratio means something. Weights are random: neither time nor memory depends on them.
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
 
     import torch
@@ -107,10 +107,9 @@ def main() -> None:
                 lambda: seconds(lambda: peer.get_video_features(videos)), runs,
             ), "transformers")  # fmt: skip
 
-    if options.json:
-        record = {"cpu": processor_name(), "threads": options.threads, "rounds": runs, "torch": torch.__version__,
-                  "transformers": transformers.__version__, "rows": rows}  # fmt: skip
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
+    record = {"cpu": processor_name(), "threads": options.threads, "rounds": runs, "torch": torch.__version__,
+              "transformers": transformers.__version__, "rows": rows}  # fmt: skip
+    options.json.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def processor_name() -> str:
