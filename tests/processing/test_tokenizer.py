@@ -249,3 +249,13 @@ def test_broken_folders(tmp_path: Path, files: dict[str, str], message: str) -> 
 
 def test_empty_folder_has_clips_vocabulary(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
     assert CLIPTokenizer.from_pretrained(tmp_path).get_vocab() == tokenizer.get_vocab()
+
+
+def test_padding_on_the_left() -> None:
+    tokenizer = CLIPTokenizer()
+    right = tokenizer(["a", "a b c"], padding=True)
+    tokenizer.padding_side = "left"
+    left = tokenizer(["a", "a b c"], padding=True)
+    assert left["attention_mask"] == [[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]
+    assert left["input_ids"][0][2:] == right["input_ids"][0][:3]
+    assert left["input_ids"][1] == right["input_ids"][1]

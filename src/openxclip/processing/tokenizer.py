@@ -193,8 +193,8 @@ class CLIPTokenizer:
             if pad_to_multiple_of:
                 width = -(-width // pad_to_multiple_of) * pad_to_multiple_of
             pad = self.pad_token_id
-            rows = [row + [pad] * (width - len(row)) for row in rows]
-            masks = [mask + [0] * (width - len(mask)) for mask in masks]
+            rows = [self._padded(row, pad, width) for row in rows]
+            masks = [self._padded(mask, 0, width) for mask in masks]
         flat = isinstance(text, str) and return_tensors is None
         batch = BatchEncoding()
         for name, values in (("input_ids", rows), ("attention_mask", masks)):
@@ -229,6 +229,10 @@ class CLIPTokenizer:
                 ) from error
         encodings = self._backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
         return [list(encoding.ids) for encoding in encodings]
+
+    def _padded(self, row: list[int], filling: int, width: int) -> list[int]:
+        gap = [filling] * (width - len(row))
+        return gap + row if self.padding_side == "left" else row + gap
 
     def _truncated(self, row: list[int], length: int, add_special_tokens: bool) -> list[int]:
         shortest = 2 if add_special_tokens else 0
