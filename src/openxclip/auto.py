@@ -29,12 +29,15 @@ class AutoModel:
         """
         options = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
         folder = hub.resolve_folder(pretrained_model_name_or_path, **options, allow_patterns=[CONFIG_NAME])
-        model_type = read_config_json(folder).get("model_type")
+        values = read_config_json(folder)
+        model_type = values.get("model_type")
         if model_type not in _MODELS:
             raise CheckpointError(
                 f"{pretrained_model_name_or_path}: model_type is {model_type!r}; openxclip has {', '.join(_MODELS)}."
             )
-        return _MODELS[model_type].from_pretrained(pretrained_model_name_or_path, **kwargs)
+        cls = _MODELS[model_type]
+        config = cls.config_class.from_dict(values)
+        return cls.from_pretrained(pretrained_model_name_or_path, **{"config": config, **kwargs})
 
 
 class AutoProcessor:

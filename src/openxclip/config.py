@@ -132,16 +132,10 @@ def read_config_json(folder: Path) -> dict[str, Any]:
         CheckpointError: the file is missing or is not a JSON object.
     """
     path = folder / CONFIG_NAME
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.is_file():
         held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-        raise CheckpointError(f"{folder}: no {CONFIG_NAME} in this folder (it holds {held}).") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error}).") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: holds a {type(values).__name__}, not a JSON object.")
-    return values
+        raise CheckpointError(f"{folder}: no {CONFIG_NAME} in this folder (it holds {held}).")
+    return hub.read_json(path)
 
 
 def _check_heads(owner: str, width: int, heads: int, width_name: str, heads_name: str) -> None:

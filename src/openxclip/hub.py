@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from openxclip.errors import CheckpointError
 
@@ -71,6 +73,17 @@ def resolve_folder(
         )
         / subfolder
     )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; CheckpointError if there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: can't be read as JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: should hold a JSON object, not a {type(content).__name__}.")
+    return content
 
 
 def _looks_like_hub_id(name: str) -> bool:

@@ -84,7 +84,6 @@ class VideoPipeline:
             chunks.append(self.model.get_text_features(**inputs.to(self.model.device)))
         return torch.cat(chunks)
 
-    @torch.no_grad()
     def encode_videos(
         self,
         sources: Iterable[VideoSource],
@@ -101,28 +100,34 @@ class VideoPipeline:
             num_frames: T of a clip; default is what the model was trained with.
             num_clips: C clips over each video (see `openxclip.video.sample_clips`).
             start, end: the part of every video that is looked at, in seconds.
+
+        Raises:
+            ValueError: an argument that can't be, or a model in training mode; at the call, before any video is read.
         """
         self._check_mode()
         check_stretch(start, end)
         if num_frames is None:
             num_frames = self.model.config.vision_config.num_frames
+        return self._encoded(sources, num_frames=num_frames, num_clips=num_clips, start=start, end=end)
 
+    @torch.no_grad()
+    def _encoded(self, sources: Iterable[VideoSource], **clips: Any) -> Iterator[EncodedVideo]:
         def read(source: VideoSource) -> list[Frames]:
-            return read_clips(source, num_frames=num_frames, num_clips=num_clips, start=start, end=end)
+            return read_clips(source, **clips)
 
         for source, decoded in _ahead(read, sources):
             try:
-                clips = decoded.result()
+                frames = decoded.result()
             except VideoError as error:
                 yield EncodedVideo(source, error=error)
                 continue
             inputs = self.processor(
-                videos=[clip.frames_THWC for clip in clips], return_tensors="pt", device=self.model.device
+                videos=[clip.frames_THWC for clip in frames], return_tensors="pt", device=self.model.device
             )
             yield EncodedVideo(
                 source,
                 features=self.model.encode_video(inputs.pixel_values),
-                times=tuple(tuple(clip.times_T.tolist()) for clip in clips),
+                times=tuple(tuple(clip.times_T.tolist()) for clip in frames),
             )
 
     def _check_mode(self) -> None:

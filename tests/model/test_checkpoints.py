@@ -771,6 +771,9 @@ def test_other_weights_are_saved_where_they_are_given(folder: Path, tmp_path: Pa
     model.save_pretrained(tmp_path / "mean", state_dict=mean)
     saved = openxclip.XCLIPModel.from_pretrained(tmp_path / "mean").state_dict()
     assert all(torch.equal(saved[name], mean[name]) for name in mean)
+    with pytest.raises(ValueError, match="state_dict is empty"):
+        model.save_pretrained(tmp_path / "mean", state_dict={})
+    assert (tmp_path / "mean" / "model.safetensors").exists()
     with pytest.raises(TypeError, match="typo"):
         model.save_pretrained(tmp_path / "typo", typo=3)
 

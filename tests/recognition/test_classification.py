@@ -216,3 +216,10 @@ def test_one_source_of_any_kind(pipeline: VideoPipeline, clip_folder: Path) -> N
     with path.open("rb") as file:
         results = [classify(source, LABELS, model=pipeline)[0].labels for source in (path, path.read_bytes(), file)]
     assert results[0] == results[1] == results[2]
+
+
+def test_arguments_are_checked_at_the_call_not_at_the_first_video(pipeline: VideoPipeline) -> None:
+    with pytest.raises(ValueError, match="end=1"):
+        pipeline.encode_videos([], start=2.0, end=1.0)
+    with pytest.raises(ValueError, match="end=1"):
+        Classifier(pipeline, LABELS)([], start=2.0, end=1.0)

@@ -94,7 +94,7 @@ def command(
         names = check_labels([name for name in names if name.strip()])
         check_stretch(start, end)
         if model == "mini":
-            click.echo(f"Note: {MINI_KNOWS}", err=True)
+            click.echo(f"openxclip: note: {MINI_KNOWS}", err=True)
         pipeline = VideoPipeline.from_pretrained(model, device=device, dtype=dtype)
         classifier = Classifier(pipeline, names, template=template, threshold=threshold)
         results = classifier(paths, top_k=top, num_frames=frames, num_clips=clips, start=start, end=end)

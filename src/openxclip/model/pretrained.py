@@ -217,11 +217,14 @@ class XCLIPPreTrainedModel(nn.Module):
             raise TypeError(f"save_pretrained: {', '.join(push_options)}: no such argument without push_to_hub=True.")
         if not safe_serialization:
             raise ValueError("safe_serialization=False: only safetensors are written; torch.save writes pickles.")
+        tensors = self.state_dict() if state_dict is None else dict(state_dict)
+        if not tensors:
+            raise ValueError("state_dict is empty: there is nothing to save.")
         folder = Path(save_directory)
         written = type(self.config).from_dict(self.config.to_dict())
         written.architectures = [type(self).__name__]  # type: ignore[union-attr]  # kept as unknown keys are
         written.dtype = str(self.dtype).removeprefix("torch.")  # type: ignore[union-attr]
-        checkpoints.save_state_dict(dict(state_dict or self.state_dict()), folder, max_shard_size=max_shard_size)
+        checkpoints.save_state_dict(tensors, folder, max_shard_size=max_shard_size)
         written.save_pretrained(folder)
         if push_to_hub:
             hub.push_folder(folder, repo_id or folder.name, **push_options)

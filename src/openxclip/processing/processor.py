@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from openxclip.hub import push_folder, resolve_folder
+from openxclip.hub import push_folder, read_json, resolve_folder
 from openxclip.processing.batch import BatchEncoding, check_tensors, convert_rows
-from openxclip.processing.bpe import read_json
 from openxclip.processing.tokenizer import TOKENIZER_FILES, CLIPTokenizer
 from openxclip.processing.transforms import TRANSFORM_FILES, VideoProcessor
 

@@ -10,9 +10,9 @@ from typing import Any
 from tokenizers import AddedToken, processors
 
 from openxclip.errors import CheckpointError
-from openxclip.hub import resolve_folder
+from openxclip.hub import read_json, resolve_folder
 from openxclip.processing.batch import BatchEncoding, check_tensors, convert_rows
-from openxclip.processing.bpe import byte_pair_tokenizer, read_json, read_merges, read_tokenizer
+from openxclip.processing.bpe import byte_pair_tokenizer, read_merges, read_tokenizer
 from openxclip.processing.vocab import END_OF_TEXT, END_OF_WORD, START_OF_TEXT, clip_merges, clip_vocabulary
 
 CONTEXT_LENGTH = 77  # positions of CLIP's text transformer

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 
 from openxclip.errors import CheckpointError
-from openxclip.hub import resolve_folder
+from openxclip.hub import read_json, resolve_folder
 from openxclip.processing.batch import BatchEncoding, check_tensors
-from openxclip.processing.bpe import read_json
 from openxclip.processing.frames import Video, as_videos
 from openxclip.processing.resampling import BICUBIC, BILINEAR, NEAREST, resize
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,6 @@ class Classifier:
             raise TypeError("videos must be a list of them: put the one in brackets.")
         if top_k < 1:
             raise ValueError(f"top_k={top_k}: must be 1 or more.")
-        check_stretch(clips.get("start"), clips.get("end"))
         return (self._classified(encoded, top_k) for encoded in self.pipeline.encode_videos(videos, **clips))
 
     def _classified(self, encoded: EncodedVideo, top_k: int) -> Classification:
@@ -150,7 +150,7 @@ def check_labels(labels: Sequence[str]) -> list[str]:
         raise ValueError("there are no labels to choose from.")
     if "" in stripped:
         raise ValueError(f"label {stripped.index('') + 1} of {len(stripped)} is empty.")
-    twice = [label for i, label in enumerate(stripped) if label in stripped[:i]]
+    twice = [label for label, times in Counter(stripped).items() if times > 1]
     if twice:
         raise ValueError(f"label {twice[0]!r} is given twice.")
     return stripped
