@@ -19,6 +19,7 @@ check: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python benchmarks/dropin.py
 	$(BIN)/python benchmarks/processor.py
+	$(BIN)/python benchmarks/decoding.py
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from openxclip.processing import CLIPTokenizer, XCLIPProcessor
     from openxclip.recognition import classify
-    from openxclip.video import VideoReader
+    from openxclip.video import Limits, VideoReader, check
 
 _HOME = {
     "AutoModel": "auto",
@@ -32,6 +32,7 @@ _HOME = {
     "AutoTokenizer": "auto",
     "CLIPTokenizer": "processing",
     "CheckpointError": "errors",
+    "Limits": "video",
     "OpenXCLIPError": "errors",
     "VideoError": "errors",
     "VideoFeatures": "model",
@@ -45,6 +46,7 @@ _HOME = {
     "XCLIPTextModel": "model",
     "XCLIPVisionConfig": "config",
     "XCLIPVisionModel": "model",
+    "check": "video",
     "classify": "recognition",
 }
 
@@ -54,6 +56,7 @@ __all__ = [
     "AutoTokenizer",
     "CLIPTokenizer",
     "CheckpointError",
+    "Limits",
     "OpenXCLIPError",
     "VideoError",
     "VideoFeatures",
@@ -67,6 +70,7 @@ __all__ = [
     "XCLIPTextModel",
     "XCLIPVisionConfig",
     "XCLIPVisionModel",
+    "check",
     "classify",
 ]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.model import VideoFeatures, XCLIPModel
 from openxclip.processing import XCLIPProcessor
-from openxclip.video import Frames, VideoSource, read_clips
+from openxclip.video import DEFAULT_LIMITS, DecodeWorker, Frames, Limits, VideoSource, read_clips
+from openxclip.video.ahead import run_ahead
+from openxclip.video.opening import check_protocols
 
 _TEXTS_AT_ONCE = 64  # bounds the memory of long label lists; larger chunks are no faster on a CPU
 _DECODED_AHEAD = 2  # videos: one to hide decoding behind the model, one more for uneven lengths
@@ -46,11 +47,28 @@ class VideoPipeline:
     Args:
         model: in eval mode, else it is refused when it is used.
         processor: of the same folder.
+        isolate: read videos in a process of its own, so that one that makes a decoder crash, hang or grow is an error
+            like any other. It is started here (a quarter of a second, in the background), and takes a few milliseconds
+            a video. Open files are read in this process even so.
+        limits: what reading one video may cost.
+        allow_protocols: what playlists and addresses may open, see `openxclip.video.VideoReader`.
     """
 
-    def __init__(self, model: XCLIPModel, processor: XCLIPProcessor) -> None:
+    def __init__(
+        self,
+        model: XCLIPModel,
+        processor: XCLIPProcessor,
+        *,
+        isolate: bool = True,
+        limits: Limits = DEFAULT_LIMITS,
+        allow_protocols: Sequence[str] = (),
+    ) -> None:
         self.model = model
         self.processor = processor
+        self.isolate = isolate
+        self.limits = limits
+        self.allow_protocols = check_protocols(allow_protocols)
+        self._idle_workers = [DecodeWorker()] if isolate else []
 
     @classmethod
     def from_pretrained(
@@ -59,6 +77,9 @@ class VideoPipeline:
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
+        isolate: bool = True,
+        limits: Limits = DEFAULT_LIMITS,
+        allow_protocols: Sequence[str] = (),
         **hub_options: Any,
     ) -> VideoPipeline:
         """The pipeline of a folder, a hub id or the shipped `"mini"` (which knows only the rendered playground).
@@ -67,10 +88,20 @@ class VideoPipeline:
             name_or_path: see `XCLIPModel.from_pretrained`.
             device: default is a GPU if there is one, else the CPU.
             dtype: of the weights, default float32.
+            isolate, limits, allow_protocols: see `VideoPipeline`.
             **hub_options: see `openxclip.hub.resolve_folder`.
         """
-        model = XCLIPModel.from_pretrained(name_or_path, device=device or "auto", dtype=dtype, **hub_options)
-        return cls(model, XCLIPProcessor.from_pretrained(name_or_path, **hub_options))
+        allow_protocols = check_protocols(allow_protocols)
+        workers = [DecodeWorker()] if isolate else []  # now, so that it gets ready while the model is loaded
+        try:
+            model = XCLIPModel.from_pretrained(name_or_path, device=device or "auto", dtype=dtype, **hub_options)
+            processor = XCLIPProcessor.from_pretrained(name_or_path, **hub_options)
+        except BaseException:
+            _close(workers)
+            raise
+        pipeline = cls(model, processor, isolate=False, limits=limits, allow_protocols=allow_protocols)
+        pipeline.isolate, pipeline._idle_workers = isolate, workers
+        return pipeline
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -92,6 +123,7 @@ class VideoPipeline:
         num_clips: int = 1,
         start: float | None = None,
         end: float | None = None,
+        limits: Limits | None = None,
     ) -> Iterator[EncodedVideo]:
         """The features of each video, in the order given; one that can't be read is returned with its error.
 
@@ -100,6 +132,7 @@ class VideoPipeline:
             num_frames: T of a clip; default is what the model was trained with.
             num_clips: C clips over each video (see `openxclip.video.sample_clips`).
             start, end: the part of every video that is looked at, in seconds.
+            limits: what reading one video may cost; default is the pipeline's.
 
         Raises:
             ValueError: an argument that can't be, or a model in training mode; at the call, before any video is read.
@@ -108,27 +141,61 @@ class VideoPipeline:
         check_stretch(start, end)
         if num_frames is None:
             num_frames = self.model.config.vision_config.num_frames
-        return self._encoded(sources, num_frames=num_frames, num_clips=num_clips, start=start, end=end)
+        return self._encoded(
+            sources,
+            num_frames=num_frames,
+            num_clips=num_clips,
+            start=start,
+            end=end,
+            limits=self.limits if limits is None else limits,
+            allow_protocols=self.allow_protocols,
+        )
 
     @torch.no_grad()
     def _encoded(self, sources: Iterable[VideoSource], **clips: Any) -> Iterator[EncodedVideo]:
-        def read(source: VideoSource) -> list[Frames]:
-            return read_clips(source, **clips)
+        worker = self._take_worker()
+        is_done = False
 
-        for source, decoded in _ahead(read, sources):
-            try:
-                frames = decoded.result()
-            except VideoError as error:
-                yield EncodedVideo(source, error=error)
-                continue
-            inputs = self.processor(
-                videos=[clip.frames_THWC for clip in frames], return_tensors="pt", device=self.model.device
-            )
-            yield EncodedVideo(
-                source,
-                features=self.model.encode_video(inputs.pixel_values),
-                times=tuple(tuple(clip.times_T.tolist()) for clip in frames),
-            )
+        def read(source: VideoSource) -> list[Frames]:
+            return (read_clips if worker is None else worker.read_clips)(source, **clips)
+
+        try:
+            for source, decoded in run_ahead([read], sources, ahead=_DECODED_AHEAD):
+                yield self._encoded_one(source, decoded)
+            is_done = True
+        finally:
+            if worker is not None and is_done:
+                self._idle_workers.append(worker)
+            elif worker is not None:
+                worker.close()  # it may be in the middle of a video that nobody waits for any more
+
+    def _take_worker(self) -> DecodeWorker | None:
+        """One that nobody else reads with, for there may be several iterators at once."""
+        if not self.isolate:
+            return None
+        try:
+            return self._idle_workers.pop()
+        except IndexError:
+            return DecodeWorker()
+
+    def _encoded_one(self, source: VideoSource, decoded: Future[list[Frames]]) -> EncodedVideo:
+        try:
+            frames = decoded.result()
+        except VideoError as error:
+            return EncodedVideo(source, error=error.with_traceback(None))  # which would keep alive what read it
+        inputs = self.processor(
+            videos=[clip.frames_THWC for clip in frames], return_tensors="pt", device=self.model.device
+        )
+        return EncodedVideo(
+            source,
+            features=self.model.encode_video(inputs.pixel_values),
+            times=tuple(tuple(clip.times_T.tolist()) for clip in frames),
+        )
+
+    def close(self) -> None:
+        """End the processes that read; the next video starts one again."""
+        _close(self._idle_workers)
+        self._idle_workers.clear()
 
     def _check_mode(self) -> None:
         if self.model.training:
@@ -155,16 +222,6 @@ def check_stretch(start: float | None, end: float | None) -> None:
         raise ValueError(f"end={end}: must be after start={first:g}.")
 
 
-def _ahead(read: Any, sources: Iterable[VideoSource]) -> Iterator[tuple[VideoSource, Future[list[Frames]]]]:
-    """Each source with the future of its frames; a few are read ahead of the one that is asked for."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode") as pool:
-        waiting: deque[tuple[VideoSource, Future[list[Frames]]]] = deque()
-        try:
-            for source in sources:
-                waiting.append((source, pool.submit(read, source)))
-                if len(waiting) > _DECODED_AHEAD:
-                    yield waiting.popleft()
-            while waiting:
-                yield waiting.popleft()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def _close(workers: Iterable[DecodeWorker]) -> None:
+    for worker in workers:
+        worker.close()

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import av
 import pytest
-from made_videos import ENCODINGS, Whole, encode
+from made_videos import ENCODINGS, MORE, Whole, encode
 
 
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Paths of the videos in ENCODINGS by name, each made when first asked for."""
+    """Paths of the videos in ENCODINGS and MORE by name, each made when first asked for."""
     folder = tmp_path_factory.mktemp("videos")
 
     def get(name: str) -> Path:
         path = folder / name
         if not path.exists():
-            codec, how = ENCODINGS[name]
+            codec, how = (ENCODINGS | MORE)[name]
             encode(path, codec, **how)
         return path
 

@@ -11,6 +11,7 @@ os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder talks otherwise
 
 import av
 import numpy as np
+from av.codec.context import Flags
 
 WIDTH, HEIGHT, FPS = 96, 64, 25
 
@@ -29,6 +30,8 @@ def encode(
     *,
     count: int = 60,
     pix_fmt: str = "yuv420p",
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    first: int = 0,
     options: dict[str, str] | None = None,
     gop: int | None = None,
     b_frames: int | None = None,
@@ -36,10 +39,13 @@ def encode(
     container: str | None = None,
     muxer: dict[str, str] | None = None,
     rotation: int | None = None,
+    interlaced: bool = False,
 ) -> Path:
+    """A video of `picture(first)`, `picture(first + 1)`, …, 25 a second or at `pts_ms`."""
+    width, height = size
     with av.open(str(path), "w", format=container, options=muxer or {}) as out:
         stream = out.add_stream(codec, rate=FPS, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         context = stream.codec_context
         time_base = Fraction(1, 1000 if pts_ms else FPS)
         context.time_base = time_base
@@ -49,8 +55,12 @@ def encode(
             context.max_b_frames = b_frames
         if rotation is not None:
             stream.set_display_rotation(rotation)
+        if interlaced:
+            context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         for i in range(len(pts_ms) if pts_ms else count):
-            frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(first + i, width, height), format="rgb24")
+            if interlaced:
+                frame = frame.reformat(format=pix_fmt)
             frame.pts, frame.time_base = (pts_ms[i] if pts_ms else i), time_base
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
@@ -85,6 +95,85 @@ ENCODINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "prores.mov": ("prores_ks", {"pix_fmt": "yuv422p10le", "count": 20}),
     "ffv1.mkv": ("ffv1", {"pix_fmt": "yuv444p", "gop": 5, "count": 20}),
     "wmv2.asf": ("wmv2", {"gop": 12}),
+}
+
+
+SVT = {"gop": 20, "options": {"preset": "12", "svtav1-params": "lp=1"}}
+VPX = {"gop": 20, "options": {"cpu-used": "8", "lag-in-frames": "16", "deadline": "realtime"}}
+MPEG = {"gop": 12, "b_frames": 2}
+
+
+def x264(**params: Any) -> dict[str, Any]:
+    return {"gop": 250, "options": {"x264-params": ":".join(f"{k}={v}" for k, v in params.items())}}
+
+
+def x265(**params: Any) -> dict[str, Any]:
+    plain = {"log-level": "none", "pools": 1, "scenecut": 0}
+    return {"options": {"x265-params": ":".join(f"{k}={v}" for k, v in (plain | params).items())}}
+
+
+# what else there is, all in MATRIX; each depth, subsampling, range, alpha and kind of container somewhere
+MORE: dict[str, tuple[str, dict[str, Any]]] = {
+    "h264_10bit.mkv": ("libx264", {"pix_fmt": "yuv420p10le", **MPEG}),
+    "h264_422.mov": ("libx264", {"pix_fmt": "yuv422p", **MPEG}),
+    "h264_444_odd.mkv": ("libx264", {"pix_fmt": "yuv444p", "size": (97, 63), **MPEG}),
+    "h264_full_range.mp4": ("libx264", {"pix_fmt": "yuvj420p", **MPEG}),
+    "h264_rgb.mkv": ("libx264rgb", {"pix_fmt": "rgb24", "gop": 12}),
+    "h264_interlaced.ts": ("libx264", {"interlaced": True, "options": {"threads": "1"}, **MPEG}),
+    "h264_intra_refresh.ts": ("libx264", x264(**{"intra-refresh": 1})),
+    "h264_pyramid.mp4": ("libx264", x264(bframes=7, ref=4, **{"b-pyramid": "normal", "b-adapt": 0})),
+    "hevc_10bit.mkv": ("libx265", {"pix_fmt": "yuv420p10le", **x265(keyint=15)}),
+    "hevc_layers.mp4": ("libx265", x265(keyint=60, bframes=3, **{"temporal-layers": 3, "b-adapt": 0})),
+    "hevc_open_gop.ts": ("libx265", x265(keyint=15, **{"open-gop": 1})),
+    "hevc_bare.hevc": ("libx265", {"container": "hevc", **x265(keyint=15)}),
+    "av1_10bit.mkv": ("libsvtav1", {"pix_fmt": "yuv420p10le", **SVT}),
+    "av1_bare.obu": ("libsvtav1", SVT),
+    "vp8.ogg": ("libvpx", VPX),
+    "vp9.ivf": ("libvpx-vp9", VPX),
+    "vp9_hidden.webm": (
+        "libvpx-vp9",
+        {"gop": 40, "options": {"cpu-used": "5", "lag-in-frames": "25", "auto-alt-ref": "1", "deadline": "good"}},
+    ),
+    "vp9_odd.webm": ("libvpx-vp9", {"size": (97, 63), **VPX}),
+    "mpeg1.mpg": ("mpeg1video", MPEG),
+    "mpeg2_422.ts": ("mpeg2video", {"pix_fmt": "yuv422p", **MPEG}),
+    "mpeg2.mkv": ("mpeg2video", MPEG),
+    "mpeg2.mxf": ("mpeg2video", MPEG),
+    "mpeg2_bare.m2v": ("mpeg2video", {"container": "mpeg2video", **MPEG}),
+    "mpeg2_interlaced.ts": ("mpeg2video", {"interlaced": True, **MPEG}),
+    "mpeg4_odd.mp4": ("mpeg4", {"size": (97, 63), **MPEG}),
+    "mpeg4_bare.m4v": ("mpeg4", {"container": "m4v", **MPEG}),
+    "mpeg4.nut": ("mpeg4", MPEG),
+    "prores_4444.mov": ("prores_ks", {"pix_fmt": "yuva444p10le", "count": 12}),
+    "mjpeg.mov": ("mjpeg", {"pix_fmt": "yuvj422p"}),
+    "mjpeg_bare.mjpeg": ("mjpeg", {"pix_fmt": "yuvj420p", "container": "mjpeg"}),
+    "png_alpha.mov": ("png", {"pix_fmt": "rgba", "count": 20}),
+    "qtrle_alpha.mov": ("qtrle", {"pix_fmt": "argb", "count": 20}),
+    "huffyuv.avi": ("huffyuv", {"pix_fmt": "yuv422p", "count": 20}),
+    "utvideo.avi": ("utvideo", {"count": 20}),
+    "magicyuv.avi": ("magicyuv", {"pix_fmt": "gbrp", "count": 20}),
+    "v210.mov": ("v210", {"pix_fmt": "yuv422p10le", "count": 20}),
+    "dnxhd.mov": (
+        "dnxhd",
+        {"pix_fmt": "yuv422p", "size": (256, 128), "count": 12, "options": {"profile": "dnxhr_sq"}},
+    ),
+    "dv.dv": ("dvvideo", {"size": (720, 576), "count": 4}),
+    "cfhd.mov": ("cfhd", {"pix_fmt": "yuv422p10le", "count": 12}),
+    "jpeg2000.mov": ("jpeg2000", {"count": 12}),
+    "snow.avi": ("snow", {"gop": 12, "count": 20, "options": {"strict": "-2"}}),
+    "svq1.mov": ("svq1", {"pix_fmt": "yuv410p", "count": 20}),
+    "cinepak.avi": ("cinepak", {"pix_fmt": "rgb24", "count": 6}),
+    "flv1.flv": ("flv", {"gop": 12}),
+    "flashsv.flv": ("flashsv", {"pix_fmt": "bgr24", "gop": 12}),
+    "h263.3gp": ("h263", {"size": (128, 96), "gop": 12}),
+    "h261.h261": ("h261", {"size": (176, 144), "count": 20}),
+    "rv20.rm": ("rv20", {"gop": 12}),
+    "msmpeg4v2.avi": ("msmpeg4v2", {"gop": 12}),
+    "ffv1_grey16.mkv": ("ffv1", {"pix_fmt": "gray16le", "count": 20}),
+    "ffv1_12bit.mkv": ("ffv1", {"pix_fmt": "yuv420p12le", "size": (97, 63), "count": 20}),
+    "zmbv.avi": ("zmbv", {"pix_fmt": "bgr0", "gop": 12, "count": 20}),
+    "raw.y4m": ("wrapped_avframe", {"count": 20, "container": "yuv4mpegpipe"}),
+    "raw_bgr.avi": ("rawvideo", {"pix_fmt": "bgr24", "count": 20}),
 }
 
 

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,7 +16,17 @@ from made_videos import ENCODINGS, FPS, HEIGHT, IRREGULAR_MS, WIDTH, Whole, enco
 
 from openxclip.errors import VideoError
 from openxclip.video import VideoReader, containers, read_clip, read_clips, sample_uniform
-from openxclip.video.packets import PacketIndex, PacketRecord, Run, is_hidden_vp8, tells_frames
+from openxclip.video.packets import (
+    UNKNOWN_LAYER,
+    PacketIndex,
+    Packets,
+    Run,
+    hevc_layer,
+    hevc_length_size,
+    is_hidden_vp8,
+    tells_frames,
+)
+from openxclip.video.timestamps import continuous
 
 Videos = Callable[[str], Path]
 Wholes = Callable[[str], Whole]
@@ -222,15 +233,25 @@ def test_misuse_is_named(videos: Videos) -> None:
             VideoReader(text)  # type: ignore[arg-type]
 
 
-def record(pts: int | None, *, key: bool = False, **other: object) -> PacketRecord:
-    plain = PacketRecord(pts, pts, 1, 100, None, key, False, True)
-    return plain._replace(**other)
+def packet(pts: int | None, *, key: bool = False, **other: Any) -> dict[str, Any]:
+    return {"pts": pts, "dts": None, "duration": 1, "size": 100, "is_key": key, **other}
+
+
+def packets_of(described: list[dict[str, Any]]) -> Packets:
+    packets = Packets()
+    for one in described:
+        packets.append(**one)
+    return packets
+
+
+def index_of(described: list[dict[str, Any]], codec: str = "h264") -> PacketIndex:
+    return PacketIndex(packets_of(described), codec=codec)
 
 
 def test_runs_begin_at_the_key_frame_that_a_frame_depends_on() -> None:
     # coded order; two open groups: 8 and 9 are shown before the second key frame and need the first
     pts = [0, 3, 1, 2, 6, 4, 5, 10, 8, 9, 13, 11, 12]
-    index = PacketIndex([record(p, key=p in (0, 10)) for p in pts])
+    index = index_of([packet(p, key=p in (0, 10)) for p in pts])
     assert [index.pts(i) for i in index.shown] == sorted(pts)
     assert index.plan([0]) == [Run(0, 0)]
     assert index.plan([1]) == [Run(0, 2)]
@@ -238,35 +259,83 @@ def test_runs_begin_at_the_key_frame_that_a_frame_depends_on() -> None:
     assert index.plan([9]) == [Run(7, 7)]  # pts 10, the key frame
     assert index.plan([11]) == [Run(7, 12)]
     assert index.plan([1, 9]) == [Run(0, 7)]  # too near to be worth a seek
+    assert index.due(Run(7, 9)) == {10}  # 8 and 9 belong to the group before
+    assert index.unwanted(Run(7, 9), {8}).tolist() == [True, False, True]
 
 
 def test_far_groups_are_read_apart() -> None:
-    index = PacketIndex([record(i, key=i % 20 == 0) for i in range(100)])
+    index = index_of([packet(i, key=i % 20 == 0) for i in range(100)])
     assert index.plan([1, 45, 99]) == [Run(0, 1), Run(40, 45), Run(80, 99)]
+
+
+def test_only_the_highest_layer_of_hevc_may_be_passed_over() -> None:
+    # "no reference" is said within a layer: a picture of a lower one may serve higher ones
+    layers = [0, 1, 2, UNKNOWN_LAYER, 2, 0]
+    index = index_of([packet(i, key=i == 0, layer=layer) for i, layer in enumerate(layers)], "hevc")
+    assert index.unwanted(Run(0, 5), {4}).tolist() == [False] * 6
+    known = index_of([packet(i, key=i == 0, layer=layer) for i, layer in enumerate([0, 1, 2, 2, 0])], "hevc")
+    assert known.unwanted(Run(0, 4), {3}).tolist() == [False, False, True, False, False]
+
+
+def test_hevc_layers_are_read_from_the_first_slice() -> None:
+    info, slice_0, slice_2 = b"\x4e\x01\xaa\xbb", b"\x02\x01\xcc", b"\x02\x03\xdd"
+    assert hevc_layer(b"\0\0\0\1" + info + b"\0\0\1" + slice_2, length_size=0) == 2
+    assert hevc_layer(b"\0\0\1" + slice_0, length_size=0) == 0
+    assert hevc_layer(b"\0\0\0\4" + info + b"\0\0\0\3" + slice_2, length_size=4) == 2
+    assert hevc_layer(b"\0\4" + info + b"\0\3" + slice_0, length_size=2) == 0
+    for broken in (b"", b"\0\0\1", b"\0\0\1\x4e\x01", b"\0\0\0\4" + info):
+        assert hevc_layer(broken, length_size=0) == UNKNOWN_LAYER
+        assert hevc_layer(broken, length_size=4) == UNKNOWN_LAYER
+    assert hevc_length_size(b"\1" + bytes(20) + b"\xff\0") == 4
+    assert hevc_length_size(b"\0\0\0\1" + bytes(30)) == 0
 
 
 @pytest.mark.parametrize(
     ("packets", "told"),
     [
-        ([record(0, key=True), record(1)], True),
-        ([record(0, key=True), record(None)], False),
-        ([record(0, key=True), record(0)], False),
-        ([record(0), record(1)], False),
-        ([record(1, key=True), record(0)], False),
-        ([record(0, key=True), record(1, is_corrupt=True)], False),
-        ([record(0, key=True), record(1, is_shown=False), record(1)], True),
+        ([packet(0, key=True), packet(1)], True),
+        ([packet(0, key=True), packet(None)], False),
+        ([packet(0, key=True), packet(0)], False),
+        ([packet(0), packet(1)], False),
+        ([packet(1, key=True), packet(0)], False),
+        ([packet(0, key=True), packet(1, is_corrupt=True)], False),
+        ([packet(0, key=True), packet(1, is_shown=False), packet(1)], True),
+        ([packet(0, key=True, dts=5), packet(10, dts=6)], True),
+        ([packet(0, key=True, dts=5), packet(10, dts=4)], False),
+        ([packet(0, key=True, dts=0), packet(200, dts=101)], False),
         ([], False),
     ],
 )
-def test_when_packets_tell_the_frames(packets: list[PacketRecord], told: bool) -> None:
-    plain = {"codec": "h264", "container": "mov", "reorders": True, "interlaced": False}
-    assert tells_frames(packets, **plain) is told
-    assert not tells_frames(packets, **{**plain, "interlaced": True})
-    assert not tells_frames(packets, **{**plain, "codec": "cinepak"})
-    assert not tells_frames(packets, **{**plain, "container": "avi"})
+def test_when_packets_tell_the_frames(packets: list[dict[str, Any]], told: bool) -> None:
+    plain = {"codec": "h264", "container": "mov", "reorders": True, "interlaced": False, "longest_step": 100}
+    table = packets_of(packets)
+    assert tells_frames(table, **plain) is told
+    assert not tells_frames(table, **{**plain, "interlaced": True})
+    assert not tells_frames(table, **{**plain, "codec": "cinepak"})
+    assert not tells_frames(table, **{**plain, "container": "avi"})
+
+
+def test_packets_take_little_memory() -> None:
+    packets = packets_of([packet(i) for i in range(1000)])
+    assert sum(len(c) * c.itemsize for c in vars(packets).values()) <= 40 * 1000
 
 
 def test_hidden_vp8_frames_are_known_by_their_first_byte() -> None:
     assert not is_hidden_vp8(b"\x10")
     assert is_hidden_vp8(b"\x01")
     assert not is_hidden_vp8(b"")
+
+
+def test_joined_recordings_go_on_where_the_one_before_ends() -> None:
+    def times(stamps: list[int], *, may_jump: bool = True) -> list[float]:
+        return continuous(np.array(stamps), second=1000, usual_step=40, may_jump=may_jump).tolist()
+
+    assert times([100, 140, 180]) == [100, 140, 180]
+    assert times([7]) == [7]
+    assert times([100, 140, 180, 220, 100, 140]) == [100, 140, 180, 220, 260, 300]  # starts again
+    assert times([0, 40, 90_000, 90_040]) == [0, 40, 80, 120]  # another recording
+    assert times([0, 40, 90_000, 90_040], may_jump=False) == [0, 40, 90_000, 90_040]  # a pause
+    assert times([0, 40, 5000, 5040]) == [0, 40, 5000, 5040]  # too short for another recording
+    assert times([0, 80, 40, 120]) == [0, 40, 80, 120]  # mixed up, not started again
+    assert times([0, 40, 40, 80]) == [0, 40, 60, 80]  # each frame has a time of its own
+    assert times([40, 40, 40]) == [40, pytest.approx(53.33, abs=0.01), pytest.approx(66.67, abs=0.01)]

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,14 +14,14 @@ import pytest
 from made_videos import encode
 
 from openxclip.errors import VideoError
-from openxclip.video import VideoReader
+from openxclip.video import Limits, VideoReader
 
 Videos = Callable[[str], Path]
 
 
-def refusal(source: object) -> str:
+def refusal(source: object, **options: Any) -> str:
     with pytest.raises(VideoError) as caught:
-        VideoReader(source)  # type: ignore[arg-type]
+        VideoReader(source, **options)  # type: ignore[arg-type]
     error = caught.value
     assert type(error) is VideoError
     assert error.source
@@ -73,7 +74,7 @@ def test_what_may_not_be_read(blocked: str, tmp_path: Path, videos: Videos, monk
 
 def test_pipes_and_devices_by_name(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
-    assert "neither a file nor a folder" in refusal(tmp_path / "pipe.mp4")
+    assert "longer than the limit of 0.1 s" in refusal(tmp_path / "pipe.mp4", limits=Limits(seconds=0.1))
     assert "neither a file nor a folder" in refusal(os.devnull)
 
 

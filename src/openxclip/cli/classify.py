@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from openxclip.cli.options import footage_options, named_videos, progress, taken_limits
 from openxclip.hub import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ MINI_KNOWS = (
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines, as when the output is piped.")
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Of the weights.")
+@footage_options
 def command(
     videos: tuple[str, ...],
     labels: str | None,
@@ -64,11 +65,12 @@ def command(
     as_json: bool,
     device: str | None,
     dtype: str | None,
+    **footage: Any,
 ) -> None:
     """Say which of some labels each VIDEO shows.
 
     A VIDEO is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one a
-    line.
+    line; /dev/stdin is a video that comes through a pipe.
 
     \b
     Two numbers are given for each label:
@@ -87,7 +89,7 @@ def command(
     from openxclip.recognition.classification import check_labels
     from openxclip.video import find_videos
 
-    paths = find_videos(_named(videos))
+    paths = find_videos(named_videos(videos))
     if not paths:
         raise click.UsageError("no videos are named.")
     try:
@@ -95,7 +97,10 @@ def command(
         check_stretch(start, end)
         if model == "mini":
             click.echo(f"openxclip: note: {MINI_KNOWS}", err=True)
-        pipeline = VideoPipeline.from_pretrained(model, device=device, dtype=dtype)
+        allowed = footage.pop("allow_protocols")
+        pipeline = VideoPipeline.from_pretrained(
+            model, device=device, dtype=dtype, limits=taken_limits(footage), allow_protocols=allowed
+        )
         classifier = Classifier(pipeline, names, template=template, threshold=threshold)
         results = classifier(paths, top_k=top, num_frames=frames, num_clips=clips, start=start, end=end)
     except ValueError as error:
@@ -115,19 +120,10 @@ def _lines(file: TextIO | None) -> list[str]:
         raise click.UsageError(f"{getattr(file, 'name', file)}: is not text in UTF-8 ({error.reason}).") from error
 
 
-def _named(videos: tuple[str, ...]) -> Iterator[str]:
-    for name in videos:
-        if name == "-":
-            lines = (line.strip().removeprefix("\ufeff") for line in sys.stdin)  # Windows puts one before a file
-            yield from (line for line in lines if line)
-        else:
-            yield name
-
-
 def _print_lines(results: Iterator[Classification], total: int) -> int:
     """One JSON object a video; returns how many could not be read."""
     failed = 0
-    with _progress(total) as advance:
+    with progress("classifying", total) as advance:
         for result in results:
             failed += _say_if_failed(result)
             click.echo(json.dumps(as_dict(result), ensure_ascii=False))
@@ -148,7 +144,7 @@ def _print_table(results: Iterator[Classification], total: int) -> int:
     table.add_column("score", justify="right", no_wrap=True)
     failed = 0
     try:
-        with _progress(total) as advance:
+        with progress("classifying", total) as advance:
             for result in results:
                 failed += _say_if_failed(result)
                 _add_rows(table, result)
@@ -200,18 +196,3 @@ def as_dict(result: Classification) -> dict[str, Any]:
         "none_of_these": None if result.none_of_these is None else round(result.none_of_these, 6),
         "times": [[round(time, 3) for time in clip] for clip in result.times],
     }
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Any]:
-    """A bar on stderr where there are several videos and someone to see it."""
-    if total < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)

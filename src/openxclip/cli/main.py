@@ -12,7 +12,10 @@ import click
 from openxclip import __version__
 from openxclip.errors import OpenXCLIPError
 
-_VERBS = {"classify": "Say which of some labels each video shows."}
+_VERBS = {
+    "classify": "Say which of some labels each video shows.",
+    "check": "Verify a collection of videos and write a report.",
+}
 
 
 class _Verbs(click.Group):

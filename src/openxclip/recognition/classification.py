@@ -15,7 +15,7 @@ from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.pipeline import EncodedVideo, VideoPipeline, check_stretch
 from openxclip.recognition.background import BACKGROUND_TEXTS
-from openxclip.video import VideoSource, find_videos, source_name
+from openxclip.video import DEFAULT_LIMITS, Limits, VideoSource, find_videos, source_name
 
 NONE_OF_THESE = "none of these"
 
@@ -91,7 +91,7 @@ class Classifier:
         Args:
             videos: paths, bytes or file objects.
             top_k: how many labels of each are returned.
-            **clips: num_frames, num_clips, start, end: see `VideoPipeline.encode_videos`.
+            **clips: num_frames, num_clips, start, end, limits: see `VideoPipeline.encode_videos`.
 
         Raises:
             ValueError: an argument that can't be.
@@ -170,6 +170,9 @@ def classify(
     threshold: float = 0.5,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
+    isolate: bool | None = None,
+    limits: Limits | None = None,
+    allow_protocols: Sequence[str] | None = None,
 ) -> list[Classification]:
     """Which of `labels` each video shows; the twin of `openxclip classify`.
 
@@ -183,6 +186,8 @@ def classify(
         top_k: how many labels of each video are returned.
         template, threshold: see `Classifier`.
         device, dtype: see `VideoPipeline.from_pretrained`.
+        isolate, allow_protocols: see `VideoPipeline`.
+        limits: what reading one video may cost.
 
     Returns:
         One result for each video, in order; `error` is set in those that could not be read.
@@ -194,14 +199,25 @@ def classify(
     labels = check_labels(labels)  # before the model is loaded
     check_stretch(start, end)
     if isinstance(model, VideoPipeline):
-        if device is not None or dtype is not None:
-            raise ValueError("device and dtype are for a model that is loaded here; the pipeline's has its own.")
+        if any(given is not None for given in (device, dtype, isolate, allow_protocols)):
+            raise ValueError(
+                "device, dtype, isolate and allow_protocols are for a model that is loaded here; "
+                "the pipeline's has its own."
+            )
         pipeline = model
     elif isinstance(model, str | Path):
-        pipeline = VideoPipeline.from_pretrained(model, device=device, dtype=dtype)
+        pipeline = VideoPipeline.from_pretrained(
+            model,
+            device=device,
+            dtype=dtype,
+            isolate=True if isolate is None else isolate,
+            limits=limits or DEFAULT_LIMITS,
+            allow_protocols=allow_protocols or (),
+        )
     else:
         raise TypeError(f"model is a {type(model).__name__}: give a name, or VideoPipeline(model, processor).")
     classifier = Classifier(pipeline, labels, template=template, threshold=threshold)
     one = isinstance(paths, str | Path | bytes) or hasattr(paths, "read")
     videos = find_videos([paths] if one else paths)  # type: ignore[list-item,arg-type]
-    return list(classifier(videos, top_k=top_k, num_frames=num_frames, num_clips=num_clips, start=start, end=end))
+    clips = {"num_frames": num_frames, "num_clips": num_clips, "start": start, "end": end, "limits": limits}
+    return list(classifier(videos, top_k=top_k, **clips))

@@ -1,22 +1,35 @@
 """Video in: which frames to take (`sampling`, `views`) and the frames themselves (`decoding`)."""
 
-from openxclip.video.decoding import VIDEO_SUFFIXES, VideoReader, VideoSource, read_clip, read_clips, source_name
+from openxclip.video.checking import check, check_videos, write_report
+from openxclip.video.decoding import VideoReader, read_clip, read_clips
 from openxclip.video.finding import find_videos
 from openxclip.video.frames import Frames
 from openxclip.video.images import IMAGE_SUFFIXES, natural_key
+from openxclip.video.inspection import VideoReport, inspect
+from openxclip.video.limits import DEFAULT_LIMITS, NO_LIMITS, Limits
+from openxclip.video.opening import VIDEO_SUFFIXES, VideoSource, source_name
 from openxclip.video.sampling import frame_range, sample_clips, sample_dense, sample_times, sample_uniform
 from openxclip.video.views import Box, crop_boxes
+from openxclip.video.worker import DecodeWorker
 
 __all__ = [
+    "DEFAULT_LIMITS",
     "IMAGE_SUFFIXES",
+    "NO_LIMITS",
     "VIDEO_SUFFIXES",
     "Box",
+    "DecodeWorker",
     "Frames",
+    "Limits",
     "VideoReader",
+    "VideoReport",
     "VideoSource",
+    "check",
+    "check_videos",
     "crop_boxes",
     "find_videos",
     "frame_range",
+    "inspect",
     "natural_key",
     "read_clip",
     "read_clips",
@@ -25,4 +38,5 @@ __all__ = [
     "sample_times",
     "sample_uniform",
     "source_name",
+    "write_report",
 ]

@@ -7,7 +7,7 @@ Where packets cannot tell, or decoding contradicts them, the whole file is decod
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,9 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
-from openxclip.video.frames import Place, rgb_bytes, steady_times
+from openxclip.video.colour import RGBConverter
+from openxclip.video.frames import Place, steady_times
 from openxclip.video.intactness import missing_bytes
-from openxclip.video.packets import PacketIndex, PacketRecord, Run, is_hidden_vp8, tells_frames
+from openxclip.video.limits import Deadline, Limits
+from openxclip.video.packets import (
+    PacketIndex,
+    Packets,
+    Run,
+    hevc_layer,
+    hevc_length_size,
+    is_hidden_vp8,
+    tells_frames,
+)
+from openxclip.video.timestamps import LONGEST_STEP_S, continuous
 
 # Demuxers that read one file and nothing else. Playlists and scripts (concat, hls, dash, sdp, lavfi…) make FFmpeg open
 # other files and addresses that the playlist names: those are refused before they are looked into.
@@ -28,8 +39,13 @@ _FORMATS = (
     "h261,h263,h264,hevc,vvc,vc1,cavsvideo,dirac,mjpeg,yuv4mpegpipe,rm,dv,gxf,wtv,nsv,swf,amv,apng,bink,smk,roq,"
     "mp3,wav,w64,flac,aac,ac3,eac3,aiff,caf,amr,dts,au,ape,wv,tta"
 )
+_PLAYLIST_FORMATS = "hls,dash,concat"  # only where the user allows protocols, and then with those alone
 _PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
+_JOINED_FORMATS = frozenset({"mpegts", "mpeg"})  # made to be joined: a new recording may begin anywhere
+# Demuxers of bare streams, which have no times: FFmpeg's for them come from the coded order
+_BARE_FORMATS = frozenset("h261 h263 h264 hevc vvc m4v mpegvideo mjpeg obu cavsvideo dirac vc1".split())  # noqa: SIM905
 _FPS_UNKNOWN = 25.0
+_TELLING_SIZE = ("mov", "matroska", "avi", "ivf")  # their headers tell the size of the first frame
 _ATTACHED_PICTURE = 0x0400  # AV_DISPOSITION_ATTACHED_PIC: a cover, not footage
 
 
@@ -37,18 +53,48 @@ class _ContradictionError(Exception):
     """Decoding yielded other frames than the packets told."""
 
 
-class ContainerFootage:
-    """The first video stream of a file. See `Footage`; `source` is a path or a seekable binary file."""
+class _UnsureOfSizeError(Exception):
+    """The first frame, to whose size all are scaled, hasn't been seen yet and may have another."""
 
-    def __init__(self, source: Path | BinaryIO, *, name: str, num_threads: int) -> None:
+
+class ContainerFootage:
+    """The first video stream of a file. See `Footage`.
+
+    Args:
+        source: a path, a seekable binary file, or an address (a string) of one of `allow_protocols`.
+        name: for errors.
+        num_threads: for decoding; 0 leaves it to FFmpeg.
+        limits: what it may cost.
+        allow_protocols: what FFmpeg may open beside the source itself; playlists are read only where there are any.
+    """
+
+    def __init__(
+        self,
+        source: Path | BinaryIO | str,
+        *,
+        name: str,
+        num_threads: int,
+        limits: Limits | None = None,
+        allow_protocols: Sequence[str] = (),
+    ) -> None:
         self._source = source
         self._name = name
         self._num_threads = num_threads
+        self._limits = limits or Limits()
+        self._allow_protocols = tuple(allow_protocols)
+        self.deadline = Deadline(self._limits.seconds, name)
         self._index: PacketIndex | None = None
-        self._slots: list[int] = []
+        self._slots = np.empty(0, dtype=np.int64)
+        self._passes_over = True
         self._size: tuple[int, int] | None = None
         self.frames_decoded = 0
         self._open()
+        context = self._stream.codec_context
+        # as stored, width first; where there is no header, FFmpeg may have it from some later frame
+        self._first_size: tuple[int, int] | None = None
+        if self._container.format.name.startswith(_TELLING_SIZE):
+            self._first_size = (context.width, context.height)
+        self._to_rgb: Any = RGBConverter(name=name, pixel_aspect=self._stream.sample_aspect_ratio)
         try:
             self._examine()
         except BaseException:
@@ -62,14 +108,32 @@ class ContainerFootage:
         assert self._size is not None
         return self._size
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As `Footage.notes`."""
+        return tuple(getattr(self._to_rgb, "notes", ()))
+
     def read(self, indices: list[int], place: Place) -> None:
         """As `Footage.read`."""
+        try:
+            self._read(indices, place)
+        except _UnsureOfSizeError:
+            for frame in self._all_frames():
+                self._size = self._to_rgb(frame).shape[:2]
+                break
+            else:
+                raise self._error("none of its frames can be decoded: it is damaged") from None
+            self._reopen()
+            self._read(indices, place)
+
+    def _read(self, indices: list[int], place: Place) -> None:
         if self._index is not None:
             if self._read_runs(self._index, indices, place):
                 return
-            if self._num_threads != 1:
-                # with several threads errors come late or never: it takes one to tell damage from a wrong index
-                self._num_threads = 1
+            if self._num_threads != 1 or self._passes_over:
+                # with several threads errors come late or never, and of what is passed over nothing is known: it takes
+                # a plain decode to tell damage from a wrong index
+                self._num_threads, self._passes_over = 1, False
                 self._reopen()
                 if self._read_runs(self._index, indices, place):
                     return
@@ -85,25 +149,79 @@ class ContainerFootage:
         """As `Footage.close`. A file object given by the user stays open."""
         self._container.close()
 
+    # -- for inspection ----------------------------------------------------------------------------------------------
+
+    @property
+    def container_name(self) -> str:
+        """A short name of the file's format."""
+        name = str(self._container.format.name)
+        if name.startswith("mov,"):
+            return "mov" if self._container.metadata.get("major_brand", "").startswith("qt") else "mp4"
+        return name.partition(",")[0]
+
+    @property
+    def sound(self) -> str | None:
+        """How its sound is coded; None if it has none."""
+        audio = next((s for s in self._container.streams if s.type == "audio"), None)
+        return None if audio is None else str(getattr(audio.codec_context, "name", None) or "unknown")
+
+    @property
+    def told(self) -> tuple[int, float]:
+        """Frames and seconds that the header tells of; 0 where it doesn't."""
+        stream = self._stream
+        return int(stream.frames or 0), float((stream.duration or 0) * (stream.time_base or 0))
+
+    def survey(self) -> Iterator[tuple[Any | None, list[Any]]]:
+        """Each packet with the frames that came of it (None: of nothing), on one thread, which misses no damage."""
+        self._num_threads = 1
+        self._reopen()
+        for packet in self._packets():
+            yield packet, self._decoded(packet)
+        yield None, self._decoded(None)
+
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
+        protocols = list(self._allow_protocols)
         options = {"format_whitelist": _FORMATS}
+        # a file needs leave for files to be opened by its path: no playlist may have that by the way
+        if protocols and ("file" in protocols or not isinstance(self._source, Path)):
+            options["format_whitelist"] += f",{_PLAYLIST_FORMATS}"
+            options["safe"] = "0"  # of concat: the whitelist says what may be opened, not how it is named
         target: str | BinaryIO
         if isinstance(self._source, Path):
             target = f"file:{self._source}"
-            options["protocol_whitelist"] = "file"
+            protocols.append("file")
+        elif isinstance(self._source, str):
+            target = self._source
         else:
             target = self._source
             target.seek(0)
-            options["protocol_whitelist"] = "none"  # no other file, whatever the data say
+        options["protocol_whitelist"] = ",".join(protocols) or "none"  # no other file, whatever the data say
+        # FFmpeg counts rows with their padding; `check_pixels` is exact
+        most_pixels = {} if self._limits.pixels is None else {"max_pixels": str(2 * self._limits.pixels + (1 << 16))}
         try:
-            self._container: Any = av.open(target, "r", container_options=options, metadata_errors="replace")
+            self._container: Any = av.open(
+                target,
+                "r",
+                options=most_pixels,
+                container_options=options,
+                metadata_errors="replace",
+                timeout=self.deadline.left(),
+            )
         except (av.error.FFmpegError, UnicodeError, ValueError) as error:
+            self.deadline.check()
             raise self._error(_why_not_opened(self._source, error)) from None
         self._stream = self._pick_stream()
         self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = self._num_threads
+        context = self._stream.codec_context
+        context.thread_count = self._num_threads
+        context.options = most_pixels
+        try:
+            self._limits.check_pixels(self._name, width=context.width, height=context.height)
+        except VideoError:
+            self._container.close()
+            raise
 
     def _pick_stream(self) -> Any:
         try:
@@ -124,7 +242,7 @@ class ContainerFootage:
     def _examine(self) -> None:
         stream, context = self._stream, self._stream.codec_context
         self.codec = str(getattr(context.codec, "canonical_name", context.name))
-        missing = missing_bytes(self._source)
+        missing = 0 if isinstance(self._source, str) else missing_bytes(self._source)
         if missing:
             raise self._error(f"it is cut off: the last {missing} bytes are missing. Copy, download or record it again")
         packets = self._demux()
@@ -132,58 +250,59 @@ class ContainerFootage:
         format_name = self._container.format.name
         self._time_base = Fraction(stream.time_base or Fraction(1, 1000))
         self._fps = float(stream.average_rate or stream.guessed_rate or _FPS_UNKNOWN)
+        self._may_jump = format_name in _JOINED_FORMATS
         if tells_frames(
             packets,
             codec=self.codec,
             container=format_name,
             reorders=bool(context.has_b_frames),
             interlaced=getattr(context, "field_order", 0) > 1,
+            longest_step=int(LONGEST_STEP_S / self._time_base) if self._may_jump else None,
         ):
-            index = PacketIndex(packets)
+            index = PacketIndex(packets, codec=self.codec)
             self._index = index
-            last = packets[index.shown[-1]].duration
-            self._set_times([index.pts(p) for p in index.shown], last)
+            self._set_times(index.frame_times(), packets.duration(int(index.shown[-1])))
         else:
             # AVI has one slot of time for each frame, in coded order
             if format_name == "avi":
-                self._slots = [p.dts for p in packets if p.dts is not None]
+                self._slots = packets.known_dts
             self._count()
 
-    def _demux(self) -> list[PacketRecord]:
-        try:
-            return [self._record(p) for p in self._container.demux(self._stream) if p.size]
-        except av.error.FFmpegError:
-            raise self._error("it is damaged: it cannot be read to its end. Copy or download it again") from None
+    def _demux(self) -> Packets:
+        packets = Packets()
+        is_vp8, is_hevc = self.codec == "vp8", self.codec == "hevc"
+        length_size = hevc_length_size(self._stream.codec_context.extradata or b"")
+        for packet in self._packets():
+            packets.append(
+                pts=packet.pts,
+                dts=packet.dts,
+                duration=packet.duration or 0,
+                size=packet.size,
+                place=packet.pos,
+                is_key=packet.is_keyframe,
+                is_corrupt=packet.is_corrupt,
+                is_shown=not (packet.is_discard or (is_vp8 and is_hidden_vp8(bytes(memoryview(packet)[:1])))),
+                layer=hevc_layer(bytes(packet), length_size=length_size) if is_hevc else 0,
+            )
+            self._limits.check_frames(self._name, len(packets))
+        return packets
 
-    def _record(self, packet: Any) -> PacketRecord:
-        hidden = packet.is_discard or (self.codec == "vp8" and is_hidden_vp8(bytes(memoryview(packet)[:1])))
-        return PacketRecord(
-            pts=packet.pts,
-            dts=packet.dts,
-            duration=packet.duration or 0,
-            size=packet.size,
-            place=packet.pos,
-            is_key=packet.is_keyframe,
-            is_corrupt=packet.is_corrupt,
-            is_shown=not hidden,
-        )
-
-    def _set_times(self, pts: list[int], last_duration: int) -> None:
+    def _set_times(self, stamps: NDArray[np.int64] | NDArray[np.float64], last_duration: int) -> None:
         """Times from presentation stamps, ascending, counted from where the container starts."""
         base = self._time_base
-        starts = [pts[0] * base]
+        first = Fraction(float(stamps[0])) * base
+        starts = [first]
         for stream in self._container.streams:
             if stream.type in ("video", "audio") and stream.start_time is not None and not _is_cover(stream):
                 start = stream.start_time * Fraction(stream.time_base)
                 # sound starts before zero only by what its encoder needs to get going
                 starts.append(max(start, Fraction(0)) if stream.type == "audio" else start)
-        origin = min(starts)
-        if self._container.format.name == "avi":
-            origin = pts[0] * base
-        self.times = np.array([float(p * base - origin) for p in pts], dtype=np.float64)
+        origin = first if self._container.format.name == "avi" else min(starts)
+        self.times = (stamps - stamps[0]) * base.numerator / base.denominator + float(first - origin)
         step = float(last_duration * base)
         if step <= 0:
-            step = float(self.times[-1] - self.times[0]) / (len(pts) - 1) if len(pts) > 1 else 1 / self._fps
+            count = len(stamps)
+            step = float(self.times[-1] - self.times[0]) / (count - 1) if count > 1 else 1 / self._fps
         self.duration = float(self.times[-1]) + step
 
     # -- decoding by packets -----------------------------------------------------------------------------------------
@@ -200,12 +319,11 @@ class ContainerFootage:
 
     def _read_run(self, index: PacketIndex, run: Run, wanted: dict[int, int], place: Place) -> None:
         floor = index.pts(run.first)
-        due = {
-            index.pts(p) for p in range(run.first, run.last + 1) if index.packets[p].is_shown and index.pts(p) >= floor
-        }
+        due = index.due(run)
+        needed = due & wanted.keys()
         damaged = False
         last_seen = floor - 1
-        for frame in self._decode(self._packets_from(index, run.first, run.last)):
+        for frame in self._decode(self._packets_from(index, run, wanted)):
             if frame is None:
                 damaged = True
                 continue
@@ -216,19 +334,37 @@ class ContainerFootage:
                 raise _ContradictionError
             last_seen = frame.pts
             due.discard(frame.pts)
-            if frame.pts in wanted:
+            if frame.pts in needed:
                 place(wanted[frame.pts], self._pixels(frame))
-                del wanted[frame.pts]
-        lost = sorted(wanted[p] for p in due if p in wanted)
-        if damaged and lost:
-            raise self._error(f"it is damaged: frame {lost[0]} ({self.times[lost[0]]:.2f} s) cannot be decoded")
+                needed.discard(frame.pts)
+        if self._passes_over:
+            if needed:
+                raise _ContradictionError
+            return
+        if damaged and needed:
+            lost = min(wanted[p] for p in needed)
+            raise self._error(f"it is damaged: frame {lost} ({self.times[lost]:.2f} s) cannot be decoded")
         if due and not damaged:
             raise _ContradictionError
 
-    def _packets_from(self, index: PacketIndex, first: int, last: int) -> Iterator[Any]:
-        """The packets at positions `first` to `last`, wherever in the file reading now is."""
-        key = index.packets[first]
-        for target in (key.pts, key.dts, None):
+    def _packets_from(self, index: PacketIndex, run: Run, wanted: Collection[int]) -> Iterator[Any]:
+        """The packets of a run, wherever in the file reading now is; the decoder is told which to pass over."""
+        packets = self._packets_at(index, run.first, run.last)
+        if not self._passes_over or not (index.is_intra or index.marks_disposable):
+            yield from packets
+            return
+        context = self._stream.codec_context
+        for packet, is_unwanted in zip(packets, index.unwanted(run, wanted), strict=False):
+            if index.is_intra:
+                if is_unwanted:
+                    continue
+            else:
+                context.skip_frame = "NONREF" if is_unwanted else "DEFAULT"
+            yield packet
+
+    def _packets_at(self, index: PacketIndex, first: int, last: int) -> Iterator[Any]:
+        known = index.packets
+        for target in (index.pts(first), known.dts(first), None):
             if target is None:
                 self._reopen()
             else:
@@ -236,16 +372,16 @@ class ContainerFootage:
                     self._container.seek(target, stream=self._stream, backward=True)
                 except av.error.FFmpegError:
                     continue
-            packets = (p for p in self._container.demux(self._stream) if p.size)
+            packets = self._packets()
             head = next(packets, None)
-            position = None if head is None else index.position(self._record(head))
+            position = None if head is None else known.find(pts=head.pts, size=head.size, place=head.pos)
             if position is not None and position <= first:
                 break
         else:
             raise _ContradictionError
         packet = head
         while packet is not None:
-            if index.position(self._record(packet)) != position:
+            if not known.is_at(position, pts=packet.pts, size=packet.size, place=packet.pos):
                 raise _ContradictionError
             if position >= first:
                 yield packet
@@ -261,6 +397,7 @@ class ContainerFootage:
         self._stream.codec_context.flush_buffers()
 
     def _decoded(self, packet: Any | None) -> list[Any]:
+        self.deadline.check()
         try:
             frames: list[Any] = self._stream.codec_context.decode(packet)
         except av.error.FFmpegError:
@@ -271,19 +408,28 @@ class ContainerFootage:
 
     def _count(self) -> None:
         """Find the frames by decoding them all, once."""
-        stamps = [frame.pts for frame in self._all_frames()]
+        stamps = self._stamps()
         if len(stamps) != self._num_packets and self._num_threads != 1:
             self._num_threads = 1  # see `read`
-            stamps = [frame.pts for frame in self._all_frames()]
+            stamps = self._stamps()
         if not stamps:
             raise self._error("none of its frames can be decoded: it is damaged, or cut from a longer file")
         if len(self._slots) == len(stamps):
-            stamps = list(self._slots)
-        if None in stamps or len(set(stamps)) < len(stamps):
+            stamps = list(self._slots.tolist())
+        if None in stamps or self._container.format.name in _BARE_FORMATS:
             self.times = steady_times(len(stamps), self._fps)
             self.duration = len(stamps) / self._fps
         else:
-            self._set_times(sorted(stamps), 0)
+            second = float(1 / self._time_base)
+            ticks = np.array(stamps, dtype=np.int64)
+            self._set_times(continuous(ticks, second=second, usual_step=second / self._fps, may_jump=self._may_jump), 0)
+
+    def _stamps(self) -> list[int | None]:
+        stamps = []
+        for frame in self._all_frames():
+            stamps.append(frame.pts)
+            self._limits.check_frames(self._name, len(stamps))
+        return stamps
 
     def _read_counting(self, indices: list[int], place: Place) -> None:
         wanted = set(indices)
@@ -297,10 +443,33 @@ class ContainerFootage:
 
     def _all_frames(self) -> Iterator[Any]:
         self._reopen()
-        for frame in self._decode(p for p in self._container.demux(self._stream) if p.size):
+        for frame in self._decode(self._packets()):
             if frame is not None:
+                if not self.frames_decoded:
+                    self._first_size = (frame.width, frame.height)
                 self.frames_decoded += 1
                 yield frame
+
+    def _packets(self) -> Iterator[Any]:
+        """The stream's packets from here on. One that is incomplete at the end (of a file that is still being written,
+        for one) is left out.
+        """
+        held = None
+        try:
+            for packet in self._container.demux(self._stream):
+                self.deadline.check()
+                if not packet.size:
+                    continue
+                if held is not None:
+                    yield held
+                held = packet if packet.is_corrupt else None
+                if held is None:
+                    yield packet
+        except IndexError:
+            return  # PyAV trips at the end over a stream that wasn't there at the beginning
+        except av.error.FFmpegError:
+            self.deadline.check()
+            raise self._error("it is damaged: it cannot be read to its end. Copy or download it again") from None
 
     def _reopen(self) -> None:
         self._container.close()
@@ -309,13 +478,12 @@ class ContainerFootage:
     # -- pixels ------------------------------------------------------------------------------------------------------
 
     def _pixels(self, frame: Any) -> NDArray[np.uint8]:
-        frame_HWC = frame.to_ndarray(format="rgb24")
-        quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
-        if quarter_turns:
-            frame_HWC = np.rot90(frame_HWC, quarter_turns)
+        if self._size is None and (frame.width, frame.height) != self._first_size:
+            raise _UnsureOfSizeError
+        frame_HWC: NDArray[np.uint8] = self._to_rgb(frame)
         if self._size is None:
             self._size = frame_HWC.shape[:2]
-        return rgb_bytes(frame_HWC)
+        return frame_HWC
 
     def _error(self, reason: str) -> VideoError:
         return VideoError(self._name, reason)
@@ -325,7 +493,14 @@ def _is_cover(stream: Any) -> bool:
     return bool(getattr(getattr(stream, "disposition", None), "value", 0) & _ATTACHED_PICTURE)
 
 
-def _why_not_opened(source: Path | BinaryIO, error: Exception) -> str:
+def is_playlist(head: bytes) -> bool:
+    """Whether a file that begins with `head` only names other files."""
+    return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(_PLAYLISTS)
+
+
+def _why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
+    if isinstance(source, str):
+        return f"it cannot be opened: {getattr(error, 'strerror', None) or error}"
     if isinstance(source, Path):
         with source.open("rb") as file:
             head = file.read(64)
@@ -336,8 +511,11 @@ def _why_not_opened(source: Path | BinaryIO, error: Exception) -> str:
         return (
             "it is an MP4 without its index: it was cut off before it was complete. Copy, download or record it again"
         )
-    if head.lstrip(b"\xef\xbb\xbf \r\n").startswith(_PLAYLISTS):
-        return "it is a playlist, which only names other files: give those themselves"
+    if is_playlist(head):
+        return (
+            "it is a playlist, which only names other files: give those themselves, or say what it may open with "
+            "allow_protocols=… or --allow-protocols"
+        )
     if getattr(error, "errno", None) == errno.EINVAL:
         return "it is not a video file but of another kind (a playlist, a script or an image format not read here)"
     return "it is not a video, or its beginning is damaged: no known format was recognised"

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import io
-import os
-import stat
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import BinaryIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
-from openxclip.video.containers import ContainerFootage
-from openxclip.video.frames import Footage, Frames
-from openxclip.video.images import ArrayFootage, FolderFootage, ImageFootage, is_image
+from openxclip.video.frames import Frames
+from openxclip.video.limits import DEFAULT_LIMITS, Deadline, Limits
+from openxclip.video.opening import Opener, VideoSource, check_protocols, source_name
 from openxclip.video.sampling import Short, frame_range, sample_clips
 
-VideoSource = str | os.PathLike[str] | bytes | BinaryIO
+_MANY = 10_000  # so many frames asked for that a list of them is not made before the limit of memory was looked at
 
-#: Suffixes of the files that a search through folders takes for videos. (Reading goes by content, not by suffix.)
-VIDEO_SUFFIXES = frozenset(
-    (  # noqa: SIM905 (forty lines otherwise)
-        ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .ivf .m1v .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe "
-        ".mpeg .mpg .mts .mxf .nut .obu .ogm .ogv .qt .rm .rmvb .ts .vob .webm .webp .wmv .wtv .y4m"
-    ).split()
-)
+# Makes room for frames: from a shape to an array of uint8.
+MakeRoom = Callable[[tuple[int, ...]], "NDArray[np.uint8]"]
 
 
 class VideoReader:
@@ -37,7 +27,10 @@ class VideoReader:
     A frame is the one that decoding the whole video would yield at that place, bit for bit. Only what it depends on is
     decoded. What the source is, its content says, not its name: a video file; a GIF, WebP or other image (a still image
     is a video of one frame; transparency is shown on white); a folder of images in natural order; a `.npy` array of
-    uint8 (T, H, W, 3) or (T, 3, H, W). Playlists, which name other files, are refused.
+    uint8 (T, H, W, 3) or (T, 3, H, W). A pipe is read into memory first.
+
+    Playlists, which name other files, and addresses are refused unless `allow_protocols` says what FFmpeg may open:
+    then whoever wrote the playlist makes this machine open whatever these protocols reach.
 
     Use it as a context manager, or call `close`. Not for use by two threads at once.
 
@@ -45,6 +38,9 @@ class VideoReader:
         source: path, bytes, or file object opened in binary mode (read from its beginning, and left open).
         fps: frames per second of folders and arrays, whose frames carry no times.
         num_threads: threads for decoding; 0 leaves it to FFmpeg (one a core).
+        limits: what reading it may cost, see `Limits`.
+        allow_protocols: FFmpeg's names of what may be opened beside the source itself, such as "https", "tls", "tcp"
+            (an https address takes all three) or "file" (what a playlist on this machine names).
 
     Attributes:
         source: how messages name the source.
@@ -57,20 +53,33 @@ class VideoReader:
         height: of the first frame in pixels, as it is shown.
         codec: how it is coded, e.g. "h264".
         frames_decoded: how many frames have been decoded so far.
+        notes: what should be known of how the frames were made, in words; complete once frames were read.
 
     Raises:
-        VideoError: the source is missing, empty, cut off, damaged, without video, or not a video at all.
+        VideoError: the source is missing, empty, cut off, damaged, without video, or not a video at all; or it takes
+            more than its limits.
         TypeError: `source` is none of the kinds above.
         ValueError: `fps` or `num_threads` is out of its range.
     """
 
-    def __init__(self, source: VideoSource, *, fps: float = 25.0, num_threads: int = 0) -> None:
+    def __init__(
+        self,
+        source: VideoSource,
+        *,
+        fps: float = 25.0,
+        num_threads: int = 0,
+        limits: Limits = DEFAULT_LIMITS,
+        allow_protocols: Sequence[str] = (),
+    ) -> None:
         if not 0 < fps < float("inf"):
             raise ValueError(f"fps={fps} must be above 0")
         if num_threads < 0:
             raise ValueError(f"num_threads={num_threads} must be 0 (one a core) or more")
         self.source = source_name(source)
-        self._footage = _open(source, name=self.source, fps=fps, num_threads=num_threads)
+        self.limits = limits
+        opener = Opener(self.source, fps, num_threads, limits, check_protocols(allow_protocols))
+        with _only_video_errors(self.source):
+            self._footage = opener.open(source)
 
     @property
     def num_frames(self) -> int:  # noqa: D102 (attributes are described above)
@@ -91,11 +100,11 @@ class VideoReader:
 
     @property
     def height(self) -> int:  # noqa: D102
-        return self._footage.size()[0]
+        return self._size()[0]
 
     @property
     def width(self) -> int:  # noqa: D102
-        return self._footage.size()[1]
+        return self._size()[1]
 
     @property
     def codec(self) -> str:  # noqa: D102
@@ -104,6 +113,10 @@ class VideoReader:
     @property
     def frames_decoded(self) -> int:  # noqa: D102
         return self._footage.frames_decoded
+
+    @property
+    def notes(self) -> tuple[str, ...]:  # noqa: D102
+        return self._footage.notes
 
     def get_frames(self, indices: Sequence[int]) -> Frames:
         """The frames of these indices, in this order; in whatever order and however often, each is decoded once.
@@ -117,7 +130,22 @@ class VideoReader:
         Raises:
             ValueError: no index is given.
             IndexError: an index is outside the video.
-            VideoError: one of the frames cannot be decoded, or has another size than the others.
+            VideoError: one of the frames cannot be decoded, or they take more than the limits.
+        """
+        self._footage.deadline = Deadline(self.limits.seconds, self.source)
+        return Frames.from_arrays(*self.get_arrays(indices, make_room=_in_memory))
+
+    def get_arrays(
+        self, indices: Sequence[int], *, make_room: MakeRoom
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64], tuple[int, ...]]:
+        """As `get_frames`, without PyTorch, under the deadline of the call before.
+
+        Args:
+            indices: as for `get_frames`.
+            make_room: gives an array of uint8 of a shape, for the frames.
+
+        Returns:
+            frames (T, H, W, 3), their times (T,), and their indices.
         """
         order = [int(i) for i in indices]
         if not order:
@@ -132,7 +160,9 @@ class VideoReader:
 
         def place(index: int, frame_HWC: NDArray[np.uint8]) -> None:
             if not out:
-                out.append(np.empty((len(order), *frame_HWC.shape), dtype=np.uint8))
+                height, width = frame_HWC.shape[:2]
+                self.limits.check_memory(self.source, count=len(order), height=height, width=width)
+                out.append(make_room((len(order), height, width, 3)))
             if frame_HWC.shape != out[0].shape[1:]:
                 (h, w), (first_h, first_w) = frame_HWC.shape[:2], out[0].shape[1:3]
                 raise VideoError(
@@ -142,8 +172,14 @@ class VideoReader:
             for slot in slots[index]:
                 out[0][slot] = frame_HWC
 
-        self._footage.read(sorted(slots), place)
-        return Frames(torch.from_numpy(out[0]), torch.from_numpy(self.times[order]), tuple(order))
+        with _only_video_errors(self.source):
+            self._footage.read(sorted(slots), place)
+        return out[0], self.times[order], tuple(order)
+
+    def _size(self) -> tuple[int, int]:
+        self._footage.deadline = Deadline(self.limits.seconds, self.source)
+        with _only_video_errors(self.source):
+            return self._footage.size()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -170,6 +206,8 @@ def read_clip(
     short: Short = "repeat_last",
     fps: float = 25.0,
     num_threads: int = 0,
+    limits: Limits = DEFAULT_LIMITS,
+    allow_protocols: Sequence[str] = (),
 ) -> Frames:
     """One clip over a video: `num_frames` frames at the midpoints of equal segments.
 
@@ -181,6 +219,8 @@ def read_clip(
         short: for videos of fewer frames, see `sampling.sample_uniform`.
         fps: as for `VideoReader`.
         num_threads: as for `VideoReader`.
+        limits: as for `VideoReader`; `seconds` holds for opening and reading together.
+        allow_protocols: as for `VideoReader`.
 
     Raises:
         VideoError: as `VideoReader`, or the video ends before `start`, or is too short where `short` is "error".
@@ -195,6 +235,8 @@ def read_clip(
         short=short,
         fps=fps,
         num_threads=num_threads,
+        limits=limits,
+        allow_protocols=allow_protocols,
     )
     return clips[0]
 
@@ -209,83 +251,51 @@ def read_clips(
     short: Short = "repeat_last",
     fps: float = 25.0,
     num_threads: int = 0,
+    limits: Limits = DEFAULT_LIMITS,
+    allow_protocols: Sequence[str] = (),
 ) -> list[Frames]:
     """Several clips over a video (see `sampling.sample_clips`), in one decode; arguments and errors as `read_clip`."""
-    with VideoReader(source, fps=fps, num_threads=num_threads) as reader:
-        if start is not None and start >= reader.duration:
-            raise VideoError(reader.source, f"it ends at {reader.duration:.2f} s, before start={start} s")
-        stretch = frame_range(times=reader.times.tolist(), start=start, end=end)
-        if short == "error" and len(stretch) < num_frames:
-            raise VideoError(
-                reader.source, f"it has {len(stretch)} frames there and {num_frames} are asked for: ask for fewer"
-            )
-        clips = sample_clips(
-            total=len(stretch), num_frames=num_frames, num_clips=num_clips, short=short, first=stretch.start
-        )
-        frames = reader.get_frames([i for clip in clips for i in clip])
+    with VideoReader(
+        source, fps=fps, num_threads=num_threads, limits=limits, allow_protocols=allow_protocols
+    ) as reader:
+        clips = choose_clips(reader, num_frames=num_frames, num_clips=num_clips, start=start, end=end, short=short)
+        arrays = reader.get_arrays([i for clip in clips for i in clip], make_room=_in_memory)
+    frames = Frames.from_arrays(*arrays)
     return [frames.take(slice(c * num_frames, (c + 1) * num_frames)) for c in range(num_clips)]
 
 
-def source_name(source: VideoSource) -> str:
-    """What to call a source in a result or an error: its path, or what it is."""
-    if isinstance(source, bytes):
-        return f"video of {len(source)} bytes"
-    if isinstance(source, str | os.PathLike):
-        return os.fspath(source) or "(no path)"
-    return str(getattr(source, "name", None) or "file object")
+def choose_clips(
+    reader: VideoReader, *, num_frames: int, num_clips: int, start: float | None, end: float | None, short: Short
+) -> list[list[int]]:
+    """The frames of the clips that `read_clips` reads, `num_clips` lists of `num_frames` indices."""
+    if start is not None and start >= reader.duration:
+        raise VideoError(reader.source, f"it ends at {reader.duration:.2f} s, before start={start} s")
+    asked = num_frames * num_clips
+    if asked > _MANY:
+        reader.limits.check_memory(reader.source, count=asked, height=reader.height, width=reader.width)
+    stretch = frame_range(times=reader.times.tolist(), start=start, end=end)
+    if short == "error" and len(stretch) < num_frames:
+        raise VideoError(
+            reader.source, f"it has {len(stretch)} frames there and {num_frames} are asked for: ask for fewer"
+        )
+    return sample_clips(
+        total=len(stretch), num_frames=num_frames, num_clips=num_clips, short=short, first=stretch.start
+    )
 
 
-def _open(source: VideoSource, *, name: str, fps: float, num_threads: int) -> Footage:
-    if isinstance(source, str | os.PathLike):
-        path = Path(source or name)
-        try:
-            if path.is_dir():
-                return FolderFootage(path, name=name, fps=fps)
-            head = _head_of_file(path, name)
-        except (OSError, ValueError) as error:
-            raise VideoError(name, _why_not_read(name, error)) from None
-        data: Path | BinaryIO = path
-    else:
-        data = io.BytesIO(source) if isinstance(source, bytes) else _seekable(source)
-        head = data.read(16)
-        data.seek(0)
-    if not head:
-        raise VideoError(name, "it is empty: copy, download or record it again")
-    if head.startswith(b"\x93NUMPY"):
-        return ArrayFootage(data, name=name, fps=fps)
-    is_jpegs = head.startswith(b"\xff\xd8\xff") and Path(name).suffix.lower() in (".mjpeg", ".mjpg")
-    if is_image(head) and not is_jpegs:
-        return ImageFootage(data, name=name)
-    return ContainerFootage(data, name=name, num_threads=num_threads)
+@contextmanager
+def _only_video_errors(name: str) -> Iterator[None]:
+    """Damage makes libraries fail in ways that nobody has thought of: to a user, each is a video that can't be read."""
+    try:
+        yield
+    except (VideoError, TypeError):  # the latter: a source of no kind that could be read
+        raise
+    except MemoryError:
+        raise VideoError(name, "it takes more memory than there is") from None
+    except Exception as error:
+        what = " ".join(str(error).split())
+        raise VideoError(name, f"it is damaged: reading it failed with {type(error).__name__} {what}") from error
 
 
-def _head_of_file(path: Path, name: str) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise VideoError(name, "it is neither a file nor a folder (a pipe or a device): pass it as an open file object")
-    with path.open("rb") as file:
-        return file.read(16)
-
-
-def _why_not_read(name: str, error: OSError | ValueError) -> str:
-    if "://" in name:
-        return "it is an address: only local files are read, so download it first"
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return "there is no such file: check the path"
-    if isinstance(error, PermissionError):
-        return "reading it is not permitted: check who may read the file and its folder"
-    return f"it cannot be read: {getattr(error, 'strerror', None) or error}"
-
-
-def _seekable(source: BinaryIO) -> BinaryIO:
-    """The file at its beginning; one that cannot go back (a pipe) is read into memory."""
-    if not hasattr(source, "read"):
-        raise TypeError(f"a video is a path, bytes or an open binary file, not {type(source).__name__}")
-    if hasattr(source, "seekable") and source.seekable():
-        source.seek(0)
-        if isinstance(source.read(0), bytes):
-            return source
-    else:
-        data = source.read()
-        if isinstance(data, bytes):
-            return io.BytesIO(data)
-    raise TypeError('the file is open as text: open it in binary mode ("rb")')
+def _in_memory(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.empty(shape, dtype=np.uint8)

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from openxclip.video.decoding import VIDEO_SUFFIXES, VideoSource
 from openxclip.video.images import natural_key
+from openxclip.video.opening import VIDEO_SUFFIXES, VideoSource
 
 
 def find_videos(paths: Iterable[VideoSource]) -> list[VideoSource]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+from openxclip.video.limits import Deadline
+
+if TYPE_CHECKING:
+    import torch
 
 Place = Callable[[int, "NDArray[np.uint8]"], None]
 
@@ -27,6 +31,15 @@ class Frames:
     times_T: torch.Tensor  # noqa: N815
     indices: tuple[int, ...]
 
+    @classmethod
+    def from_arrays(
+        cls, frames_THWC: NDArray[np.uint8], times_T: NDArray[np.float64], indices: tuple[int, ...]
+    ) -> Frames:
+        """The same from arrays, which are not copied."""
+        import torch  # here, for the reading of files does without it (see `worker`)
+
+        return cls(torch.from_numpy(frames_THWC), torch.from_numpy(times_T), indices)
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -44,12 +57,19 @@ class Footage(Protocol):
         duration: when the last frame ends, in seconds.
         codec: how the frames are coded.
         frames_decoded: how many frames have been decoded so far.
+        notes: what a user should know of how the frames were made.
+        deadline: when the present call has to be done; whoever calls sets it anew.
     """
 
     times: NDArray[np.float64]
     duration: float
     codec: str
     frames_decoded: int
+    deadline: Deadline
+
+    @property
+    def notes(self) -> tuple[str, ...]:  # noqa: D102
+        ...
 
     def read(self, indices: list[int], place: Place) -> None:
         """Decode the frames `indices` (ascending, each once) and hand each as `place(index, frame_HWC)`.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import math
 import re
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from openxclip.errors import VideoError
+from openxclip.video.colour import SHOWN_ON_WHITE
 from openxclip.video.frames import Place, rgb_bytes, steady_times
+from openxclip.video.limits import Deadline, Limits
 
 IMAGE_SUFFIXES = frozenset(".avif .bmp .gif .jfif .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())  # noqa: SIM905
 
@@ -26,19 +31,31 @@ class ImageFootage:
     white. Still images are turned as their EXIF orientation says.
     """
 
-    def __init__(self, source: Path | BinaryIO, *, name: str) -> None:
+    def __init__(self, source: Path | BinaryIO, *, name: str, limits: Limits) -> None:
         self._name = name
         self.frames_decoded = 0
+        self.notes: tuple[str, ...] = ()
+        self.deadline = Deadline(limits.seconds, name)
         try:
             self._image = Image.open(source)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # damage comes as anything: ValueError, struct.error, KeyError, ...
             raise VideoError(name, f"it is an image that cannot be read: {_plain(error)}") from None
         self.codec = str(self._image.format).lower()
-        self._animated = getattr(self._image, "n_frames", 1) > 1
-        durations = []
-        for i in range(getattr(self._image, "n_frames", 1)):
-            self._show(i)
+        self._animated = False
+        try:
+            self._examine(limits)
+        except BaseException:
+            self.close()
+            raise
+
+    def _examine(self, limits: Limits) -> None:
+        limits.check_pixels(self._name, width=self._image.width, height=self._image.height)
+        durations: list[float] = []
+        while self._show(len(durations)):
+            # (asking for `n_frames` first would go through a GIF of a million frames without looking at the clock)
             durations.append((self._image.info.get("duration") or 0) / 1000 or _UNTIMED_S)
+            limits.check_frames(self._name, len(durations))
+            self._animated = len(durations) > 1
         ends = np.cumsum(np.array(durations, dtype=np.float64))
         self.times: NDArray[np.float64] = np.concatenate([[0.0], ends[:-1]])
         self.duration = float(ends[-1])
@@ -48,7 +65,10 @@ class ImageFootage:
         for i in indices:
             self._show(i)
             self.frames_decoded += 1
-            place(i, _to_rgb(self._image, turn=not self._animated))
+            frame_HWC, is_transparent = _to_rgb(self._image, turn=not self._animated)
+            if is_transparent:
+                self.notes = (SHOWN_ON_WHITE,)
+            place(i, frame_HWC)
 
     def size(self) -> tuple[int, int]:
         """As `Footage.size`."""
@@ -60,13 +80,24 @@ class ImageFootage:
         """As `Footage.close`."""
         self._image.close()
 
-    def _show(self, i: int) -> None:
+    def _show(self, i: int) -> bool:
+        """Go to frame i; False if there is none."""
+        self.deadline.check()
         try:
             self._image.seek(i)
+        except EOFError:
+            return False
+        except Exception as error:  # see above
+            raise self._damaged(i, error) from None
+        try:
             self._image.load()
-        except (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            what = f"frame {i} of it" if self._animated else "it"
-            raise VideoError(self._name, f"{what} is damaged or cut off: {_plain(error)}") from None
+        except Exception as error:
+            raise self._damaged(i, error) from None
+        return True
+
+    def _damaged(self, i: int, error: Exception) -> VideoError:
+        what = f"frame {i} of it" if i else "it"
+        return VideoError(self._name, f"{what} is damaged or cut off: {_plain(error)}")
 
 
 class FolderFootage:
@@ -74,8 +105,10 @@ class FolderFootage:
 
     codec = "images"
 
-    def __init__(self, folder: Path, *, name: str, fps: float) -> None:
+    def __init__(self, folder: Path, *, name: str, fps: float, limits: Limits) -> None:
         self._name = name
+        self._limits = limits
+        self.deadline = Deadline(limits.seconds, name)
         self._files = sorted(
             (
                 f
@@ -87,21 +120,25 @@ class FolderFootage:
         if not self._files:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
             raise VideoError(name, f"it is a folder without images ({kinds}): name a video, or a folder of frames")
+        limits.check_frames(name, len(self._files))
         self.frames_decoded = 0
+        self.notes: tuple[str, ...] = ()
         self.times = steady_times(len(self._files), fps)
         self.duration = len(self._files) / fps
 
     def read(self, indices: list[int], place: Place) -> None:
         """As `Footage.read`."""
         for i in indices:
-            image = ImageFootage(self._files[i], name=str(self._files[i]))
+            self.deadline.check()
+            image = ImageFootage(self._files[i], name=str(self._files[i]), limits=self._limits)
             image.read([0], lambda _, frame_HWC, i=i: place(i, frame_HWC))  # type: ignore[misc]
             image.close()
+            self.notes = image.notes or self.notes
             self.frames_decoded += 1
 
     def size(self) -> tuple[int, int]:
         """As `Footage.size`."""
-        image = ImageFootage(self._files[0], name=str(self._files[0]))
+        image = ImageFootage(self._files[0], name=str(self._files[0]), limits=self._limits)
         try:
             return image.size()
         finally:
@@ -115,19 +152,38 @@ class ArrayFootage:
     """A `.npy` array of shape (T, H, W, 3) or (T, 3, H, W), uint8 RGB, at `fps`. See `Footage`."""
 
     codec = "npy"
+    notes: tuple[str, ...] = ()
 
-    def __init__(self, source: Path | BinaryIO, *, name: str, fps: float) -> None:
+    def __init__(self, source: Path | BinaryIO, *, name: str, fps: float, limits: Limits) -> None:
+        self.deadline = Deadline(limits.seconds, name)
         try:
-            self._array: Any = np.load(source, mmap_mode="r" if isinstance(source, Path) else None, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+                shape, by_columns, kind = _array_header(file)
+                if kind.hasobject:
+                    raise ValueError("it holds Python objects, which could be programs")
+                start = file.tell()
+                missing = math.prod(shape) * kind.itemsize - (file.seek(0, io.SEEK_END) - start)
+                file.seek(start)
+        except Exception as error:  # a header is a Python expression, and damage to it as many errors as there are
             raise VideoError(name, f"it is an array that cannot be read: {_plain(error)}") from None
-        shape, kind = self._array.shape, self._array.dtype
-        if kind != np.uint8 or len(shape) != 4 or 3 not in (shape[1], shape[3]) or 0 in shape:
+        if kind != np.uint8 or len(shape) != 4 or 3 not in (shape[1], shape[3]) or min(shape) < 1:
             raise VideoError(
                 name,
                 f"it is an array of shape {shape} and type {kind}: "
                 "frames are uint8 of shape (T, H, W, 3) or (T, 3, H, W), with at least one frame",
             )
+        if missing > 0:  # before room is made for what the header claims
+            raise VideoError(name, f"it is cut off: the last {missing} bytes are missing. Copy or write it again")
+        height, width = shape[1:3] if shape[3] == 3 else shape[2:]
+        limits.check_frames(name, shape[0])
+        limits.check_pixels(name, width=width, height=height)
+        order: Literal["C", "F"] = "F" if by_columns else "C"
+        if isinstance(source, Path):
+            self._array: Any = np.memmap(source, np.uint8, "r", offset=start, shape=shape, order=order)
+        else:
+            limits.check_memory(name, count=shape[0], height=height, width=width)
+            data = source.read(math.prod(shape))
+            self._array = np.ndarray(shape, np.uint8, data, order=order)
         if shape[3] != 3:
             self._array = self._array.transpose(0, 2, 3, 1)
         self.frames_decoded = 0
@@ -137,6 +193,7 @@ class ArrayFootage:
     def read(self, indices: list[int], place: Place) -> None:
         """As `Footage.read`."""
         for i in indices:
+            self.deadline.check()
             place(i, rgb_bytes(self._array[i]))
             self.frames_decoded += 1
 
@@ -147,6 +204,14 @@ class ArrayFootage:
     def close(self) -> None:
         """Let go of the file."""
         self._array = None
+
+
+def _array_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and type of a .npy file, read up to where its data begin."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
 
 
 def is_image(head: bytes) -> bool:
@@ -165,13 +230,16 @@ def natural_key(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts] + [(-2, name)]
 
 
-def _to_rgb(image: Image.Image, *, turn: bool) -> NDArray[np.uint8]:
+def _to_rgb(image: Image.Image, *, turn: bool) -> tuple[NDArray[np.uint8], bool]:
+    """The picture, and whether any of it is transparent."""
     shown: Image.Image = ImageOps.exif_transpose(image) if turn else image
+    is_transparent = False
     if shown.has_transparency_data:
         with_alpha = shown.convert("RGBA")
+        is_transparent = with_alpha.getchannel("A").getextrema()[0] != 255
         shown = Image.new("RGBA", with_alpha.size, (*_BACKGROUND, 255))
         shown.alpha_composite(with_alpha)
-    return rgb_bytes(shown.convert("RGB"))
+    return rgb_bytes(shown.convert("RGB")), is_transparent
 
 
 def _plain(error: Exception) -> str:

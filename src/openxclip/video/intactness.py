@@ -18,7 +18,11 @@ def missing_bytes(source: Path | BinaryIO) -> int:
     if isinstance(source, Path):
         with source.open("rb") as file:
             return _missing(file)
-    return _missing(source)
+    at = source.tell()
+    try:
+        return _missing(source)
+    finally:
+        source.seek(at)  # whoever reads it goes on from there
 
 
 def _missing(file: BinaryIO) -> int:
@@ -26,7 +30,7 @@ def _missing(file: BinaryIO) -> int:
     file.seek(0)
     head = file.read(64)
     if head[4:8] == b"ftyp":
-        end = _end_of_media_boxes(file)
+        end = _end_of_media_boxes(file, size)
     elif head[:4] == b"RIFF":
         end = _end_of_riff(head)
     elif head[:4] == b"\x1aE\xdf\xa3":
@@ -36,10 +40,15 @@ def _missing(file: BinaryIO) -> int:
     return max(0, end - size)
 
 
-def _end_of_media_boxes(file: BinaryIO) -> int:
-    """End of the furthest `mdat` box. Source: ISO/IEC 14496-12, 4.2."""
+def _end_of_media_boxes(file: BinaryIO, size: int) -> int:
+    """End of the furthest `mdat` box. Source: ISO/IEC 14496-12, 4.2.
+
+    None in a fragmented file (`moof` boxes): it grows by fragments, and is whole up to where it has grown.
+    """
     at = end = 0
     for _ in range(_MOST_BOXES):
+        if at >= size:
+            break
         file.seek(at)
         head = file.read(16)
         if len(head) < 8:
@@ -49,6 +58,8 @@ def _end_of_media_boxes(file: BinaryIO) -> int:
             length = int.from_bytes(head[8:16], "big")
         if length < 8:
             break  # 0: to the end of the file, whatever that is
+        if head[4:8] == b"moof":
+            return 0
         at += length
         if head[4:8] == b"mdat":
             end = at

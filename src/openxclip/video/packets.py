@@ -3,18 +3,27 @@
 A video's packets come in the order in which they are decoded; their presentation times (pts) say the order in which
 they are shown. From the two follow the exact number of frames, the time of each, and which packets have to be decoded
 for a given frame: those from the last key frame that is shown no later than it. (A frame shown before a key frame but
-coded after it, as in an open group of pictures, may depend on the group before.)
+coded after it, as in an open group of pictures, may depend on the group before.) Of these, packets that no other frame
+refers to (disposable ones: most B-frames) may be passed over.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from array import array
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 # Codecs that code every shown frame as one packet, without or with reference to other frames. Others (those that leave
 # out frames that don't change, for one) have to be decoded to be counted.
-_INTRA_ONLY = frozenset("mjpeg prores dnxhd huffyuv ffvhuff utvideo rawvideo v210 dvvideo jpeg2000 png".split())  # noqa: SIM905
+_INTRA_ONLY = frozenset(
+    (  # noqa: SIM905
+        "mjpeg prores dnxhd huffyuv ffvhuff utvideo rawvideo v210 dvvideo jpeg2000 png cfhd magicyuv jpegls ljpeg "
+        "r210 r10k v308 v408 v410 y41p"
+    ).split()
+)
 _INTER = frozenset(
     (  # noqa: SIM905
         "h264 hevc vvc av1 vp8 vp9 mpeg1video mpeg2video mpeg4 h263 flv1 ffv1 msmpeg4v2 msmpeg4v3 wmv1 wmv2"
@@ -22,26 +31,15 @@ _INTER = frozenset(
 )
 _ONE_PACKET_A_FRAME = _INTRA_ONLY | _INTER
 
+# Codecs whose headers say which frames no other refers to, and whose decoders can be told to pass over them: H.264 by
+# nal_ref_idc (ITU-T H.264, 7.4.1), HEVC by the type of NAL unit (ITU-T H.265, table 7-1), MPEG by the type of picture.
+_MARKS_DISPOSABLE = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
+
 # Seeking empties the decoder and fills it again, which costs as much as decoding about this many frames.
 _SEEK_PAYS_AFTER = 8
 
-
-class PacketRecord(NamedTuple):
-    """One packet; times in the stream's own units."""
-
-    pts: int | None
-    dts: int | None
-    duration: int
-    size: int
-    place: int | None  # in the file, in bytes, where known
-    is_key: bool
-    is_corrupt: bool
-    is_shown: bool  # False: decoded for others' sake only
-
-    @property
-    def identity(self) -> tuple[int | None, int, int | None]:
-        """What tells this packet from the others, on every pass over the file."""
-        return self.pts, self.size, self.place
+UNKNOWN_LAYER = 255
+_NO_TIME = -(2**63)
 
 
 class Run(NamedTuple):
@@ -51,35 +49,179 @@ class Run(NamedTuple):
     last: int
 
 
+class Packets:
+    """The packets of a stream in coded order, in columns (38 bytes a packet); times in the stream's own units."""
+
+    def __init__(self) -> None:
+        self._pts, self._dts, self._durations, self._places = array("q"), array("q"), array("q"), array("q")
+        self._sizes = array("i")
+        self._flags, self._layers = array("B"), array("B")
+
+    def append(
+        self,
+        *,
+        pts: int | None,
+        dts: int | None,
+        duration: int = 0,
+        size: int,
+        place: int | None = None,
+        is_key: bool = False,
+        is_corrupt: bool = False,
+        is_shown: bool = True,
+        layer: int = 0,
+    ) -> None:
+        """Add the next packet.
+
+        Args:
+            pts: when its frame is shown, if known.
+            dts: when it is decoded, if known.
+            duration: of its frame; 0 if unknown.
+            size: in bytes.
+            place: in the file, in bytes, where known.
+            is_key: decoding can begin with it.
+            is_corrupt: the demuxer found it incomplete.
+            is_shown: False: decoded for others' sake only.
+            layer: frames refer to frames of no higher temporal layer; `UNKNOWN_LAYER` where it can't be told.
+        """
+        self._pts.append(_NO_TIME if pts is None else pts)
+        self._dts.append(_NO_TIME if dts is None else dts)
+        self._durations.append(duration)
+        self._places.append(-1 if place is None else place)
+        self._sizes.append(size)
+        self._flags.append(is_key | is_corrupt << 1 | is_shown << 2)
+        self._layers.append(layer)
+
+    def drop_last(self) -> None:
+        """Take the last packet back."""
+        for column in (self._pts, self._dts, self._durations, self._places, self._sizes, self._flags, self._layers):
+            column.pop()
+
+    def __len__(self) -> int:
+        return len(self._pts)
+
+    @property
+    def pts(self) -> NDArray[np.int64]:  # noqa: D102
+        return np.array(self._pts, dtype=np.int64)
+
+    @property
+    def known_dts(self) -> NDArray[np.int64]:
+        """The decoding times of those packets that have one."""
+        dts = np.array(self._dts, dtype=np.int64)
+        return np.asarray(dts[dts != _NO_TIME])
+
+    @property
+    def are_key(self) -> NDArray[np.bool_]:  # noqa: D102
+        return self._flag(0)
+
+    @property
+    def are_corrupt(self) -> NDArray[np.bool_]:  # noqa: D102
+        return self._flag(1)
+
+    @property
+    def are_shown(self) -> NDArray[np.bool_]:  # noqa: D102
+        return self._flag(2)
+
+    @property
+    def layers(self) -> NDArray[np.uint8]:  # noqa: D102
+        return np.array(self._layers, dtype=np.uint8)
+
+    @property
+    def sizes(self) -> NDArray[np.int32]:  # noqa: D102
+        return np.array(self._sizes, dtype=np.int32)
+
+    @property
+    def all_timed(self) -> bool:
+        """Whether each packet says when it is shown."""
+        return not bool((self.pts == _NO_TIME).any())
+
+    @property
+    def shown_as_decoded(self) -> bool:
+        """Whether each packet is shown when it is decoded."""
+        return self._pts == self._dts
+
+    def dts(self, position: int) -> int | None:
+        """When this packet is decoded, if known."""
+        return None if self._dts[position] == _NO_TIME else self._dts[position]
+
+    def duration(self, position: int) -> int:
+        """How long this packet's frame is shown; 0 if unknown."""
+        return self._durations[position]
+
+    def is_at(self, position: int, *, pts: int | None, size: int, place: int | None) -> bool:
+        """Whether the packet at `position` is this one, met again on another pass over the file."""
+        return (
+            position < len(self)
+            and self._sizes[position] == size
+            and self._pts[position] == (_NO_TIME if pts is None else pts)
+            and self._places[position] == (-1 if place is None else place)
+        )
+
+    def find(self, *, pts: int | None, size: int, place: int | None) -> int | None:
+        """Where a packet, met again on another pass over the file, was on the first one; None if that is not sure."""
+        candidates = np.flatnonzero(self.pts == (_NO_TIME if pts is None else pts)).tolist()
+        found = [int(i) for i in candidates if self.is_at(i, pts=pts, size=size, place=place)]
+        return found[0] if len(found) == 1 else None
+
+    def _flag(self, bit: int) -> NDArray[np.bool_]:
+        return (np.array(self._flags, dtype=np.uint8) >> bit & 1).astype(np.bool_)
+
+
 class PacketIndex:
     """The frames of a stream by their packets.
+
+    Args:
+        packets: of a stream for which `tells_frames`.
+        codec: FFmpeg's name of the codec.
 
     Attributes:
         packets: all packets in coded order.
         shown: the position of each frame's packet, in the order of presentation.
+        is_intra: frames depend on no other frame.
+        marks_disposable: packets that no frame refers to say so, and the decoder can be told to pass over them.
     """
 
-    def __init__(self, packets: Sequence[PacketRecord]) -> None:
+    def __init__(self, packets: Packets, *, codec: str) -> None:
         self.packets = packets
-        self.shown = sorted((i for i, p in enumerate(packets) if p.is_shown), key=self.pts)
-        self._keys = [i for i, p in enumerate(packets) if p.is_key]
-        self._position = {p.identity: i for i, p in enumerate(packets)}
+        self._pts = packets.pts
+        self._are_shown = packets.are_shown
+        shown = np.flatnonzero(self._are_shown)
+        self.shown: NDArray[np.int64] = shown[np.argsort(self._pts[shown], kind="stable")]
+        self._keys = np.flatnonzero(packets.are_key)
+        layers = packets.layers
+        self._may_be_disposable = (layers == layers.max()) & (layers != UNKNOWN_LAYER)
+        self.is_intra = codec in _INTRA_ONLY and len(self._keys) == len(packets)
+        self.marks_disposable = codec in _MARKS_DISPOSABLE
 
     def pts(self, position: int) -> int:
         """Presentation time of the packet at `position`."""
-        pts = self.packets[position].pts
-        assert pts is not None  # `tells_frames` has seen to it
-        return pts
+        return int(self._pts[position])
 
-    def position(self, packet: PacketRecord) -> int | None:
-        """Where this packet, met again on another pass, was on the first one."""
-        return self._position.get(packet.identity)
+    def frame_times(self) -> NDArray[np.int64]:
+        """Presentation times of all frames, ascending."""
+        return np.asarray(self._pts[self.shown])
+
+    def due(self, run: Run) -> set[int]:
+        """Presentation times of the frames that decoding this run yields, from its key frame on."""
+        part = slice(run.first, run.last + 1)
+        pts = self._pts[part]
+        return set(pts[self._are_shown[part] & (pts >= pts[0])].tolist())
+
+    def unwanted(self, run: Run, wanted: Collection[int]) -> NDArray[np.bool_]:
+        """Which packets of a run may be passed over if nothing refers to them: one truth value for each.
+
+        Args:
+            run: the packets.
+            wanted: presentation times of the frames asked for.
+        """
+        part = slice(run.first, run.last + 1)
+        is_wanted = np.isin(self._pts[part], np.fromiter(wanted, dtype=np.int64, count=len(wanted)))
+        return np.asarray(~is_wanted & self._may_be_disposable[part])
 
     def plan(self, frames: Sequence[int]) -> list[Run]:
         """The packets to decode, as few as possible, for these frames (ascending)."""
         runs: list[Run] = []
         for frame in frames:
-            position = self.shown[frame]
+            position = int(self.shown[frame])
             key = self._key_for(position)
             if runs and runs[-1].first <= key <= runs[-1].last + _SEEK_PAYS_AFTER:
                 runs[-1] = Run(runs[-1].first, max(runs[-1].last, position))
@@ -88,10 +230,10 @@ class PacketIndex:
         return runs
 
     def _key_for(self, position: int) -> int:
-        at = bisect_right(self._keys, position) - 1
-        while at > 0 and self.pts(self._keys[at]) > self.pts(position):
+        at = int(np.searchsorted(self._keys, position, side="right")) - 1
+        while at > 0 and self._pts[self._keys[at]] > self._pts[position]:
             at -= 1
-        return self._keys[at]
+        return int(self._keys[at])
 
 
 def is_hidden_vp8(head: bytes) -> bool:
@@ -102,8 +244,42 @@ def is_hidden_vp8(head: bytes) -> bool:
     return bool(head) and not head[0] & 0x10
 
 
+def hevc_layer(packet: bytes, *, length_size: int) -> int:
+    """The temporal layer of an HEVC packet's picture.
+
+    A picture that is marked as no reference is none for its own layer, but may be one for higher layers.
+    Source: ITU-T H.265, 7.3.1.2 (header of a NAL unit) and 7.4.2.2; B.2 (start codes); ISO/IEC 14496-15 (lengths).
+
+    Args:
+        packet: its bytes.
+        length_size: bytes of the length before each NAL unit; 0 where start codes stand there.
+
+    Returns:
+        The layer, 0 to 6, or `UNKNOWN_LAYER`.
+    """
+    at = 0
+    while True:
+        if length_size:
+            length = int.from_bytes(packet[at : at + length_size], "big")
+            at += length_size
+        else:
+            at, length = packet.find(b"\0\0\1", at) + 3, 0
+            if at < 3:
+                return UNKNOWN_LAYER
+        if at + 2 > len(packet):
+            return UNKNOWN_LAYER
+        if packet[at] >> 1 & 0x3F < 32:  # a slice
+            return max(0, (packet[at + 1] & 7) - 1)
+        at += length
+
+
+def hevc_length_size(extradata: bytes) -> int:
+    """Bytes of the length before each NAL unit, 0 for start codes. Source: ISO/IEC 14496-15, 8.3.3.1 (hvcC)."""
+    return (extradata[21] & 3) + 1 if len(extradata) > 22 and extradata[0] == 1 else 0
+
+
 def tells_frames(
-    packets: Sequence[PacketRecord], *, codec: str, container: str, reorders: bool, interlaced: bool
+    packets: Packets, *, codec: str, container: str, reorders: bool, interlaced: bool, longest_step: int | None = None
 ) -> bool:
     """Whether packets alone tell the frames that decoding will yield; if not, they have to be counted by decoding.
 
@@ -113,17 +289,21 @@ def tells_frames(
         container: FFmpeg's name of the demuxer.
         reorders: whether frames may be shown in another order than they are coded in.
         interlaced: whether a frame may be coded as two fields.
+        longest_step: from one packet to the next; where it is longer, another recording begins.
     """
-    if codec not in _ONE_PACKET_A_FRAME or interlaced or not packets:
+    if codec not in _ONE_PACKET_A_FRAME or interlaced or not len(packets):
         return False
-    if any(p.pts is None or p.is_corrupt for p in packets):
+    if not packets.all_timed or packets.are_corrupt.any():
         return False
     if codec not in _INTRA_ONLY:
-        if container == "avi" and (reorders or any(p.pts != p.dts for p in packets)):
+        if container == "avi" and (reorders or not packets.shown_as_decoded):
             return False  # AVI has no presentation times: FFmpeg makes them up
-        if codec == "mpeg4" and any(p.size < 20 for p in packets):
+        if codec == "mpeg4" and (packets.sizes < 20).any():
             return False  # placeholders of frames that were packed together with another
-    pts = [p.pts for p in packets if p.pts is not None]
-    shown = [p.pts for p in packets if p.is_shown]
+    steps = np.diff(packets.known_dts)
+    if (steps < 0).any() or (longest_step is not None and (steps > longest_step).any()):
+        return False  # joined from several recordings
+    pts = packets.pts
+    shown = pts[packets.are_shown]
     # a stream cut within a group of pictures: its first frames can't be decoded, and how many is the decoder's affair
-    return bool(shown) and packets[0].is_key and min(pts) == pts[0] and len(set(shown)) == len(shown)
+    return bool(len(shown) and packets.are_key[0] and pts.min() == pts[0] and len(np.unique(shown)) == len(shown))

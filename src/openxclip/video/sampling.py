@@ -11,9 +11,10 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
+if TYPE_CHECKING:
+    import torch  # imported where it is used: reading a file needs none of it
 
 Short = Literal["repeat_last", "wrap", "error"]
 
@@ -201,6 +202,8 @@ def _fit(wanted: range, *, total: int, short: Short, first: int) -> list[int]:
 
 
 def _draw(low: int, high: int, generator: torch.Generator) -> int:
+    import torch
+
     return int(torch.randint(low, high, (), generator=generator, device=generator.device))
 
 

@@ -1,0 +1,105 @@
+"""`openxclip check`: which videos of a collection can't be read, or are damaged."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openxclip.cli.options import footage_options, named_videos, progress, taken_limits
+
+if TYPE_CHECKING:
+    from openxclip.video import VideoReport
+
+
+@click.command("check", no_args_is_help=True)
+@click.argument("videos", nargs=-1, required=True, metavar="PATH...")
+@click.option("--jobs", type=click.IntRange(1), help="Videos read at once.  [default: one a core]")
+@click.option("--quick", is_flag=True, help="Look at headers, packets and the first frame only: damage is not found.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what was found of every video to a file: .json, .jsonl or .csv.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines of all videos, as when the output is piped.")
+@footage_options
+def command(
+    videos: tuple[str, ...], jobs: int | None, quick: bool, report: Path | None, as_json: bool, **footage: Any
+) -> None:
+    """Verify videos: decode each to its end, several at once, each in a process of its own.
+
+    A PATH is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one a
+    line.
+
+    Found are videos that can't be read, are cut off or damaged, whose header tells of other frames than there are,
+    whose frames have no proper times or change in size, that don't start with a key frame, or are very short. The exit
+    status is 1 if there is any.
+    """
+    from openxclip.video import check_videos, find_videos, write_report
+    from openxclip.video.checking import check_report_name
+
+    try:
+        if report is not None:
+            check_report_name(report)
+        paths = find_videos(named_videos(videos))
+        if not paths:
+            raise click.UsageError("no videos are named.")
+        allowed = footage.pop("allow_protocols")
+        found = check_videos(paths, jobs=jobs, full=not quick, limits=taken_limits(footage), allow_protocols=allowed)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+    as_lines = as_json or not sys.stdout.isatty()
+    reports = []
+    try:
+        with progress("checking", len(paths)) as advance:
+            for one in found:
+                reports.append(one)
+                if as_lines:
+                    click.echo(json.dumps(one.as_dict(), ensure_ascii=False))
+                advance()
+    finally:
+        found.close()  # type: ignore[attr-defined]
+    if not as_lines:
+        _print_table([one for one in reports if not one.is_fine])
+    if report is not None:
+        write_report(report, reports)
+    click.echo(_summary(reports), err=as_lines)
+    if not all(one.is_fine for one in reports):
+        sys.exit(1)
+
+
+def _summary(reports: list[VideoReport]) -> str:
+    fine = sum(one.is_fine for one in reports)
+    unread = sum(one.error is not None for one in reports)
+    if fine == len(reports):
+        return "The video is fine." if fine == 1 else f"All {fine} videos are fine."
+    parts = [f"{fine} of {len(reports)} are fine"]
+    if unread:
+        parts.append(f"{unread} can't be read")
+    if len(reports) - fine - unread:
+        parts.append(f"{len(reports) - fine - unread} can be read, but not without problems")
+    return "; ".join(parts) + "."
+
+
+def _print_table(reports: list[VideoReport]) -> None:
+    if not reports:
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.add_column("video", overflow="fold")
+    table.add_column("what is wrong", overflow="fold")
+    for one in reports:
+        problems = [Text(problem, style="yellow") for problem in one.problems]
+        if one.error is not None:
+            problems = [Text(one.error.reason, style="red")]
+        for number, problem in enumerate(problems):
+            table.add_row(Text("" if number else one.path), problem)
+    Console().print(table)

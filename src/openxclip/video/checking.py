@@ -1,0 +1,145 @@
+"""A whole collection verified, by several processes at once, and the report of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from openxclip.video.ahead import run_ahead
+from openxclip.video.finding import find_videos
+from openxclip.video.inspection import VideoReport
+from openxclip.video.limits import DEFAULT_LIMITS, Limits
+from openxclip.video.opening import VideoSource
+from openxclip.video.worker import DecodeWorker
+
+REPORT_SUFFIXES = (".json", ".jsonl", ".csv")
+
+
+def check_videos(
+    paths: Iterable[VideoSource],
+    *,
+    jobs: int | None = None,
+    full: bool = True,
+    limits: Limits = DEFAULT_LIMITS,
+    allow_protocols: Sequence[str] = (),
+) -> Iterator[VideoReport]:
+    """Verify videos, several at once, each in a process of its own.
+
+    Args:
+        paths: the videos.
+        jobs: how many at once; default is one a core.
+        full: decode each to its end; else its packets and first frame are looked at.
+        limits: what reading one may cost.
+        allow_protocols: as for `VideoReader`.
+
+    Returns:
+        A report for each, in the order given.
+
+    Raises:
+        ValueError: `jobs` is below 1.
+    """
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs={jobs} must be 1 or more")
+    return _checked(paths, jobs or _cores(), full, limits, tuple(allow_protocols))
+
+
+def _checked(
+    paths: Iterable[VideoSource], jobs: int, full: bool, limits: Limits, allow_protocols: tuple[str, ...]
+) -> Iterator[VideoReport]:
+    if isinstance(paths, Sequence):
+        jobs = max(1, min(jobs, len(paths)))
+    workers = [DecodeWorker() for _ in range(jobs)]
+
+    def reader(worker: DecodeWorker, source: VideoSource) -> VideoReport:
+        return worker.inspect(source, full=full, limits=limits, allow_protocols=allow_protocols)
+
+    try:
+        readers = [partial(reader, worker) for worker in workers]
+        for _, future in run_ahead(readers, paths, ahead=2 * jobs):
+            yield future.result()
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def check(
+    paths: VideoSource | Iterable[VideoSource],
+    *,
+    jobs: int | None = None,
+    full: bool = True,
+    report: str | os.PathLike[str] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    allow_protocols: Sequence[str] = (),
+) -> list[VideoReport]:
+    """Verify one or more files, folders and globs; the twin of `openxclip check`.
+
+    Args:
+        paths: see `find_videos`.
+        jobs, full, limits, allow_protocols: see `check_videos`.
+        report: a file to write the reports to, see `write_report`.
+
+    Returns:
+        A report for each video, in order: `is_fine` says if it is.
+
+    Raises:
+        ValueError: an argument that can't be.
+        OSError: the report can't be written.
+    """
+    if report is not None:
+        check_report_name(report)
+    one = isinstance(paths, str | os.PathLike | bytes) or hasattr(paths, "read")
+    videos = find_videos([paths] if one else paths)  # type: ignore[list-item,arg-type]
+    reports = list(check_videos(videos, jobs=jobs, full=full, limits=limits, allow_protocols=allow_protocols))
+    if report is not None:
+        write_report(report, reports)
+    return reports
+
+
+def write_report(path: str | os.PathLike[str], reports: Sequence[VideoReport]) -> None:
+    """Write reports to a file: a JSON list (.json), JSON Lines (.jsonl), or a table (.csv); whole or not at all.
+
+    Raises:
+        ValueError: the name ends with none of these.
+        OSError: it can't be written.
+    """
+    suffix = check_report_name(path)
+    rows = [report.as_dict() for report in reports]
+    if suffix == ".json":
+        text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
+    elif suffix == ".jsonl":
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, fieldnames=list(VideoReport(path="").as_dict()))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row | {name: "; ".join(row[name]) for name in ("notes", "problems")})
+        text = table.getvalue()
+    target = Path(path)
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(text.encode("utf-8", "surrogateescape"))
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def check_report_name(path: str | os.PathLike[str]) -> str:
+    """The suffix of a report's name.
+
+    Raises:
+        ValueError: it is none that can be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in REPORT_SUFFIXES:
+        raise ValueError(f"report {os.fspath(path)!r}: its name must end with {', '.join(REPORT_SUFFIXES)}")
+    return suffix
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

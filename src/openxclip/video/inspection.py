@@ -1,0 +1,279 @@
+"""What a video is, and whether it is whole: facts of its header and of its frames, and what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from openxclip.errors import VideoError
+from openxclip.video.containers import ContainerFootage
+from openxclip.video.decoding import VideoReader
+from openxclip.video.images import ArrayFootage, FolderFootage, ImageFootage
+from openxclip.video.limits import DEFAULT_LIMITS, Deadline, Limits
+from openxclip.video.opening import VideoSource, source_name
+
+Kind = Literal["video", "image", "images", "array"]
+
+_KINDS: dict[type, Kind] = {
+    ContainerFootage: "video",
+    ImageFootage: "image",
+    FolderFootage: "images",
+    ArrayFootage: "array",
+}
+# Numbers of ITU-T H.273, by FFmpeg's names; 2 is "not said"
+_MATRICES = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc"}
+_MATRICES |= {10: "bt2020c", 14: "ictcp"}
+_TRANSFERS = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear", 13: "srgb"}
+_TRANSFERS |= {14: "bt2020-10", 15: "bt2020-12", 16: "pq", 18: "hlg"}
+_RANGES = {1: "limited", 2: "full"}
+_HDR = frozenset({16, 18})
+_WITHOUT_TIMES = frozenset("avi h264 hevc vvc mjpeg m4v mpegvideo obu cavsvideo dirac vc1 h261 h263 dv".split())  # noqa: SIM905
+_STEADY_S = 0.0025  # frames' distances differ by this much where times are rounded to milliseconds
+_FEW_FRAMES = 8  # what a clip of the smallest released models takes
+_NAMED = 5  # pictures of a folder that are named one by one
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoReport:
+    """What `inspect` finds; None is what the source doesn't say or have.
+
+    Attributes:
+        path: the source, as it was named.
+        kind: "video" (a container), "image", "images" (a folder), or "array".
+        container: of which format the file is, e.g. "mp4".
+        codec: how frames are coded, e.g. "h264".
+        pixel_format: FFmpeg's name, e.g. "yuv420p".
+        width, height: of the first frame in pixels, as it is shown.
+        rotation: degrees by which stored frames are turned (counter-clockwise) to be shown.
+        frames: how many there are, exactly.
+        fps: on average.
+        variable_rate: whether the frames' distances in time differ.
+        duration: when the last frame ends, in seconds.
+        start: when the first frame is shown, in seconds.
+        matrix, range, transfer: of its colours, as FFmpeg names them.
+        bit_depth: of a sample.
+        hdr: whether its transfer is PQ or HLG.
+        interlaced: whether its frames are two fields.
+        alpha: whether its pixels may be transparent.
+        sound: the codec of its sound.
+        size_bytes: of the file.
+        notes: what should be known of how frames are made of it.
+        problems: what is wrong with it, though it can be read.
+        error: why it can't be read.
+    """
+
+    path: str
+    kind: Kind | None = None
+    container: str | None = None
+    codec: str | None = None
+    pixel_format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    rotation: int | None = None
+    frames: int | None = None
+    fps: float | None = None
+    variable_rate: bool | None = None
+    duration: float | None = None
+    start: float | None = None
+    matrix: str | None = None
+    range: str | None = None
+    transfer: str | None = None
+    bit_depth: int | None = None
+    hdr: bool | None = None
+    interlaced: bool | None = None
+    alpha: bool | None = None
+    sound: str | None = None
+    size_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    error: VideoError | None = None
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether it can be read, and nothing is wrong with it."""
+        return self.error is None and not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON values; the error is its reason."""
+        values = asdict(self) | {"notes": list(self.notes), "problems": list(self.problems), "error": None}
+        if self.error is not None:
+            same = self.error.source == self.path
+            values["error"] = self.error.reason if same else str(self.error)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> VideoReport:
+        """From what `as_dict` gave."""
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        reason = known.get("error")
+        known["error"] = None if reason is None else VideoError(known["path"], reason)
+        return cls(**known | {"notes": tuple(known["notes"]), "problems": tuple(known["problems"])})
+
+
+def inspect(
+    source: VideoSource,
+    *,
+    full: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+    allow_protocols: Sequence[str] = (),
+) -> VideoReport:
+    """What a video is.
+
+    Args:
+        source: as for `VideoReader`.
+        full: decode all of it, to find what is damaged; else the first frame only.
+        limits: as for `VideoReader`; `seconds` holds for opening it and again for decoding it.
+        allow_protocols: as for `VideoReader`.
+
+    Returns:
+        A report; one with an `error` if the source can't be read.
+
+    Raises:
+        TypeError: `source` is no source of videos.
+        ValueError: a protocol's name that can't be.
+    """
+    facts: dict[str, Any] = {"path": source_name(source), "size_bytes": _size_of(source)}
+    try:
+        with VideoReader(
+            source, num_threads=1 if full else 0, limits=limits, allow_protocols=allow_protocols
+        ) as reader:
+            facts |= _facts(reader)
+            problems = _Problems(reader)
+            if isinstance(reader._footage, ContainerFootage):
+                reader._footage.deadline = Deadline(limits.seconds, reader.source)
+                facts |= problems.of_container(reader._footage, full=full)
+            elif full:
+                problems.of_pictures()
+            facts["notes"] = reader.notes
+            return VideoReport(**facts, problems=tuple(problems.found))
+    except VideoError as error:
+        return VideoReport(**{**facts, "error": error.with_traceback(None)})
+
+
+def _size_of(source: VideoSource) -> int | None:
+    if isinstance(source, bytes):
+        return len(source)
+    try:
+        if isinstance(source, str | os.PathLike) and Path(source).is_file():
+            return Path(source).stat().st_size
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _facts(reader: VideoReader) -> dict[str, Any]:
+    """What every kind of footage can tell."""
+    gaps = np.diff(reader.times)
+    return {
+        "kind": _KINDS[type(reader._footage)],
+        "codec": reader.codec,
+        "width": reader.width,
+        "height": reader.height,
+        "frames": reader.num_frames,
+        "fps": reader.fps,
+        "variable_rate": bool(len(gaps) and gaps.max() - gaps.min() > _STEADY_S),
+        "duration": reader.duration,
+        "start": float(reader.times[0]),
+    }
+
+
+class _Problems:
+    """What is wrong with a video that can be opened."""
+
+    def __init__(self, reader: VideoReader) -> None:
+        self.found: list[str] = []
+        self._reader = reader
+
+    def of_container(self, footage: ContainerFootage, *, full: bool) -> dict[str, Any]:
+        """Look at its frames, all of them or the first; the facts that they tell."""
+        decoded = lost = corrupt = disordered = other_size = 0
+        first: Any = None
+        last_pts = None
+        first_damage: float | None = None
+        starts_with_key = None
+        for packet, frames in footage.survey():
+            if starts_with_key is None and packet is not None:
+                starts_with_key = bool(packet.is_keyframe)
+            for frame in frames:
+                if frame is None or frame.is_corrupt:
+                    lost += frame is None
+                    corrupt += frame is not None
+                    if first_damage is None:
+                        first_damage = _seconds(packet if frame is None else frame)
+                if frame is None:
+                    continue
+                decoded += 1
+                first = first or frame
+                other_size += (frame.width, frame.height) != (first.width, first.height)
+                disordered += frame.pts is None or (last_pts is not None and frame.pts <= last_pts)
+                last_pts = last_pts if frame.pts is None else frame.pts
+            if first is not None and not full:
+                break
+        container = footage.container_name
+        if full:
+            at = "" if first_damage is None else f" (the first at {first_damage:.2f} s)"
+            if lost:
+                self.found.append(f"{_count(lost, 'packet')} can't be decoded{at}")
+            if corrupt:
+                self.found.append(f"{_count(corrupt, 'frame')} can be decoded only in part{at}")
+            if other_size:
+                self.found.append(f"{_count(other_size, 'frame')} have another size than the first")
+            if disordered and container not in _WITHOUT_TIMES:
+                self.found.append(f"{_count(disordered, 'frame')} have no time, or one that is not after the last")
+        if starts_with_key is False:
+            self.found.append("it doesn't start with a key frame: it was cut from a longer one")
+        self._counts(footage, decoded if full else self._reader.num_frames)
+        return {"container": container, "sound": footage.sound, **({} if first is None else _facts_of_frame(first))}
+
+    def _counts(self, footage: ContainerFootage, count: int) -> None:
+        told, told_duration = footage.told
+        if told and abs(told - count) > 1:
+            self.found.append(f"its header tells of {told} frames, and there are {count}")
+        duration = self._reader.duration
+        if told_duration and abs(told_duration - duration) > max(0.5, 0.02 * duration):
+            self.found.append(f"its header tells of {told_duration:.2f} s, and its frames last {duration:.2f} s")
+        if count < _FEW_FRAMES:
+            self.found.append(f"it is very short: {_count(count, 'frame')}")
+
+    def of_pictures(self) -> None:
+        """Read every picture of an image, a folder or an array."""
+        failed = 0
+        for i in range(self._reader.num_frames):
+            try:
+                self._reader._footage.read([i], lambda index, frame_HWC: None)
+            except VideoError as error:  # noqa: PERF203
+                failed += 1
+                if failed <= _NAMED:
+                    self.found.append(str(error) if error.source != self._reader.source else error.reason)
+        if failed > _NAMED:
+            self.found.append(f"and {failed - _NAMED} more")
+
+
+def _facts_of_frame(frame: Any) -> dict[str, Any]:
+    parts = frame.format.components
+    return {
+        "pixel_format": frame.format.name,
+        "rotation": round(getattr(frame, "rotation", 0)) % 360,
+        "matrix": _MATRICES.get(int(frame.colorspace)),
+        "range": _RANGES.get(int(frame.color_range)),
+        "transfer": _TRANSFERS.get(int(frame.color_trc)),
+        "bit_depth": max((part.bits for part in parts), default=None),
+        "hdr": int(frame.color_trc) in _HDR,
+        "interlaced": bool(frame.interlaced_frame),
+        "alpha": any(part.is_alpha for part in parts),
+    }
+
+
+def _seconds(timed: Any) -> float | None:
+    if timed is None or timed.pts is None or timed.time_base is None:
+        return None
+    return float(timed.pts * timed.time_base)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,103 @@
+"""Pipes: what can only be read once, from front to back, is read into memory first, within its limits."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from openxclip.errors import VideoError
+from openxclip.video.limits import Deadline, Limits
+
+_CHUNK = 1 << 20
+
+
+class NamedBytes(io.BytesIO):
+    """Bytes that know what they were read from."""
+
+    def __init__(self, data: Any, name: str) -> None:
+        super().__init__(data)
+        self.name = name
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether a path is that of a pipe or a socket (not a file, a folder or a device)."""
+    mode = path.stat().st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def read_pipe(source: Path | BinaryIO, *, name: str, limits: Limits) -> NamedBytes:
+    """All that comes out of a pipe, until whoever writes to it is done.
+
+    Args:
+        source: the path of a pipe, or a binary file object that can't go back.
+        name: for errors.
+        limits: `seconds` to wait for its end, and `memory` to keep it in. (A file object that isn't one of the
+            system's, such as a response from the web, decides itself how long one `read` takes.)
+
+    Raises:
+        VideoError: a limit is reached, or it can't be read.
+        TypeError: the file object gives text.
+    """
+    deadline = Deadline(limits.seconds, name)
+    try:
+        if isinstance(source, Path):
+            # not to wait here for somebody who writes: that is done under the time limit
+            fd = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            try:
+                return _collect(lambda: _next_of(fd, deadline), name, limits, deadline)
+            finally:
+                os.close(fd)
+        raw = getattr(source, "raw", source)
+        if isinstance(raw, io.FileIO) and hasattr(select, "poll"):
+            first = _buffered(source, raw.fileno())
+            return _collect(lambda: _next_of(raw.fileno(), deadline), name, limits, deadline, first)
+        return _collect(lambda: source.read(_CHUNK), name, limits, deadline)
+    except OSError as error:
+        raise VideoError(name, f"it cannot be read: {error.strerror or error}") from None
+
+
+def _collect(
+    read: Callable[[], bytes], name: str, limits: Limits, deadline: Deadline, first: bytes = b""
+) -> NamedBytes:
+    parts = NamedBytes(b"", name)
+    part = first or read()
+    while part:
+        if not isinstance(part, bytes | bytearray | memoryview):
+            raise TypeError('the file is open as text: open it in binary mode ("rb")')
+        parts.write(part)
+        limits.check_kept(name, parts.tell())
+        deadline.check()
+        part = read()
+    parts.seek(0)
+    return parts
+
+
+def _buffered(source: Any, fd: int) -> bytes:
+    """What a file object has read from its pipe already, without waiting for more of it."""
+    if not hasattr(source, "read1"):
+        return b""
+    was_blocking = os.get_blocking(fd)
+    os.set_blocking(fd, False)
+    try:
+        return bytes(source.read1(_CHUNK) or b"")
+    finally:
+        os.set_blocking(fd, was_blocking)
+
+
+def _next_of(fd: int, deadline: Deadline) -> bytes:
+    """The next bytes of a pipe; none if everybody who could write has closed it."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while True:
+        left = deadline.left()
+        if poll.poll(None if left is None else int(left * 1000) + 1):
+            try:
+                return os.read(fd, _CHUNK)
+            except BlockingIOError:  # somebody else was quicker
+                pass
+        deadline.check()

@@ -1,0 +1,47 @@
+"""From the time stamps of decoded frames to times that go on: what FFmpeg's command does to joined recordings."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Of formats that are joined by writing one file after another, FFmpeg's command takes a longer gap for a new recording
+# (its option -dts_delta_threshold).
+LONGEST_STEP_S = 10.0
+_LONGEST_STEP_BACK_S = 0.1
+
+
+def continuous(stamps: NDArray[np.int64], *, second: float, usual_step: float, may_jump: bool) -> NDArray[np.float64]:
+    """Ascending times of frames whose stamps may start again, or jump, where one recording follows another.
+
+    Within a recording stamps count as they are, in order; the next recording begins one usual step after the last
+    frame of the one before. Frames with the same stamp share the time until the next one evenly.
+
+    Args:
+        stamps: of all frames in the order of decoding, at least one.
+        second: units of `stamps` in a second.
+        usual_step: units from one frame to the next, if the stamps don't tell.
+        may_jump: whether a leap of more than 10 s is a new recording, or only a step back is.
+
+    Returns:
+        As many times, in the units of `stamps`.
+    """
+    steps = np.diff(stamps)
+    usual = steps[(steps > 0) & (steps <= LONGEST_STEP_S * second)]
+    step = float(np.median(usual)) if len(usual) else usual_step
+    cuts = steps < -max(_LONGEST_STEP_BACK_S * second, 2 * step)
+    if may_jump:
+        cuts |= steps > LONGEST_STEP_S * second
+    parts: list[NDArray[np.float64]] = []
+    for part in np.split(stamps, np.flatnonzero(cuts) + 1):
+        times = _spread(np.sort(part).astype(np.float64), step)
+        parts.append(times + (parts[-1][-1] + step - times[0]) if parts else times)
+    return np.concatenate(parts)
+
+
+def _spread(times: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """Ascending times in place of some that are the same."""
+    distinct, first = np.unique(times, return_index=True)
+    return np.asarray(
+        np.interp(np.arange(len(times)), np.append(first, len(times)), np.append(distinct, distinct[-1] + step))
+    )

@@ -1,0 +1,111 @@
+"""What the child process of a `DecodeWorker` runs: it answers requests, one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+from openxclip.errors import VideoError
+from openxclip.video.decoding import VideoReader, choose_clips
+from openxclip.video.inspection import inspect
+from openxclip.video.limits import GRACE_S, Limits
+from openxclip.video.sharing import SharedFile
+from openxclip.video.streams import NamedBytes
+
+_BASE_BYTES = 2 << 30  # of address space that it may take beside its limits: threads, decoders, libraries
+_BYTES_A_PIXEL = 64  # that a decoder may take for its reference frames and threads, at most
+
+
+def main() -> NoReturn:
+    """Answer requests until there are no more: what the child process runs."""
+    if hasattr(signal, "SIGINT"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    with open(os.devnull, "r+b") as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), 0)  # so that no library reads requests
+        os.dup2(nothing.fileno(), 1)  # or prints into the answers
+    frames, inbox = SharedFile(sys.argv[1]), SharedFile(sys.argv[2])
+    guard = _MemoryGuard()
+    _trust_own_limits()
+    arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(requests, arrived), daemon=True).start()
+    answer: dict[str, Any] = {"ready": True}
+    while True:
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+        request = json.loads(arrived.get())
+        limits = Limits(**request["limits"])
+        guard.set(limits)
+        if limits.seconds is not None and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, limits.seconds + 2 * GRACE_S)  # should nobody be there to kill it
+        answer = _answer_to(request, limits, frames, inbox)
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _receive(requests: Any, arrived: queue.SimpleQueue[bytes]) -> None:
+    for line in requests:
+        arrived.put(line)
+    os._exit(0)  # the parent is gone: nobody waits for what is being read
+
+
+def _answer_to(request: dict[str, Any], limits: Limits, frames: SharedFile, inbox: SharedFile) -> dict[str, Any]:
+    name, path = request["name"], request["path"]
+    source = NamedBytes(inbox.read(request["size"]), name) if path is None else path
+    how, common = request["how"], {"limits": limits, "allow_protocols": request["allow_protocols"]}
+    try:
+        if request["what"] == "inspect":
+            report = inspect(source, **how, **common)
+            return {"report": report.as_dict() | {"path": name}}
+        opening = {"fps": how.pop("fps"), "num_threads": how.pop("num_threads")}
+        with VideoReader(source, **opening, **common) as reader:
+            clips = choose_clips(reader, **how)
+            order = [i for clip in clips for i in clip]
+            array_THWC, times_T, indices = reader.get_arrays(order, make_room=frames.make_room)
+        return {"shape": array_THWC.shape, "times": times_T.tolist(), "indices": indices}
+    except VideoError as error:
+        return {"error": [error.source, error.reason]}
+    except MemoryError:
+        return {"error": [name, "it takes more memory than there is"]}
+    except (ValueError, TypeError) as error:
+        return {"invalid": str(error)}
+
+
+class _MemoryGuard:
+    """A limit of address space, where the system keeps one: what a decoder allocates is refused, not killed."""
+
+    def __init__(self) -> None:
+        self._used: int | None = None
+        with contextlib.suppress(OSError, ImportError, ValueError):
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            self._used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+    def set(self, limits: Limits) -> None:
+        """Allow what these limits and a decoder within them may take."""
+        if self._used is None:
+            return
+        import resource
+
+        highest = resource.getrlimit(resource.RLIMIT_AS)[1]
+        allowed = resource.RLIM_INFINITY
+        if limits.memory is not None and limits.pixels is not None:
+            allowed = self._used + _BASE_BYTES + limits.memory + limits.pixels * _BYTES_A_PIXEL
+        if highest != resource.RLIM_INFINITY:
+            allowed = highest if allowed == resource.RLIM_INFINITY else min(allowed, highest)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, highest))
+
+
+def _trust_own_limits() -> None:
+    """Pillow has a limit of pixels for the whole process; in this one there are those that are sent."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None
