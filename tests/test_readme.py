@@ -44,6 +44,7 @@ def desk(clip_folder: Path, tmp_path: Path) -> Path:
     """A folder with the files that the README's examples name."""
     shutil.copy(clip_folder / "red2.mp4", tmp_path / "match.mp4")
     shutil.copytree(clip_folder, tmp_path / "clips")
+    shutil.copytree(ROOT / "samples", tmp_path / "samples")
     (tmp_path / "more").mkdir()
     shutil.copy(clip_folder / "red10.mp4", tmp_path / "more" / "other.webm")  # a container by content, not by name
     (tmp_path / "labels.txt").write_text("playing basketball\narm wrestling\n")
@@ -69,7 +70,9 @@ def test_shell_commands(command: str, desk: Path, hub: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     written = done.stdout or (desk / "results.jsonl").read_text()
-    assert all(json.loads(line)["labels"] for line in written.splitlines())
+    assert written
+    if "classify" in command:
+        assert all(json.loads(line)["labels"] for line in written.splitlines())
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))

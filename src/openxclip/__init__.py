@@ -13,7 +13,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from openxclip.auto import AutoModel, AutoProcessor, AutoTokenizer
     from openxclip.config import XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
+    from openxclip.conversion import convert
     from openxclip.errors import CheckpointError, OpenXCLIPError, VideoError
+    from openxclip.information import info
     from openxclip.model import (
         VideoFeatures,
         XCLIPModel,
@@ -48,6 +50,8 @@ _HOME = {
     "XCLIPVisionModel": "model",
     "check": "video",
     "classify": "recognition",
+    "convert": "conversion",
+    "info": "information",
 }
 
 __all__ = [
@@ -72,6 +76,8 @@ __all__ = [
     "XCLIPVisionModel",
     "check",
     "classify",
+    "convert",
+    "info",
 ]
 
 

@@ -27,6 +27,8 @@ class AutoModel:
         Raises:
             CheckpointError: there is no such model, or it is of another family.
         """
+        if hub.existing_file(pretrained_model_name_or_path) is not None:
+            return XCLIPModel.from_pretrained(pretrained_model_name_or_path, **kwargs)
         options = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
         folder = hub.resolve_folder(pretrained_model_name_or_path, **options, allow_patterns=[CONFIG_NAME])
         values = read_config_json(folder)

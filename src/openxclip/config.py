@@ -111,6 +111,11 @@ class _Config:
         """What in a whole config.json describes this class; CheckpointError if nothing does."""
         if values.get("model_type") == cls.model_type:
             return values
+        if values.get("model_type") == "clip":
+            raise CheckpointError(
+                f"{folder / CONFIG_NAME}: model_type is 'clip': this is a CLIP (no video parts): "
+                "XCLIPModel.from_clip(…, num_frames=8) starts an X-CLIP from it."
+            )
         raise CheckpointError(
             f"{folder / CONFIG_NAME}: model_type is {values.get('model_type')!r}, "
             f"but {cls.__name__} reads {cls.model_type!r}."

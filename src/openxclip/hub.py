@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from openxclip.errors import CheckpointError
 
 SHIPPED_MODELS = ("mini",)
 DEFAULT_MODEL = "microsoft/xclip-base-patch32"
+#: Suffixes by which a name is known to be that of a file of weights. (Reading goes by content.)
+WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".safetensors"})
 _OFFLINE = (
     'The shipped model needs no download: --model mini, in Python "mini" (it knows only the rendered playground).'
 )
@@ -55,6 +57,8 @@ def resolve_folder(
         return folder
     if path.exists():
         raise CheckpointError(f"{path}: is a file; a model is a folder with config.json and weights in it.")
+    if path.suffix.lower() in WEIGHTS_SUFFIXES:
+        raise CheckpointError(f"{name}: there is no such file: check the path.")
     if isinstance(name_or_path, Path) or not _looks_like_hub_id(name):
         raise CheckpointError(
             f"{name}: there is no such folder, and it is neither a shipped model ({', '.join(SHIPPED_MODELS)}) "
@@ -75,11 +79,19 @@ def resolve_folder(
     )
 
 
+def existing_file(name_or_path: str | Path) -> Path | None:
+    """The file that it names, or None where it names a folder, a shipped model or a hub id."""
+    if not str(name_or_path) or str(name_or_path) in SHIPPED_MODELS:
+        return None
+    path = Path(name_or_path).expanduser()
+    return path if path.is_file() else None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; CheckpointError if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: can't be read as JSON ({error}).") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: should hold a JSON object, not a {type(content).__name__}.")
@@ -175,3 +187,79 @@ def push_folder(
         create_pr=create_pr,
     )
     return str(commit.commit_url)
+
+
+class CachedModel(NamedTuple):
+    """An X-CLIP that was downloaded from the hub and lies in its cache.
+
+    Attributes:
+        name: hub id.
+        bytes_on_disk: of all its revisions together.
+        last_used: seconds since 1970, as the file system has it.
+        folder: of this repository in the cache.
+    """
+
+    name: str
+    bytes_on_disk: int
+    last_used: float
+    folder: Path
+
+
+def cached_models(cache_dir: str | Path | None = None) -> list[CachedModel]:
+    """The X-CLIPs in the hub's cache, by name; models of other kinds, which other programs put there, are left out.
+
+    Args:
+        cache_dir: default is huggingface_hub's own cache.
+    """
+    return sorted(
+        CachedModel(repo.repo_id, repo.size_on_disk, repo.last_accessed, repo.repo_path)
+        for repo in _cached_repos(cache_dir)
+    )
+
+
+def remove_cached(names: Iterable[str], cache_dir: str | Path | None = None) -> int:
+    """Delete these X-CLIPs from the hub's cache.
+
+    Returns:
+        The bytes freed.
+
+    Raises:
+        CheckpointError: one of them is not in the cache (then none is deleted), or can't be deleted.
+    """
+    import shutil
+
+    cached = {model.name: model for model in cached_models(cache_dir)}
+    wanted = list(dict.fromkeys(names))
+    missing = [name for name in wanted if name not in cached]
+    if missing:
+        there = ", ".join(cached) or "none"
+        raise CheckpointError(f"{', '.join(missing)}: not among the X-CLIPs in the hub's cache (there: {there}).")
+    try:
+        for name in wanted:
+            shutil.rmtree(cached[name].folder)
+    except OSError as error:
+        raise CheckpointError(f"{name}: can't be deleted from the hub's cache ({error}).") from error
+    return sum(cached[name].bytes_on_disk for name in wanted)
+
+
+def _cached_repos(cache_dir: str | Path | None) -> list[Any]:
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    try:
+        repos = scan_cache_dir(cache_dir).repos
+    except CacheNotFound:
+        return []
+    except ValueError as error:  # the cache's path is a file
+        raise CheckpointError(f"the hub's cache can't be read: {error}") from error
+    return [repo for repo in repos if repo.repo_type == "model" and _is_xclip(repo)]
+
+
+def _is_xclip(repo: Any) -> bool:
+    for revision in repo.revisions:
+        path = revision.snapshot_path / "config.json"
+        try:
+            if path.is_file() and read_json(path).get("model_type") == "xclip":
+                return True
+        except CheckpointError:
+            continue  # a torn download
+    return str(repo.repo_id).split("/")[-1].lower().startswith("xclip")

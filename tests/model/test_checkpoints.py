@@ -593,13 +593,25 @@ def test_a_config_that_cannot_be(folder: Path) -> None:
         openxclip.XCLIPModel.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("key", ["num_hidden_layers", "intermediate_size", "hidden_act"])
+def test_a_config_of_absurd_size(folder: Path, key: str) -> None:
+    """It is refused before anything of that size is built."""
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"][key] = 10**18
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises((CheckpointError, ValueError), match=str(10**18)):
+        openxclip.XCLIPModel.from_pretrained(folder)
+    (folder / "config.json").write_text("[" * 100_000)
+    assert "JSON" in message_of(folder)
+
+
 def test_a_place_that_is_none(tmp_path: Path) -> None:
     for name in (str(tmp_path / "nowhere"), tmp_path / "nowhere", "./no/such/folder", "no such model!"):
         message = message_of(name)
         assert Path(name).name in message
     (tmp_path / "file").write_text("x")
     assert "file" in message_of(tmp_path / "file")
-    assert "folder" in message_of(tmp_path / "file")
+    assert "torch.save" in message_of(tmp_path / "file")
 
 
 def test_a_hub_id_that_is_not_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

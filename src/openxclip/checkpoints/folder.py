@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from openxclip import hub
+from openxclip.checkpoints.pickled import Stored, read_pickled
 from openxclip.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SAFETENSORS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
@@ -38,6 +38,19 @@ def load_state_dict(name_or_path: str | Path, **hub_options: Any) -> LoadedWeigh
     Raises:
         CheckpointError: no weights there, or a file that is damaged or holds more than tensors.
     """
+    source, files = find_weights(name_or_path, **hub_options)
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        tensors.update(_read_safetensors(file) if SAFETENSORS in source.name else _read_pickled(file))
+    return LoadedWeights(tensors, source)
+
+
+def find_weights(name_or_path: str | Path, **hub_options: Any) -> tuple[Path, list[Path]]:
+    """The weights file of a folder or hub repository, or its index; and the files that hold the tensors.
+
+    Raises:
+        CheckpointError: there are none, or some of those in the index are missing.
+    """
     folder = hub.resolve_folder(
         name_or_path,
         **hub_options,
@@ -52,13 +65,7 @@ def load_state_dict(name_or_path: str | Path, **hub_options: Any) -> LoadedWeigh
     if source is None:
         held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
         raise CheckpointError(f"{folder}: no {SAFETENSORS} or {PICKLED} in this folder (it holds {held}).")
-    read = _read_safetensors if SAFETENSORS in source.name else _read_pickled
-    if not source.name.endswith(_INDEX):
-        return LoadedWeights(read(source), source)
-    tensors: dict[str, Tensor] = {}
-    for shard in _shards(source):
-        tensors.update(read(shard))
-    return LoadedWeights(tensors, source)
+    return source, _shards(source) if source.name.endswith(_INDEX) else [source]
 
 
 def _weights_file(folder: Path, name: str) -> Path | None:
@@ -71,7 +78,7 @@ def _weights_file(folder: Path, name: str) -> Path | None:
 def _shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{index}: not an index of shards ({type(error).__name__}: {error}).") from error
     # A shard lies beside its index: a name with a folder in it would read what the user did not point to.
     strange = [name for name in names if not isinstance(name, str) or Path(name).name != name]
@@ -96,20 +103,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
-    try:
-        try:
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # the format before torch 1.6 can't be mapped; damage fails once more below
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused, for it holds more than tensors, or is damaged: {str(error).splitlines()[0]}"
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged, or not written by torch.save ({error}).") from error
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+    found = read_pickled(path).value
+    if not isinstance(found, dict) or not all(isinstance(value, Stored) for value in found.values()):
         raise CheckpointError(f"{path}: holds no plain dictionary of tensors.")
-    return found
+    return {name: stored.load() for name, stored in found.items()}
 
 
 def save_state_dict(tensors: dict[str, Tensor], folder: Path, *, max_shard_size: int | str = "5GB") -> None:
@@ -140,6 +137,11 @@ def save_state_dict(tensors: dict[str, Tensor], folder: Path, *, max_shard_size:
                 path.replace(folder / name)
     except OSError as error:
         raise CheckpointError(f"{folder}: can't be written ({error}).") from error
+    remove_older_weights(folder, written)
+
+
+def remove_older_weights(folder: Path, written: set[str]) -> None:
+    """Delete what in a folder would be loaded beside or in place of the weights files that were written."""
     for path in folder.iterdir():
         if _OF_A_MODEL.fullmatch(path.name) and path.name not in written:
             path.unlink()

@@ -14,7 +14,11 @@ from openxclip.errors import OpenXCLIPError
 
 _VERBS = {
     "classify": "Say which of some labels each video shows.",
+    "info": "Say what a video, model folder or checkpoint is.",
     "check": "Verify a collection of videos and write a report.",
+    "convert": "Convert a checkpoint: hub folders, the authors' files, and CLIPs as a start.",
+    "models": "List the released checkpoints with what was published of them.",
+    "cache": "Show or delete the models that were downloaded.",
 }
 
 

@@ -119,8 +119,9 @@ class XCLIPPreTrainedModel(nn.Module):
         first, and nothing is copied unless another dtype or device is asked for.
 
         Args:
-            pretrained_model_name_or_path: a folder, a hub id such as `"microsoft/xclip-base-patch32"`, or `"mini"`
-                (which knows only openxclip's rendered playground, not real footage).
+            pretrained_model_name_or_path: a folder, a hub id such as `"microsoft/xclip-base-patch32"`, a file such as
+                the authors' `k400_32_8.pth` (see `openxclip.checkpoints.formats`), or `"mini"` (which knows only
+                openxclip's rendered playground, not real footage).
             config: instead of the folder's own.
             dtype: of the weights: a torch.dtype, its name, or "auto" for what the file has; default float32, as in
                 transformers 4. `torch_dtype` is its older name.
@@ -132,8 +133,8 @@ class XCLIPPreTrainedModel(nn.Module):
             CheckpointError: no such folder or repository; no weights in it; a damaged file; or keys that are missing,
                 unexpected or of another shape than the config's, all of them listed.
         """
-        target_dtype = _as_dtype(dtype if dtype is not None else torch_dtype)
-        target_device = _as_device(device if device is not None else device_map)
+        target_dtype = as_dtype(dtype if dtype is not None else torch_dtype)
+        target_device = as_device(device if device is not None else device_map)
         hub_options: dict[str, Any] = {
             "cache_dir": cache_dir,
             "force_download": force_download,
@@ -143,7 +144,12 @@ class XCLIPPreTrainedModel(nn.Module):
             "subfolder": subfolder,
         }
         overrides = {k: v for k, v in config_overrides.items() if k not in _ACCEPTED_AND_UNNEEDED}
-        if config is None:
+        found = None
+        if hub.existing_file(pretrained_model_name_or_path) is not None:
+            checkpoint = _read_xclip(pretrained_model_name_or_path)
+            found = checkpoints.LoadedWeights(checkpoint.tensors, checkpoint.source)
+            config = cls.config_of(checkpoint) if config is None else config
+        elif config is None:
             config = cls.config_class.from_pretrained(pretrained_model_name_or_path, **hub_options)
         unknown = [name for name in overrides if not hasattr(config, name) and name not in _OUTPUT_FLAGS]
         if unknown:
@@ -154,18 +160,63 @@ class XCLIPPreTrainedModel(nn.Module):
             config = type(config).from_dict(config.to_dict(), **overrides)
         _warn_of_heads(config)
 
-        found = checkpoints.load_state_dict(pretrained_model_name_or_path, **hub_options)
-        with torch.device("meta"), _WithoutStart():
-            model = cls(config)
-        state = model._fitting_part(found.tensors, found.source)
+        if found is None:
+            found = checkpoints.load_state_dict(pretrained_model_name_or_path, **hub_options)
+        return cls.from_state(config, found.tensors, found.source, dtype=target_dtype, device=target_device)
+
+    @classmethod
+    def from_state(
+        cls: type[_ModelT],
+        config: Config,
+        tensors: Mapping[str, Tensor],
+        source: Path,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> _ModelT:
+        """A model in eval mode whose parameters are these tensors, not copies, where dtype and device are theirs.
+
+        Args:
+            config: of the model.
+            tensors: by name; of a whole X-CLIP, a tower takes its part.
+            source: where they are from, for messages.
+            dtype, device: to be converted to; None leaves them as they are.
+
+        Raises:
+            CheckpointError: keys that are missing, unexpected or misshapen, all of them listed.
+        """
+        blocks = _blocks(config)
+        if blocks > len(tensors):  # a config may say anything, and building costs by it
+            raise CheckpointError(
+                f"{source}: {CONFIG_NAME} says {blocks} blocks, but there are {len(tensors)} tensors."
+            )
+        try:
+            with torch.device("meta"), _WithoutStart():
+                model = cls(config)
+        except (RuntimeError, TypeError, OverflowError) as error:
+            raise CheckpointError(f"{source}: {CONFIG_NAME} makes no model ({str(error).splitlines()[0]}).") from error
+        state = model._fitting_part(tensors, source)
         model.load_state_dict(
             {
-                name: tensor.to(device=target_device, dtype=target_dtype if tensor.is_floating_point() else None)
+                name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
                 for name, tensor in state.items()
             },
             assign=True,
         )
         return model.eval()
+
+    @classmethod
+    def config_of(cls, checkpoint: checkpoints.Checkpoint) -> Config:
+        """What in a checkpoint's configuration describes this class."""
+        try:
+            whole = XCLIPConfig.from_dict(checkpoint.config)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{checkpoint.source}: {error}") from error
+        parts: dict[type[Config], Config] = {
+            XCLIPTextConfig: whole.text_config,
+            XCLIPVisionConfig: whole.vision_config,
+        }
+        return parts.get(cls.config_class, whole)
 
     def _fitting_part(self, found: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
         """What of a checkpoint is for this model, or CheckpointError with everything that doesn't fit."""
@@ -256,12 +307,31 @@ class _WithoutStart(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def _read_xclip(name_or_path: str | Path, **options: Any) -> checkpoints.Checkpoint:
+    """A checkpoint that is an X-CLIP; CheckpointError with what to do if it is a CLIP."""
+    found = checkpoints.read_checkpoint(name_or_path, **options)
+    if found.kind == "clip":
+        raise CheckpointError(
+            f"{name_or_path}: this is a CLIP (no video parts): XCLIPModel.from_clip({str(name_or_path)!r}, "
+            "num_frames=8) starts an X-CLIP from it."
+        )
+    return found
+
+
+def _blocks(config: Config) -> int:
+    """How many blocks a model of this config has."""
+    towers = (config.text_config, config.vision_config) if isinstance(config, XCLIPConfig) else (config,)
+    names = ("num_hidden_layers", "mit_num_hidden_layers", "prompt_layers")
+    counts = [getattr(part, name, 0) for part in (config, *towers) for name in names]
+    return max((count for count in counts if isinstance(count, int)), default=0)
+
+
 def _listed(what: str, names: Iterable[str]) -> list[str]:
     names = list(names)
     return [f"  {what} ({len(names)}):"] * bool(names) + [f"    {name}" for name in names]
 
 
-def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     """None is float32; "auto" is None, which leaves every tensor as it is."""
     if dtype is None:
         return torch.float32
@@ -273,7 +343,8 @@ def _as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return found
 
 
-def _as_device(device: torch.device | str | None) -> torch.device | None:
+def as_device(device: torch.device | str | None) -> torch.device | None:
+    """A device that can be used here; "auto" is a GPU if there is one, None stays None."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(device, dict):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openxclip.checkpoints import read_checkpoint
+from openxclip.checkpoints.names import is_of_clip
+from openxclip.checkpoints.shapes import UnclearError, start_from_clip
 from openxclip.config import XCLIPConfig
+from openxclip.errors import CheckpointError
 from openxclip.model.integration import MultiframeIntegrationTransformer
 from openxclip.model.outputs import TransformerOutput, VideoFeatures, XCLIPOutput
-from openxclip.model.pretrained import XCLIPPreTrainedModel
+from openxclip.model.pretrained import XCLIPPreTrainedModel, as_device, as_dtype
 from openxclip.model.prompting import VideoSpecificPrompt
 from openxclip.model.text import XCLIPTextModel
 from openxclip.model.vision import XCLIPVisionModel
@@ -52,6 +57,58 @@ class XCLIPModel(XCLIPPreTrainedModel):
         nn.init.normal_(self.text_projection.weight, std=text.hidden_size**-0.5 * factor)
         nn.init.normal_(self.visual_projection.weight, std=vision.hidden_size**-0.5 * factor)
         nn.init.normal_(self.prompts_visual_projection)
+
+    @classmethod
+    def from_clip(
+        cls,
+        name_or_path: str | Path,
+        *,
+        num_frames: int = 8,
+        hidden_act: str | None = None,
+        vision_heads: int | None = None,
+        text_heads: int | None = None,
+        seed: int | None = None,
+        dtype: torch.dtype | str | None = None,
+        device: torch.device | str | None = None,
+        **hub_options: Any,
+    ) -> XCLIPModel:
+        """An X-CLIP to be trained: its towers are a CLIP's, and messages, MIT and prompts start at random (§4.1).
+
+        Args:
+            name_or_path: of an OpenAI, open_clip or Hugging Face CLIP: a file, a folder or a hub id.
+            num_frames: T of the clips that it will be trained with.
+            hidden_act, vision_heads, text_heads: see `openxclip.checkpoints.read_checkpoint`.
+            seed: of the random start; None draws from torch's generator, which a seed leaves alone.
+            dtype: of the weights, default float32.
+            device: where to.
+            **hub_options: see `openxclip.hub.resolve_folder`.
+
+        Returns:
+            The model in eval mode, as from `from_pretrained`.
+
+        Raises:
+            CheckpointError: nothing there, or it isn't a whole CLIP with a vision transformer.
+        """
+        found = read_checkpoint(
+            name_or_path, hidden_act=hidden_act, vision_heads=vision_heads, text_heads=text_heads, **hub_options
+        )
+        if found.kind != "clip":
+            raise CheckpointError(
+                f"{name_or_path}: this is an X-CLIP already: load it with XCLIPModel.from_pretrained."
+            )
+        target_dtype, target_device = as_dtype(dtype), as_device(device)
+        try:
+            config = XCLIPConfig.from_dict(start_from_clip(found.config, num_frames=num_frames))
+        except UnclearError as error:
+            raise CheckpointError(f"{found.source}: {error}.") from error
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            model = cls(config)
+        fresh = {name: tensor for name, tensor in model.state_dict().items() if not is_of_clip(name)}
+        state = model._fitting_part({**fresh, **found.tensors}, found.source)
+        model.load_state_dict(state)
+        return model.to(device=target_device, dtype=target_dtype).eval()
 
     def get_text_features(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from typing import Any
 
 import torch
 
-from openxclip.hub import push_folder, read_json, resolve_folder
+from openxclip.checkpoints import read_checkpoint
+from openxclip.errors import CheckpointError
+from openxclip.hub import existing_file, push_folder, read_json, resolve_folder
 from openxclip.processing.batch import BatchEncoding, check_tensors, convert_rows
 from openxclip.processing.tokenizer import TOKENIZER_FILES, CLIPTokenizer
 from openxclip.processing.transforms import TRANSFORM_FILES, VideoProcessor
@@ -60,7 +63,8 @@ class XCLIPProcessor:
         """The processor of a model folder, written by this package or by any version of transformers.
 
         Args:
-            pretrained_model_name_or_path: a local folder, a shipped model or a hub id.
+            pretrained_model_name_or_path: a local folder, a shipped model or a hub id; or a file of weights alone, such
+                as the authors' `.pth`, which gets the transforms of the released models at its own resolution.
             hub: as `openxclip.hub.resolve_folder` takes them (revision, cache_dir, local_files_only, token, …).
 
         Raises:
@@ -68,6 +72,8 @@ class XCLIPProcessor:
         """
         hub.pop("trust_remote_code", None)  # none is ever run
         hub.pop("use_fast", None)  # as for the tokenizer
+        if existing_file(pretrained_model_name_or_path) is not None:
+            return cls._of_file(pretrained_model_name_or_path)
         patterns = [*TOKENIZER_FILES, *TRANSFORM_FILES, "config.json"]
         folder = resolve_folder(pretrained_model_name_or_path, **{"allow_patterns": patterns, **hub})
         num_frames = DEFAULT_NUM_FRAMES
@@ -75,6 +81,19 @@ class XCLIPProcessor:
             vision = read_json(folder / "config.json").get("vision_config") or {}
             num_frames = vision.get("num_frames") or num_frames
         return cls(VideoProcessor.from_pretrained(folder), CLIPTokenizer.from_pretrained(folder), num_frames=num_frames)
+
+    @classmethod
+    def _of_file(cls, path: str | Path) -> XCLIPProcessor:
+        found = read_checkpoint(path, hidden_act="quick_gelu")  # which is no matter here
+        vision = found.config.get("vision_config") or {}
+        said = found.texts.get("preprocessor_config.json")
+        try:
+            transforms = VideoProcessor.from_dict(json.loads(said)) if said else None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{path}: the preprocessor_config.json in it can't be read ({error}).") from error
+        if transforms is None:
+            transforms = VideoProcessor(size=vision.get("image_size", 224), crop_size=vision.get("image_size", 224))
+        return cls(transforms, num_frames=vision.get("num_frames") or DEFAULT_NUM_FRAMES)
 
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
         """Write the tokenizer's files and preprocessor_config.json, for this package and transformers 4 and 5.

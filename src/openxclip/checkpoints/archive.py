@@ -1,0 +1,197 @@
+"""Zip archives as torch.save writes them: where each record lies in the file, and nothing unpacked.
+
+Records of weights are stored, not compressed, so that they can be mapped. Whatever torch wouldn't have written (a
+compressed, encrypted or overlapping record, two of one name, bytes outside any record's place) is refused: two readers
+might see two different files in it.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO
+
+from openxclip.errors import CheckpointError
+
+MAGIC = b"PK\x03\x04"
+_MOST_RECORDS = 200_000  # a training checkpoint of the largest CLIP has some 6,000
+_MOST_DIRECTORY = 64 << 20  # bytes
+_LOCAL, _LOCAL_MAGIC = struct.Struct("<4s5H3L2H"), MAGIC
+_ENTRY, _ENTRY_MAGIC = struct.Struct("<4s6H3L5H2L"), b"PK\x01\x02"
+_END, _END_MAGIC = struct.Struct("<4s4H2LH"), b"PK\x05\x06"
+_END64, _END64_MAGIC = struct.Struct("<4sQ2H2L4Q"), b"PK\x06\x06"
+_LOCATOR, _LOCATOR_MAGIC = struct.Struct("<4sLQL"), b"PK\x06\x07"
+_IN_ZIP64 = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where a record's bytes are: `size` of them from `offset` on."""
+
+    offset: int
+    size: int
+    crc: int
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The records of a file by name, without the one folder that torch puts them all in."""
+
+    path: Path
+    records: Mapping[str, Record]
+
+    def read(self, name: str, limit: int) -> bytes:
+        """A record's bytes, checked by their checksum.
+
+        Raises:
+            CheckpointError: there is no such record, it is longer than `limit`, or it is damaged.
+        """
+        record = self.records.get(name)
+        if record is None:
+            raise CheckpointError(f"{self.path}: damaged, or not written by torch.save (it has no {name}).")
+        if record.size > limit:
+            raise CheckpointError(f"{self.path}: refused: its {name} has {record.size} bytes, more than {limit}.")
+        with self.path.open("rb") as file:
+            file.seek(record.offset)
+            content = file.read(record.size)
+        if zlib.crc32(content) != record.crc:
+            raise CheckpointError(f"{self.path}: damaged: the checksum of {name} is wrong.")
+        return content
+
+
+class _NotAsWrittenError(Exception):
+    """What is wrong with an archive, to be told with its path."""
+
+
+def read_archive(path: Path) -> Archive:
+    """The records of a zip archive that torch.save or torch.jit.save wrote.
+
+    Raises:
+        CheckpointError: it is damaged, or another kind of zip.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            start, end, count = _directory(file, size)
+            file.seek(start)
+            records = _records(file, file.read(end - start), count, start)
+    except _NotAsWrittenError as wrong:
+        raise CheckpointError(f"{path}: {wrong}.") from None
+    except (OSError, struct.error) as error:
+        raise CheckpointError(f"{path}: damaged, or not written by torch.save ({error}).") from error
+    roots = {name.split("/", 1)[0] for name in records}
+    if len(roots) != 1 or any("/" not in name for name in records):
+        raise CheckpointError(f"{path}: refused: not one folder in the archive, as torch.save makes it.")
+    return Archive(path, MappingProxyType({name.split("/", 1)[1]: record for name, record in records.items()}))
+
+
+def _directory(file: BinaryIO, size: int) -> tuple[int, int, int]:
+    """Start and end of the central directory, and how many entries it says it has."""
+    if size < _END.size:
+        raise _NotAsWrittenError("damaged: the archive is cut off")
+    tail_start = max(0, size - _END.size - _LOCATOR.size)  # torch writes no comment after it
+    file.seek(tail_start)
+    tail = file.read()
+    magic, disk, directory_disk, here, count, length, start, comment = _END.unpack(tail[-_END.size :])
+    if magic != _END_MAGIC or comment:
+        raise _NotAsWrittenError("damaged: the end of the archive is missing (was the download cut off?)")
+    end = size - _END.size
+    locator = tail[: -_END.size]
+    if len(locator) == _LOCATOR.size and locator.startswith(_LOCATOR_MAGIC):
+        end64 = _LOCATOR.unpack(locator)[2]
+        if end64 + _END64.size != end - _LOCATOR.size:
+            raise _NotAsWrittenError("damaged: the end of the archive doesn't fit its length")
+        file.seek(end64)
+        magic, _, _, _, disk, directory_disk, here, count, length, start = _END64.unpack(file.read(_END64.size))
+        if magic != _END64_MAGIC:
+            raise _NotAsWrittenError("damaged: the end of the archive can't be read")
+        end = end64
+    if disk or directory_disk or here != count:
+        raise _NotAsWrittenError("refused: an archive in several parts")
+    if start + length != end:
+        raise _NotAsWrittenError("refused: there are bytes in the archive that belong to no record")
+    if count > _MOST_RECORDS or length > _MOST_DIRECTORY:
+        raise _NotAsWrittenError(f"refused: {count} records are more than any model has")
+    return start, end, count
+
+
+def _records(file: BinaryIO, directory: bytes, count: int, directory_start: int) -> dict[str, Record]:
+    records: dict[str, Record] = {}
+    places: list[tuple[int, int, str]] = []
+    at = 0
+    for _ in range(count):
+        fields = _ENTRY.unpack_from(directory, at)
+        magic, _, _, flags, method, _, _, crc, packed, size, name_length, extra_length, comment_length = fields[:13]
+        header = fields[16]
+        at += _ENTRY.size
+        raw_name = directory[at : at + name_length]
+        extra = directory[at + name_length : at + name_length + extra_length]
+        at += name_length + extra_length + comment_length
+        if magic != _ENTRY_MAGIC or at > len(directory):
+            raise _NotAsWrittenError("damaged: the list of its records can't be read")
+        name = raw_name.decode("utf-8", "replace")
+        size, packed, header = _with_zip64(extra, size, packed, header)
+        scripted = name.split("/", 2)[1:2] == ["code"]  # TorchScript's sources are compressed, and never read here
+        if (method or packed != size) and not scripted:
+            raise _NotAsWrittenError(f"refused: its record {_short(name)} is compressed, which torch.save never does")
+        if flags & 1:
+            raise _NotAsWrittenError(f"refused: its record {_short(name)} is encrypted")
+        if name in records:
+            raise _NotAsWrittenError(f"refused: it holds two records named {_short(name)}")
+        offset = _data_offset(file, header, raw_name, directory_start)
+        if offset + packed > directory_start:
+            raise _NotAsWrittenError(f"refused: its record {_short(name)} reaches beyond the file's data")
+        records[name] = Record(offset, packed, crc)
+        places.append((header, offset + packed, name))
+    if at != len(directory):
+        raise _NotAsWrittenError("damaged: the list of its records is longer than it says")
+    places.sort()
+    for (_, end, name), (start, _, other) in pairwise(places):
+        if start < end:
+            raise _NotAsWrittenError(f"refused: its records {_short(name)} and {_short(other)} overlap")
+    if places and places[0][0]:
+        raise _NotAsWrittenError("refused: there are bytes before its first record")
+    return records
+
+
+def _with_zip64(extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:
+    """The three numbers of an entry, those that don't fit 32 bits taken from its zip64 field."""
+    if _IN_ZIP64 not in (size, packed, header):
+        return size, packed, header
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
+        if kind == 1:
+            wide = iter(struct.unpack_from(f"<{length // 8}Q", extra[at + 4 : at + 4 + length]))
+            try:
+                size, packed, header = (next(wide) if n == _IN_ZIP64 else n for n in (size, packed, header))
+            except (StopIteration, RuntimeError):
+                break
+            return size, packed, header
+        at += 4 + length
+    raise _NotAsWrittenError("damaged: the size of a record is missing")
+
+
+def _data_offset(file: BinaryIO, header: int, raw_name: bytes, limit: int) -> int:
+    """Where a record's bytes start, from its local header, which must name the same record."""
+    if header + _LOCAL.size > limit:
+        raise _NotAsWrittenError("refused: a record lies outside the file")
+    file.seek(header)
+    name_length: int
+    extra_length: int
+    magic, *_, name_length, extra_length = _LOCAL.unpack(file.read(_LOCAL.size))
+    if magic != _LOCAL_MAGIC or file.read(name_length) != raw_name:
+        raise _NotAsWrittenError(
+            f"refused: the header of its record {_short(raw_name.decode('utf-8', 'replace'))} says something else "
+            "than the archive's list"
+        )
+    return header + _LOCAL.size + name_length + extra_length
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 80 else name[:77] + "...")

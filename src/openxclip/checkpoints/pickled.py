@@ -1,0 +1,318 @@
+"""Files of torch.save and torch.jit.save: the zip archives since torch 1.6, the pickles in a row before it.
+
+The pickles in them are not run (see `inert`), and tensors become views of the mapped file once they are asked for
+(mapped privately: what is written to them never reaches the file).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from openxclip.checkpoints import archive
+from openxclip.checkpoints.inert import LONGEST_PICKLE, InertReader
+from openxclip.checkpoints.stand_ins import DamagedPickleError, Inert, Maker, Name, RefusedPickleError
+from openxclip.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MAGIC_NUMBER, _PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
+_SIZES = {
+    "float64": 8,
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int64": 8,
+    "int32": 4,
+    "int16": 2,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+}
+_STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "UntypedStorage": "uint8",
+}
+_MOST_DIMENSIONS = 16
+
+
+@dataclass(frozen=True)
+class _Element:
+    """An element type, as a torch dtype or a storage class names it."""
+
+    name: str
+
+
+@dataclass(eq=False)
+class _Storage:
+    """What a file says of one stretch of numbers; `offset` is where they lie, once that is known."""
+
+    key: str
+    dtype: str
+    nbytes: int
+    offset: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A tensor in a file: `load()` makes it.
+
+    Attributes:
+        dtype: such as "float32".
+        shape: its sizes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    load: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """What a file holds, with `Stored` for every tensor; lists and dicts in it may contain themselves."""
+
+    value: Any
+    layout: Literal["zip", "legacy", "torchscript"]
+
+
+def read_pickled(path: Path) -> Pickled:
+    """What a file of torch.save or torch.jit.save holds.
+
+    Raises:
+        CheckpointError: it is damaged, in a format that isn't read, or names what no checkpoint needs.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+        return _File(path).read_zip() if head.startswith(archive.MAGIC) else _File(path).read_legacy(head)
+    except RefusedPickleError as error:
+        raise CheckpointError(
+            f"{path}: refused: {error}, which no weights need and which may be an attack; nothing of it was run. "
+            "If you wrote it yourself, save the model's state_dict() alone."
+        ) from error
+    except DamagedPickleError as error:
+        raise CheckpointError(f"{path}: damaged, or not written by torch.save ({error}).") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read ({error}).") from error
+
+
+class _File:
+    """One file, its storages, and the tensors made of them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        self.archive: archive.Archive | None = None
+        self.storages: dict[str, _Storage] = {}
+        self._mapped: Any = None
+        self._slices: dict[str, Any] = {}
+
+    # ------------------------------------------------------------------------------------------------ formats
+
+    def read_zip(self) -> Pickled:
+        self.archive = archive.read_archive(self.path)
+        records = self.archive.records
+        if "model.json" in records and "data.pkl" not in records:
+            raise CheckpointError(f"{self.path}: TorchScript of torch before 1.4, which isn't read: save it anew.")
+        if "byteorder" in records and self.archive.read("byteorder", 64).strip() != b"little":
+            raise CheckpointError(f"{self.path}: written on a big-endian machine, which isn't read.")
+        reader = self._reader(self.archive.read("data.pkl", LONGEST_PICKLE))
+        value = reader.read()
+        scripted = "constants.pkl" in records or any(name.startswith("code/") for name in records)
+        return Pickled(value, "torchscript" if scripted else "zip")
+
+    def read_legacy(self, head: bytes) -> Pickled:
+        if head[257:262] == b"ustar":
+            raise CheckpointError(f"{self.path}: in the tar format of torch before 0.1.10, which isn't read.")
+        with self.path.open("rb") as file:
+            reader = self._reader(file.read(LONGEST_PICKLE))
+        if reader.read() != _MAGIC_NUMBER:
+            raise DamagedPickleError("a pickle, but none of torch.save")
+        if reader.read() != _PROTOCOL_VERSION:
+            raise DamagedPickleError("an unknown version of torch's format")
+        machine = reader.read()
+        if not isinstance(machine, dict) or machine.get("little_endian") is not True:
+            raise CheckpointError(f"{self.path}: written on a big-endian machine, which isn't read.")
+        value, keys = reader.read(), reader.read()
+        self._place_storages(keys, reader.position)
+        return Pickled(value, "legacy")
+
+    def _place_storages(self, keys: Any, at: int) -> None:
+        """After the pickles: for each key the number of elements (8 bytes), then the elements."""
+        if not isinstance(keys, list) or any(type(key) is not str for key in keys):
+            raise DamagedPickleError("its list of storages can't be read")
+        if set(keys) != self.storages.keys() or len(set(keys)) != len(keys):
+            raise DamagedPickleError("its list of storages isn't that of its tensors")
+        with self.path.open("rb") as file:
+            for key in keys:
+                storage = self.storages[key]
+                file.seek(at)
+                count = file.read(8)
+                if len(count) < 8:
+                    raise DamagedPickleError("it is cut off")
+                if struct.unpack("<q", count)[0] * _SIZES[storage.dtype] != storage.nbytes:
+                    raise DamagedPickleError(f"storage {key[:80]!r} is of two sizes")
+                storage.offset = at + 8
+                at += 8 + storage.nbytes
+                if at > self.size:
+                    raise DamagedPickleError("it is cut off")
+
+    # ------------------------------------------------------------------------------------------------ tensors
+
+    def _reader(self, content: bytes) -> InertReader:
+        utils = "torch._utils"
+        makers: dict[tuple[str, str], Maker] = {
+            (utils, "_rebuild_tensor"): self._tensor,
+            (utils, "_rebuild_tensor_v2"): self._tensor,
+            (utils, "_rebuild_tensor_v3"): self._tensor_v3,
+            (utils, "_rebuild_parameter"): _parameter,
+            ("torch", "Size"): lambda arguments: tuple(arguments[0]),
+            **{
+                ("torch.jit._pickle", name): lambda arguments: arguments[0]
+                for name in (
+                    "build_intlist",
+                    "build_doublelist",
+                    "build_boollist",
+                    "build_tensorlist",
+                    "restore_type_tag",
+                )
+            },
+        }
+        values: dict[tuple[str, str], Any] = {("torch", name): _Element(name) for name in _SIZES}
+        for name, dtype in _STORAGES.items():
+            values["torch", name] = values["torch.storage", name] = _Element(dtype)
+        return InertReader(content, makers=makers, values=values, persistent=self._storage)
+
+    def _storage(self, reference: Any) -> _Storage:
+        """The storage that a persistent id is of: ("storage", type, key, device, elements[, view])."""
+        if not isinstance(reference, tuple) or len(reference) not in (5, 6) or reference[0] != "storage":
+            raise RefusedPickleError("it refers to something that is no storage")
+        _, element, key, _, count = reference[:5]
+        if len(reference) == 6 and reference[5] is not None:
+            raise RefusedPickleError("it has views of storages, as torch before 0.4 wrote them")
+        if not isinstance(element, _Element) or type(key) is not str or type(count) is not int or count < 0:
+            raise DamagedPickleError("a storage can't be read")
+        nbytes = count * _SIZES[element.name]
+        found = self.storages.get(key)
+        if found is not None:
+            if (found.dtype, found.nbytes) != (element.name, nbytes):
+                raise RefusedPickleError(f"it has two storages {key[:80]!r}")
+            return found
+        found = _Storage(key, element.name, nbytes)
+        if nbytes > self.size:
+            raise RefusedPickleError(f"it speaks of {nbytes} bytes of storage {key[:80]!r} in a file of {self.size}")
+        if self.archive is not None:
+            record = self.archive.records.get(f"data/{key}")
+            if record is None or record.size < nbytes:
+                held = "missing" if record is None else f"{record.size} bytes long"
+                raise DamagedPickleError(f"its record data/{key[:80]} of {nbytes} bytes is {held}")
+            found.offset = record.offset
+        self.storages[key] = found
+        return found
+
+    def _tensor(self, arguments: tuple[Any, ...]) -> Stored:
+        storage, offset, shape, stride, *rest = arguments
+        if len(rest) > 1 and rest[1]:
+            raise RefusedPickleError("a tensor of it has hooks")
+        return self._stored(storage, None, offset, shape, stride)
+
+    def _tensor_v3(self, arguments: tuple[Any, ...]) -> Stored:
+        storage, offset, shape, stride, _, hooks, element, *_ = arguments
+        if hooks:
+            raise RefusedPickleError("a tensor of it has hooks")
+        if not isinstance(element, _Element):
+            raise DamagedPickleError("the type of a tensor can't be read")
+        return self._stored(storage, element.name, offset, shape, stride)
+
+    def _stored(self, storage: Any, dtype: str | None, offset: Any, shape: Any, stride: Any) -> Stored:
+        if not isinstance(storage, _Storage):
+            raise RefusedPickleError("it makes a tensor of something that is no storage")
+        shape, stride = _sizes(shape), _sizes(stride)
+        if type(offset) is not int or offset < 0 or len(shape) != len(stride):
+            raise RefusedPickleError("it has a tensor with an impossible place in its storage")
+        dtype = dtype or storage.dtype
+        held = storage.nbytes // _SIZES[dtype]
+        count = 1
+        for size in shape:
+            count *= size
+        reach = offset + 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) if count else 0
+        if reach > held:
+            raise RefusedPickleError(
+                f"it has a tensor of {_by(shape)} that reaches beyond the {held} numbers of its storage"
+            )
+        if count > held:  # made whole, it would take memory that the file never had
+            raise RefusedPickleError(f"it has a tensor of {_by(shape)} on {held} numbers")
+        return Stored(dtype, shape, lambda: self._load(storage, dtype, offset, shape, stride))
+
+    def _load(
+        self, storage: _Storage, dtype: str, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
+    ) -> Tensor:
+        import torch
+
+        kind: torch.dtype = getattr(torch, dtype)
+        if storage.key not in self._slices:
+            self._slices[storage.key] = self._slice(storage.offset, storage.nbytes)
+        return torch.empty(0, dtype=kind).set_(self._slices[storage.key], offset, shape, stride)
+
+    def _slice(self, offset: int, nbytes: int) -> Any:
+        import torch
+
+        if self._mapped is None:
+            if self.path.stat().st_size != self.size:
+                raise CheckpointError(f"{self.path}: has changed while it was read.")
+            self._mapped = torch.UntypedStorage.from_file(str(self.path), False, self.size)
+        found = self._mapped[offset : offset + nbytes]
+        return found if offset % 8 == 0 else found.clone()  # numbers must lie at multiples of their size
+
+
+def _parameter(arguments: tuple[Any, ...]) -> Stored:
+    stored, _, *hooks = arguments
+    if hooks and hooks[0]:
+        raise RefusedPickleError("a tensor of it has hooks")
+    if not isinstance(stored, Stored):
+        raise RefusedPickleError("it makes a parameter of something that is no tensor")
+    return stored
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    few = isinstance(value, tuple | list) and len(value) <= _MOST_DIMENSIONS
+    if not few or not all(type(size) is int and 0 <= size < 1 << 62 for size in value):
+        raise RefusedPickleError("it has a tensor of impossible sizes or strides")
+    return tuple(value)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape)) or "one number"
+
+
+def module_tensors(module: Inert) -> dict[str, Stored]:
+    """The tensors of a TorchScript module by their names in its state dict."""
+    found: dict[str, Stored] = {}
+    seen, waiting = {id(module)}, [(module, "")]
+    while waiting:
+        part, prefix = waiting.pop()
+        for name, value in part.state.items():
+            if isinstance(value, Stored):
+                found[prefix + name] = value
+            elif is_script_module(value) and id(value) not in seen:  # each once, however often it is referred to
+                seen.add(id(value))
+                waiting.append((value, f"{prefix}{name}."))
+    return found
+
+
+def is_script_module(value: Any) -> bool:
+    """Whether it stands for a TorchScript module."""
+    return isinstance(value, Inert) and isinstance(value.of, Name) and value.of.module.startswith("__torch__")

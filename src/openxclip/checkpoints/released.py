@@ -1,0 +1,188 @@
+"""The released checkpoints: sizes, what they were trained on, and what the paper reports of them (arXiv 2208.02816)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+_BYTES_OF_A_PARAMETER = 4  # all of them are float32
+
+
+@dataclass(frozen=True)
+class Released:
+    """One checkpoint.
+
+    Attributes:
+        name: to load it by: a hub id, or "mini".
+        architecture: letter of the vision tower's width / pixels of a patch.
+        parameters: how many numbers the weights are.
+        frames: of a clip.
+        resolution: pixels of a frame's side.
+        trained_on: the videos; the weights it started from are OpenAI's CLIP.
+        accuracy: what the paper reports, in percent: "top1" and "top5" on the test videos of what it was trained on, or
+            top-1 by the name of the data set; empty where it reports nothing.
+        measured: how that was measured; "" where it wasn't.
+        authors_file: the name of its file at the authors'; "" if there is none.
+        bytes_of_a_parameter: in its file.
+    """
+
+    name: str
+    architecture: str
+    parameters: int
+    frames: int
+    resolution: int
+    trained_on: str
+    accuracy: dict[str, float] = field(default_factory=dict)
+    measured: str = ""
+    authors_file: str = ""
+    bytes_of_a_parameter: int = _BYTES_OF_A_PARAMETER
+
+    @property
+    def download_bytes(self) -> int:
+        """Size of the weights, near enough: parameters times their bytes. 0 if it comes with the package."""
+        return 0 if self.name == "mini" else self.parameters * self.bytes_of_a_parameter
+
+
+# At 8 frames and 224 pixels; each further frame is one more position of the joint width.
+_BASE32, _BASE16, _LARGE14 = 196_585_729, 194_929_153, 575_673_601
+
+
+_VIEWS = "4 clips × 3 crops"
+
+
+def _shots(dataset: str, file: str, accuracies: dict[int, float]) -> list[Released]:
+    return [
+        Released(
+            f"microsoft/xclip-base-patch16-{file}-{shots}-shot",
+            "B/16",
+            _BASE16 + 24 * 512,
+            32,
+            224,
+            f"{dataset}, {shots} videos a class",
+            {"top1": accuracy},
+            "1 clip, 1 crop, split 1",
+            f"few_{file}_{shots}.pth",
+        )
+        for shots, accuracy in accuracies.items()
+    ]
+
+
+RELEASED: tuple[Released, ...] = (
+    Released("mini", "192/8", 14_855_041, 8, 64, "openxclip's rendered playground", bytes_of_a_parameter=2),
+    Released(
+        "microsoft/xclip-base-patch32",
+        "B/32",
+        _BASE32,
+        8,
+        224,
+        "Kinetics-400",
+        {"top1": 80.4, "top5": 95.0},
+        _VIEWS,
+        "k400_32_8.pth",
+    ),
+    Released(
+        "microsoft/xclip-base-patch32-16-frames",
+        "B/32",
+        _BASE32 + 8 * 512,
+        16,
+        224,
+        "Kinetics-400",
+        {"top1": 81.1, "top5": 95.5},
+        _VIEWS,
+        "k400_32_16.pth",
+    ),
+    Released(
+        "microsoft/xclip-base-patch16",
+        "B/16",
+        _BASE16,
+        8,
+        224,
+        "Kinetics-400",
+        {"top1": 83.8, "top5": 96.7},
+        _VIEWS,
+        "k400_16_8.pth",
+    ),
+    Released(
+        "microsoft/xclip-base-patch16-16-frames",
+        "B/16",
+        _BASE16 + 8 * 512,
+        16,
+        224,
+        "Kinetics-400",
+        {"top1": 84.7, "top5": 96.8},
+        _VIEWS,
+        "k400_16_16.pth",
+    ),
+    Released(
+        "microsoft/xclip-base-patch16-kinetics-600",
+        "B/16",
+        _BASE16,
+        8,
+        224,
+        "Kinetics-600",
+        {"top1": 85.3, "top5": 97.1},
+        _VIEWS,
+        "k600_16_8.pth",
+    ),
+    Released(
+        "microsoft/xclip-base-patch16-kinetics-600-16-frames",
+        "B/16",
+        _BASE16 + 8 * 512,
+        16,
+        224,
+        "Kinetics-600",
+        {"top1": 85.8, "top5": 97.3},
+        _VIEWS,
+        "k600_16_16.pth",
+    ),
+    *_shots("HMDB-51", "hmdb", {2: 53.0, 4: 57.3, 8: 62.8, 16: 64.0}),
+    *_shots("UCF-101", "ucf", {2: 76.4, 4: 83.4, 8: 88.3, 16: 91.4}),
+    Released(
+        "microsoft/xclip-base-patch16-zero-shot",
+        "B/16",
+        _BASE16 + 24 * 512,
+        32,
+        224,
+        "Kinetics-400",
+        {"HMDB-51": 44.6, "UCF-101": 72.0, "Kinetics-600": 65.2},
+        "zero-shot, 1 clip, 1 crop",
+        "zero.pth",
+    ),
+    Released(
+        "microsoft/xclip-large-patch14",
+        "L/14",
+        _LARGE14,
+        8,
+        224,
+        "Kinetics-400",
+        {"top1": 87.1, "top5": 97.6},
+        _VIEWS,
+        "k400_14_8.pth",
+    ),
+    Released(
+        "microsoft/xclip-large-patch14-16-frames",
+        "L/14",
+        576_007_425,
+        16,
+        336,
+        "Kinetics-400",
+        {"top1": 87.7, "top5": 97.4},
+        _VIEWS,
+        "k400_14_16_336.pth",
+    ),
+    Released(
+        "microsoft/xclip-large-patch14-kinetics-600",
+        "L/14",
+        _LARGE14,
+        8,
+        224,
+        "Kinetics-600",
+        {"top1": 88.3, "top5": 97.7},
+        _VIEWS,
+        "k600_14_8.pth",
+    ),
+)
+
+
+def released_as(name: str) -> Released | None:
+    """The released checkpoint of that name: a hub id, or the name of the authors' file."""
+    return next((one for one in RELEASED if name and name in (one.name, one.authors_file)), None)

@@ -1,0 +1,72 @@
+"""`openxclip cache`: which X-CLIPs were downloaded, and away with them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import click
+
+from openxclip import hub
+from openxclip.video.limits import in_bytes
+
+
+@click.command("cache")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option("--clear", is_flag=True, help="Delete the MODELs, or all that are listed.")
+@click.option("--yes", is_flag=True, help="Don't ask before deleting.")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines, as when the output is piped.")
+def command(models: tuple[str, ...], clear: bool, yes: bool, as_json: bool) -> None:
+    """Show the X-CLIPs that were downloaded from the hub, or delete them.
+
+    MODEL is a hub id such as microsoft/xclip-base-patch32. Models of other kinds in the same cache are neither shown
+    nor touched. Where the cache is, the environment variable HF_HOME says.
+    """
+    cached = hub.cached_models()
+    if clear:
+        _clear(list(models) or [model.name for model in cached], cached, yes)
+        return
+    if models:
+        cached = [model for model in cached if model.name in models]
+        unknown = [name for name in models if name not in {model.name for model in cached}]
+        if unknown:
+            raise click.UsageError(f"{', '.join(unknown)}: not in the cache; without a name, all of it is shown.")
+    if as_json or not sys.stdout.isatty():
+        for model in cached:
+            entry = {**model._asdict(), "last_used": _day(model.last_used), "folder": str(model.folder)}
+            click.echo(json.dumps(entry, ensure_ascii=False))
+    elif cached:
+        _print_table(cached)
+    else:
+        click.echo("No X-CLIP has been downloaded. (mini comes with the package; `openxclip models` lists the others.)")
+
+
+def _clear(names: list[str], cached: list[hub.CachedModel], yes: bool) -> None:
+    if not names:
+        click.echo("There is nothing to delete.")
+        return
+    size = sum(model.bytes_on_disk for model in cached if model.name in names)
+    if not yes and all(model in {m.name for m in cached} for model in names):
+        if not sys.stdin.isatty():
+            raise click.UsageError("--clear asks before deleting, and nobody can answer here: add --yes.")
+        click.confirm(f"Delete {', '.join(names)} ({in_bytes(size)})?", abort=True)
+    freed = hub.remove_cached(names)
+    click.echo(f"{in_bytes(freed)} freed: {', '.join(names)}.")
+
+
+def _print_table(cached: list[hub.CachedModel]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in ("model", "size", "last used", "folder"):
+        table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
+    for model in cached:
+        table.add_row(model.name, in_bytes(model.bytes_on_disk), _day(model.last_used), str(model.folder))
+    Console().print(table)
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(seconds))

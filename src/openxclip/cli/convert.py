@@ -1,0 +1,60 @@
+"""`openxclip convert`: weights from one format to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, cast
+
+import click
+
+
+@click.command("convert", no_args_is_help=True)
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Choice(["hub", "authors"]), default="hub", show_default=True, help="What DST becomes.")
+@click.option("--frames", type=click.IntRange(1), help="Frames of a clip, if SRC is a CLIP.  [default: 8]")
+@click.option(
+    "--activation",
+    type=click.Choice(["quick_gelu", "gelu"]),
+    help="Of a CLIP that doesn't tell: quick_gelu for OpenAI's and those named so.",
+)
+@click.option("--vision-heads", type=click.IntRange(1), help="Attention heads, where the width doesn't tell.")
+@click.option("--text-heads", type=click.IntRange(1), help="The same of the text tower.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what a CLIP lacks and starts at random.")
+@click.option("--force", is_flag=True, help="Write over DST if it is there.")
+def command(
+    source: str,
+    target: Path,
+    to: str,
+    frames: int | None,
+    activation: str | None,
+    vision_heads: int | None,
+    text_heads: int | None,
+    seed: int,
+    force: bool,
+) -> None:
+    """Write the weights SRC as a model folder (hub), or as a file for the authors' code (authors).
+
+    SRC is an X-CLIP (folder, hub id, the authors' .pth) or a CLIP (OpenAI's .pt, open_clip's or Hugging Face's files
+    and folders), of which an X-CLIP is made that is ready to be trained.
+    """
+    from openxclip.conversion import convert
+
+    try:
+        done = convert(
+            source,
+            target,
+            to=cast(Literal["hub", "authors"], to),
+            num_frames=frames,
+            hidden_act=activation,
+            vision_heads=vision_heads,
+            text_heads=text_heads,
+            seed=seed,
+            force=force,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    for note in done.notes:
+        click.echo(f"openxclip: note: {note}", err=True)
+    what = "X-CLIP" if done.kind == "xclip" else "X-CLIP, started from a CLIP"
+    click.echo(f"{done.target}: {what} ({done.format}), {done.parameters / 1e6:.1f} M parameters, {done.frames} frames")

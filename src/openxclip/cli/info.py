@@ -1,0 +1,126 @@
+"""`openxclip info`: what a path is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openxclip.cli.options import footage_options, taken_limits
+from openxclip.errors import CheckpointError
+from openxclip.video.limits import in_bytes
+
+if TYPE_CHECKING:
+    from openxclip.checkpoints import CheckpointDescription
+    from openxclip.video import VideoReport
+
+_FORMATS = {
+    "hub": "Hugging Face folder",
+    "authors": "file of the authors' code",
+    "openai": "OpenAI's CLIP",
+    "open_clip": "open_clip",
+    "huggingface_clip": "Hugging Face CLIP",
+}
+
+
+@click.command("info", no_args_is_help=True)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines, as when the output is piped.")
+@footage_options
+def command(paths: tuple[str, ...], as_json: bool, **footage: Any) -> None:
+    """Say what each PATH is: a video (codec, size, frames, colours), a model folder or a checkpoint.
+
+    Nothing is downloaded, no weights are read and no program in a checkpoint is run; of a video one frame is decoded
+    (`openxclip check` decodes all of it). The exit status is 1 if one of them can't be read.
+    """
+    from openxclip.information import info
+
+    allowed, limits = footage.pop("allow_protocols"), taken_limits(footage)
+    failed = 0
+    for path in paths:
+        try:
+            found = info(path, limits=limits, allow_protocols=allowed)
+        except CheckpointError as error:
+            failed += 1
+            click.echo(f"openxclip: {error}", err=True)
+            continue
+        unread = getattr(found, "error", None)
+        if unread is not None:
+            failed += 1
+            click.echo(f"openxclip: {unread}", err=True)
+        if as_json or not sys.stdout.isatty():
+            click.echo(json.dumps({"path": path, **_as_dict(found)}, ensure_ascii=False, default=str))
+        elif unread is None:
+            _print(path, found)
+    sys.exit(1 if failed else 0)
+
+
+def _as_dict(found: CheckpointDescription | VideoReport) -> dict[str, Any]:
+    from openxclip.video import VideoReport
+
+    return found.as_dict() if isinstance(found, VideoReport) else dataclasses.asdict(found)
+
+
+def _print(path: str, found: CheckpointDescription | VideoReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from openxclip.video import VideoReport
+
+    table = Table.grid(padding=(0, 2))
+    facts = _of_video(found) if isinstance(found, VideoReport) else _of_checkpoint(found)
+    for name, value in facts.items():
+        if value:
+            table.add_row(Text(f"  {name}", style="dim"), Text(value))
+    for note in getattr(found, "notes", ()):
+        table.add_row(Text("  note", style="dim"), Text(note))
+    for problem in found.problems:
+        table.add_row(Text("  problem", style="bold red"), Text(problem, style="red"))
+    console = Console()
+    console.print(Text(path, style="bold"))
+    console.print(table)
+
+
+def _of_video(report: VideoReport) -> dict[str, str]:
+    kinds = {"video": "video", "image": "image", "images": "folder of images", "array": "array"}
+    coded = " in ".join(part for part in (report.codec, report.container) if part)
+    rate = "" if report.fps is None else f"{report.fps:.4g} frames a second"
+    turned = f", turned by {report.rotation}°" if report.rotation else ""
+    light = [report.pixel_format, report.matrix, report.range and f"{report.range} range", report.transfer]
+    signs = {"HDR": report.hdr, "interlaced": report.interlaced, "may be transparent": report.alpha}
+    return {
+        "kind": f"{kinds.get(report.kind or '', 'video')}: {coded}",
+        "frames": f"{report.frames}, {report.width}×{report.height}{turned}",
+        "rate": rate + (", varying" if report.variable_rate else ""),
+        "duration": f"{report.duration:.2f} s" + (f", from {report.start:.2f} s on" if report.start else ""),
+        "pixels": ", ".join([part for part in light if part] + [sign for sign, true in signs.items() if true]),
+        "sound": report.sound or "",
+        "size": "" if report.size_bytes is None else in_bytes(report.size_bytes),
+    }
+
+
+def _of_checkpoint(found: CheckpointDescription) -> dict[str, str]:
+    what = "X-CLIP" if found.kind == "xclip" else "CLIP (no video parts: one to start an X-CLIP from)"
+    vision, text = found.vision, found.text
+    said = {key: value for key, value in found.info.items() if key != "settings"}
+    return {
+        "kind": f"{what} {found.architecture}, {_FORMATS.get(found.format, found.format)}",
+        "released": found.released,
+        "clip": f"{found.frames} frames of {found.resolution} pixels" if found.frames else f"{found.resolution} pixels",
+        "trained on": found.trained_on or "",
+        "video tower" if found.frames else "image tower": _tower(vision),
+        "text tower": _tower(text),
+        "joint width": str(found.joint_width),
+        "activation": found.activation,
+        "parameters": f"{found.parameters / 1e6:.2f} M, {found.dtype}",
+        "size": in_bytes(found.size_bytes),
+        "says": ", ".join(f"{key} {value}" for key, value in said.items()),
+    }
+
+
+def _tower(tower: Any) -> str:
+    return f"{tower.layers} blocks of width {tower.width}, {tower.heads} heads"

@@ -1,0 +1,76 @@
+"""`openxclip models`: the checkpoints that can be had by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import click
+
+from openxclip.checkpoints.released import RELEASED, Released
+
+_OWNER = "microsoft/"
+_SHORTER = {  # so that the table fits 80 columns
+    "Kinetics-": "K",
+    "HMDB-51": "HMDB",
+    "UCF-101": "UCF",
+    "openxclip's rendered playground": "rendered",
+    "top1": "",
+    "top5": "",
+}
+
+
+@click.command("models")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines, as when the output is piped.")
+def command(as_json: bool) -> None:
+    """List the checkpoints that --model takes by name: their size, what they were trained on, and how good they are.
+
+    Accuracy is what the paper reports (arXiv 2208.02816).
+    """
+    if as_json or not sys.stdout.isatty():
+        for one in RELEASED:
+            click.echo(json.dumps(as_dict(one), ensure_ascii=False))
+    else:
+        _print_table()
+
+
+def as_dict(one: Released) -> dict[str, object]:
+    """A checkpoint as plain JSON values."""
+    values = dataclasses.asdict(one)
+    del values["bytes_of_a_parameter"]
+    return {**values, "download_bytes": one.download_bytes}
+
+
+def _print_table() -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for title in ("GB", "clip"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("data", no_wrap=True)
+    table.add_column("accuracy")
+    for one in RELEASED:
+        size = f"{one.download_bytes / 1e9:.1f}" if one.download_bytes else "–"
+        table.add_row(
+            one.name.removeprefix(_OWNER),
+            size,
+            f"{one.frames}×{one.resolution}",
+            _short(one.trained_on.partition(",")[0]),
+            ", ".join(f"{_short(name)} {value:.1f}".strip() for name, value in one.accuracy.items()),
+        )
+    Console().print(table)
+    click.echo(
+        f"Names but mini's begin with {_OWNER}: --model {RELEASED[1].name}\n"
+        "GB: of the download; clip: frames × pixels; data: trained on it (K: Kinetics);\n"
+        "accuracy: %, top-1 and top-5, or of zero-shot, as published (arXiv 2208.02816)"
+    )
+
+
+def _short(text: str) -> str:
+    for long, short in _SHORTER.items():
+        text = text.replace(long, short)
+    return text

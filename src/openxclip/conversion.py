@@ -1,0 +1,203 @@
+"""Weights from one format to another: what `openxclip convert` does."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from openxclip import checkpoints, hub
+from openxclip.checkpoints.folder import remove_older_weights
+from openxclip.checkpoints.formats import CONFIG_NAME, KEPT_TEXTS
+from openxclip.config import XCLIPConfig
+from openxclip.errors import CheckpointError
+from openxclip.model import XCLIPModel
+from openxclip.processing import XCLIPProcessor
+from openxclip.processing.tokenizer import TOKENIZER_FILES
+
+Target = Literal["hub", "authors"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was done.
+
+    Attributes:
+        source, target: from where to where.
+        kind, format: of the source: see `openxclip.checkpoints.Checkpoint`.
+        parameters: of the X-CLIP that was written.
+        frames: of its clips.
+        notes: what its user should know.
+    """
+
+    source: str
+    target: Path
+    kind: str
+    format: str
+    parameters: int
+    frames: int
+    notes: tuple[str, ...] = ()
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    to: Target = "hub",
+    num_frames: int | None = None,
+    hidden_act: str | None = None,
+    vision_heads: int | None = None,
+    text_heads: int | None = None,
+    seed: int = 0,
+    force: bool = False,
+    **hub_options: Any,
+) -> Conversion:
+    """Write the weights of an X-CLIP in another format; of a CLIP, the X-CLIP that training starts from.
+
+    The numbers stay as they are, bit for bit. From the hub's format to the authors' and back gives the same files.
+
+    Args:
+        source: what `openxclip.checkpoints.read_checkpoint` reads.
+        target: a folder for "hub", a file for "authors". It appears whole or not at all.
+        to: "hub" writes a folder that this package and transformers load, "authors" a `.pth` that the authors' code
+            loads.
+        num_frames: T of the X-CLIP that starts from a CLIP; default 8.
+        hidden_act, vision_heads, text_heads: see `openxclip.checkpoints.read_checkpoint`.
+        seed: of what starts at random in an X-CLIP from a CLIP.
+        force: write over what is there. In a folder, other files are left alone.
+        **hub_options: see `openxclip.hub.resolve_folder`.
+
+    Raises:
+        CheckpointError: the source can't be read, or the target is there already or can't be written.
+        ValueError: an argument that can't be.
+    """
+    if to not in ("hub", "authors"):
+        raise ValueError(f"to={to!r}: choose hub or authors.")
+    target = Path(target).expanduser()
+    _check_target(target, to, force)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = checkpoints.read_checkpoint(
+            source, hidden_act=hidden_act, vision_heads=vision_heads, text_heads=text_heads, **hub_options
+        )
+    notes = [str(warning.message) for warning in caught]
+    if found.kind == "clip":
+        model = XCLIPModel.from_clip(
+            source,
+            num_frames=num_frames or 8,
+            hidden_act=found.config["vision_config"]["hidden_act"],
+            vision_heads=found.config["vision_config"]["num_attention_heads"],
+            text_heads=found.config["text_config"]["num_attention_heads"],
+            seed=seed,
+            **hub_options,
+        )
+        notes.append("messages, MIT and prompts are untrained: this is where training starts")
+    else:
+        if num_frames is not None:
+            raise ValueError(
+                "num_frames is for a CLIP; an X-CLIP keeps the frames that it was trained with (any number can be "
+                "given to the model)."
+            )
+        model = _as_stored(found)
+    texts = _texts(found, model)
+    if to == "hub":
+        processor = _processor(source, found, model.config, hub_options)
+        _write_folder(target, model, processor, texts)
+    else:
+        notes += _told_to_authors(model.config)
+        checkpoints.save_authors_file(model.state_dict(), target, texts=texts)
+    frames = model.config.vision_config.num_frames
+    return Conversion(str(source), target, found.kind, found.format, model.num_parameters(), frames, tuple(notes))
+
+
+def _check_target(target: Path, to: Target, force: bool) -> None:
+    if to == "hub" and target.exists() and not target.is_dir():
+        raise CheckpointError(f"{target}: is a file, but the hub's format is a folder.")
+    if to == "authors" and target.is_dir():
+        raise CheckpointError(f"{target}: is a folder, but the authors' format is a file, such as {target / 'x.pth'}.")
+    there = any(target.iterdir()) if target.is_dir() else target.exists()
+    if there and not force:
+        raise CheckpointError(f"{target}: is there already: choose another place, or write over it with --force.")
+
+
+def _as_stored(found: checkpoints.Checkpoint) -> XCLIPModel:
+    """The model with the very tensors, checked against its configuration."""
+    config = cast(XCLIPConfig, XCLIPModel.config_of(found))
+    return XCLIPModel.from_state(config, found.tensors, found.source)
+
+
+def _texts(found: checkpoints.Checkpoint, model: XCLIPModel) -> dict[str, str]:
+    """config.json and preprocessor_config.json: the source's own, to the byte, where it has them."""
+    texts = {name: text for name, text in found.texts.items() if found.kind == "xclip"}
+    if CONFIG_NAME not in texts:
+        written = XCLIPConfig.from_dict(model.config.to_dict())
+        written.architectures = ["XCLIPModel"]  # type: ignore[attr-defined]  # kept as unknown keys are
+        written.dtype = str(model.dtype).removeprefix("torch.")  # type: ignore[attr-defined]
+        texts[CONFIG_NAME] = written.to_json_string()
+    return texts
+
+
+def _processor(
+    source: str | Path, found: checkpoints.Checkpoint, config: XCLIPConfig, hub_options: dict[str, Any]
+) -> XCLIPProcessor:
+    """The source's own, or that of the released models at its resolution."""
+    if found.format == "hub" and hub.existing_file(source) is None:
+        with contextlib.suppress(CheckpointError):  # a folder of weights alone
+            return XCLIPProcessor.from_pretrained(source, **hub_options)
+    if found.kind == "xclip" and hub.existing_file(source) is not None:
+        return XCLIPProcessor.from_pretrained(source)
+    from openxclip.processing import CLIPTokenizer, VideoProcessor
+
+    size = config.vision_config.image_size
+    tokenizer = None
+    if found.format == "huggingface_clip" and hub.existing_file(source) is None:
+        tokenizer = CLIPTokenizer.from_pretrained(
+            hub.resolve_folder(source, **hub_options, allow_patterns=TOKENIZER_FILES)
+        )
+    return XCLIPProcessor(VideoProcessor(size=size, crop_size=size), tokenizer)
+
+
+def _write_folder(target: Path, model: XCLIPModel, processor: XCLIPProcessor, texts: dict[str, str]) -> None:
+    """Everything beside the target first, then moved to its place."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    except OSError as error:
+        raise CheckpointError(f"{target}: can't be written ({error}).") from error
+    try:
+        folder = scratch / "whole"
+        folder.mkdir()
+        checkpoints.save_state_dict(model.state_dict(), folder)
+        processor.save_pretrained(folder)
+        for name in KEPT_TEXTS:
+            if name in texts:
+                (folder / name).write_text(texts[name], encoding="utf-8", newline="")
+        if target.is_dir():
+            written = {path.name for path in folder.iterdir()}
+            for path in folder.iterdir():
+                path.replace(target / path.name)
+            remove_older_weights(target, written)
+        else:
+            folder.replace(target)
+    except OSError as error:
+        raise CheckpointError(f"{target}: can't be written ({error}).") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _told_to_authors(config: XCLIPConfig) -> list[str]:
+    """Where the authors' code would compute something else with the same weights."""
+    vision, notes = config.vision_config, []
+    heads = max(1, config.projection_dim // 64)
+    if (vision.mit_num_attention_heads, config.prompt_num_attention_heads) != (heads, heads):
+        notes.append(
+            f"the authors' code has {heads} heads in MIT and prompts at a joint width of {config.projection_dim}, this "
+            f"model {vision.mit_num_attention_heads} and {config.prompt_num_attention_heads}: scores will differ there"
+        )
+    if {vision.hidden_act, config.text_config.hidden_act, config.prompt_hidden_act} != {"quick_gelu"}:
+        notes.append("the authors' code has QuickGELU everywhere, this model hasn't: scores will differ there")
+    return notes

@@ -1,0 +1,60 @@
+"""What a path is: a model, a checkpoint or a video."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from openxclip import hub
+from openxclip.checkpoints import CheckpointDescription, describe_checkpoint
+from openxclip.errors import CheckpointError
+from openxclip.video import DEFAULT_LIMITS, VIDEO_SUFFIXES, DecodeWorker, Limits, VideoReport
+
+_CONFIGS = ("config.json", "open_clip_config.json")
+
+
+def info(
+    path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS, allow_protocols: Sequence[str] = ()
+) -> CheckpointDescription | VideoReport:
+    """What a path is: sizes, frames, how it was made, and what is wrong with it.
+
+    Of a model only headers are read, and nothing is downloaded; of a video, the first frame is decoded, in a process of
+    its own.
+
+    Args:
+        path: a model's folder, a file of weights, the hub id of a model in the cache, `"mini"`; or a video, as for
+            `openxclip.video.VideoReader`.
+        limits, allow_protocols: as for `openxclip.video.VideoReader`.
+
+    Raises:
+        CheckpointError: it is a model or checkpoint that can't be read. (A video's error is in its report.)
+    """
+    if is_checkpoint(path):
+        return describe_checkpoint(path if isinstance(path, str) else Path(path), local_files_only=True)
+    with DecodeWorker() as worker:
+        return worker.inspect(path, limits=limits, allow_protocols=allow_protocols)
+
+
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is for a model rather than for a video, judged by its name and, of a folder, by what is in it."""
+    name = os.fspath(path)
+    if name in hub.SHIPPED_MODELS:
+        return True
+    there = Path(name).expanduser()
+    if there.is_dir():
+        # of a model, or at least no folder of pictures: a config without weights is told what it lacks
+        return any((there / config).is_file() for config in _CONFIGS) or any(
+            file.suffix in hub.WEIGHTS_SUFFIXES for file in there.iterdir()
+        )
+    if there.exists():
+        return there.suffix.lower() in hub.WEIGHTS_SUFFIXES
+    if there.suffix.lower() in VIDEO_SUFFIXES or "://" in name:
+        return False
+    if there.suffix.lower() in hub.WEIGHTS_SUFFIXES:
+        return True
+    try:
+        hub.resolve_folder(name, local_files_only=True, allow_patterns=_CONFIGS)
+    except CheckpointError:
+        return name.count("/") == 1 and name.split("/")[-1].startswith("xclip")
+    return True

@@ -1,0 +1,179 @@
+"""From one format to another and back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from made_models import assert_starts_from, authors_model, clip_model, openai_state, sizes
+from peers import quiet_transformers
+
+import openxclip
+from openxclip.errors import CheckpointError
+
+KEPT = ("model.safetensors", "config.json", "preprocessor_config.json")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_hub_to_authors_and_back_is_the_same_to_the_byte(tiny_folder: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(tiny_folder, tmp_path / "source"))
+    config = (source / "config.json").read_text()
+    (source / "config.json").write_text(config.replace("{\n", '{\n   "kept":  "ü",\n', 1))  # not as we'd write it
+    done = openxclip.convert(source, tmp_path / "x.pth", to="authors")
+    assert (done.kind, done.format, done.frames) == ("xclip", "hub", 4)
+    back = openxclip.convert(tmp_path / "x.pth", tmp_path / "back")
+    assert back.format == "authors"
+    assert back.parameters == done.parameters
+    for name in KEPT:
+        assert (tmp_path / "back" / name).read_bytes() == (source / name).read_bytes(), name
+    assert sorted(files(tmp_path / "back")) == sorted(files(source))
+
+
+def test_half_precision_stays_half(tiny_folder: Path, tmp_path: Path) -> None:
+    openxclip.XCLIPModel.from_pretrained(tiny_folder).half().save_pretrained(tmp_path / "half")
+    openxclip.convert(tmp_path / "half", tmp_path / "x.pth", to="authors")
+    openxclip.convert(tmp_path / "x.pth", tmp_path / "back")
+    for name in KEPT[:2]:
+        assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "half" / name).read_bytes()
+
+
+def test_what_the_authors_code_gets(tmp_path: Path) -> None:
+    authors = authors_model()
+    torch.save({"model": authors.state_dict()}, tmp_path / "k400.pth")
+    openxclip.convert(tmp_path / "k400.pth", tmp_path / "hub")
+    openxclip.convert(tmp_path / "hub", tmp_path / "again.pth", to="authors")
+    read = torch.load(tmp_path / "again.pth", weights_only=True)["model"]
+    fresh = authors_model(seed=5)
+    fresh.load_state_dict(read, strict=True)
+    for name, value in authors.state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], value), name
+    with quiet_transformers():
+        theirs, report = transformers.XCLIPModel.from_pretrained(tmp_path / "hub", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    ids, pixels = torch.tensor([[5, 98], [7, 98]]), torch.randn(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        expected = authors(ids, pixels)["logits_per_video"]
+        for model in (theirs.eval(), openxclip.XCLIPModel.from_pretrained(tmp_path / "hub")):
+            found = model(input_ids=ids, pixel_values=pixels).logits_per_video
+            assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_a_clip_becomes_a_start(tmp_path: Path) -> None:
+    clip = clip_model(act="gelu")
+    torch.save(openai_state(clip), tmp_path / "clip.pt")
+    done = openxclip.convert(tmp_path / "clip.pt", tmp_path / "start", num_frames=5)
+    assert (done.kind, done.format, done.frames) == ("clip", "open_clip", 5)
+    assert any("GELU" in note for note in done.notes)
+    assert any("untrained" in note for note in done.notes)
+    model = openxclip.XCLIPModel.from_pretrained(tmp_path / "start")
+    assert_starts_from(model, clip)
+    processor = openxclip.XCLIPProcessor.from_pretrained(tmp_path / "start")
+    assert processor.num_frames == 5
+    assert processor.image_processor.size == {"shortest_edge": 32}
+    openxclip.convert(tmp_path / "clip.pt", tmp_path / "same", num_frames=5, hidden_act="gelu")
+    assert files(tmp_path / "same") == files(tmp_path / "start")
+    done = openxclip.convert(tmp_path / "start", tmp_path / "start.pth", to="authors")
+    assert any("QuickGELU" in note for note in done.notes)
+    assert openxclip.XCLIPModel.from_pretrained(tmp_path / "start.pth").config.vision_config.hidden_act == "gelu"
+
+
+def test_other_heads_than_the_authors_are_told(tmp_path: Path) -> None:
+    torch.save({"model": authors_model(joint=128, text_width=64).state_dict()}, tmp_path / "x.pth")
+    openxclip.convert(tmp_path / "x.pth", tmp_path / "hub")
+    assert openxclip.convert(tmp_path / "hub", tmp_path / "y.pth", to="authors").notes == ()
+    config = openxclip.XCLIPConfig.from_pretrained(tmp_path / "hub")
+    config.prompt_num_attention_heads = 4
+    config.save_pretrained(tmp_path / "hub")
+    notes = openxclip.convert(tmp_path / "hub", tmp_path / "z.pth", to="authors").notes
+    assert "2 heads" in notes[0]
+
+
+def test_a_clip_of_hugging_face_brings_its_tokenizer(tmp_path: Path) -> None:
+    with quiet_transformers():
+        clip_model().save_pretrained(tmp_path / "clip")
+    (tmp_path / "clip" / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.1, 0.1]}')
+    openxclip.convert(tmp_path / "clip", tmp_path / "start")
+    processor = openxclip.XCLIPProcessor.from_pretrained(tmp_path / "start")
+    assert processor.image_processor.image_mean == (0.485, 0.456, 0.406)  # the paper's, not CLIP's
+
+
+# What is there already
+
+
+def test_what_is_there_is_kept(tiny_folder: Path, tmp_path: Path) -> None:
+    for to, target in (("hub", tmp_path / "folder"), ("authors", tmp_path / "file.pth")):
+        if to == "hub":
+            target.mkdir()
+            openxclip.convert(tiny_folder, target)  # an empty folder is no loss
+            (target / "notes.txt").write_text("mine")
+            (target / "pytorch_model.bin").write_bytes(b"older")
+        else:
+            target.write_bytes(b"mine")
+        with pytest.raises(CheckpointError, match="--force"):
+            openxclip.convert(tiny_folder, target, to=to)  # type: ignore[arg-type]
+        openxclip.convert(tiny_folder, target, to=to, force=True)  # type: ignore[arg-type]
+        openxclip.XCLIPModel.from_pretrained(target)
+    assert (tmp_path / "folder" / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "folder" / "pytorch_model.bin").exists()
+    with pytest.raises(CheckpointError, match="is a folder"):
+        openxclip.convert(tiny_folder, tmp_path / "folder", to="authors", force=True)
+    with pytest.raises(CheckpointError, match="is a file"):
+        openxclip.convert(tiny_folder, tmp_path / "file.pth", force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.pth", "folder"]
+
+
+@pytest.mark.parametrize("to", ["hub", "authors"])
+def test_a_failure_leaves_nothing(to: Any, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.save_torch_state_dict", full)
+        patch.setattr(torch, "save", full)
+        with pytest.raises(CheckpointError, match="No space left"):
+            openxclip.convert(tiny_folder, tmp_path / "x", to=to)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(CheckpointError, match="nowhere"):
+        openxclip.convert(tmp_path / "nowhere.pth", tmp_path / "x", to=to)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_as_readable_as_others(tiny_folder: Path, tmp_path: Path) -> None:
+    openxclip.convert(tiny_folder, tmp_path / "x.pth", to="authors")
+    openxclip.convert(tiny_folder, tmp_path / "x")
+    (tmp_path / "like").touch()
+    mode = (tmp_path / "like").stat().st_mode
+    assert (tmp_path / "x.pth").stat().st_mode == mode
+    assert {path.stat().st_mode for path in (tmp_path / "x").iterdir()} == {mode}
+    (tmp_path / "made").mkdir()
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "made").stat().st_mode
+    assert os.access(tmp_path / "x", os.R_OK)
+
+
+def test_arguments_that_cannot_be(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="num_frames is for a CLIP"):
+        openxclip.convert(tiny_folder, tmp_path / "x", num_frames=4)
+    with pytest.raises(ValueError, match="to='onnx'"):
+        openxclip.convert(tiny_folder, tmp_path / "x", to="onnx")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_source_over_itself(tiny_folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "x.pth"
+    clip = clip_model()
+    openxclip.convert(tiny_folder, source, to="authors")
+    before = openxclip.XCLIPModel.from_pretrained(source).state_dict()
+    openxclip.convert(source, source, to="authors", force=True)
+    after = openxclip.XCLIPModel.from_pretrained(source).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    torch.save({**openai_state(clip), **sizes(clip)}, source)
+    openxclip.convert(source, source, to="authors", force=True)
+    assert_starts_from(openxclip.XCLIPModel.from_pretrained(source), clip)

@@ -1,0 +1,57 @@
+"""The one table of names, both ways."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from made_models import authors_model
+from reference import hugging_face_state
+
+from openxclip import XCLIPConfig, XCLIPModel
+from openxclip.checkpoints import names
+
+
+def test_the_table_is_that_of_the_authors_model_and_of_ours() -> None:
+    """Against the restated model and its own mapping, and against our model's names."""
+    state = authors_model().state_dict()
+    found, expected = names.to_hub(state), hugging_face_state(state)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    with torch.device("meta"):
+        ours = XCLIPModel(XCLIPConfig())
+    patterns = {names._pattern(name)[0] for name in ours.state_dict()}
+    assert patterns == {name for row in names.TABLE for name in row.hub}
+    assert len({row.authors for row in names.TABLE}) == len(names.TABLE)
+
+
+def test_there_and_back_keeps_every_bit() -> None:
+    state = authors_model().state_dict()
+    back = names.to_authors(names.to_hub(state))
+    assert back.keys() == state.keys()
+    for name, tensor in state.items():
+        assert torch.equal(back[name].view(torch.int32), tensor.view(torch.int32)), name
+        assert back[name].is_contiguous()
+
+
+def test_split_tensors_are_views_with_storages_of_their_own() -> None:
+    state = {"transformer.resblocks.3.attn.in_proj_weight": torch.randn(12, 4)}
+    parts = list(names.to_hub(state).values())
+    whole = state["transformer.resblocks.3.attn.in_proj_weight"]
+    assert [part.data_ptr() for part in parts] == [whole[i : i + 4].data_ptr() for i in (0, 4, 8)]
+    assert all(part.untyped_storage().nbytes() == 64 for part in parts)
+    del state, whole
+    assert all(part.isfinite().all() for part in parts)
+
+
+def test_what_is_of_clip() -> None:
+    clip = {name for row in names.TABLE for name in row.hub if names.is_of_clip(name)}
+    assert not any(word in name for name in clip for word in ("message", "mit", "prompt"))
+    assert names.is_of_clip("vision_model.encoder.layers.11.self_attn.q_proj.weight")
+    assert not names.is_of_clip("vision_model.encoder.layers.11.message_attn.q_proj.weight")
+
+
+def test_names_that_are_not_in_it() -> None:
+    with pytest.raises(KeyError, match=r"head\.weight"):
+        names.to_hub({"head.weight": torch.ones(1)})
+    with pytest.raises(KeyError, match=r"head\.weight"):
+        names.to_authors({"head.weight": torch.ones(1)})

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import openxclip
+from openxclip.checkpoints import CheckpointDescription
+from openxclip.information import is_checkpoint
+from openxclip.video import VideoReport
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "openxclip", "info", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def on_terminal(*arguments: str) -> str:
+    """What a person at a terminal sees."""
+    leader, follower = pty.openpty()
+    done = subprocess.Popen([sys.executable, "-m", "openxclip", "info", *arguments], stdout=follower, stderr=follower)
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            part = os.read(leader, 4096)
+        except OSError:  # how Linux says that the other end is closed
+            part = b""
+        if not part:
+            break
+        shown += part
+    os.close(leader)
+    assert done.wait() == 0
+    return shown.decode()
+
+
+def test_videos_and_models_in_one_call(clip_folder: Path, tiny_folder: Path) -> None:
+    video = str(clip_folder / "red2.mp4")
+    done = run(video, str(tiny_folder), "mini")
+    assert (done.returncode, done.stderr) == (0, "")
+    clip, tiny, mini = (json.loads(line) for line in done.stdout.splitlines())
+    assert (clip["path"], clip["kind"], clip["codec"], clip["container"]) == (video, "video", "h264", "mp4")
+    assert (clip["frames"], clip["width"], clip["height"], clip["fps"]) == (10, 64, 48, 10.0)
+    assert (tiny["kind"], tiny["format"], tiny["frames"], tiny["resolution"]) == ("xclip", "hub", 4, 32)
+    assert tiny["parameters"] == openxclip.XCLIPModel.from_pretrained(tiny_folder).num_parameters()
+    assert (mini["released"], mini["trained_on"]) == ("mini", "openxclip's rendered playground")
+
+
+def test_a_terminal_gets_words(clip_folder: Path) -> None:
+    shown = on_terminal(str(clip_folder / "red2.mp4"), "mini")
+    for words in ("h264 in mp4", "10, 64×48", "10 frames a second", "1.00 s", "X-CLIP 192/8", "14.86 M, float16"):
+        assert words in shown, words
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(clip_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 and no more")
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.json").write_text('{"model_type": "xclip"}')
+    wrong = [str(tmp_path / name) for name in ("torn.pth", "text.mp4", "half", "none.mp4", "none.pth")]
+    done = run(*wrong, "nobody/xclip-none", str(clip_folder / "red2.mp4"))
+    assert done.returncode == 1
+    said = done.stderr.splitlines()
+    assert len(said) == 6
+    for line, name in zip(said, [*wrong, "nobody/xclip-none"], strict=True):
+        assert line.startswith("openxclip: ")
+        assert name in line
+    assert "is not in the local cache" in said[-1]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["path"] for line in lines if line["error"] is None] == [str(clip_folder / "red2.mp4")]
+
+
+def test_what_is_taken_for_a_model(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    assert isinstance(openxclip.info(tiny_folder), CheckpointDescription)
+    assert isinstance(openxclip.info(clip_folder / "red2.mp4"), VideoReport)
+    for name in (tiny_folder, tiny_folder / "model.safetensors", "mini", "none.pth", "nobody/xclip-none"):
+        assert is_checkpoint(name), name
+    for name in (clip_folder, clip_folder / "red2.mp4", "none.mp4", "clips/none.webm", "https://a.b/c.pth", tmp_path):
+        assert not is_checkpoint(name), name
