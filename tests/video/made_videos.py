@@ -115,6 +115,7 @@ def x265(**params: Any) -> dict[str, Any]:
 # what else there is, all in MATRIX; each depth, subsampling, range, alpha and kind of container somewhere
 MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "h264_10bit.mkv": ("libx264", {"pix_fmt": "yuv420p10le", **MPEG}),
+    "h264_disordered.mxf": ("libx264", {"gop": 12, "b_frames": 2}),  # its times of presentation are those of decoding
     "h264_422.mov": ("libx264", {"pix_fmt": "yuv422p", **MPEG}),
     "h264_444_odd.mkv": ("libx264", {"pix_fmt": "yuv444p", "size": (97, 63), **MPEG}),
     "h264_full_range.mp4": ("libx264", {"pix_fmt": "yuvj420p", **MPEG}),

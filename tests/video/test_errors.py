@@ -115,6 +115,8 @@ def test_videos_that_were_cut_off(videos: Videos, tmp_path: Path) -> None:
             assert "cut off" in reason, path.name
     data = videos("h264_one_key_frame.mp4").read_bytes()
     assert "an MP4 without its index" in refusal(data[: len(data) // 2])
+    index = data.index(b"moov") - 4
+    assert "cut off" in refusal(data[: index + (len(data) - index) * 8 // 10])
 
 
 def test_a_transport_stream_has_no_end_that_could_be_missing(videos: Videos) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +148,20 @@ def test_damaged_images(tmp_path: Path) -> None:
         pytest.raises(VideoError, match=r"b\.png: it is an image that cannot be read"),
     ):
         reader.get_frames([1])
+
+
+def test_no_image_is_read_by_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostScript by another name: Pillow would give it to Ghostscript, which runs what is written in it."""
+    ran = tmp_path / "ran"
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch '{ran}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "1.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with VideoReader(tmp_path / "frames") as reader, pytest.raises(VideoError, match=r"1\.png: it is an image that"):
+        reader.get_frames([0])
+    assert not ran.exists()

@@ -300,3 +300,16 @@ def test_ctrl_c(clip: Path) -> None:
     assert said.count("Traceback") == 1
     assert said.rstrip().endswith("KeyboardInterrupt")
     assert is_gone(child)
+
+
+def test_the_child_imports_nothing_of_the_current_folder(tmp_path: Path) -> None:
+    clip = encode(tmp_path / "clip.mkv", "ffv1", count=20)
+    for name in ("json", "queue", "av", "numpy", "PIL"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit\n")
+    script = (
+        "import os, openxclip\nfrom openxclip.video import DecodeWorker\n"
+        f"os.chdir({str(tmp_path)!r})\nprint(DecodeWorker().inspect({str(clip)!r}).frames)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("20\n", "")
+    assert not (tmp_path / "ran").exists()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openxclip.cli.options import footage_options, named_videos, progress, taken_limits
+from openxclip.cli.terminal import printable
 
 if TYPE_CHECKING:
     from openxclip.video import VideoReport
@@ -97,9 +98,9 @@ def _print_table(reports: list[VideoReport]) -> None:
     table.add_column("video", overflow="fold")
     table.add_column("what is wrong", overflow="fold")
     for one in reports:
-        problems = [Text(problem, style="yellow") for problem in one.problems]
+        problems = [Text(printable(problem), style="yellow") for problem in one.problems]
         if one.error is not None:
-            problems = [Text(one.error.reason, style="red")]
+            problems = [Text(printable(one.error.reason), style="red")]
         for number, problem in enumerate(problems):
-            table.add_row(Text("" if number else one.path), problem)
+            table.add_row(Text("" if number else printable(one.path)), problem)
     Console().print(table)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from openxclip.cli.options import footage_options, named_videos, progress, taken_limits
+from openxclip.cli.terminal import printable, say
 from openxclip.hub import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def command(
         names = check_labels([name for name in names if name.strip()])
         check_stretch(start, end)
         if model == "mini":
-            click.echo(f"openxclip: note: {MINI_KNOWS}", err=True)
+            say(f"note: {MINI_KNOWS}")
         allowed = footage.pop("allow_protocols")
         pipeline = VideoPipeline.from_pretrained(
             model, device=device, dtype=dtype, limits=taken_limits(footage), allow_protocols=allowed
@@ -109,7 +110,7 @@ def command(
     show = _print_lines if as_json or not sys.stdout.isatty() else _print_table
     failed = show(results, len(paths))
     if failed:
-        click.echo(f"openxclip: {failed} of {len(paths)} videos could not be read.", err=True)
+        say(f"{failed} of {len(paths)} videos could not be read.")
         sys.exit(1)
 
 
@@ -160,15 +161,15 @@ def _add_rows(table: Table, result: Classification) -> None:
     from rich.text import Text
 
     if result.error is not None:
-        table.add_row(Text(result.path), Text(result.error.reason, style="red"))
+        table.add_row(Text(printable(result.path)), Text(printable(result.error.reason), style="red"))
     chosen = bool(result.labels) and result.labels[0].label == result.outcome
     if result.labels and not chosen:
-        table.add_row(Text(result.path), Text(str(result.outcome), style="yellow"))
+        table.add_row(Text(printable(result.path)), Text(printable(str(result.outcome)), style="yellow"))
     for i, row in enumerate(result.labels):
         best = chosen and i == 0
         table.add_row(
-            Text(result.path if best else ""),
-            Text(row.label, style="bold green" if best else ""),
+            Text(printable(result.path) if best else ""),
+            Text(printable(row.label), style="bold green" if best else ""),
             f"{row.probability:.1%}",
             f"{row.score:.2f}",
             style=None if best else "dim",
@@ -178,7 +179,7 @@ def _add_rows(table: Table, result: Classification) -> None:
 
 def _say_if_failed(result: Classification) -> bool:
     if result.error is not None:
-        click.echo(f"openxclip: {result.error}", err=True)
+        say(result.error)
     return result.error is not None
 
 

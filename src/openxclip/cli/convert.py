@@ -7,6 +7,8 @@ from typing import Literal, cast
 
 import click
 
+from openxclip.cli.terminal import printable, say
+
 
 @click.command("convert", no_args_is_help=True)
 @click.argument("source", metavar="SRC")
@@ -55,6 +57,9 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     for note in done.notes:
-        click.echo(f"openxclip: note: {note}", err=True)
+        say(f"note: {note}")
     what = "X-CLIP" if done.kind == "xclip" else "X-CLIP, started from a CLIP"
-    click.echo(f"{done.target}: {what} ({done.format}), {done.parameters / 1e6:.1f} M parameters, {done.frames} frames")
+    click.echo(
+        f"{printable(str(done.target))}: {what} ({done.format}), {done.parameters / 1e6:.1f} M parameters, "
+        f"{done.frames} frames"
+    )

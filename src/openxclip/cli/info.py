@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openxclip.cli.options import footage_options, taken_limits
+from openxclip.cli.terminal import printable, say
 from openxclip.errors import CheckpointError
 from openxclip.video.limits import in_bytes
 
@@ -45,12 +46,12 @@ def command(paths: tuple[str, ...], as_json: bool, **footage: Any) -> None:
             found = info(path, limits=limits, allow_protocols=allowed)
         except CheckpointError as error:
             failed += 1
-            click.echo(f"openxclip: {error}", err=True)
+            say(error)
             continue
         unread = getattr(found, "error", None)
         if unread is not None:
             failed += 1
-            click.echo(f"openxclip: {unread}", err=True)
+            say(unread)
         if as_json or not sys.stdout.isatty():
             click.echo(json.dumps({"path": path, **_as_dict(found)}, ensure_ascii=False, default=str))
         elif unread is None:
@@ -75,13 +76,13 @@ def _print(path: str, found: CheckpointDescription | VideoReport) -> None:
     facts = _of_video(found) if isinstance(found, VideoReport) else _of_checkpoint(found)
     for name, value in facts.items():
         if value:
-            table.add_row(Text(f"  {name}", style="dim"), Text(value))
+            table.add_row(Text(f"  {name}", style="dim"), Text(printable(value)))
     for note in getattr(found, "notes", ()):
-        table.add_row(Text("  note", style="dim"), Text(note))
+        table.add_row(Text("  note", style="dim"), Text(printable(note)))
     for problem in found.problems:
-        table.add_row(Text("  problem", style="bold red"), Text(problem, style="red"))
+        table.add_row(Text("  problem", style="bold red"), Text(printable(problem), style="red"))
     console = Console()
-    console.print(Text(path, style="bold"))
+    console.print(Text(printable(path), style="bold"))
     console.print(table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -10,7 +11,8 @@ from typing import Any
 import click
 
 from openxclip import __version__
-from openxclip.errors import OpenXCLIPError
+from openxclip.cli.terminal import say
+from openxclip.errors import CheckpointError, OpenXCLIPError
 
 _VERBS = {
     "classify": "Say which of some labels each video shows.",
@@ -51,16 +53,27 @@ def cli() -> None:
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"openxclip: note: {message}", err=True)
+    say(f"note: {message}")
+
+
+def _have_standard_streams() -> None:
+    """Where the caller has closed some (`>&-`), put nothing in their places, that no file may come to stand there."""
+    while (unused := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(unused)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def main() -> None:
     """Run the command; a user's mistake is one line on stderr, not a traceback."""
+    _have_standard_streams()
     warnings.showwarning = _say_warning
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:  # what click makes of Ctrl-C
-        click.echo("openxclip: interrupted", err=True)
+        say("interrupted")
         sys.exit(130)
     except click.ClickException as error:
         error.show()
@@ -68,13 +81,13 @@ def main() -> None:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except OpenXCLIPError as error:
-        click.echo(f"openxclip: {error}", err=True)
+        say(error, lines=isinstance(error, CheckpointError))  # which lists what doesn't fit
         sys.exit(1)
     except BrokenPipeError:  # `openxclip … | head`
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:  # of the output: a full disk, say; those of videos and models are caught where they arise
-        click.echo(f"openxclip: {error}", err=True)
+        say(error)
         sys.exit(1)
 
 

@@ -6,7 +6,6 @@ Where packets cannot tell, or decoding contradicts them, the whole file is decod
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
 from openxclip.video.colour import RGBConverter
+from openxclip.video.demuxing import is_cover, open_video
 from openxclip.video.frames import Place, steady_times
-from openxclip.video.intactness import missing_bytes
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.packets import (
     PacketIndex,
@@ -32,21 +31,11 @@ from openxclip.video.packets import (
 )
 from openxclip.video.timestamps import LONGEST_STEP_S, continuous
 
-# Demuxers that read one file and nothing else. Playlists and scripts (concat, hls, dash, sdp, lavfi…) make FFmpeg open
-# other files and addresses that the playlist names: those are refused before they are looked into.
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,live_flv,asf,ogg,nut,mxf,ivf,obu,av1,"
-    "h261,h263,h264,hevc,vvc,vc1,cavsvideo,dirac,mjpeg,yuv4mpegpipe,rm,dv,gxf,wtv,nsv,swf,amv,apng,bink,smk,roq,"
-    "mp3,wav,w64,flac,aac,ac3,eac3,aiff,caf,amr,dts,au,ape,wv,tta"
-)
-_PLAYLIST_FORMATS = "hls,dash,concat"  # only where the user allows protocols, and then with those alone
-_PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
 _JOINED_FORMATS = frozenset({"mpegts", "mpeg"})  # made to be joined: a new recording may begin anywhere
 # Demuxers of bare streams, which have no times: FFmpeg's for them come from the coded order
 _BARE_FORMATS = frozenset("h261 h263 h264 hevc vvc m4v mpegvideo mjpeg obu cavsvideo dirac vc1".split())  # noqa: SIM905
 _FPS_UNKNOWN = 25.0
 _TELLING_SIZE = ("mov", "matroska", "avi", "ivf")  # their headers tell the size of the first frame
-_ATTACHED_PICTURE = 0x0400  # AV_DISPOSITION_ATTACHED_PIC: a cover, not footage
 
 
 class _ContradictionError(Exception):
@@ -88,6 +77,8 @@ class ContainerFootage:
         self._passes_over = True
         self._size: tuple[int, int] | None = None
         self.frames_decoded = 0
+        self._container: Any
+        self._stream: Any
         self._open()
         context = self._stream.codec_context
         # as stored, width first; where there is no header, FFmpeg may have it from some later frame
@@ -182,69 +173,18 @@ class ContainerFootage:
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        protocols = list(self._allow_protocols)
-        options = {"format_whitelist": _FORMATS}
-        # a file needs leave for files to be opened by its path: no playlist may have that by the way
-        if protocols and ("file" in protocols or not isinstance(self._source, Path)):
-            options["format_whitelist"] += f",{_PLAYLIST_FORMATS}"
-            options["safe"] = "0"  # of concat: the whitelist says what may be opened, not how it is named
-        target: str | BinaryIO
-        if isinstance(self._source, Path):
-            target = f"file:{self._source}"
-            protocols.append("file")
-        elif isinstance(self._source, str):
-            target = self._source
-        else:
-            target = self._source
-            target.seek(0)
-        options["protocol_whitelist"] = ",".join(protocols) or "none"  # no other file, whatever the data say
-        # FFmpeg counts rows with their padding; `check_pixels` is exact
-        most_pixels = {} if self._limits.pixels is None else {"max_pixels": str(2 * self._limits.pixels + (1 << 16))}
-        try:
-            self._container: Any = av.open(
-                target,
-                "r",
-                options=most_pixels,
-                container_options=options,
-                metadata_errors="replace",
-                timeout=self.deadline.left(),
-            )
-        except (av.error.FFmpegError, UnicodeError, ValueError) as error:
-            self.deadline.check()
-            raise self._error(_why_not_opened(self._source, error)) from None
-        self._stream = self._pick_stream()
-        self._stream.thread_type = "AUTO"
-        context = self._stream.codec_context
-        context.thread_count = self._num_threads
-        context.options = most_pixels
-        try:
-            self._limits.check_pixels(self._name, width=context.width, height=context.height)
-        except VideoError:
-            self._container.close()
-            raise
-
-    def _pick_stream(self) -> Any:
-        try:
-            streams = list(self._container.streams)
-            videos = [s for s in streams if s.type == "video" and not _is_cover(s)]
-            if not videos:
-                heard = any(s.type == "audio" for s in streams)
-                raise self._error("it has sound but no picture" if heard else "it has no video in it")
-            if videos[0].codec_context is None:
-                raise self._error(
-                    "its video is coded in a way that this FFmpeg cannot decode: convert it, e.g. to H.264"
-                )
-        except BaseException:
-            self._container.close()
-            raise
-        return videos[0]
+        self._container, self._stream = open_video(
+            self._source,
+            name=self._name,
+            num_threads=self._num_threads,
+            limits=self._limits,
+            allow_protocols=self._allow_protocols,
+            deadline=self.deadline,
+        )
 
     def _examine(self) -> None:
         stream, context = self._stream, self._stream.codec_context
         self.codec = str(getattr(context.codec, "canonical_name", context.name))
-        missing = 0 if isinstance(self._source, str) else missing_bytes(self._source)
-        if missing:
-            raise self._error(f"it is cut off: the last {missing} bytes are missing. Copy, download or record it again")
         packets = self._demux()
         self._num_packets = len(packets)
         format_name = self._container.format.name
@@ -293,7 +233,7 @@ class ContainerFootage:
         first = Fraction(float(stamps[0])) * base
         starts = [first]
         for stream in self._container.streams:
-            if stream.type in ("video", "audio") and stream.start_time is not None and not _is_cover(stream):
+            if stream.type in ("video", "audio") and stream.start_time is not None and not is_cover(stream):
                 start = stream.start_time * Fraction(stream.time_base)
                 # sound starts before zero only by what its encoder needs to get going
                 starts.append(max(start, Fraction(0)) if stream.type == "audio" else start)
@@ -487,35 +427,3 @@ class ContainerFootage:
 
     def _error(self, reason: str) -> VideoError:
         return VideoError(self._name, reason)
-
-
-def _is_cover(stream: Any) -> bool:
-    return bool(getattr(getattr(stream, "disposition", None), "value", 0) & _ATTACHED_PICTURE)
-
-
-def is_playlist(head: bytes) -> bool:
-    """Whether a file that begins with `head` only names other files."""
-    return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(_PLAYLISTS)
-
-
-def _why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
-    if isinstance(source, str):
-        return f"it cannot be opened: {getattr(error, 'strerror', None) or error}"
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            head = file.read(64)
-    else:
-        source.seek(0)
-        head = source.read(64)
-    if head[4:8] == b"ftyp":
-        return (
-            "it is an MP4 without its index: it was cut off before it was complete. Copy, download or record it again"
-        )
-    if is_playlist(head):
-        return (
-            "it is a playlist, which only names other files: give those themselves, or say what it may open with "
-            "allow_protocols=… or --allow-protocols"
-        )
-    if getattr(error, "errno", None) == errno.EINVAL:
-        return "it is not a video file but of another kind (a playlist, a script or an image format not read here)"
-    return "it is not a video, or its beginning is damaged: no known format was recognised"

@@ -6,6 +6,7 @@ import io
 import math
 import re
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -20,6 +21,8 @@ from openxclip.video.limits import Deadline, Limits
 
 IMAGE_SUFFIXES = frozenset(".avif .bmp .gif .jfif .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())  # noqa: SIM905
 
+# Those of the suffixes above, whatever a file is named: of Pillow's others, some start programs (EPS: Ghostscript).
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _UNTIMED_S = 0.1  # browsers show a frame of no duration for this long
 _BACKGROUND = (255, 255, 255)
 
@@ -37,7 +40,7 @@ class ImageFootage:
         self.notes: tuple[str, ...] = ()
         self.deadline = Deadline(limits.seconds, name)
         try:
-            self._image = Image.open(source)
+            self._image = Image.open(source, formats=_formats())
         except Exception as error:  # damage comes as anything: ValueError, struct.error, KeyError, ...
             raise VideoError(name, f"it is an image that cannot be read: {_plain(error)}") from None
         self.codec = str(self._image.format).lower()
@@ -165,7 +168,8 @@ class ArrayFootage:
                 missing = math.prod(shape) * kind.itemsize - (file.seek(0, io.SEEK_END) - start)
                 file.seek(start)
         except Exception as error:  # a header is a Python expression, and damage to it as many errors as there are
-            raise VideoError(name, f"it is an array that cannot be read: {_plain(error)}") from None
+            why = "its header is damaged" if "malformed" in str(error) else _plain(error)
+            raise VideoError(name, f"it is an array that cannot be read: {why}") from None
         if kind != np.uint8 or len(shape) != 4 or 3 not in (shape[1], shape[3]) or min(shape) < 1:
             raise VideoError(
                 name,
@@ -212,6 +216,13 @@ def _array_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(file)
     return np.lib.format.read_array_header_2_0(file)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """What this Pillow has of the formats."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def is_image(head: bytes) -> bool:

@@ -41,7 +41,7 @@ def _missing(file: BinaryIO) -> int:
 
 
 def _end_of_media_boxes(file: BinaryIO, size: int) -> int:
-    """End of the furthest `mdat` box. Source: ISO/IEC 14496-12, 4.2.
+    """End of the furthest `mdat` or `moov` box. Source: ISO/IEC 14496-12, 4.2.
 
     None in a fragmented file (`moof` boxes): it grows by fragments, and is whole up to where it has grown.
     """
@@ -61,7 +61,7 @@ def _end_of_media_boxes(file: BinaryIO, size: int) -> int:
         if head[4:8] == b"moof":
             return 0
         at += length
-        if head[4:8] == b"mdat":
+        if head[4:8] in (b"mdat", b"moov"):
             end = at
     return end
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from openxclip.errors import VideoError
-from openxclip.video.containers import ContainerFootage, is_playlist
+from openxclip.video.containers import ContainerFootage
+from openxclip.video.demuxing import is_playlist
 from openxclip.video.frames import Footage
 from openxclip.video.images import ArrayFootage, FolderFootage, ImageFootage, is_image
 from openxclip.video.limits import Limits

@@ -296,8 +296,10 @@ def tells_frames(
     if not packets.all_timed or packets.are_corrupt.any():
         return False
     if codec not in _INTRA_ONLY:
-        if container == "avi" and (reorders or not packets.shown_as_decoded):
-            return False  # AVI has no presentation times: FFmpeg makes them up
+        if reorders and packets.shown_as_decoded:
+            return False  # these can't be times of presentation: MXF has none
+        if container == "avi" and not packets.shown_as_decoded:
+            return False  # nor has AVI: FFmpeg makes them up
         if codec == "mpeg4" and (packets.sizes < 20).any():
             return False  # placeholders of frames that were packed together with another
     steps = np.diff(packets.known_dts)

@@ -29,6 +29,13 @@ class SharedFile:
             self._file = tempfile.NamedTemporaryFile(buffering=0, delete=False)  # noqa: SIM115
         else:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        if address is None and os.name != "nt" and self._file.fileno() < 3:
+            # where a standard stream was closed, its number is free: not for a file that the child inherits
+            from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+            free = self._file
+            self._file = os.fdopen(fcntl(free.fileno(), F_DUPFD_CLOEXEC, 3), "r+b", buffering=0)
+            free.close()
         self.fd: int = self._file.fileno()
         self.address = self._file.name if os.name == "nt" else str(self.fd)
         self._map: mmap.mmap | None = None

@@ -226,7 +226,9 @@ class _Child:
         self._frames, self._inbox = SharedFile(), SharedFile()
         self._timed_out = False
         self._ready: bool | None = None
-        path = "\n".join(entry for entry in sys.path if isinstance(entry, str))
+        # not the current folder, which has no name there: it may be another by now, with a json.py in it
+        entries = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]  # noqa: PTH117
+        path = "\n".join([*entries, str(Path(__file__).parents[2])])
         command = [sys.executable, "-c", _BOOTSTRAP, path, self._frames.address, self._inbox.address]
         system: dict[str, Any] = (
             {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined,unused-ignore]

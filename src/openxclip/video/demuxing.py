@@ -1,0 +1,140 @@
+"""Opening a video file in FFmpeg (PyAV), and nothing that it names: the container, and the stream that is the video."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+
+from openxclip.errors import VideoError
+from openxclip.video.intactness import missing_bytes
+from openxclip.video.limits import Deadline, Limits
+
+# Demuxers that read one file and nothing else. Playlists and scripts (concat, hls, dash, sdp, lavfi…) make FFmpeg open
+# other files and addresses that the playlist names: those are refused before they are looked into.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,live_flv,asf,ogg,nut,mxf,ivf,obu,av1,"
+    "h261,h263,h264,hevc,vvc,vc1,cavsvideo,dirac,mjpeg,yuv4mpegpipe,rm,dv,gxf,wtv,nsv,swf,amv,apng,bink,smk,roq,"
+    "mp3,wav,w64,flac,aac,ac3,eac3,aiff,caf,amr,dts,au,ape,wv,tta"
+)
+_PLAYLIST_FORMATS = "hls,dash,concat"  # only where the user allows protocols, and then with those alone
+_PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
+_SMALL = 640 * 360  # pixels
+_ATTACHED_PICTURE = 0x0400  # AV_DISPOSITION_ATTACHED_PIC: a cover, not footage
+
+
+def open_video(
+    source: Path | BinaryIO | str,
+    *,
+    name: str,
+    num_threads: int,
+    limits: Limits,
+    allow_protocols: Sequence[str],
+    deadline: Deadline,
+) -> tuple[Any, Any]:
+    """The container and its first video stream, ready to be decoded.
+
+    Args:
+        source, name, num_threads, limits, allow_protocols: see `ContainerFootage`.
+        deadline: until when FFmpeg may wait for the source.
+
+    Raises:
+        VideoError: it can't be opened, has no video, or has larger frames than it may.
+    """
+    protocols = list(allow_protocols)
+    options = {"format_whitelist": _FORMATS}
+    # a file needs leave for files to be opened by its path: no playlist may have that by the way
+    if protocols and ("file" in protocols or not isinstance(source, Path)):
+        options["format_whitelist"] += f",{_PLAYLIST_FORMATS}"
+        options["safe"] = "0"  # of concat: the whitelist says what may be opened, not how it is named
+    target: str | BinaryIO
+    if isinstance(source, Path):
+        target = f"file:{source}"
+        protocols.append("file")
+    elif isinstance(source, str):
+        target = source
+    else:
+        target = source
+        target.seek(0)
+    options["protocol_whitelist"] = ",".join(protocols) or "none"  # no other file, whatever the data say
+    # FFmpeg counts rows with their padding; `check_pixels` is exact
+    most_pixels = {} if limits.pixels is None else {"max_pixels": str(2 * limits.pixels + (1 << 16))}
+    try:
+        container: Any = av.open(
+            target,
+            "r",
+            options=most_pixels,
+            container_options=options,
+            metadata_errors="replace",
+            timeout=deadline.left(),
+        )
+    except (av.error.FFmpegError, UnicodeError, ValueError) as error:
+        deadline.check()
+        raise VideoError(name, _why_not_opened(source, error)) from None
+    try:
+        stream = _pick_stream(container, name)
+        missing = 0 if isinstance(source, str) else missing_bytes(source)
+        if missing:
+            raise VideoError(
+                name, f"it is cut off: the last {missing} bytes are missing. Copy, download or record it again"
+            )
+        if stream.codec_context is None:
+            raise VideoError(
+                name, "its video is coded in a way that this FFmpeg cannot decode: convert it, e.g. to H.264"
+            )
+        stream.thread_type = "AUTO"
+        context = stream.codec_context
+        # small frames are decoded sooner than threads are woken for them
+        is_small = 0 < context.width * context.height <= _SMALL
+        context.thread_count = num_threads or (1 if is_small else 0)
+        context.options = most_pixels
+        limits.check_pixels(name, width=context.width, height=context.height)
+    except BaseException:
+        container.close()
+        raise
+    return container, stream
+
+
+def _pick_stream(container: Any, name: str) -> Any:
+    streams = list(container.streams)
+    videos = [s for s in streams if s.type == "video" and not is_cover(s)]
+    if not videos:
+        heard = any(s.type == "audio" for s in streams)
+        raise VideoError(name, "it has sound but no picture" if heard else "it has no video in it")
+    return videos[0]
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether a video stream is the picture on a recording's cover."""
+    return bool(getattr(getattr(stream, "disposition", None), "value", 0) & _ATTACHED_PICTURE)
+
+
+def is_playlist(head: bytes) -> bool:
+    """Whether a file that begins with `head` only names other files."""
+    return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(_PLAYLISTS)
+
+
+def _why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
+    if isinstance(source, str):
+        return f"it cannot be opened: {getattr(error, 'strerror', None) or error}"
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            head = file.read(64)
+    else:
+        source.seek(0)
+        head = source.read(64)
+    if head[4:8] == b"ftyp":
+        return (
+            "it is an MP4 without its index: it was cut off before it was complete. Copy, download or record it again"
+        )
+    if is_playlist(head):
+        return (
+            "it is a playlist, which only names other files: give those themselves, or say what it may open with "
+            "allow_protocols=… or --allow-protocols"
+        )
+    if getattr(error, "errno", None) == errno.EINVAL:
+        return "it is not a video file but of another kind (a playlist, a script or an image format not read here)"
+    return "it is not a video, or its beginning is damaged: no known format was recognised"

@@ -1,0 +1,54 @@
+"""What every verb owes to whoever calls it: text that is safe to show, and streams that may be closed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openxclip.cli.terminal import printable
+
+COMMAND = [sys.executable, "-m", "openxclip"]
+ESCAPE = "\x1b[2J\x1b]0;title\x07"
+
+
+def test_what_a_terminal_would_obey_is_written_out() -> None:
+    assert printable("näme 1 (×2).mp4") == "näme 1 (×2).mp4"
+    assert printable(ESCAPE) == r"\x1b[2J\x1b]0;title\x07"
+    assert printable("two\nlines\r\x9b") == r"two\nlines\r\x9b"
+    assert printable("two\n  lines\x1b\nmore", lines=True) == "two\n  lines\\x1b\\nmore"
+    assert printable(os.fsdecode(b"\xff.mp4")) == r"\udcff.mp4"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["info"], ["check"], ["classify", "--model", "mini", "--labels", "a"], ["convert"]]
+)
+def test_no_name_of_a_file_gives_orders(arguments: list[str], tmp_path: Path) -> None:
+    target = [str(tmp_path / "out")] if arguments == ["convert"] else []
+    done = subprocess.run(
+        [*COMMAND, *arguments, f"{ESCAPE}\nmore.pth", *target],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\x07" not in done.stdout + done.stderr
+    lines = (done.stdout + done.stderr).splitlines()
+    assert any("more.pth" in line for line in lines)
+    assert not any(line.startswith("more.pth") for line in lines)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(closed: str, clip_folder: Path, tmp_path: Path) -> None:
+    for name in ("red2.mp4", "red10.mp4"):
+        shutil.copy(clip_folder / name, tmp_path / name)
+    call = f"exec '{sys.executable}' -m openxclip check . --report all.json {closed}"
+    done = subprocess.run(call, shell=True, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "all.json").read_text().count('"error": null') == 2
