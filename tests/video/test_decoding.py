@@ -16,13 +16,11 @@ from made_videos import ENCODINGS, FPS, HEIGHT, IRREGULAR_MS, WIDTH, Whole, enco
 
 from openxclip.errors import VideoError
 from openxclip.video import VideoReader, containers, read_clip, read_clips, sample_uniform
+from openxclip.video.nal import UNKNOWN_LAYER, hevc_layer, is_unreferred, length_size
 from openxclip.video.packets import (
-    UNKNOWN_LAYER,
     PacketIndex,
     Packets,
     Run,
-    hevc_layer,
-    hevc_length_size,
     is_hidden_vp8,
     tells_frames,
 )
@@ -286,8 +284,38 @@ def test_hevc_layers_are_read_from_the_first_slice() -> None:
     for broken in (b"", b"\0\0\1", b"\0\0\1\x4e\x01", b"\0\0\0\4" + info):
         assert hevc_layer(broken, length_size=0) == UNKNOWN_LAYER
         assert hevc_layer(broken, length_size=4) == UNKNOWN_LAYER
-    assert hevc_length_size(b"\1" + bytes(20) + b"\xff\0") == 4
-    assert hevc_length_size(b"\0\0\0\1" + bytes(30)) == 0
+
+
+def test_lengths_of_nal_units_are_told_by_the_header() -> None:
+    assert length_size("hevc", b"\1" + bytes(20) + b"\xff\0") == 4
+    assert length_size("h264", b"\1\x64\0\x1f\xfd\xe1") == 2
+    assert length_size("h264", b"\0\0\0\1" + bytes(30)) == length_size("hevc", b"\0\0\0\1" + bytes(30)) == 0
+    assert length_size("h264", b"") == length_size("mpeg4", b"\1" + bytes(30)) == 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "units", "unreferred"),
+    [
+        ("h264", [b"\x01\xaa"], True),  # a slice of nal_ref_idc 0
+        ("h264", [b"\x41\xaa"], False),  # of 2
+        ("h264", [b"\x65\xaa"], False),  # of a key frame
+        ("h264", [b"\x09\xf0", b"\x06\x05\x01", b"\x01\xaa"], True),
+        ("h264", [b"\x09\xf0", b"\x68\xce", b"\x01\xaa"], False),  # with parameters, which others may need
+        ("h264", [b"\x06\x05\x01"], False),
+        ("h264", [], False),
+        ("hevc", [b"\x46\x01", b"\x00\x01\xaa"], True),  # TRAIL_N
+        ("hevc", [b"\x02\x01\xaa"], False),  # TRAIL_R
+        ("hevc", [b"\x44\x01", b"\x10\x01\xaa"], False),  # RASL_N, but with parameters
+        ("hevc", [b"\x10\x01\xaa"], True),
+        ("hevc", [b"\x26\x01\xaa"], False),  # IDR
+        ("mpeg2video", [b"\x01\xaa"], False),
+    ],
+)
+def test_pictures_that_no_other_refers_to_are_known(codec: str, units: list[bytes], unreferred: bool) -> None:
+    by_code = b"".join(b"\0\0\1" + unit for unit in units)
+    by_length = b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
+    assert is_unreferred(by_code, codec=codec, length_size=0) is unreferred
+    assert is_unreferred(by_length, codec=codec, length_size=4) is unreferred
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,11 @@ from openxclip.video.colour import RGBConverter
 from openxclip.video.demuxing import is_cover, open_video
 from openxclip.video.frames import Place, steady_times
 from openxclip.video.limits import Deadline, Limits
+from openxclip.video.nal import hevc_layer, is_unreferred, length_size
 from openxclip.video.packets import (
     PacketIndex,
     Packets,
     Run,
-    hevc_layer,
-    hevc_length_size,
     is_hidden_vp8,
     tells_frames,
 )
@@ -35,6 +34,7 @@ _JOINED_FORMATS = frozenset({"mpegts", "mpeg"})  # made to be joined: a new reco
 # Demuxers of bare streams, which have no times: FFmpeg's for them come from the coded order
 _BARE_FORMATS = frozenset("h261 h263 h264 hevc vvc m4v mpegvideo mjpeg obu cavsvideo dirac vc1".split())  # noqa: SIM905
 _FPS_UNKNOWN = 25.0
+_HEAD_BYTES = 4096  # of a packet: more than comes before its first slice, as a rule
 _TELLING_SIZE = ("mov", "matroska", "avi", "ivf")  # their headers tell the size of the first frame
 
 
@@ -185,6 +185,7 @@ class ContainerFootage:
     def _examine(self) -> None:
         stream, context = self._stream, self._stream.codec_context
         self.codec = str(getattr(context.codec, "canonical_name", context.name))
+        self._length_size = length_size(self.codec, context.extradata or b"")
         packets = self._demux()
         self._num_packets = len(packets)
         format_name = self._container.format.name
@@ -211,7 +212,6 @@ class ContainerFootage:
     def _demux(self) -> Packets:
         packets = Packets()
         is_vp8, is_hevc = self.codec == "vp8", self.codec == "hevc"
-        length_size = hevc_length_size(self._stream.codec_context.extradata or b"")
         for packet in self._packets():
             packets.append(
                 pts=packet.pts,
@@ -222,7 +222,7 @@ class ContainerFootage:
                 is_key=packet.is_keyframe,
                 is_corrupt=packet.is_corrupt,
                 is_shown=not (packet.is_discard or (is_vp8 and is_hidden_vp8(bytes(memoryview(packet)[:1])))),
-                layer=hevc_layer(bytes(packet), length_size=length_size) if is_hevc else 0,
+                layer=hevc_layer(bytes(packet), length_size=self._length_size) if is_hevc else 0,
             )
             self._limits.check_frames(self._name, len(packets))
         return packets
@@ -295,12 +295,15 @@ class ContainerFootage:
             return
         context = self._stream.codec_context
         for packet, is_unwanted in zip(packets, index.unwanted(run, wanted), strict=False):
-            if index.is_intra:
-                if is_unwanted:
-                    continue
-            else:
+            if is_unwanted and (index.is_intra or self._is_unreferred(packet)):
+                continue  # a decoder that got it to skip it would still keep one of its threads from other packets
+            if not index.is_intra:
                 context.skip_frame = "NONREF" if is_unwanted else "DEFAULT"
             yield packet
+
+    def _is_unreferred(self, packet: Any) -> bool:
+        head = bytes(memoryview(packet)[:_HEAD_BYTES])
+        return is_unreferred(head, codec=self.codec, length_size=self._length_size)
 
     def _packets_at(self, index: PacketIndex, first: int, last: int) -> Iterator[Any]:
         known = index.packets

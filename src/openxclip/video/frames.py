@@ -45,8 +45,9 @@ class Frames:
 
     def take(self, positions: slice | list[int]) -> Frames:
         """Only the frames at these positions (not video indices), in this order."""
-        kept = list(range(len(self))[positions]) if isinstance(positions, slice) else positions
-        return Frames(self.frames_THWC[kept], self.times_T[kept], tuple(self.indices[i] for i in kept))
+        kept = list(range(len(self)))[positions] if isinstance(positions, slice) else positions
+        # (a slice of a tensor is no copy, a list of positions is)
+        return Frames(self.frames_THWC[positions], self.times_T[positions], tuple(self.indices[i] for i in kept))
 
 
 class Footage(Protocol):

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.video.nal import UNKNOWN_LAYER
+
 # Codecs that code every shown frame as one packet, without or with reference to other frames. Others (those that leave
 # out frames that don't change, for one) have to be decoded to be counted.
 _INTRA_ONLY = frozenset(
@@ -38,7 +40,6 @@ _MARKS_DISPOSABLE = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg
 # Seeking empties the decoder and fills it again, which costs as much as decoding about this many frames.
 _SEEK_PAYS_AFTER = 8
 
-UNKNOWN_LAYER = 255
 _NO_TIME = -(2**63)
 
 
@@ -242,40 +243,6 @@ def is_hidden_vp8(head: bytes) -> bool:
     Source: RFC 6386, section 9.1: bit 4 of the first byte is `show_frame`.
     """
     return bool(head) and not head[0] & 0x10
-
-
-def hevc_layer(packet: bytes, *, length_size: int) -> int:
-    """The temporal layer of an HEVC packet's picture.
-
-    A picture that is marked as no reference is none for its own layer, but may be one for higher layers.
-    Source: ITU-T H.265, 7.3.1.2 (header of a NAL unit) and 7.4.2.2; B.2 (start codes); ISO/IEC 14496-15 (lengths).
-
-    Args:
-        packet: its bytes.
-        length_size: bytes of the length before each NAL unit; 0 where start codes stand there.
-
-    Returns:
-        The layer, 0 to 6, or `UNKNOWN_LAYER`.
-    """
-    at = 0
-    while True:
-        if length_size:
-            length = int.from_bytes(packet[at : at + length_size], "big")
-            at += length_size
-        else:
-            at, length = packet.find(b"\0\0\1", at) + 3, 0
-            if at < 3:
-                return UNKNOWN_LAYER
-        if at + 2 > len(packet):
-            return UNKNOWN_LAYER
-        if packet[at] >> 1 & 0x3F < 32:  # a slice
-            return max(0, (packet[at + 1] & 7) - 1)
-        at += length
-
-
-def hevc_length_size(extradata: bytes) -> int:
-    """Bytes of the length before each NAL unit, 0 for start codes. Source: ISO/IEC 14496-15, 8.3.3.1 (hvcC)."""
-    return (extradata[21] & 3) + 1 if len(extradata) > 22 and extradata[0] == 1 else 0
 
 
 def tells_frames(
