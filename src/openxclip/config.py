@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -16,6 +17,8 @@ from openxclip import hub
 from openxclip.errors import CheckpointError
 
 CONFIG_NAME = "config.json"
+
+_MOST = 1 << 31  # no width, count or size of a model is more
 
 _ConfigT = TypeVar("_ConfigT", bound="_Config")
 
@@ -38,7 +41,24 @@ class _Config:
         for name, value in values.items():
             if name != "model_type":
                 setattr(self, name, value)
+        self._check_types()
         self._validate()
+
+    def _check_types(self) -> None:
+        """Raise ValueError where a field is of another type than it says, or no number of things."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.type == "int":
+                fits, due = type(value) is int and 0 < value < _MOST, f"a whole number from 1 to {_MOST - 1}"
+            elif f.type == "float":
+                fits, due = type(value) in (int, float) and math.isfinite(value), "a number"
+            elif f.type == "str":
+                fits, due = isinstance(value, str), "a text"
+            else:
+                continue
+            if not fits:
+                shown = f"{value!r:.80}" if type(value) is not int or abs(value) < 1 << 63 else "(a number of over 18 digits)"
+                raise ValueError(f"{f.name}={shown}: must be {due}.")
 
     def _validate(self) -> None:
         """Raise ValueError where two fields cannot be true together."""
@@ -104,7 +124,10 @@ class _Config:
             subfolder=subfolder,
             allow_patterns=[CONFIG_NAME],
         )
-        return cls.from_dict(cls._own_part(read_config_json(folder), folder), **overrides)
+        try:
+            return cls.from_dict(cls._own_part(read_config_json(folder), folder), **overrides)
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{folder / CONFIG_NAME}: {error}") from error
 
     @classmethod
     def _own_part(cls, values: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -215,8 +238,6 @@ class XCLIPVisionConfig(_Config):
         )
         if self.image_size < self.patch_size:
             raise ValueError(f"image_size={self.image_size} is smaller than patch_size={self.patch_size}.")
-        if self.num_frames < 1:
-            raise ValueError(f"num_frames={self.num_frames}: a video has at least 1 frame.")
         if not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"drop_path_rate={self.drop_path_rate}: must be in [0, 1).")
 
@@ -253,6 +274,8 @@ class XCLIPConfig(_Config):
         for name in ("text_config", "vision_config"):
             older = values.pop(f"{name}_dict", None)
             if older is not None:
+                if not isinstance(older, dict):
+                    raise ValueError(f"{name}_dict is {older!r:.80}, but must be a dict of fields.")
                 tower = values.get(name) or {}
                 values[name] = {**(tower.to_dict() if isinstance(tower, _Config) else tower), **older}
         super().__init__(**values)

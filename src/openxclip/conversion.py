@@ -77,8 +77,7 @@ def convert(
     """
     if to not in ("hub", "authors"):
         raise ValueError(f"to={to!r}: choose hub or authors.")
-    target = Path(target).expanduser()
-    _check_target(target, to, force)
+    target = _checked_target(Path(target).expanduser(), to, force)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = checkpoints.read_checkpoint(
@@ -97,6 +96,10 @@ def convert(
         )
         notes.append("messages, MIT and prompts are untrained: this is where training starts")
     else:
+        if found.format == "hub" and {hidden_act, vision_heads, text_heads} != {None}:
+            raise ValueError(
+                "the activation and heads are for files that don't tell them: this one's config.json does."
+            )
         if num_frames is not None:
             raise ValueError(
                 "num_frames is for a CLIP; an X-CLIP keeps the frames that it was trained with (any number can be "
@@ -114,7 +117,15 @@ def convert(
     return Conversion(str(source), target, found.kind, found.format, model.num_parameters(), frames, tuple(notes))
 
 
-def _check_target(target: Path, to: Target, force: bool) -> None:
+def _checked_target(target: Path, to: Target, force: bool) -> Path:
+    """Where to write: of a link, where it leads."""
+    try:
+        target = target.resolve() if target.is_symlink() else target
+        is_special = target.exists() and not (target.is_file() or target.is_dir())
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a name too long or with a null in it
+        raise CheckpointError(f"{target}: can't be written ({error}).") from error
+    if is_special:
+        raise CheckpointError(f"{target}: is a device or pipe, not a file or folder: choose another place.")
     if to == "hub" and target.exists() and not target.is_dir():
         raise CheckpointError(f"{target}: is a file, but the hub's format is a folder.")
     if to == "authors" and target.is_dir():
@@ -122,6 +133,7 @@ def _check_target(target: Path, to: Target, force: bool) -> None:
     there = any(target.iterdir()) if target.is_dir() else target.exists()
     if there and not force:
         raise CheckpointError(f"{target}: is there already: choose another place, or write over it with --force.")
+    return target
 
 
 def _as_stored(found: checkpoints.Checkpoint) -> XCLIPModel:

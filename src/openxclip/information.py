@@ -8,6 +8,7 @@ from pathlib import Path
 
 from openxclip import hub
 from openxclip.checkpoints import CheckpointDescription, describe_checkpoint
+from openxclip.checkpoints.files import looks_like_weights
 from openxclip.errors import CheckpointError
 from openxclip.video import DEFAULT_LIMITS, VIDEO_SUFFIXES, DecodeWorker, Limits, VideoReport
 
@@ -48,7 +49,7 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
             file.suffix in hub.WEIGHTS_SUFFIXES for file in there.iterdir()
         )
     if there.exists():
-        return there.suffix.lower() in hub.WEIGHTS_SUFFIXES
+        return there.suffix.lower() in hub.WEIGHTS_SUFFIXES or (there.is_file() and looks_like_weights(there))
     if there.suffix.lower() in VIDEO_SUFFIXES or "://" in name:
         return False
     if there.suffix.lower() in hub.WEIGHTS_SUFFIXES:

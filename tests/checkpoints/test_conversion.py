@@ -105,6 +105,28 @@ def test_a_clip_of_hugging_face_brings_its_tokenizer(tmp_path: Path) -> None:
     assert processor.image_processor.image_mean == (0.485, 0.456, 0.406)  # the paper's, not CLIP's
 
 
+@pytest.mark.parametrize("kind", ["one tensor", "slices", "overlapping", "one flat buffer"])
+def test_tensors_on_one_memory_are_all_written(kind: str, tiny_folder: Path, tmp_path: Path) -> None:
+    openxclip.convert(tiny_folder, tmp_path / "x.pth", to="authors")
+    value = torch.load(tmp_path / "x.pth", weights_only=True)
+    state = value["model"]
+    names = [name for name in state if name.startswith("visual.ln_")]
+    width = state[names[0]].numel()
+    if kind == "one flat buffer":
+        flat = torch.cat([tensor.flatten() for tensor in state.values()])
+        parts = flat.split([tensor.numel() for tensor in state.values()])
+        state = {name: part.view(state[name].shape) for name, part in zip(state, parts, strict=True)}
+    else:
+        base = torch.randn(2 * width)
+        step = {"one tensor": 0, "slices": width, "overlapping": 1}[kind]
+        state |= {name: base[i * step :][:width] for i, name in enumerate(names[:2])}
+    torch.save({**value, "model": state}, tmp_path / "x.pth")
+    before = openxclip.XCLIPModel.from_pretrained(tmp_path / "x.pth").state_dict()
+    openxclip.convert(tmp_path / "x.pth", tmp_path / "x")
+    after = openxclip.XCLIPModel.from_pretrained(tmp_path / "x").state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 # What is there already
 
 
@@ -128,6 +150,24 @@ def test_what_is_there_is_kept(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a file"):
         openxclip.convert(tiny_folder, tmp_path / "file.pth", force=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file.pth", "folder"]
+
+
+def test_what_is_no_file_stays_as_it_is(tiny_folder: Path, tmp_path: Path) -> None:
+    pipe, link, loop, file = (tmp_path / name for name in ("pipe", "link.pth", "loop", "file.pth"))
+    os.mkfifo(pipe)
+    for to in ("hub", "authors"):
+        with pytest.raises(CheckpointError, match="is a device or pipe"):
+            openxclip.convert(tiny_folder, pipe, to=to, force=True)  # type: ignore[arg-type]
+    assert pipe.is_fifo()
+    loop.symlink_to(loop)
+    with pytest.raises(CheckpointError, match="can't be written"):
+        openxclip.convert(tiny_folder, loop, to="authors")
+    link.symlink_to(file)  # where it leads is where to write
+    openxclip.convert(tiny_folder, link, to="authors")
+    assert link.is_symlink()
+    openxclip.XCLIPModel.from_pretrained(file)
+    with pytest.raises(CheckpointError, match="--force"):
+        openxclip.convert(tiny_folder, link, to="authors")
 
 
 @pytest.mark.parametrize("to", ["hub", "authors"])
@@ -161,6 +201,8 @@ def test_files_are_as_readable_as_others(tiny_folder: Path, tmp_path: Path) -> N
 def test_arguments_that_cannot_be(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_frames is for a CLIP"):
         openxclip.convert(tiny_folder, tmp_path / "x", num_frames=4)
+    with pytest.raises(ValueError, match=r"this one's config.json does"):
+        openxclip.convert(tiny_folder, tmp_path / "x", vision_heads=1)
     with pytest.raises(ValueError, match="to='onnx'"):
         openxclip.convert(tiny_folder, tmp_path / "x", to="onnx")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

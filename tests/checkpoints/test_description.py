@@ -70,6 +70,48 @@ def test_a_config_that_says_something_else(tiny_folder: Path, tmp_path: Path) ->
         describe_checkpoint(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("tower", "field", "value", "told"),
+    [
+        ("vision_config", "num_hidden_layers", 10**9, "the weights have"),
+        ("vision_config", "num_hidden_layers", "12", "num_hidden_layers='12': must be a whole number"),
+        ("vision_config", "patch_size", 0, "patch_size=0"),
+        ("vision_config", "num_attention_heads", 10**30, "a number of over 18 digits"),
+        ("vision_config", "layer_norm_eps", "x", "layer_norm_eps='x': must be a number"),
+        ("vision_config", "num_frames", -1, "num_frames=-1"),
+        ("vision_config", "hidden_act", [1], "hidden_act=[1]: must be a text"),
+        ("text_config", None, [1], "expected a XCLIPTextConfig, a dict"),
+    ],
+)
+def test_configs_that_are_no_models(
+    tower: str, field: str | None, value: object, told: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "x"))
+    config = json.loads((folder / "config.json").read_text())
+    if field is None:
+        config[tower] = value
+    else:
+        config[tower][field] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    assert any(told in problem for problem in describe_checkpoint(folder).problems)
+    with pytest.raises(CheckpointError):
+        openxclip.XCLIPModel.from_pretrained(folder)
+    with pytest.raises(CheckpointError):
+        openxclip.convert(folder, tmp_path / "y")
+    assert not (tmp_path / "y").exists()
+
+
+def test_what_a_file_says_of_itself_is_kept_short(tmp_path: Path) -> None:
+    long = "x" * 100_000
+    told = {"epoch": 10**5000, "max_accuracy": float("nan"), "name": long}
+    settings = {"a": long, "b": [long] * 1000, "c": 1 << 70, "d": {str(i): [long] * 100 for i in range(1000)}, "e": 1}
+    torch.save({"model": authors_model().state_dict(), **told, "args": settings}, tmp_path / "x.pth")
+    info = describe_checkpoint(tmp_path / "x.pth").info
+    assert set(info) == {"name", "settings"}
+    assert len(json.dumps(info, allow_nan=False)) < 20_000_000
+    assert "c" not in info["settings"]
+
+
 def test_no_torch_is_imported(tmp_path: Path) -> None:
     torch.save({"model": authors_model().state_dict()}, tmp_path / "x.pth")
     code = (

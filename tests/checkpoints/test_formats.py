@@ -79,7 +79,7 @@ def assert_is(model: Any, authors: AuthorsXCLIP) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
 def test_the_authors_training_checkpoints(authors: AuthorsXCLIP, tmp_path: Path, zipped: bool, prefix: str) -> None:
     path = training_checkpoint(authors, tmp_path / "k400.pth", zipped=zipped, prefix=prefix)
     found = read_checkpoint(path)
@@ -384,6 +384,27 @@ def test_files_of_something_else(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=r"x.pth: holds"):
         read_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_text_tower_that_is_there_twice(clip: Any, tmp_path: Path) -> None:
+    state = openai_state(clip)
+    torch.save({**state, "text.token_embedding.weight": state["token_embedding.weight"] + 1}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="text tower twice"):
+        read_checkpoint(tmp_path / "x.pt")
+
+
+def test_a_scale_of_two(clip: Any, tmp_path: Path) -> None:
+    torch.save({**openai_state(clip), "logit_scale": torch.ones(2)}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="logit_scale"):
+        XCLIPModel.from_clip(tmp_path / "x.pt", hidden_act="quick_gelu")
+
+
+def test_safetensors_that_say_too_much(tmp_path: Path) -> None:
+    for shape, dtype, told in (([9] * 100_000, "F32", "impossible sizes"), ([1], "F8_E4M3", "type F8_E4M3")):
+        header = json.dumps({"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, 4]}}).encode()
+        (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
+        with pytest.raises(CheckpointError, match=told):
+            read_checkpoint(tmp_path / "x.safetensors")
 
 
 def test_damaged_safetensors(clip: Any, tmp_path: Path) -> None:

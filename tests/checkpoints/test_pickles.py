@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import pickle
 import random
 import shutil
@@ -71,6 +72,10 @@ ATTACKS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a name by dots": (
         lambda c: text("collections") + text("OrderedDict.__class__") + b"\x93(" + c + b"tR",
         "__class__",
+    ),
+    "a negated view": (
+        lambda c: tensor(storage(4), (4,), (1,))[:-1].removesuffix(b"t") + b"}" + text("neg") + b"\x88stR",
+        "negated",
     ),
     "state of a stand-in": (
         lambda c: b"cargparse\nNamespace\n)\x81}" + text("__setstate__") + b"cos\nsystem\nsb",
@@ -158,6 +163,11 @@ BOMBS: dict[str, tuple[bytes, str]] = {
     "a key that takes forever": (b"}N" + DEEP + b"Ns", "as a key"),
     "a key of many digits": (b"}" + number(1 << 62) + b"Ns", "as a key"),
     "copies": (MILLION + b"q\x01" + b"ccollections\nOrderedDict\nh\x01\x85R0" * 200, "steps"),
+    "a name that is many": (call("_codecs", "encode", text("x"), b"N" + DEEP), "a str is expected"),
+    "many arguments": (b"(" + b"N" * 100_000 + b"tq\x01" + b"0cargparse\nNamespace\nh\x01R" * 20 + b"0" * 19, "steps"),
+    "long paths": (b"(" + text("x" * 60) * 20_000 + b"tq\x01" + b"0cpathlib\nPosixPath\nh\x01R" * 100, "steps"),
+    "a size of letters": (call("torch", "Size", text("x" * 1_000_000)), "impossible"),
+    "an empty tensor far out": (tensor(storage(4), (0,), (1,), offset=1 << 40), "reaches beyond"),
     "steps": (b"N0" * 600_000 + b"N", "steps"),
 }
 
@@ -339,6 +349,13 @@ def test_tensors_are_mapped_and_the_file_stays_as_it_is(tmp_path: Path) -> None:
     assert any(start <= tensor.data_ptr() < end for start, end in ranges)
     tensor.add_(1)
     assert path.read_bytes() == before
+
+
+def test_counters_and_dictionaries_with_defaults(tmp_path: Path) -> None:
+    """What schedulers and loops keep beside the weights."""
+    default = collections.defaultdict(list, {"b": [1]})
+    torch.save({"milestones": collections.Counter([30, 60]), "log": default}, tmp_path / "x.pth")
+    assert read_pickled(tmp_path / "x.pth").value == {"milestones": {30: 1, 60: 1}, "log": {"b": [1]}}
 
 
 def test_yacs_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

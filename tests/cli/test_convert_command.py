@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,3 +70,18 @@ def test_a_file_classifies(run: Callable[..., Any], tiny_folder: Path, clip_fold
         assert status == 0
         answers.append(json.loads(out))
     assert answers[0] == answers[1]
+
+
+def test_an_end_from_outside_leaves_nothing(tiny_folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, torch\n"
+        "def save(value, file):\n"
+        "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGTERM)\n"
+        "torch.save = save\n"
+        "from openxclip.cli.main import main\n"
+        f"sys.argv = ['openxclip', 'convert', {str(tiny_folder)!r}, {str(tmp_path / 'x.pth')!r}, '--to', 'authors']\n"
+        "main()"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 143
+    assert list(tmp_path.iterdir()) == []

@@ -85,3 +85,13 @@ def test_what_is_taken_for_a_model(clip_folder: Path, tiny_folder: Path, tmp_pat
         assert is_checkpoint(name), name
     for name in (clip_folder, clip_folder / "red2.mp4", "none.mp4", "clips/none.webm", "https://a.b/c.pth", tmp_path):
         assert not is_checkpoint(name), name
+
+
+def test_names_that_are_no_text_make_json_all_the_same(tiny_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.weights")  # without a known suffix: what it is, its content says
+    openxclip.convert(tiny_folder, tmp_path / "x.pth", to="authors")
+    (tmp_path / "x.pth").rename(path)
+    ran = run(str(path))
+    assert ran.returncode == 0
+    said = json.loads(ran.stdout)
+    assert (said["path"], said["kind"]) == (str(path), "xclip")

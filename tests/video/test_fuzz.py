@@ -78,8 +78,9 @@ def test_broken_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     crashed = [name for name, said in outcomes.items() if "crashed the decoder" in said]
     unforeseen = [f"{name}: {said}" for name, said in outcomes.items() if "reading it failed with" in said]
     with capsys.disabled():
+        print(f" seed {SEED}: slowest {slowest:.1f} s, largest {largest // MB} MB", end=" ")
         if crashed:
-            print(f"\nseed {SEED}: the decoder crashed over {crashed}")
+            print(f"\nthe decoder crashed over {crashed}")
     assert unforeseen == []
     assert len(outcomes) == COUNT
     assert COUNT * 0.1 < sum(said == "frames" for said in outcomes.values()) < COUNT * 0.9

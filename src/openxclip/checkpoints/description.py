@@ -11,6 +11,8 @@ from openxclip.checkpoints import names
 from openxclip.checkpoints.formats import CONFIG_NAME, Checkpoint, read_checkpoint
 from openxclip.checkpoints.released import released_as
 from openxclip.checkpoints.shapes import UnclearError, architecture, config_of
+from openxclip.config import XCLIPConfig
+from openxclip.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def describe_checkpoint(name_or_path: str | Path, **options: Any) -> CheckpointD
     """
     found = read_checkpoint(name_or_path, **options)
     config, problems = _whole_config(found)
+    problems += _contradictions(found, config)
     problems += _missing(found, config)
     vision, text = config["vision_config"], config["text_config"]
     joint, mit_heads = config["projection_dim"], vision.get("mit_num_attention_heads")
@@ -103,25 +106,41 @@ def describe_checkpoint(name_or_path: str | Path, **options: Any) -> CheckpointD
 
 
 def _whole_config(found: Checkpoint) -> tuple[dict[str, Any], list[str]]:
-    """The configuration with every field that a folder's config.json may leave out, and where it contradicts shapes."""
+    """The configuration with every field that a folder's config.json may leave out; or, where that can't be a model's,
+    the one that the shapes tell, and why.
+    """
+    if found.kind == "clip":
+        return found.config, []
     try:
-        by_shape = config_of(found.shapes, hidden_act="quick_gelu", vision_heads=1, text_heads=1)
-    except UnclearError as error:
-        from openxclip.config import XCLIPConfig  # its defaults, where the shapes can't tell
+        config = XCLIPConfig.from_dict(found.config)
+    except (ValueError, TypeError) as error:
+        problem = f"{CONFIG_NAME}: {error}"
+        by_shape = _by_shape(found)
+        if by_shape is None:
+            raise CheckpointError(f"{found.source}: {problem}") from error
+        return by_shape, [problem]
+    return config.to_dict(), []
 
-        return XCLIPConfig.from_dict(found.config).to_dict(), [f"{error}."]
-    problems, told = [], found.config
-    whole: dict[str, Any] = {**by_shape, **told}
-    defaults = {"text_config": 8, "vision_config": 12}  # heads, of a config.json that leaves them out
-    for tower, heads in defaults.items():
-        given = {**(told.get(tower) or {}), **(told.get(f"{tower}_dict") or {})}
-        whole[tower] = {**by_shape[tower], "num_attention_heads": heads, **given}
-        problems += [
-            f"{CONFIG_NAME} says {key}={given[key]} in its {tower}, but the weights have {value}."
-            for key, value in by_shape[tower].items()
-            if "heads" not in key and key != "hidden_act" and key in given and given[key] != value
-        ]
-    return whole, problems
+
+def _by_shape(found: Checkpoint) -> dict[str, Any] | None:
+    """What the tensors' shapes tell; None where they can't."""
+    try:
+        return config_of(found.shapes, hidden_act="quick_gelu", vision_heads=1, text_heads=1)
+    except UnclearError:
+        return None
+
+
+def _contradictions(found: Checkpoint, config: Mapping[str, Any]) -> list[str]:
+    """Where the configuration says something else than the shapes."""
+    by_shape = _by_shape(found)
+    if by_shape is None:
+        return ["the weights' shapes are those of no X-CLIP or CLIP."]
+    return [
+        f"{CONFIG_NAME} says {key}={config[tower][key]} in its {tower}, but the weights have {value}."
+        for tower in ("text_config", "vision_config")
+        for key, value in by_shape[tower].items()
+        if "heads" not in key and key != "hidden_act" and config[tower].get(key, value) != value
+    ]
 
 
 def _missing(found: Checkpoint, config: Mapping[str, Any]) -> list[str]:
@@ -137,7 +156,8 @@ def _missing(found: Checkpoint, config: Mapping[str, Any]) -> list[str]:
     missing = []
     for name in wanted:
         count = next((n for prefix, n in blocks.items() if name.startswith(prefix)), 1)
-        missing += [one for one in (name.replace("#", str(i)) for i in range(count)) if one not in held]
+        few = min(count, len(held))  # a config may say any number, of which one more than there are tensors is missing
+        missing += [one for one in (name.replace("#", str(i)) for i in range(few)) if one not in held]
     return [f"{len(missing)} tensors are missing: {', '.join(missing[:4])}{', …' * (len(missing) > 4)}."] * bool(
         missing
     )

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openxclip.checkpoints.pickled import Stored, is_script_module, module_tensors, read_pickled
-from openxclip.checkpoints.stand_ins import Inert
+from openxclip.checkpoints import archive
+from openxclip.checkpoints.pickled import LEGACY_MAGIC, Stored, as_sizes, is_script_module, module_tensors, read_pickled
+from openxclip.checkpoints.stand_ins import Inert, RefusedPickleError
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_LONGEST_TEXT = 1000  # characters of what is shown of a file; a tree of settings has at most 10,000 such
 _LONGEST_HEADER = 16 << 20  # bytes; that of the largest CLIP has under 1 MB
 _DTYPES = {
     "F64": "float64",
@@ -30,7 +32,7 @@ _DTYPES = {
     "BOOL": "bool",
 }
 # Under which of these a training checkpoint has its weights: the authors', open_clip's, and others' usual ones.
-_WEIGHTS_KEYS = ("model", "state_dict", "model_state_dict")
+_WEIGHTS_KEYS = ("model", "state_dict", "model_state_dict", "model_ema")
 _SETTINGS_KEYS = ("config", "args")  # the authors' yacs tree; others' command line
 
 
@@ -77,8 +79,8 @@ def _named(found: dict[Any, Any], path: Path) -> dict[str, Stored]:
 def _extra(value: dict[Any, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key in ("epoch", "max_accuracy", "name"):
-        if isinstance(value.get(key), int | float | str):
-            made[key] = value[key]
+        if _is_plain(value.get(key)):
+            made[key] = _short(value[key])
     for key in _SETTINGS_KEYS:
         found = value.get(key)
         if isinstance(found, Inert):
@@ -96,21 +98,43 @@ def _plain(tree: dict[Any, Any], depth: int = 0, left: list[int] | None = None) 
     left = [10_000] if left is None else left
     made: dict[str, Any] = {}
     for key, value in tree.items():
-        left[0] -= 1
-        if left[0] < 0 or not isinstance(key, str):
+        left[0] -= 1 + (len(value) if isinstance(value, list | tuple) else 0)
+        if left[0] < 0:
+            break
+        if not isinstance(key, str) or len(key) > _LONGEST_TEXT:
             continue
         if isinstance(value, dict):
             if depth < 8:
                 made[key] = _plain(value, depth + 1, left)
         elif isinstance(value, list | tuple):
-            scalars = [one for one in value[:100] if isinstance(one, str | int | float | bool)]
-            made[key] = scalars
-        elif value is None or isinstance(value, str | int | float | bool):
-            made[key] = value
+            made[key] = [_short(one) for one in value[:100] if _is_plain(one)]
+        elif value is None or _is_plain(value):
+            made[key] = _short(value)
     return made
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether it is a text or a number that JSON has too."""
+    if isinstance(value, int):
+        return -(1 << 63) <= value < 1 << 63
+    return isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _short(value: Any) -> Any:
+    return value[:_LONGEST_TEXT] if isinstance(value, str) else value
+
+
 # ---------------------------------------------------------------------------------------------------- safetensors
+
+
+def looks_like_weights(path: Path) -> bool:
+    """Whether a file begins as those of safetensors and torch.save do."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError:
+        return False
+    return head.startswith((archive.MAGIC, LEGACY_MAGIC)) or _starts_as_safetensors(path)
 
 
 def _starts_as_safetensors(path: Path) -> bool:
@@ -137,20 +161,26 @@ def read_safetensors_header(path: Path) -> dict[str, Stored]:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
             listed = {
-                str(name): (_DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"])
+                str(name): (_dtype(entry["dtype"]), as_sizes(entry["shape"]), entry["data_offsets"])
                 for name, entry in header.items()
             }
-            if any(type(size) is not int or size < 0 for _, shape, _ in listed.values() for size in shape):
-                raise ValueError("a size in it is no number")
             end = max((offsets[1] for _, _, offsets in listed.values()), default=0)
             if end != path.stat().st_size - 8 - length or any(
                 math.prod(shape) > o[1] - o[0] for _, shape, o in listed.values()
             ):
                 raise ValueError("its header doesn't fit its length")
+    except RefusedPickleError as error:
+        raise CheckpointError(f"{path}: damaged, or not safetensors ({error}).") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged, or not safetensors ({type(error).__name__}: {error}).") from error
     file_of_tensors = _Safetensors(path)
     return {name: Stored(dtype, shape, _Loading(file_of_tensors, name)) for name, (dtype, shape, _) in listed.items()}
+
+
+def _dtype(code: Any) -> str:
+    if isinstance(code, str) and code not in _DTYPES:
+        raise ValueError(f"numbers of type {code[:20]}, which aren't read")
+    return _DTYPES[code]
 
 
 class _Safetensors:

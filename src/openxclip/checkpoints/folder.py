@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -124,6 +125,7 @@ def save_state_dict(tensors: dict[str, Tensor], folder: Path, *, max_shard_size:
     """
     from huggingface_hub import save_torch_state_dict
 
+    tensors = _apart(tensors)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
@@ -138,6 +140,18 @@ def save_state_dict(tensors: dict[str, Tensor], folder: Path, *, max_shard_size:
     except OSError as error:
         raise CheckpointError(f"{folder}: can't be written ({error}).") from error
     remove_older_weights(folder, written)
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same with no two on the same memory: of such, the format would keep one, or none."""
+    import torch
+
+    memory = {name: tensor.untyped_storage().data_ptr() for name, tensor in tensors.items()}
+    users = Counter(memory.values())
+    return {
+        name: tensor.clone(memory_format=torch.contiguous_format) if users[memory[name]] > 1 else tensor.contiguous()
+        for name, tensor in tensors.items()
+    }
 
 
 def remove_older_weights(folder: Path, written: set[str]) -> None:

@@ -25,6 +25,7 @@ from openxclip.checkpoints import names, shapes
 from openxclip.checkpoints.files import WeightsFile, read_weights_file
 from openxclip.checkpoints.folder import find_weights
 from openxclip.checkpoints.pickled import Stored
+from openxclip.config import XCLIPTextConfig, XCLIPVisionConfig
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Checkpoint:
         for move in self.moves:
             made.update(names.moved(self.stored[move.source].load(), move))
         if "logit_scale" in made:
+            if made["logit_scale"].numel() != 1:
+                raise CheckpointError(f"{self.source}: its logit_scale is {tuple(made['logit_scale'].shape)}, not one.")
             made["logit_scale"] = made["logit_scale"].reshape(())  # open_clip also writes it as a list of one
         return made
 
@@ -152,23 +155,29 @@ def _from_folder(
     if model_type == "clip":
         moves = _moves(stored, source, "huggingface_clip")
         config = _config(_shapes(stored, moves), source, "gelu", said)  # shapes, for all that the file may leave unsaid
-        _take_from_clip_config(config, values, hidden_act)
+        _take_from_clip_config(config, values, hidden_act, source=folder / CONFIG_NAME)
         texts.pop(CONFIG_NAME)
         return Checkpoint("clip", "huggingface_clip", config, source, stored, tuple(moves), texts, files=tuple(files))
     moves = _moves(stored, source, "hub")
     return Checkpoint("xclip", "hub", values, source, stored, tuple(moves), texts, files=tuple(files))
 
 
-def _take_from_clip_config(config: dict[str, Any], values: dict[str, Any], hidden_act: str | None) -> None:
+def _take_from_clip_config(
+    config: dict[str, Any], values: dict[str, Any], hidden_act: str | None, *, source: Path
+) -> None:
     """What Hugging Face's config.json of a CLIP says and no shape does."""
     for tower in ("text_config", "vision_config"):
-        told = {**(values.get(tower) or {}), **(values.get(f"{tower}_dict") or {})}
+        parts = [values.get(name) or {} for name in (tower, f"{tower}_dict")]
+        if not all(isinstance(part, dict) for part in parts):
+            raise CheckpointError(f"{source}: its {tower} is no object.")
+        told = {**parts[0], **parts[1]}
         for key in ("num_attention_heads", "layer_norm_eps", "attention_dropout"):
             if key in told:
                 config[tower][key] = told[key]
             elif key == "num_attention_heads":
                 config[tower][key] = 8 if tower == "text_config" else 12  # transformers' defaults, which it leaves out
         config[tower]["hidden_act"] = hidden_act or told.get("hidden_act", "quick_gelu")
+    _check_towers(config, source)
 
 
 def _from_open_clip_folder(
@@ -191,9 +200,12 @@ def _from_open_clip_folder(
         raise CheckpointError(f"{folder}: no {' or '.join(OPEN_CLIP_WEIGHTS)} beside its {OPEN_CLIP_CONFIG}.")
     vision, text = told["vision_cfg"], told["text_cfg"]
     heads = dict(said)
-    if heads["vision_heads"] is None and isinstance(vision.get("head_width"), int) and vision["head_width"] > 0:
-        heads["vision_heads"] = int(vision.get("width", 768)) // vision["head_width"]
-    if heads["text_heads"] is None and isinstance(text.get("heads"), int):
+    numbers = [vision.get("head_width", 1), vision.get("width", 768), text.get("heads", 1)]
+    if not all(type(number) is int and 0 < number < 1 << 20 for number in numbers):
+        raise CheckpointError(f"{folder / OPEN_CLIP_CONFIG}: widths and heads must be whole numbers above 0.")
+    if heads["vision_heads"] is None and "head_width" in vision:
+        heads["vision_heads"] = max(1, vision.get("width", 768) // vision["head_width"])
+    if heads["text_heads"] is None and "heads" in text:
         heads["text_heads"] = text["heads"]
     activation = hidden_act or ("quick_gelu" if told.get("quick_gelu") else "gelu")
     found_file = read_weights_file(weights)
@@ -257,9 +269,20 @@ def _config(
     by_shape: dict[str, tuple[int, ...]], source: Path, hidden_act: str, said: dict[str, int | None]
 ) -> dict[str, Any]:
     try:
-        return shapes.config_of(by_shape, hidden_act=hidden_act, **said)
+        config = shapes.config_of(by_shape, hidden_act=hidden_act, **said)
     except shapes.UnclearError as error:
         raise CheckpointError(f"{source}: {error}.") from error
+    _check_towers(config, source)
+    return config
+
+
+def _check_towers(config: dict[str, Any], source: Path) -> None:
+    """Refuse what no two towers can be: heads that don't divide a width, a number that is a text."""
+    try:
+        XCLIPTextConfig.from_dict(config["text_config"])
+        XCLIPVisionConfig.from_dict(config["vision_config"])
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{source}: {error}") from error
 
 
 # ---------------------------------------------------------------------------------------------------- names
@@ -324,6 +347,8 @@ def _moves(stored: Mapping[str, Stored], source: Path, found: str) -> list[names
         return [names.Move(full, (rename(name),), False) for full, name in bare.items()]
     if "text.token_embedding.weight" in bare.values():
         bare = {full: names.without_text_module(name) for full, name in bare.items()}
+        if len(set(bare.values())) < len(bare):
+            raise CheckpointError(f"{source}: holds its text tower twice, with and without 'text.' before its names.")
     moves, unknown = names.moves_to_hub(bare.values())
     if unknown:
         raise CheckpointError(

@@ -93,9 +93,7 @@ class InertReader:
 
     def _charge_copy(self, value: Any) -> None:
         """What one step may copy again and again counts by its length."""
-        if isinstance(value, str | bytes):
-            self._charge(len(value) // 64)
-        elif isinstance(value, list | tuple | dict | set | frozenset):
+        if isinstance(value, list | tuple | dict | set | frozenset):
             self._charge(len(value))
 
     # ------------------------------------------------------------------------------------------------ the stack
@@ -256,6 +254,7 @@ class InertReader:
         of_type(arguments, tuple)
         if not isinstance(name, Name):
             raise RefusedPickleError(f"it calls {_described(name)}")
+        self._charge(len(arguments) + sum(len(a) for a in arguments if isinstance(a, str | bytes)) // 64)
         for argument in arguments:
             self._charge_copy(argument)
         maker = self._makers.get((name.module, name.name))

@@ -89,7 +89,9 @@ _BY_HUB = {name: row for row in TABLE for name in row.hub}
 _CLIPS_OWN = frozenset(name for row in _CLIP for name in row.hub)
 
 # What a checkpoint may hold beside weights: sizes in OpenAI's archives, masks, index numbers that can be counted out.
-_NO_WEIGHTS = frozenset({"input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask"})
+_NO_WEIGHTS = frozenset(
+    {"input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask", "n_averaged"}
+)
 _BLOCK_NUMBER = re.compile(r"\.(\d+)\.")
 
 
@@ -187,10 +189,12 @@ def _parts(tensor: Tensor) -> list[Tensor]:
 
 
 def without_wrappers(names: Iterable[str]) -> dict[str, str]:
-    """Each name without what wraps the whole model: `module.` of parallel training, `_orig_mod.` of compiling."""
+    """Each name without what wraps the whole model: `module.` of parallel training, `_orig_mod.` of compiling,
+    `model.` of Lightning.
+    """
     bare = {name: name for name in names}
-    for wrapper in ("module.", "_orig_mod.", "module."):
-        if bare and all(name.startswith(wrapper) for name in bare.values()):
+    for wrapper in ("module.", "_orig_mod.", "module.", "model."):
+        if bare and all(name.startswith(wrapper) for name in bare.values() if name not in _NO_WEIGHTS):
             bare = {full: name.removeprefix(wrapper) for full, name in bare.items()}
     return bare
 

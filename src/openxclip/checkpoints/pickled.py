@@ -20,6 +20,7 @@ from openxclip.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the first of the pickles in a row
 _MAGIC_NUMBER, _PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
 _SIZES = {
     "float64": 8,
@@ -179,7 +180,7 @@ class _File:
             (utils, "_rebuild_tensor_v2"): self._tensor,
             (utils, "_rebuild_tensor_v3"): self._tensor_v3,
             (utils, "_rebuild_parameter"): _parameter,
-            ("torch", "Size"): lambda arguments: tuple(arguments[0]),
+            ("torch", "Size"): lambda arguments: as_sizes(arguments[0]),
             **{
                 ("torch.jit._pickle", name): lambda arguments: arguments[0]
                 for name in (
@@ -213,7 +214,7 @@ class _File:
             return found
         found = _Storage(key, element.name, nbytes)
         if nbytes > self.size:
-            raise RefusedPickleError(f"it speaks of {nbytes} bytes of storage {key[:80]!r} in a file of {self.size}")
+            raise DamagedPickleError(f"it speaks of {nbytes} bytes of storage {key[:80]!r} in a file of {self.size}")
         if self.archive is not None:
             record = self.archive.records.get(f"data/{key}")
             if record is None or record.size < nbytes:
@@ -225,14 +226,12 @@ class _File:
 
     def _tensor(self, arguments: tuple[Any, ...]) -> Stored:
         storage, offset, shape, stride, *rest = arguments
-        if len(rest) > 1 and rest[1]:
-            raise RefusedPickleError("a tensor of it has hooks")
+        _refuse_more_than_numbers(*rest[1:])
         return self._stored(storage, None, offset, shape, stride)
 
     def _tensor_v3(self, arguments: tuple[Any, ...]) -> Stored:
-        storage, offset, shape, stride, _, hooks, element, *_ = arguments
-        if hooks:
-            raise RefusedPickleError("a tensor of it has hooks")
+        storage, offset, shape, stride, _, hooks, element, *metadata = arguments
+        _refuse_more_than_numbers(hooks, *metadata)
         if not isinstance(element, _Element):
             raise DamagedPickleError("the type of a tensor can't be read")
         return self._stored(storage, element.name, offset, shape, stride)
@@ -240,7 +239,7 @@ class _File:
     def _stored(self, storage: Any, dtype: str | None, offset: Any, shape: Any, stride: Any) -> Stored:
         if not isinstance(storage, _Storage):
             raise RefusedPickleError("it makes a tensor of something that is no storage")
-        shape, stride = _sizes(shape), _sizes(stride)
+        shape, stride = as_sizes(shape), as_sizes(stride)
         if type(offset) is not int or offset < 0 or len(shape) != len(stride):
             raise RefusedPickleError("it has a tensor with an impossible place in its storage")
         dtype = dtype or storage.dtype
@@ -248,7 +247,9 @@ class _File:
         count = 1
         for size in shape:
             count *= size
-        reach = offset + 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) if count else 0
+        reach = offset
+        if count:
+            reach += 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
         if reach > held:
             raise RefusedPickleError(
                 f"it has a tensor of {_by(shape)} that reaches beyond the {held} numbers of its storage"
@@ -273,9 +274,22 @@ class _File:
         if self._mapped is None:
             if self.path.stat().st_size != self.size:
                 raise CheckpointError(f"{self.path}: has changed while it was read.")
-            self._mapped = torch.UntypedStorage.from_file(str(self.path), False, self.size)
+            try:
+                self._mapped = torch.UntypedStorage.from_file(str(self.path), False, self.size)
+            except UnicodeEncodeError:
+                raise CheckpointError(
+                    f"{self.path}: its name isn't UTF-8, so that PyTorch can't open it: rename it."
+                ) from None
         found = self._mapped[offset : offset + nbytes]
         return found if offset % 8 == 0 else found.clone()  # numbers must lie at multiples of their size
+
+
+def _refuse_more_than_numbers(hooks: Any = None, metadata: Any = None, *_: Any) -> None:
+    """Hooks would run; the metadata of a view that is negated or conjugated would change what the numbers mean."""
+    if hooks:
+        raise RefusedPickleError("a tensor of it has hooks")
+    if metadata:
+        raise RefusedPickleError("a tensor of it is a negated or conjugated view (save it with .resolve_neg())")
 
 
 def _parameter(arguments: tuple[Any, ...]) -> Stored:
@@ -287,7 +301,8 @@ def _parameter(arguments: tuple[Any, ...]) -> Stored:
     return stored
 
 
-def _sizes(value: Any) -> tuple[int, ...]:
+def as_sizes(value: Any) -> tuple[int, ...]:
+    """Sizes or strides of a tensor, where they can be such; RefusedPickleError else."""
     few = isinstance(value, tuple | list) and len(value) <= _MOST_DIMENSIONS
     if not few or not all(type(size) is int and 0 <= size < 1 << 62 for size in value):
         raise RefusedPickleError("it has a tensor of impossible sizes or strides")

@@ -78,6 +78,10 @@ def _make_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
     return made
 
 
+def _make_default_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
+    return _make_dict(arguments[1:])  # the first is what it would call for a key that is missing
+
+
 def _make_settings(arguments: tuple[Any, ...]) -> Settings:
     return Settings(_make_dict(arguments))
 
@@ -92,8 +96,8 @@ def _make_path(arguments: tuple[Any, ...]) -> str:
 
 def _make_bytes(arguments: tuple[Any, ...]) -> bytes:
     """`codecs.encode(text, "latin1")`, which is how the protocol that torch uses writes bytes."""
-    text, *encoding = arguments
-    if [str(name).lower().replace("-", "").replace("_", "") for name in encoding] not in (["latin1"], ["iso88591"]):
+    text, encoding = arguments
+    if of_type(encoding, str)[:20].lower().replace("-", "").replace("_", "") not in ("latin1", "iso88591"):
         raise RefusedPickleError("it encodes text other than as latin1")
     encoded: bytes = of_type(text, str).encode("latin-1")
     return encoded
@@ -124,12 +128,15 @@ _OPAQUE = (
     ("argparse", "Namespace"),
     ("types", "SimpleNamespace"),
     ("torch", "device"),
+    *((module, kind) for module in ("builtins", "__builtin__") for kind in ("list", "dict", "int", "float", "str")),
     ("numpy", "ndarray"),
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
 )
 MAKERS: dict[tuple[str, str], Maker] = {
     ("collections", "OrderedDict"): _make_dict,
+    ("collections", "Counter"): _make_dict,
+    ("collections", "defaultdict"): _make_default_dict,
     ("yacs.config", "CfgNode"): _make_settings,
     ("builtins", "set"): _make_set,
     ("__builtin__", "set"): _make_set,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 
 import click
 
 from openxclip import hub
+from openxclip.cli.terminal import json_line
 from openxclip.video.limits import in_bytes
 
 
@@ -35,7 +35,7 @@ def command(models: tuple[str, ...], clear: bool, yes: bool, as_json: bool) -> N
     if as_json or not sys.stdout.isatty():
         for model in cached:
             entry = {**model._asdict(), "last_used": _day(model.last_used), "folder": str(model.folder)}
-            click.echo(json.dumps(entry, ensure_ascii=False))
+            click.echo(json_line(entry))
     elif cached:
         _print_table(cached)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openxclip.cli.options import footage_options, named_videos, progress, taken_limits
-from openxclip.cli.terminal import printable
+from openxclip.cli.terminal import json_line, printable
 
 if TYPE_CHECKING:
     from openxclip.video import VideoReport
@@ -60,7 +59,7 @@ def command(
             for one in found:
                 reports.append(one)
                 if as_lines:
-                    click.echo(json.dumps(one.as_dict(), ensure_ascii=False))
+                    click.echo(json_line(one.as_dict()))
                 advance()
     finally:
         found.close()  # type: ignore[attr-defined]

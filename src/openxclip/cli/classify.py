@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from openxclip.cli.options import footage_options, named_videos, progress, taken_limits
-from openxclip.cli.terminal import printable, say
+from openxclip.cli.terminal import json_line, printable, say
 from openxclip.hub import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ def _print_lines(results: Iterator[Classification], total: int) -> int:
     with progress("classifying", total) as advance:
         for result in results:
             failed += _say_if_failed(result)
-            click.echo(json.dumps(as_dict(result), ensure_ascii=False))
+            click.echo(json_line(as_dict(result)))
             advance()
     return failed
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from openxclip.cli.options import footage_options, taken_limits
-from openxclip.cli.terminal import printable, say
+from openxclip.cli.terminal import json_line, printable, say
 from openxclip.errors import CheckpointError
 from openxclip.video.limits import in_bytes
 
@@ -53,7 +52,7 @@ def command(paths: tuple[str, ...], as_json: bool, **footage: Any) -> None:
             failed += 1
             say(unread)
         if as_json or not sys.stdout.isatty():
-            click.echo(json.dumps({"path": path, **_as_dict(found)}, ensure_ascii=False, default=str))
+            click.echo(json_line({"path": path, **_as_dict(found)}))
         elif unread is None:
             _print(path, found)
     sys.exit(1 if failed else 0)

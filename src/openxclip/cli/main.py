@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from importlib import import_module
@@ -69,6 +70,7 @@ def _have_standard_streams() -> None:
 def main() -> None:
     """Run the command; a user's mistake is one line on stderr, not a traceback."""
     _have_standard_streams()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleans up on the way, as Ctrl-C does
     warnings.showwarning = _say_warning
     try:
         cli(standalone_mode=False)

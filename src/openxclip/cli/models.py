@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 
 import click
 
 from openxclip.checkpoints.released import RELEASED, Released
+from openxclip.cli.terminal import json_line
 
 _OWNER = "microsoft/"
 _SHORTER = {  # so that the table fits 80 columns
@@ -30,7 +30,7 @@ def command(as_json: bool) -> None:
     """
     if as_json or not sys.stdout.isatty():
         for one in RELEASED:
-            click.echo(json.dumps(as_dict(one), ensure_ascii=False))
+            click.echo(json_line(as_dict(one)))
     else:
         _print_table()
 

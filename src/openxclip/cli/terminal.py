@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 
@@ -17,6 +19,16 @@ def printable(text: str, *, lines: bool = False) -> str:
     if lines:
         return "\n  ".join(printable(line) for line in text.split("\n  "))
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def json_line(value: object) -> str:
+    """A value as a line of JSON; ASCII alone where a file's name or text can't be written as UTF-8."""
+    line = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, default=str)
+    return line
 
 
 def say(message: object, *, lines: bool = False) -> None:

@@ -193,7 +193,7 @@ class XCLIPPreTrainedModel(nn.Module):
         try:
             with torch.device("meta"), _WithoutStart():
                 model = cls(config)
-        except (RuntimeError, TypeError, OverflowError) as error:
+        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{source}: {CONFIG_NAME} makes no model ({str(error).splitlines()[0]}).") from error
         state = model._fitting_part(tensors, source)
         model.load_state_dict(

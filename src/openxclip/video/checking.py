@@ -13,7 +13,7 @@ from pathlib import Path
 from openxclip.video.ahead import run_ahead
 from openxclip.video.finding import find_videos
 from openxclip.video.inspection import VideoReport
-from openxclip.video.limits import DEFAULT_LIMITS, Limits
+from openxclip.video.limits import DEFAULT_LIMITS, Limits, num_cores
 from openxclip.video.opening import VideoSource
 from openxclip.video.worker import DecodeWorker
 
@@ -45,7 +45,7 @@ def check_videos(
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs={jobs} must be 1 or more")
-    return _checked(paths, jobs or _cores(), full, limits, tuple(allow_protocols))
+    return _checked(paths, jobs or num_cores(), full, limits, tuple(allow_protocols))
 
 
 def _checked(
@@ -139,7 +139,3 @@ def check_report_name(path: str | os.PathLike[str]) -> str:
     if suffix not in REPORT_SUFFIXES:
         raise ValueError(f"report {os.fspath(path)!r}: its name must end with {', '.join(REPORT_SUFFIXES)}")
     return suffix
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -52,7 +52,7 @@ class ContainerFootage:
     Args:
         source: a path, a seekable binary file, or an address (a string) of one of `allow_protocols`.
         name: for errors.
-        num_threads: for decoding; 0 leaves it to FFmpeg.
+        num_threads: for decoding; 0 is as many as decode soonest.
         limits: what it may cost.
         allow_protocols: what FFmpeg may open beside the source itself; playlists are read only where there are any.
     """

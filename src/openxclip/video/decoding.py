@@ -37,7 +37,7 @@ class VideoReader:
     Args:
         source: path, bytes, or file object opened in binary mode (read from its beginning, and left open).
         fps: frames per second of folders and arrays, whose frames carry no times.
-        num_threads: threads for decoding; 0 leaves it to FFmpeg (one a core).
+        num_threads: threads for decoding; 0 is one a core, or one alone where that is faster.
         limits: what reading it may cost, see `Limits`.
         allow_protocols: FFmpeg's names of what may be opened beside the source itself, such as "https", "tls", "tcp"
             (an https address takes all three) or "file" (what a playlist on this machine names).

@@ -11,7 +11,7 @@ import av
 
 from openxclip.errors import VideoError
 from openxclip.video.intactness import missing_bytes
-from openxclip.video.limits import Deadline, Limits
+from openxclip.video.limits import Deadline, Limits, num_cores
 
 # Demuxers that read one file and nothing else. Playlists and scripts (concat, hls, dash, sdp, lavfi…) make FFmpeg open
 # other files and addresses that the playlist names: those are refused before they are looked into.
@@ -23,6 +23,8 @@ _FORMATS = (
 _PLAYLIST_FORMATS = "hls,dash,concat"  # only where the user allows protocols, and then with those alone
 _PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
 _SMALL = 640 * 360  # pixels
+_LIGHT_CODECS = ("mpeg", "msmpeg", "wmv", "h263", "flv1")  # how their names begin
+_MOST_THREADS = 16  # as FFmpeg itself; each takes memory for its frames
 _ATTACHED_PICTURE = 0x0400  # AV_DISPOSITION_ATTACHED_PIC: a cover, not footage
 
 
@@ -87,15 +89,20 @@ def open_video(
             )
         stream.thread_type = "AUTO"
         context = stream.codec_context
-        # small frames are decoded sooner than threads are woken for them
-        is_small = 0 < context.width * context.height <= _SMALL
-        context.thread_count = num_threads or (1 if is_small else 0)
+        context.thread_count = num_threads or _best_threads(context)
         context.options = most_pixels
         limits.check_pixels(name, width=context.width, height=context.height)
     except BaseException:
         container.close()
         raise
     return container, stream
+
+
+def _best_threads(context: Any) -> int:
+    """How many threads decode soonest. FFmpeg's own choice is one more than there are cores, which is slower."""
+    if 0 < context.width * context.height <= _SMALL and context.name.startswith(_LIGHT_CODECS):
+        return 1  # such frames are decoded sooner than threads are woken for them
+    return min(num_cores(), _MOST_THREADS)
 
 
 def _pick_stream(container: Any, name: str) -> Any:

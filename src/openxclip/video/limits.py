@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import dataclass
 
@@ -112,6 +113,11 @@ def too_slow(name: str, seconds: float) -> VideoError:
 def how_to_raise(name: str) -> str:
     """The argument and the option that set a limit."""
     return f"Limits({name}=…) or {_OPTIONS[name]}"
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_bytes(size: int) -> str:
