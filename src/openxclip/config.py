@@ -57,7 +57,8 @@ class _Config:
             else:
                 continue
             if not fits:
-                shown = f"{value!r:.80}" if type(value) is not int or abs(value) < 1 << 63 else "(a number of over 18 digits)"
+                is_long = type(value) is int and abs(value) >= 1 << 63
+                shown = "(a number of over 18 digits)" if is_long else f"{value!r:.80}"
                 raise ValueError(f"{f.name}={shown}: must be {due}.")
 
     def _validate(self) -> None:

@@ -16,15 +16,20 @@ from openxclip.playground import (
     ACTION_NAMES,
     ACTIONS,
     ORDER_PAIRS,
+    SEEN_THINGS,
     THINGS,
+    UNSEEN_THINGS,
     PlaygroundDataset,
     caption,
     export_clip,
+    is_unseen_pair,
     render_clips,
     render_stills,
 )
-from openxclip.playground.captions import PLACES, SIZES, TURNS, VISIBILITIES
-from openxclip.playground.rendering import load_sprites
+from openxclip.playground.captions import PLACES, STILL_SIZES, TURNS, VISIBILITIES
+from openxclip.playground.rendering import load_sprites, soften
+from openxclip.playground.vocabulary import sentences_of_the_playground
+from openxclip.processing import CLIPTokenizer
 from openxclip.video import VideoReader
 
 FOLDER = Path(openxclip.playground.__file__).parent
@@ -36,7 +41,19 @@ def digest(tensor):
 
 
 def clips_of(action, seed=0, count=16, **options):
-    return render_clips(count, seed, size=48, actions=torch.full((count,), NUMBER[action]), empty=0.0, **options)
+    options = {"size": 48, "empty": 0.0, **options}
+    actions = torch.full((count,), NUMBER[action])
+    return render_clips(count, seed, things=torch.arange(count), actions=actions, **options)
+
+
+def test_how_large_the_world_is():
+    assert 200 <= len(THINGS) <= 400
+    assert len(SEEN_THINGS) == 200
+    assert (*SEEN_THINGS, *UNSEEN_THINGS) == THINGS
+    assert len(ACTIONS) >= 24
+    assert 2 * len(ORDER_PAIRS) >= 10
+    assert sum(action.has_other for action in ACTIONS) >= 6
+    assert len({caption(None, a, synonym=way) for a in range(len(ACTIONS)) for way in (0, 1)}) == 2 * len(ACTIONS)
 
 
 def test_same_seed_same_bytes_in_a_fresh_process():
@@ -52,16 +69,18 @@ def test_same_seed_same_bytes_in_a_fresh_process():
 
 @pytest.mark.parametrize(("first", "second"), ORDER_PAIRS)
 def test_an_order_pair_has_the_same_frames_in_the_other_order(first, second):
-    one, other = clips_of(first, 3, 4).frames, clips_of(second, 3, 4).frames
-    assert not torch.equal(one, other)
+    one, other = clips_of(first, 3, 6).frames, clips_of(second, 3, 6).frames
     assert torch.equal(one, other.flip(1))
+    for a, b in zip(one, other, strict=True):
+        assert sorted(map(digest, a)) == sorted(map(digest, b))
+        assert not torch.equal(a, b)
 
 
 def test_order_pairs_are_each_others_reverse():
-    assert len(ORDER_PAIRS) == 5
     for action in ACTIONS:
         back = ACTIONS[NUMBER[action.reverse]]
         assert back.reverse == action.name
+        assert back.has_other == action.has_other
         assert (action.name == action.reverse) == (not any(action.name in pair for pair in ORDER_PAIRS))
 
 
@@ -71,14 +90,49 @@ def test_order_pairs_are_each_others_reverse():
         ("moves left", "x", -1), ("moves right", "x", 1), ("moves up", "y", -1), ("moves down", "y", 1),
         ("grows", "size", 1), ("shrinks", "size", -1), ("appears", "alpha", 1), ("vanishes", "alpha", -1),
         ("spins clockwise", "angle", 1), ("spins counterclockwise", "angle", -1),
+        ("approaches", "size", 1), ("leaves", "size", -1),
     ],
 )  # fmt: skip
 def test_actions_do_what_they_say(action, field, sign):
-    states = clips_of(action).states
-    values = getattr(states, field)
-    assert (sign * (values[:, -1] - values[:, 0]) > 0.2 if field != "size" else sign * values.diff(dim=1) > 0).all()
-    for other in {"x", "size", "angle", "alpha"} - {field}:
-        assert getattr(states, other).diff(dim=1).abs().max() < 0.5  # only a clamp at the border moves anything else
+    values = getattr(clips_of(action, hard=0.0).states, field)[:, 0]
+    assert (sign * (values[:, -1] - values[:, 0]) > 0.2).all()
+    assert (sign * values.diff(dim=1) >= 0).all()
+
+
+def test_what_stops_moves_first_and_rests_then():
+    for action, moving, resting in (("stops", slice(0, 3), slice(5, 7)), ("starts", slice(4, 7), slice(0, 2))):
+        states = clips_of(action, hard=0.0).states
+        steps = torch.stack([states.x, states.y])[:, :, 0].diff(dim=-1).abs().sum(0)
+        assert (steps[:, resting] < 1e-5).all()
+        assert (steps[:, moving].sum(1) > 0.1).all()
+
+
+def test_who_does_what_to_whom():
+    def distance(states):
+        return torch.hypot(states.x[:, 0] - states.x[:, 1], states.y[:, 0] - states.y[:, 1])
+
+    def way(states, who):
+        return torch.hypot(states.x[:, who].diff(dim=1), states.y[:, who].diff(dim=1)).sum(1)
+
+    chased, followed, hit = (clips_of(a, hard=0.0).states for a in ("chases", "follows", "bumps into"))
+    assert (distance(chased)[:, -1] < distance(chased)[:, 0]).all()  # who chases comes nearer
+    assert (distance(followed).diff(dim=1).abs() < 1e-4).all()
+    ahead = (chased.x[:, 1] - chased.x[:, 0]) * (chased.x[:, 1, -1:] - chased.x[:, 1, :1])
+    assert (ahead > 0).all()  # and is behind
+    assert (hit.x[:, 1, :4].diff(dim=1).abs() < 1e-5).all()  # who is hit rests until then
+    assert ((hit.x[:, 1, -1] - hit.x[:, 1, 0]).abs() > 0.3).all()
+    for action in ("passes", "hides behind"):
+        states = clips_of(action, hard=0.0).states
+        assert (way(states, 1) < 1e-4).all()
+        assert (way(states, 0) > 0.5).all()
+    hidden = distance(clips_of("hides behind", hard=0.0).states)
+    assert (hidden[:, -1] < 0.2).all()
+    lifted, dropped = clips_of("picks up", hard=0.0).states, clips_of("drops", hard=0.0).states
+    assert (lifted.y[:, 1, -1] < lifted.y[:, 1, 0] - 0.3).all()  # upwards is less
+    assert (lifted.y[:, 0] < lifted.y[:, 1]).all()
+    assert torch.allclose(lifted.y, dropped.y.flip(-1))
+    swapped = clips_of("swaps places with", hard=0.0).states
+    assert torch.allclose(swapped.x[:, 0, 0], swapped.x[:, 1, -1], atol=1e-5)
 
 
 def dark_thing_centre(frames):
@@ -90,75 +144,135 @@ def dark_thing_centre(frames):
     return torch.stack([(weight.sum(1) * ticks).sum(1) / total, (weight.sum(2) * ticks).sum(1) / total], dim=1)
 
 
+@pytest.mark.parametrize("size", [64, 160])
 @pytest.mark.parametrize(("action", "axis", "sign"), [("moves right", 0, 1), ("moves up", 1, -1)])
-def test_pixels_move_where_the_states_say(action, axis, sign, monkeypatch):
-    plain = torch.full((8, 3, 64, 64), 0.5)
-    monkeypatch.setattr("openxclip.playground.clips.draw_backgrounds", lambda *_, **__: plain)
-    clips = render_clips(8, 1, size=64, actions=torch.full((8,), NUMBER[action]), empty=0.0, noise=0.0)
-    for frames in clips.frames:
-        centre = dark_thing_centre(frames)[:, axis]
-        assert sign * (centre[-1] - centre[0]) > 0.3
+def test_pixels_move_where_the_states_say(action, axis, sign, size):
+    clips = clips_of(action, 1, 8, size=size, hard=0.0)
+    for frames, x, y in zip(clips.frames, clips.states.x[:, 0], clips.states.y[:, 0], strict=True):
+        centre = dark_thing_centre(frames)
+        assert sign * (centre[-1, axis] - centre[0, axis]) > 0.3
+        assert (centre - torch.stack([x, y], 1)).abs().max() < 0.25
 
 
 def test_captions_name_what_is_shown():
-    clips = render_clips(200, 5, size=16, num_frames=2, empty=0.2)
+    clips = render_clips(300, 5, size=16, num_frames=2, empty=0.2)
     empty = 0
-    for thing, action, sentence in zip(clips.things.tolist(), clips.actions.tolist(), clips.captions, strict=True):
-        if thing < 0:
+    for i, sentence in enumerate(clips.captions):
+        names = clips.names(i)
+        if not names["thing"]:
             empty += 1
-            assert action == -1
+            assert names == {"thing": "", "action": "", "other": ""}
             assert sentence == "an empty scene"
-        else:
-            assert sentence.endswith(f" {THINGS[thing]} {ACTIONS[action].name}")
-    assert 20 <= empty <= 65
+            continue
+        assert f"{names['thing']} {names['action']}" in sentence
+        assert bool(names["other"]) == ACTIONS[NUMBER[names["action"]]].has_other
+        assert names["other"] in sentence
+        assert names["other"] != names["thing"]
+        for word, told in (("small", clips.sizes[i] == 0), ("big", clips.sizes[i] == 2)):
+            assert (f" {word} " in sentence) == told
+        assert sentence.endswith("slowly") == (clips.paces[i] == 0)
+    assert 40 <= empty <= 85
 
 
 def test_an_empty_clip_shows_the_background_alone():
-    frames = render_clips(4, 2, size=32, empty=1.0, noise=0.0).frames
+    frames = render_clips(4, 2, size=32, empty=1.0, hard=0.0).frames
     assert torch.equal(frames, frames[:, :1].expand_as(frames))
+
+
+def test_splits_show_what_they_say():
+    for split in ("seen", "unseen pairs", "unseen things"):
+        clips = render_clips(400, 6, size=8, num_frames=1, split=split, empty=0.0)
+        pairs = list(zip(clips.things.tolist(), clips.actions.tolist(), strict=True))
+        assert all((t >= 200) == (split == "unseen things") for t, _ in pairs)
+        if split != "unseen things":
+            assert {is_unseen_pair(t, a) for t, a in pairs} == {split == "unseen pairs"}
+        assert len({a for _, a in pairs}) == len(ACTIONS)
+        assert all(o < 200 for o in clips.others.tolist())
+    for thing in range(len(SEEN_THINGS)):
+        assert any(is_unseen_pair(thing, a) for a in range(len(ACTIONS)))
+        for action in range(len(ACTIONS)):  # a reverse shows the same frames
+            assert is_unseen_pair(thing, action) == is_unseen_pair(thing, NUMBER[ACTIONS[action].reverse])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"batch": 0}, "batch=0"),
+        ({"batch": 2, "size": 4}, "size=4"),
+        ({"batch": 2, "split": "test"}, "split='test'"),
+        ({"batch": 2, "things": torch.zeros(2, dtype=torch.long)}, "together"),
+    ],
+)
+def test_arguments_that_cannot_be(arguments, told):
+    with pytest.raises(ValueError, match=told):
+        render_clips(seed=0, **arguments)
 
 
 def test_stills_are_described():
     stills = render_stills(300, 4, size=16)
     for place, size, turn, visible, x, y, s, angle, alpha in zip(
         *(stills.words[key] for key in ("place", "size", "turn", "visibility")),
-        *(getattr(stills.states, key)[:, 0].tolist() for key in ("x", "y", "size", "angle", "alpha")),
+        *(getattr(stills.states, key)[:, 0, 0].tolist() for key in ("x", "y", "size", "angle", "alpha")),
         strict=True,
     ):
         assert ("left" in PLACES[place], "right" in PLACES[place]) == (x < -0.2, x > 0.2)
         assert ("top" in PLACES[place], "bottom" in PLACES[place]) == (y < -0.2, y > 0.2)
-        assert (SIZES[size] == "big") == (s > 0.54)
+        assert (STILL_SIZES[size] == "big") == (s > 0.5)
         assert (TURNS[turn] == "upright") == (abs(angle) <= 0.7854)
         assert (TURNS[turn] == "turned right") == (0.7854 < angle < 2.3562)
         assert (VISIBILITIES[visible] == "faint") == (alpha < 0.6)
     assert all(len(set(values)) > 1 for values in stills.words.values())
+    pairs = stills.others >= 0
+    assert 30 < pairs.sum() < 120
+    assert torch.equal(pairs, stills.states.alpha[:, 1, 0] > 0)
+    assert (stills.others != stills.things).all()
 
 
-def test_articles():
+def test_sentences():
     assert caption(THINGS.index("owl"), NUMBER["moves left"]) == "an owl moves left"
+    assert caption(THINGS.index("cat"), NUMBER["chases"], THINGS.index("owl")) == "a cat chases an owl"
     assert (
-        caption(THINGS.index("cat"), NUMBER["grows"], template="a video of {a} {doing}") == "a video of a cat growing"
+        caption(THINGS.index("cat"), NUMBER["grows"], template="a video of {a} {doing}", size=0, tint=3)
+        == "a video of a small bluish cat growing"
     )
-    assert caption(None, NUMBER["flips"], template="something {does}") == "something flips"
+    assert caption(None, NUMBER["passes"], template="something {does}", synonym=1) == "something overtakes something"
+    assert caption(0, NUMBER["moves left"], synonym=1, pace=2) == f"a {THINGS[0]} goes to the left quickly"
+
+
+def test_every_word_is_in_the_vocabulary():
+    known = {token for ids in CLIPTokenizer()(sentences_of_the_playground())["input_ids"] for token in ids}
+    clips = render_clips(500, 8, size=8, num_frames=1)
+    assert {token for ids in CLIPTokenizer()(clips.captions)["input_ids"] for token in ids} <= known
 
 
 def test_the_atlas_holds_every_thing_once():
-    sprites = load_sprites()
-    assert sprites.shape == (len(THINGS), 4, 64, 64)
-    assert len(set(THINGS)) == len(THINGS) >= 60
-    coverage = sprites[:, 3].mean((1, 2))
-    assert coverage.min() > 0.1
-    assert (sprites[:, :3] <= sprites[:, 3:] + 1e-6).all()  # premultiplied
-    assert len({digest(sprite) for sprite in sprites}) == len(THINGS)
+    for side in (64, 32):
+        sprites = load_sprites(side)
+        assert sprites.shape == (len(THINGS), 4, side, side)
+        assert sprites[:, 3].mean((1, 2)).min() > 0.1
+        assert (sprites[:, :3] <= sprites[:, 3:] + 1e-6).all()  # premultiplied
+        assert len({digest(sprite) for sprite in sprites}) == len(THINGS)
+    assert len(set(THINGS)) == len(THINGS)
     index = json.loads((FOLDER / "sprites.json").read_text())
     assert "CC-BY 4.0" in index["credit"]
     assert "CC-BY 4.0" in (FOLDER / "CREDITS.md").read_text()
 
 
+def test_compression_coarsens_and_nothing_else():
+    frames = torch.rand(24, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
+    assert torch.equal(soften(frames, torch.Generator().manual_seed(1), strength=0.0), frames)
+    coarse = soften(frames, torch.Generator().manual_seed(1))
+    assert coarse.shape == frames.shape
+    assert 0.01 < (coarse - frames).abs().mean() < 0.2
+    smooth = torch.full_like(frames, 0.5)  # has no detail to lose: each clip stays of one colour
+    spread = soften(smooth, torch.Generator().manual_seed(1)).flatten(3).std(-1)
+    assert spread.max() < 1e-5
+
+
 def test_the_data_set_gives_the_same_clips_with_any_number_of_workers():
     data = PlaygroundDataset(3, block=2, size=16)
     alone = list(islice(data, 4))
-    assert set(alone[0]) == {"frames", "caption", "thing", "action"}
+    assert set(alone[0]) == {"frames", "caption", "thing", "action", "other"}
     assert alone[0]["frames"].shape == (8, 3, 16, 16)
     loader = DataLoader(data, batch_size=2, num_workers=2)
     blocks = list(islice(loader, 2))
@@ -168,7 +282,7 @@ def test_the_data_set_gives_the_same_clips_with_any_number_of_workers():
 
 
 def test_export_writes_an_mp4_that_reads_back(tmp_path):
-    frames = render_clips(1, 0, size=64, num_frames=12, noise=0.0, empty=0.0).frames[0]
+    frames = render_clips(1, 0, size=64, num_frames=12, hard=0.0, empty=0.0).frames[0]
     path = export_clip(frames, tmp_path / "clip.mp4", fps=12)
     with VideoReader(path) as reader:
         assert (reader.num_frames, reader.width, reader.height, reader.codec) == (12, 64, 64, "h264")
@@ -176,3 +290,4 @@ def test_export_writes_an_mp4_that_reads_back(tmp_path):
     assert (read.permute(0, 3, 1, 2).float() - frames.float()).abs().mean() < 8
     with pytest.raises(ValueError, match="even"):
         export_clip(frames[:, :, :63], tmp_path / "odd.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]

@@ -21,6 +21,7 @@ _VERBS = {
     "check": "Verify a collection of videos and write a report.",
     "convert": "Convert a checkpoint: hub folders, the authors' files, and CLIPs as a start.",
     "models": "List the released checkpoints with what was published of them.",
+    "playground": "Render clips and films whose right labels are known.",
     "cache": "Show or delete the models that were downloaded.",
 }
 

@@ -1,24 +1,41 @@
-"""The rendered world that the shipped model `mini` was trained on: Twemoji things that move, grow, spin…
+"""The rendered world that the shipped model `mini` was trained on: Twemoji things that move, grow, chase each other…
 
 Graphics: Twemoji, CC-BY 4.0 (see CREDITS.md beside this file).
 """
 
 from openxclip.playground.captions import caption
-from openxclip.playground.clips import Clips, PlaygroundDataset, Stills, render_clips, render_stills
+from openxclip.playground.clips import Clips, PlaygroundDataset, Split, Stills, render_clips, render_stills
 from openxclip.playground.export import export_clip
-from openxclip.playground.world import ACTION_NAMES, ACTIONS, ORDER_PAIRS, THINGS, Action
+from openxclip.playground.films import Event, Film, film
+from openxclip.playground.world import (
+    ACTION_NAMES,
+    ACTIONS,
+    ORDER_PAIRS,
+    SEEN_THINGS,
+    THINGS,
+    UNSEEN_THINGS,
+    Action,
+    is_unseen_pair,
+)
 
 __all__ = [
     "ACTIONS",
     "ACTION_NAMES",
     "ORDER_PAIRS",
+    "SEEN_THINGS",
     "THINGS",
+    "UNSEEN_THINGS",
     "Action",
     "Clips",
+    "Event",
+    "Film",
     "PlaygroundDataset",
+    "Split",
     "Stills",
     "caption",
     "export_clip",
+    "film",
+    "is_unseen_pair",
     "render_clips",
     "render_stills",
 ]

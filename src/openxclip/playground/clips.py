@@ -1,56 +1,120 @@
 """Batches of rendered clips and of single frames, the same for the same seed, and a data set of clips.
 
-Legend: B clips, T frames, C channels, H and W pixels.
+Legend: B clips, A actors, T frames, C channels, H and W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from openxclip.playground.captions import caption, describe
-from openxclip.playground.rendering import draw_backgrounds, draw_grain, paint
-from openxclip.playground.world import ACTIONS, THINGS, States, act, is_backwards, pose, uniform
+from openxclip.playground.captions import EMPTY_CAPTION, caption, describe
+from openxclip.playground.motion import States, act, is_backwards, move_camera, pose, uniform
+from openxclip.playground.rendering import (
+    cover,
+    draw_backgrounds,
+    draw_grain,
+    film_background,
+    middle,
+    paint,
+    soften,
+)
+from openxclip.playground.world import ACTIONS, SEEN_THINGS, THINGS, is_unseen_pair
 
-EMPTY_CAPTION = "an empty scene"
+Split = Literal["seen", "unseen pairs", "unseen things", "all"]
+
+_TINTS = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.15, 0.15], [0.15, 0.85, 0.2], [0.2, 0.35, 1.0], [0.7, 0.2, 0.9]])
+_SCALES = torch.tensor([0.72, 1.0, 1.28])  # of small, usual and big things
 
 
 @dataclass
 class Clips:
     """What `render_clips` returns.
 
-    Args:
+    Attributes:
         frames: uint8 (B, T, 3, H, W).
         things, actions: indices into THINGS and ACTIONS, (B,); both -1 for an empty scene.
-        captions: one sentence a clip ("a cat moves left").
-        states: where the thing is, (B, T) a field.
+        others: to which thing it is done, (B,); -1 where there is none.
+        sizes, tints, paces: indices into SIZES, TINTS and PACES of `captions`, (B,).
+        captions: one sentence a clip ("a cat moves left"), which names size, tint and pace where they are unusual.
+        states: where the two actors are, (B, 2, T) a field, as the camera sees them.
     """
 
     frames: Tensor
     things: Tensor
     actions: Tensor
+    others: Tensor
+    sizes: Tensor
+    tints: Tensor
+    paces: Tensor
     captions: list[str]
     states: States
+
+    def names(self, i: int) -> dict[str, str]:
+        """Thing, action and other of clip `i` by name; "" where there is none."""
+        thing, action, other = (int(values[i]) for values in (self.things, self.actions, self.others))
+        return {
+            "thing": THINGS[thing] if thing >= 0 else "",
+            "action": ACTIONS[action].name if action >= 0 else "",
+            "other": THINGS[other] if other >= 0 else "",
+        }
 
 
 @dataclass
 class Stills:
-    """What `render_stills` returns: frames uint8 (B, 3, H, W), things (B,), states and what is said of them."""
+    """What `render_stills` returns.
+
+    Attributes:
+        frames: uint8 (B, 3, H, W).
+        things, others: indices into THINGS, (B,); others are -1 where there is one thing alone.
+        states: (B, 2, 1) a field.
+        words: what is said of the first thing, see `captions.describe`.
+    """
 
     frames: Tensor
     things: Tensor
+    others: Tensor
     states: States
     words: dict[str, list[int]]
 
 
-def _generator(seed: int | torch.Generator) -> torch.Generator:
+def as_generator(seed: int | torch.Generator) -> torch.Generator:
+    """A generator of this seed, or the one given."""
     return seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+
+
+@cache
+def pairs_of(split: Split) -> Tensor:
+    """The pairs of thing and action of a split: indices into THINGS and ACTIONS, (N, 2)."""
+    wanted: dict[str, Callable[[int, int], bool]] = {
+        "seen": lambda t, a: t < len(SEEN_THINGS) and not is_unseen_pair(t, a),
+        "unseen pairs": lambda t, a: t < len(SEEN_THINGS) and is_unseen_pair(t, a),
+        "unseen things": lambda t, a: t >= len(SEEN_THINGS),
+        "all": lambda t, a: True,
+    }
+    if split not in wanted:
+        raise ValueError(f"split={split!r} must be one of {', '.join(map(repr, wanted))}")
+    return torch.tensor([(t, a) for t in range(len(THINGS)) for a in range(len(ACTIONS)) if wanted[split](t, a)])
+
+
+def draw_pairs(batch: int, generator: torch.Generator, split: Split) -> tuple[Tensor, Tensor]:
+    """Things and actions of a split, (B,) each: actions evenly, and things evenly of those that go with them."""
+    pairs = pairs_of(split)
+    actions = torch.randint(0, len(ACTIONS), (batch,), generator=generator)
+    luck = torch.rand(batch, generator=generator)
+    things = torch.empty(batch, dtype=torch.long)
+    for action in actions.unique().tolist():
+        choice = pairs[pairs[:, 1] == action, 0]
+        rows = actions == action
+        things[rows] = choice[(luck[rows] * len(choice)).long()]
+    return things, actions
 
 
 def render_clips(
@@ -61,10 +125,12 @@ def render_clips(
     num_frames: int = 8,
     things: Tensor | None = None,
     actions: Tensor | None = None,
-    empty: float = 0.05,
-    noise: float = 0.03,
+    others: Tensor | None = None,
+    split: Split = "all",
+    empty: float = 0.04,
+    hard: float = 1.0,
 ) -> Clips:
-    """Render clips in which one thing does one action.
+    """Render clips in which one thing does one action, alone or to another thing.
 
     A clip of the second action of an order pair is one of the first played backwards: the same seed and things give
     the same frames in the other order.
@@ -74,67 +140,174 @@ def render_clips(
         seed: a number, or a generator that is used up.
         size: side of the square frames, in pixels.
         num_frames: T.
-        things, actions: indices (B,); drawn evenly if not given.
+        things, actions: indices (B,), both or neither; drawn if not given: actions evenly, and things evenly of those
+            that the split shows doing them.
+        others: to which things it is done, indices (B,); drawn if not given, never the thing itself.
+        split: from which pairs of things and actions to draw: "seen" are those of training, and only seen things are
+            the others and distractors there; "unseen pairs", "unseen things", "all".
         empty: share of clips that show the background only.
-        noise: strongest standard deviation of the grain (of 1).
+        hard: 0 (plain colours, a camera that stands still, nothing else in the way) to 1 (textures, drift and zoom,
+            distractors, bars in front, tints, brightness, blur, noise and compression).
+
+    Raises:
+        ValueError: an argument that can't be.
     """
-    generator = _generator(seed)
-    drawn_things = torch.randint(0, len(THINGS), (batch,), generator=generator)
-    drawn_actions = torch.randint(0, len(ACTIONS), (batch,), generator=generator)
-    things = drawn_things if things is None else things
-    actions = drawn_actions if actions is None else actions
-    is_empty = torch.rand(batch, generator=generator) < empty
-    shown = torch.where(is_empty, -1, things)
-    states = act(actions, num_frames, generator)
-    backgrounds = draw_backgrounds(batch, size, generator)
-    grain = draw_grain(batch, num_frames, size, generator, noise)
-    frames = paint(shown, states, backgrounds, grain)
-    backwards = is_backwards(actions)
+    if batch < 1 or num_frames < 1 or size < 8:
+        raise ValueError(f"batch={batch} and num_frames={num_frames} must be 1 or more, size={size} 8 or more")
+    if (things is None) != (actions is None):
+        raise ValueError("give things and actions together, or neither")
+    generator = as_generator(seed)
+    drawn = draw_pairs(batch, generator, split)
+    others_drawn = torch.randint(0, len(SEEN_THINGS) - 1, (batch,), generator=generator)
+    things_B, actions_B = drawn if things is None or actions is None else (things, actions)
+    if others is None:
+        others = others_drawn + (others_drawn >= things_B).long()
+    has_other = torch.tensor([action.has_other for action in ACTIONS])[actions_B]
+    is_paced = torch.tensor([action.is_paced for action in ACTIONS])[actions_B]
+    shown = torch.rand(batch, generator=generator) >= empty
+
+    pace = torch.rand(batch, generator=generator)
+    paces = torch.where(is_paced & (pace < 0.2), 0, torch.where(is_paced & (pace > 0.8), 2, 1))
+    sizes = _seldom(batch, generator, 3, 1, hard)
+    tints = _seldom(batch, generator, len(_TINTS), 0, 0.4 * hard)
+    states = act(actions_B, num_frames, generator, pace)
+    scale = torch.where(has_other, 1.0, _SCALES[sizes])[:, None]
+    sizes = torch.where(has_other, 1, sizes)
+    states.size[:, 0] *= scale
+    shift, zoom = _camera(batch, num_frames, generator, hard)
+    states = move_camera(states, shift, zoom)
+
+    frames = _background(batch, size, shift, zoom, generator, hard)
+    _distract(frames, generator, hard)
+    rows = shown.nonzero()[:, 0]
+    paint(frames, things_B[rows], states.map(lambda v: v[rows, 0]), rows, _TINTS[tints[rows]])
+    rows = (shown & has_other).nonzero()[:, 0]
+    paint(frames, others[rows], states.map(lambda v: v[rows, 1]), rows, torch.zeros(len(rows), 3))
+    cover(frames, (torch.rand(batch, generator=generator) < 0.12 * hard).nonzero()[:, 0], generator)
+    frames = _finish(frames, generator, hard)
+
+    backwards = is_backwards(actions_B)
     frames = torch.where(backwards[:, None, None, None, None], frames.flip(1), frames)
-    captions = [
-        EMPTY_CAPTION if thing < 0 else caption(thing, action)
-        for thing, action in zip(shown.tolist(), actions.tolist(), strict=True)
-    ]
-    shown_actions = torch.where(shown < 0, -1, actions)
-    return Clips(frames, shown, shown_actions, captions, states.reversed_where(backwards))
+    nothing = torch.full_like(things_B, -1)
+    clips = Clips(
+        frames,
+        torch.where(shown, things_B, nothing),
+        torch.where(shown, actions_B, nothing),
+        torch.where(shown & has_other, others, nothing),
+        sizes,
+        tints,
+        paces,
+        [],
+        states.reversed_where(backwards),
+    )
+    clips.captions.extend(caption_of(clips, i) for i in range(batch))
+    return clips
+
+
+def caption_of(clips: Clips, i: int, *, template: str | None = None, synonym: int = 0) -> str:
+    """What clip `i` shows, in one sentence; arguments as `caption`."""
+    thing, action, other = (int(values[i]) for values in (clips.things, clips.actions, clips.others))
+    if thing < 0:
+        return EMPTY_CAPTION
+    return caption(
+        thing,
+        action,
+        None if other < 0 else other,
+        template=template,
+        synonym=synonym,
+        size=int(clips.sizes[i]),
+        tint=int(clips.tints[i]),
+        pace=int(clips.paces[i]),
+    )
 
 
 def render_stills(
-    batch: int, seed: int | torch.Generator, *, size: int = 96, hard: float = 1.0, noise: float = 0.03
+    batch: int,
+    seed: int | torch.Generator,
+    *,
+    size: int = 96,
+    hard: float = 1.0,
+    pairs: float = 0.25,
+    split: Literal["seen", "all"] = "seen",
 ) -> Stills:
-    """Render single frames of one thing each, somewhere.
+    """Render single frames of one thing, or of two beside each other.
 
     Args:
         batch: B.
         seed: a number, or a generator that is used up.
         size: side of the square frames, in pixels.
-        hard: 0 (upright, clear, on plain colours) to 1 (many turned, some faint, on lively backgrounds with noise).
-        noise: strongest standard deviation of the grain (of 1), where `hard` is 1.
+        hard: 0 (upright, clear, on plain colours) to 1 (many turned, some faint, and what `render_clips` has).
+        pairs: share of frames that show two things.
+        split: "seen" leaves out the things that training doesn't show.
     """
-    generator = _generator(seed)
-    things = torch.randint(0, len(THINGS), (batch,), generator=generator)
-    states = pose(batch, generator, hard=hard)
-    backgrounds = draw_backgrounds(batch, size, generator, variety=hard)
-    grain = draw_grain(batch, 1, size, generator, noise * hard)
-    return Stills(paint(things, states, backgrounds, grain)[:, 0], things, states, describe(states))
+    generator = as_generator(seed)
+    number = len(SEEN_THINGS) if split == "seen" else len(THINGS)
+    things = torch.randint(0, number, (batch,), generator=generator)
+    others = torch.randint(0, number - 1, (batch,), generator=generator)
+    others = others + (others >= things).long()
+    states = pose(batch, generator, hard=hard, pairs=pairs)
+    is_pair = states.alpha[:, 1, 0] > 0
+    tints = _seldom(batch, generator, len(_TINTS), 0, 0.4 * hard)
+    still = torch.zeros(batch, 2, 1), torch.ones(batch, 1)
+    frames = _background(batch, size, *still, generator, hard)
+    _distract(frames, generator, hard)
+    paint(frames, things, states.map(lambda v: v[:, 0]), torch.arange(batch), _TINTS[tints])
+    rows = is_pair.nonzero()[:, 0]
+    paint(frames, others[rows], states.map(lambda v: v[rows, 1]), rows, torch.zeros(len(rows), 3))
+    cover(frames, (torch.rand(batch, generator=generator) < 0.08 * hard).nonzero()[:, 0], generator)
+    frames = _finish(frames, generator, hard)
+    return Stills(frames[:, 0], things, torch.where(is_pair, others, -1), states, describe(states))
 
 
-def soften(frames: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur some clips a little and shift some colours, as scaling and video compression do.
+def _seldom(batch: int, generator: torch.Generator, number: int, usual: int, share: float) -> Tensor:
+    """Indices (B,): most often the usual one, and evenly any in about `share` / 2 of all."""
+    drawn = torch.randint(0, number, (batch,), generator=generator)
+    return torch.where(torch.rand(batch, generator=generator) < 0.5 * share, drawn, usual)
 
-    Args:
-        frames: (B, T, 3, H, W), any floating type, 0 to 1.
-    """
-    B = len(frames)
-    flat = frames.flatten(0, 1)
-    blurred = F.avg_pool2d(F.pad(flat, (1, 1, 1, 1), mode="replicate"), 3, 1).view_as(frames)
-    amount = uniform(generator, 0, 0.7, B, 1, 1, 1, 1) * (torch.rand(B, 1, 1, 1, 1, generator=generator) < 0.6)
-    light = 1 + uniform(generator, -0.06, 0.06, B, 1, 3, 1, 1)
-    return torch.lerp(frames, blurred, amount.to(frames.dtype)) * light.to(frames.dtype)
+
+def _camera(batch: int, num_frames: int, generator: torch.Generator, hard: float) -> tuple[Tensor, Tensor]:
+    """How a camera drifts and zooms in some clips: (B, 2, T) in frame units and (B, T)."""
+    t = torch.linspace(-0.5, 0.5, num_frames) if num_frames > 1 else torch.zeros(1)
+    drifts = torch.rand(batch, generator=generator) < 0.35 * hard
+    way = uniform(generator, 0, 2 * math.pi, batch)
+    length = uniform(generator, 0.08, 0.24, batch) * drifts
+    shift = torch.stack([way.cos() * length, way.sin() * length], 1)[:, :, None] * t
+    rate = uniform(generator, -0.12, 0.12, batch) * drifts
+    return shift, torch.exp(rate[:, None] * t)
+
+
+def _background(batch: int, size: int, shift: Tensor, zoom: Tensor, generator: torch.Generator, hard: float) -> Tensor:
+    wide = draw_backgrounds(batch, size, generator, variety=hard)
+    frames = middle(wide, size)[:, None].repeat(1, zoom.shape[1], 1, 1, 1)
+    rows = (shift.abs().sum((1, 2)) > 0).nonzero()[:, 0]
+    if len(rows):
+        frames[rows] = film_background(wide[rows], shift[rows], zoom[rows], size)
+    return frames
+
+
+def _distract(frames: Tensor, generator: torch.Generator, hard: float) -> None:
+    """Put a small seen thing that does nothing into some of the clips."""
+    batch, num_frames = frames.shape[:2]
+    rows = (torch.rand(batch, generator=generator) < 0.2 * hard).nonzero()[:, 0]
+    things = torch.randint(0, len(SEEN_THINGS), (batch,), generator=generator)[rows]
+    still = torch.zeros(1, num_frames)
+
+    def draw(low: float, high: float) -> Tensor:
+        return uniform(generator, low, high, batch, 1)[rows] + still
+
+    states = States(draw(-0.9, 0.9), draw(-0.9, 0.9), draw(0.13, 0.19), draw(-0.3, 0.3), draw(1, 1), draw(0.7, 1))
+    paint(frames, things, states, rows, torch.zeros(len(rows), 3))
+
+
+def _finish(frames: Tensor, generator: torch.Generator, hard: float) -> Tensor:
+    batch, num_frames, _, size, _ = frames.shape
+    frames = soften(frames, generator, strength=hard)
+    frames = frames + draw_grain(batch, num_frames, size, generator, 0.025 * hard)
+    return (frames.clamp_(0, 1) * 255).round_().to(torch.uint8)
 
 
 class PlaygroundDataset(IterableDataset[dict[str, Any]]):
-    """An endless stream of clips: {"frames": uint8 (T, 3, H, W), "caption", "thing", "action"} (names; "" if empty).
+    """An endless stream of clips: {"frames": uint8 (T, 3, H, W), "caption", "thing", "action", "other"} (names, or "").
 
     Worker i of n of a DataLoader yields every n-th block, so that any number of workers gives the same clips.
 
@@ -152,11 +325,6 @@ class PlaygroundDataset(IterableDataset[dict[str, Any]]):
         number, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         while True:
             clips = render_clips(self.block, self.seed * 1_000_003 + number, **self.options)
-            for i, (thing, action) in enumerate(zip(clips.things.tolist(), clips.actions.tolist(), strict=True)):
-                yield {
-                    "frames": clips.frames[i],
-                    "caption": clips.captions[i],
-                    "thing": THINGS[thing] if thing >= 0 else "",
-                    "action": ACTIONS[action].name if action >= 0 else "",
-                }
+            for i, frames in enumerate(clips.frames):
+                yield {"frames": frames, "caption": clips.captions[i], **clips.names(i)}
             number += step

@@ -1,0 +1,84 @@
+"""`openxclip playground`: clips and films of the rendered world, as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from openxclip.cli.options import progress
+from openxclip.cli.terminal import printable
+
+
+@click.command("playground", no_args_is_help=True)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.option("--clips", type=click.IntRange(1), help="How many clips to render.")
+@click.option("--film", type=click.FloatRange(1, 36_000), metavar="SECONDS", help="Render one film of this length.")
+@click.option("--seed", type=click.IntRange(0, 2**40), default=0, show_default=True, help="Another seed, other clips.")
+@click.option("--size", type=click.IntRange(32, 1024), default=256, show_default=True, help="Pixels of a side; even.")
+@click.option("--seconds", type=click.FloatRange(0.1, 60), default=2.0, show_default=True, help="Length of a clip.")
+@click.option("--fps", type=click.IntRange(1, 60), default=24, show_default=True, help="Frames per second.")
+@click.option(
+    "--split",
+    type=click.Choice(["seen", "unseen pairs", "unseen things", "all"]),
+    default="all",
+    show_default=True,
+    help="Which pairs of things and actions: those that mini was trained on (seen), those it wasn't, all.",
+)
+@click.option(
+    "--hard", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="From plain scenes (0) to all there is."
+)
+def command(
+    out: Path,
+    clips: int | None,
+    film: float | None,
+    seed: int,
+    size: int,
+    seconds: float,
+    fps: int,
+    split: str,
+    hard: float,
+) -> None:
+    """Render clips of emoji that move, grow, chase each other: videos whose right labels are known.
+
+    --clips writes 00000.mp4 and so on, and captions.jsonl with a line for each: its caption, thing, action and other.
+    --film writes film.mp4, and film.json with what happens in it and when. What is in OUT under these names already is
+    kept, and nothing is written then.
+    """
+    from openxclip.playground import Split, export_clip, render_clips
+    from openxclip.playground import film as render_film
+
+    if (clips is None) == (film is None):
+        raise click.UsageError("say --clips N or --film SECONDS.")
+    if size % 2:
+        raise click.UsageError(f"--size {size}: H.264 needs an even number.")
+    kind: Split = split  # type: ignore[assignment]  # one of the choices
+    names = ["captions.jsonl"] if clips else ["film.mp4", "film.json"]
+    there = next((name for name in names if (out / name).exists()), None)
+    if there:
+        raise click.UsageError(f"{printable(str(out / there))} is there already: choose another --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    if film:
+        made = render_film(film, seed, size=size, fps=fps, split=kind, hard=hard)
+        path = made.save(out / "film.mp4")
+        click.echo(f"{printable(str(path))}: {made.duration:.0f} s, {len(made.events)} events; film.json says when")
+        return
+    assert clips is not None
+    with (out / "captions.jsonl").open("x", encoding="utf-8") as lines, progress("rendering", clips) as advance:
+        for number in range(clips):
+            clip = render_clips(
+                1,
+                seed * 1_000_003 + number,
+                size=size,
+                num_frames=max(1, round(seconds * fps)),
+                split=kind,
+                hard=hard,
+                empty=0.0,
+            )
+            path = export_clip(clip.frames[0], out / f"{number:05}.mp4", fps=fps)
+            told = {"path": path.name, "caption": clip.captions[0], **clip.names(0)}
+            lines.write(json.dumps(told) + "\n")
+            lines.flush()  # an interruption leaves whole files and their lines
+            advance()
+    click.echo(f"{printable(str(out))}: {clips} clips; captions.jsonl says what they show")

@@ -1,0 +1,146 @@
+"""Minutes of film with several events and their true times: for timelines, search, and whatever else is long."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from openxclip.playground.captions import caption
+from openxclip.playground.clips import Split, draw_pairs, render_clips
+from openxclip.playground.export import export_clip, written_whole
+from openxclip.playground.motion import uniform
+from openxclip.playground.world import ACTIONS, SEEN_THINGS, THINGS
+
+_SHORTEST_S, _LONGEST_S = 1.5, 4.0  # of an event
+_PAUSE_S = (0.5, 3.0)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens in a film.
+
+    Attributes:
+        start, end: in seconds from the film's start.
+        caption: "a cat chases a dog".
+        thing, action, other: the names; other is "" where there is none.
+    """
+
+    start: float
+    end: float
+    caption: str
+    thing: str
+    action: str
+    other: str
+
+
+@dataclass(frozen=True)
+class _Shot:
+    first: int
+    num_frames: int
+    seed: int
+    pair: tuple[int, int, int] | None  # thing, action, other; None: nothing happens
+
+
+class Film:
+    """A film: shots in which one event happens, and empty ones between them.
+
+    Frames are rendered when they are asked for, so a long film takes no more memory than its longest shot.
+
+    Attributes:
+        events: what happens, in order.
+        num_frames: of the whole film.
+        fps: frames per second.
+        size: side of the square frames, in pixels.
+    """
+
+    def __init__(self, shots: list[_Shot], events: list[Event], *, fps: float, size: int, hard: float) -> None:
+        self._shots, self._hard = shots, hard
+        self.events, self.fps, self.size = tuple(events), fps, size
+        self.num_frames = sum(shot.num_frames for shot in shots)
+
+    @property
+    def duration(self) -> float:
+        """In seconds."""
+        return self.num_frames / self.fps
+
+    def shots(self) -> Iterator[Tensor]:
+        """The frames of each shot in turn, uint8 (T, 3, H, W)."""
+        for shot in self._shots:
+            pair = shot.pair or (0, 0, 1)
+            thing, action, other = (torch.tensor([value]) for value in pair)
+            yield render_clips(
+                1,
+                shot.seed,
+                size=self.size,
+                num_frames=shot.num_frames,
+                things=thing,
+                actions=action,
+                others=other,
+                empty=0.0 if shot.pair else 1.0,
+                hard=self._hard,
+            ).frames[0]
+
+    @property
+    def frames(self) -> Tensor:
+        """All frames at once, uint8 (T, 3, H, W)."""
+        return torch.cat(list(self.shots()))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the film as mp4, and its events as JSON beside it (`film.json` for `film.mp4`).
+
+        Raises:
+            ValueError: an odd side, which H.264 in yuv420p cannot hold.
+            OSError: it can't be written.
+        """
+        path = export_clip(self.shots(), path, fps=self.fps)
+        told = {"fps": self.fps, "duration": self.duration, "events": [asdict(event) for event in self.events]}
+        with written_whole(path.with_suffix(".json")) as partial:
+            partial.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        return path
+
+
+def film(
+    seconds: float, seed: int, *, size: int = 128, fps: float = 12, split: Split = "all", hard: float = 1.0
+) -> Film:
+    """A film of about this length (it ends with the first pause after it), the same for the same seed.
+
+    Args:
+        seconds: how long.
+        seed: a number.
+        size: side of the square frames, in pixels.
+        fps: frames per second.
+        split, hard: see `render_clips`.
+
+    Raises:
+        ValueError: a length or rate that can't be.
+    """
+    if not (0 < seconds < 1e6 and 1 <= fps <= 1000):
+        raise ValueError(f"seconds={seconds} must be above 0, and fps={fps} from 1 to 1000")
+    generator = torch.Generator().manual_seed(seed)
+    shots: list[_Shot] = []
+    events: list[Event] = []
+    at = 0
+    while at < seconds * fps:
+        for happens in (False, True):
+            low, high = (_SHORTEST_S, _LONGEST_S) if happens else _PAUSE_S
+            num_frames = max(1, round(float(uniform(generator, low, high, 1)) * fps))
+            thing, action = (int(drawn) for drawn in draw_pairs(1, generator, split))
+            other = int(torch.randint(0, len(SEEN_THINGS) - 1, (1,), generator=generator))
+            other += other >= thing
+            shot_seed = int(torch.randint(0, 1 << 62, (1,), generator=generator))
+            shots.append(_Shot(at, num_frames, shot_seed, (thing, action, other) if happens else None))
+            if happens:
+                to_whom = other if ACTIONS[action].has_other else None
+                events.append(_event(at / fps, (at + num_frames) / fps, thing, action, to_whom))
+            at += num_frames
+    return Film(shots, events, fps=fps, size=size, hard=hard)
+
+
+def _event(start: float, end: float, thing: int, action: int, other: int | None) -> Event:
+    names = THINGS[thing], ACTIONS[action].name, "" if other is None else THINGS[other]
+    return Event(start, end, caption(thing, action, other), *names)

@@ -1,0 +1,301 @@
+"""How each action moves the things that do it.
+
+Legend: B clips, A actors (0: who does it, 1: to whom), T frames. Positions are in frame units: (-1, -1) is the top left
+corner, (1, 1) the bottom right one. A size is the side of the sprite as a fraction of the frame's side, so that it is
+also half the side in frame units.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from openxclip.playground.world import ACTION_NAMES, REVERSES
+
+
+@dataclass
+class States:
+    """Where things are and how they look, one tensor of the same shape per field.
+
+    Attributes:
+        x, y: centre, in frame units.
+        size: side of the sprite as a fraction of the frame's side.
+        angle: clockwise turn in radians.
+        stretch: horizontal factor; negative is mirrored.
+        alpha: visibility, 0 to 1.
+    """
+
+    x: Tensor
+    y: Tensor
+    size: Tensor
+    angle: Tensor
+    stretch: Tensor
+    alpha: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> States:
+        """The same with each field changed."""
+        return States(*(change(getattr(self, field.name)) for field in fields(self)))
+
+    def reversed_where(self, backwards_B: Tensor) -> States:
+        """The same, (B, …, T), with time running backwards in some of the clips (bool, (B,))."""
+
+        def reverse(values: Tensor) -> Tensor:
+            where = backwards_B.view(-1, *[1] * (values.dim() - 1))
+            return torch.where(where, values.flip(-1), values)
+
+        return self.map(reverse)
+
+
+def uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
+    """Numbers drawn evenly from [low, high)."""
+    return low + (high - low) * torch.rand(*shape, generator=generator)
+
+
+def signs(generator: torch.Generator, *shape: int) -> Tensor:
+    """-1 or 1."""
+    return torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
+
+
+def frame_times(num_frames: int) -> Tensor:
+    """Midpoints of `num_frames` equal parts of a clip that lasts from 0 to 1: (T,)."""
+    return (torch.arange(num_frames) + 0.5) / num_frames
+
+
+def is_backwards(actions_B: Tensor) -> Tensor:
+    """Which actions are rendered as another one played backwards: bool (B,)."""
+    return torch.tensor(REVERSES)[actions_B] < actions_B
+
+
+def act(actions_B: Tensor, num_frames: int, generator: torch.Generator, pace_B: Tensor | None = None) -> States:
+    """Draw one way of doing each action and return its states, before time is turned round.
+
+    The second action of an order pair gets the states of the first: play it backwards (`is_backwards`).
+
+    Args:
+        actions_B: indices into ACTIONS.
+        num_frames: T; the clip is seen at the midpoints of T equal parts.
+        generator: is used up.
+        pace_B: how fast what can be done quickly or slowly is done, 0 to 1; drawn if not given.
+
+    Returns:
+        (B, 2, T); what has no other has a second actor of alpha 0.
+    """
+    batch = len(actions_B)
+    drawn = uniform(generator, 0, 1, batch)
+    pace = (drawn if pace_B is None else pace_B)[:, None]
+    one, other = _alone(batch, num_frames, generator, pace), _together(batch, num_frames, generator)
+    kind_B = torch.minimum(actions_B, torch.tensor(REVERSES)[actions_B])
+    result = [_at_rest(batch, num_frames, generator, low=0.36, high=0.56), _absent(batch, num_frames)]
+    for name, changes in one.items():
+        _put(result[0], changes, kind_B == ACTION_NAMES.index(name))
+    for name, (first, second) in other.items():
+        chosen_B = kind_B == ACTION_NAMES.index(name)
+        _put(result[0], first, chosen_B)
+        _put(result[1], second | {"alpha": torch.ones(batch, num_frames)}, chosen_B)
+    pairs = [(getattr(result[0], field.name), getattr(result[1], field.name)) for field in fields(States)]
+    return States(*(torch.stack(pair, dim=1) for pair in pairs))
+
+
+def _put(states: States, changes: dict[str, Tensor], chosen_B: Tensor) -> None:
+    for field, value in changes.items():
+        setattr(states, field, torch.where(chosen_B[:, None], value, getattr(states, field)))
+
+
+def _at_rest(batch: int, num_frames: int, generator: torch.Generator, *, low: float, high: float) -> States:
+    size = uniform(generator, low, high, batch, 1)
+    room = 0.95 - size  # the whole thing stays in the frame
+    x, y = (signs(generator, batch, 1) * torch.rand(batch, 1, generator=generator) * room for _ in range(2))
+    angle = uniform(generator, -0.12, 0.12, batch, 1)
+    still = torch.zeros(batch, num_frames)
+    return States(x + still, y + still, size + still, angle + still, signs(generator, batch, 1) + still, still + 1)
+
+
+def _absent(batch: int, num_frames: int) -> States:
+    zero, one = torch.zeros(batch, num_frames), torch.ones(batch, num_frames)
+    return States(zero, zero.clone(), one * 0.3, zero.clone(), one.clone(), zero.clone())
+
+
+def _alone(batch: int, num_frames: int, generator: torch.Generator, pace: Tensor) -> dict[str, dict[str, Tensor]]:
+    """What changes with each action of one thing: (B, T) a field."""
+    t = frame_times(num_frames)[None]
+
+    def draw(low: float, high: float) -> Tensor:
+        return uniform(generator, low, high, batch, 1)
+
+    def sign() -> Tensor:
+        return signs(generator, batch, 1)
+
+    size = draw(0.34, 0.54)
+    room = 0.95 - size
+    x, y = draw(-1, 1) * room, draw(-1, 1) * room
+    phase = draw(0, 1)
+    path = (0.55 + 0.45 * pace) * room * (1 - 2 * t)  # from one side towards the other
+    ramp = ((t - draw(0.15, 0.35)) / draw(0.3, 0.5)).clamp(0, 1)
+    turns = 2 * math.pi * (0.45 + 0.4 * pace) * t
+    orbit = 2 * math.pi * (sign() * (0.8 + 0.5 * pace) * t + phase)
+    wave = torch.sin(2 * math.pi * (draw(1.6, 2.4) * t + phase))
+    fast = torch.sin(2 * math.pi * (draw(3.2, 3.8) * t + phase))
+    swing = torch.sin(2 * math.pi * (draw(1.3, 1.8) * t + phase)) * draw(0.6, 0.95)
+    hop = draw(0.75, 1.0) * room * (2 * torch.sin(math.pi * (draw(1.6, 2.4) * t + phase)).abs() - 1)
+    on = torch.remainder(draw(1.6, 2.4) * t + phase, 1) < 0.5
+    ahead = (t / draw(0.45, 0.6)).clamp(max=1)  # to the place of rest, and no further
+    sideways = torch.rand(batch, 1, generator=generator) < 0.5
+    come = sign() * room * (ahead * draw(0.8, 1.1) - 0.9)
+    zig = (torch.remainder(draw(1.6, 2.2) * t + phase, 1) * 2 - 1).abs() * 2 - 1
+    far = draw(0.16, 0.2)
+    leave = t**0.8
+    return {
+        "moves left": {"x": path, "y": y, "size": size},
+        "moves up": {"y": path, "x": x, "size": size},
+        "shrinks": {"size": draw(0.5, 0.68) * (draw(0.28, 0.4) ** t), "x": x * 0.6, "y": y * 0.6},
+        "vanishes": {"alpha": 1 - ramp},
+        "spins counterclockwise": {"angle": draw(-math.pi, math.pi) - turns},
+        # the road is seen from above: what is far is small and high
+        "approaches": {
+            "size": far * (draw(2.9, 3.6) ** t),
+            "x": x * (1 - 0.6 * t),
+            "y": -draw(0.45, 0.7) + draw(0.9, 1.1) * leave,
+        },
+        "stops": {
+            "x": torch.where(sideways, come, x * 0.9),
+            "y": torch.where(sideways, y * 0.9, come),
+            "size": size,
+        },
+        "stays still": {},
+        "bounces": {"y": -hop, "x": x, "size": size},
+        "shakes": {"x": x * 0.75 + draw(0.16, 0.26) * fast},
+        "blinks": {"alpha": on.float()},
+        "pulses": {"size": draw(0.4, 0.5) * (1 + draw(0.28, 0.42) * wave), "x": x * 0.6, "y": y * 0.6},
+        "swings": {"angle": swing, "x": x * 0.6 - 0.45 * swing, "y": y * 0.6 + 0.3 * (swing.cos() - 0.8)},
+        "flips": {"stretch": torch.cos(2 * math.pi * ((0.9 + 0.6 * pace) * t + phase))},
+        "goes in circles": {
+            "x": room * draw(0.65, 0.95) * orbit.cos(),
+            "y": room * draw(0.65, 0.95) * orbit.sin(),
+            "size": size,
+        },
+        "zigzags": {"x": sign() * room * (1.8 * t - 0.9), "y": zig * room * draw(0.6, 0.9), "size": size},
+    }
+
+
+def _together(
+    batch: int, num_frames: int, generator: torch.Generator
+) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """What changes with each action of one thing to another, for either: (B, T) a field."""
+    t = frame_times(num_frames)[None]
+
+    def draw(low: float, high: float) -> Tensor:
+        return uniform(generator, low, high, batch, 1)
+
+    way, up = signs(generator, batch, 1), signs(generator, batch, 1)
+    size, other = draw(0.3, 0.42), draw(0.3, 0.42)
+    y = draw(-0.4, 0.4)
+    sizes: tuple[dict[str, Tensor], dict[str, Tensor]] = ({"size": size}, {"size": other})
+    touch = 0.8 * (size + other)
+
+    def both(first: dict[str, Tensor], second: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return sizes[0] | first, sizes[1] | second
+
+    # who flees swerves, who chases comes nearer and swerves later; who follows keeps a distance and its way
+    fled = way * (-0.25 + 0.95 * t)
+    gap = draw(0.8, 0.9) - draw(0.3, 0.4) * t
+    swerve = draw(0.2, 0.3)
+    rate, phase = draw(1.3, 1.7), draw(0, 1)
+    led = way * (0.05 + draw(0.45, 0.6) * t)
+    hit = 0.5  # when they touch
+    where = way * draw(0.0, 0.1)
+    to_touch = where - way * touch - way * 0.9 * (hit - t).clamp(min=0) / hit * 0.85
+    thrown = (t - hit).clamp(min=0)
+    lane = up * draw(0.3, 0.4)
+    hidden = where + way * draw(0.05, 0.15)
+    near = (t / draw(0.6, 0.75)).clamp(max=1)
+    half = draw(0.5, 0.62)
+    floor = draw(0.48, 0.6)
+    down, lifted = (t / 0.5).clamp(max=1), ((t - 0.5) / 0.5).clamp(min=0)
+    above = floor - 0.85 * (size + other)
+    rise = draw(0.5, 0.7)
+    spot = draw(-0.5, 0.5)
+    return {
+        "picks up": both(
+            {"x": spot, "y": -0.95 + (above + 0.95) * down - rise * lifted},
+            {"x": spot + t * 0, "y": floor - rise * lifted},
+        ),
+        "chases": both(
+            {"x": fled - way * gap, "y": y + swerve * torch.sin(2 * math.pi * (rate * (t - 0.15) + phase))},
+            {"x": fled, "y": y + swerve * torch.sin(2 * math.pi * (rate * t + phase))},
+        ),
+        "follows": both({"x": led - way * draw(0.72, 0.8), "y": y}, {"x": led, "y": y}),
+        "bumps into": both(
+            {"x": to_touch - way * 0.3 * thrown, "y": y},
+            {"x": where + way * draw(1.0, 1.3) * thrown, "y": y},
+        ),
+        "passes": both({"x": way * (1.7 * t - 0.85), "y": lane}, {"x": where, "y": -lane * 0.6}),
+        "hides behind": both(
+            {"x": -way * 0.85 + (hidden + way * 0.85) * near, "y": y, "size": size * 0.85},
+            {"x": where, "y": y, "size": draw(0.4, 0.5)},
+        ),
+        "swaps places with": both(
+            {"x": way * half * (2 * t - 1), "y": y * 0.5 - 0.35 * up * torch.sin(math.pi * t)},
+            {"x": -way * half * (2 * t - 1), "y": y * 0.5 + 0.35 * up * torch.sin(math.pi * t)},
+        ),
+    }
+
+
+def pose(num: int, generator: torch.Generator, *, hard: float = 1.0, pairs: float = 0.0) -> States:
+    """Draw single frames of one thing or two, anywhere, any size; with `hard` > 0 turned, mirrored and faint ones.
+
+    Args:
+        num: B.
+        generator: is used up.
+        hard: 0 to 1: the share of things that are turned, and of those that are faint.
+        pairs: share of frames that show two things, side by side.
+
+    Returns:
+        (B, 2, 1); the second thing has alpha 0 where there is one.
+    """
+    shape = (num, 2, 1)
+    size = uniform(generator, 0.2, 0.68, num, 1, 1).expand(shape).clone()
+    room = (1.0 - size).clamp(min=0)
+    x = uniform(generator, -1, 1, *shape) * room
+    y = uniform(generator, -1, 1, *shape) * room
+    is_pair = torch.rand(num, generator=generator) < pairs
+    both = is_pair[:, None, None]
+    apart = uniform(generator, 0.45, 0.8, num, 1)
+    middle = uniform(generator, -0.5, 0.5, num, 1)
+    way = signs(generator, num, 1)
+    beside = torch.stack([middle - way * apart / 2, middle + way * apart / 2], dim=1).clamp(-0.9, 0.9)
+    x = torch.where(both, beside, x)
+    y = torch.where(both, y[:, :1] * 0.8 + uniform(generator, -0.3, 0.3, *shape), y)
+    size = torch.where(both, uniform(generator, 0.26, 0.46, *shape), size)
+    turned = torch.rand(shape, generator=generator) < 0.5 * hard
+    faint = (torch.rand(shape, generator=generator) < 0.2 * hard) & ~both
+    narrow = torch.rand(shape, generator=generator) < 0.12 * hard
+    angle = torch.where(
+        turned & ~both, uniform(generator, -math.pi, math.pi, *shape), uniform(generator, -0.15, 0.15, *shape)
+    )
+    stretch = signs(generator, *shape) * torch.where(narrow, uniform(generator, 0.1, 0.9, *shape), torch.ones(shape))
+    alpha = torch.where(faint, uniform(generator, 0.15, 0.9, *shape), torch.ones(shape))
+    alpha[:, 1] *= is_pair[:, None]
+    return States(x, y, size, angle, stretch, alpha)
+
+
+def move_camera(states: States, shift_B2T: Tensor, zoom_BT: Tensor) -> States:
+    """The same seen by a camera that has moved: everything is shifted, then scaled about the middle.
+
+    Args:
+        states: (B, A, T).
+        shift_B2T: in frame units, x and y.
+        zoom_BT: factor.
+    """
+    zoom = zoom_BT[:, None]
+    return States(
+        (states.x + shift_B2T[:, None, 0]) * zoom,
+        (states.y + shift_B2T[:, None, 1]) * zoom,
+        states.size * zoom,
+        states.angle,
+        states.stretch,
+        states.alpha,
+    )

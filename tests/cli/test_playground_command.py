@@ -1,0 +1,63 @@
+"""`openxclip playground`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openxclip.video import VideoReader
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "openxclip", "playground", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_clips_and_what_they_show(tmp_path: Path) -> None:
+    out = tmp_path / "made" / "clips"
+    ran = run("--out", out, "--clips", 3, "--size", 48, "--seconds", 0.5, "--seed", 5)
+    assert ran.returncode == 0, ran.stderr
+    lines = [json.loads(line) for line in (out / "captions.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in lines] == ["00000.mp4", "00001.mp4", "00002.mp4"]
+    assert all(f"{line['thing']} {line['action']}" in line["caption"] for line in lines)
+    with VideoReader(out / "00002.mp4") as reader:
+        assert (reader.num_frames, reader.width) == (12, 48)
+    assert len(list(out.iterdir())) == 4
+    again = run("--out", out, "--clips", 3)
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+
+
+def test_a_film_and_its_times(tmp_path: Path) -> None:
+    ran = run("--out", tmp_path, "--film", 4, "--size", 32, "--fps", 6)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads((tmp_path / "film.json").read_text())
+    assert told["events"][0]["start"] > 0
+    assert f"{len(told['events'])} events" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "--clips N or --film SECONDS"),
+        (("--clips", 1, "--film", 3), "--clips N or --film SECONDS"),
+        (("--clips", 1, "--size", 33), "even"),
+        (("--clips", 0), "0 is not in the range"),
+    ],
+)
+def test_a_users_mistakes(arguments: tuple[object, ...], told: str, tmp_path: Path) -> None:
+    ran = run("--out", tmp_path / "x", *arguments)
+    assert ran.returncode == 2
+    assert told in ran.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_place_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    ran = run("--out", tmp_path / "file" / "x", "--clips", 1)
+    assert ran.returncode != 0
+    assert "Traceback" not in ran.stderr
