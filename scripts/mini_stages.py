@@ -249,14 +249,12 @@ def clips_loss(
     """
     generator, dice = torch.Generator().manual_seed(seed), random.Random(seed)
     losses: dict = {}
-    patches = None
     if memory is not None:
         frames_BTE, clips = memory.draw(stage.batch, generator)
     else:
         clips = render_clips(stage.batch, generator, size=SIZE, num_frames=FRAMES, split="seen")
         if stage.name == "prompts":
             video = model.encode_video(pixels(clips.frames))
-            patches = video.patches
         else:
             frames_BTE, pooled_ND = frame_features(model, pixels(clips.frames), bag=bag)
             states = clips.states.map(lambda v: v.transpose(1, 2).flatten(0, 1)[..., None])
@@ -286,7 +284,7 @@ def clips_loss(
     text_KE = model.get_text_features(
         texts.ids([*BACKGROUND_TEXTS, *(s for group, _, _ in lists.values() for s in group)])
     )
-    if patches is not None:
+    if stage.name == "prompts":
         logits_BK = model(text_features=text_KE, video_features=video).logits_per_video
     else:
         video_BE = frames_BTE.mean(1) if bag else model.mit(frames_BTE).pooler_output

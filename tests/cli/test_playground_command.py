@@ -30,6 +30,11 @@ def test_clips_and_what_they_show(tmp_path: Path) -> None:
     again = run("--out", out, "--clips", 3)
     assert again.returncode == 2
     assert "is there already" in again.stderr
+    (out / "captions.jsonl").unlink()
+    before = (out / "00000.mp4").read_bytes()
+    again = run("--out", out, "--clips", 1, "--seed", 6)
+    assert "00000.mp4 is there already" in again.stderr
+    assert (out / "00000.mp4").read_bytes() == before
 
 
 def test_a_film_and_its_times(tmp_path: Path) -> None:

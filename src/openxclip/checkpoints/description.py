@@ -76,8 +76,9 @@ def describe_checkpoint(name_or_path: str | Path, **options: Any) -> CheckpointD
         CheckpointError: nothing there, damaged or refused; or weights of something else.
     """
     found = read_checkpoint(name_or_path, **options)
-    config, problems = _whole_config(found)
-    problems += _contradictions(found, config)
+    by_shape = _by_shape(found)
+    config, problems = _whole_config(found, by_shape)
+    problems += _contradictions(by_shape, config)
     problems += _missing(found, config)
     vision, text = config["vision_config"], config["text_config"]
     joint, mit_heads = config["projection_dim"], vision.get("mit_num_attention_heads")
@@ -105,7 +106,7 @@ def describe_checkpoint(name_or_path: str | Path, **options: Any) -> CheckpointD
     )
 
 
-def _whole_config(found: Checkpoint) -> tuple[dict[str, Any], list[str]]:
+def _whole_config(found: Checkpoint, by_shape: dict[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
     """The configuration with every field that a folder's config.json may leave out; or, where that can't be a model's,
     the one that the shapes tell, and why.
     """
@@ -115,7 +116,6 @@ def _whole_config(found: Checkpoint) -> tuple[dict[str, Any], list[str]]:
         config = XCLIPConfig.from_dict(found.config)
     except (ValueError, TypeError) as error:
         problem = f"{CONFIG_NAME}: {error}"
-        by_shape = _by_shape(found)
         if by_shape is None:
             raise CheckpointError(f"{found.source}: {problem}") from error
         return by_shape, [problem]
@@ -130,9 +130,8 @@ def _by_shape(found: Checkpoint) -> dict[str, Any] | None:
         return None
 
 
-def _contradictions(found: Checkpoint, config: Mapping[str, Any]) -> list[str]:
+def _contradictions(by_shape: dict[str, Any] | None, config: Mapping[str, Any]) -> list[str]:
     """Where the configuration says something else than the shapes."""
-    by_shape = _by_shape(found)
     if by_shape is None:
         return ["the weights' shapes are those of no X-CLIP or CLIP."]
     return [

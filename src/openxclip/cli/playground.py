@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -46,7 +45,7 @@ def command(
     --film writes film.mp4, and film.json with what happens in it and when. What is in OUT under these names already is
     kept, and nothing is written then.
     """
-    from openxclip.playground import Split, export_clip, render_clips
+    from openxclip.playground import Split, export_clips
     from openxclip.playground import film as render_film
 
     if (clips is None) == (film is None):
@@ -54,31 +53,15 @@ def command(
     if size % 2:
         raise click.UsageError(f"--size {size}: H.264 needs an even number.")
     kind: Split = split  # type: ignore[assignment]  # one of the choices
-    names = ["captions.jsonl"] if clips else ["film.mp4", "film.json"]
-    there = next((name for name in names if (out / name).exists()), None)
-    if there:
-        raise click.UsageError(f"{printable(str(out / there))} is there already: choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    if film:
-        made = render_film(film, seed, size=size, fps=fps, split=kind, hard=hard)
-        path = made.save(out / "film.mp4")
-        click.echo(f"{printable(str(path))}: {made.duration:.0f} s, {len(made.events)} events; film.json says when")
-        return
-    assert clips is not None
-    with (out / "captions.jsonl").open("x", encoding="utf-8") as lines, progress("rendering", clips) as advance:
-        for number in range(clips):
-            clip = render_clips(
-                1,
-                seed * 1_000_003 + number,
-                size=size,
-                num_frames=max(1, round(seconds * fps)),
-                split=kind,
-                hard=hard,
-                empty=0.0,
-            )
-            path = export_clip(clip.frames[0], out / f"{number:05}.mp4", fps=fps)
-            told = {"path": path.name, "caption": clip.captions[0], **clip.names(0)}
-            lines.write(json.dumps(told) + "\n")
-            lines.flush()  # an interruption leaves whole files and their lines
-            advance()
+    try:
+        if film:
+            made = render_film(film, seed, size=size, fps=fps, split=kind, hard=hard)
+            path = made.save(out / "film.mp4", replace=False)
+            click.echo(f"{printable(str(path))}: {made.duration:.0f} s, {len(made.events)} events; film.json says when")
+            return
+        assert clips is not None
+        with progress("rendering", clips) as advance:
+            export_clips(out, clips, seed, size=size, seconds=seconds, fps=fps, split=kind, hard=hard, on_clip=advance)
+    except FileExistsError as error:
+        raise click.UsageError(f"{printable(str(error.filename))} is there already: choose another --out.") from error
     click.echo(f"{printable(str(out))}: {clips} clips; captions.jsonl says what they show")

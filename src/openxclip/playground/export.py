@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 from torch import Tensor
+
+from openxclip.playground.clips import Split, render_clips
 
 
 def export_clip(frames: Tensor | Iterable[Tensor], path: str | Path, *, fps: float = 24, quality: int = 26) -> Path:
@@ -43,6 +47,64 @@ def export_clip(frames: Tensor | Iterable[Tensor], path: str | Path, *, fps: flo
         if stream is not None:
             container.mux(stream.encode(None))
     return path
+
+
+def export_clips(
+    folder: str | Path,
+    number: int,
+    seed: int,
+    *,
+    size: int = 256,
+    seconds: float = 2.0,
+    fps: float = 24,
+    split: Split = "all",
+    hard: float = 1.0,
+    on_clip: Callable[[], object] = lambda: None,
+) -> Path:
+    """Render clips into a folder: 00000.mp4 and so on, and captions.jsonl with a line for each.
+
+    An interruption leaves whole files and their lines.
+
+    Args:
+        folder: is made if it doesn't exist.
+        number: of clips.
+        seed: another seed, other clips.
+        size: side of the square frames, in pixels; even.
+        seconds, fps: length of a clip, and frames per second.
+        split, hard: see `render_clips`.
+        on_clip: is called after each clip.
+
+    Returns:
+        The path of captions.jsonl.
+
+    Raises:
+        FileExistsError: one of the files is there already.
+        ValueError: an argument that can't be.
+        OSError: the folder can't be written.
+    """
+    folder = Path(folder)
+    captions = folder / "captions.jsonl"
+    paths = [folder / f"{i:05}.mp4" for i in range(number)]
+    refuse_existing(captions, *paths)
+    folder.mkdir(parents=True, exist_ok=True)
+    num_frames = max(1, round(seconds * fps))
+    with captions.open("x", encoding="utf-8") as lines:
+        for i, path in enumerate(paths):
+            clip = render_clips(
+                1, seed * 1_000_003 + i, size=size, num_frames=num_frames, split=split, hard=hard, empty=0.0
+            )
+            export_clip(clip.frames[0], path, fps=fps)
+            lines.write(json.dumps({"path": path.name, "caption": clip.captions[0], **clip.names(0)}) + "\n")
+            lines.flush()
+            on_clip()
+    return captions
+
+
+def refuse_existing(*paths: Path) -> None:
+    """FileExistsError for the first of these that is there."""
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from openxclip.playground.captions import caption
 from openxclip.playground.clips import Split, draw_pairs, render_clips
-from openxclip.playground.export import export_clip, written_whole
+from openxclip.playground.export import export_clip, refuse_existing, written_whole
 from openxclip.playground.motion import uniform
 from openxclip.playground.world import ACTIONS, SEEN_THINGS, THINGS
 
@@ -40,7 +40,6 @@ class Event:
 
 @dataclass(frozen=True)
 class _Shot:
-    first: int
     num_frames: int
     seed: int
     pair: tuple[int, int, int] | None  # thing, action, other; None: nothing happens
@@ -90,14 +89,23 @@ class Film:
         """All frames at once, uint8 (T, 3, H, W)."""
         return torch.cat(list(self.shots()))
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, replace: bool = True) -> Path:
         """Write the film as mp4, and its events as JSON beside it (`film.json` for `film.mp4`).
 
+        Args:
+            path: of the film; its folder is made if it doesn't exist.
+            replace: write over what is there.
+
         Raises:
+            FileExistsError: one of the two is there already, and isn't to be replaced.
             ValueError: an odd side, which H.264 in yuv420p cannot hold.
             OSError: it can't be written.
         """
-        path = export_clip(self.shots(), path, fps=self.fps)
+        path = Path(path)
+        if not replace:
+            refuse_existing(path, path.with_suffix(".json"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        export_clip(self.shots(), path, fps=self.fps)
         told = {"fps": self.fps, "duration": self.duration, "events": [asdict(event) for event in self.events]}
         with written_whole(path.with_suffix(".json")) as partial:
             partial.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
@@ -133,7 +141,7 @@ def film(
             other = int(torch.randint(0, len(SEEN_THINGS) - 1, (1,), generator=generator))
             other += other >= thing
             shot_seed = int(torch.randint(0, 1 << 62, (1,), generator=generator))
-            shots.append(_Shot(at, num_frames, shot_seed, (thing, action, other) if happens else None))
+            shots.append(_Shot(num_frames, shot_seed, (thing, action, other) if happens else None))
             if happens:
                 to_whom = other if ACTIONS[action].has_other else None
                 events.append(_event(at / fps, (at + num_frames) / fps, thing, action, to_whom))
