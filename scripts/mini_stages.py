@@ -52,13 +52,16 @@ CONFIG = {
 
 @dataclass
 class Stage:
-    """Steps, how many frames or clips each sees, peak learning rates of the towers and of what is new."""
+    """Steps, how many frames or clips each sees, peak learning rates of the towers and of what is new; and how many
+    single frames a step sees beside its clips.
+    """
 
     name: str
     steps: int
     batch: int
     rate: float
     new_rate: float
+    stills: int = 0
 
 
 class Texts:
@@ -163,10 +166,11 @@ def names_target(things_B: Tensor, others_B: Tensor) -> Tensor:
     return target / target.sum(1, keepdim=True).clamp(min=1)
 
 
-def stills_loss(model: XCLIPModel, probes: Probes, texts: Texts, stage: Stage, step: int, seed: int) -> dict:
+def stills_loss(
+    model: XCLIPModel, probes: Probes, texts: Texts, batch: int, step: int, seed: int, *, hard: float
+) -> dict:
     """Names and places together from the first step: a tower that names alone never learns where."""
-    hard = min(1.0, max(0.0, (step / stage.steps - 0.1) / 0.5))  # clean first, difficulty as it learns
-    stills = render_stills(stage.batch, seed, size=SIZE, hard=hard, pairs=0.3 * hard)
+    stills = render_stills(batch, seed, size=SIZE, hard=hard, pairs=0.3 * hard)
     pooled_BD = model.vision_model(pixels(stills.frames), num_frames=1).pooler_output
     image_BE = F.normalize(model.visual_projection(pooled_BD), dim=-1)
     template = NAME_TEMPLATES[step % len(NAME_TEMPLATES)]

@@ -160,7 +160,8 @@ class VideoPipeline:
             return (read_clips if worker is None else worker.read_clips)(source, **clips)
 
         try:
-            for source, decoded in run_ahead([read], sources, ahead=_DECODED_AHEAD):
+            interrupt = (lambda: None) if worker is None else worker.close
+            for source, decoded in run_ahead([read], sources, ahead=_DECODED_AHEAD, interrupt=interrupt):
                 yield self._encoded_one(source, decoded)
             is_done = True
         finally:

@@ -55,7 +55,7 @@ def test_each_stage_trains_what_it_says(short, tmp_path):
         assert {"mit.position_embedding", "logit_scale"} <= trained
         memory = mini_stages.Memory(model, bag=False) if stage.name == "order" else None
         if stage.name == "stills":
-            losses = mini_stages.stills_loss(model, probes, texts, stage, 1, 0)
+            losses = mini_stages.stills_loss(model, probes, texts, stage.batch, 1, 0, hard=1.0)
         else:
             losses = mini_stages.clips_loss(model, probes, texts, stage, 0, 0, memory, bag=False)
         model.zero_grad()

@@ -58,13 +58,16 @@ def _checked(
     def reader(worker: DecodeWorker, source: VideoSource) -> VideoReport:
         return worker.inspect(source, full=full, limits=limits, allow_protocols=allow_protocols)
 
-    try:
-        readers = [partial(reader, worker) for worker in workers]
-        for _, future in run_ahead(readers, paths, ahead=2 * jobs):
-            yield future.result()
-    finally:
+    def close() -> None:
         for worker in workers:
             worker.close()
+
+    try:
+        readers = [partial(reader, worker) for worker in workers]
+        for _, future in run_ahead(readers, paths, ahead=2 * jobs, interrupt=close):
+            yield future.result()
+    finally:
+        close()
 
 
 def check(
