@@ -217,12 +217,15 @@ def relative_delta(ours: Tensor, theirs: Tensor, scale: float | None = None) -> 
 
 
 def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = TOLERANCE) -> None:
-    """Same names, same shapes, every field within `tolerance` of its largest value; all misses are told."""
+    """Same names, same shapes, every field within `tolerance` of its largest value; all misses are told.
+
+    Logits have twice as much: where there is one alone, it is a sum of terms that may all but cancel.
+    """
     assert ours.keys() == theirs.keys(), sorted(ours.keys() ^ theirs.keys())
     deltas = {name: relative_delta(ours[name], theirs[name]) for name in theirs}
     worst = max(deltas, key=lambda name: deltas[name])
     print(f"worst of {len(deltas)} fields: {worst} {deltas[worst]:.2e}")
-    misses = {name: delta for name, delta in deltas.items() if not delta <= tolerance}
+    misses = {name: delta for name, delta in deltas.items() if not delta <= tolerance * (2 if "logits" in name else 1)}
     assert not misses, misses
 
 
@@ -251,7 +254,7 @@ def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], to
         deltas[name] = relative_delta(ours[name], expected, scale)
     worst = max(deltas, key=lambda name: deltas[name])
     print(f"worst of {len(deltas)} gradients: {worst} {deltas[worst]:.2e}")
-    misses = {name: delta for name, delta in deltas.items() if not delta <= tolerance}
+    misses = {name: delta for name, delta in deltas.items() if not delta <= tolerance * (2 if "logits" in name else 1)}
     assert not misses, misses
 
 

@@ -138,8 +138,32 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape in and out."""
+        if self.activation is quick_gelu and is_bare(self.fc1, nn.Linear) and is_bare(self.fc2, nn.Linear):
+            return self._with_scales_in_products(x)
         out: Tensor = self.fc2(self.activation(self.fc1(x)))
         return out
+
+    def _with_scales_in_products(self, x: Tensor) -> Tensor:
+        """QuickGELU(h) is SiLU(1.702 h) / 1.702; both factors ride along in the products, so that of its three passes
+        over the widest tensor of the model one is left.
+        """
+        scale = 1.702
+        inner = torch.addmm(self.fc1.bias, x.flatten(0, -2), self.fc1.weight.T, beta=scale, alpha=scale)
+        out = torch.addmm(self.fc2.bias, F.silu(inner), self.fc2.weight.T, alpha=1 / scale)
+        unflattened: Tensor = out.unflatten(0, x.shape[:-1])
+        return unflattened
+
+
+def is_bare(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether its weights say all that it does: nobody wrapped it (LoRA, quantisation) or hangs on its call."""
+    return type(module) is kind and not (
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def is_traced() -> bool:
+    """Whether what runs is recorded for other inputs (compiled, exported, traced): then nothing may hang on values."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 class DropPath(nn.Module):
@@ -228,7 +252,8 @@ class Encoder(nn.Module):
                 x, weights = checkpoint(layer, x, need_weights=output_attentions, use_reentrant=False, **how)
             else:
                 x, weights = layer(x, need_weights=output_attentions, **how)
-            hidden_states.append(x)
+            if output_hidden_states:  # else every block's would be kept alive to the end
+                hidden_states.append(x)
             attentions.append(weights)
         return EncoderOutput(
             x,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openxclip.config import XCLIPVisionConfig
-from openxclip.model.layers import MLP, Attention, DropPath, Encoder, start_as_clip
+from openxclip.model.layers import MLP, Attention, DropPath, Encoder, is_bare, start_as_clip
 from openxclip.model.outputs import TransformerOutput
 from openxclip.model.pretrained import XCLIPPreTrainedModel
 
@@ -37,20 +37,34 @@ class VisionEmbeddings(nn.Module):
 
     def forward(self, pixels_NCHW: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
         """(N, 1 + P, D)."""
-        height, width = pixels_NCHW.shape[-2:]
-        expected = self.image_size
-        if (height, width) == (expected, expected):
-            positions = self.position_embedding.weight
-        elif interpolate_pos_encoding:
-            positions = self._positions_at(height // self.patch_size, width // self.patch_size)
-        else:
-            raise ValueError(
-                f"pixel_values are {height}x{width} but the model's image_size is {expected}x{expected}: resize them, "
-                "or pass interpolate_pos_encoding=True."
-            )
-        patches_NPD = self.patch_embedding(pixels_NCHW).flatten(2).transpose(1, 2)
+        positions = self.positions(*pixels_NCHW.shape[-2:], interpolate=interpolate_pos_encoding)
+        patches_NPD = self._embed_patches(pixels_NCHW)
         class_N1D = self.class_embedding.expand(pixels_NCHW.shape[0], 1, -1)
         return torch.cat([class_N1D, patches_NPD], dim=1) + positions
+
+    def positions(self, height: int, width: int, *, interpolate: bool) -> Tensor:
+        """(1 + P, D) of frames of that size.
+
+        Raises:
+            ValueError: it isn't the model's, and they may not be interpolated.
+        """
+        expected = self.image_size
+        if (height, width) == (expected, expected):
+            return self.position_embedding.weight
+        if interpolate:
+            return self._positions_at(height // self.patch_size, width // self.patch_size)
+        raise ValueError(
+            f"pixel_values are {height}x{width} but the model's image_size is {expected}x{expected}: resize them, "
+            "or pass interpolate_pos_encoding=True."
+        )
+
+    def _embed_patches(self, pixels_NCHW: Tensor) -> Tensor:
+        """(N, P, D). As a linear of each patch's pixels, which is what the convolution is, and faster."""
+        convolution = self.patch_embedding
+        if not is_bare(convolution, nn.Conv2d):
+            wrapped: Tensor = convolution(pixels_NCHW)
+            return wrapped.flatten(2).transpose(1, 2)
+        return F.linear(cut_into_patches(pixels_NCHW, self.patch_size), convolution.weight.flatten(1))
 
     def _positions_at(self, rows: int, columns: int) -> Tensor:
         """The trained grid of positions, resized bicubically to rows x columns: (1 + rows * columns, D)."""
@@ -60,6 +74,15 @@ class VisionEmbeddings(nn.Module):
         grid_1DGG = weight[1:].unflatten(0, (self.grid_size, self.grid_size)).permute(2, 0, 1)[None]
         resized = F.interpolate(grid_1DGG, size=(rows, columns), mode="bicubic", align_corners=False)
         return torch.cat([weight[:1], resized[0].flatten(1).T])
+
+
+def cut_into_patches(pixels_NCHW: Tensor, patch: int) -> Tensor:
+    """(N, P, C * patch * patch), row by row; what is left over at the right and below is cut off."""
+    rows, columns = pixels_NCHW.shape[-2] // patch, pixels_NCHW.shape[-1] // patch
+    whole = pixels_NCHW[..., : rows * patch, : columns * patch]
+    cut = whole.unflatten(3, (columns, patch)).unflatten(2, (rows, patch))  # (N, C, rows, patch, columns, patch)
+    patches: Tensor = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    return patches
 
 
 class CrossFrameBlock(nn.Module):

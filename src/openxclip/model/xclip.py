@@ -15,6 +15,7 @@ from openxclip.checkpoints.shapes import UnclearError, start_from_clip
 from openxclip.config import XCLIPConfig
 from openxclip.errors import CheckpointError
 from openxclip.model.integration import MultiframeIntegrationTransformer
+from openxclip.model.layers import is_traced
 from openxclip.model.outputs import TransformerOutput, VideoFeatures, XCLIPOutput
 from openxclip.model.pretrained import XCLIPPreTrainedModel, as_device, as_dtype
 from openxclip.model.prompting import VideoSpecificPrompt
@@ -22,7 +23,9 @@ from openxclip.model.text import XCLIPTextModel
 from openxclip.model.vision import XCLIPVisionModel
 
 
-class _EncodedVideo(NamedTuple):
+class EncodedVideo(NamedTuple):
+    """A video's features, and the outputs of the parts that made them."""
+
     features: VideoFeatures
     vision_output: TransformerOutput
     mit_output: TransformerOutput
@@ -129,6 +132,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
         Returns:
             (K, E), or (B, K, E).
         """
+        input_ids, attention_mask, position_ids = self._trimmed(input_ids, attention_mask, position_ids)
         return self._encode_text(input_ids, attention_mask, position_ids)[0]
 
     def get_video_features(
@@ -230,11 +234,27 @@ class XCLIPModel(XCLIPPreTrainedModel):
 
     def _encode_text(
         self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, **shown: bool
-    ) -> tuple[Tensor, TransformerOutput]:
+    ) -> tuple[Tensor, TransformerOutput | None]:
         input_ids = torch.atleast_2d(input_ids)
         encoded = self.text_model(input_ids, attention_mask, position_ids, return_dict=True, **shown)
         features = self.text_projection(encoded.pooler_output)
         return features.unflatten(0, input_ids.shape[:-1]), encoded
+
+    def _trimmed(
+        self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Without what lies after the longest text's end, which changes no text's features: attention is causal."""
+        length = input_ids.shape[-1]
+        fits = 0 < length <= self.config.text_config.max_position_embeddings and input_ids.numel() > 0
+        alike = all(t is None or t.shape[-1] == length for t in (attention_mask, position_ids))
+        if is_traced() or input_ids.is_meta or not (fits and alike):  # what doesn't fit is refused further on
+            return input_ids, attention_mask, position_ids
+        longest = int(input_ids.argmax(-1).max()) + 1
+        return (
+            input_ids[..., :longest],
+            None if attention_mask is None else attention_mask[..., :longest],
+            None if position_ids is None else position_ids[..., :longest],
+        )
 
     def _integrate(
         self, pixel_values: Tensor, interpolate_pos_encoding: bool, num_frames: int | None, **shown: bool
@@ -252,12 +272,13 @@ class XCLIPModel(XCLIPPreTrainedModel):
 
     def _encode_video(
         self, pixel_values: Tensor, interpolate_pos_encoding: bool, num_frames: int | None, **shown: bool
-    ) -> _EncodedVideo:
+    ) -> EncodedVideo:
         vision_output, mit_output = self._integrate(pixel_values, interpolate_pos_encoding, num_frames, **shown)
         patches_NPD = self.prompts_visual_layernorm(vision_output.last_hidden_state[:, 1:])
         num_videos = mit_output.pooler_output.shape[0]
-        patches_BPE = (patches_NPD @ self.prompts_visual_projection).unflatten(0, (num_videos, -1)).mean(dim=1)
-        return _EncodedVideo(VideoFeatures(mit_output.pooler_output, patches_BPE), vision_output, mit_output)
+        # the mean over frames goes first: T times less to project
+        patches_BPE = patches_NPD.unflatten(0, (num_videos, -1)).mean(dim=1) @ self.prompts_visual_projection
+        return EncodedVideo(VideoFeatures(mit_output.pooler_output, patches_BPE), vision_output, mit_output)
 
     def _score(
         self,
@@ -270,7 +291,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
     ) -> None:
         """Fill in what needs both sides."""
         text_BKE = self._texts_for_each_video(text, video_BE.shape[0])
-        text_BKE = F.normalize(text_BKE + self.prompts_generator(text_BKE, patches_BPE), dim=-1)
+        text_BKE = F.normalize(text_BKE + self._prompts(text_BKE, patches_BPE), dim=-1)
         video_BE = F.normalize(video_BE, dim=-1)
         logits_BK = self.logit_scale.exp() * torch.einsum("be,bke->bk", video_BE, text_BKE)
         output.logits_per_video, output.logits_per_text = logits_BK, logits_BK.T
@@ -284,6 +305,10 @@ class XCLIPModel(XCLIPPreTrainedModel):
                     "pass labels=."
                 )
             output.loss = contrastive_loss(logits_BK)
+
+    def _prompts(self, text_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
+        prompts: Tensor = self.prompts_generator(text_BKE, patches_BPE)
+        return prompts
 
     def _checked(self, features: VideoFeatures | tuple[Tensor, Tensor]) -> VideoFeatures:
         if isinstance(features, Tensor) or len(features) != 2:
