@@ -17,9 +17,7 @@ check: .venv/.dev
 	$(BIN)/mypy
 
 bench: .venv/.dev
-	$(BIN)/python benchmarks/dropin.py
-	$(BIN)/python benchmarks/processor.py
-	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/openxclip bench --threads 2 --json benchmarks/bench.json
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,26 +14,23 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import av
-import av.filter
 import numpy as np
 import torch
 import transformers
-from processor import MEAN, SIZES, STD, cpu_name
+from processor import MEAN, STD
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 import openxclip
+from openxclip.benchmarking.measuring import cpu_name, medians
+from openxclip.benchmarking.videos import FPS, FRAMES, SECONDS, SIZES, decode_as_documented, decode_here, make_clip
 from openxclip.processing import VideoProcessor
-from openxclip.video import VideoReader, sample_uniform
-
-SECONDS, FPS, FRAMES = 10, 30, 8
+from openxclip.video import sample_uniform
 
 
 def main() -> None:
@@ -60,11 +57,11 @@ def main() -> None:
             path = Path(folder, "clip.mp4")
             make_clip(path, width, height)
             for spread, indices in spreads.items():
-                if not np.array_equal(decode_all(path, indices), decode_ours(path, indices).numpy()):
+                if not np.array_equal(decode_as_documented(path, indices), decode_here(path, indices).numpy()):
                     raise SystemExit("the frames differ")
-                readers = {"openxclip": decode_ours} | ({"torchcodec": torchcodec} if torchcodec else {})
+                readers = {"openxclip": decode_here} | ({"torchcodec": torchcodec} if torchcodec else {})
                 ways: dict[str, Callable[[], Any]] = {
-                    "transformers": lambda: theirs(list(decode_all(path, indices)), return_tensors="pt")  # noqa: B023
+                    "transformers": lambda: theirs(list(decode_as_documented(path, indices)), return_tensors="pt")  # noqa: B023
                 }
                 for name, read in readers.items():
                     ways[name] = lambda read=read: ours(read(path, indices), return_tensors="pt")  # noqa: B023
@@ -98,42 +95,6 @@ def main() -> None:
     print(f"{report['cpu']}, {arguments.threads} threads; written to {arguments.output}")
 
 
-def make_clip(path: Path, width: int, height: int) -> None:
-    """FFmpeg's moving test picture as H.264."""
-    graph = av.filter.Graph()
-    source = graph.add("testsrc2", f"size={width}x{height}:rate={FPS}:duration={SECONDS}")
-    sink = graph.add("buffersink")
-    source.link_to(sink)
-    graph.configure()
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=FPS, options={"preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.thread_type = "FRAME"  # one slice a picture, as FFmpeg's command writes; PyAV's usual is several
-        stream.codec_context.gop_size = 250
-        for _ in range(SECONDS * FPS):
-            frame = graph.pull()
-            frame.pict_type = 0
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-
-
-def decode_all(path: Path, indices: list[int]) -> np.ndarray:
-    """As transformers' documentation of X-CLIP reads a video."""
-    frames = []
-    with av.open(str(path)) as container:
-        for i, frame in enumerate(container.decode(video=0)):
-            if i > indices[-1]:
-                break
-            if i >= indices[0] and i in indices:
-                frames.append(frame)
-        return np.stack([f.to_ndarray(format="rgb24") for f in frames])
-
-
-def decode_ours(path: Path, indices: list[int]) -> torch.Tensor:
-    with VideoReader(path) as video:
-        return video.get_frames(indices).frames_THWC
-
-
 def torchcodec_reader() -> Callable[[Path, list[int]], torch.Tensor] | None:
     try:
         from torchcodec.decoders import VideoDecoder
@@ -146,19 +107,6 @@ def torchcodec_reader() -> Callable[[Path, list[int]], torch.Tensor] | None:
         return frames
 
     return read
-
-
-def medians(ways: dict[str, Callable[[], Any]], *, rounds: int) -> dict[str, float]:
-    """Median seconds of each, measured in turns so that a busy machine slows all."""
-    for way in ways.values():
-        way()
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What changing the import buys before any tuning: import, loading, the plain model; beside transformers.
+"""What changing the import costs before anything is computed: import, loading, memory; beside transformers.
 
     python benchmarks/dropin.py [--rounds 5] [--threads 2] [--json FILE]
 
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,12 +44,6 @@ def alternating(ours: Callable[[], float], theirs: Callable[[], float], rounds: 
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
-def seconds(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -62,7 +54,7 @@ def main() -> None:
     import torch
     import transformers
 
-    import openxclip
+    from openxclip.benchmarking.measuring import cpu_name
 
     torch.set_num_threads(options.threads)
     transformers.logging.disable_progress_bar()
@@ -72,7 +64,7 @@ def main() -> None:
         rows.append({"what": what, "unit": unit, "openxclip": ours, "peer": theirs, "ratio": ours / theirs, "of": peer})
         print(f"{what:48} {ours:10.3f} {theirs:10.3f} {unit:4} {ours / theirs:7.2f}  of {peer}", flush=True)
 
-    print(f"{processor_name()}, {options.threads} threads, {options.rounds} rounds, torch {torch.__version__}, "
+    print(f"{cpu_name()}, {options.threads} threads, {options.rounds} rounds, torch {torch.__version__}, "
           f"transformers {transformers.__version__}")  # fmt: skip
     print(f"{'':48} {'openxclip':>10} {'peer':>10} {'':4} {'ratio':>7}")
 
@@ -99,26 +91,10 @@ def main() -> None:
         row(f"from_pretrained, {weights:.0f} MiB, after import", "s", ours_load, their_load, "transformers")
         used = whole_process("from openxclip import XCLIPModel", touch)
         row("peak RSS, every weight touched", "MiB", used[3], used[2] + weights, "RSS after import + weights")
-        model = openxclip.XCLIPModel.from_pretrained(folder)
-        videos = torch.randn(1, 8, 3, 224, 224)
-        with torch.inference_mode():
-            row("B/32 video features, one video, fp32", "s", *alternating(
-                lambda: seconds(lambda: model.get_video_features(videos)),
-                lambda: seconds(lambda: peer.get_video_features(videos)), runs,
-            ), "transformers")  # fmt: skip
 
-    record = {"cpu": processor_name(), "threads": options.threads, "rounds": runs, "torch": torch.__version__,
+    record = {"cpu": cpu_name(), "threads": options.threads, "rounds": runs, "torch": torch.__version__,
               "transformers": transformers.__version__, "rows": rows}  # fmt: skip
     options.json.write_text(json.dumps(record, indent=2) + "\n")
-
-
-def processor_name() -> str:
-    """The CPU's name, where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

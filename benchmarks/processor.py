@@ -22,9 +22,10 @@ import transformers
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 import openxclip
+from openxclip.benchmarking.measuring import cpu_name
+from openxclip.benchmarking.videos import SIZES
 from openxclip.processing import VideoProcessor
 
-SIZES = ((340, 256), (1280, 720), (1920, 1080))
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
@@ -92,15 +93,6 @@ def level_difference(theirs: Any, ours: VideoProcessor, frames: list[np.ndarray]
     difference = theirs(frames, return_tensors="pt")["pixel_values"] - ours(frames, return_tensors="pt")["pixel_values"]
     std = torch.tensor(STD).view(3, 1, 1)
     return round(float((difference * std * 255).abs().max()), 3)
-
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from openxclip.auto import AutoModel, AutoProcessor, AutoTokenizer
+    from openxclip.benchmarking import bench
     from openxclip.config import XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
     from openxclip.conversion import convert
+    from openxclip.engine import OptimizedXCLIPModel, optimize
     from openxclip.errors import CheckpointError, OpenXCLIPError, VideoError
     from openxclip.information import info
     from openxclip.model import (
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         XCLIPVisionModel,
     )
     from openxclip.processing import CLIPTokenizer, XCLIPProcessor
+    from openxclip.profiling import profile
     from openxclip.recognition import classify
     from openxclip.video import Limits, VideoReader, check
 
@@ -36,6 +39,7 @@ _HOME = {
     "CheckpointError": "errors",
     "Limits": "video",
     "OpenXCLIPError": "errors",
+    "OptimizedXCLIPModel": "engine",
     "VideoError": "errors",
     "VideoFeatures": "model",
     "VideoReader": "video",
@@ -48,10 +52,13 @@ _HOME = {
     "XCLIPTextModel": "model",
     "XCLIPVisionConfig": "config",
     "XCLIPVisionModel": "model",
+    "bench": "benchmarking",
     "check": "video",
     "classify": "recognition",
     "convert": "conversion",
     "info": "information",
+    "optimize": "engine",
+    "profile": "profiling",
 }
 
 __all__ = [
@@ -62,6 +69,7 @@ __all__ = [
     "CheckpointError",
     "Limits",
     "OpenXCLIPError",
+    "OptimizedXCLIPModel",
     "VideoError",
     "VideoFeatures",
     "VideoReader",
@@ -74,10 +82,13 @@ __all__ = [
     "XCLIPTextModel",
     "XCLIPVisionConfig",
     "XCLIPVisionModel",
+    "bench",
     "check",
     "classify",
     "convert",
     "info",
+    "optimize",
+    "profile",
 ]
 
 

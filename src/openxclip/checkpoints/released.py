@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from openxclip.config import XCLIPConfig
+
 _BYTES_OF_A_PARAMETER = 4  # all of them are float32
 
 
@@ -41,6 +43,11 @@ class Released:
         """Size of the weights, near enough: parameters times their bytes. 0 if it comes with the package."""
         return 0 if self.name == "mini" else self.parameters * self.bytes_of_a_parameter
 
+
+# By the letter of an architecture: width and blocks of the video tower, and the joint width, which is the text tower's
+# too. The text tower has 12 blocks, and heads are 64 wide everywhere, as in the authors' code.
+_TOWERS = {"B": (768, 12, 512), "L": (1024, 24, 768)}
+_HEAD = 64
 
 # At 8 frames and 224 pixels; each further frame is one more position of the joint width.
 _BASE32, _BASE16, _LARGE14 = 196_585_729, 194_929_153, 575_673_601
@@ -186,3 +193,31 @@ RELEASED: tuple[Released, ...] = (
 def released_as(name: str) -> Released | None:
     """The released checkpoint of that name: a hub id, or the name of the authors' file."""
     return next((one for one in RELEASED if name and name in (one.name, one.authors_file)), None)
+
+
+def config_of_released(one: Released) -> XCLIPConfig:
+    """The configuration of a released checkpoint, from what is known of it: nothing is read but mini's own file.
+
+    MIT and prompts of the large models have the heads of the authors' code (see `XCLIPConfig.has_converters_heads`).
+    """
+    if one.name == "mini":
+        return XCLIPConfig.from_pretrained(one.name)
+    letter, _, patch = one.architecture.partition("/")
+    width, layers, joint = _TOWERS[letter]
+    return XCLIPConfig(
+        text_config={"hidden_size": joint, "intermediate_size": 4 * joint, "num_attention_heads": joint // _HEAD},
+        vision_config={
+            "hidden_size": width,
+            "intermediate_size": 4 * width,
+            "num_hidden_layers": layers,
+            "num_attention_heads": width // _HEAD,
+            "mit_hidden_size": joint,
+            "mit_intermediate_size": 4 * joint,
+            "mit_num_attention_heads": joint // _HEAD,
+            "image_size": one.resolution,
+            "patch_size": int(patch),
+            "num_frames": one.frames,
+        },
+        projection_dim=joint,
+        prompt_num_attention_heads=joint // _HEAD,
+    )

@@ -20,8 +20,10 @@ _VERBS = {
     "info": "Say what a video, model folder or checkpoint is.",
     "check": "Verify a collection of videos and write a report.",
     "convert": "Convert a checkpoint: hub folders, the authors' files, and CLIPs as a start.",
+    "profile": "Count a model's parameters, operations and memory, part by part.",
     "models": "List the released checkpoints with what was published of them.",
     "playground": "Render clips and films whose right labels are known.",
+    "bench": "Measure openxclip on this machine, beside transformers.",
     "cache": "Show or delete the models that were downloaded.",
 }
 

@@ -1,0 +1,72 @@
+"""transformers' XCLIPModel with the same weights, used as its documentation does and as an expert would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openxclip.config import XCLIPConfig
+from openxclip.model import XCLIPModel
+
+PRESETS: dict[str, dict[str, Any]] = {  # as transformers' converter makes them
+    "base-patch32": {"vision_config": {"patch_size": 32}},
+    "base-patch16": {"vision_config": {"patch_size": 16}},
+    "large-patch14": {
+        "projection_dim": 768,
+        "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
+        "vision_config": {
+            "patch_size": 14, "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16,
+            "num_hidden_layers": 24, "mit_hidden_size": 768, "mit_intermediate_size": 3072,
+        },
+    },
+}  # fmt: skip
+
+
+def random_model(name: str) -> XCLIPModel:
+    """Of a released architecture, with random weights: neither time nor memory depends on them."""
+    torch.manual_seed(0)
+    return XCLIPModel(XCLIPConfig.from_dict(PRESETS[name])).eval()
+
+
+class Peer:
+    """transformers' model with our weights.
+
+    Raises:
+        ImportError: transformers isn't installed.
+    """
+
+    def __init__(self, model: XCLIPModel) -> None:
+        import transformers
+
+        config = transformers.XCLIPConfig.from_dict(model.config.to_dict())
+        self.model: Any = transformers.XCLIPModel(config).eval()
+        missing, unexpected = self.model.load_state_dict(model.state_dict(), strict=False)
+        assert not unexpected
+        assert all("position_ids" in name for name in missing), missing
+
+    def video(self, pixels_BTCHW: Tensor) -> Tensor:
+        """(B, E)."""
+        found = self.model.get_video_features(pixels_BTCHW)
+        features: Tensor = getattr(found, "pooler_output", found)  # 5.x, 4.x
+        return features
+
+    def text(self, ids_KL: Tensor) -> Tensor:
+        """(K, E)."""
+        found = self.model.get_text_features(ids_KL)
+        features: Tensor = getattr(found, "pooler_output", found)
+        return features
+
+    def scored_by_parts(self, pixels_BTCHW: Tensor, text_KE: Tensor) -> Tensor:
+        """`logits_per_video` from text features that are kept, which its forward doesn't take."""
+        model, batch, frames = self.model, *pixels_BTCHW.shape[:2]
+        seen = model.vision_model(pixels_BTCHW.flatten(0, 1))
+        video_BE = model.mit(model.visual_projection(seen.pooler_output).view(batch, frames, -1))[1]
+        patches = model.prompts_visual_layernorm(seen.last_hidden_state[:, 1:]) @ model.prompts_visual_projection
+        patches_BPE = patches.view(batch, frames, -1, video_BE.shape[-1]).mean(1)
+        text_BKE = text_KE.expand(batch, -1, -1)
+        text_BKE = text_BKE + model.prompts_generator(text_BKE, patches_BPE)
+        text_BKE = text_BKE / text_BKE.norm(dim=-1, keepdim=True)
+        video_BE = video_BE / video_BE.norm(dim=-1, keepdim=True)
+        return torch.einsum("be,bke->bk", video_BE, model.logit_scale.exp() * text_BKE)

@@ -1,0 +1,196 @@
+"""What is measured of whole processes: start-up, and `classify` from nothing to the last answer, with its memory."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from openxclip.benchmarking.measuring import Row
+from openxclip.benchmarking.peers import random_model
+from openxclip.benchmarking.videos import make_clip
+from openxclip.engine import Precision
+from openxclip.processing import XCLIPProcessor
+
+PEAK = """
+import re
+print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) / 1024)
+"""  # not ru_maxrss: that starts at the size of the process which started this one
+
+CLASSIFY = """
+import sys, torch, openxclip
+torch.set_num_threads(int(sys.argv[1]))
+labels = open(sys.argv[3]).read().splitlines()
+model = openxclip.VideoPipeline.from_pretrained(sys.argv[2], precision=sys.argv[4])
+for result in openxclip.classify(sys.argv[5:], labels, model=model):
+    assert result.error is None
+"""
+
+DOCUMENTED = """
+import sys, av, numpy as np, torch
+from transformers import AutoModel, AutoProcessor
+torch.set_num_threads(int(sys.argv[1]))
+labels = open(sys.argv[3]).read().splitlines()
+processor, model = AutoProcessor.from_pretrained(sys.argv[2]), AutoModel.from_pretrained(sys.argv[2])
+for path in sys.argv[5:]:
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        total = stream.frames or sum(1 for _ in container.demux(stream))
+        container.seek(0)
+        indices = np.linspace(0, total - 1, 8).astype(int)
+        frames = [f.to_ndarray(format="rgb24") for i, f in enumerate(container.decode(video=0)) if i in indices]
+    inputs = processor(text=labels, videos=list(np.stack(frames)), return_tensors="pt", padding=True)
+    with torch.no_grad():
+        outputs = model(**inputs)
+    outputs.logits_per_video.softmax(dim=1).argmax()
+"""
+
+TUNED = """
+import sys, av, contextlib, numpy as np, torch
+from transformers import AutoModel, AutoProcessor
+torch.set_num_threads(int(sys.argv[1]))
+labels = open(sys.argv[3]).read().splitlines()
+half = torch.autocast("cpu", torch.bfloat16) if sys.argv[4] == "bf16" else contextlib.nullcontext()
+processor = AutoProcessor.from_pretrained(sys.argv[2])
+model = AutoModel.from_pretrained(sys.argv[2], attn_implementation="sdpa").eval()
+with torch.inference_mode(), half:
+    ids = processor(text=labels, return_tensors="pt", padding=True).input_ids
+    text = model.get_text_features(ids)
+    text = getattr(text, "pooler_output", text)
+    for path in sys.argv[5:]:
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            total = stream.frames or sum(1 for _ in container.demux(stream))
+            container.seek(0)
+            indices = set(np.linspace(0, total - 1, 8).astype(int).tolist())
+            frames = [f.to_ndarray(format="rgb24") for i, f in enumerate(container.decode(stream)) if i in indices]
+        pixels = processor(videos=list(np.stack(frames)), return_tensors="pt").pixel_values
+        seen = model.vision_model(pixels.flatten(0, 1))
+        video = model.mit(model.visual_projection(seen.pooler_output).view(1, 8, -1))[1]
+        patches = model.prompts_visual_layernorm(seen.last_hidden_state[:, 1:]) @ model.prompts_visual_projection
+        texts = text[None] + model.prompts_generator(text[None], patches.view(1, 8, -1, video.shape[-1]).mean(1))
+        texts = texts / texts.norm(dim=-1, keepdim=True)
+        video = video / video.norm(dim=-1, keepdim=True)
+        (model.logit_scale.exp() * video @ texts[0].T).softmax(dim=1).argmax()
+"""
+
+WORDS = ("playing", "cleaning", "opening", "riding", "washing", "throwing", "making", "jumping", "cooking", "reading")
+
+
+def labels_of(number: int = 400) -> list[str]:
+    """As class names are long."""
+    things = ("guitar", "horse", "window", "bread", "ball", "shoes", "paper", "garden fence", "ice cream", "bottle")
+    places = ("", " in a pool", " outside", " at home")
+    return [f"{word} {thing}{place}" for word in WORDS for thing in things for place in places][:number]
+
+
+def run(script: str, *arguments: str) -> tuple[float, float]:
+    """Seconds of the whole process, and its peak memory in MiB.
+
+    Raises:
+        RuntimeError: it failed; with what it said.
+    """
+    began = time.perf_counter()
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-W", "ignore", "-c", script + PEAK, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise RuntimeError(f"a measured process failed: {done.stderr.strip().splitlines()[-1:]}")
+    return time.perf_counter() - began, float(done.stdout.split()[-1])
+
+
+def _in_turns(ways: dict[str, Callable[[], tuple[float, float]]], rounds: int) -> dict[str, tuple[float, float]]:
+    for way in ways.values():
+        way()  # files come into the page cache
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            runs[name].append(way())
+    return {
+        name: (statistics.median(seconds for seconds, _ in got), statistics.median(peak for _, peak in got))
+        for name, got in runs.items()
+    }
+
+
+class Folder:
+    """A B/32 of random weights and 20 clips, for as long as it is open."""
+
+    def __init__(self, clips: Sequence[Path] = ()) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        root = Path(self._folder.name)
+        self.model, self.labels = str(root / "model"), str(root / "labels.txt")
+        random_model("base-patch32").save_pretrained(self.model)
+        XCLIPProcessor().save_pretrained(self.model)
+        Path(self.labels).write_text("\n".join(labels_of()), encoding="utf-8")
+        Path(self.labels + ".two").write_text("\n".join(labels_of(2)), encoding="utf-8")
+        paths = [str(clip) for clip in clips]
+        if not paths:
+            paths = [str(root / "clip.mp4")]
+            make_clip(Path(paths[0]), 340, 256)
+        self.clips = (paths * 20)[:20]
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+
+def has_transformers() -> bool:
+    """Whether the peer can be run."""
+    from importlib.util import find_spec
+
+    return find_spec("transformers") is not None
+
+
+def startup(rounds: int, folder: Folder) -> Iterator[Row]:
+    """`--help`, and the first result beside what it can't do without: importing PyTorch, loading, computing."""
+    threads = str(torch.get_num_threads())
+    helped = _in_turns(
+        {"ours": lambda: run("from openxclip.cli.main import cli; cli(['--help'], standalone_mode=False)")}, rounds
+    )
+    yield Row("openxclip --help", "s", helped["ours"][0])
+    needed = (
+        "import sys, torch; torch.set_num_threads(int(sys.argv[1]))\n"
+        "from openxclip.model import XCLIPModel; from openxclip.benchmarking.inference import class_names\n"
+        "model = XCLIPModel.from_pretrained(sys.argv[2])\n"
+        "with torch.no_grad(): model(class_names()[1:3], torch.randn(1, 8, 3, 224, 224))\n"
+    )
+    taken = _in_turns(
+        {
+            "ours": lambda: run(CLASSIFY, threads, folder.model, folder.labels + ".two", "fp32", folder.clips[0]),
+            "needed": lambda: run(needed, threads, folder.model),
+        },
+        rounds,
+    )
+    note = "documented: import torch + load + compute by the plain model alone"
+    yield Row("first result, one clip, 2 labels", "s", taken["ours"][0], taken["needed"][0], note=note)
+
+
+def end_to_end(rounds: int, folder: Folder, precisions: Sequence[Precision]) -> Iterator[Row]:
+    """20 clips by 400 names in one process, start-up included."""
+    threads = str(torch.get_num_threads())
+
+    def running(script: str, precision: str) -> Callable[[], tuple[float, float]]:
+        return lambda: run(script, threads, folder.model, folder.labels, precision, *folder.clips)
+
+    ways = {str(precision): running(CLASSIFY, precision) for precision in precisions}
+    if has_transformers():
+        ways["documented"] = running(DOCUMENTED, "fp32")
+        ways |= {f"tuned {precision}": running(TUNED, precision) for precision in precisions}
+    taken = _in_turns(ways, rounds)
+    for number, unit, what in ((0, "s", "classify 20 clips x 400 names"), (1, "MiB", "peak RSS of it")):
+        for precision in precisions:
+            documented, tuned = taken.get("documented"), taken.get(f"tuned {precision}")
+            yield Row(
+                f"{what}, {precision}", unit, taken[precision][number],
+                documented and documented[number], tuned and tuned[number],
+            )  # fmt: skip

@@ -1,0 +1,108 @@
+"""`openxclip profile`: what a model costs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from openxclip.cli.terminal import json_line, printable
+
+if TYPE_CHECKING:
+    from openxclip.profiling import Cost, Profile
+
+# The rows below a group's own, by the name of their part; none where the group is one part.
+_GROUPS: dict[str, dict[str, str]] = {
+    "video tower": {
+        "vision_embeddings": "embeddings",
+        "vision_messages": "messages across frames",
+        "vision_attention": "attention in frames",
+        "vision_mlp": "MLP",
+    },
+    "visual projection": {"visual_projection": ""},
+    "MIT": {"mit": ""},
+    "prompts": {"prompts_patches": "projection of patches", "prompts_generator": "generator"},
+    "scores": {"scores": ""},
+    "text tower": {"text_tower": ""},
+    "text projection": {"text_projection": ""},
+}
+
+
+@click.command("profile", no_args_is_help=True)
+@click.argument("model", metavar="MODEL")
+@click.option("--frames", type=click.IntRange(1), help="Frames of the video.  [default: as MODEL was trained]")
+@click.option(
+    "--texts", type=click.IntRange(1), default=400, show_default=True, help="Texts that the video is scored against."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON, as when the output is piped.")
+def command(model: str, frames: int | None, texts: int, as_json: bool) -> None:
+    """Count what MODEL costs, part by part: parameters, operations, and memory for one video.
+
+    MODEL is a folder, a checkpoint, a hub id, or mini. This is arithmetic on its configuration: no weights are read,
+    and nothing is downloaded of the released models. What the paper (arXiv 2208.02816) calls FLOPs are the GMACs of
+    each video against 400 texts.
+    """
+    from openxclip.profiling import profile
+
+    try:
+        found = profile(model, num_texts=texts, num_frames=frames)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if as_json or not sys.stdout.isatty():
+        click.echo(json_line(found.as_dict()))
+    else:
+        _print(found)
+
+
+def _print(found: Profile) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("part", no_wrap=True)
+    for title in ("params M", "fp32 MB", "bf16 MB", "GMACs", "GFLOPs", "peak MB"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for per, sum_of in (("video", "each video"), ("texts", "texts, once")):
+        for group, rows in _GROUPS.items():
+            cost = found.of(rows)
+            if cost.per == per:
+                table.add_row(group, *_numbers(cost))
+                for name, title in rows.items():
+                    if title:
+                        table.add_row(f"  {title}", *_numbers(found.parts[name]), style="dim")
+        table.add_row(sum_of, *_numbers(getattr(found, per)), style="bold")
+        table.add_section()
+    table.add_row("all", *_numbers(found.total), style="bold")
+
+    clip = f"{found.num_frames} frames of {found.image_size} pixels"
+    texts = f"{found.num_texts} texts of {found.text_length} tokens"
+    console = Console()
+    console.print(Text(printable(found.model), style="bold"))
+    console.print(Text(f"{clip}, {texts}"))
+    console.print(table)
+    click.echo(
+        "GMACs: 10⁹ multiply-adds of matrix products, which the paper calls FLOPs.\n"
+        "GFLOPs: twice as many, as a multiply-add is two operations.\n"
+        "fp32, bf16: weights. peak: activations in fp32 (bf16: half) at the fullest\n"
+        "moment, for one video, or for all texts at once. Texts are encoded once for all\n"
+        "videos, and shorter ones cost less."
+    )
+
+
+def _numbers(cost: Cost) -> list[str]:
+    weights = cost.weight_bytes
+    return [
+        _short(cost.parameters / 1e6),
+        _short(weights["float32"] / 1e6),
+        _short(weights["bfloat16"] / 1e6),
+        _short(cost.macs / 1e9),
+        _short(cost.flops / 1e9),
+        _short(cost.activation_bytes["float32"] / 1e6),
+    ]
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.1f}" if number >= 10 else f"{number:.2f}"

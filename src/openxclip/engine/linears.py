@@ -1,0 +1,147 @@
+"""Linear layers for inference: dense ones, or ones whose weights oneDNN has laid out for itself.
+
+The oneDNN operator fuses the activation, or the addition to the residual stream, into the product. It is private to
+PyTorch (`torch.ops.mkldnn._linear_pointwise`), has no gradient, and its packed weight can be neither copied nor saved;
+so it is asked for, tried, and kept out of everything that outlives a call of an optimised model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from openxclip.model.layers import activation
+
+_SCALE = 1.702  # QuickGELU(h) = SiLU(1.702 h) / 1.702
+_FUSED = {  # what the operator calls an activation, and its variant
+    "quick_gelu": ("swish", ""),
+    "silu": ("swish", ""),
+    "relu": ("relu", ""),
+    "gelu": ("gelu", "none"),
+    "gelu_new": ("gelu", "tanh"),
+    "gelu_pytorch_tanh": ("gelu", "tanh"),
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """How products are computed: in which dtype, and by oneDNN's packed weights or not."""
+
+    dtype: torch.dtype
+    packed: bool = False
+
+    def __str__(self) -> str:
+        name = str(self.dtype).removeprefix("torch.")
+        return f"{name}, {'weights packed by oneDNN' if self.packed else 'dense weights'}"
+
+
+class Linear:
+    """`activation(x @ weight.T + bias)` for any number of rows, never with a gradient.
+
+    Args:
+        weight: (out, in).
+        bias: (out,) or None.
+        kernel: how.
+        hidden_act: an activation's name; that of CLIP leaves its factor 1 / 1.702 to `after`.
+        after: this layer takes what `hidden_act` of that name left.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        kernel: Kernel,
+        *,
+        hidden_act: str | None = None,
+        after: str | None = None,
+    ) -> None:
+        scale = (_SCALE if hidden_act == "quick_gelu" else 1.0) / (_SCALE if after == "quick_gelu" else 1.0)
+        weight = weight.detach()
+        if scale != 1.0:
+            weight = weight.float() * scale
+        self._bias = None if bias is None else bias.detach()
+        if self._bias is not None:
+            if hidden_act == "quick_gelu":
+                self._bias = self._bias.float() * _SCALE
+            self._bias = self._bias.to(kernel.dtype)
+        weight = weight.to(kernel.dtype).contiguous()
+        self.kernel = kernel
+        self._fused = _FUSED.get(hidden_act or "", ("none", "")) if kernel.packed else ("none", "")
+        self._activation: Callable[[Tensor], Tensor] | None = None
+        if hidden_act is not None and self._fused == ("none", ""):
+            self._activation = F.silu if hidden_act == "quick_gelu" else activation(hidden_act)
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight) if kernel.packed else weight
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., in) of the kernel's dtype to (..., out) of it."""
+        if not self.kernel.packed:
+            out = F.linear(x, self._weight, self._bias)
+        else:
+            out = torch.ops.mkldnn._linear_pointwise(
+                x.contiguous(), self._weight, self._bias, self._fused[0], [], self._fused[1]
+            )
+        return out if self._activation is None else self._activation(out)
+
+    def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """`residual + self(x)`, in the residual stream's float32 whatever the kernel's dtype."""
+        if self.kernel.packed and self.kernel.dtype == residual.dtype and self._fused == ("none", ""):
+            out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+                x.contiguous(), residual.contiguous(), self._weight, self._bias, "add"
+            )
+            return out
+        return torch.add(residual, self(x))
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this PyTorch on this CPU has the operator, for this dtype."""
+    ops = torch.ops.mkldnn
+    if not torch.backends.mkldnn.is_available() or not all(
+        hasattr(ops, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
+    ):
+        return False
+    try:
+        if dtype == torch.bfloat16:
+            return bool(ops._is_mkldnn_bf16_supported())
+        if dtype == torch.float16:
+            return bool(ops._is_mkldnn_fp16_supported())
+        with torch.no_grad():
+            got = Linear(torch.eye(8), torch.ones(8), Kernel(dtype, packed=True)).added_to(
+                torch.ones(2, 8), torch.ones(2, 8)
+            )
+        return bool((got == 3).all())
+    except (AttributeError, RuntimeError, TypeError, NotImplementedError):
+        return False
+
+
+@lru_cache(maxsize=64)
+def faster_kernel(dtype: torch.dtype, width: int, inner: int, threads: int) -> Kernel:
+    """Dense or packed, by timing an MLP of that width, and its QuickGELU, on this CPU.
+
+    Args:
+        dtype: of the products.
+        width, inner: D and the MLP's inner width.
+        threads: of PyTorch, on which the answer depends.
+    """
+    if not can_pack(dtype):
+        return Kernel(dtype)
+    rows, generator = 128, torch.Generator().manual_seed(0)
+    best: dict[Kernel, float] = {}
+    with torch.no_grad():
+        x, out = (torch.randn(rows, n, generator=generator) for n in (width, width))
+        weights = [torch.randn(n, m, generator=generator) * 0.02 for n, m in ((inner, width), (width, inner))]
+        for kernel in (Kernel(dtype), Kernel(dtype, packed=True)):
+            up = Linear(weights[0], None, kernel, hidden_act="quick_gelu")
+            down = Linear(weights[1], None, kernel, after="quick_gelu")
+            seconds = []
+            for _ in range(4):
+                began = time.perf_counter()
+                down.added_to(out, up(x.to(dtype)))
+                seconds.append(time.perf_counter() - began)
+            best[kernel] = min(seconds)
+    return min(best, key=lambda kernel: best[kernel])

@@ -1,0 +1,193 @@
+"""What is made of a model's weights for inference, when, and whether it may be used."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from openxclip.engine.linears import Kernel
+from openxclip.engine.texts import QueryCache, TextCache
+from openxclip.engine.towers import Integration, Prompts, TextTower, VisionTower
+from openxclip.engine.watching import Watch
+from openxclip.model import XCLIPModel
+from openxclip.model.layers import is_traced
+
+_Part = TypeVar("_Part")
+_KNOWN = (nn.Linear, nn.LayerNorm, nn.Conv2d, nn.Embedding, nn.ModuleList, nn.Sequential, nn.Dropout)
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}  # relative, of a self-test's norm
+
+
+class Preparation:
+    """Prepares a model's parts, each when it is first needed, and anew when weights have changed.
+
+    Args:
+        model: the plain one.
+        kernel: how products are computed.
+        compile: whether to try `torch.compile` on the video tower.
+        texts_kept: how many texts' features are kept.
+    """
+
+    def __init__(self, model: XCLIPModel, kernel: Kernel, *, compile: bool, texts_kept: int) -> None:
+        self.model, self.kernel, self.compile, self.texts_kept = model, kernel, compile, texts_kept
+        self.notes: list[str] = []
+        self.refused: set[str] = set()
+        self.lock = threading.RLock()
+        self._parts: Parts | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "lock": None, "_parts": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, lock=threading.RLock())
+
+    def forget(self) -> None:
+        """Prepare everything anew when it is next needed."""
+        with self.lock:
+            self._parts = None
+            self.refused.clear()
+
+    def parts(self) -> Parts | None:
+        """What is prepared of the weights as they are; None where the plain model has to answer: where a gradient is
+        recorded, where it trains, where it is traced, and where somebody has put other modules or hooks into it.
+        """
+        if torch.is_grad_enabled() or self.model.training or is_traced():
+            return None
+        parts = self._parts
+        if parts is None or parts.watch.has_changed():
+            with self.lock:
+                parts = self._parts
+                if parts is None or parts.watch.has_changed():
+                    parts = self._parts = Parts(self)
+        if parts.foreign or parts.watch.obstacle():
+            return None
+        return parts
+
+    def refuse(self, part: str, why: str) -> None:
+        """Have the plain model answer for a part from now on; said once."""
+        if part not in self.refused:
+            self.refused.add(part)
+            warnings.warn(f"the prepared {part} is not used, the plain model answers: {why}.", stacklevel=3)
+
+
+class Parts:
+    """What was made of a model's weights as they were, each part at its first use."""
+
+    def __init__(self, owner: Preparation) -> None:
+        self.watch = Watch(owner.model)
+        self.texts, self.queries = TextCache(owner.texts_kept), QueryCache()
+        self._owner = owner
+        self._parts: dict[str, Any] = {}
+        self.foreign = _foreign(owner.model)
+        if self.foreign:
+            owner.refuse("model", f"it has a {self.foreign} in it")
+
+    def video(self) -> tuple[VisionTower, Integration] | None:
+        """The video tower and MIT."""
+        return self._part("video tower", self._make_video)
+
+    def text(self) -> TextTower | None:
+        """The text tower."""
+        return self._part("text tower", self._make_text)
+
+    def prompts(self) -> Prompts | None:
+        """The prompt generator."""
+        return self._part("prompt generator", self._make_prompts)
+
+    def _part(self, name: str, make: Callable[[], tuple[_Part, float]]) -> _Part | None:
+        if name in self._owner.refused:
+            return None
+        if name not in self._parts:
+            with self._owner.lock:
+                if name not in self._parts and name not in self._owner.refused:
+                    self._parts[name] = self._tested(name, make)
+        part: _Part | None = self._parts.get(name)
+        return part
+
+    def _tested(self, name: str, make: Callable[[], tuple[_Part, float]]) -> _Part | None:
+        tolerance = _TOLERANCE[self._owner.kernel.dtype]
+        if self._owner.model.dtype != torch.float32:  # its residual stream is too: it is the rougher one
+            tolerance = max(tolerance, 5e-2)
+        try:
+            part, error = make()
+        except (RuntimeError, NotImplementedError) as failure:  # no such product on this machine after all
+            self._owner.refuse(name, str(failure).splitlines()[0])
+            return None
+        if not error <= tolerance:  # NaN too
+            self._owner.refuse(name, f"its self-test is off by {error:.1e} of the plain model's answer")
+            return None
+        return part
+
+    def _make_video(self) -> tuple[tuple[VisionTower, Integration], float]:
+        model, kernel = self._owner.model, self._owner.kernel
+        vision = model.vision_model
+        tower = VisionTower(
+            vision, model.visual_projection, model.prompts_visual_layernorm, model.prompts_visual_projection, kernel
+        )
+        integration = Integration(model.mit, model.config.vision_config.hidden_act, kernel)
+        # Two frames of 2 x 2 patches go through every weight, and cost what reading the weights does.
+        side, channels = 2 * vision.embeddings.patch_size, model.config.vision_config.num_channels
+        frames = _random(2, channels, side, side, like=model.logit_scale)
+        positions = vision.embeddings.positions(side, side, interpolate=True)
+        last, pooled = tower(frames, 2, positions)
+        right = vision(frames, num_frames=2, interpolate_pos_encoding=True, return_dict=True)
+        features, patches = tower.project(last, pooled, 2)
+        trained = model.mit.position_embedding.shape[1]
+        frames_1TE = features[:, :1].expand(-1, trained, -1).contiguous()
+        mit = integration(frames_1TE, model.mit.positions(trained))[1]
+        dtype = model.dtype
+        plain_patches = model.prompts_visual_layernorm(right.last_hidden_state[:, 1:]).mean(0, keepdim=True)
+        error = max(
+            _difference(last, right.last_hidden_state),
+            _difference(features[0], model.visual_projection(right.pooler_output)),
+            _difference(patches, plain_patches @ model.prompts_visual_projection),
+            _difference(mit, model.mit(frames_1TE.to(dtype)).pooler_output),
+        )
+        return (self._compiled(tower), integration), error
+
+    def _compiled(self, tower: VisionTower) -> VisionTower:
+        if self._owner.compile:
+            from openxclip.engine.compiling import compiled_if_faster
+
+            self._owner.notes.append(compiled_if_faster(tower, self._owner.model))
+        return tower
+
+    def _make_text(self) -> tuple[TextTower, float]:
+        model = self._owner.model
+        tower = TextTower(model.text_model, model.text_projection, self._owner.kernel)
+        vocabulary, context = model.config.text_config.vocab_size, model.config.text_config.max_position_embeddings
+        ids = torch.zeros(2, min(6, context), dtype=torch.long, device=model.device)
+        ids[0, -1] = ids[1, ids.shape[1] // 2] = vocabulary - 1  # two lengths
+        right = model._encode_text(ids, None, None)[0]
+        return tower, _difference(tower(ids, ids.argmax(-1)), right)
+
+    def _make_prompts(self) -> tuple[Prompts, float]:
+        model = self._owner.model
+        prompts = Prompts(model.prompts_generator, model.config.prompt_hidden_act, self._owner.kernel)
+        width = model.config.projection_dim
+        text, patches = _random(1, 3, width, like=model.logit_scale), _random(1, 4, width, like=model.logit_scale)
+        right = model.prompts_generator(text, patches)
+        return prompts, _difference(prompts(text.float(), patches.float(), prompts.queries(text.float())), right)
+
+
+def _foreign(model: nn.Module) -> str:
+    """The type of a submodule that is neither PyTorch's nor the model's own: a LoRA layer, a quantised one; or ""."""
+    for module in model.modules():
+        known = type(module) in _KNOWN or type(module).__module__.startswith("openxclip.model.")
+        if not known or (module is model and type(module) is not XCLIPModel):
+            return type(module).__name__
+    return ""
+
+
+def _random(*shape: int, like: Tensor) -> Tensor:
+    values = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    return values.to(device=like.device, dtype=like.dtype)
+
+
+def _difference(ours: Tensor, right: Tensor) -> float:
+    """Norm of the difference, relative to the right answer's."""
+    return float((ours.float() - right.float()).norm() / right.float().norm().clamp(min=1e-20))

@@ -1,0 +1,301 @@
+"""The parts of X-CLIP prepared for inference: the weights of a plain part in fused layers, no module among them.
+
+Each computes what its plain twin in `openxclip.model` does (and names its paper section), in fewer and larger
+products. The residual stream is float32 whatever the products are computed in: that is where half precision would lose
+most. Shape suffixes as in `openxclip.model.layers`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openxclip.engine.linears import Kernel, Linear
+from openxclip.model.integration import MultiframeIntegrationTransformer
+from openxclip.model.layers import MLP, Attention, Block
+from openxclip.model.prompting import PromptDecoderLayer, VideoSpecificPrompt
+from openxclip.model.text import XCLIPTextModel
+from openxclip.model.vision import CrossFrameBlock, XCLIPVisionModel, cut_into_patches
+
+_ROWS = 512  # tokens at once where rows don't hang on each other: an MLP's inner layer then stays in a core's cache
+
+
+class _LayerNorm:
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self._shape, self._eps = norm.normalized_shape, norm.eps
+        self._weight, self._bias = norm.weight.detach().float(), norm.bias.detach().float()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self._shape, self._weight, self._bias, self._eps)
+
+
+class _Attention:
+    """Queries, keys and values in one product."""
+
+    def __init__(self, attention: Attention, kernel: Kernel) -> None:
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self._heads = attention.num_heads
+        self._dtype = kernel.dtype
+        self._qkv = Linear(torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]), kernel)
+        self._out = Linear(attention.out_proj.weight, attention.out_proj.bias, kernel)
+
+    def project(self, x_NSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Three of (N, H, S, D / H)."""
+        q, k, v = self._qkv(x_NSD.to(self._dtype)).unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v
+
+    def attend(
+        self,
+        residual_NLD: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        is_causal: bool = False,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """The residual with what was attended to."""
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
+        return self._out.added_to(residual_NLD, out.transpose(1, 2).flatten(2))
+
+
+class _MLP:
+    def __init__(self, mlp: MLP, hidden_act: str, kernel: Kernel) -> None:
+        self._dtype = kernel.dtype
+        self._up = Linear(mlp.fc1.weight, mlp.fc1.bias, kernel, hidden_act=hidden_act)
+        self._down = Linear(mlp.fc2.weight, mlp.fc2.bias, kernel, after=hidden_act)
+
+    def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        return self._down.added_to(residual, self._up(x.to(self._dtype)))
+
+
+class _Block:
+    def __init__(self, block: Block, hidden_act: str, kernel: Kernel) -> None:
+        self.attention = _Attention(block.self_attn, kernel)
+        self.norm1, self.norm2 = _LayerNorm(block.layer_norm1), _LayerNorm(block.layer_norm2)
+        self._mlp = _MLP(block.mlp, hidden_act, kernel)
+
+    def __call__(self, x_NLD: Tensor, *, is_causal: bool = False) -> Tensor:
+        x_NLD = self.attention.attend(x_NLD, *self.attention.project(self.norm1(x_NLD)), is_causal=is_causal)
+        return self.think(x_NLD)
+
+    def think(self, x: Tensor) -> Tensor:
+        """The second half."""
+        return self._mlp.added_to(x, self.norm2(x))
+
+
+class _CrossFrameBlock:
+    """§3.2, eq. 4 to 8."""
+
+    def __init__(self, block: CrossFrameBlock, hidden_act: str, kernel: Kernel) -> None:
+        self._dtype = kernel.dtype
+        self._message_fc = Linear(block.message_fc.weight, block.message_fc.bias, kernel)
+        self._message_norm, self._message_attention = (
+            _LayerNorm(block.message_ln),
+            _Attention(block.message_attn, kernel),
+        )
+        self._norm1, self._norm2 = _LayerNorm(block.layer_norm1), _LayerNorm(block.layer_norm2)
+        self._attention = _Attention(block.self_attn, kernel)
+        self._mlp = _MLP(block.mlp, hidden_act, kernel)
+
+    def __call__(self, x_NLD: Tensor, num_frames: int) -> Tensor:
+        message_BTD = self._message_fc(x_NLD[:, 0].to(self._dtype)).float().unflatten(0, (-1, num_frames))
+        attention = self._message_attention
+        message_BTD = attention.attend(message_BTD, *attention.project(self._message_norm(message_BTD)))
+        # One product for all three, though nobody reads the message's query: it is one row of each frame's.
+        q, k, v = self._attention.project(self._norm1(torch.cat([x_NLD, message_BTD.flatten(0, 1)[:, None]], dim=1)))
+        x_NLD = self._attention.attend(x_NLD, q[:, :, :-1], k, v)
+        return self._mlp.added_to(x_NLD, self._norm2(x_NLD))
+
+
+class VisionTower:
+    """`XCLIPVisionModel`, and the projection of class tokens and patches behind it."""
+
+    def __init__(
+        self,
+        model: XCLIPVisionModel,
+        projection: nn.Linear,
+        norm: nn.LayerNorm,
+        patch_projection: Tensor,
+        kernel: Kernel,
+    ) -> None:
+        self._embeddings = embeddings = model.embeddings  # positions are the plain model's, which may interpolate them
+        self._kernel = kernel
+        self._patch = Linear(embeddings.patch_embedding.weight.flatten(1), None, kernel)
+        self._pre_norm, self._post_norm = _LayerNorm(model.pre_layernorm), _LayerNorm(model.post_layernorm)
+        act = model.config.hidden_act
+        blocks = [layer for layer in model.encoder.layers if isinstance(layer, CrossFrameBlock)]
+        self._blocks = [_CrossFrameBlock(block, act, kernel) for block in blocks]
+        self._projection = Linear(projection.weight, projection.bias, kernel)
+        self._patch_norm = _LayerNorm(norm)
+        self._patch_projection = Linear(patch_projection.T, None, kernel)
+
+    def __call__(self, pixels_NCHW: Tensor, num_frames: int, positions_SD: Tensor) -> tuple[Tensor, Tensor]:
+        """Last states (B * T, 1 + P, D) and class tokens (B * T, D), float32.
+
+        On a CPU, videos go one by one where one alone fills the cores: more at once would only leave the caches.
+        """
+        videos = pixels_NCHW.shape[0] // num_frames
+        at_once = videos
+        if pixels_NCHW.device.type == "cpu":
+            at_once = max(1, _ROWS // (num_frames * len(positions_SD)))
+        parts = [self.states(part, num_frames, positions_SD) for part in pixels_NCHW.split(at_once * num_frames)]
+        last_NLD = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return last_NLD, self._post_norm(last_NLD[:, 0])
+
+    def states(self, pixels_NCHW: Tensor, num_frames: int, positions_SD: Tensor) -> Tensor:
+        """Last states alone, of all videos at once."""
+        patch = self._embeddings.patch_size
+        patches_NPD = self._patch(cut_into_patches(pixels_NCHW.to(self._kernel.dtype), patch))
+        first_D = self._embeddings.class_embedding.detach().float()
+        x_NLD = torch.cat([first_D.expand(len(patches_NPD), 1, -1), patches_NPD.float()], dim=1)
+        x_NLD = self._pre_norm(x_NLD.add_(positions_SD.float()))
+        for block in self._blocks:
+            x_NLD = block(x_NLD, num_frames)
+        return x_NLD
+
+    def project(self, last_NLD: Tensor, pooled_ND: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+        """Frame features (B, T, E), and the patches (B, P, E) that prompts attend to."""
+        frames_BTE = self._projection(pooled_ND.to(self._kernel.dtype)).float().unflatten(0, (-1, num_frames))
+        patches_BPD = self._patch_norm(last_NLD[:, 1:]).unflatten(0, (-1, num_frames)).mean(1)
+        return frames_BTE, self._patch_projection(patches_BPD.to(self._kernel.dtype)).float()
+
+
+class Integration:
+    """MIT (§3.2, eq. 9)."""
+
+    def __init__(self, mit: MultiframeIntegrationTransformer, hidden_act: str, kernel: Kernel) -> None:
+        self._blocks = [_Block(layer, hidden_act, kernel) for layer in mit.encoder.layers if isinstance(layer, Block)]
+
+    def __call__(self, frames_BTE: Tensor, positions_1TE: Tensor) -> tuple[Tensor, Tensor]:
+        """Last states (B, T, E) and their mean (B, E), float32."""
+        x_BTE = frames_BTE + positions_1TE.float()
+        for block in self._blocks:
+            x_BTE = block(x_BTE)
+        x_BTE = x_BTE + frames_BTE
+        return x_BTE, x_BTE.mean(dim=1)
+
+
+class TextTower:
+    """`XCLIPTextModel` and the projection behind it, of texts of any lengths."""
+
+    def __init__(self, model: XCLIPTextModel, projection: nn.Linear, kernel: Kernel) -> None:
+        self._tokens = model.embeddings.token_embedding.weight.detach()
+        self._positions = model.embeddings.position_embedding.weight.detach()
+        act = model.config.hidden_act
+        self._blocks = [_Block(layer, act, kernel) for layer in model.encoder.layers if isinstance(layer, Block)]
+        self._final_norm = _LayerNorm(model.final_layer_norm)
+        self._projection = Linear(projection.weight, projection.bias, kernel)
+        self._kernel = kernel
+
+    def __call__(self, ids_KL: Tensor, ends_K: Tensor) -> Tensor:
+        """Features (K, E), float32.
+
+        Texts are taken by length and cut at the longest end of those that go together: attention is causal, so that
+        what comes after a text's end changes nothing of it.
+
+        Args:
+            ids_KL: token ids.
+            ends_K: where each text's end-of-text is.
+        """
+        order_K = ends_K.argsort()
+        lengths = (ends_K[order_K] + 1).tolist()
+        parts, start = [], 0
+        on_cpu = ids_KL.device.type == "cpu"
+        while start < len(lengths):
+            stop = start + 1
+            while stop < len(lengths) and (
+                (stop + 1 - start) * lengths[stop] <= _ROWS * 2 if on_cpu else stop - start < 1024
+            ):
+                stop += 1
+            rows_K = order_K[start:stop]
+            parts.append(self._encode(ids_KL[rows_K, : lengths[stop - 1]], ends_K[rows_K]))
+            start = stop
+        features_KE = torch.empty_like(cat := torch.cat(parts))
+        features_KE[order_K] = cat
+        return features_KE
+
+    def _encode(self, ids_KL: Tensor, ends_K: Tensor) -> Tensor:
+        length = ids_KL.shape[1]
+        x_KLD = F.embedding(ids_KL, self._tokens).float() + self._positions[:length].float()
+        for block in self._blocks[:-1]:
+            x_KLD = block(x_KLD, is_causal=True)
+        # of the last block, only what it says at each text's end is read
+        texts = torch.arange(len(ids_KL), device=ids_KL.device)
+        at_end_K1D = x_KLD[texts, ends_K][:, None]
+        if self._blocks:
+            last = self._blocks[-1]
+            q, k, v = last.attention.project(last.norm1(x_KLD))
+            seen_K11L = (torch.arange(length, device=ids_KL.device) <= ends_K[:, None])[:, None, None]
+            q_at_end = q[texts, :, ends_K][:, :, None]
+            at_end_K1D = last.think(last.attention.attend(at_end_K1D, q_at_end, k, v, mask=seen_K11L))
+        return self._projection(self._final_norm(at_end_K1D[:, 0]).to(self._kernel.dtype)).float()
+
+
+class _PromptLayer:
+    """§3.3, eq. 12 and 13."""
+
+    def __init__(self, layer: PromptDecoderLayer, hidden_act: str, kernel: Kernel) -> None:
+        attention = layer.cross_attn
+        up, down = layer.mlp[0], layer.mlp[3]
+        assert isinstance(up, nn.Linear)
+        assert isinstance(down, nn.Linear)
+        self._dtype, self._heads = kernel.dtype, attention.num_heads
+        self._norm1, self._norm3 = _LayerNorm(layer.norm1), _LayerNorm(layer.norm3)
+        self._q = Linear(attention.q_proj.weight, None, kernel)
+        self._kv = Linear(torch.cat([attention.k_proj.weight, attention.v_proj.weight]), None, kernel)
+        self._out = Linear(attention.proj.weight, attention.proj.bias, kernel)
+        self._up = Linear(up.weight, up.bias, kernel, hidden_act=hidden_act)
+        self._down = Linear(down.weight, down.bias, kernel, after=hidden_act)
+
+    def queries(self, text_BKE: Tensor) -> Tensor:
+        return self._q(self._norm1(text_BKE).to(self._dtype))
+
+    def __call__(self, text_BKE: Tensor, q_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
+        k, v = self._kv(patches_BPE).unflatten(-1, (2, self._heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q = q_BKE.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        text_BKE = self._out.added_to(text_BKE, out)
+        return self._down.added_to(text_BKE, self._up(self._norm3(text_BKE).to(self._dtype)))
+
+
+class Prompts:
+    """`VideoSpecificPrompt` (§3.3)."""
+
+    def __init__(self, generator: VideoSpecificPrompt, hidden_act: str, kernel: Kernel) -> None:
+        self._dtype = kernel.dtype
+        self._norm = _LayerNorm(generator.layernorm)
+        layers = [layer for layer in generator.decoder if isinstance(layer, PromptDecoderLayer)]
+        self._layers = [_PromptLayer(layer, hidden_act, kernel) for layer in layers]
+        self._alpha = generator.alpha.detach().float()
+
+    def queries(self, text_KE: Tensor) -> Tensor:
+        """What of the first layer depends on the texts alone, (K, E) of the kernel's dtype."""
+        return self._layers[0].queries(text_KE)
+
+    def __call__(self, text_BKE: Tensor, patches_BPE: Tensor, first_BKE: Tensor | None = None) -> Tensor:
+        """Prompts (B, K, E), float32.
+
+        Args:
+            text_BKE: text features.
+            patches_BPE: of each video.
+            first_BKE: what `queries` gave for these texts.
+        """
+        patches_BPE = self._norm(patches_BPE).to(self._dtype)
+        if text_BKE.device.type != "cpu":
+            return self._prompts(text_BKE, patches_BPE, first_BKE)
+        out_BKE = torch.empty(text_BKE.shape)
+        for b in range(len(text_BKE)):
+            for k in range(0, text_BKE.shape[1], _ROWS):
+                part = (slice(b, b + 1), slice(k, k + _ROWS))
+                out_BKE[part] = self._prompts(
+                    text_BKE[part], patches_BPE[b : b + 1], None if first_BKE is None else first_BKE[part]
+                )
+        return out_BKE
+
+    def _prompts(self, text_BKE: Tensor, patches_BPE: Tensor, first_BKE: Tensor | None) -> Tensor:
+        for number, layer in enumerate(self._layers):
+            q_BKE = first_BKE if number == 0 and first_BKE is not None else layer.queries(text_BKE)
+            text_BKE = layer(text_BKE, q_BKE, patches_BPE)
+        return self._alpha * text_BKE

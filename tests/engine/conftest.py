@@ -1,0 +1,28 @@
+"""Settings shared by the model's tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import gc
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def tidy(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Same random numbers whatever ran before; full-size models gone before the next test builds its own.
+
+    Tiny models run on one thread: on a busy machine two wait for each other far longer than they compute.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(2 if request.node.get_closest_marker("slow") else 1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+    gc.collect()
