@@ -30,6 +30,12 @@ def class_names(length: int = 16, padded: int | None = None) -> Tensor:
     return torch.where(places < ends[:, None], ids, 49407)
 
 
+def clips_for(model: XCLIPModel, videos: int) -> Tensor:
+    """(B, T, C, H, W) noise of the model's size."""
+    vision = model.config.vision_config
+    return torch.randn(videos, vision.num_frames, vision.num_channels, vision.image_size, vision.image_size)
+
+
 def _autocast(precision: str) -> AbstractContextManager[Any]:
     return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
 
@@ -59,8 +65,7 @@ def vision(
     name: str, model: XCLIPModel, peer: Peer | None, rounds: int, peaks: dict[str, float], precisions: list[Precision]
 ) -> Iterator[Row]:
     """One video of 8 frames: the plain model, then the optimised one in each precision, all in one loop."""
-    vision = model.config.vision_config
-    pixels = torch.randn(1, vision.num_frames, 3, vision.image_size, vision.image_size)
+    pixels = clips_for(model, 1)
     fast = {precision: optimize(model, precision, verbose=False) for precision in precisions}
     ways: dict[str, Callable[[], Any]] = {"plain": _plainly(lambda: model.get_video_features(pixels))}
     for precision, optimized in fast.items():
@@ -93,7 +98,7 @@ def _operations(model: XCLIPModel) -> float:
 
 def texts(name: str, model: XCLIPModel, peer: Peer | None, rounds: int, precisions: list[Precision]) -> Iterator[Row]:
     """400 class names that weren't seen before; prompts; and the next video over the same names."""
-    ids, pixels = class_names(), torch.randn(1, 8, 3, 224, 224)
+    ids, pixels = class_names(), clips_for(model, 1)
     for precision in precisions:
         cold = optimize(model, precision, verbose=False, texts_kept=0)
         ways: dict[str, Callable[[], Any]] = {"ours": _plainly(lambda: cold.get_text_features(ids))}  # noqa: B023
@@ -129,7 +134,7 @@ def _prompts(
 
 def padded_texts(name: str, model: XCLIPModel, peer: Peer | None, rounds: int) -> Iterator[Row]:
     """The whole forward on 400 texts padded to 77, for the second time."""
-    ids, pixels = class_names(padded=77), torch.randn(1, 8, 3, 224, 224)
+    ids, pixels = class_names(padded=77), clips_for(model, 1)
     fast = optimize(model, "fp32", verbose=False)
     ways: dict[str, Callable[[], Any]] = {"ours": _plainly(lambda: fast(ids, pixels))}
     if peer is not None:
@@ -139,7 +144,7 @@ def padded_texts(name: str, model: XCLIPModel, peer: Peer | None, rounds: int) -
 
 def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: int) -> Iterator[Row]:
     """Forward, backward and AdamW step of 2 videos on 400 frozen texts; the documented way encodes the texts anew."""
-    ids, pixels, labels = class_names(), torch.randn(2, 8, 3, 224, 224), torch.tensor([3, 5])
+    ids, pixels, labels = class_names(), clips_for(model, 2), torch.tensor([3, 5])
     text_KE = _plainly(lambda: model.get_text_features(ids))()
 
     def step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], precision: str) -> Callable[[], Any]:

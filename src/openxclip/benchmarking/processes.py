@@ -82,6 +82,16 @@ with torch.inference_mode(), half:
         (model.logit_scale.exp() * video @ texts[0].T).softmax(dim=1).argmax()
 """
 
+NEEDED = """
+import sys, torch
+torch.set_num_threads(int(sys.argv[1]))
+from openxclip.model import XCLIPModel
+from openxclip.benchmarking.inference import class_names, clips_for
+model = XCLIPModel.from_pretrained(sys.argv[2])
+with torch.no_grad():
+    model(class_names()[1:3], clips_for(model, 1))
+"""
+
 WORDS = ("playing", "cleaning", "opening", "riding", "washing", "throwing", "making", "jumping", "cooking", "reading")
 
 
@@ -158,16 +168,10 @@ def startup(rounds: int, folder: Folder) -> Iterator[Row]:
         {"ours": lambda: run("from openxclip.cli.main import cli; cli(['--help'], standalone_mode=False)")}, rounds
     )
     yield Row("openxclip --help", "s", helped["ours"][0])
-    needed = (
-        "import sys, torch; torch.set_num_threads(int(sys.argv[1]))\n"
-        "from openxclip.model import XCLIPModel; from openxclip.benchmarking.inference import class_names\n"
-        "model = XCLIPModel.from_pretrained(sys.argv[2])\n"
-        "with torch.no_grad(): model(class_names()[1:3], torch.randn(1, 8, 3, 224, 224))\n"
-    )
     taken = _in_turns(
         {
             "ours": lambda: run(CLASSIFY, threads, folder.model, folder.labels + ".two", "fp32", folder.clips[0]),
-            "needed": lambda: run(needed, threads, folder.model),
+            "needed": lambda: run(NEEDED, threads, folder.model),
         },
         rounds,
     )

@@ -1,0 +1,131 @@
+"""`openxclip bench` measures what it says and compares like with like; nothing here asserts a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from openxclip import bench
+from openxclip.benchmarking import SECTIONS, inference, peers, processes, table
+from openxclip.benchmarking.measuring import Row, cpu_name, gemm_peaks, medians
+from openxclip.cli.bench import _MODELS, _SECTIONS, command
+
+TINY = {
+    "projection_dim": 32,
+    "prompt_num_attention_heads": 2,
+    "text_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "vision_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+                      "mit_hidden_size": 32, "mit_intermediate_size": 64, "mit_num_attention_heads": 2,
+                      "patch_size": 56},
+}  # fmt: skip
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in peers.PRESETS:
+        monkeypatch.setitem(peers.PRESETS, name, TINY)
+
+
+def test_the_command_names_what_there_is() -> None:
+    assert tuple(peers.PRESETS) == _MODELS
+    assert _SECTIONS == SECTIONS
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_table_and_its_json(tmp_path: Path) -> None:
+    lines: list[str] = []
+    sections = ("vision", "text", "padded", "training")
+    threads = torch.get_num_threads()
+    rows = bench(["base-patch32", "base-patch16"], sections=sections, rounds=1, threads=1,
+                 output=tmp_path / "rows.json", say=lines.append)  # fmt: skip
+    assert torch.get_num_threads() == threads
+    record = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
+    assert [row["what"] for row in record["rows"]] == [row.what for row in rows]
+    assert record["threads"] == 1
+    assert record["cpu"] == cpu_name()
+    assert sum("base-patch16" in row.what for row in rows) == sum("base-patch32 video" in row.what for row in rows)
+    assert [str(row) for row in rows] == lines[-len(rows) :]
+    for row in record["rows"]:
+        assert row["openxclip"] > 0
+        assert row["documented_ratio"] == row["openxclip"] / row["documented"]
+        assert row["unit"] == "s"
+    errors = {row.what: float(row.note.split()[1].rstrip(",")) for row in rows if row.note.startswith("off")}
+    assert all(error < (1e-5 if "fp32" in what else 3e-2) for what, error in errors.items())
+    assert len(errors) >= 3
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_peer_is_the_same_model() -> None:
+    """Used either way: the tuned one, by its parts, has to give what its forward gives."""
+    model = peers.random_model("base-patch32")
+    peer = peers.Peer(model)
+    ids, pixels = inference.class_names(), inference.clips_for(model, 2)
+    with torch.no_grad():
+        right = model(ids, pixels).logits_per_video
+        for logits in (
+            peer.model(input_ids=ids, pixel_values=pixels).logits_per_video,
+            peer.scored_by_parts(pixels, peer.text(ids)),
+        ):
+            assert (logits - right).abs().max() <= 1e-4 * right.abs().max()
+        assert (peer.video(pixels) - model.get_video_features(pixels)).abs().max() < 1e-5
+
+
+@pytest.mark.usefixtures("tiny")
+def test_without_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "has_transformers", lambda: False)
+    lines: list[str] = []
+    rows = bench(sections=["vision", "training"], rounds=1, say=lines.append)
+    assert "pip install transformers" in lines[0]
+    assert all(row.documented is None and row.tuned is None for row in rows)
+    assert len(rows) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_whole_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts of transformers run too, and answer for every clip."""
+    monkeypatch.setattr(table, "can_pack", lambda dtype: False)  # fp32 alone
+    rows = bench(sections=["startup", "classify"], rounds=1, say=lambda line: None)
+    assert [row.what.split(",")[0] for row in rows] == [
+        "openxclip --help", "first result", "classify 20 clips x 400 names", "peak RSS of it",
+    ]  # fmt: skip
+    assert all(row.documented and row.tuned for row in rows[2:])
+    with pytest.raises(RuntimeError, match=r"a measured process failed.*no such thing"):
+        processes.run("raise SystemExit('no such thing')")
+
+
+def test_medians_take_turns() -> None:
+    order: list[str] = []
+    taken = medians({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
+    assert order == ["a", "b"] * 4
+    assert taken.keys() == {"a", "b"}
+
+
+def test_a_row_in_words() -> None:
+    row = Row("what", "s", 0.5, 2.0, None, "note")
+    assert row.as_dict()["documented_ratio"] == 0.25
+    assert row.as_dict()["tuned_ratio"] is None
+    assert "500.0 ms" in str(row)
+    assert "2.00 s  0.25" in str(row)
+    assert str(row).endswith("note")
+
+
+def test_peaks_are_of_what_the_machine_has() -> None:
+    peaks = gemm_peaks(rounds=1)
+    assert peaks["fp32"] > 1e8
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="model base-patch8: must be of base-patch32"):
+        bench(["base-patch8"])
+    with pytest.raises(ValueError, match="section missing: must be of vision"):
+        bench(sections=[])
+    with pytest.raises(ValueError, match="rounds=0"):
+        bench(rounds=0)
+    failed = CliRunner().invoke(command, ["--only", "speed"])
+    assert failed.exit_code == 2
+    assert "'speed' is not one of" in failed.output
