@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from openxclip.benchmarking import bench
     from openxclip.config import XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
     from openxclip.conversion import convert
+    from openxclip.embedding import embed
     from openxclip.engine import OptimizedXCLIPModel, optimize
     from openxclip.errors import CheckpointError, OpenXCLIPError, VideoError
     from openxclip.information import info
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         XCLIPTextModel,
         XCLIPVisionModel,
     )
+    from openxclip.pipeline import VideoPipeline
     from openxclip.processing import CLIPTokenizer, XCLIPProcessor
     from openxclip.profiling import profile
     from openxclip.recognition import classify
@@ -42,6 +44,7 @@ _HOME = {
     "OptimizedXCLIPModel": "engine",
     "VideoError": "errors",
     "VideoFeatures": "model",
+    "VideoPipeline": "pipeline",
     "VideoReader": "video",
     "XCLIPConfig": "config",
     "XCLIPModel": "model",
@@ -56,6 +59,7 @@ _HOME = {
     "check": "video",
     "classify": "recognition",
     "convert": "conversion",
+    "embed": "embedding",
     "info": "information",
     "optimize": "engine",
     "profile": "profiling",
@@ -72,6 +76,7 @@ __all__ = [
     "OptimizedXCLIPModel",
     "VideoError",
     "VideoFeatures",
+    "VideoPipeline",
     "VideoReader",
     "XCLIPConfig",
     "XCLIPModel",
@@ -86,6 +91,7 @@ __all__ = [
     "check",
     "classify",
     "convert",
+    "embed",
     "info",
     "optimize",
     "profile",

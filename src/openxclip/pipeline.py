@@ -1,44 +1,46 @@
-"""Files in, features out: decode, transform, model; the next files are decoded while the model is at work."""
+"""Files in, features out: the next files are decoded and made small while the model is at work on a batch of clips."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from openxclip.errors import VideoError
+from openxclip.batching import (
+    Batch,
+    Encoded,
+    EncodedClip,
+    EncodedVideo,
+    Moment,
+    ReadClip,
+    apart,
+    batch_size,
+    check_batch,
+    in_batches,
+    joined,
+)
+from openxclip.engine import OptimizedXCLIPModel, Precision, optimize
+from openxclip.engine.precision import check_precision
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.model import VideoFeatures, XCLIPModel
 from openxclip.processing import XCLIPProcessor
-from openxclip.video import DEFAULT_LIMITS, DecodeWorker, Frames, Limits, VideoSource, read_clips
-from openxclip.video.ahead import run_ahead
+from openxclip.video import DEFAULT_LIMITS, DecodeWorker, Limits, VideoSource, read_clips
+from openxclip.video.ahead import Item, ReadAhead
+from openxclip.video.clips import ClipPlan, read_planned
+from openxclip.video.limits import num_cores
 from openxclip.video.opening import check_protocols
 
-_TEXTS_AT_ONCE = 64  # bounds the memory of long label lists; larger chunks are no faster on a CPU
-_DECODED_AHEAD = 2  # videos: one to hide decoding behind the model, one more for uneven lengths
+_TEXTS_AT_ONCE = 64  # of a plain model: bounds the memory of long label lists
+_MOST_READERS = 8
+_CLIPS_AT_ONCE = 32  # of one video, for clips that share frames take more room than these
 
-
-@dataclass(frozen=True)
-class EncodedVideo:
-    """One video's features, or why there are none.
-
-    Attributes:
-        source: as it was given.
-        features: of its C clips: `pooled` (C, E), `patches` (C, P, E); None if it could not be read.
-        times: of each clip's frames, in seconds.
-        error: what was wrong with it; None if nothing.
-    """
-
-    source: VideoSource
-    features: VideoFeatures | None = None
-    times: tuple[tuple[float, ...], ...] = ()
-    error: VideoError | None = None
+Reader = Callable[[DecodeWorker | None, Item], Generator[list[ReadClip], None, None]]
 
 
 class VideoPipeline:
@@ -47,22 +49,31 @@ class VideoPipeline:
     Args:
         model: in eval mode, else it is refused when it is used.
         processor: of the same folder.
+        precision: how the model is optimised (see `openxclip.optimize`), unless it is already; None takes it as it is.
         isolate: read videos in a process of its own, so that one that makes a decoder crash, hang or grow is an error
             like any other. It is started here (a quarter of a second, in the background), and takes a few milliseconds
-            a video. Open files are read in this process even so.
+            a video. Open files are read in this process even so. (Beside a GPU, several read at once.)
         limits: what reading one video may cost.
         allow_protocols: what playlists and addresses may open, see `openxclip.video.VideoReader`.
+
+    Attributes:
+        name: of the model, by which it was loaded; None if it wasn't loaded here.
     """
+
+    name: str | None = None
 
     def __init__(
         self,
         model: XCLIPModel,
         processor: XCLIPProcessor,
         *,
+        precision: Precision | None = "auto",
         isolate: bool = True,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
     ) -> None:
+        if precision is not None and type(model) is XCLIPModel:
+            model = optimize(model, precision, verbose=False)
         self.model = model
         self.processor = processor
         self.isolate = isolate
@@ -77,6 +88,7 @@ class VideoPipeline:
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
+        precision: Precision | None = "auto",
         isolate: bool = True,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
@@ -88,19 +100,23 @@ class VideoPipeline:
             name_or_path: see `XCLIPModel.from_pretrained`.
             device: default is a GPU if there is one, else the CPU.
             dtype: of the weights, default float32.
-            isolate, limits, allow_protocols: see `VideoPipeline`.
+            precision, isolate, limits, allow_protocols: see `VideoPipeline`.
             **hub_options: see `openxclip.hub.resolve_folder`.
         """
         allow_protocols = check_protocols(allow_protocols)
+        if precision is not None:
+            check_precision(precision)  # before the model is loaded
         workers = [DecodeWorker()] if isolate else []  # now, so that it gets ready while the model is loaded
         try:
             model = XCLIPModel.from_pretrained(name_or_path, device=device or "auto", dtype=dtype, **hub_options)
             processor = XCLIPProcessor.from_pretrained(name_or_path, **hub_options)
+            pipeline = cls(
+                model, processor, precision=precision, isolate=False, limits=limits, allow_protocols=allow_protocols
+            )
         except BaseException:
             _close(workers)
             raise
-        pipeline = cls(model, processor, isolate=False, limits=limits, allow_protocols=allow_protocols)
-        pipeline.isolate, pipeline._idle_workers = isolate, workers
+        pipeline.isolate, pipeline._idle_workers, pipeline.name = isolate, workers, str(name_or_path)
         return pipeline
 
     @torch.no_grad()
@@ -109,9 +125,10 @@ class VideoPipeline:
         self._check_mode()
         if isinstance(texts, str) or not len(texts):
             raise ValueError(f"texts must be a list of one or more of them, got {texts!r}.")
+        at_once = len(texts) if isinstance(self.model, OptimizedXCLIPModel) else _TEXTS_AT_ONCE  # it has its own way
         chunks = []
-        for i in range(0, len(texts), _TEXTS_AT_ONCE):
-            inputs = self.processor(text=list(texts[i : i + _TEXTS_AT_ONCE]), return_tensors="pt", padding=True)
+        for i in range(0, len(texts), at_once):
+            inputs = self.processor(text=list(texts[i : i + at_once]), return_tensors="pt", padding=True)
             chunks.append(self.model.get_text_features(**inputs.to(self.model.device)))
         return torch.cat(chunks)
 
@@ -124,74 +141,149 @@ class VideoPipeline:
         start: float | None = None,
         end: float | None = None,
         limits: Limits | None = None,
-    ) -> Iterator[EncodedVideo]:
+        batch: Batch = "auto",
+    ) -> Generator[EncodedVideo, None, None]:
         """The features of each video, in the order given; one that can't be read is returned with its error.
 
+        While the model works on some clips, the next videos are read. A result comes as soon as it can be had: no video
+        waits for a later one, or for later `sources`.
+
         Args:
-            sources: paths, bytes or file objects.
+            sources: paths, bytes or file objects. An iterator is taken from in a thread of its own, a few videos ahead.
             num_frames: T of a clip; default is what the model was trained with.
             num_clips: C clips over each video (see `openxclip.video.sample_clips`).
             start, end: the part of every video that is looked at, in seconds.
             limits: what reading one video may cost; default is the pipeline's.
+            batch: the most clips in one call of the model, of one video or several; "auto" is 1 on a CPU, and by the
+                memory on a GPU (see `openxclip.batching.batch_size`).
 
         Raises:
             ValueError: an argument that can't be, or a model in training mode; at the call, before any video is read.
         """
-        self._check_mode()
         check_stretch(start, end)
-        if num_frames is None:
-            num_frames = self.model.config.vision_config.num_frames
-        return self._encoded(
-            sources,
-            num_frames=num_frames,
-            num_clips=num_clips,
-            start=start,
-            end=end,
-            limits=self.limits if limits is None else limits,
-            allow_protocols=self.allow_protocols,
-        )
+        frames, size = self._checked(num_frames, batch)
+        how: dict[str, Any] = {"num_frames": frames, "num_clips": num_clips, "start": start, "end": end}
+        reader = partial(self._read_video, {**how, **self._reading(limits)})
+        ahead = 2 + math.ceil(size / max(1, num_clips))  # one to hide reading behind the model, one for uneven lengths
+        return joined(self._encoded(sources, reader, ahead=ahead, batch=size, only_full=False))
+
+    def encode_clips(
+        self,
+        sources: Iterable[VideoSource],
+        plan: ClipPlan,
+        *,
+        first: int = 0,
+        limits: Limits | None = None,
+        batch: Batch = "auto",
+    ) -> Generator[EncodedClip, None, None]:
+        """The features of each clip that a plan makes of each video, in order, and the end of each video.
+
+        At no time is more kept of a video than the clips of two batches, however many it has. Batches are always full
+        (but for the last), so that the same sources give the same features, to the bit on the same machine.
+
+        Args:
+            sources: as for `encode_videos`.
+            plan: which clips of a video.
+            first: of the first video, how many to pass over: to go on where one has stopped.
+            limits: as for `encode_videos`, of every piece of a video.
+            batch: the clips in one call of the model; "auto" is as for `encode_videos`.
+
+        Raises:
+            ValueError: as for `encode_videos`.
+        """
+        _, size = self._checked(plan.num_frames, batch)
+        reader = partial(self._read_planned, plan, self._reading(limits))
+        items: Iterable[tuple[VideoSource, int]] = zip(sources, chain([first], repeat(0)), strict=False)
+        items = list(items) if isinstance(sources, Sequence) else items
+        ahead = 2 + math.ceil(size / plan.num_clips)
+        encoded = self._encoded(items, reader, ahead=ahead, batch=size, only_full=True)
+        return apart(encoded)
+
+    def _checked(self, num_frames: int | None, batch: Batch) -> tuple[int, int]:
+        """Frames of a clip, and clips in one call of the model."""
+        self._check_mode()
+        check_batch(batch)
+        model = self.model
+        frames: int = model.config.vision_config.num_frames if num_frames is None else num_frames
+        return frames, batch_size(batch, model.config, num_frames=frames, device=model.device, dtype=model.dtype)
+
+    def _reading(self, limits: Limits | None) -> dict[str, Any]:
+        return {"limits": self.limits if limits is None else limits, "allow_protocols": self.allow_protocols}
+
+    # -- in the threads that read ------------------------------------------------------------------------------------
+
+    def _read_video(
+        self, how: dict[str, Any], worker: DecodeWorker | None, source: VideoSource
+    ) -> Generator[list[ReadClip], None, None]:
+        levels = self.processor.image_processor.levels
+        read = read_clips if worker is None else worker.read_clips
+        clips = read(source, **how)
+        yield [
+            ReadClip(levels(clip.frames_THWC.permute(0, 3, 1, 2)), Moment(tuple(clip.times_T.tolist())))
+            for clip in clips
+        ]
+
+    def _read_planned(
+        self, plan: ClipPlan, how: dict[str, Any], worker: DecodeWorker | None, item: tuple[VideoSource, int]
+    ) -> Generator[list[ReadClip], None, None]:
+        source, first = item
+        read = read_planned if worker is None else worker.read_planned
+        for piece in read(source, plan, first=first, **how):
+            levels = self.processor.image_processor.levels(piece.frames.frames_THWC.permute(0, 3, 1, 2))
+            for i in range(0, len(piece.clips), _CLIPS_AT_ONCE):
+                read_clips = []
+                for clip in piece.clips[i : i + _CLIPS_AT_ONCE]:
+                    at = piece.positions(clip)
+                    moment = Moment(tuple(piece.frames.times_T[at].tolist()), clip.start, clip.end)
+                    read_clips.append(ReadClip(levels[at], moment))
+                yield read_clips
+
+    # -- in the caller's ---------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _encoded(self, sources: Iterable[VideoSource], **clips: Any) -> Iterator[EncodedVideo]:
-        worker = self._take_worker()
+    def _encoded(
+        self, items: Iterable[Item], reader: Reader[Item], *, ahead: int, batch: int, only_full: bool
+    ) -> Generator[Encoded[Item], None, None]:
+        workers = self._take_workers(items)
+        readers = [partial(reader, worker) for worker in workers]
+
+        def interrupt() -> None:
+            _close(workers)
+
         is_done = False
-
-        def read(source: VideoSource) -> list[Frames]:
-            return (read_clips if worker is None else worker.read_clips)(source, **clips)
-
+        read: ReadAhead[Item, list[ReadClip]] | None = None
         try:
-            interrupt = (lambda: None) if worker is None else worker.close
-            for source, decoded in run_ahead([read], sources, ahead=_DECODED_AHEAD, interrupt=interrupt):
-                yield self._encoded_one(source, decoded)
+            read = ReadAhead(readers, items, ahead=ahead + len(workers) - 1, interrupt=interrupt)
+            yield from in_batches(read, self._encode, batch=batch, only_full=only_full)
             is_done = True
         finally:
-            if worker is not None and is_done:
-                self._idle_workers.append(worker)
-            elif worker is not None:
-                worker.close()  # it may be in the middle of a video that nobody waits for any more
+            if read is not None:
+                read.close()
+            if is_done:
+                self._idle_workers.extend(worker for worker in workers if worker is not None)
+            else:
+                interrupt()  # one may be in the middle of a video that nobody waits for any more
 
-    def _take_worker(self) -> DecodeWorker | None:
-        """One that nobody else reads with, for there may be several iterators at once."""
-        if not self.isolate:
-            return None
+    def _encode(self, levels: list[Tensor]) -> VideoFeatures:
+        values = self.processor.image_processor.values(levels, device=self.model.device)
+        return self.model.encode_video(values)
+
+    def _take_workers(self, items: Iterable[Any]) -> list[DecodeWorker | None]:
+        """Some that nobody else reads with, for there may be several iterators at once; None reads without."""
+        number = self._num_readers()
+        if isinstance(items, Sequence):
+            number = max(1, min(number, len(items)))
+        return [self._take_worker() if self.isolate else None for _ in range(number)]
+
+    def _num_readers(self) -> int:
+        # On a CPU one reader keeps up with the model, and more would only take cores from it.
+        return 1 if self.model.device.type == "cpu" else max(1, min(num_cores() // 2, _MOST_READERS))
+
+    def _take_worker(self) -> DecodeWorker:
         try:
             return self._idle_workers.pop()
         except IndexError:
             return DecodeWorker()
-
-    def _encoded_one(self, source: VideoSource, decoded: Future[list[Frames]]) -> EncodedVideo:
-        try:
-            frames = decoded.result()
-        except VideoError as error:
-            return EncodedVideo(source, error=error.with_traceback(None))  # which would keep alive what read it
-        inputs = self.processor(
-            videos=[clip.frames_THWC for clip in frames], return_tensors="pt", device=self.model.device
-        )
-        return EncodedVideo(
-            source,
-            features=self.model.encode_video(inputs.pixel_values),
-            times=tuple(tuple(clip.times_T.tolist()) for clip in frames),
-        )
 
     def close(self) -> None:
         """End the processes that read; the next video starts one again."""
@@ -210,6 +302,47 @@ class VideoPipeline:
         return logits.float()
 
 
+def as_pipeline(
+    model: str | Path | VideoPipeline,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    precision: Precision | None = None,
+    isolate: bool | None = None,
+    limits: Limits | None = None,
+    allow_protocols: Sequence[str] | None = None,
+) -> VideoPipeline:
+    """The pipeline of a model's name, or the one given.
+
+    Args:
+        model: see `VideoPipeline.from_pretrained`; or a pipeline, which has the rest of its own.
+        device, dtype, precision, isolate, limits, allow_protocols: see there; None is the default.
+
+    Raises:
+        ValueError: one of these beside a pipeline (but `limits`, which are for each call), or one that can't be.
+        TypeError: neither a name nor a pipeline.
+        CheckpointError: the model can't be found or loaded.
+    """
+    if isinstance(model, VideoPipeline):
+        if any(given is not None for given in (device, dtype, precision, isolate, allow_protocols)):
+            raise ValueError(
+                "device, dtype, precision, isolate and allow_protocols are for a model that is loaded here; "
+                "the pipeline's has its own."
+            )
+        return model
+    if not isinstance(model, str | Path):
+        raise TypeError(f"model is a {type(model).__name__}: give a name, or VideoPipeline(model, processor).")
+    return VideoPipeline.from_pretrained(
+        model,
+        device=device,
+        dtype=dtype,
+        precision=precision or "auto",
+        isolate=True if isolate is None else isolate,
+        limits=limits or DEFAULT_LIMITS,
+        allow_protocols=allow_protocols or (),
+    )
+
+
 def check_stretch(start: float | None, end: float | None) -> None:
     """Refuse a part of a video, in seconds, that no video can have.
 
@@ -223,6 +356,7 @@ def check_stretch(start: float | None, end: float | None) -> None:
         raise ValueError(f"end={end}: must be after start={first:g}.")
 
 
-def _close(workers: Iterable[DecodeWorker]) -> None:
+def _close(workers: Iterable[DecodeWorker | None]) -> None:
     for worker in workers:
-        worker.close()
+        if worker is not None:
+            worker.close()

@@ -119,6 +119,8 @@ def test_every_answer_is_the_plain_models(model: XCLIPModel, kernel: Kernel, mon
     assert off(fast.get_video_features(pixels), model.get_video_features(pixels)) < limit
     for got, wanted in zip(fast.encode_video(pixels), model.encode_video(pixels), strict=True):
         assert off(got, wanted) < limit
+    assert is_prepared(fast) == {"video tower", "prompt generator"}  # the texts were known
+    fast.get_text_features(some_ids(seed=7))
     assert is_prepared(fast) == {"video tower", "text tower", "prompt generator"}
     assert not fast._preparation.refused
     with torch.inference_mode():

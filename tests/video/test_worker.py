@@ -265,10 +265,11 @@ def test_the_child_ends_with_a_parent_that_is_killed(clip: Path) -> None:
 def test_a_program_ends_though_a_read_hangs(clip: Path) -> None:
     code = READ + (
         "import os, signal, threading, time\n"
-        "from openxclip.video.ahead import run_ahead\n"
+        "from openxclip.video.ahead import ReadAhead\n"
         "os.kill(w._child._process.pid, signal.SIGSTOP)\n"
-        "ahead = run_ahead([w.inspect], [sys.argv[1]] * 3, ahead=1)\n"
-        "next(ahead); time.sleep(0.2)\n"
+        "def read(name): yield w.inspect(name)\n"
+        "ahead = ReadAhead([read], [sys.argv[1]] * 3, ahead=2)\n"
+        "time.sleep(0.2)\n"
         "print(w._child._process.pid)\n"
     )
     started = time.monotonic()

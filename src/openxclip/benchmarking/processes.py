@@ -28,8 +28,7 @@ CLASSIFY = """
 import sys, torch, openxclip
 torch.set_num_threads(int(sys.argv[1]))
 labels = open(sys.argv[3]).read().splitlines()
-model = openxclip.VideoPipeline.from_pretrained(sys.argv[2], precision=sys.argv[4])
-for result in openxclip.classify(sys.argv[5:], labels, model=model):
+for result in openxclip.classify(sys.argv[5:], labels, model=sys.argv[2], precision=sys.argv[4]):
     assert result.error is None
 """
 

@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from openxclip.cli.options import footage_options, named_videos, progress, taken_limits
+from openxclip.cli.options import (
+    batch_option,
+    footage_options,
+    named_videos,
+    precision_option,
+    progress,
+    taken_limits,
+)
 from openxclip.cli.terminal import json_line, printable, say
 from openxclip.hub import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from openxclip.batching import Batch
+    from openxclip.engine import Precision
     from openxclip.recognition import Classification
 
 MINI_KNOWS = (
@@ -48,7 +57,8 @@ MINI_KNOWS = (
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines, as when the output is piped.")
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Of the weights.")
+@precision_option
+@batch_option
 @footage_options
 def command(
     videos: tuple[str, ...],
@@ -64,7 +74,8 @@ def command(
     threshold: float,
     as_json: bool,
     device: str | None,
-    dtype: str | None,
+    precision: Precision,
+    batch: Batch,
     **footage: Any,
 ) -> None:
     """Say which of some labels each VIDEO shows.
@@ -99,10 +110,10 @@ def command(
             say(f"note: {MINI_KNOWS}")
         allowed = footage.pop("allow_protocols")
         pipeline = VideoPipeline.from_pretrained(
-            model, device=device, dtype=dtype, limits=taken_limits(footage), allow_protocols=allowed
+            model, device=device, precision=precision, limits=taken_limits(footage), allow_protocols=allowed
         )
         classifier = Classifier(pipeline, names, template=template, threshold=threshold)
-        results = classifier(paths, top_k=top, num_frames=frames, num_clips=clips, start=start, end=end)
+        results = classifier(paths, top_k=top, num_frames=frames, num_clips=clips, start=start, end=end, batch=batch)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

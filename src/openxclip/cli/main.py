@@ -17,6 +17,7 @@ from openxclip.errors import CheckpointError, OpenXCLIPError
 
 _VERBS = {
     "classify": "Say which of some labels each video shows.",
+    "embed": "Write the features of videos to a file.",
     "info": "Say what a video, model folder or checkpoint is.",
     "check": "Verify a collection of videos and write a report.",
     "convert": "Convert a checkpoint: hub folders, the authors' files, and CLIPs as a start.",

@@ -36,6 +36,25 @@ class _Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return names
 
 
+class _BatchSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    name = "auto|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto" or isinstance(value, int):
+            return value
+        if not (value.isascii() and value.isdecimal() and int(value) >= 1):
+            self.fail(f"{value!r}: must be a number of clips, 1 or more, or auto", param, ctx)
+        return int(value)
+
+
+batch_option = click.option(
+    "--batch",
+    type=_BatchSize(),
+    default="auto",
+    show_default=True,
+    help="Clips in one call of the model, of one video or several; auto goes by the GPU's memory, and is 1 on a CPU.",
+)
+
 _DEFAULT = limits.DEFAULT_LIMITS
 
 _OPTIONS = (
@@ -82,6 +101,15 @@ def footage_options(command: Command) -> Command:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="What the model computes in; auto is fp32 on a CPU and fp16 on a GPU.",
+)
 
 
 def taken_limits(arguments: dict[str, Any]) -> limits.Limits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from openxclip.engine.linears import Kernel
 from openxclip.engine.precision import Precision, check_precision, choose_kernel
-from openxclip.engine.preparation import Preparation
+from openxclip.engine.preparation import Parts, Preparation
 from openxclip.model import VideoFeatures, XCLIPModel
 from openxclip.model.outputs import TransformerOutput
 from openxclip.model.xclip import EncodedVideo
@@ -119,8 +120,8 @@ class OptimizedXCLIPModel(XCLIPModel):
         return ", ".join([device, str(self.kernel), *threads, *self._preparation.notes])
 
     def refresh(self) -> None:
-        """Prepare anew at the next call, forgetting texts and refusals. Needed only after a few elements of a weight
-        were changed through `.data`, which nothing notices.
+        """Prepare anew at the next call, forgetting texts and refusals. Needed only after a large weight alone, or a
+        few elements of a small one, were changed through `.data`, which nothing notices.
         """
         self._preparation.forget()
 
@@ -134,11 +135,15 @@ class OptimizedXCLIPModel(XCLIPModel):
         fits = ids_KL.ndim == 2 and 0 < ids_KL.shape[1] <= self.config.text_config.max_position_embeddings
         if state is not None and fits and len(ids_KL) and self._is_here(ids_KL):
             ends_K = ids_KL.argmax(-1)
-            tower = state.text() if _sees_all(attention_mask, ids_KL, ends_K) else None
-            if tower is not None:
-                features = state.texts.features(ids_KL, ends_K, tower).to(self.dtype)
+            if _sees_all(attention_mask, ids_KL, ends_K):
+                features = state.texts.features(ids_KL, ends_K, partial(self._encode_new, state)).to(self.dtype)
                 return features.unflatten(0, torch.atleast_2d(input_ids).shape[:-1]), None
         return super()._encode_text(input_ids, attention_mask, position_ids, **shown)
+
+    def _encode_new(self, state: Parts, ids_KL: Tensor, ends_K: Tensor) -> Tensor:
+        """(K, E) of texts that aren't known."""
+        tower = state.text()  # only now: where all are known, it needn't be in memory
+        return self.plain._encode_text(ids_KL, None, None)[0].float() if tower is None else tower(ids_KL, ends_K)
 
     def _integrate(
         self, pixel_values: Tensor, interpolate_pos_encoding: bool, num_frames: int | None, **shown: bool

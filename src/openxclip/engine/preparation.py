@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from openxclip.engine.linears import Kernel
+from openxclip.engine.memory import release
 from openxclip.engine.texts import QueryCache, TextCache
 from openxclip.engine.towers import Integration, Prompts, TextTower, VisionTower
 from openxclip.engine.watching import Watch
 from openxclip.model import XCLIPModel
-from openxclip.model.layers import is_traced
+from openxclip.model.layers import Encoder, is_traced
 
 _Part = TypeVar("_Part")
 _KNOWN = (nn.Linear, nn.LayerNorm, nn.Conv2d, nn.Embedding, nn.ModuleList, nn.Sequential, nn.Dropout)
@@ -123,6 +124,9 @@ class Parts:
         return part
 
     def _make_video(self) -> tuple[tuple[VisionTower, Integration], float]:
+        # Labels mostly come first, and then videos: what has encoded them needn't be held beside what is made now.
+        # Texts that come later make it again, in a fraction of a second, and it stays.
+        self._parts.pop("text tower", None)
         model, kernel = self._owner.model, self._owner.kernel
         vision = model.vision_model
         tower = VisionTower(
@@ -134,16 +138,18 @@ class Parts:
         frames = _random(2, channels, side, side, like=model.logit_scale)
         positions = vision.embeddings.positions(side, side, interpolate=True)
         last, pooled = tower(frames, 2, positions)
-        right = vision(frames, num_frames=2, interpolate_pos_encoding=True, return_dict=True)
+        states = vision.pre_layernorm(vision.embeddings(frames, True))
+        right = self._through(vision.encoder, states, num_frames=2)
+        right_pooled = vision.post_layernorm(right[:, 0])
         features, patches = tower.project(last, pooled, 2)
         trained = model.mit.position_embedding.shape[1]
         frames_1TE = features[:, :1].expand(-1, trained, -1).contiguous()
         mit = integration(frames_1TE, model.mit.positions(trained))[1]
         dtype = model.dtype
-        plain_patches = model.prompts_visual_layernorm(right.last_hidden_state[:, 1:]).mean(0, keepdim=True)
+        plain_patches = model.prompts_visual_layernorm(right[:, 1:]).mean(0, keepdim=True)
         error = max(
-            _difference(last, right.last_hidden_state),
-            _difference(features[0], model.visual_projection(right.pooler_output)),
+            _difference(last, right),
+            _difference(features[0], model.visual_projection(right_pooled)),
             _difference(patches, plain_patches @ model.prompts_visual_projection),
             _difference(mit, model.mit(frames_1TE.to(dtype)).pooler_output),
         )
@@ -162,8 +168,20 @@ class Parts:
         vocabulary, context = model.config.text_config.vocab_size, model.config.text_config.max_position_embeddings
         ids = torch.zeros(2, min(6, context), dtype=torch.long, device=model.device)
         ids[0, -1] = ids[1, ids.shape[1] // 2] = vocabulary - 1  # two lengths
-        right = model._encode_text(ids, None, None)[0]
-        return tower, _difference(tower(ids, ids.argmax(-1)), right)
+        ends = ids.argmax(-1)
+        states = self._through(model.text_model.encoder, model.text_model.embeddings(ids), is_causal=True)
+        states = model.text_model.final_layer_norm(states)
+        return tower, _difference(
+            tower(ids, ends), model.text_projection(states[torch.arange(2, device=ids.device), ends])
+        )
+
+    @staticmethod
+    def _through(encoder: Encoder, x: Tensor, **how: Any) -> Tensor:
+        """The plain blocks one after the other, each let go of when it has been read."""
+        for block in encoder.layers:
+            x, _ = block(x, **how)
+            release(block.parameters())
+        return x
 
     def _make_prompts(self) -> tuple[Prompts, float]:
         model = self._owner.model

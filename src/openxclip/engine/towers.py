@@ -7,11 +7,15 @@ most. Shape suffixes as in `openxclip.model.layers`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openxclip.engine.linears import Kernel, Linear
+from openxclip.engine.memory import release
 from openxclip.model.integration import MultiframeIntegrationTransformer
 from openxclip.model.layers import MLP, Attention, Block
 from openxclip.model.prompting import PromptDecoderLayer, VideoSpecificPrompt
@@ -19,6 +23,20 @@ from openxclip.model.text import XCLIPTextModel
 from openxclip.model.vision import CrossFrameBlock, XCLIPVisionModel, cut_into_patches
 
 _ROWS = 512  # tokens at once where rows don't hang on each other: an MLP's inner layer then stays in a core's cache
+
+
+_Made = TypeVar("_Made")
+
+
+def prepared(
+    make: Callable[[Any, str, Kernel], _Made], blocks: Iterable[nn.Module], act: str, kernel: Kernel
+) -> list[_Made]:
+    """Blocks in their fused layers. One after the other is copied and let go of: two of a tower are never in memory."""
+    made = []
+    for block in blocks:
+        made.append(make(block, act, kernel))
+        release(block.parameters())
+    return made
 
 
 class _LayerNorm:
@@ -125,8 +143,7 @@ class VisionTower:
         self._patch = Linear(embeddings.patch_embedding.weight.flatten(1), None, kernel)
         self._pre_norm, self._post_norm = _LayerNorm(model.pre_layernorm), _LayerNorm(model.post_layernorm)
         act = model.config.hidden_act
-        blocks = [layer for layer in model.encoder.layers if isinstance(layer, CrossFrameBlock)]
-        self._blocks = [_CrossFrameBlock(block, act, kernel) for block in blocks]
+        self._blocks = prepared(_CrossFrameBlock, model.encoder.layers, act, kernel)
         self._projection = Linear(projection.weight, projection.bias, kernel)
         self._patch_norm = _LayerNorm(norm)
         self._patch_projection = Linear(patch_projection.T, None, kernel)
@@ -166,7 +183,7 @@ class Integration:
     """MIT (§3.2, eq. 9)."""
 
     def __init__(self, mit: MultiframeIntegrationTransformer, hidden_act: str, kernel: Kernel) -> None:
-        self._blocks = [_Block(layer, hidden_act, kernel) for layer in mit.encoder.layers if isinstance(layer, Block)]
+        self._blocks = prepared(_Block, mit.encoder.layers, hidden_act, kernel)
 
     def __call__(self, frames_BTE: Tensor, positions_1TE: Tensor) -> tuple[Tensor, Tensor]:
         """Last states (B, T, E) and their mean (B, E), float32."""
@@ -184,7 +201,7 @@ class TextTower:
         self._tokens = model.embeddings.token_embedding.weight.detach()
         self._positions = model.embeddings.position_embedding.weight.detach()
         act = model.config.hidden_act
-        self._blocks = [_Block(layer, act, kernel) for layer in model.encoder.layers if isinstance(layer, Block)]
+        self._blocks = prepared(_Block, model.encoder.layers, act, kernel)
         self._final_norm = _LayerNorm(model.final_layer_norm)
         self._projection = Linear(projection.weight, projection.bias, kernel)
         self._kernel = kernel

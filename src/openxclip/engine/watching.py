@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_SAMPLES = 3  # values of each weight that are compared: a change through `.data` bumps no version
+_SAMPLES = 3  # values of each small weight that are compared: a change through `.data` bumps no version
+_SMALL = 1 << 14  # numbers; into larger weights nobody looks, for that brings pages of their file into memory
 
 
 class Watch:
@@ -15,7 +16,7 @@ class Watch:
 
     Noticed are: a weight assigned, updated in place (an optimizer's step, `load_state_dict`) or moved; a submodule put
     in place of another; and what changes a weight's numbers past PyTorch's notice (`weight.data.mul_()`), if it changes
-    one of the few of each weight that are compared.
+    one of the few of each bias, norm and other small weight that are compared.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -33,7 +34,8 @@ class Watch:
                         self._add_samples(weight)
 
     def _add_samples(self, weight: Tensor) -> None:
-        if weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() and weight.is_contiguous():
+        is_small = 0 < weight.numel() <= _SMALL and weight.is_contiguous()
+        if is_small and weight.device.type == "cpu" and weight.dtype == torch.float32:
             values = weight.detach().view(-1).numpy()
             values = values[:: max(1, (values.size - 1) // (_SAMPLES - 1))][:_SAMPLES]
             self._samples.append((values, values.tobytes()))  # bytes: NaN equals itself

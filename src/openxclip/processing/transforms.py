@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ from openxclip.errors import CheckpointError
 from openxclip.hub import read_json, resolve_folder
 from openxclip.processing.batch import BatchEncoding, check_tensors
 from openxclip.processing.frames import Video, as_videos
-from openxclip.processing.resampling import BICUBIC, BILINEAR, NEAREST, resize
+from openxclip.processing.pixels import in_place, write_levels, write_values
+from openxclip.processing.resampling import BICUBIC, BILINEAR, NEAREST
 
 TRANSFORM_FILES = ("processor_config.json", "preprocessor_config.json")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -229,7 +229,7 @@ class VideoProcessor:
         ((height, width),) = targets
         kinds = [self._whole_levels([piece.to(device, non_blocking=True) for piece in video]) for video in videos]
         whole = all(piece.dtype == torch.uint8 for pieces, _ in kinds for piece in pieces)
-        plain = not self.do_rescale and not self.do_normalize and all(unit == 1 for _, unit in kinds)
+        plain = self._is_plain and all(unit == 1 for _, unit in kinds)
         values_BTCHW = torch.empty(
             len(videos),
             counts[0],
@@ -240,12 +240,55 @@ class VideoProcessor:
             device=device,
         )
         for values_TCHW, (pieces, unit) in zip(values_BTCHW, kinds, strict=True):
-            arithmetic = None if plain else [_in_place(one.to(device)) for one in self._scale_and_offset(unit)]
+            arithmetic = None if plain else [in_place(one.to(device)) for one in self._scale_and_offset(unit)]
             if device.type == "cpu":
                 pieces = [frame for piece in pieces for frame in piece.split(1)]  # what is at hand fits the cache
             for piece, place_TCHW in zip(pieces, values_TCHW.split([len(piece) for piece in pieces]), strict=True):
-                self._write(piece, place_TCHW, arithmetic)
+                levels = in_place(torch.empty(place_TCHW.shape, dtype=piece.dtype, device=piece.device))
+                write_levels(piece, levels, size=self._resized_size(piece.shape[-2:]), resample=self.resample)
+                write_values(levels, in_place(place_TCHW), arithmetic)
         return values_BTCHW
+
+    def levels(self, frames_TCHW: torch.Tensor) -> torch.Tensor:
+        """Frames as small as they become: the first half of `transform`, whose other half is `values`.
+
+        Args:
+            frames_TCHW: uint8, T frames of one video, on the CPU.
+
+        Returns:
+            uint8 (T, 3, H, W), resized and cropped.
+        """
+        height, width = self._output_size(frames_TCHW.shape[-2:])
+        size = self._resized_size(frames_TCHW.shape[-2:])
+        levels_TCHW = torch.empty(len(frames_TCHW), 3, height, width, dtype=torch.uint8)
+        for frame, place in zip(frames_TCHW.split(1), levels_TCHW.split(1), strict=True):
+            write_levels(frame, in_place(place), size=size, resample=self.resample)
+        return levels_TCHW
+
+    def values(self, levels: Sequence[torch.Tensor], *, device: torch.device | str | None = None) -> torch.Tensor:
+        """What `transform` makes of the frames that `levels` made these of.
+
+        Args:
+            levels: for each of B videos uint8 (T, 3, H, W), all of one shape.
+            device: where the result is to be; None is where the first ones are.
+
+        Returns:
+            (B, T, 3, H, W) on that device, float32; or uint8 if no arithmetic is asked for.
+        """
+        device = levels[0].device if device is None else torch.device(device)
+        dtype = torch.uint8 if self._is_plain else torch.float32
+        values_BTCHW = torch.empty(len(levels), *levels[0].shape, dtype=dtype, device=device)
+        arithmetic = None if self._is_plain else [in_place(one.to(device)) for one in self._scale_and_offset(1.0)]
+        at_once = 1 if device.type == "cpu" else len(levels[0])  # as in `transform`
+        for levels_TCHW, place_TCHW in zip(levels, values_BTCHW, strict=True):
+            pieces = levels_TCHW.to(device).split(at_once)
+            for piece, place in zip(pieces, place_TCHW.split(at_once), strict=True):
+                write_values(in_place(piece), in_place(place), arithmetic)
+        return values_BTCHW
+
+    @property
+    def _is_plain(self) -> bool:
+        return not self.do_rescale and not self.do_normalize
 
     def _resized_size(self, size: torch.Size) -> tuple[int, int]:
         """(height, width) after the resize, rounded as transformers does: the longer side is cut to a whole number."""
@@ -288,29 +331,6 @@ class VideoProcessor:
             raise ValueError(f"floating frames must be within 0 to 1, or 0 to 255, but these are {low:g} to {high:g}")
         return [piece.round().to(torch.uint8) for piece in pieces], 1.0
 
-    def _write(self, piece: torch.Tensor, values_TCHW: torch.Tensor, scale_and_offset: list[Any] | None) -> None:
-        """Resize and crop a piece of a video, and put it into its place as the model wants it."""
-        size = self._resized_size(piece.shape[-2:])
-        rows, rows_out = _middle(size[0], values_TCHW.shape[-2])
-        columns, columns_out = _middle(size[1], values_TCHW.shape[-1])
-        if piece.dtype == torch.uint8:
-            piece = resize(piece, size, rows=rows, columns=columns, resample=self.resample)
-        else:
-            piece = piece[..., rows, columns]
-        levels = _in_place(torch.empty(values_TCHW.shape, dtype=piece.dtype, device=piece.device))
-        if piece.shape != values_TCHW.shape:
-            levels[...] = 0
-        # One channel at a time, and levels before values: so that numpy reads and writes whole rows.
-        source = _in_place(piece)
-        for channel in range(3):
-            levels[:, channel, rows_out, columns_out] = source[:, channel]
-        values = _in_place(values_TCHW)
-        values[...] = levels
-        if scale_and_offset is not None:
-            scale_C11, offset_C11 = scale_and_offset
-            values *= scale_C11
-            values += offset_C11
-
     def _scale_and_offset(self, unit: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Rescaling and normalising as one product and one sum per channel."""
         scale = torch.full((3, 1, 1), unit * (self.rescale_factor if self.do_rescale else 1), dtype=torch.float64)
@@ -322,28 +342,11 @@ class VideoProcessor:
         return scale.float(), offset.float()
 
 
-def _in_place(tensor: torch.Tensor) -> Any:
-    """The same memory to write to, as numpy has it on a CPU.
-
-    torch spreads even these small jobs over its threads, and waking those costs milliseconds on a busy machine.
-    """
-    return tensor.numpy() if tensor.device.type == "cpu" else tensor
-
-
 def _read_frames(source: Any, *, num_frames: int) -> torch.Tensor:
     """Frames (T, H, W, 3) of a file: one from the middle of each of `num_frames` equal parts."""
     from openxclip.video import read_clip  # only here, so that tensors are processed without a decoder
 
     return read_clip(source, num_frames=num_frames).frames_THWC
-
-
-def _middle(size: int, crop: int) -> tuple[slice, slice]:
-    """The middle `crop` of `size` pixels, and where it goes if there are fewer: half a pixel goes to the start."""
-    if size >= crop:
-        start = (size - crop) // 2
-        return slice(start, start + crop), slice(0, crop)
-    start = math.ceil((crop - size) / 2)
-    return slice(0, size), slice(start, start + size)
 
 
 def _size(value: Any, *, name: str, square: bool) -> dict[str, int]:

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openxclip.batching import Batch, EncodedVideo, check_batch
+from openxclip.engine import Precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
-from openxclip.pipeline import EncodedVideo, VideoPipeline, check_stretch
+from openxclip.pipeline import VideoPipeline, as_pipeline, check_stretch
 from openxclip.recognition.background import BACKGROUND_TEXTS
-from openxclip.video import DEFAULT_LIMITS, Limits, VideoSource, find_videos, source_name
+from openxclip.video import Limits, VideoSource, find_videos, source_name
 
 NONE_OF_THESE = "none of these"
 
@@ -86,12 +88,12 @@ class Classifier:
         self._text_features_KE = pipeline.encode_texts([*texts, *BACKGROUND_TEXTS])
 
     def __call__(self, videos: Iterable[VideoSource], *, top_k: int = 5, **clips: Any) -> Iterator[Classification]:
-        """Classify videos one after the other.
+        """Classify videos, in the order given.
 
         Args:
             videos: paths, bytes or file objects.
             top_k: how many labels of each are returned.
-            **clips: num_frames, num_clips, start, end, limits: see `VideoPipeline.encode_videos`.
+            **clips: num_frames, num_clips, start, end, limits, batch: see `VideoPipeline.encode_videos`.
 
         Raises:
             ValueError: an argument that can't be.
@@ -168,8 +170,10 @@ def classify(
     top_k: int = 5,
     template: str = "{}",
     threshold: float = 0.5,
+    batch: Batch = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
+    precision: Precision | None = None,
     isolate: bool | None = None,
     limits: Limits | None = None,
     allow_protocols: Sequence[str] | None = None,
@@ -185,7 +189,8 @@ def classify(
         start, end: the part of every video that is looked at, in seconds.
         top_k: how many labels of each video are returned.
         template, threshold: see `Classifier`.
-        device, dtype: see `VideoPipeline.from_pretrained`.
+        batch: clips in one call of the model, see `VideoPipeline.encode_videos`.
+        device, dtype, precision: see `VideoPipeline.from_pretrained`.
         isolate, allow_protocols: see `VideoPipeline`.
         limits: what reading one video may cost.
 
@@ -198,26 +203,28 @@ def classify(
     """
     labels = check_labels(labels)  # before the model is loaded
     check_stretch(start, end)
-    if isinstance(model, VideoPipeline):
-        if any(given is not None for given in (device, dtype, isolate, allow_protocols)):
-            raise ValueError(
-                "device, dtype, isolate and allow_protocols are for a model that is loaded here; "
-                "the pipeline's has its own."
-            )
-        pipeline = model
-    elif isinstance(model, str | Path):
-        pipeline = VideoPipeline.from_pretrained(
-            model,
-            device=device,
-            dtype=dtype,
-            isolate=True if isolate is None else isolate,
-            limits=limits or DEFAULT_LIMITS,
-            allow_protocols=allow_protocols or (),
-        )
-    else:
-        raise TypeError(f"model is a {type(model).__name__}: give a name, or VideoPipeline(model, processor).")
+    check_batch(batch)
+    pipeline = as_pipeline(
+        model,
+        device=device,
+        dtype=dtype,
+        precision=precision,
+        isolate=isolate,
+        limits=limits,
+        allow_protocols=allow_protocols,
+    )
     classifier = Classifier(pipeline, labels, template=template, threshold=threshold)
     one = isinstance(paths, str | Path | bytes) or hasattr(paths, "read")
     videos = find_videos([paths] if one else paths)  # type: ignore[list-item,arg-type]
-    clips = {"num_frames": num_frames, "num_clips": num_clips, "start": start, "end": end, "limits": limits}
-    return list(classifier(videos, top_k=top_k, **clips))
+    return list(
+        classifier(
+            videos,
+            top_k=top_k,
+            num_frames=num_frames,
+            num_clips=num_clips,
+            start=start,
+            end=end,
+            limits=limits,
+            batch=batch,
+        )
+    )

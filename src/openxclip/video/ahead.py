@@ -3,81 +3,185 @@
 from __future__ import annotations
 
 import atexit
-import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Piece = TypeVar("Piece")
 
 _PATIENCE = 1.0  # seconds that a program's end waits for all readers together; one that takes longer is left there
+_PIECES_AHEAD = 2  # of one item: one to be used, one more for uneven lengths
 
 _reading: dict[threading.Thread, Callable[[], None]] = {}  # and what makes each end soon
-_is_ending = threading.Event()
 
 
-def run_ahead(
-    readers: Sequence[Callable[[Item], Result]],
-    items: Iterable[Item],
-    *,
-    ahead: int,
-    interrupt: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Item, Future[Result]]]:
-    """Each item, in order, with the future of what a reader makes of it.
+@dataclass(frozen=True)
+class Step(Generic[Item, Piece]):
+    """What comes next out of a `ReadAhead`: a piece of an item, or after all its pieces its end.
+
+    Attributes:
+        item: as it was given.
+        piece: None at its end.
+        error: with the end, why there are no more pieces; None if there is nothing more to read.
+    """
+
+    item: Item
+    piece: Piece | None = None
+    error: BaseException | None = None
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing more comes of this item."""
+        return self.piece is None
+
+
+@dataclass
+class _Begun(Generic[Item, Piece]):
+    item: Item
+    pieces: deque[Piece] = field(default_factory=deque)
+    error: BaseException | None = None
+    is_read: bool = False
+
+
+class ReadAhead(Generic[Item, Piece]):
+    """An iterator over what readers make of items: for each item, in order, its pieces and then its end.
+
+    Items are taken by the threads that read them, and not by whoever asks for results: an iterator that waits (for the
+    next recording, say) doesn't hold up what was read before. The threads are daemons, as those of an executor are not:
+    a program that ends in the middle of a read doesn't wait for it.
 
     Args:
-        readers: each is called by one thread, with one item after the other. (The threads are daemons, as those of an
-            executor are not: a program that ends in the middle of a read doesn't wait for it.)
-        items: taken from one by one.
-        ahead: how many items are given to the readers before the first one's future is handed out.
+        readers: each is called by one thread, with one item after the other, and yields its pieces.
+        items: taken one at a time, not before they are needed.
+        ahead: how many items may be begun at once, the one whose pieces come next included.
         interrupt: makes the reads that go on end soon; called where the program ends in the middle of them.
     """
-    todo: queue.SimpleQueue[tuple[Item, Future[Result]] | None] = queue.SimpleQueue()
 
-    def stop() -> None:
-        interrupt()
-        todo.put(None)
+    def __init__(
+        self,
+        readers: Sequence[Callable[[Item], Generator[Piece, None, None]]],
+        items: Iterable[Item],
+        *,
+        ahead: int,
+        interrupt: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._items = iter(items)
+        self._ahead = ahead
+        self._interrupt = interrupt
+        self._taking = threading.Lock()  # one of them takes an item; not under the lock below, for it may wait for it
+        self._changed = threading.Condition()  # with the lock of all that follows
+        self._begun: deque[_Begun[Item, Piece]] = deque()
+        self._are_taken = self._is_closed = False
+        self._failure: BaseException | None = None  # of `items`
+        for reader in readers:
+            thread = threading.Thread(target=self._run, args=(reader,), name="decode", daemon=True)
+            _reading[thread] = self._stop
+            thread.start()
 
-    for reader in readers:
-        thread = threading.Thread(target=_read, args=(reader, todo), name="decode", daemon=True)
-        _reading[thread] = stop
-        thread.start()
-    waiting: deque[tuple[Item, Future[Result]]] = deque()
-    try:
-        for item in items:
-            waiting.append((item, Future()))
-            todo.put(waiting[-1])
-            if len(waiting) > ahead:
-                yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
-    finally:
-        for _, future in waiting:
-            future.cancel()
-        for _ in readers:
-            todo.put(None)
+    def __iter__(self) -> ReadAhead[Item, Piece]:
+        return self
 
+    def __next__(self) -> Step[Item, Piece]:
+        """The next piece or end; what `items` raised comes after the ends of those that it gave."""
+        with self._changed:
+            self._changed.wait_for(self._has_next)
+            if not self._begun:
+                if self._failure is not None:
+                    raise self._failure
+                raise StopIteration
+            self._changed.notify_all()  # there is room for one more
+            first = self._begun[0]
+            if first.pieces:
+                return Step(first.item, first.pieces.popleft())
+            self._begun.popleft()
+            return Step(first.item, error=first.error)
 
-def _read(reader: Callable[[Item], Result], todo: queue.SimpleQueue[tuple[Item, Future[Result]] | None]) -> None:
-    while (task := todo.get()) is not None and not _is_ending.is_set():
-        item, future = task
-        if future.set_running_or_notify_cancel():
+    def is_ready(self) -> bool:
+        """Whether the next one, or that there is none, is known without waiting."""
+        with self._changed:
+            return self._has_next()
+
+    def close(self) -> None:
+        """Have the threads end after what each is reading; nothing more comes."""
+        with self._changed:
+            self._is_closed = self._are_taken = True
+            self._begun.clear()
+            self._changed.notify_all()
+
+    def _has_next(self) -> bool:
+        if self._begun:
+            return bool(self._begun[0].pieces) or self._begun[0].is_read
+        return self._are_taken
+
+    def _stop(self) -> None:
+        self.close()
+        self._interrupt()
+
+    # -- in the threads ----------------------------------------------------------------------------------------------
+
+    def _run(self, reader: Callable[[Item], Generator[Piece, None, None]]) -> None:
+        try:
+            while (begun := self._take()) is not None:
+                self._read(reader, begun)
+                del begun  # not to be kept alive while there is nothing to do
+        finally:
+            _reading.pop(threading.current_thread(), None)
+
+    def _take(self) -> _Begun[Item, Piece] | None:
+        with self._taking:
+            with self._changed:
+                self._changed.wait_for(lambda: self._are_taken or len(self._begun) < self._ahead)
+                if self._are_taken:
+                    return None
+            begun: _Begun[Item, Piece] | None = None
+            failure: BaseException | None = None
             try:
-                future.set_result(reader(item))
-            except BaseException as error:  # to be raised where the result is asked for
-                future.set_exception(error)
-        del task, item, future  # not to be kept alive while there is nothing to do
-    _reading.pop(threading.current_thread(), None)
+                begun = _Begun(next(self._items))
+            except StopIteration:
+                pass
+            except BaseException as error:  # to be raised where results are asked for
+                failure = error
+            with self._changed:
+                self._changed.notify_all()
+                if begun is None or self._is_closed:
+                    self._are_taken, self._failure = True, failure
+                    return None
+                self._begun.append(begun)
+                return begun
+
+    def _read(self, reader: Callable[[Item], Generator[Piece, None, None]], begun: _Begun[Item, Piece]) -> None:
+        try:
+            with closing(reader(begun.item)) as pieces:
+                while self._has_room(begun):
+                    piece = next(pieces, None)
+                    if piece is None:
+                        break
+                    with self._changed:
+                        begun.pieces.append(piece)
+                        self._changed.notify_all()
+                    del piece
+        except BaseException as error:  # to be seen where results are asked for
+            begun.error = error
+        with self._changed:
+            begun.is_read = True
+            self._changed.notify_all()
+        del begun  # which has the error, which has this frame: they would keep each other alive
+
+    def _has_room(self, begun: _Begun[Any, Any]) -> bool:
+        """Wait until another piece may be read; False if nobody wants it any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or len(begun.pieces) < _PIECES_AHEAD)
+            return not self._is_closed
 
 
 @atexit.register
 def _end_all() -> None:
     """A thread that wakes while the interpreter is taken down can abort the program: have them end before."""
-    _is_ending.set()
     readers, deadline = dict(_reading), time.monotonic() + _PATIENCE
     for stop in readers.values():
         stop()

@@ -6,11 +6,11 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from openxclip.video.ahead import run_ahead
+from openxclip.video.ahead import ReadAhead
 from openxclip.video.finding import find_videos
 from openxclip.video.inspection import VideoReport
 from openxclip.video.limits import DEFAULT_LIMITS, Limits, num_cores
@@ -55,18 +55,22 @@ def _checked(
         jobs = max(1, min(jobs, len(paths)))
     workers = [DecodeWorker() for _ in range(jobs)]
 
-    def reader(worker: DecodeWorker, source: VideoSource) -> VideoReport:
-        return worker.inspect(source, full=full, limits=limits, allow_protocols=allow_protocols)
+    def reader(worker: DecodeWorker, source: VideoSource) -> Generator[VideoReport, None, None]:
+        yield worker.inspect(source, full=full, limits=limits, allow_protocols=allow_protocols)
 
     def close() -> None:
         for worker in workers:
             worker.close()
 
+    reports = ReadAhead([partial(reader, worker) for worker in workers], paths, ahead=2 * jobs + 1, interrupt=close)
     try:
-        readers = [partial(reader, worker) for worker in workers]
-        for _, future in run_ahead(readers, paths, ahead=2 * jobs, interrupt=close):
-            yield future.result()
+        for step in reports:
+            if step.error is not None:
+                raise step.error
+            if step.piece is not None:
+                yield step.piece
     finally:
+        reports.close()
         close()
 
 

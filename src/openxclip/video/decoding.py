@@ -132,13 +132,13 @@ class VideoReader:
             IndexError: an index is outside the video.
             VideoError: one of the frames cannot be decoded, or they take more than the limits.
         """
-        self._footage.deadline = Deadline(self.limits.seconds, self.source)
+        self.restart_clock()
         return Frames.from_arrays(*self.get_arrays(indices, make_room=_in_memory))
 
     def get_arrays(
         self, indices: Sequence[int], *, make_room: MakeRoom
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64], tuple[int, ...]]:
-        """As `get_frames`, without PyTorch, under the deadline of the call before.
+        """As `get_frames`, without PyTorch, within the time that is left of the limit.
 
         Args:
             indices: as for `get_frames`.
@@ -176,8 +176,12 @@ class VideoReader:
             self._footage.read(sorted(slots), place)
         return out[0], self.times[order], tuple(order)
 
-    def _size(self) -> tuple[int, int]:
+    def restart_clock(self) -> None:
+        """Allow what follows the whole limit of time."""
         self._footage.deadline = Deadline(self.limits.seconds, self.source)
+
+    def _size(self) -> tuple[int, int]:
+        self.restart_clock()
         with _only_video_errors(self.source):
             return self._footage.size()
 
@@ -270,9 +274,7 @@ def choose_clips(
     """The frames of the clips that `read_clips` reads, `num_clips` lists of `num_frames` indices."""
     if start is not None and start >= reader.duration:
         raise VideoError(reader.source, f"it ends at {reader.duration:.2f} s, before start={start} s")
-    asked = num_frames * num_clips
-    if asked > _MANY:
-        reader.limits.check_memory(reader.source, count=asked, height=reader.height, width=reader.width)
+    check_many(reader, num_frames * num_clips)
     stretch = frame_range(times=reader.times.tolist(), start=start, end=end)
     if short == "error" and len(stretch) < num_frames:
         raise VideoError(
@@ -281,6 +283,12 @@ def choose_clips(
     return sample_clips(
         total=len(stretch), num_frames=num_frames, num_clips=num_clips, short=short, first=stretch.start
     )
+
+
+def check_many(reader: VideoReader, count: int) -> None:
+    """Refuse so many frames, where they take more memory than they may, before a list of them is made."""
+    if count > _MANY:
+        reader.limits.check_memory(reader.source, count=count, height=reader.height, width=reader.width)
 
 
 @contextmanager

@@ -15,9 +15,10 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
+from openxclip.video.clips import Clip, ClipPiece, ClipPlan, read_planned
 from openxclip.video.decoding import read_clips
 from openxclip.video.frames import Frames
 from openxclip.video.inspection import VideoReport, inspect
@@ -41,6 +43,9 @@ _START_S = 60.0  # to import what it needs, on a machine that is busy
 _BOOTSTRAP = (
     "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from openxclip.video.worker_child import main; main()"
 )
+
+_Parcel = tuple[str, str | None, bytes | memoryview]  # name, path or None, data where there is no path
+_Answer = tuple[dict[str, Any], NDArray[np.uint8] | None]
 
 
 class NoWorkerError(Exception):
@@ -94,15 +99,46 @@ class DecodeWorker:
         got = self._ask("clips", source, how, limits, allow_protocols)
         if got is None:
             return read_clips(source, **how, limits=limits, allow_protocols=allow_protocols)
-        answer, frames_THWC = got
-        try:
-            times = np.array(answer["times"], dtype=np.float64)
-            if frames_THWC is None or frames_THWC.ndim != 4 or len(frames_THWC) != len(times):
-                raise ValueError("frames and times are not equally many")
-            frames = Frames.from_arrays(frames_THWC, times, tuple(answer["indices"]))
-        except (KeyError, TypeError, ValueError) as error:  # a decoder that was taken over may say anything
-            raise VideoError(source_name(source), f"its frames can't be had from its reader: {error}") from None
+        frames = _frames_of(*got, source)
         return [frames.take(slice(c * num_frames, (c + 1) * num_frames)) for c in range(num_clips)]
+
+    def read_planned(
+        self,
+        source: VideoSource,
+        plan: ClipPlan,
+        *,
+        first: int = 0,
+        fps: float = 25.0,
+        num_threads: int = 0,
+        limits: Limits = DEFAULT_LIMITS,
+        allow_protocols: Sequence[str] = (),
+    ) -> Generator[ClipPiece, None, None]:
+        """As `openxclip.video.clips.read_planned`; the child keeps the video open from one piece to the next.
+
+        Raises:
+            VideoError, ValueError: as `read_clips`.
+        """
+        opening: dict[str, Any] = {"fps": fps, "num_threads": num_threads}
+        how = {"plan": asdict(plan), "token": uuid.uuid4().hex, **opening}
+        parcel = None if self._unable else _parcel(source, limits)  # once: a pipe gives nothing a second time
+        while True:
+            got = self._ask("planned", source, {**how, "first": first}, limits, allow_protocols, parcel)
+            if got is None:
+                yield from read_planned(
+                    source, plan, first=first, **opening, limits=limits, allow_protocols=allow_protocols
+                )
+                return
+            try:
+                clips = [Clip(float(s), float(e), tuple(i)) for s, e, i in got[0]["clips"]]
+                if not clips:
+                    return
+                frames = _frames_of(*got, source)
+                if any(len(clip.indices) != plan.num_frames or {*clip.indices} - {*frames.indices} for clip in clips):
+                    raise ValueError("clips are not of these frames")
+            except (KeyError, TypeError, ValueError) as error:  # as below
+                raise VideoError(source_name(source), f"its clips can't be had from its reader: {error}") from None
+            yield ClipPiece(tuple(clips), frames)
+            first += len(clips)
 
     def inspect(
         self,
@@ -159,10 +195,18 @@ class DecodeWorker:
         warnings.warn(text, RuntimeWarning, stacklevel=4)
 
     def _ask(
-        self, what: str, source: VideoSource, how: dict[str, Any], limits: Limits, allow_protocols: Sequence[str]
-    ) -> tuple[dict[str, Any], NDArray[np.uint8] | None] | None:
+        self,
+        what: str,
+        source: VideoSource,
+        how: dict[str, Any],
+        limits: Limits,
+        allow_protocols: Sequence[str],
+        parcel: _Parcel | None = None,
+    ) -> _Answer | None:
         """The child's answer with its frames; None where the caller has to read by itself."""
-        parcel = None if self._unable else _parcel(source, limits)
+        if self._unable:
+            return None
+        parcel = _parcel(source, limits) if parcel is None else parcel
         if parcel is None:
             return None
         name, path, data = parcel
@@ -195,7 +239,18 @@ class DecodeWorker:
         return answer, frames
 
 
-def _parcel(source: VideoSource, limits: Limits) -> tuple[str, str | None, bytes | memoryview] | None:
+def _frames_of(answer: dict[str, Any], frames_THWC: NDArray[np.uint8] | None, source: VideoSource) -> Frames:
+    try:
+        times = np.array(answer["times"], dtype=np.float64)
+        indices = tuple(answer["indices"])
+        if frames_THWC is None or frames_THWC.ndim != 4 or not len(frames_THWC) == len(times) == len(indices):
+            raise ValueError("frames and times are not equally many")
+        return Frames.from_arrays(frames_THWC, times, indices)
+    except (KeyError, TypeError, ValueError) as error:  # a decoder that was taken over may say anything
+        raise VideoError(source_name(source), f"its frames can't be had from its reader: {error}") from None
+
+
+def _parcel(source: VideoSource, limits: Limits) -> _Parcel | None:
     """Name, path, and content of a source that has no path; None if it can't travel to another process."""
     name = source_name(source)
     if isinstance(source, bytes):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from openxclip.errors import VideoError
+from openxclip.video.clips import ClipPlan, PlannedClips, needed
 from openxclip.video.decoding import VideoReader, choose_clips
 from openxclip.video.inspection import inspect
 from openxclip.video.limits import GRACE_S, Limits
@@ -32,7 +33,7 @@ def main() -> NoReturn:
         os.dup2(nothing.fileno(), 0)  # so that no library reads requests
         os.dup2(nothing.fileno(), 1)  # or prints into the answers
     frames, inbox = SharedFile(sys.argv[1]), SharedFile(sys.argv[2])
-    guard = _MemoryGuard()
+    guard, kept = _MemoryGuard(), _Kept()
     _trust_own_limits()
     arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, arrived), daemon=True).start()
@@ -45,7 +46,7 @@ def main() -> NoReturn:
         guard.set(limits)
         if limits.seconds is not None and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, limits.seconds + 2 * GRACE_S)  # should nobody be there to kill it
-        answer = _answer_to(request, limits, frames, inbox)
+        answer = _answer_to(request, limits, frames, inbox, kept)
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -56,11 +57,41 @@ def _receive(requests: Any, arrived: queue.SimpleQueue[bytes]) -> None:
     os._exit(0)  # the parent is gone: nobody waits for what is being read
 
 
-def _answer_to(request: dict[str, Any], limits: Limits, frames: SharedFile, inbox: SharedFile) -> dict[str, Any]:
+class _Kept:
+    """The reader that stays open from one piece of a video to the next."""
+
+    def __init__(self) -> None:
+        self._token: str | None = None
+        self.reader: VideoReader
+        self.clips: PlannedClips
+
+    def open(self, token: str, source: str | NamedBytes, plan: ClipPlan, **how: Any) -> None:
+        """Have the reader of this token, which is opened if there is another or none."""
+        if token == self._token:
+            self.reader.restart_clock()
+            return
+        self.close()
+        self.reader = VideoReader(source, **how)
+        self._token = token
+        self.clips = PlannedClips(plan, self.reader)
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._token is not None:
+            self._token = None
+            self.reader.close()
+
+
+def _answer_to(
+    request: dict[str, Any], limits: Limits, frames: SharedFile, inbox: SharedFile, kept: _Kept
+) -> dict[str, Any]:
     name, path = request["name"], request["path"]
     source = NamedBytes(inbox.read(request["size"]), name) if path is None else path
     how, common = request["how"], {"limits": limits, "allow_protocols": request["allow_protocols"]}
     try:
+        if request["what"] == "planned":
+            return _next_piece(kept, source, how, common, frames)
+        kept.close()
         if request["what"] == "inspect":
             report = inspect(source, **how, **common)
             return {"report": report.as_dict() | {"path": name}}
@@ -76,6 +107,23 @@ def _answer_to(request: dict[str, Any], limits: Limits, frames: SharedFile, inbo
         return {"error": [name, "it takes more memory than there is"]}
     except (ValueError, TypeError) as error:
         return {"invalid": str(error)}
+
+
+def _next_piece(
+    kept: _Kept, source: str | NamedBytes, how: dict[str, Any], common: dict[str, Any], frames: SharedFile
+) -> dict[str, Any]:
+    try:
+        first = how.pop("first")
+        kept.open(how.pop("token"), source, ClipPlan(**how.pop("plan")), **how, **common)
+        clips = kept.clips.piece(first, kept.reader)
+        if not clips:
+            kept.close()
+            return {"clips": []}
+        array_THWC, times_T, indices = kept.reader.get_arrays(needed(clips), make_room=frames.make_room)
+    except BaseException:
+        kept.close()
+        raise
+    return {"shape": array_THWC.shape, "times": times_T.tolist(), "indices": indices, "clips": clips}
 
 
 class _MemoryGuard:

@@ -1,0 +1,132 @@
+"""`openxclip embed`: the features of many videos in one file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openxclip.cli.classify import MINI_KNOWS
+from openxclip.cli.options import (
+    batch_option,
+    footage_options,
+    named_videos,
+    precision_option,
+    progress,
+    taken_limits,
+)
+from openxclip.cli.terminal import printable, say
+from openxclip.hub import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from openxclip.batching import Batch
+    from openxclip.engine import Precision
+    from openxclip.errors import VideoError
+
+
+@click.command("embed", no_args_is_help=True)
+@click.argument("videos", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="File to write: .parquet (needs openxclip[parquet]), .npz or .safetensors.",
+)
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A folder, a hub id, or mini (knows only the rendered playground).",
+)
+@click.option("--frames", type=click.IntRange(1), help="Frames of a clip.  [default: what the model was trained with]")
+@click.option("--clips", type=click.IntRange(1), help="Clips over each video, a row for each.  [default: 1]")
+@click.option("--window", type=float, metavar="SECONDS", help="Instead, a row for each window of so many seconds.")
+@click.option("--stride", type=float, metavar="SECONDS", help="From one window to the next.  [default: the window]")
+@click.option("--patches", is_flag=True, help="Also what is needed to score texts later, with their prompts.")
+@click.option("--normalize", is_flag=True, help="Scale each feature to length 1.")
+@click.option("--force", is_flag=True, help="Write over OUT if it is there; begin anew what was begun otherwise.")
+@click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
+@precision_option
+@batch_option
+@footage_options
+def command(
+    videos: tuple[str, ...],
+    out: Path,
+    model: str,
+    frames: int | None,
+    clips: int | None,
+    window: float | None,
+    stride: float | None,
+    patches: bool,
+    normalize: bool,
+    force: bool,
+    device: str | None,
+    precision: Precision,
+    batch: Batch,
+    **footage: Any,
+) -> None:
+    """Write the features of videos to a file, a row for each clip or window.
+
+    A PATH is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one a
+    line.
+
+    A row has the video's path, start and end in seconds, the times of its frames, and the feature: the model's output
+    for the clip (MIT's), as it is without --normalize.
+
+    An interrupted run goes on where it stopped when it is started again with the same command; until it is done, what
+    it has is in OUT.part. Videos that can't be read are named on stderr and in the file, the others go on, and the exit
+    status is 1.
+    """
+    if window is not None and clips is not None:
+        raise click.UsageError("say --clips N or --window SECONDS, not both.")
+    from openxclip.embedding import embed
+    from openxclip.video import find_videos
+
+    paths = [str(path) for path in find_videos(named_videos(videos))]
+    if not paths:
+        raise click.UsageError("no videos are named.")
+    if model == "mini":
+        say(f"note: {MINI_KNOWS}")
+    allowed = footage.pop("allow_protocols")
+    try:
+        with progress("embedding", len(paths)) as advance:
+
+            def on_video(path: str, error: VideoError | None) -> None:
+                if error is not None:
+                    say(error)
+                advance()
+
+            done = embed(
+                paths,
+                out,
+                model=model,
+                num_frames=frames,
+                num_clips=clips or 1,
+                window=window,
+                stride=stride,
+                patches=patches,
+                normalize=normalize,
+                batch=batch,
+                force=force,
+                device=device,
+                precision=precision,
+                limits=taken_limits(footage),
+                allow_protocols=allowed,
+                on_video=on_video,
+            )
+    except ValueError as error:
+        raise click.UsageError(printable(str(error))) from error
+    except FileExistsError as error:
+        raise click.UsageError(
+            f"{printable(str(error.filename))} is there already: choose another --out, or write over it with --force."
+        ) from error
+    except (KeyboardInterrupt, OSError):
+        if out.with_name(f"{out.name}.part").is_dir():
+            say("what is done is kept: the same command goes on from there")
+        raise
+    click.echo(f"{printable(str(done.path))}: {done.rows} rows of {done.width} numbers, of {len(done.paths)} videos")
+    if done.errors:
+        say(f"{len(done.errors)} of {len(done.paths)} videos could not be read.")
+        sys.exit(1)

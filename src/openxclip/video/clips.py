@@ -1,0 +1,170 @@
+"""Which clips stand for a video, and reading them piece by piece: an hour takes no more memory than a minute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from openxclip.video.decoding import VideoReader, check_many, choose_clips
+from openxclip.video.frames import Frames
+from openxclip.video.limits import DEFAULT_LIMITS, Limits
+from openxclip.video.opening import VideoSource
+from openxclip.video.sampling import frame_range, sample_uniform
+
+_PIECE_BYTES = 256 << 20  # of decoded frames; less makes more pieces, and each begins with the key frame before it
+_PIECE_CLIPS = 32
+_SHORTEST_S = 0.001
+_ROUNDING_S = 1e-6  # what of a video is shorter gets no window of its own
+
+
+class Clip(NamedTuple):
+    """A stretch of a video and the frames that stand for it.
+
+    Attributes:
+        start, end: of the stretch, in seconds.
+        indices: of its frames in the video.
+    """
+
+    start: float
+    end: float
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipPlan:
+    """Which clips stand for a video: some over the whole of it, or one for each window of some seconds.
+
+    Windows begin at 0, `stride`, 2 `stride`, … seconds. The last is the first that reaches the end of the video, or the
+    last that begins before it; what of it lies beyond the end is cut off. So a video that is shorter than a window is
+    one, and a window's frames are those of `read_clip(start=…, end=…)`.
+
+    Attributes:
+        num_frames: of each clip.
+        num_clips: clips over the whole of a video (see `sampling.sample_clips`), where there is no `window`.
+        window: seconds of a window.
+        stride: seconds from the start of a window to that of the next; default is `window`.
+
+    Raises:
+        ValueError: a number that can't be, or clips and windows both.
+    """
+
+    num_frames: int
+    num_clips: int = 1
+    window: float | None = None
+    stride: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "num_clips"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be 1 or more.")
+        for name in ("window", "stride"):
+            seconds = getattr(self, name)
+            if seconds is not None and not _SHORTEST_S <= seconds < math.inf:
+                raise ValueError(f"{name}={seconds}: must be {_SHORTEST_S:g} seconds or more.")
+        if self.window is None and self.stride is not None:
+            raise ValueError(f"stride={self.stride:g} is from one window to the next: say how long a window is.")
+        if self.window is not None and self.num_clips != 1:
+            raise ValueError(
+                f"num_clips={self.num_clips} are over the whole of a video, but a window is one clip: choose clips or "
+                "windows."
+            )
+
+
+class PlannedClips(Sequence[Clip]):
+    """The clips of one video, each made when it is asked for."""
+
+    def __init__(self, plan: ClipPlan, reader: VideoReader) -> None:
+        self.plan = plan
+        self._duration = reader.duration
+        self._over_whole: list[list[int]] = []
+        if plan.window is None:
+            self._over_whole = choose_clips(
+                reader, num_frames=plan.num_frames, num_clips=plan.num_clips, start=None, end=None, short="repeat_last"
+            )
+            return
+        check_many(reader, plan.num_frames)
+        self._times = reader.times.tolist()
+        self._window, self._stride = plan.window, plan.stride or plan.window
+        end = self._duration - _ROUNDING_S
+        begin_before_end = math.ceil(end / self._stride)
+        to_reach_end = math.ceil((end - self._window) / self._stride) + 1
+        self._number = max(1, min(begin_before_end, to_reach_end))
+
+    def __len__(self) -> int:
+        return len(self._over_whole) or self._number
+
+    def __getitem__(self, number: int) -> Clip:  # type: ignore[override]  # no slices
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        if self._over_whole:
+            return Clip(0.0, self._duration, tuple(self._over_whole[number]))
+        start = number * self._stride
+        end = start + self._window
+        shown = frame_range(times=self._times, start=start, end=end)
+        indices = sample_uniform(total=len(shown), num_frames=self.plan.num_frames, first=shown.start)
+        return Clip(start, min(end, self._duration), tuple(indices))
+
+    def piece(self, first: int, reader: VideoReader) -> list[Clip]:
+        """The clips from number `first` on that are read at once: few for windows, all if they are over the whole."""
+        number = len(self)
+        if not self._over_whole:
+            bytes_of_clip = self.plan.num_frames * reader.height * reader.width * 3
+            number = min(_PIECE_CLIPS, max(1, _PIECE_BYTES // bytes_of_clip))
+        return [self[i] for i in range(first, min(first + number, len(self)))]
+
+
+@dataclass(frozen=True)
+class ClipPiece:
+    """Some clips that follow each other.
+
+    Attributes:
+        clips: one or more.
+        frames: those that they need, each once, in the order of the video.
+    """
+
+    clips: tuple[Clip, ...]
+    frames: Frames
+
+    def positions(self, clip: Clip) -> list[int]:
+        """Where in `frames` those of a clip are."""
+        places = {index: place for place, index in enumerate(self.frames.indices)}
+        return [places[index] for index in clip.indices]
+
+
+def needed(clips: Sequence[Clip]) -> list[int]:
+    """The frames of some clips, each once, ascending."""
+    return sorted({index for clip in clips for index in clip.indices})
+
+
+def read_planned(
+    source: VideoSource,
+    plan: ClipPlan,
+    *,
+    first: int = 0,
+    fps: float = 25.0,
+    num_threads: int = 0,
+    limits: Limits = DEFAULT_LIMITS,
+    allow_protocols: Sequence[str] = (),
+) -> Generator[ClipPiece, None, None]:
+    """The clips of a video, a piece at a time.
+
+    Args:
+        source: as for `VideoReader`.
+        plan: which clips.
+        first: how many of them to pass over.
+        fps, num_threads, allow_protocols: as for `VideoReader`.
+        limits: as there; `seconds` is for each piece.
+
+    Raises:
+        VideoError: as `VideoReader`.
+        ValueError: an argument is out of its range.
+    """
+    with VideoReader(
+        source, fps=fps, num_threads=num_threads, limits=limits, allow_protocols=allow_protocols
+    ) as reader:
+        planned = PlannedClips(plan, reader)
+        while clips := planned.piece(first, reader):
+            yield ClipPiece(tuple(clips), reader.get_frames(needed(clips)))
+            first += len(clips)

@@ -1,0 +1,154 @@
+"""Reading ahead: what comes in which order, what is waited for, and how it ends."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import weakref
+from collections.abc import Callable, Generator, Iterator
+
+import pytest
+
+from openxclip.video.ahead import ReadAhead
+
+PATIENCE = 20.0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def readers_left() -> int:
+    return sum(thread.name == "decode" for thread in threading.enumerate())
+
+
+def count_to(number: int) -> Generator[str, None, None]:
+    for i in range(number):
+        yield f"{number}.{i}"
+
+
+@pytest.mark.parametrize("readers", [1, 3])
+def test_pieces_and_ends_come_in_order(readers: int) -> None:
+    steps = list(ReadAhead([count_to] * readers, [3, 0, 1, 5], ahead=3))
+    expected = [(n, piece) for n in (3, 0, 1, 5) for piece in [*count_to(n), None]]
+    assert [(step.item, step.piece) for step in steps] == expected
+    assert all(step.error is None for step in steps)
+    assert [step.is_end for step in steps] == [piece is None for _, piece in expected]
+    until(lambda: readers_left() == 0)
+
+
+def test_an_error_comes_after_the_pieces_before_it_and_the_next_items_go_on() -> None:
+    def reader(item: int) -> Generator[int, None, None]:
+        yield item
+        if item == 2:
+            raise OSError("broken")
+        yield item
+
+    steps = list(ReadAhead([reader], [1, 2, 3], ahead=5))
+    assert [(s.item, s.piece, str(s.error or "")) for s in steps] == [
+        (1, 1, ""), (1, 1, ""), (1, None, ""), (2, 2, ""), (2, None, "broken"), (3, 3, ""), (3, 3, ""), (3, None, "")
+    ]  # fmt: skip
+
+
+def test_what_the_items_raise_comes_after_what_they_gave() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise KeyError("list")
+
+    ahead = ReadAhead([count_to], items(), ahead=9)
+    got: list[str | None] = []
+    with pytest.raises(KeyError, match="list"):
+        got.extend(step.piece for step in ahead)
+    assert got == ["1.0", None, "2.0", "2.1", None]
+
+
+def test_no_more_items_are_begun_than_said_nor_pieces_read() -> None:
+    taken, read = [], []
+
+    def items() -> Iterator[int]:
+        for i in itertools.count():
+            taken.append(i)
+            yield i
+
+    def reader(item: int) -> Generator[int, None, None]:
+        for i in range(50):
+            read.append((item, i))
+            yield i
+
+    ahead = ReadAhead([reader, reader], items(), ahead=3)
+    until(lambda: len(read) == 2 * 2)
+    time.sleep(0.1)
+    assert (len(taken), len(read)) == (2, 4)  # as many as there are readers, two pieces of each
+    first = [next(ahead) for _ in range(51)]
+    assert [step.item for step in first] == [0] * 51
+    time.sleep(0.1)
+    assert len(taken) == 3
+    assert max(i for item, i in read if item > 0) == 1
+    ahead.close()
+    until(lambda: readers_left() == 0)
+
+
+def test_an_item_that_is_not_there_yet_holds_up_nothing() -> None:
+    seen = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        assert seen.wait(PATIENCE)
+        yield 2
+
+    ahead = ReadAhead([count_to], items(), ahead=5)
+    assert next(ahead).piece == "1.0"
+    assert next(ahead).is_end
+    assert not ahead.is_ready()
+    seen.set()
+    assert next(ahead).item == 2
+    ahead.close()
+
+
+def test_closing_lets_go_of_readers_items_and_pieces() -> None:
+    class Piece:
+        pass
+
+    pieces: list[weakref.ref[Piece]] = []
+    ended = threading.Event()
+
+    def reader(item: int) -> Generator[Piece, None, None]:
+        try:
+            while True:
+                piece = Piece()
+                pieces.append(weakref.ref(piece))
+                yield piece
+                del piece
+        finally:
+            ended.set()
+
+    ahead = ReadAhead([reader], itertools.count(), ahead=2)
+    next(ahead)
+    ahead.close()
+    assert ended.wait(PATIENCE)
+    until(lambda: readers_left() == 0)
+    until(lambda: not any(piece() for piece in pieces))
+    with pytest.raises(StopIteration):
+        next(ahead)
+
+
+def test_errors_do_not_keep_what_read_alive() -> None:
+    class Owner:
+        def read(self, item: int) -> Generator[int, None, None]:
+            raise OSError("broken")
+            yield item
+
+    owner = Owner()
+    gone = weakref.ref(owner)
+    ahead = ReadAhead([owner.read], [1, 2], ahead=2)
+    ended = next(ahead)
+    assert ended.error is not None
+    ended.error.with_traceback(None)
+    ahead.close()
+    del owner, ahead
+    until(lambda: gone() is None)

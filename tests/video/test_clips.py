@@ -1,0 +1,199 @@
+"""Windows of videos: which there are, that they are those of `read_clip`, and what is held of a long one."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from openxclip.errors import VideoError
+from openxclip.video import DecodeWorker, Limits, VideoReader, clips, read_clip, read_clips
+from openxclip.video.clips import ClipPiece, ClipPlan, PlannedClips, read_planned
+
+
+@pytest.fixture(scope="module")
+def array(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100 frames at 25 a second, 4 s; each is of its own level."""
+    path = tmp_path_factory.mktemp("clips") / "array.npy"
+    np.save(path, np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None, None, None], (100, 6, 8, 3)))
+    return path
+
+
+@pytest.fixture
+def worker() -> Iterator[DecodeWorker]:
+    with DecodeWorker() as one:
+        yield one
+
+
+def planned(path: Path, **plan: Any) -> list[tuple[float, float]]:
+    with VideoReader(path) as reader:
+        return [
+            (round(clip.start, 9), round(clip.end, 9)) for clip in PlannedClips(ClipPlan(num_frames=2, **plan), reader)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "expected"),
+    [
+        (1, None, [(0, 1), (1, 2), (2, 3), (3, 4)]),
+        (1.5, None, [(0, 1.5), (1.5, 3), (3, 4)]),  # the last is cut off
+        (4, None, [(0, 4)]),
+        (4, 1, [(0, 4)]),  # which has reached the end
+        (99, 1, [(0, 4)]),
+        (2, 1, [(0, 2), (1, 3), (2, 4)]),
+        (1, 1.5, [(0, 1), (1.5, 2.5), (3, 4)]),
+        (1, 2, [(0, 1), (2, 3)]),
+        (1, 4, [(0, 1)]),
+        (1, 3.9, [(0, 1), (3.9, 4)]),
+        (0.8, 0.8, [(0, 0.8), (0.8, 1.6), (1.6, 2.4), (2.4, 3.2), (3.2, 4)]),
+    ],
+)
+def test_windows(array: Path, window: float, stride: float | None, expected: list[tuple[float, float]]) -> None:
+    assert planned(array, window=window, stride=stride) == expected
+
+
+def test_windows_reach_every_frame_whatever_the_rounding(array: Path) -> None:
+    for window in (0.1, 0.3, 0.7, 1 / 3, math.pi / 5, 0.04):
+        found = planned(array, window=window)
+        assert found[-1][1] == 4.0
+        assert found[-1][0] < 4 - 1e-6
+        assert len(found) == math.ceil(4 / window - 1e-6)
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_frames_are_those_of_read_clip(array: Path, worker: DecodeWorker, isolated: bool) -> None:
+    read = worker.read_planned if isolated else read_planned
+    pieces = list(read(array, ClipPlan(num_frames=3, window=0.5, stride=0.3)))
+    assert sum(len(piece.clips) for piece in pieces) == 13
+    for piece in pieces:
+        for clip in piece.clips:
+            expected = read_clip(array, num_frames=3, start=clip.start, end=clip.start + 0.5)
+            at = piece.positions(clip)
+            assert clip.indices == expected.indices
+            assert (piece.frames.frames_THWC[at] == expected.frames_THWC).all()
+            assert (piece.frames.times_T[at] == expected.times_T).all()
+    (piece,) = read(array, ClipPlan(num_frames=3, num_clips=4))
+    for clip, frames in zip(piece.clips, read_clips(array, num_frames=3, num_clips=4), strict=True):
+        assert (clip.start, clip.end, clip.indices) == (0, 4, frames.indices)
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_window_longer_than_the_video_and_fewer_frames_than_asked(
+    clip_folder: Path, worker: DecodeWorker, isolated: bool
+) -> None:
+    read = worker.read_planned if isolated else read_planned
+    ((clip,),) = [piece.clips for piece in read(clip_folder / "red2.mp4", ClipPlan(num_frames=12, window=60))]
+    assert (clip.start, clip.end) == (0, 1)
+    assert clip.indices == (*range(10), 9, 9)
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_going_on_from_a_clip(array: Path, worker: DecodeWorker, isolated: bool) -> None:
+    read = worker.read_planned if isolated else read_planned
+    plan = ClipPlan(num_frames=2, window=0.1)
+    whole = [clip for piece in read(array, plan) for clip in piece.clips]
+    assert len(whole) == 40
+    for first in (0, 1, 31, 32, 39, 40, 99):
+        assert [clip for piece in read(array, plan, first=first) for clip in piece.clips] == whole[first:]
+
+
+def test_what_is_held_at_once_is_bounded(array: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clips, "_PIECE_BYTES", 5 * 6 * 8 * 3)  # five frames
+    pieces = list(read_planned(array, ClipPlan(num_frames=2, window=0.4)))
+    assert [len(piece.clips) for piece in pieces] == [2] * 5
+    assert max(len(piece.frames) for piece in pieces) == 4
+    monkeypatch.setattr(clips, "_PIECE_BYTES", 1)
+    assert [len(piece.clips) for piece in read_planned(array, ClipPlan(num_frames=2, window=0.4))] == [1] * 10
+    monkeypatch.undo()
+    assert max(len(piece.clips) for piece in read_planned(array, ClipPlan(num_frames=1, window=0.01))) == 32
+
+
+def test_a_video_is_opened_once(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    original = VideoReader.__init__
+
+    def counted(self: VideoReader, source: Any, **how: Any) -> None:
+        opened.append(source)
+        original(self, source, **how)
+
+    monkeypatch.setattr(VideoReader, "__init__", counted)
+    pieces = list(read_planned(clip_folder / "red2.mp4", ClipPlan(num_frames=2, window=0.01)))
+    assert len(pieces) == 4
+    assert len(opened) == 1
+
+
+def test_a_pipe_is_read_once(clip_folder: Path, worker: DecodeWorker, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    path = clip_folder / "red2.mp4"
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(path.read_bytes()))
+    writer.start()
+    plan = ClipPlan(num_frames=2, window=0.02)
+    through = list(worker.read_planned(tmp_path / "pipe", plan))
+    writer.join()
+    assert [piece.clips for piece in through] == [piece.clips for piece in worker.read_planned(path, plan)]
+
+
+def test_a_child_that_dies_between_two_pieces(array: Path, worker: DecodeWorker) -> None:
+    plan = ClipPlan(num_frames=2, window=0.1)
+    pieces = worker.read_planned(array, plan)
+    first = next(pieces)
+    assert worker._child is not None
+    os.kill(worker._child._process.pid, signal.SIGKILL)
+    worker._child._process.wait()
+    rest = list(pieces)  # another child opens it anew
+    assert [c for piece in [first, *rest] for c in piece.clips] == [
+        c for p in read_planned(array, plan) for c in p.clips
+    ]
+
+
+def test_two_videos_in_turn_with_one_worker(array: Path, clip_folder: Path, worker: DecodeWorker) -> None:
+    plan = ClipPlan(num_frames=2, window=0.02)
+    in_turn = [worker.read_planned(path, plan) for path in (array, clip_folder / "red2.mp4")]
+    got: list[list[ClipPiece]] = [[], []]
+    for pair in zip(*in_turn, strict=False):
+        for pieces, piece in zip(got, pair, strict=True):
+            pieces.append(piece)
+        worker.inspect(array)
+    for pieces, path in zip(got, (array, clip_folder / "red2.mp4"), strict=True):
+        expected = list(read_planned(path, plan))
+        for one, other in zip(pieces, expected, strict=False):
+            assert one.clips == other.clips
+            assert (one.frames.frames_THWC == other.frames.frames_THWC).all()
+
+
+def test_errors(array: Path, worker: DecodeWorker, tmp_path: Path) -> None:
+    for read in (read_planned, worker.read_planned):
+        with pytest.raises(VideoError, match="no such file"):
+            list(read(tmp_path / "gone.mp4", ClipPlan(num_frames=2, window=1)))
+        with pytest.raises(VideoError, match="--max-memory"):
+            list(read(array, ClipPlan(num_frames=2, window=1), limits=Limits(memory=100)))
+        with pytest.raises(VideoError, match="--max-memory"):
+            list(read(array, ClipPlan(num_frames=10**9, window=1)))
+        with pytest.raises(VideoError, match="--max-memory"):
+            list(read(array, ClipPlan(num_frames=2, num_clips=10**9)))
+        assert list(read(array, ClipPlan(num_frames=2, window=1)))
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ({"num_frames": 0}, "num_frames=0"),
+        ({"num_frames": 1, "num_clips": 0}, "num_clips=0"),
+        ({"num_frames": 1, "window": 0}, "window=0"),
+        ({"num_frames": 1, "window": math.nan}, "window=nan"),
+        ({"num_frames": 1, "window": math.inf}, "window=inf"),
+        ({"num_frames": 1, "window": 1, "stride": -1}, "stride=-1"),
+        ({"num_frames": 1, "stride": 1}, "say how long a window is"),
+        ({"num_frames": 1, "window": 1, "num_clips": 2}, "choose clips or windows"),
+    ],
+)
+def test_plans_that_cannot_be(plan: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ClipPlan(**plan)
