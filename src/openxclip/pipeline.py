@@ -178,8 +178,9 @@ class VideoPipeline:
     ) -> Generator[EncodedClip, None, None]:
         """The features of each clip that a plan makes of each video, in order, and the end of each video.
 
-        At no time is more kept of a video than the clips of two batches, however many it has. Batches are always full
-        (but for the last), so that the same sources give the same features, to the bit on the same machine.
+        What is held at a time is bounded (some 256 MiB of decoded frames for each process that reads, and besides the
+        batch about a hundred small clips), however long a video is. Batches are always full (but for the last), so that
+        the same sources give the same features, to the bit on the same machine.
 
         Args:
             sources: as for `encode_videos`.
@@ -195,9 +196,7 @@ class VideoPipeline:
         reader = partial(self._read_planned, plan, self._reading(limits))
         items: Iterable[tuple[VideoSource, int]] = zip(sources, chain([first], repeat(0)), strict=False)
         items = list(items) if isinstance(sources, Sequence) else items
-        ahead = 2 + math.ceil(size / plan.num_clips)
-        encoded = self._encoded(items, reader, ahead=ahead, batch=size, only_full=True)
-        return apart(encoded)
+        return apart(self._encoded(items, reader, ahead=2 + size, batch=size, only_full=True))
 
     def _checked(self, num_frames: int | None, batch: Batch) -> tuple[int, int]:
         """Frames of a clip, and clips in one call of the model."""
@@ -208,7 +207,12 @@ class VideoPipeline:
         return frames, batch_size(batch, model.config, num_frames=frames, device=model.device, dtype=model.dtype)
 
     def _reading(self, limits: Limits | None) -> dict[str, Any]:
-        return {"limits": self.limits if limits is None else limits, "allow_protocols": self.allow_protocols}
+        readers = self._num_readers()
+        return {
+            "limits": self.limits if limits is None else limits,
+            "allow_protocols": self.allow_protocols,
+            "num_threads": 0 if readers == 1 else max(1, num_cores() // readers),
+        }
 
     # -- in the threads that read ------------------------------------------------------------------------------------
 
@@ -253,7 +257,8 @@ class VideoPipeline:
         is_done = False
         read: ReadAhead[Item, list[ReadClip]] | None = None
         try:
-            read = ReadAhead(readers, items, ahead=ahead + len(workers) - 1, interrupt=interrupt)
+            ahead += len(workers) - 1
+            read = ReadAhead(readers, items, ahead=ahead, room=batch + 1, size=len, interrupt=interrupt)
             yield from in_batches(read, self._encode, batch=batch, only_full=only_full)
             is_done = True
         finally:

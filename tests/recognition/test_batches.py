@@ -338,6 +338,27 @@ def test_going_on_in_the_middle_gives_the_rest_to_the_bit(pipeline: VideoPipelin
         assert (one.times, one.start, one.end) == (other.times, other.start, other.end)
 
 
+@pytest.mark.parametrize("batch", [1, 6, 64])
+def test_what_waits_of_windows_is_bounded(
+    pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    alive: list[weakref.ref[Tensor]] = []
+    original, most = VideoPipeline._read_planned, 0
+
+    def watched(self: VideoPipeline, *arguments: Any) -> Any:
+        nonlocal most
+        for clips in original(self, *arguments):
+            alive.extend(weakref.ref(levels) for levels, _ in clips)
+            most = max(most, sum(one() is not None for one in alive))
+            yield clips
+            del clips
+
+    monkeypatch.setattr(VideoPipeline, "_read_planned", watched)
+    plan = ClipPlan(num_frames=4, window=0.02)  # 50 of each
+    assert sum(1 for _ in pipeline.encode_clips([clip_folder / "red2.mp4"] * 20, plan, batch=batch)) == 20 * 51
+    assert most <= 2 * batch + 4 * 32
+
+
 # ----------------------------------------------------------------------------------------------------- how many clips
 
 

@@ -152,3 +152,23 @@ def test_errors_do_not_keep_what_read_alive() -> None:
     ahead.close()
     del owner, ahead
     until(lambda: gone() is None)
+
+
+def test_no_item_is_begun_while_there_is_no_room_for_it() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in itertools.count():
+            taken.append(i)
+            yield i
+
+    def reader(item: int) -> Generator[list[int], None, None]:
+        yield [0] * 10
+
+    ahead = ReadAhead([reader], items(), ahead=100, room=25, size=len)
+    until(lambda: len(taken) == 3)
+    time.sleep(0.1)
+    assert len(taken) == 3  # thirty wait
+    next(ahead)
+    until(lambda: len(taken) == 4)
+    ahead.close()

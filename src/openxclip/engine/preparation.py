@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from openxclip.engine.linears import Kernel
-from openxclip.engine.memory import release
 from openxclip.engine.texts import QueryCache, TextCache
 from openxclip.engine.towers import Integration, Prompts, TextTower, VisionTower
 from openxclip.engine.watching import Watch
 from openxclip.model import XCLIPModel
-from openxclip.model.layers import Encoder, is_traced
+from openxclip.model.layers import is_traced
 
 _Part = TypeVar("_Part")
 _KNOWN = (nn.Linear, nn.LayerNorm, nn.Conv2d, nn.Embedding, nn.ModuleList, nn.Sequential, nn.Dropout)
@@ -129,17 +128,15 @@ class Parts:
         self._parts.pop("text tower", None)
         model, kernel = self._owner.model, self._owner.kernel
         vision = model.vision_model
-        tower = VisionTower(
-            vision, model.visual_projection, model.prompts_visual_layernorm, model.prompts_visual_projection, kernel
-        )
-        integration = Integration(model.mit, model.config.vision_config.hidden_act, kernel)
         # Two frames of 2 x 2 patches go through every weight, and cost what reading the weights does.
         side, channels = 2 * vision.embeddings.patch_size, model.config.vision_config.num_channels
         frames = _random(2, channels, side, side, like=model.logit_scale)
-        positions = vision.embeddings.positions(side, side, interpolate=True)
-        last, pooled = tower(frames, 2, positions)
-        states = vision.pre_layernorm(vision.embeddings(frames, True))
-        right = self._through(vision.encoder, states, num_frames=2)
+        plainly = _Plainly(vision.pre_layernorm(vision.embeddings(frames, True)), num_frames=2)
+        norm, projection = model.prompts_visual_layernorm, model.prompts_visual_projection
+        tower = VisionTower(vision, model.visual_projection, norm, projection, kernel, plainly)
+        integration = Integration(model.mit, model.config.vision_config.hidden_act, kernel)
+        last, pooled = tower(frames, 2, vision.embeddings.positions(side, side, interpolate=True))
+        right = plainly.x
         right_pooled = vision.post_layernorm(right[:, 0])
         features, patches = tower.project(last, pooled, 2)
         trained = model.mit.position_embedding.shape[1]
@@ -164,24 +161,15 @@ class Parts:
 
     def _make_text(self) -> tuple[TextTower, float]:
         model = self._owner.model
-        tower = TextTower(model.text_model, model.text_projection, self._owner.kernel)
         vocabulary, context = model.config.text_config.vocab_size, model.config.text_config.max_position_embeddings
         ids = torch.zeros(2, min(6, context), dtype=torch.long, device=model.device)
         ids[0, -1] = ids[1, ids.shape[1] // 2] = vocabulary - 1  # two lengths
+        plainly = _Plainly(model.text_model.embeddings(ids), is_causal=True)
+        tower = TextTower(model.text_model, model.text_projection, self._owner.kernel, plainly)
         ends = ids.argmax(-1)
-        states = self._through(model.text_model.encoder, model.text_model.embeddings(ids), is_causal=True)
-        states = model.text_model.final_layer_norm(states)
-        return tower, _difference(
-            tower(ids, ends), model.text_projection(states[torch.arange(2, device=ids.device), ends])
-        )
-
-    @staticmethod
-    def _through(encoder: Encoder, x: Tensor, **how: Any) -> Tensor:
-        """The plain blocks one after the other, each let go of when it has been read."""
-        for block in encoder.layers:
-            x, _ = block(x, **how)
-            release(block.parameters())
-        return x
+        states = model.text_model.final_layer_norm(plainly.x)
+        right = model.text_projection(states[torch.arange(2, device=ids.device), ends])
+        return tower, _difference(tower(ids, ends), right)
 
     def _make_prompts(self) -> tuple[Prompts, float]:
         model = self._owner.model
@@ -190,6 +178,16 @@ class Parts:
         text, patches = _random(1, 3, width, like=model.logit_scale), _random(1, 4, width, like=model.logit_scale)
         right = model.prompts_generator(text, patches)
         return prompts, _difference(prompts(text.float(), patches.float(), prompts.queries(text.float())), right)
+
+
+class _Plainly:
+    """Called with one plain block after the other: what they make of `x`."""
+
+    def __init__(self, x: Tensor, **how: Any) -> None:
+        self.x, self._how = x, how
+
+    def __call__(self, block: nn.Module) -> None:
+        self.x, _ = block(self.x, **self._how)
 
 
 def _foreign(model: nn.Module) -> str:

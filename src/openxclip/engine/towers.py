@@ -29,12 +29,19 @@ _Made = TypeVar("_Made")
 
 
 def prepared(
-    make: Callable[[Any, str, Kernel], _Made], blocks: Iterable[nn.Module], act: str, kernel: Kernel
+    make: Callable[[Any, str, Kernel], _Made],
+    blocks: Iterable[nn.Module],
+    act: str,
+    kernel: Kernel,
+    then: Callable[[nn.Module], None] = lambda block: None,
 ) -> list[_Made]:
-    """Blocks in their fused layers. One after the other is copied and let go of: two of a tower are never in memory."""
+    """Blocks in their fused layers. One after the other is copied, given to `then`, and let go of: so two of a tower
+    are never in memory, and its weights are read once.
+    """
     made = []
     for block in blocks:
         made.append(make(block, act, kernel))
+        then(block)
         release(block.parameters())
     return made
 
@@ -137,13 +144,14 @@ class VisionTower:
         norm: nn.LayerNorm,
         patch_projection: Tensor,
         kernel: Kernel,
+        then: Callable[[nn.Module], None],
     ) -> None:
         self._embeddings = embeddings = model.embeddings  # positions are the plain model's, which may interpolate them
         self._kernel = kernel
         self._patch = Linear(embeddings.patch_embedding.weight.flatten(1), None, kernel)
         self._pre_norm, self._post_norm = _LayerNorm(model.pre_layernorm), _LayerNorm(model.post_layernorm)
         act = model.config.hidden_act
-        self._blocks = prepared(_CrossFrameBlock, model.encoder.layers, act, kernel)
+        self._blocks = prepared(_CrossFrameBlock, model.encoder.layers, act, kernel, then)
         self._projection = Linear(projection.weight, projection.bias, kernel)
         self._patch_norm = _LayerNorm(norm)
         self._patch_projection = Linear(patch_projection.T, None, kernel)
@@ -197,11 +205,13 @@ class Integration:
 class TextTower:
     """`XCLIPTextModel` and the projection behind it, of texts of any lengths."""
 
-    def __init__(self, model: XCLIPTextModel, projection: nn.Linear, kernel: Kernel) -> None:
+    def __init__(
+        self, model: XCLIPTextModel, projection: nn.Linear, kernel: Kernel, then: Callable[[nn.Module], None]
+    ) -> None:
         self._tokens = model.embeddings.token_embedding.weight.detach()
         self._positions = model.embeddings.position_embedding.weight.detach()
         act = model.config.hidden_act
-        self._blocks = prepared(_Block, model.encoder.layers, act, kernel)
+        self._blocks = prepared(_Block, model.encoder.layers, act, kernel, then)
         self._final_norm = _LayerNorm(model.final_layer_norm)
         self._projection = Linear(projection.weight, projection.bias, kernel)
         self._kernel = kernel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import threading
 import time
 from collections import deque
@@ -59,6 +60,8 @@ class ReadAhead(Generic[Item, Piece]):
         readers: each is called by one thread, with one item after the other, and yields its pieces.
         items: taken one at a time, not before they are needed.
         ahead: how many items may be begun at once, the one whose pieces come next included.
+        room: of pieces that wait, by their `size`: where there is none left, no other item is begun.
+        size: of a piece.
         interrupt: makes the reads that go on end soon; called where the program ends in the middle of them.
     """
 
@@ -68,10 +71,12 @@ class ReadAhead(Generic[Item, Piece]):
         items: Iterable[Item],
         *,
         ahead: int,
+        room: float = math.inf,
+        size: Callable[[Piece], int] = lambda piece: 1,
         interrupt: Callable[[], None] = lambda: None,
     ) -> None:
         self._items = iter(items)
-        self._ahead = ahead
+        self._ahead, self._room, self._size = ahead, room, size
         self._interrupt = interrupt
         self._taking = threading.Lock()  # one of them takes an item; not under the lock below, for it may wait for it
         self._changed = threading.Condition()  # with the lock of all that follows
@@ -135,7 +140,7 @@ class ReadAhead(Generic[Item, Piece]):
     def _take(self) -> _Begun[Item, Piece] | None:
         with self._taking:
             with self._changed:
-                self._changed.wait_for(lambda: self._are_taken or len(self._begun) < self._ahead)
+                self._changed.wait_for(lambda: self._are_taken or self._may_begin())
                 if self._are_taken:
                     return None
             begun: _Begun[Item, Piece] | None = None
@@ -153,6 +158,10 @@ class ReadAhead(Generic[Item, Piece]):
                     return None
                 self._begun.append(begun)
                 return begun
+
+    def _may_begin(self) -> bool:
+        waiting = sum(self._size(piece) for begun in self._begun for piece in begun.pieces)
+        return len(self._begun) < self._ahead and waiting < self._room
 
     def _read(self, reader: Callable[[Item], Generator[Piece, None, None]], begun: _Begun[Item, Piece]) -> None:
         try:
