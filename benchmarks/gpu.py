@@ -36,6 +36,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
+from openxclip.checkpoints.released import RELEASED, config_of_released
 from openxclip.config import XCLIPConfig
 from openxclip.engine import optimize
 from openxclip.model import XCLIPModel
@@ -52,17 +53,12 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 PEER, PARTS, PLAIN, FAST = "transformers", "transformers by its parts", "openxclip plain", "openxclip optimized"
 CELLS = {"ratio": "6.2f", "TFLOP/s": "8.2f", "peak": "6.1%", "error": "8.1e", "MiB": "7.0f", "step": "7.0f"}
 Ways = dict[str, Callable[[], Tensor]]
-PRESETS: dict[str, dict[str, Any]] = {  # as transformers' converter makes them
-    "base-patch32": {"vision_config": {"patch_size": 32}},
-    "base-patch16": {"vision_config": {"patch_size": 16}},
-    "large-patch14": {
-        "projection_dim": 768,
-        "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
-        "vision_config": {
-            "patch_size": 14, "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16,
-            "num_hidden_layers": 24, "mit_hidden_size": 768, "mit_intermediate_size": 3072},
-    },
-}  # fmt: skip
+MODELS = ("microsoft/xclip-base-patch32", "microsoft/xclip-base-patch16", "microsoft/xclip-large-patch14")
+PRESETS: dict[str, dict[str, Any]] = {
+    one.name.removeprefix("microsoft/xclip-"): config_of_released(one).to_dict()
+    for one in RELEASED
+    if one.name in MODELS
+}
 TINY = {
     "projection_dim": 64,
     "text_config": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2},

@@ -7,21 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openxclip.checkpoints.released import RELEASED, config_of_released
 from openxclip.config import XCLIPConfig
 from openxclip.model import XCLIPModel
 
-PRESETS: dict[str, dict[str, Any]] = {  # as transformers' converter makes them
-    "base-patch32": {"vision_config": {"patch_size": 32}},
-    "base-patch16": {"vision_config": {"patch_size": 16}},
-    "large-patch14": {
-        "projection_dim": 768,
-        "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
-        "vision_config": {
-            "patch_size": 14, "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16,
-            "num_hidden_layers": 24, "mit_hidden_size": 768, "mit_intermediate_size": 3072,
-        },
-    },
-}  # fmt: skip
+PRESETS: dict[str, dict[str, Any]] = {
+    one.name.removeprefix("microsoft/xclip-"): config_of_released(one).to_dict()
+    for one in RELEASED
+    if one.name in {f"microsoft/xclip-{name}" for name in ("base-patch32", "base-patch16", "large-patch14")}
+}
 
 
 def random_model(name: str) -> XCLIPModel:

@@ -17,18 +17,17 @@ from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
 from openxclip.video.colour import RGBConverter
-from openxclip.video.demuxing import is_cover, open_video
+from openxclip.video.demuxing import coding_of_sound, open_video, short_name
 from openxclip.video.frames import Place, steady_times
 from openxclip.video.limits import Deadline, Limits
-from openxclip.video.nal import hevc_layer, is_unreferred, length_size
+from openxclip.video.nal import is_unreferred, length_size
 from openxclip.video.packets import (
     PacketIndex,
     Packets,
     Run,
-    is_hidden_vp8,
     tells_frames,
 )
-from openxclip.video.timestamps import LONGEST_STEP_S, continuous
+from openxclip.video.timestamps import LONGEST_STEP_S, continuous, shown_times
 
 _JOINED_FORMATS = frozenset({"mpegts", "mpeg"})  # made to be joined: a new recording may begin anywhere
 # Demuxers of bare streams, which have no times: FFmpeg's for them come from the coded order
@@ -145,16 +144,12 @@ class ContainerFootage:
     @property
     def container_name(self) -> str:
         """A short name of the file's format."""
-        name = str(self._container.format.name)
-        if name.startswith("mov,"):
-            return "mov" if self._container.metadata.get("major_brand", "").startswith("qt") else "mp4"
-        return name.partition(",")[0]
+        return short_name(self._container)
 
     @property
     def sound(self) -> str | None:
         """How its sound is coded; None if it has none."""
-        audio = next((s for s in self._container.streams if s.type == "audio"), None)
-        return None if audio is None else str(getattr(audio.codec_context, "name", None) or "unknown")
+        return coding_of_sound(self._container)
 
     @property
     def told(self) -> tuple[int, float]:
@@ -211,39 +206,14 @@ class ContainerFootage:
 
     def _demux(self) -> Packets:
         packets = Packets()
-        is_vp8, is_hevc = self.codec == "vp8", self.codec == "hevc"
         for packet in self._packets():
-            packets.append(
-                pts=packet.pts,
-                dts=packet.dts,
-                duration=packet.duration or 0,
-                size=packet.size,
-                place=packet.pos,
-                is_key=packet.is_keyframe,
-                is_corrupt=packet.is_corrupt,
-                is_shown=not (packet.is_discard or (is_vp8 and is_hidden_vp8(bytes(memoryview(packet)[:1])))),
-                layer=hevc_layer(bytes(packet), length_size=self._length_size) if is_hevc else 0,
-            )
+            packets.add(packet, codec=self.codec, length_size=self._length_size)
             self._limits.check_frames(self._name, len(packets))
         return packets
 
     def _set_times(self, stamps: NDArray[np.int64] | NDArray[np.float64], last_duration: int) -> None:
         """Times from presentation stamps, ascending, counted from where the container starts."""
-        base = self._time_base
-        first = Fraction(float(stamps[0])) * base
-        starts = [first]
-        for stream in self._container.streams:
-            if stream.type in ("video", "audio") and stream.start_time is not None and not is_cover(stream):
-                start = stream.start_time * Fraction(stream.time_base)
-                # sound starts before zero only by what its encoder needs to get going
-                starts.append(max(start, Fraction(0)) if stream.type == "audio" else start)
-        origin = first if self._container.format.name == "avi" else min(starts)
-        self.times = (stamps - stamps[0]) * base.numerator / base.denominator + float(first - origin)
-        step = float(last_duration * base)
-        if step <= 0:
-            count = len(stamps)
-            step = float(self.times[-1] - self.times[0]) / (count - 1) if count > 1 else 1 / self._fps
-        self.duration = float(self.times[-1]) + step
+        self.times, self.duration = shown_times(stamps, self._time_base, self._container, last_duration, self._fps)
 
     # -- decoding by packets -----------------------------------------------------------------------------------------
 

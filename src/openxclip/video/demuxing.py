@@ -145,3 +145,17 @@ def _why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
     if getattr(error, "errno", None) == errno.EINVAL:
         return "it is not a video file but of another kind (a playlist, a script or an image format not read here)"
     return "it is not a video, or its beginning is damaged: no known format was recognised"
+
+
+def short_name(container: Any) -> str:
+    """Of the container's format."""
+    name = str(container.format.name)
+    if name.startswith("mov,"):
+        return "mov" if container.metadata.get("major_brand", "").startswith("qt") else "mp4"
+    return name.partition(",")[0]
+
+
+def coding_of_sound(container: Any) -> str | None:
+    """How the container's sound is coded; None if it has none."""
+    audio = next((s for s in container.streams if s.type == "audio"), None)
+    return None if audio is None else str(getattr(audio.codec_context, "name", None) or "unknown")

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.video.nal import UNKNOWN_LAYER
+from openxclip.video.nal import UNKNOWN_LAYER, hevc_layer
 
 # Codecs that code every shown frame as one packet, without or with reference to other frames. Others (those that leave
 # out frames that don't change, for one) have to be decoded to be counted.
@@ -91,6 +91,27 @@ class Packets:
         self._sizes.append(size)
         self._flags.append(is_key | is_corrupt << 1 | is_shown << 2)
         self._layers.append(layer)
+
+    def add(self, packet: Any, *, codec: str, length_size: int) -> None:
+        """Add the next packet as PyAV gives it, and what its first bytes tell, in the codecs where they must be asked.
+
+        Args:
+            packet: PyAV's.
+            codec: FFmpeg's name of it.
+            length_size: see `nal.length_size`.
+        """
+        is_hidden = codec == "vp8" and is_hidden_vp8(bytes(memoryview(packet)[:1]))
+        self.append(
+            pts=packet.pts,
+            dts=packet.dts,
+            duration=packet.duration or 0,
+            size=packet.size,
+            place=packet.pos,
+            is_key=packet.is_keyframe,
+            is_corrupt=packet.is_corrupt,
+            is_shown=not (packet.is_discard or is_hidden),
+            layer=hevc_layer(bytes(packet), length_size=length_size) if codec == "hevc" else 0,
+        )
 
     def drop_last(self) -> None:
         """Take the last packet back."""

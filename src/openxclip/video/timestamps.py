@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from openxclip.video.demuxing import is_cover
 
 # Of formats that are joined by writing one file after another, FFmpeg's command takes a longer gap for a new recording
 # (its option -dts_delta_threshold).
@@ -45,3 +50,31 @@ def _spread(times: NDArray[np.float64], step: float) -> NDArray[np.float64]:
     return np.asarray(
         np.interp(np.arange(len(times)), np.append(first, len(times)), np.append(distinct, distinct[-1] + step))
     )
+
+
+def shown_times(
+    stamps: NDArray[np.int64] | NDArray[np.float64], base: Fraction, container: Any, last_duration: int, fps: float
+) -> tuple[NDArray[np.float64], float]:
+    """When frames are shown, counted from where their container starts, and how long all of them last; in seconds.
+
+    Args:
+        stamps: of presentation, ascending.
+        base: seconds of a tick.
+        container: PyAV's, whose other streams may start before the frames do.
+        last_duration: of the last frame, in ticks; 0 where it isn't known, which takes the mean step.
+        fps: what a lone frame lasts by.
+    """
+    first = Fraction(float(stamps[0])) * base
+    starts = [first]
+    for stream in container.streams:
+        if stream.type in ("video", "audio") and stream.start_time is not None and not is_cover(stream):
+            start = stream.start_time * Fraction(stream.time_base)
+            # sound starts before zero only by what its encoder needs to get going
+            starts.append(max(start, Fraction(0)) if stream.type == "audio" else start)
+    origin = first if container.format.name == "avi" else min(starts)
+    times = (stamps - stamps[0]) * base.numerator / base.denominator + float(first - origin)
+    step = float(last_duration * base)
+    if step <= 0:
+        count = len(stamps)
+        step = float(times[-1] - times[0]) / (count - 1) if count > 1 else 1 / fps
+    return times, float(times[-1]) + step

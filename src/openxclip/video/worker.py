@@ -225,6 +225,9 @@ class DecodeWorker:
             try:
                 if self._child is None or not self._child.is_ready():
                     self._start()
+                    if self._closed:  # meanwhile, by another thread, which ended the child that was there then
+                        self.close()
+                        raise VideoError(name, "the worker that was to read it has been closed")
                     if self._child is None or not self._child.is_ready():
                         raise NoWorkerError("a process was started, but ended at once")
                 answer, frames = self._child.ask(request, data, name, limits.seconds)
