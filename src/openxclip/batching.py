@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,24 @@ Batch = int | Literal["auto"]
 
 _SHARE_OF_FREE = 0.5  # of a GPU's free memory, for activations: half is left for what the estimate misses
 _LARGEST_AUTO = 64  # clips: 512 frames or more, with which any GPU has enough to do
+
+
+class VideoPart(Protocol):
+    """A stretch of a video that is opened where it is read: a sample of a data set.
+
+    Attributes:
+        source: what it is called.
+        start, end: of the stretch, in seconds; None is the video's own.
+    """
+
+    @property
+    def source(self) -> str: ...  # noqa: D102 (attributes are described above)
+    @property
+    def start(self) -> float | None: ...  # noqa: D102
+    @property
+    def end(self) -> float | None: ...  # noqa: D102
+    def open(self) -> str | bytes:
+        """The path of the video, or its content."""
 
 
 @dataclass(frozen=True)
@@ -203,9 +221,11 @@ def _encode(clips: deque[Encoded[Item]], batch: int, encode: Callable[[list[Tens
         one._levels = None
 
 
-def joined(encoded: Generator[Encoded[VideoSource], None, None]) -> Generator[EncodedVideo, None, None]:
+def joined(
+    encoded: Generator[Encoded[Item], None, None], source: Callable[[Item], VideoSource]
+) -> Generator[EncodedVideo, None, None]:
     """The clips of each video together, with memory of their own: those of a batch are parts of one tensor."""
-    clips: list[Encoded[VideoSource]] = []
+    clips: list[Encoded[Item]] = []
     with closing(encoded):
         for one in encoded:
             if one.moment is not None:
@@ -213,11 +233,12 @@ def joined(encoded: Generator[Encoded[VideoSource], None, None]) -> Generator[En
                 continue
             error = _video_error(one)
             if error is not None:
-                yield EncodedVideo(one.item, error=error)
+                yield EncodedVideo(source(one.item), error=error)
             else:
                 pooled, patches = zip(*(clip.features for clip in clips if clip.features), strict=True)
                 features = VideoFeatures(torch.cat(pooled), torch.cat(patches))
-                yield EncodedVideo(one.item, features, tuple(clip.moment.times for clip in clips if clip.moment))
+                times = tuple(clip.moment.times for clip in clips if clip.moment)
+                yield EncodedVideo(source(one.item), features, times)
             clips.clear()
 
 

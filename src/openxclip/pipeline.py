@@ -19,14 +19,16 @@ from openxclip.batching import (
     EncodedVideo,
     Moment,
     ReadClip,
+    VideoPart,
     apart,
     batch_size,
     check_batch,
     in_batches,
     joined,
 )
-from openxclip.engine import OptimizedXCLIPModel, Precision, optimize
+from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.precision import check_precision
+from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.model import VideoFeatures, XCLIPModel
 from openxclip.processing import XCLIPProcessor
@@ -38,9 +40,13 @@ from openxclip.video.opening import check_protocols
 
 _TEXTS_AT_ONCE = 64  # of a plain model: bounds the memory of long label lists
 _MOST_READERS = 8
+# Preparing weights costs as much as it saves over a thousand tokens or more: one short clip is answered without.
+_PATIENCE = 1000
 _CLIPS_AT_ONCE = 32  # of one video, for clips that share frames take more room than these
 
 Reader = Callable[[DecodeWorker | None, Item], Generator[list[ReadClip], None, None]]
+# From a clip's frames, uint8 (T, 3, H, W), to its views, each as the model is to see it.
+Views = Callable[[Tensor], Sequence[Tensor]]
 
 
 class VideoPipeline:
@@ -73,7 +79,7 @@ class VideoPipeline:
         allow_protocols: Sequence[str] = (),
     ) -> None:
         if precision is not None and type(model) is XCLIPModel:
-            model = optimize(model, precision, verbose=False)
+            model = OptimizedXCLIPModel(model, precision, patience=_PATIENCE)
         self.model = model
         self.processor = processor
         self.isolate = isolate
@@ -165,7 +171,8 @@ class VideoPipeline:
         how: dict[str, Any] = {"num_frames": frames, "num_clips": num_clips, "start": start, "end": end}
         reader = partial(self._read_video, {**how, **self._reading(limits)})
         ahead = 2 + math.ceil(size / max(1, num_clips))  # one to hide reading behind the model, one for uneven lengths
-        return joined(self._encoded(sources, reader, ahead=ahead, batch=size, only_full=False))
+        encoded = self._encoded(sources, reader, ahead=ahead, batch=size, only_full=False)
+        return joined(encoded, lambda source: source)
 
     def encode_clips(
         self,
@@ -193,10 +200,49 @@ class VideoPipeline:
             ValueError: as for `encode_videos`.
         """
         _, size = self._checked(plan.num_frames, batch)
+        if isinstance(self.model, OptimizedXCLIPModel):
+            self.model.lose_patience()
         reader = partial(self._read_planned, plan, self._reading(limits))
         items: Iterable[tuple[VideoSource, int]] = zip(sources, chain([first], repeat(0)), strict=False)
         items = list(items) if isinstance(sources, Sequence) else items
         return apart(self._encoded(items, reader, ahead=2 + size, batch=size, only_full=True))
+
+    def encode_parts(
+        self,
+        parts: Iterable[VideoPart],
+        views: Views,
+        *,
+        num_frames: int | None = None,
+        num_clips: int = 1,
+        limits: Limits | None = None,
+        batch: Batch = "auto",
+    ) -> Generator[EncodedVideo, None, None]:
+        """The features of the views of each clip of parts of videos, in order: what a model is tested by.
+
+        Batches are always full (but for the last), as in `encode_clips`, for the same reason.
+
+        Args:
+            parts: as `sources` of `encode_videos`, opened by the threads that read them; one that can't be opened is
+                returned with its error.
+            views: called, by a thread that reads, with a clip's frames, uint8 (T, 3, H, W). It gives one view or
+                several, uint8 (T, 3, height, width), whose levels are then scaled as the processor says.
+            num_frames, num_clips, limits, batch: as for `encode_videos`; each view is one clip of a batch.
+
+        Returns:
+            For each part an `EncodedVideo` of its `source`; its features and times are those of the first clip's
+            views, then of the second's, and so on.
+
+        Raises:
+            ValueError: as for `encode_videos`.
+        """
+        frames, size = self._checked(num_frames, batch)
+        if isinstance(self.model, OptimizedXCLIPModel):
+            self.model.lose_patience()
+        how: dict[str, Any] = {"num_frames": frames, "num_clips": num_clips, **self._reading(limits)}
+        reader = partial(self._read_part, how, views)
+        ahead = 2 + math.ceil(size / max(1, num_clips))
+        encoded = self._encoded(parts, reader, ahead=ahead, batch=size, only_full=True)
+        return joined(encoded, lambda part: part.source)
 
     def _checked(self, num_frames: int | None, batch: Batch) -> tuple[int, int]:
         """Frames of a clip, and clips in one call of the model."""
@@ -225,6 +271,22 @@ class VideoPipeline:
         yield [
             ReadClip(levels(clip.frames_THWC.permute(0, 3, 1, 2)), Moment(tuple(clip.times_T.tolist())))
             for clip in clips
+        ]
+
+    def _read_part(
+        self, how: dict[str, Any], views: Views, worker: DecodeWorker | None, part: VideoPart
+    ) -> Generator[list[ReadClip], None, None]:
+        read = read_clips if worker is None else worker.read_clips
+        try:
+            clips = read(part.open(), start=part.start, end=part.end, **how)
+        except VideoError as error:
+            raise VideoError(part.source, error.reason) from None  # content has no name of its own
+        except OSError as error:
+            raise VideoError(part.source, f"it cannot be opened: {error.strerror or error}") from None
+        yield [
+            ReadClip(view, Moment(tuple(clip.times_T.tolist())))
+            for clip in clips
+            for view in views(clip.frames_THWC.permute(0, 3, 1, 2))
         ]
 
     def _read_planned(

@@ -89,13 +89,41 @@ def off(ours: Tensor, right: Tensor) -> float:
 
 
 def with_kernel(model: XCLIPModel, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> OptimizedXCLIPModel:
-    monkeypatch.setattr("openxclip.engine.optimized.choose_kernel", lambda *_: (kernel, ""))
+    monkeypatch.setattr("openxclip.engine.optimized.choose_dtype", lambda *_: (kernel.dtype, ""))
+    monkeypatch.setattr("openxclip.engine.preparation.choose_kernel", lambda *_: kernel)
     return optimize(model, verbose=False)
 
 
 def is_prepared(model: OptimizedXCLIPModel) -> set[str]:
     parts = model._preparation._parts
     return set(parts._parts) if parts else set()
+
+
+# When it is prepared
+
+
+def test_patience(model: XCLIPModel) -> None:
+    fast = OptimizedXCLIPModel(model, patience=1000)
+    ids, pixels = some_ids(), some_pixels()
+    plain, right = model(ids, pixels), model.get_text_features(ids)
+    assert off(fast(ids, pixels).logits_per_video, plain.logits_per_video) < 1e-6  # texts are cut elsewhere
+    assert off(fast.get_text_features(ids), right) < 1e-6
+    assert not is_prepared(fast)  # and no kernel was chosen
+    assert fast._preparation._kernel is None
+    for _ in range(10):
+        fast.get_video_features(pixels)
+    assert is_prepared(fast) == {"video tower"}
+    fast.lose_patience()
+    assert off(fast(some_ids(seed=7), pixels).logits_per_video, model(some_ids(seed=7), pixels).logits_per_video) < 2e-5
+    assert is_prepared(fast) == {"video tower", "text tower", "prompt generator"}
+
+
+def test_no_patience_where_the_first_answers_would_be_other_ones(model: XCLIPModel) -> None:
+    fast = OptimizedXCLIPModel(model, "bf16", patience=10**9)
+    if fast._preparation.dtype != torch.bfloat16:
+        pytest.skip("this CPU has no such products")
+    fast.get_video_features(some_pixels())
+    assert is_prepared(fast) == {"video tower"}
 
 
 # Equal answers
@@ -437,7 +465,7 @@ def test_a_product_that_this_machine_refuses(model: XCLIPModel, monkeypatch: pyt
 
     monkeypatch.setattr(linears.Linear, "__call__", no_such)
     monkeypatch.setattr(linears.Linear, "added_to", no_such)
-    monkeypatch.setattr("openxclip.engine.optimized.choose_kernel", lambda *_: (Kernel(torch.float32), ""))
+    monkeypatch.setattr("openxclip.engine.preparation.choose_kernel", lambda *_: Kernel(torch.float32))
     fast = optimize(model, verbose=False)
     with pytest.warns(UserWarning, match="no such primitive") as said:
         ours = fast(some_ids(), some_pixels()).logits_per_video

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from openxclip.engine.linears import Kernel
-from openxclip.engine.precision import Precision, check_precision, choose_kernel
+from openxclip.engine.precision import Precision, check_precision, choose_dtype
 from openxclip.engine.preparation import Parts, Preparation
 from openxclip.model import VideoFeatures, XCLIPModel
 from openxclip.model.outputs import TransformerOutput
@@ -66,28 +66,44 @@ class OptimizedXCLIPModel(XCLIPModel):
     Two things differ from the plain model: a forward has no `text_model_output`, since texts that are known aren't
     encoded again, and autocast is ignored.
 
+    Args:
+        model, precision, compile, texts_kept: see `optimize`.
+        patience: how many tokens (or texts, of the prompts) a part is asked for before it is prepared: until then the
+            plain model answers. For programs that may end after one video. It counts only where products are computed
+            in the weights' own dtype.
+
     Attributes:
         plain: the model that was given.
-        kernel: how products are computed.
     """
 
     plain: XCLIPModel
-    kernel: Kernel
     _preparation: Preparation
 
     def __init__(
-        self, model: XCLIPModel, precision: Precision = "auto", *, compile: bool = False, texts_kept: int = _TEXTS_KEPT
+        self,
+        model: XCLIPModel,
+        precision: Precision = "auto",
+        *,
+        compile: bool = False,
+        texts_kept: int = _TEXTS_KEPT,
+        patience: int = 0,
     ) -> None:
         if not isinstance(model, XCLIPModel):
             raise TypeError(f"made from an XCLIPModel, got a {type(model).__name__}: see openxclip.optimize.")
         if texts_kept < 0:
             raise ValueError(f"texts_kept={texts_kept}: must be 0 or more.")
         self.__dict__.update(model.__dict__)  # the very tables of modules and weights
-        kernel, why = choose_kernel(model, check_precision(precision))
+        dtype, why = choose_dtype(model, check_precision(precision))
         if why:
             warnings.warn(f"{why}: computing in float32.", stacklevel=3)
-        preparation = Preparation(model, kernel, compile=compile and model.device.type == "cuda", texts_kept=texts_kept)
-        self.__dict__.update(plain=model, kernel=kernel, _preparation=preparation)
+        preparation = Preparation(
+            model,
+            dtype,
+            compile=compile and model.device.type == "cuda",
+            texts_kept=texts_kept,
+            patience=patience if dtype == model.dtype else 0,  # else the first answers would differ from the others
+        )
+        self.__dict__.update(plain=model, _preparation=preparation)
 
     # -- one with the plain model ------------------------------------------------------------------------------------
 
@@ -111,6 +127,15 @@ class OptimizedXCLIPModel(XCLIPModel):
     def extra_repr(self) -> str:
         """What was chosen, for print(model)."""
         return f"optimized: {self.report}"
+
+    @property
+    def kernel(self) -> Kernel:
+        """How products are computed."""
+        return self._preparation.kernel
+
+    def lose_patience(self) -> None:
+        """Prepare each part at its next use, so that all answers from now on are by the same path."""
+        self._preparation.patience = 0
 
     @property
     def report(self) -> str:
@@ -142,7 +167,8 @@ class OptimizedXCLIPModel(XCLIPModel):
 
     def _encode_new(self, state: Parts, ids_KL: Tensor, ends_K: Tensor) -> Tensor:
         """(K, E) of texts that aren't known."""
-        tower = state.text()  # only now: where all are known, it needn't be in memory
+        # only now: where all are known, it needn't be in memory
+        tower = state.text(int(ends_K.sum()) + len(ends_K))
         return self.plain._encode_text(ids_KL, None, None)[0].float() if tower is None else tower(ids_KL, ends_K)
 
     def _integrate(
@@ -167,7 +193,8 @@ class OptimizedXCLIPModel(XCLIPModel):
         state = None if any(shown.values()) else self._preparation.parts()
         if state is None or not pixel_values.numel() or not self._is_here(pixel_values):
             return None
-        parts = state.video()
+        patch, channels = self.vision_model.embeddings.patch_size, self.config.vision_config.num_channels
+        parts = state.video(pixel_values.numel() // (channels * patch**2))
         if parts is None:
             return None
         pixels_NCHW, num_frames = self.vision_model.split_frames(pixel_values, num_frames)
@@ -175,7 +202,9 @@ class OptimizedXCLIPModel(XCLIPModel):
         last_NLD, pooled_ND = parts[0](pixels_NCHW, num_frames, positions)
         frames_BTE, patches_BPE = parts[0].project(last_NLD, pooled_ND, num_frames)
         integrated_BTE, video_BE = parts[1](frames_BTE, self.mit.positions(num_frames))
-        if self.kernel.dtype == torch.float16 and not (video_BE.isfinite().all() and patches_BPE.isfinite().all()):
+        if self._preparation.dtype == torch.float16 and not (
+            video_BE.isfinite().all() and patches_BPE.isfinite().all()
+        ):
             self._preparation.refuse("video tower", "float16 overflowed on a video; bf16 doesn't")
             return None
         dtype = self.dtype
@@ -191,7 +220,7 @@ class OptimizedXCLIPModel(XCLIPModel):
             if text_BKE.numel() and self._is_here(text_BKE) and self._is_here(patches_BPE)
             else None
         )
-        prompts = state.prompts() if state is not None else None
+        prompts = state.prompts(text_BKE.shape[:2].numel()) if state is not None else None
         if state is None or prompts is None:
             return super()._prompts(text_BKE, patches_BPE)
         text32_BKE, queries_BKE = text_BKE.float(), None

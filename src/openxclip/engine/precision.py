@@ -24,22 +24,27 @@ def check_precision(precision: str) -> Precision:
     return precision  # type: ignore[return-value]
 
 
-def choose_kernel(model: XCLIPModel, precision: Precision) -> tuple[Kernel, str]:
-    """The kernel, and why it if that isn't plain.
+def choose_dtype(model: XCLIPModel, precision: Precision) -> tuple[torch.dtype, str]:
+    """What products are computed in, and why it is float32 if that isn't what was asked for.
 
     "auto" is the weights' own dtype on a CPU, where half precision is another answer, and float16 on CUDA, where
     float32 is several times slower and float16's rounding is an eighth of bfloat16's.
     """
-    device, why = model.device, ""
+    device = model.device
     dtype = _DTYPES.get(precision)
     if dtype is None:
         dtype = model.dtype if model.dtype in _DTYPES.values() else torch.float32
         if device.type == "cuda" and dtype == torch.float32:
             dtype = torch.float16
-    if device.type != "cpu":
-        return Kernel(dtype), why
-    if dtype != torch.float32 and not can_pack(dtype):
-        why = f"this CPU has no {precision if precision != 'auto' else str(dtype).removeprefix('torch.')} products"
-        dtype = torch.float32
+    if device.type == "cpu" and dtype != torch.float32 and not can_pack(dtype):
+        name = precision if precision != "auto" else str(dtype).removeprefix("torch.")
+        return torch.float32, f"this CPU has no {name} products"
+    return dtype, ""
+
+
+def choose_kernel(model: XCLIPModel, dtype: torch.dtype) -> Kernel:
+    """The faster one on the model's device."""
+    if model.device.type != "cpu":
+        return Kernel(dtype)
     vision = model.config.vision_config
-    return faster_kernel(dtype, vision.hidden_size, vision.intermediate_size, torch.get_num_threads()), why
+    return faster_kernel(dtype, vision.hidden_size, vision.intermediate_size, torch.get_num_threads())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from openxclip.engine.linears import Kernel
+from openxclip.engine.precision import choose_kernel
 from openxclip.engine.texts import QueryCache, TextCache
 from openxclip.engine.towers import Integration, Prompts, TextTower, VisionTower
 from openxclip.engine.watching import Watch
@@ -27,13 +29,16 @@ class Preparation:
 
     Args:
         model: the plain one.
-        kernel: how products are computed.
+        dtype: of products.
         compile: whether to try `torch.compile` on the video tower.
         texts_kept: how many texts' features are kept.
+        patience: how many rows a part is asked for before it is prepared.
     """
 
-    def __init__(self, model: XCLIPModel, kernel: Kernel, *, compile: bool, texts_kept: int) -> None:
-        self.model, self.kernel, self.compile, self.texts_kept = model, kernel, compile, texts_kept
+    def __init__(self, model: XCLIPModel, dtype: torch.dtype, *, compile: bool, texts_kept: int, patience: int) -> None:
+        self.model, self.dtype, self.compile, self.texts_kept = model, dtype, compile, texts_kept
+        self.patience = patience
+        self._kernel: Kernel | None = None
         self.notes: list[str] = []
         self.refused: set[str] = set()
         self.lock = threading.RLock()
@@ -44,6 +49,14 @@ class Preparation:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, lock=threading.RLock())
+
+    @property
+    def kernel(self) -> Kernel:
+        """How products are computed; probed when it is first asked for."""
+        with self.lock:
+            if self._kernel is None:
+                self._kernel = choose_kernel(self.model, self.dtype)
+            return self._kernel
 
     def forget(self) -> None:
         """Prepare everything anew when it is next needed."""
@@ -82,34 +95,40 @@ class Parts:
         self.texts, self.queries = TextCache(owner.texts_kept), QueryCache()
         self._owner = owner
         self._parts: dict[str, Any] = {}
+        self._asked: Counter[str] = Counter()
         self.foreign = _foreign(owner.model)
         if self.foreign:
             owner.refuse("model", f"it has a {self.foreign} in it")
 
-    def video(self) -> tuple[VisionTower, Integration] | None:
+    # Each is None where the plain model is to answer; `rows` is what it would be given to do.
+
+    def video(self, rows: int) -> tuple[VisionTower, Integration] | None:
         """The video tower and MIT."""
-        return self._part("video tower", self._make_video)
+        return self._part("video tower", rows, self._make_video)
 
-    def text(self) -> TextTower | None:
+    def text(self, rows: int) -> TextTower | None:
         """The text tower."""
-        return self._part("text tower", self._make_text)
+        return self._part("text tower", rows, self._make_text)
 
-    def prompts(self) -> Prompts | None:
+    def prompts(self, rows: int) -> Prompts | None:
         """The prompt generator."""
-        return self._part("prompt generator", self._make_prompts)
+        return self._part("prompt generator", rows, self._make_prompts)
 
-    def _part(self, name: str, make: Callable[[], tuple[_Part, float]]) -> _Part | None:
+    def _part(self, name: str, rows: int, make: Callable[[], tuple[_Part, float]]) -> _Part | None:
         if name in self._owner.refused:
             return None
         if name not in self._parts:
             with self._owner.lock:
+                self._asked[name] += rows
+                if self._asked[name] < self._owner.patience:
+                    return None
                 if name not in self._parts and name not in self._owner.refused:
                     self._parts[name] = self._tested(name, make)
         part: _Part | None = self._parts.get(name)
         return part
 
     def _tested(self, name: str, make: Callable[[], tuple[_Part, float]]) -> _Part | None:
-        tolerance = _TOLERANCE[self._owner.kernel.dtype]
+        tolerance = _TOLERANCE[self._owner.dtype]
         if self._owner.model.dtype != torch.float32:  # its residual stream is too: it is the rougher one
             tolerance = max(tolerance, 5e-2)
         try:
