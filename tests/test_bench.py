@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from openxclip import bench
 from openxclip.benchmarking import SECTIONS, inference, peers, processes, table
-from openxclip.benchmarking.measuring import Row, cpu_name, gemm_peaks, medians
+from openxclip.benchmarking.measuring import Rounds, Row, cpu_name, gemm_peaks, in_turns, medians
 from openxclip.cli.bench import _MODELS, _SECTIONS, command
 
 TINY = {
@@ -100,9 +100,15 @@ def test_whole_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_medians_take_turns() -> None:
     order: list[str] = []
-    taken = medians({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
+    taken = medians({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, Rounds(3))
     assert order == ["a", "b"] * 4
-    assert taken.keys() == {"a", "b"}
+    assert taken.seconds.keys() == {"a", "b"}
+    assert taken.rounds == 3
+
+
+def test_what_takes_long_gets_fewer_rounds() -> None:
+    runs = in_turns({"a": lambda: 1, "b": lambda: 2}, Rounds(9, longest=0.0))
+    assert runs == {"a": [1, 1], "b": [2, 2]}
 
 
 def test_a_row_in_words() -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openxclip.benchmarking.measuring import Row, medians, relative_error
+from openxclip.benchmarking.measuring import Medians, Rounds, Row, medians, relative_error
 from openxclip.benchmarking.peers import Peer
-from openxclip.engine import OptimizedXCLIPModel, Precision, optimize
+from openxclip.engine import Precision, optimize
 from openxclip.model import XCLIPModel
 from openxclip.profiling import profile
 
@@ -56,13 +57,20 @@ def _plainly(call: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
-def _row(what: str, ways: dict[str, Callable[[], Any]], rounds: int, note: str = "") -> Row:
-    taken = medians(ways, rounds)
-    return Row(what, "s", taken["ours"], taken.get("documented"), taken.get("tuned"), note)
+def _rows(
+    what: str, taken: Medians, precisions: Sequence[Precision], notes: Mapping[Precision, str] | None = None
+) -> Iterator[Row]:
+    """One for each precision, of ways called "ours fp32", "tuned fp32", …, and "documented"."""
+    seconds = taken.seconds
+    for precision in precisions:
+        yield Row(
+            f"{what}, {precision}", "s", seconds[f"ours {precision}"], seconds.get("documented"),
+            seconds.get(f"tuned {precision}"), (notes or {}).get(precision, ""), taken.rounds,
+        )  # fmt: skip
 
 
 def vision(
-    name: str, model: XCLIPModel, peer: Peer | None, rounds: int, peaks: dict[str, float], precisions: list[Precision]
+    name: str, model: XCLIPModel, peer: Peer | None, how: Rounds, peaks: dict[str, float], precisions: list[Precision]
 ) -> Iterator[Row]:
     """One video of 8 frames: the plain model, then the optimised one in each precision, all in one loop."""
     pixels = clips_for(model, 1)
@@ -76,10 +84,10 @@ def vision(
         ways["tuned fp32"] = _expertly(lambda: peer.video(pixels), "fp32")
         ways["tuned bf16"] = _expertly(lambda: peer.video(pixels), "bf16")
         right = ways["documented"]()
-    taken = medians(ways, rounds)
+    taken, done = medians(ways, how)
     operations = _operations(model)
     documented = taken.get("documented")
-    yield Row(f"{name} video, plain fp32", "s", taken["plain"], documented, taken.get("tuned fp32"))
+    yield Row(f"{name} video, plain fp32", "s", taken["plain"], documented, taken.get("tuned fp32"), rounds=done)
     for precision in precisions:
         kernel = str(fast[precision].kernel.dtype).removeprefix("torch.")
         peak = peaks.get({"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[kernel])
@@ -87,8 +95,9 @@ def vision(
         error = relative_error(ways[precision](), right)
         tuned = taken.get("tuned fp32" if precision == "fp32" else "tuned bf16")
         yield Row(
-            f"{name} video, optimised {precision}", "s", taken[precision], documented, tuned, f"off {error:.1e}{share}"
-        )
+            f"{name} video, optimised {precision}", "s", taken[precision], documented, tuned,
+            f"off {error:.1e}{share}", done,
+        )  # fmt: skip
 
 
 def _operations(model: XCLIPModel) -> float:
@@ -96,53 +105,52 @@ def _operations(model: XCLIPModel) -> float:
     return float(profile(model, num_texts=1).video.flops)
 
 
-def texts(name: str, model: XCLIPModel, peer: Peer | None, rounds: int, precisions: list[Precision]) -> Iterator[Row]:
+def texts(name: str, model: XCLIPModel, peer: Peer | None, how: Rounds, precisions: list[Precision]) -> Iterator[Row]:
     """400 class names that weren't seen before; prompts; and the next video over the same names."""
     ids, pixels = class_names(), clips_for(model, 1)
+    ways: dict[str, Callable[[], Any]] = {}
+    right, off = _plainly(lambda: model.get_text_features(ids))(), {}
     for precision in precisions:
         cold = optimize(model, precision, verbose=False, texts_kept=0)
-        ways: dict[str, Callable[[], Any]] = {"ours": _plainly(lambda: cold.get_text_features(ids))}  # noqa: B023
+        ways[f"ours {precision}"] = _plainly(partial(cold.get_text_features, ids))
+        off[precision] = f"off {relative_error(ways[f'ours {precision}'](), right):.1e}"
         if peer is not None:
-            ways["documented"] = _plainly(lambda: peer.text(ids))
-            ways["tuned"] = _expertly(lambda: peer.text(ids), precision)
-        error = relative_error(ways["ours"](), _plainly(lambda: model.get_text_features(ids))())
-        yield _row(f"{name} {_NAMES} class names, cold, {precision}", ways, rounds, f"off {error:.1e}")
-    for precision in precisions:
-        warm = optimize(model, precision, verbose=False)
-        ways = {"ours": _plainly(lambda: warm(ids, pixels).logits_per_video)}  # noqa: B023
+            ways[f"tuned {precision}"] = _expertly(partial(peer.text, ids), precision)
+    if peer is not None:
+        ways["documented"] = _plainly(partial(peer.text, ids))
+    yield from _rows(f"{name} {_NAMES} class names, cold", medians(ways, how), precisions, off)
+    ways = {}
+    warm = {precision: optimize(model, precision, verbose=False) for precision in precisions}
+    for precision, optimized in warm.items():
+        ways[f"ours {precision}"] = _plainly(partial(optimized, ids, pixels))
         if peer is not None:
-            text_KE = _plainly(lambda: peer.text(ids))()
-            ways["documented"] = _plainly(lambda: peer.model(input_ids=ids, pixel_values=pixels).logits_per_video)
-            ways["tuned"] = _expertly(lambda: peer.scored_by_parts(pixels, text_KE), precision)  # noqa: B023
-        yield _row(f"{name} next video, same {_NAMES} names, {precision}", ways, rounds)
-    for precision in precisions:
-        warm = optimize(model, precision, verbose=False)
-        yield _prompts(name, model, warm, peer, rounds, precision)
-
-
-def _prompts(
-    name: str, model: XCLIPModel, warm: OptimizedXCLIPModel, peer: Peer | None, rounds: int, precision: Precision
-) -> Row:
+            ways[f"tuned {precision}"] = _expertly(partial(peer.scored_by_parts, pixels, right), precision)
+    if peer is not None:
+        ways["documented"] = _plainly(partial(peer.model, input_ids=ids, pixel_values=pixels))
+    yield from _rows(f"{name} next video, same {_NAMES} names", medians(ways, how), precisions)
     width, videos = model.config.projection_dim, 8
     text_BKE, patches_BPE = torch.randn(_NAMES, width).expand(videos, -1, -1), torch.randn(videos, 49, width)
-    ways: dict[str, Callable[[], Any]] = {"ours": _plainly(lambda: warm._prompts(text_BKE, patches_BPE))}
-    if peer is not None:
-        ways["documented"] = _plainly(lambda: peer.model.prompts_generator(text_BKE, patches_BPE))
-        ways["tuned"] = _expertly(lambda: peer.model.prompts_generator(text_BKE, patches_BPE), precision)
-    return _row(f"{name} prompts, {videos} videos x {_NAMES}, {precision}", ways, rounds)
+    ways = {}
+    for precision, optimized in warm.items():
+        ways[f"ours {precision}"] = _plainly(partial(optimized._prompts, text_BKE, patches_BPE))
+        if peer is not None:
+            prompts = partial(peer.model.prompts_generator, text_BKE, patches_BPE)
+            ways[f"tuned {precision}"] = _expertly(prompts, precision)
+            ways["documented"] = _plainly(prompts)
+    yield from _rows(f"{name} prompts, {videos} videos x {_NAMES}", medians(ways, how), precisions)
 
 
-def padded_texts(name: str, model: XCLIPModel, peer: Peer | None, rounds: int) -> Iterator[Row]:
+def padded_texts(name: str, model: XCLIPModel, peer: Peer | None, how: Rounds) -> Iterator[Row]:
     """The whole forward on 400 texts padded to 77, for the second time."""
     ids, pixels = class_names(padded=77), clips_for(model, 1)
     fast = optimize(model, "fp32", verbose=False)
-    ways: dict[str, Callable[[], Any]] = {"ours": _plainly(lambda: fast(ids, pixels))}
+    ways: dict[str, Callable[[], Any]] = {"ours fp32": _plainly(partial(fast, ids, pixels))}
     if peer is not None:
-        ways["documented"] = _plainly(lambda: peer.model(input_ids=ids, pixel_values=pixels))
-    yield _row(f"{name} forward, {_NAMES} texts at 77, second call", ways, rounds)
+        ways["documented"] = _plainly(partial(peer.model, input_ids=ids, pixel_values=pixels))
+    yield from _rows(f"{name} forward, {_NAMES} texts at 77, second call", medians(ways, how), ["fp32"])
 
 
-def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: int) -> Iterator[Row]:
+def training(name: str, model: XCLIPModel, peer: Peer | None, how: Rounds) -> Iterator[Row]:
     """Forward, backward and AdamW step of 2 videos on 400 frozen texts; the documented way encodes the texts anew."""
     ids, pixels, labels = class_names(), clips_for(model, 2), torch.tensor([3, 5])
     text_KE = _plainly(lambda: model.get_text_features(ids))()
@@ -164,10 +172,14 @@ def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: int) -> It
 
     ours = optimizer(model, fused=True)
     theirs = optimizer(peer.model) if peer is not None else None
+    ways: dict[str, Callable[[], Any]] = {}
     for precision in ("fp32", "bf16"):
-        ways: dict[str, Callable[[], Any]] = {
-            "ours": step(ours, lambda: model(text_features=text_KE, pixel_values=pixels, labels=labels).loss, precision)
-        }
+
+        def loss() -> Tensor:
+            value: Tensor = model(text_features=text_KE, pixel_values=pixels, labels=labels).loss
+            return value
+
+        ways[f"ours {precision}"] = step(ours, loss, precision)
         if peer is not None and theirs is not None:
 
             def documented() -> Tensor:
@@ -178,8 +190,8 @@ def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: int) -> It
                 return F.cross_entropy(peer.scored_by_parts(pixels, text_KE), labels)
 
             ways["documented"] = step(theirs, documented, "fp32")
-            ways["tuned"] = step(theirs, tuned, precision)
-        yield _row(f"{name} training step, 2 videos, {_NAMES} texts, {precision}", ways, rounds)
+            ways[f"tuned {precision}"] = step(theirs, tuned, precision)
+    yield from _rows(f"{name} training step, 2 videos, {_NAMES} texts", medians(ways, how), ["fp32", "bf16"])
     for which in [model] if peer is None else [model, peer.model]:
         which.requires_grad_(True)
         which.zero_grad()

@@ -7,12 +7,39 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from openxclip.engine.linears import Kernel, Linear, can_pack
+
+_FEWEST = 2  # rounds, however long they take
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How often each way of a row is measured.
+
+    Attributes:
+        number: of rounds.
+        longest: seconds that the rounds of one row may take; what takes longer gets fewer of them, at least two.
+    """
+
+    number: int
+    longest: float = 40.0
+
+
+class Medians(NamedTuple):
+    """Attributes:
+    seconds: the median of each way.
+    rounds: of how many.
+    """
+
+    seconds: dict[str, float]
+    rounds: int
 
 
 @dataclass(frozen=True)
@@ -27,6 +54,7 @@ class Row:
         tuned: of transformers as an expert would use it: text features reused and trimmed, inference mode, sdpa, and
             bfloat16 autocast where ours computes in bfloat16.
         note: an error or a share, in words.
+        rounds: that these are the medians of.
     """
 
     what: str
@@ -35,6 +63,7 @@ class Row:
     documented: float | None = None
     tuned: float | None = None
     note: str = ""
+    rounds: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, with the ratios."""
@@ -42,7 +71,7 @@ class Row:
         for name, peer in (("documented", self.documented), ("tuned", self.tuned)):
             values[name] = peer
             values[f"{name}_ratio"] = None if peer is None else self.ours / peer
-        return {**values, "note": self.note}
+        return {**values, "note": self.note, "rounds": self.rounds}
 
     def __str__(self) -> str:
         text = f"{self.what:<47} {_number(self.ours, self.unit):>10}"
@@ -60,18 +89,27 @@ def _number(value: float, unit: str) -> str:
     return f"{value:.0f} {unit}"
 
 
-def medians(ways: Mapping[str, Callable[[], Any]], rounds: int, *, warm_up: bool = True) -> dict[str, float]:
-    """Median seconds of each, measured in turns, so that a busy machine slows all alike."""
-    if warm_up:
-        for way in ways.values():
-            way()
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
+def in_turns(ways: Mapping[str, Callable[[], _Result]], how: Rounds) -> dict[str, list[_Result]]:
+    """What each way returned, round by round: they take turns, so that a busy machine slows all alike."""
+    results: dict[str, list[_Result]] = {name: [] for name in ways}
+    began = time.monotonic()
+    for done in range(how.number):
+        spent = time.monotonic() - began
+        if done >= _FEWEST and spent * (done + 1) / done > how.longest:
+            break
         for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+            results[name].append(way())
+    return results
+
+
+def medians(ways: Mapping[str, Callable[[], Any]], how: Rounds) -> Medians:
+    """Median seconds of each, after a run that isn't measured."""
+    for way in ways.values():
+        way()
+    taken = in_turns({name: partial(_seconds, way) for name, way in ways.items()}, how)
+    return Medians(
+        {name: statistics.median(seconds) for name, seconds in taken.items()}, len(next(iter(taken.values())))
+    )
 
 
 def gemm_peaks(rounds: int = 15) -> dict[str, float]:
@@ -93,9 +131,9 @@ def gemm_peaks(rounds: int = 15) -> dict[str, float]:
     return peaks
 
 
-def _seconds(call: Callable[[torch.Tensor], Any], x: torch.Tensor) -> float:
+def _seconds(call: Callable[..., Any], *arguments: Any) -> float:
     began = time.perf_counter()
-    call(x)
+    call(*arguments)
     return time.perf_counter() - began
 
 

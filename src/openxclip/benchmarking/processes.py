@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from openxclip.benchmarking.measuring import Row
+from openxclip.benchmarking.measuring import Rounds, Row, in_turns
 from openxclip.benchmarking.peers import random_model
 from openxclip.benchmarking.videos import make_clip
 from openxclip.engine import Precision
@@ -116,17 +116,17 @@ def run(script: str, *arguments: str) -> tuple[float, float]:
     return time.perf_counter() - began, float(done.stdout.split()[-1])
 
 
-def _in_turns(ways: dict[str, Callable[[], tuple[float, float]]], rounds: int) -> dict[str, tuple[float, float]]:
-    for way in ways.values():
-        way()  # files come into the page cache
-    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            runs[name].append(way())
-    return {
+def _medians(
+    ways: dict[str, Callable[[], tuple[float, float]]], how: Rounds
+) -> tuple[dict[str, tuple[float, float]], int]:
+    """Seconds and MiB of each, and of how many rounds they are the medians."""
+    next(iter(ways.values()))()  # files come into the page cache
+    runs = in_turns(ways, how)
+    taken = {
         name: (statistics.median(seconds for seconds, _ in got), statistics.median(peak for _, peak in got))
         for name, got in runs.items()
     }
+    return taken, len(next(iter(runs.values())))
 
 
 class Folder:
@@ -160,25 +160,26 @@ def has_transformers() -> bool:
     return find_spec("transformers") is not None
 
 
-def startup(rounds: int, folder: Folder) -> Iterator[Row]:
+def startup(how: Rounds, folder: Folder) -> Iterator[Row]:
     """`--help`, and the first result beside what it can't do without: importing PyTorch, loading, computing."""
     threads = str(torch.get_num_threads())
-    helped = _in_turns(
-        {"ours": lambda: run("from openxclip.cli.main import cli; cli(['--help'], standalone_mode=False)")}, rounds
+    helped, done = _medians(
+        {"ours": lambda: run("from openxclip.cli.main import cli; cli(['--help'], standalone_mode=False)")}, how
     )
-    yield Row("openxclip --help", "s", helped["ours"][0])
-    taken = _in_turns(
+    yield Row("openxclip --help", "s", helped["ours"][0], rounds=done)
+    taken, done = _medians(
         {
             "ours": lambda: run(CLASSIFY, threads, folder.model, folder.labels + ".two", "fp32", folder.clips[0]),
             "needed": lambda: run(NEEDED, threads, folder.model),
         },
-        rounds,
+        how,
     )
     note = "documented: import torch + load + compute by the plain model alone"
-    yield Row("first result, one clip, 2 labels", "s", taken["ours"][0], taken["needed"][0], note=note)
+    yield Row("first result, one clip, 2 labels", "s", taken["ours"][0], taken["needed"][0], note=note,
+              rounds=done)  # fmt: skip
 
 
-def end_to_end(rounds: int, folder: Folder, precisions: Sequence[Precision]) -> Iterator[Row]:
+def end_to_end(how: Rounds, folder: Folder, precisions: Sequence[Precision]) -> Iterator[Row]:
     """20 clips by 400 names in one process, start-up included."""
     threads = str(torch.get_num_threads())
 
@@ -189,11 +190,11 @@ def end_to_end(rounds: int, folder: Folder, precisions: Sequence[Precision]) -> 
     if has_transformers():
         ways["documented"] = running(DOCUMENTED, "fp32")
         ways |= {f"tuned {precision}": running(TUNED, precision) for precision in precisions}
-    taken = _in_turns(ways, rounds)
+    taken, done = _medians(ways, how)
     for number, unit, what in ((0, "s", "classify 20 clips x 400 names"), (1, "MiB", "peak RSS of it")):
         for precision in precisions:
             documented, tuned = taken.get("documented"), taken.get(f"tuned {precision}")
             yield Row(
                 f"{what}, {precision}", unit, taken[precision][number],
-                documented and documented[number], tuned and tuned[number],
+                documented and documented[number], tuned and tuned[number], rounds=done,
             )  # fmt: skip

@@ -13,7 +13,7 @@ import torch
 
 import openxclip
 from openxclip.benchmarking import inference, processes, videos
-from openxclip.benchmarking.measuring import HEAD, Row, cpu_name, gemm_peaks
+from openxclip.benchmarking.measuring import HEAD, Rounds, Row, cpu_name, gemm_peaks
 from openxclip.benchmarking.peers import PRESETS, Peer, random_model
 from openxclip.engine import Precision
 from openxclip.engine.linears import can_pack
@@ -26,6 +26,7 @@ def bench(
     *,
     sections: Sequence[str] = SECTIONS,
     rounds: int = 5,
+    longest: float = 40.0,
     threads: int | None = None,
     clips: Sequence[str | Path] = (),
     output: str | Path | None = None,
@@ -40,6 +41,7 @@ def bench(
         models: of `PRESETS`; all but "vision" is measured on the first alone.
         sections: which parts, see `SECTIONS`.
         rounds: runs of each.
+        longest: seconds that the rounds of one row may take; slow ones get fewer, at least two.
         threads: of PyTorch; None leaves it as it is.
         clips: video files for "classify"; default is one that is made.
         output: JSON file to write the rows to.
@@ -58,7 +60,7 @@ def bench(
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        return _bench(models, sections, rounds, clips, output, say)
+        return _bench(models, sections, Rounds(rounds, longest), clips, output, say)
     finally:
         torch.set_num_threads(before)
 
@@ -66,7 +68,7 @@ def bench(
 def _bench(
     models: Sequence[str],
     sections: Sequence[str],
-    rounds: int,
+    how: Rounds,
     clips: Sequence[str | Path],
     output: str | Path | None,
     say: Callable[[str], Any],
@@ -80,16 +82,16 @@ def _bench(
     else:
         say("transformers isn't installed: nothing to compare with (pip install transformers).")
     peaks = gemm_peaks()
-    say(f"{cpu_name()}, {torch.get_num_threads()} threads, medians of {rounds} rounds")
+    say(f"{cpu_name()}, {torch.get_num_threads()} threads, medians of {how.number} rounds or fewer")
     say(", ".join(f"{name} {version}" for name, version in versions.items()))
     say("GEMM peak: " + ", ".join(f"{name} {peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()))
     say(HEAD)
     rows = []
     record: dict[str, Any] = {
-        "cpu": cpu_name(), "threads": torch.get_num_threads(), "rounds": rounds, "versions": versions,
+        "cpu": cpu_name(), "threads": torch.get_num_threads(), "versions": versions,
         "date": datetime.now(timezone.utc).date().isoformat(), "gemm_peak_flops": peaks,
     }  # fmt: skip
-    for row in _rows(models, sections, rounds, clips, peaks):
+    for row in _rows(models, sections, how, clips, peaks):
         say(str(row))
         rows.append(row)
         if output is not None:  # after each, so that a run that is stopped leaves what it has
@@ -99,7 +101,7 @@ def _bench(
 
 
 def _rows(
-    models: Sequence[str], sections: Sequence[str], rounds: int, clips: Sequence[str | Path], peaks: dict[str, float]
+    models: Sequence[str], sections: Sequence[str], how: Rounds, clips: Sequence[str | Path], peaks: dict[str, float]
 ) -> Iterator[Row]:
     precisions: list[Precision] = ["fp32"]
     if can_pack(torch.bfloat16):
@@ -108,20 +110,20 @@ def _rows(
         model = random_model(name)
         peer = Peer(model) if processes.has_transformers() else None
         if "vision" in sections:
-            yield from inference.vision(name, model, peer, rounds, peaks, precisions)
+            yield from inference.vision(name, model, peer, how, peaks, precisions)
         if number:
             continue
         if "text" in sections:
-            yield from inference.texts(name, model, peer, rounds, precisions)
+            yield from inference.texts(name, model, peer, how, precisions)
         if "padded" in sections:
-            yield from inference.padded_texts(name, model, peer, rounds)
+            yield from inference.padded_texts(name, model, peer, how)
         if "training" in sections:
-            yield from inference.training(name, model, peer, rounds)
+            yield from inference.training(name, model, peer, how)
     if "decode" in sections:
-        yield from videos.decoding(rounds)
+        yield from videos.decoding(how)
     if "startup" in sections or "classify" in sections:
         with processes.Folder([Path(clip) for clip in clips]) as folder:
             if "startup" in sections:
-                yield from processes.startup(rounds, folder)
+                yield from processes.startup(how, folder)
             if "classify" in sections:
-                yield from processes.end_to_end(rounds, folder, precisions)
+                yield from processes.end_to_end(how, folder, precisions)

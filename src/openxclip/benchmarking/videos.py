@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from openxclip.benchmarking.measuring import Row, medians
+from openxclip.benchmarking.measuring import Rounds, Row, medians
 from openxclip.processing import VideoProcessor
 from openxclip.video import VideoReader
 
@@ -69,7 +69,7 @@ def documented_processor() -> Any:
     return VideoMAEImageProcessorPil(image_mean=ours.image_mean, image_std=ours.image_std)
 
 
-def decoding(rounds: int) -> Iterator[Row]:
+def decoding(how: Rounds) -> Iterator[Row]:
     """8 frames from the first to the last of a clip of 10 s, to pixel values, at three sizes."""
     theirs, ours = documented_processor(), VideoProcessor()
     indices = np.linspace(0, SECONDS * FPS - 1, FRAMES).round().astype(int).tolist()
@@ -84,5 +84,6 @@ def decoding(rounds: int) -> Iterator[Row]:
             }
             if theirs is not None:
                 ways["documented"] = lambda: theirs(list(decode_as_documented(path, indices)), return_tensors="pt")  # noqa: B023
-            taken = medians(ways, rounds)
-            yield Row(f"decode + preprocess, {width}x{height}", "s", taken["ours"], taken.get("documented"))
+            taken, done = medians(ways, how)
+            what = f"decode + preprocess, {width}x{height}"
+            yield Row(what, "s", taken["ours"], taken.get("documented"), rounds=done)

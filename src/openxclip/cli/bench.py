@@ -22,6 +22,8 @@ _SECTIONS = (
               show_default=True, help="Architecture, of random weights; may be given several times.")  # fmt: skip
 @click.option("--only", "sections", type=click.Choice(_SECTIONS), multiple=True, help="These parts alone.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each.")
+@click.option("--longest", type=click.FloatRange(0), default=40, show_default=True, metavar="SECONDS",
+              help="What takes longer than this for its rounds gets fewer, at least two.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Of PyTorch.  [default: PyTorch's choice]")
 @click.option("--clip", "clips", type=click.Path(exists=True, dir_okay=False), multiple=True,
               help="Video files for classify.  [default: one that is made]")  # fmt: skip
@@ -30,6 +32,7 @@ def command(
     models: tuple[str, ...],
     sections: tuple[str, ...],
     rounds: int,
+    longest: float,
     threads: int | None,
     clips: tuple[str, ...],
     output: str | None,
@@ -46,6 +49,7 @@ def command(
         list(dict.fromkeys(models)),
         sections=sections or SECTIONS,
         rounds=rounds,
+        longest=longest,
         threads=threads,
         clips=clips,
         output=output,
