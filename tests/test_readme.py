@@ -47,6 +47,10 @@ def desk(clip_folder: Path, tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
     (tmp_path / "more").mkdir()
     shutil.copy(clip_folder / "red10.mp4", tmp_path / "more" / "other.webm")  # a container by content, not by name
+    for name in ("tango", "waltz"):
+        (tmp_path / "dances" / name).mkdir(parents=True)
+        for i, clip in enumerate(("red2.mp4", "red10.mp4")):
+            shutil.copy(clip_folder / clip, tmp_path / "dances" / name / f"{i}.mp4")
     (tmp_path / "labels.txt").write_text("playing basketball\narm wrestling\n")
     return tmp_path
 

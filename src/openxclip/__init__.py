@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from openxclip.processing import CLIPTokenizer, XCLIPProcessor
     from openxclip.profiling import profile
     from openxclip.recognition import classify
+    from openxclip.training import evaluate_recipe, train
     from openxclip.video import Limits, VideoReader, check
 
 _HOME = {
@@ -60,9 +61,11 @@ _HOME = {
     "classify": "recognition",
     "convert": "conversion",
     "embed": "embedding",
+    "evaluate_recipe": "training",
     "info": "information",
     "optimize": "engine",
     "profile": "profiling",
+    "train": "training",
 }
 
 __all__ = [
@@ -92,9 +95,11 @@ __all__ = [
     "classify",
     "convert",
     "embed",
+    "evaluate_recipe",
     "info",
     "optimize",
     "profile",
+    "train",
 ]
 
 

@@ -18,6 +18,9 @@ from openxclip.errors import CheckpointError, OpenXCLIPError
 _VERBS = {
     "classify": "Say which of some labels each video shows.",
     "embed": "Write the features of videos to a file.",
+    "train": "Train a model on your videos, by a recipe.",
+    "eval": "Judge a model by a recipe's data and protocol.",
+    "init": "Make an X-CLIP of a CLIP, to be trained.",
     "info": "Say what a video, model folder or checkpoint is.",
     "check": "Verify a collection of videos and write a report.",
     "convert": "Convert a checkpoint: hub folders, the authors' files, and CLIPs as a start.",

@@ -1,0 +1,107 @@
+"""`openxclip eval`: how good a model is, by a recipe's protocol."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openxclip.cli.options import precision_option
+from openxclip.cli.terminal import printable, say
+
+if TYPE_CHECKING:
+    from openxclip.engine import Precision
+
+
+@click.command("eval", no_args_is_help=True)
+@click.argument("recipe", required=False)
+@click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--model", help="What is judged: a folder, a hub id, or mini.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for results.json, confusion matrix and plots.")
+@click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    help="What is made of a class name, {} standing for it; several are averaged.  [default: the recipe's]",
+)
+@click.option("--no-prompts", is_flag=True, help="Leave the video-specific prompts out.")
+@click.option(
+    "--over", metavar="KEY=V1,V2,…", help="One evaluation for each value, and their mean: fold=1,2,3 or seed=0,1,2."
+)
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    metavar="A B",
+    help="Instead: is B better than A? Two results.json of the same videos, by a paired bootstrap.",
+)
+@click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
+@precision_option
+def command(
+    recipe: str | None,
+    changes: tuple[str, ...],
+    model: str | None,
+    out: Path | None,
+    templates: tuple[str, ...],
+    no_prompts: bool,
+    over: str | None,
+    compare: tuple[Path, Path] | None,
+    device: str | None,
+    precision: Precision,
+) -> None:
+    """Judge a model by a RECIPE's data, clips and crops.
+
+    \b
+      openxclip eval my-videos --model my-model data=clips/ --out results
+      openxclip eval --compare before/results.json after/results.json
+    """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
+    if compare is not None:
+        if recipe is not None or model is not None:
+            raise click.UsageError("--compare takes two files of results alone.")
+        from openxclip.training import compare_files
+
+        click.echo(printable(str(compare_files(*compare)), lines=True))
+        return
+    if recipe is None or model is None:
+        raise click.UsageError("give a recipe and --model, or --compare with two files of results.")
+    from openxclip.training import evaluate_over, evaluate_recipe
+
+    with _progress() as advance:
+        how: dict[str, Any] = {
+            "model": model, "out": out, "templates": templates, "use_prompts": not no_prompts, "device": device,
+            "precision": precision, "on_progress": advance,
+        }  # fmt: skip
+        if over is None:
+            all_results = [evaluate_recipe(recipe, *changes, **how)]
+            said = str(all_results[0])
+        else:
+            key, _, values = over.partition("=")
+            each = [f"{key}={value.strip()}" for value in values.split(",") if value.strip()]
+            summary = evaluate_over(recipe, *changes, over=each, **how)
+            all_results, said = list(summary.results.values()), str(summary)
+    for results in all_results:
+        for one in results.errors:
+            say(f"could not be read: {one.sample}: {one.reason}")
+    for line in said.splitlines():
+        click.echo(printable(line))
+    if out is not None:
+        click.echo(f"{out}: the results are there.")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], object] | None]:
+    """A bar on a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("judged"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda done, of: shown.update(task, completed=done, total=of)

@@ -1,0 +1,69 @@
+"""`openxclip init`: a model folder to be trained, started from a CLIP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from openxclip.cli.terminal import printable, say
+
+
+@click.command("init", no_args_is_help=True)
+@click.option(
+    "--from",
+    "source",
+    metavar="CLIP",
+    required=True,
+    help="A CLIP with a vision transformer: OpenAI's .pt, open_clip's or Hugging Face's file or folder, or a hub id.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write.")
+@click.option("--frames", type=click.IntRange(1), default=8, show_default=True, help="Frames of a clip.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what CLIP lacks and starts at random.")
+@click.option(
+    "--hidden-act",
+    "--activation",
+    "hidden_act",
+    type=click.Choice(["quick_gelu", "gelu"]),
+    help="Of a CLIP that doesn't tell: quick_gelu for OpenAI's and those named so.",
+)
+@click.option("--vision-heads", type=click.IntRange(1), help="Attention heads, where the width doesn't tell.")
+@click.option("--text-heads", type=click.IntRange(1), help="The same of the text tower.")
+@click.option("--force", is_flag=True, help="Write over what is in DIR; other files there are left alone.")
+def command(
+    source: str,
+    out: Path,
+    frames: int,
+    seed: int,
+    hidden_act: str | None,
+    vision_heads: int | None,
+    text_heads: int | None,
+    force: bool,
+) -> None:
+    """Start an X-CLIP from a CLIP: write the model folder that training begins with.
+
+    The towers are the CLIP's; messages, MIT and prompts start at random. What these change before the first step is
+    measured on rendered clips, beside CLIP's frame features averaged.
+    """
+    from openxclip.initialization import init_from_clip
+
+    done = init_from_clip(
+        source,
+        out,
+        num_frames=frames,
+        seed=seed,
+        hidden_act=hidden_act,
+        vision_heads=vision_heads,
+        text_heads=text_heads,
+        force=force,
+    )
+    for note in done.notes:
+        say(f"note: {note}")
+    click.echo(
+        f"{printable(str(done.path))}: X-CLIP, started from a CLIP ({done.format}), {done.parameters / 1e6:.1f} M "
+        f"parameters, {done.fresh_parameters / 1e6:.1f} M of them at random (seed {done.seed})\n"
+        f"clips: {done.frames} frames of {done.resolution} pixels, normalised by ImageNet's mean and std, as in "
+        "the paper\n"
+        f"before the first step, on {done.num_clips} rendered clips: cosine to CLIP's mean-pooled frames "
+        f"{done.cosine:.3f}; the best text is CLIP's for {done.best_kept:.0%}"
+    )

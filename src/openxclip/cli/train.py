@@ -1,0 +1,118 @@
+"""`openxclip train`: a recipe in, a model folder out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openxclip.cli.terminal import printable, say
+
+if TYPE_CHECKING:
+    from openxclip.training import StepReport
+
+
+@click.command("train", no_args_is_help=True)
+@click.argument("recipe")
+@click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the model.  [needed, but for --dry-run]")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
+def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bool, device: str | None) -> None:
+    """Train a model by a RECIPE: my-videos, few-shot, kinetics, zero-shot, or a YAML file of yours.
+
+    KEY=VALUE replaces what the recipe has; docs/training.md lists the keys. Started again with the same arguments, a
+    training that was stopped goes on where it was.
+
+    \b
+      openxclip train my-videos data=clips/ --out my-model
+      openxclip classify new.mp4 --model my-model --labels "jumping, falling"
+    """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
+    from openxclip.training import plan_training, train
+
+    if dry_run:
+        click.echo(printable(str(plan_training(recipe, *changes)), lines=True))
+        return
+    if out is None:
+        raise click.UsageError("--out is missing: a folder for the model.")
+    if device is not None:
+        from openxclip.model.pretrained import as_device
+
+        try:
+            as_device(device)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    with _progress() as on_step:
+        result = train(recipe, *changes, out=out, device=device, on_step=on_step, say=_say)
+    if int(os.environ.get("RANK", "0")):
+        return
+    for path, why in result.unreadable.items():
+        say(f"could not be read, and was not learnt from: {path}: {why}")
+    if not result.finished:
+        say(f"stopped after {result.steps} steps: the same command goes on from there.")
+        sys.exit(130)
+    click.echo(f"{result.folder}: the model, its card and its results are there.")
+
+
+def _say(text: str) -> None:
+    click.echo(printable(text.replace("\n", "\n  "), lines=True), err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[StepReport], None]]:
+    """A bar with figures on a terminal; else a line for each epoch."""
+    if int(os.environ.get("RANK", "0")):
+        yield lambda report: None
+        return
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+               TextColumn("{task.fields[figures]}"))  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=None, epoch=1, figures="")
+        figures = _Figures()
+
+        def show(report: StepReport) -> None:
+            progress.update(task, total=report.total, completed=report.step + 1, epoch=report.epoch + 1,
+                            figures=figures(report))  # fmt: skip
+
+        yield show
+
+
+class _Figures:
+    """The latest steps in words: means that follow with a memory of some twenty steps."""
+
+    def __init__(self) -> None:
+        self._loss = self._clips = self._seconds = self._waited = 0.0
+
+    def __call__(self, report: StepReport) -> str:
+        keep = 0.95 if self._seconds else 0.0
+        for name in ("clips", "seconds", "waited"):
+            old, new = getattr(self, f"_{name}"), getattr(report, name)
+            setattr(self, f"_{name}", keep * old + (1 - keep) * new)
+        self._loss = keep * self._loss + (1 - keep) * report.loss
+        return (
+            f"loss {self._loss:.3f}, lr {report.lr:.1e}, {self._clips / self._seconds:.1f} clips/s, "
+            f"{100 * self._waited / self._seconds:.0f} % waiting for data"
+        )
+
+
+def _lines() -> Callable[[Any], None]:
+    figures, last = _Figures(), [-1]
+
+    def show(report: StepReport) -> None:
+        said = figures(report)
+        if report.epoch != last[0] or report.step + 1 == report.total:
+            last[0] = report.epoch
+            click.echo(f"step {report.step + 1} of {report.total}: {said}", err=True)
+
+    return show

@@ -1,0 +1,216 @@
+"""A model folder to be trained, started from a CLIP: what `openxclip init` does."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from openxclip import __version__
+from openxclip.checkpoints import read_checkpoint
+from openxclip.checkpoints.folder import remove_older_weights
+from openxclip.checkpoints.names import is_of_clip
+from openxclip.conversion import Conversion, convert
+from openxclip.errors import CheckpointError
+from openxclip.model import XCLIPModel
+from openxclip.processing import XCLIPProcessor
+from openxclip.training.baselines import mean_pooled_features, mean_pooled_logits
+
+_CLIPS = 16  # rendered, always the same
+_CLIPS_AT_ONCE = 4
+_RENDERED_SIDE = 128
+
+
+@dataclass(frozen=True)
+class Initialization:
+    """What was written, and how far it is from the CLIP that it started from.
+
+    Attributes:
+        source: the CLIP.
+        path: of the folder.
+        format: of the source: see `openxclip.checkpoints.Checkpoint`.
+        parameters: of the whole X-CLIP.
+        fresh_parameters: of them, those that start at random: messages, MIT, prompts.
+        frames: of a clip.
+        resolution: pixels of a frame's side.
+        seed: of the random start.
+        num_clips: rendered clips of the playground that the following was measured on, with their captions as texts.
+        cosine: mean over them of the cosine between X-CLIP's video features and the mean of CLIP's frame features.
+        best_kept: share of them whose best text is CLIP's.
+        notes: what its user should know.
+    """
+
+    source: str
+    path: Path
+    format: str
+    parameters: int
+    fresh_parameters: int
+    frames: int
+    resolution: int
+    seed: int
+    num_clips: int
+    cosine: float
+    best_kept: float
+    notes: tuple[str, ...] = ()
+
+
+def init_from_clip(
+    source: str | Path,
+    out: str | Path,
+    *,
+    num_frames: int = 8,
+    seed: int = 0,
+    hidden_act: str | None = None,
+    vision_heads: int | None = None,
+    text_heads: int | None = None,
+    force: bool = False,
+    **hub_options: Any,
+) -> Initialization:
+    """Write a whole X-CLIP folder whose towers are a CLIP's; the twin of `openxclip init`.
+
+    The folder has the model, its processor and a card (README.md), and appears whole or not at all. Frames are
+    normalised by ImageNet's mean and standard deviation, not CLIP's: so the paper trains, and so the released models
+    expect them.
+
+    Args:
+        source: of an OpenAI, open_clip or Hugging Face CLIP with a vision transformer: a file, a folder or a hub id.
+        out: the folder.
+        num_frames: T of the clips that it will be trained with.
+        seed: of what starts at random; the same seed gives the same weights.
+        hidden_act, vision_heads, text_heads: see `openxclip.checkpoints.read_checkpoint`.
+        force: write over what is there; other files in the folder are left alone.
+        **hub_options: see `openxclip.hub.resolve_folder`.
+
+    Raises:
+        CheckpointError: the source can't be read or is no such CLIP, its vocabulary isn't its tokenizer's, or `out` is
+            there already or can't be written.
+        ValueError: `num_frames` is less than 1.
+    """
+    if num_frames < 1:
+        raise ValueError(f"num_frames={num_frames}: a clip has 1 frame or more.")
+    target = _checked_target(Path(out).expanduser(), force)
+    said: dict[str, Any] = {"hidden_act": hidden_act, "vision_heads": vision_heads, "text_heads": text_heads}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `convert` reads it once more, and notes them
+        kind = read_checkpoint(source, **said, **hub_options).kind
+    if kind != "clip":
+        raise CheckpointError(f"{source}: this is an X-CLIP already: training goes on from it as it is.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    except OSError as error:
+        raise CheckpointError(f"{target}: can't be written ({error}).") from error
+    try:
+        folder = scratch / "whole"
+        converted = convert(source, folder, num_frames=num_frames, seed=seed, **said, **hub_options)
+        done = _looked_at(folder, target, converted, seed)
+        (folder / "README.md").write_text(_card(done), encoding="utf-8")
+        _take_place(folder, target)
+    except OSError as error:
+        raise CheckpointError(f"{target}: can't be written ({error}).") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return done
+
+
+def _checked_target(target: Path, force: bool) -> Path:
+    """Where to write: of a link, where it leads."""
+    try:
+        target = target.resolve() if target.is_symlink() else target
+        if target.exists() and not target.is_dir():
+            raise CheckpointError(f"{target}: is no folder, but a model is one: choose another place.")
+        there = target.is_dir() and any(target.iterdir())
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a name too long or with a null in it
+        raise CheckpointError(f"{target}: can't be written ({error}).") from error
+    if there and not force:
+        raise CheckpointError(f"{target}: is there already: choose another place, or write over it with --force.")
+    return target
+
+
+def _take_place(folder: Path, target: Path) -> None:
+    if not target.is_dir():
+        folder.replace(target)
+        return
+    written = {path.name for path in folder.iterdir()}
+    for path in folder.iterdir():
+        path.replace(target / path.name)
+    remove_older_weights(target, written)
+
+
+def _looked_at(folder: Path, target: Path, converted: Conversion, seed: int) -> Initialization:
+    model = XCLIPModel.from_pretrained(folder, device="auto")
+    processor = XCLIPProcessor.from_pretrained(folder)
+    known, needed = model.config.text_config.vocab_size, processor.tokenizer.vocab_size
+    if known < needed:
+        raise CheckpointError(
+            f"{converted.source}: its vocabulary has {known} entries, but the tokenizer {needed}: give the CLIP as a "
+            "folder with a tokenizer of its own."
+        )
+    cosine, best_kept = _change(model, processor)
+    return Initialization(
+        source=converted.source,
+        path=target,
+        format=converted.format,
+        parameters=converted.parameters,
+        fresh_parameters=sum(w.numel() for name, w in model.named_parameters() if not is_of_clip(name)),
+        frames=converted.frames,
+        resolution=model.config.vision_config.image_size,
+        seed=seed,
+        num_clips=_CLIPS,
+        cosine=cosine,
+        best_kept=best_kept,
+        notes=converted.notes,
+    )
+
+
+@torch.no_grad()
+def _change(model: XCLIPModel, processor: XCLIPProcessor) -> tuple[float, float]:
+    """What the fresh parts change before the first step: `cosine` and `best_kept` of `Initialization`."""
+    from openxclip.playground import render_clips
+
+    num_frames = model.config.vision_config.num_frames
+    clips = render_clips(_CLIPS, 0, size=_RENDERED_SIDE, num_frames=num_frames, empty=0.0)
+    tokens = processor(text=clips.captions, return_tensors="pt", padding=True).to(model.device)
+    text_features_KE = model.get_text_features(**tokens)
+    cosines, kept = [], []
+    for frames_BTCHW in clips.frames.split(_CLIPS_AT_ONCE):
+        inputs = processor(videos=list(frames_BTCHW), return_tensors="pt", input_data_format="channels_first")
+        pixels_BTCHW = inputs["pixel_values"].to(model.device)
+        scored = model(pixel_values=pixels_BTCHW, text_features=text_features_KE)
+        cosines.append(F.cosine_similarity(scored.video_embeds, mean_pooled_features(model, pixels_BTCHW), dim=-1))
+        best_B = mean_pooled_logits(model, pixels_BTCHW, text_features_KE).argmax(dim=1)
+        kept.append((scored.logits_per_video.argmax(dim=1) == best_B).float())
+    return float(torch.cat(cosines).mean()), float(torch.cat(kept).mean())
+
+
+def _card(done: Initialization) -> str:
+    fresh, whole = done.fresh_parameters / 1e6, done.parameters / 1e6
+    return f"""---
+library_name: openxclip
+tags:
+- video-classification
+- x-clip
+---
+
+# An X-CLIP to be trained
+
+**Not trained yet.** Its towers are those of the CLIP `{done.source}` ({done.format}), number for number. What X-CLIP
+([arXiv 2208.02816](https://arxiv.org/abs/2208.02816)) has beyond them starts at random, with seed {done.seed}: the
+messages between frames, the multi-frame integration transformer and the video-specific prompts, {fresh:.1f} M of
+{whole:.1f} M parameters.
+
+- Clips: {done.frames} frames of {done.resolution} × {done.resolution} pixels.
+- Frames are normalised by ImageNet's mean and standard deviation, not CLIP's: so the paper trains, and so the released
+  X-CLIPs expect them.
+- Before the first step, on {done.num_clips} rendered clips and their captions: cosine between its video features and
+  the mean of CLIP's frame features {done.cosine:.3f}; the best caption is CLIP's for {done.best_kept:.0%} of the clips.
+- The licence of the weights is the CLIP's.
+
+Made by `openxclip init` (openxclip {__version__}). Train it with `openxclip train`.
+"""

@@ -1,0 +1,175 @@
+"""Data for training and evaluation: from what lies on disk to a list of videos with their classes or captions.
+
+`docs/datasets.md` shows what is read.
+"""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import Literal, get_args
+
+from openxclip.training.data import public
+from openxclip.training.data.files import entries, is_video, subfolders
+from openxclip.training.data.folders import folder_splits, open_folders
+from openxclip.training.data.labels import Names, read_class_list, readable_name
+from openxclip.training.data.lists import LIST_SUFFIXES, list_splits, open_list
+from openxclip.training.data.samples import Dataset, DatasetError, Sample, describe_problems
+from openxclip.training.data.shards import open_shards, shard_splits, shards_of
+from openxclip.training.data.subsets import (
+    draw_classes,
+    few_shot,
+    few_shot_from_list,
+    hold_out,
+    only_classes,
+    with_classes,
+    without_classes,
+)
+
+__all__ = [
+    "Dataset",
+    "DatasetError",
+    "Format",
+    "Names",
+    "Sample",
+    "dataset_splits",
+    "describe_problems",
+    "detect_format",
+    "draw_classes",
+    "few_shot",
+    "few_shot_from_list",
+    "hold_out",
+    "only_classes",
+    "open_dataset",
+    "read_class_list",
+    "readable_name",
+    "with_classes",
+    "without_classes",
+]
+
+Format = Literal["auto", "folders", "list", "shards", "kinetics", "ucf101", "hmdb51", "msr-vtt"]
+
+_WITH_VIDEOS_APART = ("list", "kinetics", "ucf101", "hmdb51", "msr-vtt")
+_WITH_FOLDS = ("ucf101", "hmdb51")
+
+
+def open_dataset(
+    path: str | Path,
+    *,
+    format: Format = "auto",
+    videos: str | Path | None = None,
+    split: str | None = None,
+    fold: int = 1,
+    names: Names | None = None,
+) -> Dataset:
+    """The videos of a dataset with their classes or captions; none of them is opened.
+
+    Files that are named but missing or empty are left out, and each is among the dataset's `problems`.
+
+    Args:
+        path: a folder of class folders, a list, tar files, or the annotation files of a public dataset, or the folder
+            that has these in it.
+        format: what it is; "auto" looks.
+        videos: of lists and annotation files, the folder in which the videos are; default is beside them.
+        split: "train", "val" or "test", or what else the dataset has; None where it has no splits or only one.
+        fold: 1, 2 or 3, of the official splits of UCF-101 and HMDB-51.
+        names: other texts for classes, or the names of classes that are numbers (see `labels.read_names`).
+
+    Raises:
+        ValueError: the dataset has no such split or has several, or an argument isn't for this format.
+        DatasetError: nothing is there, or what is there is not as it should be.
+    """
+    path = Path(path).expanduser()
+    videos = None if videos is None else Path(videos).expanduser()
+    kind = _checked_format(path, format)
+    if videos is not None and kind not in _WITH_VIDEOS_APART:
+        raise ValueError(
+            f"videos={str(videos)!r} is for lists and annotation files: the videos of {kind} are in {path}."
+        )
+    if fold != 1 and kind not in _WITH_FOLDS:
+        raise ValueError(f"fold={fold} is for UCF-101 and HMDB-51, and {path} is of the format {kind}.")
+    if names is not None and kind == "msr-vtt":
+        raise ValueError("names are of classes, and MSR-VTT has captions.")
+    if kind == "folders":
+        return open_folders(path, split=split, names=names)
+    if kind == "list":
+        return open_list(path, videos=videos, split=split, names=names)
+    if kind == "shards":
+        return open_shards(path, split=split, names=names)
+    if kind == "kinetics":
+        return public.open_kinetics(path, videos=videos, split=split, names=names)
+    if kind == "ucf101":
+        return public.open_ucf101(path, videos=videos, split=split, fold=fold, names=names)
+    if kind == "hmdb51":
+        return public.open_hmdb51(path, videos=videos, split=split, fold=fold, names=names)
+    return public.open_msr_vtt(path, videos=videos, split=split)
+
+
+def dataset_splits(path: str | Path, *, format: Format = "auto") -> tuple[str, ...]:
+    """The splits that a dataset has, "train", "val" and "test" first; () where it has none.
+
+    Arguments and errors are those of `open_dataset`.
+    """
+    path = Path(path).expanduser()
+    kind = _checked_format(path, format)
+    if kind == "folders":
+        return tuple(folder_splits(path))
+    if kind == "list":
+        return tuple(list_splits(path)) if path.is_dir() else ()
+    if kind == "shards":
+        return tuple(shard_splits(path))
+    if kind == "kinetics":
+        return public.kinetics_splits(path)
+    return public.msr_vtt_splits(path) if kind == "msr-vtt" else ("train", "test")
+
+
+def detect_format(path: Path) -> Format:
+    """What a path is, by the files in it.
+
+    Raises:
+        DatasetError: it isn't there, or is no dataset.
+    """
+    if path.is_dir():
+        return _format_of_folder(path)
+    if path.suffix.lower() == ".tar" and (path.exists() or (glob.has_magic(str(path)) and shards_of(path))):
+        return "shards"
+    if not path.exists():
+        raise DatasetError(f"{path}: there is no such file or folder: check the path.")
+    if public.msr_vtt_files(path):
+        return "msr-vtt"
+    if public.kinetics_tables(path):
+        return "kinetics"
+    if path.suffix.lower() in LIST_SUFFIXES:
+        return "list"
+    raise DatasetError(
+        f"{path}: is no dataset: give a folder of class folders, a list ({', '.join(LIST_SUFFIXES)}), tar files, or "
+        "the annotation files of Kinetics, UCF-101, HMDB-51 or MSR-VTT."
+    )
+
+
+def _format_of_folder(path: Path) -> Format:
+    if public.ucf101_lists(path) is not None:
+        return "ucf101"
+    if public.hmdb51_lists(path) is not None:
+        return "hmdb51"
+    if public.msr_vtt_files(path):
+        return "msr-vtt"
+    if public.kinetics_tables(path):
+        return "kinetics"
+    if list_splits(path) and not folder_splits(path):
+        return "list"
+    has_tars = bool(shard_splits(path)) or any(file.suffix.lower() == ".tar" for file in entries(path))
+    has_videos = any(is_video(file) for folder in subfolders(path) for file in entries(folder))
+    return "shards" if has_tars and not has_videos else "folders"
+
+
+def _checked_format(path: Path, format: Format) -> Format:
+    if format not in get_args(Format):
+        raise ValueError(f"format={format!r} must be one of {', '.join(get_args(Format))}.")
+    if format == "auto":
+        return detect_format(path)
+    if not path.exists() and not (format == "shards" and glob.has_magic(str(path))):
+        raise DatasetError(f"{path}: there is no such file or folder: check the path.")
+    if format == "folders" and not path.is_dir():
+        raise DatasetError(f"{path}: is a file, not a folder of class folders.")
+    return format

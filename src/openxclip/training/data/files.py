@@ -1,0 +1,250 @@
+"""What lies on disk: text with whatever line ends, names of splits, videos below a folder, which of them are there."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePath
+
+from openxclip.training.data.samples import Dataset, DatasetError, Sample, place_in_archive
+from openxclip.video import VIDEO_SUFFIXES, natural_key
+
+_SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validate", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+#: Folders that systems and programs put beside a user's own; names that begin with a dot are passed over as well.
+_NOT_THE_USERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
+
+
+# ----------------------------------------------------------------------------------------------------------------- text
+
+
+def read_text(path: Path) -> str:
+    """A file of text in UTF-8, without its byte order mark.
+
+    Raises:
+        DatasetError: it can't be read.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DatasetError(f"{path}, line {line}: is not text in UTF-8: save it as UTF-8.") from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines that end as on Unix, Windows or old Macs, and nowhere else: names may have any other separator in them."""
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a file that aren't blank, without the spaces round them, each with its number from 1."""
+    lines = enumerate(split_lines(read_text(path)), 1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+# --------------------------------------------------------------------------------------------------------------- splits
+
+
+def split_called(name: str) -> str | None:
+    """The split ("train", "val" or "test") that a folder's or file's name means, or None."""
+    return next((split for split, names in _SPLITS.items() if name.casefold() in names), None)
+
+
+def chosen_split(split: str | None, splits: Collection[str], path: Path) -> str:
+    """The one of `splits` that is asked for.
+
+    Args:
+        split: its name or another for it ("validation" for "val"); None is the only one that there is.
+        splits: those that there are.
+        path: of the dataset, for the error.
+
+    Raises:
+        DatasetError: there are none.
+        ValueError: it isn't there, or None where there are several.
+    """
+    if not splits:
+        raise DatasetError(f"{path}: has nothing in it.")
+    there = ", ".join(splits)
+    if split is None:
+        if len(splits) == 1:
+            return next(iter(splits))
+        raise ValueError(f"{path}: has the splits {there}: say which with split.")
+    found = split if split in splits else split_called(split)
+    if found not in splits:
+        raise ValueError(f"{path}: has no split {split!r}: there is {there}.")
+    return str(found)
+
+
+def refuse_split(split: str | None, path: Path, what: str) -> None:
+    """Refuse a split of a dataset that has none."""
+    if split is not None:
+        raise ValueError(f"{path}: has no split {split!r}: it is {what}, without splits.")
+
+
+# --------------------------------------------------------------------------------------------------------------- videos
+
+
+def entries(folder: Path) -> list[Path]:
+    """What a user has put into a folder, in natural order; hidden files and those of the system are passed over.
+
+    Raises:
+        DatasetError: it can't be read.
+    """
+    try:
+        found = [path for path in folder.iterdir() if not is_hidden(path.name)]
+    except OSError as error:
+        raise DatasetError(f"{folder}: can't be read: {error.strerror or error}.") from error
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder isn't the user's own, by its name."""
+    return name.startswith(".") or name.casefold() in _NOT_THE_USERS
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, as `entries`."""
+    return [path for path in entries(folder) if path.is_dir()]
+
+
+def called(path: Path) -> str:
+    """The last part of a path, of "." too."""
+    return Path(os.path.abspath(path)).name  # noqa: PTH100 (Path.resolve would follow links)
+
+
+def composed(name: str) -> str:
+    """A name with its accents composed (NFC), however the system that it comes from spells them."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_video(path: PurePath) -> bool:
+    """Whether a name ends as videos' names do."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def files_below(folder: Path, _above: frozenset[tuple[int, int]] = frozenset()) -> list[Path]:
+    """All files in a folder and below it, as `entries`; of links to folders that lead round in circles, one round."""
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in _above:
+        return []
+    found: list[Path] = []
+    for path in entries(folder):
+        found += files_below(path, _above | {here}) if path.is_dir() else [path]
+    return found
+
+
+def located(root: Path, name: str) -> Path:
+    """The file that a list names, counted from `root`; where it isn't there, the path at which it should be.
+
+    Names are tried as they are, then as other systems write them: accents composed or apart, backslashes for slashes.
+    """
+    wanted = root / name
+    spellings = (name, composed(name), unicodedata.normalize("NFD", name))
+    for spelling in (*spellings, *(each.replace("\\", "/") for each in spellings)):
+        path = root / spelling
+        if os.path.exists(path):  # noqa: PTH110 (Path's makes an error of names that can't be)
+            return path
+    return wanted
+
+
+class VideoIndex:
+    """The videos below a folder by their names, wherever below it they lie and whatever their suffix.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        DatasetError: there is no such folder, or it can't be read.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise DatasetError(f"{root}: there is no such folder of videos: say with videos where it is.")
+        self.root = root
+        self._by_stem: dict[str, list[Path]] = {}
+        for path in files_below(root):
+            if is_video(path):
+                self._by_stem.setdefault(_loosely(path.stem), []).append(path)
+
+    def find(self, *names: str, any_case: bool = False) -> Path:
+        """The first of `names` (paths from the root, in slashes) that is there; else where the first should be.
+
+        Of several files with the same name, that in the folder that the path names; then that with the same suffix.
+
+        Args:
+            names: one or more.
+            any_case: take a file whose name differs in capitals, too. (YouTube's names differ in nothing else.)
+        """
+        for name in names:
+            wanted = PurePath(name)
+            found = self._by_stem.get(_loosely(wanted.stem), [])
+            exact = [path for path in found if composed(path.stem) == composed(wanted.stem)]
+            candidates = exact or (found if any_case else [])
+            if candidates:
+                parent = _loosely(wanted.parent.name)
+                return min(
+                    candidates, key=lambda path: (_loosely(path.parent.name) != parent, path.suffix != wanted.suffix)
+                )
+        return self.root / names[0]
+
+
+def gathered(
+    name: str,
+    root: Path,
+    found: Iterable[tuple[str, Sample]],
+    *,
+    classes: tuple[str, ...] = (),
+    problems: Iterable[str] = (),
+) -> Dataset:
+    """The dataset of those samples whose files are there; the others are among its problems, and classes without any.
+
+    Args:
+        name: of the dataset.
+        root: see `Dataset`.
+        found: samples, each with where it was named, in words ("" for files that were found by themselves).
+        classes: see `Dataset`.
+        problems: others.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    samples, missing = [], []
+    for where, sample in found:
+        why = None if place_in_archive(sample.source) else _why_not_read(sample.source)
+        if why is None:
+            samples.append(sample)
+        else:
+            missing.append(f"{where}: {sample.source}: {why}" if where else f"{sample.source}: {why}")
+    wanting = tuple(dict.fromkeys((*missing, *problems)))  # a video that is missing is so for each of its captions
+    if not samples:
+        first = f": {wanting[0]}" if wanting else ""
+        many = f" (and {len(wanting) - 1} more)" if len(wanting) > 1 else ""
+        raise DatasetError(f"{name}: there are no videos{first}{many}. With videos, say where they are.")
+    labels = {sample.label for sample in samples}
+    wanting += tuple(f"the class {text!r} has no videos" for i, text in enumerate(classes) if i not in labels)
+    return Dataset(name, tuple(samples), classes, wanting, str(root))
+
+
+def _why_not_read(source: str) -> str | None:
+    try:
+        status = Path(source).stat()
+    except FileNotFoundError:
+        return "is a link to nothing" if Path(source).is_symlink() else "there is no such file"
+    except (OSError, ValueError) as error:
+        return f"can't be read: {getattr(error, 'strerror', None) or error}"
+    if stat.S_ISDIR(status.st_mode):
+        return "is a folder"
+    return "is empty" if status.st_size == 0 else None
+
+
+def _loosely(name: str) -> str:
+    return composed(name).casefold()

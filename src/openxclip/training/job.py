@@ -1,0 +1,193 @@
+"""`train`: from a recipe to a folder with a model in it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from openxclip.errors import OpenXCLIPError
+from openxclip.model import XCLIPModel
+from openxclip.pipeline import VideoPipeline
+from openxclip.processing import XCLIPProcessor
+from openxclip.training.card import card, recipe_lines
+from openxclip.training.data import Dataset
+from openxclip.training.evaluation import evaluate, evaluate_retrieval, merged, part_of
+from openxclip.training.logbook import Logbook
+from openxclip.training.loop import StepReport, run
+from openxclip.training.planning import Plan, plan
+from openxclip.training.processes import Processes, processes
+from openxclip.training.recipe import Recipe, read_recipe
+from openxclip.training.results import Results
+from openxclip.training.starting import start_model, training_data
+
+_MAY_DIFFER = frozenset({"workers", "save_every", "eval_every", "clips", "crops"})
+
+
+class TrainingError(OpenXCLIPError):
+    """A training can't begin, or can't go on, where it is asked to."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How it ended.
+
+    Attributes:
+        folder: with the model, if it is finished.
+        steps: that are done.
+        finished: False if it was asked to stop: the same call goes on.
+        results: of the last evaluation; None if there was none.
+        unreadable: videos that could not be read, and why.
+    """
+
+    folder: Path
+    steps: int
+    finished: bool
+    results: Results | None
+    unreadable: dict[str, str]
+
+
+def plan_training(recipe: Recipe | str | Path, *changes: str) -> Plan:
+    """What `train` would do."""
+    recipe = _recipe(recipe, changes)
+    dataset, val = training_data(recipe)
+    model, _ = start_model(recipe)
+    return plan(recipe, model, dataset, val)
+
+
+def train(
+    recipe: Recipe | str | Path,
+    *changes: str,
+    out: str | Path,
+    device: torch.device | str | None = None,
+    on_step: Callable[[StepReport], None] = lambda report: None,
+    say: Callable[[str], Any] = print,
+) -> TrainingResult:
+    """Train a model as a recipe says; the twin of `openxclip train`. Called again, it goes on where it was stopped.
+
+    Under torchrun all processes call this, and train together.
+
+    Args:
+        recipe: one of `openxclip.training.RECIPES`, a YAML file, or a `Recipe`.
+        changes: `key=value` each, instead of what the recipe has.
+        out: folder for the model: `training/` in it has the state until it is done, and the log.
+        device: default is a GPU if there is one, else the CPU.
+        on_step: called after each step of the optimizer.
+        say: called with what is worth a line.
+
+    Raises:
+        OpenXCLIPError: recipe, data or model can't be used, which is named; or `out` holds something else.
+    """
+    recipe, out = _recipe(recipe, changes), Path(out)
+    with processes(device) as group:
+        folder = out / "training"
+        dataset, val = training_data(recipe)
+        if group.is_main:
+            _claim(out, folder, recipe, dataset)
+        group.of_main(None)  # the others wait until the folder is there
+        model, processor = start_model(recipe)
+        quiet: Callable[[str], Any] = say if group.is_main else lambda text: None
+        for problem in dataset.problems + (val.problems if val else ()):
+            quiet(problem)
+        quiet(str(plan(recipe, model, dataset, val, world=group.world)))
+        last: list[Results] = []
+
+        def judge(epoch: int, now: XCLIPModel, log: Logbook | None) -> None:
+            if val is None:
+                return
+            last[:] = [_judged(recipe, now, processor, val, group)]
+            if log is not None:
+                numbers = {name: value for name, value in last[0].metrics.items() if isinstance(value, int | float)}
+                log.write("eval", epoch * -(-len(dataset.samples) // recipe.batch) - 1, **numbers)
+            quiet(f"epoch {epoch}: {last[0]}")
+
+        trained = run(recipe, model, processor, dataset, folder, group, on_step=on_step, on_epoch=judge)
+        results = last[0] if last else None
+        if group.is_main and trained.finished:
+            _write(out, folder, recipe, trained.model, processor, dataset, results, trained.step, trained.unreadable)
+        return TrainingResult(out, trained.step, trained.finished, results, trained.unreadable)
+
+
+def _recipe(recipe: Recipe | str | Path, changes: Sequence[str]) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        return read_recipe(recipe, changes)
+    if changes:
+        raise TrainingError("changes are for a recipe that is read here: use recipe.model_copy(update=…).")
+    return recipe
+
+
+def _judged(recipe: Recipe, model: XCLIPModel, processor: XCLIPProcessor, val: Dataset, group: Processes) -> Results:
+    """Of all of `val`, each process having tested a part."""
+    before = model.training
+    model.eval()
+    pipeline = VideoPipeline(model, processor)
+    try:
+        if not val.classes:
+            return evaluate_retrieval(pipeline, val)
+        part = part_of(val, group.rank, group.world) if group.world > 1 else val
+        mine = evaluate(pipeline, part, num_clips=recipe.clips, num_crops=recipe.crops, templates=(recipe.template,))
+        return merged(group.gathered(mine)) if group.world > 1 else mine
+    finally:
+        pipeline.close()
+        model.train(before)
+
+
+def _claim(out: Path, folder: Path, recipe: Recipe, dataset: Dataset) -> None:
+    """Make the folder, or see that it is this training's."""
+    what: dict[str, Any] = {"recipe": recipe.model_dump(mode="json"), "data": dataset.hash()}
+    noted = folder / "begun.json"
+    if noted.exists():
+        before = json.loads(noted.read_text(encoding="utf-8"))
+        differing = [
+            f"{key}={value!r}, was {before['recipe'].get(key)!r}"
+            for key, value in what["recipe"].items()
+            if key not in _MAY_DIFFER and before["recipe"].get(key) != value
+        ]
+        if before["data"] != what["data"]:
+            differing.append("the videos")
+        if differing:
+            raise TrainingError(
+                f"{out}: a training was begun there with something else ({'; '.join(differing)}): choose another "
+                "folder, or delete it to begin anew."
+            )
+        if (out / "config.json").exists():
+            raise TrainingError(f"{out}: this training is finished: choose another folder, or delete it to begin anew.")
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TrainingError(f"{out}: is there already, and is no training: choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text("\n".join(recipe_lines(recipe)) + "\n", encoding="utf-8")
+    partial = noted.with_suffix(".part")
+    partial.write_text(json.dumps(what, indent=1) + "\n", encoding="utf-8")
+    partial.replace(noted)
+
+
+def _write(
+    out: Path,
+    folder: Path,
+    recipe: Recipe,
+    model: XCLIPModel,
+    processor: XCLIPProcessor,
+    dataset: Dataset,
+    results: Results | None,
+    steps: int,
+    unreadable: dict[str, str],
+) -> None:
+    """A whole hub folder: written beside, and moved in file by file, the one that makes it a model last."""
+    beside = folder / "model.part"
+    shutil.rmtree(beside, ignore_errors=True)
+    model.save_pretrained(beside)
+    processor.save_pretrained(beside)
+    text = card(recipe, dataset, results, steps=steps, unreadable=len(unreadable))
+    (beside / "README.md").write_text(text, encoding="utf-8")
+    if results is not None:
+        results.save(beside / "results.json")
+    for path in sorted(beside.iterdir(), key=lambda path: path.name == "config.json"):
+        path.replace(out / path.name)
+    beside.rmdir()
+    (folder / "state.safetensors").unlink(missing_ok=True)

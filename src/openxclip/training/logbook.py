@@ -1,0 +1,62 @@
+"""What happened in a training: a line of JSON each, and TensorBoard's curves where that is installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class Logbook:
+    """Appends to `log.jsonl`; lines of steps that are taken again are left out.
+
+    Args:
+        folder: of the training; made if it isn't there.
+        first_step: the step that training goes on from.
+    """
+
+    def __init__(self, folder: Path, *, first_step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "log.jsonl"
+        kept = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    known = json.loads(line)
+                except ValueError:
+                    continue  # torn when the program was killed
+                if known["step"] < first_step:
+                    kept.append(line + "\n")
+        partial = path.with_suffix(".part")
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.replace(path)
+        self._file = path.open("a", encoding="utf-8")
+        self._curves = _curves(folder, first_step)
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """One event of a step; numbers become curves."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.flush()
+        if self._curves is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._curves.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Nothing is written after this."""
+        self._file.close()
+        if self._curves is not None:
+            self._curves.close()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a training's log."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def _curves(folder: Path, first_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "curves"), purge_step=first_step)

@@ -1,0 +1,90 @@
+"""From a video's features to its scores, as the paper tests: views, names, prompts (arXiv 2208.02816, §4.1).
+
+Shapes: V views of a video, T frames, K classes or texts, M templates, E joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from openxclip.model import VideoFeatures
+from openxclip.pipeline import VideoPipeline
+from openxclip.processing import VideoProcessor
+from openxclip.video import crop_boxes
+
+_TEXTS_AT_ONCE = 1024  # each has a prompt of its own for each view: bounds their memory
+
+
+def class_features(pipeline: VideoPipeline, classes: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
+    """(K, E) text features of classes, before any prompt.
+
+    With one template they are those of its texts, as in training. With several, the directions of a class's features
+    are averaged, as CLIP does (arXiv 2103.00020, section 3.1.4), and the length is the mean of theirs: the prompts were
+    trained beside features of that length.
+
+    Raises:
+        ValueError: no templates, or one without `{}`.
+    """
+    if isinstance(templates, str) or not templates:
+        raise ValueError(f"templates must be a list of one or more of them, got {templates!r}.")
+    for template in templates:
+        if template.count("{}") != 1:
+            raise ValueError(f"template {template!r}: must have {{}} once, where the class goes.")
+    texts = [template.replace("{}", name) for template in templates for name in classes]
+    features = pipeline.encode_texts(texts)
+    if len(templates) == 1:
+        return features
+    features_MKE: Tensor = features.unflatten(0, (len(templates), len(classes)))
+    lengths_MK1 = features_MKE.float().norm(dim=-1, keepdim=True)
+    mean_KE = F.normalize((features_MKE.float() / lengths_MK1).mean(dim=0), dim=-1)
+    scaled_KE: Tensor = mean_KE * lengths_MK1.mean(dim=0)
+    return scaled_KE.to(features.dtype)
+
+
+def views_of(pipeline: VideoPipeline, num_crops: int) -> Callable[[Tensor], Sequence[Tensor]]:
+    """What makes the crops of a clip's frames, for `VideoPipeline.encode_parts`: see `evaluate`.
+
+    Raises:
+        ValueError: another number than 1 or 3.
+    """
+    processor, size = pipeline.processor.image_processor, pipeline.model.config.vision_config.image_size
+    if num_crops == 1:
+        resized = {"shortest_edge": size * 256 // 224}
+        centre = processor.replace(do_resize=True, size=resized, do_center_crop=True, crop_size=size)
+        return lambda frames_TCHW: [centre.levels(frames_TCHW)]
+    if num_crops == 3:
+        resizing = processor.replace(do_resize=True, size={"shortest_edge": size}, do_center_crop=False)
+        return partial(_three_crops, resizing, size)
+    raise ValueError(f"num_crops={num_crops}: must be 1, the centre, or 3 along the longer side.")
+
+
+def _three_crops(resizing: VideoProcessor, size: int, frames_TCHW: Tensor) -> list[Tensor]:
+    levels_TCHW = resizing.levels(frames_TCHW)
+    height, width = levels_TCHW.shape[-2:]
+    boxes = crop_boxes(height=height, width=width, size=size)
+    return [levels_TCHW[..., box.top : box.top + size, box.left : box.left + size] for box in boxes]
+
+
+@torch.no_grad()
+def score(pipeline: VideoPipeline, text_KE: Tensor, features: VideoFeatures, *, use_prompts: bool) -> Tensor:
+    """(V, K) logits of one video's views; without prompts, the scaled cosines of the bare texts."""
+    if use_prompts:
+        return torch.cat([pipeline.score(some, features) for some in text_KE.split(_TEXTS_AT_ONCE)], dim=1)
+    video_VE, text_KE = F.normalize(features.pooled.float(), dim=-1), F.normalize(text_KE.float(), dim=-1)
+    return pipeline.model.logit_scale.float().exp() * (video_VE @ text_KE.T)
+
+
+def finite(logits: Tensor, name: str) -> Tensor:
+    """The same in float64 on the CPU.
+
+    Raises:
+        ValueError: one is NaN or infinite.
+    """
+    if not logits.isfinite().all():
+        raise ValueError(f"{name}: the model's scores are no finite numbers; its weights may have diverged.")
+    return logits.cpu().double()

@@ -1,0 +1,150 @@
+"""What a recipe names, loaded: the model that is to learn, and the videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from openxclip.checkpoints import read_checkpoint
+from openxclip.errors import OpenXCLIPError
+from openxclip.model import XCLIPModel
+from openxclip.processing import VideoProcessor, XCLIPProcessor
+from openxclip.training.data import (
+    Dataset,
+    dataset_splits,
+    draw_classes,
+    few_shot,
+    few_shot_from_list,
+    hold_out,
+    only_classes,
+    open_dataset,
+    read_class_list,
+    with_classes,
+    without_classes,
+)
+from openxclip.training.recipe import Data, Recipe
+
+_JUDGES = ("val", "test")  # splits, in the order in which they are preferred
+
+
+class DataError(OpenXCLIPError):
+    """The data that a recipe names don't fit each other."""
+
+
+def start_model(recipe: Recipe) -> tuple[XCLIPModel, XCLIPProcessor]:
+    """The model as it is before the first step, and its processor.
+
+    A CLIP gets messages, MIT and prompts at random, by the recipe's seed. An X-CLIP of another number of frames gets
+    temporal positions interpolated to the recipe's.
+    """
+    if read_checkpoint(recipe.model).kind == "clip":
+        model = XCLIPModel.from_clip(recipe.model, num_frames=recipe.frames or 8, seed=recipe.seed, dtype="float32")
+        side = model.config.vision_config.image_size
+        transforms = VideoProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        processor = XCLIPProcessor(transforms)
+    else:
+        model = XCLIPModel.from_pretrained(recipe.model, dtype="float32")
+        processor = XCLIPProcessor.from_pretrained(recipe.model)
+        if recipe.frames:
+            set_num_frames(model, recipe.frames)
+    vision = model.config.vision_config
+    vision.drop_path_rate = recipe.drop_path
+    blocks = list(model.vision_model.encoder.layers)
+    for i, block in enumerate(blocks):
+        block.drop_path.rate = recipe.drop_path * i / max(len(blocks) - 1, 1)  # type: ignore[union-attr]
+    if recipe.checkpoint_gradients:
+        model.gradient_checkpointing_enable()
+    return model, processor
+
+
+def set_num_frames(model: XCLIPModel, num_frames: int) -> None:
+    """Make it a model of clips of so many frames: MIT's positions are interpolated."""
+    if num_frames != model.config.vision_config.num_frames:
+        with torch.no_grad():
+            model.mit.position_embedding = nn.Parameter(model.mit.positions(num_frames).detach().clone())
+        model.config.vision_config.num_frames = num_frames
+
+
+def training_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
+    """What is learnt from, and what it is judged by while it learns, if the recipe has any.
+
+    Raises:
+        OpenXCLIPError: data can't be read, don't fit each other, or the recipe names none.
+    """
+    with _values_are_the_users():
+        return _training_data(recipe)
+
+
+def evaluation_data(recipe: Recipe) -> Dataset:
+    """What `openxclip eval` judges a model by: the recipe's evaluation part, or all of `data` where it has none.
+
+    Raises:
+        OpenXCLIPError: data can't be read, or the recipe names none.
+    """
+    data = recipe.dataset
+    with _values_are_the_users():
+        if data.seen is None and data.unseen_list is None and not data.unseen:
+            if data.val_data is not None:
+                return _opened(data, data.val_data, data.val_split)
+            train, val = _training_data(recipe)
+            return train if val is None else val
+        path = data.val_data or data.data
+        if path is None:
+            raise _no_data()
+        found = _opened(data, path, data.val_split)
+        if data.seen is not None:
+            found = without_classes(found, read_class_list(data.seen))
+        if data.unseen_list is not None:
+            return only_classes(found, read_class_list(data.unseen_list))
+        return draw_classes(found, data.unseen, seed=recipe.seed) if data.unseen else found
+
+
+def _training_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
+    data = recipe.dataset
+    if data.data is None:
+        raise _no_data()
+    splits = dataset_splits(data.data, format=data.format)
+    split = data.split or ("train" if "train" in splits else None)
+    train = _opened(data, data.data, split)
+    val_split = data.val_split
+    if val_split is None and data.val_data is None:
+        val_split = next((name for name in _JUDGES if name in splits and name != split), None)
+    val: Dataset | None = None
+    if data.val_data is not None:
+        val = _opened(data, data.val_data, data.val_split)
+    elif val_split is not None:
+        val = _opened(data, data.data, val_split)
+    elif data.hold_out:
+        train, val = hold_out(train, data.hold_out, seed=recipe.seed)
+    if data.shots_list is not None:
+        train = few_shot_from_list(train, data.shots_list)
+    elif data.shots:
+        train = few_shot(train, data.shots, seed=recipe.seed)
+    if recipe.loss == "classes" and not train.classes:
+        raise DataError(f"{train.name}: has captions instead of classes: train it with loss=pairs.")
+    if recipe.loss == "pairs" and any(sample.text is None for sample in train.samples):
+        raise DataError(f"{train.name}: has classes instead of captions: train it with loss=classes.")
+    if val is not None and train.classes:
+        val = with_classes(val, train.classes)
+    return train, val
+
+
+def _opened(data: Data, path: Path, split: str | None) -> Dataset:
+    return open_dataset(path, format=data.format, videos=data.videos, split=split, fold=data.fold, names=data.names)
+
+
+def _no_data() -> DataError:
+    return DataError("the recipe names no data: give data=, a folder of class folders or a list (docs/datasets.md).")
+
+
+@contextmanager
+def _values_are_the_users() -> Iterator[None]:
+    """Recipes are what users write: a value that data don't fit is their mistake, not the program's."""
+    try:
+        yield
+    except ValueError as error:
+        raise DataError(str(error)) from error

@@ -1,0 +1,83 @@
+"""`openxclip train` and `openxclip eval`, as they are typed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "openxclip.cli.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def a_class_folder(root: Path, clip_folder: Path) -> Path:
+    for name in ("reds", "blues"):
+        (root / name).mkdir(parents=True)
+    for i in range(2):
+        (root / "reds" / f"{i}.mp4").write_bytes((clip_folder / ("red2.mp4", "red10.mp4")[i]).read_bytes())
+        (root / "blues" / f"{i}.mp4").write_bytes((clip_folder / "more/blue.mp4").read_bytes() + b"\0" * i)
+    return root
+
+
+@pytest.mark.slow
+def test_train_then_eval_then_compare(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+    data = a_class_folder(tmp_path / "my clips", clip_folder)
+    common = ("my-videos", f"model={tiny_folder}", f"data={data}", "hold_out=0")
+    dry = run("train", *common, "--dry-run")
+    assert "4 clips of 2 classes" in dry.stdout
+    assert not dry.stderr
+    done = run("train", *common, "epochs=2", "warmup_epochs=0", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "the model, its card and its results are there" in done.stdout
+    assert "clips/s" in done.stderr
+    for name in ("a", "b"):
+        judged = run("eval", *common, "--model", tmp_path / "out", "--out", tmp_path / name)
+        assert judged.returncode == 0, judged.stderr
+        assert "top1" in judged.stdout
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names == {"results.json", "confusion.csv", "confusion.png", "reliability.png"}
+    compared = run("eval", "--compare", tmp_path / "a/results.json", tmp_path / "b/results.json")
+    assert compared.returncode == 0, compared.stderr
+    assert "0.0" in compared.stdout
+    over = run(
+        "eval", *common[:3], "hold_out=0.5", "--model", tmp_path / "out", "--over", "seed=0,1", "--out", tmp_path / "o"
+    )
+    assert over.returncode == 0, over.stderr
+    assert "mean ± standard deviation over 2: top1" in over.stdout
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {"seed=0", "seed=1", "summary.json"}
+    again = run("train", *common, "epochs=2", "warmup_epochs=0", "--out", tmp_path / "out")
+    assert again.returncode == 1
+    assert "this training is finished" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("my-video", "data=x"),
+            "recipe 'my-video': must be few-shot, kinetics, my-videos, zero-shot, or a .yaml file",
+        ),
+        (("my-videos", "data=nowhere", "--dry-run"), "nowhere: there is no such file or folder"),
+        (("my-videos", "--dry-run"), "the recipe names no data: give data="),
+        (("my-videos", "epoch=3", "--dry-run"), "epoch=3: epoch isn't known: is it epochs?"),
+        (("my-videos", "data=x"), "--out is missing"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    out = () if "--dry-run" in arguments or "--out" in said else ("--out", tmp_path / "out")
+    done = run("train", *arguments, *out)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_eval_needs_a_model() -> None:
+    assert "give a recipe and --model" in run("eval", "my-videos").stderr
+    missing = run("eval", "--compare", "a.json", "b.json")
+    assert missing.returncode == 1
+    assert "a.json: there is no such file" in missing.stderr

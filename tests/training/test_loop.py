@@ -1,0 +1,358 @@
+"""The loop: its arithmetic, what is the same however it is divided, and going on after any end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from openxclip import VideoPipeline, XCLIPModel, XCLIPProcessor
+from openxclip.training import Recipe, plan_training, read_recipe, train
+from openxclip.training.clips import Pass, Steps, TrainClips, drawn_from, load
+from openxclip.training.data import Dataset, open_dataset
+from openxclip.training.job import TrainingError
+from openxclip.training.logbook import read_log
+from openxclip.training.loop import Trained, run
+from openxclip.training.processes import Processes
+from openxclip.training.results import Results
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "hold_out=0", "warmup_epochs=0",
+         "epochs=1", "lr=1e-3", "eval_every=0", "precision=fp32")  # fmt: skip
+
+
+def recipe(tiny_folder: Path, *changes: str) -> Recipe:
+    return read_recipe("my-videos", [f"model={tiny_folder}", *PLAIN, *changes])
+
+
+def trained(recipe: Recipe, class_folder: Path, folder: Path, dataset: Dataset | None = None) -> Trained:
+    torch.manual_seed(0)
+    model = XCLIPModel.from_pretrained(recipe.model)
+    processor = XCLIPProcessor.from_pretrained(recipe.model)
+    return run(recipe, model, processor, dataset or open_dataset(class_folder), folder, ALONE)
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_log(folder) if line["kind"] == "step"]
+
+
+def plain_step(recipe: Recipe, class_folder: Path) -> tuple[float, dict[str, Tensor]]:
+    """The same step written out: all clips at once, the loss of PyTorch, its gradients."""
+    dataset = open_dataset(class_folder)
+    model = XCLIPModel.from_pretrained(recipe.model).train()
+    processor = XCLIPProcessor.from_pretrained(recipe.model)
+    clips = TrainClips(dataset.samples, num_frames=4, size=32, crop_scales=recipe.augment.crop_scales,
+                       seed=recipe.seed, per_epoch=1)  # fmt: skip
+    order = range(len(dataset.samples))
+    videos = torch.stack([clips[(i, 0, 0, True)][1] for i in order]).float() / 255  # type: ignore[misc]
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1)
+        for values in (processor.image_processor.image_mean, processor.image_processor.image_std)
+    )
+    tokens = processor(text=list(dataset.classes), return_tensors="pt", padding=True)
+    with torch.no_grad():
+        text = model.get_text_features(**tokens)
+    logits = model(text_features=text, pixel_values=(videos - mean) / std).logits_per_video
+    labels = torch.tensor([sample.label for sample in dataset.samples])
+    loss = F.cross_entropy(logits, labels, label_smoothing=0.1)
+    loss.backward()
+    return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("per_pass", [9, 4, 1])
+def test_a_step_is_the_plain_one(tiny_folder: Path, class_folder: Path, tmp_path: Path, per_pass: int) -> None:
+    """Nine clips in one pass or several: loss and gradients (of which AdamW's first moment is a tenth)."""
+    how = recipe(tiny_folder, "batch=9", f"batch_per_pass={per_pass}")
+    trained(how, class_folder, tmp_path)
+    loss, gradients = plain_step(how, class_folder)
+    assert losses(tmp_path) == pytest.approx([loss], abs=1e-5)
+    state = load_file(tmp_path / "state.safetensors")
+    compared = 0
+    for name, gradient in gradients.items():
+        if name.startswith("text_") or name == "logit_scale":
+            continue
+        moment = state[f"optimizer.{name}:exp_avg"]
+        assert (moment / (1 - 0.9) - gradient).abs().max() <= 1e-5 * max(1.0, float(gradient.abs().max())), name
+        compared += 1
+    assert compared > 50
+    assert not any(name.startswith("model.text_") for name in state)
+
+
+def test_every_sample_once_an_epoch() -> None:
+    for world in (1, 2, 3):
+        seen: list[int] = []
+        counts = []
+        for rank in range(world):
+            steps = Steps(23, batch=8, batch_per_pass=3, seed=5, rank=rank, world=world)
+            assert steps.per_epoch == 3
+            mine = list(steps.mine(3, 6))
+            counts.append(len(mine))
+            seen += [sample for part in mine for sample, _, _, is_counted in part if is_counted]
+        assert sorted(seen) == list(range(23))
+        assert len(set(counts)) == 1
+    first, second = (Steps(23, 23, 23, 5).of_step(epoch)[0] for epoch in (0, 1))
+    assert first != second
+    assert sorted(first) == sorted(second)
+
+
+def test_clips_are_the_same_whatever_reads_them(class_folder: Path) -> None:
+    dataset = open_dataset(class_folder)
+    steps = Steps(len(dataset.samples), 4, 2, seed=0)
+
+    def all_of(workers: int, first: int) -> list[Pass]:
+        clips = TrainClips(dataset.samples, num_frames=4, size=32, crop_scales=(1, 0.66), seed=0, per_epoch=3)
+        return list(load(clips, steps, first=first, last=6, workers=workers, pin=False))
+
+    alone, shared, later = all_of(0, 0), all_of(2, 0), all_of(0, 4)
+    assert len(alone) == len(shared)
+    for one, other in zip(alone, shared, strict=True):
+        assert one.samples == other.samples
+        assert torch.equal(one.clips, other.clips)
+    for one, other in zip(alone[-len(later) :], later, strict=True):
+        assert (one.step, one.samples) == (other.step, other.samples)
+        assert torch.equal(one.clips, other.clips)
+    epochs: list[dict[int, Tensor]] = [{}, {}]
+    for part in alone:
+        epochs[part.step // 3].update(zip(part.samples, part.clips, strict=True))
+    assert epochs[0].keys() == epochs[1].keys() == set(range(9))
+    assert any(not torch.equal(epochs[0][i], epochs[1][i]) for i in range(9))  # other draws in another epoch
+
+
+def test_draws_depend_on_every_number() -> None:
+    drawn = {int(torch.randint(2**60, (), generator=drawn_from(*n))) for n in ((1, 2, 3), (1, 3, 2), (1, 2), (1, 2, 4))}
+    assert len(drawn) == 4
+
+
+def test_what_cannot_be_read_is_counted_and_named(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(class_folder, tmp_path / "classes")
+    (folder / "goes_down" / "0.mp4").write_bytes(b"no video")
+    how = recipe(tiny_folder, "batch=9", "batch_per_pass=3")
+    result = trained(how, folder, tmp_path / "run")
+    assert list(result.unreadable) == [str(folder / "goes_down" / "0.mp4")]
+    log = read_log(tmp_path / "run")
+    assert [line["clips"] for line in log if line["kind"] == "step"] == [8]
+    assert [Path(line["path"]).name for line in log if line["kind"] == "unreadable"] == ["0.mp4"]
+    # the mean is over those that were read: what it would be without the file
+    (folder / "goes_down" / "0.mp4").unlink()
+    without = open_dataset(folder)
+    loss = sum(_loss_of(how, without, i) for i in range(8)) / 8
+    drawn_alike = losses(tmp_path / "run")[0]
+    assert abs(loss - drawn_alike) < 1.0  # other numbers, other crops; but not nine ninths of it
+    for path in folder.glob("*/*.mp4"):
+        path.write_bytes(b"no video")
+    nothing = trained(how, folder, tmp_path / "nothing")
+    assert len(nothing.unreadable) == 8
+    assert nothing.finished
+
+
+def _loss_of(how: Recipe, dataset: Dataset, number: int) -> float:
+    model, processor = XCLIPModel.from_pretrained(how.model), XCLIPProcessor.from_pretrained(how.model)
+    clips = TrainClips(dataset.samples, num_frames=4, size=32, crop_scales=(1.0,), seed=0, per_epoch=1)
+    pixels = processor(videos=[list(clips[(number, 0, 0, True)][1].numpy())], return_tensors="pt").pixel_values  # type: ignore[union-attr]
+    tokens = processor(text=list(dataset.classes), return_tensors="pt", padding=True)
+    with torch.no_grad():
+        logits = model(**tokens, pixel_values=pixels).logits_per_video
+    return F.cross_entropy(logits, torch.tensor([dataset.samples[number].label]), label_smoothing=0.1).item()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [("precision=bf16",), ("ema=0.5",), ("clip_grad=0.1",), ("towers=both",), ("towers=none", "drop_path=0.5"),
+     ("checkpoint_gradients=true",), ("jitter=1", "grey=0.5", "flip=0.5", "mixup=0.8", "cutmix=1")],
+)  # fmt: skip
+def test_variants_learn_and_go_on_to_the_bit(
+    tiny_folder: Path, class_folder: Path, tmp_path: Path, changes: tuple[str, ...]
+) -> None:
+    """Stopped after the first epoch's state and taken up again: the same losses as in one go, and the same weights."""
+    how = recipe(tiny_folder, "batch=4", "epochs=3", "eval_every=1", *changes)
+    whole = trained(how, class_folder, tmp_path / "whole")
+    folder = tmp_path / "parts"
+
+    class _EnoughError(Exception):
+        pass
+
+    def stop(epoch: int, *_: Any) -> None:
+        raise _EnoughError
+
+    model, processor = XCLIPModel.from_pretrained(how.model), XCLIPProcessor.from_pretrained(how.model)
+    with pytest.raises(_EnoughError):
+        run(how, model, processor, open_dataset(class_folder), folder, ALONE, on_epoch=stop)
+    parts = trained(how, class_folder, folder)
+    assert losses(folder) == losses(tmp_path / "whole")
+    assert len(losses(folder)) == 9
+    for (name, one), other in zip(whole.model.named_parameters(), parts.model.parameters(), strict=True):
+        assert torch.equal(one, other), name
+    start = XCLIPModel.from_pretrained(how.model)
+    moved = {name for (name, p), q in zip(start.named_parameters(), whole.model.parameters(), strict=True)
+             if not torch.equal(p, q)}  # fmt: skip
+    assert any(name.startswith("mit.") for name in moved)
+    assert any(name.startswith("text_") for name in moved) == ("towers=both" in changes)
+    assert "vision_model.post_layernorm.weight" in moved or "towers=none" in changes
+
+
+def test_pairs(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+    lines = [
+        {"path": str(path), "text": f"it {path.parent.name} {path.stem}"}
+        for path in sorted(class_folder.glob("*/*.mp4"))
+    ]
+    listed = tmp_path / "pairs.jsonl"
+    listed.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    how = recipe(
+        tiny_folder, "loss=pairs", "towers=both", "batch=9", "batch_per_pass=9", "epochs=12", "label_smoothing=0"
+    )
+    trained(how, class_folder, tmp_path / "run", open_dataset(listed))
+    found = losses(tmp_path / "run")
+    assert found[-1] < found[0] - 0.2
+
+
+# -- whole trainings
+
+
+def test_from_a_folder_to_a_model(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+    changes = [f"model={tiny_folder}", f"data={class_folder}", *PLAIN, "hold_out=0.3", "epochs=2", "eval_every=1"]
+    said: list[str] = []
+    result = train("my-videos", *changes, out=tmp_path / "out", say=said.append)
+    assert result.finished
+    assert result.results is not None
+    assert len(result.results.predictions) == 3  # one of each class was held out
+    assert "6 clips of 3 classes" in said[0]
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"config.json", "model.safetensors", "README.md", "results.json", "training"} <= names
+    assert not (tmp_path / "out/training/state.safetensors").exists()
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "goes down, goes right, stays put" in card
+    assert Results.load(tmp_path / "out/results.json").metrics == result.results.metrics
+    pipeline = VideoPipeline.from_pretrained(tmp_path / "out")
+    assert pipeline.model.config.vision_config.num_frames == 4
+    pipeline.close()
+    with pytest.raises(TrainingError, match="this training is finished"):
+        train("my-videos", *changes, out=tmp_path / "out")
+    with pytest.raises(TrainingError, match=r"with something else \(lr=0.5, was 0.001\)"):
+        train("my-videos", *changes, "lr=0.5", out=tmp_path / "out")
+    with pytest.raises(TrainingError, match="is there already, and is no training"):
+        train("my-videos", *changes, out=tiny_folder)
+
+
+def test_a_plan(tiny_folder: Path, class_folder: Path) -> None:
+    plan = plan_training("my-videos", f"model={tiny_folder}", f"data={class_folder}", "hold_out=0.3", "batch=4")
+    assert (plan.clips, plan.val_clips, plan.classes, plan.steps_per_epoch) == (6, 3, 3, 2)
+    model = XCLIPModel.from_pretrained(tiny_folder)
+    assert plan.trained + plan.frozen == model.num_parameters()
+    assert "messages, MIT, prompts, with weight decay" in str(plan)
+
+
+COMMAND = [sys.executable, "-m", "openxclip.cli.main"]
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def arguments(tiny_folder: Path, class_folder: Path, out: Path, *changes: str) -> list[str]:
+    return ["train", "my-videos", f"model={tiny_folder}", f"data={class_folder}", *PLAIN, "batch=4",
+            "batch_per_pass=2", *changes, "--out", str(out)]  # fmt: skip
+
+
+def finished(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+    changes = ("epochs=40", "save_every=0.0001", "workers=1", "mixup=0.8", "jitter=0.8")
+    finished([*COMMAND, *arguments(tiny_folder, class_folder, tmp_path / "whole", *changes)])
+    command = [*COMMAND, *arguments(tiny_folder, class_folder, tmp_path / "killed", *changes)]
+    log = tmp_path / "killed/training/log.jsonl"
+    draw = random.Random(3)
+    killed = 0
+    for _ in range(3):
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+        ) as process:
+            size = log.stat().st_size if log.exists() else 0
+            deadline = time.monotonic() + 120
+            while process.poll() is None and (not log.exists() or log.stat().st_size <= size):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0.0, 0.6))
+            process.send_signal(signal.SIGKILL)
+            killed += process.wait() == -signal.SIGKILL
+    assert killed >= 2  # the last may have been quicker
+    if not (tmp_path / "killed/config.json").exists():
+        finished(command)
+    assert losses(log.parent) == losses(tmp_path / "whole/training")
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_sigterm_saves(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [*COMMAND, *arguments(tiny_folder, class_folder, out, "epochs=1000")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        assert process.stderr is not None
+        while "step 1 of" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+        assert process.wait() != 0
+    assert "the same command goes on from there" in said
+    assert "Traceback" not in said
+    assert (out / "training/state.safetensors").exists()
+    assert not list((out / "training").glob("*.part"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
+def test_two_processes_are_one(tiny_folder: Path, class_folder: Path, tmp_path: Path, sharded: bool) -> None:
+    changes = ("hold_out=0.3", "epochs=2", "eval_every=1", "mixup=0.8", "cutmix=1", "jitter=0.5", "batch=5")
+    alone = arguments(tiny_folder, class_folder, tmp_path / "alone", *changes)
+    together = arguments(tiny_folder, class_folder, tmp_path / "together", *changes, f"sharded={str(sharded).lower()}")
+    finished([*COMMAND, *alone])
+    finished([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+              "-m", "openxclip.cli.main", *together])  # fmt: skip
+    one, two = losses(tmp_path / "alone/training"), losses(tmp_path / "together/training")
+    assert len(one) == 4
+    assert two == pytest.approx(one, abs=1e-5)
+    results = [Results.load(tmp_path / name / "results.json") for name in ("alone", "together")]
+    assert [len(result.predictions) for result in results] == [3, 3]
+    assert results[0].metrics["top1"] == results[1].metrics["top1"]
+    for ours, theirs in zip(results[0].predictions, results[1].predictions, strict=True):
+        assert ours.sample == theirs.sample
+        assert ours.probability == pytest.approx(theirs.probability, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
+def test_pairs_of_two_processes(tiny_folder: Path, class_folder: Path, tmp_path: Path, sharded: bool) -> None:
+    """Nine pairs: one process takes five of them in a pass, or two take three and two, contrasted together."""
+    lines = [
+        {"path": str(path), "text": f"it {path.parent.name} {path.stem}"}
+        for path in sorted(class_folder.glob("*/*.mp4"))
+    ]
+    listed = tmp_path / "pairs.jsonl"
+    listed.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    changes = ("loss=pairs", "towers=both", "epochs=2", "batch=5", f"data={listed}")
+    alone = arguments(tiny_folder, class_folder, tmp_path / "alone", *changes, "batch_per_pass=5")
+    together = arguments(tiny_folder, class_folder, tmp_path / "together", *changes, "batch_per_pass=3",
+                         f"sharded={str(sharded).lower()}")  # fmt: skip
+    finished([*COMMAND, *alone])
+    finished([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+              "-m", "openxclip.cli.main", *together])  # fmt: skip
+    one, two = losses(tmp_path / "alone/training"), losses(tmp_path / "together/training")
+    assert len(one) == 4
+    assert two == pytest.approx(one, abs=1e-5)
