@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from openxclip.engine import OptimizedXCLIPModel, optimize
     from openxclip.errors import CheckpointError, OpenXCLIPError, VideoError
     from openxclip.information import info
+    from openxclip.initialization import init_from_clip
     from openxclip.model import (
         VideoFeatures,
         XCLIPModel,
@@ -63,6 +64,7 @@ _HOME = {
     "embed": "embedding",
     "evaluate_recipe": "training",
     "info": "information",
+    "init_from_clip": "initialization",
     "optimize": "engine",
     "profile": "profiling",
     "train": "training",
@@ -97,6 +99,7 @@ __all__ = [
     "embed",
     "evaluate_recipe",
     "info",
+    "init_from_clip",
     "optimize",
     "profile",
     "train",

@@ -108,7 +108,7 @@ def convert(
         model = _as_stored(found)
     texts = _texts(found, model)
     if to == "hub":
-        processor = _processor(source, found, model.config, hub_options)
+        processor = processor_of(source, found, model.config, hub_options)
         _write_folder(target, model, processor, texts)
     else:
         notes += _told_to_authors(model.config)
@@ -153,10 +153,17 @@ def _texts(found: checkpoints.Checkpoint, model: XCLIPModel) -> dict[str, str]:
     return texts
 
 
-def _processor(
+def processor_of(
     source: str | Path, found: checkpoints.Checkpoint, config: XCLIPConfig, hub_options: dict[str, Any]
 ) -> XCLIPProcessor:
-    """The source's own, or that of the released models at its resolution."""
+    """The processor of a checkpoint: its own, or that of the released models at its resolution.
+
+    Args:
+        source: where the checkpoint was found.
+        found: what was read there.
+        config: of the X-CLIP that is made of it.
+        hub_options: see `openxclip.hub.resolve_folder`.
+    """
     if found.format == "hub" and hub.existing_file(source) is None:
         with contextlib.suppress(CheckpointError):  # a folder of weights alone
             return XCLIPProcessor.from_pretrained(source, **hub_options)

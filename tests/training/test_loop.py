@@ -170,7 +170,8 @@ def _loss_of(how: Recipe, dataset: Dataset, number: int) -> float:
 
 @pytest.mark.parametrize(
     "changes",
-    [("precision=bf16",), ("ema=0.5",), ("clip_grad=0.1",), ("towers=both",), ("towers=none", "drop_path=0.5"),
+    [("precision=bf16",), ("precision=fp16",), ("ema=0.5",), ("clip_grad=0.1",), ("towers=both",),
+     ("towers=none", "drop_path=0.5"),
      ("checkpoint_gradients=true",), ("jitter=1", "grey=0.5", "flip=0.5", "mixup=0.8", "cutmix=1")],
 )  # fmt: skip
 def test_variants_learn_and_go_on_to_the_bit(
@@ -246,6 +247,29 @@ def test_from_a_folder_to_a_model(tiny_folder: Path, class_folder: Path, tmp_pat
         train("my-videos", *changes, out=tiny_folder)
 
 
+def test_a_model_that_was_trained_but_not_written(
+    tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the last step: the same call judges and writes it."""
+    changes = [f"model={tiny_folder}", f"data={class_folder}", *PLAIN, "hold_out=0.3", "eval_every=1"]
+
+    class _KilledError(Exception):
+        pass
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise _KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("openxclip.training.job._judged", killed)
+        with pytest.raises(_KilledError):
+            train("my-videos", *changes, out=tmp_path / "out", say=lambda text: None)
+    assert not (tmp_path / "out/config.json").exists()
+    result = train("my-videos", *changes, out=tmp_path / "out", say=lambda text: None)
+    assert result.finished
+    assert result.results is not None
+    assert (tmp_path / "out/results.json").exists()
+
+
 def test_a_plan(tiny_folder: Path, class_folder: Path) -> None:
     plan = plan_training("my-videos", f"model={tiny_folder}", f"data={class_folder}", "hold_out=0.3", "batch=4")
     assert (plan.clips, plan.val_clips, plan.classes, plan.steps_per_epoch) == (6, 3, 3, 2)
@@ -298,16 +322,22 @@ def test_killed_at_random_moments(tiny_folder: Path, class_folder: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_sigterm_saves(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop(tiny_folder: Path, class_folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """SIGTERM goes to the process, Ctrl-C to its readers as well."""
     out = tmp_path / "out"
-    command = [*COMMAND, *arguments(tiny_folder, class_folder, out, "epochs=1000")]
+    command = [*COMMAND, *arguments(tiny_folder, class_folder, out, "epochs=1000", "workers=1")]
+    pipe = subprocess.PIPE
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT, start_new_session=True
     ) as process:
         assert process.stderr is not None
         while "step 1 of" not in process.stderr.readline():
             assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         said = process.stderr.read()
         assert process.wait() != 0
     assert "the same command goes on from there" in said
@@ -356,3 +386,27 @@ def test_pairs_of_two_processes(tiny_folder: Path, class_folder: Path, tmp_path:
     one, two = losses(tmp_path / "alone/training"), losses(tmp_path / "together/training")
     assert len(one) == 4
     assert two == pytest.approx(one, abs=1e-5)
+
+
+def test_a_clip_is_a_start(class_folder: Path, tmp_path: Path) -> None:
+    """Of Hugging Face's CLIP: messages, MIT and prompts at random, by the recipe's seed; frames as the recipe says."""
+    import transformers
+
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.CLIPConfig(
+        text_config={**small, "vocab_size": 49408, "eos_token_id": 49407},
+        vision_config={**small, "image_size": 32, "patch_size": 16}, projection_dim=64,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.CLIPModel(config).save_pretrained(tmp_path / "clip")
+    for name in ("vocab.json", "merges.txt"):
+        assert not (tmp_path / "clip" / name).exists()  # CLIP's own tokenizer is ours
+    changes = (f"data={class_folder}", *PLAIN, "frames=5", "seed=3")
+    result = train("my-videos", f"model={tmp_path / 'clip'}", *changes, out=tmp_path / "out", say=lambda text: None)
+    assert result.finished
+    model = XCLIPModel.from_pretrained(tmp_path / "out")
+    assert model.config.vision_config.num_frames == 5
+    start = XCLIPModel.from_clip(tmp_path / "clip", num_frames=5, seed=3)
+    assert torch.equal(model.text_projection.weight, start.text_projection.weight)
+    assert not torch.equal(model.mit.position_embedding, start.mit.position_embedding)
+    assert (model.mit.position_embedding - start.mit.position_embedding).abs().max() < 0.1

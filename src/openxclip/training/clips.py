@@ -7,6 +7,7 @@ of a step are the same whatever the number of workers and processes, and a train
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -189,4 +190,10 @@ def load(clips: TrainClips, steps: Steps, *, first: int, last: int, workers: int
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_ignore_interrupts,
     )
+
+
+def _ignore_interrupts(_: int) -> None:
+    """Ctrl-C goes to all processes of a terminal, but it is for the main one to end the training."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

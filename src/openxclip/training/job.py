@@ -107,6 +107,8 @@ def train(
             quiet(f"epoch {epoch}: {last[0]}")
 
         trained = run(recipe, model, processor, dataset, folder, group, on_step=on_step, on_epoch=judge)
+        if trained.finished and not last:  # it was killed between its last step and this
+            judge(recipe.epochs, trained.model, None)
         results = last[0] if last else None
         if group.is_main and trained.finished:
             _write(out, folder, recipe, trained.model, processor, dataset, results, trained.step, trained.unreadable)

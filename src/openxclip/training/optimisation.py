@@ -98,7 +98,8 @@ def adamw(
         }
         for group in groups
     ]
-    return torch.optim.AdamW(options, betas=betas, eps=eps)
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters.values())  # one pass over the weights
+    return torch.optim.AdamW(options, betas=betas, eps=eps, fused=fused)
 
 
 @dataclass(frozen=True, kw_only=True)

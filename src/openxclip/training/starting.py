@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from openxclip.checkpoints import read_checkpoint
+from openxclip.conversion import processor_of
 from openxclip.errors import OpenXCLIPError
 from openxclip.model import XCLIPModel
-from openxclip.processing import VideoProcessor, XCLIPProcessor
+from openxclip.processing import XCLIPProcessor
 from openxclip.training.data import (
     Dataset,
     dataset_splits,
@@ -41,16 +42,14 @@ def start_model(recipe: Recipe) -> tuple[XCLIPModel, XCLIPProcessor]:
     A CLIP gets messages, MIT and prompts at random, by the recipe's seed. An X-CLIP of another number of frames gets
     temporal positions interpolated to the recipe's.
     """
-    if read_checkpoint(recipe.model).kind == "clip":
+    found = read_checkpoint(recipe.model)
+    if found.kind == "clip":
         model = XCLIPModel.from_clip(recipe.model, num_frames=recipe.frames or 8, seed=recipe.seed, dtype="float32")
-        side = model.config.vision_config.image_size
-        transforms = VideoProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-        processor = XCLIPProcessor(transforms)
     else:
         model = XCLIPModel.from_pretrained(recipe.model, dtype="float32")
-        processor = XCLIPProcessor.from_pretrained(recipe.model)
         if recipe.frames:
             set_num_frames(model, recipe.frames)
+    processor = processor_of(recipe.model, found, model.config, {})
     vision = model.config.vision_config
     vision.drop_path_rate = recipe.drop_path
     blocks = list(model.vision_model.encoder.layers)
