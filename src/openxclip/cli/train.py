@@ -47,8 +47,8 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
             as_device(device)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
-    with _progress() as on_step:
-        result = train(recipe, *changes, out=out, device=device, on_step=on_step, say=_say)
+    with _progress() as (on_step, tell):
+        result = train(recipe, *changes, out=out, device=device, on_step=on_step, say=tell)
     if int(os.environ.get("RANK", "0")):
         return
     for path, why in result.unreadable.items():
@@ -60,17 +60,21 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
 
 
 def _say(text: str) -> None:
-    click.echo(printable(text.replace("\n", "\n  "), lines=True), err=True)
+    click.echo(_printable(text), err=True)
+
+
+def _printable(text: str) -> str:
+    return printable(text.replace("\n", "\n  "), lines=True)
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[StepReport], None]]:
-    """A bar with figures on a terminal; else a line for each epoch."""
+def _progress() -> Iterator[tuple[Callable[[StepReport], None], Callable[[str], None]]]:
+    """What shows each step: a bar with figures on a terminal, else a line for each epoch; and what says something."""
     if int(os.environ.get("RANK", "0")):
-        yield lambda report: None
+        yield lambda report: None, _say
         return
     if not sys.stderr.isatty():
-        yield _lines()
+        yield _lines(), _say
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -85,7 +89,7 @@ def _progress() -> Iterator[Callable[[StepReport], None]]:
             progress.update(task, total=report.total, completed=report.step + 1, epoch=report.epoch + 1,
                             figures=figures(report))  # fmt: skip
 
-        yield show
+        yield show, lambda text: progress.console.print(_printable(text), markup=False, highlight=False)
 
 
 class _Figures:

@@ -177,7 +177,7 @@ class Results:
         return cls(**{**content, **changed})
 
     def __str__(self) -> str:
-        """The metrics in words, and how many samples they are over."""
+        """The metrics in words, but for those of each class, and how many samples they are over."""
         said = [f"{name} {_shown(name, value)}" for name, value in _numbers(self.metrics)]
         text = f"{', '.join(said) or 'no metrics'} ({len(self.predictions)} samples of {self.dataset})"
         if self.errors:
@@ -254,7 +254,7 @@ def hashes_of_weights(model: str | None) -> dict[str, str]:
 def _numbers(metrics: dict[str, Any], group: str = "") -> Iterator[tuple[str, float]]:
     """Those that are one number, of groups too."""
     for name, value in metrics.items():
-        if isinstance(value, dict) and not group:
+        if isinstance(value, dict) and not group and name != "class_accuracy":
             yield from _numbers(value, f"{name} ")
         elif isinstance(value, int | float):
             yield f"{group}{name}", value
