@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from openxclip import checkpoints, hub
-from openxclip.checkpoints.folder import remove_older_weights
+from openxclip.checkpoints.folder import folder_written_whole
 from openxclip.checkpoints.formats import CONFIG_NAME, KEPT_TEXTS
 from openxclip.config import XCLIPConfig
 from openxclip.errors import CheckpointError
@@ -181,31 +179,12 @@ def processor_of(
 
 
 def _write_folder(target: Path, model: XCLIPModel, processor: XCLIPProcessor, texts: dict[str, str]) -> None:
-    """Everything beside the target first, then moved to its place."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    except OSError as error:
-        raise CheckpointError(f"{target}: can't be written ({error}).") from error
-    try:
-        folder = scratch / "whole"
-        folder.mkdir()
+    with folder_written_whole(target) as folder:
         checkpoints.save_state_dict(model.state_dict(), folder)
         processor.save_pretrained(folder)
         for name in KEPT_TEXTS:
             if name in texts:
                 (folder / name).write_text(texts[name], encoding="utf-8", newline="")
-        if target.is_dir():
-            written = {path.name for path in folder.iterdir()}
-            for path in folder.iterdir():
-                path.replace(target / path.name)
-            remove_older_weights(target, written)
-        else:
-            folder.replace(target)
-    except OSError as error:
-        raise CheckpointError(f"{target}: can't be written ({error}).") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _told_to_authors(config: XCLIPConfig) -> list[str]:

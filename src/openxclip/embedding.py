@@ -24,8 +24,9 @@ from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.errors import VideoError
 from openxclip.feature_files import Shapes, check_names, check_suffix, write_features
 from openxclip.hub import DEFAULT_MODEL
+from openxclip.loading import as_pipeline
 from openxclip.model import XCLIPModel
-from openxclip.pipeline import VideoPipeline, as_pipeline
+from openxclip.pipeline import VideoPipeline
 from openxclip.unfinished import Progress, Unfinished
 from openxclip.video import Limits, find_videos
 from openxclip.video.clips import ClipPlan

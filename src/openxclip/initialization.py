@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ import torch.nn.functional as F
 
 from openxclip import __version__
 from openxclip.checkpoints import read_checkpoint
-from openxclip.checkpoints.folder import remove_older_weights
+from openxclip.checkpoints.folder import folder_written_whole
 from openxclip.checkpoints.names import is_of_clip
 from openxclip.conversion import Conversion, convert
 from openxclip.errors import CheckpointError
@@ -101,21 +99,10 @@ def init_from_clip(
         kind = read_checkpoint(source, **said, **hub_options).kind
     if kind != "clip":
         raise CheckpointError(f"{source}: this is an X-CLIP already: training goes on from it as it is.")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    except OSError as error:
-        raise CheckpointError(f"{target}: can't be written ({error}).") from error
-    try:
-        folder = scratch / "whole"
+    with folder_written_whole(target) as folder:
         converted = convert(source, folder, num_frames=num_frames, seed=seed, **said, **hub_options)
         done = _looked_at(folder, target, converted, seed)
         (folder / "README.md").write_text(_card(done), encoding="utf-8")
-        _take_place(folder, target)
-    except OSError as error:
-        raise CheckpointError(f"{target}: can't be written ({error}).") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return done
 
 
@@ -131,16 +118,6 @@ def _checked_target(target: Path, force: bool) -> Path:
     if there and not force:
         raise CheckpointError(f"{target}: is there already: choose another place, or write over it with --force.")
     return target
-
-
-def _take_place(folder: Path, target: Path) -> None:
-    if not target.is_dir():
-        folder.replace(target)
-        return
-    written = {path.name for path in folder.iterdir()}
-    for path in folder.iterdir():
-        path.replace(target / path.name)
-    remove_older_weights(target, written)
 
 
 def _looked_at(folder: Path, target: Path, converted: Conversion, seed: int) -> Initialization:

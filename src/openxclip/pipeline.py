@@ -369,47 +369,6 @@ class VideoPipeline:
         return logits.float()
 
 
-def as_pipeline(
-    model: str | Path | VideoPipeline,
-    *,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | str | None = None,
-    precision: Precision | None = None,
-    isolate: bool | None = None,
-    limits: Limits | None = None,
-    allow_protocols: Sequence[str] | None = None,
-) -> VideoPipeline:
-    """The pipeline of a model's name, or the one given.
-
-    Args:
-        model: see `VideoPipeline.from_pretrained`; or a pipeline, which has the rest of its own.
-        device, dtype, precision, isolate, limits, allow_protocols: see there; None is the default.
-
-    Raises:
-        ValueError: one of these beside a pipeline (but `limits`, which are for each call), or one that can't be.
-        TypeError: neither a name nor a pipeline.
-        CheckpointError: the model can't be found or loaded.
-    """
-    if isinstance(model, VideoPipeline):
-        if any(given is not None for given in (device, dtype, precision, isolate, allow_protocols)):
-            raise ValueError(
-                "device, dtype, precision, isolate and allow_protocols are for a model that is loaded here; "
-                "the pipeline's has its own."
-            )
-        return model
-    if not isinstance(model, str | Path):
-        raise TypeError(f"model is a {type(model).__name__}: give a name, or VideoPipeline(model, processor).")
-    return VideoPipeline.from_pretrained(
-        model,
-        device=device,
-        dtype=dtype,
-        precision=precision or "auto",
-        isolate=True if isolate is None else isolate,
-        limits=limits or DEFAULT_LIMITS,
-        allow_protocols=allow_protocols or (),
-    )
-
-
 def check_stretch(start: float | None, end: float | None) -> None:
     """Refuse a part of a video, in seconds, that no video can have.
 

@@ -22,8 +22,8 @@ from openxclip import OpenXCLIPError, VideoError
 from openxclip.embedding import fingerprint
 from openxclip.pipeline import VideoPipeline
 from openxclip.training import results as results_module
-from openxclip.training.data.samples import Dataset, Sample
-from openxclip.training.evaluation import evaluate, evaluate_retrieval, merged, part_of, sample_names
+from openxclip.training.data.samples import Dataset, Sample, sample_names
+from openxclip.training.evaluation import evaluate, evaluate_retrieval, merged, part_of
 from openxclip.training.metrics import calibration, top_k_accuracy
 from openxclip.training.results import EvaluationProtocol, Prediction, Results, Unread, confusion_of
 from openxclip.training.scoring import class_features, views_of

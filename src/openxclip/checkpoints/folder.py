@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -152,6 +155,37 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         name: tensor.clone(memory_format=torch.contiguous_format) if users[memory[name]] > 1 else tensor.contiguous()
         for name, tensor in tensors.items()
     }
+
+
+@contextmanager
+def folder_written_whole(target: Path) -> Iterator[Path]:
+    """A folder to write into, whose content takes the place of `target`, or is gone if there is an error.
+
+    In a `target` that is there, files of the same name and older weights are replaced, and others left alone.
+
+    Raises:
+        CheckpointError: it can't be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    except OSError as error:
+        raise CheckpointError(f"{target}: can't be written ({error}).") from error
+    try:
+        folder = scratch / "whole"
+        folder.mkdir()
+        yield folder
+        if target.is_dir():
+            written = {path.name for path in folder.iterdir()}
+            for path in folder.iterdir():
+                path.replace(target / path.name)
+            remove_older_weights(target, written)
+        else:
+            folder.replace(target)
+    except OSError as error:
+        raise CheckpointError(f"{target}: can't be written ({error}).") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def remove_older_weights(folder: Path, written: set[str]) -> None:

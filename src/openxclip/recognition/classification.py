@@ -15,7 +15,8 @@ from openxclip.batching import Batch, EncodedVideo, check_batch
 from openxclip.engine import Precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
-from openxclip.pipeline import VideoPipeline, as_pipeline, check_stretch
+from openxclip.loading import as_pipeline
+from openxclip.pipeline import VideoPipeline, check_stretch
 from openxclip.recognition.background import BACKGROUND_TEXTS
 from openxclip.video import Limits, VideoSource, find_videos, source_name
 

@@ -5,7 +5,6 @@ Shapes: V views of a video, K texts or classes, E joint width.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from openxclip.embedding import fingerprint
 from openxclip.errors import OpenXCLIPError
 from openxclip.pipeline import VideoPipeline, check_stretch
 from openxclip.recognition.classification import check_labels
-from openxclip.training.data.samples import Dataset, Sample
+from openxclip.training.data.samples import Dataset, Sample, sample_names
 from openxclip.training.results import (
     TOP,
     EvaluationProtocol,
@@ -282,21 +281,6 @@ def merged(results: Sequence[Results]) -> Results:
         date=max(one.date for one in results),
         part=None,
     )
-
-
-def sample_names(dataset: Dataset) -> list[str]:
-    """What samples are called in results: the same wherever the data set lies, and no two alike.
-
-    The name of the file, with the stretch if it isn't all of it: `a/b.mp4 [2-7.5]`; of several such, `#2` and so on.
-    """
-    names, seen = [], Counter[str]()
-    for sample in dataset.samples:
-        name = dataset.name_of(sample)
-        if sample.start is not None or sample.end is not None:
-            name += " [" + "-".join("" if at is None else f"{at:g}" for at in (sample.start, sample.end)) + "]"
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
-    return names
 
 
 def _chosen(dataset: Dataset) -> tuple[Dataset, list[int], tuple[int, int] | None]:

@@ -13,7 +13,8 @@ import torch
 
 from openxclip.engine import Precision
 from openxclip.errors import OpenXCLIPError
-from openxclip.pipeline import VideoPipeline, as_pipeline
+from openxclip.loading import as_pipeline
+from openxclip.pipeline import VideoPipeline
 from openxclip.training.comparison import Comparison, compare
 from openxclip.training.evaluation import evaluate, evaluate_retrieval
 from openxclip.training.metrics import Bin, Calibration, mean_and_std

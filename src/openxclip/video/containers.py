@@ -21,12 +21,7 @@ from openxclip.video.demuxing import coding_of_sound, open_video, short_name
 from openxclip.video.frames import Place, steady_times
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.nal import is_unreferred, length_size
-from openxclip.video.packets import (
-    PacketIndex,
-    Packets,
-    Run,
-    tells_frames,
-)
+from openxclip.video.packets import PacketIndex, Packets, Run, tells_frames
 from openxclip.video.timestamps import LONGEST_STEP_S, continuous, shown_times
 
 _JOINED_FORMATS = frozenset({"mpegts", "mpeg"})  # made to be joined: a new recording may begin anywhere

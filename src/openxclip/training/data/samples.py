@@ -7,6 +7,7 @@ import json
 import os
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,6 +108,21 @@ class Dataset:
             facts = [self.name_of(sample), sample.size(), sample.label, sample.text, sample.start, sample.end]
             hashed.update(b"\n" + json.dumps(facts).encode())
         return hashed.hexdigest()
+
+
+def sample_names(dataset: Dataset) -> list[str]:
+    """What samples are called in results: the same wherever the data set lies, and no two alike.
+
+    The name of the file, with the stretch if it isn't all of it: `a/b.mp4 [2-7.5]`; of several such, `#2` and so on.
+    """
+    names, seen = [], Counter[str]()
+    for sample in dataset.samples:
+        name = dataset.name_of(sample)
+        if sample.start is not None or sample.end is not None:
+            name += " [" + "-".join("" if at is None else f"{at:g}" for at in (sample.start, sample.end)) + "]"
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return names
 
 
 def describe_problems(dataset: Dataset, *, most: int = 10) -> str:
