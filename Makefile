@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench paper clean
 
 demo: .venv/.runtime
 	$(BIN)/openxclip classify samples --model mini --labels-file samples/labels.txt --top 3
@@ -18,6 +18,9 @@ check: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/openxclip bench --threads 2 --json benchmarks/bench.json
+
+paper: .venv/.dev
+	$(BIN)/python scripts/paper.py --out runs/paper
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

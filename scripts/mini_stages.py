@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,10 +70,11 @@ class Texts:
     the model in training has a table of these alone, in the order of the full one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sentences: Iterable[str] | None = None) -> None:
         self._tokenizer = CLIPTokenizer()
-        sentences = [*sentences_of_the_playground(), *BACKGROUND_TEXTS]
-        self.used = sorted({token for ids in self._tokenizer(sentences)["input_ids"] for token in ids})
+        if sentences is None:
+            sentences = [*sentences_of_the_playground(), *BACKGROUND_TEXTS]
+        self.used = sorted({token for ids in self._tokenizer(list(sentences))["input_ids"] for token in ids})
         self._row = {token: row for row, token in enumerate(self.used)}
         self._known: dict[str, list[int]] = {}
 
@@ -110,11 +112,11 @@ class Probes(nn.Module):
     Of one thing: x, y, turn and size in eight steps. Of two: which is on the left and which on the right, and where.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, width: int = WIDTH, names: int = NAMES) -> None:
         super().__init__()
         self.parts = {"x": 8, "y": 8, "angle": 8, "scale": 8}
-        self.parts |= {"left": NAMES, "right": NAMES, "left x": 8, "right x": 8, "left y": 8, "right y": 8}
-        self.read = nn.Linear(WIDTH, sum(self.parts.values()))
+        self.parts |= {"left": names, "right": names, "left x": 8, "right x": 8, "left y": 8, "right y": 8}
+        self.read = nn.Linear(width, sum(self.parts.values()))
 
     def losses(self, pooled_ND: Tensor, states: States, things_NA: Tensor) -> dict:
         """Loss, weight and share of right answers of each reading.
@@ -157,26 +159,51 @@ def _share(right: Tensor) -> float:
     return right.float().mean().item()
 
 
-def names_target(things_B: Tensor, others_B: Tensor) -> Tensor:
+def names_target(things_B: Tensor, others_B: Tensor, names: int = NAMES) -> Tensor:
     """(B, names): 1 for the thing, or a half each for two."""
-    target = torch.zeros(len(things_B), NAMES)
+    target = torch.zeros(len(things_B), names)
     for who in (things_B, others_B):
         rows = who >= 0
-        target[rows] += F.one_hot(who[rows], NAMES).float()
+        target[rows] += F.one_hot(who[rows], names).float()
     return target / target.sum(1, keepdim=True).clamp(min=1)
 
 
 def stills_loss(
-    model: XCLIPModel, probes: Probes, texts: Texts, batch: int, step: int, seed: int, *, hard: float
+    model: XCLIPModel,
+    probes: Probes,
+    texts: Texts,
+    batch: int,
+    step: int,
+    seed: int,
+    *,
+    hard: float,
+    among: Sequence[int] = range(NAMES),
 ) -> dict:
-    """Names and places together from the first step: a tower that names alone never learns where."""
-    stills = render_stills(batch, seed, size=SIZE, hard=hard, pairs=0.3 * hard)
+    """Names and places together from the first step: a tower that names alone never learns where.
+
+    Args:
+        model, probes, texts: what learns.
+        batch: frames.
+        step: which of the templates is used.
+        seed: of the frames.
+        hard: see `render_stills`.
+        among: the things that are shown, and named in the texts.
+    """
+    size = model.config.vision_config.image_size
+    stills = render_stills(batch, seed, size=size, hard=hard, pairs=0.3 * hard, among=among)
+    row = torch.full((max(among) + 2,), -1)  # [-1]: none
+    row[list(among)] = torch.arange(len(among))
+    things, others = row[stills.things], row[stills.others]
     pooled_BD = model.vision_model(pixels(stills.frames), num_frames=1).pooler_output
     image_BE = F.normalize(model.visual_projection(pooled_BD), dim=-1)
     template = NAME_TEMPLATES[step % len(NAME_TEMPLATES)]
-    alone = stills.others < 0
+    alone = others < 0
     lists = {
-        "name": ([caption(t, template=template) for t in range(NAMES)], names_target(stills.things, stills.others), 1.0)
+        "name": (
+            [caption(t, template=template) for t in among],
+            names_target(things, others, len(among)),
+            1.0,
+        )
     }
     for key, words, weight in (
         ("place", PLACES, 0.4), ("size", STILL_SIZES, 0.2), ("turn", TURNS, 0.3), ("visibility", VISIBILITIES, 0.2)
@@ -192,7 +219,7 @@ def stills_loss(
         start += len(sentences)
         right = (part.argmax(-1) == target_BK.argmax(-1))[alone]
         losses[name] = (F.cross_entropy(part, target_BK), weight, _share(right))
-    return losses | probes.losses(pooled_BD, stills.states, torch.stack([stills.things, stills.others], 1))
+    return losses | probes.losses(pooled_BD, stills.states, torch.stack([things, others], 1))
 
 
 # -- what clips tell -------------------------------------------------------------------------------------------------

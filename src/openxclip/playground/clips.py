@@ -6,7 +6,7 @@ Legend: B clips, A actors, T frames, C channels, H and W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -229,6 +229,7 @@ def render_stills(
     hard: float = 1.0,
     pairs: float = 0.25,
     split: Literal["seen", "all"] = "seen",
+    among: Sequence[int] | None = None,
 ) -> Stills:
     """Render single frames of one thing, or of two beside each other.
 
@@ -239,12 +240,18 @@ def render_stills(
         hard: 0 (upright, clear, on plain colours) to 1 (many turned, some faint, and what `render_clips` has).
         pairs: share of frames that show two things.
         split: "seen" leaves out the things that training doesn't show.
+        among: indices of at least two things to draw from, instead of a split.
     """
     generator = as_generator(seed)
-    number = len(SEEN_THINGS) if split == "seen" else len(THINGS)
+    drawn_from = torch.arange(len(SEEN_THINGS) if split == "seen" else len(THINGS))
+    if among is not None:
+        if len(set(among)) < 2:
+            raise ValueError(f"among={list(among)} must be at least two things: frames may show two.")
+        drawn_from = torch.tensor(list(among))
+    number = len(drawn_from)
     things = torch.randint(0, number, (batch,), generator=generator)
     others = torch.randint(0, number - 1, (batch,), generator=generator)
-    others = others + (others >= things).long()
+    things, others = drawn_from[things], drawn_from[others + (others >= things).long()]
     states = pose(batch, generator, hard=hard, pairs=pairs)
     is_pair = states.alpha[:, 1, 0] > 0
     tints = _seldom(batch, generator, len(_TINTS), 0, 0.4 * hard)

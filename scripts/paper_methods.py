@@ -1,0 +1,54 @@
+"""The ways of scoring that paper.py compares, all of the same weights (arXiv 2208.02816, §4.4 and its tables).
+
+mean: CLIP's frames one by one, their features averaged. late: the same, but each frame's verdict is averaged.
+cross-frame: frames that hear of each other by messages, averaged. mit: their order too. vectors: and in front of every
+class name learned vectors (CoOp, arXiv 2109.01134). x-clip: and prompts made from the video instead.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from openxclip.model import XCLIPModel
+from openxclip.training.baselines import late_pooled_probabilities, mean_pooled_logits
+
+METHODS = ("mean", "late", "cross-frame", "mit", "vectors", "x-clip")
+VECTORS = 4
+
+
+def prepare(model: XCLIPModel, method: str) -> None:
+    """Give the model what the method has beyond X-CLIP."""
+    if method == "vectors":  # "prompts_": what is fresh learns faster
+        width = model.config.text_config.hidden_size
+        model.prompts_vectors = nn.Parameter(0.02 * torch.randn(VECTORS, width))
+
+
+def text_features(model: XCLIPModel, method: str, ids_KL: Tensor) -> Tensor:
+    """(K, E)."""
+    if method != "vectors":
+        return model.get_text_features(ids_KL)
+    tower = model.text_model
+    token_KLD = tower.embeddings.token_embedding(ids_KL)
+    vectors_KMD = model.prompts_vectors.expand(len(ids_KL), -1, -1)
+    x_KLD = torch.cat([token_KLD[:, :1], vectors_KMD, token_KLD[:, 1:]], dim=1)  # after the start of the text
+    x_KLD = x_KLD + tower.embeddings.position_embedding.weight[: x_KLD.shape[1]]
+    last_KLD = tower.final_layer_norm(tower.encoder(x_KLD, is_causal=True).last_hidden_state)
+    return model.text_projection(last_KLD[torch.arange(len(ids_KL)), ids_KL.argmax(-1) + VECTORS])
+
+
+def logits(model: XCLIPModel, method: str, pixels_BTCHW: Tensor, text_KE: Tensor) -> Tensor:
+    """(B, K); a softmax over K makes probabilities of them."""
+    if method == "mean":
+        return mean_pooled_logits(model, pixels_BTCHW, text_KE)
+    if method == "late":
+        return late_pooled_probabilities(model, pixels_BTCHW, text_KE).clamp(min=1e-9).log()
+    if method == "x-clip":
+        return model(text_features=text_KE, pixel_values=pixels_BTCHW).logits_per_video
+    if method == "cross-frame":
+        pooled_ND = model.vision_model(pixels_BTCHW).pooler_output
+        video_BE = model.visual_projection(pooled_ND).unflatten(0, pixels_BTCHW.shape[:2]).mean(1)
+    else:
+        video_BE = model.get_video_features(pixels_BTCHW)
+    return model.logit_scale.exp() * F.normalize(video_BE, dim=-1) @ F.normalize(text_KE, dim=-1).T
