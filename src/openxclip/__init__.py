@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from openxclip.conversion import convert
     from openxclip.embedding import embed
     from openxclip.engine import OptimizedXCLIPModel, optimize
-    from openxclip.errors import CheckpointError, OpenXCLIPError, VideoError
+    from openxclip.errors import CheckpointError, OpenXCLIPError, VideoError, VideoIndexError
     from openxclip.information import info
     from openxclip.initialization import init_from_clip
     from openxclip.model import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from openxclip.processing import CLIPTokenizer, XCLIPProcessor
     from openxclip.profiling import profile
     from openxclip.recognition import classify
+    from openxclip.search import VideoIndex
     from openxclip.training import evaluate_recipe, train
     from openxclip.video import Limits, VideoReader, check
 
@@ -46,6 +47,8 @@ _HOME = {
     "OptimizedXCLIPModel": "engine",
     "VideoError": "errors",
     "VideoFeatures": "model",
+    "VideoIndex": "search",
+    "VideoIndexError": "errors",
     "VideoPipeline": "pipeline",
     "VideoReader": "video",
     "XCLIPConfig": "config",
@@ -81,6 +84,8 @@ __all__ = [
     "OptimizedXCLIPModel",
     "VideoError",
     "VideoFeatures",
+    "VideoIndex",
+    "VideoIndexError",
     "VideoPipeline",
     "VideoReader",
     "XCLIPConfig",

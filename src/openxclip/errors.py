@@ -26,3 +26,7 @@ class VideoError(OpenXCLIPError):
 
 class CheckpointError(OpenXCLIPError):
     """A model folder or checkpoint could not be found, read, or does not fit the model."""
+
+
+class VideoIndexError(OpenXCLIPError):
+    """An index of videos could not be found, opened or written, or hasn't what was asked of it."""

@@ -13,7 +13,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -57,7 +57,8 @@ class Unfinished:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / _LOCK).open("w")
         try:
-            self._take_lock()
+            if not take_lock(self._lock):
+                raise ValueError(f"{self.target}: another run is at work on it.")
             if (self.folder / _MOVED).exists() and not self._whole.exists():
                 self._clear()  # of a run that was ended when its file had taken its place
         except BaseException:
@@ -193,17 +194,18 @@ class Unfinished:
             beside.unlink(missing_ok=True)
             raise
 
-    def _take_lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise ValueError(f"{self.target}: another run is at work on it.") from None
-            # a file system without locks
+
+def take_lock(file: IO[Any]) -> bool:
+    """Whether the file is now locked for this process, until it is closed or the process ends; or can't be locked."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # or a file system without locks
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
 def _difference(there: dict[str, Any], now: dict[str, Any]) -> str:

@@ -18,6 +18,8 @@ from openxclip.errors import CheckpointError, OpenXCLIPError
 _VERBS = {
     "classify": "Say which of some labels each video shows.",
     "embed": "Write the features of videos to a file.",
+    "index": "Put videos into an index that can be searched.",
+    "search": "Find moments in an index by a sentence, or by another video.",
     "train": "Train a model on your videos, by a recipe.",
     "eval": "Judge a model by a recipe's data and protocol.",
     "init": "Make an X-CLIP of a CLIP, to be trained.",

@@ -1,0 +1,272 @@
+"""What an index keeps, in LanceDB: a row for each window, and which files could not be read.
+
+Each write is one commit of LanceDB's: whoever reads sees all of it or nothing, and a writer that is killed leaves the
+index as it was after its last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openxclip.errors import VideoIndexError
+from openxclip.unfinished import take_lock
+
+_ABOUT = b"openxclip"  # where the schema's metadata has what the index is of
+_WINDOWS, _FAILURES = "windows", "failures"
+COLUMNS = ("path", "start", "end", "duration", "size", "modified")
+
+
+class FileState(NamedTuple):
+    """A file as it was when it was read.
+
+    Attributes:
+        size: in bytes.
+        modified: when, in nanoseconds since 1970; both 0 of what is no file.
+        content: SHA-256 in hexadecimal digits.
+    """
+
+    size: int
+    modified: int
+    content: str
+
+
+class Failure(NamedTuple):
+    """A file that could not be read, as it was then."""
+
+    size: int
+    modified: int
+    reason: str
+
+
+class Store:
+    """The tables of one index.
+
+    Args:
+        uri: a folder, or what else LanceDB takes: `s3://…`, `gs://…`, `az://…`.
+
+    Raises:
+        ValueError: LanceDB isn't installed.
+    """
+
+    def __init__(self, uri: str) -> None:
+        try:
+            import lancedb
+        except ImportError as error:
+            raise ValueError(f"an index needs lancedb ({error}): pip install 'openxclip[search]'.") from error
+        self.uri = uri
+        self._connect = lancedb.connect
+        self._windows: Any = None
+        self._failures: Any = None
+
+    def open(self) -> dict[str, Any] | None:
+        """What the index says that it is of; None if there is no index yet.
+
+        Raises:
+            VideoIndexError: there is something else.
+        """
+        if "://" not in self.uri:
+            folder = Path(self.uri)
+            if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+                return None
+            if not folder.is_dir():
+                raise VideoIndexError(f"{self.uri}: is a file, not the folder of an index.")
+        try:
+            database = self._connect(self.uri)
+            names = set(database.list_tables().tables)
+            if _WINDOWS not in names:
+                if names - {_FAILURES} or not (names or "://" in self.uri):
+                    raise VideoIndexError(f"{self.uri}: is no index of videos: name another folder, or an empty one.")
+                return None
+            self._windows = database.open_table(_WINDOWS)
+            self._failures = database.open_table(_FAILURES)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise VideoIndexError(f"{self.uri}: the index can't be opened: {_first_line(error)}") from error
+        about = (self._windows.schema.metadata or {}).get(_ABOUT)
+        if about is None:
+            raise VideoIndexError(f"{self.uri}: is a LanceDB that openxclip didn't make.")
+        return dict(json.loads(about))
+
+    def create(self, about: Mapping[str, Any], width: int) -> None:
+        """An empty index. The table that `open` asks for is made last.
+
+        Args:
+            about: what it is of, as JSON has it.
+            width: E.
+        """
+        import pyarrow as pa
+
+        schema = pa.schema(
+            [
+                pa.field("id", pa.string(), nullable=False),
+                pa.field("path", pa.string(), nullable=False),
+                pa.field("number", pa.int32(), nullable=False),
+                pa.field("start", pa.float64(), nullable=False),
+                pa.field("end", pa.float64(), nullable=False),
+                pa.field("duration", pa.float64(), nullable=False),
+                pa.field("size", pa.int64(), nullable=False),
+                pa.field("modified", pa.int64(), nullable=False),
+                pa.field("content", pa.string(), nullable=False),
+                pa.field("embedding", pa.list_(pa.float32(), width), nullable=False),
+                pa.field("patches", pa.binary()),
+            ],
+            metadata={_ABOUT: json.dumps(about).encode()},
+        )
+        failures = pa.schema(
+            [
+                pa.field("path", pa.string()),
+                pa.field("size", pa.int64()),
+                pa.field("modified", pa.int64()),
+                pa.field("reason", pa.string()),
+            ]
+        )
+        try:
+            if "://" not in self.uri:
+                Path(self.uri).mkdir(parents=True, exist_ok=True)
+            database = self._connect(self.uri)
+            self._failures = database.create_table(_FAILURES, schema=failures, exist_ok=True)
+            self._windows = database.create_table(_WINDOWS, schema=schema, exist_ok=True)
+        except (OSError, RuntimeError) as error:
+            raise VideoIndexError(f"{self.uri}: an index can't be made there: {_first_line(error)}") from error
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only process of this machine that writes; one elsewhere, at an object store, isn't known of.
+
+        Raises:
+            VideoIndexError: another is writing.
+        """
+        if "://" in self.uri:
+            yield
+            return
+        with Path(self.uri, "writing.lock").open("w") as file:
+            if not take_lock(file):
+                raise VideoIndexError(
+                    f"{self.uri}: another process is writing to the index: try again when it is done."
+                )
+            yield
+
+    def refresh(self) -> None:
+        """See what others have written since."""
+        for table in (self._windows, self._failures):
+            table.checkout_latest()
+
+    def files(self) -> dict[str, FileState]:
+        """Every file that has windows."""
+        found = self._rows(self._windows, ["path", "size", "modified", "content"], "number = 0")
+        return {row["path"]: FileState(row["size"], row["modified"], row["content"]) for row in found}
+
+    def failures(self) -> dict[str, Failure]:
+        """Every file that could not be read."""
+        found = self._rows(self._failures, ["path", "size", "modified", "reason"], None)
+        return {row["path"]: Failure(row["size"], row["modified"], row["reason"]) for row in found}
+
+    def count(self) -> int:
+        """How many windows there are."""
+        return int(self._windows.count_rows())
+
+    def write(self, rows: Sequence[Mapping[str, Any]], failed: Mapping[str, Failure], *, known: Iterable[str]) -> None:
+        """Put all windows of some files in the place of those that the index has of them, in one commit.
+
+        Args:
+            rows: columns but for `id`; `embedding` is (E,) float32, `patches` bytes or None.
+            failed: files that could not be read; what the index has of them goes.
+            known: the files of these that have windows in the index.
+        """
+        import pyarrow as pa
+
+        names = list(dict.fromkeys(row["path"] for row in rows))
+        gone = [path for path in known if path in failed]
+        replaced = [path for path in known if path not in failed]
+        if rows:
+            schema = self._windows.schema
+            columns = {name: [row[name] for row in rows] for name in rows[0] if name != "embedding"}
+            columns["id"] = [f"{row['number']}:{row['path']}" for row in rows]
+            embeddings = np.stack([row["embedding"] for row in rows])
+            columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
+            table = pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
+            if replaced:
+                (
+                    self._windows.merge_insert("id")
+                    .when_matched_update_all()
+                    .when_not_matched_insert_all()
+                    .when_not_matched_by_source_delete(_among(replaced))
+                    .execute(table)
+                )
+            else:
+                self._windows.add(table)
+        if gone:
+            self._windows.delete(_among(gone))
+        stale = [path for path in self.failures() if path in failed or path in names]
+        if stale:
+            self._failures.delete(_among(stale))
+        if failed:
+            self._failures.add([{"path": path, **failure._asdict()} for path, failure in failed.items()])
+
+    def touch(self, path: str, state: FileState) -> None:
+        """A file that was written anew with what it had."""
+        self._windows.update(where=_among([path]), values={"size": state.size, "modified": state.modified})
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Forget files."""
+        for table in (self._windows, self._failures):
+            table.delete(_among(paths))
+
+    def tidy(self) -> None:
+        """Put small pieces together."""
+        for table in (self._windows, self._failures):
+            table.optimize()
+
+    def nearest(self, query_E: NDArray[np.float32], count: int, where: str | None, *, patches: bool) -> list[Any]:
+        """The windows whose embeddings are the most like a query, the best first, as dicts of COLUMNS.
+
+        Args:
+            query_E: of length 1.
+            count: how many.
+            where: a condition of SQL on the columns, that they must meet.
+            patches: with `patches` and `embedding`.
+
+        Returns:
+            Each with `similarity`, the cosine.
+
+        Raises:
+            ValueError: the condition can't be understood.
+        """
+        self._windows.checkout_latest()
+        wanted = [*COLUMNS, "_distance", *(["patches", "embedding"] if patches else [])]
+        search = self._windows.search(query_E, vector_column_name="embedding").distance_type("cosine")
+        search = search.select(wanted).limit(count)
+        if where is not None:
+            search = search.where(where, prefilter=True)
+        try:
+            rows: list[Any] = search.to_arrow().to_pylist()
+        except (ValueError, RuntimeError, OSError) as error:
+            if where is None:
+                raise
+            raise ValueError(
+                f"where={where!r} can't be understood ({_first_line(error)}): it is a condition of SQL on "
+                f"{', '.join(COLUMNS)}, such as \"duration < 60 and path like '%cam2%'\"."
+            ) from error
+        for row in rows:
+            row["similarity"] = 1 - row.pop("_distance")
+        return rows
+
+    def _rows(self, table: Any, columns: list[str], where: str | None) -> list[dict[str, Any]]:
+        search = table.search().select(columns)
+        found: list[dict[str, Any]] = (search.where(where) if where else search).to_arrow().to_pylist()
+        return found
+
+
+def _among(paths: Iterable[str]) -> str:
+    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    return f"path IN ({quoted})"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].removesuffix(".")

@@ -1,0 +1,260 @@
+"""The index: what is found, in which order, and what of a change, a removal, a broken file or a kill is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from openxclip import VideoIndex, VideoIndexError, VideoPipeline, XCLIPModel
+from openxclip.search import index as index_module
+from openxclip.search.packing import pack, unpack
+from openxclip.video.clips import ClipPlan
+
+TEXTS = ("a red video", "something blue that moves", "nothing at all")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_folder: Path) -> VideoPipeline:
+    return VideoPipeline.from_pretrained(tiny_folder, device="cpu", isolate=False)
+
+
+@pytest.fixture
+def videos(clip_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(clip_folder, tmp_path / "videos"))
+
+
+@pytest.fixture
+def index(pipeline: VideoPipeline, videos: Path, tmp_path: Path) -> VideoIndex:
+    made = VideoIndex.open(tmp_path / "index", model=pipeline, window=0.4, stride=0.2)
+    assert len(made) == 0
+    assert made.files() == []
+    added = made.add(videos)
+    assert sorted(added.added) == sorted(str(path) for path in videos.rglob("*.mp4"))
+    assert not added.errors
+    return made
+
+
+def scored(pipeline: VideoPipeline, videos: Path, text: str) -> tuple[dict, dict]:
+    """Every window's cosine and its score with prompts, by the model itself."""
+    plan = ClipPlan(num_frames=4, window=0.4, stride=0.2)
+    text_1E = pipeline.encode_texts([text])
+    plain, prompted = {}, {}
+    for one in pipeline.encode_clips(sorted(videos.rglob("*.mp4")), plan):
+        if one.features is not None:
+            key = (str(one.source), round(one.start, 3))
+            plain[key] = F.cosine_similarity(one.features.pooled, text_1E).item()
+            prompted[key] = (pipeline.score(text_1E, one.features)[0, 0] / pipeline.model.logit_scale.exp()).item()
+    return plain, prompted
+
+
+def keyed(hits: list) -> list:
+    return [(hit.path, round(hit.start, 3)) for hit in hits]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_is_found_is_what_the_model_says(index, pipeline, videos, text) -> None:
+    plain, prompted = scored(pipeline, videos, text)
+    assert len(index) == len(plain) == 12
+    hits = index.search(text, k=100)
+    assert all(hit.reranked for hit in hits)
+    assert {*keyed(hits)} == {*plain}
+    for hit, key in zip(hits, keyed(hits), strict=True):
+        assert hit.similarity == pytest.approx(plain[key], abs=1e-5)
+        assert hit.score == pytest.approx(prompted[key], abs=1e-3)  # of half precision
+        assert hit.duration == pytest.approx(1.0)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    without = index.search(text, k=100, rerank=0)
+    assert not any(hit.reranked for hit in without)
+    assert [hit.score for hit in without] == sorted((hit.similarity for hit in hits), reverse=True)
+
+
+def test_only_candidates_are_reranked(index, pipeline, videos) -> None:
+    plain, _ = scored(pipeline, videos, TEXTS[0])
+    best = sorted(plain, key=plain.get, reverse=True)[:5]
+    assert sorted(keyed(index.search(TEXTS[0], k=2, rerank=5)), key=best.index)
+    assert {*keyed(index.search(TEXTS[0], k=5, rerank=5))} == {*best}
+    assert len(index.search(TEXTS[0], k=7, rerank=5)) == 7
+
+
+def test_a_video_finds_itself(index, videos, pipeline, tmp_path) -> None:
+    whole = VideoIndex.open(tmp_path / "whole", model=pipeline)
+    whole.add(videos)
+    for path in sorted(videos.rglob("*.mp4")):
+        hits = whole.search(video=path, k=1)
+        assert hits[0].path == str(path)
+        assert hits[0].score == pytest.approx(1, abs=1e-5)
+        assert not hits[0].reranked
+
+
+def test_conditions(index, videos) -> None:
+    hits = index.search(TEXTS[0], where="path like '%blue%' and start >= 0.4", k=50)
+    assert {Path(hit.path).name for hit in hits} == {"blue.mp4"}
+    assert {round(hit.start, 1) for hit in hits} == {0.4, 0.6}
+    assert index.search(TEXTS[0], where="duration > 60") == []
+    for wrong in ("colour = 'red'", "start >", "path like"):
+        with pytest.raises(ValueError, match=r"can't be understood .*duration < 60"):
+            index.search(TEXTS[0], where=wrong)
+
+
+def test_arguments(index, videos) -> None:
+    for options, what in (
+        ({}, "one of them"), ({"text": "a", "video": "b"}, "one of them"), ({"text": " "}, "empty"),
+        ({"text": "a", "k": 0}, "k=0"), ({"text": "a", "rerank": -1}, "rerank=-1"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=what):
+            index.search(**options)
+
+
+def test_a_file_is_read_once_and_again_if_it_changes(index, videos, pipeline, monkeypatch) -> None:
+    red, blue = videos / "red2.mp4", videos / "more/blue.mp4"
+    assert len(index.add(videos).unchanged) == 3
+    os.utime(red, ns=(1, 1))  # another time, but the same content
+    again = index.add(videos)
+    assert (len(again.added), len(again.unchanged)) == (0, 3)
+    read = []
+    monkeypatch.setattr(index_module, "_state", lambda path: read.append(path))
+    assert len(index.add(videos).unchanged) == 3
+    assert read == []  # the new time was kept
+    monkeypatch.undo()
+    shutil.copy(blue, red)
+    changed = index.add(videos)
+    assert changed.added == (str(red),)
+    assert len(index) == 12
+    one, other = (index.search(TEXTS[0], where=f"path like '%{name}%'", k=9) for name in ("red2", "blue"))
+    assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=1e-6)
+
+
+def test_a_shorter_file_leaves_no_window_of_the_longer(pipeline, videos, tmp_path) -> None:
+    index = VideoIndex.open(tmp_path / "index", model=pipeline, window=0.4)
+    index.add(videos)
+    before = len(index)
+    red = videos / "red2.mp4"
+    np.save(videos / "short.npy", np.zeros((2, 32, 32, 3), dtype=np.uint8))
+    (videos / "short.npy").replace(red)  # of other content altogether
+    done = index.add(videos)
+    assert len(index) < before
+    assert str(red) in (*done.added, *(error.source for error in done.errors))
+
+
+def test_update_and_remove(index, videos) -> None:
+    (videos / "red10.mp4").unlink()
+    done = index.update()
+    assert done.removed == (str(videos / "red10.mp4"),)
+    assert len(index) == 8
+    assert index.remove(videos / "more").removed == (str(videos / "more/blue.mp4"),)
+    assert index.files() == [str(videos / "red2.mp4")]
+    with pytest.raises(VideoIndexError, match="isn't in the index"):
+        index.remove(videos / "more")
+
+
+def test_broken_files_are_reported_every_time_and_read_when_they_change(index, videos) -> None:
+    broken = videos / "it's broken.mp4"
+    broken.write_bytes(b"no video")
+    done = index.add(videos)
+    assert [error.source for error in done.errors] == [str(broken)]
+    assert len(index.files()) == 3
+    again = index.add(videos)
+    assert [str(error) for error in again.errors] == [str(error) for error in done.errors]
+    shutil.copy(videos / "red2.mp4", broken)
+    assert index.add(videos).added == (str(broken),)
+    assert index.add(videos).errors == ()
+    broken.write_bytes(b"no video again")
+    assert [error.source for error in index.add(videos).errors] == [str(broken)]
+    assert str(broken) not in index.files()
+    missing = index.add(videos / "missing.mp4")
+    assert [error.source for error in missing.errors] == [str(videos / "missing.mp4")]
+
+
+def test_an_index_is_of_one_model_and_one_plan(index, videos, tmp_path, tiny_folder) -> None:
+    with pytest.raises(ValueError, match=r"window=3.*was made with window=0\.4"):
+        VideoIndex.open(tmp_path / "index", window=3.0)
+    torch.manual_seed(5)
+    other = tmp_path / "other"
+    shutil.copytree(tiny_folder, other)
+    XCLIPModel(XCLIPModel.from_pretrained(tiny_folder).config).save_pretrained(other)
+    wrong = VideoIndex.open(tmp_path / "index", model=other, device="cpu")
+    with pytest.raises(ValueError, match="features of two models can't be compared"):
+        wrong.search("a red video")
+    again = VideoIndex.open(tmp_path / "index", device="cpu")  # its model is found by its name
+    assert keyed(again.search(TEXTS[0])) == keyed(index.search(TEXTS[0]))
+
+
+def test_only_one_writes_and_others_search(index, videos) -> None:
+    other = VideoIndex.open(index._store.uri, model=index._model)
+    shutil.copy(videos / "red2.mp4", videos / "new.mp4")
+    with index._store.writing():
+        with pytest.raises(VideoIndexError, match="another process is writing"):
+            other.add(videos)
+        with pytest.raises(VideoIndexError, match="another process is writing"):
+            other.remove(videos / "more")
+        assert len(other.search(TEXTS[0], k=3)) == 3
+    assert other.add(videos).added == (str(videos / "new.mp4"),)
+    assert len(index.search(TEXTS[0], where="path like '%new%'")) == 4  # which index sees too
+
+
+def test_without_patches_nothing_is_reranked(pipeline, videos, tmp_path) -> None:
+    index = VideoIndex.open(tmp_path / "plain", model=pipeline, patches=False)
+    index.add(videos)
+    assert not any(hit.reranked for hit in index.search(TEXTS[0]))
+
+
+def test_what_is_no_index(tmp_path, pipeline) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/notes.txt").write_text("x")
+    for name, what in (("file", "is a file"), ("folder", "is no index")):
+        with pytest.raises(VideoIndexError, match=what):
+            VideoIndex.open(tmp_path / name)
+    index = VideoIndex.open(tmp_path / "none", model=pipeline)
+    with pytest.raises(VideoIndexError, match="there is no index"):
+        index.search("a")
+    assert not (tmp_path / "none").exists()
+
+
+def test_packing_loses_what_half_precision_loses() -> None:
+    patches = np.random.default_rng(0).normal(size=(49, 512)).astype(np.float32)
+    packed = pack(patches)
+    assert len(packed) < 0.95 * 2 * patches.size
+    np.testing.assert_array_equal(unpack(packed, 512, 49), patches.astype(np.float16).astype(np.float32))
+    assert np.isfinite(unpack(pack(np.array([[1e9, -1e9]])), 2, 1)).all()
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_an_index_that_goes_on(videos, tmp_path, tiny_folder) -> None:
+    for number in range(60):
+        shutil.copy(videos / "red2.mp4", videos / f"copy{number}.mp4")
+    code = (
+        "import sys; from openxclip.search import VideoIndex, index; index._WRITTEN_EVERY_S = 0.05\n"
+        "from openxclip import VideoPipeline\n"
+        "p = VideoPipeline.from_pretrained(sys.argv[3], device='cpu', isolate=False); print('ready', flush=True)\n"
+        "VideoIndex.open(sys.argv[1], model=p, window=0.4, stride=0.2).add(sys.argv[2])\nprint('done', flush=True)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "index"), str(videos), str(tiny_folder)]
+    random, seen = np.random.default_rng(0), set()
+    for _ in range(20):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(random.uniform(0.0, 0.5))
+            process.send_signal(signal.SIGKILL)
+        index = VideoIndex.open(tmp_path / "index")
+        files = set(index.files())
+        assert seen <= files  # no finished file is lost
+        assert len(index) == 4 * len(files)  # and none is there by half, or twice
+        seen = files
+    assert subprocess.run(command, check=True, capture_output=True).stdout.endswith(b"done\n")
+    index = VideoIndex.open(tmp_path / "index", device="cpu")
+    assert len(index.files()) == 63
+    assert len(index) == 4 * 63
+    assert len(index.search("a red video", k=5)) == 5
