@@ -3,7 +3,7 @@
     python scripts/paper.py --out runs/paper      # train all, or what is missing; then write the tables
     python scripts/paper.py --out runs/paper --only-report
 
-An image–text CLIP is trained on single frames (4 minutes); then every run starts from it and is asked the same
+An image–text CLIP is trained on single frames (3 minutes); then every run starts from it and is asked the same
 questions. Each finished run is a JSON file in the folder: stop at any time, and the same command goes on.
 docs/paper-in-miniature.md is the report on what came out.
 """
@@ -18,10 +18,9 @@ from pathlib import Path
 
 import torch
 from paper_report import write_report
-from paper_runs import Run, do, train_clip
+from paper_runs import FEW, Run, do, train_clip
 
 SEEDS = (1, 2, 3)
-FEW = (2, 4, 8, 16)
 
 
 def planned(seed: int) -> list[Run]:

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from paper_runs import SHOTS, VIEWS, Run
+from paper_runs import FEW, SHOTS, VIEWS, Run
 
 from openxclip.training.metrics import mean_and_std
+from openxclip.training.plots import new_figure, save_figure
 from openxclip.training.results import written_whole
 
 NAMES = {
@@ -23,9 +24,7 @@ COLUMNS = {
 }  # fmt: skip
 ZERO = {"unseen pairs": ("unseen pairs", "top-1"), "unseen things": ("unseen things", "top-1"),
         "their order": ("unseen things", "order")}  # fmt: skip
-FEW_SHOTS = (2, 4, 8, 16)
 
-Answers = dict[str, dict[str, float]]
 Changed = Callable[[int], Run]
 
 
@@ -87,7 +86,7 @@ def write_report(folder: Path, runs: Sequence[Run]) -> Path:
     ladder = [one for one in named if one[0] != NAMES["vectors"]]
     kinds = [("none", method("mit")), ("learned vectors", method("vectors")), ("video-specific", method("x-clip"))]
     eight = {"8-shot": ("alone", "top-1"), "8-shot, two things": ("two", "top-1")}
-    which = [(f"{name}", towers(name)) for name in ("both", "visual", "text", "none")]
+    which = [(name, towers(name)) for name in ("both", "visual", "text", "none")]
     by_frames = [(str(number), frames(number)) for number in (2, 4, 8, 16)]
     all_zero = COLUMNS | ZERO
     parts = [
@@ -127,11 +126,11 @@ def write_report(folder: Path, runs: Sequence[Run]) -> Path:
     _plot(
         folder / "few_shot.png",
         "clips of each class",
-        [*FEW_SHOTS, SHOTS],
+        [*FEW, SHOTS],
         [
             (NAMES[name], [
                 results.values(few_shot(method(name), k) if k < SHOTS else method(name), "alone", "top-1")
-                for k in (*FEW_SHOTS, SHOTS)
+                for k in (*FEW, SHOTS)
             ])
             for name in ("x-clip", "mean", "late")
         ],
@@ -149,10 +148,10 @@ def write_report(folder: Path, runs: Sequence[Run]) -> Path:
 
 
 def _few_shot_table(results: Results, method: Any, few_shot: Any, column: tuple[str, str]) -> str:
-    titles = [*map(str, FEW_SHOTS), f"{SHOTS}: supervised"]
+    titles = [*map(str, FEW), f"{SHOTS}: supervised"]
     rows = []
     for name in ("mean", "late", "x-clip"):
-        cells = [results.cell(few_shot(method(name), shots), *column) for shots in FEW_SHOTS]
+        cells = [results.cell(few_shot(method(name), shots), *column) for shots in FEW]
         rows.append((NAMES[name], [*cells, results.cell(method(name), *column)]))
     return table("clips of each class", titles, rows)
 
@@ -169,11 +168,7 @@ def _both_tables(
 
 def _plot(path: Path, xlabel: str, ticks: Sequence[int], lines: Sequence[tuple[str, list[list[float]]]]) -> None:
     """Means with bars of one standard deviation."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6, 4)
     axes = figure.add_subplot()
     for title, values in lines:
         known = [(x, *mean_and_std(each)) for x, each in zip(ticks, values, strict=True) if each]
@@ -186,5 +181,4 @@ def _plot(path: Path, xlabel: str, ticks: Sequence[int], lines: Sequence[tuple[s
     axes.set(xlabel=xlabel, ylabel="right answers, %", ylim=(0, 100))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
-    with written_whole(path) as partial:
-        figure.savefig(partial, format="png", dpi=110)
+    save_figure(figure, path)

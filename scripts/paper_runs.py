@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from mini_stages import Probes, pixels, stills_loss
 from paper_methods import logits, prepare, text_features
 from paper_world import (
+    ALONE,
     CLASSES,
+    CLUTTERED,
     EVERY_THING,
     QUESTIONS,
     RENDERED,
@@ -46,6 +48,7 @@ from openxclip.video import sample_clips
 CLIP_STEPS, CLIP_BATCH, CLIP_LR = 1500, 128, 1e-3
 BATCH, LR, FRESH_FACTOR, WEIGHT_DECAY, SMOOTHING = 32, 3e-4, 10.0, 0.05, 0.1
 SHOTS, STEPS = 48, 300
+FEW = (2, 4, 8, 16)
 POSITIONS = 1.0  # standard deviation of MIT's positions at the start
 SAVED_EVERY_S = 60.0
 VIEWS = tuple(product((1, 2, 4), (1, 3)))  # clips, crops
@@ -138,13 +141,12 @@ def _save(state: Any, path: Path) -> None:
 # -- one run ---------------------------------------------------------------------------------------------------------
 
 
-def do(run: Run, folder: Path, *, questions: dict | None = None) -> dict[str, Any]:
+def do(run: Run, folder: Path) -> dict[str, Any]:
     """Train, ask, and write what was answered to the folder; or read it, if it has been done.
 
     Args:
         run: which.
         folder: with clip.pt, and for the result.
-        questions: default all of the world's.
     """
     path = folder / f"{run.name}.json"
     if path.exists():
@@ -154,8 +156,8 @@ def do(run: Run, folder: Path, *, questions: dict | None = None) -> dict[str, An
     with sdpa_kernel(SDPBackend.MATH):  # on CPU, at these lengths: the faster one
         losses = train(run, model)
         trained = time.monotonic()
-        answers = {name: ask(run, model, name) for name in questions or QUESTIONS}
-        if run.method == "x-clip" and run == Run("x-clip", run.seed):
+        answers = {name: ask(run, model, name) for name in QUESTIONS}
+        if run == Run("x-clip", run.seed):
             answers |= {f"views {clips}x{crops}": _views(run, model, clips, crops) for clips, crops in VIEWS}
     result = {
         "run": asdict(run), "answers": answers, "loss": sum(losses[-20:]) / len(losses[-20:]),
@@ -267,9 +269,8 @@ def ask(run: Run, model: XCLIPModel, name: str) -> dict[str, float]:
 @cache
 def _long_clips() -> tuple[tuple[Shown, ...], Tensor]:
     """Longer videos, of which several clips can be taken."""
-    question = QUESTIONS["cluttered"]
-    shown = question.classes[: len(question.shown) // 6] * 3
-    return shown, render(shown, 20, num_frames=32, hard=question.hard)
+    shown = ALONE * 3
+    return shown, render(shown, 20, num_frames=32, hard=CLUTTERED)
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from openxclip import VideoIndex, VideoIndexError, VideoPipeline, XCLIPModel
-from openxclip.search import index as index_module
+from openxclip.search import adding
 from openxclip.search.packing import pack, unpack
 from openxclip.video.clips import ClipPlan
 
@@ -123,7 +123,7 @@ def test_a_file_is_read_once_and_again_if_it_changes(index, videos, pipeline, mo
     again = index.add(videos)
     assert (len(again.added), len(again.unchanged)) == (0, 3)
     read = []
-    monkeypatch.setattr(index_module, "_state", lambda path: read.append(path))
+    monkeypatch.setattr(adding, "_state", lambda path: read.append(path))
     assert len(index.add(videos).unchanged) == 3
     assert read == []  # the new time was kept
     monkeypatch.undo()
@@ -235,7 +235,7 @@ def test_a_killed_run_leaves_an_index_that_goes_on(videos, tmp_path, tiny_folder
     for number in range(60):
         shutil.copy(videos / "red2.mp4", videos / f"copy{number}.mp4")
     code = (
-        "import sys; from openxclip.search import VideoIndex, index; index._WRITTEN_EVERY_S = 0.05\n"
+        "import sys; from openxclip.search import VideoIndex, adding; adding._WRITTEN_EVERY_S = 0.05\n"
         "from openxclip import VideoPipeline\n"
         "p = VideoPipeline.from_pretrained(sys.argv[3], device='cpu', isolate=False); print('ready', flush=True)\n"
         "VideoIndex.open(sys.argv[1], model=p, window=0.4, stride=0.2).add(sys.argv[2])\nprint('done', flush=True)"

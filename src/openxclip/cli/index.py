@@ -71,12 +71,12 @@ def command(
     """
     if remove and (update or watch):
         raise click.UsageError("--remove takes files out: it doesn't go with --update or --watch.")
-    if not videos and not update:
+    named = list(named_videos(videos))
+    if not named and not update:
         raise click.UsageError("no videos are named.")
     if footage.pop("allow_protocols"):
         raise click.UsageError("an index is of files on this machine: --allow-protocols isn't for it.")
     from openxclip.search import VideoIndex
-    from openxclip.video import find_videos
 
     try:
         index = VideoIndex.open(
@@ -90,14 +90,11 @@ def command(
             precision=precision,
         )
         if remove:
-            gone = index.remove(list(named_videos(videos))).removed
+            gone = index.remove(named).removed
             click.echo(f"{printable(to)}: {len(gone)} videos removed, {len(index)} windows")
             return
         if model == "mini" and index.about is None:
             say(f"note: {MINI_KNOWS}")
-        named = list(named_videos(videos))
-        if named and not find_videos(named):
-            raise click.UsageError("no videos are named.")
         options: dict[str, Any] = {"batch": batch, "limits": taken_limits(footage)}
         done = _pass(index, named, update=update, **options)
         click.echo(_summary(to, index, done))
@@ -119,8 +116,8 @@ def _pass(index: VideoIndex, named: list[str], *, update: bool, quiet: set[str] 
     from openxclip.video import find_videos
 
     said = set() if quiet is None else quiet
-    total = len(index.files()) * update + len(find_videos(named))
-    with progress("indexing", total) as advance:
+    videos = [str(path) for path in find_videos(named)]
+    with progress("indexing", len(index.files()) * update + len(videos)) as advance:
 
         def on_video(path: str, error: VideoError | None) -> None:
             if error is not None and str(error) not in said:
@@ -129,7 +126,7 @@ def _pass(index: VideoIndex, named: list[str], *, update: bool, quiet: set[str] 
             advance()
 
         again = index.update(on_video=on_video, **options) if update else Added()
-        new = index.add(named, on_video=on_video, **options) if named else Added()
+        new = index.add(videos, on_video=on_video, **options) if videos else Added()
     errors = {str(error): error for error in (*again.errors, *new.errors)}
     seen = set(again.added)
     unchanged = tuple(path for path in new.unchanged if path not in seen)

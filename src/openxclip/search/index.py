@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,17 +22,15 @@ from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
 from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
-from openxclip.search.packing import pack, unpack
-from openxclip.search.store import Failure, FileState, Store
+from openxclip.search.adding import Adding, OnVideo, absolute, stamp_of
+from openxclip.search.packing import unpack
+from openxclip.search.store import Store
 from openxclip.video import Limits, VideoSource, find_videos
 from openxclip.video.clips import ClipPlan
 
 WINDOW_S = 10.0
 RERANK = 200
-_WRITTEN_EVERY_S = 10.0  # what a run that is killed loses, at most, and the video that it was at
-_WRITTEN_EVERY_ROWS = 2048
-
-OnVideo = Callable[[str, VideoError | None], object]
+_SCORED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -82,11 +77,17 @@ class VideoIndex:
     """An index of the windows of many videos; see `open`."""
 
     def __init__(
-        self, store: Store, about: dict[str, Any] | None, model: str | Path | VideoPipeline, loading: dict[str, Any]
+        self,
+        store: Store,
+        about: dict[str, Any] | None,
+        model: str | Path | VideoPipeline,
+        *,
+        wanted: dict[str, Any],
+        loading: dict[str, Any],
     ) -> None:
-        self._store, self._about, self._model, self._loading = store, about, model, loading
+        self._store, self._about, self._model = store, about, model
+        self._wanted, self._loading = wanted, loading  # of an index that is yet to be made, and of its model
         self._pipeline: VideoPipeline | None = None
-        self._wanted: dict[str, Any] = {}
 
     @classmethod
     def open(
@@ -121,7 +122,6 @@ class VideoIndex:
         about = store.open()
         given = {"window": window, "stride": stride, "num_frames": num_frames, "patches": patches}
         given = {name: value for name, value in given.items() if value is not None}
-        loading = {"device": device, "precision": precision}
         if about is None:
             ClipPlan(
                 num_frames=1 if num_frames is None else num_frames,
@@ -135,9 +135,8 @@ class VideoIndex:
                         f"{name}={value}: the index {uri} was made with {name}={about[name]}; leave it out."
                     )
         named: str | Path | VideoPipeline = (about["model"] if about else DEFAULT_MODEL) if model is None else model
-        index = cls(store, about, named, loading)
-        index._wanted = given
-        return index
+        loading = {name: value for name, value in (("device", device), ("precision", precision)) if value is not None}
+        return cls(store, about, named, wanted=given, loading=loading)
 
     def __len__(self) -> int:
         """How many windows there are."""
@@ -179,11 +178,14 @@ class VideoIndex:
             VideoIndexError: another process is writing to the index.
         """
         named = [paths] if isinstance(paths, str | Path) else list(paths)
-        videos = list(dict.fromkeys(_absolute(path) for path in find_videos(named)))
+        videos = list(dict.fromkeys(absolute(path) for path in find_videos(named)))
         known, failures = (self._store.files(), self._store.failures()) if self._begun() else ({}, {})
-        todo, unchanged, errors = [], [], []
+        todo: list[str] = []
+        added: list[str] = []
+        unchanged: list[str] = []
+        errors: list[VideoError] = []
         for path in videos:
-            stamp = _stamp(path)
+            stamp = stamp_of(path)
             if path in known and stamp == known[path][:2]:
                 unchanged.append(path)
                 on_video(path, None)
@@ -194,16 +196,16 @@ class VideoIndex:
                 todo.append(path)
         if todo:
             pipeline = self._ready()
+            assert self._about is not None
             with self._store.writing():
-                self._store.refresh()
-                known = self._store.files()  # another may have written until now
-                work = _Work(self, pipeline, known, batch=batch, limits=limits, on_video=on_video)
+                self._store.refresh()  # another may have written until now
+                work = Adding(self._store, self._about, pipeline, batch=batch, limits=limits, on_video=on_video)
                 work.run(todo)
                 self._store.tidy()
+            added += work.added
             unchanged += work.unchanged
             errors += work.errors
-            return Added(tuple(work.added), tuple(unchanged), (), tuple(errors))
-        return Added((), tuple(unchanged), (), tuple(errors))
+        return Added(tuple(added), tuple(unchanged), (), tuple(errors))
 
     def update(self, **options: Any) -> Added:
         """Look at every file that is in the index again: what has changed is read anew, what is gone is removed.
@@ -214,11 +216,11 @@ class VideoIndex:
         if not self._begun():
             return Added()
         known = [*self._store.files(), *self._store.failures()]
-        gone = [path for path in known if "://" not in path and not os.path.lexists(path)]
+        gone = {path: None for path in known if "://" not in path and not os.path.lexists(path)}
         if gone:
             with self._store.writing():
-                self._store.remove(gone)
-        done = self.add([path for path in known if path not in set(gone)], **options)
+                self._store.remove(list(gone))
+        done = self.add([path for path in known if path not in gone], **options)
         return Added(done.added, done.unchanged, tuple(gone), done.errors)
 
     def remove(self, paths: str | Path | Iterable[str | Path]) -> Added:
@@ -230,7 +232,7 @@ class VideoIndex:
         named = [paths] if isinstance(paths, str | Path) else list(paths)
         known = [*self._store.files(), *self._store.failures()] if self._begun() else []
         gone: list[str] = []
-        for name in map(_absolute, named):
+        for name in map(absolute, named):
             found = [path for path in known if path == name or path.startswith(f"{name.rstrip(os.sep)}{os.sep}")]
             if not found:
                 raise VideoIndexError(f"{name}: isn't in the index {self._store.uri}.")
@@ -278,45 +280,20 @@ class VideoIndex:
             raise VideoIndexError(f"{self._store.uri}: there is no index: make one with `openxclip index`.")
         pipeline = self._ready()
         text_1E = None if text is None else pipeline.encode_texts([text])
-        query_E = self._of_video(video) if text_1E is None else F.normalize(text_1E[0].float(), dim=0)  # type: ignore[arg-type]
-        reranks = text_1E is not None and about["patches"] and rerank > 0
+        feature_E = _feature(pipeline, video, about["num_frames"]) if text_1E is None else text_1E[0]
+        query_E = F.normalize(feature_E.float(), dim=0)
+        reranks = text_1E is not None and bool(about["patches"]) and rerank > 0
         rows = self._store.nearest(query_E.cpu().numpy(), max(k, rerank) if reranks else k, where, patches=reranks)
-        scores = [row["similarity"] for row in rows]
-        if reranks and rows:
-            assert text_1E is not None
-            scores = self._with_prompts(text_1E, rows)
+        scores = (
+            _with_prompts(pipeline, text_1E, rows)
+            if text_1E is not None and reranks
+            else [row["similarity"] for row in rows]
+        )
         hits = [
-            Hit(row["path"], row["start"], row["end"], row["duration"], score, row["similarity"], bool(reranks))
+            Hit(row["path"], row["start"], row["end"], row["duration"], score, row["similarity"], reranks)
             for row, score in zip(rows, scores, strict=True)
         ]
         return sorted(hits, key=lambda hit: -hit.score)[:k]
-
-    def _with_prompts(self, text_1E: Tensor, rows: list[Any]) -> list[float]:
-        pipeline = self._ready()
-        vision, width = pipeline.model.config.vision_config, pipeline.model.config.projection_dim
-        number = (vision.image_size // vision.patch_size) ** 2
-        scores: list[float] = []
-        for start in range(0, len(rows), 64):
-            part = rows[start : start + 64]
-            features = VideoFeatures(
-                torch.from_numpy(np.array([row["embedding"] for row in part], dtype=np.float32)),
-                torch.from_numpy(np.stack([unpack(row["patches"], width, number) for row in part])),
-            )
-            dtype, device = text_1E.dtype, text_1E.device
-            features = VideoFeatures(*(tensor.to(device=device, dtype=dtype) for tensor in features))
-            logits = pipeline.score(text_1E, features)[:, 0] / pipeline.model.logit_scale.detach().exp()
-            scores += logits.tolist()
-        return scores
-
-    def _of_video(self, video: VideoSource) -> Tensor:
-        about = self._begun()
-        assert about is not None
-        for encoded in self._ready().encode_videos([video], num_frames=about["num_frames"]):
-            if encoded.error is not None:
-                raise encoded.error
-            assert encoded.features is not None
-            return F.normalize(encoded.features.pooled[0].float(), dim=0)
-        raise AssertionError("every video has a result")
 
     # -- the model ---------------------------------------------------------------------------------------------------
 
@@ -332,8 +309,7 @@ class VideoIndex:
         """The model, which is loaded once and checked to be the index's; of a new index, which is made."""
         if self._pipeline is not None:
             return self._pipeline
-        given = {name: value for name, value in self._loading.items() if value is not None}
-        pipeline = as_pipeline(self._model, **given)
+        pipeline = as_pipeline(self._model, **self._loading)
         weights = fingerprint(pipeline.model)
         if self._about is None:
             config = pipeline.model.config
@@ -363,117 +339,26 @@ class VideoIndex:
         return pipeline
 
 
-class _Work:
-    """Encoding files and writing what is done."""
-
-    def __init__(
-        self,
-        index: VideoIndex,
-        pipeline: VideoPipeline,
-        known: dict[str, FileState],
-        *,
-        batch: Batch,
-        limits: Limits | None,
-        on_video: OnVideo,
-    ) -> None:
-        about = index.about
-        assert about is not None
-        self._store, self._pipeline, self._known, self._on_video = index._store, pipeline, known, on_video
-        self._plan = ClipPlan(num_frames=about["num_frames"], window=about["window"], stride=about["stride"])
-        self._patches = about["patches"]
-        self._options: dict[str, Any] = {"batch": batch, "limits": limits}
-        self._states: dict[str, FileState] = {}  # written by the thread that takes the sources
-        self._rows: list[dict[str, Any]] = []
-        self._failed: dict[str, Failure] = {}
-        self._written = time.monotonic()
-        self.added: list[str] = []
-        self.unchanged: list[str] = []
-        self.errors: list[VideoError] = []
-
-    def run(self, paths: list[str]) -> None:
-        """Encode them all, and write; what is done is written even if it is interrupted."""
-        rows: list[dict[str, Any]] = []
-        encoded = self._pipeline.encode_clips(self._sources(paths), self._plan, **self._options)
-        try:
-            for one in encoded:
-                path = str(one.source)
-                if one.features is not None:
-                    rows.append(self._row(path, len(rows), one))
-                    continue
-                self._end(path, rows, one.error)
-                rows = []
-                due = time.monotonic() > self._written + _WRITTEN_EVERY_S
-                if due or len(self._rows) > _WRITTEN_EVERY_ROWS:
-                    self._write()
-        except BaseException:
-            with suppress(OSError, RuntimeError):
-                self._write()
-            raise
-        finally:
-            encoded.close()
-        self._write()
-        for path in self.unchanged:
-            self._store.touch(path, self._states[path])
-            self._on_video(path, None)
-
-    def _sources(self, paths: list[str]) -> Iterator[str]:
-        """What is to be read; files are hashed on the way, and those with the content that is known passed over."""
-        for path in paths:
-            self._states[path] = state = _state(path)
-            if path in self._known and state.content and state.content == self._known[path].content:
-                self.unchanged.append(path)
-            else:
-                yield path
-
-    def _row(self, path: str, number: int, one: Any) -> dict[str, Any]:
-        embedding = F.normalize(one.features.pooled[0].float(), dim=0).cpu().numpy()
-        patches = pack(one.features.patches[0].float().cpu().numpy()) if self._patches else None
-        return {
-            "path": path, "number": number, "start": one.start, "end": one.end, "embedding": embedding,
-            "patches": patches,
-        }  # fmt: skip
-
-    def _end(self, path: str, rows: list[dict[str, Any]], error: VideoError | None) -> None:
-        state = self._states[path]
-        if error is None:
-            duration = max(row["end"] for row in rows)
-            self._rows += [row | {"duration": duration, **state._asdict()} for row in rows]
-            self.added.append(path)
-        else:
-            if (state.size, state.modified) != (0, 0) or path in self._known:  # what isn't there is no news tomorrow
-                self._failed[path] = Failure(state.size, state.modified, error.reason)
-            self.errors.append(error)
-        self._on_video(path, error)
-
-    def _write(self) -> None:
-        if self._rows or self._failed:
-            done = {row["path"] for row in self._rows} | self._failed.keys()
-            self._store.write(self._rows, self._failed, known=[path for path in done if path in self._known])
-        self._rows, self._failed, self._written = [], {}, time.monotonic()
+def _with_prompts(pipeline: VideoPipeline, text_1E: Tensor, rows: list[Any]) -> list[float]:
+    """The cosine of each of the store's rows and a text with the prompts that the row's video makes."""
+    vision, width = pipeline.model.config.vision_config, pipeline.model.config.projection_dim
+    number = (vision.image_size // vision.patch_size) ** 2
+    scores: list[float] = []
+    for start in range(0, len(rows), _SCORED_AT_ONCE):
+        part = rows[start : start + _SCORED_AT_ONCE]
+        pooled_CE = np.array([row["embedding"] for row in part], dtype=np.float32)
+        patches_CPE = np.stack([unpack(row["patches"], width, number) for row in part])
+        features = VideoFeatures(*(torch.from_numpy(array).to(text_1E) for array in (pooled_CE, patches_CPE)))
+        cosine_C = pipeline.score(text_1E, features)[:, 0] / pipeline.model.logit_scale.detach().exp()
+        scores += cosine_C.tolist()
+    return scores
 
 
-def _absolute(path: Any) -> str:
-    if not isinstance(path, str | Path):
-        raise TypeError(f"videos of an index are named by their paths, which a {type(path).__name__} isn't.")
-    return str(path) if "://" in str(path) else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    """Its length and when it was changed; zeros of what is no file."""
-    with suppress(OSError, ValueError):
-        status = os.stat(path)  # noqa: PTH116
-        return status.st_size, status.st_mtime_ns
-    return 0, 0
-
-
-def _state(path: str) -> FileState:
-    size, modified = _stamp(path)
-    content = ""
-    with suppress(OSError, ValueError):
-        if os.path.isfile(path):  # noqa: PTH113
-            hashed = hashlib.sha256()
-            with Path(path).open("rb") as file:
-                while block := file.read(1 << 20):
-                    hashed.update(block)
-            content = hashed.hexdigest()
-    return FileState(size, modified, content)
+def _feature(pipeline: VideoPipeline, video: VideoSource | None, num_frames: int) -> Tensor:
+    """(E,), of the whole of a video."""
+    assert video is not None
+    (encoded,) = pipeline.encode_videos([video], num_frames=num_frames)
+    if encoded.error is not None:
+        raise encoded.error
+    assert encoded.features is not None
+    return encoded.features.pooled[0]

@@ -7,7 +7,7 @@ index as it was after its last.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -171,8 +171,10 @@ class Store:
         """How many windows there are."""
         return int(self._windows.count_rows())
 
-    def write(self, rows: Sequence[Mapping[str, Any]], failed: Mapping[str, Failure], *, known: Iterable[str]) -> None:
-        """Put all windows of some files in the place of those that the index has of them, in one commit.
+    def write(
+        self, rows: Sequence[Mapping[str, Any]], failed: Mapping[str, Failure], *, known: Collection[str]
+    ) -> None:
+        """Put all windows of some files, in one commit, in the place of those that the index has of them.
 
         Args:
             rows: columns but for `id`; `embedding` is (E,) float32, `patches` bytes or None.
@@ -181,7 +183,6 @@ class Store:
         """
         import pyarrow as pa
 
-        names = list(dict.fromkeys(row["path"] for row in rows))
         gone = [path for path in known if path in failed]
         replaced = [path for path in known if path not in failed]
         if rows:
@@ -203,7 +204,8 @@ class Store:
                 self._windows.add(table)
         if gone:
             self._windows.delete(_among(gone))
-        stale = [path for path in self.failures() if path in failed or path in names]
+        done = {row["path"] for row in rows} | failed.keys()
+        stale = [path for path in self.failures() if path in done]
         if stale:
             self._failures.delete(_among(stale))
         if failed:
@@ -238,7 +240,6 @@ class Store:
         Raises:
             ValueError: the condition can't be understood.
         """
-        self._windows.checkout_latest()
         wanted = [*COLUMNS, "_distance", *(["patches", "embedding"] if patches else [])]
         search = self._windows.search(query_E, vector_column_name="embedding").distance_type("cosine")
         search = search.select(wanted).limit(count)

@@ -64,7 +64,7 @@ def draw_confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str], path: s
     shares_KK = matrix_KK / np.maximum(matrix_KK.sum(axis=1, keepdims=True), 1)
     side = min(max(2.5, 0.28 * number), 12.0) if number <= _MOST_NAMED else 10.0
     size = min(8.0, 0.5 * _POINTS_PER_INCH * side / number)  # half of a row, so that lines stay apart
-    figure = _figure(side + 3.0, side + 2.6)
+    figure = new_figure(side + 3.0, side + 2.6)
     axes = figure.add_subplot()
     picture = axes.imshow(shares_KK, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(picture, ax=axes, fraction=0.04, pad=0.02, label="share of the row's samples")
@@ -80,7 +80,7 @@ def draw_confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str], path: s
             if count:
                 colour = "white" if shares_KK[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=size - 1)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_reliability(calibration: Calibration, path: str | Path) -> Path:
@@ -97,7 +97,7 @@ def draw_reliability(calibration: Calibration, path: str | Path) -> Path:
     bins = [one for one in calibration.bins if one.count]
     low = [one.low for one in calibration.bins]
     width = 1 / len(calibration.bins)
-    figure = _figure(5.0, 6.0)
+    figure = new_figure(5.0, 6.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     accuracy = [one.accuracy or 0.0 for one in bins]
     above.bar([one.low for one in bins], accuracy, width, align="edge", color=_PALE, edgecolor=_INK, label="accuracy")
@@ -108,10 +108,10 @@ def draw_reliability(calibration: Calibration, path: str | Path) -> Path:
     above.legend(loc="upper left", fontsize=8, frameon=False)
     below.bar(low, [one.count for one in calibration.bins], width, align="edge", color=_PALE, edgecolor=_INK)
     below.set(xlabel="confidence", ylabel="samples")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """One that no window and no other thread's plots have to do with: drawn by Agg, without pyplot."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -123,7 +123,8 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """As PNG; the file appears whole or not at all."""
     with written_whole(Path(path)) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")  # of scripts that its font lacks: boxes
         figure.savefig(partial, format="png", dpi=150)
