@@ -172,3 +172,24 @@ def test_no_item_is_begun_while_there_is_no_room_for_it() -> None:
     next(ahead)
     until(lambda: len(taken) == 4)
     ahead.close()
+
+
+def test_who_asks_can_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Condition.wait` leaves its lock unheld if Ctrl-C comes at its beginning: the main thread must not be in it."""
+    waiting: set[threading.Thread] = set()
+    wait = threading.Condition.wait
+
+    def noted(condition: threading.Condition, timeout: float | None = None) -> bool:
+        waiting.add(threading.current_thread())
+        return wait(condition, timeout)
+
+    def slowly(number: int) -> Generator[int, None, None]:
+        time.sleep(0.005)
+        yield number
+
+    ahead = ReadAhead([slowly], range(20), ahead=1)  # starting a thread waits too
+    monkeypatch.setattr(threading.Condition, "wait", noted)
+    pieces = [step.piece for step in ahead if not step.is_end]
+    assert pieces == list(range(20))
+    assert waiting
+    assert threading.current_thread() not in waiting

@@ -79,7 +79,12 @@ class ReadAhead(Generic[Item, Piece]):
         self._ahead, self._room, self._size = ahead, room, size
         self._interrupt = interrupt
         self._taking = threading.Lock()  # one of them takes an item; not under the lock below, for it may wait for it
-        self._changed = threading.Condition()  # with the lock of all that follows
+        self._lock = threading.RLock()  # of all that follows
+        self._changed = threading.Condition(self._lock)  # for the threads that read
+        # For who asks for results, in the main thread perhaps: Ctrl-C in the middle of `Condition.wait` can leave it
+        # without its lock (RuntimeError: cannot release un-acquired lock). Held while there may be nothing new.
+        self._news = threading.Lock()
+        self._news.acquire()
         self._begun: deque[_Begun[Item, Piece]] = deque()
         self._are_taken = self._is_closed = False
         self._failure: BaseException | None = None  # of `items`
@@ -93,30 +98,41 @@ class ReadAhead(Generic[Item, Piece]):
 
     def __next__(self) -> Step[Item, Piece]:
         """The next piece or end; what `items` raised comes after the ends of those that it gave."""
-        with self._changed:
-            self._changed.wait_for(self._has_next)
-            if not self._begun:
-                if self._failure is not None:
-                    raise self._failure
-                raise StopIteration
-            self._changed.notify_all()  # there is room for one more
-            first = self._begun[0]
-            if first.pieces:
-                return Step(first.item, first.pieces.popleft())
-            self._begun.popleft()
-            return Step(first.item, error=first.error)
+        while True:
+            with self._lock:
+                if self._has_next():
+                    return self._next()
+            self._news.acquire()
+
+    def _next(self) -> Step[Item, Piece]:
+        if not self._begun:
+            if self._failure is not None:
+                raise self._failure
+            raise StopIteration
+        self._changed.notify_all()  # there is room for one more
+        first = self._begun[0]
+        if first.pieces:
+            return Step(first.item, first.pieces.popleft())
+        self._begun.popleft()
+        return Step(first.item, error=first.error)
 
     def is_ready(self) -> bool:
         """Whether the next one, or that there is none, is known without waiting."""
-        with self._changed:
+        with self._lock:
             return self._has_next()
 
     def close(self) -> None:
         """Have the threads end after what each is reading; nothing more comes."""
-        with self._changed:
+        with self._lock:
             self._is_closed = self._are_taken = True
             self._begun.clear()
-            self._changed.notify_all()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake whoever waits for a change; with the lock."""
+        self._changed.notify_all()
+        if self._news.locked():
+            self._news.release()
 
     def _has_next(self) -> bool:
         if self._begun:
@@ -152,7 +168,7 @@ class ReadAhead(Generic[Item, Piece]):
             except BaseException as error:  # to be raised where results are asked for
                 failure = error
             with self._changed:
-                self._changed.notify_all()
+                self._tell()
                 if begun is None or self._is_closed:
                     self._are_taken, self._failure = True, failure
                     return None
@@ -172,13 +188,13 @@ class ReadAhead(Generic[Item, Piece]):
                         break
                     with self._changed:
                         begun.pieces.append(piece)
-                        self._changed.notify_all()
+                        self._tell()
                     del piece
         except BaseException as error:  # to be seen where results are asked for
             begun.error = error
         with self._changed:
             begun.is_read = True
-            self._changed.notify_all()
+            self._tell()
         del begun  # which has the error, which has this frame: they would keep each other alive
 
     def _has_room(self, begun: _Begun[Any, Any]) -> bool:
