@@ -38,11 +38,11 @@ from paper_world import (
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from openxclip.files import written_whole
 from openxclip.model import XCLIPModel
 from openxclip.playground.questions import Shown
 from openxclip.training.losses import class_loss_sum
 from openxclip.training.optimisation import Schedule, Towers, adamw, is_fresh, parameter_groups, trained_names
-from openxclip.training.results import written_whole
 from openxclip.video import sample_clips
 
 CLIP_STEPS, CLIP_BATCH, CLIP_LR = 1500, 128, 1e-3

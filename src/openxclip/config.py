@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 from openxclip import hub
 from openxclip.errors import CheckpointError
+from openxclip.files import written_whole
 
 CONFIG_NAME = "config.json"
 
@@ -88,9 +89,8 @@ class _Config:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"{folder}: can't be made a folder ({error}).") from error
-        partial = folder / f".{CONFIG_NAME}.partial"
-        partial.write_text(self.to_json_string(), encoding="utf-8")
-        partial.replace(folder / CONFIG_NAME)
+        with written_whole(folder / CONFIG_NAME) as partial:
+            partial.write_text(self.to_json_string(), encoding="utf-8")
 
     @classmethod
     def from_pretrained(

@@ -29,6 +29,7 @@ def test_train_then_eval_then_compare(tiny_folder: Path, clip_folder: Path, tmp_
     common = ("my-videos", f"model={tiny_folder}", f"data={data}", "hold_out=0")
     dry = run("train", *common, "--dry-run")
     assert "4 clips of 2 classes" in dry.stdout
+    assert "\\n" not in dry.stdout
     assert not dry.stderr
     done = run("train", *common, "epochs=2", "warmup_epochs=0", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr

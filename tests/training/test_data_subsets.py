@@ -138,6 +138,17 @@ def test_stretches_of_one_file_are_on_one_side() -> None:
     assert len(held.samples) == 40
 
 
+def test_hold_out_of_captions() -> None:
+    samples = tuple(replace(one, label=None, text=f"caption {i}") for i, one in enumerate(dataset().samples))
+    captioned = replace(dataset(), samples=samples, classes=())
+    left, held = hold_out(captioned, 0.25, seed=0)
+    assert set(left.samples) | set(held.samples) == set(samples)
+    assert len(held.samples) == round(len({one.source for one in samples}) / 4)
+    assert set(hold_out(captioned, 0.25, seed=1)[1].samples) != set(held.samples)
+    with pytest.raises(DatasetError, match="there are 1 videos"):
+        hold_out(replace(captioned, samples=samples[:1]), 0.25, seed=0)
+
+
 def test_hold_out_that_cant_be() -> None:
     for part in (0.0, 1.0):
         with pytest.raises(ValueError, match=f"part={part} must be above 0 and below 1"):

@@ -36,7 +36,8 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
     from openxclip.training import plan_training, train
 
     if dry_run:
-        click.echo(printable(str(plan_training(recipe, *changes)), lines=True))
+        for line in str(plan_training(recipe, *changes)).split("\n"):
+            click.echo(printable(line))
         return
     if out is None:
         raise click.UsageError("--out is missing: a folder for the model.")

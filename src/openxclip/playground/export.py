@@ -5,15 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from fractions import Fraction
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import av
 from torch import Tensor
 
+from openxclip.files import written_whole
 from openxclip.playground.clips import Split, render_clips
+from openxclip.video.writing import write_mp4
 
 
 def export_clip(frames: Tensor | Iterable[Tensor], path: str | Path, *, fps: float = 24, quality: int = 26) -> Path:
@@ -31,21 +30,9 @@ def export_clip(frames: Tensor | Iterable[Tensor], path: str | Path, *, fps: flo
     """
     path = Path(path)
     parts = [frames] if isinstance(frames, Tensor) else frames
-    with written_whole(path) as partial, av.open(str(partial), "w", format="mp4") as container:
-        stream = None
-        for part_TCHW in parts:
-            height, width = part_TCHW.shape[-2:]
-            if height % 2 or width % 2:
-                raise ValueError(f"frames of {width} x {height}: both sides must be even for H.264 in yuv420p")
-            if stream is None:
-                options = {"crf": str(quality), "preset": "medium"}
-                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for frame_CHW in part_TCHW:
-                image = av.VideoFrame.from_ndarray(frame_CHW.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
-                container.mux(stream.encode(image))
-        if stream is not None:
-            container.mux(stream.encode(None))
+    arrays = (frame.permute(1, 2, 0).contiguous().numpy() for part_TCHW in parts for frame in part_TCHW)
+    with written_whole(path) as partial, partial.open("wb") as file:
+        write_mp4(arrays, file, fps=fps, quality=quality)
     return path
 
 
@@ -105,14 +92,3 @@ def refuse_existing(*paths: Path) -> None:
     for path in paths:
         if path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Where to write instead: what is written there moves to `path` at the end, and is deleted if there is an error."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from openxclip.files import written_whole
 from openxclip.playground.captions import caption
 from openxclip.playground.clips import Split, draw_pairs, render_clips
-from openxclip.playground.export import export_clip, refuse_existing, written_whole
+from openxclip.playground.export import export_clip, refuse_existing
 from openxclip.playground.motion import uniform
 from openxclip.playground.world import ACTIONS, SEEN_THINGS, THINGS
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from openxclip.errors import OpenXCLIPError
+from openxclip.files import written_whole
 from openxclip.model import XCLIPModel
 from openxclip.pipeline import VideoPipeline
 from openxclip.processing import XCLIPProcessor
@@ -164,9 +165,8 @@ def _claim(out: Path, folder: Path, recipe: Recipe, dataset: Dataset) -> None:
         raise TrainingError(f"{out}: is there already, and is no training: choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text("\n".join(recipe_lines(recipe)) + "\n", encoding="utf-8")
-    partial = noted.with_suffix(".part")
-    partial.write_text(json.dumps(what, indent=1) + "\n", encoding="utf-8")
-    partial.replace(noted)
+    with written_whole(noted) as partial:
+        partial.write_text(json.dumps(what, indent=1) + "\n", encoding="utf-8")
 
 
 def _write(

@@ -13,6 +13,7 @@ import torch
 
 from openxclip.engine import Precision
 from openxclip.errors import OpenXCLIPError
+from openxclip.files import written_whole
 from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline
 from openxclip.training.comparison import Comparison, compare
@@ -20,7 +21,7 @@ from openxclip.training.evaluation import evaluate, evaluate_retrieval
 from openxclip.training.metrics import Bin, Calibration, mean_and_std
 from openxclip.training.plots import draw_confusion, draw_reliability, write_confusion_table
 from openxclip.training.recipe import Recipe, read_recipe
-from openxclip.training.results import Results, confusion_of, written_whole
+from openxclip.training.results import Results, confusion_of
 from openxclip.training.starting import evaluation_data
 
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from openxclip.files import written_whole
+
 
 class Logbook:
     """Appends to `log.jsonl`; lines of steps that are taken again are left out.
@@ -27,9 +29,8 @@ class Logbook:
                     continue  # torn when the program was killed
                 if known["step"] < first_step:
                     kept.append(line + "\n")
-        partial = path.with_suffix(".part")
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(path)
+        with written_whole(path) as partial:
+            partial.write_text("".join(kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
         self._curves = _curves(folder, first_step)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.files import written_whole
 from openxclip.training.metrics import Calibration
-from openxclip.training.results import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from openxclip.checkpoints.folder import find_weights
 from openxclip.errors import CheckpointError, OpenXCLIPError
+from openxclip.files import written_whole
 from openxclip.hub import SHIPPED_MODELS
 from openxclip.training.metrics import calibration, confusion_matrix, per_class_accuracy
 
@@ -221,19 +220,6 @@ def confusion_of(results: Results) -> NDArray[np.int64]:
     return confusion_matrix(
         [one.top[0][0] for one in predictions], [one.label for one in predictions], len(results.classes)
     )
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Where to write instead: what is written there takes the place of `path`, or is gone if there is an error."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())  # before it takes its name: a name for an empty file would be worse than none
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def hashes_of_weights(model: str | None) -> dict[str, str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from openxclip.errors import OpenXCLIPError
+from openxclip.files import written_whole
 from openxclip.training.processes import Processes
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -68,15 +67,8 @@ def save_state(path: Path, learner: Learner, facts: dict[str, Any], processes: P
         tensors |= {f"optimizer.{name}:{key}": torch.as_tensor(value) for key, value in state.items()}
     tensors |= {f"average.{name}": tensor.cpu() for name, tensor in (learner.average or {}).items()}
     meta = {"format": _FORMAT, "facts": json.dumps({**facts, "scaler": learner.scaler.state_dict()})}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with written_whole(path) as partial:
         save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, partial, metadata=meta)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def read_facts(path: Path) -> dict[str, Any] | None:

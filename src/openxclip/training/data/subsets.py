@@ -79,8 +79,9 @@ def hold_out(dataset: Dataset, part: float, *, seed: int) -> tuple[Dataset, Data
     """Two parts of a dataset, one to train on and one to judge by.
 
     Args:
-        dataset: with classes.
-        part: of each class's videos that are held out, above 0 and below 1; rounded, but at least one video.
+        dataset: with classes or captions.
+        part: of each class's videos (of all, where there are captions) that are held out, above 0 and below 1; rounded,
+            but at least one video.
         seed: another holds out others.
 
     Returns:
@@ -88,17 +89,20 @@ def hold_out(dataset: Dataset, part: float, *, seed: int) -> tuple[Dataset, Data
 
     Raises:
         ValueError: `part` is out of its range.
-        DatasetError: a class has one video alone, or there are no classes.
+        DatasetError: a class has one video alone, or there is only one.
     """
     if not 0 < part < 1:
         raise ValueError(f"part={part} must be above 0 and below 1")
     held: set[str] = set()
-    for name, samples in zip(dataset.classes, _drawn(dataset, seed), strict=True):
+    if dataset.classes:
+        drawn = zip(dataset.classes, _drawn(dataset, seed), strict=True)
+        groups = {f"the class {name!r} has": samples for name, samples in drawn}
+    else:
+        groups = {"there are": _all_drawn(dataset, seed)}
+    for who_has, samples in groups.items():
         sources = list(dict.fromkeys(sample.source for sample in samples))
         if len(sources) < 2:
-            raise DatasetError(
-                f"{dataset.name}: the class {name!r} has {len(sources)} videos: two or more can be parted."
-            )
+            raise DatasetError(f"{dataset.name}: {who_has} {len(sources)} videos: two or more can be parted.")
         held.update(sources[: min(len(sources) - 1, max(1, round(part * len(sources))))])
     left = tuple(sample for sample in dataset.samples if sample.source not in held)
     taken = tuple(sample for sample in dataset.samples if sample.source in held)
@@ -186,6 +190,11 @@ def _drawn(dataset: Dataset, seed: int) -> list[list[Sample]]:
         key = _draw(seed, dataset.classes[label], dataset.name_of(sample), sample.start, sample.end)
         of_class[label].setdefault(key, sample)
     return [[samples[key] for key in sorted(samples)] for samples in of_class]
+
+
+def _all_drawn(dataset: Dataset, seed: int) -> list[Sample]:
+    """All samples, in an order that the seed draws."""
+    return sorted(dataset.samples, key=lambda one: _draw(seed, dataset.name_of(one), one.start, one.end))
 
 
 def _label(dataset: Dataset, sample: Sample) -> int:

@@ -1,0 +1,50 @@
+"""Files that appear whole or not at all, and by what a changed one is known."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Stamp(NamedTuple):
+    """By what another version of a file or folder is known without reading it.
+
+    Attributes:
+        size: in bytes; of a folder, of the files that lie in it.
+        modified: when it was changed, in nanoseconds since 1970; of a folder, the last of itself and these files.
+    """
+
+    size: int
+    modified: int
+
+
+NO_STAMP = Stamp(0, 0)
+
+
+def stamp_of(path: str | Path) -> Stamp:
+    """The stamp of a file or folder; `NO_STAMP` of what is neither."""
+    with suppress(OSError, ValueError):
+        status = os.stat(path)  # noqa: PTH116 (Path refuses no names, but changes some)
+        if not os.path.isdir(path):  # noqa: PTH112
+            return Stamp(status.st_size, status.st_mtime_ns)
+        with os.scandir(path) as entries:
+            parts = [entry.stat() for entry in entries if entry.is_file()]
+        return Stamp(sum(part.st_size for part in parts), max(part.st_mtime_ns for part in (status, *parts)))
+    return NO_STAMP
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Where to write instead: what is written there takes the place of `path`, or is gone if there is an error."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())  # before it takes its name: a name for an empty file would be worse than none
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
