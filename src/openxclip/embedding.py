@@ -6,7 +6,6 @@ import errno
 import hashlib
 import math
 import os
-import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from openxclip.batching import Batch, EncodedClip, batch_size, check_batch
 from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.errors import VideoError
 from openxclip.feature_files import Shapes, check_names, check_suffix, write_features
+from openxclip.files import stamp_of
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
 from openxclip.model import XCLIPModel
@@ -155,7 +155,7 @@ def embed(
             **asdict(limits),
             "allow_protocols": pipeline.allow_protocols,
         }
-        begun = {"options": options, "videos": [[path, *_stamp(path)] for path in videos], "batch": size}
+        begun = {"options": options, "videos": [[path, *stamp_of(path)] for path in videos], "batch": size}
         manifest = work.begin(begun, anew=force)
         if batch == "auto":
             size = int(manifest["batch"])  # as before an interruption, for the same features to the bit
@@ -312,12 +312,3 @@ def _videos(paths: str | Path | Iterable[str | Path]) -> list[str]:
     if not videos:
         raise ValueError("no videos are named.")
     return videos
-
-
-def _stamp(path: str) -> list[int]:
-    """By what another version of a file is known: its length and when it was changed. None of what is no file."""
-    with suppress(OSError, ValueError):
-        status = Path(path).stat()
-        if stat.S_ISREG(status.st_mode):
-            return [status.st_size, status.st_mtime_ns]
-    return []

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+DEDUP = [sys.executable, "-m", "openxclip.cli.main", "dedup"]
 INDEX = [sys.executable, "-m", "openxclip.cli.main", "index"]
 SEARCH = [sys.executable, "-m", "openxclip.cli.main", "search"]
 
@@ -50,6 +52,75 @@ def test_moments_are_found(made: tuple[Path, Path], tmp_path: Path) -> None:
     assert json.loads(like.stdout)["score"] > 0.5
 
 
+def test_pictures_of_moments(made: tuple[Path, Path], tmp_path: Path) -> None:
+    videos, index = made
+    page, folder = tmp_path / "found.html", tmp_path / "stills"
+    ran = run(
+        SEARCH, "a red video", "--in", index, "--top", 3, "--html", page, "--thumbnails", folder, "--device", "cpu"
+    )
+    hits = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [hit["thumbnail"] for hit in hits] == [str(folder / f"00{i}.jpg") for i in (1, 2, 3)]
+    assert all(Path(hit["thumbnail"]).read_bytes().startswith(b"\xff\xd8") for hit in hits)
+    assert page.read_text(encoding="utf-8").count("data:video/mp4") == 3
+    wrong = run(SEARCH, "a red video", "--in", index, "--html", videos / "red2.mp4")
+    assert "must end with .html" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def test_copies_are_found(made: tuple[Path, Path], tiny_folder: Path, tmp_path: Path) -> None:
+    videos = Path(shutil.copytree(made[0], tmp_path / "videos"))
+    shutil.copy(videos / "red2.mp4", videos / "copy.mp4")
+    run(INDEX, videos, "--to", tmp_path / "index", "--model", tiny_folder, "--device", "cpu")
+    ran = run(DEDUP, "--in", tmp_path / "index", "--threshold", 0.99999)
+    (group,) = (json.loads(line) for line in ran.stdout.splitlines())
+    assert {group["path"], *(one["path"] for one in group["duplicates"])} >= {
+        str(videos / "red2.mp4"), str(videos / "copy.mp4"),
+    }  # fmt: skip
+    assert any(one["identical"] for one in group["duplicates"])
+    assert (videos / "copy.mp4").exists()
+    for arguments, what in ((("--in", tmp_path / "none"), "there is no index"), ((), "Missing option '--in'")):
+        ran = run(DEDUP, *arguments)
+        assert what in ran.stderr
+        assert "Traceback" not in ran.stderr
+
+
+def test_to_another_machine(made: tuple[Path, Path], tmp_path: Path) -> None:
+    _, index = made
+    ran = run(INDEX, "--to", index, "--export", tmp_path / "windows.parquet")
+    assert (ran.returncode, ran.stdout.strip()) == (0, f"{tmp_path / 'windows.parquet'}: 6 windows")
+    ran = run(INDEX, tmp_path / "windows.parquet", "--to", tmp_path / "other")
+    assert ran.returncode == 0
+    assert "3 added; 3 videos, 6 windows" in ran.stdout
+    both = [run(SEARCH, "a red video", "--in", one, "--device", "cpu").stdout for one in (index, tmp_path / "other")]
+    assert len(both[0].splitlines()) == 6
+    assert both[0] == both[1]
+
+
+def test_watching(made: tuple[Path, Path], tiny_folder: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    command = [*INDEX, "--watch", videos, "--to", tmp_path / "index", "--model", tiny_folder, "--device", "cpu"]
+    with subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        assert process.stdout is not None
+        try:
+            shutil.copy(made[0] / "red2.mp4", tmp_path / "new.part")
+            (tmp_path / "new.part").rename(videos / "new.mp4")  # as a recorder should: a name for what is whole
+            for line in process.stdout:
+                if "1 videos, 1 windows" in line:
+                    break
+            shutil.copy(made[0] / "red10.mp4", tmp_path / "new.part")
+            (tmp_path / "new.part").rename(videos / "more.mp4")
+            assert "1 added" in process.stdout.readline()
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert len(run(SEARCH, "a", "--in", tmp_path / "index", "--device", "cpu").stdout.splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
@@ -72,6 +143,10 @@ def test_mistakes_of_an_index(made: tuple[Path, Path], tmp_path: Path) -> None:
         ((videos / "red2.mp4", "--to", index, "--remove", "--update"), "--remove takes files out"),
         ((tmp_path / "none.mp4", "--to", index, "--remove"), "isn't in the index"),
         ((videos, "--to", videos), "is no index of videos"),
+        ((videos / "red2.mp4", "--to", index, "--remove", "--export", "a.parquet"), "it doesn't go with --export"),
+        (("--to", index, "--export", tmp_path / "a.csv"), "must end with .parquet"),
+        (("a.parquet", "--to", index, "--watch"), "--watch is for videos"),
+        ((tmp_path / "none.parquet", "--to", index), "can't be read as Parquet"),
     ):
         ran = run(INDEX, *arguments)
         assert ran.returncode != 0

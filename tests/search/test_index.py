@@ -14,35 +14,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
-from openxclip import VideoIndex, VideoIndexError, VideoPipeline, XCLIPModel
-from openxclip.search import adding
+from openxclip import Limits, VideoIndex, VideoIndexError, VideoPipeline, XCLIPModel
+from openxclip.search import adding, store
 from openxclip.search.packing import pack, unpack
 from openxclip.video.clips import ClipPlan
 
 TEXTS = ("a red video", "something blue that moves", "nothing at all")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def pipeline(tiny_folder: Path) -> VideoPipeline:
-    return VideoPipeline.from_pretrained(tiny_folder, device="cpu", isolate=False)
-
-
-@pytest.fixture
-def videos(clip_folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(clip_folder, tmp_path / "videos"))
-
-
-@pytest.fixture
-def index(pipeline: VideoPipeline, videos: Path, tmp_path: Path) -> VideoIndex:
-    made = VideoIndex.open(tmp_path / "index", model=pipeline, window=0.4, stride=0.2)
-    assert len(made) == 0
-    assert made.files() == []
-    added = made.add(videos)
-    assert sorted(added.added) == sorted(str(path) for path in videos.rglob("*.mp4"))
-    assert not added.errors
-    return made
 
 
 def scored(pipeline: VideoPipeline, videos: Path, text: str) -> tuple[dict, dict]:
@@ -172,8 +152,32 @@ def test_broken_files_are_reported_every_time_and_read_when_they_change(index, v
     broken.write_bytes(b"no video again")
     assert [error.source for error in index.add(videos).errors] == [str(broken)]
     assert str(broken) not in index.files()
+    assert index.add(videos).errors  # as they were told
     missing = index.add(videos / "missing.mp4")
     assert [error.source for error in missing.errors] == [str(videos / "missing.mp4")]
+
+
+def test_what_could_not_be_read_is_tried_again_when_asked(index, videos) -> None:
+    shutil.copy(videos / "red2.mp4", videos / "new.mp4")
+    small = Limits(frames=5)
+    assert [error.source for error in index.add(videos, limits=small).errors] == [str(videos / "new.mp4")]
+    assert index.add(videos).errors
+    assert index.add(videos, retry=True, limits=small).errors
+    done = index.update()
+    assert done.added == (str(videos / "new.mp4"),)
+    assert not done.errors
+
+
+def test_a_folder_of_images_is_known_by_what_lies_in_it(index, tmp_path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(4):
+        Image.new("RGB", (32, 32), (60 * i, 0, 0)).save(folder / f"{i}.png")
+    assert index.add(folder).added == (str(folder),)
+    assert index.add(folder).unchanged == (str(folder),)
+    time.sleep(0.01)
+    Image.new("RGB", (32, 32), (0, 0, 200)).save(folder / "2.png")
+    assert index.add(folder).added == (str(folder),)
 
 
 def test_an_index_is_of_one_model_and_one_plan(index, videos, tmp_path, tiny_folder) -> None:
@@ -228,6 +232,43 @@ def test_packing_loses_what_half_precision_loses() -> None:
     assert len(packed) < 0.95 * 2 * patches.size
     np.testing.assert_array_equal(unpack(packed, 512, 49), patches.astype(np.float16).astype(np.float32))
     assert np.isfinite(unpack(pack(np.array([[1e9, -1e9]])), 2, 1)).all()
+
+
+def test_many_windows_get_an_index_of_vectors(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(store, "VECTORS_INDEXED_FROM", 2000)
+    random = np.random.default_rng(0)
+    embeddings = random.normal(size=(3000, 32)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    rows = [
+        {"path": f"{i}.mp4", "number": 0, "start": 0.0, "end": 1.0, "duration": 1.0, "size": i, "modified": 1,
+         "content": "", "embedding": embedding, "patches": None} for i, embedding in enumerate(embeddings)
+    ]  # fmt: skip
+    made = store.Store(str(tmp_path / "index"))
+    made.create({"patches": False}, 32)
+    made.open()
+    made.write(rows[:1999], {}, known=[])
+    made.tidy()
+    assert made.vectors_indexed_at() == 0
+    made.write(rows[1999:], {}, known=[])
+    made.tidy()
+    assert made.vectors_indexed_at() == 3000
+    for query in embeddings[::100]:
+        best = np.argsort(-(embeddings @ query))[:10]
+        found = made.nearest(query, 10, None, patches=False)
+        assert len({row["path"] for row in found} & {f"{i}.mp4" for i in best}) >= 9
+        exact = {f"{i}.mp4": float(embeddings[i] @ query) for i in range(len(embeddings))}
+        for row in found:  # the similarity is the embeddings', not that of eight bits
+            assert row["similarity"] == pytest.approx(exact[row["path"]], abs=1e-5)
+    few = made.nearest(embeddings[0], 10, "size < 7", patches=False)
+    assert {row["path"] for row in few} == {f"{i}.mp4" for i in range(7)}
+    made.write([{**rows[0], "path": "new.mp4"}], {}, known=[])  # which the index of vectors doesn't know yet
+    assert {row["path"] for row in made.nearest(embeddings[0], 2, None, patches=False)} == {"0.mp4", "new.mp4"}
+    made.tidy()
+    assert made.vectors_indexed_at() == 3000
+    monkeypatch.setattr(store, "_REBUILT_AT", 1)
+    made.tidy()
+    assert made.vectors_indexed_at() == 3001
+    assert {row["path"] for row in made.nearest(embeddings[0], 2, None, patches=False)} == {"0.mp4", "new.mp4"}
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ import click
 from openxclip.cli.classify import MINI_KNOWS
 from openxclip.cli.options import (
     batch_option,
-    footage_options,
+    limit_options,
     named_videos,
     precision_option,
     progress,
@@ -40,11 +41,17 @@ _LOOKS_EVERY_S = 2.0
 @click.option("--no-patches", is_flag=True, help="Of a new index: smaller, but its hits can't be reranked by prompts.")
 @click.option("--update", is_flag=True, help="Look at all files of the index again: what has changed, what is gone?")
 @click.option("--remove", is_flag=True, help="Take the files or folders out of the index instead.")
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write all windows to FILE.parquet, which `openxclip index FILE.parquet` takes, on another machine too.",
+)
 @click.option("--watch", is_flag=True, help="Go on looking for new and changed files, until Ctrl-C.")
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
 @batch_option
-@footage_options
+@limit_options
 def command(
     videos: tuple[str, ...],
     to: str,
@@ -55,28 +62,32 @@ def command(
     no_patches: bool,
     update: bool,
     remove: bool,
+    export: Path | None,
     watch: bool,
     device: str | None,
     precision: Precision,
     batch: Batch,
-    **footage: Any,
+    **limits: Any,
 ) -> None:
     """Put videos into an index that `openxclip search` searches; it is made where there is none.
 
     A PATH is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one a
-    line.
+    line. A .parquet file that --export wrote adds the windows it has.
 
     Files that are in the index and have not changed are passed over: an interrupted run goes on when it is started
-    again. Videos that can't be read are named on stderr and remembered, the others go on, and the exit status is 1.
+    again. Videos that can't be read are named on stderr and remembered, the others go on, and the exit status is 1;
+    --update tries them again.
     """
     if remove and (update or watch):
         raise click.UsageError("--remove takes files out: it doesn't go with --update or --watch.")
     named = list(named_videos(videos))
-    if not named and not update:
+    if not named and not update and export is None:
         raise click.UsageError("no videos are named.")
-    if footage.pop("allow_protocols"):
-        raise click.UsageError("an index is of files on this machine: --allow-protocols isn't for it.")
-    from openxclip.search import VideoIndex
+    if watch and any(name.lower().endswith(".parquet") for name in named):
+        raise click.UsageError("--watch is for videos: add the .parquet files without it.")
+    if remove and export is not None:
+        raise click.UsageError("--remove takes files out: it doesn't go with --export.")
+    from openxclip.search import Added, VideoIndex
 
     try:
         index = VideoIndex.open(
@@ -95,23 +106,29 @@ def command(
             return
         if model == "mini" and index.about is None:
             say(f"note: {MINI_KNOWS}")
-        options: dict[str, Any] = {"batch": batch, "limits": taken_limits(footage)}
-        done = _pass(index, named, update=update, **options)
-        click.echo(_summary(to, index, done))
+        options: dict[str, Any] = {"batch": batch, "limits": taken_limits(limits)}
+        done = Added()
+        if named or update:
+            done = _pass(index, named, update=update, retry=update, **options)
+            click.echo(_summary(to, index, done))
+        if export is not None:
+            click.echo(f"{printable(str(export))}: {index.export(export)} windows")
         said = {str(error) for error in done.errors}
         while watch:
             time.sleep(_LOOKS_EVERY_S)
-            done = _pass(index, named, update=update, quiet=said, **options)
+            done = _pass(index, named, update=update, retry=False, quiet=said, **options)
             if done.added or done.removed:
                 click.echo(_summary(to, index, done))
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
     if done.errors:
-        say(f"{len(done.errors)} videos could not be read.")
+        say(f"{len(done.errors)} videos could not be read{'' if update else '; --update tries them again'}.")
         sys.exit(1)
 
 
-def _pass(index: VideoIndex, named: list[str], *, update: bool, quiet: set[str] | None = None, **options: Any) -> Added:
+def _pass(
+    index: VideoIndex, named: list[str], *, update: bool, retry: bool, quiet: set[str] | None = None, **options: Any
+) -> Added:
     from openxclip.search import Added
     from openxclip.video import find_videos
 
@@ -125,7 +142,7 @@ def _pass(index: VideoIndex, named: list[str], *, update: bool, quiet: set[str] 
                 say(error)
             advance()
 
-        again = index.update(on_video=on_video, **options) if update else Added()
+        again = index.update(retry=retry, on_video=on_video, **options) if update else Added()
         new = index.add(videos, on_video=on_video, **options) if videos else Added()
     errors = {str(error): error for error in (*again.errors, *new.errors)}
     seen = set(again.added)

@@ -20,6 +20,7 @@ _VERBS = {
     "embed": "Write the features of videos to a file.",
     "index": "Put videos into an index that can be searched.",
     "search": "Find moments in an index by a sentence, or by another video.",
+    "dedup": "Find the videos of an index that are copies of others.",
     "train": "Train a model on your videos, by a recipe.",
     "eval": "Judge a model by a recipe's data and protocol.",
     "init": "Make an X-CLIP of a CLIP, to be trained.",

@@ -57,7 +57,7 @@ batch_option = click.option(
 
 _DEFAULT = limits.DEFAULT_LIMITS
 
-_OPTIONS = (
+_LIMITS = (
     click.option(
         "--max-seconds",
         type=click.FloatRange(0, min_open=True),
@@ -86,21 +86,37 @@ _OPTIONS = (
         show_default="8GiB",
         help="Memory for the frames asked for of a video, or for what a pipe gives: 2GB, 512MiB.",
     ),
-    click.option(
-        "--allow-protocols",
-        type=_Names(),
-        default=(),
-        help="Open addresses and playlists, by these protocols alone: https,tls,tcp; add file for playlists that name "
-        "files. Whoever wrote a playlist then makes this machine open whatever they reach.",
-    ),
+)
+_protocols = click.option(
+    "--allow-protocols",
+    type=_Names(),
+    default=(),
+    help="Open addresses and playlists, by these protocols alone: https,tls,tcp; add file for playlists that name "
+    "files. Whoever wrote a playlist then makes this machine open whatever they reach.",
 )
 
 
-def footage_options(command: Command) -> Command:
-    """Add the options of what reading videos may cost and open; `taken_limits` takes them from the arguments."""
-    for option in reversed(_OPTIONS):
+def limit_options(command: Command) -> Command:
+    """Add the options of what reading videos may cost; `taken_limits` takes them from the arguments."""
+    for option in reversed(_LIMITS):
         command = option(command)
     return command
+
+
+def footage_options(command: Command) -> Command:
+    """Add the options of what reading videos may cost and open."""
+    return limit_options(_protocols(command))
+
+
+index_option = click.option(
+    "--in", "uri", required=True, metavar="DIR", envvar="OPENXCLIP_INDEX", show_envvar=True, help="The index."
+)
+
+where_option = click.option(
+    "--where",
+    metavar="CONDITION",
+    help="SQL on path, start, end, duration, size, modified: \"duration < 60 and path like '%cam2%'\".",
+)
 
 
 precision_option = click.option(

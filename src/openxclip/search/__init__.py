@@ -5,6 +5,10 @@ up in a table of embeddings. Two stages do it: the plain text finds candidates a
 scored with their prompts, for which the index holds what the prompts are made from.
 """
 
-from openxclip.search.index import Added, Hit, VideoIndex
+from openxclip.search.duplicates import Duplicate, DuplicateGroup
+from openxclip.search.index import VideoIndex
+from openxclip.search.pictures import thumbnail
+from openxclip.search.results import Added, Hit
+from openxclip.search.sheet import write_contact_sheet
 
-__all__ = ["Added", "Hit", "VideoIndex"]
+__all__ = ["Added", "Duplicate", "DuplicateGroup", "Hit", "VideoIndex", "thumbnail", "write_contact_sheet"]

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from openxclip.batching import Batch, EncodedClip
 from openxclip.errors import VideoError
+from openxclip.files import NO_STAMP, stamp_of
 from openxclip.pipeline import VideoPipeline
 from openxclip.search.packing import pack
 from openxclip.search.store import Failure, FileState, Store
@@ -112,7 +113,7 @@ class Adding:
             self._rows += [row | {"duration": duration, **state._asdict()} for row in rows]
             self.added.append(path)
         else:
-            if (state.size, state.modified) != (0, 0) or path in self._known:  # what isn't there is no news tomorrow
+            if state[:2] != NO_STAMP or path in self._known:  # what isn't there is no news tomorrow
                 self._failed[path] = Failure(state.size, state.modified, error.reason)
             self.errors.append(error)
         self._on_video(path, error)
@@ -131,16 +132,8 @@ def absolute(path: Any) -> str:
     return str(path) if "://" in str(path) else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
-def stamp_of(path: str) -> tuple[int, int]:
-    """Its length and when it was changed; zeros of what is no file."""
-    with suppress(OSError, ValueError):
-        status = os.stat(path)  # noqa: PTH116
-        return status.st_size, status.st_mtime_ns
-    return 0, 0
-
-
 def _state(path: str) -> FileState:
-    size, modified = stamp_of(path)
+    stamp = stamp_of(path)
     content = ""
     with suppress(OSError, ValueError):
         if os.path.isfile(path):  # noqa: PTH113
@@ -149,4 +142,4 @@ def _state(path: str) -> FileState:
                 while block := file.read(1 << 20):
                     hashed.update(block)
             content = hashed.hexdigest()
-    return FileState(size, modified, content)
+    return FileState(*stamp, content)

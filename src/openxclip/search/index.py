@@ -3,74 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from openxclip import __version__
 from openxclip.batching import Batch
 from openxclip.embedding import fingerprint
 from openxclip.engine import Precision
 from openxclip.errors import VideoError, VideoIndexError
+from openxclip.files import NO_STAMP, stamp_of
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
-from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
-from openxclip.search.adding import Adding, OnVideo, absolute, stamp_of
-from openxclip.search.packing import unpack
+from openxclip.search.adding import Adding, OnVideo, absolute
+from openxclip.search.duplicates import OVERLAP, THRESHOLD, DuplicateGroup, Videos, find_duplicates
+from openxclip.search.parquet import ParquetWindows, add_parquet, write_parquet
+from openxclip.search.results import Added, Hit
+from openxclip.search.scoring import feature_of, with_prompts
 from openxclip.search.store import Store
 from openxclip.video import Limits, VideoSource, find_videos
 from openxclip.video.clips import ClipPlan
 
 WINDOW_S = 10.0
 RERANK = 200
-_SCORED_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A window that was found.
-
-    Attributes:
-        path: of its video.
-        start, end: of the window, in seconds.
-        duration: of the video, in seconds.
-        score: by which hits are in order: the cosine of the video and the text with its prompts, where it was reranked;
-            else `similarity`.
-        similarity: the cosine of the video's features and the query's, without prompts.
-        reranked: whether `score` has the prompts in it.
-    """
-
-    path: str
-    start: float
-    end: float
-    duration: float
-    score: float
-    similarity: float
-    reranked: bool
-
-
-@dataclass(frozen=True)
-class Added:
-    """What came of some files.
-
-    Attributes:
-        added: that are in the index now and weren't, or were with another content.
-        unchanged: that are in it as they were.
-        removed: that are in it no longer.
-        errors: of those that can't be read.
-    """
-
-    added: tuple[str, ...] = ()
-    unchanged: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    errors: tuple[VideoError, ...] = ()
 
 
 class VideoIndex:
@@ -80,7 +39,7 @@ class VideoIndex:
         self,
         store: Store,
         about: dict[str, Any] | None,
-        model: str | Path | VideoPipeline,
+        model: str | Path | VideoPipeline | None,
         *,
         wanted: dict[str, Any],
         loading: dict[str, Any],
@@ -120,7 +79,7 @@ class VideoIndex:
         """
         store = Store(os.path.expanduser(uri))  # noqa: PTH111 (a path would make one slash of two)
         about = store.open()
-        given = {"window": window, "stride": stride, "num_frames": num_frames, "patches": patches}
+        given: dict[str, Any] = {"window": window, "stride": stride, "num_frames": num_frames, "patches": patches}
         given = {name: value for name, value in given.items() if value is not None}
         if about is None:
             ClipPlan(
@@ -134,9 +93,10 @@ class VideoIndex:
                     raise ValueError(
                         f"{name}={value}: the index {uri} was made with {name}={about[name]}; leave it out."
                     )
-        named: str | Path | VideoPipeline = (about["model"] if about else DEFAULT_MODEL) if model is None else model
         loading = {name: value for name, value in (("device", device), ("precision", precision)) if value is not None}
-        return cls(store, about, named, wanted=given, loading=loading)
+        if about is None and model is not None:
+            given["model"] = _lasting_name(model)
+        return cls(store, about, model, wanted=given, loading=loading)
 
     def __len__(self) -> int:
         """How many windows there are."""
@@ -157,6 +117,7 @@ class VideoIndex:
         self,
         paths: str | Path | Iterable[str | Path],
         *,
+        retry: bool = False,
         batch: Batch = "auto",
         limits: Limits | None = None,
         on_video: OnVideo = lambda path, error: None,
@@ -167,29 +128,36 @@ class VideoIndex:
         takes the place of what it was. What is done is written every ten seconds; when this is interrupted, call it
         again. Others may search meanwhile, but not write.
 
+        A Parquet file that `export` wrote, on another machine perhaps, stands for the videos whose windows it has: they
+        are put there without being read. All of it is one pass; interrupted, it is to be done again.
+
         Args:
             paths: one or more files, folders and globs (see `openxclip.video.find_videos`).
+            retry: read again what could not be read before and hasn't changed since, which otherwise is only reported.
             batch, limits: see `VideoPipeline.encode_videos`.
             on_video: called with each video's path when it is done or passed over, and its error if it can't be read.
 
         Raises:
             ValueError: the model isn't the index's.
             CheckpointError: the model can't be found or loaded.
-            VideoIndexError: another process is writing to the index.
+            VideoIndexError: another process is writing to the index; a Parquet file isn't of its model and windows.
         """
         named = [paths] if isinstance(paths, str | Path) else list(paths)
-        videos = list(dict.fromkeys(absolute(path) for path in find_videos(named)))
+        found = list(dict.fromkeys(absolute(path) for path in find_videos(named)))
+        tables = [path for path in found if _is_parquet(path)]
+        added = self._add_tables(tables, on_video) if tables else []
         known, failures = (self._store.files(), self._store.failures()) if self._begun() else ({}, {})
         todo: list[str] = []
-        added: list[str] = []
         unchanged: list[str] = []
         errors: list[VideoError] = []
-        for path in videos:
+        for path in found:
+            if _is_parquet(path):
+                continue
             stamp = stamp_of(path)
             if path in known and stamp == known[path][:2]:
                 unchanged.append(path)
                 on_video(path, None)
-            elif path in failures and stamp == failures[path][:2] and stamp != (0, 0):
+            elif not retry and path in failures and stamp == failures[path][:2] and stamp != NO_STAMP:
                 errors.append(VideoError(path, failures[path].reason))
                 on_video(path, errors[-1])
             else:
@@ -207,10 +175,11 @@ class VideoIndex:
             errors += work.errors
         return Added(tuple(added), tuple(unchanged), (), tuple(errors))
 
-    def update(self, **options: Any) -> Added:
+    def update(self, *, retry: bool = True, **options: Any) -> Added:
         """Look at every file that is in the index again: what has changed is read anew, what is gone is removed.
 
         Args:
+            retry: read again what could not be read before: it may be allowed by now, or the limits larger.
             **options: see `add`.
         """
         if not self._begun():
@@ -220,7 +189,7 @@ class VideoIndex:
         if gone:
             with self._store.writing():
                 self._store.remove(list(gone))
-        done = self.add([path for path in known if path not in gone], **options)
+        done = self.add([path for path in known if path not in gone], retry=retry, **options)
         return Added(done.added, done.unchanged, tuple(gone), done.errors)
 
     def remove(self, paths: str | Path | Iterable[str | Path]) -> Added:
@@ -241,6 +210,40 @@ class VideoIndex:
             with self._store.writing():
                 self._store.remove(gone)
         return Added(removed=tuple(dict.fromkeys(gone)))
+
+    def export(self, path: str | Path) -> int:
+        """Write all windows, with all that is known of them, as Parquet; `add` takes it. The number of windows.
+
+        Args:
+            path: of the file, .parquet; one that is there is replaced.
+
+        Raises:
+            ValueError: its name has another suffix.
+            VideoIndexError: there is no index.
+            OSError: it can't be written.
+        """
+        self._needed()
+        return write_parquet(self._store, Path(path).expanduser())
+
+    def _add_tables(self, paths: list[str], on_video: OnVideo) -> list[str]:
+        files = [ParquetWindows(path) for path in paths]
+        about = self._begun()
+        if about is None:
+            about = {**files[0].about, **self._wanted}
+            files[0].check(about, files[0].width)
+            about = self._create(about, files[0].width)
+        for windows in files:
+            windows.check(about, self._store.width)
+        added: list[str] = []
+        with self._store.writing():
+            self._store.refresh()
+            for windows in files:
+                added += add_parquet(self._store, windows, patches=about["patches"])
+            self._store.tidy()
+        added = list(dict.fromkeys(added))
+        for path in added:
+            on_video(path, None)
+        return added
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
@@ -275,17 +278,15 @@ class VideoIndex:
             raise ValueError("the text to search for is empty.")
         if k < 1 or rerank < 0:
             raise ValueError(f"k={k} must be 1 or more, rerank={rerank} 0 or more.")
-        about = self._begun()
-        if about is None:
-            raise VideoIndexError(f"{self._store.uri}: there is no index: make one with `openxclip index`.")
+        about = self._needed()
         pipeline = self._ready()
         text_1E = None if text is None else pipeline.encode_texts([text])
-        feature_E = _feature(pipeline, video, about["num_frames"]) if text_1E is None else text_1E[0]
+        feature_E = feature_of(pipeline, video, about["num_frames"]) if text_1E is None else text_1E[0]
         query_E = F.normalize(feature_E.float(), dim=0)
         reranks = text_1E is not None and bool(about["patches"]) and rerank > 0
         rows = self._store.nearest(query_E.cpu().numpy(), max(k, rerank) if reranks else k, where, patches=reranks)
         scores = (
-            _with_prompts(pipeline, text_1E, rows)
+            with_prompts(pipeline, text_1E, rows)
             if text_1E is not None and reranks
             else [row["similarity"] for row in rows]
         )
@@ -294,6 +295,31 @@ class VideoIndex:
             for row, score in zip(rows, scores, strict=True)
         ]
         return sorted(hits, key=lambda hit: -hit.score)[:k]
+
+    def duplicates(
+        self,
+        *,
+        threshold: float = THRESHOLD,
+        overlap: float = OVERLAP,
+        where: str | None = None,
+        on_video: Callable[[], object] = lambda: None,
+    ) -> list[DuplicateGroup]:
+        """Videos that are copies of others, or parts of them, by their embeddings; the model isn't needed.
+
+        Args:
+            threshold: the cosine from which on two windows are alike. What it should be hangs on the model and on how
+                much alike the videos are that are no copies.
+            overlap: the share of a video's windows that must be alike one of the other's.
+            where: only windows that meet a condition, as in `search`.
+            on_video: called when a video has been compared with all others.
+
+        Raises:
+            ValueError: an argument that can't be.
+            VideoIndexError: there is no index.
+        """
+        self._needed()
+        videos = Videos.of(self._store.tables(Videos.COLUMNS, where))
+        return find_duplicates(videos, threshold=threshold, overlap=overlap, on_video=on_video)
 
     # -- the model ---------------------------------------------------------------------------------------------------
 
@@ -305,21 +331,36 @@ class VideoIndex:
             self._store.refresh()
         return self._about
 
+    def _needed(self) -> dict[str, Any]:
+        about = self._begun()
+        if about is None:
+            raise VideoIndexError(f"{self._store.uri}: there is no index: make one with `openxclip index`.")
+        return about
+
+    def _create(self, about: dict[str, Any], width: int) -> dict[str, Any]:
+        self._store.create({**about, "openxclip": __version__}, width)
+        self._about = self._store.open()
+        assert self._about is not None
+        return self._about
+
     def _ready(self) -> VideoPipeline:
         """The model, which is loaded once and checked to be the index's; of a new index, which is made."""
         if self._pipeline is not None:
             return self._pipeline
-        pipeline = as_pipeline(self._model, **self._loading)
+        model = self._model
+        if model is None:
+            model = self._about["model"] if self._about else DEFAULT_MODEL
+        if model is None:
+            raise ValueError(
+                f"the index {self._store.uri} is of a model that was in no file: say where it is by model=."
+            )
+        pipeline = as_pipeline(model, **self._loading)
         weights = fingerprint(pipeline.model)
         if self._about is None:
             config = pipeline.model.config
-            name = pipeline.name
-            if name is not None and Path(name).is_dir():
-                name = str(Path(name).resolve())  # it may be opened from elsewhere
             window = self._wanted.get("window", WINDOW_S)
             about = {
-                "openxclip": __version__,
-                "model": name,
+                "model": _lasting_name(pipeline),
                 "weights": weights,
                 "transforms": pipeline.processor.image_processor.to_dict(),
                 "num_frames": self._wanted.get("num_frames", config.vision_config.num_frames),
@@ -327,9 +368,7 @@ class VideoIndex:
                 "stride": self._wanted.get("stride", window),
                 "patches": self._wanted.get("patches", True),
             }
-            self._store.create(about, config.projection_dim)
-            self._about = self._store.open()
-            assert self._about is not None
+            self._about = self._create(about, config.projection_dim)
         if weights != self._about["weights"]:
             raise ValueError(
                 f"the index {self._store.uri} is of the model {self._about['model']}, whose weights are others than "
@@ -339,26 +378,11 @@ class VideoIndex:
         return pipeline
 
 
-def _with_prompts(pipeline: VideoPipeline, text_1E: Tensor, rows: list[Any]) -> list[float]:
-    """The cosine of each of the store's rows and a text with the prompts that the row's video makes."""
-    vision, width = pipeline.model.config.vision_config, pipeline.model.config.projection_dim
-    number = (vision.image_size // vision.patch_size) ** 2
-    scores: list[float] = []
-    for start in range(0, len(rows), _SCORED_AT_ONCE):
-        part = rows[start : start + _SCORED_AT_ONCE]
-        pooled_CE = np.array([row["embedding"] for row in part], dtype=np.float32)
-        patches_CPE = np.stack([unpack(row["patches"], width, number) for row in part])
-        features = VideoFeatures(*(torch.from_numpy(array).to(text_1E) for array in (pooled_CE, patches_CPE)))
-        cosine_C = pipeline.score(text_1E, features)[:, 0] / pipeline.model.logit_scale.detach().exp()
-        scores += cosine_C.tolist()
-    return scores
+def _lasting_name(model: str | Path | VideoPipeline) -> str | None:
+    """By which a model is found from any folder; None of one that was never in a file."""
+    name = model.name if isinstance(model, VideoPipeline) else str(model)
+    return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
 
 
-def _feature(pipeline: VideoPipeline, video: VideoSource | None, num_frames: int) -> Tensor:
-    """(E,), of the whole of a video."""
-    assert video is not None
-    (encoded,) = pipeline.encode_videos([video], num_frames=num_frames)
-    if encoded.error is not None:
-        raise encoded.error
-    assert encoded.features is not None
-    return encoded.features.pooled[0]
+def _is_parquet(path: str) -> bool:
+    return path.lower().endswith(".parquet")

@@ -7,7 +7,7 @@ index as it was after its last.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +18,15 @@ from numpy.typing import NDArray
 from openxclip.errors import VideoIndexError
 from openxclip.unfinished import take_lock
 
-_ABOUT = b"openxclip"  # where the schema's metadata has what the index is of
+ABOUT = b"openxclip"  # where the schema's metadata has what the index is of
 _WINDOWS, _FAILURES = "windows", "failures"
+_ROWS_OF_TABLE = 4096
+_FILES_AT_ONCE = 500
+_PROBED = 20  # partitions of the index of vectors
+_REFINED = 3  # times as many candidates are compared by their whole embeddings
+VECTORS_INDEXED_FROM = 50_000  # windows: from there on an index of vectors saves more than it costs
+_REBUILT_AT = 4  # times as many
+_VECTORS = "vectors_"  # and how many windows there were: the index of vectors' name
 COLUMNS = ("path", "start", "end", "duration", "size", "modified")
 
 
@@ -88,7 +95,7 @@ class Store:
             self._failures = database.open_table(_FAILURES)
         except (OSError, RuntimeError, ValueError) as error:
             raise VideoIndexError(f"{self.uri}: the index can't be opened: {_first_line(error)}") from error
-        about = (self._windows.schema.metadata or {}).get(_ABOUT)
+        about = (self._windows.schema.metadata or {}).get(ABOUT)
         if about is None:
             raise VideoIndexError(f"{self.uri}: is a LanceDB that openxclip didn't make.")
         return dict(json.loads(about))
@@ -116,7 +123,7 @@ class Store:
                 pa.field("embedding", pa.list_(pa.float32(), width), nullable=False),
                 pa.field("patches", pa.binary()),
             ],
-            metadata={_ABOUT: json.dumps(about).encode()},
+            metadata={ABOUT: json.dumps(about).encode()},
         )
         failures = pa.schema(
             [
@@ -151,6 +158,16 @@ class Store:
                     f"{self.uri}: another process is writing to the index: try again when it is done."
                 )
             yield
+
+    @property
+    def schema(self) -> Any:
+        """pyarrow's, of the windows, with what the index is of in its metadata."""
+        return self._windows.schema
+
+    @property
+    def width(self) -> int:
+        """E of the embeddings."""
+        return int(self.schema.field("embedding").type.list_size)
 
     def refresh(self) -> None:
         """See what others have written since."""
@@ -188,7 +205,7 @@ class Store:
         if rows:
             schema = self._windows.schema
             columns = {name: [row[name] for row in rows] for name in rows[0] if name != "embedding"}
-            columns["id"] = [f"{row['number']}:{row['path']}" for row in rows]
+            columns["id"] = [_id(row["path"], row["number"]) for row in rows]
             embeddings = np.stack([row["embedding"] for row in rows])
             columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
             table = pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
@@ -204,12 +221,67 @@ class Store:
                 self._windows.add(table)
         if gone:
             self._windows.delete(_among(gone))
-        done = {row["path"] for row in rows} | failed.keys()
-        stale = [path for path in self.failures() if path in done]
-        if stale:
-            self._failures.delete(_among(stale))
+        self.have_not_failed({row["path"] for row in rows} | failed.keys())
         if failed:
             self._failures.add([{"path": path, **failure._asdict()} for path, failure in failed.items()])
+
+    def have_not_failed(self, paths: Collection[str]) -> None:
+        """Forget that files could not be read."""
+        stale = [path for path in self.failures() if path in paths]
+        if stale:
+            self._failures.delete(_among(stale))
+
+    # -- tables, of other indexes ------------------------------------------------------------------------------------
+
+    def tables(self, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[Any]:
+        """All windows, in pyarrow's tables of some thousand.
+
+        Args:
+            columns: these alone.
+            where: of those alone that meet a condition of SQL.
+
+        Raises:
+            ValueError: the condition can't be understood.
+        """
+        import pyarrow as pa
+
+        search = self._windows.search().select(list(columns or self._windows.schema.names))
+        try:
+            for batch in (search.where(where) if where else search).to_batches(batch_size=_ROWS_OF_TABLE):
+                yield pa.Table.from_batches([batch])
+        except (ValueError, RuntimeError, OSError) as error:
+            raise _why_not(where, error) from error
+
+    def write_table(self, table: Any, *, known: Set[str]) -> None:
+        """Put windows, in the place of those with the same path and number.
+
+        Args:
+            table: of pyarrow, with all columns but `id`.
+            known: the files of which the index has windows.
+        """
+        import pyarrow as pa
+
+        paths = table["path"].to_pylist()
+        ids = [_id(path, number) for path, number in zip(paths, table["number"].to_pylist(), strict=True)]
+        schema = self._windows.schema
+        columns = {name: pa.array(ids) if name == "id" else table[name] for name in schema.names}
+        table = pa.table([columns[field.name].cast(field.type) for field in schema], schema=schema)
+        if not known & set(paths):
+            self._windows.add(table)
+        else:
+            self._windows.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(table)
+
+    def cut(self, counts: Mapping[str, int]) -> None:
+        """Forget what files have beyond so many windows.
+
+        Args:
+            counts: windows of each file.
+        """
+        beyond = [f"(path = {_quoted(path)} AND number >= {count})" for path, count in counts.items()]
+        for i in range(0, len(beyond), _FILES_AT_ONCE):
+            self._windows.delete(" OR ".join(beyond[i : i + _FILES_AT_ONCE]))
+
+    # -- upkeep ------------------------------------------------------------------------------------------------------
 
     def touch(self, path: str, state: FileState) -> None:
         """A file that was written anew with what it had."""
@@ -221,9 +293,29 @@ class Store:
             table.delete(_among(paths))
 
     def tidy(self) -> None:
-        """Put small pieces together."""
+        """Put small pieces together; where there are many windows, have an index of vectors that knows them all."""
         for table in (self._windows, self._failures):
             table.optimize()
+        if self.count() >= max(VECTORS_INDEXED_FROM, _REBUILT_AT * self.vectors_indexed_at()):
+            self.index_vectors()
+
+    def vectors_indexed_at(self) -> int:
+        """How many windows there were when the index of vectors was built; 0 of none.
+
+        Later ones are put into its partitions, which then are larger and fit worse.
+        """
+        return max((int(index.name.removeprefix(_VECTORS)) for index in self._windows.list_indices()), default=0)
+
+    def index_vectors(self) -> None:
+        """Build the index of vectors anew: partitions of embeddings that are like each other, of 8 bits a number."""
+        from lancedb.index import IvfSq
+
+        old = [index.name for index in self._windows.list_indices()]
+        new = f"{_VECTORS}{self.count()}"
+        self._windows.create_index("embedding", config=IvfSq(distance_type="cosine"), name=new, replace=True)
+        for name in old:
+            if name != new:
+                self._windows.drop_index(name)
 
     def nearest(self, query_E: NDArray[np.float32], count: int, where: str | None, *, patches: bool) -> list[Any]:
         """The windows whose embeddings are the most like a query, the best first, as dicts of COLUMNS.
@@ -243,17 +335,14 @@ class Store:
         wanted = [*COLUMNS, "_distance", *(["patches", "embedding"] if patches else [])]
         search = self._windows.search(query_E, vector_column_name="embedding").distance_type("cosine")
         search = search.select(wanted).limit(count)
+        if self.vectors_indexed_at():
+            search = search.nprobes(_PROBED).refine_factor(_REFINED)
         if where is not None:
             search = search.where(where, prefilter=True)
         try:
             rows: list[Any] = search.to_arrow().to_pylist()
         except (ValueError, RuntimeError, OSError) as error:
-            if where is None:
-                raise
-            raise ValueError(
-                f"where={where!r} can't be understood ({_first_line(error)}): it is a condition of SQL on "
-                f"{', '.join(COLUMNS)}, such as \"duration < 60 and path like '%cam2%'\"."
-            ) from error
+            raise _why_not(where, error) from error
         for row in rows:
             row["similarity"] = 1 - row.pop("_distance")
         return rows
@@ -264,9 +353,26 @@ class Store:
         return found
 
 
+def _why_not(where: str | None, error: Exception) -> Exception:
+    """What to say of a query that failed."""
+    if where is None:
+        return error
+    return ValueError(
+        f"where={where!r} can't be understood ({_first_line(error)}): it is a condition of SQL on "
+        f"{', '.join(COLUMNS)}, such as \"duration < 60 and path like '%cam2%'\"."
+    )
+
+
+def _id(path: str, number: int) -> str:
+    return f"{number}:{path}"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _among(paths: Iterable[str]) -> str:
-    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    return f"path IN ({quoted})"
+    return f"path IN ({', '.join(map(_quoted, paths))})"
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 def write_mp4(
     frames: Iterable[NDArray[np.uint8]], file: BinaryIO, *, fps: float, quality: int = 26, preset: str = "medium"
 ) -> None:
-    """Write frames as H.264 (yuv420p) mp4, its table of contents first, so that it plays while it is loaded.
+    """Write frames as H.264 (yuv420p) mp4.
 
     Args:
         frames: uint8 RGB (H, W, 3), H and W even, all of one size.
@@ -28,7 +28,7 @@ def write_mp4(
     """
     import av
 
-    with av.open(file, "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(file, "w", format="mp4") as container:
         stream = None
         for frame_HWC in frames:
             if stream is None:

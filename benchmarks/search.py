@@ -1,0 +1,340 @@
+"""What two stages of search find, and what they cost, from one CPU.
+
+    python benchmarks/search.py recall   [--run runs/search]   # 2,000 playground clips and films: what reranking finds
+    python benchmarks/search.py scale    [--run runs/search]   # 100,000 windows, and a million: seconds and disk
+    python benchmarks/search.py indexing [--run runs/search]   # beside transformers with PyAV
+
+recall: 1,600 clips of 2 s and 400 films of some 12 s of the playground, in windows of 2 s, and mini. Queries are
+captions of the clips and of the films' events; right is every window that shows the same thing doing the same for half
+of itself or more. R@k: of how many queries one of the first k windows is right. Exhaustive is every window scored with
+prompts.
+
+scale: embeddings of width 512 and patches as B/32 has them, of 20,000 distinct windows in 200 clusters, each again and
+again with noise, as VideoIndex keeps them; queries are texts' embeddings in the same clusters, put in the place of what
+the text tower makes of a sentence, which is computed all the same. Disk is that of the folder.
+
+indexing: seconds of a clip of 10 s, from the file to its row in the index, beside decoding with PyAV, the processor and
+`get_video_features` of transformers, one clip after the other as its documentation does; the two take turns.
+
+What was made is kept in --run and used again. Results go to benchmarks/search.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from openxclip import VideoIndex, VideoPipeline, XCLIPProcessor, __version__, optimize
+from openxclip.benchmarking.measuring import Rounds, cpu_name, medians
+from openxclip.benchmarking.peers import Peer, random_model
+from openxclip.benchmarking.videos import (
+    FPS,
+    FRAMES,
+    SECONDS,
+    SIZES,
+    decode_as_documented,
+    documented_processor,
+    make_clip,
+)
+from openxclip.playground import film
+from openxclip.playground.captions import caption
+from openxclip.playground.clips import render_clips
+from openxclip.playground.export import export_clip
+from openxclip.search.index import RERANK
+from openxclip.search.packing import pack
+from openxclip.search.store import Store
+
+CLIPS, FILMS, QUERIES = 1600, 400, 500
+WINDOW_S = 2.0
+FIRST = (1, 5, 10)
+
+Right = tuple[str, float, float]  # path, and from when to when
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["render", "recall", "scale", "indexing"])
+    parser.add_argument("--run", type=Path, default=Path("runs/search"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    arguments.run.mkdir(parents=True, exist_ok=True)
+    if arguments.part == "render":
+        render(arguments.run)
+        return
+    parts: dict[str, Callable[[argparse.Namespace], Any]] = {"recall": recall, "scale": scale, "indexing": indexing}
+    found = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    about = {"openxclip": __version__, "cpu": cpu_name(), "threads": arguments.threads, "torch": torch.__version__}
+    found[arguments.part] = {**about, "result": parts[arguments.part](arguments)}
+    arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+
+
+# -- what is found ---------------------------------------------------------------------------------------------------
+
+
+def render(run: Path) -> tuple[Path, dict[str, list[Right]]]:
+    """The files, and for each caption where it is to be seen."""
+    folder, told = run / "videos", run / "told.jsonl"
+    folder.mkdir(exist_ok=True)
+    done = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
+    with told.open("a") as lines:
+        for number in range(len(done), CLIPS + FILMS):
+            name = f"{'clip' if number < CLIPS else 'film'}{number:05}.mp4"
+            if number < CLIPS:
+                clip = render_clips(1, 31_000_000 + number, size=96, num_frames=16, empty=0.0)
+                export_clip(clip.frames[0], folder / name, fps=8)
+                thing, action, other = (int(of[0]) for of in (clip.things, clip.actions, clip.others))
+                events = [(0.0, 2.0, caption(thing, action, None if other < 0 else other))]
+            else:
+                made = film(12, 32_000_000 + number, size=96, fps=8)
+                made.save(folder / name)
+                events = [(event.start, event.end, event.caption) for event in made.events]
+            done.append({"name": name, "events": events})
+            lines.write(json.dumps(done[-1]) + "\n")
+            lines.flush()
+    right: dict[str, list[Right]] = {}
+    for video in done:
+        for start, end, text in video["events"]:
+            right.setdefault(text, []).append((str((folder / video["name"]).resolve()), start, end))
+    return folder, right
+
+
+def is_right(path: str, start: float, end: float, right: list[Right]) -> bool:
+    """Whether half of a window or more shows what is meant."""
+    return any(path == of and min(end, e) - max(start, s) >= 0.5 * (end - start) for of, s, e in right)
+
+
+def recall(arguments: argparse.Namespace) -> dict[str, Any]:
+    folder, right = render(arguments.run)
+    index = VideoIndex.open(arguments.run / "mini.index", model="mini", window=WINDOW_S, stride=WINDOW_S / 2)
+    began = time.perf_counter()
+    done = index.add(folder)
+    if done.added:
+        print(f"{len(done.added)} videos indexed in {time.perf_counter() - began:.0f} s")
+    random = np.random.default_rng(0)
+    everywhere = {(path, start, end) for path, start, end in windows(index)}
+    shown = sorted(text for text, where in right.items() if any(is_right(*one, where) for one in everywhere))
+    texts = [shown[i] for i in random.permutation(len(shown))[:QUERIES]]
+    ways = {"stage one": 0, "reranked 50": 50, "reranked 200": 200, "exhaustive": len(index)}
+    hits: dict[str, dict[int, list[bool]]] = {name: {k: [] for k in FIRST} for name in ways}
+    for number, text in enumerate(texts):
+        for name, rerank in ways.items():
+            found = index.search(text, k=max(FIRST), rerank=rerank)
+            good = [is_right(hit.path, hit.start, hit.end, right[text]) for hit in found]
+            for k in FIRST:
+                hits[name][k].append(any(good[:k]))
+        if number % 50 == 49:
+            print(number + 1, {name: round(float(np.mean(of[1])), 3) for name, of in hits.items()}, flush=True)
+    print(f"{len(done.added) + len(done.unchanged)} videos, {len(index)} windows, {len(texts)} queries")
+    print(f"{'':<14}" + "".join(f"{f'R@{k}':>8}" for k in FIRST))
+    result: dict[str, Any] = {"windows": len(index), "queries": len(texts)}
+    for name, of in hits.items():
+        result[name] = {f"R@{k}": round(100 * float(np.mean(of[k])), 1) for k in FIRST}
+        print(f"{name:<14}" + "".join(f"{result[name][f'R@{k}']:>8}" for k in FIRST))
+    result["prompts against plain, by query"] = {}
+    for k in FIRST:
+        plain, prompted = np.array(hits["stage one"][k]), np.array(hits["exhaustive"][k])
+        low, high = interval(prompted.astype(float) - plain, random)
+        result["prompts against plain, by query"][f"R@{k}"] = {
+            "only with": int((prompted & ~plain).sum()), "only without": int((plain & ~prompted).sum()),
+            "gain": round(100 * float(prompted.mean() - plain.mean()), 1), "95 %": [low, high],
+        }  # fmt: skip
+        print(f"prompts, R@{k}: {result['prompts against plain, by query'][f'R@{k}']}")
+    return result
+
+
+def windows(index: VideoIndex) -> Iterator[tuple[str, float, float]]:
+    for table in index._store.tables(["path", "start", "end"]):
+        for row in table.to_pylist():
+            yield row["path"], row["start"], row["end"]
+
+
+def interval(differences: NDArray[np.float64], random: np.random.Generator) -> tuple[float, float]:
+    """Of their mean, in points, by 2,000 draws of the queries."""
+    draws = random.integers(0, len(differences), (2000, len(differences)))
+    low, high = np.quantile(differences[draws].mean(1), [0.025, 0.975])
+    return round(100 * float(low), 1), round(100 * float(high), 1)
+
+
+# -- what it costs ---------------------------------------------------------------------------------------------------
+
+
+class Tiled:
+    """Windows of a width of 512: 20,000 in 200 clusters, again and again with noise."""
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(0)
+        centres = self._random.standard_normal((200, 512), dtype=np.float32)
+        spread = self._random.standard_normal((20_000, 512), dtype=np.float32)
+        self._base = centres[self._random.integers(0, 200, 20_000)] + spread
+        self._patches = [pack(self._random.standard_normal((49, 512), dtype=np.float32)) for _ in range(2000)]
+
+    def draw(self, number: int) -> NDArray[np.float32]:
+        """(number, 512), of length 1."""
+        drawn = self._base[self._random.integers(0, len(self._base), number)]
+        drawn = drawn + 0.3 * self._random.standard_normal((number, 512), dtype=np.float32)
+        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+    def table(self, first: int, number: int, *, patches: bool) -> Any:
+        """Windows as an index has them, in videos of ten."""
+        import pyarrow as pa
+
+        count = np.arange(first, first + number)
+        return pa.table({
+            "path": [f"/archive/{i // 10:07}.mp4" for i in count], "number": pa.array(count % 10),
+            "start": 10.0 * (count % 10), "end": 10.0 * (count % 10) + 10, "duration": np.full(number, 100.0),
+            "size": count // 10, "modified": count // 10, "content": [""] * number,
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(self.draw(number).ravel()), 512),
+            "patches": [self._patches[i % 2000] for i in count] if patches else pa.nulls(number, pa.binary()),
+        })  # fmt: skip
+
+
+def scale(arguments: argparse.Namespace) -> dict[str, Any]:
+    folder = arguments.run / "b32"
+    if not folder.exists():
+        random_model("base-patch32").save_pretrained(folder)
+        XCLIPProcessor().save_pretrained(folder)
+    pipeline = VideoPipeline.from_pretrained(folder, device="cpu")
+    tiled = Tiled()
+    return {
+        f"{number:,} windows": measure(arguments, pipeline, tiled, number, patches=patches)
+        for number, patches in ((100_000, True), (1_000_000, False))
+    }
+
+
+def measure(
+    arguments: argparse.Namespace, pipeline: VideoPipeline, tiled: Tiled, number: int, *, patches: bool
+) -> dict[str, Any]:
+    """An index of so many windows: how long it takes to write and to search, and what is found of the exact answer."""
+    uri = arguments.run / f"{number}.index"
+    shutil.rmtree(uri, ignore_errors=True)
+    index = VideoIndex.open(uri, model=pipeline, patches=patches)
+    index._ready()
+    store = index._store
+    began = time.perf_counter()
+    for first in range(0, number, 20_000):
+        store.write_table(tiled.table(first, min(20_000, number - first), patches=patches), known=set())
+    result: dict[str, Any] = {"written in s": round(time.perf_counter() - began, 1)}
+    queries = tiled.draw(50)
+    exact = [set(np.argsort(-scores)[:RERANK].tolist()) for scores in exact_scores(store, queries)]
+    for how in ("every window compared", "index of vectors"):
+        if how == "index of vectors":
+            began = time.perf_counter()
+            store.index_vectors()
+            result["index of vectors built in s"] = round(time.perf_counter() - began, 1)
+        row = {"a query without reranking, ms": milliseconds(index, pipeline, queries, rerank=0)}
+        if patches:
+            row["reranked 200, ms"] = milliseconds(index, pipeline, queries, rerank=200)
+        shares = []
+        for query, right in zip(queries, exact, strict=True):
+            hits = store.nearest(query, RERANK, None, patches=False)
+            found = {10 * int(hit["path"][-11:-4]) + round(hit["start"] / 10) for hit in hits}
+            shares.append(len(found & right) / RERANK)
+        row["of the exact first 200, %"] = round(100 * statistics.mean(shares), 1)
+        result[how] = row
+        print(f"{number:,} windows, {how}: {row}", flush=True)
+    result["MiB on disk"] = round(sum(path.stat().st_size for path in uri.rglob("*") if path.is_file()) / 2**20)
+    print(result, flush=True)
+    return result
+
+
+def exact_scores(store: Store, queries_QE: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(Q, N), in the order in which they were written, which is that of their numbers."""
+    parts = [
+        queries_QE @ table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1).T
+        for table in store.tables(["embedding"])
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def milliseconds(index: VideoIndex, pipeline: VideoPipeline, queries: NDArray[np.float32], *, rerank: int) -> float:
+    """The median of searches by text, after three that aren't counted."""
+    taken = []
+    encode = VideoPipeline.encode_texts
+    for number, query in enumerate(queries):
+        sentence = f"somebody does thing number {number} of {rerank} today"
+
+        def encoded(texts: list[str], query: Any = query) -> torch.Tensor:
+            return encode(pipeline, texts) * 0 + torch.from_numpy(query)
+
+        pipeline.encode_texts = encoded  # type: ignore[method-assign,assignment]
+        began = time.perf_counter()
+        index.search(sentence, rerank=rerank)
+        taken.append(time.perf_counter() - began)
+    del pipeline.encode_texts
+    return round(1e3 * statistics.median(taken[3:]), 1)
+
+
+def indexing(arguments: argparse.Namespace) -> dict[str, Any]:
+    pipeline = VideoPipeline(optimize(random_model("base-patch32")), XCLIPProcessor())
+    peer, processor = Peer(pipeline.model), documented_processor()
+    indices = np.linspace(0, SECONDS * FPS - 1, FRAMES).round().astype(int).tolist()
+    result: dict[str, Any] = {}
+    print(f"{'':>10} {'openxclip':>10} {'documented':>10} ratio")
+    for width, height in SIZES:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            make_clip(folder / "0.mp4", width, height)
+            paths = [folder / f"{number}.mp4" for number in range(8)]
+            for path in paths[1:]:
+                shutil.copy(paths[0], path)
+            runs = iter(range(1000))
+
+            def ours() -> None:
+                done = VideoIndex.open(folder / f"index{next(runs)}", model=pipeline).add(paths)  # noqa: B023
+                assert len(done.added) == len(paths)  # noqa: B023
+
+            def theirs() -> None:
+                for path in paths:  # noqa: B023
+                    pixels = processor(list(decode_as_documented(path, indices)), return_tensors="pt")["pixel_values"]
+                    with torch.no_grad():
+                        peer.video(pixels)
+
+            taken, done = medians({"ours": ours, "documented": theirs}, Rounds(arguments.rounds, longest=600))
+            row = {key: round(value / len(paths), 3) for key, value in taken.items()}
+            result[f"{width}x{height}"] = {
+                **row,
+                "ratio": round(taken["ours"] / taken["documented"], 2),
+                "rounds": done,
+            }
+            print(f"{f'{width}x{height}':>10} {row['ours']:>8.3f} s {row['documented']:>8.3f} s", end=" ")
+            print(f"{taken['ours'] / taken['documented']:5.2f}", flush=True)
+    result["MiB at most after so many clips"] = memory(pipeline)
+    print(result["MiB at most after so many clips"])
+    return result
+
+
+def memory(pipeline: VideoPipeline) -> dict[int, int]:
+    """The most memory that this process had after 50, 200 and 400 clips."""
+    peaks: dict[int, int] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_clip(folder / "0.mp4", 340, 256)
+        data = (folder / "0.mp4").read_bytes()
+        index = VideoIndex.open(folder / "index", model=pipeline)
+        for count in (50, 200, 400):
+            paths = [folder / f"{number}.mp4" for number in range(count)]
+            for path in paths:
+                if not path.exists() or path == paths[0]:
+                    path.write_bytes(data)
+            index.add(paths)
+            peaks[count] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return peaks
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The model's part of a search: scores with prompts of what an index holds, and the features of a video."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openxclip.model import VideoFeatures
+from openxclip.pipeline import VideoPipeline
+from openxclip.search.packing import unpack
+from openxclip.video import VideoSource
+
+_SCORED_AT_ONCE = 64
+
+
+def with_prompts(pipeline: VideoPipeline, text_1E: Tensor, rows: list[Any]) -> list[float]:
+    """The cosine of each of the store's rows and a text with the prompts that the row's video makes."""
+    vision, width = pipeline.model.config.vision_config, pipeline.model.config.projection_dim
+    number = (vision.image_size // vision.patch_size) ** 2
+    scores: list[float] = []
+    for start in range(0, len(rows), _SCORED_AT_ONCE):
+        part = rows[start : start + _SCORED_AT_ONCE]
+        pooled_CE = np.array([row["embedding"] for row in part], dtype=np.float32)
+        patches_CPE = np.stack([unpack(row["patches"], width, number) for row in part])
+        features = VideoFeatures(*(torch.from_numpy(array).to(text_1E) for array in (pooled_CE, patches_CPE)))
+        cosine_C = pipeline.score(text_1E, features)[:, 0] / pipeline.model.logit_scale.detach().exp()
+        scores += cosine_C.tolist()
+    return scores
+
+
+def feature_of(pipeline: VideoPipeline, video: VideoSource | None, num_frames: int) -> Tensor:
+    """(E,), of the whole of a video."""
+    assert video is not None
+    (encoded,) = pipeline.encode_videos([video], num_frames=num_frames)
+    if encoded.error is not None:
+        raise encoded.error
+    assert encoded.features is not None
+    return encoded.features.pooled[0]

@@ -1,0 +1,135 @@
+"""Parquet out and in: nothing is lost on the way, and what can't be in an index is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from openxclip import VideoIndex, VideoIndexError
+from openxclip.search import store
+
+TEXT = "a red video"
+
+
+@pytest.fixture
+def exported(index: VideoIndex, tmp_path: Path) -> Path:
+    path = tmp_path / "windows.parquet"
+    assert index.export(path) == len(index)
+    return path
+
+
+def shown(index: VideoIndex) -> dict:
+    hits = index.search(TEXT, k=100)
+    assert all(hit.reranked for hit in hits)
+    assert len({(hit.path, hit.start) for hit in hits}) == len(hits) == len(index)
+    return {(hit.path, hit.start): hit.score for hit in hits}
+
+
+def changed(path: Path, change, **about) -> Path:
+    table = parquet.read_table(path)
+    metadata = {**json.loads(table.schema.metadata[b"openxclip"]), **about}
+    table = change(table).replace_schema_metadata({"openxclip": json.dumps(metadata)})
+    new = path.with_name("changed.parquet")
+    parquet.write_table(table, new)
+    return new
+
+
+def test_there_and_back(index, exported, tmp_path, pipeline, videos) -> None:
+    assert {"path", "start", "end", "embedding", "patches"} <= set(parquet.read_schema(exported).names)
+    other = VideoIndex.open(tmp_path / "other", device="cpu")
+    assert sorted(other.add(exported).added) == index.files()
+    assert other.about == index.about
+    assert shown(other) == pytest.approx(shown(index), abs=1e-5)
+    assert sorted(other.add(exported).added) == index.files()  # again, in the place of what is there
+    assert len(other) == len(index)
+    assert shown(other) == pytest.approx(shown(index), abs=1e-5)
+    assert len(other.add(videos).unchanged) == 3  # which has the files' states
+
+
+def test_several_machines_parts(index, exported, videos, tmp_path, pipeline) -> None:
+    (videos / "more/blue.mp4").rename(videos / "only.mp4")
+    part = VideoIndex.open(tmp_path / "part", model=pipeline, window=0.4, stride=0.2)
+    part.add([videos / "only.mp4", videos / "red2.mp4"])
+    part.export(tmp_path / "part.parquet")
+    whole = VideoIndex.open(tmp_path / "whole", model=pipeline)
+    done = whole.add(str(tmp_path / "*.parquet"))
+    assert sorted(done.added) == sorted({*index.files(), str(videos / "only.mp4")})
+    assert len(whole) == 16
+    assert len({(hit.path, hit.start) for hit in whole.search(TEXT, k=100)}) == 16
+
+
+def test_windows_that_are_no_more_go(index, exported, pipeline, videos, tmp_path) -> None:
+    red = str(videos / "red2.mp4")
+    table = parquet.read_table(exported)
+    keep = [row["path"] != red or row["number"] < 2 for row in table.select(["path", "number"]).to_pylist()]
+    index.add(changed(exported, lambda t: t.filter(pa.array(keep))))
+    assert len(index) == len(table) - 2
+    assert len(index.search(TEXT, where=f"path = '{red}'")) == 2
+
+
+def test_an_import_that_is_stopped_is_done_again(index, exported, tmp_path, monkeypatch) -> None:
+    from openxclip.search import parquet as ours
+
+    monkeypatch.setattr(ours, "_ROWS_AT_ONCE", 5)
+    other = VideoIndex.open(tmp_path / "other", device="cpu")
+    write = store.Store.write_table
+
+    def stopped(self, table, *, known) -> None:
+        write(self, table, known=known)
+        if self.count() >= 10:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.Store, "write_table", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        other.add(exported)
+    monkeypatch.setattr(store.Store, "write_table", write)
+    other = VideoIndex.open(tmp_path / "other", device="cpu")
+    assert len(other) == 10
+    other.add(exported)
+    assert shown(other) == pytest.approx(shown(index), abs=1e-5)
+
+
+def test_what_can_not_be_put_there(index, exported, tmp_path, pipeline) -> None:
+    def longer(table: pa.Table) -> pa.Table:
+        values = np.stack(table["embedding"].to_numpy()) * 3
+        array = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+        return table.set_column(table.column_names.index("embedding"), "embedding", array)
+
+    before = shown(index)
+    for change, about, what in (
+        (lambda t: t, {"weights": "0" * 64}, "its windows are of weights 0000"),
+        (lambda t: t, {"window": 3.0}, r"of window 3\.0, the index's of 0\.4"),
+        (lambda t: t, {"patches": False}, "has no patches"),
+        (longer, {}, "has length 3: it must be 1"),
+        (lambda t: t.drop(["embedding"]), {}, "has no column 'embedding'"),
+        (lambda t: t.slice(1), {}, "has not all windows"),
+        (lambda t: pa.concat_tables([t, t]), {}, "is there twice"),
+        (lambda t: t.replace_schema_metadata(), {"weights": None}, "of weights None"),
+    ):
+        with pytest.raises(VideoIndexError, match=what):
+            index.add(changed(exported, change, **about))
+    parquet.write_table(pa.table({"path": ["a"]}), tmp_path / "other.parquet")
+    (tmp_path / "broken.parquet").write_bytes(exported.read_bytes()[:-100])
+    for name, what in (("other", "has no column"), ("broken", "can't be read as Parquet"), ("none", "can't be read")):
+        with pytest.raises(VideoIndexError, match=what):
+            index.add(tmp_path / f"{name}.parquet")
+    assert shown(index) == pytest.approx(before, abs=1e-5)
+    with pytest.raises(ValueError, match=r"must end with \.parquet"):
+        index.export(tmp_path / "windows.csv")
+    with pytest.raises(VideoIndexError, match="there is no index"):
+        VideoIndex.open(tmp_path / "nothing").export(tmp_path / "x.parquet")
+    wanted = VideoIndex.open(tmp_path / "fresh", model=pipeline, window=3.0)
+    with pytest.raises(VideoIndexError, match=r"of window 0\.4, the index's of 3\.0"):
+        wanted.add(exported)
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_without_patches(index, exported, tmp_path, pipeline) -> None:
+    plain = VideoIndex.open(tmp_path / "plain", model=pipeline, patches=False)
+    plain.add(exported)
+    assert not any(hit.reranked for hit in plain.search(TEXT))

@@ -1,0 +1,88 @@
+"""What was found, to be seen: stills, clips that play, and the page of them."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from openxclip import VideoError
+from openxclip.search import Hit, pictures, thumbnail, write_contact_sheet
+from openxclip.search.pictures import playing_clip
+from openxclip.video import DecodeWorker
+from openxclip.video.writing import write_mp4
+
+
+@pytest.fixture
+def hit(tmp_path: Path) -> Hit:
+    """Seconds 2 to 5 of a video that grows brighter, 25 levels a second, on its way to the right."""
+    path = tmp_path / "brighter & <b>.mp4"
+    frames = (np.full((60, 100, 3), i, dtype=np.uint8) for i in range(200))
+    with path.open("wb") as file:
+        write_mp4(frames, file, fps=25)
+    return Hit(str(path), 2.0, 5.0, 8.0, 0.3, 0.2, True)
+
+
+def levels(data: bytes) -> tuple[list[float], float, tuple[int, int]]:
+    with av.open(BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        return [float(frame.mean()) for frame in frames], float(stream.average_rate), frames[0].shape[:2]
+
+
+def test_a_still_is_the_middle(hit: Hit) -> None:
+    image = Image.open(BytesIO(thumbnail(hit, width=50)))
+    assert image.format == "JPEG"
+    assert image.size == (50, 30)
+    assert np.asarray(image).mean() == pytest.approx(3.5 * 25, abs=4)
+    with pytest.raises(ValueError, match="width=0"):
+        thumbnail(hit, width=0)
+
+
+@pytest.mark.parametrize("at_once", [1, 100_000, 256 << 20])
+def test_a_clip_shows_the_moment(hit: Hit, monkeypatch, at_once) -> None:
+    monkeypatch.setattr(pictures, "_BYTES_AT_ONCE", at_once)
+    with DecodeWorker() as reader:
+        shown, fps, size = levels(playing_clip(hit, height=40, reader=reader))
+        assert (fps, size, len(shown)) == (12, (40, 66), 36)
+        np.testing.assert_allclose(shown, 25 * (2 + (np.arange(36) + 0.5) / 12), atol=5)
+        long, fps, _ = levels(playing_clip(replace(hit, start=0.0, end=8.0), height=40, reader=reader))
+        monkeypatch.setattr(pictures, "_CLIP_FRAMES", 16)
+        few, fps, _ = levels(playing_clip(replace(hit, start=0.0, end=8.0), height=40, reader=reader))
+        assert (len(long), len(few), fps) == (96, 16, 2)
+        tiny, _, _ = levels(playing_clip(replace(hit, start=2.0, end=2.001), height=40, reader=reader))
+        assert len(tiny) == 1
+
+
+def test_the_page(hit: Hit, tmp_path: Path) -> None:
+    gone = replace(hit, path=str(tmp_path / "gone.mp4"), reranked=False)
+    page = tmp_path / "found.html"
+    seen = []
+    write_contact_sheet([hit, gone], page, title="a <cat> & a dog", on_hit=lambda: seen.append(1))
+    text = page.read_text(encoding="utf-8")
+    assert len(seen) == 2
+    assert "<h1>a &lt;cat&gt; &amp; a dog</h1>" in text
+    assert "brighter &amp; &lt;b&gt;.mp4" in text
+    assert "0:02.0 – 0:05.0" in text
+    assert "no such file" in text
+    (clip,) = re.findall(r'src="data:video/mp4;base64,([^"]+)"', text)
+    assert len(levels(base64.b64decode(clip))[0]) == 36
+    assert not re.findall(r"(?:src|href|url)\W+https?:", text)  # it needs nothing else
+    assert [path.name for path in tmp_path.glob("*.html*")] == ["found.html"]
+
+
+def test_what_can_not_be_shown(hit: Hit, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must end with \.html"):
+        write_contact_sheet([], hit.path, title="a")
+    assert Path(hit.path).stat().st_size > 100
+    with pytest.raises(FileNotFoundError):
+        write_contact_sheet([hit], tmp_path / "none/a.html", title="a")
+    with pytest.raises(VideoError, match="no such file"):
+        thumbnail(replace(hit, path=str(tmp_path / "gone.mp4")))
