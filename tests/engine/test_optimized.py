@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from openxclip import OptimizedXCLIPModel, XCLIPConfig, XCLIPModel, optimize
+from openxclip import OptimizedXCLIPModel, VideoFeatures, XCLIPConfig, XCLIPModel, optimize
 from openxclip.engine import linears, precision, preparation, towers
 from openxclip.engine.linears import Kernel
 
@@ -592,3 +592,19 @@ def test_the_texts_part_of_the_prompts_is_computed_once_a_set(
     right = model(text_features=texts[0], video_features=videos).logits_per_video
     assert off(fast(text_features=texts[0], video_features=videos).logits_per_video, right) < 2e-5
     assert len(counts) == 3
+
+
+@pytest.mark.parametrize("texts", [1, 2, 5, 40])
+def test_few_texts_for_many_videos_and_many_for_few(model: XCLIPModel, texts: int) -> None:
+    """A search's candidates are hundreds of videos with one text: then no patch is projected."""
+    fast, draw = optimize(model, verbose=False), torch.Generator().manual_seed(0)
+    layer = towers.Prompts(model.prompts_generator, "quick_gelu", linears.Kernel(torch.float32, False))._layers[0]
+    assert layer.favours_few(texts, 49) == (texts < 10)
+    features = torch.randn(texts, 32, generator=draw)
+    for videos in (1, 3, 300):
+        pair = VideoFeatures(torch.randn(videos, 32, generator=draw), torch.randn(videos, 49, 32, generator=draw))
+        right = model(text_features=features, video_features=pair).logits_per_video
+        assert off(fast(text_features=features, video_features=pair).logits_per_video, right) < 2e-5
+        own = torch.randn(videos, texts, 32, generator=draw)  # other texts for each video
+        right = model(text_features=own, video_features=pair).logits_per_video
+        assert off(fast(text_features=own, video_features=pair).logits_per_video, right) < 2e-5

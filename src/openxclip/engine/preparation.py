@@ -194,9 +194,14 @@ class Parts:
         model = self._owner.model
         prompts = Prompts(model.prompts_generator, model.config.prompt_hidden_act, self._owner.kernel)
         width = model.config.projection_dim
-        text, patches = _random(1, 3, width, like=model.logit_scale), _random(1, 4, width, like=model.logit_scale)
-        right = model.prompts_generator(text, patches)
-        return prompts, _difference(prompts(text.float(), patches.float(), prompts.queries(text.float())), right)
+        worst = 0.0
+        for texts, number in ((3, 4), (1, 32)):  # both of its ways
+            text = _random(1, texts, width, like=model.logit_scale)
+            patches = _random(1, number, width, like=model.logit_scale)
+            right = model.prompts_generator(text, patches)
+            given = prompts(text.float(), patches.float(), prompts.queries(text.float()))
+            worst = max(worst, _difference(given, right))
+        return prompts, worst
 
 
 class _Plainly:

@@ -23,7 +23,7 @@ from openxclip.model.text import XCLIPTextModel
 from openxclip.model.vision import CrossFrameBlock, XCLIPVisionModel, cut_into_patches
 
 _ROWS = 512  # tokens at once where rows don't hang on each other: an MLP's inner layer then stays in a core's cache
-
+_GAIN = 2  # times as many operations saved as are done, before another way pays
 
 _Made = TypeVar("_Made")
 
@@ -272,6 +272,10 @@ class _PromptLayer:
         self._norm1, self._norm3 = _LayerNorm(layer.norm1), _LayerNorm(layer.norm3)
         self._q = Linear(attention.q_proj.weight, None, kernel)
         self._kv = Linear(torch.cat([attention.k_proj.weight, attention.v_proj.weight]), None, kernel)
+        self._k_HFE, self._v_HFE = (  # F is a head's width; no copies
+            projection.weight.detach().unflatten(0, (self._heads, -1))
+            for projection in (attention.k_proj, attention.v_proj)
+        )
         self._out = Linear(attention.proj.weight, attention.proj.bias, kernel)
         self._up = Linear(up.weight, up.bias, kernel, hidden_act=hidden_act)
         self._down = Linear(down.weight, down.bias, kernel, after=hidden_act)
@@ -279,12 +283,34 @@ class _PromptLayer:
     def queries(self, text_BKE: Tensor) -> Tensor:
         return self._q(self._norm1(text_BKE).to(self._dtype))
 
-    def __call__(self, text_BKE: Tensor, q_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
-        k, v = self._kv(patches_BPE).unflatten(-1, (2, self._heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        q = q_BKE.unflatten(-1, (self._heads, -1)).transpose(1, 2)
-        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    def favours_few(self, texts: int, patches: int) -> bool:
+        """Whether `_attend_few` has fewer operations than keys and values of every patch have."""
+        width: int = self._k_HFE.shape[-1]
+        few = texts * (self._heads * patches + width)
+        in_float32: bool = self._k_HFE.dtype == self._dtype == torch.float32
+        return in_float32 and _GAIN * few < patches * width
+
+    def __call__(self, text_BKE: Tensor, q_BKE: Tensor, patches_BPE: Tensor, *, few: bool) -> Tensor:
+        out = (self._attend_few if few else self._attend)(q_BKE, patches_BPE)
         text_BKE = self._out.added_to(text_BKE, out)
         return self._down.added_to(text_BKE, self._up(self._norm3(text_BKE).to(self._dtype)))
+
+    def _attend(self, q_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
+        k, v = self._kv(patches_BPE).unflatten(-1, (2, self._heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q = q_BKE.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def _attend_few(self, q_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
+        """The same for few texts: a query goes through a head's key weights to the patches, and what it sees of them
+        through the value weights, so that no patch is projected: q (W_k p) = (W_kᵀ q) p, Σ a (W_v p) = W_v Σ a p.
+        """
+        batch, texts, width = q_BKE.shape
+        q_HNF = q_BKE.reshape(batch * texts, self._heads, -1).transpose(0, 1)
+        q_BSE = (q_HNF @ self._k_HFE).transpose(0, 1).reshape(batch, texts * self._heads, width)
+        seen_BSP = (q_BSE @ patches_BPE.transpose(1, 2) * q_HNF.shape[-1] ** -0.5).softmax(-1)
+        seen_HNE = (seen_BSP @ patches_BPE).reshape(batch * texts, self._heads, width).transpose(0, 1)
+        out_HNF: Tensor = seen_HNE @ self._v_HFE.transpose(1, 2)
+        return out_HNF.transpose(0, 1).reshape(batch, texts, width)
 
 
 class Prompts:
@@ -313,16 +339,18 @@ class Prompts:
         if text_BKE.device.type != "cpu":
             return self._prompts(text_BKE, patches_BPE, first_BKE)
         out_BKE = torch.empty(text_BKE.shape)
-        for b in range(len(text_BKE)):
+        few = self._layers[0].favours_few(text_BKE.shape[1], patches_BPE.shape[1])
+        videos = max(1, _ROWS // max(1, text_BKE.shape[1])) if few else 1
+        for b in range(0, len(text_BKE), videos):
             for k in range(0, text_BKE.shape[1], _ROWS):
-                part = (slice(b, b + 1), slice(k, k + _ROWS))
+                part = (slice(b, b + videos), slice(k, k + _ROWS))
                 out_BKE[part] = self._prompts(
-                    text_BKE[part], patches_BPE[b : b + 1], None if first_BKE is None else first_BKE[part]
+                    text_BKE[part], patches_BPE[b : b + videos], None if first_BKE is None else first_BKE[part], few=few
                 )
         return out_BKE
 
-    def _prompts(self, text_BKE: Tensor, patches_BPE: Tensor, first_BKE: Tensor | None) -> Tensor:
+    def _prompts(self, text_BKE: Tensor, patches_BPE: Tensor, first_BKE: Tensor | None, *, few: bool = False) -> Tensor:
         for number, layer in enumerate(self._layers):
             q_BKE = first_BKE if number == 0 and first_BKE is not None else layer.queries(text_BKE)
-            text_BKE = layer(text_BKE, q_BKE, patches_BPE)
+            text_BKE = layer(text_BKE, q_BKE, patches_BPE, few=few)
         return self._alpha * text_BKE

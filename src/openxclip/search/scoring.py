@@ -13,7 +13,7 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.search.packing import unpack
 from openxclip.video import VideoSource
 
-_SCORED_AT_ONCE = 64
+_SCORED_AT_ONCE = 512
 
 
 def with_prompts(pipeline: VideoPipeline, text_1E: Tensor, rows: list[Any]) -> list[float]:
