@@ -46,5 +46,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())  # before it takes its name: a name for an empty file would be worse than none
         partial.replace(path)
+    except OSError as error:
+        if error.filename == str(partial):
+            error.filename = str(path)  # by which the user calls it
+        raise
     finally:
         partial.unlink(missing_ok=True)

@@ -82,7 +82,7 @@ def test_what_can_not_be_shown(hit: Hit, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must end with \.html"):
         write_contact_sheet([], hit.path, title="a")
     assert Path(hit.path).stat().st_size > 100
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="no such folder"):
         write_contact_sheet([hit], tmp_path / "none/a.html", title="a")
     with pytest.raises(VideoError, match="no such file"):
         thumbnail(replace(hit, path=str(tmp_path / "gone.mp4")))

@@ -28,7 +28,7 @@ def write_contact_sheet(
         on_hit: called when a moment's clip has been made.
 
     Raises:
-        ValueError: it has another suffix; jinja2 isn't installed.
+        ValueError: it has another suffix, or there is no such folder; jinja2 isn't installed.
         OSError: it can't be written.
     """
     target = check_sheet(path)
@@ -50,6 +50,8 @@ def check_sheet(path: str | Path) -> Path:
     """
     if Path(path).suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{path}: a page's name must end with .html, so that no other file is replaced.")
+    if not Path(path).absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no such folder to write it to.")
     try:
         import jinja2  # noqa: F401
     except ImportError as error:

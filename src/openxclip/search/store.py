@@ -219,17 +219,14 @@ class Store:
                 )
             else:
                 self._windows.add(table)
-        if gone:
-            self._windows.delete(_among(gone))
+        _delete(self._windows, gone)
         self.have_not_failed({row["path"] for row in rows} | failed.keys())
         if failed:
             self._failures.add([{"path": path, **failure._asdict()} for path, failure in failed.items()])
 
     def have_not_failed(self, paths: Collection[str]) -> None:
         """Forget that files could not be read."""
-        stale = [path for path in self.failures() if path in paths]
-        if stale:
-            self._failures.delete(_among(stale))
+        _delete(self._failures, [path for path in self.failures() if path in paths])
 
     # -- tables, of other indexes ------------------------------------------------------------------------------------
 
@@ -290,7 +287,7 @@ class Store:
     def remove(self, paths: Sequence[str]) -> None:
         """Forget files."""
         for table in (self._windows, self._failures):
-            table.delete(_among(paths))
+            _delete(table, paths)
 
     def tidy(self) -> None:
         """Put small pieces together; where there are many windows, have an index of vectors that knows them all."""
@@ -369,6 +366,11 @@ def _id(path: str, number: int) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _delete(table: Any, paths: Sequence[str]) -> None:
+    for i in range(0, len(paths), _FILES_AT_ONCE):
+        table.delete(_among(paths[i : i + _FILES_AT_ONCE]))
 
 
 def _among(paths: Iterable[str]) -> str:
