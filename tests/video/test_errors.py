@@ -14,7 +14,7 @@ import pytest
 from made_videos import encode
 
 from openxclip.errors import VideoError
-from openxclip.video import Limits, VideoReader
+from openxclip.video import Limits, VideoReader, find_videos
 
 Videos = Callable[[str], Path]
 
@@ -46,6 +46,9 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert "no such file" in refusal(tmp_path / "file" / "none.mp4")
     assert "no such file" in refusal("")
+    (tmp_path / "link.mp4").symlink_to("/nowhere/a.mp4")
+    assert refusal(tmp_path / "link.mp4") == "it is a link to /nowhere/a.mp4, where there is nothing"
+    assert find_videos([tmp_path]) == [tmp_path / "link.mp4"]  # which is not passed over in silence
     assert "download it first" in refusal("https://example.org/clip.mp4")
     assert "cannot be read" in refusal("a\0b.mp4")
 

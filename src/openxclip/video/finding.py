@@ -43,5 +43,10 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _below(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and _is_file_or_was(path))
     return sorted(files, key=lambda path: natural_key(str(path)))
+
+
+def _is_file_or_was(path: Path) -> bool:
+    """A link that leads nowhere counts: reading it says so, where passing it over would say nothing."""
+    return path.is_file() or (path.is_symlink() and not path.exists())

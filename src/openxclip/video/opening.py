@@ -6,6 +6,7 @@ import io
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -132,6 +133,8 @@ def _why_not_read(name: str, error: OSError | ValueError) -> str:
             f'allow_protocols=["{scheme}", …] or --allow-protocols {scheme},…'
         )
     if isinstance(error, FileNotFoundError | NotADirectoryError):
+        with suppress(OSError, ValueError):
+            return f"it is a link to {os.readlink(name)}, where there is nothing"  # noqa: PTH115
         return "there is no such file: check the path"
     if isinstance(error, PermissionError):
         return "reading it is not permitted: check who may read the file and its folder"
