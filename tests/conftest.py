@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import av
@@ -11,6 +12,12 @@ import torch
 
 from openxclip import XCLIPConfig, XCLIPModel, XCLIPProcessor
 from openxclip.processing import VideoProcessor
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The cache of who runs the tests stays as it is."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

@@ -627,3 +627,24 @@ def test_progress_of_nothing(tmp_path: Path) -> None:
     with Unfinished(tmp_path / "f.npz") as work:
         assert work.progress() == Progress()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loaded_models_fingerprint_is_computed_once(tiny_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    model = XCLIPModel.from_pretrained(folder)
+    right = fingerprint(model)
+    counted = []
+    monkeypatch.setattr(embedding, "fingerprint", lambda model: counted.append(1) or fingerprint(model))
+    assert [embedding.fingerprint_by_name(model, str(folder)) for _ in range(3)] == [right] * 3
+    assert len(counted) == 1
+    for name in (tmp_path / "cache/openxclip/fingerprints").iterdir():
+        name.write_text("half")
+    assert embedding.fingerprint_by_name(model, str(folder)) == right
+    model.logit_scale.data.add_(1)
+    model.save_pretrained(folder)
+    assert embedding.fingerprint_by_name(model, str(folder)) == fingerprint(model) != right
+    assert len(counted) == 3
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")  # where nothing can be kept
+    assert embedding.fingerprint_by_name(model, str(folder)) == fingerprint(model)
+    assert embedding.fingerprint_by_name(model, str(tmp_path / "none")) == fingerprint(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import math
 import os
 import time
@@ -19,10 +20,11 @@ import torch.nn.functional as F
 
 from openxclip import __version__
 from openxclip.batching import Batch, EncodedClip, batch_size, check_batch
+from openxclip.checkpoints.folder import find_weights
 from openxclip.engine import OptimizedXCLIPModel, Precision
-from openxclip.errors import VideoError
+from openxclip.errors import OpenXCLIPError, VideoError
 from openxclip.feature_files import Shapes, check_names, check_suffix, write_features
-from openxclip.files import stamp_of
+from openxclip.files import Stamp, cache_folder, stamp_of, written_whole
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
 from openxclip.model import XCLIPModel
@@ -282,6 +284,31 @@ def fingerprint(model: XCLIPModel) -> str:
             pooled = F.normalize(model.encode_video(clip).pooled.float(), dim=-1)
         hashed.update((pooled * 1000).round().cpu().numpy().tobytes())
     return hashed.hexdigest()
+
+
+def fingerprint_by_name(model: XCLIPModel, name: str) -> str:
+    """`fingerprint` of a model that was loaded by a name and not changed since.
+
+    Reading all weights takes longer than loading them, which maps them: so it is done once for files of these lengths
+    and times, and remembered in the user's cache.
+    """
+    files: list[tuple[str, Stamp]] = []
+    with suppress(OpenXCLIPError, OSError):
+        files = [(str(path.resolve()), stamp_of(path)) for path in find_weights(name, local_files_only=True)[1]]
+    if not files:
+        return fingerprint(model)
+    key = hashlib.sha256(json.dumps([files, str(model.dtype)]).encode()).hexdigest()
+    known = cache_folder("fingerprints") / key[:32]
+    with suppress(OSError, ValueError):
+        text = known.read_text(encoding="ascii")
+        if len(text) == len(key):
+            return text
+    found = fingerprint(model)
+    with suppress(OSError):
+        known.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(known) as partial:
+            partial.write_text(found, encoding="ascii")
+    return found
 
 
 def _checked_target(out: str | Path, force: bool) -> Path:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and by what a changed one is known."""
+"""Files that appear whole or not at all, by what a changed one is known, and where what can be made anew is kept."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ def stamp_of(path: str | Path) -> Stamp:
             parts = [entry.stat() for entry in entries if entry.is_file()]
         return Stamp(sum(part.st_size for part in parts), max(part.st_mtime_ns for part in (status, *parts)))
     return NO_STAMP
+
+
+def cache_folder(kind: str) -> Path:
+    """Where what can be made anew at any time is kept for this user; it may not be there."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (Path's needs a home)
+    return Path(base) / "openxclip" / kind
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from openxclip import __version__
 from openxclip.batching import Batch
-from openxclip.embedding import fingerprint
+from openxclip.embedding import fingerprint, fingerprint_by_name
 from openxclip.engine import Precision
 from openxclip.errors import VideoError, VideoIndexError
 from openxclip.files import NO_STAMP, stamp_of
@@ -355,7 +355,8 @@ class VideoIndex:
                 f"the index {self._store.uri} is of a model that was in no file: say where it is by model=."
             )
         pipeline = as_pipeline(model, **self._loading)
-        weights = fingerprint(pipeline.model)
+        named = None if isinstance(model, VideoPipeline) else pipeline.name  # which may be another one by now
+        weights = fingerprint(pipeline.model) if named is None else fingerprint_by_name(pipeline.model, named)
         if self._about is None:
             config = pipeline.model.config
             window = self._wanted.get("window", WINDOW_S)

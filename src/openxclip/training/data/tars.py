@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from openxclip.errors import VideoError
+from openxclip.files import cache_folder
 from openxclip.training.data.files import is_hidden, is_video
 from openxclip.training.data.samples import DatasetError
 
@@ -91,7 +92,7 @@ def _place(archive: Path, member: str) -> tuple[int, int]:
 @lru_cache(maxsize=256)
 def _index_of(archive: str, size: int, changed_ns: int) -> TarIndex:
     stamp = {"version": _VERSION, "size": size, "mtime_ns": changed_ns}
-    places = [Path(f"{archive}.index.json"), _cache_folder() / f"{_digest(archive)}.json"]
+    places = [Path(f"{archive}.index.json"), cache_folder("tars") / f"{_digest(archive)}.json"]
     for place in places:
         index = _read_index(place, stamp)
         if index is not None:
@@ -174,11 +175,6 @@ def _text(data: bytes, name: str) -> str:
         return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise DatasetError(f"{name}: is not text in UTF-8.") from error
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (Path's needs a home)
-    return Path(base) / "openxclip" / "tars"
 
 
 def _digest(archive: str) -> str:
