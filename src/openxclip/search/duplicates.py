@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -118,57 +118,63 @@ def find_duplicates(
     for name, value in (("threshold", threshold), ("overlap", overlap)):
         if not 0 < value <= 1:
             raise ValueError(f"{name}={value}: must be above 0 and at most 1.")
-    inside = _who_is_inside_whom(videos, threshold, overlap, on_video)
-    order: list[int] = np.lexsort((videos.modified, -videos.sizes, -videos.durations, -videos.counts)).tolist()
-    place = {video: number for number, video in enumerate(order)}
-    # The one to keep is never a duplicate itself, so that deleting all duplicates loses nothing: a chain of videos that
-    # are each like the next isn't one group.
-    taken: set[int] = set()
-    groups = []
-    for keep in order:
-        if keep in taken:
-            continue
-        found = [v for v in inside.get(keep, {}) if v not in taken and place[v] > place[keep]]
-        taken.update((keep, *found))
-        if found:
-            duplicates = [_duplicate(videos, v, keep, *inside[keep][v]) for v in found]
-            duplicates.sort(key=lambda one: (-one.identical, -one.similarity, one.path))
-            groups.append(DuplicateGroup(videos.paths[keep], float(videos.durations[keep]), tuple(duplicates)))
-    return groups
+    order_V = np.lexsort((videos.modified, -videos.sizes, -videos.durations, -videos.counts))  # who is kept of two
+    place_V = np.argsort(order_V)
+    # A video is put to one that is kept, never to one that is itself a duplicate: so deleting all duplicates leaves of
+    # each one that is like it, and a chain of videos that are each like the next isn't one group.
+    is_kept_V = np.zeros(len(order_V), dtype=bool)
+    groups: dict[int, list[Duplicate]] = {}
+    for video, overlap_V, similarity_V in _compared(videos, order_V, threshold):
+        kept = np.flatnonzero((overlap_V >= overlap) & is_kept_V)
+        if len(kept):
+            keep = int(kept[place_V[kept].argmin()])
+            found = _duplicate(videos, video, keep, float(overlap_V[keep]), float(similarity_V[keep]))
+            groups.setdefault(keep, []).append(found)
+        else:
+            is_kept_V[video] = True
+        on_video()
+    return [
+        DuplicateGroup(
+            videos.paths[keep],
+            float(videos.durations[keep]),
+            tuple(sorted(groups[keep], key=lambda one: (-one.identical, -one.similarity, one.path))),
+        )
+        for keep in sorted(groups, key=place_V.__getitem__)
+    ]
 
 
-def _who_is_inside_whom(
-    videos: Videos, threshold: float, overlap: float, on_video: Callable[[], object]
-) -> dict[int, dict[int, tuple[float, float]]]:
-    """Of each video those that are in it, with overlap and similarity."""
-    inside: dict[int, dict[int, tuple[float, float]]] = {}
-    embedding_NE = videos.embedding_NE
-    starts_V = np.concatenate([[0], np.cumsum(videos.counts)])
-    total = len(embedding_NE)
-    first = 0
-    while first < len(videos.counts):
-        last = first + 1  # whole videos, as many as there is room for
-        while last < len(videos.counts) and (starts_V[last + 1] - starts_V[first]) * total <= _NUMBERS_AT_ONCE:
-            last += 1
-        begin, end = starts_V[first], starts_V[last]
-        best_RV = np.empty((end - begin, len(videos.counts)), dtype=np.float32)
-        rows = max(1, _NUMBERS_AT_ONCE // total)  # of a video that is longer than there is room for
-        for row in range(begin, end, rows):
-            part = embedding_NE[row : min(row + rows, end)] @ embedding_NE.T
-            best_RV[row - begin : row - begin + len(part)] = np.maximum.reduceat(part, starts_V[:-1], axis=1)
-        alike_RV = best_RV >= threshold
-        alike_CV = np.add.reduceat(alike_RV, starts_V[first:last] - begin, axis=0, dtype=np.int64)
-        overlap_CV = alike_CV / videos.counts[first:last, None]
-        for row, other in np.argwhere(overlap_CV >= overlap):
-            video = first + int(row)
-            if video != other:
-                windows = slice(starts_V[video] - begin, starts_V[video + 1] - begin)
-                similarity = best_RV[windows, other][alike_RV[windows, other]].mean()
-                inside.setdefault(int(other), {})[video] = (float(overlap_CV[row, other]), float(similarity))
-        for _ in range(first, last):
-            on_video()
-        first = last
-    return inside
+def _compared(
+    videos: Videos, order_V: NDArray[np.int64], threshold: float
+) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+    """Each video in an order, and of each other one: the share of its windows that are alike one of the other's, and
+    the mean cosine of these and the best of the other's; (V,) each.
+    """
+    starts_V = np.cumsum(videos.counts) - videos.counts
+    total = len(videos.embedding_NE)
+    done = 0
+    while done < len(order_V):
+        block = [order_V[done]]  # whole videos, as many as there is room for
+        rows = videos.counts[order_V[done]]
+        while done + len(block) < len(order_V) and (
+            (rows + videos.counts[order_V[done + len(block)]]) * total <= _NUMBERS_AT_ONCE
+        ):
+            block.append(order_V[done + len(block)])
+            rows += videos.counts[block[-1]]
+        at_R = np.concatenate([np.arange(starts_V[v], starts_V[v] + videos.counts[v]) for v in block])
+        best_RV = np.empty((len(at_R), len(order_V)), dtype=np.float32)
+        step = max(1, _NUMBERS_AT_ONCE // total)  # of a video that is longer than there is room for
+        for row in range(0, len(at_R), step):
+            part = videos.embedding_NE[at_R[row : row + step]] @ videos.embedding_NE.T
+            best_RV[row : row + len(part)] = np.maximum.reduceat(part, starts_V, axis=1)
+        row = 0
+        for video in block:
+            best_WV = best_RV[row : row + videos.counts[video]]
+            alike_WV = best_WV >= threshold
+            number_V = alike_WV.sum(0)
+            similarity_V = np.where(alike_WV, best_WV, 0).sum(0) / np.maximum(number_V, 1)
+            yield int(video), number_V / videos.counts[video], similarity_V
+            row += int(videos.counts[video])
+        done += len(block)
 
 
 def _duplicate(videos: Videos, video: int, keep: int, overlap: float, similarity: float) -> Duplicate:
