@@ -51,11 +51,13 @@ class Moment:
     Attributes:
         times: of its frames, in seconds.
         start, end: of the stretch that it stands for, in seconds; NaN where that isn't known.
+        duration: of the video, in seconds; NaN where that isn't known.
     """
 
     times: tuple[float, ...]
     start: float = math.nan
     end: float = math.nan
+    duration: float = math.nan
 
 
 class ReadClip(NamedTuple):
@@ -109,6 +111,7 @@ class EncodedClip:
         features: of the clip: `pooled` (1, E), `patches` (1, P, E); None at the end.
         times: of its frames, in seconds.
         start, end: of the stretch that it stands for, in seconds.
+        duration: of the video, in seconds.
         error: at the end, what was wrong with the video; None if nothing. Clips may have come of it before.
     """
 
@@ -117,6 +120,7 @@ class EncodedClip:
     times: tuple[float, ...] = ()
     start: float = math.nan
     end: float = math.nan
+    duration: float = math.nan
     error: VideoError | None = None
 
 
@@ -246,11 +250,11 @@ def apart(encoded: Generator[Encoded[tuple[VideoSource, int]], None, None]) -> G
     """Each clip, and the end of each video."""
     with closing(encoded):
         for one in encoded:
-            source, _ = one.item
-            if one.moment is None:
+            (source, _), shown = one.item, one.moment
+            if shown is None:
                 yield EncodedClip(source, error=_video_error(one))
             else:
-                yield EncodedClip(source, one.features, one.moment.times, one.moment.start, one.moment.end)
+                yield EncodedClip(source, one.features, shown.times, shown.start, shown.end, shown.duration)
 
 
 def _video_error(end: Encoded[Any]) -> VideoError | None:

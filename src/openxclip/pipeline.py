@@ -300,7 +300,8 @@ class VideoPipeline:
                 read_clips = []
                 for clip in piece.clips[i : i + _CLIPS_AT_ONCE]:
                     at = piece.positions(clip)
-                    moment = Moment(tuple(piece.frames.times_T[at].tolist()), clip.start, clip.end)
+                    times = tuple(piece.frames.times_T[at].tolist())
+                    moment = Moment(times, clip.start, clip.end, piece.duration)
                     read_clips.append(ReadClip(levels[at], moment))
                 yield read_clips
 

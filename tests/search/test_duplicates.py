@@ -102,6 +102,14 @@ def test_of_an_index(index: VideoIndex, videos, tmp_path) -> None:
     assert {path, one.path} == {str(videos / "red2.mp4"), str(videos / "copy.mp4")}
     assert one.similarity == pytest.approx(1)
     assert index.duplicates(where="path like '%nothing%'") == []
+    exactly = index.duplicates(threshold=1.0)
+    assert any(one.identical for group in exactly for one in group.duplicates)
+    (videos / "a link.mp4").symlink_to(videos / "more/blue.mp4")
+    index.add(videos)
+    assert not any("a link" in str(group) for group in index.duplicates())  # it is no copy
+    (videos / "copy.mp4").unlink()
+    (videos / "red2.mp4").touch()
+    assert not any("red2" in str(group) or "copy.mp4" in str(group) for group in index.duplicates())
     with pytest.raises(ValueError, match="overlap=0"):
         index.duplicates(overlap=0)
     with pytest.raises(ValueError, match="can't be understood"):

@@ -42,6 +42,43 @@ def keyed(hits: list) -> list:
     return [(hit.path, round(hit.start, 3)) for hit in hits]
 
 
+def test_windows_with_gaps_between_them(pipeline, videos, tmp_path) -> None:
+    index = VideoIndex.open(tmp_path / "index", model=pipeline, window=0.2, stride=0.7)
+    index.add(videos)
+    for hit in index.search(TEXTS[0], k=100):
+        assert hit.duration == pytest.approx(1.0)
+        assert (round(hit.start, 3), round(hit.end, 3)) in {(0.0, 0.2), (0.7, 0.9)}
+
+
+def test_a_write_that_was_interrupted_is_not_done_twice(pipeline, videos, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(adding, "_WRITTEN_EVERY_S", -1.0)
+    index = VideoIndex.open(tmp_path / "index", model=pipeline, window=0.4)
+    write = store.Store.write
+
+    def interrupted(self, *arguments, **options) -> None:
+        write(self, *arguments, **options)
+        raise KeyboardInterrupt  # LanceDB goes on with what it was asked
+
+    monkeypatch.setattr(store.Store, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        index.add(videos)
+    monkeypatch.undo()
+    index.add(videos)
+    hits = index.search(TEXTS[0], k=100)
+    assert len(hits) == len(index) == len({*keyed(hits)}) == 9
+
+
+def test_names_that_are_no_text(index, videos) -> None:
+    odd = Path(os.fsdecode(os.fsencode(videos) + b"/bad\xff.mp4"))
+    shutil.copy(videos / "red2.mp4", odd)
+    shutil.copy(videos / "red2.mp4", videos / "new.mp4")
+    done = index.add(videos)
+    assert [error.reason for error in done.errors] == ["its name is not valid UTF-8, as an index needs it: rename it"]
+    assert done.added == (str(videos / "new.mp4"),)
+    with pytest.raises(ValueError, match="must be valid UTF-8"):
+        VideoIndex.open(odd)
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_what_is_found_is_what_the_model_says(index, pipeline, videos, text) -> None:
     plain, prompted = scored(pipeline, videos, text)
@@ -65,6 +102,7 @@ def test_only_candidates_are_reranked(index, pipeline, videos) -> None:
     assert sorted(keyed(index.search(TEXTS[0], k=2, rerank=5)), key=best.index)
     assert {*keyed(index.search(TEXTS[0], k=5, rerank=5))} == {*best}
     assert len(index.search(TEXTS[0], k=7, rerank=5)) == 7
+    assert len(index.search(TEXTS[0], k=10**30, rerank=10**30)) == 12
 
 
 def test_a_video_finds_itself(index, videos, pipeline, tmp_path) -> None:
@@ -82,7 +120,15 @@ def test_conditions(index, videos) -> None:
     assert {Path(hit.path).name for hit in hits} == {"blue.mp4"}
     assert {round(hit.start, 1) for hit in hits} == {0.4, 0.6}
     assert index.search(TEXTS[0], where="duration > 60") == []
-    for wrong in ("colour = 'red'", "start >", "path like"):
+    for right in ("(start < 1) and (path like '%(%' or true)", "path <> 'it''s (a'", "start < 1 or start > 2"):
+        assert len(index.search(TEXTS[0], where=right)) == 10
+    for wrong in (
+        "colour = 'red'", "start >", "path like", "", "start < 1 path like '%blue%'", "start < 1; drop table windows",
+        "start < 1) and (path = 'a'", "start < 1)", "start < 1 limit 1", "start < 1, true", "start < 1 --",
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="can't be understood") as caught:
+            index.duplicates(where=wrong)
+        assert ".rs" not in str(caught.value)
         with pytest.raises(ValueError, match=r"can't be understood .*duration < 60"):
             index.search(TEXTS[0], where=wrong)
 
@@ -132,7 +178,7 @@ def test_update_and_remove(index, videos) -> None:
     done = index.update()
     assert done.removed == (str(videos / "red10.mp4"),)
     assert len(index) == 8
-    assert index.remove(videos / "more").removed == (str(videos / "more/blue.mp4"),)
+    assert index.remove(f"{videos}/mo*/bl*.mp4").removed == (str(videos / "more/blue.mp4"),)
     assert index.files() == [str(videos / "red2.mp4")]
     with pytest.raises(VideoIndexError, match="isn't in the index"):
         index.remove(videos / "more")
@@ -213,7 +259,29 @@ def test_without_patches_nothing_is_reranked(pipeline, videos, tmp_path) -> None
     assert not any(hit.reranked for hit in index.search(TEXTS[0]))
 
 
+def test_two_that_begin_at_once(pipeline, videos, tmp_path) -> None:
+    one, other = (VideoIndex.open(tmp_path / "index", model=pipeline, window=window) for window in (0.4, 0.5))
+    one.add(videos)
+    with pytest.raises(ValueError, match=r"window=0\.5: the index .* was made with window=0\.4"):
+        other.add(videos)
+
+
+def test_a_full_disk_is_no_traceback(index, videos, monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("lance error: No space left on device (os error 28), /root/.cargo/x/y.rs:191:9")
+
+    shutil.copy(videos / "red2.mp4", videos / "new.mp4")
+    monkeypatch.setattr(type(index._store._windows), "add", full)
+    with pytest.raises(
+        VideoIndexError, match=r"can't be written: lance error: No space left on device \(os error 28\)$"
+    ):
+        index.add(videos)
+
+
 def test_what_is_no_index(tmp_path, pipeline) -> None:
+    for name in ("", "memory://x"):
+        with pytest.raises(ValueError, match="needs a folder"):
+            VideoIndex.open(name)
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/notes.txt").write_text("x")

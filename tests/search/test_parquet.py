@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from openxclip import VideoIndex, VideoIndexError
-from openxclip.search import store
+from openxclip import CheckpointError, VideoIndex, VideoIndexError
+from openxclip.search import parquet as ours
 
 TEXT = "a red video"
 
@@ -28,6 +28,10 @@ def shown(index: VideoIndex) -> dict:
     assert all(hit.reranked for hit in hits)
     assert len({(hit.path, hit.start) for hit in hits}) == len(hits) == len(index)
     return {(hit.path, hit.start): hit.score for hit in hits}
+
+
+def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, values)
 
 
 def changed(path: Path, change, **about) -> Path:
@@ -72,24 +76,34 @@ def test_windows_that_are_no_more_go(index, exported, pipeline, videos, tmp_path
     assert len(index.search(TEXT, where=f"path = '{red}'")) == 2
 
 
-def test_an_import_that_is_stopped_is_done_again(index, exported, tmp_path, monkeypatch) -> None:
-    from openxclip.search import parquet as ours
-
-    monkeypatch.setattr(ours, "_ROWS_AT_ONCE", 5)
+def test_an_import_that_is_stopped_leaves_no_video_by_half(index, exported, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(ours, "_ROWS_AT_ONCE", 3)
     other = VideoIndex.open(tmp_path / "other", device="cpu")
-    write = store.Store.write_table
+    tables = ours.ParquetWindows.tables
 
-    def stopped(self, table, *, known) -> None:
-        write(self, table, known=known)
-        if self.count() >= 10:
-            raise KeyboardInterrupt
+    def stopped(self, *, patches):
+        for number, table in enumerate(tables(self, patches=patches)):
+            if number == 2 and calls == 1:
+                raise RuntimeError("stopped")
+            yield table
 
-    monkeypatch.setattr(store.Store, "write_table", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        other.add(exported)
-    monkeypatch.setattr(store.Store, "write_table", write)
-    other = VideoIndex.open(tmp_path / "other", device="cpu")
-    assert len(other) == 10
+    for into, before in ((other, {}), (index, shown(index))):
+        calls = 0
+
+        def counted(self, **options):
+            nonlocal calls
+            calls += 1
+            return stopped(self, **options)
+
+        counts = ours.ParquetWindows.counts(ours.ParquetWindows(str(exported)))
+        with monkeypatch.context() as patched:
+            patched.setattr(ours.ParquetWindows, "counts", lambda self, counts=counts: counts)
+            patched.setattr(ours.ParquetWindows, "tables", counted)
+            calls = 0
+            with pytest.raises(VideoIndexError, match="can't be written"):
+                into.add(exported)
+        assert len(into) == len(before)
+    assert shown(index) == pytest.approx(before, abs=1e-5)
     other.add(exported)
     assert shown(other) == pytest.approx(shown(index), abs=1e-5)
 
@@ -98,7 +112,7 @@ def test_what_can_not_be_put_there(index, exported, tmp_path, pipeline) -> None:
     def longer(table: pa.Table) -> pa.Table:
         values = np.stack(table["embedding"].to_numpy()) * 3
         array = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-        return table.set_column(table.column_names.index("embedding"), "embedding", array)
+        return with_column(table, "embedding", array)
 
     before = shown(index)
     for change, about, what in (
@@ -109,11 +123,24 @@ def test_what_can_not_be_put_there(index, exported, tmp_path, pipeline) -> None:
         (lambda t: t.drop(["embedding"]), {}, "has no column 'embedding'"),
         (lambda t: t.slice(1), {}, "has not all windows"),
         (lambda t: pa.concat_tables([t, t]), {}, "is there twice"),
-        (lambda t: t.replace_schema_metadata(), {"weights": None}, "of weights None"),
+        (lambda t: t, {"weights": None}, "of weights None"),
+        (lambda t: t.drop(["patches"]), {}, "has no column 'patches'"),
+        (lambda t: with_column(t, "patches", pa.nulls(len(t), pa.binary())), {}, "has rows without patches"),
+        (lambda t: with_column(t, "path", pa.nulls(len(t), pa.string())), {}, "has rows without path"),
+        (lambda t: with_column(t, "start", pa.array([np.nan] * len(t))), {}, "has a start that is no number"),
+        (lambda t: with_column(t, "number", pa.array(["a"] * len(t))), {}, "can't be read"),
     ):
         with pytest.raises(VideoIndexError, match=what):
             index.add(changed(exported, change, **about))
-    parquet.write_table(pa.table({"path": ["a"]}), tmp_path / "other.parquet")
+    schema = parquet.read_schema(exported)
+    for number, metadata in enumerate(({}, {"openxclip": "{nope"}, {"openxclip": "[1]"}, {"openxclip": "{}"})):
+        path = tmp_path / f"metadata{number}.parquet"
+        parquet.write_table(parquet.read_table(exported).replace_schema_metadata(metadata), path)
+        for into in (index, VideoIndex.open(tmp_path / "new", device="cpu")):
+            with pytest.raises(VideoIndexError, match="doesn't say of which model"):
+                into.add(path)
+    assert not (tmp_path / "new").exists()
+    parquet.write_table(pa.table({"path": ["a"]}).replace_schema_metadata(schema.metadata), tmp_path / "other.parquet")
     (tmp_path / "broken.parquet").write_bytes(exported.read_bytes()[:-100])
     for name, what in (("other", "has no column"), ("broken", "can't be read as Parquet"), ("none", "can't be read")):
         with pytest.raises(VideoIndexError, match=what):
@@ -126,6 +153,8 @@ def test_what_can_not_be_put_there(index, exported, tmp_path, pipeline) -> None:
     wanted = VideoIndex.open(tmp_path / "fresh", model=pipeline, window=3.0)
     with pytest.raises(VideoIndexError, match=r"of window 0\.4, the index's of 3\.0"):
         wanted.add(exported)
+    with pytest.raises(CheckpointError):
+        VideoIndex.open(tmp_path / "fresh", model=tmp_path).add(exported)  # no model at all
     assert not (tmp_path / "fresh").exists()
 
 

@@ -86,3 +86,15 @@ def test_what_can_not_be_shown(hit: Hit, tmp_path: Path) -> None:
         write_contact_sheet([hit], tmp_path / "none/a.html", title="a")
     with pytest.raises(VideoError, match="no such file"):
         thumbnail(replace(hit, path=str(tmp_path / "gone.mp4")))
+
+
+@pytest.mark.parametrize(("width", "height"), [(3000, 4), (4, 3000), (2, 2)])
+def test_odd_shapes(tmp_path: Path, width: int, height: int) -> None:
+    path = tmp_path / "odd.gif"
+    Image.new("RGB", (width, height), "red").save(path)
+    hit = Hit(str(path), 0.0, 0.1, 0.1, 0.3, 0.3, False)
+    with DecodeWorker() as reader:
+        image = Image.open(BytesIO(thumbnail(hit, width=100, reader=reader)))
+        assert image.size[0] == 100
+        assert image.size[1] <= 400
+        levels(playing_clip(hit, reader=reader))

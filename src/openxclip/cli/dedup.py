@@ -45,8 +45,15 @@ def command(uri: str, threshold: float, overlap: float, where: str | None, as_js
 
     try:
         index = VideoIndex.open(uri)
+        compared = 0
         with progress("comparing", len(index.files())) as advance:
-            groups = index.duplicates(threshold=threshold, overlap=overlap, where=where, on_video=advance)
+
+            def on_video() -> None:
+                nonlocal compared
+                compared += 1
+                advance()
+
+            groups = index.duplicates(threshold=threshold, overlap=overlap, where=where, on_video=on_video)
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
     if as_json or not sys.stdout.isatty():
@@ -56,7 +63,7 @@ def command(uri: str, threshold: float, overlap: float, where: str | None, as_js
     for group in groups:
         _show(group)
     copies = sum(len(group.duplicates) for group in groups)
-    click.echo(f"of {len(index.files())} videos, {copies or 'none'} {'is' if copies < 2 else 'are'} in another")
+    click.echo(f"of {compared} videos, {copies or 'none'} {'is' if copies < 2 else 'are'} in another")
 
 
 def _show(group: DuplicateGroup) -> None:

@@ -87,9 +87,13 @@ def command(
         raise click.UsageError("--watch is for videos: add the .parquet files without it.")
     if remove and export is not None:
         raise click.UsageError("--remove takes files out: it doesn't go with --export.")
+    from openxclip.errors import VideoIndexError
     from openxclip.search import Added, VideoIndex
+    from openxclip.search.parquet import check_target
 
     try:
+        if export is not None:
+            check_target(export)
         index = VideoIndex.open(
             to,
             model=model,
@@ -116,13 +120,19 @@ def command(
         said = {str(error) for error in done.errors}
         while watch:
             time.sleep(_LOOKS_EVERY_S)
-            done = _pass(index, named, update=update, retry=False, quiet=said, **options)
+            try:
+                done = _pass(index, named, update=update, retry=False, quiet=said, **options)
+            except VideoIndexError as error:  # another process writes, or the disk is full: it may pass
+                if str(error) not in said:
+                    said.add(str(error))
+                    say(f"{error} Trying again.")
+                continue
             if done.added or done.removed:
                 click.echo(_summary(to, index, done))
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
     if done.errors:
-        say(f"{len(done.errors)} videos could not be read{'' if update else '; --update tries them again'}.")
+        say(f"{len(done.errors)} {'video' if len(done.errors) == 1 else 'videos'} could not be read.")
         sys.exit(1)
 
 

@@ -92,6 +92,8 @@ def _write_thumbnails(hits: list[Hit], folder: Path) -> dict[Hit, str]:
     from openxclip.search import thumbnail
     from openxclip.video import DecodeWorker
 
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder}: has files in it already: name another folder for the pictures.")
     folder.mkdir(parents=True, exist_ok=True)
     names: dict[Hit, str] = {}
     with DecodeWorker() as reader:

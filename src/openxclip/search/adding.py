@@ -13,7 +13,7 @@ from typing import Any
 import torch.nn.functional as F
 
 from openxclip.batching import Batch, EncodedClip
-from openxclip.errors import VideoError
+from openxclip.errors import VideoError, VideoIndexError
 from openxclip.files import NO_STAMP, stamp_of
 from openxclip.pipeline import VideoPipeline
 from openxclip.search.packing import pack
@@ -57,6 +57,7 @@ class Adding:
         self._states: dict[str, FileState] = {}  # written by the thread that takes the sources
         self._rows: list[dict[str, Any]] = []
         self._failed: dict[str, Failure] = {}
+        self._touched: dict[str, FileState] = {}  # written anew with what they had
         self._written = time.monotonic()
         self.added: list[str] = []
         self.unchanged: list[str] = []
@@ -78,14 +79,13 @@ class Adding:
                 if due or len(self._rows) > _WRITTEN_EVERY_ROWS:
                     self._write()
         except BaseException:
-            with suppress(OSError, RuntimeError):
+            with suppress(VideoIndexError):
                 self._write()
             raise
         finally:
             encoded.close()
         self._write()
         for path in self.unchanged:
-            self._store.touch(path, self._states[path])
             self._on_video(path, None)
 
     def _sources(self, paths: list[str]) -> Iterator[str]:
@@ -93,6 +93,7 @@ class Adding:
         for path in paths:
             self._states[path] = state = _state(path)
             if path in self._known and state.content and state.content == self._known[path].content:
+                self._touched[path] = state
                 self.unchanged.append(path)
             else:
                 yield path
@@ -102,15 +103,14 @@ class Adding:
         embedding = F.normalize(one.features.pooled[0].float(), dim=0).cpu().numpy()
         patches = pack(one.features.patches[0].float().cpu().numpy()) if self._patches else None
         return {
-            "path": path, "number": number, "start": one.start, "end": one.end, "embedding": embedding,
-            "patches": patches,
+            "path": path, "number": number, "start": one.start, "end": one.end, "duration": one.duration,
+            "embedding": embedding, "patches": patches,
         }  # fmt: skip
 
     def _end(self, path: str, rows: list[dict[str, Any]], error: VideoError | None) -> None:
         state = self._states[path]
         if error is None:
-            duration = max(row["end"] for row in rows)
-            self._rows += [row | {"duration": duration, **state._asdict()} for row in rows]
+            self._rows += [row | state._asdict() for row in rows]
             self.added.append(path)
         else:
             if state[:2] != NO_STAMP or path in self._known:  # what isn't there is no news tomorrow
@@ -119,10 +119,15 @@ class Adding:
         self._on_video(path, error)
 
     def _write(self) -> None:
-        if self._rows or self._failed:
-            done = {row["path"] for row in self._rows} | self._failed.keys()
-            self._store.write(self._rows, self._failed, known=[path for path in done if path in self._known])
-        self._rows, self._failed, self._written = [], {}, time.monotonic()
+        # Let go of before: after an interruption they may have been written all the same, and must not be once more.
+        rows, failed, touched = self._rows, self._failed, self._touched
+        self._rows, self._failed, self._touched = [], {}, {}
+        if rows or failed:
+            done = {row["path"] for row in rows} | failed.keys()
+            self._store.write(rows, failed, known=[path for path in done if path in self._known])
+        if touched:
+            self._store.touch(dict(touched))
+        self._written = time.monotonic()
 
 
 def absolute(path: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,9 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.files import stamp_of
+
 THRESHOLD = 0.95
 OVERLAP = 0.8
-_NUMBERS_AT_ONCE = 1 << 26  # of similarities: 256 MiB
+_ROUNDING = 1e-6  # by which the cosine of a window and itself may miss 1
+_NUMBERS_AT_ONCE = 1 << 25  # cosines: 128 MiB
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,33 @@ class Videos:
             embedding_NE=table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1),
         )
 
+    def as_they_are(self) -> Videos:
+        """Without those that are gone, have changed since, or are links to another; all of them if none is here."""
+        here = [self._is_as_it_was(v) for v in range(len(self.paths))]
+        keep_V = np.array([one is not False or not any(here) for one in here], dtype=bool)
+        first: dict[str, int] = {}  # of each file: the one that is no link
+        for v in sorted(range(len(here)), key=lambda i: os.path.realpath(self.paths[i]) != self.paths[i]):
+            if keep_V[v]:
+                keep_V[v] = first.setdefault(os.path.realpath(self.paths[v]), v) == v
+        if keep_V.all():
+            return self
+        chosen = np.flatnonzero(keep_V)
+        return Videos(
+            paths=[self.paths[v] for v in chosen],
+            durations=self.durations[keep_V],
+            sizes=self.sizes[keep_V],
+            modified=self.modified[keep_V],
+            contents=[self.contents[v] for v in chosen],
+            counts=self.counts[keep_V],
+            embedding_NE=self.embedding_NE[np.repeat(keep_V, self.counts)],
+        )
+
+    def _is_as_it_was(self, video: int) -> bool | None:
+        """None of what is no file of this machine's by its name."""
+        if "://" in self.paths[video]:
+            return None
+        return stamp_of(self.paths[video]) == (self.sizes[video], self.modified[video])
+
 
 def find_duplicates(
     videos: Videos, *, threshold: float, overlap: float, on_video: Callable[[], object]
@@ -118,7 +149,7 @@ def find_duplicates(
     for name, value in (("threshold", threshold), ("overlap", overlap)):
         if not 0 < value <= 1:
             raise ValueError(f"{name}={value}: must be above 0 and at most 1.")
-    order_V = np.lexsort((videos.modified, -videos.sizes, -videos.durations, -videos.counts))  # who is kept of two
+    order_V = np.lexsort((videos.modified, -videos.sizes, -videos.durations))  # who is kept of two
     place_V = np.argsort(order_V)
     # A video is put to one that is kept, never to one that is itself a duplicate: so deleting all duplicates leaves of
     # each one that is like it, and a chain of videos that are each like the next isn't one group.
@@ -150,31 +181,26 @@ def _compared(
     the mean cosine of these and the best of the other's; (V,) each.
     """
     starts_V = np.cumsum(videos.counts) - videos.counts
-    total = len(videos.embedding_NE)
-    done = 0
-    while done < len(order_V):
-        block = [order_V[done]]  # whole videos, as many as there is room for
-        rows = videos.counts[order_V[done]]
-        while done + len(block) < len(order_V) and (
-            (rows + videos.counts[order_V[done + len(block)]]) * total <= _NUMBERS_AT_ONCE
-        ):
-            block.append(order_V[done + len(block)])
-            rows += videos.counts[block[-1]]
-        at_R = np.concatenate([np.arange(starts_V[v], starts_V[v] + videos.counts[v]) for v in block])
-        best_RV = np.empty((len(at_R), len(order_V)), dtype=np.float32)
-        step = max(1, _NUMBERS_AT_ONCE // total)  # of a video that is longer than there is room for
-        for row in range(0, len(at_R), step):
-            part = videos.embedding_NE[at_R[row : row + step]] @ videos.embedding_NE.T
-            best_RV[row : row + len(part)] = np.maximum.reduceat(part, starts_V, axis=1)
-        row = 0
-        for video in block:
-            best_WV = best_RV[row : row + videos.counts[video]]
-            alike_WV = best_WV >= threshold
-            number_V = alike_WV.sum(0)
-            similarity_V = np.where(alike_WV, best_WV, 0).sum(0) / np.maximum(number_V, 1)
-            yield int(video), number_V / videos.counts[video], similarity_V
-            row += int(videos.counts[video])
-        done += len(block)
+    rows_N = np.concatenate([np.arange(starts_V[v], starts_V[v] + videos.counts[v]) for v in order_V] or [starts_V])
+    at_once = max(1, _NUMBERS_AT_ONCE // max(1, len(rows_N)))
+    remaining = iter(order_V.tolist())
+    video, left = -1, 0
+    alike_V, sum_V = np.zeros(len(order_V), dtype=np.int64), np.zeros(len(order_V))
+    for row in range(0, len(rows_N), at_once):
+        cosine_RN = videos.embedding_NE[rows_N[row : row + at_once]] @ videos.embedding_NE.T
+        best_RV = np.maximum.reduceat(cosine_RN, starts_V, axis=1)
+        while len(best_RV):
+            if not left:
+                video = next(remaining)
+                left = int(videos.counts[video])
+                alike_V[:], sum_V[:] = 0, 0
+            part_RV, best_RV = best_RV[:left], best_RV[left:]
+            left -= len(part_RV)
+            is_alike_RV = part_RV >= threshold - _ROUNDING
+            alike_V += is_alike_RV.sum(0)
+            sum_V += np.where(is_alike_RV, part_RV, 0).sum(0)
+            if not left:
+                yield video, alike_V / videos.counts[video], sum_V / np.maximum(alike_V, 1)
 
 
 def _duplicate(videos: Videos, video: int, keep: int, overlap: float, similarity: float) -> Duplicate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,7 +22,7 @@ from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline
 from openxclip.search.adding import Adding, OnVideo, absolute
 from openxclip.search.duplicates import OVERLAP, THRESHOLD, DuplicateGroup, Videos, find_duplicates
-from openxclip.search.parquet import ParquetWindows, add_parquet, write_parquet
+from openxclip.search.parquet import ParquetWindows, add_parquet, check_target, write_parquet
 from openxclip.search.results import Added, Hit
 from openxclip.search.scoring import feature_of, with_prompts
 from openxclip.search.store import Store
@@ -88,14 +89,8 @@ class VideoIndex:
                 stride=stride,
             )
         else:
-            for name, value in given.items():
-                if about[name] != value:
-                    raise ValueError(
-                        f"{name}={value}: the index {uri} was made with {name}={about[name]}; leave it out."
-                    )
+            _check_wanted(str(uri), about, given)
         loading = {name: value for name, value in (("device", device), ("precision", precision)) if value is not None}
-        if about is None and model is not None:
-            given["model"] = _lasting_name(model)
         return cls(store, about, model, wanted=given, loading=loading)
 
     def __len__(self) -> int:
@@ -154,7 +149,10 @@ class VideoIndex:
             if _is_parquet(path):
                 continue
             stamp = stamp_of(path)
-            if path in known and stamp == known[path][:2]:
+            if not _is_text(path):
+                errors.append(VideoError(path, "its name is not valid UTF-8, as an index needs it: rename it"))
+                on_video(path, errors[-1])
+            elif path in known and stamp == known[path][:2]:
                 unchanged.append(path)
                 on_video(path, None)
             elif not retry and path in failures and stamp == failures[path][:2] and stamp != NO_STAMP:
@@ -193,7 +191,7 @@ class VideoIndex:
         return Added(done.added, done.unchanged, tuple(gone), done.errors)
 
     def remove(self, paths: str | Path | Iterable[str | Path]) -> Added:
-        """Forget videos: files, or folders with all that the index has below them.
+        """Forget videos: files, folders with all that the index has below them, or patterns with `*` of their paths.
 
         Raises:
             VideoIndexError: one of them isn't in the index.
@@ -203,6 +201,7 @@ class VideoIndex:
         gone: list[str] = []
         for name in map(absolute, named):
             found = [path for path in known if path == name or path.startswith(f"{name.rstrip(os.sep)}{os.sep}")]
+            found = found or fnmatch.filter(known, name)
             if not found:
                 raise VideoIndexError(f"{name}: isn't in the index {self._store.uri}.")
             gone += found
@@ -218,29 +217,34 @@ class VideoIndex:
             path: of the file, .parquet; one that is there is replaced.
 
         Raises:
-            ValueError: its name has another suffix.
+            ValueError: its name has another suffix, or there is no such folder.
             VideoIndexError: there is no index.
             OSError: it can't be written.
         """
+        target = check_target(path)
         self._needed()
-        return write_parquet(self._store, Path(path).expanduser())
+        return write_parquet(self._store, target)
 
     def _add_tables(self, paths: list[str], on_video: OnVideo) -> list[str]:
         files = [ParquetWindows(path) for path in paths]
         about = self._begun()
-        if about is None:
-            about = {**files[0].about, **self._wanted}
-            files[0].check(about, files[0].width)
-            about = self._create(about, files[0].width)
+        wanted = about or {**files[0].about, **self._wanted}
+        width = self._store.width if about else files[0].width
         for windows in files:
-            windows.check(about, self._store.width)
-        added: list[str] = []
+            windows.check(wanted, width)
+        counts = [windows.counts() for windows in files]
+        if about is None:
+            if self._model is not None:
+                pipeline, weights = self._loaded()
+                self._check_weights(pipeline, weights, wanted)
+                wanted["model"] = _lasting_name(pipeline)
+            about = self._create(wanted, width)
         with self._store.writing():
             self._store.refresh()
-            for windows in files:
-                added += add_parquet(self._store, windows, patches=about["patches"])
+            for windows, of_file in zip(files, counts, strict=True):
+                add_parquet(self._store, windows, of_file, patches=about["patches"])
             self._store.tidy()
-        added = list(dict.fromkeys(added))
+        added = list(dict.fromkeys(path for of_file in counts for path in of_file))
         for path in added:
             on_video(path, None)
         return added
@@ -280,9 +284,14 @@ class VideoIndex:
             raise ValueError(f"k={k} must be 1 or more, rerank={rerank} 0 or more.")
         about = self._needed()
         pipeline = self._ready()
+        there = max(1, self._store.count())
+        k, rerank = min(k, there), min(rerank, there)
         text_1E = None if text is None else pipeline.encode_texts([text])
-        feature_E = feature_of(pipeline, video, about["num_frames"]) if text_1E is None else text_1E[0]
-        query_E = F.normalize(feature_E.float(), dim=0)
+        if text_1E is not None:
+            query_E = text_1E[0]
+        elif video is not None:
+            query_E = feature_of(pipeline, video, about["num_frames"])
+        query_E = F.normalize(query_E.float(), dim=0)
         reranks = text_1E is not None and bool(about["patches"]) and rerank > 0
         rows = self._store.nearest(query_E.cpu().numpy(), max(k, rerank) if reranks else k, where, patches=reranks)
         scores = (
@@ -306,6 +315,9 @@ class VideoIndex:
     ) -> list[DuplicateGroup]:
         """Videos that are copies of others, or parts of them, by their embeddings; the model isn't needed.
 
+        Where files of the index are on this machine, those that are gone, have changed since, or are links to another
+        one of them are left out.
+
         Args:
             threshold: the cosine from which on two windows are alike. What it should be hangs on the model and on how
                 much alike the videos are that are no copies.
@@ -318,7 +330,7 @@ class VideoIndex:
             VideoIndexError: there is no index.
         """
         self._needed()
-        videos = Videos.of(self._store.tables(Videos.COLUMNS, where))
+        videos = Videos.of(self._store.tables(Videos.COLUMNS, where)).as_they_are()
         return find_duplicates(videos, threshold=threshold, overlap=overlap, on_video=on_video)
 
     # -- the model ---------------------------------------------------------------------------------------------------
@@ -327,6 +339,8 @@ class VideoIndex:
         """What the index is of, as it is now; None if there is none yet."""
         if self._about is None:
             self._about = self._store.open()
+            if self._about is not None:  # another process has made it since
+                _check_wanted(self._store.uri, self._about, self._wanted)
         else:
             self._store.refresh()
         return self._about
@@ -339,24 +353,13 @@ class VideoIndex:
 
     def _create(self, about: dict[str, Any], width: int) -> dict[str, Any]:
         self._store.create({**about, "openxclip": __version__}, width)
-        self._about = self._store.open()
-        assert self._about is not None
-        return self._about
+        return self._needed()
 
     def _ready(self) -> VideoPipeline:
         """The model, which is loaded once and checked to be the index's; of a new index, which is made."""
         if self._pipeline is not None:
             return self._pipeline
-        model = self._model
-        if model is None:
-            model = self._about["model"] if self._about else DEFAULT_MODEL
-        if model is None:
-            raise ValueError(
-                f"the index {self._store.uri} is of a model that was in no file: say where it is by model=."
-            )
-        pipeline = as_pipeline(model, **self._loading)
-        named = None if isinstance(model, VideoPipeline) else pipeline.name  # which may be another one by now
-        weights = fingerprint(pipeline.model) if named is None else fingerprint_by_name(pipeline.model, named)
+        pipeline, weights = self._loaded()
         if self._about is None:
             config = pipeline.model.config
             window = self._wanted.get("window", WINDOW_S)
@@ -369,21 +372,50 @@ class VideoIndex:
                 "stride": self._wanted.get("stride", window),
                 "patches": self._wanted.get("patches", True),
             }
-            self._about = self._create(about, config.projection_dim)
-        if weights != self._about["weights"]:
-            raise ValueError(
-                f"the index {self._store.uri} is of the model {self._about['model']}, whose weights are others than "
-                f"those of {pipeline.name or 'the one given'}: features of two models can't be compared."
-            )
+            self._create(about, config.projection_dim)
+        assert self._about is not None
+        self._check_weights(pipeline, weights, self._about)
         self._pipeline = pipeline
         return pipeline
 
+    def _loaded(self) -> tuple[VideoPipeline, str]:
+        """The model, and its weights' fingerprint."""
+        model = self._model
+        if model is None:
+            model = self._about["model"] if self._about else DEFAULT_MODEL
+        if model is None:
+            raise ValueError(f"{self._store.uri}: the index is of a model that was in no file: give it as model=.")
+        pipeline = as_pipeline(model, **self._loading)
+        named = None if isinstance(model, VideoPipeline) else pipeline.name  # which may be another one by now
+        return pipeline, fingerprint(pipeline.model) if named is None else fingerprint_by_name(pipeline.model, named)
 
-def _lasting_name(model: str | Path | VideoPipeline) -> str | None:
+    def _check_weights(self, pipeline: VideoPipeline, weights: str, about: dict[str, Any]) -> None:
+        if weights != about["weights"]:
+            raise ValueError(
+                f"the index {self._store.uri} is of the model {about['model']}, whose weights are others than "
+                f"those of {pipeline.name or 'the one given'}: features of two models can't be compared."
+            )
+
+
+def _check_wanted(uri: str, about: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name, value in wanted.items():
+        if about[name] != value:
+            raise ValueError(f"{name}={value}: the index {uri} was made with {name}={about[name]}; leave it out.")
+
+
+def _lasting_name(pipeline: VideoPipeline) -> str | None:
     """By which a model is found from any folder; None of one that was never in a file."""
-    name = model.name if isinstance(model, VideoPipeline) else str(model)
+    name = pipeline.name
     return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
 
 
 def _is_parquet(path: str) -> bool:
     return path.lower().endswith(".parquet")
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -14,24 +14,42 @@ from openxclip.files import written_whole
 from openxclip.search.store import ABOUT, Store
 
 _MUST_AGREE = ("weights", "transforms", "num_frames", "window", "stride")  # or windows can't be compared
-_NEEDED = ("path", "number", "start", "end", "duration", "size", "modified", "content", "embedding")
+_COLUMNS = {
+    "path": "string", "number": "int32", "start": "float64", "end": "float64", "duration": "float64", "size": "int64",
+    "modified": "int64", "content": "string", "embedding": "",
+}  # fmt: skip
 _ROWS_AT_ONCE = 1024  # with patches, some tens of kilobytes each
 _FAR_FROM_ONE = 1e-2  # of an embedding's length: rounding, of half precision too, is less
+
+
+def check_target(path: str | Path) -> Path:
+    """The path of a file that windows can be written to, before anything is done for it.
+
+    Raises:
+        ValueError: its name doesn't end with .parquet, or there is no such folder.
+    """
+    target = Path(path).expanduser()
+    if target.suffix.lower() != ".parquet":
+        raise ValueError(f"{path}: its name must end with .parquet.")
+    if not target.absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no such folder to write it to.")
+    return target
 
 
 def write_parquet(store: Store, path: Path) -> int:
     """All windows of an index in one file, which appears whole or not at all; how many there are.
 
     Raises:
-        ValueError: the file's name doesn't end with .parquet.
         OSError: it can't be written.
     """
     from pyarrow import parquet
 
-    if path.suffix.lower() != ".parquet":
-        raise ValueError(f"{path}: its name must end with .parquet.")
     count = 0
-    with written_whole(path) as partial, parquet.ParquetWriter(partial, store.schema, compression="zstd") as writer:
+    with (
+        written_whole(path) as partial,
+        partial.open("wb") as file,
+        parquet.ParquetWriter(file, store.schema, compression="zstd") as writer,
+    ):
         for table in store.tables():
             writer.write_table(table, row_group_size=_ROWS_AT_ONCE)
             count += len(table)
@@ -62,16 +80,19 @@ class ParquetWindows:
         except (OSError, pa.ArrowException) as error:
             raise VideoIndexError(f"{path}: can't be read as Parquet: {str(error).splitlines()[0]}") from error
         schema = self._file.schema_arrow
-        text = (schema.metadata or {}).get(ABOUT)
-        missing = [name for name in _NEEDED if name not in schema.names]
-        if text is None or missing:
-            what = f"has no column {missing[0]!r}" if missing else "doesn't say of which model its embeddings are"
-            raise VideoIndexError(f"{path}: {what}: it must be as `openxclip index --export` writes it.")
-        self.about: dict[str, Any] = json.loads(text)
+        self.about = _about((schema.metadata or {}).get(ABOUT))
+        if not self.about:
+            raise self._refusal("doesn't say of which model, windows and patches its embeddings are")
+        for name in (*_COLUMNS, *(["patches"] if self.about["patches"] else [])):
+            if name not in schema.names:
+                raise self._refusal(f"has no column {name!r}")
         kind = schema.field("embedding").type
         if not (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)):
-            raise VideoIndexError(f"{path}: embedding is of type {kind}: it must be a list of floats of fixed length.")
+            raise self._refusal(f"has embeddings of type {kind}, not lists of floats of fixed length")
         self.width = int(kind.list_size)
+
+    def _refusal(self, what: str) -> VideoIndexError:
+        return VideoIndexError(f"{self.path}: {what}: it must be as `openxclip index --export` writes it.")
 
     def check(self, about: Mapping[str, Any], width: int) -> None:
         """Refuse windows that can't be in one index with others.
@@ -80,27 +101,28 @@ class ParquetWindows:
             VideoIndexError: model, plan or width differ, or there are no patches where the index has them.
         """
         for name in _MUST_AGREE:
-            if self.about.get(name) != about[name]:
-                own, its = (str(value)[:60] for value in (self.about.get(name), about[name]))
+            if self.about[name] != about[name]:
+                own, its = (str(value)[:60] for value in (self.about[name], about[name]))
                 raise VideoIndexError(f"{self.path}: its windows are of {name} {own}, the index's of {its}.")
         if self.width != width:
             raise VideoIndexError(f"{self.path}: embeddings of {self.width} numbers, but the index's have {width}.")
-        if about["patches"] and not self.about.get("patches"):
+        if about["patches"] and not self.about["patches"]:
             raise VideoIndexError(
                 f"{self.path}: has no patches, which the index has for reranking: put it into one of its own."
             )
 
     def counts(self) -> dict[str, int]:
-        """How many windows there are of each video.
+        """How many windows there are of each video; every row is looked at.
 
         Raises:
-            VideoIndexError: a window is missing, or there twice.
+            VideoIndexError: a value is missing or can't be, a window is missing or there twice.
         """
         numbers: dict[str, set[int]] = {}
         rows = 0
-        for batch in self._file.iter_batches(batch_size=65536, columns=["path", "number"]):
-            rows += len(batch)
-            for path, number in zip(batch["path"].to_pylist(), batch["number"].to_pylist(), strict=True):
+        for table in self.tables(patches=bool(self.about["patches"])):
+            self._check_values(table)
+            rows += len(table)
+            for path, number in zip(table["path"].to_pylist(), table["number"].to_pylist(), strict=True):
                 numbers.setdefault(path, set()).add(number)
         for path, those in numbers.items():
             if those != set(range(len(those))):
@@ -111,42 +133,62 @@ class ParquetWindows:
             raise VideoIndexError(f"{self.path}: a window is there twice, by path and number.")
         return {path: len(those) for path, those in numbers.items()}
 
+    def _check_values(self, table: Any) -> None:
+        for name in table.column_names:
+            if table[name].null_count and (name != "patches" or self.about["patches"]):
+                raise self._refusal(f"has rows without {name}")
+        for name in ("start", "end", "duration"):
+            if not np.isfinite(table[name].to_numpy()).all():
+                raise self._refusal(f"has a {name} that is no number")
+        embeddings = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+        lengths = np.linalg.norm(embeddings.astype(np.float32), axis=1)
+        wrong = np.flatnonzero(~(np.abs(lengths - 1) < _FAR_FROM_ONE))
+        if len(wrong):
+            path, length = table["path"][int(wrong[0])], lengths[wrong[0]]
+            raise VideoIndexError(f"{self.path}: the embedding of {path} has length {length:.3g}: it must be 1.")
+
     def tables(self, *, patches: bool) -> Iterator[Any]:
-        """The windows with all columns of an index but `id`, some at a time.
+        """The windows with all columns of an index but `id`, of its types, some at a time.
 
         Args:
             patches: with them; else the column is empty.
 
         Raises:
-            VideoIndexError: an embedding isn't finite and of length 1.
+            VideoIndexError: a column can't be of its type, or the file can't be read.
         """
         import pyarrow as pa
 
-        for batch in self._file.iter_batches(batch_size=_ROWS_AT_ONCE):
-            table = pa.Table.from_batches([batch])
-            embeddings = np.stack(table["embedding"].to_numpy(zero_copy_only=False)).astype(np.float32)
-            lengths = np.linalg.norm(embeddings, axis=1)
-            wrong = np.flatnonzero(~(np.abs(lengths - 1) < _FAR_FROM_ONE))
-            if len(wrong):
-                raise VideoIndexError(
-                    f"{self.path}: the embedding of {table['path'][int(wrong[0])]} has length {lengths[wrong[0]]:.3g}: "
-                    "it must be 1."
-                )
-            columns = {name: table[name] for name in _NEEDED}
-            columns["patches"] = table["patches"] if patches else pa.nulls(len(table), pa.binary())
-            yield pa.table(columns)
+        kinds = [getattr(pa, kind)() for kind in _COLUMNS.values() if kind]
+        kinds.append(pa.list_(pa.float32(), self.width))
+        try:
+            for batch in self._file.iter_batches(batch_size=_ROWS_AT_ONCE):
+                table = pa.Table.from_batches([batch])
+                columns = {name: table[name].cast(kind) for name, kind in zip(_COLUMNS, kinds, strict=True)}
+                own = table["patches"].cast(pa.binary()) if patches else pa.nulls(len(table), pa.binary())
+                yield pa.table({**columns, "patches": own})
+        except (OSError, pa.ArrowException) as error:
+            raise self._refusal(f"can't be read ({str(error).splitlines()[0]})") from error
 
 
-def add_parquet(store: Store, windows: ParquetWindows, *, patches: bool) -> list[str]:
-    """Put a file's windows into an index, with patches if it has them; the videos that they are of.
+def _about(text: bytes | None) -> dict[str, Any]:
+    """What a schema's metadata says; empty if it doesn't say all that an index must."""
+    try:
+        about = json.loads(text or b"")
+    except ValueError:
+        return {}
+    needed = (*_MUST_AGREE, "patches", "model")
+    return about if isinstance(about, dict) and all(name in about for name in needed) else {}
 
-    The windows of a video that is in the index already take the place of what it has. What a run that is killed has put
-    there stays, and the same again completes it.
+
+def add_parquet(store: Store, windows: ParquetWindows, counts: Mapping[str, int], *, patches: bool) -> None:
+    """Put a file's windows into an index, in the place of what it has of the same videos.
+
+    Args:
+        store: of the index.
+        windows: the file's.
+        counts: its videos, as `ParquetWindows.counts` gives them.
+        patches: with these.
     """
-    counts = windows.counts()
     known = {path for table in store.tables(["path"]) for path in table["path"].to_pylist()} & counts.keys()
-    for table in windows.tables(patches=patches):
-        store.write_table(table, known=known)
-    store.cut({path: counts[path] for path in known})
+    store.write_tables(lambda: windows.tables(patches=patches), known=known)
     store.have_not_failed(counts)
-    return list(counts)

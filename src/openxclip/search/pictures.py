@@ -15,7 +15,8 @@ from openxclip.video import DecodeWorker, Frames
 from openxclip.video.writing import write_mp4
 
 _CLIP_FPS = 12.0
-_CLIP_FRAMES = 240  # of a longer moment, fewer a second
+_CLIP_FRAMES = 240  # at most: a longer moment has fewer a second
+_SMALLEST, _WIDEST = 16, 4  # pixels that an encoder takes; how many times as wide or high as it is meant to be
 _BYTES_AT_ONCE = 256 << 20  # of decoded frames
 
 
@@ -37,7 +38,7 @@ def thumbnail(hit: Hit, *, width: int = 320, reader: DecodeWorker | None = None)
         with DecodeWorker() as reader:
             return thumbnail(hit, width=width, reader=reader)
     frame = _read(reader, hit, hit.start, hit.end, 1).frames_THWC[0].numpy()
-    height = max(1, round(width * frame.shape[0] / frame.shape[1]))
+    height = min(max(1, round(width * frame.shape[0] / frame.shape[1])), _WIDEST * width)  # an odd one is squeezed
     data = BytesIO()
     Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS).save(data, "JPEG", quality=80)
     return data.getvalue()
@@ -66,7 +67,8 @@ def _frames(hit: Hit, *, fps: float, height: int, reader: DecodeWorker) -> Itera
     done, number = 0, min(total, math.ceil(fps))  # at first a second's, by which the size of a frame is known
     while done < total:
         frames = _read(reader, hit, hit.start + done / fps, min(hit.start + (done + number) / fps, hit.end), number)
-        width = max(2, 2 * round(height * frames.frames_THWC.shape[2] / frames.frames_THWC.shape[1] / 2))
+        width = 2 * round(height * frames.frames_THWC.shape[2] / frames.frames_THWC.shape[1] / 2)
+        width = min(max(_SMALLEST, width), _WIDEST * height)
         for frame in frames.frames_THWC.numpy():
             yield np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
         done += number

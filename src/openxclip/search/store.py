@@ -7,8 +7,9 @@ index as it was after its last.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ class Store:
         uri: a folder, or what else LanceDB takes: `s3://…`, `gs://…`, `az://…`.
 
     Raises:
-        ValueError: LanceDB isn't installed.
+        ValueError: LanceDB isn't installed; the name is empty or no text.
     """
 
     def __init__(self, uri: str) -> None:
@@ -67,6 +68,12 @@ class Store:
             import lancedb
         except ImportError as error:
             raise ValueError(f"an index needs lancedb ({error}): pip install 'openxclip[search]'.") from error
+        if not uri or uri.startswith("memory:"):
+            raise ValueError("an index needs a folder, or a place of an object store, that stays.")
+        try:
+            uri.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{uri!r}: the name of an index must be valid UTF-8.") from None
         self.uri = uri
         self._connect = lancedb.connect
         self._windows: Any = None
@@ -139,7 +146,10 @@ class Store:
             database = self._connect(self.uri)
             self._failures = database.create_table(_FAILURES, schema=failures, exist_ok=True)
             self._windows = database.create_table(_WINDOWS, schema=schema, exist_ok=True)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
+            if "://" not in self.uri:
+                with suppress(OSError):
+                    Path(self.uri).rmdir()  # if it is empty
             raise VideoIndexError(f"{self.uri}: an index can't be made there: {_first_line(error)}") from error
 
     @contextmanager
@@ -158,6 +168,13 @@ class Store:
                     f"{self.uri}: another process is writing to the index: try again when it is done."
                 )
             yield
+
+    @contextmanager
+    def _saying_why(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            raise VideoIndexError(f"{self.uri}: the index can't be written: {_first_line(error)}") from error
 
     @property
     def schema(self) -> Any:
@@ -209,24 +226,22 @@ class Store:
             embeddings = np.stack([row["embedding"] for row in rows])
             columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
             table = pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
-            if replaced:
-                (
-                    self._windows.merge_insert("id")
-                    .when_matched_update_all()
-                    .when_not_matched_insert_all()
-                    .when_not_matched_by_source_delete(_among(replaced))
-                    .execute(table)
-                )
-            else:
-                self._windows.add(table)
-        _delete(self._windows, gone)
+            with self._saying_why():
+                if replaced:
+                    self._replace(table, replaced)
+                else:
+                    self._windows.add(table)
+        with self._saying_why():
+            _delete(self._windows, gone)
         self.have_not_failed({row["path"] for row in rows} | failed.keys())
         if failed:
-            self._failures.add([{"path": path, **failure._asdict()} for path, failure in failed.items()])
+            with self._saying_why():
+                self._failures.add([{"path": path, **failure._asdict()} for path, failure in failed.items()])
 
     def have_not_failed(self, paths: Collection[str]) -> None:
         """Forget that files could not be read."""
-        _delete(self._failures, [path for path in self.failures() if path in paths])
+        with self._saying_why():
+            _delete(self._failures, [path for path in self.failures() if path in paths])
 
     # -- tables, of other indexes ------------------------------------------------------------------------------------
 
@@ -243,56 +258,83 @@ class Store:
         import pyarrow as pa
 
         search = self._windows.search().select(list(columns or self._windows.schema.names))
+        if where is not None:
+            search = search.where(_whole(where))
         try:
-            for batch in (search.where(where) if where else search).to_batches(batch_size=_ROWS_OF_TABLE):
+            for batch in search.to_batches(batch_size=_ROWS_OF_TABLE):
                 yield pa.Table.from_batches([batch])
         except (ValueError, RuntimeError, OSError) as error:
             raise _why_not(where, error) from error
 
-    def write_table(self, table: Any, *, known: Set[str]) -> None:
-        """Put windows, in the place of those with the same path and number.
+    def write_tables(self, tables: Callable[[], Iterator[Any]], *, known: Collection[str]) -> None:
+        """Put all windows of some videos, in the place of those that the index has of them.
+
+        In a few commits, each of which has all windows of its videos: none is ever there by half.
 
         Args:
-            table: of pyarrow, with all columns but `id`.
-            known: the files of which the index has windows.
+            tables: gives the windows each time that it is called, in pyarrow's tables with all columns but `id`.
+            known: the files of these that have windows in the index.
         """
+        everything = set(known)
+        with self._saying_why():
+            self._windows.add(self._reader(tables, lambda path: path not in everything))
+            paths = sorted(known)
+            for i in range(0, len(paths), _FILES_AT_ONCE):
+                part = set(paths[i : i + _FILES_AT_ONCE])
+                self._replace(self._reader(tables, part.__contains__), part)
+
+    def _reader(self, tables: Callable[[], Iterator[Any]], wants: Callable[[str], bool]) -> Any:
         import pyarrow as pa
 
-        paths = table["path"].to_pylist()
-        ids = [_id(path, number) for path, number in zip(paths, table["number"].to_pylist(), strict=True)]
         schema = self._windows.schema
-        columns = {name: pa.array(ids) if name == "id" else table[name] for name in schema.names}
-        table = pa.table([columns[field.name].cast(field.type) for field in schema], schema=schema)
-        if not known & set(paths):
-            self._windows.add(table)
-        else:
-            self._windows.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(table)
 
-    def cut(self, counts: Mapping[str, int]) -> None:
-        """Forget what files have beyond so many windows.
+        def batches() -> Iterator[Any]:
+            for table in tables():
+                table = table.filter(pa.array([wants(path) for path in table["path"].to_pylist()]))
+                both = zip(table["path"].to_pylist(), table["number"].to_pylist(), strict=True)
+                ids = pa.array([_id(path, number) for path, number in both], pa.string())
+                columns = [ids if field.name == "id" else table[field.name].cast(field.type) for field in schema]
+                yield from pa.table(columns, schema=schema).to_batches()
 
-        Args:
-            counts: windows of each file.
-        """
-        beyond = [f"(path = {_quoted(path)} AND number >= {count})" for path, count in counts.items()]
-        for i in range(0, len(beyond), _FILES_AT_ONCE):
-            self._windows.delete(" OR ".join(beyond[i : i + _FILES_AT_ONCE]))
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def _replace(self, windows: Any, paths: Iterable[str]) -> None:
+        """All windows of files by others, in one commit."""
+        (
+            self._windows.merge_insert("id")
+            .when_matched_update_all()
+            .when_not_matched_insert_all()
+            .when_not_matched_by_source_delete(_among(paths))
+            .execute(windows)
+        )
 
     # -- upkeep ------------------------------------------------------------------------------------------------------
 
-    def touch(self, path: str, state: FileState) -> None:
-        """A file that was written anew with what it had."""
-        self._windows.update(where=_among([path]), values={"size": state.size, "modified": state.modified})
+    def touch(self, states: Mapping[str, FileState]) -> None:
+        """Files that were written anew with what they had."""
+        import pyarrow as pa
+
+        paths = list(states)
+        for i in range(0, len(paths), _FILES_AT_ONCE):
+            windows = self._rows(self._windows, ["id", "path"], _among(paths[i : i + _FILES_AT_ONCE]))
+            columns = {
+                "id": pa.array([row["id"] for row in windows], pa.string()),
+                "modified": pa.array([states[row["path"]].modified for row in windows], pa.int64()),
+            }
+            with self._saying_why():
+                self._windows.merge_insert("id").when_matched_update_all().execute(pa.table(columns))
 
     def remove(self, paths: Sequence[str]) -> None:
         """Forget files."""
-        for table in (self._windows, self._failures):
-            _delete(table, paths)
+        with self._saying_why():
+            for table in (self._windows, self._failures):
+                _delete(table, paths)
 
     def tidy(self) -> None:
         """Put small pieces together; where there are many windows, have an index of vectors that knows them all."""
-        for table in (self._windows, self._failures):
-            table.optimize()
+        with self._saying_why():
+            for table in (self._windows, self._failures):
+                table.optimize()
         if self.count() >= max(VECTORS_INDEXED_FROM, _REBUILT_AT * self.vectors_indexed_at()):
             self.index_vectors()
 
@@ -301,18 +343,22 @@ class Store:
 
         Later ones are put into its partitions, which then are larger and fit worse.
         """
-        return max((int(index.name.removeprefix(_VECTORS)) for index in self._windows.list_indices()), default=0)
+        return max((int(name.removeprefix(_VECTORS)) for name in self._vector_indexes()), default=0)
+
+    def _vector_indexes(self) -> list[str]:
+        return [index.name for index in self._windows.list_indices() if index.name.startswith(_VECTORS)]
 
     def index_vectors(self) -> None:
         """Build the index of vectors anew: partitions of embeddings that are like each other, of 8 bits a number."""
         from lancedb.index import IvfSq
 
-        old = [index.name for index in self._windows.list_indices()]
+        old = self._vector_indexes()
         new = f"{_VECTORS}{self.count()}"
-        self._windows.create_index("embedding", config=IvfSq(distance_type="cosine"), name=new, replace=True)
-        for name in old:
-            if name != new:
-                self._windows.drop_index(name)
+        with self._saying_why():
+            self._windows.create_index("embedding", config=IvfSq(distance_type="cosine"), name=new, replace=True)
+            for name in old:
+                if name != new:
+                    self._windows.drop_index(name)
 
     def nearest(self, query_E: NDArray[np.float32], count: int, where: str | None, *, patches: bool) -> list[Any]:
         """The windows whose embeddings are the most like a query, the best first, as dicts of COLUMNS.
@@ -335,7 +381,7 @@ class Store:
         if self.vectors_indexed_at():
             search = search.nprobes(_PROBED).refine_factor(_REFINED)
         if where is not None:
-            search = search.where(where, prefilter=True)
+            search = search.where(_whole(where), prefilter=True)
         try:
             rows: list[Any] = search.to_arrow().to_pylist()
         except (ValueError, RuntimeError, OSError) as error:
@@ -352,12 +398,27 @@ class Store:
 
 def _why_not(where: str | None, error: Exception) -> Exception:
     """What to say of a query that failed."""
-    if where is None:
-        return error
+    return error if where is None else _not_understood(where, _first_line(error))
+
+
+def _not_understood(where: str, why: str) -> ValueError:
     return ValueError(
-        f"where={where!r} can't be understood ({_first_line(error)}): it is a condition of SQL on "
-        f"{', '.join(COLUMNS)}, such as \"duration < 60 and path like '%cam2%'\"."
+        f"where={where!r} can't be understood ({why}): it is a condition of SQL on {', '.join(COLUMNS)}, such as "
+        "\"duration < 60 and path like '%cam2%'\"."
     )
+
+
+def _whole(where: str) -> str:
+    """The condition so that all of it counts: LanceDB reads one, and passes over what follows it."""
+    outside = "".join(where.split("'")[::2])  # of texts
+    depth = 0
+    for sign in outside:
+        depth += (sign == "(") - (sign == ")")
+        if depth < 0:
+            break
+    if not where.strip() or depth:
+        raise _not_understood(where, "its brackets don't match" if depth else "it is empty")
+    return f"({where})"
 
 
 def _id(path: str, number: int) -> str:
@@ -378,4 +439,6 @@ def _among(paths: Iterable[str]) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].removesuffix(".")
+    """Its text, without the places in LanceDB's code that it names."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r",? */\S+\.rs:\d+.*", "", line)[:300].removesuffix(".")

@@ -122,10 +122,12 @@ class ClipPiece:
     Attributes:
         clips: one or more.
         frames: those that they need, each once, in the order of the video.
+        duration: of the video, in seconds.
     """
 
     clips: tuple[Clip, ...]
     frames: Frames
+    duration: float
 
     def positions(self, clip: Clip) -> list[int]:
         """Where in `frames` those of a clip are."""
@@ -166,5 +168,5 @@ def read_planned(
     ) as reader:
         planned = PlannedClips(plan, reader)
         while clips := planned.piece(first, reader):
-            yield ClipPiece(tuple(clips), reader.get_frames(needed(clips)))
+            yield ClipPiece(tuple(clips), reader.get_frames(needed(clips)), reader.duration)
             first += len(clips)

@@ -132,12 +132,12 @@ class DecodeWorker:
                 clips = [Clip(float(s), float(e), tuple(i)) for s, e, i in got[0]["clips"]]
                 if not clips:
                     return
-                frames = _frames_of(*got, source)
+                frames, duration = _frames_of(*got, source), float(got[0]["duration"])
                 if any(len(clip.indices) != plan.num_frames or {*clip.indices} - {*frames.indices} for clip in clips):
                     raise ValueError("clips are not of these frames")
             except (KeyError, TypeError, ValueError) as error:  # as below
                 raise VideoError(source_name(source), f"its clips can't be had from its reader: {error}") from None
-            yield ClipPiece(tuple(clips), frames)
+            yield ClipPiece(tuple(clips), frames, duration)
             first += len(clips)
 
     def inspect(

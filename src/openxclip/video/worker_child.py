@@ -123,7 +123,8 @@ def _next_piece(
     except BaseException:
         kept.close()
         raise
-    return {"shape": array_THWC.shape, "times": times_T.tolist(), "indices": indices, "clips": clips}
+    shown = {"times": times_T.tolist(), "indices": indices, "clips": clips, "duration": kept.reader.duration}
+    return {"shape": array_THWC.shape, **shown}
 
 
 class _MemoryGuard:
