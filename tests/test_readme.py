@@ -63,8 +63,9 @@ def test_the_blocks_are_found() -> None:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("make ")])
 def test_shell_commands(command: str, desk: Path, hub: Path) -> None:
-    if command.startswith("openxclip search"):  # what is searched is made by the line before it
-        command = f"{COMMANDS[COMMANDS.index(command) - 1]} && {command}"
+    if " --in " in command:  # an index, which a line before it makes
+        (made,) = (line for line in COMMANDS if line.startswith("openxclip index "))
+        command = f"{made} && {command}"
     done = subprocess.run(
         command,
         shell=True,

@@ -33,7 +33,7 @@ def made(clip_folder: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPath
     ran = run(INDEX, videos, "--to", folder / "index", "--model", tiny_folder, "--device", "cpu", "--window", "0.5")
     assert ran.returncode == 1
     assert f"{videos / 'broken.mp4'}: " in ran.stderr
-    assert "1 videos could not be read" in ran.stderr
+    assert "1 video could not be read" in ran.stderr
     assert "3 added, 1 unreadable; 3 videos, 6 windows" in ran.stdout
     assert "Traceback" not in ran.stderr
     return videos, folder / "index"

@@ -517,7 +517,7 @@ def test_a_file_is_there_whole_or_not_at_all(results: Results, tmp_path: Path, m
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(results_module.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             replace(results, model="other").save(tmp_path / "r.json")
     with pytest.raises(ValueError, match="nan"):
