@@ -137,6 +137,20 @@ def absolute(path: Any) -> str:
     return str(path) if "://" in str(path) else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
+def is_parquet(path: str) -> bool:
+    """Whether it is named as a file of windows, not as a video."""
+    return path.lower().endswith(".parquet")
+
+
+def is_text(path: str) -> bool:
+    """Whether it can be written as UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _state(path: str) -> FileState:
     stamp = stamp_of(path)
     content = ""

@@ -20,7 +20,7 @@ from openxclip.files import NO_STAMP, stamp_of
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline
-from openxclip.search.adding import Adding, OnVideo, absolute
+from openxclip.search.adding import Adding, OnVideo, absolute, is_parquet, is_text
 from openxclip.search.duplicates import OVERLAP, THRESHOLD, DuplicateGroup, Videos, find_duplicates
 from openxclip.search.parquet import ParquetWindows, add_parquet, check_target, write_parquet
 from openxclip.search.results import Added, Hit
@@ -139,17 +139,17 @@ class VideoIndex:
         """
         named = [paths] if isinstance(paths, str | Path) else list(paths)
         found = list(dict.fromkeys(absolute(path) for path in find_videos(named)))
-        tables = [path for path in found if _is_parquet(path)]
+        tables = [path for path in found if is_parquet(path)]
         added = self._add_tables(tables, on_video) if tables else []
         known, failures = (self._store.files(), self._store.failures()) if self._begun() else ({}, {})
         todo: list[str] = []
         unchanged: list[str] = []
         errors: list[VideoError] = []
         for path in found:
-            if _is_parquet(path):
+            if is_parquet(path):
                 continue
             stamp = stamp_of(path)
-            if not _is_text(path):
+            if not is_text(path):
                 errors.append(VideoError(path, "its name is not valid UTF-8, as an index needs it: rename it"))
                 on_video(path, errors[-1])
             elif path in known and stamp == known[path][:2]:
@@ -407,15 +407,3 @@ def _lasting_name(pipeline: VideoPipeline) -> str | None:
     """By which a model is found from any folder; None of one that was never in a file."""
     name = pipeline.name
     return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
-
-
-def _is_parquet(path: str) -> bool:
-    return path.lower().endswith(".parquet")
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -7,7 +7,6 @@ index as it was after its last.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoIndexError
+from openxclip.search.sql import COLUMNS, among, first_line, whole, why_not, window_id
 from openxclip.unfinished import take_lock
 
 ABOUT = b"openxclip"  # where the schema's metadata has what the index is of
@@ -28,7 +28,6 @@ _REFINED = 3  # times as many candidates are compared by their whole embeddings
 VECTORS_INDEXED_FROM = 50_000  # windows: from there on an index of vectors saves more than it costs
 _REBUILT_AT = 4  # times as many
 _VECTORS = "vectors_"  # and how many windows there were: the index of vectors' name
-COLUMNS = ("path", "start", "end", "duration", "size", "modified")
 
 
 class FileState(NamedTuple):
@@ -101,7 +100,7 @@ class Store:
             self._windows = database.open_table(_WINDOWS)
             self._failures = database.open_table(_FAILURES)
         except (OSError, RuntimeError, ValueError) as error:
-            raise VideoIndexError(f"{self.uri}: the index can't be opened: {_first_line(error)}") from error
+            raise VideoIndexError(f"{self.uri}: the index can't be opened: {first_line(error)}") from error
         about = (self._windows.schema.metadata or {}).get(ABOUT)
         if about is None:
             raise VideoIndexError(f"{self.uri}: is a LanceDB that openxclip didn't make.")
@@ -150,7 +149,7 @@ class Store:
             if "://" not in self.uri:
                 with suppress(OSError):
                     Path(self.uri).rmdir()  # if it is empty
-            raise VideoIndexError(f"{self.uri}: an index can't be made there: {_first_line(error)}") from error
+            raise VideoIndexError(f"{self.uri}: an index can't be made there: {first_line(error)}") from error
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -174,7 +173,7 @@ class Store:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            raise VideoIndexError(f"{self.uri}: the index can't be written: {_first_line(error)}") from error
+            raise VideoIndexError(f"{self.uri}: the index can't be written: {first_line(error)}") from error
 
     @property
     def schema(self) -> Any:
@@ -222,7 +221,7 @@ class Store:
         if rows:
             schema = self._windows.schema
             columns = {name: [row[name] for row in rows] for name in rows[0] if name != "embedding"}
-            columns["id"] = [_id(row["path"], row["number"]) for row in rows]
+            columns["id"] = [window_id(row["path"], row["number"]) for row in rows]
             embeddings = np.stack([row["embedding"] for row in rows])
             columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
             table = pa.table({field.name: columns[field.name] for field in schema}, schema=schema)
@@ -259,12 +258,12 @@ class Store:
 
         search = self._windows.search().select(list(columns or self._windows.schema.names))
         if where is not None:
-            search = search.where(_whole(where))
+            search = search.where(whole(where))
         try:
             for batch in search.to_batches(batch_size=_ROWS_OF_TABLE):
                 yield pa.Table.from_batches([batch])
         except (ValueError, RuntimeError, OSError) as error:
-            raise _why_not(where, error) from error
+            raise why_not(where, error) from error
 
     def write_tables(self, tables: Callable[[], Iterator[Any]], *, known: Collection[str]) -> None:
         """Put all windows of some videos, in the place of those that the index has of them.
@@ -292,7 +291,7 @@ class Store:
             for table in tables():
                 table = table.filter(pa.array([wants(path) for path in table["path"].to_pylist()]))
                 both = zip(table["path"].to_pylist(), table["number"].to_pylist(), strict=True)
-                ids = pa.array([_id(path, number) for path, number in both], pa.string())
+                ids = pa.array([window_id(path, number) for path, number in both], pa.string())
                 columns = [ids if field.name == "id" else table[field.name].cast(field.type) for field in schema]
                 yield from pa.table(columns, schema=schema).to_batches()
 
@@ -304,7 +303,7 @@ class Store:
             self._windows.merge_insert("id")
             .when_matched_update_all()
             .when_not_matched_insert_all()
-            .when_not_matched_by_source_delete(_among(paths))
+            .when_not_matched_by_source_delete(among(paths))
             .execute(windows)
         )
 
@@ -316,7 +315,7 @@ class Store:
 
         paths = list(states)
         for i in range(0, len(paths), _FILES_AT_ONCE):
-            windows = self._rows(self._windows, ["id", "path"], _among(paths[i : i + _FILES_AT_ONCE]))
+            windows = self._rows(self._windows, ["id", "path"], among(paths[i : i + _FILES_AT_ONCE]))
             columns = {
                 "id": pa.array([row["id"] for row in windows], pa.string()),
                 "modified": pa.array([states[row["path"]].modified for row in windows], pa.int64()),
@@ -381,11 +380,11 @@ class Store:
         if self.vectors_indexed_at():
             search = search.nprobes(_PROBED).refine_factor(_REFINED)
         if where is not None:
-            search = search.where(_whole(where), prefilter=True)
+            search = search.where(whole(where), prefilter=True)
         try:
             rows: list[Any] = search.to_arrow().to_pylist()
         except (ValueError, RuntimeError, OSError) as error:
-            raise _why_not(where, error) from error
+            raise why_not(where, error) from error
         for row in rows:
             row["similarity"] = 1 - row.pop("_distance")
         return rows
@@ -396,49 +395,6 @@ class Store:
         return found
 
 
-def _why_not(where: str | None, error: Exception) -> Exception:
-    """What to say of a query that failed."""
-    return error if where is None else _not_understood(where, _first_line(error))
-
-
-def _not_understood(where: str, why: str) -> ValueError:
-    return ValueError(
-        f"where={where!r} can't be understood ({why}): it is a condition of SQL on {', '.join(COLUMNS)}, such as "
-        "\"duration < 60 and path like '%cam2%'\"."
-    )
-
-
-def _whole(where: str) -> str:
-    """The condition so that all of it counts: LanceDB reads one, and passes over what follows it."""
-    outside = "".join(where.split("'")[::2])  # of texts
-    depth = 0
-    for sign in outside:
-        depth += (sign == "(") - (sign == ")")
-        if depth < 0:
-            break
-    if not where.strip() or depth:
-        raise _not_understood(where, "its brackets don't match" if depth else "it is empty")
-    return f"({where})"
-
-
-def _id(path: str, number: int) -> str:
-    return f"{number}:{path}"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _delete(table: Any, paths: Sequence[str]) -> None:
     for i in range(0, len(paths), _FILES_AT_ONCE):
-        table.delete(_among(paths[i : i + _FILES_AT_ONCE]))
-
-
-def _among(paths: Iterable[str]) -> str:
-    return f"path IN ({', '.join(map(_quoted, paths))})"
-
-
-def _first_line(error: BaseException) -> str:
-    """Its text, without the places in LanceDB's code that it names."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return re.sub(r",? */\S+\.rs:\d+.*", "", line)[:300].removesuffix(".")
+        table.delete(among(paths[i : i + _FILES_AT_ONCE]))

@@ -1,0 +1,55 @@
+"""What is asked of LanceDB, in its SQL, and its errors in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+COLUMNS = ("path", "start", "end", "duration", "size", "modified")
+
+
+def why_not(where: str | None, error: Exception) -> Exception:
+    """What to say of a query that failed."""
+    return error if where is None else not_understood(where, first_line(error))
+
+
+def not_understood(where: str, why: str) -> ValueError:
+    """That a condition isn't one, and what one is."""
+    return ValueError(
+        f"where={where!r} can't be understood ({why}): it is a condition of SQL on {', '.join(COLUMNS)}, such as "
+        "\"duration < 60 and path like '%cam2%'\"."
+    )
+
+
+def whole(where: str) -> str:
+    """The condition so that all of it counts: LanceDB reads one, and passes over what follows it."""
+    outside = "".join(where.split("'")[::2])  # of texts
+    depth = 0
+    for sign in outside:
+        depth += (sign == "(") - (sign == ")")
+        if depth < 0:
+            break
+    if not where.strip() or depth:
+        raise not_understood(where, "its brackets don't match" if depth else "it is empty")
+    return f"({where})"
+
+
+def window_id(path: str, number: int) -> str:
+    """By which a window is known."""
+    return f"{number}:{path}"
+
+
+def quoted(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def among(paths: Iterable[str]) -> str:
+    """The condition that a window is of one of these files."""
+    return f"path IN ({', '.join(map(quoted, paths))})"
+
+
+def first_line(error: BaseException) -> str:
+    """Its text, without the places in LanceDB's code that it names."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r",? */\S+\.rs:\d+.*", "", line)[:300].removesuffix(".")
