@@ -43,6 +43,20 @@ def cache_folder(kind: str) -> Path:
     return Path(base) / "openxclip" / kind
 
 
+def checked_target(path: str | Path, *suffixes: str) -> Path:
+    """The path of a file that can be written to, before anything is done for it.
+
+    Raises:
+        ValueError: its name ends with none of these suffixes, or there is no such folder.
+    """
+    target = Path(path).expanduser()
+    if target.suffix.lower() not in suffixes:
+        raise ValueError(f"{path}: its name must end with {suffixes[0]}, so that no other file is replaced.")
+    if not target.absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no such folder to write it to.")
+    return target
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Where to write instead: what is written there takes the place of `path`, or is gone if there is an error."""

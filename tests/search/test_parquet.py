@@ -95,9 +95,9 @@ def test_an_import_that_is_stopped_leaves_no_video_by_half(index, exported, tmp_
             calls += 1
             return stopped(self, **options)
 
-        counts = ours.ParquetWindows.counts(ours.ParquetWindows(str(exported)))
+        videos = ours.ParquetWindows(str(exported)).videos()
         with monkeypatch.context() as patched:
-            patched.setattr(ours.ParquetWindows, "counts", lambda self, counts=counts: counts)
+            patched.setattr(ours.ParquetWindows, "videos", lambda self, videos=videos: videos)
             patched.setattr(ours.ParquetWindows, "tables", counted)
             calls = 0
             with pytest.raises(VideoIndexError, match="can't be written"):

@@ -88,12 +88,13 @@ def command(
     if remove and export is not None:
         raise click.UsageError("--remove takes files out: it doesn't go with --export.")
     from openxclip.errors import VideoIndexError
+    from openxclip.files import checked_target
     from openxclip.search import Added, VideoIndex
-    from openxclip.search.parquet import check_target
+    from openxclip.search.parquet import SUFFIX
 
     try:
         if export is not None:
-            check_target(export)
+            checked_target(export, SUFFIX)
         index = VideoIndex.open(
             to,
             model=model,

@@ -17,6 +17,7 @@ from openxclip.errors import VideoError, VideoIndexError
 from openxclip.files import NO_STAMP, stamp_of
 from openxclip.pipeline import VideoPipeline
 from openxclip.search.packing import pack
+from openxclip.search.parquet import SUFFIX
 from openxclip.search.store import Failure, FileState, Store
 from openxclip.video import Limits
 from openxclip.video.clips import ClipPlan
@@ -139,7 +140,7 @@ def absolute(path: Any) -> str:
 
 def is_parquet(path: str) -> bool:
     """Whether it is named as a file of windows, not as a video."""
-    return path.lower().endswith(".parquet")
+    return path.lower().endswith(SUFFIX)
 
 
 def is_text(path: str) -> bool:

@@ -104,11 +104,13 @@ class Videos:
     def as_they_are(self) -> Videos:
         """Without those that are gone, have changed since, or are links to another; all of them if none is here."""
         here = [self._is_as_it_was(v) for v in range(len(self.paths))]
-        keep_V = np.array([one is not False or not any(here) for one in here], dtype=bool)
+        none_is_here = not any(here)
+        keep_V = np.array([one is not False or none_is_here for one in here], dtype=bool)
+        real = [os.path.realpath(path) for path in self.paths]
         first: dict[str, int] = {}  # of each file: the one that is no link
-        for v in sorted(range(len(here)), key=lambda i: os.path.realpath(self.paths[i]) != self.paths[i]):
+        for v in sorted(range(len(here)), key=lambda i: real[i] != self.paths[i]):
             if keep_V[v]:
-                keep_V[v] = first.setdefault(os.path.realpath(self.paths[v]), v) == v
+                keep_V[v] = first.setdefault(real[v], v) == v
         if keep_V.all():
             return self
         chosen = np.flatnonzero(keep_V)

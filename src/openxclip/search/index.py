@@ -13,16 +13,15 @@ import torch.nn.functional as F
 
 from openxclip import __version__
 from openxclip.batching import Batch
-from openxclip.embedding import fingerprint, fingerprint_by_name
 from openxclip.engine import Precision
 from openxclip.errors import VideoError, VideoIndexError
-from openxclip.files import NO_STAMP, stamp_of
-from openxclip.hub import DEFAULT_MODEL
+from openxclip.files import NO_STAMP, checked_target, stamp_of
 from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline
 from openxclip.search.adding import Adding, OnVideo, absolute, is_parquet, is_text
 from openxclip.search.duplicates import OVERLAP, THRESHOLD, DuplicateGroup, Videos, find_duplicates
-from openxclip.search.parquet import ParquetWindows, add_parquet, check_target, write_parquet
+from openxclip.search.of_model import about_model, check_weights, named_model
+from openxclip.search.parquet import SUFFIX, ParquetWindows, add_parquet, write_parquet
 from openxclip.search.results import Added, Hit
 from openxclip.search.scoring import feature_of, with_prompts
 from openxclip.search.store import Store
@@ -221,7 +220,7 @@ class VideoIndex:
             VideoIndexError: there is no index.
             OSError: it can't be written.
         """
-        target = check_target(path)
+        target = checked_target(path, SUFFIX)
         self._needed()
         return write_parquet(self._store, target)
 
@@ -232,19 +231,21 @@ class VideoIndex:
         width = self._store.width if about else files[0].width
         for windows in files:
             windows.check(wanted, width)
-        counts = [windows.counts() for windows in files]
+        videos = [windows.videos() for windows in files]
         if about is None:
             if self._model is not None:
-                pipeline, weights = self._loaded()
-                self._check_weights(pipeline, weights, wanted)
-                wanted["model"] = _lasting_name(pipeline)
+                pipeline = as_pipeline(self._model, **self._loading)
+                of_model = about_model(pipeline, by_name=not isinstance(self._model, VideoPipeline))
+                check_weights(wanted, of_model, self._store.uri)
+                self._pipeline = pipeline
+                wanted["model"] = of_model["model"]
             about = self._create(wanted, width)
         with self._store.writing():
             self._store.refresh()
-            for windows, of_file in zip(files, counts, strict=True):
+            for windows, of_file in zip(files, videos, strict=True):
                 add_parquet(self._store, windows, of_file, patches=about["patches"])
             self._store.tidy()
-        added = list(dict.fromkeys(path for of_file in counts for path in of_file))
+        added = list(dict.fromkeys(path for of_file in videos for path in of_file))
         for path in added:
             on_video(path, None)
         return added
@@ -286,19 +287,14 @@ class VideoIndex:
         pipeline = self._ready()
         there = max(1, self._store.count())
         k, rerank = min(k, there), min(rerank, there)
-        text_1E = None if text is None else pipeline.encode_texts([text])
-        if text_1E is not None:
-            query_E = text_1E[0]
-        elif video is not None:
-            query_E = feature_of(pipeline, video, about["num_frames"])
-        query_E = F.normalize(query_E.float(), dim=0)
-        reranks = text_1E is not None and bool(about["patches"]) and rerank > 0
-        rows = self._store.nearest(query_E.cpu().numpy(), max(k, rerank) if reranks else k, where, patches=reranks)
-        scores = (
-            with_prompts(pipeline, text_1E, rows)
-            if text_1E is not None and reranks
-            else [row["similarity"] for row in rows]
-        )
+        if video is not None:
+            query_1E = feature_of(pipeline, video, about["num_frames"])[None]
+        elif text is not None:
+            query_1E = pipeline.encode_texts([text])
+        reranks = text is not None and bool(about["patches"]) and rerank > 0
+        unit_E = F.normalize(query_1E[0].float(), dim=0).cpu().numpy()
+        rows = self._store.nearest(unit_E, max(k, rerank) if reranks else k, where, patches=reranks)
+        scores = with_prompts(pipeline, query_1E, rows) if reranks else [row["similarity"] for row in rows]
         hits = [
             Hit(row["path"], row["start"], row["end"], row["duration"], score, row["similarity"], reranks)
             for row, score in zip(rows, scores, strict=True)
@@ -359,51 +355,24 @@ class VideoIndex:
         """The model, which is loaded once and checked to be the index's; of a new index, which is made."""
         if self._pipeline is not None:
             return self._pipeline
-        pipeline, weights = self._loaded()
+        pipeline = as_pipeline(named_model(self._model, self._about, self._store.uri), **self._loading)
+        of_model = about_model(pipeline, by_name=not isinstance(self._model, VideoPipeline))
         if self._about is None:
-            config = pipeline.model.config
             window = self._wanted.get("window", WINDOW_S)
-            about = {
-                "model": _lasting_name(pipeline),
-                "weights": weights,
-                "transforms": pipeline.processor.image_processor.to_dict(),
-                "num_frames": self._wanted.get("num_frames", config.vision_config.num_frames),
+            plan = {
+                "num_frames": pipeline.model.config.vision_config.num_frames,
                 "window": window,
-                "stride": self._wanted.get("stride", window),
-                "patches": self._wanted.get("patches", True),
+                "stride": window,
+                "patches": True,
             }
-            self._create(about, config.projection_dim)
+            self._create({**of_model, **plan, **self._wanted}, pipeline.model.config.projection_dim)
         assert self._about is not None
-        self._check_weights(pipeline, weights, self._about)
+        check_weights(self._about, of_model, self._store.uri)
         self._pipeline = pipeline
         return pipeline
-
-    def _loaded(self) -> tuple[VideoPipeline, str]:
-        """The model, and its weights' fingerprint."""
-        model = self._model
-        if model is None:
-            model = self._about["model"] if self._about else DEFAULT_MODEL
-        if model is None:
-            raise ValueError(f"{self._store.uri}: the index is of a model that was in no file: give it as model=.")
-        pipeline = as_pipeline(model, **self._loading)
-        named = None if isinstance(model, VideoPipeline) else pipeline.name  # which may be another one by now
-        return pipeline, fingerprint(pipeline.model) if named is None else fingerprint_by_name(pipeline.model, named)
-
-    def _check_weights(self, pipeline: VideoPipeline, weights: str, about: dict[str, Any]) -> None:
-        if weights != about["weights"]:
-            raise ValueError(
-                f"the index {self._store.uri} is of the model {about['model']}, whose weights are others than "
-                f"those of {pipeline.name or 'the one given'}: features of two models can't be compared."
-            )
 
 
 def _check_wanted(uri: str, about: dict[str, Any], wanted: dict[str, Any]) -> None:
     for name, value in wanted.items():
         if about[name] != value:
             raise ValueError(f"{name}={value}: the index {uri} was made with {name}={about[name]}; leave it out.")
-
-
-def _lasting_name(pipeline: VideoPipeline) -> str | None:
-    """By which a model is found from any folder; None of one that was never in a file."""
-    name = pipeline.name
-    return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name

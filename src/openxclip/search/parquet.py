@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from openxclip.errors import VideoIndexError
 from openxclip.files import written_whole
 from openxclip.search.store import ABOUT, Store
 
+SUFFIX = ".parquet"
 _MUST_AGREE = ("weights", "transforms", "num_frames", "window", "stride")  # or windows can't be compared
 _COLUMNS = {
     "path": "string", "number": "int32", "start": "float64", "end": "float64", "duration": "float64", "size": "int64",
@@ -20,20 +21,6 @@ _COLUMNS = {
 }  # fmt: skip
 _ROWS_AT_ONCE = 1024  # with patches, some tens of kilobytes each
 _FAR_FROM_ONE = 1e-2  # of an embedding's length: rounding, of half precision too, is less
-
-
-def check_target(path: str | Path) -> Path:
-    """The path of a file that windows can be written to, before anything is done for it.
-
-    Raises:
-        ValueError: its name doesn't end with .parquet, or there is no such folder.
-    """
-    target = Path(path).expanduser()
-    if target.suffix.lower() != ".parquet":
-        raise ValueError(f"{path}: its name must end with .parquet.")
-    if not target.absolute().parent.is_dir():
-        raise ValueError(f"{path}: there is no such folder to write it to.")
-    return target
 
 
 def write_parquet(store: Store, path: Path) -> int:
@@ -111,8 +98,8 @@ class ParquetWindows:
                 f"{self.path}: has no patches, which the index has for reranking: put it into one of its own."
             )
 
-    def counts(self) -> dict[str, int]:
-        """How many windows there are of each video; every row is looked at.
+    def videos(self) -> list[str]:
+        """Those that it has windows of; every row is looked at.
 
         Raises:
             VideoIndexError: a value is missing or can't be, a window is missing or there twice.
@@ -131,7 +118,7 @@ class ParquetWindows:
                 )
         if rows != sum(map(len, numbers.values())):
             raise VideoIndexError(f"{self.path}: a window is there twice, by path and number.")
-        return {path: len(those) for path, those in numbers.items()}
+        return list(numbers)
 
     def _check_values(self, table: Any) -> None:
         for name in table.column_names:
@@ -180,15 +167,15 @@ def _about(text: bytes | None) -> dict[str, Any]:
     return about if isinstance(about, dict) and all(name in about for name in needed) else {}
 
 
-def add_parquet(store: Store, windows: ParquetWindows, counts: Mapping[str, int], *, patches: bool) -> None:
+def add_parquet(store: Store, windows: ParquetWindows, videos: Collection[str], *, patches: bool) -> None:
     """Put a file's windows into an index, in the place of what it has of the same videos.
 
     Args:
         store: of the index.
         windows: the file's.
-        counts: its videos, as `ParquetWindows.counts` gives them.
+        videos: of the file, as `ParquetWindows.videos` gives them.
         patches: with these.
     """
-    known = {path for table in store.tables(["path"]) for path in table["path"].to_pylist()} & counts.keys()
+    known = store.files().keys() & set(videos)
     store.write_tables(lambda: windows.tables(patches=patches), known=known)
-    store.have_not_failed(counts)
+    store.have_not_failed(set(videos))

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path, PurePath
 
 from openxclip.errors import VideoError
-from openxclip.files import written_whole
+from openxclip.files import checked_target, written_whole
 from openxclip.search.pictures import playing_clip, thumbnail
 from openxclip.search.results import Hit, clock
 from openxclip.video import DecodeWorker
@@ -48,15 +48,11 @@ def check_sheet(path: str | Path) -> Path:
     Raises:
         ValueError: as `write_contact_sheet`.
     """
-    if Path(path).suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"{path}: a page's name must end with .html, so that no other file is replaced.")
-    if not Path(path).absolute().parent.is_dir():
-        raise ValueError(f"{path}: there is no such folder to write it to.")
     try:
         import jinja2  # noqa: F401
     except ImportError as error:
         raise ValueError(f"a page needs jinja2 ({error}): pip install 'openxclip[search]'.") from error
-    return Path(path)
+    return checked_target(path, ".html", ".htm")
 
 
 def _card(hit: Hit, reader: DecodeWorker, on_hit: Callable[[], object]) -> dict[str, object]:
