@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 import openxclip
 from openxclip import Limits, VideoError, XCLIPModel, embed, embedding, unfinished
 from openxclip.embedding import fingerprint
+from openxclip.errors import MissingPackageError
 from openxclip.feature_files import METADATA_NAME, write_features
 from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
@@ -292,7 +293,7 @@ def test_a_link_is_followed(pipeline: VideoPipeline, names: list[Path], tmp_path
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ValueError, match=r"pip install 'openxclip\[parquet\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'openxclip\[parquet\]'"):
         embed("a.mp4", tmp_path / "f.parquet", model="./nowhere")
 
 

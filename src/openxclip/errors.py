@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class OpenXCLIPError(Exception):
     """Base of every error that openxclip raises for a user's input; its text is meant to be shown as it is."""
@@ -30,3 +34,42 @@ class CheckpointError(OpenXCLIPError):
 
 class VideoIndexError(OpenXCLIPError):
     """An index of videos could not be found, opened or written, or hasn't what was asked of it."""
+
+
+class MissingPackageError(OpenXCLIPError, ImportError):
+    """An optional package is needed, and is not installed or can't be imported.
+
+    Args:
+        purpose: what it is needed for; the message begins with it.
+        package: its name.
+        extra: the extra of openxclip that installs it.
+        reason: why it can't be imported, if it is installed.
+    """
+
+    def __init__(self, purpose: str, package: str, extra: str, reason: str = "") -> None:
+        if reason:
+            what = f"which is installed but can't be imported ({reason}): pip install --upgrade 'openxclip[{extra}]'."
+        else:
+            what = f"which is not installed: pip install 'openxclip[{extra}]'."
+        super().__init__(f"{purpose} needs {package}, {what}")
+        self.name = package
+        self.purpose, self.extra, self.reason = purpose, extra, reason
+
+    def __reduce__(self) -> tuple[type[MissingPackageError], tuple[str, str, str, str]]:
+        return type(self), (self.purpose, str(self.name), self.extra, self.reason)
+
+
+@contextmanager
+def needs_package(purpose: str, package: str, extra: str) -> Iterator[None]:
+    """Turn an ImportError of the block, which imports `package`, into a `MissingPackageError`.
+
+    Args:
+        purpose, package, extra: see `MissingPackageError`.
+    """
+    try:
+        yield
+    except ImportError as error:
+        is_it = isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] == package
+        is_missing = is_it and sys.modules.get(package) is None  # else a module of an older version is missing
+        reason = "" if is_missing else (str(error).splitlines() or [type(error).__name__])[0]
+        raise MissingPackageError(purpose, package, extra, reason) from error

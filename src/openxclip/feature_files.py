@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.errors import needs_package
+
 Columns = dict[str, NDArray[Any]]  # of some rows: by name, all of one length
 Rows = Callable[
     [Sequence[str]], Iterator[Columns]
@@ -29,19 +31,15 @@ def check_suffix(path: Path) -> str:
     """The suffix of a file of features.
 
     Raises:
-        ValueError: it is none that can be written, or what writes it isn't installed.
+        MissingPackageError: the package that writes it isn't installed.
+        ValueError: it is none that can be written.
     """
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
         raise ValueError(f"{path}: its name must end with {', '.join(_WRITERS)}, which says what it becomes.")
     if suffix == ".parquet":
-        try:
+        with needs_package(f"{path}: a .parquet file (unlike .npz and .safetensors)", "pyarrow", "parquet"):
             import pyarrow.parquet  # noqa: F401
-        except ImportError as error:
-            raise ValueError(
-                f"{path}: parquet needs pyarrow ({error}): pip install 'openxclip[parquet]', or choose .npz or "
-                ".safetensors."
-            ) from error
     return suffix
 
 

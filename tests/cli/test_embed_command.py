@@ -201,7 +201,7 @@ def test_parquet_without_pyarrow(clip_folder: Path, tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code, "embed", str(clip_folder), "--out", str(tmp_path / "f.parquet")]
     ran = subprocess.run([*command, "--model", "mini"], capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 2
+    assert ran.returncode == 1
     assert "pip install 'openxclip[parquet]'" in " ".join(ran.stderr.split())
     assert list(tmp_path.iterdir()) == []
 

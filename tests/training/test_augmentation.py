@@ -169,12 +169,12 @@ def test_off_needs_no_kornia(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def without(name: str, *rest: Any, **more: Any) -> Any:
         if name.startswith("kornia"):
-            raise ImportError("No module named 'kornia'", name="kornia")
+            raise ModuleNotFoundError("No module named 'kornia'", name="kornia")
         return original(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
     OFF(noise(2, 2, 3, 4, 4), None, 0, generator=seeded())
-    with pytest.raises(OpenXCLIPError, match=r"kornia: pip install 'openxclip\[train\]'"):
+    with pytest.raises(OpenXCLIPError, match=r"needs kornia, which is not installed: pip install 'openxclip\[train\]'"):
         replace(OFF, grey=1.0)(noise(2, 2, 3, 4, 4), None, 0, generator=seeded())
 
 

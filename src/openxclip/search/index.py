@@ -74,7 +74,8 @@ class VideoIndex:
             device, precision: see `VideoPipeline.from_pretrained`.
 
         Raises:
-            ValueError: an argument that can't be, or that is not the index's; LanceDB isn't installed.
+            MissingPackageError: LanceDB isn't installed, or is too old.
+            ValueError: an argument that can't be, or that is not the index's.
             VideoIndexError: what is there is no index.
         """
         store = Store(os.path.expanduser(uri))  # noqa: PTH111 (a path would make one slash of two)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path, PurePath
 
-from openxclip.errors import VideoError
+from openxclip.errors import VideoError, needs_package
 from openxclip.files import checked_target, written_whole
 from openxclip.search.pictures import playing_clip, thumbnail
 from openxclip.search.results import Hit, clock
@@ -28,7 +28,8 @@ def write_contact_sheet(
         on_hit: called when a moment's clip has been made.
 
     Raises:
-        ValueError: it has another suffix, or there is no such folder; jinja2 isn't installed.
+        MissingPackageError: jinja2 isn't installed.
+        ValueError: it has another suffix, or there is no such folder.
         OSError: it can't be written.
     """
     target = check_sheet(path)
@@ -48,10 +49,8 @@ def check_sheet(path: str | Path) -> Path:
     Raises:
         ValueError: as `write_contact_sheet`.
     """
-    try:
+    with needs_package("a page of HTML", "jinja2", "search"):
         import jinja2  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"a page needs jinja2 ({error}): pip install 'openxclip[search]'.") from error
     return checked_target(path, ".html", ".htm")
 
 

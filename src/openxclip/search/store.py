@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.errors import VideoIndexError
+from openxclip.errors import VideoIndexError, needs_package
 from openxclip.search.sql import COLUMNS, among, first_line, whole, why_not, window_id
 from openxclip.unfinished import take_lock
 
@@ -59,14 +59,19 @@ class Store:
         uri: a folder, or what else LanceDB takes: `s3://…`, `gs://…`, `az://…`.
 
     Raises:
-        ValueError: LanceDB isn't installed; the name is empty or no text.
+        MissingPackageError: LanceDB isn't installed, or is too old.
+        ValueError: the name is empty or no text.
     """
 
     def __init__(self, uri: str) -> None:
-        try:
+        with needs_package("an index", "pyarrow", "search"):
+            import pyarrow  # noqa: F401
+        with needs_package("an index", "lancedb", "search"):
             import lancedb
-        except ImportError as error:
-            raise ValueError(f"an index needs lancedb ({error}): pip install 'openxclip[search]'.") from error
+            from lancedb.index import IvfSq  # noqa: F401 (an old LanceDB lacks it)
+
+            if not hasattr(lancedb.DBConnection, "list_tables"):
+                raise ImportError(f"version {lancedb.__version__} is too old")
         if not uri or uri.startswith("memory:"):
             raise ValueError("an index needs a folder, or a place of an object store, that stays.")
         try:

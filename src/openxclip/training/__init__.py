@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from openxclip.training.comparison import compare_files
     from openxclip.training.job import TrainingResult, plan_training, train
-    from openxclip.training.judging import compare_files, evaluate_over, evaluate_recipe
+    from openxclip.training.judging import evaluate_over, evaluate_recipe
     from openxclip.training.loop import StepReport
     from openxclip.training.recipe import RECIPES, Recipe, read_recipe
 
@@ -19,7 +20,7 @@ _HOME = {
     "Recipe": "recipe",
     "StepReport": "loop",
     "TrainingResult": "job",
-    "compare_files": "judging",
+    "compare_files": "comparison",
     "evaluate_over": "judging",
     "evaluate_recipe": "judging",
     "plan_training": "job",

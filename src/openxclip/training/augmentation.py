@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openxclip.errors import OpenXCLIPError
+from openxclip.errors import needs_package
 from openxclip.processing.resampling import BILINEAR, resize
 from openxclip.processing.transforms import IMAGENET_MEAN, IMAGENET_STD
 from openxclip.video.views import Box
@@ -183,7 +183,7 @@ class Augmentation:
         is_grey_B = torch.rand(batch, generator=generator) < self.grey
         if not (is_jittered_B | is_grey_B).any():
             return clips_BTCHW
-        *adjustments, as_grey = _colour_operations()
+        *adjustments, as_grey = colour_operations()
         reach = torch.tensor([self.brightness, self.contrast, self.saturation, self.hue * 2 * math.pi])
         factors_B4 = torch.tensor([1.0, 1.0, 1.0, 0.0]) + luck_B4 * reach
         factors_B4[:, :3].clamp_(min=0)
@@ -269,9 +269,13 @@ def cutmix_box(height: int, width: int, weight: float, *, generator: torch.Gener
     return Box(top, left, bottom - top, right - left)
 
 
-def _colour_operations() -> tuple[Callable[..., Tensor], ...]:
-    """Brightness, contrast, saturation, hue, by Pillow's and torchvision's formulas; and grey."""
-    try:
+def colour_operations() -> tuple[Callable[..., Tensor], ...]:
+    """Brightness, contrast, saturation, hue, by Pillow's and torchvision's formulas; and grey.
+
+    Raises:
+        MissingPackageError: kornia isn't installed.
+    """
+    with needs_package("a change of colours", "kornia", "train"):
         from kornia.color import rgb_to_grayscale
         from kornia.enhance import (
             adjust_brightness_accumulative,
@@ -279,8 +283,6 @@ def _colour_operations() -> tuple[Callable[..., Tensor], ...]:
             adjust_hue,
             adjust_saturation_with_gray_subtraction,
         )
-    except ImportError as error:
-        raise OpenXCLIPError(f"changing colours needs {error.name}: pip install 'openxclip[train]'.") from error
     return (
         adjust_brightness_accumulative,
         adjust_contrast_with_mean_subtraction,

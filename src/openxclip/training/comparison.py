@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 
+from openxclip.errors import OpenXCLIPError
 from openxclip.training.results import EvaluationProtocol, Results
 
 _LEVEL = 0.95
@@ -92,6 +95,18 @@ def compare(
         only_first_right=better,
         only_second_right=worse,
     )
+
+
+def compare_files(first: str | Path, second: str | Path) -> Comparison:
+    """The second file of results against the first, by a paired bootstrap.
+
+    Raises:
+        OpenXCLIPError: they can't be read, or aren't of the same videos asked the same way.
+    """
+    try:
+        return compare(Results.load(first), Results.load(second))
+    except ValueError as error:
+        raise OpenXCLIPError(f"{os.fspath(first)} and {os.fspath(second)} can't be compared: {error}") from error
 
 
 def _check_alike(first: Results, second: Results, may_differ: Collection[str]) -> None:

@@ -16,6 +16,7 @@ from openxclip.files import written_whole
 from openxclip.model import XCLIPModel
 from openxclip.pipeline import VideoPipeline
 from openxclip.processing import XCLIPProcessor
+from openxclip.training.augmentation import colour_operations
 from openxclip.training.card import card, recipe_lines
 from openxclip.training.data import Dataset
 from openxclip.training.evaluation import evaluate, evaluate_retrieval, merged, part_of
@@ -118,9 +119,11 @@ def train(
 
 def _recipe(recipe: Recipe | str | Path, changes: Sequence[str]) -> Recipe:
     if not isinstance(recipe, Recipe):
-        return read_recipe(recipe, changes)
-    if changes:
+        recipe = read_recipe(recipe, changes)
+    elif changes:
         raise TrainingError("changes are for a recipe that is read here: use recipe.model_copy(update=…).")
+    if recipe.augment.jitter or recipe.augment.grey:
+        colour_operations()  # a missing package is reported now, not at the first clip whose colours change
     return recipe
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Any
 import torch
 
 from openxclip.engine import Precision
-from openxclip.errors import OpenXCLIPError
+from openxclip.errors import MissingPackageError, OpenXCLIPError
 from openxclip.files import written_whole
 from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline
-from openxclip.training.comparison import Comparison, compare
 from openxclip.training.evaluation import evaluate, evaluate_retrieval
 from openxclip.training.metrics import Bin, Calibration, mean_and_std
 from openxclip.training.plots import draw_confusion, draw_reliability, write_confusion_table
@@ -143,18 +141,6 @@ def evaluate_over(
     return summary
 
 
-def compare_files(first: str | Path, second: str | Path) -> Comparison:
-    """The second file of results against the first, by a paired bootstrap.
-
-    Raises:
-        OpenXCLIPError: they can't be read, or aren't of the same videos asked the same way.
-    """
-    try:
-        return compare(Results.load(first), Results.load(second))
-    except ValueError as error:
-        raise OpenXCLIPError(f"{os.fspath(first)} and {os.fspath(second)} can't be compared: {error}") from error
-
-
 def _write(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     results.save(folder / "results.json")
@@ -167,5 +153,5 @@ def _write(results: Results, folder: Path) -> None:
     try:
         draw_confusion(matrix_KK, results.classes, folder / "confusion.png")
         draw_reliability(calibrated, folder / "reliability.png")
-    except ImportError:
+    except MissingPackageError:
         pass  # without matplotlib the figures are in results.json all the same

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.errors import needs_package
 from openxclip.files import written_whole
 from openxclip.training.metrics import Calibration
 
@@ -56,7 +57,8 @@ def draw_confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str], path: s
         matrix_KK, classes, path: see `write_confusion_table`.
 
     Raises:
-        ValueError: there are not as many classes as rows, or matplotlib isn't installed.
+        MissingPackageError: matplotlib isn't installed.
+        ValueError: there are not as many classes as rows.
         OSError: it can't be written.
     """
     _check(matrix_KK, classes)
@@ -91,7 +93,7 @@ def draw_reliability(calibration: Calibration, path: str | Path) -> Path:
         path: of the file, which appears whole or not at all.
 
     Raises:
-        ValueError: matplotlib isn't installed.
+        MissingPackageError: matplotlib isn't installed.
         OSError: it can't be written.
     """
     bins = [one for one in calibration.bins if one.count]
@@ -113,11 +115,9 @@ def draw_reliability(calibration: Calibration, path: str | Path) -> Path:
 
 def new_figure(width: float, height: float) -> Figure:
     """One that no window and no other thread's plots have to do with: drawn by Agg, without pyplot."""
-    try:
+    with needs_package("a plot", "matplotlib", "plots"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError(f"plots need matplotlib ({error}): pip install 'openxclip[plots]'.") from error
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

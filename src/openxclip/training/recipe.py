@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from openxclip.errors import OpenXCLIPError
+from openxclip.errors import OpenXCLIPError, needs_package
 from openxclip.training.data import Format
 
-try:
+with needs_package("a recipe", "yaml", "train"):
     import yaml
+with needs_package("a recipe", "pydantic", "train"):
     from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-except ImportError as error:
-    raise OpenXCLIPError(f"training needs {error.name}: pip install 'openxclip[train]'.") from error
 
 _FOLDER = Path(__file__).parent / "recipes"
 RECIPES = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))

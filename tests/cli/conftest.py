@@ -1,0 +1,60 @@
+"""The command run in this process: as `main` runs it, with its exit status and what it writes."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from openxclip.cli.main import main
+
+
+class Ran(NamedTuple):
+    """What a run of the command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command with these arguments; with `columns`, its output is a terminal of so many."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # put back at the end, as the next are
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def call(*arguments: object, columns: int | None = None, stdin: str = "") -> Ran:
+        out, err = (io.StringIO() if columns is None else Terminal()), io.StringIO()
+        if columns is not None:
+            monkeypatch.setenv("COLUMNS", str(columns))
+            monkeypatch.setenv("LINES", "25")
+        sys.stdin, sys.stdout, sys.stderr = io.StringIO(stdin), out, err
+        monkeypatch.setattr(sys, "argv", ["openxclip", *map(str, arguments)])
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            main()
+            code = 0
+        except SystemExit as done:
+            code = done.code if isinstance(done.code, int) else int(done.code is not None)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        return Ran(code, out.getvalue(), err.getvalue())
+
+    return call
