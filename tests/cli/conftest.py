@@ -40,8 +40,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.setattr(sys, name, getattr(sys, name))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
-    def call(*arguments: object, columns: int | None = None, stdin: str = "") -> Ran:
-        out, err = (io.StringIO() if columns is None else Terminal()), io.StringIO()
+    def call(*arguments: object, columns: int | None = None, stdin: str = "", out: io.StringIO | None = None) -> Ran:
+        out, err = out or (io.StringIO() if columns is None else Terminal()), io.StringIO()
         if columns is not None:
             monkeypatch.setenv("COLUMNS", str(columns))
             monkeypatch.setenv("LINES", "25")

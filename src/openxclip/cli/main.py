@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import warnings
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from openxclip import __version__
-from openxclip.cli.terminal import say
+from openxclip.cli.terminal import OutputError, prepare_streams, say
 from openxclip.errors import CheckpointError, OpenXCLIPError
 
 _VERBS = {
@@ -67,19 +66,9 @@ def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     say(f"note: {message}")
 
 
-def _have_standard_streams() -> None:
-    """Where the caller has closed some (`>&-`), put nothing in their places, that no file may come to stand there."""
-    while (unused := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(unused)
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
-
-
 def main() -> None:
     """Run the command; a user's mistake is one line on stderr, not a traceback."""
-    _have_standard_streams()
+    prepare_streams()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleans up on the way, as Ctrl-C does
     warnings.showwarning = _say_warning
     try:
@@ -95,10 +84,12 @@ def main() -> None:
     except OpenXCLIPError as error:
         say(error, lines=isinstance(error, CheckpointError))  # which lists what doesn't fit
         sys.exit(1)
-    except BrokenPipeError:  # `openxclip … | head`
-        sys.stderr.close()
-        sys.exit(0)
-    except OSError as error:  # of the output: a full disk, say; those of videos and models are caught where they arise
+    except OutputError as error:
+        if error.is_closed:  # `openxclip … | head`
+            sys.exit(0)
+        say(error)
+        sys.exit(1)
+    except OSError as error:  # of a file that is written: a full disk, say; others are caught where they arise
         say(error)
         sys.exit(1)
 
