@@ -14,7 +14,7 @@ from openxclip.video.ahead import ReadAhead
 from openxclip.video.finding import find_videos
 from openxclip.video.inspection import VideoReport
 from openxclip.video.limits import DEFAULT_LIMITS, Limits, num_cores
-from openxclip.video.opening import VideoSource
+from openxclip.video.opening import VideoSource, is_one_source
 from openxclip.video.worker import DecodeWorker
 
 REPORT_SUFFIXES = (".json", ".jsonl", ".csv")
@@ -99,8 +99,7 @@ def check(
     """
     if report is not None:
         check_report_name(report)
-    one = isinstance(paths, str | os.PathLike | bytes) or hasattr(paths, "read")
-    videos = find_videos([paths] if one else paths)  # type: ignore[list-item,arg-type]
+    videos = find_videos([paths] if is_one_source(paths) else paths)  # type: ignore[list-item,arg-type]
     reports = list(check_videos(videos, jobs=jobs, full=full, limits=limits, allow_protocols=allow_protocols))
     if report is not None:
         write_report(report, reports)

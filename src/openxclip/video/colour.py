@@ -21,6 +21,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
+from openxclip.video.forking import leak, watch_forks
 from openxclip.video.frames import rgb_bytes
 
 SHOWN_ON_WHITE = "transparent parts are shown on white"
@@ -122,6 +123,7 @@ class RGBConverter:
         self._size: tuple[int, int] | None = None
         self._reformatter = VideoReformatter()
         self._notes: dict[str, None] = {}
+        watch_forks(self)
         if pixel_aspect and pixel_aspect != 1:
             ratio = f"{pixel_aspect.numerator}:{pixel_aspect.denominator}"
             self._note(f"pixels are not square ({ratio}): frames are left as stored, not stretched")
@@ -129,6 +131,10 @@ class RGBConverter:
     @property
     def notes(self) -> tuple[str, ...]:  # noqa: D102 (described above)
         return tuple(self._notes)
+
+    def after_fork(self) -> None:
+        """See `forking`: swscale has threads too."""
+        leak(self._reformatter)
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """The picture of a frame.
@@ -152,6 +158,8 @@ class RGBConverter:
         height, width = self._size[::-1] if turn.transposed else self._size
         try:
             picture = self._picture(frame, width, height)
+        except MemoryError:  # also FFmpeg's: not the fault of the pixels
+            raise
         except (av.error.FFmpegError, OSError, ValueError):
             raise self._cannot(frame) from None
         return rgb_bytes(turn.apply(picture))

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from openxclip.errors import VideoError
 from openxclip.video.colour import RGBConverter
 from openxclip.video.demuxing import coding_of_sound, open_video, short_name
+from openxclip.video.failures import ffmpeg_failure
+from openxclip.video.forking import leak, watch_forks
 from openxclip.video.frames import Place, steady_times
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.nal import is_unreferred, length_size
@@ -74,6 +76,7 @@ class ContainerFootage:
         self._container: Any
         self._stream: Any
         self._open()
+        watch_forks(self)
         context = self._stream.codec_context
         # as stored, width first; where there is no header, FFmpeg may have it from some later frame
         self._first_size: tuple[int, int] | None = None
@@ -133,6 +136,10 @@ class ContainerFootage:
     def close(self) -> None:
         """As `Footage.close`. A file object given by the user stays open."""
         self._container.close()
+
+    def after_fork(self) -> None:
+        """See `forking`: the threads of the decoder aren't in this process, and freeing it would wait for them."""
+        leak(self._container, self._stream, self._stream.codec_context)
 
     # -- for inspection ----------------------------------------------------------------------------------------------
 
@@ -278,7 +285,9 @@ class ContainerFootage:
             else:
                 try:
                     self._container.seek(target, stream=self._stream, backward=True)
-                except av.error.FFmpegError:
+                except av.error.FFmpegError as error:
+                    if ffmpeg_failure(error, self._source) is not None:
+                        raise
                     continue
             packets = self._packets()
             head = next(packets, None)
@@ -308,6 +317,8 @@ class ContainerFootage:
         self.deadline.check()
         try:
             frames: list[Any] = self._stream.codec_context.decode(packet)
+        except av.error.MemoryError:
+            raise
         except av.error.FFmpegError:
             return [None]
         return frames
@@ -375,8 +386,11 @@ class ContainerFootage:
                     yield packet
         except IndexError:
             return  # PyAV trips at the end over a stream that wasn't there at the beginning
-        except av.error.FFmpegError:
+        except av.error.FFmpegError as error:
             self.deadline.check()
+            failure = ffmpeg_failure(error, self._source)
+            if failure is not None:
+                raise self._error(f"it cannot be read: {failure}") from None
             raise self._error("it is damaged: it cannot be read to its end. Copy or download it again") from None
 
     def _reopen(self) -> None:

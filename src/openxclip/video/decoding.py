@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
-from openxclip.video.frames import Frames
+from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, machine_failure, raise_failure
+from openxclip.video.forking import ForkSafeLock
+from openxclip.video.frames import Footage, Frames
 from openxclip.video.limits import DEFAULT_LIMITS, Deadline, Limits
-from openxclip.video.opening import Opener, VideoSource, check_protocols, source_name
+from openxclip.video.opening import Opener, Settled, VideoSource, check_protocols, source_name
 from openxclip.video.sampling import Short, frame_range, sample_clips
 
 _MANY = 10_000  # so many frames asked for that a list of them is not made before the limit of memory was looked at
+
+_IN_WORKER = "open it in the worker"
 
 # Makes room for frames: from a shape to an array of uint8.
 MakeRoom = Callable[[tuple[int, ...]], "NDArray[np.uint8]"]
@@ -32,10 +38,14 @@ class VideoReader:
     Playlists, which name other files, and addresses are refused unless `allow_protocols` says what FFmpeg may open:
     then whoever wrote the playlist makes this machine open whatever these protocols reach.
 
-    Use it as a context manager, or call `close`. Not for use by two threads at once.
+    Use it as a context manager, or call `close`. Threads may share a reader: their reads come one after the other, and
+    `close` waits for the read that goes on. A forked or spawned worker may use the reader of its parent: it opens the
+    source again. This is refused for a file object, whose place in the file would be shared with the parent: open it in
+    the worker.
 
     Args:
-        source: path, bytes, or file object opened in binary mode (read from its beginning, and left open).
+        source: path (`~` is the home folder), bytes or a buffer (bytearray, memoryview, mmap), or file object opened in
+            binary mode (read from its beginning, and left open).
         fps: frames per second of folders and arrays, whose frames carry no times.
         num_threads: threads for decoding; 0 is one a core, or one alone where that is faster.
         limits: what reading it may cost, see `Limits`.
@@ -77,9 +87,50 @@ class VideoReader:
             raise ValueError(f"num_threads={num_threads} must be 0 (one a core) or more")
         self.source = source_name(source)
         self.limits = limits
-        opener = Opener(self.source, fps, num_threads, limits, check_protocols(allow_protocols))
-        with _only_video_errors(self.source):
-            self._footage = opener.open(source)
+        self._opener = Opener(self.source, fps, num_threads, limits, check_protocols(allow_protocols))
+        self._open(self._opener.settle(source))
+
+    def _open(self, settled: Settled) -> None:
+        self._lock = ForkSafeLock()
+        self._settled, self._closed, self._shape = settled, False, (0, 0)
+        self._pid = os.getpid()
+        self._footage = self._opened()
+
+    def _opened(self) -> Footage:
+        with _only_video_errors(self.source, self._settled):
+            return self._opener.open(self._settled)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if isinstance(self._settled, WatchedFile):
+            raise TypeError(f"{self.source}: a reader of an open file cannot be sent to another process: {_IN_WORKER}")
+        return {"source": self.source, "limits": self.limits, "opener": self._opener, "settled": self._settled}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.source, self.limits, self._opener = state["source"], state["limits"], state["opener"]
+        self._open(state["settled"])
+
+    @contextmanager
+    def in_use(self) -> Iterator[Footage]:
+        """The footage, for one thread at a time and opened by this process."""
+        with self._lock:
+            if self._closed:
+                raise VideoError(self.source, "its reader has been closed: open it again")
+            if self._pid != os.getpid():
+                self._reopen()
+            with _only_video_errors(self.source, self._settled):
+                yield self._footage
+
+    def _reopen(self) -> None:
+        """Open it again in a forked process. The footage of the parent is left alone: see `forking`."""
+        if isinstance(self._settled, WatchedFile):
+            raise VideoError(
+                self.source, f"its file object is shared with the process that this one was forked from: {_IN_WORKER}"
+            )
+        times = self.times
+        self._footage = self._opened()
+        if not np.array_equal(times, self.times):
+            raise VideoError(self.source, "it has changed since it was opened: open it again")
+        self._pid = os.getpid()
 
     @property
     def num_frames(self) -> int:  # noqa: D102 (attributes are described above)
@@ -132,8 +183,10 @@ class VideoReader:
             IndexError: an index is outside the video.
             VideoError: one of the frames cannot be decoded, or they take more than the limits.
         """
-        self.restart_clock()
-        return Frames.from_arrays(*self.get_arrays(indices, make_room=_in_memory))
+        with self._lock:  # so that the clock of one thread isn't another's
+            self.restart_clock()
+            arrays = self.get_arrays(indices, make_room=_in_memory)
+        return Frames.from_arrays(*arrays)
 
     def get_arrays(
         self, indices: Sequence[int], *, make_room: MakeRoom
@@ -172,22 +225,29 @@ class VideoReader:
             for slot in slots[index]:
                 out[0][slot] = frame_HWC
 
-        with _only_video_errors(self.source):
-            self._footage.read(sorted(slots), place)
+        with self.in_use() as footage:
+            footage.read(sorted(slots), place)
         return out[0], self.times[order], tuple(order)
 
     def restart_clock(self) -> None:
         """Allow what follows the whole limit of time."""
-        self._footage.deadline = Deadline(self.limits.seconds, self.source)
+        with self._lock:
+            self._footage.deadline = Deadline(self.limits.seconds, self.source)
 
     def _size(self) -> tuple[int, int]:
-        self.restart_clock()
-        with _only_video_errors(self.source):
-            return self._footage.size()
+        with self._lock:
+            if self._shape == (0, 0):
+                self.restart_clock()
+                with self.in_use() as footage:
+                    self._shape = footage.size()
+            return self._shape
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._footage.close()
+        """Let go of the file; a file object given by the caller stays open."""
+        with self._lock:
+            self._closed = True
+            if self._pid == os.getpid():  # a forked process must not free what it inherited: see `forking`
+                self._footage.close()
 
     def __enter__(self) -> VideoReader:
         return self
@@ -292,17 +352,28 @@ def check_many(reader: VideoReader, count: int) -> None:
 
 
 @contextmanager
-def _only_video_errors(name: str) -> Iterator[None]:
-    """Damage makes libraries fail in ways that nobody has thought of: to a user, each is a video that can't be read."""
+def _only_video_errors(name: str, source: Settled) -> Iterator[None]:
+    """Make every failure a `VideoError` that says whether the source cannot be read, or is damaged.
+
+    Damage makes libraries fail in ways that nobody has thought of. A failure of the machine or of the caller's file
+    object is none of the video's, also where a library swallowed it.
+    """
+    if isinstance(source, WatchedFile):
+        source.forget()
     try:
         yield
-    except (VideoError, TypeError):  # the latter: a source of no kind that could be read
+    except VideoError:
+        raise_failure(name, source)
         raise
     except MemoryError:
-        raise VideoError(name, "it takes more memory than there is") from None
+        raise VideoError(name, NO_MEMORY) from None
     except Exception as error:
+        raise_failure(name, source)
+        if machine_failure(error):
+            raise VideoError(name, cannot_be_read(error)) from error
         what = " ".join(str(error).split())
         raise VideoError(name, f"it is damaged: reading it failed with {type(error).__name__} {what}") from error
+    raise_failure(name, source)
 
 
 def _in_memory(shape: tuple[int, ...]) -> NDArray[np.uint8]:

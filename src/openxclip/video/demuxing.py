@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import av
 
 from openxclip.errors import VideoError
+from openxclip.video.failures import cannot_be_read, ffmpeg_failure
 from openxclip.video.intactness import missing_bytes
 from openxclip.video.limits import Deadline, Limits, num_cores
 
@@ -76,6 +77,8 @@ def open_video(
     except (av.error.FFmpegError, UnicodeError, ValueError) as error:
         deadline.check()
         raise VideoError(name, _why_not_opened(source, error)) from None
+    except OSError as error:  # of the caller's file object
+        raise VideoError(name, cannot_be_read(error)) from error
     try:
         stream = _pick_stream(container, name)
         missing = 0 if isinstance(source, str) else missing_bytes(source)
@@ -127,6 +130,9 @@ def is_playlist(head: bytes) -> bool:
 def _why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
     if isinstance(source, str):
         return f"it cannot be opened: {getattr(error, 'strerror', None) or error}"
+    failure = ffmpeg_failure(error, source)
+    if failure is not None:
+        return f"it cannot be read: {failure}"
     if isinstance(source, Path):
         with source.open("rb") as file:
             head = file.read(64)

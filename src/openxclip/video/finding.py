@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from openxclip.video.images import natural_key
-from openxclip.video.opening import VIDEO_SUFFIXES, VideoSource
+from openxclip.video.opening import VIDEO_SUFFIXES, VideoSource, with_home
 
 
 def find_videos(paths: Iterable[VideoSource]) -> list[VideoSource]:
@@ -24,8 +24,8 @@ def find_videos(paths: Iterable[VideoSource]) -> list[VideoSource]:
         if not isinstance(source, str | Path) or not str(source) or "://" in str(source):
             found.append(source)
             continue
-        name = os.path.expanduser(source)  # noqa: PTH111 (os.path makes no error of names that can't be)
-        if os.path.isdir(name):  # noqa: PTH112
+        name = with_home(str(source))
+        if os.path.isdir(name):  # noqa: PTH112 (os.path makes no error of names that can't be)
             found += _below(Path(name)) or [Path(name)]
         elif not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
             found += find_videos(_matches(name)) or [source]
@@ -37,16 +37,40 @@ def find_videos(paths: Iterable[VideoSource]) -> list[VideoSource]:
 def _matches(pattern: str) -> list[str]:
     """What a glob finds; brackets in the part of it that exists are part of the name."""
     path = Path(pattern)
-    base = next(parent for parent in path.parents if os.path.exists(parent))  # noqa: PTH110
+    base = next((parent for parent in path.parents if os.path.exists(parent)), None)  # noqa: PTH110
+    if base is None:  # the current folder has been removed
+        return []
     rest = path.relative_to(base)
-    return sorted(glob.glob(str(Path(glob.escape(str(base))) / rest), recursive=True), key=natural_key)  # noqa: PTH207
+    try:
+        matches = glob.glob(str(Path(glob.escape(str(base))) / rest), recursive=True)  # noqa: PTH207
+    except (OSError, ValueError):  # a name that can't be: reading it says why
+        return []
+    return sorted(matches, key=natural_key)
 
 
 def _below(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and _is_file_or_was(path))
-    return sorted(files, key=lambda path: natural_key(str(path)))
+    """The videos in a folder and below it; a folder that can't be listed counts, so that reading it says why."""
+    found: list[Path] = []
+    left = [folder]
+    while left:
+        below = left.pop()
+        try:
+            with os.scandir(below) as entries:
+                listed = list(entries)
+        except OSError:
+            found.append(below)
+            continue
+        for entry in listed:
+            if entry.is_dir(follow_symlinks=False):
+                left.append(below / entry.name)
+            elif Path(entry.name).suffix.lower() in VIDEO_SUFFIXES and _is_file_or_was(below / entry.name):
+                found.append(below / entry.name)
+    return sorted(found, key=lambda path: natural_key(str(path)))
 
 
 def _is_file_or_was(path: Path) -> bool:
     """A link that leads nowhere counts: reading it says so, where passing it over would say nothing."""
-    return path.is_file() or (path.is_symlink() and not path.exists())
+    try:
+        return path.is_file() or (path.is_symlink() and not path.exists())
+    except OSError:  # its name is too long together with its folder's: as above
+        return True

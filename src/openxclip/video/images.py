@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from openxclip.errors import VideoError
 from openxclip.video.colour import SHOWN_ON_WHITE
+from openxclip.video.failures import cannot_be_read, machine_failure
 from openxclip.video.frames import Place, rgb_bytes, steady_times
 from openxclip.video.limits import Deadline, Limits
 
@@ -42,6 +43,8 @@ class ImageFootage:
         try:
             self._image = Image.open(source, formats=_formats())
         except Exception as error:  # damage comes as anything: ValueError, struct.error, KeyError, ...
+            if machine_failure(error):
+                raise VideoError(name, cannot_be_read(error)) from None
             raise VideoError(name, f"it is an image that cannot be read: {_plain(error)}") from None
         self.codec = str(self._image.format).lower()
         self._animated = False
@@ -99,6 +102,8 @@ class ImageFootage:
         return True
 
     def _damaged(self, i: int, error: Exception) -> VideoError:
+        if machine_failure(error):
+            return VideoError(self._name, cannot_be_read(error))
         what = f"frame {i} of it" if i else "it"
         return VideoError(self._name, f"{what} is damaged or cut off: {_plain(error)}")
 
@@ -133,7 +138,7 @@ class FolderFootage:
         """As `Footage.read`."""
         for i in indices:
             self.deadline.check()
-            image = ImageFootage(self._files[i], name=str(self._files[i]), limits=self._limits)
+            image = self._image(i)
             image.read([0], lambda _, frame_HWC, i=i: place(i, frame_HWC))  # type: ignore[misc]
             image.close()
             self.notes = image.notes or self.notes
@@ -141,7 +146,7 @@ class FolderFootage:
 
     def size(self) -> tuple[int, int]:
         """As `Footage.size`."""
-        image = ImageFootage(self._files[0], name=str(self._files[0]), limits=self._limits)
+        image = self._image(0)
         try:
             return image.size()
         finally:
@@ -149,6 +154,10 @@ class FolderFootage:
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+    def _image(self, i: int) -> ImageFootage:
+        name = str(Path(self._name) / self._files[i].name)  # as the folder was named, which may be relative
+        return ImageFootage(self._files[i], name=name, limits=self._limits)
 
 
 class ArrayFootage:
@@ -168,6 +177,8 @@ class ArrayFootage:
                 missing = math.prod(shape) * kind.itemsize - (file.seek(0, io.SEEK_END) - start)
                 file.seek(start)
         except Exception as error:  # a header is a Python expression, and damage to it as many errors as there are
+            if machine_failure(error):
+                raise VideoError(name, cannot_be_read(error)) from None
             why = "its header is damaged" if "malformed" in str(error) else _plain(error)
             raise VideoError(name, f"it is an array that cannot be read: {why}") from None
         if kind != np.uint8 or len(shape) != 4 or 3 not in (shape[1], shape[3]) or min(shape) < 1:

@@ -14,8 +14,8 @@ from openxclip.errors import VideoError
 from openxclip.video.containers import ContainerFootage
 from openxclip.video.decoding import VideoReader
 from openxclip.video.images import ArrayFootage, FolderFootage, ImageFootage
-from openxclip.video.limits import DEFAULT_LIMITS, Deadline, Limits
-from openxclip.video.opening import VideoSource, source_name
+from openxclip.video.limits import DEFAULT_LIMITS, Limits
+from openxclip.video.opening import VideoSource, is_buffer, source_name, with_home
 
 Kind = Literal["video", "image", "images", "array"]
 
@@ -145,8 +145,9 @@ def inspect(
             facts |= _facts(reader)
             problems = _Problems(reader)
             if isinstance(reader._footage, ContainerFootage):
-                reader._footage.deadline = Deadline(limits.seconds, reader.source)
-                facts |= problems.of_container(reader._footage, full=full)
+                reader.restart_clock()
+                with reader.in_use():
+                    facts |= problems.of_container(reader._footage, full=full)
             elif full:
                 problems.of_pictures()
             facts["notes"] = reader.notes
@@ -156,11 +157,12 @@ def inspect(
 
 
 def _size_of(source: VideoSource) -> int | None:
-    if isinstance(source, bytes):
-        return len(source)
     try:
-        if isinstance(source, str | os.PathLike) and Path(source).is_file():
-            return Path(source).stat().st_size
+        if is_buffer(source):
+            return memoryview(source).nbytes  # type: ignore[arg-type]
+        if isinstance(source, str | os.PathLike):
+            path = Path(with_home(os.fspath(source)))
+            return path.stat().st_size if path.is_file() else None
     except (OSError, ValueError):
         pass
     return None
@@ -245,7 +247,8 @@ class _Problems:
         failed = 0
         for i in range(self._reader.num_frames):
             try:
-                self._reader._footage.read([i], lambda index, frame_HWC: None)
+                with self._reader.in_use() as footage:
+                    footage.read([i], lambda index, frame_HWC: None)
             except VideoError as error:  # noqa: PERF203
                 failed += 1
                 if failed <= _NAMED:

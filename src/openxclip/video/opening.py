@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import stat
 from collections.abc import Sequence
@@ -14,12 +15,18 @@ from typing import BinaryIO
 from openxclip.errors import VideoError
 from openxclip.video.containers import ContainerFootage
 from openxclip.video.demuxing import is_playlist
+from openxclip.video.failures import WatchedFile, cannot_be_read
 from openxclip.video.frames import Footage
 from openxclip.video.images import ArrayFootage, FolderFootage, ImageFootage, is_image
 from openxclip.video.limits import Limits
 from openxclip.video.streams import NamedBytes, is_pipe, read_pipe
 
-VideoSource = str | os.PathLike[str] | bytes | BinaryIO
+VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | mmap.mmap | BinaryIO
+
+# A source that can be opened more than once: an address, a path, bytes, or the caller's own file
+Settled = str | Path | io.BytesIO | WatchedFile
+
+_LONGEST_PATH = 4000  # bytes; systems allow 4096 and less
 
 #: Suffixes of the files that a search through folders takes for videos. (Reading goes by content, not by suffix.)
 VIDEO_SUFFIXES = frozenset(
@@ -40,29 +47,55 @@ class Opener:
     limits: Limits
     allow_protocols: tuple[str, ...]
 
-    def open(self, source: VideoSource) -> Footage:
-        """The footage of this source.
+    def settle(self, source: VideoSource) -> Settled:
+        """The source in a form that can be opened again, also after the current folder has changed.
 
         Raises:
             VideoError: it can't be read.
             TypeError: it is no source.
         """
-        if isinstance(source, str | os.PathLike):
-            scheme, _, rest = os.fspath(source).partition("://")
-            if rest and scheme in self.allow_protocols:
-                return self._container(os.fspath(source))
-            return self._open_path(Path(source or self.name))
-        data = io.BytesIO(source) if isinstance(source, bytes) else self._seekable(source)
-        head = data.read(64)
-        data.seek(0)
-        return self._open_file(data, head)
+        try:
+            if isinstance(source, str | os.PathLike):
+                return self._settle_path(os.fspath(source))
+            if is_buffer(source):
+                if not isinstance(source, bytes):  # copied, for it may be changed or closed while it is read
+                    self.limits.check_kept(self.name, memoryview(source).nbytes)  # type: ignore[arg-type]
+                return io.BytesIO(bytes(source))  # type: ignore[arg-type]
+            return self._settle_file(source)  # type: ignore[arg-type]
+        except (VideoError, TypeError):
+            raise
+        except Exception as error:  # a file object may raise anything
+            raise VideoError(self.name, cannot_be_read(error)) from error
+
+    def _settle_path(self, text: str) -> Settled:
+        scheme, _, rest = text.partition("://")
+        if rest and scheme in self.allow_protocols:
+            return text
+        path = Path(located(text)) if text else Path(self.name)
+        with suppress(OSError, ValueError):  # what is wrong with it, `open` says
+            if is_pipe(path):
+                return read_pipe(path, name=self.name, limits=self.limits)
+        return path
+
+    def open(self, source: Settled) -> Footage:
+        """The footage of a settled source.
+
+        Raises:
+            VideoError: it can't be read.
+        """
+        if isinstance(source, str):
+            return self._container(source)
+        if isinstance(source, Path):
+            return self._open_path(source)
+        source.seek(0)
+        head = source.read(64)
+        source.seek(0)
+        return self._open_file(source, head)  # type: ignore[arg-type]  # a watched file has what is needed of one
 
     def _open_path(self, path: Path) -> Footage:
         try:
             if path.is_dir():
                 return FolderFootage(path, name=self.name, fps=self.fps, limits=self.limits)
-            if is_pipe(path):
-                return self.open(read_pipe(path, name=self.name, limits=self.limits))
             if not stat.S_ISREG(path.stat().st_mode):
                 raise VideoError(self.name, "it is neither a file nor a folder but a device: give a file, or a pipe")
             with path.open("rb") as file:
@@ -93,7 +126,7 @@ class Opener:
             allow_protocols=self.allow_protocols,
         )
 
-    def _seekable(self, source: BinaryIO) -> BinaryIO:
+    def _settle_file(self, source: BinaryIO) -> Settled:
         """The file at its beginning; one that cannot go back (a pipe) is read into memory."""
         if not hasattr(source, "read"):
             raise TypeError(f"a video is a path, bytes or an open binary file, not {type(source).__name__}")
@@ -102,13 +135,47 @@ class Opener:
         source.seek(0)
         if not isinstance(source.read(0), bytes):
             raise TypeError('the file is open as text: open it in binary mode ("rb")')
-        return source
+        return source if type(source) in (io.BytesIO, NamedBytes) else WatchedFile(source)  # type: ignore[return-value]
+
+
+def is_buffer(source: object) -> bool:
+    """Whether a source is the content of a video itself: bytes or what can be read like them."""
+    return isinstance(source, bytes | bytearray | memoryview | mmap.mmap)
+
+
+def is_one_source(source: object) -> bool:
+    """Whether this is one video's source and not several."""
+    return isinstance(source, str | os.PathLike) or is_buffer(source) or hasattr(source, "read")
+
+
+def with_home(path: str) -> str:
+    """A path in which `~` is the home folder, unless there is a file of that very name."""
+    try:
+        return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path  # noqa: PTH111
+    except ValueError:  # a user's name that can't be
+        return path
+
+
+def located(path: str) -> str:
+    """A path that means the same after the current folder has changed, where the system takes one that long."""
+    path = with_home(path)
+    try:
+        absolute = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 (as it is: Path would change it)
+    except OSError:  # the current folder has been removed
+        return path
+    return absolute if len(os.fsencode(absolute)) < _LONGEST_PATH else path
 
 
 def source_name(source: VideoSource) -> str:
     """What to call a source in a result or an error: its path, or what it is."""
-    if isinstance(source, bytes):
-        return f"video of {len(source)} bytes"
+    if isinstance(source, bytes | bytearray | mmap.mmap):
+        with suppress(ValueError):  # a map that has been closed
+            return f"video of {len(source)} bytes"
+        return "closed mmap"
+    if isinstance(source, memoryview):
+        with suppress(ValueError):  # a view that has been released
+            return f"video of {source.nbytes} bytes"
+        return "released memoryview"
     if isinstance(source, str | os.PathLike):
         return os.fspath(source) or "(no path)"
     return str(getattr(source, "name", None) or "file object")
@@ -138,4 +205,4 @@ def _why_not_read(name: str, error: OSError | ValueError) -> str:
         return "there is no such file: check the path"
     if isinstance(error, PermissionError):
         return "reading it is not permitted: check who may read the file and its folder"
-    return f"it cannot be read: {getattr(error, 'strerror', None) or error}"
+    return cannot_be_read(error)

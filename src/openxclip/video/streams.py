@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from openxclip.errors import VideoError
+from openxclip.video.failures import cannot_be_read
 from openxclip.video.limits import Deadline, Limits
 
 _CHUNK = 1 << 20
@@ -45,6 +46,9 @@ def read_pipe(source: Path | BinaryIO, *, name: str, limits: Limits) -> NamedByt
     """
     deadline = Deadline(limits.seconds, name)
     try:
+        if isinstance(source, Path) and not hasattr(select, "poll"):  # Windows, whose pipes are no files
+            with source.open("rb", buffering=0) as file:
+                return _collect(lambda: file.read(_CHUNK), name, limits, deadline)
         if isinstance(source, Path):
             # not to wait here for somebody who writes: that is done under the time limit
             fd = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -58,7 +62,7 @@ def read_pipe(source: Path | BinaryIO, *, name: str, limits: Limits) -> NamedByt
             return _collect(lambda: _next_of(raw.fileno(), deadline), name, limits, deadline, first)
         return _collect(lambda: source.read(_CHUNK), name, limits, deadline)
     except OSError as error:
-        raise VideoError(name, f"it cannot be read: {error.strerror or error}") from None
+        raise VideoError(name, cannot_be_read(error)) from error
 
 
 def _collect(

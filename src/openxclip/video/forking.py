@@ -1,0 +1,63 @@
+"""What a forked process inherits and cannot use: locks that nobody will release, decoders whose threads are missing.
+
+A fork copies only the thread that called it. A lock that another thread held stays locked in the child, and FFmpeg
+waits for ever for the decoding threads of a decoder that the child inherited, even to free it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import weakref
+from typing import Any, Protocol
+
+
+class Inherited(Protocol):
+    """What has to be told that it is a copy in a forked process."""
+
+    def after_fork(self) -> None:
+        """Called in the child, before anything else runs there. It must not wait."""
+
+
+_watched: weakref.WeakSet[Any] = weakref.WeakSet()
+_leaked: list[Any] = []
+
+
+def watch_forks(inherited: Inherited) -> None:
+    """Call its `after_fork` in every forked child, for as long as it lives."""
+    _watched.add(inherited)
+
+
+class ForkSafeLock:
+    """A re-entrant lock that is free in a forked child, whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        watch_forks(self)
+
+    def after_fork(self) -> None:
+        """See `Inherited`."""
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def leak(*things: Any) -> None:
+    """Never free these, not even when the interpreter ends."""
+    _leaked.extend(things)
+    for thing in things:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))  # the list is emptied when the interpreter ends
+
+
+def _after_fork() -> None:
+    for inherited in list(_watched):
+        inherited.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has neither this nor forks
+    os.register_at_fork(after_in_child=_after_fork)
