@@ -13,6 +13,7 @@ from openxclip.checkpoints.folder import folder_written_whole
 from openxclip.checkpoints.formats import CONFIG_NAME, KEPT_TEXTS
 from openxclip.config import XCLIPConfig
 from openxclip.errors import CheckpointError
+from openxclip.files import target_path
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
 from openxclip.processing.tokenizer import TOKENIZER_FILES
@@ -75,7 +76,7 @@ def convert(
     """
     if to not in ("hub", "authors"):
         raise ValueError(f"to={to!r}: choose hub or authors.")
-    target = _checked_target(Path(target).expanduser(), to, force)
+    target = _checked_target(target, to, force)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = checkpoints.read_checkpoint(
@@ -115,8 +116,12 @@ def convert(
     return Conversion(str(source), target, found.kind, found.format, model.num_parameters(), frames, tuple(notes))
 
 
-def _checked_target(target: Path, to: Target, force: bool) -> Path:
+def _checked_target(named: str | Path, to: Target, force: bool) -> Path:
     """Where to write: of a link, where it leads."""
+    try:
+        target = target_path(named)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     try:
         target = target.resolve() if target.is_symlink() else target
         is_special = target.exists() and not (target.is_file() or target.is_dir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -38,18 +39,49 @@ def stamp_of(path: str | Path) -> Stamp:
 
 
 def cache_folder(kind: str) -> Path:
-    """Where what can be made anew at any time is kept for this user; it may not be there."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (Path's needs a home)
-    return Path(base) / "openxclip" / kind
+    """Where what can be made anew at any time is kept for this user; it may not be there.
+
+    Where the user has no home folder and `XDG_CACHE_HOME` is not set, it is a place in which nothing can be made, so
+    that a cache is left out as on a read-only disk.
+    """
+    for base in (os.environ.get("XDG_CACHE_HOME", ""), "~/.cache"):
+        expanded = os.path.expanduser(base)  # noqa: PTH111 (Path's raises an error without a home)
+        if os.path.isabs(expanded):  # noqa: PTH117 (the standard says to ignore others)
+            return Path(expanded) / "openxclip" / kind
+    return Path(os.devnull) / "openxclip" / kind
+
+
+def user_path(path: str | Path) -> Path:
+    """The path, with the home folder for a leading `~`; without such a home folder, as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's raises an error without a home)
+
+
+def target_path(path: str | Path) -> Path:
+    """The path of a file or folder that is to be written, with the home folder for a leading `~`.
+
+    Raises:
+        ValueError: no file can have this name, or there is no such home folder.
+    """
+    target = user_path(path)
+    if target.parts[:1] and target.parts[0].startswith("~"):
+        raise ValueError(f"{path}: there is no home folder for {target.parts[0]}: give the path without it.")
+    try:
+        os.lstat(target)
+    except ValueError:
+        raise ValueError(f"{str(path)!r}: a name can't contain a NUL character.") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ValueError(f"{path}: the name is too long for the file system: choose a shorter one.") from None
+    return target
 
 
 def checked_target(path: str | Path, *suffixes: str) -> Path:
     """The path of a file that can be written to, before anything is done for it.
 
     Raises:
-        ValueError: its name ends with none of these suffixes, or there is no such folder.
+        ValueError: as `target_path`; or its name ends with none of these suffixes, or there is no such folder.
     """
-    target = Path(path).expanduser()
+    target = target_path(path)
     if target.suffix.lower() not in suffixes:
         raise ValueError(f"{path}: its name must end with {suffixes[0]}, so that no other file is replaced.")
     if not target.absolute().parent.is_dir():
@@ -60,7 +92,7 @@ def checked_target(path: str | Path, *suffixes: str) -> Path:
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Where to write instead: what is written there takes the place of `path`, or is gone if there is an error."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    partial = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:8]}")  # cut, or it may be too long a name
     try:
         yield partial
         with partial.open("rb+") as file:

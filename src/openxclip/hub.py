@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from openxclip.errors import CheckpointError
+from openxclip.files import user_path
 
 SHIPPED_MODELS = ("mini",)
 DEFAULT_MODEL = "microsoft/xclip-base-patch32"
@@ -49,13 +51,13 @@ def resolve_folder(
         raise CheckpointError("the model's name is empty.")
     if name in SHIPPED_MODELS:
         return Path(__file__).parent / "models" / name / subfolder
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
+    path = user_path(name_or_path)
+    if os.path.isdir(path):  # noqa: PTH112 (Path's raises an error of too long a name)
         folder = path / subfolder
         if not folder.is_dir():
             raise CheckpointError(f"{path}: has no folder {subfolder!r}.")
         return folder
-    if path.exists():
+    if os.path.exists(path):  # noqa: PTH110
         raise CheckpointError(f"{path}: is a file; a model is a folder with config.json and weights in it.")
     if path.suffix.lower() in WEIGHTS_SUFFIXES:
         raise CheckpointError(f"{name}: there is no such file: check the path.")
@@ -83,8 +85,8 @@ def existing_file(name_or_path: str | Path) -> Path | None:
     """The file that it names, or None where it names a folder, a shipped model or a hub id."""
     if not str(name_or_path) or str(name_or_path) in SHIPPED_MODELS:
         return None
-    path = Path(name_or_path).expanduser()
-    return path if path.is_file() else None
+    path = user_path(name_or_path)
+    return path if os.path.isfile(path) else None  # noqa: PTH113 (Path's raises an error of too long a name)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -122,6 +124,8 @@ def _download(
     import huggingface_hub
     from huggingface_hub import errors
 
+    _check_home(repo_id, cache_dir, downloads=not local_files_only)
+
     def snapshot(offline: bool) -> Path:
         return Path(
             huggingface_hub.snapshot_download(
@@ -157,7 +161,23 @@ def _download(
         at = "" if revision is None else f", revision {revision!r},"
         raise CheckpointError(f"{repo_id}{at}: {where}. {_OFFLINE}") from error
     except (errors.HfHubHTTPError, OSError) as error:
+        if getattr(error, "filename", None) is not None:  # a file of the cache, not the network
+            raise CheckpointError(
+                f"{repo_id}: can't be kept in the hub's cache ({error}). Set HF_HOME to a folder that can be written."
+            ) from error
         raise CheckpointError(f"{repo_id}: the hub can't be reached ({type(error).__name__}). {_OFFLINE}") from error
+
+
+def _check_home(what: str, cache_dir: str | Path | None, *, downloads: bool) -> None:
+    """Refuse a cache whose folder isn't known: huggingface_hub would make a folder that is called `~`, or fail."""
+    from huggingface_hub import constants
+
+    places = [cache_dir or constants.HF_HUB_CACHE, *([constants.HF_HOME] if downloads else [])]
+    if any(str(user_path(place)).startswith("~") for place in places):
+        raise CheckpointError(
+            f"{what}: there is no folder for the hub's cache, because this user has no home folder. Set HF_HOME to a "
+            "folder that can be written."
+        )
 
 
 def push_folder(
@@ -245,6 +265,7 @@ def remove_cached(names: Iterable[str], cache_dir: str | Path | None = None) -> 
 def _cached_repos(cache_dir: str | Path | None) -> list[Any]:
     from huggingface_hub import CacheNotFound, scan_cache_dir
 
+    _check_home("the hub's models", cache_dir, downloads=False)
     try:
         repos = scan_cache_dir(cache_dir).repos
     except CacheNotFound:

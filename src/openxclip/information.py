@@ -10,6 +10,7 @@ from openxclip import hub
 from openxclip.checkpoints import CheckpointDescription, describe_checkpoint
 from openxclip.checkpoints.files import looks_like_weights
 from openxclip.errors import CheckpointError
+from openxclip.files import user_path
 from openxclip.video import DEFAULT_LIMITS, VIDEO_SUFFIXES, DecodeWorker, Limits, VideoReport
 
 _CONFIGS = ("config.json", "open_clip_config.json")
@@ -42,13 +43,13 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
     name = os.fspath(path)
     if name in hub.SHIPPED_MODELS:
         return True
-    there = Path(name).expanduser()
-    if there.is_dir():
+    there = user_path(name)
+    if os.path.isdir(there):  # noqa: PTH112 (Path's raises an error of too long a name)
         # of a model, or at least no folder of pictures: a config without weights is told what it lacks
         return any((there / config).is_file() for config in _CONFIGS) or any(
             file.suffix in hub.WEIGHTS_SUFFIXES for file in there.iterdir()
         )
-    if there.exists():
+    if os.path.exists(there):  # noqa: PTH110
         return there.suffix.lower() in hub.WEIGHTS_SUFFIXES or (there.is_file() and looks_like_weights(there))
     if there.suffix.lower() in VIDEO_SUFFIXES or "://" in name:
         return False

@@ -16,6 +16,7 @@ from openxclip.checkpoints.folder import folder_written_whole
 from openxclip.checkpoints.names import is_of_clip
 from openxclip.conversion import Conversion, convert
 from openxclip.errors import CheckpointError
+from openxclip.files import target_path
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
 from openxclip.training.baselines import mean_pooled_features, mean_pooled_logits
@@ -92,7 +93,7 @@ def init_from_clip(
     """
     if num_frames < 1:
         raise ValueError(f"num_frames={num_frames}: a clip has 1 frame or more.")
-    target = _checked_target(Path(out).expanduser(), force)
+    target = _checked_target(out, force)
     said: dict[str, Any] = {"hidden_act": hidden_act, "vision_heads": vision_heads, "text_heads": text_heads}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `convert` reads it once more, and notes them
@@ -106,8 +107,12 @@ def init_from_clip(
     return done
 
 
-def _checked_target(target: Path, force: bool) -> Path:
+def _checked_target(named: str | Path, force: bool) -> Path:
     """Where to write: of a link, where it leads."""
+    try:
+        target = target_path(named)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     try:
         target = target.resolve() if target.is_symlink() else target
         if target.exists() and not target.is_dir():

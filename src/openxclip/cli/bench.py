@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
+
+from openxclip.cli.options import Target
 
 # Not imported: that would take PyTorch.
 _MODELS = ("base-patch32", "base-patch16", "large-patch14")
@@ -27,7 +31,7 @@ _SECTIONS = (
 @click.option("--threads", type=click.IntRange(1), help="Of PyTorch.  [default: PyTorch's choice]")
 @click.option("--clip", "clips", type=click.Path(exists=True, dir_okay=False), multiple=True,
               help="Video files for classify.  [default: one that is made]")  # fmt: skip
-@click.option("--json", "output", type=click.Path(dir_okay=False, writable=True), help="Also write the rows here.")
+@click.option("--json", "output", type=Target(dir_okay=False), help="Also write the rows here.")
 def command(
     models: tuple[str, ...],
     sections: tuple[str, ...],
@@ -35,7 +39,7 @@ def command(
     longest: float,
     threads: int | None,
     clips: tuple[str, ...],
-    output: str | None,
+    output: Path | None,
 ) -> None:
     """Measure openxclip on this CPU, beside transformers if that is installed.
 
@@ -43,6 +47,8 @@ def command(
     openxclip's advantage: "documented" is transformers as its documentation uses it, "tuned" as an expert would (text
     features kept, inference mode, bf16 autocast where ours is bf16).
     """
+    if output is not None and not output.absolute().parent.is_dir():
+        raise click.UsageError(f"{output}: there is no such folder to write it to.")
     from openxclip.benchmarking import SECTIONS, bench
 
     bench(

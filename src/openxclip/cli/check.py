@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.options import footage_options, named_videos, progress, taken_limits
+from openxclip.cli.options import Target, footage_options, named_videos, progress, taken_limits
 from openxclip.cli.terminal import json_line, printable
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--quick", is_flag=True, help="Look at headers, packets and the first frame only: damage is not found.")
 @click.option(
     "--report",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=Target(dir_okay=False),
     help="Write what was found of every video to a file: .json, .jsonl or .csv.",
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines of all videos, as when the output is piped.")

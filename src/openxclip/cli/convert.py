@@ -7,12 +7,13 @@ from typing import Literal, cast
 
 import click
 
+from openxclip.cli.options import Target
 from openxclip.cli.terminal import printable, say
 
 
 @click.command("convert", no_args_is_help=True)
 @click.argument("source", metavar="SRC")
-@click.argument("target", metavar="DST", type=click.Path(path_type=Path))
+@click.argument("target", metavar="DST", type=Target())
 @click.option("--to", type=click.Choice(["hub", "authors"]), default="hub", show_default=True, help="What DST becomes.")
 @click.option("--frames", type=click.IntRange(1), help="Frames of a clip, if SRC is a CLIP.  [default: 8]")
 @click.option(

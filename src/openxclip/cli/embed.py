@@ -10,6 +10,7 @@ import click
 
 from openxclip.cli.classify import MINI_KNOWS
 from openxclip.cli.options import (
+    Target,
     batch_option,
     footage_options,
     named_videos,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.argument("videos", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Target(),
     required=True,
     help="File to write: .parquet (needs openxclip[parquet]), .npz or .safetensors.",
 )

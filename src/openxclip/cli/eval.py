@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.options import precision_option
+from openxclip.cli.options import Target, precision_option
 from openxclip.cli.terminal import printable, say
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("recipe", required=False)
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--model", help="What is judged: a folder, a hub id, or mini.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for results.json, confusion matrix and plots.")
+@click.option("--out", type=Target(), help="Folder for results.json, confusion matrix and plots.")
 @click.option(
     "--template",
     "templates",

@@ -11,6 +11,7 @@ import click
 
 from openxclip.cli.classify import MINI_KNOWS
 from openxclip.cli.options import (
+    Target,
     batch_option,
     limit_options,
     named_videos,
@@ -43,7 +44,7 @@ _LOOKS_EVERY_S = 2.0
 @click.option("--remove", is_flag=True, help="Take the files or folders out of the index instead.")
 @click.option(
     "--export",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Target(dir_okay=False),
     metavar="FILE",
     help="Write all windows to FILE.parquet, which `openxclip index FILE.parquet` takes, on another machine too.",
 )

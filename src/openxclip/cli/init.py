@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from openxclip.cli.options import Target
 from openxclip.cli.terminal import printable, say
 
 
@@ -17,7 +18,7 @@ from openxclip.cli.terminal import printable, say
     required=True,
     help="A CLIP with a vision transformer: OpenAI's .pt, open_clip's or Hugging Face's file or folder, or a hub id.",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write.")
+@click.option("--out", type=Target(), required=True, metavar="DIR", help="Folder to write.")
 @click.option("--frames", type=click.IntRange(1), default=8, show_default=True, help="Frames of a clip.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what CLIP lacks and starts at random.")
 @click.option(

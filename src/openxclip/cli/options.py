@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from openxclip.cli.terminal import printable
+from openxclip.files import target_path
 from openxclip.video import limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -45,6 +48,24 @@ class _BatchSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         if not (value.isascii() and value.isdecimal() and int(value) >= 1):
             self.fail(f"{value!r}: must be a number of clips, 1 or more, or auto", param, ctx)
         return int(value)
+
+
+class Target(click.Path):
+    """A file or folder that is to be written: a name that it can have, with the home folder for a leading `~`.
+
+    Args:
+        file_okay, dir_okay: whether what is there already may be a file, or a folder.
+    """
+
+    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or click's error of a value that can't be."""
+        try:
+            return super().convert(target_path(value), param, ctx)
+        except ValueError as error:
+            self.fail(printable(str(error)), param, ctx)
 
 
 batch_option = click.option(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from openxclip.cli.options import progress
+from openxclip.cli.options import Target, progress
 from openxclip.cli.terminal import printable
 
 
 @click.command("playground", no_args_is_help=True)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.option("--out", type=Target(file_okay=False), required=True, help="Folder to write to.")
 @click.option("--clips", type=click.IntRange(1), help="How many clips to render.")
 @click.option("--film", type=click.FloatRange(1, 36_000), metavar="SECONDS", help="Render one film of this length.")
 @click.option("--seed", type=click.IntRange(0, 2**40), default=0, show_default=True, help="Another seed, other clips.")

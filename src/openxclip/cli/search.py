@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openxclip.cli.options import index_option, precision_option, progress, where_option
+from openxclip.cli.options import Target, index_option, precision_option, progress, where_option
 from openxclip.cli.terminal import json_line, printable, say
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 )
 @click.option("--model", help="Where the index's model is, if it isn't where it was.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines, as when the output is piped.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page with a playing clip of each moment too.")
+@click.option("--html", type=Target(), help="Write a page with a playing clip of each moment too.")
 @click.option(
     "--thumbnails",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Target(file_okay=False),
     metavar="DIR",
     help="Write a JPEG of each moment there; JSON names it as thumbnail.",
 )

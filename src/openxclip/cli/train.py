@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openxclip.cli.options import Target
 from openxclip.cli.terminal import printable, say
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.command("train", no_args_is_help=True)
 @click.argument("recipe")
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the model.  [needed, but for --dry-run]")
+@click.option("--out", type=Target(), help="Folder for the model.  [needed, but for --dry-run]")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bool, device: str | None) -> None:

@@ -15,7 +15,7 @@ from openxclip import __version__
 from openxclip.batching import Batch
 from openxclip.engine import Precision
 from openxclip.errors import VideoError, VideoIndexError
-from openxclip.files import NO_STAMP, checked_target, stamp_of
+from openxclip.files import NO_STAMP, checked_target, stamp_of, target_path
 from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline
 from openxclip.search.adding import Adding, OnVideo, absolute, is_parquet, is_text
@@ -78,7 +78,8 @@ class VideoIndex:
             ValueError: an argument that can't be, or that is not the index's.
             VideoIndexError: what is there is no index.
         """
-        store = Store(os.path.expanduser(uri))  # noqa: PTH111 (a path would make one slash of two)
+        uri = str(uri)  # a path would make one slash of the two of s3://
+        store = Store(uri if "://" in uri or not uri else str(target_path(uri)))
         about = store.open()
         given: dict[str, Any] = {"window": window, "stride": stride, "num_frames": num_frames, "patches": patches}
         given = {name: value for name, value in given.items() if value is not None}

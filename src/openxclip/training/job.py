@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from openxclip.errors import OpenXCLIPError
-from openxclip.files import written_whole
+from openxclip.files import target_path, written_whole
 from openxclip.model import XCLIPModel
 from openxclip.pipeline import VideoPipeline
 from openxclip.processing import XCLIPProcessor
@@ -84,8 +84,9 @@ def train(
 
     Raises:
         OpenXCLIPError: recipe, data or model can't be used, which is named; or `out` holds something else.
+        ValueError: no folder can have the name `out`.
     """
-    recipe, out = _recipe(recipe, changes), Path(out)
+    recipe, out = _recipe(recipe, changes), target_path(out)
     with processes(device) as group:
         folder = out / "training"
         dataset, val = training_data(recipe)

@@ -12,7 +12,7 @@ import torch
 
 from openxclip.engine import Precision
 from openxclip.errors import MissingPackageError, OpenXCLIPError
-from openxclip.files import written_whole
+from openxclip.files import target_path, written_whole
 from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline
 from openxclip.training.evaluation import evaluate, evaluate_retrieval
@@ -49,7 +49,9 @@ def evaluate_recipe(
 
     Raises:
         OpenXCLIPError: recipe, data or model can't be used, which is named.
+        ValueError: no folder can have the name `out`.
     """
+    folder = None if out is None else target_path(out)
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, changes)
     dataset = evaluation_data(recipe)
@@ -71,8 +73,8 @@ def evaluate_recipe(
     finally:
         if not isinstance(model, VideoPipeline):
             pipeline.close()
-    if out is not None:
-        _write(results, Path(out))
+    if folder is not None:
+        _write(results, folder)
     return results
 
 
@@ -136,7 +138,7 @@ def evaluate_over(
     summary = Summary(results, metrics)
     if out is not None:
         content = {name: {"mean": mean, "std": std} for name, (mean, std) in metrics.items()}
-        with written_whole(Path(out) / "summary.json") as partial:
+        with written_whole(target_path(out) / "summary.json") as partial:
             partial.write_text(json.dumps({"over": list(over), **content}, indent=1) + "\n", encoding="utf-8")
     return summary
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,12 +117,24 @@ def draw_reliability(calibration: Calibration, path: str | Path) -> Path:
 
 def new_figure(width: float, height: float) -> Figure:
     """One that no window and no other thread's plots have to do with: drawn by Agg, without pyplot."""
-    with needs_package("a plot", "matplotlib", "plots"):
+    with needs_package("a plot", "matplotlib", "plots"), _without_notes():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Import matplotlib without its note that it keeps its cache elsewhere, where the user's can't be written."""
+    log = logging.getLogger("matplotlib")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:

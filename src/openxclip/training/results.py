@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from openxclip.checkpoints.folder import find_weights
 from openxclip.errors import CheckpointError, OpenXCLIPError
-from openxclip.files import written_whole
+from openxclip.files import user_path, written_whole
 from openxclip.hub import SHIPPED_MODELS
 from openxclip.training.metrics import calibration, confusion_matrix, per_class_accuracy
 
@@ -224,7 +225,7 @@ def confusion_of(results: Results) -> NDArray[np.int64]:
 
 def hashes_of_weights(model: str | None) -> dict[str, str]:
     """SHA-256 of the files of weights in a model's folder, by name; nothing of what is no folder."""
-    if model is None or not (model in SHIPPED_MODELS or Path(model).expanduser().is_dir()):
+    if model is None or not (model in SHIPPED_MODELS or os.path.isdir(user_path(model))):  # noqa: PTH112
         return {}
     hashes = {}
     with suppress(CheckpointError, OSError):  # the folder is no longer what it was when the model was loaded

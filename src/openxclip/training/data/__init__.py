@@ -9,6 +9,7 @@ import glob
 from pathlib import Path
 from typing import Literal, get_args
 
+from openxclip.files import user_path
 from openxclip.training.data import public
 from openxclip.training.data.files import entries, is_video, subfolders
 from openxclip.training.data.folders import folder_splits, open_folders
@@ -79,8 +80,8 @@ def open_dataset(
         ValueError: the dataset has no such split or has several, or an argument isn't for this format.
         DatasetError: nothing is there, or what is there is not as it should be.
     """
-    path = Path(path).expanduser()
-    videos = None if videos is None else Path(videos).expanduser()
+    path = user_path(path)
+    videos = None if videos is None else user_path(videos)
     kind = _checked_format(path, format)
     if videos is not None and kind not in _WITH_VIDEOS_APART:
         raise ValueError(
@@ -110,7 +111,7 @@ def dataset_splits(path: str | Path, *, format: Format = "auto") -> tuple[str, .
 
     Arguments and errors are those of `open_dataset`.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     kind = _checked_format(path, format)
     if kind == "folders":
         return tuple(folder_splits(path))

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from openxclip.files import user_path
 from openxclip.training.data.files import read_text, split_lines
 from openxclip.training.data.samples import DatasetError
 from openxclip.video import natural_key
@@ -57,7 +58,7 @@ def read_names(names: Names) -> dict[str, str]:
     """
     if isinstance(names, Mapping):
         return {str(key): str(text) for key, text in names.items()}
-    path = Path(names).expanduser()
+    path = user_path(names)
     text = read_text(path)
     if path.suffix.lower() == ".json":
         found = _from_json(path, text)

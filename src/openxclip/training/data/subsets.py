@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from openxclip.files import user_path
 from openxclip.training.data.files import numbered_lines
 from openxclip.training.data.labels import same_name
 from openxclip.training.data.samples import Dataset, DatasetError, Sample
@@ -56,7 +57,7 @@ def few_shot_from_list(dataset: Dataset, path: str | Path) -> Dataset:
     Raises:
         DatasetError: a name isn't in the dataset, or could be one of several videos.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     by_name: dict[str, list[Sample]] = {}
     for sample in dataset.samples:
         name = dataset.name_of(sample)

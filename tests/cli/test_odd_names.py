@@ -1,0 +1,47 @@
+"""Names of videos that no file can have: they are named, and the others go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+NAMES = ("x" * 300 + ".mp4", "d/" * 2500 + "a.mp4", "*" + "x" * 300, "d/" * 2500 + "*", "~nobody-x/a.mp4", "a\0b.mp4")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["classify", "--model", "{model}", "--labels", "red, blue", "--device", "cpu"],
+        ["embed", "--model", "{model}", "--out", "{tmp}/f.npz", "--device", "cpu"],
+        ["index", "--model", "{model}", "--to", "{tmp}/index", "--device", "cpu"],
+        ["check", "--quick", "--jobs", "1"],
+    ],
+)
+def test_the_others_go_on(arguments: list[str], run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    video = str(clip_folder / "red2.mp4")
+    arguments = [argument.format(model=tiny_folder, tmp=tmp_path) for argument in arguments]
+    ran = run(*arguments, "-", stdin="".join(f"{name}\n" for name in (*NAMES, video)))
+    assert ran.code == 1
+    told = ran.out if arguments[0] == "check" else ran.err
+    for name in NAMES:
+        assert (name.replace("\0", "\\u0000" if arguments[0] == "check" else "\\x00")) in told
+    counted = {"embed": f"1 rows of 16 numbers, of {len(NAMES) + 1} videos", "index": "1 added", "check": "1 of 7 are"}
+    if arguments[0] == "classify":
+        assert json.loads(ran.out.splitlines()[-1])["path"] == video
+        assert "outcome" in ran.out.splitlines()[-1]
+    else:
+        assert counted[arguments[0]] in ran.out + ran.err
+
+
+def test_info_goes_on(run: Run, clip_folder: Path) -> None:
+    video = str(clip_folder / "red2.mp4")
+    ran = run("info", *NAMES, video)
+    assert ran.code == 1
+    assert [json.loads(line)["path"] for line in ran.out.splitlines()] == [*NAMES, video]
+    assert len(ran.err.splitlines()) == len(NAMES)
+    assert "Errno" not in ran.err
