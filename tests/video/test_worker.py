@@ -174,16 +174,16 @@ def test_what_a_child_answers_is_not_believed(clip: Path, worker: DecodeWorker) 
     for answer in [*answers, b'{"shape": [1, 64, 96, 3], "times": [], "indices": []}\n']:
         worker.read_clips(clip, num_frames=1, num_clips=1)
         assert worker._child is not None
-        real = worker._child._process.stdout
+        real = worker._child._answers
         out, into = os.pipe()
         os.write(into, answer)
         os.close(into)
         with open(out, "rb") as forged:  # noqa: PTH123
-            worker._child._process.stdout = forged
+            worker._child._answers = forged
             with pytest.raises(VideoError):
                 worker.read_clips(clip, num_frames=1, num_clips=1)
         assert real is not None
-        worker._child._process.stdout = real
+        worker._child._answers = real
         worker._child.end()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import os
 import threading
 import time
 from collections import deque
@@ -63,6 +64,9 @@ class ReadAhead(Generic[Item, Piece]):
         room: of pieces that wait, by their `size`: where there is none left, no other item is begun.
         size: of a piece.
         interrupt: makes the reads that go on end soon; called where the program ends in the middle of them.
+
+    Raises:
+        RuntimeError: it is used in a forked process, which has none of its threads.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class ReadAhead(Generic[Item, Piece]):
         self._items = iter(items)
         self._ahead, self._room, self._size = ahead, room, size
         self._interrupt = interrupt
+        self._pid = os.getpid()
         self._taking = threading.Lock()  # one of them takes an item; not under the lock below, for it may wait for it
         self._lock = threading.RLock()  # of all that follows
         self._changed = threading.Condition(self._lock)  # for the threads that read
@@ -98,6 +103,7 @@ class ReadAhead(Generic[Item, Piece]):
 
     def __next__(self) -> Step[Item, Piece]:
         """The next piece or end; what `items` raised comes after the ends of those that it gave."""
+        self._check_process()
         while True:
             with self._lock:
                 if self._has_next():
@@ -118,15 +124,22 @@ class ReadAhead(Generic[Item, Piece]):
 
     def is_ready(self) -> bool:
         """Whether the next one, or that there is none, is known without waiting."""
+        self._check_process()
         with self._lock:
             return self._has_next()
 
     def close(self) -> None:
         """Have the threads end after what each is reading; nothing more comes."""
+        if self._pid != os.getpid():
+            return  # the threads, and perhaps the lock, are the parent's
         with self._lock:
             self._is_closed = self._are_taken = True
             self._begun.clear()
             self._tell()
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            raise RuntimeError("the threads that read ahead did not come along into this forked process: start others")
 
     def _tell(self) -> None:
         """Wake whoever waits for a change; with the lock."""
@@ -212,3 +225,7 @@ def _end_all() -> None:
         stop()
     for thread in readers:
         thread.join(max(0.0, deadline - time.monotonic()))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reading.clear)  # a child that ends has no threads to wait for

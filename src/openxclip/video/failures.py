@@ -103,7 +103,7 @@ def unreadable(path: Path) -> str | None:
 
 def cannot_be_read(error: BaseException) -> str:
     """The reason of a `VideoError` for a source that failed with this."""
-    return f"it cannot be read: {machine_failure(error) or plain(error)}"
+    return NO_MEMORY if isinstance(error, MemoryError) else f"it cannot be read: {plain(error)}"
 
 
 def plain(error: BaseException) -> str:

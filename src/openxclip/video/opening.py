@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from openxclip.errors import VideoError
 from openxclip.video.containers import ContainerFootage
@@ -58,9 +58,7 @@ class Opener:
             if isinstance(source, str | os.PathLike):
                 return self._settle_path(os.fspath(source))
             if is_buffer(source):
-                if not isinstance(source, bytes):  # copied, for it may be changed or closed while it is read
-                    self.limits.check_kept(self.name, memoryview(source).nbytes)  # type: ignore[arg-type]
-                return io.BytesIO(bytes(source))  # type: ignore[arg-type]
+                return io.BytesIO(content(source, name=self.name, limits=self.limits))
             return self._settle_file(source)  # type: ignore[arg-type]
         except (VideoError, TypeError):
             raise
@@ -141,6 +139,21 @@ class Opener:
 def is_buffer(source: object) -> bool:
     """Whether a source is the content of a video itself: bytes or what can be read like them."""
     return isinstance(source, bytes | bytearray | memoryview | mmap.mmap)
+
+
+def content(source: Any, *, name: str, limits: Limits) -> bytes:
+    """The bytes of a buffer, copied unless they are `bytes`: others may be changed or closed while they are read.
+
+    Raises:
+        VideoError: they are more than may be kept, or the buffer has been closed.
+    """
+    if isinstance(source, bytes):
+        return source
+    try:
+        limits.check_kept(name, memoryview(source).nbytes)
+        return bytes(source)
+    except (ValueError, MemoryError) as error:
+        raise VideoError(name, cannot_be_read(error)) from error
 
 
 def is_one_source(source: object) -> bool:

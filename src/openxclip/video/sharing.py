@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import mmap
 import os
@@ -16,28 +17,34 @@ from numpy.typing import NDArray
 _KEPT_BYTES = 256 << 20  # of the file, between two reads
 
 
+BY_DESCRIPTOR = os.name != "nt"  # a child can inherit open files; else it opens them by their names
+
+
 class SharedFile:
     """A file that parent and child both map; without a name, where the system has such."""
 
     def __init__(self, address: str | None = None) -> None:
-        """A new one, or that of another process."""
+        """A new one, or that of another process.
+
+        Raises:
+            OSError: it can't be made or opened.
+        """
+        self._creator = os.getpid() if address is None else None
+        self.address = address or ""
         if address is not None:
             self._file: Any = open(int(address) if address.isdecimal() else address, "r+b", buffering=0)  # noqa: PTH123, SIM115
-        elif hasattr(os, "memfd_create"):
-            self._file = os.fdopen(os.memfd_create("openxclip"), "r+b", buffering=0)
-        elif os.name == "nt":
+        elif not BY_DESCRIPTOR:
             self._file = tempfile.NamedTemporaryFile(buffering=0, delete=False)  # noqa: SIM115
+            self.address = self._file.name
         else:
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-        if address is None and os.name != "nt" and self._file.fileno() < 3:
-            # where a standard stream was closed, its number is free: not for a file that the child inherits
-            from fcntl import F_DUPFD_CLOEXEC, fcntl
-
-            free = self._file
-            self._file = os.fdopen(fcntl(free.fileno(), F_DUPFD_CLOEXEC, 3), "r+b", buffering=0)
-            free.close()
+            if hasattr(os, "memfd_create"):
+                fd = os.memfd_create("openxclip")
+            else:
+                with tempfile.TemporaryFile(buffering=0) as file:
+                    fd = os.dup(file.fileno())
+            self._file = os.fdopen(clear_of_standard_streams(fd), "r+b", buffering=0)
+            self.address = str(self._file.fileno())
         self.fd: int = self._file.fileno()
-        self.address = self._file.name if os.name == "nt" else str(self.fd)
         self._map: mmap.mmap | None = None
 
     def write(self, data: bytes | memoryview) -> None:
@@ -45,8 +52,11 @@ class SharedFile:
         self._file.seek(0)
         self._file.truncate(0)
         left = memoryview(data)
-        while left:
-            left = left[self._file.write(left) :]
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise _no_room(error) from None
 
     def read(self, size: int) -> bytes:
         """Its first bytes."""
@@ -58,12 +68,22 @@ class SharedFile:
         size = math.prod(shape)
         if self._map is None or len(self._map) < size or os.fstat(self.fd).st_size < size:
             self._map = None
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(self.fd, 0, size)  # an error now, if the memory isn't there, and no crash later
-            else:
-                self._file.truncate(size)
+            self._grow(size)
             self._map = mmap.mmap(self.fd, size)
         return np.frombuffer(self._map, dtype=np.uint8, count=size).reshape(shape)
+
+    def _grow(self, size: int) -> None:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                try:
+                    os.posix_fallocate(self.fd, 0, size)  # an error now, if there is no memory, and no crash later
+                    return
+                except OSError as error:
+                    if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # where the file system has no such call
+                        raise
+            self._file.truncate(size)
+        except OSError as error:
+            raise _no_room(error) from None
 
     def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """A copy of the array that the other process has made there."""
@@ -78,9 +98,31 @@ class SharedFile:
             with contextlib.suppress(OSError):  # Windows can't while the child has it mapped
                 self._file.truncate(0)
 
+    def tail(self, size: int) -> bytes:
+        """Its last bytes."""
+        self._file.seek(max(0, os.fstat(self.fd).st_size - size))
+        return bytes(self._file.read(size))
+
     def close(self) -> None:
-        """Let go of it."""
+        """Let go of it, and remove it if it has a name: in the process that made it."""
         self._file.close()
-        if os.name == "nt":
+        if self._creator == os.getpid() and not self.address.isdecimal():
             with contextlib.suppress(OSError):
                 Path(self.address).unlink()
+
+
+def clear_of_standard_streams(fd: int) -> int:
+    """The same open file under a number above 2: where a standard stream was closed, its number is given to others."""
+    if fd > 2:
+        return fd
+    from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+    try:
+        return fcntl(fd, F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
+
+
+def _no_room(error: OSError) -> OSError:
+    reason = f"there is no room to pass it on between processes ({error.strerror or error})"
+    return OSError(error.errno or errno.ENOSPC, reason)

@@ -7,14 +7,13 @@ import json
 import os
 import queue
 import signal
-import sys
-import threading
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from openxclip.errors import VideoError
 from openxclip.video.clips import ClipPlan, PlannedClips, needed
 from openxclip.video.decoding import VideoReader, choose_clips
+from openxclip.video.failures import cannot_be_read
 from openxclip.video.inspection import inspect
 from openxclip.video.limits import GRACE_S, Limits
 from openxclip.video.sharing import SharedFile
@@ -24,24 +23,27 @@ _BASE_BYTES = 2 << 30  # of address space that it may take beside its limits: th
 _BYTES_A_PIXEL = 64  # that a decoder may take for its reference frames and threads, at most
 
 
-def main() -> NoReturn:
-    """Answer requests until there are no more: what the child process runs."""
+def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: str, inbox_address: str) -> NoReturn:
+    """Answer requests, one after the other: what the child process runs (see `worker._BOOTSTRAP`).
+
+    Args:
+        requests: lines of JSON. The thread that fills it ends this process when the parent is gone.
+        answers: where to write one line for each.
+        frames_address, inbox_address: of the `SharedFile`s.
+    """
     if hasattr(signal, "SIGINT"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    with open(os.devnull, "r+b") as nothing:  # noqa: PTH123
-        os.dup2(nothing.fileno(), 0)  # so that no library reads requests
-        os.dup2(nothing.fileno(), 1)  # or prints into the answers
-    frames, inbox = SharedFile(sys.argv[1]), SharedFile(sys.argv[2])
+    frames, inbox = SharedFile(frames_address), SharedFile(inbox_address)
     guard, kept = _MemoryGuard(), _Kept()
     _trust_own_limits()
-    arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(requests, arrived), daemon=True).start()
-    answer: dict[str, Any] = {"ready": True}
+    with open(os.devnull, "r+b") as nothing:  # noqa: PTH123
+        for stream in range(3):  # so that no library reads requests or prints into the answers
+            os.dup2(nothing.fileno(), stream)
+    answer: dict[str, Any] = {"ready": True, "limits_memory": guard.works}
     while True:
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
-        request = json.loads(arrived.get())
+        request = json.loads(requests.get())
         limits = Limits(**request["limits"])
         guard.set(limits)
         if limits.seconds is not None and hasattr(signal, "setitimer"):
@@ -49,12 +51,6 @@ def main() -> NoReturn:
         answer = _answer_to(request, limits, frames, inbox, kept)
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _receive(requests: Any, arrived: queue.SimpleQueue[bytes]) -> None:
-    for line in requests:
-        arrived.put(line)
-    os._exit(0)  # the parent is gone: nobody waits for what is being read
 
 
 class _Kept:
@@ -86,9 +82,9 @@ def _answer_to(
     request: dict[str, Any], limits: Limits, frames: SharedFile, inbox: SharedFile, kept: _Kept
 ) -> dict[str, Any]:
     name, path = request["name"], request["path"]
-    source = NamedBytes(inbox.read(request["size"]), name) if path is None else path
     how, common = request["how"], {"limits": limits, "allow_protocols": request["allow_protocols"]}
     try:
+        source = NamedBytes(inbox.read(request["size"]), name) if path is None else path
         if request["what"] == "planned":
             return _next_piece(kept, source, how, common, frames)
         kept.close()
@@ -103,8 +99,8 @@ def _answer_to(
         return {"shape": array_THWC.shape, "times": times_T.tolist(), "indices": indices}
     except VideoError as error:
         return {"error": [error.source, error.reason]}
-    except MemoryError:
-        return {"error": [name, "it takes more memory than there is"]}
+    except (MemoryError, OSError) as error:  # of what lies around the reading itself, which makes video errors
+        return {"error": [name, cannot_be_read(error)]}
     except (ValueError, TypeError) as error:
         return {"invalid": str(error)}
 
@@ -131,12 +127,17 @@ class _MemoryGuard:
     """A limit of address space, where the system keeps one: what a decoder allocates is refused, not killed."""
 
     def __init__(self) -> None:
-        self._used: int | None = None
+        self._used: int | None = None  # bytes; None where the system keeps no limit, or tells of no use
         with contextlib.suppress(OSError, ImportError, ValueError):
             import resource
 
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             self._used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+    @property
+    def works(self) -> bool:
+        """Whether memory is limited on this system."""
+        return self._used is not None
 
     def set(self, limits: Limits) -> None:
         """Allow what these limits and a decoder within them may take."""
