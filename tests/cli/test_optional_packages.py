@@ -79,8 +79,7 @@ def test_verbs_that_need_none(
     without(*OPTIONAL)
     video = clip_folder / "red2.mp4"
     for arguments in (
-        ("models",), ("cache",), ("profile", "mini"), ("info", video, tiny_folder), ("check", video),
-        ("classify", video, "--model", tiny_folder, "--labels", "red, blue", "--device", "cpu"),
+        ("models",), ("cache",), ("profile", "mini"), ("info", tiny_folder),
         ("embed", video, "--model", tiny_folder, "--out", tmp_path / "f.npz", "--device", "cpu"),
         ("convert", tiny_folder, tmp_path / "authors.pth", "--to", "authors"),
     ):  # fmt: skip

@@ -8,7 +8,7 @@ import time
 import click
 
 from openxclip import hub
-from openxclip.cli.terminal import json_line
+from openxclip.cli.terminal import json_line, printable
 from openxclip.video.limits import in_bytes
 
 
@@ -37,7 +37,7 @@ def command(models: tuple[str, ...], clear: bool, yes: bool, as_json: bool) -> N
             entry = {**model._asdict(), "last_used": _day(model.last_used), "folder": str(model.folder)}
             click.echo(json_line(entry))
     elif cached:
-        _print_table(cached)
+        _show_table(cached)
     else:
         click.echo("No X-CLIP has been downloaded. (mini comes with the package; `openxclip models` lists the others.)")
 
@@ -55,17 +55,22 @@ def _clear(names: list[str], cached: list[hub.CachedModel], yes: bool) -> None:
     click.echo(f"{in_bytes(freed)} freed: {', '.join(names)}.")
 
 
-def _print_table(cached: list[hub.CachedModel]) -> None:
+def _show_table(cached: list[hub.CachedModel]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from openxclip.cli.tables import print_table
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in ("model", "size", "last used", "folder"):
-        table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
+    table.add_column("model", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("last used", no_wrap=True)
+    table.add_column("folder", overflow="fold")
     for model in cached:
-        table.add_row(model.name, in_bytes(model.bytes_on_disk), _day(model.last_used), str(model.folder))
-    Console().print(table)
+        size, folder = in_bytes(model.bytes_on_disk), Text(printable(str(model.folder)))
+        table.add_row(model.name, size, _day(model.last_used), folder)
+    print_table(table)
 
 
 def _day(seconds: float) -> str:

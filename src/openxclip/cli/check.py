@@ -64,7 +64,7 @@ def command(
     finally:
         found.close()  # type: ignore[attr-defined]
     if not as_lines:
-        _print_table([one for one in reports if not one.is_fine])
+        _show_table([one for one in reports if not one.is_fine])
     if report is not None:
         write_report(report, reports)
     click.echo(_summary(reports), err=as_lines)
@@ -85,13 +85,14 @@ def _summary(reports: list[VideoReport]) -> str:
     return "; ".join(parts) + "."
 
 
-def _print_table(reports: list[VideoReport]) -> None:
+def _show_table(reports: list[VideoReport]) -> None:
     if not reports:
         return
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from openxclip.cli.tables import print_table
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("video", overflow="fold")
@@ -102,4 +103,4 @@ def _print_table(reports: list[VideoReport]) -> None:
             problems = [Text(printable(one.error.reason), style="red")]
         for number, problem in enumerate(problems):
             table.add_row(Text("" if number else printable(one.path)), problem)
-    Console().print(table)
+    print_table(table)

@@ -117,7 +117,7 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
-    show = _print_lines if as_json or not sys.stdout.isatty() else _print_table
+    show = _print_lines if as_json or not sys.stdout.isatty() else _show_table
     failed = show(results, len(paths))
     if failed:
         say(f"{failed} of {len(paths)} videos could not be read.")
@@ -142,11 +142,12 @@ def _print_lines(results: Iterator[Classification], total: int) -> int:
     return failed
 
 
-def _print_table(results: Iterator[Classification], total: int) -> int:
+def _show_table(results: Iterator[Classification], total: int) -> int:
     """A table of all videos at the end; returns how many could not be read."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from openxclip.cli.tables import print_table
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("video", overflow="fold")
@@ -162,7 +163,7 @@ def _print_table(results: Iterator[Classification], total: int) -> int:
                 advance()
     finally:  # interrupted or not: what was found is shown
         if table.row_count:
-            Console().print(table)
+            print_table(table)
     return failed
 
 

@@ -69,9 +69,12 @@ def _print(path: str, found: CheckpointDescription | VideoReport) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from openxclip.cli.tables import print_table
     from openxclip.video import VideoReport
 
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     facts = _of_video(found) if isinstance(found, VideoReport) else _of_checkpoint(found)
     for name, value in facts.items():
         if value:
@@ -80,9 +83,8 @@ def _print(path: str, found: CheckpointDescription | VideoReport) -> None:
         table.add_row(Text("  note", style="dim"), Text(printable(note)))
     for problem in found.problems:
         table.add_row(Text("  problem", style="bold red"), Text(printable(problem), style="red"))
-    console = Console()
-    console.print(Text(printable(path), style="bold"))
-    console.print(table)
+    Console().print(Text(printable(path), style="bold"), overflow="fold")
+    print_table(table)
 
 
 def _of_video(report: VideoReport) -> dict[str, str]:

@@ -32,7 +32,7 @@ def command(as_json: bool) -> None:
         for one in RELEASED:
             click.echo(json_line(as_dict(one)))
     else:
-        _print_table()
+        _show_table()
 
 
 def as_dict(one: Released) -> dict[str, object]:
@@ -42,10 +42,11 @@ def as_dict(one: Released) -> dict[str, object]:
     return {**values, "download_bytes": one.download_bytes}
 
 
-def _print_table() -> None:
+def _show_table() -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from openxclip.cli.tables import print_table
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
@@ -62,7 +63,7 @@ def _print_table() -> None:
             _short(one.trained_on.partition(",")[0]),
             ", ".join(f"{_short(name)} {value:.1f}".strip() for name, value in one.accuracy.items()),
         )
-    Console().print(table)
+    print_table(table)
     click.echo(
         f"Names but mini's begin with {_OWNER}: --model {RELEASED[1].name}\n"
         "GB: of the download; clip: frames × pixels; data: trained on it (K: Kinetics);\n"

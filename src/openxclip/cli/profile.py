@@ -61,6 +61,8 @@ def _print(found: Profile) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from openxclip.cli.tables import print_table
+
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("part", no_wrap=True)
     for title in ("params M", "fp32 MB", "bf16 MB", "GMACs", "GFLOPs", "peak MB"):
@@ -80,9 +82,9 @@ def _print(found: Profile) -> None:
     clip = f"{found.num_frames} frames of {found.image_size} pixels"
     texts = f"{found.num_texts} texts of {found.text_length} tokens"
     console = Console()
-    console.print(Text(printable(found.model), style="bold"))
+    console.print(Text(printable(found.model), style="bold"), overflow="fold")
     console.print(Text(f"{clip}, {texts}"))
-    console.print(table)
+    print_table(table)
     click.echo(
         "GMACs: 10⁹ multiply-adds of matrix products, which the paper calls FLOPs.\n"
         "GFLOPs: twice as many, as a multiply-add is two operations.\n"

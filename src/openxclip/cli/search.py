@@ -109,17 +109,17 @@ def _write_thumbnails(hits: list[Hit], folder: Path) -> dict[Hit, str]:
 
 
 def _show(hits: list[Hit]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from openxclip.cli.tables import print_table
     from openxclip.search.results import clock
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("score", justify="right")
-    table.add_column("from", justify="right")
-    table.add_column("to", justify="right")
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("from", justify="right", no_wrap=True)
+    table.add_column("to", justify="right", no_wrap=True)
     table.add_column("video", overflow="fold")
     for hit in hits:
         table.add_row(f"{hit.score:.3f}", clock(hit.start), clock(hit.end), Text(printable(hit.path)))
-    Console().print(table)
+    print_table(table, title=3)

@@ -1,0 +1,64 @@
+"""Tables on a terminal of any width."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.table import Column, Table
+from rich.text import Text
+
+_NARROWEST = 12  # characters of a column whose text is folded: with fewer, names become hard to read
+_WIDEST = 10_000  # wider than any table
+
+
+def print_table(table: Table, *, title: int = 0) -> None:
+    """Print a table; where the terminal is too narrow for its columns, each row as lines, so that no text is lost.
+
+    Args:
+        table: its cells are texts; columns with `no_wrap` are never folded.
+        title: the number of the column that comes first in these lines.
+    """
+    console = Console()
+    if _width_needed(table, console) <= console.width:
+        console.print(table)
+    else:
+        _print_lines(table, title, console)
+
+
+def _width_needed(table: Table, console: Console) -> int:
+    wide = console.options.update(max_width=_WIDEST)
+    needed = Measurement.get(console, wide, table).maximum
+    for column in table.columns:
+        if not column.no_wrap:
+            longest = max(cell_len(line) for cell in _cells(column) for line in cell.plain.split("\n"))
+            needed -= max(0, longest - _NARROWEST)
+    return needed
+
+
+def _print_lines(table: Table, title: int, console: Console) -> None:
+    columns = [table.columns[title], *(column for column in table.columns if column is not table.columns[title])]
+    headers = [_text(column.header).plain for column in columns]
+    depth = 0
+    cells = zip(*(column.cells for column in columns), strict=True)
+    for row, texts in zip(table.rows, cells, strict=True):
+        for number, (header, cell) in enumerate(zip(headers, texts, strict=True)):
+            text = _text(cell)
+            if not text.plain:
+                continue
+            if number:
+                text = Text.assemble(f"{header}: " if header else "", text)
+            else:
+                depth = 2 + len(text.plain) - len(text.plain.lstrip())
+            console.print(Padding(text, (0, 0, 0, depth if number else 0)), style=row.style, overflow="fold")
+        if row.end_section:
+            console.print()
+
+
+def _cells(column: Column) -> list[Text]:
+    return [_text(column.header), *map(_text, column.cells)]
+
+
+def _text(cell: RenderableType) -> Text:
+    return cell if isinstance(cell, Text) else Text(str(cell))
