@@ -178,6 +178,19 @@ def test_locks_that_another_thread_held_are_free_in_a_forked_process(clip: Path,
 
 
 @needs_fork
+def test_a_fork_by_the_thread_that_holds_a_lock(clip: Path) -> None:
+    with VideoReader(clip) as reader:
+
+        def fork(shape: tuple[int, ...]) -> Any:
+            said.append(in_fork(lambda: len(reader.get_frames([4]))))
+            return np.empty(shape, np.uint8)
+
+        said: list[str] = []
+        reader.get_arrays([3], make_room=fork)
+        assert said == ["1"]
+
+
+@needs_fork
 def test_a_worker_in_a_forked_process_has_a_child_of_its_own(clip: Path) -> None:
     with DecodeWorker() as process:
         process.inspect(clip)

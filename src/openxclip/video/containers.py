@@ -285,9 +285,7 @@ class ContainerFootage:
             else:
                 try:
                     self._container.seek(target, stream=self._stream, backward=True)
-                except av.error.FFmpegError as error:
-                    if ffmpeg_failure(error, self._source) is not None:
-                        raise
+                except av.error.FFmpegError:
                     continue
             packets = self._packets()
             head = next(packets, None)

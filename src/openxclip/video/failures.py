@@ -6,6 +6,8 @@ import errno
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import av
+
 from openxclip.errors import VideoError
 
 NO_MEMORY = "it takes more memory than there is"
@@ -15,6 +17,7 @@ _CHUNK = 1 << 20
 _OF_DATA = frozenset(
     {errno.EINVAL, errno.EAGAIN, errno.EDOM, errno.ERANGE, errno.ENOSYS, errno.EILSEQ, errno.ESPIPE, errno.ENOTSUP}
 )
+_OF_FFMPEG = frozenset({errno.EIO, errno.EPERM})  # some demuxers give these for the end of damaged data, or as -1
 _HIGHEST_ERRNO = 4095  # FFmpeg's own errors are numbered far above those of the system
 
 
@@ -72,6 +75,8 @@ def machine_failure(error: BaseException) -> str | None:
     """What failed, in the system's words, if it was the machine; None if it may be the data."""
     if isinstance(error, MemoryError):
         return NO_MEMORY
+    if isinstance(error, av.error.FFmpegError) and error.errno in _OF_FFMPEG:
+        return None
     number = getattr(error, "errno", None) if isinstance(error, OSError) else None
     if number is None or number in _OF_DATA or number > _HIGHEST_ERRNO:
         return None
@@ -79,15 +84,15 @@ def machine_failure(error: BaseException) -> str | None:
 
 
 def ffmpeg_failure(error: BaseException, source: Any) -> str | None:
-    """As `machine_failure`, of FFmpeg's errors: some demuxers call the end of damaged data EIO.
+    """As `machine_failure`, of FFmpeg's errors, also where they may be of the system or of the data.
 
     Args:
         error: what PyAV raised.
         source: what FFmpeg was reading. A file by its path is read again to tell whether the machine can read it.
     """
-    if getattr(error, "errno", None) != errno.EIO or isinstance(source, str):
-        return machine_failure(error)
-    return unreadable(source) if isinstance(source, Path) else None
+    if getattr(error, "errno", None) in _OF_FFMPEG and isinstance(source, Path):
+        return unreadable(source)
+    return machine_failure(error)
 
 
 def unreadable(path: Path) -> str | None:

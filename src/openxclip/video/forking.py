@@ -38,7 +38,8 @@ class ForkSafeLock:
 
     def after_fork(self) -> None:
         """See `Inherited`."""
-        self._lock = threading.RLock()
+        if not self._lock._is_owned():  # type: ignore[attr-defined]  # the thread that forked goes on holding it
+            self._lock = threading.RLock()
 
     def __enter__(self) -> None:
         self._lock.acquire()

@@ -174,9 +174,9 @@ def located(path: str) -> str:
     path = with_home(path)
     try:
         absolute = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 (as it is: Path would change it)
-    except OSError:  # the current folder has been removed
+        return absolute if len(os.fsencode(absolute)) < _LONGEST_PATH else path
+    except (OSError, UnicodeError):  # the current folder has been removed; or no file can have that name
         return path
-    return absolute if len(os.fsencode(absolute)) < _LONGEST_PATH else path
 
 
 def source_name(source: VideoSource) -> str:

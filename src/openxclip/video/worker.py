@@ -341,7 +341,8 @@ class _Child:
         self._is_ready = self._timed_out = False
         self._told = b""  # on its standard error, before it was ready
         self._pending = b""  # of its answers, after the last line
-        self._files = contextlib.ExitStack()
+        self._files, self._given = contextlib.ExitStack(), contextlib.ExitStack()  # the latter: the child's ends
+        watch_forks(self)
         try:
             self._frames, self._inbox, self._errors = (self._shared_file() for _ in range(3))
             self._process = self._launch()
@@ -353,7 +354,6 @@ class _Child:
         except ValueError as error:
             self._files.close()
             raise NoWorkerError(f"no process can be started ({error})") from None
-        watch_forks(self)
 
     def _shared_file(self) -> SharedFile:
         file = SharedFile()
@@ -380,7 +380,7 @@ class _Child:
             self._requests: Any = self._files.enter_context(process.stdin)
             self._answers: Any = self._files.enter_context(process.stdout)
             return process
-        with contextlib.ExitStack() as theirs:
+        with self._given as theirs:
             requests, self._requests = _pipe(theirs, self._files)
             self._answers, answers = _pipe(self._files, theirs)
             return subprocess.Popen(
@@ -463,7 +463,9 @@ class _Child:
     def after_fork(self) -> None:
         """See `forking`: with the other end of its pipe open in a third process, it wouldn't see its parent end."""
         self._files.close()
-        self._process.returncode = 0  # it is not the child of this process, which is not to wait for it
+        self._given.close()
+        if hasattr(self, "_process"):
+            self._process.returncode = 0  # it is not the child of this process, which is not to wait for it
 
     def _send(self, request: dict[str, Any]) -> None:
         left = memoryview(json.dumps(request).encode() + b"\n")
