@@ -351,6 +351,7 @@ def test_the_child_imports_nothing_from_the_folder_of_the_script(clip: Path, tmp
     assert not ran.exists()
 
 
+@pytest.mark.slow
 def test_openxclip_may_lie_beside_the_script(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "openxclip").symlink_to(Path(worker.__file__).parents[1])
     (tmp_path / "resource.py").write_text("raise SystemExit('imported')")
@@ -372,8 +373,14 @@ def script(folder: Path, text: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("how", ['exec "{}" "$@"', '"{}" "$@"; exit $?', 'echo hello; exec "{}" "$@"'])
-@pytest.mark.parametrize("by_descriptor", [True, False])
+@pytest.mark.parametrize(
+    ("how", "by_descriptor"),
+    [
+        ('exec "{}" "$@"', True),
+        ('echo hello; "{}" "$@"; exit $?', True),
+        ('echo hello; exec "{}" "$@"', False),
+    ],
+)
 def test_a_wrapper_script_in_the_place_of_python(
     how: str, by_descriptor: bool, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -474,6 +481,7 @@ def test_how_a_child_died(status: int, said: str) -> None:
 # -- other systems -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_what_other_systems_lack(clip: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     code = (
