@@ -15,7 +15,7 @@ _CHUNK = 1 << 20
 
 # Error numbers that FFmpeg also uses for data that it cannot decode, parse or seek in
 _OF_DATA = frozenset(
-    {errno.EINVAL, errno.EAGAIN, errno.EDOM, errno.ERANGE, errno.ENOSYS, errno.EILSEQ, errno.ESPIPE, errno.ENOTSUP}
+    {errno.EINVAL, errno.EAGAIN, errno.EDOM, errno.ERANGE, errno.ENOSYS, errno.EILSEQ, errno.ESPIPE, errno.EOPNOTSUPP}
 )
 _OF_FFMPEG = frozenset({errno.EIO, errno.EPERM})  # some demuxers give these for the end of damaged data, or as -1
 _HIGHEST_ERRNO = 4095  # FFmpeg's own errors are numbered far above those of the system

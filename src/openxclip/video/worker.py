@@ -48,16 +48,18 @@ _START_S = 60.0  # to import what it needs, on a machine that is busy
 _CHUNK = 1 << 16
 _SHOWN_LINES, _SHOWN_CHARACTERS = 3, 400  # of what the child wrote to its standard error before it failed
 
-# Errors that pass: another try, for another video, may find them gone
-_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EINTR})
+# Temporary errors: starting a process may succeed for the next video
+_TEMPORARY = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EINTR}
+)
 
 # Signals that a decoder gets for what it does itself
 _OF_CRASHES = frozenset("SIGSEGV SIGBUS SIGILL SIGFPE SIGABRT SIGSYS SIGTRAP".split())  # noqa: SIM905
 _WINDOWS_CRASH = 0x80000000  # exit statuses from here on are of exceptions of the processor or the system
 
-# What a new interpreter runs. Started without `site` (-S), it finds nothing but the standard library, which therefore
-# comes first; nothing else of the user's runs in it. The thread is there before anything is imported that takes time:
-# it ends the child when the parent ends.
+# What a new interpreter runs. It starts without `site` (-S): its path holds only the standard library, which therefore
+# comes first, and no sitecustomize or .pth file runs. The thread starts before the slow imports: it ends the child when
+# the parent ends.
 _BOOTSTRAP = """
 import sys
 entries, requests, answers, *files = sys.argv[1:]
@@ -102,7 +104,8 @@ class DecodeWorker:
 
     What can't travel there (an open file) is read in the calling process, and so is everything where no child can be
     started (an application that is frozen into one file): then one warning says so. Threads may share a worker, whose
-    reads come one after the other. Close it, or use it as a context manager; else it ends with the program.
+    reads come one after the other; a forked or spawned process that uses it starts a child of its own. Close it, or use
+    it as a context manager; else it ends with the program.
     """
 
     def __init__(self) -> None:
@@ -348,7 +351,7 @@ class _Child:
             self._process = self._launch()
         except OSError as error:
             self._files.close()
-            if error.errno in _PASSING:
+            if error.errno in _TEMPORARY:
                 raise _NoWorkerNowError(plain(error)) from None
             raise NoWorkerError(f"no process can be started ({plain(error)})") from None
         except ValueError as error:

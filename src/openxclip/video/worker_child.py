@@ -127,7 +127,7 @@ class _MemoryGuard:
     """A limit of address space, where the system keeps one: what a decoder allocates is refused, not killed."""
 
     def __init__(self) -> None:
-        self._used: int | None = None  # bytes; None where the system keeps no limit, or tells of no use
+        self._used: int | None = None  # bytes; None where the system cannot limit or report it
         with contextlib.suppress(OSError, ImportError, ValueError):
             import resource
 
