@@ -367,3 +367,9 @@ def test_a_killed_run_leaves_an_index_that_goes_on(videos, tmp_path, tiny_folder
     assert len(index.files()) == 63
     assert len(index) == 4 * 63
     assert len(index.search("a red video", k=5)) == 5
+
+
+def test_a_system_without_file_locks(index: VideoIndex, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert index.remove(videos / "red2.mp4").removed == (str(videos / "red2.mp4"),)
+    assert index.add(videos).added == (str(videos / "red2.mp4"),)
