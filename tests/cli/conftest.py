@@ -6,7 +6,7 @@ import io
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
@@ -32,12 +32,20 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture(autouse=True)
+def what_main_changes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put back what `main` sets for the whole process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command with these arguments; with `columns`, its output is a terminal of so many."""
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # put back at the end, as the next are
-    for name in ("stdin", "stdout", "stderr"):
-        monkeypatch.setattr(sys, name, getattr(sys, name))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
     def call(*arguments: object, columns: int | None = None, stdin: str = "", out: io.StringIO | None = None) -> Ran:
@@ -47,14 +55,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
             monkeypatch.setenv("LINES", "25")
         sys.stdin, sys.stdout, sys.stderr = io.StringIO(stdin), out, err
         monkeypatch.setattr(sys, "argv", ["openxclip", *map(str, arguments)])
-        handler = signal.getsignal(signal.SIGTERM)
         try:
             main()
             code = 0
         except SystemExit as done:
             code = done.code if isinstance(done.code, int) else int(done.code is not None)
-        finally:
-            signal.signal(signal.SIGTERM, handler)
         return Ran(code, out.getvalue(), err.getvalue())
 
     return call
