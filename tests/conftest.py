@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import av
@@ -12,6 +13,13 @@ import torch
 
 from openxclip import XCLIPConfig, XCLIPModel, XCLIPProcessor
 from openxclip.processing import VideoProcessor
+
+# A shell without job control starts what it runs in the background (`pytest &` in a script) with Ctrl-C ignored, and
+# every child inherits that: tests that interrupt a process would wait for it until their time is up.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
