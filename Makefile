@@ -3,12 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench paper clean
+.PHONY: demo test test-all check bench paper clean
 
 demo: .venv/.runtime
 	$(BIN)/openxclip classify samples --model mini --labels-file samples/labels.txt --top 3
 
+# Every feature, at least once: some minutes on two cores. What is marked slow (full-size models, processes that are
+# killed, compilers, whole trainings) is in `make test-all` as well, as it is in plain `pytest`.
 test: .venv/.dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/.dev
 	$(BIN)/python -m pytest
 
 check: .venv/.dev

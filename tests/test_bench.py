@@ -35,6 +35,7 @@ def test_the_command_names_what_there_is() -> None:
     assert _SECTIONS == SECTIONS
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_a_table_and_its_json(tmp_path: Path) -> None:
     lines: list[str] = []
@@ -59,6 +60,17 @@ def test_a_table_and_its_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+def test_one_part_as_it_is_typed(tmp_path: Path) -> None:
+    typed = ["--only", "text", "--rounds", "1", "--threads", "1", "--json", str(tmp_path / "rows.json")]
+    done = CliRunner().invoke(command, typed)
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))["rows"]
+    assert rows
+    assert all(row["openxclip"] > 0 and row["documented"] > 0 for row in rows)
+    assert all(row["what"] in done.output for row in rows)
+
+
+@pytest.mark.usefixtures("tiny")
 def test_the_peer_is_the_same_model() -> None:
     """Used either way: the tuned one, by its parts, has to give what its forward gives."""
     model = peers.random_model("base-patch32")
@@ -74,6 +86,7 @@ def test_the_peer_is_the_same_model() -> None:
         assert (peer.video(pixels) - model.get_video_features(pixels)).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_without_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "has_transformers", lambda: False)

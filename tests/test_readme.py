@@ -61,7 +61,19 @@ def test_the_blocks_are_found() -> None:
     assert len(blocks("python")) >= 2
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("make ")])
+# Each with its own folder, so that one that reads an index makes it first; whole trainings and what runs many videos
+# through a model is slow. The others are classify, info, check, embed, index, models, profile and convert.
+SLOW = re.compile(r"openxclip (train|eval|playground|search|dedup)\b|.* --patches\b")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=[pytest.mark.slow] * bool(SLOW.match(command)), id=command)
+        for command in COMMANDS
+        if not command.startswith("make ")
+    ],
+)
 def test_shell_commands(command: str, desk: Path, hub: Path) -> None:
     if " --in " in command:  # an index, which a line before it makes
         (made,) = (line for line in COMMANDS if line.startswith("openxclip index "))

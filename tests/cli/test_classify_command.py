@@ -107,6 +107,7 @@ def test_usage_errors(arguments: list[str], said: str) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_bad_template_or_device_is_a_usage_error(tiny_folder: Path) -> None:
     for option, value in (("--template", "a video"), ("--device", "nonsense")):
         done = run("classify", "x.mp4", "--labels", "a", "--model", tiny_folder, option, value)

@@ -42,6 +42,7 @@ def many(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_is_its_twin(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     for suffix in (".npz", ".safetensors", ".parquet"):
         ran = run(
@@ -112,6 +113,7 @@ def test_no_names_on_stdin(tmp_path: Path) -> None:
     assert "no videos are named" in ran.stderr
 
 
+@pytest.mark.slow
 def test_places_that_cannot_be_written(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file" / "f.npz", Path("/proc/f.npz"), tmp_path / ("a" * 300 + ".npz")):
@@ -121,6 +123,7 @@ def test_places_that_cannot_be_written(tiny_folder: Path, clip_folder: Path, tmp
         assert ran.stdout == ""
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_it_becomes_the_same_file(tiny_folder: Path, many: Path, tmp_path: Path) -> None:
     arguments = [many, "--model", tiny_folder, "--device", "cpu", *WINDOW]
     whole = run(*arguments, "--out", tmp_path / "whole.npz")
@@ -153,6 +156,7 @@ def test_killed_at_any_time_it_becomes_the_same_file(tiny_folder: Path, many: Pa
     assert {path.name for path in tmp_path.iterdir()} == {"f.npz", "whole.npz"}
 
 
+@pytest.mark.slow
 def test_a_full_disk(tiny_folder: Path, many: Path, tmp_path: Path) -> None:
     """A limit of what a file may hold does what a full disk does."""
     arguments = [many, "--model", tiny_folder, "--device", "cpu", "--out", tmp_path / "f.npz"]
@@ -173,6 +177,7 @@ def test_a_full_disk(tiny_folder: Path, many: Path, tmp_path: Path) -> None:
     assert "2000 rows" in ran.stdout
 
 
+@pytest.mark.slow
 def test_other_options_and_two_runs_at_once(tiny_folder: Path, many: Path, tmp_path: Path) -> None:
     arguments = [many, "--model", tiny_folder, "--device", "cpu", "--out", tmp_path / "f.npz"]
     with subprocess.Popen([*COMMAND, *map(str, arguments), *WINDOW], stderr=subprocess.PIPE, text=True) as process:

@@ -17,6 +17,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_clips_and_what_they_show(tmp_path: Path) -> None:
     out = tmp_path / "made" / "clips"
     ran = run("--out", out, "--clips", 3, "--size", 48, "--seconds", 0.5, "--seed", 5)

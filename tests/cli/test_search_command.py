@@ -39,6 +39,7 @@ def made(clip_folder: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPath
     return videos, folder / "index"
 
 
+@pytest.mark.slow
 def test_moments_are_found(made: tuple[Path, Path], tmp_path: Path) -> None:
     videos, index = made
     ran = run(
@@ -52,6 +53,7 @@ def test_moments_are_found(made: tuple[Path, Path], tmp_path: Path) -> None:
     assert json.loads(like.stdout)["score"] > 0.5
 
 
+@pytest.mark.slow
 def test_pictures_of_moments(made: tuple[Path, Path], tmp_path: Path) -> None:
     videos, index = made
     page, folder = tmp_path / "found.html", tmp_path / "stills"
@@ -67,6 +69,7 @@ def test_pictures_of_moments(made: tuple[Path, Path], tmp_path: Path) -> None:
     assert "Traceback" not in wrong.stderr
 
 
+@pytest.mark.slow
 def test_copies_are_found(made: tuple[Path, Path], tiny_folder: Path, tmp_path: Path) -> None:
     videos = Path(shutil.copytree(made[0], tmp_path / "videos"))
     shutil.copy(videos / "red2.mp4", videos / "copy.mp4")
@@ -84,6 +87,7 @@ def test_copies_are_found(made: tuple[Path, Path], tiny_folder: Path, tmp_path: 
         assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.slow
 def test_to_another_machine(made: tuple[Path, Path], tmp_path: Path) -> None:
     _, index = made
     ran = run(INDEX, "--to", index, "--export", tmp_path / "windows.parquet")
@@ -96,6 +100,7 @@ def test_to_another_machine(made: tuple[Path, Path], tmp_path: Path) -> None:
     assert both[0] == both[1]
 
 
+@pytest.mark.slow
 def test_watching(made: tuple[Path, Path], tiny_folder: Path, tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -121,6 +126,7 @@ def test_watching(made: tuple[Path, Path], tiny_folder: Path, tmp_path: Path) ->
     assert len(run(SEARCH, "a", "--in", tmp_path / "index", "--device", "cpu").stdout.splitlines()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
@@ -135,6 +141,7 @@ def test_mistakes_of_a_search(made: tuple[Path, Path], arguments: tuple[str, ...
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.slow
 def test_mistakes_of_an_index(made: tuple[Path, Path], tmp_path: Path) -> None:
     videos, index = made
     for arguments, what in (

@@ -87,6 +87,7 @@ def test_compiled_features_and_parts(model: openxclip.XCLIPModel) -> None:
     assert torch.allclose(encode(given["pixel_values"]).patches, video.patches, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiled_training_step() -> None:
     ours = our_model(SHALLOW).train()
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")

@@ -78,7 +78,9 @@ def our_fields(outputs: Any) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "base/32")) for name in SHAPES]
+)
 def test_every_field(name: str) -> None:
     config = SHAPES[name]
     reference = authors_model(config)

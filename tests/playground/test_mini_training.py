@@ -117,6 +117,7 @@ def test_the_shipped_folder():
     assert score.processor.video_processor.size["shortest_edge"] == score.model.config.vision_config.image_size
 
 
+@pytest.mark.slow
 def test_mini_has_learnt_its_world(monkeypatch):
     few = {name: shown[::6] for name, shown in questions.questions().items()}
     monkeypatch.setattr(questions, "questions", lambda: few)

@@ -512,6 +512,7 @@ def test_an_error_that_is_kept_keeps_nothing_else(plain: VideoPipeline, many: li
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_the_commands_batch(tiny_folder: Path, clip_folder: Path) -> None:
     command = [sys.executable, "-m", "openxclip.cli.main", "classify", str(clip_folder), "--labels", "a,b"]
     command += ["--model", str(tiny_folder), "--device", "cpu", "--batch"]

@@ -122,6 +122,7 @@ def test_a_program_ends_with_a_generator_left_open(tiny_folder: Path, clip_folde
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
+@pytest.mark.slow
 def test_a_video_through_a_pipe(tiny_folder: Path, clip_folder: Path) -> None:
     command = [sys.executable, "-m", "openxclip.cli.main", "classify", "/dev/stdin", "--labels", "a,b"]
     for stdin, code, said in (

@@ -388,6 +388,7 @@ def test_pairs_of_two_processes(tiny_folder: Path, class_folder: Path, tmp_path:
     assert two == pytest.approx(one, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_clip_is_a_start(class_folder: Path, tmp_path: Path) -> None:
     """Of Hugging Face's CLIP: messages, MIT and prompts at random, by the recipe's seed; frames as the recipe says."""
     import transformers

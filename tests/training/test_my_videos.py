@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # some 75 s on two quiet cores: a machine that others use too takes many times that
 def test_three_new_actions(tmp_path: Path) -> None:
     import my_videos
 

@@ -45,6 +45,7 @@ def test_sizes(tmp_path: Path, number: int) -> None:
     assert (picture < 100).any(axis=2).mean() > 0.001  # something is drawn
 
 
+@pytest.mark.slow
 def test_more_than_sixty_classes_are_not_named(tmp_path: Path) -> None:
     for number in (60, 61):
         matrix, classes = confused(number)

@@ -1,0 +1,94 @@
+"""The verbs whose other tests are slow, each doing its work once, in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import openxclip
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in what reads and writes the index
+def test_an_index_is_made_searched_and_its_copies_are_found(
+    run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    videos, index = Path(shutil.copytree(clip_folder, tmp_path / "videos")), tmp_path / "index"
+    shutil.copy(videos / "red2.mp4", videos / "copy.mp4")
+    made = run("index", videos, "--to", index, "--model", tiny_folder, "--device", "cpu", "--window", 0.5)
+    assert made.code == 0, made.err
+    assert "4 added; 4 videos, 8 windows" in made.out
+    found = run("search", "a red video", "--in", index, "--top", 3, "--device", "cpu")
+    hits = [json.loads(line) for line in found.out.splitlines()]
+    assert len(hits) == 3
+    assert all(set(hit) == {"path", "start", "end", "duration", "score", "similarity", "reranked"} for hit in hits)
+    like = run("search", "--video", videos / "red2.mp4", "--in", index, "--top", 1, "--device", "cpu")
+    assert json.loads(like.out)["score"] > 0.5
+    copies = run("dedup", "--in", index, "--threshold", 0.99999)
+    assert any(one["identical"] for line in copies.out.splitlines() for one in json.loads(line)["duplicates"])
+    missing = run("dedup", "--in", tmp_path / "none")
+    assert missing.code != 0
+    assert "there is no index" in missing.err
+
+
+def test_a_model_is_trained_and_judged(run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    for name, clip in (("reds", "red2.mp4"), ("blues", "more/blue.mp4")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        shutil.copy(clip_folder / clip, tmp_path / "data" / name)
+    how = ("my-videos", f"data={tmp_path / 'data'}", "hold_out=0")
+    small = (f"model={tiny_folder}", "epochs=1", "warmup_epochs=0", "eval_every=0", "workers=0")
+    trained = run("train", *how, *small, "--out", tmp_path / "out")
+    assert trained.code == 0, trained.err
+    assert "the model, its card and its results are there" in trained.out
+    judged = run("eval", *how, "--model", tmp_path / "out", "--out", tmp_path / "judged")
+    assert judged.code == 0, judged.err
+    assert "top1" in judged.out
+    assert (tmp_path / "judged/results.json").exists()
+    again = run("train", *how, *small, "--out", tmp_path / "out")
+    assert again.code == 1
+    assert "this training is finished" in again.err
+
+
+def test_clips_of_the_playground(run: Run, tmp_path: Path) -> None:
+    made = run("playground", "--out", tmp_path / "made", "--clips", 2, "--size", 32, "--seconds", 0.5)
+    assert made.code == 0, made.err
+    lines = [json.loads(line) for line in (tmp_path / "made/captions.jsonl").read_text().splitlines()]
+    assert all(f"{line['thing']} {line['action']}" in line["caption"] for line in lines)
+    assert {path.name for path in (tmp_path / "made").glob("*.mp4")} == {line["path"] for line in lines}
+
+
+def test_an_embedding_that_was_killed_goes_on(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    videos = [str(clip_folder / name) for name in ("red2.mp4", "red10.mp4")] * 30
+    how: dict[str, Any] = {"model": str(tiny_folder), "device": "cpu", "window": 0.05}
+    openxclip.embed(videos, tmp_path / "whole.npz", **how)
+    start = (
+        "import sys; from openxclip import embedding; embedding._KEPT_EVERY_BYTES = 3000\n"
+        "from openxclip.cli.main import main; sys.argv[0] = 'openxclip'; main()"
+    )
+    out, part = tmp_path / "f.npz", tmp_path / "f.npz.part"
+    given = [*videos, "--out", str(out), "--model", str(tiny_folder), "--device", "cpu", "--window", "0.05"]
+    with subprocess.Popen(
+        [sys.executable, "-c", start, "embed", *given], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ) as process:
+        end = time.monotonic() + 60
+        while not list(part.glob("*.safetensors")):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not out.exists()
+    openxclip.embed(videos, out, **how)
+    assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert not part.exists()
