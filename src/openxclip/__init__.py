@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from openxclip.conversion import convert
     from openxclip.embedding import embed
     from openxclip.engine import OptimizedXCLIPModel, optimize
-    from openxclip.errors import CheckpointError, OpenXCLIPError, VideoError, VideoIndexError
+    from openxclip.errors import (
+        CheckpointError,
+        MissingPackageError,
+        OpenXCLIPError,
+        VideoError,
+        VideoIndexError,
+    )
     from openxclip.information import info
     from openxclip.initialization import init_from_clip
     from openxclip.model import (
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
     from openxclip.pipeline import VideoPipeline
     from openxclip.processing import CLIPTokenizer, XCLIPProcessor
     from openxclip.profiling import profile
-    from openxclip.recognition import classify
+    from openxclip.recognition import classify, iter_classify
     from openxclip.search import VideoIndex
     from openxclip.training import evaluate_recipe, train
     from openxclip.video import Limits, VideoReader, check
@@ -43,6 +49,7 @@ _HOME = {
     "CLIPTokenizer": "processing",
     "CheckpointError": "errors",
     "Limits": "video",
+    "MissingPackageError": "errors",
     "OpenXCLIPError": "errors",
     "OptimizedXCLIPModel": "engine",
     "VideoError": "errors",
@@ -68,6 +75,7 @@ _HOME = {
     "evaluate_recipe": "training",
     "info": "information",
     "init_from_clip": "initialization",
+    "iter_classify": "recognition",
     "optimize": "engine",
     "profile": "profiling",
     "train": "training",
@@ -80,6 +88,7 @@ __all__ = [
     "CLIPTokenizer",
     "CheckpointError",
     "Limits",
+    "MissingPackageError",
     "OpenXCLIPError",
     "OptimizedXCLIPModel",
     "VideoError",
@@ -105,6 +114,7 @@ __all__ = [
     "evaluate_recipe",
     "info",
     "init_from_clip",
+    "iter_classify",
     "optimize",
     "profile",
     "train",

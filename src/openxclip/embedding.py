@@ -22,6 +22,7 @@ from openxclip import __version__
 from openxclip.batching import Batch, EncodedClip, batch_size, check_batch
 from openxclip.checkpoints.folder import find_weights
 from openxclip.engine import OptimizedXCLIPModel, Precision
+from openxclip.engine.linears import Kernel
 from openxclip.errors import OpenXCLIPError, VideoError
 from openxclip.feature_files import Shapes, check_names, check_suffix, write_features
 from openxclip.files import Stamp, cache_folder, stamp_of, written_whole
@@ -49,6 +50,7 @@ class Embedding:
         width: E, numbers in `pooled`.
         paths: of all videos, in the order in which they were named.
         errors: of the videos that could not be read.
+        kernel: how an optimised model computed, such as "float32, weights packed by oneDNN"; else "".
     """
 
     path: Path
@@ -56,6 +58,7 @@ class Embedding:
     width: int
     paths: tuple[str, ...]
     errors: tuple[VideoError, ...] = ()
+    kernel: str = ""
 
 
 def embed(
@@ -95,7 +98,8 @@ def embed(
 
     Metadata, as JSON by the name "openxclip" (in .parquet of the schema, in .npz an array of shape ()): `openxclip`,
     the version; `model`, its name; `weights`, their SHA-256; `config`, `transforms`, `num_frames`, `num_clips`,
-    `window`, `stride`, `normalized`; `paths` of all videos; `errors` of those that could not be read and have no rows.
+    `window`, `stride`, `normalized`; `kernel`, how products were computed; `paths` of all videos; `errors` of those
+    that could not be read and have no rows.
 
     Args:
         paths: one or more files, folders and globs (see `openxclip.video.find_videos`).
@@ -157,8 +161,17 @@ def embed(
             **asdict(limits),
             "allow_protocols": pipeline.allow_protocols,
         }
-        begun = {"options": options, "videos": [[path, *stamp_of(path)] for path in videos], "batch": size}
+        begun = {
+            "options": options,
+            "videos": [[path, *stamp_of(path)] for path in videos],
+            "batch": size,
+            "packed": of_model.kernel.packed if isinstance(of_model, OptimizedXCLIPModel) else None,
+        }
         manifest = work.begin(begun, anew=force)
+        if isinstance(of_model, OptimizedXCLIPModel):  # a resumed run computes as it began
+            kernel = of_model.kernel
+            of_model.use_kernel(Kernel(kernel.dtype, packed=manifest.get("packed", kernel.packed)))
+            about["kernel"] = str(of_model.kernel)
         if batch == "auto":
             size = int(manifest["batch"])  # as before an interruption, for the same features to the bit
         run = _Run(work, pipeline, videos, patches=patches, normalize=normalize, on_video=on_video)
@@ -266,7 +279,7 @@ class _Run:
         with self._work.finishing() as path:
             write_features(path, lambda names: self._work.rows(names, without=errors), shapes, metadata)
         unread = tuple(VideoError(self._videos[number], reason) for number, reason in errors.items())
-        return Embedding(target, count, width, tuple(self._videos), unread)
+        return Embedding(target, count, width, tuple(self._videos), unread, about.get("kernel", ""))
 
 
 def fingerprint(model: XCLIPModel) -> str:

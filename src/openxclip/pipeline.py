@@ -32,6 +32,7 @@ from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.model import VideoFeatures, XCLIPModel
 from openxclip.processing import XCLIPProcessor
+from openxclip.threads import say_if_forked
 from openxclip.video import DEFAULT_LIMITS, DecodeWorker, Limits, VideoSource, read_clips
 from openxclip.video.ahead import Item, ReadAhead
 from openxclip.video.clips import ClipPlan, read_planned
@@ -359,6 +360,7 @@ class VideoPipeline:
         self._idle_workers.clear()
 
     def _check_mode(self) -> None:
+        say_if_forked()
         if self.model.training:
             raise ValueError("the model is in training mode, in which it drops things at random: call model.eval().")
 

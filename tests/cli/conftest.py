@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import warnings
@@ -36,6 +37,7 @@ class Terminal(io.StringIO):
 def what_main_changes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put back what `main` sets for the whole process."""
     handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("OMP_WAIT_POLICY", os.environ.get("OMP_WAIT_POLICY", "PASSIVE"))
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, getattr(sys, name))

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,9 @@ def test_patience(model: XCLIPModel) -> None:
 
 
 def test_no_patience_where_the_first_answers_would_be_other_ones(model: XCLIPModel) -> None:
+    if not linears.can_pack(torch.bfloat16):
+        pytest.skip("this CPU has no bf16 products")
     fast = OptimizedXCLIPModel(model, "bf16", patience=10**9)
-    if fast._preparation.dtype != torch.bfloat16:
-        pytest.skip("this CPU has no such products")
     fast.get_video_features(some_pixels())
     assert is_prepared(fast) == {"video tower"}
 
@@ -255,9 +256,10 @@ def test_states_and_attentions_are_the_plain_models(model: XCLIPModel) -> None:
 def test_a_model_in_half(model: XCLIPModel, dtype: torch.dtype) -> None:
     right = model(some_ids(), some_pixels()).video_embeds
     half = copy.deepcopy(model).to(dtype)
-    fast = optimize(half, verbose=False)
-    if linears.can_pack(dtype):
-        assert fast.kernel.dtype == dtype
+    can = linears.can_pack(dtype)
+    with nullcontext() if can else pytest.warns(UserWarning, match="products: computing in float32"):
+        fast = optimize(half, verbose=False)
+    assert fast.kernel.dtype == (dtype if can else torch.float32)
     got = fast(some_ids(), some_pixels())
     assert got.logits_per_video.dtype == dtype
     assert (
@@ -307,7 +309,7 @@ def test_the_machines_settings_are_left_alone(model: XCLIPModel) -> None:
                 torch.get_rng_state().tolist())  # fmt: skip
 
     before = settings()
-    optimize(model, "bf16", verbose=False)(some_ids(), some_pixels())
+    optimize(model, "bf16" if linears.can_pack(torch.bfloat16) else "fp32", verbose=False)(some_ids(), some_pixels())
     assert settings() == before
 
 
@@ -476,7 +478,6 @@ def test_a_product_that_this_machine_refuses(model: XCLIPModel, monkeypatch: pyt
 def test_without_the_private_operator(model: XCLIPModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linears, "can_pack", lambda dtype: False)
     monkeypatch.setattr(precision, "can_pack", lambda dtype: False)
-    linears.faster_kernel.cache_clear()
     fast = optimize(model, verbose=False)
     assert not fast.kernel.packed
     assert (
@@ -484,7 +485,39 @@ def test_without_the_private_operator(model: XCLIPModel, monkeypatch: pytest.Mon
     )
     with pytest.warns(UserWarning, match="this CPU has no bf16 products: computing in float32"):
         assert optimize(model, "bf16", verbose=False).kernel.dtype == torch.float32
-    linears.faster_kernel.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "machine", "packed"),
+    [("", "x86_64", True), ("auto", "AMD64", True), ("", "aarch64", False), ("packed", "arm64", True),
+     ("dense", "x86_64", False)],
+)  # fmt: skip
+def test_the_kernel_is_chosen_by_rule(
+    model: XCLIPModel, wanted: str, machine: str, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(linears.LINEAR_VARIABLE, wanted)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(linears, "can_pack", lambda dtype: True)
+    fast = optimize(model, verbose=False)
+    assert fast.kernel == Kernel(torch.float32, packed=packed)
+    assert ("packed by oneDNN" if packed else "dense") in fast.report
+
+
+def test_an_unknown_kernel_is_refused(model: XCLIPModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(linears.LINEAR_VARIABLE, "fast")
+    with pytest.raises(ValueError, match="OPENXCLIP_LINEAR='fast': must be dense, packed or auto"):
+        optimize(model)
+
+
+def test_another_kernel_can_be_set(model: XCLIPModel) -> None:
+    fast = optimize(model, verbose=False)
+    right = fast(some_ids(), some_pixels()).logits_per_video
+    dense = Kernel(torch.float32)
+    fast.use_kernel(dense)
+    assert fast.kernel == dense
+    assert off(fast(some_ids(), some_pixels()).logits_per_video, right) < 2e-5
+    assert fast._preparation._parts is not None
+    assert fast._preparation._parts.video(1)[0]._kernel == dense  # type: ignore[index]
 
 
 def test_overflow_of_float16(model: XCLIPModel, monkeypatch: pytest.MonkeyPatch) -> None:

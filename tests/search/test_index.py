@@ -373,3 +373,15 @@ def test_a_system_without_file_locks(index: VideoIndex, videos: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "fcntl", None)
     assert index.remove(videos / "red2.mp4").removed == (str(videos / "red2.mp4"),)
     assert index.add(videos).added == (str(videos / "red2.mp4"),)
+
+
+@pytest.mark.parametrize("kind", ["/dev/stdin", "/dev/fd/0", "a named pipe"])
+def test_a_pipe_is_refused(pipeline: VideoPipeline, tmp_path: Path, kind: str) -> None:
+    path = kind
+    if kind == "a named pipe":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("this system has no named pipes")
+        path = str(tmp_path / "pipe")
+        os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"a pipe has no path to come back to: save the video to a file first"):
+        VideoIndex.open(tmp_path / "index", model=pipeline, window=0.4).add([path])

@@ -127,7 +127,9 @@ def command(
         if out.with_name(f"{out.name}.part").is_dir():
             say("what is done is kept: the same command goes on from there")
         raise
-    click.echo(f"{printable(str(done.path))}: {done.rows} rows of {done.width} numbers, of {len(done.paths)} videos")
+    computed = f" ({done.kernel})" if done.kernel else ""
+    rows = f"{done.rows} rows of {done.width} numbers, of {len(done.paths)} videos"
+    click.echo(f"{printable(str(done.path))}: {rows}{computed}")
     if done.errors:
         say(f"{len(done.errors)} of {len(done.paths)} videos could not be read.")
         sys.exit(1)

@@ -61,7 +61,20 @@ def command(paths: tuple[str, ...], as_json: bool, **footage: Any) -> None:
 def _as_dict(found: CheckpointDescription | VideoReport) -> dict[str, Any]:
     from openxclip.video import VideoReport
 
-    return found.as_dict() if isinstance(found, VideoReport) else dataclasses.asdict(found)
+    if isinstance(found, VideoReport):
+        return found.as_dict()
+    return {**dataclasses.asdict(found), "kernel": _kernel(found)}
+
+
+def _kernel(found: CheckpointDescription) -> str:
+    """How an X-CLIP is computed on this machine's CPU unless another precision is asked for; "" for a CLIP."""
+    if found.kind != "xclip":
+        return ""
+    import torch
+
+    from openxclip.engine.linears import chosen_kernel
+
+    return str(chosen_kernel(torch.float32))
 
 
 def _print(path: str, found: CheckpointDescription | VideoReport) -> None:
@@ -120,6 +133,7 @@ def _of_checkpoint(found: CheckpointDescription) -> dict[str, str]:
         "activation": found.activation,
         "parameters": f"{found.parameters / 1e6:.2f} M, {found.dtype}",
         "size": in_bytes(found.size_bytes),
+        "on this CPU": _kernel(found),
         "says": ", ".join(f"{key} {value}" for key, value in said.items()),
     }
 

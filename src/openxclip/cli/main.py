@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import warnings
@@ -66,8 +67,18 @@ def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     say(f"note: {message}")
 
 
+def _let_threads_sleep() -> None:
+    """Have OpenMP's threads sleep while they wait, before PyTorch is loaded. The user's own settings win.
+
+    Threads that spin take the cores from the decoding process and from other programs: docs/speed.md has the figures.
+    """
+    if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
 def main() -> None:
     """Run the command; a user's mistake is one line on stderr, not a traceback."""
+    _let_threads_sleep()
     prepare_streams()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleans up on the way, as Ctrl-C does
     warnings.showwarning = _say_warning

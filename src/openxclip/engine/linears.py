@@ -7,16 +7,18 @@ so it is asked for, tried, and kept out of everything that outlives a call of an
 
 from __future__ import annotations
 
-import time
+import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from openxclip.model.layers import activation
+
+LINEAR_VARIABLE = "OPENXCLIP_LINEAR"  # dense, packed or auto
 
 _SCALE = 1.702  # QuickGELU(h) = SiLU(1.702 h) / 1.702
 _FUSED = {  # what the operator calls an activation, and its variant
@@ -111,37 +113,24 @@ def can_pack(dtype: torch.dtype) -> bool:
         if dtype == torch.float16:
             return bool(ops._is_mkldnn_fp16_supported())
         with torch.no_grad():
-            got = Linear(torch.eye(8), torch.ones(8), Kernel(dtype, packed=True)).added_to(
-                torch.ones(2, 8), torch.ones(2, 8)
-            )
+            ones = torch.ones(2, 8, device="cpu")
+            got = Linear(torch.eye(8, device="cpu"), ones[0], Kernel(dtype, packed=True)).added_to(ones, ones)
         return bool((got == 3).all())
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
         return False
 
 
-@lru_cache(maxsize=64)
-def faster_kernel(dtype: torch.dtype, width: int, inner: int, threads: int) -> Kernel:
-    """Dense or packed, by timing an MLP of that width, and its QuickGELU, on this CPU.
+def chosen_kernel(dtype: torch.dtype) -> Kernel:
+    """Packed wherever this CPU can pack, on x86; dense elsewhere. `OPENXCLIP_LINEAR` overrides it.
 
-    Args:
-        dtype: of the products.
-        width, inner: D and the MLP's inner width.
-        threads: of PyTorch, on which the answer depends.
+    This is a rule and not a measurement, so that a model gives the same bytes in every process on a machine. Packed
+    weights were at least as fast on every x86 CPU that was tried (docs/speed.md); on ARM nothing was measured.
+
+    Raises:
+        ValueError: the variable has another value than "dense", "packed" or "auto".
     """
-    if not can_pack(dtype):
-        return Kernel(dtype)
-    rows, generator = 64, torch.Generator().manual_seed(0)
-    best: dict[Kernel, float] = {}
-    with torch.no_grad():
-        x, out = (torch.randn(rows, n, generator=generator) for n in (width, width))
-        weights = [torch.randn(n, m, generator=generator) * 0.02 for n, m in ((inner, width), (width, inner))]
-        for kernel in (Kernel(dtype), Kernel(dtype, packed=True)):
-            up = Linear(weights[0], None, kernel, hidden_act="quick_gelu")
-            down = Linear(weights[1], None, kernel, after="quick_gelu")
-            seconds = []
-            for _ in range(3):
-                began = time.perf_counter()
-                down.added_to(out, up(x.to(dtype)))
-                seconds.append(time.perf_counter() - began)
-            best[kernel] = min(seconds)
-    return min(best, key=lambda kernel: best[kernel])
+    wanted = os.environ.get(LINEAR_VARIABLE) or "auto"
+    if wanted not in ("auto", "dense", "packed"):
+        raise ValueError(f"{LINEAR_VARIABLE}={wanted!r}: must be dense, packed or auto.")
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return Kernel(dtype, packed=(wanted == "packed" or (wanted == "auto" and is_x86)) and can_pack(dtype))

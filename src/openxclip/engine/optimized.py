@@ -35,7 +35,8 @@ def optimize(
         model: is not changed, and shares its weights with what is returned.
         precision: of the products: "fp32", "bf16", "fp16", or "auto": the weights' own on a CPU, fp16 on CUDA. What the
             machine can't do is replaced by fp32, with a warning.
-        compile: on CUDA, also try `torch.compile` on the video tower, and keep it if it is faster; that takes a minute.
+        compile: on CUDA, use `torch.compile` for the video tower unless it fails or changes the answer; this takes a
+            minute.
         texts_kept: how many texts' features are kept in memory.
         verbose: say on stderr what was chosen.
 
@@ -132,6 +133,10 @@ class OptimizedXCLIPModel(XCLIPModel):
     def kernel(self) -> Kernel:
         """How products are computed."""
         return self._preparation.kernel
+
+    def use_kernel(self, kernel: Kernel) -> None:
+        """Compute by this kernel from now on, as a run does that is resumed (see `Preparation.use_kernel`)."""
+        self._preparation.use_kernel(kernel)
 
     def lose_patience(self) -> None:
         """Prepare each part at its next use, so that all answers from now on are by the same path."""

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import torch
 
-from openxclip.engine.linears import Kernel, can_pack, faster_kernel
+from openxclip.engine.linears import Kernel, can_pack, chosen_kernel
 from openxclip.model import XCLIPModel
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -43,8 +43,5 @@ def choose_dtype(model: XCLIPModel, precision: Precision) -> tuple[torch.dtype, 
 
 
 def choose_kernel(model: XCLIPModel, dtype: torch.dtype) -> Kernel:
-    """The faster one on the model's device."""
-    if model.device.type != "cpu":
-        return Kernel(dtype)
-    vision = model.config.vision_config
-    return faster_kernel(dtype, vision.hidden_size, vision.intermediate_size, torch.get_num_threads())
+    """The kernel for the model's device, by rule (see `chosen_kernel`)."""
+    return chosen_kernel(dtype) if model.device.type == "cpu" else Kernel(dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from openxclip.engine.towers import Integration, Prompts, TextTower, VisionTower
 from openxclip.engine.watching import Watch
 from openxclip.model import XCLIPModel
 from openxclip.model.layers import is_traced
+from openxclip.video.forking import ForkSafeLock
 
 _Part = TypeVar("_Part")
 _KNOWN = (nn.Linear, nn.LayerNorm, nn.Conv2d, nn.Embedding, nn.ModuleList, nn.Sequential, nn.Dropout)
@@ -30,7 +30,7 @@ class Preparation:
     Args:
         model: the plain one.
         dtype: of products.
-        compile: whether to try `torch.compile` on the video tower.
+        compile: use `torch.compile` for the video tower.
         texts_kept: how many texts' features are kept.
         patience: how many rows a part is asked for before it is prepared.
     """
@@ -41,22 +41,29 @@ class Preparation:
         self._kernel: Kernel | None = None
         self.notes: list[str] = []
         self.refused: set[str] = set()
-        self.lock = threading.RLock()
+        self.lock = ForkSafeLock()
         self._parts: Parts | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "lock": None, "_parts": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, lock=threading.RLock())
+        self.__dict__.update(state, lock=ForkSafeLock())
 
     @property
     def kernel(self) -> Kernel:
-        """How products are computed; probed when it is first asked for."""
+        """How products are computed; chosen when it is first asked for."""
         with self.lock:
             if self._kernel is None:
                 self._kernel = choose_kernel(self.model, self.dtype)
             return self._kernel
+
+    def use_kernel(self, kernel: Kernel) -> None:
+        """Compute by this kernel from now on, for a run that began with it."""
+        with self.lock:
+            if kernel != self.kernel:
+                self._kernel = kernel
+                self.forget()
 
     def forget(self) -> None:
         """Prepare everything anew when it is next needed."""
@@ -173,9 +180,9 @@ class Parts:
 
     def _compiled(self, tower: VisionTower) -> VisionTower:
         if self._owner.compile:
-            from openxclip.engine.compiling import compiled_if_faster
+            from openxclip.engine.compiling import compile_tower
 
-            self._owner.notes.append(compiled_if_faster(tower, self._owner.model))
+            self._owner.notes.append(compile_tower(tower, self._owner.model))
         return tower
 
     def _make_text(self) -> tuple[TextTower, float]:
@@ -224,7 +231,7 @@ def _foreign(model: nn.Module) -> str:
 
 
 def _random(*shape: int, like: Tensor) -> Tensor:
-    values = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    values = torch.randn(*shape, generator=torch.Generator().manual_seed(0), device="cpu", dtype=torch.float32)
     return values.to(device=like.device, dtype=like.dtype)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from openxclip.video.forking import ForkSafeLock
 
 
 class TextCache:
@@ -20,7 +21,7 @@ class TextCache:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._known: OrderedDict[bytes, Tensor] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def __len__(self) -> int:
         return len(self._known)

@@ -338,7 +338,7 @@ class Prompts:
         patches_BPE = self._norm(patches_BPE).to(self._dtype)
         if text_BKE.device.type != "cpu":
             return self._prompts(text_BKE, patches_BPE, first_BKE)
-        out_BKE = torch.empty(text_BKE.shape)
+        out_BKE = torch.empty(text_BKE.shape, device="cpu", dtype=torch.float32)
         few = self._layers[0].favours_few(text_BKE.shape[1], patches_BPE.shape[1])
         videos = max(1, _ROWS // max(1, text_BKE.shape[1])) if few else 1
         for b in range(0, len(text_BKE), videos):

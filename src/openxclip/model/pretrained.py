@@ -16,6 +16,7 @@ from openxclip.config import CONFIG_NAME, XCLIPConfig, XCLIPTextConfig, XCLIPVis
 from openxclip.errors import CheckpointError
 from openxclip.model.layers import Encoder
 from openxclip.model.outputs import Output
+from openxclip.threads import converted
 
 Config = XCLIPConfig | XCLIPTextConfig | XCLIPVisionConfig
 _ModelT = TypeVar("_ModelT", bound="XCLIPPreTrainedModel")
@@ -96,6 +97,7 @@ class XCLIPPreTrainedModel(nn.Module):
         return output if return_dict else output.to_tuple()
 
     @classmethod
+    @torch.inference_mode(False)  # parameters made under it could never be trained
     def from_pretrained(
         cls: type[_ModelT],
         pretrained_model_name_or_path: str | Path,
@@ -165,6 +167,7 @@ class XCLIPPreTrainedModel(nn.Module):
         return cls.from_state(config, found.tensors, found.source, dtype=target_dtype, device=target_device)
 
     @classmethod
+    @torch.inference_mode(False)
     def from_state(
         cls: type[_ModelT],
         config: Config,
@@ -196,13 +199,11 @@ class XCLIPPreTrainedModel(nn.Module):
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{source}: {CONFIG_NAME} makes no model ({str(error).splitlines()[0]}).") from error
         state = model._fitting_part(tensors, source)
-        model.load_state_dict(
-            {
-                name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-                for name, tensor in state.items()
-            },
-            assign=True,
-        )
+        made = {
+            name: converted(tensor, device=device, dtype=dtype if tensor.is_floating_point() else None)
+            for name, tensor in state.items()
+        }
+        model.load_state_dict(made, assign=True)
         return model.eval()
 
     @classmethod

@@ -90,4 +90,4 @@ def convert_rows(rows: Sequence[Sequence[int]], name: str, kind: str | None) -> 
             f"{name} of {min(lengths)} to {max(lengths)} tokens can't be put in one tensor: "
             "pass padding=True (and truncation=True for texts that are too long)"
         )
-    return torch.tensor(rows, dtype=torch.int64) if kind == "pt" else np.asarray(rows, dtype=np.int64)
+    return torch.tensor(rows, dtype=torch.int64, device="cpu") if kind == "pt" else np.asarray(rows, dtype=np.int64)

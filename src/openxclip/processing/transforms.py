@@ -260,7 +260,7 @@ class VideoProcessor:
         """
         height, width = self._output_size(frames_TCHW.shape[-2:])
         size = self._resized_size(frames_TCHW.shape[-2:])
-        levels_TCHW = torch.empty(len(frames_TCHW), 3, height, width, dtype=torch.uint8)
+        levels_TCHW = torch.empty(len(frames_TCHW), 3, height, width, dtype=torch.uint8, device="cpu")
         for frame, place in zip(frames_TCHW.split(1), levels_TCHW.split(1), strict=True):
             write_levels(frame, in_place(place), size=size, resample=self.resample)
         return levels_TCHW
@@ -333,12 +333,13 @@ class VideoProcessor:
 
     def _scale_and_offset(self, unit: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Rescaling and normalising as one product and one sum per channel."""
-        scale = torch.full((3, 1, 1), unit * (self.rescale_factor if self.do_rescale else 1), dtype=torch.float64)
-        offset = torch.zeros(3, 1, 1, dtype=torch.float64)
+        kind: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
+        scale = torch.full((3, 1, 1), unit * (self.rescale_factor if self.do_rescale else 1), **kind)
+        offset = torch.zeros(3, 1, 1, **kind)
         if self.do_normalize:
-            std = torch.tensor(self.image_std, dtype=torch.float64).view(3, 1, 1)
+            std = torch.tensor(self.image_std, **kind).view(3, 1, 1)
             scale /= std
-            offset -= torch.tensor(self.image_mean, dtype=torch.float64).view(3, 1, 1) / std
+            offset -= torch.tensor(self.image_mean, **kind).view(3, 1, 1) / std
         return scale.float(), offset.float()
 
 

@@ -1,6 +1,6 @@
 """What is happening in a video, in words from a list."""
 
 from openxclip.recognition.background import BACKGROUND_TEXTS
-from openxclip.recognition.classification import Classification, Classifier, LabelScore, classify
+from openxclip.recognition.classification import Classification, Classifier, LabelScore, classify, iter_classify
 
-__all__ = ["BACKGROUND_TEXTS", "Classification", "Classifier", "LabelScore", "classify"]
+__all__ = ["BACKGROUND_TEXTS", "Classification", "Classifier", "LabelScore", "classify", "iter_classify"]

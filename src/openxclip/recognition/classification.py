@@ -19,6 +19,7 @@ from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline, check_stretch
 from openxclip.recognition.background import BACKGROUND_TEXTS
 from openxclip.video import Limits, VideoSource, find_videos, source_name
+from openxclip.video.opening import is_one_source
 
 NONE_OF_THESE = "none of these"
 
@@ -179,7 +180,67 @@ def classify(
     limits: Limits | None = None,
     allow_protocols: Sequence[str] | None = None,
 ) -> list[Classification]:
-    """Which of `labels` each video shows; the twin of `openxclip classify`.
+    """Say which of `labels` each video shows; the twin of `openxclip classify`.
+
+    The results come together at the end: an interruption loses them. `iter_classify` gives each when it is there.
+
+    Args:
+        paths, labels: see `iter_classify`.
+        model, num_frames, num_clips, start, end, top_k, template, threshold, batch: see `iter_classify`.
+        device, dtype, precision, isolate, limits, allow_protocols: see `iter_classify`.
+
+    Returns:
+        One result for each video, in order; `error` is set in those that could not be read.
+
+    Raises:
+        ValueError, CheckpointError: see `iter_classify`.
+    """
+    return list(
+        iter_classify(
+            paths,
+            labels,
+            model=model,
+            num_frames=num_frames,
+            num_clips=num_clips,
+            start=start,
+            end=end,
+            top_k=top_k,
+            template=template,
+            threshold=threshold,
+            batch=batch,
+            device=device,
+            dtype=dtype,
+            precision=precision,
+            isolate=isolate,
+            limits=limits,
+            allow_protocols=allow_protocols,
+        )
+    )
+
+
+def iter_classify(
+    paths: VideoSource | Iterable[VideoSource],
+    labels: Sequence[str],
+    *,
+    model: str | Path | VideoPipeline = DEFAULT_MODEL,
+    num_frames: int | None = None,
+    num_clips: int = 1,
+    start: float | None = None,
+    end: float | None = None,
+    top_k: int = 5,
+    template: str = "{}",
+    threshold: float = 0.5,
+    batch: Batch = "auto",
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    precision: Precision | None = None,
+    isolate: bool | None = None,
+    limits: Limits | None = None,
+    allow_protocols: Sequence[str] | None = None,
+) -> Iterator[Classification]:
+    """Say which of `labels` each video shows, video by video: each result comes as soon as it is there.
+
+    Use `classify` for all of them as a list.
 
     Args:
         paths: one or more files, folders and globs (see `openxclip.video.find_videos`); bytes and open files too.
@@ -196,10 +257,10 @@ def classify(
         limits: what reading one video may cost.
 
     Returns:
-        One result for each video, in order; `error` is set in those that could not be read.
+        A generator of one result for each video, in order; `error` is set in those that could not be read.
 
     Raises:
-        ValueError: an argument that can't be.
+        ValueError: an argument that can't be; at the call, before any video is read.
         CheckpointError: the model can't be found or loaded.
     """
     labels = check_labels(labels)  # before the model is loaded
@@ -215,17 +276,14 @@ def classify(
         allow_protocols=allow_protocols,
     )
     classifier = Classifier(pipeline, labels, template=template, threshold=threshold)
-    one = isinstance(paths, str | Path | bytes) or hasattr(paths, "read")
-    videos = find_videos([paths] if one else paths)  # type: ignore[list-item,arg-type]
-    return list(
-        classifier(
-            videos,
-            top_k=top_k,
-            num_frames=num_frames,
-            num_clips=num_clips,
-            start=start,
-            end=end,
-            limits=limits,
-            batch=batch,
-        )
+    videos = find_videos([paths] if is_one_source(paths) else paths)  # type: ignore[list-item,arg-type]
+    return classifier(
+        videos,
+        top_k=top_k,
+        num_frames=num_frames,
+        num_clips=num_clips,
+        start=start,
+        end=end,
+        limits=limits,
+        batch=batch,
     )

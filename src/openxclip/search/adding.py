@@ -21,6 +21,7 @@ from openxclip.search.parquet import SUFFIX
 from openxclip.search.store import Failure, FileState, Store
 from openxclip.video import Limits
 from openxclip.video.clips import ClipPlan
+from openxclip.video.streams import is_pipe
 
 _WRITTEN_EVERY_S = 10.0  # what a run that is killed loses, at most, and the video that it was at
 _WRITTEN_EVERY_ROWS = 2048
@@ -135,7 +136,15 @@ def absolute(path: Any) -> str:
     """By which an index knows a video."""
     if not isinstance(path, str | Path):
         raise TypeError(f"videos of an index are named by their paths, which a {type(path).__name__} isn't.")
+    if str(path).startswith(("/dev/", "/proc/")) or _is_pipe(Path(path)):
+        raise ValueError(f"{path}: a pipe has no path to come back to: save the video to a file first.")
     return str(path) if "://" in str(path) else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+
+
+def _is_pipe(path: Path) -> bool:
+    with suppress(OSError, ValueError):  # reading it says what is wrong with it
+        return is_pipe(path)
+    return False
 
 
 def is_parquet(path: str) -> bool:

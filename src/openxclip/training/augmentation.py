@@ -162,7 +162,7 @@ class Augmentation:
             form = f"{tuple(clips_BTCHW.shape)} {clips_BTCHW.dtype}"
             raise ValueError(f"clips of {form}: must be (clips, frames, 3, height, width), uint8")
         batch, device = len(clips_BTCHW), clips_BTCHW.device
-        is_flipped_B = torch.rand(batch, generator=generator) < self.flip
+        is_flipped_B = torch.rand(batch, generator=generator, device="cpu") < self.flip
         flipped_BTCHW = torch.where(is_flipped_B.to(device).view(-1, 1, 1, 1, 1), clips_BTCHW.flip(-1), clips_BTCHW)
         pixels_BTCHW = self._coloured(flipped_BTCHW.float() / 255, generator)
         mean, std = (torch.tensor(of, device=device).view(3, 1, 1) for of in (self.mean, self.std))
@@ -177,15 +177,15 @@ class Augmentation:
     def _coloured(self, clips_BTCHW: Tensor, generator: torch.Generator) -> Tensor:
         """Jitter and grey. Everything is drawn whatever is on, so that a setting leaves the draws of others alone."""
         batch, num_frames = clips_BTCHW.shape[:2]
-        is_jittered_B = torch.rand(batch, generator=generator) < self.jitter
-        order_B4 = torch.rand(batch, 4, generator=generator).argsort(dim=1)
-        luck_B4 = 2 * torch.rand(batch, 4, generator=generator) - 1
-        is_grey_B = torch.rand(batch, generator=generator) < self.grey
+        is_jittered_B = torch.rand(batch, generator=generator, device="cpu") < self.jitter
+        order_B4 = torch.rand(batch, 4, generator=generator, device="cpu").argsort(dim=1)
+        luck_B4 = 2 * torch.rand(batch, 4, generator=generator, device="cpu") - 1
+        is_grey_B = torch.rand(batch, generator=generator, device="cpu") < self.grey
         if not (is_jittered_B | is_grey_B).any():
             return clips_BTCHW
         *adjustments, as_grey = colour_operations()
-        reach = torch.tensor([self.brightness, self.contrast, self.saturation, self.hue * 2 * math.pi])
-        factors_B4 = torch.tensor([1.0, 1.0, 1.0, 0.0]) + luck_B4 * reach
+        reach = torch.tensor([self.brightness, self.contrast, self.saturation, self.hue * 2 * math.pi], device="cpu")
+        factors_B4 = torch.tensor([1.0, 1.0, 1.0, 0.0], device="cpu") + luck_B4 * reach
         factors_B4[:, :3].clamp_(min=0)
         # A clip as one tall image: its frames have one mean, about which contrast changes.
         images_BCLW = clips_BTCHW.transpose(1, 2).flatten(2, 3)
@@ -203,7 +203,7 @@ class Augmentation:
 
     def _mixed(self, clips_BTCHW: Tensor, targets_BK: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """MixUp or CutMix, one of them and one weight for the whole batch, as in the paper."""
-        is_cut = bool(torch.rand((), generator=generator) < self.mix_switch)
+        is_cut = bool(torch.rand((), generator=generator, device="cpu") < self.mix_switch)
         if not (self.mixup and self.cutmix):
             is_cut = self.cutmix > 0
         alpha = self.cutmix if is_cut else self.mixup
@@ -293,10 +293,10 @@ def colour_operations() -> tuple[Callable[..., Tensor], ...]:
 
 
 def _below(count: int, generator: torch.Generator) -> int:
-    return int(torch.randint(count, (), generator=generator))
+    return int(torch.randint(count, (), generator=generator, device="cpu"))
 
 
 def _beta(alpha: float, generator: torch.Generator) -> float:
     """A draw from Beta(alpha, alpha), by numpy: torch's takes no generator."""
-    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    seed = int(torch.randint(2**63 - 1, (), generator=generator, device="cpu"))
     return float(np.random.default_rng(seed).beta(alpha, alpha))

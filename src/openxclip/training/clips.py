@@ -60,7 +60,7 @@ class Steps:
     def of_step(self, step: int) -> list[list[int]]:
         """The passes of a step, counted from 0 over all epochs: those of all processes."""
         epoch, within = divmod(step, self.per_epoch)
-        order = torch.randperm(self.samples, generator=drawn_from(self.seed, epoch)).tolist()
+        order = torch.randperm(self.samples, generator=drawn_from(self.seed, epoch), device="cpu").tolist()
         chosen = order[within * self.batch : (within + 1) * self.batch]
         return [chosen[i : i + self.batch_per_pass] for i in range(0, len(chosen), self.batch_per_pass)]
 

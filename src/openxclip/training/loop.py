@@ -150,7 +150,9 @@ def run(
         while step < total:
             began = time.perf_counter()
             schedule.apply(learner.optimizer, step)
-            torch.manual_seed(int(torch.randint(2**31, (), generator=drawn_from(recipe.seed, step, processes.rank))))
+            torch.manual_seed(
+                int(torch.randint(2**31, (), generator=drawn_from(recipe.seed, step, processes.rank), device="cpu"))
+            )
             wrapped.train()
             loss, counted, waited, errors = teacher.gradients(batches, steps, step, learner.scaler)
             unreadable.update({dataset.samples[number].source: why for number, why in errors.items()})
@@ -286,7 +288,7 @@ class _Teacher:
         clips, samples = batch.clips, list(batch.samples)
         if not samples:  # none could be read; every process must take every pass
             side = vision.image_size
-            clips, samples = torch.zeros(1, vision.num_frames, 3, side, side, dtype=torch.uint8), [0]
+            clips, samples = torch.zeros(1, vision.num_frames, 3, side, side, dtype=torch.uint8, device="cpu"), [0]
         clips = clips.to(self._processes.device, non_blocking=True)
         draw = drawn_from(self._recipe.seed, batch.step, batch.number, 2)
         all_samples = self._dataset.samples
