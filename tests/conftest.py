@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -26,6 +27,16 @@ if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
 def nothing_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The cache of who runs the tests stays as it is."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Of PyTorch, but for slow tests: on a busy machine two wait for each other far longer than tiny models compute."""
+    before = torch.get_num_threads()
+    if request.node.get_closest_marker("slow") is None:
+        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -172,7 +172,10 @@ BOMBS: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("bomb", list(BOMBS))
+SLOW = ("many arguments", "long paths")
+
+
+@pytest.mark.parametrize("bomb", [pytest.param(bomb, marks=[pytest.mark.slow] * (bomb in SLOW)) for bomb in BOMBS])
 def test_bombs(bomb: str, tmp_path: Path) -> None:
     piece, told = BOMBS[bomb]
     path = zip_file(tmp_path / "weights.pth", state(("a", piece)), FOUR_FLOATS)

@@ -67,6 +67,7 @@ def test_what_is_deleted_is_what_was_named(home: Path) -> None:
     assert "nothing to delete" in run(home, "--clear", "--yes").stdout
 
 
+@pytest.mark.slow
 def test_nothing_is_deleted_unasked_or_by_a_wrong_name(home: Path) -> None:
     done = run(home, "--clear")
     assert done.returncode == 2

@@ -38,6 +38,7 @@ def test_lines_a_report_and_a_summary(collection: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text()) == rows
 
 
+@pytest.mark.slow
 def test_all_fine_and_limits(collection: Path) -> None:
     done = run("check", collection / "red2.mp4", collection / "red10.mp4", "--quick")
     assert (done.returncode, done.stderr) == (0, "All 2 videos are fine.\n")

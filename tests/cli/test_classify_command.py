@@ -41,6 +41,7 @@ def test_json_lines_when_piped_and_bad_files_beside_good_ones(tiny_folder: Path,
     assert "1 of 4 videos could not be read" in done.stderr
 
 
+@pytest.mark.slow
 def test_names_from_stdin_and_labels_from_a_file(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("red\n\nblue, and more\n", encoding="utf-8")
     names = f"{clip_folder / 'red2.mp4'}\n\n{clip_folder / 'more' / 'blue.mp4'}\n"
@@ -51,6 +52,7 @@ def test_names_from_stdin_and_labels_from_a_file(tiny_folder: Path, clip_folder:
     assert {r["label"] for r in rows[0]["labels"]} == {"red", "blue, and more"}
 
 
+@pytest.mark.slow
 def test_frames_clips_and_range_reach_the_decoder(tiny_folder: Path, clip_folder: Path) -> None:
     done = run(
         "classify", clip_folder / "red2.mp4", "--labels", "a,b", "--model", tiny_folder,
@@ -124,6 +126,7 @@ def test_labels_that_are_not_text(tiny_folder: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_byte_order_mark_is_no_part_of_a_label(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfred\r\nblue\r\n")
     video = clip_folder / "red2.mp4"
@@ -132,6 +135,7 @@ def test_a_byte_order_mark_is_no_part_of_a_label(tiny_folder: Path, clip_folder:
     assert {r["label"] for r in row["labels"]} == {"red", "blue"}
 
 
+@pytest.mark.slow
 def test_a_full_disk(tiny_folder: Path, clip_folder: Path) -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = subprocess.run(
@@ -151,12 +155,14 @@ def test_as_a_module() -> None:
     assert done.stdout.startswith("openxclip, version ")
 
 
+@pytest.mark.slow
 def test_no_names_on_stdin(tiny_folder: Path) -> None:
     done = run("classify", "-", "--labels", "a", "--model", tiny_folder, stdin="\n")
     assert done.returncode == 2
     assert "no videos are named" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_warning_is_a_note(tiny_folder: Path, clip_folder: Path) -> None:
     done = run("classify", clip_folder / "red2.mp4", "--labels", "a", "--model", tiny_folder, "--frames", 5)
     assert done.returncode == 0
@@ -173,6 +179,7 @@ def test_default_model_out_of_reach_names_mini(tmp_path: Path) -> None:
     assert "--model mini" in done.stderr
 
 
+@pytest.mark.slow
 def test_no_such_model_folder() -> None:
     done = run("classify", "x.mp4", "--labels", "a", "--model", "./nowhere")
     assert done.returncode == 1

@@ -85,15 +85,17 @@ def test_videos_that_cannot_be_read(tiny_folder: Path, clip_folder: Path, tmp_pa
     [
         ((), "--out"),
         (("--out", "f.csv"), "must end with .parquet, .npz, .safetensors"),
-        (("--out", "-"), "must end with"),
+        pytest.param(("--out", "-"), "must end with", marks=pytest.mark.slow),
         (("--out", "f.npz", "--clips", 0), "--clips"),
         (("--out", "f.npz", "--clips", 2, "--window", 1), "not both"),
-        (("--out", "f.npz", "--window", -1), "window=-1.0: must be 0.001 seconds or more"),
-        (("--out", "f.npz", "--window", "inf"), "window=inf"),
-        (("--out", "f.npz", "--stride", 1), "say how long a window is"),
-        (("--out", "f.npz", "--batch", "none"), "must be a number of clips"),
+        pytest.param(
+            ("--out", "f.npz", "--window", -1), "window=-1.0: must be 0.001 seconds or more", marks=pytest.mark.slow
+        ),
+        pytest.param(("--out", "f.npz", "--window", "inf"), "window=inf", marks=pytest.mark.slow),
+        pytest.param(("--out", "f.npz", "--stride", 1), "say how long a window is", marks=pytest.mark.slow),
+        pytest.param(("--out", "f.npz", "--batch", "none"), "must be a number of clips", marks=pytest.mark.slow),
         (("--out", "there.npz"), "there.npz is there already: choose another --out, or write over it with --force"),
-        (("--out", "folder.npz", "--force"), "is a folder"),
+        pytest.param(("--out", "folder.npz", "--force"), "is a folder", marks=pytest.mark.slow),
     ],
 )
 def test_a_users_mistakes(tmp_path: Path, arguments: tuple[object, ...], said: str) -> None:
@@ -107,6 +109,7 @@ def test_a_users_mistakes(tmp_path: Path, arguments: tuple[object, ...], said: s
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_no_names_on_stdin(tmp_path: Path) -> None:
     ran = run("-", "--out", tmp_path / "f.npz", "--model", "./nowhere", stdin="\n")
     assert ran.returncode == 2
@@ -199,6 +202,7 @@ def test_other_options_and_two_runs_at_once(tiny_folder: Path, many: Path, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
 
 
+@pytest.mark.slow
 def test_parquet_without_pyarrow(clip_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['pyarrow'] = sys.modules['pyarrow.parquet'] = None\n"
@@ -211,6 +215,7 @@ def test_parquet_without_pyarrow(clip_folder: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_nothing_but_parquet_needs_pyarrow(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, openxclip\n"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,26 +67,23 @@ def test_clips_of_the_playground(run: Run, tmp_path: Path) -> None:
 
 
 def test_an_embedding_that_was_killed_goes_on(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    videos = [str(clip_folder / name) for name in ("red2.mp4", "red10.mp4")] * 30
-    how: dict[str, Any] = {"model": str(tiny_folder), "device": "cpu", "window": 0.05}
-    openxclip.embed(videos, tmp_path / "whole.npz", **how)
-    start = (
-        "import sys; from openxclip import embedding; embedding._KEPT_EVERY_BYTES = 3000\n"
-        "from openxclip.cli.main import main; sys.argv[0] = 'openxclip'; main()"
+    how: dict[str, Any] = {"model": str(tiny_folder), "device": "cpu", "window": 0.1}
+    openxclip.embed(clip_folder, tmp_path / "whole.npz", **how)
+    code = (
+        "import os, signal, sys; from openxclip import embed, embedding; embedding._KEPT_EVERY_BYTES = 100\n"
+        "keep, kept = embedding._Run._keep, []\n"
+        "def keep_then_die(run):\n"
+        "    keep(run); kept.append(run)\n"
+        "    if len(kept) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "embedding._Run._keep = keep_then_die\n"
+        "embed(sys.argv[1], sys.argv[2], model=sys.argv[3], device='cpu', window=0.1)"
     )
     out, part = tmp_path / "f.npz", tmp_path / "f.npz.part"
-    given = [*videos, "--out", str(out), "--model", str(tiny_folder), "--device", "cpu", "--window", "0.05"]
-    with subprocess.Popen(
-        [sys.executable, "-c", start, "embed", *given], env={**os.environ, "OMP_NUM_THREADS": "1"}
-    ) as process:
-        end = time.monotonic() + 60
-        while not list(part.glob("*.safetensors")):
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    command = [sys.executable, "-c", code, str(clip_folder), str(out), str(tiny_folder)]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert list(part.glob("*.safetensors"))
     assert not out.exists()
-    openxclip.embed(videos, out, **how)
+    openxclip.embed(clip_folder, out, **how)
     assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
     assert not part.exists()

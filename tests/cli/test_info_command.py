@@ -54,12 +54,14 @@ def test_videos_and_models_in_one_call(clip_folder: Path, tiny_folder: Path) -> 
     assert (mini["released"], mini["trained_on"]) == ("mini", "openxclip's rendered playground")
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_words(clip_folder: Path) -> None:
     shown = on_terminal(str(clip_folder / "red2.mp4"), "mini")
     for words in ("h264 in mp4", "10, 64×48", "10 frames a second", "1.00 s", "X-CLIP 192/8", "15.30 M, float16"):
         assert words in shown, words
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_named_and_the_rest_goes_on(clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 and no more")
     (tmp_path / "text.mp4").write_text("no video")
@@ -87,6 +89,7 @@ def test_what_is_taken_for_a_model(clip_folder: Path, tiny_folder: Path, tmp_pat
         assert not is_checkpoint(name), name
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text_make_json_all_the_same(tiny_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff.weights")  # without a known suffix: what it is, its content says
     openxclip.convert(tiny_folder, tmp_path / "x.pth", to="authors")

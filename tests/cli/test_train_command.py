@@ -62,10 +62,16 @@ def test_train_then_eval_then_compare(tiny_folder: Path, clip_folder: Path, tmp_
             ("my-video", "data=x"),
             "recipe 'my-video': must be few-shot, kinetics, my-videos, zero-shot, or a .yaml file",
         ),
-        (("my-videos", "data=nowhere", "--dry-run"), "nowhere: there is no such file or folder"),
-        (("my-videos", "--dry-run"), "the recipe names no data: give data="),
-        (("my-videos", "epoch=3", "--dry-run"), "epoch=3: epoch isn't known: is it epochs?"),
-        (("my-videos", "data=x"), "--out is missing"),
+        pytest.param(
+            ("my-videos", "data=nowhere", "--dry-run"),
+            "nowhere: there is no such file or folder",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(("my-videos", "--dry-run"), "the recipe names no data: give data=", marks=pytest.mark.slow),
+        pytest.param(
+            ("my-videos", "epoch=3", "--dry-run"), "epoch=3: epoch isn't known: is it epochs?", marks=pytest.mark.slow
+        ),
+        pytest.param(("my-videos", "data=x"), "--out is missing", marks=pytest.mark.slow),
     ],
 )
 def test_mistakes_are_one_line(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +57,7 @@ def test_compiled_without_a_break(model: openxclip.XCLIPModel, name: str) -> Non
     assert_same(tensors(outputs), tensors(expected))
 
 
+@pytest.mark.slow
 def test_compiled_other_shapes(model: openxclip.XCLIPModel) -> None:
     """Compiled for two shapes, the second time for all: no third compilation."""
     compiled = torch.compile(model, fullgraph=True, backend="eager")
@@ -110,9 +113,18 @@ def test_compiled_with_gradient_checkpointing() -> None:
     assert torch.allclose(loss, ours(**inputs(3, 3), return_loss=True).loss, atol=1e-5)
 
 
+def cpu_flags() -> str:
+    info = Path("/proc/cpuinfo")
+    return info.read_text(encoding="ascii", errors="replace") if info.exists() else ""
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # in torch itself
 def test_compiled_by_inductor() -> None:
+    if os.environ.get("ATEN_CPU_CAPABILITY") in ("avx2", "default") and "avx512f" in cpu_flags():
+        # Inductor then writes code of AVX2, but has it compiled for the CPU that is there: NaN, on one AMD Zen 5. On a
+        # CPU of AVX2 alone, with and without the variable, the answers are right.
+        pytest.skip("ATEN_CPU_CAPABILITY hides AVX-512 from a part of PyTorch's inductor alone")
     model = our_model(with_settings(SHALLOW, vision_num_hidden_layers=1)).requires_grad_(False)
     compiled = torch.compile(model, fullgraph=True)
     assert_same(fields(compiled(**inputs())), fields(model(**inputs())), tolerance=2e-5)

@@ -453,6 +453,7 @@ def test_which_kind_of_mixing() -> None:
     assert cut_share(mixup=0, cutmix=1.0, mix_switch=0.0) == 1
 
 
+@pytest.mark.slow
 def test_weights_are_of_the_beta_distribution() -> None:
     """Beta(α, α) has mean 1/2 and variance 1 / (4 (2α + 1))."""
     clips = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1, 1).expand(2, 1, 3, 1, 1)
