@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import openxclip
 from openxclip.checkpoints import CheckpointDescription
 from openxclip.information import is_checkpoint

@@ -38,6 +38,7 @@ def test_clips_and_what_they_show(tmp_path: Path) -> None:
     assert (out / "00000.mp4").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_film_and_its_times(tmp_path: Path) -> None:
     ran = run("--out", tmp_path, "--film", 4, "--size", 32, "--fps", 6)
     assert ran.returncode == 0, ran.stderr
@@ -49,8 +50,8 @@ def test_a_film_and_its_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "--clips N or --film SECONDS"),
-        (("--clips", 1, "--film", 3), "--clips N or --film SECONDS"),
+        pytest.param((), "--clips N or --film SECONDS", marks=pytest.mark.slow),
+        pytest.param(("--clips", 1, "--film", 3), "--clips N or --film SECONDS", marks=pytest.mark.slow),
         (("--clips", 1, "--size", 33), "even"),
         (("--clips", 0), "0 is not in the range"),
     ],
@@ -62,6 +63,7 @@ def test_a_users_mistakes(arguments: tuple[object, ...], told: str, tmp_path: Pa
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     ran = run("--out", tmp_path / "file" / "x", "--clips", 1)

@@ -76,11 +76,16 @@ def test_a_table_on_a_terminal(name: str, monkeypatch: pytest.MonkeyPatch, capsy
     ("arguments", "status", "said"),
     [
         (["nobody/xclip-none"], 1, "nobody/xclip-none: is not in the local cache"),
-        (["./none"], 1, "./none: there is no such folder"),
-        (["none.pth"], 1, "none.pth: there is no such file"),
+        pytest.param(["./none"], 1, "./none: there is no such folder", marks=pytest.mark.slow),
+        pytest.param(["none.pth"], 1, "none.pth: there is no such file", marks=pytest.mark.slow),
         (["mini", "--frames", "0"], 2, "'--frames': 0 is not in the range"),
         (["mini", "--texts", "few"], 2, "'--texts': 'few' is not"),
-        (["mini", "--texts", "99999999999"], 2, "num_texts=99999999999: must be a whole number from 1 to 2147483647"),
+        pytest.param(
+            ["mini", "--texts", "99999999999"],
+            2,
+            "num_texts=99999999999: must be a whole number from 1 to 2147483647",
+            marks=pytest.mark.slow,
+        ),
         (["mini", "--frames", "99999999999"], 2, "num_frames=99999999999: must"),
     ],
 )
