@@ -43,6 +43,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
+@pytest.mark.slow
 def test_a_start_and_what_is_said_of_it(run: Callable[..., Any], clip_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "start"
     status, said, err = run("--from", clip_file, "--frames", 3, "--out", out, "--seed", 4)

@@ -25,7 +25,13 @@ def test_what_a_terminal_would_obey_is_written_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["info"], ["check"], ["classify", "--model", "mini", "--labels", "a"], ["convert"]]
+    "arguments",
+    [
+        ["info"],
+        ["check"],
+        pytest.param(["classify", "--model", "mini", "--labels", "a"], marks=pytest.mark.slow),
+        ["convert"],
+    ],
 )
 def test_no_name_of_a_file_gives_orders(arguments: list[str], tmp_path: Path) -> None:
     target = [str(tmp_path / "out")] if arguments == ["convert"] else []

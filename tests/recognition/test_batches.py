@@ -437,6 +437,7 @@ START = (
 )
 
 
+@pytest.mark.slow
 def test_a_program_ends_with_generators_left_open(tiny_folder: Path, clip_folder: Path) -> None:
     code = START + (
         "def waiting():\n    yield sys.argv[2]\n    time.sleep(1000)\n"
@@ -449,6 +450,7 @@ def test_a_program_ends_with_generators_left_open(tiny_folder: Path, clip_folder
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
+@pytest.mark.slow
 def test_names_that_come_through_a_pipe_one_by_one(tiny_folder: Path, clip_folder: Path) -> None:
     code = START + (
         "for one in pipeline.encode_videos((line.strip() for line in sys.stdin), batch=8):\n"
