@@ -7,6 +7,10 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+# Before PyTorch is loaded, and for every process that a test starts: on a busy machine threads that spin while they
+# wait make the suite several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import av
 import numpy as np
 import pytest
