@@ -56,7 +56,7 @@ def desk(clip_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_the_blocks_are_found() -> None:
-    assert COMMANDS[:2] == ["make demo", "make test"]
+    assert COMMANDS[:3] == ["make demo", "make test", "make test-all"]
     assert len(COMMANDS) >= 4
     assert len(blocks("python")) >= 2
 
