@@ -70,8 +70,10 @@ def _kernel(found: CheckpointDescription) -> str:
     """How an X-CLIP is computed on this machine's CPU unless another precision is asked for; "" for a CLIP."""
     if found.kind != "xclip":
         return ""
-    import torch
-
+    try:
+        import torch
+    except ImportError:  # nothing else of this command needs it
+        return ""
     from openxclip.engine.linears import chosen_kernel
 
     return str(chosen_kernel(torch.float32))
