@@ -97,7 +97,6 @@ class XCLIPPreTrainedModel(nn.Module):
         return output if return_dict else output.to_tuple()
 
     @classmethod
-    @torch.inference_mode(False)  # parameters made under it could never be trained
     def from_pretrained(
         cls: type[_ModelT],
         pretrained_model_name_or_path: str | Path,
@@ -148,7 +147,8 @@ class XCLIPPreTrainedModel(nn.Module):
         overrides = {k: v for k, v in config_overrides.items() if k not in _ACCEPTED_AND_UNNEEDED}
         found = None
         if hub.existing_file(pretrained_model_name_or_path) is not None:
-            checkpoint = _read_xclip(pretrained_model_name_or_path)
+            with torch.inference_mode(False):  # parameters made under it could never be trained
+                checkpoint = _read_xclip(pretrained_model_name_or_path)
             found = checkpoints.LoadedWeights(checkpoint.tensors, checkpoint.source)
             config = cls.config_of(checkpoint) if config is None else config
         elif config is None:
@@ -163,7 +163,8 @@ class XCLIPPreTrainedModel(nn.Module):
         _warn_of_heads(config)
 
         if found is None:
-            found = checkpoints.load_state_dict(pretrained_model_name_or_path, **hub_options)
+            with torch.inference_mode(False):
+                found = checkpoints.load_state_dict(pretrained_model_name_or_path, **hub_options)
         return cls.from_state(config, found.tensors, found.source, dtype=target_dtype, device=target_device)
 
     @classmethod

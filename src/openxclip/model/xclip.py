@@ -62,6 +62,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
         nn.init.normal_(self.prompts_visual_projection)
 
     @classmethod
+    @torch.inference_mode(False)  # parameters made under it could never be trained
     def from_clip(
         cls,
         name_or_path: str | Path,
