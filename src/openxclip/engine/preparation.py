@@ -15,9 +15,9 @@ from openxclip.engine.precision import choose_kernel
 from openxclip.engine.texts import QueryCache, TextCache
 from openxclip.engine.towers import Integration, Prompts, TextTower, VisionTower
 from openxclip.engine.watching import Watch
+from openxclip.forking import ForkSafeLock
 from openxclip.model import XCLIPModel
 from openxclip.model.layers import is_traced
-from openxclip.video.forking import ForkSafeLock
 
 _Part = TypeVar("_Part")
 _KNOWN = (nn.Linear, nn.LayerNorm, nn.Conv2d, nn.Embedding, nn.ModuleList, nn.Sequential, nn.Dropout)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from openxclip.video.forking import ForkSafeLock
+from openxclip.forking import ForkSafeLock
 
 
 class TextCache:

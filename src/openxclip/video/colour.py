@@ -21,7 +21,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
-from openxclip.video.forking import leak, watch_forks
+from openxclip.forking import leak, watch_forks
 from openxclip.video.frames import rgb_bytes
 
 SHOWN_ON_WHITE = "transparent parts are shown on white"

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
+from openxclip.forking import leak, watch_forks
 from openxclip.video.colour import RGBConverter
 from openxclip.video.demuxing import coding_of_sound, open_video, short_name
 from openxclip.video.failures import ffmpeg_failure
-from openxclip.video.forking import leak, watch_forks
 from openxclip.video.frames import Place, steady_times
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.nal import is_unreferred, length_size

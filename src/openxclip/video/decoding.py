@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
+from openxclip.forking import ForkSafeLock
 from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, machine_failure, raise_failure
-from openxclip.video.forking import ForkSafeLock
 from openxclip.video.frames import Footage, Frames
 from openxclip.video.limits import DEFAULT_LIMITS, Deadline, Limits
 from openxclip.video.opening import Opener, Settled, VideoSource, check_protocols, source_name

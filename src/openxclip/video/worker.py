@@ -31,11 +31,11 @@ import PIL
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
+from openxclip.forking import ForkSafeLock, watch_forks
 from openxclip.video import sharing
 from openxclip.video.clips import Clip, ClipPiece, ClipPlan, read_planned
 from openxclip.video.decoding import read_clips
 from openxclip.video.failures import plain
-from openxclip.video.forking import ForkSafeLock, watch_forks
 from openxclip.video.frames import Frames
 from openxclip.video.inspection import VideoReport, inspect
 from openxclip.video.limits import DEFAULT_LIMITS, GRACE_S, Limits, too_slow
