@@ -16,6 +16,11 @@ import paper_world
 from paper_runs import Run
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Not here: what trains for all tests is compared, to the bit, with what one test trains."""
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A world of a few clips, in a folder with a CLIP that has hardly learnt anything."""
