@@ -11,7 +11,7 @@ demo: .venv/.runtime
 # Every feature, at least once: some minutes on two cores. What is marked slow (full-size models, processes that are
 # killed, compilers, whole trainings) is in `make test-all` as well, as it is in plain `pytest`.
 test: .venv/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist worksteal
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest

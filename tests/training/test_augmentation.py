@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import sys
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -173,6 +174,7 @@ def test_off_needs_no_kornia(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.delitem(sys.modules, "kornia", raising=False)  # an earlier test has loaded it
     OFF(noise(2, 2, 3, 4, 4), None, 0, generator=seeded())
     with pytest.raises(OpenXCLIPError, match=r"needs kornia, which is not installed: pip install 'openxclip\[train\]'"):
         replace(OFF, grey=1.0)(noise(2, 2, 3, 4, 4), None, 0, generator=seeded())
