@@ -27,9 +27,10 @@ from PIL import Image
 
 from openxclip.errors import VideoError
 from openxclip.video import DecodeWorker, VideoReader, read_clip, sharing, worker, worker_child
+from openxclip.video import child as child_module
 from openxclip.video.ahead import ReadAhead
+from openxclip.video.child import how_it_died
 from openxclip.video.sharing import SharedFile
-from openxclip.video.worker import _how_it_died
 
 PATIENCE = 60.0
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
@@ -415,7 +416,7 @@ def test_a_start_that_failed_is_not_waited_for_again(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = tmp_path / "count"
-    monkeypatch.setattr(worker, "_START_S", 0.3)
+    monkeypatch.setattr(child_module, "_START_S", 0.3)
     monkeypatch.setattr(sys, "executable", script(tmp_path, f"#!/bin/sh\necho x >> '{count}'\necho busy >&2\nsleep 90"))
     with pytest.warns(RuntimeWarning, match=r"said nothing for 0\.3 s: busy") as warned, DecodeWorker() as process:
         assert [process.inspect(clip).frames for _ in range(2)] == [20, 20]
@@ -450,7 +451,7 @@ def test_isolation_is_not_given_up_for_errors_that_pass(
         code = getattr(errno, number)
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(worker, "SharedFile", refuse)
+    monkeypatch.setattr(child_module, "SharedFile", refuse)
     with DecodeWorker() as process:
         with pytest.raises(VideoError, match="cannot be read: no process can be started") as caught:
             process.read_clips(clip, num_frames=1, num_clips=1)
@@ -474,8 +475,8 @@ def test_isolation_is_not_given_up_for_errors_that_pass(
     ],
 )
 def test_how_a_child_died(status: int, said: str) -> None:
-    assert said in _how_it_died(status)
-    assert ("damaged" in _how_it_died(status)) == ("crashed" in said)
+    assert said in how_it_died(status)
+    assert ("damaged" in how_it_died(status)) == ("crashed" in said)
 
 
 # -- other systems -----------------------------------------------------------------------------------------------------
@@ -523,7 +524,7 @@ def test_where_memory_cannot_be_limited(clip: Path, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "resource", None)  # type: ignore[arg-type]
         assert not worker_child._MemoryGuard().works
-    monkeypatch.setattr(worker, "_warned", set())
+    monkeypatch.setattr(child_module, "_warned", set())
     warned = []
     for _ in range(2):
         with DecodeWorker() as process, warnings.catch_warnings(record=True) as caught:

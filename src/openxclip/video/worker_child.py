@@ -24,7 +24,7 @@ _BYTES_A_PIXEL = 64  # that a decoder may take for its reference frames and thre
 
 
 def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: str, inbox_address: str) -> NoReturn:
-    """Answer requests, one after the other: what the child process runs (see `worker._BOOTSTRAP`).
+    """Answer requests, one after the other: what the child process runs (see `child._BOOTSTRAP`).
 
     Args:
         requests: lines of JSON. The thread that fills it ends this process when the parent is gone.

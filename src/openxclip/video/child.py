@@ -1,0 +1,307 @@
+"""The child process of a `DecodeWorker`: how it is started, asked, ended, and how its end is put in words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from openxclip.errors import VideoError
+from openxclip.forking import watch_forks
+from openxclip.video import sharing
+from openxclip.video.failures import plain
+from openxclip.video.limits import GRACE_S, too_slow
+from openxclip.video.sharing import SharedFile, clear_of_standard_streams
+
+_START_S = 60.0  # to import what it needs, on a machine that is busy
+_CHUNK = 1 << 16
+_SHOWN_LINES, _SHOWN_CHARACTERS = 3, 400  # of what the child wrote to its standard error before it failed
+
+# Temporary errors: starting a process may succeed for the next video
+_TEMPORARY = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EINTR}
+)
+
+# Signals that a decoder gets for what it does itself
+_OF_CRASHES = frozenset("SIGSEGV SIGBUS SIGILL SIGFPE SIGABRT SIGSYS SIGTRAP".split())  # noqa: SIM905
+_WINDOWS_CRASH = 0x80000000  # exit statuses from here on are of exceptions of the processor or the system
+
+# What a new interpreter runs. It starts without `site` (-S): its path holds only the standard library, which therefore
+# comes first, and no sitecustomize or .pth file runs. The thread starts before the slow imports: it ends the child when
+# the parent ends.
+_BOOTSTRAP = """
+import sys
+entries, requests, answers, *files = sys.argv[1:]
+own = [entry for entry in sys.path if entry]
+sys.path[:] = own + [entry for entry in entries.split('\\n') if entry not in own]
+import os, queue, threading
+try:
+    requests, answers = os.fdopen(os.dup(int(requests)), 'rb'), os.fdopen(os.dup(int(answers)), 'wb')
+except OSError:
+    sys.exit('its pipes were closed before Python started: a wrapper script must pass all open files on')
+arrived = queue.SimpleQueue()
+def receive():
+    for line in requests:
+        arrived.put(line)
+    os._exit(0)
+threading.Thread(target=receive, daemon=True).start()
+from openxclip.video.worker_child import main
+main(arrived, answers, *files)
+"""
+
+_OWN_GROUP: dict[str, Any] = (  # Ctrl-C is not for it
+    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined,unused-ignore]
+    if os.name == "nt"
+    else {"start_new_session": True}
+)
+_warned: set[str] = set()
+
+
+class NoWorkerError(Exception):
+    """No child process can be started here."""
+
+
+class NoWorkerNowError(Exception):
+    """No child process can be started at the moment."""
+
+
+class Child:
+    """One child process and its channels."""
+
+    def __init__(self) -> None:
+        if getattr(sys, "frozen", False) or not sys.executable:
+            raise NoWorkerError("there is no Python interpreter to start")
+        self._pid = os.getpid()
+        self._is_ready = self._timed_out = False
+        self._told = b""  # on its standard error, before it was ready
+        self._pending = b""  # of its answers, after the last line
+        self._files, self._given = contextlib.ExitStack(), contextlib.ExitStack()  # the latter: the child's ends
+        watch_forks(self)
+        try:
+            self._frames, self._inbox, self._errors = (self._shared_file() for _ in range(3))
+            self._process = self._launch()
+        except OSError as error:
+            self._files.close()
+            if error.errno in _TEMPORARY:
+                raise NoWorkerNowError(plain(error)) from None
+            raise NoWorkerError(f"no process can be started ({plain(error)})") from None
+        except ValueError as error:
+            self._files.close()
+            raise NoWorkerError(f"no process can be started ({error})") from None
+
+    def _shared_file(self) -> SharedFile:
+        file = SharedFile()
+        self._files.callback(file.close)
+        return file
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        flags = ["-S", "-E"] if sys.flags.ignore_environment else ["-S"]
+        addresses = [self._frames.address, self._inbox.address]
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # it is in the path below
+        env |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # no arithmetic is done there
+        if not sharing.BY_DESCRIPTOR:
+            process = subprocess.Popen(
+                [sys.executable, *flags, "-c", _BOOTSTRAP, _import_path(), "0", "1", *addresses],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors.fd,
+                env=env,
+                **_OWN_GROUP,
+            )
+            assert process.stdin is not None
+            assert process.stdout is not None
+            self._requests: Any = self._files.enter_context(process.stdin)
+            self._answers: Any = self._files.enter_context(process.stdout)
+            return process
+        with self._given as theirs:
+            requests, self._requests = _pipe(theirs, self._files)
+            self._answers, answers = _pipe(self._files, theirs)
+            return subprocess.Popen(
+                [
+                    *(sys.executable, *flags, "-c", _BOOTSTRAP, _import_path()),
+                    *(str(requests.fileno()), str(answers.fileno()), *addresses),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors.fd,
+                pass_fds=[requests.fileno(), answers.fileno(), self._frames.fd, self._inbox.fd],
+                env=env,
+                **_OWN_GROUP,
+            )
+
+    def is_gone(self) -> bool:
+        """Whether it was ready once and has ended, or is the child of the process that this one was forked from."""
+        return self._pid != os.getpid() or (self._is_ready and self._process.poll() is not None)
+
+    def wait_until_ready(self) -> None:
+        """Wait until it can work.
+
+        Raises:
+            NoWorkerError: it can't.
+        """
+        if self._is_ready:
+            return
+        answer = self._answer(_START_S, is_start=True)
+        if answer is None:
+            raise NoWorkerError(self._why_not_ready())
+        self._is_ready = True
+        if not answer.get("limits_memory"):
+            _warn_once("this system sets no limit to the memory of the process that reads videos")
+
+    def _why_not_ready(self) -> str:
+        ended = f"ended at once (status {self._process.returncode})"
+        what = f"said nothing for {_START_S:g} s" if self._timed_out else ended
+        return f"a process was started, but {what}{self._last_words()}"
+
+    def _last_words(self) -> str:
+        """What it wrote to its standard error, the end of it."""
+        lines = [line.strip() for line in self._told.decode(errors="replace").splitlines() if line.strip()]
+        text = " | ".join(lines[-_SHOWN_LINES:])[-_SHOWN_CHARACTERS:]
+        return f": {text}" if text else ""
+
+    def ask(
+        self, request: dict[str, Any], data: bytes | memoryview, name: str, seconds: float | None
+    ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
+        """Send a request and wait for its answer."""
+        try:
+            if len(data):
+                self._inbox.write(data)
+            self._send(request)
+            answer = self._answer(None if seconds is None else seconds + GRACE_S)
+            frames = self._frames.take(tuple(answer["shape"])) if answer and "shape" in answer else None
+        except (OSError, ValueError, TypeError) as error:
+            self.end()
+            raise VideoError(name, f"its frames can't be had from the process that reads it: {plain(error)}") from None
+        except BaseException:  # Ctrl-C in the middle of it: the rest of the answer would be taken for the next one
+            self.end()
+            raise
+        if answer is None:
+            if self._timed_out and seconds is not None:
+                raise too_slow(name, seconds)
+            raise VideoError(name, how_it_died(self._process.wait()))
+        self._inbox.shrink()
+        return answer, frames
+
+    def end(self) -> None:
+        """Kill it, and let go of everything; whoever is waiting for its answer (another thread) gets none."""
+        if self._pid != os.getpid():
+            return  # a fork of the process whose child this is: see `after_fork`
+        self._kill()
+        self._process.wait()
+        if not self._is_ready:
+            with contextlib.suppress(OSError, ValueError):  # closed already
+                self._told = self._errors.tail(_CHUNK)
+        self._files.close()
+
+    def after_fork(self) -> None:
+        """See `forking`: with the other end of its pipe open in a third process, it wouldn't see its parent end."""
+        self._files.close()
+        self._given.close()
+        if hasattr(self, "_process"):
+            self._process.returncode = 0  # it is not the child of this process, which is not to wait for it
+
+    def _send(self, request: dict[str, Any]) -> None:
+        left = memoryview(json.dumps(request).encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError):  # it has died: that is what its answer will tell
+            while left:
+                left = left[self._requests.write(left) :]
+
+    def _answer(self, seconds: float | None, *, is_start: bool = False) -> dict[str, Any] | None:
+        """What it says within this time, after which it is killed; None if it has ended.
+
+        Before it is ready, a wrapper script may print as well where the answers come on its standard output.
+        """
+        timer = None if seconds is None else threading.Timer(seconds, self._stop)
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
+        try:
+            answer = self._parsed()
+            while is_start and answer is not None and answer.get("ready") is not True:
+                answer = self._parsed()
+        except ValueError:  # the pipe was closed by another thread
+            answer = None
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if not answer:
+            self.end()
+        return answer or None
+
+    def _parsed(self) -> dict[str, Any] | None:
+        """The next line; empty if it is no answer, None if there is no whole line any more."""
+        line = self._line()
+        try:
+            answer = json.loads(line) if line else None
+        except (ValueError, RecursionError):
+            return {}
+        return answer if answer is None or isinstance(answer, dict) else {}
+
+    def _line(self) -> bytes:
+        """The next line; nothing if there is no whole one any more."""
+        parts = [self._pending]
+        while b"\n" not in parts[-1]:
+            parts.append(self._answers.read(_CHUNK))
+            if not parts[-1]:
+                return b""
+        line, _, self._pending = b"".join(parts).partition(b"\n")
+        return line
+
+    def _stop(self) -> None:
+        self._timed_out = True
+        self._kill()
+
+    def _kill(self) -> None:
+        if hasattr(os, "killpg") and self._process.poll() is None:
+            with contextlib.suppress(OSError):  # the group of a wrapper script, in which Python is another process
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+
+
+def _pipe(keeps_out: contextlib.ExitStack, keeps_in: contextlib.ExitStack) -> tuple[Any, Any]:
+    """The two ends of a new pipe, each closed with its stack."""
+    out, into = (clear_of_standard_streams(fd) for fd in os.pipe())
+    return (
+        keeps_out.enter_context(os.fdopen(out, "rb", buffering=0)),
+        keeps_in.enter_context(os.fdopen(into, "wb", buffering=0)),
+    )
+
+
+def _import_path() -> str:
+    """Where the child finds openxclip and what it imports: as in this process, and before anything of the user's."""
+    ours = [str(Path(__file__).parents[2]), *(str(Path(str(module.__file__)).parents[1]) for module in (av, np, PIL))]
+    # not the current folder, which has no name there: it may be another by now, with a json.py in it
+    others = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]  # noqa: PTH117
+    return "\n".join(dict.fromkeys([*reversed(ours), *others]))
+
+
+def how_it_died(status: int) -> str:
+    """In words, from the exit status of the process that read a video."""
+    if 128 < status < 256:  # what a shell that started it says of a signal
+        status = 128 - status
+    if status == -getattr(signal, "SIGKILL", 9):
+        return "the process that read it was killed, by the system for want of memory or by somebody"
+    how = signal.Signals(-status).name if -status in set(signal.Signals) else f"status {status}"
+    if how in _OF_CRASHES or status >= _WINDOWS_CRASH:
+        return f"reading it crashed the decoder ({how}): it is damaged, or made to do harm"
+    return f"it cannot be read: the process that read it ended before it was done ({how})"
+
+
+def _warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
