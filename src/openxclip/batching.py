@@ -226,14 +226,23 @@ def _encode(clips: deque[Encoded[Item]], batch: int, encode: Callable[[list[Tens
 
 
 def joined(
-    encoded: Generator[Encoded[Item], None, None], source: Callable[[Item], VideoSource]
+    encoded: Generator[Encoded[Item], None, None],
+    source: Callable[[Item], VideoSource],
+    on_clip: Callable[[int], object] = lambda done: None,
 ) -> Generator[EncodedVideo, None, None]:
-    """The clips of each video together, with memory of their own: those of a batch are parts of one tensor."""
+    """The clips of each video together, with memory of their own: those of a batch are parts of one tensor.
+
+    Args:
+        encoded: the clips.
+        source: of an item.
+        on_clip: called with the number of clips of a video that are done, after each.
+    """
     clips: list[Encoded[Item]] = []
     with closing(encoded):
         for one in encoded:
             if one.moment is not None:
                 clips.append(one)
+                on_clip(len(clips))
                 continue
             error = _video_error(one)
             if error is not None:

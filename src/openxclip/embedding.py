@@ -33,11 +33,13 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.unfinished import Progress, Unfinished
 from openxclip.video import Limits, find_videos
 from openxclip.video.clips import ClipPlan
+from openxclip.video.finding import check_found
 
 _KEPT_EVERY_S = 20.0  # what a run that is killed loses, at most, and the batch that it was at
 _KEPT_EVERY_BYTES = 64 << 20
 
 OnVideo = Callable[[str, VideoError | None], object]
+OnClip = Callable[[EncodedClip], object]
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Embedding:
 
     Attributes:
         path: of the file.
-        rows: how many clips it holds, each with its features.
+        rows: how many clips it holds, each with its features; 0 if no video could be read, and then there is no file.
         width: E, numbers in `pooled`.
         paths: of all videos, in the order in which they were named.
         errors: of the videos that could not be read.
@@ -81,11 +83,13 @@ def embed(
     limits: Limits | None = None,
     allow_protocols: Sequence[str] | None = None,
     on_video: OnVideo = lambda path, error: None,
+    on_clip: OnClip = lambda clip: None,
 ) -> Embedding:
     """Write the features of videos to a file, a row for each clip or window; the twin of `openxclip embed`.
 
-    The file appears whole or not at all. Until then, what is done lies in a folder beside it, `out` with `.part` added;
-    after an interruption, the same call goes on from there, to the same file.
+    The file appears whole or not at all; if no video can be read, it isn't written. Until then, what is done lies in a
+    folder beside it, `out` with `.part` added; after an interruption, the same call goes on from there, to the same
+    file.
 
     Columns, N rows in the order of the videos and of time:
 
@@ -117,6 +121,7 @@ def embed(
         isolate, allow_protocols: see `VideoPipeline`.
         limits: what reading one video may cost; the time is that of every 32 windows or less.
         on_video: called with each video's path when all of it is done, and with its error if it can't be read.
+        on_clip: called with each clip when it is done.
 
     Raises:
         ValueError: an argument that can't be; `out` has no suffix of a format, or can't be a file; what is beside it is
@@ -174,7 +179,7 @@ def embed(
             about["kernel"] = str(of_model.kernel)
         if batch == "auto":
             size = int(manifest["batch"])  # as before an interruption, for the same features to the bit
-        run = _Run(work, pipeline, videos, patches=patches, normalize=normalize, on_video=on_video)
+        run = _Run(work, pipeline, videos, patches=patches, normalize=normalize, on_video=on_video, on_clip=on_clip)
         run.encode(plan, limits, size)
         return run.finish(target, plan, about)
 
@@ -191,9 +196,11 @@ class _Run:
         patches: bool,
         normalize: bool,
         on_video: OnVideo,
+        on_clip: OnClip,
     ) -> None:
         self._work, self._pipeline, self._videos = work, pipeline, videos
         self._with_patches, self._normalize, self._on_video = patches, normalize, on_video
+        self._on_clip = on_clip
         self._before = work.progress()
         self._done = self._kept = self._before.next  # video and clip
         self._rows: list[dict[str, Any]] = []  # not kept yet, as the next are
@@ -211,6 +218,7 @@ class _Run:
             for one in encoded:
                 if one.features is not None:
                     self._add(video, one)
+                    self._on_clip(one)
                     clip, count = clip + 1, count + 1
                 else:
                     if one.error is not None:
@@ -274,11 +282,14 @@ class _Run:
         }
         if self._with_patches:
             shapes["patches"] = ("float32", (count, grid**2, width))
+        unread = tuple(VideoError(self._videos[number], reason) for number, reason in errors.items())
+        if not count:  # an empty file would only be in the way of the next run
+            self._work.discard()
+            return Embedding(target, 0, width, tuple(self._videos), unread, about.get("kernel", ""))
         failed = [{"path": self._videos[number], "error": reason} for number, reason in errors.items()]
         metadata = {**about, "paths": self._videos, "errors": failed}
         with self._work.finishing() as path:
             write_features(path, lambda names: self._work.rows(names, without=errors), shapes, metadata)
-        unread = tuple(VideoError(self._videos[number], reason) for number, reason in errors.items())
         return Embedding(target, count, width, tuple(self._videos), unread, about.get("kernel", ""))
 
 
@@ -348,7 +359,7 @@ def _videos(paths: str | Path | Iterable[str | Path]) -> list[str]:
     for path in named:
         if not isinstance(path, str | Path):
             raise TypeError(f"videos are named by their paths here, which a {type(path).__name__} isn't.")
-    videos = [str(path) for path in find_videos(named)]
+    videos = [str(path) for path in check_found(find_videos(named))]
     if not videos:
         raise ValueError("no videos are named.")
     return videos

@@ -40,6 +40,7 @@ from openxclip.video.limits import num_cores
 from openxclip.video.opening import check_protocols
 
 _TEXTS_AT_ONCE = 64  # of a plain model: bounds the memory of long label lists
+_TEXTS_AT_ONCE_OPTIMIZED = 512  # it puts those of one length together
 _MOST_READERS = 8
 # Preparing weights costs as much as it saves over a thousand tokens or more: one short clip is answered without.
 _PATIENCE = 1000
@@ -127,16 +128,22 @@ class VideoPipeline:
         return pipeline
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """(K, E), as `XCLIPModel.get_text_features`, of one or more texts."""
+    def encode_texts(self, texts: Sequence[str], *, on_text: Callable[[int], object] = lambda done: None) -> Tensor:
+        """(K, E), as `XCLIPModel.get_text_features`, of one or more texts.
+
+        Args:
+            texts: K of them.
+            on_text: called now and then with the number of texts that are done.
+        """
         self._check_mode()
         if isinstance(texts, str) or not len(texts):
             raise ValueError(f"texts must be a list of one or more of them, got {texts!r}.")
-        at_once = len(texts) if isinstance(self.model, OptimizedXCLIPModel) else _TEXTS_AT_ONCE  # it has its own way
+        at_once = _TEXTS_AT_ONCE_OPTIMIZED if isinstance(self.model, OptimizedXCLIPModel) else _TEXTS_AT_ONCE
         chunks = []
         for i in range(0, len(texts), at_once):
             inputs = self.processor(text=list(texts[i : i + at_once]), return_tensors="pt", padding=True)
             chunks.append(self.model.get_text_features(**inputs.to(self.model.device)))
+            on_text(min(i + at_once, len(texts)))
         return torch.cat(chunks)
 
     def encode_videos(
@@ -149,6 +156,7 @@ class VideoPipeline:
         end: float | None = None,
         limits: Limits | None = None,
         batch: Batch = "auto",
+        on_clip: Callable[[int], object] = lambda done: None,
     ) -> Generator[EncodedVideo, None, None]:
         """The features of each video, in the order given; one that can't be read is returned with its error.
 
@@ -163,6 +171,7 @@ class VideoPipeline:
             limits: what reading one video may cost; default is the pipeline's.
             batch: the most clips in one call of the model, of one video or several; "auto" is 1 on a CPU, and by the
                 memory on a GPU (see `openxclip.batching.batch_size`).
+            on_clip: called after each clip with the number of clips of its video that are done.
 
         Raises:
             ValueError: an argument that can't be, or a model in training mode; at the call, before any video is read.
@@ -173,7 +182,7 @@ class VideoPipeline:
         reader = partial(self._read_video, {**how, **self._reading(limits)})
         ahead = 2 + math.ceil(size / max(1, num_clips))  # one to hide reading behind the model, one for uneven lengths
         encoded = self._encoded(sources, reader, ahead=ahead, batch=size, only_full=False)
-        return joined(encoded, lambda source: source)
+        return joined(encoded, lambda source: source, on_clip)
 
     def encode_clips(
         self,

@@ -102,8 +102,8 @@ class Unfinished:
                 return there
             if not anew:
                 raise ValueError(
-                    f"{self.folder}: is of an unfinished run with {others}: finish it as it was begun, or begin anew "
-                    "with --force (in Python force=True)."
+                    f"{self.folder}: is of an unfinished run with {others}: finish it as it was begun, or use force "
+                    "to begin anew."
                 )
         self._clear()
         manifest = {"kind": _IS_OURS, **manifest}
@@ -158,6 +158,10 @@ class Unfinished:
             raise
         (self.folder / _MOVED).touch()
         self._whole.replace(self.target)
+        self._clear()
+
+    def discard(self) -> None:
+        """Delete what was kept: it makes no file."""
         self._clear()
 
     # -- files -------------------------------------------------------------------------------------------------------

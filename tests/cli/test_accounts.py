@@ -88,7 +88,7 @@ def test_what_needs_no_home(homeless: Path, run: Run, clip_folder: Path, tiny_fo
         ["eval", "my-videos", "data=x", "--model", "mini", "--out", "{bad}"],
         ["playground", "--clips", "1", "--out", "{bad}"],
         ["check", "{video}", "--report", "{bad}.json"],
-        ["bench", "--json", "{bad}.json"],
+        ["bench", "--out", "{bad}.json"],
     ],
 )
 @pytest.mark.parametrize("bad", ["~/x", "~nobody-x/x", "x" * 300, "x/" * 3000 + "x", "a\0b"])

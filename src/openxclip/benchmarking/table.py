@@ -31,6 +31,7 @@ def bench(
     clips: Sequence[str | Path] = (),
     output: str | Path | None = None,
     say: Callable[[str], Any] = print,
+    on_row: Callable[[Row], object] = lambda row: None,
 ) -> list[Row]:
     """Measure openxclip on this CPU, and transformers beside it where it is installed; the twin of `openxclip bench`.
 
@@ -46,6 +47,7 @@ def bench(
         clips: video files for "classify"; default is one that is made.
         output: JSON file to write the rows to.
         say: called with each line of the table.
+        on_row: called with each row when it is measured.
 
     Raises:
         ValueError: a model or section that isn't known.
@@ -60,7 +62,7 @@ def bench(
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        return _bench(models, sections, Rounds(rounds, longest), clips, output, say)
+        return _bench(models, sections, Rounds(rounds, longest), clips, output, say, on_row)
     finally:
         torch.set_num_threads(before)
 
@@ -72,6 +74,7 @@ def _bench(
     clips: Sequence[str | Path],
     output: str | Path | None,
     say: Callable[[str], Any],
+    on_row: Callable[[Row], object],
 ) -> list[Row]:
     versions = {"openxclip": openxclip.__version__, "torch": torch.__version__, "python": platform.python_version()}
     if processes.has_transformers():
@@ -93,6 +96,7 @@ def _bench(
     }  # fmt: skip
     for row in _rows(models, sections, how, clips, peaks):
         say(str(row))
+        on_row(row)
         rows.append(row)
         if output is not None:  # after each, so that a run that is stopped leaves what it has
             record["rows"] = [row.as_dict() for row in rows]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from openxclip.cli.options import Target
+from openxclip.cli.options import Target, Time
+from openxclip.cli.rows import CsvRows, Form, format_options
+from openxclip.cli.terminal import json_line
+
+if TYPE_CHECKING:
+    from openxclip.benchmarking.measuring import Row
 
 # Not imported: that would take PyTorch.
 _MODELS = ("base-patch32", "base-patch16", "large-patch14")
@@ -26,12 +33,13 @@ _SECTIONS = (
               show_default=True, help="Architecture, of random weights; may be given several times.")  # fmt: skip
 @click.option("--only", "sections", type=click.Choice(_SECTIONS), multiple=True, help="These parts alone.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each.")
-@click.option("--longest", type=click.FloatRange(0), default=40, show_default=True, metavar="SECONDS",
+@click.option("--longest", type=Time(), default=40, show_default=True,
               help="What takes longer than this for its rounds gets fewer, at least two.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Of PyTorch.  [default: PyTorch's choice]")
 @click.option("--clip", "clips", type=click.Path(exists=True, dir_okay=False), multiple=True,
               help="Video files for classify.  [default: one that is made]")  # fmt: skip
-@click.option("--json", "output", type=Target(dir_okay=False), help="Also write the rows here.")
+@click.option("--out", "output", type=Target(dir_okay=False), help="JSON file to write the rows to as well.")
+@format_options
 def command(
     models: tuple[str, ...],
     sections: tuple[str, ...],
@@ -40,6 +48,7 @@ def command(
     threads: int | None,
     clips: tuple[str, ...],
     output: Path | None,
+    form: Form,
 ) -> None:
     """Measure openxclip on this CPU, beside transformers if that is installed.
 
@@ -59,5 +68,17 @@ def command(
         threads=threads,
         clips=clips,
         output=output,
-        say=click.echo,
+        say=click.echo if form == "table" else lambda line: None,
+        on_row=_printer(form),
     )
+
+
+def _printer(form: Form) -> Callable[[Row], object]:
+    if form == "csv":
+        from openxclip.benchmarking.measuring import Row
+
+        rows = CsvRows(list(Row("", "", 0.0).as_dict()))
+        return lambda row: rows.print(row.as_dict())
+    if form == "jsonl":
+        return lambda row: click.echo(json_line(row.as_dict()))
+    return lambda row: None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ class Classification:
         path: the video, as it was named.
         labels: the best ones, by falling probability; empty if the video could not be read.
         outcome: the best label, or "none of these" if its score is below the threshold; None if there is an error.
-        none_of_these: what the neutral texts get of a softmax over them and all the labels.
+        none_of_these: the neutral texts' share against the best label alone, 1 minus its score: so it doesn't shrink as
+            labels are added, and decides the outcome with them.
         times: of each clip's frames, in seconds.
         error: why the video could not be read; None if it could.
     """
@@ -71,13 +72,20 @@ class Classifier:
         template: what is made of each label before it is encoded; `{}` stands for the label. The paper encodes the
             bare class name.
         threshold: the score that the best label must reach, from 0 (always) to 1.
+        on_text: called now and then with the number of texts that are encoded: the labels, and a few neutral ones.
 
     Raises:
         ValueError: no labels, an empty or repeated one, a template without `{}`, a threshold out of range.
     """
 
     def __init__(
-        self, pipeline: VideoPipeline, labels: Sequence[str], *, template: str = "{}", threshold: float = 0.5
+        self,
+        pipeline: VideoPipeline,
+        labels: Sequence[str],
+        *,
+        template: str = "{}",
+        threshold: float = 0.5,
+        on_text: Callable[[int], object] = lambda done: None,
     ) -> None:
         self.labels = check_labels(labels)
         if template.count("{}") != 1:
@@ -87,7 +95,7 @@ class Classifier:
         self.pipeline = pipeline
         self.threshold = threshold
         texts = [template.replace("{}", label) for label in self.labels]
-        self._text_features_KE = pipeline.encode_texts([*texts, *BACKGROUND_TEXTS])
+        self._text_features_KE = pipeline.encode_texts([*texts, *BACKGROUND_TEXTS], on_text=on_text)
 
     def __call__(self, videos: Iterable[VideoSource], *, top_k: int = 5, **clips: Any) -> Iterator[Classification]:
         """Classify videos, in the order given.
@@ -95,7 +103,7 @@ class Classifier:
         Args:
             videos: paths, bytes or file objects.
             top_k: how many labels of each are returned.
-            **clips: num_frames, num_clips, start, end, limits, batch: see `VideoPipeline.encode_videos`.
+            **clips: num_frames, num_clips, start, end, limits, batch, on_clip: see `VideoPipeline.encode_videos`.
 
         Raises:
             ValueError: an argument that can't be.
@@ -111,19 +119,19 @@ class Classifier:
         if encoded.features is None:
             return Classification(name, error=encoded.error)
         logits_CK = self.pipeline.score(self._text_features_KE, encoded.features)
-        probability, score, none = scores_of_labels(logits_CK, len(self.labels))
+        probability, score = scores_of_labels(logits_CK, len(self.labels))
         order = probability.argsort(descending=True, stable=True).tolist()
         ranked = [LabelScore(self.labels[i], probability[i].item(), score[i].item()) for i in order[:top_k]]
         return Classification(
             name,
             labels=tuple(ranked),
             outcome=ranked[0].label if ranked[0].score >= self.threshold else NONE_OF_THESE,
-            none_of_these=none,
+            none_of_these=1 - ranked[0].score,
             times=encoded.times,
         )
 
 
-def scores_of_labels(logits_CK: Tensor, num_labels: int) -> tuple[Tensor, Tensor, float]:
+def scores_of_labels(logits_CK: Tensor, num_labels: int) -> tuple[Tensor, Tensor]:
     """What the logits of labels and of the neutral texts behind them say; the mean over clips of each.
 
     Args:
@@ -131,13 +139,11 @@ def scores_of_labels(logits_CK: Tensor, num_labels: int) -> tuple[Tensor, Tensor
         num_labels: how many are labels.
 
     Returns:
-        (labels,) softmax over the labels; (labels,) each label's part of a softmax over it and the neutral texts; the
-        neutral texts' part of a softmax over everything.
+        (labels,) softmax over the labels; (labels,) each label's part of a softmax over it and the neutral texts.
     """
     labels, neutral = logits_CK[:, :num_labels], logits_CK[:, num_labels:]
     neutral_C1 = neutral.logsumexp(dim=1, keepdim=True)
-    none = torch.sigmoid(neutral_C1 - labels.logsumexp(dim=1, keepdim=True))
-    return labels.softmax(dim=1).mean(dim=0), torch.sigmoid(labels - neutral_C1).mean(dim=0), none.mean().item()
+    return labels.softmax(dim=1).mean(dim=0), torch.sigmoid(labels - neutral_C1).mean(dim=0)
 
 
 def check_labels(labels: Sequence[str]) -> list[str]:
