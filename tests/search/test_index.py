@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from openxclip import Limits, VideoIndex, VideoIndexError, VideoPipeline, XCLIPModel
-from openxclip.search import adding, store
+from openxclip.search import adding, store, upkeep
 from openxclip.search.packing import pack, unpack
+from openxclip.search.schema import VideoRow
 from openxclip.video.clips import ClipPlan
 
 TEXTS = ("a red video", "something blue that moves", "nothing at all")
@@ -53,13 +54,14 @@ def test_windows_with_gaps_between_them(pipeline, videos, tmp_path) -> None:
 def test_a_write_that_was_interrupted_is_not_done_twice(pipeline, videos, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(adding, "_WRITTEN_EVERY_S", -1.0)
     index = VideoIndex.open(tmp_path / "index", model=pipeline, window=0.4)
-    write = store.Store.write
+    write = store.Store.add_windows
 
-    def interrupted(self, *arguments, **options) -> None:
-        write(self, *arguments, **options)
-        raise KeyboardInterrupt  # LanceDB goes on with what it was asked
+    def interrupted(self, rows) -> None:
+        write(self, rows)
+        if rows:
+            raise KeyboardInterrupt  # LanceDB goes on with what it was asked
 
-    monkeypatch.setattr(store.Store, "write", interrupted)
+    monkeypatch.setattr(store.Store, "add_windows", interrupted)
     with pytest.raises(KeyboardInterrupt):
         index.add(videos)
     monkeypatch.undo()
@@ -149,11 +151,11 @@ def test_a_file_is_read_once_and_again_if_it_changes(index, videos, pipeline, mo
     again = index.add(videos)
     assert (len(again.added), len(again.unchanged)) == (0, 3)
     read = []
-    monkeypatch.setattr(adding, "_state", lambda path: read.append(path))
+    monkeypatch.setattr(adding, "_content", lambda path: read.append(path))
     assert len(index.add(videos).unchanged) == 3
     assert read == []  # the new time was kept
     monkeypatch.undo()
-    shutil.copy(blue, red)
+    red.write_bytes(blue.read_bytes() + b"\0")  # other content of the same frames
     changed = index.add(videos)
     assert changed.added == (str(red),)
     assert len(index) == 12
@@ -204,7 +206,7 @@ def test_broken_files_are_reported_every_time_and_read_when_they_change(index, v
 
 
 def test_what_could_not_be_read_is_tried_again_when_asked(index, videos) -> None:
-    shutil.copy(videos / "red2.mp4", videos / "new.mp4")
+    (videos / "new.mp4").write_bytes((videos / "red2.mp4").read_bytes() + b"\0")  # no copy
     small = Limits(frames=5)
     assert [error.source for error in index.add(videos, limits=small).errors] == [str(videos / "new.mp4")]
     assert index.add(videos).errors
@@ -303,23 +305,24 @@ def test_packing_loses_what_half_precision_loses() -> None:
 
 
 def test_many_windows_get_an_index_of_vectors(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(store, "VECTORS_INDEXED_FROM", 2000)
+    monkeypatch.setattr(upkeep, "VECTORS_INDEXED_FROM", 2000)
     random = np.random.default_rng(0)
     embeddings = random.normal(size=(3000, 32)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     rows = [
-        {"path": f"{i}.mp4", "number": 0, "start": 0.0, "end": 1.0, "duration": 1.0, "size": i, "modified": 1,
-         "content": "", "embedding": embedding, "patches": None} for i, embedding in enumerate(embeddings)
+        {"video": i, "path": f"{i}.mp4", "number": 0, "start": 0.0, "end": 1.0, "duration": 1.0, "size": i,
+         "embedding": embedding, "patches": None} for i, embedding in enumerate(embeddings)
     ]  # fmt: skip
     made = store.Store(str(tmp_path / "index"))
     made.create({"patches": False}, 32)
     made.open()
-    made.write(rows[:1999], {}, known=[])
+    made.put([VideoRow(id=i, path=f"{i}.mp4", state="complete", windows=1) for i in range(3001)])
+    made.add_windows(rows[:1999])
     made.tidy()
-    assert made.vectors_indexed_at() == 0
-    made.write(rows[1999:], {}, known=[])
+    assert upkeep.vectors_indexed_at(made._windows) == 0
+    made.add_windows(rows[1999:])
     made.tidy()
-    assert made.vectors_indexed_at() == 3000
+    assert upkeep.vectors_indexed_at(made._windows) == 3000
     for query in embeddings[::100]:
         best = np.argsort(-(embeddings @ query))[:10]
         found = made.nearest(query, 10, None, patches=False)
@@ -329,20 +332,20 @@ def test_many_windows_get_an_index_of_vectors(tmp_path, monkeypatch) -> None:
             assert row["similarity"] == pytest.approx(exact[row["path"]], abs=1e-5)
     few = made.nearest(embeddings[0], 10, "size < 7", patches=False)
     assert {row["path"] for row in few} == {f"{i}.mp4" for i in range(7)}
-    made.write([{**rows[0], "path": "new.mp4"}], {}, known=[])  # which the index of vectors doesn't know yet
+    made.add_windows([{**rows[0], "video": 3000, "path": "new.mp4"}])  # which the vector index doesn't have yet
     assert {row["path"] for row in made.nearest(embeddings[0], 2, None, patches=False)} == {"0.mp4", "new.mp4"}
     made.tidy()
-    assert made.vectors_indexed_at() == 3000
-    monkeypatch.setattr(store, "_REBUILT_AT", 1)
+    assert upkeep.vectors_indexed_at(made._windows) == 3000
+    monkeypatch.setattr(upkeep, "_REBUILT_AT", 1)
     made.tidy()
-    assert made.vectors_indexed_at() == 3001
+    assert upkeep.vectors_indexed_at(made._windows) == 3001
     assert {row["path"] for row in made.nearest(embeddings[0], 2, None, patches=False)} == {"0.mp4", "new.mp4"}
 
 
 @pytest.mark.slow
 def test_a_killed_run_leaves_an_index_that_goes_on(videos, tmp_path, tiny_folder) -> None:
     for number in range(60):
-        shutil.copy(videos / "red2.mp4", videos / f"copy{number}.mp4")
+        (videos / f"copy{number}.mp4").write_bytes((videos / "red2.mp4").read_bytes() + bytes([number]))
     code = (
         "import sys; from openxclip.search import VideoIndex, adding; adding._WRITTEN_EVERY_S = 0.05\n"
         "from openxclip import VideoPipeline\n"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from openxclip.errors import VideoIndexError
 from openxclip.files import written_whole
-from openxclip.search.store import ABOUT, Store
+from openxclip.search.schema import ABOUT, VideoRow, new_id
+from openxclip.search.store import Store
 
 SUFFIX = ".parquet"
 _MUST_AGREE = ("weights", "transforms", "num_frames", "window", "stride")  # or windows can't be compared
@@ -29,17 +31,30 @@ def write_parquet(store: Store, path: Path) -> int:
     Raises:
         OSError: it can't be written.
     """
+    import pyarrow as pa
     from pyarrow import parquet
 
+    of_id = {row.id: row for row in store.complete().values()}
+    kinds = {**{name: getattr(pa, kind)() for name, kind in _COLUMNS.items() if kind}, "patches": pa.binary()}
+    kinds["embedding"] = pa.list_(pa.float32(), store.width)
+    schema = pa.schema(
+        [pa.field(name, kind, nullable=name == "patches") for name, kind in kinds.items()],
+        metadata=store.schema.metadata,
+    )
     count = 0
     with (
         written_whole(path) as partial,
         partial.open("wb") as file,
-        parquet.ParquetWriter(file, store.schema, compression="zstd") as writer,
+        parquet.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
         for table in store.tables():
-            writer.write_table(table, row_group_size=_ROWS_AT_ONCE)
-            count += len(table)
+            videos = [of_id[video] for video in table["video"].to_pylist()]
+            columns = {name: table[name] for name in schema.names if name in table.column_names}
+            columns["modified"] = pa.array([video.modified for video in videos], pa.int64())
+            columns["content"] = pa.array([video.content for video in videos], pa.string())
+            whole = pa.table([columns[name] for name in schema.names], schema=schema)
+            writer.write_table(whole, row_group_size=_ROWS_AT_ONCE)
+            count += len(whole)
     return count
 
 
@@ -99,10 +114,10 @@ class ParquetWindows:
             )
 
     def videos(self) -> list[str]:
-        """Those that it has windows of; every row is looked at.
+        """The videos of which it has windows. Every row is checked.
 
         Raises:
-            VideoIndexError: a value is missing or can't be, a window is missing or there twice.
+            VideoIndexError: a value is missing or wrong, a window is missing or there twice.
         """
         numbers: dict[str, set[int]] = {}
         rows = 0
@@ -114,11 +129,23 @@ class ParquetWindows:
         for path, those in numbers.items():
             if those != set(range(len(those))):
                 raise VideoIndexError(
-                    f"{self.path}: of {path} it has not all windows: their numbers must be 0 to {len(those) - 1}."
+                    f"{self.path}: windows of {path} are missing: their numbers must be 0 to {len(those) - 1}."
                 )
         if rows != sum(map(len, numbers.values())):
             raise VideoIndexError(f"{self.path}: a window is there twice, by path and number.")
         return list(numbers)
+
+    def rows(self) -> list[VideoRow]:
+        """What an index writes of each video before its windows."""
+        found: dict[str, VideoRow] = {}
+        for table in self.tables(patches=False):
+            for one in table.drop_columns(["embedding", "patches"]).to_pylist():
+                row = found.get(one["path"])
+                if row is None:
+                    same = {name: one[name] for name in ("path", "size", "modified", "content", "duration")}
+                    row = VideoRow(id=new_id(), **same)
+                found[row.path] = replace(row, windows=row.windows + 1)
+        return list(found.values())
 
     def _check_values(self, table: Any) -> None:
         for name in table.column_names:
@@ -167,15 +194,26 @@ def _about(text: bytes | None) -> dict[str, Any]:
     return about if isinstance(about, dict) and all(name in about for name in needed) else {}
 
 
-def add_parquet(store: Store, windows: ParquetWindows, videos: Collection[str], *, patches: bool) -> None:
+def add_parquet(store: Store, windows: ParquetWindows, *, patches: bool) -> None:
     """Put a file's windows into an index, in the place of what it has of the same videos.
 
     Args:
         store: of the index.
         windows: the file's.
-        videos: of the file, as `ParquetWindows.videos` gives them.
         patches: with these.
     """
-    known = store.files().keys() & set(videos)
-    store.write_tables(lambda: windows.tables(patches=patches), known=known)
-    store.have_not_failed(set(videos))
+    import pyarrow as pa
+
+    before = store.videos()
+    rows = {row.path: row for row in windows.rows()}
+    store.put((replace(row, windows=0) for row in rows.values()), new=True)
+
+    def with_ids() -> Iterator[Any]:
+        for table in windows.tables(patches=patches):
+            ids = [rows[path].id for path in table["path"].to_pylist()]
+            yield table.append_column("video", pa.array(ids, pa.int64()))
+
+    store.add_tables(with_ids())
+    replaced = [replace(row, state="removed") for row in before if row.path in rows]
+    store.put([*(replace(row, state="complete") for row in rows.values()), *replaced])
+    store.forget(replaced)
