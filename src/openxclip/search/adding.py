@@ -201,8 +201,8 @@ class Adding:
         gone = [replace(row, state="removed" if row.windows else row.state) for row in replaced if row is not None]
         self._store.put([*done, *under_way, *known_failed, *touched, *(row for row in gone if row.windows)])
         self._store.forget(gone)
-        for twin, row in twins:
-            self._take_over(twin, row)
+        replaced = [old for twin, row in twins for old in self._take_over(twin, row)]
+        self._store.forget(replaced)  # not before, for one may be the twin of another
         for row in (*done, *touched):
             self._before["complete"][row.path] = row
             if row.content:
@@ -211,25 +211,30 @@ class Adding:
         self._written = time.monotonic()
         self._is_writing = False
 
-    def _take_over(self, twin: VideoRow, row: VideoRow) -> None:
-        """Give a file the windows of another with the same content: that file was moved here, or this is a copy."""
-        old = [self._before[state].pop(row.path, None) for state in ("complete", "failed")]
+    def _take_over(self, twin: VideoRow, row: VideoRow) -> list[VideoRow]:
+        """Give a file the windows of another with the same content: that file was moved here, or this is a copy.
+
+        Returns:
+            The rows that this replaces.
+        """
+        before = [self._before[state].pop(row.path, None) for state in ("complete", "failed")]
+        old = [replace(one, state="removed") for one in before if one is not None]
         if twin.kind == "file" and is_gone(twin.path) and self._before["complete"].get(twin.path) is twin:
             del self._before["complete"][twin.path]
             now = replace(twin, path=row.path, **_stamps(row))
             self._store.rename(twin.id, row.path)
-            self._store.put([now, *(replace(one, state="removed") for one in old if one is not None)])
+            self._store.put([now, *old])
             self.moved.append((twin.path, row.path))
         else:
             now = replace(row, windows=twin.windows, duration=twin.duration, width=twin.width, height=twin.height)
             self._store.put([now], new=True)
             self._store.copy_windows(twin, now)
             now = replace(now, state="complete")
-            self._store.put([now, *(replace(one, state="removed") for one in old if one is not None)])
+            self._store.put([now, *old])
             self.added.append(row.path)
-        self._store.forget(replace(one, state="removed") for one in old if one is not None)
         self._before["complete"][now.path] = self._of_content[now.content] = now
         self._on_video(row.path, None)
+        return old
 
 
 def absolute(path: Any) -> str:
