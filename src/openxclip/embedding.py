@@ -32,14 +32,14 @@ from openxclip.model import XCLIPModel
 from openxclip.pipeline import VideoPipeline
 from openxclip.unfinished import Progress, Unfinished
 from openxclip.video import Limits, find_videos
-from openxclip.video.clips import ClipPlan
+from openxclip.video.clips import WINDOW_RULE, ClipPlan
 from openxclip.video.finding import check_found
 
 _KEPT_EVERY_S = 20.0  # what a run that is killed loses, at most, and the batch that it was at
 _KEPT_EVERY_BYTES = 64 << 20
 
 OnVideo = Callable[[str, VideoError | None], object]
-OnClip = Callable[[EncodedClip], object]
+OnClip = Callable[[str, float, float], object]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def embed(
     limits: Limits | None = None,
     allow_protocols: Sequence[str] | None = None,
     on_video: OnVideo = lambda path, error: None,
-    on_clip: OnClip = lambda clip: None,
+    on_clip: OnClip = lambda path, end, duration: None,
 ) -> Embedding:
     """Write the features of videos to a file, a row for each clip or window; the twin of `openxclip embed`.
 
@@ -111,7 +111,7 @@ def embed(
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
         num_frames: frames of a clip (T); default is what the model was trained with.
         num_clips: clips over the whole of each video (see `openxclip.video.sample_clips`); not with `window`.
-        window: seconds of a window; the windows of a video follow each other (see `openxclip.video.clips.ClipPlan`).
+        window: seconds of a window; which windows a video has: see `openxclip.video.clips.ClipPlan`.
         stride: seconds from the start of a window to that of the next; default is `window`.
         patches: write `patches` too.
         normalize: make each `pooled` one of length 1.
@@ -121,7 +121,7 @@ def embed(
         isolate, allow_protocols: see `VideoPipeline`.
         limits: what reading one video may cost; the time is that of every 32 windows or less.
         on_video: called with each video's path when all of it is done, and with its error if it can't be read.
-        on_clip: called with each clip when it is done.
+        on_clip: called after each clip with the video's path, the clip's end and the video's duration, in seconds.
 
     Raises:
         ValueError: an argument that can't be; `out` has no suffix of a format, or can't be a file; what is beside it is
@@ -163,6 +163,7 @@ def embed(
             "model_class": type(of_model).__qualname__,  # another may compute otherwise with the same weights
             "precision": str(of_model.kernel.dtype) if isinstance(of_model, OptimizedXCLIPModel) else "",
             "patches": patches,
+            "window_rule": None if window is None else WINDOW_RULE,
             **asdict(limits),
             "allow_protocols": pipeline.allow_protocols,
         }
@@ -218,7 +219,7 @@ class _Run:
             for one in encoded:
                 if one.features is not None:
                     self._add(video, one)
-                    self._on_clip(one)
+                    self._on_clip(self._videos[video], one.end, one.duration)
                     clip, count = clip + 1, count + 1
                 else:
                     if one.error is not None:
