@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,11 +29,13 @@ from openxclip.files import Stamp, cache_folder, stamp_of, written_whole
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
 from openxclip.model import XCLIPModel
-from openxclip.pipeline import VideoPipeline
+from openxclip.pipeline import VideoPipeline, check_fps
+from openxclip.processing.sources import Videos, as_sources
 from openxclip.unfinished import Progress, Unfinished
-from openxclip.video import Limits, find_videos
+from openxclip.video import Limits, VideoSource, find_videos
 from openxclip.video.clips import WINDOW_RULE, ClipPlan
 from openxclip.video.finding import check_found
+from openxclip.video.memory import MemoryVideo
 
 _KEPT_EVERY_S = 20.0  # what a run that is killed loses, at most, and the batch that it was at
 _KEPT_EVERY_BYTES = 64 << 20
@@ -64,7 +66,7 @@ class Embedding:
 
 
 def embed(
-    paths: str | Path | Iterable[str | Path],
+    paths: Videos,
     out: str | Path,
     *,
     model: str | Path | VideoPipeline = DEFAULT_MODEL,
@@ -72,6 +74,7 @@ def embed(
     num_clips: int = 1,
     window: float | None = None,
     stride: float | None = None,
+    fps: float = 25.0,
     patches: bool = False,
     normalize: bool = False,
     batch: Batch = "auto",
@@ -106,13 +109,16 @@ def embed(
     that could not be read and have no rows.
 
     Args:
-        paths: one or more files, folders and globs (see `openxclip.video.find_videos`).
+        paths: one or more files, folders and globs (see `openxclip.video.find_videos`); and frames in memory, as
+            `openxclip.iter_classify` takes them, whose paths are "frames 1", "frames 2", …. To resume with frames, give
+            the same ones.
         out: the file; its suffix says the format: .parquet, .npz or .safetensors.
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
         num_frames: frames of a clip (T); default is what the model was trained with.
         num_clips: clips over the whole of each video (see `openxclip.video.sample_clips`); not with `window`.
         window: seconds of a window; which windows a video has: see `openxclip.video.clips.ClipPlan`.
         stride: seconds from the start of a window to that of the next; default is `window`.
+        fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
         patches: write `patches` too.
         normalize: make each `pooled` one of length 1.
         batch: clips in one call of the model; see `VideoPipeline.encode_videos`.
@@ -133,7 +139,9 @@ def embed(
     target = _checked_target(out, force)
     ClipPlan(num_frames=1 if num_frames is None else num_frames, num_clips=num_clips, window=window, stride=stride)
     check_batch(batch)
-    videos = _videos(paths)
+    check_fps(fps)
+    sources = _sources(paths)
+    videos = [source.name if isinstance(source, MemoryVideo) else source for source in sources]
     check_names(target, videos)
     with Unfinished(target) as work:  # before the model is loaded: it may be that nothing can be written there
         pipeline = as_pipeline(
@@ -164,12 +172,13 @@ def embed(
             "precision": str(of_model.kernel.dtype) if isinstance(of_model, OptimizedXCLIPModel) else "",
             "patches": patches,
             "window_rule": None if window is None else WINDOW_RULE,
+            "fps": fps,
             **asdict(limits),
             "allow_protocols": pipeline.allow_protocols,
         }
         begun = {
             "options": options,
-            "videos": [[path, *stamp_of(path)] for path in videos],
+            "videos": [[name, *_stamp(source)] for name, source in zip(videos, sources, strict=True)],
             "batch": size,
             "packed": of_model.kernel.packed if isinstance(of_model, OptimizedXCLIPModel) else None,
         }
@@ -181,7 +190,7 @@ def embed(
         if batch == "auto":
             size = int(manifest["batch"])  # as before an interruption, for the same features to the bit
         run = _Run(work, pipeline, videos, patches=patches, normalize=normalize, on_video=on_video, on_clip=on_clip)
-        run.encode(plan, limits, size)
+        run.encode(sources, plan, fps, limits, size)
         return run.finish(target, plan, about)
 
 
@@ -209,12 +218,12 @@ class _Run:
         self._kept_at, self._bytes = time.monotonic(), 0
         self._safe = (0, 0)  # of these rows and errors, how many there were at the end of a batch, when all was `_done`
 
-    def encode(self, plan: ClipPlan, limits: Limits, batch: int) -> None:
+    def encode(self, sources: Sequence[VideoSource], plan: ClipPlan, fps: float, limits: Limits, batch: int) -> None:
         """Have every row in the folder of the work."""
         (video, clip), errors, count = self._before.next, dict(self._before.errors), 0
         for number, path in enumerate(self._videos[:video]):
             self._on_video(path, VideoError(path, errors[number]) if number in errors else None)
-        encoded = self._pipeline.encode_clips(self._videos[video:], plan, first=clip, limits=limits, batch=batch)
+        encoded = self._pipeline.encode_clips(sources[video:], plan, first=clip, fps=fps, limits=limits, batch=batch)
         try:
             for one in encoded:
                 if one.features is not None:
@@ -354,13 +363,20 @@ def _checked_target(out: str | Path, force: bool) -> Path:
     return target
 
 
-def _videos(paths: str | Path | Iterable[str | Path]) -> list[str]:
-    """The videos named, as they are called."""
-    named = [paths] if isinstance(paths, str | Path) else list(paths)
-    for path in named:
-        if not isinstance(path, str | Path):
-            raise TypeError(f"videos are named by their paths here, which a {type(path).__name__} isn't.")
-    videos = [str(path) for path in check_found(find_videos(named))]
-    if not videos:
+def _sources(paths: Videos) -> list[str | MemoryVideo]:
+    """The videos that are named, by their paths, and those of frames in memory."""
+    given = as_sources(paths)
+    for source in given:
+        if not isinstance(source, str | Path | MemoryVideo):
+            raise TypeError(
+                f"embed takes paths and frames in memory, not {type(source).__name__}: save it to a file first."
+            )
+    found = check_found(find_videos(given))
+    if not found:
         raise ValueError("no videos are named.")
-    return videos
+    return [source if isinstance(source, MemoryVideo) else str(source) for source in found]
+
+
+def _stamp(source: str | MemoryVideo) -> tuple[int | str, ...]:
+    """By what a video is known to be the same when a run is resumed."""
+    return (source.digest(),) if isinstance(source, MemoryVideo) else stamp_of(source)

@@ -67,7 +67,7 @@ def test_frames_clips_and_range_reach_the_decoder(tiny_folder: Path, clip_folder
 def test_a_table_on_a_terminal(tiny_folder: Path, clip_folder: Path) -> None:
     master, slave = pty.openpty()
     arguments = ["classify", str(clip_folder / "red2.mp4"), "--labels", "a red wall,b", "--model", str(tiny_folder)]
-    process = subprocess.Popen([*COMMAND, *arguments, "--threshold", "0"], stdout=slave, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*COMMAND, *arguments, "--min-score", "0"], stdout=slave, stderr=subprocess.PIPE)
     os.close(slave)
     shown = b""
     while True:

@@ -26,19 +26,27 @@ def pipeline(tiny_folder: Path) -> VideoPipeline:
 def test_scores_of_labels_by_hand() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.5, -1.0]])  # two labels, two neutral texts
     e = logits[0].exp()
-    probability, score, none = scores_of_labels(logits, 2)
+    probability, score = scores_of_labels(logits, 2)
     torch.testing.assert_close(probability, e[:2] / e[:2].sum())
     torch.testing.assert_close(score, torch.stack([e[0] / (e[0] + e[2:].sum()), e[1] / (e[1] + e[2:].sum())]))
-    assert none == pytest.approx((e[2:].sum() / e.sum()).item())
 
 
 def test_scores_average_over_clips() -> None:
     logits = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
-    probability, score, none = scores_of_labels(logits, 5)
+    probability, score = scores_of_labels(logits, 5)
     each = [scores_of_labels(row[None], 5) for row in logits]
-    torch.testing.assert_close(probability, torch.stack([p for p, _, _ in each]).mean(0))
-    torch.testing.assert_close(score, torch.stack([s for _, s, _ in each]).mean(0))
-    assert none == pytest.approx(sum(n for _, _, n in each) / 3)
+    torch.testing.assert_close(probability, torch.stack([p for p, _ in each]).mean(0))
+    torch.testing.assert_close(score, torch.stack([s for _, s in each]).mean(0))
+
+
+@pytest.mark.parametrize("number", [1, 3, 300])
+def test_the_outcome_agrees_with_none_of_these_however_many_labels(
+    number: int, pipeline: VideoPipeline, clip_folder: Path
+) -> None:
+    labels = [f"label number {i}" for i in range(number)]
+    (at_half,) = classify(clip_folder / "red2.mp4", labels, model=pipeline)
+    assert at_half.none_of_these == pytest.approx(1 - at_half.labels[0].score)
+    assert (at_half.outcome == NONE_OF_THESE) == (at_half.none_of_these > 0.5)
 
 
 def test_score_of_a_label_does_not_depend_on_the_others(pipeline: VideoPipeline, clip_folder: Path) -> None:

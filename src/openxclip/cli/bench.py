@@ -31,7 +31,8 @@ _SECTIONS = (
 @click.command("bench")
 @click.option("--model", "models", type=click.Choice(_MODELS), multiple=True, default=("base-patch32",),
               show_default=True, help="Architecture, of random weights; may be given several times.")  # fmt: skip
-@click.option("--only", "sections", type=click.Choice(_SECTIONS), multiple=True, help="These parts alone.")
+@click.option("--only", "sections", type=click.Choice(_SECTIONS), multiple=True, metavar="PART",
+              help=f"This part alone; may be given several times: {', '.join(_SECTIONS)}.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each.")
 @click.option("--longest", type=Time(), default=40, show_default=True,
               help="What takes longer than this for its rounds gets fewer, at least two.")  # fmt: skip

@@ -48,23 +48,28 @@ def command(
             check_report_name(report)
         paths = found_videos(videos)
         allowed = footage.pop("allow_protocols")
-        found = check_videos(paths, jobs=jobs, full=not quick, limits=taken_limits(footage), allow_protocols=allowed)
+        limits = taken_limits(footage)
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
 
     rows = CsvRows(list(VideoReport(path="").as_dict())) if form == "csv" else None
     reports = []
-    try:
-        with progress("checking", len(paths), prints_meanwhile=form != "table") as shown:
+    with progress("checking", len(paths), prints_meanwhile=form != "table") as shown:
+
+        def on_time(path: str, end: float, duration: float) -> None:
+            shown.footage(end, duration, path)
+
+        found = check_videos(paths, jobs=jobs, full=not quick, limits=limits, allow_protocols=allowed, on_time=on_time)
+        try:
             for one in found:
                 reports.append(one)
                 if rows is not None:
                     rows.print(one.as_dict())
                 elif form == "jsonl":
                     click.echo(json_line(one.as_dict()))
-                shown()
-    finally:
-        found.close()  # type: ignore[attr-defined]
+                shown(one.path)
+        finally:
+            found.close()  # type: ignore[attr-defined]
     if form == "table":
         _show_table([one for one in reports if not one.is_fine])
     if report is not None:

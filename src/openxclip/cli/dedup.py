@@ -39,7 +39,8 @@ def command(uri: str, threshold: float, overlap: float, where: str | None, as_js
     Of each group the longest is shown first, and below it those that are in it. No file is deleted:
 
     \b
-      openxclip dedup --in archive.index --json | jq -r '.duplicates[] | select(.identical) | .path'
+      openxclip dedup --in archive.index --json \\
+          | jq -r '.duplicates[] | select(.identical) | .path'
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
     from openxclip.search import VideoIndex
 

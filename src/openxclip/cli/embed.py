@@ -112,7 +112,7 @@ def command(
                 limits=taken_limits(footage),
                 allow_protocols=allowed,
                 on_video=on_video,
-                on_clip=lambda clip: shown.footage(clip.end, clip.duration),
+                on_clip=lambda path, end, duration: shown.footage(end, duration),
             )
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error

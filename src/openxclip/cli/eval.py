@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from openxclip.cli.options import Target, precision_option
+from openxclip.cli.progress import progress
 from openxclip.cli.terminal import printable, say
 
 if TYPE_CHECKING:
@@ -56,8 +54,9 @@ def command(
     """Judge a model by a RECIPE's data, clips and crops.
 
     \b
-      openxclip eval my-videos --model my-model data=clips/ --out results
-      openxclip eval --compare before/results.json after/results.json
+      openxclip eval my-videos data=clips/ \\
+          --model my-model --out results
+      openxclip eval --compare old/results.json new/results.json
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
     if compare is not None:
         if recipe is not None or model is not None:
@@ -70,10 +69,10 @@ def command(
         raise click.UsageError("give a recipe and --model, or --compare with two files of results.")
     from openxclip.training import evaluate_over, evaluate_recipe
 
-    with _progress() as advance:
+    with progress("evaluating") as shown:
         how: dict[str, Any] = {
             "model": model, "out": out, "templates": templates, "use_prompts": not no_prompts, "device": device,
-            "precision": precision, "on_progress": advance,
+            "precision": precision, "on_progress": shown.at,
         }  # fmt: skip
         if over is None:
             all_results = [evaluate_recipe(recipe, *changes, **how)]
@@ -89,19 +88,4 @@ def command(
     for line in said.splitlines():
         click.echo(printable(line))
     if out is not None:
-        click.echo(f"{out}: the results are there.")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], object] | None]:
-    """A bar on a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("judged"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("", total=None)
-        yield lambda done, of: shown.update(task, completed=done, total=of)
+        click.echo(f"{printable(str(out))}: the results are there.")

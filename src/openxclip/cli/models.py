@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 import click
 
 from openxclip.checkpoints.released import RELEASED, Released
+from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import json_line
 
 _OWNER = "microsoft/"
@@ -22,15 +22,20 @@ _SHORTER = {  # so that the table fits 80 columns
 
 
 @click.command("models")
-@click.option("--json", "as_json", is_flag=True, help="JSON Lines, as when the output is piped.")
-def command(as_json: bool) -> None:
+@format_options
+def command(form: Form) -> None:
     """List the checkpoints that --model takes by name: their size, what they were trained on, and how good they are.
 
     Accuracy is what the paper reports (arXiv 2208.02816).
     """
-    if as_json or not sys.stdout.isatty():
-        for one in RELEASED:
-            click.echo(json_line(as_dict(one)))
+    entries = [as_dict(one) for one in RELEASED]
+    if form == "csv":
+        rows = CsvRows(list(entries[0]))
+        for entry in entries:
+            rows.print(entry)
+    elif form == "jsonl":
+        for entry in entries:
+            click.echo(json_line(entry))
     else:
         _show_table()
 

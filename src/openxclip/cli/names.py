@@ -33,14 +33,9 @@ def names_from(stream: TextIO, *, takes_pipes: bool) -> Iterator[str]:
     first = raw.read1(_LOOKED_AT) if hasattr(raw, "read1") else raw.read(_LOOKED_AT)
     _check(first, takes_pipes)
     for number, line in enumerate(_lines(first, raw)):
-        if b"\0" in line:
-            raise click.UsageError(_NOT_NAMES)
         name = os.fsdecode(line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line).strip()
         if name:
             yield name
-
-
-_NOT_NAMES = "standard input is not text: - reads names of videos, one a line, in UTF-8."
 
 
 def _lines(first: bytes, raw: BinaryIO) -> Iterator[bytes]:
@@ -64,8 +59,16 @@ def _check(first: bytes, takes_pipes: bool) -> None:
         raise click.UsageError("standard input is text in UTF-16: - reads names of videos in UTF-8.")
     if b"\0" in first and b"\n" not in first and _is_text(first.replace(b"\0", b"")):
         raise click.UsageError("the names on standard input end with NUL: - reads one name a line (find -print).")
-    if b"\0" in first:
-        raise click.UsageError(_NOT_NAMES)
+    if b"\0" in first and not _is_utf8(first):
+        raise click.UsageError("standard input is not text: - reads names of videos, one a line.")
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data[: -min(3, len(data) - 1)].decode()  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_text(data: bytes) -> bool:

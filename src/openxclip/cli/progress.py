@@ -35,31 +35,32 @@ class Progress:
         self.note = ""
         self._now, self._began = now, now()
         self._done = 0.0
-        self._part = (0.0, 0.0, "")  # of the item in progress: done, all, and both in words
+        self._parts: dict[str, tuple[float, str]] = {}  # of items in progress: the share that is done, and in words
         self._samples: deque[tuple[float, float]] = deque([(self._began, 0.0)])
 
-    def __call__(self, count: float = 1) -> None:
-        """So many more items are done."""
-        self._done, self._part = self._done + count, (0.0, 0.0, "")
+    def __call__(self, name: str = "") -> None:
+        """One more item is done; `name` where several are in progress at once."""
+        self._done += 1
+        self._parts.pop(name, None)
         self._update()
 
     def at(self, done: float, total: int | None = None, *, note: str = "") -> None:
         """So many items are done, of so many; `note` is shown behind."""
-        self._done, self._part, self.note = done, (0.0, 0.0, ""), note
+        self._done, self.note = done, note
         self.total = self.total if total is None else total
         self._update()
 
-    def footage(self, end: float, duration: float) -> None:
-        """The video in progress is done up to `end`, of `duration`, both in seconds."""
+    def footage(self, end: float, duration: float, name: str = "") -> None:
+        """A video in progress is done up to `end`, of `duration`, both in seconds."""
         if duration > 0:  # NaN isn't
             end = min(end, duration)
-            self._part = (end, duration, f"{clock(end)} of {clock(duration)}")
+            self._parts[name] = (end / duration, f"{clock(end)} of {clock(duration)}")
         self._update()
 
     def clips(self, done: int, number: int) -> None:
         """So many clips of the video in progress are done, of so many."""
         if number > 1:
-            self._part = (done, number, f"{done} of {counted(number, 'clip')}")
+            self._parts[""] = (done / number, f"{done} of {counted(number, 'clip')}")
         self._update()
 
     @property
@@ -67,12 +68,12 @@ class Progress:
         """From 0 to 1; None if nobody knows."""
         if not self.total:
             return None
-        done, whole, _ = self._part
-        return min(1.0, (self._done + (done / whole if whole else 0.0)) / self.total)
+        return min(1.0, (self._done + sum(share for share, _ in tuple(self._parts.values()))) / self.total)
 
     def text(self) -> str:
         """What is done, of how much."""
-        part = self._part[2]
+        parts = [words for _, words in tuple(self._parts.values())]
+        part = parts[0] if len(parts) == 1 else ""
         if self.total == 1 and part:
             return part
         if self.total is None:

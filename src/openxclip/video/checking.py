@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from openxclip.video.ahead import ReadAhead
 from openxclip.video.finding import find_videos
 from openxclip.video.inspection import VideoReport
 from openxclip.video.limits import DEFAULT_LIMITS, Limits, num_cores
-from openxclip.video.opening import VideoSource, is_one_source
+from openxclip.video.opening import VideoSource, is_one_source, source_name
 from openxclip.video.worker import DecodeWorker
 
 REPORT_SUFFIXES = (".json", ".jsonl", ".csv")
@@ -27,6 +27,7 @@ def check_videos(
     full: bool = True,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
+    on_time: Callable[[str, float, float], object] = lambda path, end, duration: None,
 ) -> Iterator[VideoReport]:
     """Verify videos, several at once, each in a process of its own.
 
@@ -36,6 +37,8 @@ def check_videos(
         full: decode each to its end; else its packets and first frame are looked at.
         limits: what reading one may cost.
         allow_protocols: as for `VideoReader`.
+        on_time: called now and then, by the threads that wait, with a video's name, how far its decoding has come, and
+            its duration, in seconds.
 
     Returns:
         A report for each, in the order given.
@@ -45,18 +48,24 @@ def check_videos(
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs={jobs} must be 1 or more")
-    return _checked(paths, jobs or num_cores(), full, limits, tuple(allow_protocols))
+    return _checked(paths, jobs or num_cores(), full, limits, tuple(allow_protocols), on_time)
 
 
 def _checked(
-    paths: Iterable[VideoSource], jobs: int, full: bool, limits: Limits, allow_protocols: tuple[str, ...]
+    paths: Iterable[VideoSource],
+    jobs: int,
+    full: bool,
+    limits: Limits,
+    allow_protocols: tuple[str, ...],
+    on_time: Callable[[str, float, float], object],
 ) -> Iterator[VideoReport]:
     if isinstance(paths, Sequence):
         jobs = max(1, min(jobs, len(paths)))
     workers = [DecodeWorker() for _ in range(jobs)]
 
     def reader(worker: DecodeWorker, source: VideoSource) -> Generator[VideoReport, None, None]:
-        yield worker.inspect(source, full=full, limits=limits, allow_protocols=allow_protocols)
+        tell = partial(on_time, source_name(source))
+        yield worker.inspect(source, full=full, limits=limits, allow_protocols=allow_protocols, on_time=tell)
 
     def close() -> None:
         for worker in workers:
