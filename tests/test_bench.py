@@ -59,6 +59,7 @@ def test_a_table_and_its_json(tmp_path: Path) -> None:
     assert len(errors) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_one_part_as_it_is_typed(tmp_path: Path) -> None:
     typed = ["--only", "text", "--rounds", "1", "--threads", "1", "--json", str(tmp_path / "rows.json")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,14 @@ def one_thread() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rendered_once() -> Iterator[None]:
+    """The clips on which each start is measured are always the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("openxclip.playground.render_clips", functools.cache(render_clips))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +155,7 @@ def test_a_clip_of_hugging_face(clip: transformers.CLIPModel, tmp_path: Path) ->
     assert_starts_from(XCLIPModel.from_pretrained(tmp_path / "start"), clip)
 
 
+@pytest.mark.slow
 def test_a_clip_of_open_clip(tmp_path: Path) -> None:
     clip = clip_model(vocab=VOCABULARY, act="gelu")
     save_file(openai_state(clip), tmp_path / "clip.safetensors")
@@ -187,7 +197,7 @@ def test_places_that_cannot_be(clip_file: Path, tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("where", ["weights", "card"])
+@pytest.mark.parametrize("where", ["weights", pytest.param("card", marks=pytest.mark.slow)])
 def test_a_failure_leaves_nothing(where: str, clip_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -54,9 +54,9 @@ def test_the_cache_of_the_hub_needs_a_folder(
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline == "1")
     ran = run(*(argument.format(video=clip_folder / "red2.mp4") for argument in arguments))
-    assert ran.code == 1
-    assert ran.err.count("\n") == 1
-    assert "this user has no home folder. Set HF_HOME" in ran.err
+    assert ran.returncode == 1
+    assert ran.stderr.count("\n") == 1
+    assert "this user has no home folder. Set HF_HOME" in ran.stderr
     assert list(homeless.iterdir()) == []
 
 
@@ -69,7 +69,7 @@ def test_what_needs_no_home(homeless: Path, run: Run, clip_folder: Path, tiny_fo
         ["embed", video, "--model", tiny_folder, "--out", homeless.parent / "f.npz", "--device", "cpu"],
     ):
         ran = run(*arguments)
-        assert (ran.code, ran.err) == (0, "")
+        assert (ran.returncode, ran.stderr) == (0, "")
     assert list(homeless.iterdir()) == [], "no folder is called ~"
 
 
@@ -96,9 +96,9 @@ def test_where_nothing_can_be_written(
     arguments: list[str], bad: str, homeless: Path, run: Run, clip_folder: Path
 ) -> None:
     ran = run(*(argument.format(video=clip_folder / "red2.mp4", bad=bad) for argument in arguments))
-    assert ran.code == 2
-    assert "no home folder for ~" in ran.err or "too long" in ran.err or "NUL" in ran.err
-    assert "\0" not in ran.err
+    assert ran.returncode == 2
+    assert "no home folder for ~" in ran.stderr or "too long" in ran.stderr or "NUL" in ran.stderr
+    assert "\0" not in ran.stderr
     assert list(homeless.iterdir()) == []
 
 
@@ -112,9 +112,9 @@ def test_models_that_cannot_be_there(name: str, homeless: Path, run: Run, clip_f
         ["init", "--from", name, "--out", "out"],
     ):
         ran = run(*arguments)
-        assert ran.code in (1, 2)
-        assert len(ran.err.splitlines()) == 1 or ran.err.startswith("Usage")
-        assert "Errno" not in ran.err
+        assert ran.returncode in (1, 2)
+        assert len(ran.stderr.splitlines()) == 1 or ran.stderr.startswith("Usage")
+        assert "Errno" not in ran.stderr
 
 
 def test_a_cache_of_the_hub_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:

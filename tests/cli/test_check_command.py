@@ -7,15 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+Run = Callable[..., Any]
 COMMAND = [sys.executable, "-m", "openxclip.cli.main"]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def collection(clip_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_lines_a_report_and_a_summary(collection: Path, tmp_path: Path) -> None:
+def test_lines_a_report_and_a_summary(run: Run, collection: Path, tmp_path: Path) -> None:
     done = run("check", collection, "--jobs", 2, "--report", tmp_path / "report.json")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
@@ -39,7 +38,7 @@ def test_lines_a_report_and_a_summary(collection: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_all_fine_and_limits(collection: Path) -> None:
+def test_all_fine_and_limits(run: Run, collection: Path) -> None:
     done = run("check", collection / "red2.mp4", collection / "red10.mp4", "--quick")
     assert (done.returncode, done.stderr) == (0, "All 2 videos are fine.\n")
     for option, value, said in (
@@ -64,14 +63,14 @@ def test_all_fine_and_limits(collection: Path) -> None:
         (["--jobs", "0"], "x>=1"),
     ],
 )
-def test_options_that_cannot_be(arguments: list[str], said: str, collection: Path) -> None:
+def test_options_that_cannot_be(run: Run, arguments: list[str], said: str, collection: Path) -> None:
     done = run("check", collection, *arguments)
     assert done.returncode == 2
     assert said in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 
-def test_playlists_are_checked_where_allowed(collection: Path) -> None:
+def test_playlists_are_checked_where_allowed(run: Run, collection: Path) -> None:
     playlist = collection / "list.ffconcat"
     playlist.write_text("ffconcat version 1.0\nfile red2.mp4\nfile red10.mp4\n")
     assert "--allow-protocols" in run("check", playlist).stdout

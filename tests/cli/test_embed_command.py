@@ -1,36 +1,26 @@
-"""`openxclip embed` as a shell sees it, interrupted in every way."""
+"""`openxclip embed`, interrupted in every way."""
 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import openxclip
 
+Run = Callable[..., Any]
 COMMAND = [sys.executable, "-m", "openxclip.cli.main", "embed"]
 WINDOW = ("--window", "0.02")  # 50 of each of the three videos
-
-
-def run(*arguments: object, cwd: Path | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=cwd,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -42,35 +32,37 @@ def many(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-def test_the_command_is_its_twin(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
-    for suffix in (".npz", ".safetensors", ".parquet"):
-        ran = run(
-            clip_folder, "--out", tmp_path / f"a{suffix}", "--model", tiny_folder, "--device", "cpu", "--window", "0.3",
-            "--stride", "0.2", "--patches", "--normalize", "--batch", 4, "--frames", 4, "--precision", "fp32",
-        )  # fmt: skip
-        assert ran.returncode == 0, ran.stderr
-        assert ran.stdout.startswith(f"{tmp_path / f'a{suffix}'}: 15 rows of 16 numbers, of 3 videos (float32, ")
-        assert ran.stderr == ""
-        openxclip.embed(
-            clip_folder,
-            tmp_path / f"b{suffix}",
-            model=str(tiny_folder),
-            device="cpu",
-            window=0.3,
-            stride=0.2,
-            patches=True,
-            normalize=True,
-            batch=4,
-        )
-        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
-    assert len(list(tmp_path.iterdir())) == 6
+@pytest.mark.parametrize(
+    "suffix", [".npz", *(pytest.param(one, marks=pytest.mark.slow) for one in (".safetensors", ".parquet"))]
+)
+def test_the_command_is_its_twin(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path, suffix: str) -> None:
+    ran = run(
+        "embed", clip_folder, "--out", tmp_path / f"a{suffix}", "--model", tiny_folder, "--device", "cpu",
+        "--window", "0.3", "--stride", "0.2", "--patches", "--normalize", "--batch", 4, "--frames", 4,
+        "--precision", "fp32",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith(f"{tmp_path / f'a{suffix}'}: 15 rows of 16 numbers, of 3 videos (float32, ")
+    assert ran.stderr == ""
+    openxclip.embed(
+        clip_folder,
+        tmp_path / f"b{suffix}",
+        model=str(tiny_folder),
+        device="cpu",
+        window=0.3,
+        stride=0.2,
+        patches=True,
+        normalize=True,
+        batch=4,
+    )
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_videos_that_cannot_be_read(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_videos_that_cannot_be_read(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     names = f"{clip_folder / 'red2.mp4'}\ngone.mp4\n\n{tmp_path / 'empty'}\n"
-    ran = run("-", "--out", "f.npz", "--model", tiny_folder, "--clips", 2, cwd=tmp_path, stdin=names)
+    ran = run("embed", "-", "--out", "f.npz", "--model", tiny_folder, "--clips", 2, cwd=tmp_path, stdin=names)
     assert ran.returncode == 1
     assert ran.stdout.startswith("f.npz: 2 rows of 16 numbers, of 3 videos (float32, ")
     assert [line.split(": ")[1] for line in ran.stderr.splitlines()[:2]] == ["gone.mp4", str(tmp_path / "empty")]
@@ -85,23 +77,21 @@ def test_videos_that_cannot_be_read(tiny_folder: Path, clip_folder: Path, tmp_pa
     [
         ((), "--out"),
         (("--out", "f.csv"), "must end with .parquet, .npz, .safetensors"),
-        pytest.param(("--out", "-"), "must end with", marks=pytest.mark.slow),
+        (("--out", "-"), "must end with"),
         (("--out", "f.npz", "--clips", 0), "--clips"),
         (("--out", "f.npz", "--clips", 2, "--window", 1), "not both"),
-        pytest.param(
-            ("--out", "f.npz", "--window", -1), "window=-1.0: must be 0.001 seconds or more", marks=pytest.mark.slow
-        ),
-        pytest.param(("--out", "f.npz", "--window", "inf"), "window=inf", marks=pytest.mark.slow),
-        pytest.param(("--out", "f.npz", "--stride", 1), "say how long a window is", marks=pytest.mark.slow),
-        pytest.param(("--out", "f.npz", "--batch", "none"), "must be a number of clips", marks=pytest.mark.slow),
+        (("--out", "f.npz", "--window", -1), "window=-1.0: must be 0.001 seconds or more"),
+        (("--out", "f.npz", "--window", "inf"), "window=inf"),
+        (("--out", "f.npz", "--stride", 1), "say how long a window is"),
+        (("--out", "f.npz", "--batch", "none"), "must be a number of clips"),
         (("--out", "there.npz"), "there.npz is there already: choose another --out, or write over it with --force"),
-        pytest.param(("--out", "folder.npz", "--force"), "is a folder", marks=pytest.mark.slow),
+        (("--out", "folder.npz", "--force"), "is a folder"),
     ],
 )
-def test_a_users_mistakes(tmp_path: Path, arguments: tuple[object, ...], said: str) -> None:
+def test_a_users_mistakes(run: Run, tmp_path: Path, arguments: tuple[object, ...], said: str) -> None:
     (tmp_path / "there.npz").write_text("mine")
     (tmp_path / "folder.npz").mkdir()
-    ran = run("a.mp4", "--model", "./nowhere", *arguments, cwd=tmp_path)
+    ran = run("embed", "a.mp4", "--model", "./nowhere", *arguments, cwd=tmp_path)
     assert ran.returncode == 2
     assert said in ran.stderr
     assert "Traceback" not in ran.stderr
@@ -109,27 +99,25 @@ def test_a_users_mistakes(tmp_path: Path, arguments: tuple[object, ...], said: s
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.slow
-def test_no_names_on_stdin(tmp_path: Path) -> None:
-    ran = run("-", "--out", tmp_path / "f.npz", "--model", "./nowhere", stdin="\n")
+def test_no_names_on_stdin(run: Run, tmp_path: Path) -> None:
+    ran = run("embed", "-", "--out", tmp_path / "f.npz", "--model", "./nowhere", stdin="\n")
     assert ran.returncode == 2
     assert "no videos are named" in ran.stderr
 
 
-@pytest.mark.slow
-def test_places_that_cannot_be_written(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_places_that_cannot_be_written(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file" / "f.npz", Path("/proc/f.npz"), tmp_path / ("a" * 300 + ".npz")):
-        ran = run(clip_folder, "--out", out, "--model", tiny_folder)
+        ran = run("embed", clip_folder, "--out", out, "--model", tiny_folder)
         assert ran.returncode in (1, 2), ran.stderr
         assert "Traceback" not in ran.stderr
         assert ran.stdout == ""
 
 
 @pytest.mark.slow
-def test_killed_at_any_time_it_becomes_the_same_file(tiny_folder: Path, many: Path, tmp_path: Path) -> None:
+def test_killed_at_any_time_it_becomes_the_same_file(run: Run, tiny_folder: Path, many: Path, tmp_path: Path) -> None:
     arguments = [many, "--model", tiny_folder, "--device", "cpu", *WINDOW]
-    whole = run(*arguments, "--out", tmp_path / "whole.npz")
+    whole = run("embed", *arguments, "--out", tmp_path / "whole.npz")
     assert whole.returncode == 0, whole.stderr
     out, part = tmp_path / "f.npz", tmp_path / "f.npz.part"
     # a shard every few rows, so that there is something to go on from
@@ -152,7 +140,7 @@ def test_killed_at_any_time_it_becomes_the_same_file(tiny_folder: Path, many: Pa
         kept = ["openxclip: what is done is kept: the same command goes on from there", "openxclip: interrupted"]
         assert [line for line in said.splitlines() if line] == (kept if code == 130 else [])
         assert not out.exists()
-    ran = run(*arguments, "--out", out)
+    ran = run("embed", *arguments, "--out", out)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.replace("f.npz", "whole.npz") == whole.stdout
     assert out.read_bytes() == (tmp_path / "whole.npz").read_bytes()
@@ -160,7 +148,7 @@ def test_killed_at_any_time_it_becomes_the_same_file(tiny_folder: Path, many: Pa
 
 
 @pytest.mark.slow
-def test_a_full_disk(tiny_folder: Path, many: Path, tmp_path: Path) -> None:
+def test_a_full_disk(run: Run, tiny_folder: Path, many: Path, tmp_path: Path) -> None:
     """A limit of what a file may hold does what a full disk does."""
     arguments = [many, "--model", tiny_folder, "--device", "cpu", "--out", tmp_path / "f.npz"]
     ran = subprocess.run(
@@ -175,28 +163,28 @@ def test_a_full_disk(tiny_folder: Path, many: Path, tmp_path: Path) -> None:
     assert "what is done is kept: the same command goes on from there" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "f.npz").exists()
-    ran = run(*arguments, "--patches", *WINDOW)
+    ran = run("embed", *arguments, "--patches", *WINDOW)
     assert ran.returncode == 0, ran.stderr
     assert "2000 rows" in ran.stdout
 
 
 @pytest.mark.slow
-def test_other_options_and_two_runs_at_once(tiny_folder: Path, many: Path, tmp_path: Path) -> None:
+def test_other_options_and_two_runs_at_once(run: Run, tiny_folder: Path, many: Path, tmp_path: Path) -> None:
     arguments = [many, "--model", tiny_folder, "--device", "cpu", "--out", tmp_path / "f.npz"]
     with subprocess.Popen([*COMMAND, *map(str, arguments), *WINDOW], stderr=subprocess.PIPE, text=True) as process:
         while not (tmp_path / "f.npz.part" / "manifest.json").exists():
             assert process.poll() is None
             time.sleep(0.01)
-        other = run(*arguments, *WINDOW)
+        other = run("embed", *arguments, *WINDOW)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert other.returncode == 2
     assert "another run is at work on it" in other.stderr
-    ran = run(*arguments)
+    ran = run("embed", *arguments)
     assert ran.returncode == 2
     assert "of an unfinished run with another window (0.02, now null)" in ran.stderr
     assert "--force" in ran.stderr
-    ran = run(*arguments, "--force")
+    ran = run("embed", *arguments, "--force")
     assert ran.returncode == 0, ran.stderr
     assert "40 rows" in ran.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]

@@ -25,19 +25,19 @@ def test_an_index_is_made_searched_and_its_copies_are_found(
     videos, index = Path(shutil.copytree(clip_folder, tmp_path / "videos")), tmp_path / "index"
     shutil.copy(videos / "red2.mp4", videos / "copy.mp4")
     made = run("index", videos, "--to", index, "--model", tiny_folder, "--device", "cpu", "--window", 0.5)
-    assert made.code == 0, made.err
-    assert "4 added; 4 videos, 8 windows" in made.out
+    assert made.returncode == 0, made.stderr
+    assert "4 added; 4 videos, 8 windows" in made.stdout
     found = run("search", "a red video", "--in", index, "--top", 3, "--device", "cpu")
-    hits = [json.loads(line) for line in found.out.splitlines()]
+    hits = [json.loads(line) for line in found.stdout.splitlines()]
     assert len(hits) == 3
     assert all(set(hit) == {"path", "start", "end", "duration", "score", "similarity", "reranked"} for hit in hits)
     like = run("search", "--video", videos / "red2.mp4", "--in", index, "--top", 1, "--device", "cpu")
-    assert json.loads(like.out)["score"] > 0.5
+    assert json.loads(like.stdout)["score"] > 0.5
     copies = run("dedup", "--in", index, "--threshold", 0.99999)
-    assert any(one["identical"] for line in copies.out.splitlines() for one in json.loads(line)["duplicates"])
+    assert any(one["identical"] for line in copies.stdout.splitlines() for one in json.loads(line)["duplicates"])
     missing = run("dedup", "--in", tmp_path / "none")
-    assert missing.code != 0
-    assert "there is no index" in missing.err
+    assert missing.returncode != 0
+    assert "there is no index" in missing.stderr
 
 
 def test_a_model_is_trained_and_judged(run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -47,20 +47,20 @@ def test_a_model_is_trained_and_judged(run: Run, clip_folder: Path, tiny_folder:
     how = ("my-videos", f"data={tmp_path / 'data'}", "hold_out=0")
     small = (f"model={tiny_folder}", "epochs=1", "warmup_epochs=0", "eval_every=0", "workers=0")
     trained = run("train", *how, *small, "--out", tmp_path / "out")
-    assert trained.code == 0, trained.err
-    assert "the model, its card and its results are there" in trained.out
+    assert trained.returncode == 0, trained.stderr
+    assert "the model, its card and its results are there" in trained.stdout
     judged = run("eval", *how, "--model", tmp_path / "out", "--out", tmp_path / "judged")
-    assert judged.code == 0, judged.err
-    assert "top1" in judged.out
+    assert judged.returncode == 0, judged.stderr
+    assert "top1" in judged.stdout
     assert (tmp_path / "judged/results.json").exists()
     again = run("train", *how, *small, "--out", tmp_path / "out")
-    assert again.code == 1
-    assert "this training is finished" in again.err
+    assert again.returncode == 1
+    assert "this training is finished" in again.stderr
 
 
 def test_clips_of_the_playground(run: Run, tmp_path: Path) -> None:
     made = run("playground", "--out", tmp_path / "made", "--clips", 2, "--size", 32, "--seconds", 0.5)
-    assert made.code == 0, made.err
+    assert made.returncode == 0, made.stderr
     lines = [json.loads(line) for line in (tmp_path / "made/captions.jsonl").read_text().splitlines()]
     assert all(f"{line['thing']} {line['action']}" in line["caption"] for line in lines)
     assert {path.name for path in (tmp_path / "made").glob("*.mp4")} == {line["path"] for line in lines}

@@ -2,51 +2,23 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import pytest
+import click
 
 import openxclip
 from openxclip.checkpoints import CheckpointDescription
 from openxclip.information import is_checkpoint
 from openxclip.video import VideoReport
 
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "openxclip", "info", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+Run = Callable[..., Any]
 
 
-def on_terminal(*arguments: str) -> str:
-    """What a person at a terminal sees."""
-    leader, follower = pty.openpty()
-    done = subprocess.Popen([sys.executable, "-m", "openxclip", "info", *arguments], stdout=follower, stderr=follower)
-    os.close(follower)
-    shown = b""
-    while True:
-        try:
-            part = os.read(leader, 4096)
-        except OSError:  # how Linux says that the other end is closed
-            part = b""
-        if not part:
-            break
-        shown += part
-    os.close(leader)
-    assert done.wait() == 0
-    return shown.decode()
-
-
-def test_videos_and_models_in_one_call(clip_folder: Path, tiny_folder: Path) -> None:
+def test_videos_and_models_in_one_call(run: Run, clip_folder: Path, tiny_folder: Path) -> None:
     video = str(clip_folder / "red2.mp4")
-    done = run(video, str(tiny_folder), "mini")
+    done = run("info", video, str(tiny_folder), "mini")
     assert (done.returncode, done.stderr) == (0, "")
     clip, tiny, mini = (json.loads(line) for line in done.stdout.splitlines())
     assert (clip["path"], clip["kind"], clip["codec"], clip["container"]) == (video, "video", "h264", "mp4")
@@ -56,21 +28,21 @@ def test_videos_and_models_in_one_call(clip_folder: Path, tiny_folder: Path) -> 
     assert (mini["released"], mini["trained_on"]) == ("mini", "openxclip's rendered playground")
 
 
-@pytest.mark.slow
-def test_a_terminal_gets_words(clip_folder: Path) -> None:
-    shown = on_terminal(str(clip_folder / "red2.mp4"), "mini")
+def test_a_terminal_gets_words(run: Run, clip_folder: Path) -> None:
+    done = run("info", clip_folder / "red2.mp4", "mini", columns=80)
+    assert done.returncode == 0, done.stderr
+    shown = click.unstyle(done.stdout)
     for words in ("h264 in mp4", "10, 64×48", "10 frames a second", "1.00 s", "X-CLIP 192/8", "15.30 M, float16"):
         assert words in shown, words
 
 
-@pytest.mark.slow
-def test_what_cannot_be_read_is_named_and_the_rest_goes_on(clip_folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(run: Run, clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 and no more")
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text('{"model_type": "xclip"}')
     wrong = [str(tmp_path / name) for name in ("torn.pth", "text.mp4", "half", "none.mp4", "none.pth")]
-    done = run(*wrong, "nobody/xclip-none", str(clip_folder / "red2.mp4"))
+    done = run("info", *wrong, "nobody/xclip-none", str(clip_folder / "red2.mp4"))
     assert done.returncode == 1
     said = done.stderr.splitlines()
     assert len(said) == 6
@@ -91,12 +63,11 @@ def test_what_is_taken_for_a_model(clip_folder: Path, tiny_folder: Path, tmp_pat
         assert not is_checkpoint(name), name
 
 
-@pytest.mark.slow
-def test_names_that_are_no_text_make_json_all_the_same(tiny_folder: Path, tmp_path: Path) -> None:
+def test_names_that_are_no_text_make_json_all_the_same(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff.weights")  # without a known suffix: what it is, its content says
     openxclip.convert(tiny_folder, tmp_path / "x.pth", to="authors")
     (tmp_path / "x.pth").rename(path)
-    ran = run(str(path))
+    ran = run("info", str(path))
     assert ran.returncode == 0
     said = json.loads(ran.stdout)
     assert (said["path"], said["kind"]) == (str(path), "xclip")

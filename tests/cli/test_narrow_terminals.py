@@ -50,56 +50,56 @@ def test_videos_and_labels(
     labels = ("riding a bicycle downhill", "swimming in the sea", "[b]")
     classified = run("classify", *videos, "--model", tiny_folder, "--labels", ",".join(labels), "--device", "cpu",
                      columns=columns)  # fmt: skip
-    assert classified.code == 1
-    text = shown(classified.out)
+    assert classified.returncode == 1
+    text = shown(classified.stdout)
     for name in (*videos, *labels):
         assert begins(name) in text
     assert text.count("%") == 3 * 3
-    assert "…" not in classified.out
+    assert "…" not in classified.stdout
 
     checked = run("check", ".", columns=columns)
-    assert begins("a_broken_video_of_it.mp4") in shown(checked.out)
-    assert "recorditagain" in shown(checked.out), "what is wrong is there to its end"
+    assert begins("a_broken_video_of_it.mp4") in shown(checked.stdout)
+    assert "recorditagain" in shown(checked.stdout), "what is wrong is there to its end"
     described = run("info", videos[1], tiny_folder, columns=columns)
     for name in (videos[1], "duration", "video: h264", "joint width", "activation", "Hugging Face folder"):
-        assert shown(name) in shown(described.out)
+        assert shown(name) in shown(described.stdout)
     for ran in (classified, checked, described):
-        assert max(map(len, click.unstyle(ran.out).splitlines())) <= max(columns, 40), "nothing runs over the edge"
+        assert max(map(len, click.unstyle(ran.stdout).splitlines())) <= max(columns, 40), "nothing runs over the edge"
 
 
 @pytest.mark.parametrize("columns", [20, 80])
 def test_moments_and_copies(columns: int, run: Run, folder: Path) -> None:
     found = run("search", "red", "--in", folder / "index", "--device", "cpu", columns=columns)
-    assert found.code == 0, found.err
+    assert found.returncode == 0, found.stderr
     copies = run("dedup", "--in", folder / "index", columns=columns)
     for name in ("a_red_video_of_ours.mp4", "another_red_video.mp4", "something_else_that_is_blue.mp4"):
-        assert name in shown(found.out)
-    assert shown(found.out).count("0:01.0") == 3
+        assert name in shown(found.stdout)
+    assert shown(found.stdout).count("0:01.0") == 3
     for name in ("a_red_video_of_ours.mp4", "another_red_video.mp4"):
-        assert name in shown(copies.out)
-    assert "…" not in found.out
+        assert name in shown(copies.stdout)
+    assert "…" not in found.stdout
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_models(columns: int, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     listed, profiled = run("models", columns=columns), run("profile", "mini", columns=columns)
     for one in RELEASED:
-        assert one.name.removeprefix("microsoft/") in shown(listed.out)
+        assert one.name.removeprefix("microsoft/") in shown(listed.stdout)
         for value in one.accuracy.values():
-            assert f"{value:.1f}" in shown(listed.out)
+            assert f"{value:.1f}" in shown(listed.stdout)
     for part in ("videotower", "messagesacrossframes", "GMACs", "307.5", "eachvideo"):
-        assert part in shown(profiled.out)
+        assert part in shown(profiled.stdout)
     there = CachedModel("someone/xclip-of-theirs", 123_000_000, 1e9, Path("/somewhere/[b]/a-folder\n"))
     monkeypatch.setattr("openxclip.hub.cached_models", lambda: [there])
     cached = run("cache", columns=columns)
     for text in (there.name, "123", "2001-09-09", r"/somewhere/[b]/a-folder\n"):
-        assert text in shown(cached.out)
+        assert text in shown(cached.stdout)
     for ran in (listed, profiled, cached):
-        assert ran.code == 0
-        assert "…" not in ran.out
+        assert ran.returncode == 0
+        assert "…" not in ran.stdout
 
 
 def test_a_table_where_it_fits(run: Run) -> None:
-    wide, narrow = (click.unstyle(run("models", columns=columns).out) for columns in (80, 40))
+    wide, narrow = (click.unstyle(run("models", columns=columns).stdout) for columns in (80, 40))
     assert "accuracy: " not in wide.split("Names but")[0]
     assert "  accuracy: " in narrow

@@ -28,23 +28,23 @@ def test_the_others_go_on(arguments: list[str], run: Run, clip_folder: Path, tin
     video = str(clip_folder / "red2.mp4")
     arguments = [argument.format(model=tiny_folder, tmp=tmp_path) for argument in arguments]
     ran = run(*arguments, "-", stdin="".join(f"{name}\n" for name in (*NAMES, video)))
-    assert ran.code == 1
-    told = ran.out if arguments[0] == "check" else ran.err
+    assert ran.returncode == 1
+    told = ran.stdout if arguments[0] == "check" else ran.stderr
     for name in NAMES:
         assert (name.replace("\0", "\\u0000" if arguments[0] == "check" else "\\x00")) in told
     counted = {"embed": f"1 row of 16 numbers, of {len(NAMES) + 1} videos", "index": "1 added", "check": "1 of 7 videos is"}
     if arguments[0] == "classify":
-        assert json.loads(ran.out.splitlines()[-1])["path"] == video
-        assert "outcome" in ran.out.splitlines()[-1]
+        assert json.loads(ran.stdout.splitlines()[-1])["path"] == video
+        assert "outcome" in ran.stdout.splitlines()[-1]
     else:
-        assert counted[arguments[0]] in ran.out + ran.err
+        assert counted[arguments[0]] in ran.stdout + ran.stderr
 
 
 def test_info_goes_on(run: Run, clip_folder: Path) -> None:
     video = str(clip_folder / "red2.mp4")
     names = (NAMES[0], NAMES[5])
     ran = run("info", *names, video)
-    assert ran.code == 1
-    assert [json.loads(line)["path"] for line in ran.out.splitlines()] == [*names, video]
-    assert len(ran.err.splitlines()) == len(names)
-    assert "Errno" not in ran.err
+    assert ran.returncode == 1
+    assert [json.loads(line)["path"] for line in ran.stdout.splitlines()] == [*names, video]
+    assert len(ran.stderr.splitlines()) == len(names)
+    assert "Errno" not in ran.stderr

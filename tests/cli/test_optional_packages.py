@@ -66,10 +66,10 @@ def test_the_extra_is_named(
     without(package)
     places = {"videos": clip_folder, "model": tiny_folder, "tmp": tmp_path}
     ran = run(*(argument.format(**places) for argument in arguments))
-    assert ran.code == 1
-    assert ran.err.count("\n") == 1, "one sentence"
-    assert package in ran.err
-    assert re.search(rf"pip install (--upgrade )?'openxclip\[{extra}\]'", ran.err)
+    assert ran.returncode == 1
+    assert ran.stderr.count("\n") == 1, "one sentence"
+    assert package in ran.stderr
+    assert re.search(rf"pip install (--upgrade )?'openxclip\[{extra}\]'", ran.stderr)
     assert list(tmp_path.iterdir()) == [], "nothing is begun"
 
 
@@ -84,8 +84,8 @@ def test_verbs_that_need_none(
         ("convert", tiny_folder, tmp_path / "authors.pth", "--to", "authors"),
     ):  # fmt: skip
         ran = run(*arguments)
-        assert ran.code == 0, ran.err
-        assert ran.out or arguments == ("cache",)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout or arguments == ("cache",)
 
 
 def test_results_without_plots(
@@ -97,11 +97,11 @@ def test_results_without_plots(
     without("matplotlib")
     ran = run("eval", "my-videos", f"data={tmp_path / 'data'}", "hold_out=0", "--model", tiny_folder, "--out",
               tmp_path / "out", "--device", "cpu")  # fmt: skip
-    assert ran.code == 0, ran.err
+    assert ran.returncode == 0, ran.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"results.json", "confusion.csv"}
     without(*OPTIONAL)  # two files of results can be compared without any
     both = [tmp_path / "out/results.json"] * 2
-    assert run("eval", "--compare", *both).code == 0
+    assert run("eval", "--compare", *both).returncode == 0
 
 
 def test_a_package_that_cannot_be_imported_gives_its_own_reason(
@@ -126,9 +126,9 @@ def test_a_package_that_cannot_be_imported_gives_its_own_reason(
             sys.modules.pop(name, None)
         monkeypatch.setattr(sys, "dont_write_bytecode", True)
         ran = run("search", "red", "--in", tmp_path / "index")
-        assert ran.code == 1
-        assert f"can't be imported ({reason}" in ran.err
-        assert "pip install --upgrade 'openxclip[search]'" in ran.err
+        assert ran.returncode == 1
+        assert f"can't be imported ({reason}" in ran.stderr
+        assert "pip install --upgrade 'openxclip[search]'" in ran.stderr
     for name in ("lancedb", "lancedb.index"):
         sys.modules.pop(name, None)
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from openxclip.video import VideoReader
 
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "openxclip", "playground", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+Run = Callable[..., Any]
 
 
-@pytest.mark.slow
-def test_clips_and_what_they_show(tmp_path: Path) -> None:
+def test_clips_and_what_they_show(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "made" / "clips"
-    ran = run("--out", out, "--clips", 3, "--size", 48, "--seconds", 0.5, "--seed", 5)
+    ran = run("playground", "--out", out, "--clips", 3, "--size", 48, "--seconds", 0.5, "--seed", 5)
     assert ran.returncode == 0, ran.stderr
     lines = [json.loads(line) for line in (out / "captions.jsonl").read_text().splitlines()]
     assert [line["path"] for line in lines] == ["00000.mp4", "00001.mp4", "00002.mp4"]
@@ -28,19 +24,18 @@ def test_clips_and_what_they_show(tmp_path: Path) -> None:
     with VideoReader(out / "00002.mp4") as reader:
         assert (reader.num_frames, reader.width) == (12, 48)
     assert len(list(out.iterdir())) == 4
-    again = run("--out", out, "--clips", 3)
+    again = run("playground", "--out", out, "--clips", 3)
     assert again.returncode == 2
     assert "is there already" in again.stderr
     (out / "captions.jsonl").unlink()
     before = (out / "00000.mp4").read_bytes()
-    again = run("--out", out, "--clips", 1, "--seed", 6)
+    again = run("playground", "--out", out, "--clips", 1, "--seed", 6)
     assert "00000.mp4 is there already" in again.stderr
     assert (out / "00000.mp4").read_bytes() == before
 
 
-@pytest.mark.slow
-def test_a_film_and_its_times(tmp_path: Path) -> None:
-    ran = run("--out", tmp_path, "--film", 4, "--size", 32, "--fps", 6)
+def test_a_film_and_its_times(run: Run, tmp_path: Path) -> None:
+    ran = run("playground", "--out", tmp_path, "--film", 4, "--size", 32, "--fps", 6)
     assert ran.returncode == 0, ran.stderr
     told = json.loads((tmp_path / "film.json").read_text())
     assert told["events"][0]["start"] > 0
@@ -50,22 +45,21 @@ def test_a_film_and_its_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        pytest.param((), "--clips N or --film SECONDS", marks=pytest.mark.slow),
-        pytest.param(("--clips", 1, "--film", 3), "--clips N or --film SECONDS", marks=pytest.mark.slow),
+        ((), "--clips N or --film SECONDS"),
+        (("--clips", 1, "--film", 3), "--clips N or --film SECONDS"),
         (("--clips", 1, "--size", 33), "even"),
         (("--clips", 0), "0 is not in the range"),
     ],
 )
-def test_a_users_mistakes(arguments: tuple[object, ...], told: str, tmp_path: Path) -> None:
-    ran = run("--out", tmp_path / "x", *arguments)
+def test_a_users_mistakes(run: Run, arguments: tuple[object, ...], told: str, tmp_path: Path) -> None:
+    ran = run("playground", "--out", tmp_path / "x", *arguments)
     assert ran.returncode == 2
     assert told in ran.stderr
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.slow
-def test_a_place_that_cannot_be(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    ran = run("--out", tmp_path / "file" / "x", "--clips", 1)
+    ran = run("playground", "--out", tmp_path / "file" / "x", "--clips", 1)
     assert ran.returncode != 0
     assert "Traceback" not in ran.stderr

@@ -74,9 +74,9 @@ def test_output_that_cannot_be_written(
     arguments: list[str], error: OSError, code: int, only_flush: bool, run: Run
 ) -> None:
     ran = run(*arguments, out=Broken(error, only_flush=only_flush))
-    assert ran.code == code
+    assert ran.returncode == code
     told = "openxclip: the output can't be written (No space left on device).\n"
-    assert ran.err == (told if code else "")
+    assert ran.stderr == (told if code else "")
 
 
 def test_python_flushes_again_when_it_ends(streams: Callable[..., None]) -> None:

@@ -6,13 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from openxclip.cli.terminal import printable
 
-COMMAND = [sys.executable, "-m", "openxclip"]
+Run = Callable[..., Any]
 ESCAPE = "\x1b[2J\x1b]0;title\x07"
 
 
@@ -29,19 +31,13 @@ def test_what_a_terminal_would_obey_is_written_out() -> None:
     [
         ["info"],
         ["check"],
-        pytest.param(["classify", "--model", "mini", "--labels", "a"], marks=pytest.mark.slow),
+        ["classify", "--model", "mini", "--labels", "a"],
         ["convert"],
     ],
 )
-def test_no_name_of_a_file_gives_orders(arguments: list[str], tmp_path: Path) -> None:
+def test_no_name_of_a_file_gives_orders(arguments: list[str], run: Run, tmp_path: Path) -> None:
     target = [str(tmp_path / "out")] if arguments == ["convert"] else []
-    done = subprocess.run(
-        [*COMMAND, *arguments, f"{ESCAPE}\nmore.pth", *target],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-    )
+    done = run(*arguments, f"{ESCAPE}\nmore.pth", *target, cwd=tmp_path)
     assert done.returncode == 1
     assert "\x1b" not in done.stdout + done.stderr
     assert "\x07" not in done.stdout + done.stderr
@@ -50,7 +46,9 @@ def test_no_name_of_a_file_gives_orders(arguments: list[str], tmp_path: Path) ->
     assert not any(line.startswith("more.pth") for line in lines)
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("<&-", "<&- >&-")), ">&-", "<&- >&- 2>&-"]
+)
 def test_standard_streams_may_be_closed(closed: str, clip_folder: Path, tmp_path: Path) -> None:
     for name in ("red2.mp4", "red10.mp4"):
         shutil.copy(clip_folder / name, tmp_path / name)

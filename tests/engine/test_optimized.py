@@ -212,7 +212,7 @@ def outcome(call: Any, *arguments: Tensor) -> Any:
         return type(error), str(error)
 
 
-@pytest.mark.parametrize("texts", [1, 2, 10_000])
+@pytest.mark.parametrize("texts", [1, 2, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_any_number_of_texts(model: XCLIPModel, texts: int) -> None:
     fast, ids, pixels = optimize(model, verbose=False), some_ids(texts), some_pixels(1)
     ours, right = fast(ids, pixels), model(ids, pixels)

@@ -40,6 +40,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tuple": {"return_dict": False},
 }
 
+# Compilers take seconds: the slow tests do the others, and what else can be compiled or exported.
+PLAIN_FIRST = ["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name != "plain")]
+
 
 def tensors(outputs: Any) -> dict[str, torch.Tensor]:
     if isinstance(outputs, tuple):
@@ -47,7 +50,7 @@ def tensors(outputs: Any) -> dict[str, torch.Tensor]:
     return fields(outputs)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", PLAIN_FIRST)
 def test_compiled_without_a_break(model: openxclip.XCLIPModel, name: str) -> None:
     backend = "aot_eager" if name == "plain" else "eager"
     compiled = torch.compile(model, fullgraph=True, backend=backend)
@@ -69,6 +72,7 @@ def test_compiled_other_shapes(model: openxclip.XCLIPModel) -> None:
         assert_same(fields(compiled(**given)), fields(model(**given)))
 
 
+@pytest.mark.slow
 def test_compiled_with_other_frame_counts_and_sizes(model: openxclip.XCLIPModel) -> None:
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     given = {**inputs(), "pixel_values": make_pixels(TINY, 2, frames=5, size=(40, 24))}
@@ -79,6 +83,7 @@ def test_compiled_with_other_frame_counts_and_sizes(model: openxclip.XCLIPModel)
     assert_same(fields(found), fields(expected))
 
 
+@pytest.mark.slow
 def test_compiled_features_and_parts(model: openxclip.XCLIPModel) -> None:
     given = inputs()
     text = model.get_text_features(given["input_ids"])
@@ -104,6 +109,7 @@ def test_compiled_training_step() -> None:
         torch.testing.assert_close(found[1][name], value, atol=1e-5 * max(1, value.abs().max().item()), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_with_gradient_checkpointing() -> None:
     ours = our_model(SHALLOW).train()
     ours.gradient_checkpointing_enable()
@@ -130,7 +136,7 @@ def test_compiled_by_inductor() -> None:
     assert_same(fields(compiled(**inputs())), fields(model(**inputs())), tolerance=2e-5)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", PLAIN_FIRST)
 def test_exported(model: openxclip.XCLIPModel, name: str) -> None:
     program = torch.export.export(model, (), {**inputs(), **OPTIONS[name]})
     outputs = program.module()(**inputs(), **OPTIONS[name])
@@ -139,6 +145,7 @@ def test_exported(model: openxclip.XCLIPModel, name: str) -> None:
     assert_same(tensors(outputs), tensors(expected))
 
 
+@pytest.mark.slow
 def test_exported_with_dynamic_sizes(model: openxclip.XCLIPModel) -> None:
     """One program for any number of videos and texts, and for any length of text."""
     videos, texts = torch.export.Dim("videos", min=2, max=64), torch.export.Dim("texts", min=2, max=512)
@@ -156,6 +163,7 @@ def test_exported_with_dynamic_sizes(model: openxclip.XCLIPModel) -> None:
         assert_same(fields(program.module()(**given)), fields(model(**given)))
 
 
+@pytest.mark.slow
 def test_exported_features(model: openxclip.XCLIPModel) -> None:
     given = inputs()
     features = {
@@ -166,6 +174,7 @@ def test_exported_features(model: openxclip.XCLIPModel) -> None:
     assert_same(fields(program.module()(**features)), fields(model(**features)))
 
 
+@pytest.mark.slow
 def test_exported_towers(model: openxclip.XCLIPModel) -> None:
     given = inputs()
     text = torch.export.export(model.text_model, (given["input_ids"],))
@@ -181,6 +190,7 @@ def test_exported_towers(model: openxclip.XCLIPModel) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_exported_program_is_saved_and_loaded(model: openxclip.XCLIPModel, tmp_path: Any) -> None:
     program = torch.export.export(model, (), inputs())
     torch.export.save(program, tmp_path / "xclip.pt2")

@@ -269,9 +269,8 @@ FULL_SIZES = {
 PATHS = {"large/14 x 8, 8 heads": ["fast"], "large/14 x 8, 12 heads": ["attentions"]}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "base/32 x 8")) for name in FULL_SIZES]
-)
+@pytest.mark.parametrize("name", FULL_SIZES)
+@pytest.mark.slow
 def test_every_field_of_the_released_sizes(name: str) -> None:
     config, paths = FULL_SIZES[name], PATHS.get(name, ["fast", "attentions"])
     videos = 2 if config["vision_config"]["patch_size"] == 32 else 1

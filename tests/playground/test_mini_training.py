@@ -31,6 +31,7 @@ def short(monkeypatch):
     return tuple(replace(stage, steps=2, batch=4) for stage in stages.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bag", [False, True])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(short, bag, tmp_path, capsys):
     stages = short[:-1] if bag else short

@@ -120,7 +120,7 @@ def compare(ours: list[EncodedVideo], theirs: list[EncodedVideo]) -> None:
 def pile_up(pipeline: VideoPipeline, model: Watched, sources: Any, **how: Any) -> list[EncodedVideo]:
     """The results where everything is read while the model is busy with the first clip."""
     model.may_go.clear()
-    threading.Timer(1.0, model.may_go.set).start()
+    threading.Timer(0.3, model.may_go.set).start()
     return list(pipeline.encode_videos(sources, **how))
 
 
@@ -359,7 +359,7 @@ def test_going_on_in_the_middle_gives_the_rest_to_the_bit(pipeline: VideoPipelin
         assert (one.times, one.start, one.end) == (other.times, other.start, other.end)
 
 
-@pytest.mark.parametrize("batch", [1, 6, 64])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 6, 64])
 def test_what_waits_of_windows_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:

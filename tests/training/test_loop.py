@@ -170,9 +170,11 @@ def _loss_of(how: Recipe, dataset: Dataset, number: int) -> float:
 
 @pytest.mark.parametrize(
     "changes",
-    [("precision=bf16",), ("precision=fp16",), ("ema=0.5",), ("clip_grad=0.1",), ("towers=both",),
-     ("towers=none", "drop_path=0.5"),
-     ("checkpoint_gradients=true",), ("jitter=1", "grey=0.5", "flip=0.5", "mixup=0.8", "cutmix=1")],
+    [("precision=bf16", "towers=both"),
+     ("jitter=1", "grey=0.5", "flip=0.5", "mixup=0.8", "cutmix=1"),
+     *(pytest.param(changes, marks=pytest.mark.slow) for changes in (
+         ("precision=bf16",), ("precision=fp16",), ("ema=0.5",), ("clip_grad=0.1",), ("towers=both",),
+         ("towers=none", "drop_path=0.5"), ("checkpoint_gradients=true",)))],
 )  # fmt: skip
 def test_variants_learn_and_go_on_to_the_bit(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, changes: tuple[str, ...]

@@ -37,7 +37,9 @@ def test_a_table(tmp_path: Path) -> None:
     assert rows == [["truth \\ predicted", *classes], [classes[0], "3", "1"], [classes[1], "0", "2"]]
 
 
-@pytest.mark.parametrize("number", [1, 2, 10, 25, 26, 60, 61, 400])
+@pytest.mark.parametrize(
+    "number", [1, 26, 61, *(pytest.param(number, marks=pytest.mark.slow) for number in (2, 10, 25, 60, 400))]
+)
 def test_sizes(tmp_path: Path, number: int) -> None:
     matrix, classes = confused(number)
     picture = pixels(draw_confusion(matrix, classes, tmp_path / "c.png"))
