@@ -97,10 +97,8 @@ def command(
     if allow_removing is not None and not update:
         raise click.UsageError("--allow-removing goes with --update.")
     named = list(named_videos(videos, takes_pipes=False))
-    if not named and not update and not compact and export is None:
+    if not named and not update and ((not compact and export is None) or watch):
         raise click.UsageError("no videos are named.")
-    if watch and not (named or update):
-        raise click.UsageError("--watch needs files or folders to watch, or --update for those of the index.")
     if watch and any(name.lower().endswith(".parquet") for name in named):
         raise click.UsageError("--watch is for videos: add the .parquet files without it.")
     if remove and export is not None:

@@ -196,8 +196,8 @@ class Adding:
             replaced += [old, self._before["failed"].pop(row.path, None)]
             if row.id in self._announced:
                 self._store.delete_windows(row.id, after=0)
-        # What isn't there, and wasn't, is no news the next time
-        known_failed = [row for row in failed if any(row.stamp) or row.id in self._announced]
+        # A file that isn't there and wasn't is not remembered; nor is a folder, which may have videos the next time
+        known_failed = [row for row in failed if row.content or row.id in self._announced]
         gone = [replace(row, state="removed" if row.windows else row.state) for row in replaced if row is not None]
         self._store.put([*done, *under_way, *known_failed, *touched, *(row for row in gone if row.windows)])
         self._store.forget(gone)
