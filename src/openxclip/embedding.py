@@ -25,7 +25,7 @@ from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.linears import Kernel
 from openxclip.errors import OpenXCLIPError, VideoError
 from openxclip.feature_files import Shapes, check_names, check_suffix, write_features
-from openxclip.files import Stamp, cache_folder, stamp_of, written_whole
+from openxclip.files import Stamp, cache_folder, reason_of, stamp_of, written_whole
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
 from openxclip.model import XCLIPModel
@@ -354,7 +354,7 @@ def _checked_target(out: str | Path, force: bool) -> Path:
         if target.exists() and not target.is_file():
             raise ValueError(f"{out}: is a {'folder' if target.is_dir() else 'device or pipe'}, not a file.")
     except (OSError, RuntimeError) as error:  # a link to itself, a name too long
-        raise ValueError(f"{out}: can't be written ({error}).") from error
+        raise ValueError(f"{out}: can't be written ({reason_of(error)}).") from error
     check_suffix(target)
     if target.exists() and not force:
         with suppress(OSError, ValueError):

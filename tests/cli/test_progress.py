@@ -138,14 +138,14 @@ def test_quiet_shows_nothing(is_terminal: bool, clock: Clock, monkeypatch: pytes
 def test_quiet_hides_the_note_and_no_error(run: Run, clip_folder: Path, tmp_path: Path) -> None:
     arguments = ("classify", tmp_path / "none.mp4", clip_folder / "red2.mp4", "--labels", "a, b", "--model", "mini")
     loud, quiet = run(*arguments), run(*arguments, "--quiet")
-    assert loud.code == quiet.code == 1
-    errors = quiet.err.splitlines()
+    assert loud.returncode == quiet.returncode == 1
+    errors = quiet.stderr.splitlines()
     assert any("none.mp4" in line for line in errors)
     assert not any("note:" in line for line in errors)
-    *before, last = loud.err.splitlines()
+    *before, last = loud.stderr.splitlines()
     assert before == errors
     assert last.startswith("openxclip: note: mini knows only"), "once, after the errors"
-    assert loud.err.count("mini knows") == 1
+    assert loud.stderr.count("mini knows") == 1
 
 
 # -- on a terminal -----------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def command(
     \b
       openxclip eval my-videos data=clips/ \\
           --model my-model --out results
-      openxclip eval --compare old/results.json new/results.json
+      openxclip eval --compare a/results.json b/results.json
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
     if compare is not None:
         if recipe is not None or model is not None:

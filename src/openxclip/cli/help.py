@@ -1,7 +1,8 @@
-"""Help texts on terminals of any width: no word is cut."""
+"""Help on terminals of any width, without words that are cut; and options in errors, as they are typed."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import click
@@ -34,3 +35,22 @@ class Context(click.Context):
     """click's, with these help texts."""
 
     formatter_class = HelpFormatter
+
+
+_NAMES = {"num_frames": "frames", "num_clips": "clips", "num_texts": "texts", "k": "top"}  # in Python, and typed
+
+
+def as_typed(error: click.UsageError) -> str:
+    """An error's message with the library's `num_frames=0` as the command's `--frames 0`, where it has that option."""
+    options: dict[str, str] = {}
+    for parameter in error.ctx.command.params if error.ctx is not None else ():
+        long = [name for name in parameter.opts if name.startswith("--")]
+        if parameter.name and long:
+            options[parameter.name] = options[long[0][2:].replace("-", "_")] = long[0]
+
+    def typed(found: re.Match[str]) -> str:
+        name = found[1]
+        option = options.get(_NAMES.get(name, name))
+        return found[0] if option is None else f"{option} "
+
+    return re.sub(r"(?<![\w-])([a-z_]+)=(?=\S)", typed, error.message)

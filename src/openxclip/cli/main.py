@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from openxclip import __version__
-from openxclip.cli.help import Context
+from openxclip.cli.help import Context, as_typed
 from openxclip.cli.terminal import OutputError, prepare_streams, say
 from openxclip.errors import CheckpointError, OpenXCLIPError
 from openxclip.files import reason_of
@@ -107,6 +107,8 @@ def main() -> None:
         say("interrupted")
         sys.exit(130)
     except click.ClickException as error:
+        if isinstance(error, click.UsageError):
+            error.message = as_typed(error)
         error.show()
         sys.exit(error.exit_code)
     except click.exceptions.Exit as done:

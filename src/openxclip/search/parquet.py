@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from openxclip.errors import VideoIndexError
-from openxclip.files import written_whole
+from openxclip.files import reason_of, written_whole
 from openxclip.search.schema import ABOUT, VideoRow, new_id
 from openxclip.search.store import Store
 
@@ -80,7 +80,7 @@ class ParquetWindows:
         try:
             self._file = parquet.ParquetFile(path)
         except (OSError, pa.ArrowException) as error:
-            raise VideoIndexError(f"{path}: can't be read as Parquet: {str(error).splitlines()[0]}") from error
+            raise VideoIndexError(f"{path}: can't be read as Parquet: {reason_of(error).splitlines()[0]}") from error
         schema = self._file.schema_arrow
         self.about = _about((schema.metadata or {}).get(ABOUT))
         if not self.about:
@@ -181,7 +181,7 @@ class ParquetWindows:
                 own = table["patches"].cast(pa.binary()) if patches else pa.nulls(len(table), pa.binary())
                 yield pa.table({**columns, "patches": own})
         except (OSError, pa.ArrowException) as error:
-            raise self._refusal(f"can't be read ({str(error).splitlines()[0]})") from error
+            raise self._refusal(f"can't be read ({reason_of(error).splitlines()[0]})") from error
 
 
 def _about(text: bytes | None) -> dict[str, Any]:
