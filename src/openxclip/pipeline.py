@@ -32,6 +32,7 @@ from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.model import VideoFeatures, XCLIPModel
 from openxclip.processing import XCLIPProcessor
+from openxclip.processing.texts import warn_of_cuts
 from openxclip.threads import say_if_forked
 from openxclip.video import DEFAULT_LIMITS, DecodeWorker, Limits, VideoSource, read_clips
 from openxclip.video.ahead import Item, ReadAhead
@@ -128,20 +129,27 @@ class VideoPipeline:
         return pipeline
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str], *, on_text: Callable[[int], object] = lambda done: None) -> Tensor:
+    def encode_texts(
+        self, texts: Sequence[str], *, what: str = "text", on_text: Callable[[int], object] = lambda done: None
+    ) -> Tensor:
         """(K, E), as `XCLIPModel.get_text_features`, of one or more texts.
+
+        A text with more tokens than the model has positions for (77) is cut, with a warning that names it.
 
         Args:
             texts: K of them.
+            what: they are called in that warning.
             on_text: called now and then with the number of texts that are done.
         """
         self._check_mode()
         if isinstance(texts, str) or not len(texts):
             raise ValueError(f"texts must be a list of one or more of them, got {texts!r}.")
         at_once = _TEXTS_AT_ONCE_OPTIMIZED if isinstance(self.model, OptimizedXCLIPModel) else _TEXTS_AT_ONCE
+        warn_of_cuts(self.processor.tokenizer, texts, what, stacklevel=3)  # seen from the caller, past no_grad
         chunks = []
         for i in range(0, len(texts), at_once):
-            inputs = self.processor(text=list(texts[i : i + at_once]), return_tensors="pt", padding=True)
+            chunk = list(texts[i : i + at_once])
+            inputs = self.processor(text=chunk, return_tensors="pt", padding=True, truncation=True)
             chunks.append(self.model.get_text_features(**inputs.to(self.model.device)))
             on_text(min(i + at_once, len(texts)))
         return torch.cat(chunks)

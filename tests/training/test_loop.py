@@ -245,7 +245,7 @@ def test_from_a_folder_to_a_model(tiny_folder: Path, class_folder: Path, tmp_pat
         train("my-videos", *changes, out=tmp_path / "out")
     with pytest.raises(TrainingError, match=r"with something else \(lr=0.5, was 0.001\)"):
         train("my-videos", *changes, "lr=0.5", out=tmp_path / "out")
-    with pytest.raises(TrainingError, match="is there already, and is no training"):
+    with pytest.raises(TrainingError, match="is there already, and is not the folder of a training"):
         train("my-videos", *changes, out=tiny_folder)
 
 

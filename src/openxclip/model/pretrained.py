@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.backends import mps
 from torch.overrides import TorchFunctionMode
 
 from openxclip import checkpoints, hub
@@ -356,7 +357,20 @@ def as_device(device: torch.device | str | None) -> torch.device | None:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # the latter is what a torch without CUDA says of it
-        raise ValueError(f"device {str(device)!r} can't be used here: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"device {str(device)!r} can't be used here{_why_not(str(device))}") from error
+
+
+def _why_not(device: str) -> str:
+    """The rest of a sentence on a device that can't be used: why, if that is known, and which can."""
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *(["mps"] if mps.is_available() else [])]
+    kind, why = device.split(":")[0], ""
+    if kind == "gpu" and len(there) > 1:
+        why = f" by this name: it is called {there[1]}"
+    elif kind in ("cuda", "gpu") and not torch.backends.cuda.is_built():
+        why = ", because this PyTorch was built without CUDA"
+    elif kind in ("cuda", "gpu") and len(there) == 1:
+        why = ", because PyTorch finds no GPU"
+    return f"{why}. There is: {', '.join(there)}."
 
 
 def _warn_of_heads(config: Config) -> None:

@@ -211,9 +211,11 @@ class XCLIPProcessor:
         batch = self.tokenizer(text, **options)
         rows = [batch["input_ids"]] if isinstance(text, str) else batch["input_ids"]
         if options["truncation"] is None and max(map(len, rows)) > limit:
+            number = next(i for i, row in enumerate(rows) if len(row) > limit)
+            shown = text if isinstance(text, str) else text[number]
             warnings.warn(
-                f"texts of more than {limit} tokens are cut to the {limit} that the model has positions for; "
-                "pass truncation=True to have it so without this warning",
+                f"text {number} ({shown[:60]!r}…) has {len(rows[number])} tokens, but the model has positions for "
+                f"{limit}: such texts are cut. Pass truncation=True to have it so without this warning.",
                 stacklevel=3,
             )
             batch = self.tokenizer(text, **{**options, "truncation": True, "max_length": limit})

@@ -17,6 +17,7 @@ from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline, check_stretch
+from openxclip.processing.texts import check_distinct
 from openxclip.recognition.background import BACKGROUND_TEXTS
 from openxclip.video import Limits, VideoSource, find_videos, source_name
 from openxclip.video.opening import is_one_source
@@ -75,7 +76,7 @@ class Classifier:
         on_text: called now and then with the number of texts that are encoded: the labels, and a few neutral ones.
 
     Raises:
-        ValueError: no labels, an empty or repeated one, a template without `{}`, a threshold out of range.
+        ValueError: no labels, an empty or repeated one, two that are the same to the model, a template without `{}`, a threshold out of range.
     """
 
     def __init__(
@@ -95,7 +96,8 @@ class Classifier:
         self.pipeline = pipeline
         self.threshold = threshold
         texts = [template.replace("{}", label) for label in self.labels]
-        self._text_features_KE = pipeline.encode_texts([*texts, *BACKGROUND_TEXTS], on_text=on_text)
+        check_distinct(pipeline.processor.tokenizer, texts)
+        self._text_features_KE = pipeline.encode_texts([*texts, *BACKGROUND_TEXTS], what="label", on_text=on_text)
 
     def __call__(self, videos: Iterable[VideoSource], *, top_k: int = 5, **clips: Any) -> Iterator[Classification]:
         """Classify videos, in the order given.

@@ -169,7 +169,7 @@ def evaluate_retrieval(
     for index, sample in enumerate(dataset.samples):
         videos.setdefault((sample.source, sample.start, sample.end), []).append(index)
     views = views_of(pipeline, 1)
-    text_KE = pipeline.encode_texts(texts)
+    text_KE = pipeline.encode_texts(texts, what="caption")
     firsts = [dataset.samples[indices[0]] for indices in videos.values()]
     encoded = pipeline.encode_parts(firsts, views, num_frames=num_frames, batch=batch)
     names = sample_names(dataset)

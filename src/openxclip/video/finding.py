@@ -69,7 +69,8 @@ def _matching(pattern: str) -> list[VideoSource]:
         return []
     # Brackets in the part that exists are part of the name.
     parts = [glob.escape(str(base)), *path.relative_to(base).parts]
-    matches = find_videos(sorted(_glob(os.path.join(*parts)), key=natural_key))  # noqa: PTH118 (Path drops a last "/")
+    names: list[str] = sorted(_glob(os.path.join(*parts)), key=natural_key)  # noqa: PTH118 (Path drops a last "/")
+    matches = find_videos(names)
     # glob skips a folder that it can't list. A folder among the matches has been looked into already.
     unlisted: dict[VideoSource, None] = {}
     for i in range(1, len(parts)):
@@ -115,7 +116,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _is_file_or_was(path: Path) -> bool:
-    """Whether it is a file, a link that leads nowhere, or can't be looked at: reading the latter two gives the reason."""
+    """Whether it is a file; True also where reading it will fail, so that the reason is given then."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
