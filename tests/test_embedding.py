@@ -267,8 +267,8 @@ def test_what_cannot_be_is_refused_before_the_model_is_looked_for(
 def test_no_videos_and_things_that_are_none(pipeline: VideoPipeline, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no videos are named"):
         embed([], tmp_path / "f.npz", model=pipeline)
-    with pytest.raises(TypeError, match="named by their paths"):
-        embed([b"bytes"], tmp_path / "f.npz", model=pipeline)  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="embed takes paths and frames in memory, not bytes"):
+        embed([b"bytes"], tmp_path / "f.npz", model=pipeline)
     with pytest.raises(TypeError, match=r"VideoPipeline\(model, processor\)"):
         embed("a.mp4", tmp_path / "f.npz", model=pipeline.model)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Files in, features out: the next files are decoded and made small while the model is at work on a batch of clips."""
+"""Videos in, features out: the next files are decoded and made small while the model is at work on a batch of clips."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Views = Callable[[Tensor], Sequence[Tensor]]
 
 
 class VideoPipeline:
-    """A model and its processor, from files to features and scores.
+    """A model and its processor, from videos (files, or frames in memory) to features and scores.
 
     Args:
         model: in eval mode, else it is refused when it is used.
@@ -61,7 +61,8 @@ class VideoPipeline:
         precision: how the model is optimised (see `openxclip.optimize`), unless it is already; None takes it as it is.
         isolate: read videos in a process of its own, so that one that makes a decoder crash, hang or grow is an error
             like any other. It is started here (a quarter of a second, in the background), and takes a few milliseconds
-            a video. Open files are read in this process even so. (Beside a GPU, several read at once.)
+            a video. Open files and frames in memory are read in this process even so. (Beside a GPU, several read at
+            once.)
         limits: what reading one video may cost.
         allow_protocols: what playlists and addresses may open, see `openxclip.video.VideoReader`.
 
@@ -162,6 +163,7 @@ class VideoPipeline:
         num_clips: int = 1,
         start: float | None = None,
         end: float | None = None,
+        fps: float = 25.0,
         limits: Limits | None = None,
         batch: Batch = "auto",
         on_clip: Callable[[int], object] = lambda done: None,
@@ -172,10 +174,12 @@ class VideoPipeline:
         waits for a later one, or for later `sources`.
 
         Args:
-            sources: paths, bytes or file objects. An iterator is taken from in a thread of its own, a few videos ahead.
+            sources: paths, bytes, file objects, or frames in memory by `openxclip.processing.sources.in_memory`. An
+                iterator is taken from in a thread of its own, a few videos ahead.
             num_frames: T of a clip; default is what the model was trained with.
             num_clips: C clips over each video (see `openxclip.video.sample_clips`).
             start, end: the part of every video that is looked at, in seconds.
+            fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
             limits: what reading one video may cost; default is the pipeline's.
             batch: the most clips in one call of the model, of one video or several; "auto" is 1 on a CPU, and by the
                 memory on a GPU (see `openxclip.batching.batch_size`).
@@ -185,8 +189,9 @@ class VideoPipeline:
             ValueError: an argument that can't be, or a model in training mode; at the call, before any video is read.
         """
         check_stretch(start, end)
+        check_fps(fps)
         frames, size = self._checked(num_frames, batch)
-        how: dict[str, Any] = {"num_frames": frames, "num_clips": num_clips, "start": start, "end": end}
+        how: dict[str, Any] = {"num_frames": frames, "num_clips": num_clips, "start": start, "end": end, "fps": fps}
         reader = partial(self._read_video, {**how, **self._reading(limits)})
         ahead = 2 + math.ceil(size / max(1, num_clips))  # one to hide reading behind the model, one for uneven lengths
         encoded = self._encoded(sources, reader, ahead=ahead, batch=size, only_full=False)
@@ -198,6 +203,7 @@ class VideoPipeline:
         plan: ClipPlan,
         *,
         first: int = 0,
+        fps: float = 25.0,
         limits: Limits | None = None,
         batch: Batch = "auto",
     ) -> Generator[EncodedClip, None, None]:
@@ -210,17 +216,19 @@ class VideoPipeline:
         Args:
             sources: as for `encode_videos`.
             plan: which clips of a video.
-            first: of the first video, how many to pass over: to go on where one has stopped.
+            first: how many clips of the first video to skip, in order to resume there.
+            fps: as for `encode_videos`.
             limits: as for `encode_videos`, of every piece of a video.
             batch: the clips in one call of the model; "auto" is as for `encode_videos`.
 
         Raises:
             ValueError: as for `encode_videos`.
         """
+        check_fps(fps)
         _, size = self._checked(plan.num_frames, batch)
         if isinstance(self.model, OptimizedXCLIPModel):
             self.model.lose_patience()
-        reader = partial(self._read_planned, plan, self._reading(limits))
+        reader = partial(self._read_planned, plan, {"fps": fps, **self._reading(limits)})
         items: Iterable[tuple[VideoSource, int]] = zip(sources, chain([first], repeat(0)), strict=False)
         items = list(items) if isinstance(sources, Sequence) else items
         return apart(self._encoded(items, reader, ahead=2 + size, batch=size, only_full=True))
@@ -400,6 +408,16 @@ def check_stretch(start: float | None, end: float | None) -> None:
         raise ValueError(f"start={start}: must be 0 or more seconds.")
     if not last > first:
         raise ValueError(f"end={end}: must be after start={first:g}.")
+
+
+def check_fps(fps: float) -> None:
+    """Refuse frames per second that can't be.
+
+    Raises:
+        ValueError: it isn't a number above 0.
+    """
+    if not 0 < fps < math.inf:
+        raise ValueError(f"fps={fps}: must be a number above 0.")
 
 
 def _close(workers: Iterable[DecodeWorker | None]) -> None:
