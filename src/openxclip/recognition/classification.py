@@ -16,11 +16,11 @@ from openxclip.engine import Precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
-from openxclip.pipeline import VideoPipeline, check_stretch
+from openxclip.pipeline import VideoPipeline, check_fps, check_stretch
+from openxclip.processing.sources import Videos, as_sources
 from openxclip.processing.texts import check_distinct
 from openxclip.recognition.background import BACKGROUND_TEXTS
 from openxclip.video import Limits, VideoSource, find_videos, source_name
-from openxclip.video.opening import is_one_source
 
 NONE_OF_THESE = "none of these"
 
@@ -47,7 +47,7 @@ class Classification:
     """What a video shows, or why that can't be said.
 
     Attributes:
-        path: the video, as it was named.
+        path: the video, as it was named; frames in memory are "frames 1", "frames 2", ….
         labels: the best ones, by falling probability; empty if the video could not be read.
         outcome: the best label, or "none of these" if its score is below the threshold; None if there is an error.
         none_of_these: the neutral texts' share against the best label alone, 1 minus its score: so it doesn't shrink as
@@ -103,9 +103,9 @@ class Classifier:
         """Classify videos, in the order given.
 
         Args:
-            videos: paths, bytes or file objects.
+            videos: as `sources` of `VideoPipeline.encode_videos`.
             top_k: how many labels of each are returned.
-            **clips: num_frames, num_clips, start, end, limits, batch, on_clip: see `VideoPipeline.encode_videos`.
+            **clips: num_frames, num_clips, start, end, fps, limits, batch, on_clip: see `VideoPipeline.encode_videos`.
 
         Raises:
             ValueError: an argument that can't be.
@@ -169,7 +169,7 @@ def check_labels(labels: Sequence[str]) -> list[str]:
 
 
 def classify(
-    paths: VideoSource | Iterable[VideoSource],
+    paths: Videos,
     labels: Sequence[str],
     *,
     model: str | Path | VideoPipeline = DEFAULT_MODEL,
@@ -177,6 +177,7 @@ def classify(
     num_clips: int = 1,
     start: float | None = None,
     end: float | None = None,
+    fps: float = 25.0,
     top_k: int = 5,
     template: str = "{}",
     threshold: float = 0.5,
@@ -194,7 +195,7 @@ def classify(
 
     Args:
         paths, labels: see `iter_classify`.
-        model, num_frames, num_clips, start, end, top_k, template, threshold, batch: see `iter_classify`.
+        model, num_frames, num_clips, start, end, fps, top_k, template, threshold, batch: see `iter_classify`.
         device, dtype, precision, isolate, limits, allow_protocols: see `iter_classify`.
 
     Returns:
@@ -212,6 +213,7 @@ def classify(
             num_clips=num_clips,
             start=start,
             end=end,
+            fps=fps,
             top_k=top_k,
             template=template,
             threshold=threshold,
@@ -227,7 +229,7 @@ def classify(
 
 
 def iter_classify(
-    paths: VideoSource | Iterable[VideoSource],
+    paths: Videos,
     labels: Sequence[str],
     *,
     model: str | Path | VideoPipeline = DEFAULT_MODEL,
@@ -235,6 +237,7 @@ def iter_classify(
     num_clips: int = 1,
     start: float | None = None,
     end: float | None = None,
+    fps: float = 25.0,
     top_k: int = 5,
     template: str = "{}",
     threshold: float = 0.5,
@@ -251,12 +254,17 @@ def iter_classify(
     Use `classify` for all of them as a list.
 
     Args:
-        paths: one or more files, folders and globs (see `openxclip.video.find_videos`); bytes and open files too.
+        paths: one or more files, folders and globs (see `openxclip.video.find_videos`); bytes and open files; and
+            frames in memory, in the forms of `openxclip.processing.frames`: a list of frames, or an array of 4
+            dimensions, is one video; a list of these, among which paths may be, or an array of 5 dimensions is several.
+            In results such videos are called "frames 1", "frames 2", … in their order. Frames are not copied, and must
+            not change before the result is there.
         labels: what to choose from.
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
         num_frames: frames of a clip; default is what the model was trained with.
         num_clips: clips over each video, whose probabilities are averaged.
         start, end: the part of every video that is looked at, in seconds.
+        fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
         top_k: how many labels of each video are returned.
         template, threshold: see `Classifier`.
         batch: clips in one call of the model, see `VideoPipeline.encode_videos`.
@@ -268,12 +276,15 @@ def iter_classify(
         A generator of one result for each video, in order; `error` is set in those that could not be read.
 
     Raises:
-        ValueError: an argument that can't be; at the call, before any video is read.
+        ValueError, TypeError: an argument that can't be, frames in memory included; at the call, before any video is
+            read.
         CheckpointError: the model can't be found or loaded.
     """
     labels = check_labels(labels)  # before the model is loaded
     check_stretch(start, end)
+    check_fps(fps)
     check_batch(batch)
+    sources = as_sources(paths)
     pipeline = as_pipeline(
         model,
         device=device,
@@ -284,14 +295,14 @@ def iter_classify(
         allow_protocols=allow_protocols,
     )
     classifier = Classifier(pipeline, labels, template=template, threshold=threshold)
-    videos = find_videos([paths] if is_one_source(paths) else paths)  # type: ignore[list-item,arg-type]
     return classifier(
-        videos,
+        find_videos(sources),
         top_k=top_k,
         num_frames=num_frames,
         num_clips=num_clips,
         start=start,
         end=end,
+        fps=fps,
         limits=limits,
         batch=batch,
     )
