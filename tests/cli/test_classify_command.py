@@ -78,7 +78,7 @@ def test_a_table_on_a_terminal(run: Run, tiny_folder: Path, clip_folder: Path) -
         (["classify", "x.mp4", "--labels", "a", "--labels-file", os.devnull], "one of them"),
         (["classify", "x.mp4", "--labels-file", "/does/not/exist"], "/does/not/exist"),
         (["classify", "x.mp4", "--labels", "a", "--clips", "0"], "--clips"),
-        (["classify", "x.mp4", "--labels", "a", "--start", "3", "--end", "2"], "end=2.0: must be after start=3"),
+        (["classify", "x.mp4", "--labels", "a", "--start", "3", "--end", "2"], "--end 2.0: must be after --start 3"),
         (["clasify", "x.mp4"], "clasify"),
     ],
 )

@@ -11,6 +11,7 @@ import click
 
 from openxclip.cli.options import (
     Target,
+    Time,
     batch_option,
     limit_options,
     named_videos,
@@ -35,8 +36,8 @@ _NAMED = 10  # missing files
 @click.argument("videos", nargs=-1, metavar="[PATH...]")
 @click.option("--to", required=True, metavar="DIR", help="Folder of the index, or s3://… and what else LanceDB takes.")
 @click.option("--model", help="A folder, a hub id, or mini.  [default: the index's; of a new one as in classify]")
-@click.option("--window", type=float, metavar="SECONDS", help="Of a new index: a window's length.  [default: 10]")
-@click.option("--stride", type=float, metavar="SECONDS", help="From one window to the next.  [default: the window]")
+@click.option("--window", type=Time(above=0), help="Of a new index: a window's length.  [default: 10]")
+@click.option("--stride", type=Time(above=0), help="From one window to the next.  [default: the window]")
 @click.option(
     "--frames", type=click.IntRange(1), help="Frames of a window.  [default: what the model was trained with]"
 )
@@ -130,20 +131,21 @@ def command(
         if named or update:
             done = work.look(retry=update, may_be_empty=watch or update)
             click.echo(work.summary(done))
-        if is_new and model is not None:
-            note_of_model(model)
         if compact:
             before, after = index.compact()
             click.echo(f"{printable(to)}: {_size(before)} before, {_size(after)} after")
         if export is not None:
             click.echo(f"{printable(str(export))}: {counted(index.export(export), 'window')}")
         if watch:
+            note_of_model(model if is_new and model is not None else "")
             work.watch()
             return
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
     if done.errors:
         say(f"{counted(len(done.errors), 'video')} could not be read.")
+    if is_new and model is not None:
+        note_of_model(model)
     if done.errors or done.held_back:
         sys.exit(1)
 

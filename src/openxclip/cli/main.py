@@ -16,7 +16,7 @@ from openxclip import __version__
 from openxclip.cli.help import Context, as_typed
 from openxclip.cli.terminal import OutputError, prepare_streams, say
 from openxclip.errors import CheckpointError, OpenXCLIPError
-from openxclip.files import reason_of
+from openxclip.files import as_os_error, reason_of
 
 _VERBS = {
     "classify": "Say which of some labels each video shows.",
@@ -107,8 +107,8 @@ def main() -> None:
         say("interrupted")
         sys.exit(130)
     except click.ClickException as error:
-        if isinstance(error, click.UsageError):
-            error.message = as_typed(error)
+        if type(error) is click.UsageError:  # the others are click's own
+            error = click.UsageError(as_typed(error), error.ctx)
         error.show()
         sys.exit(error.exit_code)
     except click.exceptions.Exit as done:
@@ -124,6 +124,12 @@ def main() -> None:
     except OSError as error:  # of a file that is written: a full disk, say; others are caught where they arise
         name = "" if error.filename is None else f"{error.filename}: "
         say(f"{name}{reason_of(error)}")
+        sys.exit(1)
+    except Exception as error:  # safetensors and LanceDB have their own for what the system refuses
+        found = as_os_error(error, "")
+        if found is None:
+            raise
+        say(reason_of(found))
         sys.exit(1)
 
 
