@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from openxclip.cli.options import Target, Time
+from openxclip.cli.progress import progress
 from openxclip.cli.rows import CsvRows, Form, format_options
-from openxclip.cli.terminal import json_line
+from openxclip.cli.terminal import json_line, printable
+from openxclip.files import checked_target
 
 if TYPE_CHECKING:
     from openxclip.benchmarking.measuring import Row
@@ -57,21 +59,31 @@ def command(
     openxclip's advantage: "documented" is transformers as its documentation uses it, "tuned" as an expert would (text
     features kept, inference mode, bf16 autocast where ours is bf16).
     """
-    if output is not None and not output.absolute().parent.is_dir():
-        raise click.UsageError(f"{output}: there is no such folder to write it to.")
+    if output is not None:
+        try:
+            checked_target(output)
+        except ValueError as error:
+            raise click.UsageError(printable(str(error))) from error
     from openxclip.benchmarking import SECTIONS, bench
 
-    bench(
-        list(dict.fromkeys(models)),
-        sections=sections or SECTIONS,
-        rounds=rounds,
-        longest=longest,
-        threads=threads,
-        clips=clips,
-        output=output,
-        say=click.echo if form == "table" else lambda line: None,
-        on_row=_printer(form),
-    )
+    show = _printer(form)
+    with progress("measuring", noun="row", prints_meanwhile=True) as shown:
+
+        def on_row(row: Row) -> None:
+            show(row)
+            shown()
+
+        bench(
+            list(dict.fromkeys(models)),
+            sections=sections or SECTIONS,
+            rounds=rounds,
+            longest=longest,
+            threads=threads,
+            clips=clips,
+            output=output,
+            say=click.echo if form == "table" else lambda line: None,
+            on_row=on_row,
+        )
 
 
 def _printer(form: Form) -> Callable[[Row], object]:
