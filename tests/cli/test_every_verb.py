@@ -67,7 +67,7 @@ def test_clips_of_the_playground(run: Run, tmp_path: Path) -> None:
 
 
 def test_an_embedding_that_was_killed_goes_on(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"model": str(tiny_folder), "device": "cpu", "window": 0.1}
+    how: dict[str, Any] = {"model": str(tiny_folder), "device": "cpu", "window": 0.2}
     openxclip.embed(clip_folder, tmp_path / "whole.npz", **how)
     code = (
         "import os, signal, sys; from openxclip import embed, embedding; embedding._KEPT_EVERY_BYTES = 100\n"
@@ -76,7 +76,7 @@ def test_an_embedding_that_was_killed_goes_on(clip_folder: Path, tiny_folder: Pa
         "    keep(run); kept.append(run)\n"
         "    if len(kept) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
         "embedding._Run._keep = keep_then_die\n"
-        "embed(sys.argv[1], sys.argv[2], model=sys.argv[3], device='cpu', window=0.1)"
+        "embed(sys.argv[1], sys.argv[2], model=sys.argv[3], device='cpu', window=0.2)"
     )
     out, part = tmp_path / "f.npz", tmp_path / "f.npz.part"
     command = [sys.executable, "-c", code, str(clip_folder), str(out), str(tiny_folder)]
