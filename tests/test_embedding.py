@@ -25,6 +25,7 @@ from openxclip.embedding import fingerprint
 from openxclip.engine.linears import LINEAR_VARIABLE, can_pack
 from openxclip.errors import MissingPackageError
 from openxclip.feature_files import METADATA_NAME, write_features
+from openxclip.files import NOT_UTF8
 from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
 from openxclip.unfinished import Progress, Unfinished
@@ -210,14 +211,19 @@ def test_a_video_that_breaks_off_in_the_middle_has_no_rows(
     assert (columns["pooled"] == others["pooled"]).all()
 
 
-def test_names_that_are_no_text(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
-    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n'\".mp4"))
+def test_names_that_are_not_utf8_are_errors_in_every_format(
+    pipeline: VideoPipeline, names: list[Path], tmp_path: Path
+) -> None:
+    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4"))
     shutil.copy(names[0], strange)
+    expected = embed(names[:2], tmp_path / "e.npz", model=pipeline)
     for suffix in SUFFIXES:
-        embed(strange, tmp_path / f"f{suffix}", model=pipeline)
-        columns, metadata = read(tmp_path / f"f{suffix}")
-        assert metadata["paths"] == [str(strange)]
-        assert columns["path"] == ([str(strange)] if suffix != ".parquet" else [f"{tmp_path}/\\xff\n'\".mp4"])
+        done = embed([strange, names[0], strange, names[1], strange], tmp_path / f"f{suffix}", model=pipeline)
+        assert [(error.source, error.reason) for error in done.errors] == [(str(strange), NOT_UTF8)] * 3
+        (columns, metadata), (others, _) = read(done.path), read(expected.path)
+        assert columns["path"] == [str(name) for name in names[:2]] == others["path"]
+        assert (columns["pooled"] == others["pooled"]).all()
+        assert [error["path"] for error in metadata["errors"]] == [str(strange)] * 3  # which can still be opened
 
 
 def test_a_half_precision_model_gives_float32(tiny_folder: Path, names: list[Path], tmp_path: Path) -> None:

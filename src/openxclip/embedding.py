@@ -25,7 +25,7 @@ from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.linears import Kernel
 from openxclip.errors import OpenXCLIPError, VideoError
 from openxclip.feature_files import Shapes, check_names, check_suffix, write_features
-from openxclip.files import Stamp, cache_folder, reason_of, stamp_of, written_whole
+from openxclip.files import NOT_UTF8, Stamp, cache_folder, is_utf8, reason_of, stamp_of, written_whole
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
 from openxclip.model import XCLIPModel
@@ -223,7 +223,11 @@ class _Run:
         (video, clip), errors, count = self._before.next, dict(self._before.errors), 0
         for number, path in enumerate(self._videos[:video]):
             self._on_video(path, VideoError(path, errors[number]) if number in errors else None)
-        encoded = self._pipeline.encode_clips(sources[video:], plan, first=clip, fps=fps, limits=limits, batch=batch)
+        todo = [sources[i] for i in range(video, len(self._videos)) if is_utf8(self._videos[i])]
+        encoded = self._pipeline.encode_clips(todo, plan, first=clip, fps=fps, limits=limits, batch=batch)
+        video = self._past_odd_names(video)
+        if video == len(self._videos):
+            self._safe, self._done = (0, len(self._errors)), (video, 0)
         try:
             for one in encoded:
                 if one.features is not None:
@@ -234,7 +238,7 @@ class _Run:
                     if one.error is not None:
                         self._errors.append((video, one.error.reason))
                     self._on_video(self._videos[video], one.error)
-                    video, clip = video + 1, 0
+                    video, clip = self._past_odd_names(video + 1), 0
                 if count % batch == 0 or video == len(self._videos):
                     # only there may a later run go on, if its batches are to be those of a run that goes through
                     self._safe, self._done = (len(self._rows), len(self._errors)), (video, clip)
@@ -248,6 +252,14 @@ class _Run:
         finally:
             encoded.close()
         self._keep()
+
+    def _past_odd_names(self, video: int) -> int:
+        """The first video from this one on whose name can be stored; those before it are errors."""
+        while video < len(self._videos) and not is_utf8(self._videos[video]):
+            self._errors.append((video, NOT_UTF8))
+            self._on_video(self._videos[video], VideoError(self._videos[video], NOT_UTF8))
+            video += 1
+        return video
 
     def _add(self, video: int, one: EncodedClip) -> None:
         assert one.features is not None

@@ -221,7 +221,7 @@ def _download(
             ) from error
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise CheckpointError(
-                f"{repo_id}: can't be downloaded: the disk is full. Make room, or set HF_HOME to a folder on another one."
+                f"{repo_id}: can't be downloaded: the disk is full. Make room, or set HF_HOME to a folder elsewhere."
             ) from error
         raise CheckpointError(
             f"{repo_id}: the hub can't be reached ({type(error).__name__}). {_instead(repo_id, cache_dir)}"

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from openxclip.feature_files import Columns
+from openxclip.files import as_os_error
 
 _MANIFEST, _LOCK, _MOVED = "manifest.json", "lock", "moved"
 _IS_OURS = "unfinished file of features"
@@ -153,7 +154,8 @@ class Unfinished:
         """Where the whole file is to be written; it takes its place then, and the folder is gone."""
         try:
             yield self._whole
-        except BaseException:
+        except BaseException as error:
+            as_os_error(error, self.target)
             self._whole.unlink(missing_ok=True)
             raise
         (self.folder / _MOVED).touch()
@@ -194,7 +196,8 @@ class Unfinished:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)
-        except OSError:
+        except OSError as error:
+            as_os_error(error, self.folder)  # whose name an error of writing lacks
             beside.unlink(missing_ok=True)
             raise
 

@@ -17,6 +17,8 @@ from openxclip.benchmarking.measuring import HEAD, Rounds, Row, cpu_name, gemm_p
 from openxclip.benchmarking.peers import PRESETS, Peer, random_model
 from openxclip.engine import Precision
 from openxclip.engine.linears import can_pack
+from openxclip.errors import NotWrittenError
+from openxclip.files import cannot_write, written_whole
 
 SECTIONS = ("vision", "text", "padded", "training", "decode", "startup", "classify")
 
@@ -51,6 +53,7 @@ def bench(
 
     Raises:
         ValueError: a model or section that isn't known.
+        NotWrittenError: writing `output` failed; its `result` is what is returned otherwise.
     """
     for given, known, what in ((models, PRESETS, "model"), (sections, SECTIONS, "section")):
         unknown = [name for name in given if name not in known]
@@ -94,13 +97,20 @@ def _bench(
         "cpu": cpu_name(), "threads": torch.get_num_threads(), "versions": versions,
         "date": datetime.now(timezone.utc).date().isoformat(), "gemm_peak_flops": peaks,
     }  # fmt: skip
+    unwritten: OSError | None = None
     for row in _rows(models, sections, how, clips, peaks):
         say(str(row))
         on_row(row)
         rows.append(row)
-        if output is not None:  # after each, so that a run that is stopped leaves what it has
+        if output is not None and unwritten is None:  # after each, so that a run that is stopped leaves what it has
             record["rows"] = [row.as_dict() for row in rows]
-            Path(output).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            try:
+                with written_whole(Path(output)) as partial:
+                    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            except OSError as error:  # the rest is measured and shown all the same
+                unwritten = error
+    if unwritten is not None:
+        raise NotWrittenError(cannot_write(str(output), unwritten), rows)
     return rows
 
 

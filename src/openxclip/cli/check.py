@@ -72,9 +72,9 @@ def command(
             found.close()  # type: ignore[attr-defined]
     if form == "table":
         _show_table([one for one in reports if not one.is_fine])
-    if report is not None:
-        write_report(report, reports)
     click.echo(_summary(reports), err=form != "table")
+    if report is not None:
+        write_report(report, reports)  # last, so that an error takes nothing away from the output
     if not all(one.is_fine for one in reports):
         sys.exit(1)
 

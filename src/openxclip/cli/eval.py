@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -13,6 +13,7 @@ from openxclip.cli.terminal import printable, say
 
 if TYPE_CHECKING:
     from openxclip.engine import Precision
+    from openxclip.training.judging import Summary
 
 
 @click.command("eval", no_args_is_help=True)
@@ -67,25 +68,34 @@ def command(
         return
     if recipe is None or model is None:
         raise click.UsageError("give a recipe and --model, or --compare with two files of results.")
+    from openxclip.errors import NotWrittenError
     from openxclip.training import evaluate_over, evaluate_recipe
+    from openxclip.training.results import Results
 
     with progress("evaluating") as shown:
         how: dict[str, Any] = {
             "model": model, "out": out, "templates": templates, "use_prompts": not no_prompts, "device": device,
             "precision": precision, "on_progress": shown.at,
         }  # fmt: skip
-        if over is None:
-            all_results = [evaluate_recipe(recipe, *changes, **how)]
-            said = str(all_results[0])
-        else:
-            key, _, values = over.partition("=")
-            each = [f"{key}={value.strip()}" for value in values.split(",") if value.strip()]
-            summary = evaluate_over(recipe, *changes, over=each, **how)
-            all_results, said = list(summary.results.values()), str(summary)
+        unwritten: NotWrittenError | None = None
+        try:
+            if over is None:
+                done: Results | Summary = evaluate_recipe(recipe, *changes, **how)
+            else:
+                key, _, values = over.partition("=")
+                each = [f"{key}={value.strip()}" for value in values.split(",") if value.strip()]
+                done = evaluate_over(recipe, *changes, over=each, **how)
+        except NotWrittenError as error:
+            unwritten, done = error, cast("Results | Summary", error.result)
+        except ValueError as error:
+            raise click.UsageError(printable(str(error))) from error
+    all_results = [done] if isinstance(done, Results) else list(done.results.values())
     for results in all_results:
         for one in results.errors:
             say(f"could not be read: {one.sample}: {one.reason}")
-    for line in said.splitlines():
+    for line in str(done).splitlines():
         click.echo(printable(line))
+    if unwritten is not None:
+        raise unwritten
     if out is not None:
         click.echo(f"{printable(str(out))}: the results are there.")

@@ -14,6 +14,7 @@ import click
 from openxclip.cli.options import Target
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import counted, printable, say
+from openxclip.files import checked_folder
 
 if TYPE_CHECKING:
     from openxclip.training import StepReport
@@ -44,6 +45,10 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
         return
     if out is None:
         raise click.UsageError("--out is missing: a folder for the model.")
+    try:
+        checked_folder(out)
+    except ValueError as error:
+        raise click.UsageError(printable(str(error))) from error
     if device is not None:
         from openxclip.model.pretrained import as_device
 

@@ -26,7 +26,7 @@ def warn_of_cuts(tokenizer: CLIPTokenizer, texts: Sequence[str], what: str = "te
         more = len(long) - 1
         warnings.warn(
             f"the {what} {_short(texts[long[0]])} has {lengths[long[0]]} tokens, but the model reads {limit}: what "
-            f"comes after them is ignored{f', as in {more} more' if more else ''}.",
+            f"comes after them is ignored{f', also in {more} more' if more else ''}.",
             stacklevel=stacklevel + 1,
         )
 
@@ -57,4 +57,4 @@ def check_distinct(tokenizer: CLIPTokenizer, texts: Sequence[str], what: str = "
 
 
 def _short(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…")
+    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} … {text[-_SHOWN // 2 :]}")

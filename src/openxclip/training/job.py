@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,11 +190,19 @@ def _is_begun(out: Path, folder: Path, recipe: Recipe, dataset: Dataset) -> bool
 
 
 def _begin(folder: Path, recipe: Recipe, dataset: Dataset) -> None:
-    """Make the folder, and write down what training it is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text("\n".join(recipe_lines(recipe)) + "\n", "utf-8", "surrogateescape")
-    with written_whole(folder / "begun.json") as partial:
-        partial.write_text(json.dumps(_facts(recipe, dataset), indent=1) + "\n", encoding="utf-8")
+    """Make the folder, and write down what training it is; nothing is left if that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with written_whole(folder / "recipe.yaml") as partial:
+            partial.write_text("\n".join(recipe_lines(recipe)) + "\n", "utf-8", "surrogateescape")
+        with written_whole(folder / "begun.json") as partial:
+            partial.write_text(json.dumps(_facts(recipe, dataset), indent=1) + "\n", encoding="utf-8")
+    except BaseException:
+        (folder / "recipe.yaml").unlink(missing_ok=True)
+        for made in (folder, folder.parent):
+            with suppress(OSError):
+                made.rmdir()
+        raise
 
 
 def _write(
