@@ -377,3 +377,26 @@ def test_compact(index, videos) -> None:
     assert after < before
     assert len(index) == 12
     assert len(index.search("a red video", k=100, merge=False)) == 12
+
+
+# -- frames in memory --------------------------------------------------------------------------------------------------
+
+
+def test_frames_in_memory(index, videos) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), dtype=np.uint8)
+    assert index.add_frames("camera 1", frames, 10).added == ("camera 1",)
+    assert index.add_frames("camera 1", list(frames), 10).unchanged == ("camera 1",)
+    assert windows_of(index)["camera 1"][-1] == pytest.approx((1.6, 2.0))
+    found = index.search(video=videos / "red2.mp4", k=100, merge=False)
+    assert {hit.path for hit in found} == {*index.files()}
+    assert index.add_frames("camera 1", frames[:10], 10).added == ("camera 1",)
+    assert windows_of(index)["camera 1"][-1] == pytest.approx((0.6, 1.0))
+    assert index.update().removed == ()
+    assert "camera 1" in index.files()
+    for name, what in (("", "must be text"), ("a\udcff", "must be text"), (str(videos / "red2.mp4"), "has a file")):
+        with pytest.raises(ValueError, match=what):
+            index.add_frames(name, frames, 10)
+    with pytest.raises(TypeError, match="camera 2"):
+        index.add_frames("camera 2", ["a.mp4"], 10)
+    assert index.remove("camera 1").removed == ("camera 1",)
+    assert len(index) == 12

@@ -24,6 +24,7 @@ from openxclip.search.schema import VideoRow, new_id
 from openxclip.search.store import Store
 from openxclip.video import Limits
 from openxclip.video.clips import ClipPlan
+from openxclip.video.memory import MemoryVideo
 from openxclip.video.streams import is_pipe
 
 _WRITTEN_EVERY_S = 60.0
@@ -52,10 +53,10 @@ class Adding:
         about: Mapping[str, Any],
         pipeline: VideoPipeline,
         *,
-        batch: Batch,
-        limits: Limits | None,
-        on_video: OnVideo,
-        on_clip: OnClip,
+        batch: Batch = "auto",
+        limits: Limits | None = None,
+        on_video: OnVideo = lambda path, error: None,
+        on_clip: OnClip = lambda path, end, duration: None,
     ) -> None:
         self._store, self._pipeline, self._on_video, self._on_clip = store, pipeline, on_video, on_clip
         self._plan = ClipPlan(num_frames=about["num_frames"], window=about["window"], stride=about["stride"])
@@ -102,10 +103,11 @@ class Adding:
         for path in self.unchanged:
             self._on_video(path, None)
 
-    def add_frames(self, row: VideoRow, source: Any) -> None:
+    def add_frames(self, row: VideoRow, video: MemoryVideo, fps: float) -> None:
         """Encode frames that are in memory, under the name of a row."""
+        self._options["fps"] = fps
         self._found[row.path] = replace(row, options=self._how)
-        self._encode(iter([source]), first=0, path=row.path)
+        self._encode(iter([video]), first=0)
         self._write()
 
     def _resume(self, path: str) -> None:
@@ -138,11 +140,11 @@ class Adding:
     def _row_of(self, path: str) -> VideoRow:
         return VideoRow(id=new_id(), path=path, content=_content(path), options=self._how, **_status(path))
 
-    def _encode(self, sources: Iterator[Any], *, first: int, path: str | None = None) -> None:
+    def _encode(self, sources: Iterator[str | MemoryVideo], *, first: int) -> None:
         encoded = self._pipeline.encode_clips(sources, self._plan, first=first, **self._options)
         try:
             for one in encoded:
-                name = str(one.source) if path is None else path
+                name = one.source.name if isinstance(one.source, MemoryVideo) else str(one.source)
                 if self._current is None:
                     self._current = self._found[name]
                 if one.features is None:
@@ -201,8 +203,8 @@ class Adding:
         gone = [replace(row, state="removed" if row.windows else row.state) for row in replaced if row is not None]
         self._store.put([*done, *under_way, *known_failed, *touched, *(row for row in gone if row.windows)])
         self._store.forget(gone)
-        replaced = [old for twin, row in twins for old in self._take_over(twin, row)]
-        self._store.forget(replaced)  # not before, for one may be the twin of another
+        taken = [old for twin, row in twins for old in self._take_over(twin, row)]
+        self._store.forget(taken)  # not before, for one may be the twin of another
         for row in (*done, *touched):
             self._before["complete"][row.path] = row
             if row.content:
@@ -235,6 +237,41 @@ class Adding:
         self._before["complete"][now.path] = self._of_content[now.content] = now
         self._on_video(row.path, None)
         return old
+
+
+def sort_out(
+    paths: Iterable[str], before: Iterable[VideoRow], *, retry: bool, on_video: OnVideo
+) -> tuple[list[str], list[str], list[VideoError]]:
+    """What to do with files, from their names, sizes and times alone.
+
+    Args:
+        paths: absolute.
+        before: the rows of the index.
+        retry, on_video: see `VideoIndex.add`.
+
+    Returns:
+        The files to look into, the unchanged ones, and errors that are known already.
+    """
+    rows = {(row.state, row.path): row for row in before}
+    todo: list[str] = []
+    unchanged: list[str] = []
+    errors: list[VideoError] = []
+    for path in paths:
+        complete, failed, now = rows.get(("complete", path)), rows.get(("failed", path)), stamp(path)
+        if not is_text(path):
+            errors.append(VideoError(path, "its name is not valid UTF-8, as an index needs it: rename it"))
+            on_video(path, errors[-1])
+        elif complete is not None and complete.kind == "frames":
+            raise ValueError(f"{path}: the index has frames from memory under this name: remove them first.")
+        elif complete is not None and now == complete.stamp:
+            unchanged.append(path)
+            on_video(path, None)
+        elif failed is not None and now == failed.stamp and any(now) and not retry:
+            errors.append(VideoError(path, failed.reason))
+            on_video(path, errors[-1])
+        else:
+            todo.append(path)
+    return todo, unchanged, errors
 
 
 def absolute(path: Any) -> str:
