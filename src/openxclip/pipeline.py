@@ -39,6 +39,7 @@ from openxclip.video.ahead import Item, ReadAhead
 from openxclip.video.clips import ClipPlan, read_planned
 from openxclip.video.limits import num_cores
 from openxclip.video.opening import check_protocols
+from openxclip.video.sampling import check_fps, check_stretch
 
 _TEXTS_AT_ONCE = 64  # of a plain model: bounds the memory of long label lists
 _TEXTS_AT_ONCE_OPTIMIZED = 512  # it puts those of one length together
@@ -59,10 +60,9 @@ class VideoPipeline:
         model: in eval mode, else it is refused when it is used.
         processor: of the same folder.
         precision: how the model is optimised (see `openxclip.optimize`), unless it is already; None takes it as it is.
-        isolate: read videos in a process of its own, so that one that makes a decoder crash, hang or grow is an error
-            like any other. It is started here (a quarter of a second, in the background), and takes a few milliseconds
-            a video. Open files and frames in memory are read in this process even so. (Beside a GPU, several read at
-            once.)
+        isolate: read videos in another process (with a GPU, in several), so that one that makes a decoder crash, hang
+            or grow is an error like any other. It starts here, in the background, in a quarter of a second, and costs a
+            few milliseconds a video. Open files and frames in memory are read in this process.
         limits: what reading one video may cost.
         allow_protocols: what playlists and addresses may open, see `openxclip.video.VideoReader`.
 
@@ -170,8 +170,7 @@ class VideoPipeline:
     ) -> Generator[EncodedVideo, None, None]:
         """The features of each video, in the order given; one that can't be read is returned with its error.
 
-        While the model works on some clips, the next videos are read. A result comes as soon as it can be had: no video
-        waits for a later one, or for later `sources`.
+        The next videos are read while the model works. No result waits for a later video, or for later `sources`.
 
         Args:
             sources: paths, bytes, file objects, or frames in memory by `openxclip.processing.sources.in_memory`. An
@@ -209,9 +208,9 @@ class VideoPipeline:
     ) -> Generator[EncodedClip, None, None]:
         """The features of each clip that a plan makes of each video, in order, and the end of each video.
 
-        What is held at a time is bounded (some 256 MiB of decoded frames for each process that reads, and besides the
-        batch about a hundred small clips), however long a video is. Batches are always full (but for the last), so that
-        the same sources give the same features, to the bit on the same machine.
+        Memory is bounded however long a video is: some 256 MiB of decoded frames for each process that reads, and about
+        a hundred small clips besides the batch. All batches but the last are full, so that the same sources give the
+        same features, to the bit on the same machine.
 
         Args:
             sources: as for `encode_videos`.
@@ -267,8 +266,7 @@ class VideoPipeline:
         how: dict[str, Any] = {"num_frames": frames, "num_clips": num_clips, **self._reading(limits)}
         reader = partial(self._read_part, how, views)
         ahead = 2 + math.ceil(size / max(1, num_clips))
-        encoded = self._encoded(parts, reader, ahead=ahead, batch=size, only_full=True)
-        return joined(encoded, lambda part: part.source)
+        return joined(self._encoded(parts, reader, ahead=ahead, batch=size, only_full=True), lambda part: part.source)
 
     def _checked(self, num_frames: int | None, batch: Batch) -> tuple[int, int]:
         """Frames of a clip, and clips in one call of the model."""
@@ -293,10 +291,9 @@ class VideoPipeline:
     ) -> Generator[list[ReadClip], None, None]:
         levels = self.processor.image_processor.levels
         read = read_clips if worker is None else worker.read_clips
-        clips = read(source, **how)
         yield [
             ReadClip(levels(clip.frames_THWC.permute(0, 3, 1, 2)), Moment(tuple(clip.times_T.tolist())))
-            for clip in clips
+            for clip in read(source, **how)
         ]
 
     def _read_part(
@@ -327,8 +324,7 @@ class VideoPipeline:
                 for clip in piece.clips[i : i + _CLIPS_AT_ONCE]:
                     at = piece.positions(clip)
                     times = tuple(piece.frames.times_T[at].tolist())
-                    moment = Moment(times, clip.start, clip.end, piece.duration)
-                    read_clips.append(ReadClip(levels[at], moment))
+                    read_clips.append(ReadClip(levels[at], Moment(times, clip.start, clip.end, piece.duration)))
                 yield read_clips
 
     # -- in the caller's ---------------------------------------------------------------------------------------------
@@ -395,29 +391,6 @@ class VideoPipeline:
         self._check_mode()
         logits: Tensor = self.model(text_features=text_features_KE, video_features=features).logits_per_video
         return logits.float()
-
-
-def check_stretch(start: float | None, end: float | None) -> None:
-    """Refuse a part of a video, in seconds, that no video can have.
-
-    Raises:
-        ValueError: a number below 0 or none at all, or an end that isn't after the start.
-    """
-    first, last = 0.0 if start is None else start, math.inf if end is None else end
-    if not 0 <= first < math.inf:
-        raise ValueError(f"start={start}: must be 0 or more seconds.")
-    if not last > first:
-        raise ValueError(f"end={end}: must be after start={first:g}.")
-
-
-def check_fps(fps: float) -> None:
-    """Refuse frames per second that can't be.
-
-    Raises:
-        ValueError: it isn't a number above 0.
-    """
-    if not 0 < fps < math.inf:
-        raise ValueError(f"fps={fps}: must be a number above 0.")
 
 
 def _close(workers: Iterable[DecodeWorker | None]) -> None:
