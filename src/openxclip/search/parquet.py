@@ -12,7 +12,7 @@ import numpy as np
 
 from openxclip.errors import VideoIndexError
 from openxclip.files import reason_of, written_whole
-from openxclip.search.schema import ABOUT, VideoRow, new_id
+from openxclip.search.schema import ABOUT, SCHEMA_VERSION, VideoRow, new_id
 from openxclip.search.store import Store
 
 SUFFIX = ".parquet"
@@ -102,6 +102,8 @@ class ParquetWindows:
         Raises:
             VideoIndexError: model, plan or width differ, or there are no patches where the index has them.
         """
+        if self.about.get("schema") != SCHEMA_VERSION:  # older windows end elsewhere
+            raise VideoIndexError(f"{self.path}: was exported by another version of openxclip: export it again.")
         for name in _MUST_AGREE:
             if self.about[name] != about[name]:
                 own, its = (str(value)[:60] for value in (self.about[name], about[name]))
