@@ -27,12 +27,12 @@ def test_an_index_is_made_searched_and_its_copies_are_found(
     made = run("index", videos, "--to", index, "--model", tiny_folder, "--device", "cpu", "--window", 0.5)
     assert made.returncode == 0, made.stderr
     assert "4 added; 4 videos, 8 windows" in made.stdout
-    found = run("search", "a red video", "--in", index, "--top", 3, "--device", "cpu")
+    found = run("search", "a red video", "--in", index, "--raw", "--top", 3, "--device", "cpu")
     hits = [json.loads(line) for line in found.stdout.splitlines()]
     assert len(hits) == 3
-    assert all(set(hit) == {"path", "start", "end", "duration", "score", "similarity", "reranked"} for hit in hits)
+    assert all(0 < hit["score"] < 1 and hit["reranked"] for hit in hits)
     like = run("search", "--video", videos / "red2.mp4", "--in", index, "--top", 1, "--device", "cpu")
-    assert json.loads(like.stdout)["score"] > 0.5
+    assert json.loads(like.stdout)["similarity"] > 0.5
     copies = run("dedup", "--in", index, "--threshold", 0.99999)
     assert any(one["identical"] for line in copies.stdout.splitlines() for one in json.loads(line)["duplicates"])
     missing = run("dedup", "--in", tmp_path / "none")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+FIELDS = {"path", "start", "end", "best_start", "best_end", "windows", "duration", "score", "similarity", "reranked"}
 DEDUP = [sys.executable, "-m", "openxclip.cli.main", "dedup"]
 INDEX = [sys.executable, "-m", "openxclip.cli.main", "index"]
 SEARCH = [sys.executable, "-m", "openxclip.cli.main", "search"]
@@ -48,9 +49,10 @@ def test_moments_are_found(made: tuple[Path, Path], tmp_path: Path) -> None:
     hits = [json.loads(line) for line in ran.stdout.splitlines()]
     assert ran.returncode == 0
     assert {hit["path"] for hit in hits} == {str(path) for path in videos.rglob("*.mp4") if path.name != "broken.mp4"}
-    assert all(set(hit) == {"path", "start", "end", "duration", "score", "similarity", "reranked"} for hit in hits)
+    assert all(set(hit) == FIELDS for hit in hits)
     like = run(SEARCH, "--video", videos / "red2.mp4", "--in", index, "--top", 1, "--device", "cpu")
-    assert json.loads(like.stdout)["score"] > 0.5
+    assert json.loads(like.stdout)["similarity"] > 0.5
+    assert json.loads(like.stdout)["score"] is None
 
 
 @pytest.mark.slow
@@ -58,7 +60,19 @@ def test_pictures_of_moments(made: tuple[Path, Path], tmp_path: Path) -> None:
     videos, index = made
     page, folder = tmp_path / "found.html", tmp_path / "stills"
     ran = run(
-        SEARCH, "a red video", "--in", index, "--top", 3, "--html", page, "--thumbnails", folder, "--device", "cpu"
+        SEARCH,
+        "a red video",
+        "--in",
+        index,
+        "--raw",
+        "--top",
+        3,
+        "--html",
+        page,
+        "--thumbnails",
+        folder,
+        "--device",
+        "cpu",
     )
     hits = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [hit["thumbnail"] for hit in hits] == [str(folder / f"00{i}.jpg") for i in (1, 2, 3)]
@@ -95,7 +109,10 @@ def test_to_another_machine(made: tuple[Path, Path], tmp_path: Path) -> None:
     ran = run(INDEX, tmp_path / "windows.parquet", "--to", tmp_path / "other")
     assert ran.returncode == 0
     assert "3 added; 3 videos, 6 windows" in ran.stdout
-    both = [run(SEARCH, "a red video", "--in", one, "--device", "cpu").stdout for one in (index, tmp_path / "other")]
+    both = [
+        run(SEARCH, "a red video", "--raw", "--in", one, "--device", "cpu").stdout
+        for one in (index, tmp_path / "other")
+    ]
     assert len(both[0].splitlines()) == 6
     assert both[0] == both[1]
 

@@ -11,7 +11,7 @@ import torch
 import openxclip
 from openxclip import VideoError
 from openxclip.pipeline import VideoPipeline
-from openxclip.recognition import BACKGROUND_TEXTS, Classifier, classify
+from openxclip.recognition import BACKGROUND_TEXTS, Classifier, classify, iter_classify
 from openxclip.recognition.classification import NONE_OF_THESE, scores_of_labels
 from openxclip.video import find_videos, read_clips
 
@@ -73,11 +73,11 @@ def test_classify_equals_the_model_called_by_hand(pipeline: VideoPipeline, clip_
     assert result.times == tuple(tuple(c.times_T.tolist()) for c in clips)
 
 
-@pytest.mark.parametrize(("threshold", "outcome"), [(0.0, "best"), (1.0, NONE_OF_THESE)])
-def test_threshold_decides_the_outcome(
-    pipeline: VideoPipeline, clip_folder: Path, threshold: float, outcome: str
+@pytest.mark.parametrize(("min_score", "outcome"), [(0.0, "best"), (1.0, NONE_OF_THESE)])
+def test_min_score_decides_the_outcome(
+    pipeline: VideoPipeline, clip_folder: Path, min_score: float, outcome: str
 ) -> None:
-    (result,) = classify(clip_folder / "red2.mp4", LABELS, model=pipeline, threshold=threshold, top_k=2)
+    (result,) = classify(clip_folder / "red2.mp4", LABELS, model=pipeline, min_score=min_score, top_k=2)
     assert len(result.labels) == 2
     assert result.outcome == (result.labels[0].label if outcome == "best" else NONE_OF_THESE)
 
@@ -132,7 +132,7 @@ def test_many_labels_are_encoded_in_chunks(pipeline: VideoPipeline) -> None:
         (["a", " "], {}, "label 2 of 2 is empty"),
         (["a", "b", "a "], {}, "'a' is given twice"),
         (["a"], {"template": "a video"}, "template 'a video'"),
-        (["a"], {"threshold": 1.5}, "threshold 1.5"),
+        (["a"], {"min_score": 1.5}, "min_score=1.5"),
     ],
 )
 def test_impossible_arguments(
@@ -140,6 +140,14 @@ def test_impossible_arguments(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         classify(clip_folder, labels, model=pipeline, **options)  # type: ignore[arg-type]
+
+
+def test_the_old_name_of_min_score_is_refused(pipeline: VideoPipeline, clip_folder: Path) -> None:
+    for call in (classify, iter_classify):
+        with pytest.raises(TypeError, match="threshold= is called min_score= now"):
+            call(clip_folder, ["a"], model=pipeline, threshold=0.5)
+    with pytest.raises(TypeError, match="threshold= is called min_score= now"):
+        Classifier(pipeline, ["a"], threshold=0.5)
 
 
 def test_labels_must_be_a_list(pipeline: VideoPipeline, clip_folder: Path) -> None:

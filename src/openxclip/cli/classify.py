@@ -14,6 +14,7 @@ from openxclip.cli.options import (
     found_videos,
     note_of_model,
     precision_option,
+    renamed_option,
     taken_limits,
 )
 from openxclip.cli.progress import progress
@@ -58,6 +59,7 @@ _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these",
     show_default=True,
     help='Score that the best label must reach, or the outcome is "none of these".',
 )
+@renamed_option("--threshold", "--min-score")
 @format_options
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
@@ -96,9 +98,10 @@ def command(
     if (labels is None) == (labels_file is None):
         raise click.UsageError('say what to choose from: --labels "a, b, c" or --labels-file FILE (one of them).')
     names = labels.split(",") if labels is not None else _lines(labels_file)
-    from openxclip.pipeline import VideoPipeline, check_stretch
+    from openxclip.pipeline import VideoPipeline
     from openxclip.recognition import Classifier
     from openxclip.recognition.classification import check_labels
+    from openxclip.video.sampling import check_stretch
 
     paths = found_videos(videos)
     try:
@@ -113,7 +116,7 @@ def command(
                 pipeline,
                 names,
                 template=template,
-                threshold=min_score,
+                min_score=min_score,
                 on_text=lambda done: shown.at(min(done, len(names))),
             )
         with progress("classifying", len(paths), prints_meanwhile=form != "table") as shown:

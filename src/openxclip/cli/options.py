@@ -185,6 +185,16 @@ precision_option = click.option(
 )
 
 
+def renamed_option(old: str, new: str) -> Callable[[Command], Command]:
+    """Add the old name of an option, hidden; using it is an error that says the new one."""
+
+    def refuse(context: click.Context, parameter: click.Parameter, value: object) -> None:
+        if value is not None:
+            raise click.UsageError(f"{old} is called {new} now.", context)
+
+    return click.option(old, hidden=True, expose_value=False, callback=refuse)
+
+
 def taken_limits(arguments: dict[str, Any]) -> limits.Limits:
     """The limits that the options say, taken out of `arguments`."""
     return limits.Limits(**{name: arguments.pop(f"max_{name}") for name in ("seconds", "pixels", "frames", "memory")})

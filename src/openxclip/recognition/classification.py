@@ -16,11 +16,13 @@ from openxclip.engine import Precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
-from openxclip.pipeline import VideoPipeline, check_fps, check_stretch
+from openxclip.pipeline import VideoPipeline
 from openxclip.processing.sources import Videos, as_sources
 from openxclip.processing.texts import check_distinct
-from openxclip.recognition.background import BACKGROUND_TEXTS
+from openxclip.recognition.background import BACKGROUND_TEXTS, share_against_neutral
+from openxclip.renamed import renamed
 from openxclip.video import Limits, VideoSource, find_videos, source_name
+from openxclip.video.sampling import check_fps, check_stretch
 
 NONE_OF_THESE = "none of these"
 
@@ -49,7 +51,7 @@ class Classification:
     Attributes:
         path: the video, as it was named; frames in memory are "frames 1", "frames 2", ….
         labels: the best ones, by falling probability; empty if the video could not be read.
-        outcome: the best label, or "none of these" if its score is below the threshold; None if there is an error.
+        outcome: the best label, or "none of these" if its score is below `min_score`; None if there is an error.
         none_of_these: the neutral texts' share against the best label alone, 1 minus its score: so it doesn't shrink as
             labels are added, and decides the outcome with them.
         times: of each clip's frames, in seconds.
@@ -72,29 +74,31 @@ class Classifier:
         labels: two or more, or one whose `score` is of interest.
         template: what is made of each label before it is encoded; `{}` stands for the label. The paper encodes the
             bare class name.
-        threshold: the score that the best label must reach, from 0 (always) to 1.
+        min_score: the score that the best label must reach, from 0 (always) to 1.
         on_text: called now and then with the number of texts that are encoded: the labels, and a few neutral ones.
 
     Raises:
-        ValueError: no labels, an empty or repeated one, two that are the same to the model, a template without `{}`, a threshold out of range.
+        ValueError: no labels, an empty or repeated one, two that are the same to the model; a template without `{}`; a
+            `min_score` out of range.
     """
 
+    @renamed(threshold="min_score")
     def __init__(
         self,
         pipeline: VideoPipeline,
         labels: Sequence[str],
         *,
         template: str = "{}",
-        threshold: float = 0.5,
+        min_score: float = 0.5,
         on_text: Callable[[int], object] = lambda done: None,
     ) -> None:
         self.labels = check_labels(labels)
         if template.count("{}") != 1:
             raise ValueError(f"template {template!r}: must have {{}} once, where the label goes.")
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold {threshold}: must be from 0 to 1.")
+        if not 0 <= min_score <= 1:
+            raise ValueError(f"min_score={min_score}: must be from 0 to 1.")
         self.pipeline = pipeline
-        self.threshold = threshold
+        self.min_score = min_score
         texts = [template.replace("{}", label) for label in self.labels]
         check_distinct(pipeline.processor.tokenizer, texts)
         self._text_features_KE = pipeline.encode_texts([*texts, *BACKGROUND_TEXTS], what="label", on_text=on_text)
@@ -127,7 +131,7 @@ class Classifier:
         return Classification(
             name,
             labels=tuple(ranked),
-            outcome=ranked[0].label if ranked[0].score >= self.threshold else NONE_OF_THESE,
+            outcome=ranked[0].label if ranked[0].score >= self.min_score else NONE_OF_THESE,
             none_of_these=1 - ranked[0].score,
             times=encoded.times,
         )
@@ -144,8 +148,7 @@ def scores_of_labels(logits_CK: Tensor, num_labels: int) -> tuple[Tensor, Tensor
         (labels,) softmax over the labels; (labels,) each label's part of a softmax over it and the neutral texts.
     """
     labels, neutral = logits_CK[:, :num_labels], logits_CK[:, num_labels:]
-    neutral_C1 = neutral.logsumexp(dim=1, keepdim=True)
-    return labels.softmax(dim=1).mean(dim=0), torch.sigmoid(labels - neutral_C1).mean(dim=0)
+    return labels.softmax(dim=1).mean(dim=0), share_against_neutral(labels, neutral).mean(dim=0)
 
 
 def check_labels(labels: Sequence[str]) -> list[str]:
@@ -168,6 +171,7 @@ def check_labels(labels: Sequence[str]) -> list[str]:
     return stripped
 
 
+@renamed(threshold="min_score")
 def classify(
     paths: Videos,
     labels: Sequence[str],
@@ -180,7 +184,7 @@ def classify(
     fps: float = 25.0,
     top_k: int = 5,
     template: str = "{}",
-    threshold: float = 0.5,
+    min_score: float = 0.5,
     batch: Batch = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
@@ -195,7 +199,7 @@ def classify(
 
     Args:
         paths, labels: see `iter_classify`.
-        model, num_frames, num_clips, start, end, fps, top_k, template, threshold, batch: see `iter_classify`.
+        model, num_frames, num_clips, start, end, fps, top_k, template, min_score, batch: see `iter_classify`.
         device, dtype, precision, isolate, limits, allow_protocols: see `iter_classify`.
 
     Returns:
@@ -216,7 +220,7 @@ def classify(
             fps=fps,
             top_k=top_k,
             template=template,
-            threshold=threshold,
+            min_score=min_score,
             batch=batch,
             device=device,
             dtype=dtype,
@@ -228,6 +232,7 @@ def classify(
     )
 
 
+@renamed(threshold="min_score")
 def iter_classify(
     paths: Videos,
     labels: Sequence[str],
@@ -240,7 +245,7 @@ def iter_classify(
     fps: float = 25.0,
     top_k: int = 5,
     template: str = "{}",
-    threshold: float = 0.5,
+    min_score: float = 0.5,
     batch: Batch = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
@@ -266,7 +271,7 @@ def iter_classify(
         start, end: the part of every video that is looked at, in seconds.
         fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
         top_k: how many labels of each video are returned.
-        template, threshold: see `Classifier`.
+        template, min_score: see `Classifier`.
         batch: clips in one call of the model, see `VideoPipeline.encode_videos`.
         device, dtype, precision: see `VideoPipeline.from_pretrained`.
         isolate, allow_protocols: see `VideoPipeline`.
@@ -294,7 +299,7 @@ def iter_classify(
         limits=limits,
         allow_protocols=allow_protocols,
     )
-    classifier = Classifier(pipeline, labels, template=template, threshold=threshold)
+    classifier = Classifier(pipeline, labels, template=template, min_score=min_score)
     return classifier(
         find_videos(sources),
         top_k=top_k,
