@@ -13,7 +13,7 @@ from openxclip.checkpoints.folder import folder_written_whole
 from openxclip.checkpoints.formats import CONFIG_NAME, KEPT_TEXTS
 from openxclip.config import XCLIPConfig
 from openxclip.errors import CheckpointError
-from openxclip.files import cannot_write, checked_folder, target_path
+from openxclip.files import cannot_write, checked_folder, checked_target, target_path
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
 from openxclip.processing.tokenizer import TOKENIZER_FILES
@@ -139,7 +139,10 @@ def _checked_target(named: str | Path, to: Target, force: bool) -> Path:
     if there and not force:
         raise CheckpointError(f"{target}: is there already: choose another place, or write over it with --force.")
     try:
-        checked_folder(target if to == "hub" else target.parent)
+        if to == "hub" or not target.absolute().parent.is_dir():  # which will be made
+            checked_folder(target if to == "hub" else target.parent)
+        else:
+            checked_target(target)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     return target

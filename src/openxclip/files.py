@@ -90,7 +90,8 @@ def checked_target(path: str | Path, *suffixes: str) -> Path:
     """
     target = target_path(path)
     if suffixes and target.suffix.lower() not in suffixes:
-        raise ValueError(f"{path}: its name must end with {' or '.join(suffixes)}, so that no other file is replaced.")
+        endings = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
+        raise ValueError(f"{path}: its name must end with {endings}, so that no other file is replaced.")
     if os.path.isdir(target):  # noqa: PTH112 (Path's raises an error where it may not look)
         raise ValueError(f"{path}: is a folder: give the name of a file.")
     folder = target.absolute().parent

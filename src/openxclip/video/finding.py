@@ -73,7 +73,7 @@ def _matching(pattern: str) -> list[VideoSource]:
     matches = find_videos(names)
     # glob skips a folder that it can't list. A folder among the matches has been looked into already.
     unlisted: dict[VideoSource, None] = {}
-    for i in range(1, len(parts)):
+    for i in (i for i in range(1, len(parts)) if glob.has_magic(parts[i])):
         for folder in _glob(os.path.join(*parts[:i], "")):  # noqa: PTH118
             if not _can_be_listed(folder):
                 unlisted[Path(folder)] = None
