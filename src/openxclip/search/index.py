@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import fnmatch
-import os
+import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from openxclip import __version__
 from openxclip.batching import Batch
 from openxclip.engine import Precision
-from openxclip.errors import VideoError, VideoIndexError
-from openxclip.files import NO_STAMP, checked_target, stamp_of, target_path
+from openxclip.errors import VideoIndexError
+from openxclip.files import checked_target, target_path
 from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline
-from openxclip.search.adding import Adding, OnVideo, absolute, is_parquet, is_text
+from openxclip.processing.sources import in_memory
+from openxclip.search.adding import Adding, OnClip, OnVideo, absolute, is_gone, is_parquet, is_text, sort_out
 from openxclip.search.duplicates import OVERLAP, THRESHOLD, DuplicateGroup, Videos, find_duplicates
 from openxclip.search.of_model import about_model, check_weights, named_model
 from openxclip.search.parquet import SUFFIX, ParquetWindows, add_parquet, write_parquet
+from openxclip.search.removing import held_back, matching
 from openxclip.search.results import Added, Hit
-from openxclip.search.scoring import feature_of, with_prompts
+from openxclip.search.schema import VideoRow, new_id
+from openxclip.search.searching import RERANK, Searcher, Wanted, check_query
 from openxclip.search.store import Store
+from openxclip.search.upkeep import disk_bytes
 from openxclip.video import Limits, VideoSource, find_videos
 from openxclip.video.clips import ClipPlan
 
 WINDOW_S = 10.0
-RERANK = 200
 
 
 class VideoIndex:
@@ -47,6 +49,7 @@ class VideoIndex:
         self._store, self._about, self._model = store, about, model
         self._wanted, self._loading = wanted, loading  # of an index that is yet to be made, and of its model
         self._pipeline: VideoPipeline | None = None
+        self._searcher: Searcher | None = None
 
     @classmethod
     def open(
@@ -104,8 +107,14 @@ class VideoIndex:
         return dict(self._about) if self._about else None
 
     def files(self) -> list[str]:
-        """The videos in it."""
-        return sorted(self._store.files()) if self._about else []
+        """The videos that a search sees."""
+        return sorted(self._store.complete()) if self._about else []
+
+    def unfinished(self) -> dict[str, int]:
+        """Videos that an interrupted `add` left half done, with the number of windows kept; `add` resumes there."""
+        if not self._begun():
+            return {}
+        return {row.path: row.windows for row in self._store.videos() if row.state == "reading" and row.windows}
 
     # -- adding ------------------------------------------------------------------------------------------------------
 
@@ -117,21 +126,27 @@ class VideoIndex:
         batch: Batch = "auto",
         limits: Limits | None = None,
         on_video: OnVideo = lambda path, error: None,
+        on_clip: OnClip = lambda path, end, duration: None,
     ) -> Added:
         """Put videos into the index.
 
-        A file that is in it, unchanged by its length and time or by its content, is passed over; one that has changed
-        takes the place of what it was. What is done is written every ten seconds; when this is interrupted, call it
-        again. Others may search meanwhile, but not write.
+        A file that is in the index is recognised by its size, modification time, change time and inode, or else by its
+        content (SHA-256), and skipped. One that was moved keeps its windows under the new path; those of a copy are
+        copied. The windows of a changed file replace the old ones when all of them are written. Work is committed every
+        minute or 64 MiB, within a long video too: after an interruption, the same call resumes. Others may search
+        meanwhile, but not write.
 
-        A Parquet file that `export` wrote, on another machine perhaps, stands for the videos whose windows it has: they
-        are put there without being read. All of it is one pass; interrupted, it is to be done again.
+        A Parquet file that `export` wrote, perhaps on another machine, adds the windows that it has; no video is read.
+        This is one commit, and isn't resumed.
 
         Args:
             paths: one or more files, folders and globs (see `openxclip.video.find_videos`).
-            retry: read again what could not be read before and hasn't changed since, which otherwise is only reported.
+            retry: try again to read files that could not be read before and haven't changed since; by default their
+                error is only reported again.
             batch, limits: see `VideoPipeline.encode_videos`.
-            on_video: called with each video's path when it is done or passed over, and its error if it can't be read.
+            on_video: called with each video's path when it is done or skipped, and its error if it can't be read.
+            on_clip: called after each window with the video's path, the window's end and the video's duration, in
+                seconds.
 
         Raises:
             ValueError: the model isn't the index's.
@@ -140,56 +155,88 @@ class VideoIndex:
         """
         named = [paths] if isinstance(paths, str | Path) else list(paths)
         found = list(dict.fromkeys(absolute(path) for path in find_videos(named)))
+        self._check_model()
         tables = [path for path in found if is_parquet(path)]
         added = self._add_tables(tables, on_video) if tables else []
-        known, failures = (self._store.files(), self._store.failures()) if self._begun() else ({}, {})
-        todo: list[str] = []
-        unchanged: list[str] = []
-        errors: list[VideoError] = []
-        for path in found:
-            if is_parquet(path):
-                continue
-            stamp = stamp_of(path)
-            if not is_text(path):
-                errors.append(VideoError(path, "its name is not valid UTF-8, as an index needs it: rename it"))
-                on_video(path, errors[-1])
-            elif path in known and stamp == known[path][:2]:
-                unchanged.append(path)
-                on_video(path, None)
-            elif not retry and path in failures and stamp == failures[path][:2] and stamp != NO_STAMP:
-                errors.append(VideoError(path, failures[path].reason))
-                on_video(path, errors[-1])
-            else:
-                todo.append(path)
-        if todo:
-            pipeline = self._ready()
-            assert self._about is not None
-            with self._store.writing():
-                self._store.refresh()  # another may have written until now
-                work = Adding(self._store, self._about, pipeline, batch=batch, limits=limits, on_video=on_video)
-                work.run(todo)
-                self._store.tidy()
-            added += work.added
-            unchanged += work.unchanged
-            errors += work.errors
-        return Added(tuple(added), tuple(unchanged), (), tuple(errors))
+        before = self._store.videos() if self._begun() else []
+        videos = [path for path in found if not is_parquet(path)]
+        todo, unchanged, errors = sort_out(videos, before, retry=retry, on_video=on_video)
+        if not todo:
+            return Added(tuple(added), tuple(unchanged), (), tuple(errors))
+        pipeline, about = self._ready(), self._needed()
+        with self._store.writing():
+            work = Adding(self._store, about, pipeline, batch=batch, limits=limits, on_video=on_video, on_clip=on_clip)
+            work.run(todo)
+            self._store.tidy()
+        return Added(
+            (*added, *work.added), (*unchanged, *work.unchanged), (), (*errors, *work.errors), tuple(work.moved)
+        )
 
-    def update(self, *, retry: bool = True, **options: Any) -> Added:
-        """Look at every file that is in the index again: what has changed is read anew, what is gone is removed.
+    def add_frames(self, name: str, frames: Any, fps: float, *, batch: Batch = "auto") -> Added:
+        """Put a video that is in memory into the index, under a name.
+
+        Frames of the same name that are already there are replaced, unless they are the same. `update` never touches
+        them; `remove(name)` removes them.
 
         Args:
-            retry: read again what could not be read before: it may be allowed by now, or the limits larger.
+            name: what hits call it; not the path of a file of the index.
+            frames: one video, in the forms that `openxclip.classify` takes.
+            fps: frames per second, for the times of windows.
+            batch: see `VideoPipeline.encode_clips`.
+
+        Raises:
+            TypeError, ValueError: these aren't frames, or the name or rate can't be; the model isn't the index's.
+            CheckpointError: the model can't be found or loaded.
+            VideoIndexError: another process is writing to the index.
+        """
+        if not name or "\0" in name or not is_text(name):
+            raise ValueError(f"name={name!r}: must be text, in valid UTF-8.")
+        video = in_memory(frames, name)
+        pipeline = self._ready()
+        about = self._needed()
+        content = hashlib.sha256(f"{video.digest()} {float(fps)}".encode()).hexdigest()
+        before = self._store.complete().get(name)
+        if before is not None and before.kind == "file":
+            raise ValueError(f"name={name!r}: the index has a file of this name: choose another one.")
+        if before is not None and before.content == content:
+            return Added(unchanged=(name,))
+        with self._store.writing():
+            work = Adding(self._store, about, pipeline, batch=batch)
+            work.add_frames(VideoRow(id=new_id(), path=name, kind="frames", content=content), video, fps)
+            self._store.tidy()
+        return Added(tuple(work.added), errors=tuple(work.errors))
+
+    def update(
+        self,
+        *,
+        retry: bool = True,
+        folders: Iterable[str | Path] = (),
+        allow_removing: int | None = None,
+        **options: Any,
+    ) -> Added:
+        """Look at every file of the index again: changed ones are read, missing ones are removed.
+
+        So that a disk that isn't mounted doesn't empty the index, nothing is removed if more than 10 files and more
+        than 10 % of all are missing, or all of two or more files below one of `folders` or in the whole index: they are
+        returned as `held_back`. A file that can't be looked at (no permission, a network failure) isn't missing.
+
+        Args:
+            retry: try again to read what could not be read before.
+            folders: folders that the user named.
+            allow_removing: remove up to so many missing files, without these checks.
             **options: see `add`.
         """
         if not self._begun():
             return Added()
-        known = [*self._store.files(), *self._store.failures()]
-        gone = {path: None for path in known if "://" not in path and not os.path.lexists(path)}
-        if gone:
-            with self._store.writing():
-                self._store.remove(list(gone))
-        done = self.add([path for path in known if path not in gone], retry=retry, **options)
-        return Added(done.added, done.unchanged, tuple(gone), done.errors)
+        self._check_model()
+        known = [row.path for row in self._store.videos() if row.kind == "file" and row.state != "removed"]
+        missing = [path for path in dict.fromkeys(known) if is_gone(path)]
+        held = held_back(missing, known, [absolute(folder) for folder in folders], allow_removing)
+        if missing and not held:
+            self._forget(missing)
+        gone = set(missing)
+        done = self.add([path for path in dict.fromkeys(known) if path not in gone], retry=retry, **options)
+        return replace(done, removed=() if held else tuple(missing), held_back=tuple(held))
 
     def remove(self, paths: str | Path | Iterable[str | Path]) -> Added:
         """Forget videos: files, folders with all that the index has below them, or patterns with `*` of their paths.
@@ -197,19 +244,38 @@ class VideoIndex:
         Raises:
             VideoIndexError: one of them isn't in the index.
         """
+        self._check_model()
         named = [paths] if isinstance(paths, str | Path) else list(paths)
-        known = [*self._store.files(), *self._store.failures()] if self._begun() else []
-        gone: list[str] = []
-        for name in map(absolute, named):
-            found = [path for path in known if path == name or path.startswith(f"{name.rstrip(os.sep)}{os.sep}")]
-            found = found or fnmatch.filter(known, name)
+        known = sorted({row.path for row in self._store.videos()}) if self._begun() else []
+        gone: dict[str, None] = {}
+        for name in named:
+            found = matching(str(name), known) or matching(absolute(name), known)
             if not found:
                 raise VideoIndexError(f"{name}: isn't in the index {self._store.uri}.")
-            gone += found
-        if gone:
-            with self._store.writing():
-                self._store.remove(gone)
-        return Added(removed=tuple(dict.fromkeys(gone)))
+            gone.update(dict.fromkeys(found))
+        self._forget(gone)
+        return Added(removed=tuple(gone))
+
+    def _forget(self, paths: Iterable[str]) -> None:
+        gone = set(paths)
+        with self._store.writing():
+            self._store.forget(row for row in self._store.videos() if row.path in gone)
+            self._store.tidy()
+
+    def compact(self) -> tuple[int, int]:
+        """Write the index without what was deleted, and remove its old versions; the bytes before and after.
+
+        A search that is under way in another process may fail and has to be repeated.
+
+        Raises:
+            VideoIndexError: there is no index, or another process is writing to it.
+        """
+        self._needed()
+        folder = self._store.folder
+        before = disk_bytes(folder) if folder else 0
+        with self._store.writing():
+            self._store.compact()
+        return before, disk_bytes(folder) if folder else 0
 
     def export(self, path: str | Path) -> int:
         """Write all windows, with all that is known of them, as Parquet; `add` takes it. The number of windows.
@@ -243,9 +309,8 @@ class VideoIndex:
                 wanted["model"] = of_model["model"]
             about = self._create(wanted, width)
         with self._store.writing():
-            self._store.refresh()
-            for windows, of_file in zip(files, videos, strict=True):
-                add_parquet(self._store, windows, of_file, patches=about["patches"])
+            for windows in files:
+                add_parquet(self._store, windows, patches=about["patches"])
             self._store.tidy()
         added = list(dict.fromkeys(path for of_file in videos for path in of_file))
         for path in added:
@@ -259,49 +324,61 @@ class VideoIndex:
         text: str | None = None,
         *,
         video: VideoSource | None = None,
+        start: float | None = None,
+        end: float | None = None,
         k: int = 10,
         where: str | None = None,
         rerank: int = RERANK,
+        per_video: int | None = None,
+        min_score: float | None = None,
+        min_similarity: float | None = None,
+        merge: bool = True,
     ) -> list[Hit]:
-        """The windows that are the most like a sentence, or like a video, the best first.
+        """The moments that are most like a sentence, or like a video, the best first.
+
+        Neighbouring windows of a video are one hit. From its best window, a hit grows to both sides over windows that
+        touch or overlap, are among the candidates, and are at least halfway from the similarity of the average window
+        of the index to that of the best window. `docs/search.md` has the details.
 
         Args:
             text: a sentence.
-            video: or a video: the whole of it is one clip.
-            k: how many.
+            video: or a video, as one clip.
+            start, end: the part of `video` to search for, in seconds; default is all of it.
+            k: the most hits to return.
             where: only windows that meet a condition of SQL on `path`, `start`, `end`, `duration`, `size` (bytes) and
                 `modified` (nanoseconds since 1970): "duration < 60 and path like '%cam2%'".
-            rerank: of how many candidates, found by the plain text, the score with prompts decides; 0 is without. A
-                video isn't reranked, for there is no text that prompts would change.
+            rerank: how many candidates, found by the plain text, are ordered by their cosine with prompts; 0 turns
+                prompts off. A search by video isn't reranked, because prompts change texts only.
+            per_video: the most hits from one video; None is no limit.
+            min_score: only hits of a text with this score or more, from 0 to 1. The search ends when a round of
+                candidates brings no such hit.
+            min_similarity: only hits with this similarity or more, from -1 to 1.
+            merge: False makes each window a hit of its own.
 
         Raises:
             ValueError: an argument that can't be.
             VideoIndexError: there is no index.
             VideoError: the video can't be read.
         """
-        if (text is None) == (video is None):
-            raise ValueError("search for a text or for a video: give one of them.")
-        if text is not None and not text.strip():
-            raise ValueError("the text to search for is empty.")
-        if k < 1 or rerank < 0:
-            raise ValueError(f"k={k} must be 1 or more, rerank={rerank} 0 or more.")
+        check_query(text, video, start, end, min_score)
+        wanted = Wanted(
+            k=k,
+            where=where,
+            rerank=rerank,
+            per_video=per_video,
+            min_score=min_score,
+            min_similarity=min_similarity,
+            merge=merge,
+        )
         about = self._needed()
-        pipeline = self._ready()
-        there = max(1, self._store.count())
-        k, rerank = min(k, there), min(rerank, there)
-        if video is not None:
-            query_1E = feature_of(pipeline, video, about["num_frames"])[None]
-        elif text is not None:
-            query_1E = pipeline.encode_texts([text])
-        reranks = text is not None and bool(about["patches"]) and rerank > 0
-        unit_E = F.normalize(query_1E[0].float(), dim=0).cpu().numpy()
-        rows = self._store.nearest(unit_E, max(k, rerank) if reranks else k, where, patches=reranks)
-        scores = with_prompts(pipeline, query_1E, rows) if reranks else [row["similarity"] for row in rows]
-        hits = [
-            Hit(row["path"], row["start"], row["end"], row["duration"], score, row["similarity"], reranks)
-            for row, score in zip(rows, scores, strict=True)
-        ]
-        return sorted(hits, key=lambda hit: -hit.score)[:k]
+        if self._searcher is None:
+            self._searcher = Searcher(
+                self._store, self._ready(), num_frames=about["num_frames"], patches=bool(about["patches"])
+            )
+        if text is not None:
+            return self._searcher.by_text(text, wanted)
+        assert video is not None
+        return self._searcher.by_video(video, start, end, wanted)
 
     def duplicates(
         self,
@@ -348,6 +425,11 @@ class VideoIndex:
         if about is None:
             raise VideoIndexError(f"{self._store.uri}: there is no index: make one with `openxclip index`.")
         return about
+
+    def _check_model(self) -> None:
+        """Refuse a model that was given and isn't the index's, even if there is nothing to do for it."""
+        if self._model is not None and self._begun():
+            self._ready()
 
     def _create(self, about: dict[str, Any], width: int) -> dict[str, Any]:
         self._store.create({**about, "openxclip": __version__}, width)
