@@ -140,7 +140,7 @@ def _checked_target(named: str | Path, to: Target, force: bool) -> Path:
         raise CheckpointError(f"{target}: is there already: choose another place, or write over it with --force.")
     try:
         if to == "hub" or not target.absolute().parent.is_dir():  # which will be made
-            checked_folder(target if to == "hub" else target.parent)
+            checked_folder(target if to == "hub" else target.parent, of_model=to == "hub")
         else:
             checked_target(target)
     except ValueError as error:

@@ -101,15 +101,21 @@ def checked_target(path: str | Path, *suffixes: str) -> Path:
     return target
 
 
-def checked_folder(path: str | Path) -> Path:
+def checked_folder(path: str | Path, *, of_model: bool = False) -> Path:
     """The path of a folder that can be made and written into, checked before any work is done for it.
 
     Nothing is left there by the check; folders above it that are missing will be made with it.
 
+    Args:
+        path: of the folder.
+        of_model: it is for a model, which safetensors can load only from a path in UTF-8.
+
     Raises:
-        ValueError: as `target_path`; or it is a file, or nothing can be written there.
+        ValueError: as `target_path`; or it is a file, or nothing can be written there; or a model couldn't be loaded.
     """
     target = target_path(path)
+    if of_model and not is_utf8(str(target.absolute())):
+        raise ValueError(f"{path}: {MODEL_NOT_UTF8}")
     there = target.absolute()
     while not os.path.lexists(there):
         there = there.parent
@@ -136,6 +142,7 @@ def is_utf8(name: str) -> bool:
     return True
 
 
+MODEL_NOT_UTF8 = "the path is not valid UTF-8, from which no model can be loaded: choose another name."
 NOT_UTF8 = "its name is not valid UTF-8, so it can't be stored: rename it"
 
 

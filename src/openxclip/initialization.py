@@ -125,7 +125,7 @@ def _checked_target(named: str | Path, force: bool) -> Path:
     if there and not force:
         raise CheckpointError(f"{target}: is there already: choose another place, or write over it with --force.")
     try:
-        checked_folder(target)
+        checked_folder(target, of_model=True)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     return target

@@ -13,7 +13,7 @@ from openxclip.checkpoints import archive
 from openxclip.checkpoints.pickled import LEGACY_MAGIC, Stored, as_sizes, is_script_module, module_tensors, read_pickled
 from openxclip.checkpoints.stand_ins import Inert, RefusedPickleError
 from openxclip.errors import CheckpointError
-from openxclip.files import cannot_read
+from openxclip.files import MODEL_NOT_UTF8, cannot_read, is_utf8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -198,6 +198,8 @@ class _Safetensors:
             from safetensors import SafetensorError
             from safetensors.torch import load_file
 
+            if not is_utf8(str(self._path)):
+                raise CheckpointError(f"{self._path}: {MODEL_NOT_UTF8}")
             try:
                 with self._path.open("rb"):  # safetensors says of any file that it can't open that it isn't there
                     self._tensors = load_file(self._path)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from openxclip import hub
 from openxclip.checkpoints.pickled import Stored, read_pickled
 from openxclip.errors import CheckpointError
-from openxclip.files import as_os_error, cannot_read, cannot_write
+from openxclip.files import MODEL_NOT_UTF8, as_os_error, cannot_read, cannot_write, is_utf8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,6 +104,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if not is_utf8(str(path)):
+        raise CheckpointError(f"{path}: {MODEL_NOT_UTF8}")
     try:
         with path.open("rb"):  # safetensors says of any file that it can't open that it isn't there
             return load_file(path)

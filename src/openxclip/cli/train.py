@@ -46,7 +46,7 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
     if out is None:
         raise click.UsageError("--out is missing: a folder for the model.")
     try:
-        checked_folder(out)
+        checked_folder(out, of_model=True)
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
     if device is not None:

@@ -88,7 +88,7 @@ def train(
         OpenXCLIPError: recipe, data or model can't be used, which is named; or `out` holds something else.
         ValueError: no folder can have the name `out`.
     """
-    recipe, out = _recipe(recipe, changes), checked_folder(out)
+    recipe, out = _recipe(recipe, changes), checked_folder(out, of_model=True)
     with processes(device) as group:
         folder = out / "training"
         dataset, val = training_data(recipe)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from openxclip.errors import OpenXCLIPError, needs_package
-from openxclip.files import cannot_read, user_path
+from openxclip.files import cannot_read, is_utf8, user_path
 from openxclip.training.data import Format
 
 with needs_package("a recipe", "yaml", "train"):
@@ -176,7 +176,7 @@ def read_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe
         if not equals or not key:
             raise RecipeError(f"{change!r}: must be key=value, as in epochs=10.")
         try:
-            values[key] = yaml.safe_load(value)
+            values[key] = yaml.safe_load(value) if is_utf8(value) else value  # a path, which YAML would refuse
         except yaml.YAMLError as error:
             raise RecipeError(f"{change!r}: the value is no YAML: {_first_line(error)}.") from error
         places[key] = change
