@@ -147,6 +147,7 @@ def test_train_that_finds_no_model_leaves_its_folder_alone(model: str, run: Run,
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.slow
 def test_the_advice_of_an_unreachable_hub_works(run: Run, data: Path, tiny_folder: Path, tmp_path: Path) -> None:
     how = ("train", "my-videos", f"data={data}", "epochs=1", "warmup_epochs=0", "workers=0", "hold_out=0", "batch=4",
            "batch_per_pass=4", "--out", tmp_path / "out")  # fmt: skip
@@ -295,6 +296,7 @@ def test_what_is_printed_and_reported_opens_the_file_again(
     assert all(os.path.exists(cell) for cell in cells)  # noqa: PTH110 (bytes)
 
 
+@pytest.mark.slow
 def test_training_on_names_that_are_not_utf8(run: Run, data: Path, tiny_folder: Path, tmp_path: Path) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/data\xff")
     data.rename(odd)

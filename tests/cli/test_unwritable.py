@@ -174,7 +174,7 @@ def test_a_folder_in_place_of_a_file_and_a_folder_that_is_missing(
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("name", ["r.json", "r.jsonl", "r.csv"])
+@pytest.mark.parametrize("name", ["r.json", pytest.param("r.csv", marks=pytest.mark.slow)])
 def test_check_on_a_full_disk(
     name: str, run: Run, clip_folder: Path, tmp_path: Path, full_disk: Callable[[Path], None]
 ) -> None:
@@ -231,7 +231,6 @@ def test_train_on_a_full_disk(
     assert ran.stderr.splitlines()[-1] == f"openxclip: {tmp_path}/a/training/recipe.yaml: {FULL}"
     assert not (tmp_path / "a").exists()  # so that the next try isn't refused
     assert run(*how, "--out", tmp_path / "b").returncode == 0
-    full_disk(tmp_path / "c/training/state.safetensors")
 
 
 @pytest.mark.parametrize("to", ["hub", "authors"])
