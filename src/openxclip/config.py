@@ -138,7 +138,7 @@ class _Config:
         if values.get("model_type") == "clip":
             raise CheckpointError(
                 f"{folder / CONFIG_NAME}: model_type is 'clip': this is a CLIP (no video parts): "
-                "XCLIPModel.from_clip(…, num_frames=8) starts an X-CLIP from it."
+                "`openxclip init` (in Python XCLIPModel.from_clip) starts an X-CLIP from it."
             )
         raise CheckpointError(
             f"{folder / CONFIG_NAME}: model_type is {values.get('model_type')!r}, "

@@ -195,12 +195,12 @@ def _download(
         return snapshot(local_files_only)
     except errors.GatedRepoError as error:
         raise CheckpointError(
-            f"{repo_id}: access must be asked for on its hub page; then log in or pass token=."
+            f"{repo_id}: access must be asked for on its hub page; then log in with `hf auth login`."
         ) from error
     except errors.RepositoryNotFoundError as error:
         hint = similar_name(repo_id, cache_dir)
         raise CheckpointError(
-            f"{repo_id}: no such repository on the hub (or a private one: log in or pass token=), "
+            f"{repo_id}: no such repository on the hub (or a private one: log in with `hf auth login`), "
             "and no such folder here" + (f": {hint}" if hint else ".")
         ) from error
     except errors.RevisionNotFoundError as error:

@@ -156,7 +156,7 @@ def test_default_model_out_of_reach_names_mini(run: Run, tmp_path: Path) -> None
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
     assert "microsoft/xclip-base-patch32" in done.stderr
-    assert "--model mini" in done.stderr
+    assert "The model mini needs no download" in done.stderr
 
 
 def test_no_such_model_folder(run: Run) -> None:

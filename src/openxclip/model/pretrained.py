@@ -315,8 +315,8 @@ def _read_xclip(name_or_path: str | Path, **options: Any) -> checkpoints.Checkpo
     found = checkpoints.read_checkpoint(name_or_path, **options)
     if found.kind == "clip":
         raise CheckpointError(
-            f"{name_or_path}: this is a CLIP (no video parts): XCLIPModel.from_clip({str(name_or_path)!r}, "
-            "num_frames=8) starts an X-CLIP from it."
+            f"{name_or_path}: this is a CLIP (no video parts): `openxclip init --from {name_or_path} --out FOLDER` "
+            "(in Python XCLIPModel.from_clip) starts an X-CLIP from it."
         )
     return found
 
