@@ -33,7 +33,7 @@ def test_an_index_is_made_searched_and_its_copies_are_found(
     assert all(0 < hit["score"] < 1 and hit["reranked"] for hit in hits)
     like = run("search", "--video", videos / "red2.mp4", "--in", index, "--top", 1, "--device", "cpu")
     assert json.loads(like.stdout)["similarity"] > 0.5
-    copies = run("dedup", "--in", index, "--threshold", 0.99999)
+    copies = run("dedup", "--in", index, "--min-similarity", 0.99999)
     assert any(one["identical"] for line in copies.stdout.splitlines() for one in json.loads(line)["duplicates"])
     missing = run("dedup", "--in", tmp_path / "none")
     assert missing.returncode != 0

@@ -88,7 +88,7 @@ def test_copies_are_found(made: tuple[Path, Path], tiny_folder: Path, tmp_path: 
     videos = Path(shutil.copytree(made[0], tmp_path / "videos"))
     shutil.copy(videos / "red2.mp4", videos / "copy.mp4")
     run(INDEX, videos, "--to", tmp_path / "index", "--model", tiny_folder, "--device", "cpu")
-    ran = run(DEDUP, "--in", tmp_path / "index", "--threshold", 0.99999)
+    ran = run(DEDUP, "--in", tmp_path / "index", "--min-similarity", 0.99999)
     (group,) = (json.loads(line) for line in ran.stdout.splitlines())
     assert {group["path"], *(one["path"] for one in group["duplicates"])} >= {
         str(videos / "red2.mp4"), str(videos / "copy.mp4"),
@@ -162,7 +162,7 @@ def test_mistakes_of_a_search(made: tuple[Path, Path], arguments: tuple[str, ...
 def test_mistakes_of_an_index(made: tuple[Path, Path], tmp_path: Path) -> None:
     videos, index = made
     for arguments, what in (
-        ((videos, "--to", index, "--window", 3), "was made with window=0.5"),
+        ((videos, "--to", index, "--window", 3), "was made with --window 0.5"),
         (("--to", index), "no videos are named"),
         ((videos / "red2.mp4", "--to", index, "--remove", "--update"), "--remove takes files out"),
         ((tmp_path / "none.mp4", "--to", index, "--remove"), "isn't in the index"),
