@@ -31,6 +31,7 @@ from openxclip.engine.precision import check_precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.model import VideoFeatures, XCLIPModel
+from openxclip.model.pretrained import as_computing_device
 from openxclip.processing import XCLIPProcessor
 from openxclip.processing.texts import warn_of_cuts
 from openxclip.threads import say_if_forked
@@ -118,7 +119,8 @@ class VideoPipeline:
             check_precision(precision)  # before the model is loaded
         workers = [DecodeWorker()] if isolate else []  # now, so that it gets ready while the model is loaded
         try:
-            model = XCLIPModel.from_pretrained(name_or_path, device=device or "auto", dtype=dtype, **hub_options)
+            device = as_computing_device(device or "auto")
+            model = XCLIPModel.from_pretrained(name_or_path, device=device, dtype=dtype, **hub_options)
             processor = XCLIPProcessor.from_pretrained(name_or_path, **hub_options)
             pipeline = cls(
                 model, processor, precision=precision, isolate=False, limits=limits, allow_protocols=allow_protocols

@@ -83,7 +83,7 @@ def test_a_misspelt_folder_gets_a_suggestion(
 # ---------------------------------------------------------------------------------------------------------- devices
 
 
-@pytest.mark.parametrize("device", ["gpu", "mps", "cuda:99", "cuda", "tpu", "cpu:x"])
+@pytest.mark.parametrize("device", ["gpu", "mps", "cuda:99", "cuda", "tpu", "cpu:x", "meta"])
 def test_a_device_that_is_not_here_in_every_verb(
     device: str, run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import stat
@@ -113,11 +114,24 @@ class _Messages(_Stream):
             return
 
 
+def _names_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
+    """For what an encoding lacks: the bytes of a file's name that are no text, escapes for other characters."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error("openxclip.names", _names_or_escapes)
+_ERRORS = {"stdin": "surrogateescape", "stdout": "openxclip.names", "stderr": "backslashreplace"}
+
+
 def prepare_streams() -> None:
     """Make the standard streams safe to use, whatever the caller has done with them.
 
     A closed one (`>&-`) becomes the null device, so that no file gets its number. Characters that an encoding lacks are
-    written as escapes, and names of files that are not text can be read. Errors are those of `_Output` and `_Messages`.
+    written as escapes. Names of files that are not text can be read, and written to standard output as their bytes, so
+    that they open the files again. Errors are those of `_Output` and `_Messages`.
     """
     while (unused := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -127,7 +141,7 @@ def prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
         reconfigure = getattr(getattr(sys, name), "reconfigure", None)  # a test's stream may lack it
         if reconfigure is not None:
-            reconfigure(errors="surrogateescape" if name == "stdin" else "backslashreplace")
+            reconfigure(errors=_ERRORS[name])
     sys.stdout = cast(TextIO, _Output(sys.stdout))
     sys.stderr = cast(TextIO, _Messages(sys.stderr))
 

@@ -50,10 +50,10 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
     if device is not None:
-        from openxclip.model.pretrained import as_device
+        from openxclip.model.pretrained import as_computing_device
 
         try:
-            as_device(device)
+            as_computing_device(device)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
     with _progress() as on_step:

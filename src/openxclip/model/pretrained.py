@@ -360,6 +360,15 @@ def as_device(device: torch.device | str | None) -> torch.device | None:
         raise ValueError(f"device {str(device)!r} can't be used here{_why_not(str(device))}") from error
 
 
+def as_computing_device(device: torch.device | str) -> torch.device:
+    """As `as_device`, of a device that computes: "meta", which holds no numbers, is refused too."""
+    found = as_device(device)
+    assert found is not None
+    if found.type == "meta":
+        raise ValueError(f"device {str(device)!r} can't be used here{_why_not(found.type)}")
+    return found
+
+
 def _why_not(device: str) -> str:
     """The rest of a sentence on a device that can't be used: why, if that is known, and which can."""
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *(["mps"] if mps.is_available() else [])]
