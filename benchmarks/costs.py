@@ -103,6 +103,7 @@ def filled(folder: Path, windows: int) -> Any:
                     "end": [number + 1.0 for _, number in part],
                     "duration": [10.0] * len(part),
                     "size": [video.size for video, _ in part],
+                    "featureless": [False] * len(part),
                     "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), width),
                     "patches": [random.bytes(PATCHES) for _ in part],
                 }
@@ -313,9 +314,14 @@ def main() -> None:
                 "written_mb": written, "exponent": slope(sizes, seconds),
             }
         )  # fmt: skip
-        numbers = [" ".join(f"{value:.{digits}f}" for value in values) for values, digits in ((seconds, 2), (memory, 0), (written, 2))]
+        numbers = [
+            " ".join(f"{value:.{digits}f}" for value in values)
+            for values, digits in ((seconds, 2), (memory, 0), (written, 2))
+        ]
         shown = " ".join(map(str, sizes))
-        print(f"{case.verb:32}{case.of:>9}{shown:>24}{numbers[0]:>24}{rows[-1]['exponent'] or 0:>9.2f}{numbers[1]:>18}{numbers[2]:>21}", flush=True)
+        exponent = f"{rows[-1]['exponent'] or 0:.2f}"
+        columns = (f"{case.verb:32}{case.of:>9}{shown:>24}", f"{numbers[0]:>24}{exponent:>9}{numbers[1]:>18}")
+        print(*columns, f"{numbers[2]:>21}", sep="", flush=True)
     if not arguments.small and not arguments.only:
         about = {"cpu": platform.processor() or platform.machine(), "rounds": rounds, "rows": rows}
         arguments.json.write_text(json.dumps(about, indent=1) + "\n")
