@@ -14,7 +14,6 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import pytest
 import torch
 from made_videos import encode
 from PIL import Image
+from processes import is_gone
 
 from openxclip.errors import VideoError
 from openxclip.video import DecodeWorker, VideoReader, read_clip, sharing, worker, worker_child
@@ -65,21 +65,6 @@ def in_fork(call: Callable[[], object]) -> str:
     finally:
         os.waitpid(pid, 0)
         os.close(out)
-
-
-def is_gone(pid: int) -> bool:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        stat = Path(f"/proc/{pid}/stat")
-        with suppress(OSError):
-            if stat.read_text().rpartition(")")[2].split()[0] == "Z":
-                return True  # ended, and nobody there to take notice of it
-        time.sleep(0.02)
-    return False
 
 
 def run(*command: object, **how: Any) -> subprocess.CompletedProcess[str]:

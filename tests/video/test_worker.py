@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from made_videos import encode
+from processes import is_gone
 
 from openxclip.errors import VideoError
 from openxclip.video import DecodeWorker, Limits, read_clips
@@ -35,21 +36,6 @@ def worker() -> Iterator[DecodeWorker]:
 def child_of(worker: DecodeWorker) -> subprocess.Popen[bytes]:
     assert worker._child is not None
     return worker._child._process
-
-
-def is_gone(pid: int, patience: float = 20) -> bool:
-    """Whether a process (of which this one may not be the parent) ends before long."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        stat = Path(f"/proc/{pid}/stat")
-        if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z":
-            return True  # ended, and nobody there to take notice of it
-        time.sleep(0.02)
-    return False
 
 
 def run(code: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
