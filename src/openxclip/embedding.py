@@ -29,13 +29,14 @@ from openxclip.files import NOT_UTF8, Stamp, cache_folder, is_utf8, reason_of, s
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
 from openxclip.model import XCLIPModel
-from openxclip.pipeline import VideoPipeline, check_fps
+from openxclip.pipeline import VideoPipeline
 from openxclip.processing.sources import Videos, as_sources
 from openxclip.unfinished import Progress, Unfinished
 from openxclip.video import Limits, VideoSource, find_videos
 from openxclip.video.clips import WINDOW_RULE, ClipPlan
 from openxclip.video.finding import check_found
 from openxclip.video.memory import MemoryVideo
+from openxclip.video.sampling import check_fps
 
 _KEPT_EVERY_S = 20.0  # what a run that is killed loses, at most, and the batch that it was at
 _KEPT_EVERY_BYTES = 64 << 20

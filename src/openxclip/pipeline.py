@@ -25,6 +25,7 @@ from openxclip.batching import (
     check_batch,
     in_batches,
     joined,
+    planned_clip,
 )
 from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.precision import check_precision
@@ -322,12 +323,7 @@ class VideoPipeline:
         for piece in read(source, plan, first=first, **how):
             levels = self.processor.image_processor.levels(piece.frames.frames_THWC.permute(0, 3, 1, 2))
             for i in range(0, len(piece.clips), _CLIPS_AT_ONCE):
-                read_clips = []
-                for clip in piece.clips[i : i + _CLIPS_AT_ONCE]:
-                    at = piece.positions(clip)
-                    times = tuple(piece.frames.times_T[at].tolist())
-                    read_clips.append(ReadClip(levels[at], Moment(times, clip.start, clip.end, piece.duration)))
-                yield read_clips
+                yield [planned_clip(piece, clip, levels) for clip in piece.clips[i : i + _CLIPS_AT_ONCE]]
 
     # -- in the caller's ---------------------------------------------------------------------------------------------
 

@@ -166,11 +166,13 @@ class Adding:
         self._rows.append(
             {
                 "video": video.id, "path": video.path, "number": video.windows, "start": one.start, "end": one.end,
-                "duration": one.duration, "size": video.size, "embedding": embedding, "patches": patches,
+                "duration": one.duration, "size": video.size, "featureless": one.is_featureless, "embedding": embedding,
+                "patches": patches,
             }
         )  # fmt: skip
         self._bytes += embedding.nbytes + len(patches or b"")
-        self._current = replace(video, windows=video.windows + 1, duration=one.duration)
+        width, height = one.size
+        self._current = replace(video, windows=video.windows + 1, duration=one.duration, width=width, height=height)
 
     def _end(self, video: VideoRow, error: VideoError | None) -> None:
         if error is None:

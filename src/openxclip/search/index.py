@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import torch
 from openxclip.engine import Precision
 from openxclip.files import target_path
 from openxclip.pipeline import VideoPipeline
+from openxclip.search.compared import Videos
 from openxclip.search.contents import WINDOW_S, IndexContents, check_wanted
-from openxclip.search.duplicates import OVERLAP, THRESHOLD, DuplicateGroup, Videos, find_duplicates
+from openxclip.search.duplicates import MIN_SIMILARITY, OVERLAP, DuplicateGroup, Keep, find_duplicates
+from openxclip.search.not_duplicates import NotDuplicates
 from openxclip.search.results import Hit
 from openxclip.search.searching import RERANK, Searcher, Wanted, check_query
 from openxclip.search.store import Store
@@ -137,27 +139,46 @@ class VideoIndex(IndexContents):
     def duplicates(
         self,
         *,
-        threshold: float = THRESHOLD,
+        min_similarity: float = MIN_SIMILARITY,
         overlap: float = OVERLAP,
+        keep: Keep = "longest",
+        not_duplicates: Iterable[tuple[str | Path, str | Path]] = (),
         where: str | None = None,
         on_video: Callable[[], object] = lambda: None,
     ) -> list[DuplicateGroup]:
         """Videos that are copies of others, or parts of them, by their embeddings; the model isn't needed.
 
-        Where files of the index are on this machine, those that are gone, have changed since, or are links to another
-        one of them are left out.
+        Featureless windows (black, white, frozen) don't count. If files of the index are on this machine, those that
+        are gone, have changed since, or are links to another one are left out.
 
         Args:
-            threshold: the cosine from which on two windows are alike. What it should be hangs on the model and on how
-                much alike the videos are that are no copies.
-            overlap: the share of a video's windows that must be alike one of the other's.
+            min_similarity: the cosine from which on two windows are similar. What is right depends on the model, and on
+                how similar videos are that are no copies.
+            overlap: the share of a video's windows that must be similar to one of the other's.
+            keep: which video of a group comes first, among those that contain all the others: "longest" (lengths that
+                differ by up to 0.25 s are equal), "largest" in bytes, "oldest" by the time of modification, or
+                "highest-resolution". The others, in the order longest, highest-resolution, largest, oldest, decide
+                between equals.
+            not_duplicates: pairs of paths that are never reported as duplicates, now and by later calls: the index
+                remembers them.
             where: only windows that meet a condition, as in `search`.
-            on_video: called when a video has been compared with all others.
+            on_video: called after each video.
 
         Raises:
-            ValueError: an argument that can't be.
-            VideoIndexError: there is no index.
+            ValueError: an argument is out of its range, or a pair isn't of two videos of the index.
+            VideoIndexError: there is no index, or it can't remember a pair.
         """
         self._needed()
-        videos = Videos.of(self._store.tables(Videos.COLUMNS, where)).as_they_are()
-        return find_duplicates(videos, threshold=threshold, overlap=overlap, on_video=on_video)
+        remembered = NotDuplicates(self._store.uri)
+        table = self._store.videos_table()
+        remembered.add(not_duplicates, table)
+        pairs = remembered.pairs()
+        videos = Videos.of(table, self._store.tables(Videos.COLUMNS, where)).unchanged()
+        return find_duplicates(
+            videos,
+            min_similarity=min_similarity,
+            overlap=overlap,
+            keep=keep,
+            not_duplicates=pairs,
+            on_video=on_video,
+        )

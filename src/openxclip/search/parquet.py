@@ -19,7 +19,8 @@ SUFFIX = ".parquet"
 _MUST_AGREE = ("weights", "transforms", "num_frames", "window", "stride")  # or windows can't be compared
 _COLUMNS = {
     "path": "string", "number": "int32", "start": "float64", "end": "float64", "duration": "float64", "size": "int64",
-    "modified": "int64", "content": "string", "embedding": "",
+    "modified": "int64", "content": "string", "width": "int64", "height": "int64", "featureless": "bool_",
+    "embedding": "",
 }  # fmt: skip
 _ROWS_AT_ONCE = 1024  # with patches, some tens of kilobytes each
 _FAR_FROM_ONE = 1e-2  # of an embedding's length: rounding, of half precision too, is less
@@ -51,6 +52,8 @@ def write_parquet(store: Store, path: Path) -> int:
             videos = [of_id[video] for video in table["video"].to_pylist()]
             columns = {name: table[name] for name in schema.names if name in table.column_names}
             columns["modified"] = pa.array([video.modified for video in videos], pa.int64())
+            columns["width"] = pa.array([video.width for video in videos], pa.int64())
+            columns["height"] = pa.array([video.height for video in videos], pa.int64())
             columns["content"] = pa.array([video.content for video in videos], pa.string())
             whole = pa.table([columns[name] for name in schema.names], schema=schema)
             writer.write_table(whole, row_group_size=_ROWS_AT_ONCE)
@@ -144,7 +147,8 @@ class ParquetWindows:
             for one in table.drop_columns(["embedding", "patches"]).to_pylist():
                 row = found.get(one["path"])
                 if row is None:
-                    same = {name: one[name] for name in ("path", "size", "modified", "content", "duration")}
+                    of_video = ("path", "size", "modified", "content", "duration", "width", "height")
+                    same = {name: one[name] for name in of_video}
                     row = VideoRow(id=new_id(), **same)
                 found[row.path] = replace(row, windows=row.windows + 1)
         return list(found.values())

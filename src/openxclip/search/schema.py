@@ -101,6 +101,7 @@ def windows_schema(about: Mapping[str, Any], width: int) -> Any:
             pa.field("end", pa.float64(), nullable=False),
             pa.field("duration", pa.float64(), nullable=False),
             pa.field("size", pa.int64(), nullable=False),
+            pa.field("featureless", pa.bool_(), nullable=False),
             pa.field("embedding", pa.list_(pa.float32(), width), nullable=False),
             pa.field("patches", pa.binary()),
         ],
