@@ -302,7 +302,7 @@ def test_many_windows_get_an_index_of_vectors(tmp_path, monkeypatch) -> None:
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     rows = [
         {"video": i, "path": f"{i}.mp4", "number": 0, "start": 0.0, "end": 1.0, "duration": 1.0, "size": i,
-         "embedding": embedding, "patches": None} for i, embedding in enumerate(embeddings)
+         "featureless": False, "embedding": embedding, "patches": None} for i, embedding in enumerate(embeddings)
     ]  # fmt: skip
     made = store.Store(str(tmp_path / "index"))
     made.create({"patches": False}, 32)

@@ -313,7 +313,7 @@ def rows(first: int, count: int) -> tuple[list[VideoRow], list[dict]]:
     return [VideoRow(id=i + 1, path=f"/{i}.mp4", windows=1) for i in numbers], [
         {
             "video": i + 1, "path": f"/{i}.mp4", "number": 0, "start": 0.0, "end": 1.0, "duration": 1.0, "size": 1,
-            "embedding": random.normal(size=64).astype(np.float32), "patches": random.bytes(6000),
+            "featureless": False, "embedding": random.normal(size=64).astype(np.float32), "patches": random.bytes(6000),
         }
         for i in numbers
     ]  # fmt: skip

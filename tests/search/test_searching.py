@@ -28,7 +28,7 @@ def searcher(
     width = pipeline.model.config.projection_dim
     rows = [
         {"video": 7 * i, "path": path, "number": number, "start": WINDOW_S * number, "end": WINDOW_S * (number + 1),
-         "duration": WINDOW_S * len(cosines), "size": 1, "patches": None,
+         "duration": WINDOW_S * len(cosines), "size": 1, "featureless": False, "patches": None,
          "embedding": np.eye(1, width)[0] * cosine + np.eye(1, width, 1)[0] * math.sqrt(1 - cosine**2)}
         for i, (path, cosines) in enumerate(videos.items()) for number, cosine in enumerate(cosines)
     ]  # fmt: skip
