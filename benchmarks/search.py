@@ -59,9 +59,10 @@ from openxclip.playground.captions import caption
 from openxclip.playground.clips import render_clips
 from openxclip.playground.export import export_clip
 from openxclip.playground.world import THINGS
-from openxclip.search import Hit, scoring, searching
+from openxclip.search import Hit, scoring, searching, upkeep
 from openxclip.search.index import RERANK
 from openxclip.search.packing import pack
+from openxclip.search.schema import VideoRow
 from openxclip.search.store import Store
 
 CLIPS, FILMS, QUERIES = 1600, 400, 500
@@ -261,9 +262,9 @@ class Tiled:
 
         count = np.arange(first, first + number)
         return pa.table({
-            "path": [f"/archive/{i // 10:07}.mp4" for i in count], "number": pa.array(count % 10),
+            "video": count // 10, "path": [f"/archive/{i // 10:07}.mp4" for i in count], "number": count % 10,
             "start": 10.0 * (count % 10), "end": 10.0 * (count % 10) + 10, "duration": np.full(number, 100.0),
-            "size": count // 10, "modified": count // 10, "content": [""] * number,
+            "size": count // 10, "featureless": np.zeros(number, bool),
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(self.draw(number).ravel()), 512),
             "patches": [self._patches() for _ in count] if patches else pa.nulls(number, pa.binary()),
         })  # fmt: skip
@@ -293,14 +294,16 @@ def measure(
     store = index._store
     began = time.perf_counter()
     parts = range(0, number, 5000)
-    store.write_tables(lambda: (tiled.table(first, 5000, patches=patches) for first in parts), known=())
+    videos = (VideoRow(id=i, path=f"/archive/{i:07}.mp4", state="complete", windows=10) for i in range(number // 10))
+    store.put(videos, new=True)
+    store.add_tables(tiled.table(first, 5000, patches=patches) for first in parts)
     result: dict[str, Any] = {"written in s": round(time.perf_counter() - began, 1)}
     queries = tiled.draw(50)
     exact = [set(np.argsort(-scores)[:RERANK].tolist()) for scores in exact_scores(store, queries)]
     for how in ("every window compared", "index of vectors"):
         if how == "index of vectors":
             began = time.perf_counter()
-            store.index_vectors()
+            upkeep.index_vectors(store._windows)
             result["index of vectors built in s"] = round(time.perf_counter() - began, 1)
         row = {"a query without reranking, ms": milliseconds(index, pipeline, queries, rerank=0)}
         if patches:
