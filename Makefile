@@ -22,7 +22,7 @@ check: .venv/.dev
 	$(BIN)/mypy
 
 bench: .venv/.dev
-	$(BIN)/openxclip bench --threads 2 --json benchmarks/bench.json
+	$(BIN)/openxclip bench --threads 2 --out benchmarks/bench.json
 
 paper: .venv/.dev
 	$(BIN)/python scripts/paper.py --out runs/paper

@@ -3,6 +3,7 @@
     python benchmarks/search.py recall   [--run runs/search]   # 2,000 playground clips and films: what reranking finds
     python benchmarks/search.py scale    [--run runs/search]   # 100,000 windows, and a million: seconds and disk
     python benchmarks/search.py indexing [--run runs/search]   # beside transformers with PyAV
+    python benchmarks/search.py hits     [--run runs/search]   # neighbouring windows as one hit, and what is nowhere
 
 recall: 1,600 clips of 2 s and 400 films of some 12 s of the playground, in windows of 2 s, and mini. Queries are
 captions of the clips and of the films' events; right is every window that shows the same thing doing the same for half
@@ -16,6 +17,10 @@ in the place of what the text tower makes of a sentence, which is computed all t
 indexing: seconds of a clip of 10 s, from the file to its row in an index that is open, eight at a time, beside decoding
 with PyAV, the processor and `get_video_features` of transformers, one clip after the other as its documentation does;
 the two take turns.
+
+hits: 120 films in windows of 1 s, and mini. Queries are 200 captions of their events; the best of the first five hits
+that are right is compared with the event (intersection over union), for several shares of the way from the typical
+similarity to the best window's. Then the scores of the best hits of captions, and of texts about things in no film.
 
 What was made is kept in --run and used again. Results go to benchmarks/search.json.
 """
@@ -53,9 +58,11 @@ from openxclip.playground import film
 from openxclip.playground.captions import caption
 from openxclip.playground.clips import render_clips
 from openxclip.playground.export import export_clip
-from openxclip.search import scoring
+from openxclip.playground.world import THINGS
+from openxclip.search import Hit, scoring, searching, upkeep
 from openxclip.search.index import RERANK
 from openxclip.search.packing import pack
+from openxclip.search.schema import VideoRow
 from openxclip.search.store import Store
 
 CLIPS, FILMS, QUERIES = 1600, 400, 500
@@ -67,7 +74,7 @@ Right = tuple[str, float, float]  # path, and from when to when
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["render", "recall", "scale", "indexing"])
+    parser.add_argument("part", choices=["render", "recall", "scale", "indexing", "hits"])
     parser.add_argument("--run", type=Path, default=Path("runs/search"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
@@ -78,7 +85,9 @@ def main() -> None:
     if arguments.part == "render":
         render(arguments.run)
         return
-    parts: dict[str, Callable[[argparse.Namespace], Any]] = {"recall": recall, "scale": scale, "indexing": indexing}
+    parts: dict[str, Callable[[argparse.Namespace], Any]] = {
+        "recall": recall, "scale": scale, "indexing": indexing, "hits": hits,
+    }  # fmt: skip
     found = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     about = {"openxclip": __version__, "cpu": cpu_name(), "threads": arguments.threads, "torch": torch.__version__}
     found[arguments.part] = {**about, "result": parts[arguments.part](arguments)}
@@ -136,7 +145,7 @@ def recall(arguments: argparse.Namespace) -> dict[str, Any]:
     hits: dict[str, dict[int, list[bool]]] = {name: {k: [] for k in FIRST} for name in ways}
     for number, text in enumerate(texts):
         for name, rerank in ways.items():
-            found = index.search(text, k=max(FIRST), rerank=rerank)
+            found = index.search(text, k=max(FIRST), rerank=rerank, merge=False)
             good = [is_right(hit.path, hit.start, hit.end, right[text]) for hit in found]
             for k in FIRST:
                 hits[name][k].append(any(good[:k]))
@@ -173,6 +182,59 @@ def interval(differences: NDArray[np.float64], random: np.random.Generator) -> t
     return round(100 * float(low), 1), round(100 * float(high), 1)
 
 
+def hits(arguments: argparse.Namespace) -> dict[str, Any]:
+    folder = arguments.run / "films"
+    folder.mkdir(exist_ok=True)
+    right: dict[str, list[Right]] = {}
+    for number in range(120):
+        path = (folder / f"film{number:04}.mp4").resolve()
+        if not path.exists():
+            film(12, 32_000_000 + number, size=96, fps=8).save(path)
+        for event in json.loads(path.with_suffix(".json").read_text())["events"]:
+            right.setdefault(event["caption"], []).append((str(path), event["start"], event["end"]))
+    index = VideoIndex.open(arguments.run / "films.index", model="mini", window=1.0)
+    index.add(folder)
+    captions = sorted(right)
+    result: dict[str, Any] = {"windows": len(index)}
+    for share in (None, 0.0, 0.25, 0.5, 0.6, 0.75):
+        searching._LEVEL = share or 0.0
+        unions, repeated, videos = [], [], []
+        for text in captions[:200]:
+            found = index.search(text, rerank=0, merge=share is not None)
+            covered = [max(map(partial(_union, hit), right[text])) for hit in found]
+            good = [of for hit, of in zip(found[:5], covered, strict=False) if is_right(*_place(hit), right[text])]
+            unions += [max(good)] if good else []
+            repeated.append(max(0, sum(of > 0 for of in covered) - 1))
+            videos.append(len({hit.path for hit in found}))
+        row = {"IoU": unions, "more of the same event": repeated, "videos": videos}
+        result["raw" if share is None else f"{share} of the way"] = {
+            name: round(float(np.mean(of)), 3) for name, of in row.items()
+        }
+        print(share, result["raw" if share is None else f"{share} of the way"], flush=True)
+    searching._LEVEL = 0.5
+    words = {word for text in captions for word in text.split()}
+    absent = [f"a {thing} spins" for thing in THINGS if not words & {*thing.split()}]
+    for name, texts in (("captions", captions[::3]), ("in no film", absent)):
+        best = [index.search(text, k=1)[0] for text in texts]
+        result[name] = {
+            "texts": len(texts), "median score": round(statistics.median(hit.score or 0.0 for hit in best), 2),
+            "median similarity": round(statistics.median(hit.similarity for hit in best), 2),
+        }  # fmt: skip
+        print(name, result[name])
+    return result
+
+
+def _place(hit: Hit) -> Right:
+    return hit.path, hit.start, hit.end
+
+
+def _union(hit: Hit, event: Right) -> float:
+    """The intersection over union of a hit and an event; 0 in another video."""
+    path, start, end = event
+    both = max(0.0, min(hit.end, end) - max(hit.start, start))
+    return both / (max(hit.end, end) - min(hit.start, start)) if path == hit.path else 0.0
+
+
 # -- what it costs ---------------------------------------------------------------------------------------------------
 
 
@@ -200,9 +262,9 @@ class Tiled:
 
         count = np.arange(first, first + number)
         return pa.table({
-            "path": [f"/archive/{i // 10:07}.mp4" for i in count], "number": pa.array(count % 10),
+            "video": count // 10, "path": [f"/archive/{i // 10:07}.mp4" for i in count], "number": count % 10,
             "start": 10.0 * (count % 10), "end": 10.0 * (count % 10) + 10, "duration": np.full(number, 100.0),
-            "size": count // 10, "modified": count // 10, "content": [""] * number,
+            "size": count // 10, "featureless": np.zeros(number, bool),
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(self.draw(number).ravel()), 512),
             "patches": [self._patches() for _ in count] if patches else pa.nulls(number, pa.binary()),
         })  # fmt: skip
@@ -232,14 +294,16 @@ def measure(
     store = index._store
     began = time.perf_counter()
     parts = range(0, number, 5000)
-    store.write_tables(lambda: (tiled.table(first, 5000, patches=patches) for first in parts), known=())
+    videos = (VideoRow(id=i, path=f"/archive/{i:07}.mp4", state="complete", windows=10) for i in range(number // 10))
+    store.put(videos, new=True)
+    store.add_tables(tiled.table(first, 5000, patches=patches) for first in parts)
     result: dict[str, Any] = {"written in s": round(time.perf_counter() - began, 1)}
     queries = tiled.draw(50)
     exact = [set(np.argsort(-scores)[:RERANK].tolist()) for scores in exact_scores(store, queries)]
     for how in ("every window compared", "index of vectors"):
         if how == "index of vectors":
             began = time.perf_counter()
-            store.index_vectors()
+            upkeep.index_vectors(store._windows)
             result["index of vectors built in s"] = round(time.perf_counter() - began, 1)
         row = {"a query without reranking, ms": milliseconds(index, pipeline, queries, rerank=0)}
         if patches:

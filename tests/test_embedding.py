@@ -25,10 +25,12 @@ from openxclip.embedding import fingerprint
 from openxclip.engine.linears import LINEAR_VARIABLE, can_pack
 from openxclip.errors import MissingPackageError
 from openxclip.feature_files import METADATA_NAME, write_features
+from openxclip.files import NOT_UTF8
 from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
 from openxclip.unfinished import Progress, Unfinished
 from openxclip.video import find_videos, read_clip, read_clips
+from openxclip.video.writing import write_mp4
 
 SUFFIXES = (".npz", ".safetensors", ".parquet")
 
@@ -36,6 +38,20 @@ SUFFIXES = (".npz", ".safetensors", ".parquet")
 @pytest.fixture(scope="module")
 def pipeline(tiny_folder: Path) -> VideoPipeline:
     return VideoPipeline.from_pretrained(tiny_folder, device="cpu", isolate=False)
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three videos of 1 s with 20 frames each, so that a window of 0.1 s holds two; one is in a folder below."""
+    folder = tmp_path_factory.mktemp("clips")
+    (folder / "more").mkdir()
+    for name, colour in (("red2.mp4", (200, 20, 20)), ("red10.mp4", (120, 20, 20)), ("more/blue.mp4", (20, 20, 200))):
+        frames = np.tile(np.uint8(colour), (20, 48, 64, 1))
+        for i in range(20):
+            frames[i, :, 3 * i : 3 * i + 6] = 255
+        with (folder / name).open("wb") as file:
+            write_mp4(frames, file, fps=20)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -168,16 +184,10 @@ def test_videos_that_cannot_be_read_have_no_rows_but_are_named(
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_not_one_video_can_be_read(pipeline: VideoPipeline, tmp_path: Path, suffix: str) -> None:
-    (tmp_path / "empty").mkdir()
-    done = embed(tmp_path / "empty", tmp_path / f"f{suffix}", model=pipeline, patches=True)
+    (tmp_path / "text.mp4").write_text("not a video")
+    done = embed(tmp_path / "text.mp4", tmp_path / f"f{suffix}", model=pipeline, patches=True)
     assert (done.rows, len(done.errors)) == (0, 1)
-    columns, metadata = read(done.path)
-    assert columns["path"] == []
-    assert len(metadata["errors"]) == 1
-    if suffix != ".parquet":
-        assert columns["pooled"].shape == (0, 16)
-        assert columns["patches"].shape == (0, 16, 16)
-        assert columns["times"].shape == (0, 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]  # no empty file, which the next run would refuse
 
 
 def test_a_video_that_breaks_off_in_the_middle_has_no_rows(
@@ -201,14 +211,19 @@ def test_a_video_that_breaks_off_in_the_middle_has_no_rows(
     assert (columns["pooled"] == others["pooled"]).all()
 
 
-def test_names_that_are_no_text(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
-    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n'\".mp4"))
+def test_names_that_are_not_utf8_are_errors_in_every_format(
+    pipeline: VideoPipeline, names: list[Path], tmp_path: Path
+) -> None:
+    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4"))
     shutil.copy(names[0], strange)
+    expected = embed(names[:2], tmp_path / "e.npz", model=pipeline)
     for suffix in SUFFIXES:
-        embed(strange, tmp_path / f"f{suffix}", model=pipeline)
-        columns, metadata = read(tmp_path / f"f{suffix}")
-        assert metadata["paths"] == [str(strange)]
-        assert columns["path"] == ([str(strange)] if suffix != ".parquet" else [f"{tmp_path}/\\xff\n'\".mp4"])
+        done = embed([strange, names[0], strange, names[1], strange], tmp_path / f"f{suffix}", model=pipeline)
+        assert [(error.source, error.reason) for error in done.errors] == [(str(strange), NOT_UTF8)] * 3
+        (columns, metadata), (others, _) = read(done.path), read(expected.path)
+        assert columns["path"] == [str(name) for name in names[:2]] == others["path"]
+        assert (columns["pooled"] == others["pooled"]).all()
+        assert [error["path"] for error in metadata["errors"]] == [str(strange)] * 3  # which can still be opened
 
 
 def test_a_half_precision_model_gives_float32(tiny_folder: Path, names: list[Path], tmp_path: Path) -> None:
@@ -258,8 +273,8 @@ def test_what_cannot_be_is_refused_before_the_model_is_looked_for(
 def test_no_videos_and_things_that_are_none(pipeline: VideoPipeline, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no videos are named"):
         embed([], tmp_path / "f.npz", model=pipeline)
-    with pytest.raises(TypeError, match="named by their paths"):
-        embed([b"bytes"], tmp_path / "f.npz", model=pipeline)  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="embed takes paths and frames in memory, not bytes"):
+        embed([b"bytes"], tmp_path / "f.npz", model=pipeline)
     with pytest.raises(TypeError, match=r"VideoPipeline\(model, processor\)"):
         embed("a.mp4", tmp_path / "f.npz", model=pipeline.model)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
@@ -415,6 +430,33 @@ def test_another_batch_may_go_on(
     assert calls == [4, 4, 4, 4, 2]
 
 
+def test_windows_of_another_rule_are_not_mixed(
+    pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that another version began, which cut videos otherwise, isn't resumed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding._Run, "_add", stopping_after(14))
+        patch.setattr(embedding, "WINDOW_RULE", 1)
+        for name, window in (("w.npz", 0.1), ("c.npz", None)):
+            with pytest.raises(Stop):
+                embed(names * 5, tmp_path / name, model=pipeline, window=window)
+    with pytest.raises(ValueError, match=r"another window_rule \(1, now 2\).*force"):
+        embed(names * 5, tmp_path / "w.npz", model=pipeline, window=0.1)
+    assert embed(names * 5, tmp_path / "c.npz", model=pipeline).rows == 15  # clips over the whole are the same
+
+
+def test_a_window_shorter_than_two_frames_is_that_videos_error(
+    pipeline: VideoPipeline, names: list[Path], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "still.npy", np.zeros((1, 8, 8, 3), dtype=np.uint8))
+    done = embed([names[0], tmp_path / "still.npy"], tmp_path / "f.npz", model=pipeline, window=0.09)
+    assert [str(error) for error in done.errors] == [
+        f"{names[0]}: a window of 0.09 s is shorter than two of its frames (20 frames a second): choose a window of "
+        "0.1 s or more"
+    ]
+    assert done.rows == 1
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -440,7 +482,7 @@ def test_other_options_are_refused_or_begin_anew(
     monkeypatch.undo()
     monkeypatch.setattr("warnings.warn", lambda *_, **__: None)  # of 5 frames
     before = sorted(path.name for path in (tmp_path / "f.npz.part").iterdir())
-    with pytest.raises(ValueError, match=f"{said}.*--force"):
+    with pytest.raises(ValueError, match=f"{said}.*force"):
         embed(names, tmp_path / "f.npz", model=pipeline, **{"window": 0.1, **options})
     assert sorted(path.name for path in (tmp_path / "f.npz.part").iterdir()) == before
     embed(names, tmp_path / "f.npz", model=pipeline, **{"window": 0.1, **options}, force=True)
@@ -589,9 +631,9 @@ def test_what_is_kept_is_bounded(
 
     monkeypatch.setattr(embedding._Run, "_add", add)
     monkeypatch.setattr(embedding, "_KEPT_EVERY_BYTES", 1000)
-    embed(names, tmp_path / "f.parquet", model=pipeline, window=0.01, patches=True)
+    embed(names, tmp_path / "f.parquet", model=pipeline, window=0.1, stride=0.0091, patches=True)
     assert most < 5
-    assert read(tmp_path / "f.parquet")[0]["pooled"].shape == (300, 16)
+    assert read(tmp_path / "f.parquet")[0]["pooled"].shape == (3 * 99, 16)
 
 
 # ------------------------------------------------------------------------------------------------------------- formats

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from openxclip.files import NO_STAMP, cache_folder, checked_target, stamp_of, target_path, user_path, written_whole
+from openxclip.files import (
+    NO_STAMP,
+    as_os_error,
+    cache_folder,
+    cannot_write,
+    checked_folder,
+    checked_target,
+    stamp_of,
+    target_path,
+    user_path,
+    written_whole,
+)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -31,6 +43,40 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught, written_whole(tmp_path / "none/a.txt") as partial:
         partial.write_text("x")
     assert caught.value.filename == str(tmp_path / "none/a.txt")
+
+
+def test_errors_of_writing_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    def write(error: Exception) -> None:
+        with written_whole(tmp_path / "a.bin") as partial:
+            partial.touch()
+            raise error
+
+    of_rust = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+    for error in (OSError(errno.ENOSPC, "No space left on device"), of_rust):
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            write(error)
+        found = caught.value
+        assert (found.errno, found.filename) == (errno.ENOSPC, str(tmp_path / "a.bin"))
+        assert (
+            cannot_write(tmp_path / "a.bin", found) == f"{tmp_path}/a.bin: can't be written: No space left on device."
+        )
+    assert list(tmp_path.iterdir()) == []
+    assert as_os_error(ValueError("something else"), "a") is None
+
+
+def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(ValueError, match="is a folder: give the name of a file"):
+        checked_target(tmp_path / "folder.csv", ".csv")
+    with pytest.raises(ValueError, match=r"must end with \.a, \.b or \.c"):
+        checked_target(tmp_path / "x", ".a", ".b", ".c")
+    with pytest.raises(ValueError, match=r"can't be a folder, because .*file is a file"):
+        checked_folder(tmp_path / "file/below/it")
+    assert checked_folder(tmp_path / "new/and/below") == tmp_path / "new/and/below"
+    with pytest.raises(ValueError, match="not valid UTF-8"):
+        checked_folder(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"), of_model=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.csv"]
 
 
 def test_stamps(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ class Response:
 )
 def test_errors_of_the_hub(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fails(error))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(CheckpointError, match=said) as raised:
         hub.resolve_folder("someone/some-model", revision="abc")
     assert "someone/some-model" in str(raised.value)

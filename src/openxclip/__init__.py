@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from openxclip.errors import (
         CheckpointError,
         MissingPackageError,
+        NotWrittenError,
         OpenXCLIPError,
         VideoError,
         VideoIndexError,
@@ -50,6 +51,7 @@ _HOME = {
     "CheckpointError": "errors",
     "Limits": "video",
     "MissingPackageError": "errors",
+    "NotWrittenError": "errors",
     "OpenXCLIPError": "errors",
     "OptimizedXCLIPModel": "engine",
     "VideoError": "errors",
@@ -89,6 +91,7 @@ __all__ = [
     "CheckpointError",
     "Limits",
     "MissingPackageError",
+    "NotWrittenError",
     "OpenXCLIPError",
     "OptimizedXCLIPModel",
     "VideoError",

@@ -16,8 +16,10 @@ from torch import Tensor
 from openxclip.config import XCLIPConfig
 from openxclip.errors import VideoError
 from openxclip.model import VideoFeatures
+from openxclip.processing.featureless import is_featureless
 from openxclip.video import VideoSource
 from openxclip.video.ahead import ReadAhead
+from openxclip.video.clips import Clip, ClipPiece
 
 Item = TypeVar("Item")
 Batch = int | Literal["auto"]
@@ -52,12 +54,16 @@ class Moment:
         times: of its frames, in seconds.
         start, end: of the stretch that it stands for, in seconds; NaN where that isn't known.
         duration: of the video, in seconds; NaN where that isn't known.
+        size: width and height of its frames, in pixels; 0 where that isn't known.
+        is_featureless: see `openxclip.processing.featureless`.
     """
 
     times: tuple[float, ...]
     start: float = math.nan
     end: float = math.nan
     duration: float = math.nan
+    size: tuple[int, int] = (0, 0)
+    is_featureless: bool = False
 
 
 class ReadClip(NamedTuple):
@@ -65,6 +71,20 @@ class ReadClip(NamedTuple):
 
     levels_TCHW: Tensor  # noqa: N815
     moment: Moment
+
+
+def planned_clip(piece: ClipPiece, clip: Clip, levels_TCHW: Tensor) -> ReadClip:
+    """One clip of a piece of a video.
+
+    Args:
+        piece: which frames were read.
+        clip: one of its clips.
+        levels_TCHW: all frames of the piece, as `VideoProcessor.levels` makes them.
+    """
+    at, (height, width) = piece.positions(clip), piece.frames.frames_THWC.shape[1:3]
+    times, own_TCHW = tuple(piece.frames.times_T[at].tolist()), levels_TCHW[at]
+    shown = Moment(times, clip.start, clip.end, piece.duration, (width, height), is_featureless(own_TCHW))
+    return ReadClip(own_TCHW, shown)
 
 
 @dataclass
@@ -112,6 +132,8 @@ class EncodedClip:
         times: of its frames, in seconds.
         start, end: of the stretch that it stands for, in seconds.
         duration: of the video, in seconds.
+        size: width and height of the video's frames, in pixels.
+        is_featureless: whether the clip is of one colour or frozen; see `openxclip.processing.featureless`.
         error: at the end, what was wrong with the video; None if nothing. Clips may have come of it before.
     """
 
@@ -121,6 +143,8 @@ class EncodedClip:
     start: float = math.nan
     end: float = math.nan
     duration: float = math.nan
+    size: tuple[int, int] = (0, 0)
+    is_featureless: bool = False
     error: VideoError | None = None
 
 
@@ -226,14 +250,23 @@ def _encode(clips: deque[Encoded[Item]], batch: int, encode: Callable[[list[Tens
 
 
 def joined(
-    encoded: Generator[Encoded[Item], None, None], source: Callable[[Item], VideoSource]
+    encoded: Generator[Encoded[Item], None, None],
+    source: Callable[[Item], VideoSource],
+    on_clip: Callable[[int], object] = lambda done: None,
 ) -> Generator[EncodedVideo, None, None]:
-    """The clips of each video together, with memory of their own: those of a batch are parts of one tensor."""
+    """The clips of each video together, with memory of their own: those of a batch are parts of one tensor.
+
+    Args:
+        encoded: the clips.
+        source: of an item.
+        on_clip: called with the number of clips of a video that are done, after each.
+    """
     clips: list[Encoded[Item]] = []
     with closing(encoded):
         for one in encoded:
             if one.moment is not None:
                 clips.append(one)
+                on_clip(len(clips))
                 continue
             error = _video_error(one)
             if error is not None:
@@ -254,7 +287,7 @@ def apart(encoded: Generator[Encoded[tuple[VideoSource, int]], None, None]) -> G
             if shown is None:
                 yield EncodedClip(source, error=_video_error(one))
             else:
-                yield EncodedClip(source, one.features, shown.times, shown.start, shown.end, shown.duration)
+                yield EncodedClip(source, one.features, **vars(shown))
 
 
 def _video_error(end: Encoded[Any]) -> VideoError | None:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 from openxclip import hub
 from openxclip.errors import CheckpointError
-from openxclip.files import written_whole
+from openxclip.files import cannot_write, written_whole
 
 CONFIG_NAME = "config.json"
 
@@ -88,7 +88,7 @@ class _Config:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(f"{folder}: can't be made a folder ({error}).") from error
+            raise CheckpointError(cannot_write(folder, error)) from error
         with written_whole(folder / CONFIG_NAME) as partial:
             partial.write_text(self.to_json_string(), encoding="utf-8")
 
@@ -138,7 +138,7 @@ class _Config:
         if values.get("model_type") == "clip":
             raise CheckpointError(
                 f"{folder / CONFIG_NAME}: model_type is 'clip': this is a CLIP (no video parts): "
-                "XCLIPModel.from_clip(…, num_frames=8) starts an X-CLIP from it."
+                "`openxclip init` (in Python XCLIPModel.from_clip) starts an X-CLIP from it."
             )
         raise CheckpointError(
             f"{folder / CONFIG_NAME}: model_type is {values.get('model_type')!r}, "
@@ -162,8 +162,7 @@ def read_config_json(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG_NAME
     if not path.is_file():
-        held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-        raise CheckpointError(f"{folder}: no {CONFIG_NAME} in this folder (it holds {held}).")
+        raise CheckpointError(f"{folder}: no {CONFIG_NAME} in this folder (it holds {hub.content_of(folder)}).")
     return hub.read_json(path)
 
 

@@ -13,7 +13,7 @@ from openxclip.checkpoints.folder import folder_written_whole
 from openxclip.checkpoints.formats import CONFIG_NAME, KEPT_TEXTS
 from openxclip.config import XCLIPConfig
 from openxclip.errors import CheckpointError
-from openxclip.files import target_path
+from openxclip.files import cannot_write, checked_folder, checked_target, target_path
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
 from openxclip.processing.tokenizer import TOKENIZER_FILES
@@ -97,12 +97,12 @@ def convert(
     else:
         if found.format == "hub" and {hidden_act, vision_heads, text_heads} != {None}:
             raise ValueError(
-                "the activation and heads are for files that don't tell them: this one's config.json does."
+                "activation and heads are for files that don't have them: this model's config.json has them."
             )
         if num_frames is not None:
             raise ValueError(
-                "num_frames is for a CLIP; an X-CLIP keeps the frames that it was trained with (any number can be "
-                "given to the model)."
+                "the number of frames is for a CLIP; an X-CLIP keeps the one that it was trained with (the model takes "
+                "clips of any number)."
             )
         model = _as_stored(found)
     texts = _texts(found, model)
@@ -125,17 +125,26 @@ def _checked_target(named: str | Path, to: Target, force: bool) -> Path:
     try:
         target = target.resolve() if target.is_symlink() else target
         is_special = target.exists() and not (target.is_file() or target.is_dir())
-    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a name too long or with a null in it
-        raise CheckpointError(f"{target}: can't be written ({error}).") from error
+        there = any(target.iterdir()) if target.is_dir() else target.exists()
+    except OSError as error:
+        raise CheckpointError(cannot_write(target, error)) from error
+    except RuntimeError as error:  # what Python before 3.13 makes of a link to itself
+        raise CheckpointError(f"{target}: can't be written: it is a link to itself.") from error
     if is_special:
         raise CheckpointError(f"{target}: is a device or pipe, not a file or folder: choose another place.")
     if to == "hub" and target.exists() and not target.is_dir():
         raise CheckpointError(f"{target}: is a file, but the hub's format is a folder.")
     if to == "authors" and target.is_dir():
         raise CheckpointError(f"{target}: is a folder, but the authors' format is a file, such as {target / 'x.pth'}.")
-    there = any(target.iterdir()) if target.is_dir() else target.exists()
     if there and not force:
         raise CheckpointError(f"{target}: is there already: choose another place, or write over it with --force.")
+    try:
+        if to == "hub" or not target.absolute().parent.is_dir():  # which will be made
+            checked_folder(target if to == "hub" else target.parent, of_model=to == "hub")
+        else:
+            checked_target(target)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     return target
 
 

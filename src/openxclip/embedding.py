@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,19 +25,24 @@ from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.linears import Kernel
 from openxclip.errors import OpenXCLIPError, VideoError
 from openxclip.feature_files import Shapes, check_names, check_suffix, write_features
-from openxclip.files import Stamp, cache_folder, stamp_of, written_whole
+from openxclip.files import NOT_UTF8, Stamp, cache_folder, is_utf8, reason_of, stamp_of, written_whole
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
 from openxclip.model import XCLIPModel
 from openxclip.pipeline import VideoPipeline
+from openxclip.processing.sources import Videos, as_sources
 from openxclip.unfinished import Progress, Unfinished
-from openxclip.video import Limits, find_videos
-from openxclip.video.clips import ClipPlan
+from openxclip.video import Limits, VideoSource, find_videos
+from openxclip.video.clips import WINDOW_RULE, ClipPlan
+from openxclip.video.finding import check_found
+from openxclip.video.memory import MemoryVideo
+from openxclip.video.sampling import check_fps
 
 _KEPT_EVERY_S = 20.0  # what a run that is killed loses, at most, and the batch that it was at
 _KEPT_EVERY_BYTES = 64 << 20
 
 OnVideo = Callable[[str, VideoError | None], object]
+OnClip = Callable[[str, float, float], object]
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Embedding:
 
     Attributes:
         path: of the file.
-        rows: how many clips it holds, each with its features.
+        rows: how many clips it holds, each with its features; 0 if no video could be read, and then there is no file.
         width: E, numbers in `pooled`.
         paths: of all videos, in the order in which they were named.
         errors: of the videos that could not be read.
@@ -62,7 +67,7 @@ class Embedding:
 
 
 def embed(
-    paths: str | Path | Iterable[str | Path],
+    paths: Videos,
     out: str | Path,
     *,
     model: str | Path | VideoPipeline = DEFAULT_MODEL,
@@ -70,6 +75,7 @@ def embed(
     num_clips: int = 1,
     window: float | None = None,
     stride: float | None = None,
+    fps: float = 25.0,
     patches: bool = False,
     normalize: bool = False,
     batch: Batch = "auto",
@@ -81,11 +87,13 @@ def embed(
     limits: Limits | None = None,
     allow_protocols: Sequence[str] | None = None,
     on_video: OnVideo = lambda path, error: None,
+    on_clip: OnClip = lambda path, end, duration: None,
 ) -> Embedding:
     """Write the features of videos to a file, a row for each clip or window; the twin of `openxclip embed`.
 
-    The file appears whole or not at all. Until then, what is done lies in a folder beside it, `out` with `.part` added;
-    after an interruption, the same call goes on from there, to the same file.
+    The file appears whole or not at all; if no video can be read, it isn't written. Until then, what is done lies in a
+    folder beside it, `out` with `.part` added; after an interruption, the same call goes on from there, to the same
+    file.
 
     Columns, N rows in the order of the videos and of time:
 
@@ -102,13 +110,16 @@ def embed(
     that could not be read and have no rows.
 
     Args:
-        paths: one or more files, folders and globs (see `openxclip.video.find_videos`).
+        paths: one or more files, folders and globs (see `openxclip.video.find_videos`); and frames in memory, as
+            `openxclip.iter_classify` takes them, whose paths are "frames 1", "frames 2", …. To resume with frames, give
+            the same ones.
         out: the file; its suffix says the format: .parquet, .npz or .safetensors.
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
         num_frames: frames of a clip (T); default is what the model was trained with.
         num_clips: clips over the whole of each video (see `openxclip.video.sample_clips`); not with `window`.
-        window: seconds of a window; the windows of a video follow each other (see `openxclip.video.clips.ClipPlan`).
+        window: seconds of a window; which windows a video has: see `openxclip.video.clips.ClipPlan`.
         stride: seconds from the start of a window to that of the next; default is `window`.
+        fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
         patches: write `patches` too.
         normalize: make each `pooled` one of length 1.
         batch: clips in one call of the model; see `VideoPipeline.encode_videos`.
@@ -117,6 +128,7 @@ def embed(
         isolate, allow_protocols: see `VideoPipeline`.
         limits: what reading one video may cost; the time is that of every 32 windows or less.
         on_video: called with each video's path when all of it is done, and with its error if it can't be read.
+        on_clip: called after each clip with the video's path, the clip's end and the video's duration, in seconds.
 
     Raises:
         ValueError: an argument that can't be; `out` has no suffix of a format, or can't be a file; what is beside it is
@@ -128,7 +140,9 @@ def embed(
     target = _checked_target(out, force)
     ClipPlan(num_frames=1 if num_frames is None else num_frames, num_clips=num_clips, window=window, stride=stride)
     check_batch(batch)
-    videos = _videos(paths)
+    check_fps(fps)
+    sources = _sources(paths)
+    videos = [source.name if isinstance(source, MemoryVideo) else source for source in sources]
     check_names(target, videos)
     with Unfinished(target) as work:  # before the model is loaded: it may be that nothing can be written there
         pipeline = as_pipeline(
@@ -158,12 +172,14 @@ def embed(
             "model_class": type(of_model).__qualname__,  # another may compute otherwise with the same weights
             "precision": str(of_model.kernel.dtype) if isinstance(of_model, OptimizedXCLIPModel) else "",
             "patches": patches,
+            "window_rule": None if window is None else WINDOW_RULE,
+            "fps": fps,
             **asdict(limits),
             "allow_protocols": pipeline.allow_protocols,
         }
         begun = {
             "options": options,
-            "videos": [[path, *stamp_of(path)] for path in videos],
+            "videos": [[name, *_stamp(source)] for name, source in zip(videos, sources, strict=True)],
             "batch": size,
             "packed": of_model.kernel.packed if isinstance(of_model, OptimizedXCLIPModel) else None,
         }
@@ -174,8 +190,8 @@ def embed(
             about["kernel"] = str(of_model.kernel)
         if batch == "auto":
             size = int(manifest["batch"])  # as before an interruption, for the same features to the bit
-        run = _Run(work, pipeline, videos, patches=patches, normalize=normalize, on_video=on_video)
-        run.encode(plan, limits, size)
+        run = _Run(work, pipeline, videos, patches=patches, normalize=normalize, on_video=on_video, on_clip=on_clip)
+        run.encode(sources, plan, fps, limits, size)
         return run.finish(target, plan, about)
 
 
@@ -191,9 +207,11 @@ class _Run:
         patches: bool,
         normalize: bool,
         on_video: OnVideo,
+        on_clip: OnClip,
     ) -> None:
         self._work, self._pipeline, self._videos = work, pipeline, videos
         self._with_patches, self._normalize, self._on_video = patches, normalize, on_video
+        self._on_clip = on_clip
         self._before = work.progress()
         self._done = self._kept = self._before.next  # video and clip
         self._rows: list[dict[str, Any]] = []  # not kept yet, as the next are
@@ -201,22 +219,27 @@ class _Run:
         self._kept_at, self._bytes = time.monotonic(), 0
         self._safe = (0, 0)  # of these rows and errors, how many there were at the end of a batch, when all was `_done`
 
-    def encode(self, plan: ClipPlan, limits: Limits, batch: int) -> None:
+    def encode(self, sources: Sequence[VideoSource], plan: ClipPlan, fps: float, limits: Limits, batch: int) -> None:
         """Have every row in the folder of the work."""
         (video, clip), errors, count = self._before.next, dict(self._before.errors), 0
         for number, path in enumerate(self._videos[:video]):
             self._on_video(path, VideoError(path, errors[number]) if number in errors else None)
-        encoded = self._pipeline.encode_clips(self._videos[video:], plan, first=clip, limits=limits, batch=batch)
+        todo = [sources[i] for i in range(video, len(self._videos)) if is_utf8(self._videos[i])]
+        encoded = self._pipeline.encode_clips(todo, plan, first=clip, fps=fps, limits=limits, batch=batch)
+        video = self._past_odd_names(video)
+        if video == len(self._videos):
+            self._safe, self._done = (0, len(self._errors)), (video, 0)
         try:
             for one in encoded:
                 if one.features is not None:
                     self._add(video, one)
+                    self._on_clip(self._videos[video], one.end, one.duration)
                     clip, count = clip + 1, count + 1
                 else:
                     if one.error is not None:
                         self._errors.append((video, one.error.reason))
                     self._on_video(self._videos[video], one.error)
-                    video, clip = video + 1, 0
+                    video, clip = self._past_odd_names(video + 1), 0
                 if count % batch == 0 or video == len(self._videos):
                     # only there may a later run go on, if its batches are to be those of a run that goes through
                     self._safe, self._done = (len(self._rows), len(self._errors)), (video, clip)
@@ -230,6 +253,14 @@ class _Run:
         finally:
             encoded.close()
         self._keep()
+
+    def _past_odd_names(self, video: int) -> int:
+        """The first video from this one on whose name can be stored; those before it are errors."""
+        while video < len(self._videos) and not is_utf8(self._videos[video]):
+            self._errors.append((video, NOT_UTF8))
+            self._on_video(self._videos[video], VideoError(self._videos[video], NOT_UTF8))
+            video += 1
+        return video
 
     def _add(self, video: int, one: EncodedClip) -> None:
         assert one.features is not None
@@ -274,11 +305,14 @@ class _Run:
         }
         if self._with_patches:
             shapes["patches"] = ("float32", (count, grid**2, width))
+        unread = tuple(VideoError(self._videos[number], reason) for number, reason in errors.items())
+        if not count:  # an empty file would only be in the way of the next run
+            self._work.discard()
+            return Embedding(target, 0, width, tuple(self._videos), unread, about.get("kernel", ""))
         failed = [{"path": self._videos[number], "error": reason} for number, reason in errors.items()]
         metadata = {**about, "paths": self._videos, "errors": failed}
         with self._work.finishing() as path:
             write_features(path, lambda names: self._work.rows(names, without=errors), shapes, metadata)
-        unread = tuple(VideoError(self._videos[number], reason) for number, reason in errors.items())
         return Embedding(target, count, width, tuple(self._videos), unread, about.get("kernel", ""))
 
 
@@ -333,7 +367,7 @@ def _checked_target(out: str | Path, force: bool) -> Path:
         if target.exists() and not target.is_file():
             raise ValueError(f"{out}: is a {'folder' if target.is_dir() else 'device or pipe'}, not a file.")
     except (OSError, RuntimeError) as error:  # a link to itself, a name too long
-        raise ValueError(f"{out}: can't be written ({error}).") from error
+        raise ValueError(f"{out}: can't be written ({reason_of(error)}).") from error
     check_suffix(target)
     if target.exists() and not force:
         with suppress(OSError, ValueError):
@@ -342,13 +376,20 @@ def _checked_target(out: str | Path, force: bool) -> Path:
     return target
 
 
-def _videos(paths: str | Path | Iterable[str | Path]) -> list[str]:
-    """The videos named, as they are called."""
-    named = [paths] if isinstance(paths, str | Path) else list(paths)
-    for path in named:
-        if not isinstance(path, str | Path):
-            raise TypeError(f"videos are named by their paths here, which a {type(path).__name__} isn't.")
-    videos = [str(path) for path in find_videos(named)]
-    if not videos:
+def _sources(paths: Videos) -> list[str | MemoryVideo]:
+    """The videos that are named, by their paths, and those of frames in memory."""
+    given = as_sources(paths)
+    for source in given:
+        if not isinstance(source, str | Path | MemoryVideo):
+            raise TypeError(
+                f"embed takes paths and frames in memory, not {type(source).__name__}: save it to a file first."
+            )
+    found = check_found(find_videos(given))
+    if not found:
         raise ValueError("no videos are named.")
-    return videos
+    return [source if isinstance(source, MemoryVideo) else str(source) for source in found]
+
+
+def _stamp(source: str | MemoryVideo) -> tuple[int | str, ...]:
+    """By what a video is known to be the same when a run is resumed."""
+    return (source.digest(),) if isinstance(source, MemoryVideo) else stamp_of(source)

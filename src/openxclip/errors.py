@@ -36,6 +36,22 @@ class VideoIndexError(OpenXCLIPError):
     """An index of videos could not be found, opened or written, or hasn't what was asked of it."""
 
 
+class NotWrittenError(OpenXCLIPError):
+    """The work is done, but its result could not be written to the file that was asked for.
+
+    Args:
+        message: what could not be written, and why.
+        result: what the function would have returned.
+    """
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result
+
+    def __reduce__(self) -> tuple[type[NotWrittenError], tuple[str, object]]:
+        return type(self), (str(self), self.result)
+
+
 class MissingPackageError(OpenXCLIPError, ImportError):
     """An optional package is needed, and is not installed or can't be imported.
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.errors import needs_package
+from openxclip.files import is_utf8
 
 Columns = dict[str, NDArray[Any]]  # of some rows: by name, all of one length
 Rows = Callable[
@@ -104,7 +105,7 @@ def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) ->
     import pyarrow as pa
     from pyarrow import parquet
 
-    names = [_text(name) for name in metadata["paths"]]
+    names = [_storable(name) for name in metadata["paths"]]
     fields = [pa.field("path", pa.string())]
     for name, (dtype, (_, *inner)) in shapes.items():
         kind = pa.from_numpy_dtype(np.dtype(dtype))
@@ -143,9 +144,9 @@ def _in_groups(parts: Iterable[Columns]) -> Iterator[Columns]:
         yield {name: np.concatenate([one[name] for one in held]) for name in held[0]}
 
 
-def _text(name: str) -> str:
-    """A file's name as text: of one that isn't, the bytes that can't be are written out."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _storable(name: str) -> str:
+    """A name that Parquet takes. One that isn't UTF-8 has no rows, so that none refers to what opens nothing."""
+    return name if is_utf8(name) else ""
 
 
 def _bytes(array: NDArray[Any]) -> bytes:

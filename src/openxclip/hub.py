@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import difflib
+import errno
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from openxclip.errors import CheckpointError
-from openxclip.files import user_path
+from openxclip.files import cannot_read, reason_of, user_path
 
 SHIPPED_MODELS = ("mini",)
 DEFAULT_MODEL = "microsoft/xclip-base-patch32"
 #: Suffixes by which a name is known to be that of a file of weights. (Reading goes by content.)
 WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".safetensors"})
-_OFFLINE = (
-    'The shipped model needs no download: --model mini, in Python "mini" (it knows only the rendered playground).'
-)
+_SIMILAR = 0.75  # of difflib's ratio: one wrong letter in four, or two exchanged
+#: Hub ids of the models that the paper's authors trained; `openxclip.checkpoints.RELEASED` describes them.
+RELEASED_MODELS = tuple(
+    f"microsoft/xclip-{name}"
+    for name in (
+        "base-patch32", "base-patch32-16-frames", "base-patch16", "base-patch16-16-frames",
+        "base-patch16-kinetics-600", "base-patch16-kinetics-600-16-frames",
+        *(f"base-patch16-{data}-{shots}-shot" for data in ("hmdb", "ucf") for shots in (2, 4, 8, 16)),
+        "base-patch16-zero-shot", "large-patch14", "large-patch14-16-frames", "large-patch14-kinetics-600",
+    )
+)  # fmt: skip
 
 
 def resolve_folder(
@@ -54,17 +65,21 @@ def resolve_folder(
     path = user_path(name_or_path)
     if os.path.isdir(path):  # noqa: PTH112 (Path's raises an error of too long a name)
         folder = path / subfolder
-        if not folder.is_dir():
-            raise CheckpointError(f"{path}: has no folder {subfolder!r}.")
+        try:
+            os.stat(os.path.join(folder, "."))  # noqa: PTH116, PTH118 (Path drops the point, which asks for leave to enter)
+        except PermissionError as error:
+            raise CheckpointError(cannot_read(folder, error)) from error
+        except (OSError, ValueError):
+            raise CheckpointError(f"{path}: has no folder {subfolder!r}.") from None
         return folder
     if os.path.exists(path):  # noqa: PTH110
         raise CheckpointError(f"{path}: is a file; a model is a folder with config.json and weights in it.")
     if path.suffix.lower() in WEIGHTS_SUFFIXES:
-        raise CheckpointError(f"{name}: there is no such file: check the path.")
+        raise CheckpointError(f"{name}: there is no such file: {similar_name(name) or 'check the path.'}")
     if isinstance(name_or_path, Path) or not _looks_like_hub_id(name):
         raise CheckpointError(
             f"{name}: there is no such folder, and it is neither a shipped model ({', '.join(SHIPPED_MODELS)}) "
-            f"nor a hub id such as {DEFAULT_MODEL}."
+            f"nor a hub id such as {DEFAULT_MODEL}" + (f": {hint}" if (hint := similar_name(name)) else ".")
         )
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     return (
@@ -89,18 +104,55 @@ def existing_file(name_or_path: str | Path) -> Path | None:
     return path if os.path.isfile(path) else None  # noqa: PTH113 (Path's raises an error of too long a name)
 
 
+def similar_name(name: str, cache_dir: str | Path | None = None) -> str:
+    """The question "did you mean …?" where a model's name is close to that of one that there is; else nothing."""
+    cached: list[str] = []
+    with suppress(CheckpointError, OSError):
+        cached = [model.name for model in cached_models(cache_dir)]
+    ids = (*cached, *RELEASED_MODELS)
+    beside: list[str] = []
+    with suppress(OSError, ValueError):
+        path = user_path(name)
+        close = difflib.get_close_matches(path.name, os.listdir(path.parent), cutoff=_SIMILAR)  # noqa: PTH208
+        beside = [name.removesuffix(path.name) + one for one in close if _is_model(path.with_name(one))]
+    known = [*beside, *SHIPPED_MODELS, *ids]
+    if name in known:  # it is spelt right, and something else is wrong
+        return ""
+    by_text = {one.split("/")[-1]: one for one in ids if "/" not in name}  # the owner was left out
+    by_text |= {one.casefold(): one for one in known}
+    found = difflib.get_close_matches(name.casefold(), by_text, n=1, cutoff=_SIMILAR)
+    return f"did you mean {by_text[found[0]]}?" if found else ""
+
+
+def _is_model(path: Path) -> bool:
+    return path.suffix.lower() in WEIGHTS_SUFFIXES or any(
+        (path / config).is_file() for config in ("config.json", "open_clip_config.json")
+    )
+
+
+def content_of(folder: Path) -> str:
+    """The first few names in a folder, for a sentence on what isn't in it."""
+    try:
+        return ", ".join(sorted(os.listdir(folder))[:8]) or "nothing"  # noqa: PTH208
+    except OSError as error:
+        return f"what it holds can't be listed: {reason_of(error)}"
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; CheckpointError if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: can't be read as JSON ({error}).") from error
+    except OSError as error:
+        raise CheckpointError(cannot_read(path, error)) from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: is not JSON: {error}.") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: should hold a JSON object, not a {type(content).__name__}.")
     return content
 
 
 def _looks_like_hub_id(name: str) -> bool:
+    """Whether it is OWNER/NAME. The hub's few ids without an owner are not of X-CLIPs or CLIPs."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in __all__
 
@@ -108,7 +160,7 @@ def _looks_like_hub_id(name: str) -> bool:
         validate_repo_id(name)
     except HFValidationError:
         return False
-    return True
+    return "/" in name
 
 
 def _download(
@@ -143,29 +195,50 @@ def _download(
         return snapshot(local_files_only)
     except errors.GatedRepoError as error:
         raise CheckpointError(
-            f"{repo_id}: access must be asked for on its hub page; then log in or pass token=."
+            f"{repo_id}: access must be asked for on its hub page; then log in with `hf auth login`."
         ) from error
     except errors.RepositoryNotFoundError as error:
+        hint = similar_name(repo_id, cache_dir)
         raise CheckpointError(
-            f"{repo_id}: no such repository on the hub (or a private one: log in or pass token=), "
-            "and no such folder here."
+            f"{repo_id}: no such repository on the hub (or a private one: log in with `hf auth login`), "
+            "and no such folder here" + (f": {hint}" if hint else ".")
         ) from error
     except errors.RevisionNotFoundError as error:
         raise CheckpointError(f"{repo_id}: has no revision {revision!r} on the hub.") from error
     except errors.LocalEntryNotFoundError as error:
-        where = (
-            "is not in the local cache"
-            if local_files_only
-            else "is not in the local cache and the hub can't be reached"
-        )
         at = "" if revision is None else f", revision {revision!r},"
-        raise CheckpointError(f"{repo_id}{at}: {where}. {_OFFLINE}") from error
+        where = f"{repo_id}{at}: is not in the local cache"
+        if local_files_only:
+            hint = similar_name(repo_id, cache_dir)
+            raise CheckpointError(where + (f": {hint}" if hint else ".")) from error
+        why = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.HF_HUB_OFFLINE else "the hub can't be reached"
+        raise CheckpointError(f"{where}, and {why}. {_instead(repo_id, cache_dir)}") from error
     except (errors.HfHubHTTPError, OSError) as error:
         if getattr(error, "filename", None) is not None:  # a file of the cache, not the network
             raise CheckpointError(
-                f"{repo_id}: can't be kept in the hub's cache ({error}). Set HF_HOME to a folder that can be written."
+                f"{repo_id}: can't be kept in the hub's cache: {error.filename}: {reason_of(error)}. Set HF_HOME to a "
+                "folder that can be written, on a disk with room."
             ) from error
-        raise CheckpointError(f"{repo_id}: the hub can't be reached ({type(error).__name__}). {_OFFLINE}") from error
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise CheckpointError(
+                f"{repo_id}: can't be downloaded: the disk is full. Make room, or set HF_HOME to a folder elsewhere."
+            ) from error
+        raise CheckpointError(
+            f"{repo_id}: the hub can't be reached ({type(error).__name__}). {_instead(repo_id, cache_dir)}"
+        ) from error
+
+
+def _instead(name: str, cache_dir: str | Path | None) -> str:
+    """What helps where a model can't be downloaded: another spelling, or another model."""
+    from huggingface_hub import constants
+
+    if hint := similar_name(name, cache_dir):
+        return hint[0].upper() + hint[1:]
+    helps = "Unset HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "Connect to the network"
+    return (
+        f"{helps}, or name a model's folder. (The model mini needs no download, but it knows only openxclip's rendered "
+        "playground.)"
+    )
 
 
 def _check_home(what: str, cache_dir: str | Path | None, *, downloads: bool) -> None:
@@ -258,7 +331,7 @@ def remove_cached(names: Iterable[str], cache_dir: str | Path | None = None) -> 
         for name in wanted:
             shutil.rmtree(cached[name].folder)
     except OSError as error:
-        raise CheckpointError(f"{name}: can't be deleted from the hub's cache ({error}).") from error
+        raise CheckpointError(f"{name}: can't be deleted from the hub's cache: {reason_of(error)}.") from error
     return sum(cached[name].bytes_on_disk for name in wanted)
 
 

@@ -46,8 +46,12 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
     there = user_path(name)
     if os.path.isdir(there):  # noqa: PTH112 (Path's raises an error of too long a name)
         # of a model, or at least no folder of pictures: a config without weights is told what it lacks
-        return any((there / config).is_file() for config in _CONFIGS) or any(
-            file.suffix in hub.WEIGHTS_SUFFIXES for file in there.iterdir()
+        try:
+            names = os.listdir(there)  # noqa: PTH208
+        except OSError:
+            return False  # the report on the video gives the reason
+        return any(config in names for config in _CONFIGS) or any(
+            Path(file).suffix in hub.WEIGHTS_SUFFIXES for file in names
         )
     if os.path.exists(there):  # noqa: PTH110
         return there.suffix.lower() in hub.WEIGHTS_SUFFIXES or (there.is_file() and looks_like_weights(there))

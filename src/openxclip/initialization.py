@@ -16,7 +16,7 @@ from openxclip.checkpoints.folder import folder_written_whole
 from openxclip.checkpoints.names import is_of_clip
 from openxclip.conversion import Conversion, convert
 from openxclip.errors import CheckpointError
-from openxclip.files import target_path
+from openxclip.files import cannot_write, checked_folder, target_path
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
 from openxclip.training.baselines import mean_pooled_features, mean_pooled_logits
@@ -99,7 +99,7 @@ def init_from_clip(
         warnings.simplefilter("ignore")  # `convert` reads it once more, and notes them
         kind = read_checkpoint(source, **said, **hub_options).kind
     if kind != "clip":
-        raise CheckpointError(f"{source}: this is an X-CLIP already: training goes on from it as it is.")
+        raise CheckpointError(f"{source}: is an X-CLIP already: train from it with `openxclip train … model={source}`.")
     with folder_written_whole(target) as folder:
         converted = convert(source, folder, num_frames=num_frames, seed=seed, **said, **hub_options)
         done = _looked_at(folder, target, converted, seed)
@@ -116,12 +116,18 @@ def _checked_target(named: str | Path, force: bool) -> Path:
     try:
         target = target.resolve() if target.is_symlink() else target
         if target.exists() and not target.is_dir():
-            raise CheckpointError(f"{target}: is no folder, but a model is one: choose another place.")
+            raise CheckpointError(f"{target}: is not a folder, but a model is one: choose another place.")
         there = target.is_dir() and any(target.iterdir())
-    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a name too long or with a null in it
-        raise CheckpointError(f"{target}: can't be written ({error}).") from error
+    except OSError as error:
+        raise CheckpointError(cannot_write(target, error)) from error
+    except RuntimeError as error:  # what Python before 3.13 makes of a link to itself
+        raise CheckpointError(f"{target}: can't be written: it is a link to itself.") from error
     if there and not force:
         raise CheckpointError(f"{target}: is there already: choose another place, or write over it with --force.")
+    try:
+        checked_folder(target, of_model=True)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     return target
 
 

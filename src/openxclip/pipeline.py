@@ -1,4 +1,4 @@
-"""Files in, features out: the next files are decoded and made small while the model is at work on a batch of clips."""
+"""Videos in, features out: the next files are decoded and made small while the model is at work on a batch of clips."""
 
 from __future__ import annotations
 
@@ -25,21 +25,26 @@ from openxclip.batching import (
     check_batch,
     in_batches,
     joined,
+    planned_clip,
 )
 from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.precision import check_precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.model import VideoFeatures, XCLIPModel
+from openxclip.model.pretrained import as_computing_device
 from openxclip.processing import XCLIPProcessor
+from openxclip.processing.texts import warn_of_cuts
 from openxclip.threads import say_if_forked
 from openxclip.video import DEFAULT_LIMITS, DecodeWorker, Limits, VideoSource, read_clips
 from openxclip.video.ahead import Item, ReadAhead
 from openxclip.video.clips import ClipPlan, read_planned
 from openxclip.video.limits import num_cores
 from openxclip.video.opening import check_protocols
+from openxclip.video.sampling import check_fps, check_stretch
 
 _TEXTS_AT_ONCE = 64  # of a plain model: bounds the memory of long label lists
+_TEXTS_AT_ONCE_OPTIMIZED = 512  # it puts those of one length together
 _MOST_READERS = 8
 # Preparing weights costs as much as it saves over a thousand tokens or more: one short clip is answered without.
 _PATIENCE = 1000
@@ -51,15 +56,15 @@ Views = Callable[[Tensor], Sequence[Tensor]]
 
 
 class VideoPipeline:
-    """A model and its processor, from files to features and scores.
+    """A model and its processor, from videos (files, or frames in memory) to features and scores.
 
     Args:
         model: in eval mode, else it is refused when it is used.
         processor: of the same folder.
         precision: how the model is optimised (see `openxclip.optimize`), unless it is already; None takes it as it is.
-        isolate: read videos in a process of its own, so that one that makes a decoder crash, hang or grow is an error
-            like any other. It is started here (a quarter of a second, in the background), and takes a few milliseconds
-            a video. Open files are read in this process even so. (Beside a GPU, several read at once.)
+        isolate: read videos in another process (with a GPU, in several), so that one that makes a decoder crash, hang
+            or grow is an error like any other. It starts here, in the background, in a quarter of a second, and costs a
+            few milliseconds a video. Open files and frames in memory are read in this process.
         limits: what reading one video may cost.
         allow_protocols: what playlists and addresses may open, see `openxclip.video.VideoReader`.
 
@@ -115,7 +120,8 @@ class VideoPipeline:
             check_precision(precision)  # before the model is loaded
         workers = [DecodeWorker()] if isolate else []  # now, so that it gets ready while the model is loaded
         try:
-            model = XCLIPModel.from_pretrained(name_or_path, device=device or "auto", dtype=dtype, **hub_options)
+            device = as_computing_device(device or "auto")
+            model = XCLIPModel.from_pretrained(name_or_path, device=device, dtype=dtype, **hub_options)
             processor = XCLIPProcessor.from_pretrained(name_or_path, **hub_options)
             pipeline = cls(
                 model, processor, precision=precision, isolate=False, limits=limits, allow_protocols=allow_protocols
@@ -127,16 +133,29 @@ class VideoPipeline:
         return pipeline
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """(K, E), as `XCLIPModel.get_text_features`, of one or more texts."""
+    def encode_texts(
+        self, texts: Sequence[str], *, what: str = "text", on_text: Callable[[int], object] = lambda done: None
+    ) -> Tensor:
+        """(K, E), as `XCLIPModel.get_text_features`, of one or more texts.
+
+        A text with more tokens than the model has positions for (77) is cut, with a warning that names it.
+
+        Args:
+            texts: K of them.
+            what: they are called in that warning.
+            on_text: called now and then with the number of texts that are done.
+        """
         self._check_mode()
         if isinstance(texts, str) or not len(texts):
             raise ValueError(f"texts must be a list of one or more of them, got {texts!r}.")
-        at_once = len(texts) if isinstance(self.model, OptimizedXCLIPModel) else _TEXTS_AT_ONCE  # it has its own way
+        at_once = _TEXTS_AT_ONCE_OPTIMIZED if isinstance(self.model, OptimizedXCLIPModel) else _TEXTS_AT_ONCE
+        warn_of_cuts(self.processor.tokenizer, texts, what, stacklevel=3)  # seen from the caller, past no_grad
         chunks = []
         for i in range(0, len(texts), at_once):
-            inputs = self.processor(text=list(texts[i : i + at_once]), return_tensors="pt", padding=True)
+            chunk = list(texts[i : i + at_once])
+            inputs = self.processor(text=chunk, return_tensors="pt", padding=True, truncation=True)
             chunks.append(self.model.get_text_features(**inputs.to(self.model.device)))
+            on_text(min(i + at_once, len(texts)))
         return torch.cat(chunks)
 
     def encode_videos(
@@ -147,33 +166,38 @@ class VideoPipeline:
         num_clips: int = 1,
         start: float | None = None,
         end: float | None = None,
+        fps: float = 25.0,
         limits: Limits | None = None,
         batch: Batch = "auto",
+        on_clip: Callable[[int], object] = lambda done: None,
     ) -> Generator[EncodedVideo, None, None]:
         """The features of each video, in the order given; one that can't be read is returned with its error.
 
-        While the model works on some clips, the next videos are read. A result comes as soon as it can be had: no video
-        waits for a later one, or for later `sources`.
+        The next videos are read while the model works. No result waits for a later video, or for later `sources`.
 
         Args:
-            sources: paths, bytes or file objects. An iterator is taken from in a thread of its own, a few videos ahead.
+            sources: paths, bytes, file objects, or frames in memory by `openxclip.processing.sources.in_memory`. An
+                iterator is taken from in a thread of its own, a few videos ahead.
             num_frames: T of a clip; default is what the model was trained with.
             num_clips: C clips over each video (see `openxclip.video.sample_clips`).
             start, end: the part of every video that is looked at, in seconds.
+            fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
             limits: what reading one video may cost; default is the pipeline's.
             batch: the most clips in one call of the model, of one video or several; "auto" is 1 on a CPU, and by the
                 memory on a GPU (see `openxclip.batching.batch_size`).
+            on_clip: called after each clip with the number of clips of its video that are done.
 
         Raises:
             ValueError: an argument that can't be, or a model in training mode; at the call, before any video is read.
         """
         check_stretch(start, end)
+        check_fps(fps)
         frames, size = self._checked(num_frames, batch)
-        how: dict[str, Any] = {"num_frames": frames, "num_clips": num_clips, "start": start, "end": end}
+        how: dict[str, Any] = {"num_frames": frames, "num_clips": num_clips, "start": start, "end": end, "fps": fps}
         reader = partial(self._read_video, {**how, **self._reading(limits)})
         ahead = 2 + math.ceil(size / max(1, num_clips))  # one to hide reading behind the model, one for uneven lengths
         encoded = self._encoded(sources, reader, ahead=ahead, batch=size, only_full=False)
-        return joined(encoded, lambda source: source)
+        return joined(encoded, lambda source: source, on_clip)
 
     def encode_clips(
         self,
@@ -181,29 +205,32 @@ class VideoPipeline:
         plan: ClipPlan,
         *,
         first: int = 0,
+        fps: float = 25.0,
         limits: Limits | None = None,
         batch: Batch = "auto",
     ) -> Generator[EncodedClip, None, None]:
         """The features of each clip that a plan makes of each video, in order, and the end of each video.
 
-        What is held at a time is bounded (some 256 MiB of decoded frames for each process that reads, and besides the
-        batch about a hundred small clips), however long a video is. Batches are always full (but for the last), so that
-        the same sources give the same features, to the bit on the same machine.
+        Memory is bounded however long a video is: some 256 MiB of decoded frames for each process that reads, and about
+        a hundred small clips besides the batch. All batches but the last are full, so that the same sources give the
+        same features, to the bit on the same machine.
 
         Args:
             sources: as for `encode_videos`.
             plan: which clips of a video.
-            first: of the first video, how many to pass over: to go on where one has stopped.
+            first: how many clips of the first video to skip, in order to resume there.
+            fps: as for `encode_videos`.
             limits: as for `encode_videos`, of every piece of a video.
             batch: the clips in one call of the model; "auto" is as for `encode_videos`.
 
         Raises:
             ValueError: as for `encode_videos`.
         """
+        check_fps(fps)
         _, size = self._checked(plan.num_frames, batch)
         if isinstance(self.model, OptimizedXCLIPModel):
             self.model.lose_patience()
-        reader = partial(self._read_planned, plan, self._reading(limits))
+        reader = partial(self._read_planned, plan, {"fps": fps, **self._reading(limits)})
         items: Iterable[tuple[VideoSource, int]] = zip(sources, chain([first], repeat(0)), strict=False)
         items = list(items) if isinstance(sources, Sequence) else items
         return apart(self._encoded(items, reader, ahead=2 + size, batch=size, only_full=True))
@@ -242,8 +269,7 @@ class VideoPipeline:
         how: dict[str, Any] = {"num_frames": frames, "num_clips": num_clips, **self._reading(limits)}
         reader = partial(self._read_part, how, views)
         ahead = 2 + math.ceil(size / max(1, num_clips))
-        encoded = self._encoded(parts, reader, ahead=ahead, batch=size, only_full=True)
-        return joined(encoded, lambda part: part.source)
+        return joined(self._encoded(parts, reader, ahead=ahead, batch=size, only_full=True), lambda part: part.source)
 
     def _checked(self, num_frames: int | None, batch: Batch) -> tuple[int, int]:
         """Frames of a clip, and clips in one call of the model."""
@@ -268,10 +294,9 @@ class VideoPipeline:
     ) -> Generator[list[ReadClip], None, None]:
         levels = self.processor.image_processor.levels
         read = read_clips if worker is None else worker.read_clips
-        clips = read(source, **how)
         yield [
             ReadClip(levels(clip.frames_THWC.permute(0, 3, 1, 2)), Moment(tuple(clip.times_T.tolist())))
-            for clip in clips
+            for clip in read(source, **how)
         ]
 
     def _read_part(
@@ -298,13 +323,7 @@ class VideoPipeline:
         for piece in read(source, plan, first=first, **how):
             levels = self.processor.image_processor.levels(piece.frames.frames_THWC.permute(0, 3, 1, 2))
             for i in range(0, len(piece.clips), _CLIPS_AT_ONCE):
-                read_clips = []
-                for clip in piece.clips[i : i + _CLIPS_AT_ONCE]:
-                    at = piece.positions(clip)
-                    times = tuple(piece.frames.times_T[at].tolist())
-                    moment = Moment(times, clip.start, clip.end, piece.duration)
-                    read_clips.append(ReadClip(levels[at], moment))
-                yield read_clips
+                yield [planned_clip(piece, clip, levels) for clip in piece.clips[i : i + _CLIPS_AT_ONCE]]
 
     # -- in the caller's ---------------------------------------------------------------------------------------------
 
@@ -370,19 +389,6 @@ class VideoPipeline:
         self._check_mode()
         logits: Tensor = self.model(text_features=text_features_KE, video_features=features).logits_per_video
         return logits.float()
-
-
-def check_stretch(start: float | None, end: float | None) -> None:
-    """Refuse a part of a video, in seconds, that no video can have.
-
-    Raises:
-        ValueError: a number below 0 or none at all, or an end that isn't after the start.
-    """
-    first, last = 0.0 if start is None else start, math.inf if end is None else end
-    if not 0 <= first < math.inf:
-        raise ValueError(f"start={start}: must be 0 or more seconds.")
-    if not last > first:
-        raise ValueError(f"end={end}: must be after start={first:g}.")
 
 
 def _close(workers: Iterable[DecodeWorker | None]) -> None:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from openxclip.feature_files import Columns
+from openxclip.files import as_os_error
 
 _MANIFEST, _LOCK, _MOVED = "manifest.json", "lock", "moved"
 _IS_OURS = "unfinished file of features"
@@ -103,7 +104,7 @@ class Unfinished:
             if not anew:
                 raise ValueError(
                     f"{self.folder}: is of an unfinished run with {others}: finish it as it was begun, or begin anew "
-                    "with --force (in Python force=True)."
+                    "with force=True."
                 )
         self._clear()
         manifest = {"kind": _IS_OURS, **manifest}
@@ -153,11 +154,16 @@ class Unfinished:
         """Where the whole file is to be written; it takes its place then, and the folder is gone."""
         try:
             yield self._whole
-        except BaseException:
+        except BaseException as error:
+            as_os_error(error, self.target)
             self._whole.unlink(missing_ok=True)
             raise
         (self.folder / _MOVED).touch()
         self._whole.replace(self.target)
+        self._clear()
+
+    def discard(self) -> None:
+        """Delete what was kept: it makes no file."""
         self._clear()
 
     # -- files -------------------------------------------------------------------------------------------------------
@@ -190,7 +196,8 @@ class Unfinished:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)
-        except OSError:
+        except OSError as error:
+            as_os_error(error, self.folder)  # whose name an error of writing lacks
             beside.unlink(missing_ok=True)
             raise
 

@@ -199,9 +199,9 @@ def test_files_are_as_readable_as_others(tiny_folder: Path, tmp_path: Path) -> N
 
 
 def test_arguments_that_cannot_be(tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="num_frames is for a CLIP"):
+    with pytest.raises(ValueError, match="number of frames is for a CLIP"):
         openxclip.convert(tiny_folder, tmp_path / "x", num_frames=4)
-    with pytest.raises(ValueError, match=r"this one's config.json does"):
+    with pytest.raises(ValueError, match=r"this model's config.json has them"):
         openxclip.convert(tiny_folder, tmp_path / "x", vision_heads=1)
     with pytest.raises(ValueError, match="to='onnx'"):
         openxclip.convert(tiny_folder, tmp_path / "x", to="onnx")  # type: ignore[arg-type]

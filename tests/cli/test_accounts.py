@@ -88,7 +88,7 @@ def test_what_needs_no_home(homeless: Path, run: Run, clip_folder: Path, tiny_fo
         ["eval", "my-videos", "data=x", "--model", "mini", "--out", "{bad}"],
         ["playground", "--clips", "1", "--out", "{bad}"],
         ["check", "{video}", "--report", "{bad}.json"],
-        ["bench", "--json", "{bad}.json"],
+        ["bench", "--out", "{bad}.json"],
     ],
 )
 @pytest.mark.parametrize("bad", ["~/x", "~nobody-x/x", "x" * 300, "x/" * 3000 + "x", "a\0b"])
@@ -122,5 +122,5 @@ def test_a_cache_of_the_hub_that_cannot_be_written(monkeypatch: pytest.MonkeyPat
         raise PermissionError(13, "Permission denied", "/cache/hub")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refused)
-    with pytest.raises(CheckpointError, match=r"can't be kept .*Permission denied.*/cache/hub.*Set HF_HOME"):
+    with pytest.raises(CheckpointError, match=r"can't be kept .*/cache/hub: Permission denied.*Set HF_HOME"):
         hub.resolve_folder("microsoft/xclip-base-patch32")

@@ -33,7 +33,7 @@ def test_lines_a_report_and_a_summary(run: Run, collection: Path, tmp_path: Path
     assert done.returncode == 1
     assert [Path(row["path"]).name for row in rows] == ["red2.mp4", "red10.mp4", "text.mp4"]
     assert [row["error"] is None for row in rows] == [True, True, False]
-    assert done.stderr == "2 of 3 are fine; 1 can't be read.\n"
+    assert done.stderr == "2 of 3 videos are fine; 1 can't be read.\n"
     assert json.loads((tmp_path / "report.json").read_text()) == rows
 
 
@@ -59,7 +59,7 @@ def test_all_fine_and_limits(run: Run, collection: Path) -> None:
         (["--max-memory", "lots"], "write it as 2GB"),
         (["--max-frames", "0"], "x>=1"),
         (["--allow-protocols", "file:,http"], "names of FFmpeg's protocols"),
-        (["--report", "report.txt"], "must end with .json, .jsonl, .csv"),
+        (["--report", "report.txt"], "must end with .json, .jsonl or .csv"),
         (["--jobs", "0"], "x>=1"),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_table_of_problems_on_a_terminal(collection: Path) -> None:
     assert process.returncode == 1
     assert "text.mp4" in text
     assert "red2.mp4" not in text
-    assert "2 of 3 are fine; 1 can't be read." in text
+    assert "2 of 3 videos are fine; 1 can't be read." in text
     assert said == b""
 
 

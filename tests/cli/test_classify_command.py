@@ -58,7 +58,7 @@ def test_frames_clips_and_range_reach_the_decoder(run: Run, tiny_folder: Path, c
 
 def test_a_table_on_a_terminal(run: Run, tiny_folder: Path, clip_folder: Path) -> None:
     done = run(
-        "classify", clip_folder / "red2.mp4", "--labels", "a red wall,b", "--model", tiny_folder, "--threshold", 0,
+        "classify", clip_folder / "red2.mp4", "--labels", "a red wall,b", "--model", tiny_folder, "--min-score", 0,
         columns=80,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -78,7 +78,7 @@ def test_a_table_on_a_terminal(run: Run, tiny_folder: Path, clip_folder: Path) -
         (["classify", "x.mp4", "--labels", "a", "--labels-file", os.devnull], "one of them"),
         (["classify", "x.mp4", "--labels-file", "/does/not/exist"], "/does/not/exist"),
         (["classify", "x.mp4", "--labels", "a", "--clips", "0"], "--clips"),
-        (["classify", "x.mp4", "--labels", "a", "--start", "3", "--end", "2"], "end=2.0: must be after start=3"),
+        (["classify", "x.mp4", "--labels", "a", "--start", "3", "--end", "2"], "--end 2.0: must be after --start 3"),
         (["clasify", "x.mp4"], "clasify"),
     ],
 )
@@ -156,7 +156,7 @@ def test_default_model_out_of_reach_names_mini(run: Run, tmp_path: Path) -> None
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
     assert "microsoft/xclip-base-patch32" in done.stderr
-    assert "--model mini" in done.stderr
+    assert "The model mini needs no download" in done.stderr
 
 
 def test_no_such_model_folder(run: Run) -> None:

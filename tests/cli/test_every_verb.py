@@ -27,13 +27,13 @@ def test_an_index_is_made_searched_and_its_copies_are_found(
     made = run("index", videos, "--to", index, "--model", tiny_folder, "--device", "cpu", "--window", 0.5)
     assert made.returncode == 0, made.stderr
     assert "4 added; 4 videos, 8 windows" in made.stdout
-    found = run("search", "a red video", "--in", index, "--top", 3, "--device", "cpu")
+    found = run("search", "a red video", "--in", index, "--raw", "--top", 3, "--device", "cpu")
     hits = [json.loads(line) for line in found.stdout.splitlines()]
     assert len(hits) == 3
-    assert all(set(hit) == {"path", "start", "end", "duration", "score", "similarity", "reranked"} for hit in hits)
+    assert all(0 < hit["score"] < 1 and hit["reranked"] for hit in hits)
     like = run("search", "--video", videos / "red2.mp4", "--in", index, "--top", 1, "--device", "cpu")
-    assert json.loads(like.stdout)["score"] > 0.5
-    copies = run("dedup", "--in", index, "--threshold", 0.99999)
+    assert json.loads(like.stdout)["similarity"] > 0.5
+    copies = run("dedup", "--in", index, "--min-similarity", 0.99999)
     assert any(one["identical"] for line in copies.stdout.splitlines() for one in json.loads(line)["duplicates"])
     missing = run("dedup", "--in", tmp_path / "none")
     assert missing.returncode != 0
@@ -67,7 +67,7 @@ def test_clips_of_the_playground(run: Run, tmp_path: Path) -> None:
 
 
 def test_an_embedding_that_was_killed_goes_on(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"model": str(tiny_folder), "device": "cpu", "window": 0.1}
+    how: dict[str, Any] = {"model": str(tiny_folder), "device": "cpu", "window": 0.2}
     openxclip.embed(clip_folder, tmp_path / "whole.npz", **how)
     code = (
         "import os, signal, sys; from openxclip import embed, embedding; embedding._KEPT_EVERY_BYTES = 100\n"
@@ -76,7 +76,7 @@ def test_an_embedding_that_was_killed_goes_on(clip_folder: Path, tiny_folder: Pa
         "    keep(run); kept.append(run)\n"
         "    if len(kept) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
         "embedding._Run._keep = keep_then_die\n"
-        "embed(sys.argv[1], sys.argv[2], model=sys.argv[3], device='cpu', window=0.1)"
+        "embed(sys.argv[1], sys.argv[2], model=sys.argv[3], device='cpu', window=0.2)"
     )
     out, part = tmp_path / "f.npz", tmp_path / "f.npz.part"
     command = [sys.executable, "-c", code, str(clip_folder), str(out), str(tiny_folder)]

@@ -32,7 +32,7 @@ def test_a_terminal_gets_words(run: Run, clip_folder: Path) -> None:
     done = run("info", clip_folder / "red2.mp4", "mini", columns=80)
     assert done.returncode == 0, done.stderr
     shown = click.unstyle(done.stdout)
-    for words in ("h264 in mp4", "10, 64×48", "10 frames a second", "1.00 s", "X-CLIP 192/8", "15.30 M, float16"):
+    for words in ("h264 in mp4", "10, 64×48", "10 frames a second", "0:01.0", "X-CLIP 192/8", "15.30 M, float16"):
         assert words in shown, words
 
 

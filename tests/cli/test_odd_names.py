@@ -32,7 +32,8 @@ def test_the_others_go_on(arguments: list[str], run: Run, clip_folder: Path, tin
     told = ran.stdout if arguments[0] == "check" else ran.stderr
     for name in NAMES:
         assert (name.replace("\0", "\\u0000" if arguments[0] == "check" else "\\x00")) in told
-    counted = {"embed": f"1 rows of 16 numbers, of {len(NAMES) + 1} videos", "index": "1 added", "check": "1 of 7 are"}
+    rows = f"1 row of 16 numbers, of {len(NAMES) + 1} videos"
+    counted = {"embed": rows, "index": "1 added", "check": "1 of 7 videos is"}
     if arguments[0] == "classify":
         assert json.loads(ran.stdout.splitlines()[-1])["path"] == video
         assert "outcome" in ran.stdout.splitlines()[-1]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from openxclip.cli.terminal import counted
 from openxclip.video import VideoReader
 
 Run = Callable[..., Any]
@@ -39,14 +40,14 @@ def test_a_film_and_its_times(run: Run, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     told = json.loads((tmp_path / "film.json").read_text())
     assert told["events"][0]["start"] > 0
-    assert f"{len(told['events'])} events" in ran.stdout
+    assert counted(len(told["events"]), "event") in ran.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "--clips N or --film SECONDS"),
-        (("--clips", 1, "--film", 3), "--clips N or --film SECONDS"),
+        ((), "--clips N or --film TIME"),
+        (("--clips", 1, "--film", 3), "--clips N or --film TIME"),
         (("--clips", 1, "--size", 33), "even"),
         (("--clips", 0), "0 is not in the range"),
     ],

@@ -71,8 +71,8 @@ def test_a_table_on_a_terminal(name: str, monkeypatch: pytest.MonkeyPatch, capsy
         (["none.pth"], 1, "none.pth: there is no such file"),
         (["mini", "--frames", "0"], 2, "'--frames': 0 is not in the range"),
         (["mini", "--texts", "few"], 2, "'--texts': 'few' is not"),
-        (["mini", "--texts", "99999999999"], 2, "num_texts=99999999999: must be a whole number from 1 to 2147483647"),
-        (["mini", "--frames", "99999999999"], 2, "num_frames=99999999999: must"),
+        (["mini", "--texts", "99999999999"], 2, "--texts 99999999999: must be a whole number from 1 to 2147483647"),
+        (["mini", "--frames", "99999999999"], 2, "--frames 99999999999: must"),
     ],
 )
 def test_what_can_not_be(run: Run, arguments: list[str], status: int, said: str) -> None:

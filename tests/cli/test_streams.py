@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from openxclip.cli.rows import csv_line
 from openxclip.cli.terminal import OutputError, json_line, prepare_streams, say
 
 Run = Callable[..., Any]
@@ -100,6 +101,16 @@ def test_what_an_encoding_lacks_is_escaped(streams: Callable[..., None]) -> None
         assert "ü\\u732b" in stream.buffer.getvalue().decode("latin-1")
     assert line.isascii()
     assert not json_line({"path": "ü.mp4"}).isascii(), "what it has is left as it is"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_rows_of_csv_have_the_bytes_of_a_name(encoding: str, streams: Callable[..., None]) -> None:
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    streams(stdout=out, stderr=err)
+    print(csv_line([os.fsdecode(b"a\xff.mp4"), 1, "\ud800"]), flush=True)
+    say(os.fsdecode(b"a\xff.mp4"))
+    assert out.buffer.getvalue().strip() == b"a\xff.mp4,1,\\ud800"
+    assert err.buffer.getvalue().strip() == b"openxclip: a\\udcff.mp4"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -156,7 +156,7 @@ def test_16_bit_grey() -> None:
         ([LEVELS_THWC, None], TypeError, "NoneType"),
         ([["a.png", "b.png"]], TypeError, "item 0 of a video"),
         ([np.stack([LEVELS_THWC] * 2)], TypeError, r"\(2, 4, 10, 12, 3\)"),
-        (np.zeros(5), ValueError, "1 dimensions"),
+        (np.zeros(5), ValueError, r"shape \(5,\) is no video"),
         (np.zeros((8, 16, 16), np.uint8), ValueError, "no axis of 3 channels"),
         ([np.zeros((0, 5, 3), np.uint8)], ValueError, "empty"),
         ([np.zeros((5, 5, 3), bool)], TypeError, "bool"),

@@ -11,7 +11,7 @@ import torch
 import openxclip
 from openxclip import VideoError
 from openxclip.pipeline import VideoPipeline
-from openxclip.recognition import BACKGROUND_TEXTS, Classifier, classify
+from openxclip.recognition import BACKGROUND_TEXTS, Classifier, classify, iter_classify
 from openxclip.recognition.classification import NONE_OF_THESE, scores_of_labels
 from openxclip.video import find_videos, read_clips
 
@@ -26,19 +26,27 @@ def pipeline(tiny_folder: Path) -> VideoPipeline:
 def test_scores_of_labels_by_hand() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.5, -1.0]])  # two labels, two neutral texts
     e = logits[0].exp()
-    probability, score, none = scores_of_labels(logits, 2)
+    probability, score = scores_of_labels(logits, 2)
     torch.testing.assert_close(probability, e[:2] / e[:2].sum())
     torch.testing.assert_close(score, torch.stack([e[0] / (e[0] + e[2:].sum()), e[1] / (e[1] + e[2:].sum())]))
-    assert none == pytest.approx((e[2:].sum() / e.sum()).item())
 
 
 def test_scores_average_over_clips() -> None:
     logits = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
-    probability, score, none = scores_of_labels(logits, 5)
+    probability, score = scores_of_labels(logits, 5)
     each = [scores_of_labels(row[None], 5) for row in logits]
-    torch.testing.assert_close(probability, torch.stack([p for p, _, _ in each]).mean(0))
-    torch.testing.assert_close(score, torch.stack([s for _, s, _ in each]).mean(0))
-    assert none == pytest.approx(sum(n for _, _, n in each) / 3)
+    torch.testing.assert_close(probability, torch.stack([p for p, _ in each]).mean(0))
+    torch.testing.assert_close(score, torch.stack([s for _, s in each]).mean(0))
+
+
+@pytest.mark.parametrize("number", [1, 3, 300])
+def test_the_outcome_agrees_with_none_of_these_however_many_labels(
+    number: int, pipeline: VideoPipeline, clip_folder: Path
+) -> None:
+    labels = [f"label number {i}" for i in range(number)]
+    (at_half,) = classify(clip_folder / "red2.mp4", labels, model=pipeline)
+    assert at_half.none_of_these == pytest.approx(1 - at_half.labels[0].score)
+    assert (at_half.outcome == NONE_OF_THESE) == (at_half.none_of_these > 0.5)
 
 
 def test_score_of_a_label_does_not_depend_on_the_others(pipeline: VideoPipeline, clip_folder: Path) -> None:
@@ -65,11 +73,11 @@ def test_classify_equals_the_model_called_by_hand(pipeline: VideoPipeline, clip_
     assert result.times == tuple(tuple(c.times_T.tolist()) for c in clips)
 
 
-@pytest.mark.parametrize(("threshold", "outcome"), [(0.0, "best"), (1.0, NONE_OF_THESE)])
-def test_threshold_decides_the_outcome(
-    pipeline: VideoPipeline, clip_folder: Path, threshold: float, outcome: str
+@pytest.mark.parametrize(("min_score", "outcome"), [(0.0, "best"), (1.0, NONE_OF_THESE)])
+def test_min_score_decides_the_outcome(
+    pipeline: VideoPipeline, clip_folder: Path, min_score: float, outcome: str
 ) -> None:
-    (result,) = classify(clip_folder / "red2.mp4", LABELS, model=pipeline, threshold=threshold, top_k=2)
+    (result,) = classify(clip_folder / "red2.mp4", LABELS, model=pipeline, min_score=min_score, top_k=2)
     assert len(result.labels) == 2
     assert result.outcome == (result.labels[0].label if outcome == "best" else NONE_OF_THESE)
 
@@ -124,7 +132,7 @@ def test_many_labels_are_encoded_in_chunks(pipeline: VideoPipeline) -> None:
         (["a", " "], {}, "label 2 of 2 is empty"),
         (["a", "b", "a "], {}, "'a' is given twice"),
         (["a"], {"template": "a video"}, "template 'a video'"),
-        (["a"], {"threshold": 1.5}, "threshold 1.5"),
+        (["a"], {"min_score": 1.5}, "min_score=1.5"),
     ],
 )
 def test_impossible_arguments(
@@ -132,6 +140,14 @@ def test_impossible_arguments(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         classify(clip_folder, labels, model=pipeline, **options)  # type: ignore[arg-type]
+
+
+def test_the_old_name_of_min_score_is_refused(pipeline: VideoPipeline, clip_folder: Path) -> None:
+    for call in (classify, iter_classify):
+        with pytest.raises(TypeError, match="threshold= is called min_score= now"):
+            call(clip_folder, ["a"], model=pipeline, threshold=0.5)
+    with pytest.raises(TypeError, match="threshold= is called min_score= now"):
+        Classifier(pipeline, ["a"], threshold=0.5)
 
 
 def test_labels_must_be_a_list(pipeline: VideoPipeline, clip_folder: Path) -> None:

@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from openxclip import VideoIndex, VideoIndexError
-from openxclip.search import duplicates
-from openxclip.search.duplicates import Videos, find_duplicates
+from openxclip.search import candidates, cells
+from openxclip.search.candidates import Candidates
+from openxclip.search.compared import Videos
+from openxclip.search.duplicates import DuplicateGroup, find_duplicates
+from openxclip.search.not_duplicates import pair_of
+
+Windows = dict[str, list[np.ndarray]]
 
 
-def videos_of(windows: dict[str, list[np.ndarray]], *, contents: dict[str, str] | None = None) -> Videos:
+def videos_of(windows: Windows, *, contents: dict[str, str] | None = None, **columns: list[float]) -> Videos:
+    """Videos with windows of 10 s; columns are of `Videos`, in the order of `windows`."""
     contents = contents or {}
-    return Videos(
+    counts = np.array([len(those) for those in windows.values()])
+    videos = Videos(
         paths=list(windows),
-        durations=np.array([10.0 * len(those) for those in windows.values()]),
+        durations=10.0 * counts,
+        pixels=np.zeros(len(windows), dtype=np.int64),
         sizes=np.array([len(path) for path in windows]),
         modified=np.arange(len(windows))[::-1],
         contents=[contents.get(path, "") for path in windows],
-        counts=np.array([len(those) for those in windows.values()]),
+        are_files=np.ones(len(windows), dtype=bool),
+        counts=counts,
+        start_N=np.concatenate([10.0 * np.arange(count) for count in counts]),
         embedding_NE=np.stack([window for those in windows.values() for window in those]).astype(np.float32),
     )
+    return dataclasses.replace(videos, **{name: np.array(column) for name, column in columns.items()})
 
 
-def found(windows: dict[str, list[np.ndarray]], *, threshold: float = 0.95, overlap: float = 0.8, **options) -> dict:
-    groups = find_duplicates(videos_of(windows, **options), threshold=threshold, overlap=overlap, on_video=lambda: None)
-    return {group.path: [one.path for one in group.duplicates] for group in groups}
+def groups_of(windows: Windows | Videos, **options) -> list[DuplicateGroup]:
+    videos = windows if isinstance(windows, Videos) else videos_of(windows)
+    return find_duplicates(videos, **{"min_similarity": 0.95, "overlap": 0.8, **options})
+
+
+def found(windows: Windows | Videos, **options) -> dict[str, list[str]]:
+    return {group.path: [one.path for one in group.duplicates] for group in groups_of(windows, **options)}
 
 
 def axes(count: int, *, near: float = 0.0) -> list[np.ndarray]:
@@ -36,9 +53,9 @@ def axes(count: int, *, near: float = 0.0) -> list[np.ndarray]:
     return list(made / np.linalg.norm(made, axis=1, keepdims=True))
 
 
-@pytest.mark.parametrize("at_once", [1, 40, 1 << 26])
+@pytest.mark.parametrize("at_once", [1, 3, 2048])
 def test_copies_and_parts(monkeypatch, at_once) -> None:
-    monkeypatch.setattr(duplicates, "_NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(candidates, "_AT_ONCE", at_once)
     a = axes(8)
     windows = {
         "part": a[2:5],
@@ -48,53 +65,386 @@ def test_copies_and_parts(monkeypatch, at_once) -> None:
         "half": a[:3] + axes(20)[17:20],
     }
     assert {keep: set(those) for keep, those in found(windows).items()} == {"copy": {"a", "part"}}
-    (group,) = find_duplicates(videos_of(windows), threshold=0.95, overlap=0.8, on_video=lambda: None)
+    (group,) = groups_of(windows)
     of = {one.path: one for one in group.duplicates}
     assert of["part"].overlap == 1
     assert group.duration == 80
     assert of["part"].duration == 30
-    assert found(windows, threshold=0.999) == {"a": ["part"]}
+    assert found(windows, min_similarity=0.999) == {"a": ["part"]}
     assert "half" in found(windows, overlap=0.5)["copy"]
 
 
+def test_a_share_of_windows_is_not_rounded_up() -> None:
+    a = axes(10)
+    assert found({"longer": a, "other": a[:4] + axes(12)[11:]}, overlap=0.8) == {"longer": ["other"]}
+    assert found({"longer": a, "other": a[:7] + axes(13)[10:]}, overlap=0.7) == {"longer": ["other"]}
+    assert found({"longer": a, "other": a[:6] + axes(14)[10:]}, overlap=0.7) == {}
+
+
 def test_the_one_to_keep_is_no_duplicate_of_another() -> None:
-    """Each of a chain is like the next: what is kept is not what another group would have deleted."""
+    """Each of a chain is similar to the next: what is kept is not what another group would have deleted."""
     turned = [np.cos(angle) * np.eye(4)[0] + np.sin(angle) * np.eye(4)[1] for angle in np.linspace(0, 1.0, 5)]
     windows = {f"v{i}": [one] for i, one in enumerate(turned)}
-    groups = found(windows)
-    deleted = {path for those in groups.values() for path in those}
-    assert not deleted & set(groups)
     vectors = dict(zip(windows, turned, strict=True))
-    for keep, those in groups.items():
-        for one in those:
-            assert vectors[keep] @ vectors[one] >= 0.95
+    for keep in ("longest", "largest", "oldest", "highest-resolution"):
+        groups = found(windows, keep=keep)
+        deleted = {path for those in groups.values() for path in those}
+        assert deleted
+        assert not deleted & set(groups)
+        assert all(vectors[kept] @ vectors[one] >= 0.95 for kept, those in groups.items() for one in those)
 
 
-def test_identical_files() -> None:
-    windows = {"a": axes(2), "b": axes(2), "c": axes(2), "gone": axes(2)}
-    contents = {"a": "1", "b": "2", "c": "2"}
-    (group,) = find_duplicates(
-        videos_of(windows, contents=contents), threshold=0.95, overlap=0.8, on_video=lambda: None
+# -- the same files --------------------------------------------------------------------------------------------------
+
+
+def test_identical_is_said_of_each_pair() -> None:
+    """The one to keep is a third: the two copies of each other are named, and one of them is left out."""
+    windows = {name: axes(2) for name in ("copy 1", "copy 2", "another encoding")}
+    contents = {"copy 1": "x", "copy 2": "x", "another encoding": "y"}
+    (group,) = groups_of(videos_of(windows, contents=contents))
+    assert group.path == "another encoding"  # the largest file
+    assert [(one.path, one.identical, one.identical_to) for one in group.duplicates] == [
+        ("copy 1", False, None),
+        ("copy 2", False, "copy 1"),
+    ]
+
+
+def test_copies_of_the_one_to_keep_come_first() -> None:
+    windows = {"b": axes(2, near=0.01), "a": axes(2), "a2": axes(2), "a3": axes(2), "unknown": axes(2)}
+    contents = {"b": "y", "a": "x", "a2": "x", "a3": "x"}
+    videos = videos_of(windows, contents=contents, sizes=[1, 9, 9, 9, 1], modified=[5, 1, 2, 3, 4])
+    (group,) = groups_of(videos)
+    assert group.path == "a"
+    told = [(one.path, one.identical, one.identical_to) for one in group.duplicates]
+    assert told == [("a2", True, "a"), ("a3", True, "a"), ("unknown", False, None), ("b", False, None)]
+    assert all((one.similarity, one.overlap, one.begins) == (1, 1, 0) for one in group.duplicates if one.identical)
+
+
+def test_files_without_features_are_compared_by_their_bytes() -> None:
+    nothing = {"counts": [0, 0, 0, 2], "start_N": [0.0, 10.0]}
+    windows = {"black": [], "black copy": [], "white": [], "film": axes(2)}
+    videos = videos_of(windows | {"film": axes(2)}, contents={"black": "x", "black copy": "x", "white": "y"})
+    assert found(dataclasses.replace(videos, **{name: np.array(one) for name, one in nothing.items()})) == {
+        "black copy": ["black"]
+    }
+
+
+# -- which one to keep -------------------------------------------------------------------------------------------------
+
+
+def test_which_one_is_kept() -> None:
+    columns = {
+        "durations": [20.0, 20.09, 19.0, 19.9],
+        "pixels": [400, 100, 900, 100],
+        "sizes": [500, 100, 200, 900],
+        "modified": [40, 20, 30, 10],
+    }
+    windows = {name: axes(2) for name in ("sharp", "longer by two frames", "sharpest", "large and old")}
+    kept = {
+        keep: groups_of(videos_of(windows, **columns), keep=keep)[0].path
+        for keep in ("longest", "largest", "oldest", "highest-resolution")
+    }
+    assert kept == {
+        "longest": "sharp",  # the other one is longer by 0.09 s only
+        "largest": "large and old",
+        "oldest": "large and old",
+        "highest-resolution": "sharpest",
+    }
+    with pytest.raises(ValueError, match=r"keep='best': must be one of longest, largest, oldest, highest-resolution"):
+        groups_of(videos_of(windows, **columns), keep="best")
+
+
+def test_groups_do_not_depend_on_which_one_is_kept() -> None:
+    random = np.random.default_rng(5)
+    base = np.eye(16)[random.integers(0, 16, 120)]
+    windows = {
+        f"v{i:03}": [one / np.linalg.norm(one)] for i, one in enumerate(base + random.normal(0, 0.06, base.shape))
+    }
+    videos = videos_of(windows, modified=random.permutation(120), pixels=random.permutation(120))
+    sets = [
+        {frozenset((group.path, *(one.path for one in group.duplicates))) for group in groups_of(videos, keep=keep)}
+        for keep in ("longest", "largest", "oldest", "highest-resolution")
+    ]
+    assert len(sets[0]) > 5
+    assert sets.count(sets[0]) == 4
+
+
+def test_a_part_is_never_kept_for_the_whole() -> None:
+    whole = axes(8)
+    older = {"modified": [2, 1], "sizes": [1, 9], "pixels": [1, 9]}
+    for keep in ("longest", "largest", "oldest", "highest-resolution"):
+        assert found(videos_of({"whole": whole, "part": whole[:3]}, **older), keep=keep) == {"whole": ["part"]}
+        still = videos_of({"an hour of one scene": [axes(1)[0]] * 8, "ten seconds of it": axes(1)}, **older)
+        assert found(still, keep=keep) == {"an hour of one scene": ["ten seconds of it"]}
+
+
+# -- where a part begins -----------------------------------------------------------------------------------------------
+
+
+def test_where_a_part_begins() -> None:
+    a = axes(12)
+    windows = {"whole": a, "part": a[5:8], "shuffled": [a[7], a[2], a[3], a[4]], "copy": a}
+    (group,) = groups_of(videos_of(windows, sizes=[9, 1, 1, 1]))
+    begins = {one.path: one.begins for one in group.duplicates}
+    assert begins == {"part": 50.0, "shuffled": 10.0, "copy": 0.0}
+
+
+def test_a_part_of_a_scene_that_repeats_begins_where_it_fits_best() -> None:
+    repeated = axes(1, near=0.2)[0]
+    whole = [repeated, axes(3)[1], repeated, axes(1)[0], axes(3)[2], repeated]
+    (group,) = groups_of({"whole": whole, "part": whole[3:5]})
+    assert group.duplicates[0].begins == 30.0
+
+
+# -- featureless windows -----------------------------------------------------------------------------------------------
+
+
+def tables_of(videos: list[dict], windows: list[dict]) -> Videos:
+    import pyarrow as pa
+
+    from openxclip.search.schema import VideoRow, videos_table
+
+    table = videos_table([VideoRow(state="complete", **video) for video in videos])
+    kind = pa.list_(pa.float32(), 4)
+    parts = [pa.table({**{k: [v] for k, v in one.items() if k != "embedding"}}) for one in windows]
+    parts = [
+        part.append_column("embedding", pa.array([one["embedding"]], kind))
+        for part, one in zip(parts, windows, strict=True)
+    ]
+    return Videos.of(table, parts)
+
+
+def window(video: int, number: int, embedding: list[float], *, featureless: bool = False) -> dict:
+    columns = {"video": video, "number": number, "start": 2.0 * number, "featureless": featureless}
+    return {**columns, "embedding": embedding}
+
+
+def test_a_black_clip_is_no_copy_of_a_film_with_dark_seconds() -> None:
+    dark, day, night = [1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, 0]
+    videos = [
+        {"id": 7, "path": "film", "duration": 6.0, "width": 4, "height": 3},
+        {"id": 5, "path": "black", "duration": 4.0},
+        {"id": 6, "path": "not complete yet", "duration": 4.0},
+        {"id": 4, "path": "part", "duration": 4.0},
+    ]
+    windows = [
+        window(7, 2, night), window(7, 0, dark, featureless=True), window(5, 0, dark, featureless=True),
+        window(7, 1, day), window(5, 1, dark, featureless=True), window(4, 1, night), window(99, 0, day),
+        window(4, 0, dark, featureless=True),
+    ]  # fmt: skip
+    read = tables_of(videos, windows)
+    assert (read.paths, read.counts.tolist(), read.pixels.tolist()) == (
+        ["black", "film", "part"],
+        [0, 2, 1],
+        [0, 12, 0],
     )
-    same = {one.path: one.identical for one in group.duplicates}
-    assert group.path == "gone"  # the largest file
-    assert not any(same.values())  # whose content isn't known
-    (group,) = find_duplicates(
-        videos_of({name: axes(2) for name in "abc"}, contents=contents),
-        threshold=0.95,
-        overlap=0.8,
-        on_video=lambda: None,
+    assert read.start_N.tolist() == [2.0, 4.0, 2.0]
+    assert read.embedding_NE.tolist() == [day, night, night]
+    assert found(read) == {"film": ["part"]}
+    counted = tables_of(videos, [{**one, "featureless": False} for one in windows])
+    assert "black" in found(counted)["film"], "it is the flag that tells"
+
+
+def test_an_index_without_windows() -> None:
+    assert tables_of([], []).paths == []
+    assert groups_of(tables_of([], [])) == []
+    assert groups_of(tables_of([{"id": 1, "path": "a"}], [window(1, 0, [1.0, 0, 0, 0], featureless=True)])) == []
+
+
+# -- many windows ------------------------------------------------------------------------------------------------------
+
+
+def exhaustive(videos: Videos, min_similarity: float, overlap: float) -> dict[str, list[str]]:
+    """Every window compared with every other one."""
+    order = np.lexsort((videos.modified, -videos.sizes, -videos.pixels, -videos.durations))
+    videos = videos.take(order)
+    ends = np.cumsum(videos.counts)
+    starts = ends - videos.counts
+    groups: dict[int, list[str]] = {}
+    is_kept = np.zeros(len(order), dtype=bool)
+    for begin in range(0, len(order), 500):
+        part = slice(begin, begin + 500)
+        cosine = videos.embedding_NE[starts[part][0] : ends[part][-1]] @ videos.embedding_NE.T
+        is_similar = np.maximum.reduceat(cosine, starts, axis=1) >= min_similarity - 1e-6
+        share = (
+            np.add.reduceat(is_similar.astype(np.float64), starts[part] - starts[begin], axis=0)
+            / videos.counts[part][:, None]
+        )
+        for video, share_V in enumerate(share, begin):
+            first = next(iter(np.flatnonzero(is_kept & (share_V >= overlap - 1e-9))), None)
+            if first is None:
+                is_kept[video] = True
+            else:
+                groups.setdefault(first, []).append(videos.paths[video])
+    return {videos.paths[first]: sorted(those) for first, those in groups.items()}
+
+
+def with_copies(videos: int, width: int, seed: int, *, common: float = 0.0) -> Videos:
+    """Random videos of 1 to 4 windows, and as many that are copies at cosines from 0.9 to 1, most of them at 0.95.
+
+    Args:
+        videos: how many.
+        width: E.
+        seed: of what is random.
+        common: the cosine of any two windows that are no copies.
+    """
+    random = np.random.default_rng(seed)
+
+    def unit(array: np.ndarray) -> np.ndarray:
+        return array / np.linalg.norm(array, axis=-1, keepdims=True)
+
+    counts = np.concatenate([random.integers(1, 5, videos)] * 2)
+    half = counts[:videos].sum()
+    noise = unit(random.normal(size=(half, width)))
+    originals = unit(np.sqrt(common) * unit(np.ones(width)) + np.sqrt(1 - common) * noise)
+    across = random.normal(size=(half, width))
+    across = unit(across - (across * originals).sum(1, keepdims=True) * originals)
+    cosine = np.where(
+        random.random(half) < 0.5, random.uniform(0.9, 1, half), 0.95 + random.choice([-1e-5, 1e-5], half)
     )
-    assert group.path == "c"  # the oldest
-    assert {one.path: one.identical for one in group.duplicates} == {"a": False, "b": True}
+    copies = cosine[:, None] * originals + np.sqrt(1 - cosine**2)[:, None] * across
+    return Videos(
+        paths=[f"{i:06}" for i in range(2 * videos)],
+        durations=counts.astype(np.float64),
+        pixels=np.zeros(2 * videos, dtype=np.int64),
+        sizes=random.permutation(2 * videos),
+        modified=np.zeros(2 * videos, dtype=np.int64),
+        contents=[""] * (2 * videos),
+        are_files=np.zeros(2 * videos, dtype=bool),
+        counts=counts,
+        start_N=np.concatenate([np.arange(count, dtype=np.float64) for count in counts]),
+        embedding_NE=np.concatenate([originals, copies]).astype(np.float32),
+    )
 
 
-def test_of_an_index(index: VideoIndex, videos, tmp_path) -> None:
-    assert index.duplicates(threshold=1.0, where="path like '%blue%'") == []
+def check_same_groups(videos: Videos, *, is_complete: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Candidates] = []
+    plain = Candidates.__init__
+
+    def remembered(self: Candidates, *args, **options) -> None:
+        plain(self, *args, **options)
+        made.append(self)
+
+    monkeypatch.setattr(Candidates, "__init__", remembered)
+    groups = {keep: sorted(those) for keep, those in found(videos, overlap=0.6).items()}
+    assert made[0].is_complete == is_complete
+    assert len(groups) > len(videos.paths) / 10
+    expected = exhaustive(videos, 0.95, 0.6)
+    assert {frozenset((keep, *those)) for keep, those in groups.items()} == {
+        frozenset((keep, *those)) for keep, those in expected.items()
+    }
+
+
+def test_cells_give_the_groups_of_comparing_everything(monkeypatch) -> None:
+    monkeypatch.setattr(cells, "_CELL", 16)
+    monkeypatch.setattr(cells, "_TRIALS", 1024)
+    check_same_groups(with_copies(250, 64, 0), is_complete=False, monkeypatch=monkeypatch)
+
+
+def test_embeddings_that_are_all_similar_are_all_compared(monkeypatch) -> None:
+    """Footage of one camera: no cells separate it, which is found out, and nothing is missed."""
+    monkeypatch.setattr(cells, "_CELL", 16)
+    check_same_groups(with_copies(250, 48, 3, common=0.92), is_complete=True, monkeypatch=monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("common", [0.0, 0.5])
+def test_cells_give_the_groups_of_comparing_everything_at_full_size(common, monkeypatch) -> None:
+    check_same_groups(with_copies(4000, 512, 9, common=common), is_complete=False, monkeypatch=monkeypatch)
+
+
+@pytest.mark.slow
+def test_pairs_compared_grow_about_as_windows_do(monkeypatch) -> None:
+    """Work counted in cosines, not in seconds."""
+    monkeypatch.setattr(cells, "_CELL", 32)
+    work = 0
+
+    def counted(self, rows, members):
+        nonlocal work
+        work += len(rows) * len(members)
+        return iter(())
+
+    monkeypatch.setattr(Candidates, "_compared", counted)
+    costs = []
+    for videos in (2000, 8000):
+        work = 0
+        found(with_copies(videos, 64, 1))
+        costs.append(work)
+    assert np.log(costs[1] / costs[0]) / np.log(4) < 1.3
+
+
+def test_a_video_longer_than_a_block(monkeypatch) -> None:
+    monkeypatch.setattr(candidates, "_AT_ONCE", 4)
+    long = axes(30)
+    assert found({"long": long, "copy": [*long[3:20]], "short": long[:2]}) == {"long": ["copy", "short"]}
+
+
+# -- what a person says ------------------------------------------------------------------------------------------------
+
+
+def test_pairs_that_are_no_duplicates() -> None:
+    windows = {"abc": axes(2), "ab": axes(2), "a": axes(2)}
+    assert found(windows) == {"abc": ["a", "ab"]}
+    assert found(windows, not_duplicates={pair_of(("a", ""), ("abc", ""))}) == {"abc": ["ab"]}
+    apart = {pair_of(("ab", ""), ("abc", ""))}
+    assert found(windows, not_duplicates=apart) == {"abc": ["a"]}
+    # Whichever one comes first, it is never above one that it is no duplicate of
+    assert found(videos_of(windows, modified=[2, 3, 1]), keep="oldest", not_duplicates=apart) == {"a": ["abc"]}
+    contents = {"abc": "x", "ab": "x", "a": "y"}
+    same = videos_of(windows, contents=contents)
+    assert found(same, not_duplicates={pair_of(("abc", "x"), ("a", "y"))}) == {"abc": ["ab"]}, "nor of its copies"
+    assert found(same, not_duplicates={pair_of(("abc", "x"), ("ab", "x"))}) == {"abc": ["a"]}
+
+
+def test_pairs_are_remembered(index: VideoIndex, videos: Path, tmp_path: Path) -> None:
+    for name in ("copy.mp4", "again.mp4"):
+        shutil.copy(videos / "red2.mp4", videos / name)
+    with (videos / "again.mp4").open("ab") as file:
+        file.write(b"\0")  # another content
+    index.add(videos)
+
+    def copies() -> set[str]:
+        groups = index.duplicates(min_similarity=0.99999)
+        return {Path(path).name for group in groups for path in (group.path, *(one.path for one in group.duplicates))}
+
+    assert copies() == {"red2.mp4", "copy.mp4", "again.mp4"}
+    pair = (videos / "red2.mp4", videos / "again.mp4")
+    index.duplicates(not_duplicates=[pair, pair])
+    assert copies() == {"red2.mp4", "copy.mp4"}, "a copy of one is no duplicate either"
+    assert len((tmp_path / "index/not-duplicates.tsv").read_text().splitlines()) == 1
+    index.duplicates(not_duplicates=[(videos / "copy.mp4", videos / "red2.mp4")])
+    assert copies() == set()
+    assert VideoIndex.open(tmp_path / "index").duplicates(min_similarity=0.99999) == []
+    shutil.move(videos / "again.mp4", videos / "moved.mp4")
+    (videos / "copy.mp4").unlink()
+    index.add(videos)
+    assert copies() == set(), "a moved file is the same"
+    (tmp_path / "index/not-duplicates.tsv").unlink()
+    assert copies() == {"red2.mp4", "moved.mp4"}
+
+
+def test_pairs_that_can_not_be_remembered(index: VideoIndex, videos: Path, tmp_path: Path) -> None:
+    red, blue = videos / "red2.mp4", videos / "more/blue.mp4"
+    with pytest.raises(ValueError, match=r"nothing\.mp4: isn't in the index"):
+        index.duplicates(not_duplicates=[(red, blue), (red, "nothing.mp4")])
+    with pytest.raises(ValueError, match="is paired with itself"):
+        index.duplicates(not_duplicates=[(red, videos / "more/../red2.mp4")])
+    remembered = tmp_path / "index/not-duplicates.tsv"
+    assert not remembered.exists(), "all or nothing"
+    remembered.write_text("a\tb\n")
+    with pytest.raises(VideoIndexError, match=r"not-duplicates\.tsv: line 1 has 2 columns, not 4"):
+        index.duplicates()
+
+
+# -- an index ----------------------------------------------------------------------------------------------------------
+
+
+def test_of_an_index(index: VideoIndex, videos: Path, tmp_path: Path) -> None:
+    assert index.duplicates(min_similarity=1.0, where="path like '%blue%'") == []
     shutil.copy(videos / "red2.mp4", videos / "copy.mp4")
     index.add(videos)
     seen = []
-    groups = index.duplicates(threshold=0.99999, on_video=lambda: seen.append(1))
+    groups = index.duplicates(min_similarity=0.99999, on_video=lambda: seen.append(1))
     assert len(seen) == 4
     copies = {group.path: group.duplicates for group in groups}
     (path,) = {str(videos / "red2.mp4"), str(videos / "copy.mp4")} & copies.keys()
@@ -102,7 +452,7 @@ def test_of_an_index(index: VideoIndex, videos, tmp_path) -> None:
     assert {path, one.path} == {str(videos / "red2.mp4"), str(videos / "copy.mp4")}
     assert one.similarity == pytest.approx(1)
     assert index.duplicates(where="path like '%nothing%'") == []
-    exactly = index.duplicates(threshold=1.0)
+    exactly = index.duplicates(min_similarity=1.0)
     assert any(one.identical for group in exactly for one in group.duplicates)
     (videos / "a link.mp4").symlink_to(videos / "more/blue.mp4")
     index.add(videos)
@@ -112,7 +462,18 @@ def test_of_an_index(index: VideoIndex, videos, tmp_path) -> None:
     assert not any("red2" in str(group) or "copy.mp4" in str(group) for group in index.duplicates())
     with pytest.raises(ValueError, match="overlap=0"):
         index.duplicates(overlap=0)
+    with pytest.raises(ValueError, match=r"min_similarity=1\.5"):
+        index.duplicates(min_similarity=1.5)
     with pytest.raises(ValueError, match="can't be understood"):
         index.duplicates(where="colour = 3")
     with pytest.raises(VideoIndexError, match="there is no index"):
         VideoIndex.open(tmp_path / "none").duplicates()
+
+
+def test_frames_from_memory_are_compared_beside_files(index: VideoIndex) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (8, 64, 64, 3), dtype=np.uint8)
+    for name in ("a", "b"):
+        index.add_frames(name, frames, fps=8.0)
+    assert any(
+        {group.path, group.duplicates[0].path} == {"a", "b"} for group in index.duplicates(min_similarity=0.9999)
+    )

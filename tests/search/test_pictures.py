@@ -15,7 +15,7 @@ from PIL import Image
 
 from openxclip import VideoError
 from openxclip.search import Hit, pictures, thumbnail, write_contact_sheet
-from openxclip.search.pictures import playing_clip
+from openxclip.search.pictures import playing_clip, shown
 from openxclip.video import DecodeWorker
 from openxclip.video.writing import write_mp4
 
@@ -27,7 +27,10 @@ def hit(tmp_path: Path) -> Hit:
     frames = (np.full((60, 100, 3), i, dtype=np.uint8) for i in range(200))
     with path.open("wb") as file:
         write_mp4(frames, file, fps=25)
-    return Hit(str(path), 2.0, 5.0, 8.0, 0.3, 0.2, True)
+    return Hit(
+        path=str(path), start=2.0, end=5.0, best_start=3.0, best_end=4.0, windows=3, duration=8.0, score=0.3,
+        similarity=0.2, reranked=True,
+    )  # fmt: skip
 
 
 def levels(data: bytes) -> tuple[list[float], float, tuple[int, int]]:
@@ -37,11 +40,13 @@ def levels(data: bytes) -> tuple[list[float], float, tuple[int, int]]:
         return [float(frame.mean()) for frame in frames], float(stream.average_rate), frames[0].shape[:2]
 
 
-def test_a_still_is_the_middle(hit: Hit) -> None:
+def test_a_still_is_the_middle_of_the_best_window(hit: Hit) -> None:
     image = Image.open(BytesIO(thumbnail(hit, width=50)))
     assert image.format == "JPEG"
     assert image.size == (50, 30)
     assert np.asarray(image).mean() == pytest.approx(3.5 * 25, abs=4)
+    late = Image.open(BytesIO(thumbnail(replace(hit, best_start=4.0, best_end=5.0), width=50)))
+    assert np.asarray(late).mean() == pytest.approx(4.5 * 25, abs=4)
     with pytest.raises(ValueError, match="width=0"):
         thumbnail(hit, width=0)
 
@@ -61,8 +66,18 @@ def test_a_clip_shows_the_moment(hit: Hit, monkeypatch, at_once) -> None:
         assert len(tiny) == 1
 
 
+def test_of_a_long_moment_the_best_window_is_shown(hit: Hit) -> None:
+    hour = replace(hit, start=0.0, end=3600.0, best_start=100.0, best_end=102.0)
+    assert shown(hour) == (91.0, 111.0)
+    assert shown(replace(hour, best_start=1.0, best_end=3.0)) == (0.0, 20.0)
+    assert shown(replace(hour, best_start=3598.0, best_end=3600.0)) == (3580.0, 3600.0)
+    assert shown(replace(hour, best_start=100.0, best_end=160.0)) == (100.0, 160.0)
+    assert shown(replace(hour, end=20.0)) == (0.0, 20.0)
+    assert shown(replace(hour, end=60.0, best_start=0.0, best_end=60.0, windows=1)) == (0.0, 60.0)
+
+
 def test_the_page(hit: Hit, tmp_path: Path) -> None:
-    gone = replace(hit, path=str(tmp_path / "gone.mp4"), reranked=False)
+    gone = replace(hit, path=str(tmp_path / "gone.mp4"), score=None, similarity=-0.25, reranked=False)
     page = tmp_path / "found.html"
     seen = []
     write_contact_sheet([hit, gone], page, title="a <cat> & a dog", on_hit=lambda: seen.append(1))
@@ -70,7 +85,9 @@ def test_the_page(hit: Hit, tmp_path: Path) -> None:
     assert len(seen) == 2
     assert "<h1>a &lt;cat&gt; &amp; a dog</h1>" in text
     assert "brighter &amp; &lt;b&gt;.mp4" in text
-    assert "0:02.0 – 0:05.0" in text
+    assert "0:02.0 – 0:05.0, best at 0:03.0" in text
+    assert ">0.30</span>" in text
+    assert ">-0.250</span>" in text  # without a score, the similarity
     assert "no such file" in text
     (clip,) = re.findall(r'src="data:video/mp4;base64,([^"]+)"', text)
     assert len(levels(base64.b64decode(clip))[0]) == 36
@@ -82,7 +99,7 @@ def test_what_can_not_be_shown(hit: Hit, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must end with \.html"):
         write_contact_sheet([], hit.path, title="a")
     assert Path(hit.path).stat().st_size > 100
-    with pytest.raises(ValueError, match="no such folder"):
+    with pytest.raises(ValueError, match="there is no folder"):
         write_contact_sheet([hit], tmp_path / "none/a.html", title="a")
     with pytest.raises(VideoError, match="no such file"):
         thumbnail(replace(hit, path=str(tmp_path / "gone.mp4")))
@@ -92,7 +109,10 @@ def test_what_can_not_be_shown(hit: Hit, tmp_path: Path) -> None:
 def test_odd_shapes(tmp_path: Path, width: int, height: int) -> None:
     path = tmp_path / "odd.gif"
     Image.new("RGB", (width, height), "red").save(path)
-    hit = Hit(str(path), 0.0, 0.1, 0.1, 0.3, 0.3, False)
+    hit = Hit(
+        path=str(path), start=0.0, end=0.1, best_start=0.0, best_end=0.1, windows=1, duration=0.1, score=None,
+        similarity=0.3, reranked=False,
+    )  # fmt: skip
     with DecodeWorker() as reader:
         image = Image.open(BytesIO(thumbnail(hit, width=100, reader=reader)))
         assert image.size[0] == 100

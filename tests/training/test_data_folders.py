@@ -126,7 +126,7 @@ def test_splits(tmp_path: Path) -> None:
     assert open_dataset(tmp_path, split="validation") == val
     with pytest.raises(ValueError, match=r"has no split 'test': there is train, val\."):
         open_dataset(tmp_path, split="test")
-    with pytest.raises(ValueError, match="has the splits train, val: say which"):
+    with pytest.raises(ValueError, match="has the splits train, val: choose one with split="):
         open_dataset(tmp_path)
 
 
@@ -189,5 +189,5 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
         return original(self)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
-    with pytest.raises(DatasetError, match="walk: can't be read: Permission denied"):
+    with pytest.raises(DatasetError, match="walk: reading it is not permitted"):
         open_dataset(tmp_path)

@@ -125,5 +125,5 @@ def test_files_of_names_that_are_wrong(tmp_path: Path, name: str, content: bytes
 
 
 def test_a_file_of_names_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"none\.txt: can't be read: No such file"):
+    with pytest.raises(DatasetError, match=r"none\.txt: there is no such file"):
         read_names(tmp_path / "none.txt")

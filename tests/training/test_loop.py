@@ -245,7 +245,7 @@ def test_from_a_folder_to_a_model(tiny_folder: Path, class_folder: Path, tmp_pat
         train("my-videos", *changes, out=tmp_path / "out")
     with pytest.raises(TrainingError, match=r"with something else \(lr=0.5, was 0.001\)"):
         train("my-videos", *changes, "lr=0.5", out=tmp_path / "out")
-    with pytest.raises(TrainingError, match="is there already, and is no training"):
+    with pytest.raises(TrainingError, match="is there already, and is not the folder of a training"):
         train("my-videos", *changes, out=tiny_folder)
 
 
@@ -342,7 +342,7 @@ def test_asked_to_stop(tiny_folder: Path, class_folder: Path, tmp_path: Path, nu
             process.send_signal(number)
         said = process.stderr.read()
         assert process.wait() != 0
-    assert "the same command goes on from there" in said
+    assert "run the same command to resume" in said
     assert "Traceback" not in said
     assert (out / "training/state.safetensors").exists()
     assert not list((out / "training").glob("*.part"))

@@ -75,9 +75,9 @@ def test_changes_that_cannot_be() -> None:
         read_recipe("kinetics", ["epochs=none"])
     with pytest.raises(RecipeError, match="frmaes=3: frmaes isn't known: is it frames"):
         read_recipe("kinetics", ["frmaes=3"])
-    with pytest.raises(RecipeError, match="recipe 'kinetic': must be few-shot, kinetics"):
+    with pytest.raises(RecipeError, match=r"recipe 'kinetic': must be few-shot, .*: did you mean kinetics\?"):
         read_recipe("kinetic")
-    with pytest.raises(RecipeError, match=r"nowhere.yaml: can't be read: No such file"):
+    with pytest.raises(RecipeError, match=r"nowhere.yaml: there is no such file"):
         read_recipe("nowhere.yaml")
 
 

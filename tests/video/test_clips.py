@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from openxclip.errors import VideoError
 from openxclip.video import DecodeWorker, Limits, VideoReader, clips, read_clip, read_clips
@@ -43,38 +46,88 @@ def planned(path: Path, **plan: Any) -> list[tuple[float, float]]:
     ("window", "stride", "expected"),
     [
         (1, None, [(0, 1), (1, 2), (2, 3), (3, 4)]),
-        (1.5, None, [(0, 1.5), (1.5, 3), (3, 4)]),  # the last is cut off
+        (0.8, 0.8, [(0, 0.8), (0.8, 1.6), (1.6, 2.4), (2.4, 3.2), (3.2, 4)]),
+        # a video shorter than a window is one window
         (4, None, [(0, 4)]),
-        (4, 1, [(0, 4)]),  # which has reached the end
+        (4.1, None, [(0, 4)]),
         (99, 1, [(0, 4)]),
+        # a remainder shorter than half a window is joined to the last whole one
+        (1.96, None, [(0, 1.96), (1.96, 4)]),
+        (2.68, None, [(0, 4)]),  # 1.32 s remain, and half a window is 1.34 s
+        (1.2, None, [(0, 1.2), (1.2, 2.4), (2.4, 4)]),
+        # otherwise it is a window of its own, also where it is half a window to the bit
+        (2.6, None, [(0, 2.6), (2.6, 4)]),
+        (1.6, None, [(0, 1.6), (1.6, 3.2), (3.2, 4)]),
+        (1.5, None, [(0, 1.5), (1.5, 3), (3, 4)]),
+        # overlapping windows: the next one begins a stride later, too
         (2, 1, [(0, 2), (1, 3), (2, 4)]),
-        (1, 1.5, [(0, 1), (1.5, 2.5), (3, 4)]),
+        (4, 1, [(0, 4)]),
+        (1.6, 0.7, [(0, 1.6), (0.7, 2.3), (1.4, 3), (2.1, 4)]),
+        (2, 1.5, [(0, 2), (1.5, 4)]),
+        (1.4, 1.3, [(0, 1.4), (1.3, 2.7), (2.6, 4)]),
+        (1.6, 1.5, [(0, 1.6), (1.5, 3.1), (3, 4)]),
+        # windows with gaps: what lies in a gap stays there, unless it is a short remainder
         (1, 2, [(0, 1), (2, 3)]),
         (1, 4, [(0, 1)]),
-        (1, 3.9, [(0, 1), (3.9, 4)]),
-        (0.8, 0.8, [(0, 0.8), (0.8, 1.6), (1.6, 2.4), (2.4, 3.2), (3.2, 4)]),
+        (1, 1.3, [(0, 1), (1.3, 2.3), (2.6, 4)]),
+        (1, 1.5, [(0, 1), (1.5, 2.5), (3, 4)]),
+        (1, 1.7, [(0, 1), (1.7, 2.7), (3.4, 4)]),
+        (1, 3.9, [(0, 1)]),  # 0.1 s after the gap is too short for a window
     ],
 )
 def test_windows(array: Path, window: float, stride: float | None, expected: list[tuple[float, float]]) -> None:
     assert planned(array, window=window, stride=stride) == expected
 
 
-def test_windows_reach_every_frame_whatever_the_rounding(array: Path) -> None:
-    for window in (0.1, 0.3, 0.7, 1 / 3, math.pi / 5, 0.04):
-        found = planned(array, window=window)
-        assert found[-1][1] == 4.0
-        assert found[-1][0] < 4 - 1e-6
-        assert len(found) == math.ceil(4 / window - 1e-6)
+def test_windows_hold_the_rule_whatever_the_rounding(array: Path) -> None:
+    for hundredths in range(8, 430, 7):
+        for window in (hundredths / 100, hundredths / 100 * math.pi / 3):
+            found = planned(array, window=window)
+            assert found[0][0] == 0
+            assert found[-1][1] == 4
+            assert all(one[1] == pytest.approx(other[0], abs=2e-9) for one, other in itertools.pairwise(found))
+            assert all(end - start == pytest.approx(window, abs=2e-9) for start, end in found[:-1])
+            if window < 4:
+                assert window / 2 - 1e-6 <= found[-1][1] - found[-1][0] < window * 1.5
+
+
+def test_a_joined_remainder_is_seen(array: Path) -> None:
+    """The frames of the last window are sampled over all of it."""
+    with VideoReader(array) as reader:
+        *_, last = PlannedClips(ClipPlan(num_frames=4, window=1.2), reader)
+    assert last == (2.4, 4.0, read_clip(array, num_frames=4, start=2.4).indices)
+    assert last.indices[-1] > 3.6 * 25
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_window_shorter_than_two_frames_is_refused(array: Path, worker: DecodeWorker, isolated: bool) -> None:
+    read = worker.read_planned if isolated else read_planned
+    said = (
+        "a window of 0.05 s is shorter than two of its frames (25 frames a second): choose a window of 0.08 s or more"
+    )
+    with pytest.raises(VideoError, match=re.escape(f"{array}: {said}")):
+        next(read(array, ClipPlan(num_frames=2, window=0.05, stride=1)))
+    assert len(next(read(array, ClipPlan(num_frames=2, window=0.08))).clips) == 32
+    with pytest.raises(VideoError, match="0\\.067 s or more"):  # the shortest that is proposed works, rounded as it is
+        next(read(array, ClipPlan(num_frames=2, window=0.05), fps=30000 / 1001))
+    assert next(read(array, ClipPlan(num_frames=2, window=0.067), fps=30000 / 1001))
+
+
+def test_one_frame_is_one_window_however_short(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 6)).save(tmp_path / "still.png")
+    for window in (0.001, 0.01, 9):
+        (piece,) = read_planned(tmp_path / "still.png", ClipPlan(num_frames=2, window=window))
+        assert piece.clips == ((0, piece.duration, (0, 0)),)
 
 
 @pytest.mark.parametrize("isolated", [False, True])
 def test_frames_are_those_of_read_clip(array: Path, worker: DecodeWorker, isolated: bool) -> None:
     read = worker.read_planned if isolated else read_planned
     pieces = list(read(array, ClipPlan(num_frames=3, window=0.5, stride=0.3)))
-    assert sum(len(piece.clips) for piece in pieces) == 13
+    assert sum(len(piece.clips) for piece in pieces) == 12
     for piece in pieces:
         for clip in piece.clips:
-            expected = read_clip(array, num_frames=3, start=clip.start, end=clip.start + 0.5)
+            expected = read_clip(array, num_frames=3, start=clip.start, end=clip.end)
             at = piece.positions(clip)
             assert clip.indices == expected.indices
             assert (piece.frames.frames_THWC[at] == expected.frames_THWC).all()
@@ -112,7 +165,8 @@ def test_what_is_held_at_once_is_bounded(array: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(clips, "_PIECE_BYTES", 1)
     assert [len(piece.clips) for piece in read_planned(array, ClipPlan(num_frames=2, window=0.4))] == [1] * 10
     monkeypatch.undo()
-    assert max(len(piece.clips) for piece in read_planned(array, ClipPlan(num_frames=1, window=0.01))) == 32
+    plan = ClipPlan(num_frames=1, window=0.08, stride=0.02)
+    assert max(len(piece.clips) for piece in read_planned(array, plan)) == 32
 
 
 def test_a_video_is_opened_once(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +178,7 @@ def test_a_video_is_opened_once(clip_folder: Path, monkeypatch: pytest.MonkeyPat
         original(self, source, **how)
 
     monkeypatch.setattr(VideoReader, "__init__", counted)
-    pieces = list(read_planned(clip_folder / "red2.mp4", ClipPlan(num_frames=2, window=0.01)))
+    pieces = list(read_planned(clip_folder / "red2.mp4", ClipPlan(num_frames=2, window=0.2, stride=0.008)))
     assert len(pieces) == 4
     assert len(opened) == 1
 
@@ -134,7 +188,7 @@ def test_a_pipe_is_read_once(clip_folder: Path, worker: DecodeWorker, tmp_path: 
     path = clip_folder / "red2.mp4"
     writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(path.read_bytes()))
     writer.start()
-    plan = ClipPlan(num_frames=2, window=0.02)
+    plan = ClipPlan(num_frames=2, window=0.2, stride=0.02)
     through = list(worker.read_planned(tmp_path / "pipe", plan))
     writer.join()
     assert [piece.clips for piece in through] == [piece.clips for piece in worker.read_planned(path, plan)]
@@ -154,7 +208,7 @@ def test_a_child_that_dies_between_two_pieces(array: Path, worker: DecodeWorker)
 
 
 def test_two_videos_in_turn_with_one_worker(array: Path, clip_folder: Path, worker: DecodeWorker) -> None:
-    plan = ClipPlan(num_frames=2, window=0.02)
+    plan = ClipPlan(num_frames=2, window=0.2, stride=0.02)
     in_turn = [worker.read_planned(path, plan) for path in (array, clip_folder / "red2.mp4")]
     got: list[list[ClipPiece]] = [[], []]
     for pair in zip(*in_turn, strict=False):

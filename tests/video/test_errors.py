@@ -61,7 +61,7 @@ def test_what_is_empty(tmp_path: Path) -> None:
 
 def test_folders_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    assert "folder without images" in refusal(tmp_path)
+    assert "no videos in it, and no images" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("blocked", ["open", "iterdir"])

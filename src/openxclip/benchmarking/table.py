@@ -17,6 +17,8 @@ from openxclip.benchmarking.measuring import HEAD, Rounds, Row, cpu_name, gemm_p
 from openxclip.benchmarking.peers import PRESETS, Peer, random_model
 from openxclip.engine import Precision
 from openxclip.engine.linears import can_pack
+from openxclip.errors import NotWrittenError
+from openxclip.files import cannot_write, written_whole
 
 SECTIONS = ("vision", "text", "padded", "training", "decode", "startup", "classify")
 
@@ -31,6 +33,7 @@ def bench(
     clips: Sequence[str | Path] = (),
     output: str | Path | None = None,
     say: Callable[[str], Any] = print,
+    on_row: Callable[[Row], object] = lambda row: None,
 ) -> list[Row]:
     """Measure openxclip on this CPU, and transformers beside it where it is installed; the twin of `openxclip bench`.
 
@@ -46,9 +49,11 @@ def bench(
         clips: video files for "classify"; default is one that is made.
         output: JSON file to write the rows to.
         say: called with each line of the table.
+        on_row: called with each row when it is measured.
 
     Raises:
         ValueError: a model or section that isn't known.
+        NotWrittenError: writing `output` failed; its `result` is what is returned otherwise.
     """
     for given, known, what in ((models, PRESETS, "model"), (sections, SECTIONS, "section")):
         unknown = [name for name in given if name not in known]
@@ -60,7 +65,7 @@ def bench(
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        return _bench(models, sections, Rounds(rounds, longest), clips, output, say)
+        return _bench(models, sections, Rounds(rounds, longest), clips, output, say, on_row)
     finally:
         torch.set_num_threads(before)
 
@@ -72,6 +77,7 @@ def _bench(
     clips: Sequence[str | Path],
     output: str | Path | None,
     say: Callable[[str], Any],
+    on_row: Callable[[Row], object],
 ) -> list[Row]:
     versions = {"openxclip": openxclip.__version__, "torch": torch.__version__, "python": platform.python_version()}
     if processes.has_transformers():
@@ -91,12 +97,20 @@ def _bench(
         "cpu": cpu_name(), "threads": torch.get_num_threads(), "versions": versions,
         "date": datetime.now(timezone.utc).date().isoformat(), "gemm_peak_flops": peaks,
     }  # fmt: skip
+    unwritten: OSError | None = None
     for row in _rows(models, sections, how, clips, peaks):
         say(str(row))
+        on_row(row)
         rows.append(row)
-        if output is not None:  # after each, so that a run that is stopped leaves what it has
+        if output is not None and unwritten is None:  # after each, so that a run that is stopped leaves what it has
             record["rows"] = [row.as_dict() for row in rows]
-            Path(output).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            try:
+                with written_whole(Path(output)) as partial:
+                    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            except OSError as error:  # the rest is measured and shown all the same
+                unwritten = error
+    if unwritten is not None:
+        raise NotWrittenError(cannot_write(str(output), unwritten), rows)
     return rows
 
 

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import BinaryIO
 
 from openxclip.errors import CheckpointError
+from openxclip.files import cannot_read
 
 MAGIC = b"PK\x03\x04"
 _MOST_RECORDS = 200_000  # a training checkpoint of the largest CLIP has some 6,000
@@ -82,7 +83,9 @@ def read_archive(path: Path) -> Archive:
             records = _records(file, file.read(end - start), count, start)
     except _NotAsWrittenError as wrong:
         raise CheckpointError(f"{path}: {wrong}.") from None
-    except (OSError, struct.error) as error:
+    except OSError as error:
+        raise CheckpointError(cannot_read(path, error)) from error
+    except struct.error as error:
         raise CheckpointError(f"{path}: damaged, or not written by torch.save ({error}).") from error
     roots = {name.split("/", 1)[0] for name in records}
     if len(roots) != 1 or any("/" not in name for name in records):

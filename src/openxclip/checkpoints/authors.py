@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from openxclip.checkpoints.formats import OWN_FILES
 from openxclip.checkpoints.names import to_authors
 from openxclip.errors import CheckpointError
+from openxclip.files import cannot_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,8 +45,11 @@ def save_authors_file(tensors: Mapping[str, Tensor], path: Path, *, texts: Mappi
         os.umask(umask)
         Path(partial).chmod(0o666 & ~umask)  # temporary files are for their owner alone
         Path(partial).replace(path)
-    except (OSError, RuntimeError) as error:  # the latter is what torch makes of a full disk
-        raise CheckpointError(f"{path}: can't be written ({error}).") from error
+    except OSError as error:
+        raise CheckpointError(cannot_write(path, error)) from error
+    except RuntimeError as error:  # what torch makes of a full disk, without saying so
+        system = error.__context__ if isinstance(error.__context__, OSError) else OSError(errno.EIO, "")
+        raise CheckpointError(cannot_write(path, system)) from error
     finally:
         if partial is not None:
             Path(partial).unlink(missing_ok=True)

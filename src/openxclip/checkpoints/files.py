@@ -13,6 +13,7 @@ from openxclip.checkpoints import archive
 from openxclip.checkpoints.pickled import LEGACY_MAGIC, Stored, as_sizes, is_script_module, module_tensors, read_pickled
 from openxclip.checkpoints.stand_ins import Inert, RefusedPickleError
 from openxclip.errors import CheckpointError
+from openxclip.files import MODEL_NOT_UTF8, cannot_read, is_utf8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,7 +144,7 @@ def _starts_as_safetensors(path: Path) -> bool:
         with path.open("rb") as file:
             head = file.read(9)
     except OSError as error:
-        raise CheckpointError(f"{path}: can't be read ({error}).") from error
+        raise CheckpointError(cannot_read(path, error)) from error
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER
 
 
@@ -171,7 +172,9 @@ def read_safetensors_header(path: Path) -> dict[str, Stored]:
                 raise ValueError("its header doesn't fit its length")
     except RefusedPickleError as error:
         raise CheckpointError(f"{path}: damaged, or not safetensors ({error}).") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except OSError as error:
+        raise CheckpointError(cannot_read(path, error)) from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged, or not safetensors ({type(error).__name__}: {error}).") from error
     file_of_tensors = _Safetensors(path)
     return {name: Stored(dtype, shape, _Loading(file_of_tensors, name)) for name, (dtype, shape, _) in listed.items()}
@@ -195,9 +198,14 @@ class _Safetensors:
             from safetensors import SafetensorError
             from safetensors.torch import load_file
 
+            if not is_utf8(str(self._path)):
+                raise CheckpointError(f"{self._path}: {MODEL_NOT_UTF8}")
             try:
-                self._tensors = load_file(self._path)
-            except (SafetensorError, OSError, ValueError) as error:
+                with self._path.open("rb"):  # safetensors says of any file that it can't open that it isn't there
+                    self._tensors = load_file(self._path)
+            except OSError as error:
+                raise CheckpointError(cannot_read(self._path, error)) from error
+            except (SafetensorError, ValueError) as error:
                 raise CheckpointError(f"{self._path}: damaged, or not safetensors ({error}).") from error
         return self._tensors[name]
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from openxclip import hub
 from openxclip.checkpoints.pickled import Stored, read_pickled
 from openxclip.errors import CheckpointError
+from openxclip.files import MODEL_NOT_UTF8, as_os_error, cannot_read, cannot_write, is_utf8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,8 +68,9 @@ def find_weights(name_or_path: str | Path, **hub_options: Any) -> tuple[Path, li
         )
         source = _weights_file(folder, PICKLED)
     if source is None:
-        held = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-        raise CheckpointError(f"{folder}: no {SAFETENSORS} or {PICKLED} in this folder (it holds {held}).")
+        raise CheckpointError(
+            f"{folder}: no {SAFETENSORS} or {PICKLED} in this folder (it holds {hub.content_of(folder)})."
+        )
     return source, _shards(source) if source.name.endswith(_INDEX) else [source]
 
 
@@ -82,7 +84,9 @@ def _weights_file(folder: Path, name: str) -> Path | None:
 def _shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise CheckpointError(cannot_read(index, error)) from error
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{index}: not an index of shards ({type(error).__name__}: {error}).") from error
     # A shard lies beside its index: a name with a folder in it would read what the user did not point to.
     strange = [name for name in names if not isinstance(name, str) or Path(name).name != name]
@@ -100,10 +104,15 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if not is_utf8(str(path)):
+        raise CheckpointError(f"{path}: {MODEL_NOT_UTF8}")
     try:
-        return load_file(path)
+        with path.open("rb"):  # safetensors says of any file that it can't open that it isn't there
+            return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged, or not safetensors ({error}).") from error
+        system = as_os_error(error, path)
+        why = f"{path}: damaged, or not safetensors ({error})." if system is None else cannot_read(path, system)
+        raise CheckpointError(why) from error
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
@@ -140,8 +149,11 @@ def save_state_dict(tensors: dict[str, Tensor], folder: Path, *, max_shard_size:
                 path = Path(scratch) / name
                 path.chmod(like.stat().st_mode)  # safetensors makes files that nobody else may read
                 path.replace(folder / name)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: can't be written ({error}).") from error
+    except Exception as error:  # safetensors has its own for a full disk
+        system = as_os_error(error, folder)
+        if system is None:
+            raise
+        raise CheckpointError(cannot_write(folder, system)) from error
     remove_older_weights(folder, written)
 
 
@@ -170,9 +182,9 @@ def folder_written_whole(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     except OSError as error:
-        raise CheckpointError(f"{target}: can't be written ({error}).") from error
+        raise CheckpointError(cannot_write(target, error)) from error
+    folder = scratch / "whole"
     try:
-        folder = scratch / "whole"
         folder.mkdir()
         yield folder
         if target.is_dir():
@@ -183,7 +195,11 @@ def folder_written_whole(target: Path) -> Iterator[Path]:
         else:
             folder.replace(target)
     except OSError as error:
-        raise CheckpointError(f"{target}: can't be written ({error}).") from error
+        raise CheckpointError(cannot_write(target, error)) from error
+    except CheckpointError as error:
+        if str(folder) not in str(error):
+            raise
+        raise CheckpointError(str(error).replace(str(folder), str(target))) from error  # as the user calls it
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -27,6 +27,7 @@ from openxclip.checkpoints.folder import find_weights
 from openxclip.checkpoints.pickled import Stored
 from openxclip.config import XCLIPTextConfig, XCLIPVisionConfig
 from openxclip.errors import CheckpointError
+from openxclip.files import cannot_read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,11 +130,21 @@ def read_checkpoint(
             return _from_folder(name_or_path, folder, model_type, hidden_act, said, hub_options)
     if (folder / OPEN_CLIP_CONFIG).is_file():
         return _from_open_clip_folder(name_or_path, folder, hidden_act, said, hub_options)
-    held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-    raise CheckpointError(f"{folder}: no {CONFIG_NAME} or {OPEN_CLIP_CONFIG} in this folder (it holds {held}).")
+    raise CheckpointError(
+        f"{folder}: no {CONFIG_NAME} or {OPEN_CLIP_CONFIG} in this folder (it holds {hub.content_of(folder)})."
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- folders
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(cannot_read(path, error)) from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: is not text in UTF-8.") from error
 
 
 def _from_folder(
@@ -151,7 +162,7 @@ def _from_folder(
     stored: dict[str, Stored] = {}
     for path in files:
         stored.update(read_weights_file(path).stored)
-    texts = {name: (folder / name).read_text(encoding="utf-8") for name in KEPT_TEXTS if (folder / name).is_file()}
+    texts = {name: _text(folder / name) for name in KEPT_TEXTS if (folder / name).is_file()}
     if model_type == "clip":
         moves = _moves(stored, source, "huggingface_clip")
         config = _config(_shapes(stored, moves), source, "gelu", said)  # shapes, for all that the file may leave unsaid
@@ -259,7 +270,8 @@ def _assumed_activation(file: WeightsFile) -> str:
         return "quick_gelu"
     warnings.warn(
         f"{file.path}: nothing in it tells the activation, so GELU is assumed, as in open_clip's own models; for "
-        'weights trained with QuickGELU (OpenAI\'s, and those whose name has "quickgelu") say hidden_act="quick_gelu".',
+        'weights trained with QuickGELU (OpenAI\'s, and those whose name has "quickgelu") give '
+        "--activation quick_gelu.",
         stacklevel=5,
     )
     return "gelu"

@@ -16,6 +16,7 @@ from openxclip.checkpoints import archive
 from openxclip.checkpoints.inert import LONGEST_PICKLE, InertReader
 from openxclip.checkpoints.stand_ins import DamagedPickleError, Inert, Maker, Name, RefusedPickleError
 from openxclip.errors import CheckpointError
+from openxclip.files import cannot_read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,7 +108,7 @@ def read_pickled(path: Path) -> Pickled:
     except DamagedPickleError as error:
         raise CheckpointError(f"{path}: damaged, or not written by torch.save ({error}).") from error
     except OSError as error:
-        raise CheckpointError(f"{path}: can't be read ({error}).") from error
+        raise CheckpointError(cannot_read(path, error)) from error
 
 
 class _File:

@@ -8,6 +8,7 @@ import time
 import click
 
 from openxclip import hub
+from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import json_line, printable
 from openxclip.video.limits import in_bytes
 
@@ -16,8 +17,8 @@ from openxclip.video.limits import in_bytes
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option("--clear", is_flag=True, help="Delete the MODELs, or all that are listed.")
 @click.option("--yes", is_flag=True, help="Don't ask before deleting.")
-@click.option("--json", "as_json", is_flag=True, help="JSON Lines, as when the output is piped.")
-def command(models: tuple[str, ...], clear: bool, yes: bool, as_json: bool) -> None:
+@format_options
+def command(models: tuple[str, ...], clear: bool, yes: bool, form: Form) -> None:
     """Show the X-CLIPs that were downloaded from the hub, or delete them.
 
     MODEL is a hub id such as microsoft/xclip-base-patch32. Models of other kinds in the same cache are neither shown
@@ -32,9 +33,13 @@ def command(models: tuple[str, ...], clear: bool, yes: bool, as_json: bool) -> N
         unknown = [name for name in models if name not in {model.name for model in cached}]
         if unknown:
             raise click.UsageError(f"{', '.join(unknown)}: not in the cache; without a name, all of it is shown.")
-    if as_json or not sys.stdout.isatty():
-        for model in cached:
-            entry = {**model._asdict(), "last_used": _day(model.last_used), "folder": str(model.folder)}
+    entries = [{**model._asdict(), "last_used": _day(model.last_used), "folder": str(model.folder)} for model in cached]
+    if form == "csv":
+        rows = CsvRows(hub.CachedModel._fields)
+        for entry in entries:
+            rows.print(entry)
+    elif form == "jsonl":
+        for entry in entries:
             click.echo(json_line(entry))
     elif cached:
         _show_table(cached)

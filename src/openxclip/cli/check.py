@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.options import Target, footage_options, named_videos, progress, taken_limits
-from openxclip.cli.terminal import json_line, printable
+from openxclip.cli.options import Target, footage_options, found_videos, taken_limits
+from openxclip.cli.progress import progress
+from openxclip.cli.rows import CsvRows, Form, format_options
+from openxclip.cli.terminal import counted, json_line, printable
 
 if TYPE_CHECKING:
     from openxclip.video import VideoReport
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
     type=Target(dir_okay=False),
     help="Write what was found of every video to a file: .json, .jsonl or .csv.",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON Lines of all videos, as when the output is piped.")
+@format_options
 @footage_options
 def command(
-    videos: tuple[str, ...], jobs: int | None, quick: bool, report: Path | None, as_json: bool, **footage: Any
+    videos: tuple[str, ...], jobs: int | None, quick: bool, report: Path | None, form: Form, **footage: Any
 ) -> None:
     """Verify videos: decode each to its end, several at once, each in a process of its own.
 
@@ -38,36 +40,41 @@ def command(
     whose frames have no proper times or change in size, that don't start with a key frame, or are very short. The exit
     status is 1 if there is any.
     """
-    from openxclip.video import check_videos, find_videos, write_report
+    from openxclip.video import VideoReport, check_videos, write_report
     from openxclip.video.checking import check_report_name
 
     try:
         if report is not None:
             check_report_name(report)
-        paths = find_videos(named_videos(videos))
-        if not paths:
-            raise click.UsageError("no videos are named.")
+        paths = found_videos(videos)
         allowed = footage.pop("allow_protocols")
-        found = check_videos(paths, jobs=jobs, full=not quick, limits=taken_limits(footage), allow_protocols=allowed)
+        limits = taken_limits(footage)
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(printable(str(error))) from error
 
-    as_lines = as_json or not sys.stdout.isatty()
+    rows = CsvRows(list(VideoReport(path="").as_dict())) if form == "csv" else None
     reports = []
-    try:
-        with progress("checking", len(paths)) as advance:
+    with progress("checking", len(paths), prints_meanwhile=form != "table") as shown:
+
+        def on_time(path: str, end: float, duration: float) -> None:
+            shown.footage(end, duration, path)
+
+        found = check_videos(paths, jobs=jobs, full=not quick, limits=limits, allow_protocols=allowed, on_time=on_time)
+        try:
             for one in found:
                 reports.append(one)
-                if as_lines:
+                if rows is not None:
+                    rows.print(one.as_dict())
+                elif form == "jsonl":
                     click.echo(json_line(one.as_dict()))
-                advance()
-    finally:
-        found.close()  # type: ignore[attr-defined]
-    if not as_lines:
+                shown(one.path)
+        finally:
+            found.close()  # type: ignore[attr-defined]
+    if form == "table":
         _show_table([one for one in reports if not one.is_fine])
+    click.echo(_summary(reports), err=form != "table")
     if report is not None:
-        write_report(report, reports)
-    click.echo(_summary(reports), err=as_lines)
+        write_report(report, reports)  # last, so that an error takes nothing away from the output
     if not all(one.is_fine for one in reports):
         sys.exit(1)
 
@@ -77,7 +84,7 @@ def _summary(reports: list[VideoReport]) -> str:
     unread = sum(one.error is not None for one in reports)
     if fine == len(reports):
         return "The video is fine." if fine == 1 else f"All {fine} videos are fine."
-    parts = [f"{fine} of {len(reports)} are fine"]
+    parts = [f"{fine} of {counted(len(reports), 'video')} {'is' if fine == 1 else 'are'} fine"]
     if unread:
         parts.append(f"{unread} can't be read")
     if len(reports) - fine - unread:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from openxclip.cli.options import (
+    Time,
     batch_option,
     footage_options,
-    named_videos,
+    found_videos,
+    note_of_model,
     precision_option,
-    progress,
+    renamed_option,
     taken_limits,
 )
-from openxclip.cli.terminal import json_line, printable, say
+from openxclip.cli.progress import progress
+from openxclip.cli.rows import CsvRows, Form, format_options
+from openxclip.cli.terminal import counted, json_line, printable, say
 from openxclip.hub import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -26,10 +29,7 @@ if TYPE_CHECKING:
     from openxclip.engine import Precision
     from openxclip.recognition import Classification
 
-MINI_KNOWS = (
-    "mini knows only openxclip's rendered playground (emoji that move), not real footage; "
-    f"for that, use --model {DEFAULT_MODEL} or another X-CLIP."
-)
+_COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these", "error")
 
 
 @click.command("classify", no_args_is_help=True)
@@ -44,18 +44,19 @@ MINI_KNOWS = (
 )
 @click.option("--frames", type=click.IntRange(1), help="Frames of a clip.  [default: what the model was trained with]")
 @click.option("--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips over each video, averaged.")
-@click.option("--start", type=click.FloatRange(0), help="Look only from this second on.")
-@click.option("--end", type=click.FloatRange(0, min_open=True), help="Look only up to this second.")
+@click.option("--start", type=Time(), help="Look only from this time on: 83.5 or 1:23.5.")
+@click.option("--end", type=Time(above=0), help="Look only up to this time.")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Labels shown of each video.")
 @click.option("--template", default="{}", show_default=True, help='What is made of a label: "a video of {}".')
 @click.option(
-    "--threshold",
+    "--min-score",
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Score that the best label must reach, or it is none of these.",
+    help='Score that the best label must reach, or the outcome is "none of these".',
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON Lines, as when the output is piped.")
+@renamed_option("--threshold", "--min-score")
+@format_options
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
 @batch_option
@@ -71,8 +72,8 @@ def command(
     end: float | None,
     top: int,
     template: str,
-    threshold: float,
-    as_json: bool,
+    min_score: float,
+    form: Form,
     device: str | None,
     precision: Precision,
     batch: Batch,
@@ -83,44 +84,66 @@ def command(
     A VIDEO is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one a
     line; /dev/stdin is a video that comes through a pipe.
 
-    \b
-    Two numbers are given for each label:
-      probability  compares the labels with each other; they sum to 1 even if none fits
-      score        compares the label with neutral texts ("a video", "a scene", ...): it means
-                   something alone. If the best label's is below --threshold, the outcome is
-                   "none of these".
+    Two numbers are given for each label. The probability compares the labels with each other: probabilities sum to 1
+    even if no label fits. The score compares the label alone with neutral texts ("a video", "a scene", ...), however
+    many labels there are. If the best label's score is below --min-score, the outcome is "none of these"; the JSON's
+    none_of_these is 1 minus that score.
 
     Videos that can't be read are named on stderr, the others go on, and the exit status is 1.
-    """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
+    """
     if (labels is None) == (labels_file is None):
         raise click.UsageError('say what to choose from: --labels "a, b, c" or --labels-file FILE (one of them).')
     names = labels.split(",") if labels is not None else _lines(labels_file)
-    from openxclip.pipeline import VideoPipeline, check_stretch
+    from openxclip.pipeline import VideoPipeline
     from openxclip.recognition import Classifier
     from openxclip.recognition.classification import check_labels
-    from openxclip.video import find_videos
+    from openxclip.video.sampling import check_stretch
 
-    paths = find_videos(named_videos(videos))
-    if not paths:
-        raise click.UsageError("no videos are named.")
+    paths = found_videos(videos)
     try:
         names = check_labels([name for name in names if name.strip()])
         check_stretch(start, end)
-        if model == "mini":
-            say(f"note: {MINI_KNOWS}")
         allowed = footage.pop("allow_protocols")
         pipeline = VideoPipeline.from_pretrained(
             model, device=device, precision=precision, limits=taken_limits(footage), allow_protocols=allowed
         )
-        classifier = Classifier(pipeline, names, template=template, threshold=threshold)
-        results = classifier(paths, top_k=top, num_frames=frames, num_clips=clips, start=start, end=end, batch=batch)
+        with progress("encoding labels", len(names), noun="label") as shown:
+            classifier = Classifier(
+                pipeline,
+                names,
+                template=template,
+                min_score=min_score,
+                on_text=lambda done: shown.at(min(done, len(names))),
+            )
+        with progress("classifying", len(paths), prints_meanwhile=form != "table") as shown:
+            results = classifier(
+                paths,
+                top_k=top,
+                num_frames=frames,
+                num_clips=clips,
+                start=start,
+                end=end,
+                batch=batch,
+                on_clip=lambda done: shown.clips(done, clips),
+            )
+            output = _Table() if form == "table" else _Csv() if form == "csv" else _JsonLines()
+            failed = 0
+            try:
+                for result in results:
+                    if result.error is not None:
+                        failed += 1
+                        say(result.error)
+                    output.add(result)
+                    shown()
+            finally:  # interrupted or not: what was found is shown
+                shown.close()
+                output.end()
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
-
-    show = _print_lines if as_json or not sys.stdout.isatty() else _show_table
-    failed = show(results, len(paths))
+        raise click.UsageError(printable(str(error))) from error
     if failed:
-        say(f"{failed} of {len(paths)} videos could not be read.")
+        say(f"{failed} of {counted(len(paths), 'video')} could not be read.")
+    note_of_model(model)
+    if failed:
         sys.exit(1)
 
 
@@ -131,40 +154,52 @@ def _lines(file: TextIO | None) -> list[str]:
         raise click.UsageError(f"{getattr(file, 'name', file)}: is not text in UTF-8 ({error.reason}).") from error
 
 
-def _print_lines(results: Iterator[Classification], total: int) -> int:
-    """One JSON object a video; returns how many could not be read."""
-    failed = 0
-    with progress("classifying", total) as advance:
-        for result in results:
-            failed += _say_if_failed(result)
-            click.echo(json_line(as_dict(result)))
-            advance()
-    return failed
+class _JsonLines:
+    """One JSON object a video."""
+
+    def add(self, result: Classification) -> None:
+        click.echo(json_line(as_dict(result)))
+
+    def end(self) -> None:
+        pass
 
 
-def _show_table(results: Iterator[Classification], total: int) -> int:
-    """A table of all videos at the end; returns how many could not be read."""
-    from rich import box
-    from rich.table import Table
+class _Csv:
+    """A row for each label of each video; for a video that can't be read, one with the error."""
 
-    from openxclip.cli.tables import print_table
+    def __init__(self) -> None:
+        self._rows = CsvRows(_COLUMNS)
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    table.add_column("video", overflow="fold")
-    table.add_column("label", overflow="fold")
-    table.add_column("probability", justify="right", no_wrap=True)
-    table.add_column("score", justify="right", no_wrap=True)
-    failed = 0
-    try:
-        with progress("classifying", total) as advance:
-            for result in results:
-                failed += _say_if_failed(result)
-                _add_rows(table, result)
-                advance()
-    finally:  # interrupted or not: what was found is shown
-        if table.row_count:
-            print_table(table)
-    return failed
+    def add(self, result: Classification) -> None:
+        video = as_dict(result)
+        for label in video.pop("labels", [{}]):
+            self._rows.print({**video, **label})
+
+    def end(self) -> None:
+        pass
+
+
+class _Table:
+    """A table of all videos at the end."""
+
+    def __init__(self) -> None:
+        from rich import box
+        from rich.table import Table
+
+        self._table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+        self._table.add_column("video", overflow="fold")
+        self._table.add_column("label", overflow="fold")
+        self._table.add_column("probability", justify="right", no_wrap=True)
+        self._table.add_column("score", justify="right", no_wrap=True)
+
+    def add(self, result: Classification) -> None:
+        _add_rows(self._table, result)
+
+    def end(self) -> None:
+        from openxclip.cli.tables import print_table
+
+        if self._table.row_count:
+            print_table(self._table)
 
 
 def _add_rows(table: Table, result: Classification) -> None:
@@ -186,12 +221,6 @@ def _add_rows(table: Table, result: Classification) -> None:
             style=None if best else "dim",
         )
     table.add_section()
-
-
-def _say_if_failed(result: Classification) -> bool:
-    if result.error is not None:
-        say(result.error)
-    return result.error is not None
 
 
 def as_dict(result: Classification) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Literal, cast
 import click
 
 from openxclip.cli.options import Target
-from openxclip.cli.terminal import printable, say
+from openxclip.cli.progress import progress
+from openxclip.cli.terminal import counted, note, printable
 
 
 @click.command("convert", no_args_is_help=True)
@@ -44,23 +45,24 @@ def command(
     from openxclip.conversion import convert
 
     try:
-        done = convert(
-            source,
-            target,
-            to=cast(Literal["hub", "authors"], to),
-            num_frames=frames,
-            hidden_act=activation,
-            vision_heads=vision_heads,
-            text_heads=text_heads,
-            seed=seed,
-            force=force,
-        )
+        with progress("converting"):
+            done = convert(
+                source,
+                target,
+                to=cast(Literal["hub", "authors"], to),
+                num_frames=frames,
+                hidden_act=activation,
+                vision_heads=vision_heads,
+                text_heads=text_heads,
+                seed=seed,
+                force=force,
+            )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    for note in done.notes:
-        say(f"note: {note}")
+    for text in done.notes:
+        note(text)
     what = "X-CLIP" if done.kind == "xclip" else "X-CLIP, started from a CLIP"
     click.echo(
         f"{printable(str(done.target))}: {what} ({done.format}), {done.parameters / 1e6:.1f} M parameters, "
-        f"{done.frames} frames"
+        f"{counted(done.frames, 'frame')}"
     )

@@ -2,48 +2,82 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.options import index_option, progress, where_option
-from openxclip.cli.terminal import json_line, printable
+from openxclip.cli.options import index_option, renamed_option, where_option
+from openxclip.cli.progress import progress
+from openxclip.cli.rows import CsvRows, Form, format_options
+from openxclip.cli.terminal import counted, json_line, printable
 
 if TYPE_CHECKING:
     from openxclip.search import DuplicateGroup
+    from openxclip.search.duplicates import Keep
+
+_COLUMNS = (
+    "path", "duration", "duplicate", "duplicate_duration", "begins", "overlap", "score", "similarity", "identical",
+    "identical_to",
+)  # fmt: skip
 
 
 @click.command("dedup")
 @index_option
 @click.option(
-    "--threshold",
+    "--min-similarity",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.95,
     show_default=True,
-    help="The cosine from which on two windows are alike.",
+    help="Cosine from which on two windows are similar.",
 )
 @click.option(
     "--overlap",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.8,
     show_default=True,
-    help="The share of a video's windows that must be alike one of the other's.",
+    help="Share of a video's windows that must be similar to one of the other video's.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["longest", "largest", "oldest", "highest-resolution"]),
+    default="longest",
+    show_default=True,
+    help="Which video of a group comes first, among those that contain all the others; largest is by bytes.",
+)
+@click.option(
+    "--not-duplicates",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Two paths a line with a tab between: never report these pairs, now and later.",
 )
 @where_option
-@click.option("--json", "as_json", is_flag=True, help="JSON Lines, one a group, as when the output is piped.")
-def command(uri: str, threshold: float, overlap: float, where: str | None, as_json: bool) -> None:
+@format_options
+@renamed_option("--threshold", "--min-similarity")
+def command(
+    uri: str,
+    min_similarity: float,
+    overlap: float,
+    keep: Keep,
+    not_duplicates: Path | None,
+    where: str | None,
+    form: Form,
+) -> None:
     """Find the videos of an index that are copies of others: the same file, another encoding, a part.
 
-    Of each group the longest is shown first, and below it those that are in it. No file is deleted:
+    In each group, the video to keep comes first and then those that it contains. Black, white and frozen windows don't
+    count. No file is deleted. This prints the byte copies of files that are listed before them:
 
     \b
-      openxclip dedup --in archive.index --json | jq -r '.duplicates[] | select(.identical) | .path'
+      openxclip dedup --in archive.index --json \\
+          | jq -r '.duplicates[] | select(.identical_to) | .path'
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
     from openxclip.search import VideoIndex
+    from openxclip.search.not_duplicates import read_pairs
 
     try:
+        pairs = read_pairs(not_duplicates) if not_duplicates is not None else []
         index = VideoIndex.open(uri)
         compared = 0
         with progress("comparing", len(index.files())) as advance:
@@ -53,17 +87,36 @@ def command(uri: str, threshold: float, overlap: float, where: str | None, as_js
                 compared += 1
                 advance()
 
-            groups = index.duplicates(threshold=threshold, overlap=overlap, where=where, on_video=on_video)
+            groups = index.duplicates(
+                min_similarity=min_similarity,
+                overlap=overlap,
+                keep=keep,
+                not_duplicates=pairs,
+                where=where,
+                on_video=on_video,
+            )
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
-    if as_json or not sys.stdout.isatty():
+    if form == "table":
         for group in groups:
-            click.echo(json_line(asdict(group)))
-        return
-    for group in groups:
-        _show(group)
-    copies = sum(len(group.duplicates) for group in groups)
-    click.echo(f"of {compared} videos, {copies or 'none'} {'is' if copies < 2 else 'are'} in another")
+            _show(group)
+        copies = sum(len(group.duplicates) for group in groups)
+        verb = "is" if copies < 2 else "are"
+        click.echo(f"of {counted(compared, 'video')}, {copies or 'none'} {verb} contained in another")
+    elif form == "jsonl":
+        for group in groups:
+            click.echo(json_line(_with_scores(group)))
+    else:
+        output = CsvRows(_COLUMNS)
+        for group in groups:
+            for one in group.duplicates:
+                row = {**asdict(one), "duplicate": one.path, "duplicate_duration": one.duration}
+                output.print({**row, "path": group.path, "duration": group.duration})
+
+
+def _with_scores(group: DuplicateGroup) -> dict[str, Any]:
+    """As `search` prints its hits: there is no text, so `score` is null."""
+    return {**asdict(group), "duplicates": [{**asdict(one), "score": None} for one in group.duplicates]}
 
 
 def _show(group: DuplicateGroup) -> None:
@@ -72,5 +125,8 @@ def _show(group: DuplicateGroup) -> None:
     click.echo(f"{clock(group.duration):>9}  {printable(group.path)}")
     for one in group.duplicates:
         how = "identical" if one.identical else f"{one.overlap:.0%} of it at {one.similarity:.3f}"
+        if not one.identical:
+            how += f", from {clock(one.begins)}" if one.begins else ""
+            how += f"; identical to {printable(one.identical_to)}" if one.identical_to else ""
         click.echo(f"{clock(one.duration):>9}    {printable(one.path)}  ({how})")
     click.echo()

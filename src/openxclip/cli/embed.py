@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.classify import MINI_KNOWS
 from openxclip.cli.options import (
     Target,
+    Time,
     batch_option,
     footage_options,
-    named_videos,
+    found_videos,
+    note_of_model,
     precision_option,
-    progress,
     taken_limits,
 )
-from openxclip.cli.terminal import printable, say
+from openxclip.cli.progress import progress
+from openxclip.cli.terminal import counted, printable, say
 from openxclip.hub import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 )
 @click.option("--frames", type=click.IntRange(1), help="Frames of a clip.  [default: what the model was trained with]")
 @click.option("--clips", type=click.IntRange(1), help="Clips over each video, a row for each.  [default: 1]")
-@click.option("--window", type=float, metavar="SECONDS", help="Instead, a row for each window of so many seconds.")
-@click.option("--stride", type=float, metavar="SECONDS", help="From one window to the next.  [default: the window]")
+@click.option("--window", type=Time(above=0), help="Instead, a row for each window of this length: 10 or 0:10.")
+@click.option("--stride", type=Time(above=0), help="From one window to the next.  [default: the window]")
 @click.option("--patches", is_flag=True, help="Also what is needed to score texts later, with their prompts.")
 @click.option("--normalize", is_flag=True, help="Scale each feature to length 1.")
 @click.option("--force", is_flag=True, help="Write over OUT if it is there; begin anew what was begun otherwise.")
@@ -76,28 +77,22 @@ def command(
     A row has the video's path, start and end in seconds, the times of its frames, and the feature: the model's output
     for the clip (MIT's), as it is without --normalize.
 
-    An interrupted run goes on where it stopped when it is started again with the same command; until it is done, what
-    it has is in OUT.part. Videos that can't be read are named on stderr and in the file, the others go on, and the exit
-    status is 1.
+    The same command resumes an interrupted run, whose results are in OUT.part. Videos that can't be read are skipped,
+    and named on stderr and in the file; the exit status is then 1.
     """
     if window is not None and clips is not None:
-        raise click.UsageError("say --clips N or --window SECONDS, not both.")
+        raise click.UsageError("say --clips N or --window TIME, not both.")
     from openxclip.embedding import embed
-    from openxclip.video import find_videos
 
-    paths = [str(path) for path in find_videos(named_videos(videos))]
-    if not paths:
-        raise click.UsageError("no videos are named.")
-    if model == "mini":
-        say(f"note: {MINI_KNOWS}")
+    paths = [str(path) for path in found_videos(videos)]
     allowed = footage.pop("allow_protocols")
     try:
-        with progress("embedding", len(paths)) as advance:
+        with progress("embedding", len(paths)) as shown:
 
             def on_video(path: str, error: VideoError | None) -> None:
                 if error is not None:
                     say(error)
-                advance()
+                shown()
 
             done = embed(
                 paths,
@@ -116,20 +111,26 @@ def command(
                 limits=taken_limits(footage),
                 allow_protocols=allowed,
                 on_video=on_video,
+                on_clip=lambda path, end, duration: shown.footage(end, duration),
             )
     except ValueError as error:
-        raise click.UsageError(printable(str(error))) from error
+        raise click.UsageError(printable(str(error).replace("force=True", "--force"))) from error
     except FileExistsError as error:
         raise click.UsageError(
             f"{printable(str(error.filename))} is there already: choose another --out, or write over it with --force."
         ) from error
     except (KeyboardInterrupt, OSError):
         if out.with_name(f"{out.name}.part").is_dir():
-            say("what is done is kept: the same command goes on from there")
+            say("what is done is kept: run the same command to resume")
         raise
-    computed = f" ({done.kernel})" if done.kernel else ""
-    rows = f"{done.rows} rows of {done.width} numbers, of {len(done.paths)} videos"
-    click.echo(f"{printable(str(done.path))}: {rows}{computed}")
+    number = counted(len(done.paths), "video")
+    if done.rows:
+        computed = f" ({done.kernel})" if done.kernel else ""
+        rows = f"{counted(done.rows, 'row')} of {counted(done.width, 'number')}, of {number}"
+        click.echo(f"{printable(str(done.path))}: {rows}{computed}")
     if done.errors:
-        say(f"{len(done.errors)} of {len(done.paths)} videos could not be read.")
+        nothing = "" if done.rows else f", and {done.path} was not written"
+        say(f"{len(done.errors)} of {number} could not be read{nothing}.")
+    note_of_model(model)
+    if done.errors:
         sys.exit(1)

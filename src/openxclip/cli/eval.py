@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from openxclip.cli.options import Target, precision_option
+from openxclip.cli.progress import progress
 from openxclip.cli.terminal import printable, say
 
 if TYPE_CHECKING:
     from openxclip.engine import Precision
+    from openxclip.training.judging import Summary
 
 
 @click.command("eval", no_args_is_help=True)
@@ -56,8 +55,9 @@ def command(
     """Judge a model by a RECIPE's data, clips and crops.
 
     \b
-      openxclip eval my-videos --model my-model data=clips/ --out results
-      openxclip eval --compare before/results.json after/results.json
+      openxclip eval my-videos data=clips/ \\
+          --model my-model --out results
+      openxclip eval --compare a/results.json b/results.json
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
     if compare is not None:
         if recipe is not None or model is not None:
@@ -68,40 +68,34 @@ def command(
         return
     if recipe is None or model is None:
         raise click.UsageError("give a recipe and --model, or --compare with two files of results.")
+    from openxclip.errors import NotWrittenError
     from openxclip.training import evaluate_over, evaluate_recipe
+    from openxclip.training.results import Results
 
-    with _progress() as advance:
+    with progress("evaluating") as shown:
         how: dict[str, Any] = {
             "model": model, "out": out, "templates": templates, "use_prompts": not no_prompts, "device": device,
-            "precision": precision, "on_progress": advance,
+            "precision": precision, "on_progress": shown.at,
         }  # fmt: skip
-        if over is None:
-            all_results = [evaluate_recipe(recipe, *changes, **how)]
-            said = str(all_results[0])
-        else:
-            key, _, values = over.partition("=")
-            each = [f"{key}={value.strip()}" for value in values.split(",") if value.strip()]
-            summary = evaluate_over(recipe, *changes, over=each, **how)
-            all_results, said = list(summary.results.values()), str(summary)
+        unwritten: NotWrittenError | None = None
+        try:
+            if over is None:
+                done: Results | Summary = evaluate_recipe(recipe, *changes, **how)
+            else:
+                key, _, values = over.partition("=")
+                each = [f"{key}={value.strip()}" for value in values.split(",") if value.strip()]
+                done = evaluate_over(recipe, *changes, over=each, **how)
+        except NotWrittenError as error:
+            unwritten, done = error, cast("Results | Summary", error.result)
+        except ValueError as error:
+            raise click.UsageError(printable(str(error))) from error
+    all_results = [done] if isinstance(done, Results) else list(done.results.values())
     for results in all_results:
         for one in results.errors:
             say(f"could not be read: {one.sample}: {one.reason}")
-    for line in said.splitlines():
+    for line in str(done).splitlines():
         click.echo(printable(line))
+    if unwritten is not None:
+        raise unwritten
     if out is not None:
-        click.echo(f"{out}: the results are there.")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], object] | None]:
-    """A bar on a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("judged"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("", total=None)
-        yield lambda done, of: shown.update(task, completed=done, total=of)
+        click.echo(f"{printable(str(out))}: the results are there.")

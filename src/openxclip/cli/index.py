@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.classify import MINI_KNOWS
 from openxclip.cli.options import (
     Target,
+    Time,
     batch_option,
     limit_options,
     named_videos,
+    note_of_model,
     precision_option,
-    progress,
     taken_limits,
 )
-from openxclip.cli.terminal import printable, say
+from openxclip.cli.progress import progress
+from openxclip.cli.terminal import counted, printable, say
 
 if TYPE_CHECKING:
     from openxclip.batching import Batch
@@ -28,27 +29,35 @@ if TYPE_CHECKING:
     from openxclip.search import Added, VideoIndex
 
 _LOOKS_EVERY_S = 2.0
+_NAMED = 10  # missing files
 
 
 @click.command("index", no_args_is_help=True)
 @click.argument("videos", nargs=-1, metavar="[PATH...]")
 @click.option("--to", required=True, metavar="DIR", help="Folder of the index, or s3://… and what else LanceDB takes.")
 @click.option("--model", help="A folder, a hub id, or mini.  [default: the index's; of a new one as in classify]")
-@click.option("--window", type=float, metavar="SECONDS", help="Of a new index: a window's length.  [default: 10]")
-@click.option("--stride", type=float, metavar="SECONDS", help="From one window to the next.  [default: the window]")
+@click.option("--window", type=Time(above=0), help="Of a new index: a window's length.  [default: 10]")
+@click.option("--stride", type=Time(above=0), help="From one window to the next.  [default: the window]")
 @click.option(
     "--frames", type=click.IntRange(1), help="Frames of a window.  [default: what the model was trained with]"
 )
 @click.option("--no-patches", is_flag=True, help="Of a new index: smaller, but its hits can't be reranked by prompts.")
-@click.option("--update", is_flag=True, help="Look at all files of the index again: what has changed, what is gone?")
-@click.option("--remove", is_flag=True, help="Take the files or folders out of the index instead.")
+@click.option("--update", is_flag=True, help="Look at all files of the index again: changed or missing ones too.")
+@click.option(
+    "--allow-removing",
+    type=click.IntRange(0),
+    metavar="N",
+    help="With --update: remove up to N missing files, even if they look like a disk that isn't mounted.",
+)
+@click.option("--remove", is_flag=True, help="Remove the files or folders from the index instead.")
+@click.option("--compact", is_flag=True, help="Rewrite the index without what was deleted, and its old versions.")
 @click.option(
     "--export",
     type=Target(dir_okay=False),
     metavar="FILE",
     help="Write all windows to FILE.parquet, which `openxclip index FILE.parquet` takes, on another machine too.",
 )
-@click.option("--watch", is_flag=True, help="Go on looking for new and changed files, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Keep looking for new and changed files, until Ctrl-C.")
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
 @batch_option
@@ -62,7 +71,9 @@ def command(
     frames: int | None,
     no_patches: bool,
     update: bool,
+    allow_removing: int | None,
     remove: bool,
+    compact: bool,
     export: Path | None,
     watch: bool,
     device: str | None,
@@ -70,25 +81,29 @@ def command(
     batch: Batch,
     **limits: Any,
 ) -> None:
-    """Put videos into an index that `openxclip search` searches; it is made where there is none.
+    """Put videos into an index that `openxclip search` searches; a missing index is made.
 
-    A PATH is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one a
-    line. A .parquet file that --export wrote adds the windows it has.
+    A PATH is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one per
+    line. A .parquet file that --export wrote adds the windows that it has.
 
-    Files that are in the index and have not changed are passed over: an interrupted run goes on when it is started
-    again. Videos that can't be read are named on stderr and remembered, the others go on, and the exit status is 1;
-    --update tries them again.
+    Unchanged, moved and copied files are not decoded again. An interrupted run resumes when it is started again, in the
+    middle of a long video too. Videos that can't be read are named on stderr, and the exit status is 1; --update tries
+    them again.
+
+    --update removes missing files from the index, but not if they are more than 10 and more than 10 % of its files, or
+    all files of the index or of a named folder: the disk may not be mounted. --allow-removing N removes up to N.
     """
     if remove and (update or watch):
         raise click.UsageError("--remove takes files out: it doesn't go with --update or --watch.")
-    named = list(named_videos(videos))
-    if not named and not update and export is None:
+    if allow_removing is not None and not update:
+        raise click.UsageError("--allow-removing goes with --update.")
+    named = list(named_videos(videos, takes_pipes=False))
+    if not named and not update and ((not compact and export is None) or watch):
         raise click.UsageError("no videos are named.")
     if watch and any(name.lower().endswith(".parquet") for name in named):
         raise click.UsageError("--watch is for videos: add the .parquet files without it.")
     if remove and export is not None:
         raise click.UsageError("--remove takes files out: it doesn't go with --export.")
-    from openxclip.errors import VideoIndexError
     from openxclip.files import checked_target
     from openxclip.search import Added, VideoIndex
     from openxclip.search.parquet import SUFFIX
@@ -108,66 +123,145 @@ def command(
         )
         if remove:
             gone = index.remove(named).removed
-            click.echo(f"{printable(to)}: {len(gone)} videos removed, {len(index)} windows")
+            click.echo(f"{printable(to)}: {counted(len(gone), 'video')} removed, {counted(len(index), 'window')}")
             return
-        if model == "mini" and index.about is None:
-            say(f"note: {MINI_KNOWS}")
-        options: dict[str, Any] = {"batch": batch, "limits": taken_limits(limits)}
+        is_new = index.about is None
+        work = _Work(to, index, named, update, {"batch": batch, "limits": taken_limits(limits)}, allow_removing)
         done = Added()
         if named or update:
-            done = _pass(index, named, update=update, retry=update, **options)
-            click.echo(_summary(to, index, done))
+            done = work.look(retry=update, may_be_empty=watch or update)
+            click.echo(work.summary(done))
+        if compact:
+            before, after = index.compact()
+            click.echo(f"{printable(to)}: {_size(before)} before, {_size(after)} after")
         if export is not None:
-            click.echo(f"{printable(str(export))}: {index.export(export)} windows")
-        said = {str(error) for error in done.errors}
-        while watch:
-            time.sleep(_LOOKS_EVERY_S)
-            try:
-                done = _pass(index, named, update=update, retry=False, quiet=said, **options)
-            except VideoIndexError as error:  # another process writes, or the disk is full: it may pass
-                if str(error) not in said:
-                    said.add(str(error))
-                    say(f"{error} Trying again.")
-                continue
-            if done.added or done.removed:
-                click.echo(_summary(to, index, done))
+            click.echo(f"{printable(str(export))}: {counted(index.export(export), 'window')}")
+        if watch:
+            note_of_model(model if is_new and model is not None else "")
+            work.watch()
+            return
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
     if done.errors:
-        say(f"{len(done.errors)} {'video' if len(done.errors) == 1 else 'videos'} could not be read.")
+        say(f"{counted(len(done.errors), 'video')} could not be read.")
+    if is_new and model is not None:
+        note_of_model(model)
+    if done.errors or done.held_back:
         sys.exit(1)
 
 
-def _pass(
-    index: VideoIndex, named: list[str], *, update: bool, retry: bool, quiet: set[str] | None = None, **options: Any
-) -> Added:
+class _Work:
+    """What one call of the command does over and over, with --watch."""
+
+    def __init__(
+        self,
+        to: str,
+        index: VideoIndex,
+        named: list[str],
+        update: bool,
+        options: dict[str, Any],
+        allow_removing: int | None,
+    ) -> None:
+        self._to, self._index, self._named, self._update, self._options = to, index, named, update, options
+        self._removing: dict[str, Any] = {"folders": named, "allow_removing": allow_removing}
+        self._said: set[str] = set()
+
+    def look(self, *, retry: bool, may_be_empty: bool = True) -> Added:
+        """Add new and changed files; with --update, look at those of the index as well."""
+        from openxclip.search import Added
+        from openxclip.video import find_videos
+        from openxclip.video.finding import check_found
+
+        found = find_videos(self._named)
+        videos = [str(path) for path in (found if may_be_empty else check_found(found))]
+        total = len(self._index.files()) * self._update + len(videos)
+        try:
+            with progress("indexing", total) as shown:
+
+                def on_video(path: str, error: VideoError | None) -> None:
+                    if error is not None:
+                        self._say(str(error))
+                    shown()
+
+                def on_clip(path: str, end: float, duration: float) -> None:
+                    shown.footage(end, duration)
+
+                calls: dict[str, Any] = {**self._options, "on_video": on_video, "on_clip": on_clip}
+                # first, so that files that were moved are recognised before they are missed
+                new = self._index.add(videos, **calls) if videos else Added()
+                old = self._index.update(retry=retry, **self._removing, **calls) if self._update else Added()
+        except KeyboardInterrupt:
+            say(self._kept())
+            raise
+        done = together(new, old)
+        if done.held_back:
+            self._say(_held_back(done.held_back), lines=True)
+        return done
+
+    def watch(self) -> None:
+        """Look again and again, until Ctrl-C."""
+        from openxclip.errors import VideoIndexError
+
+        say(f"watching: looks for new and changed files every {_LOOKS_EVERY_S:g} s, until Ctrl-C.")
+        try:
+            while True:
+                time.sleep(_LOOKS_EVERY_S)
+                try:
+                    done = self.look(retry=False)
+                except VideoIndexError as error:  # another process writes, or the disk is full: it may pass
+                    self._say(f"{error} Trying again.")
+                    continue
+                if done.added or done.removed or done.moved:
+                    click.echo(self.summary(done))
+        except KeyboardInterrupt:
+            say("stopped watching.")
+
+    def summary(self, done: Added) -> str:
+        """What came of it, and what the index has now."""
+        counts = {
+            "added": done.added, "moved": done.moved, "unchanged": done.unchanged, "removed": done.removed,
+            "missing but not removed": done.held_back, "unreadable": done.errors,
+        }  # fmt: skip
+        what = ", ".join(f"{len(those)} {name}" for name, those in counts.items() if those or name == "added")
+        videos, windows = counted(len(self._index.files()), "video"), counted(len(self._index), "window")
+        return f"{printable(self._to)}: {what}; {videos}, {windows}"
+
+    def _say(self, text: str, *, lines: bool = False) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            say(text, lines=lines)
+
+    def _kept(self) -> str:
+        half = self._index.unfinished()
+        partly = f", and {counted(sum(half.values()), 'window')} of {', '.join(map(printable, half))}" if half else ""
+        kept = counted(len(self._index.files()), "video")
+        return f"the index keeps {kept}{partly}: run the same command to resume."
+
+
+def together(new: Added, old: Added) -> Added:
+    """The results of adding named files and of looking at those of the index, each file once."""
     from openxclip.search import Added
-    from openxclip.video import find_videos
 
-    said = set() if quiet is None else quiet
-    videos = [str(path) for path in find_videos(named)]
-    with progress("indexing", len(index.files()) * update + len(videos)) as advance:
-
-        def on_video(path: str, error: VideoError | None) -> None:
-            if error is not None and str(error) not in said:
-                said.add(str(error))
-                say(error)
-            advance()
-
-        again = index.update(retry=retry, on_video=on_video, **options) if update else Added()
-        new = index.add(videos, on_video=on_video, **options) if videos else Added()
-    errors = {str(error): error for error in (*again.errors, *new.errors)}
-    seen = set(again.added)
-    unchanged = tuple(path for path in new.unchanged if path not in seen)
+    changed = {*new.added, *old.added}
+    errors = {str(error): error for error in (*new.errors, *old.errors)}
     return Added(
-        (*again.added, *new.added),
-        tuple(dict.fromkeys((*again.unchanged, *unchanged))),
-        again.removed,
+        (*new.added, *(path for path in old.added if path not in new.added)),
+        tuple(dict.fromkeys(path for path in (*new.unchanged, *old.unchanged) if path not in changed)),
+        old.removed,
         tuple(errors.values()),
+        (*new.moved, *old.moved),
+        old.held_back,
     )
 
 
-def _summary(to: str, index: VideoIndex, done: Added) -> str:
-    counts = {"added": done.added, "unchanged": done.unchanged, "removed": done.removed, "unreadable": done.errors}
-    what = ", ".join(f"{len(those)} {name}" for name, those in counts.items() if those or name == "added")
-    return f"{printable(to)}: {what}; {len(index.files())} videos, {len(index)} windows"
+def _held_back(paths: tuple[str, ...]) -> str:
+    names = "".join(f"\n  {printable(path)}" for path in paths[:_NAMED])
+    more = f"\n  and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return (
+        f"{counted(len(paths), 'file')} of the index {'is' if len(paths) == 1 else 'are'} missing and stay in it, for "
+        f"the disk may not be mounted:{names}{more}\nTo remove them: --update --allow-removing {len(paths)}"
+    )
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e6:.1f} MB"

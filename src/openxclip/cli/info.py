@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.options import footage_options, taken_limits
-from openxclip.cli.terminal import json_line, printable, say
+from openxclip.cli.options import footage_options, named_videos, taken_limits
+from openxclip.cli.rows import Form, csv_line, format_options
+from openxclip.cli.terminal import counted, json_line, printable, say
 from openxclip.errors import CheckpointError
+from openxclip.times import clock
 from openxclip.video.limits import in_bytes
 
 if TYPE_CHECKING:
@@ -28,10 +30,12 @@ _FORMATS = {
 
 @click.command("info", no_args_is_help=True)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--json", "as_json", is_flag=True, help="JSON Lines, as when the output is piped.")
+@format_options
 @footage_options
-def command(paths: tuple[str, ...], as_json: bool, **footage: Any) -> None:
+def command(paths: tuple[str, ...], form: Form, **footage: Any) -> None:
     """Say what each PATH is: a video (codec, size, frames, colours), a model folder or a checkpoint.
+
+    "-" reads names from standard input, one a line. In CSV, each fact is a row: path, name, value.
 
     Nothing is downloaded, no weights are read and no program in a checkpoint is run; of a video one frame is decoded
     (`openxclip check` decodes all of it). The exit status is 1 if one of them can't be read.
@@ -40,7 +44,9 @@ def command(paths: tuple[str, ...], as_json: bool, **footage: Any) -> None:
 
     allowed, limits = footage.pop("allow_protocols"), taken_limits(footage)
     failed = 0
-    for path in paths:
+    if form == "csv":
+        click.echo(csv_line(("path", "name", "value")))
+    for path in named_videos(paths):
         try:
             found = info(path, limits=limits, allow_protocols=allowed)
         except CheckpointError as error:
@@ -51,8 +57,11 @@ def command(paths: tuple[str, ...], as_json: bool, **footage: Any) -> None:
         if unread is not None:
             failed += 1
             say(unread)
-        if as_json or not sys.stdout.isatty():
+        if form == "jsonl":
             click.echo(json_line({"path": path, **_as_dict(found)}))
+        elif form == "csv":
+            for name, value in _as_dict(found).items():
+                click.echo(csv_line((path, name, value)))
         elif unread is None:
             _print(path, found)
     sys.exit(1 if failed else 0)
@@ -113,7 +122,7 @@ def _of_video(report: VideoReport) -> dict[str, str]:
         "kind": f"{kinds.get(report.kind or '', 'video')}: {coded}",
         "frames": f"{report.frames}, {report.width}×{report.height}{turned}",
         "rate": rate + (", varying" if report.variable_rate else ""),
-        "duration": f"{report.duration:.2f} s" + (f", from {report.start:.2f} s on" if report.start else ""),
+        "duration": clock(report.duration or 0.0) + (f", from {clock(report.start)} on" if report.start else ""),
         "pixels": ", ".join([part for part in light if part] + [sign for sign, true in signs.items() if true]),
         "sound": report.sound or "",
         "size": "" if report.size_bytes is None else in_bytes(report.size_bytes),
@@ -123,11 +132,12 @@ def _of_video(report: VideoReport) -> dict[str, str]:
 def _of_checkpoint(found: CheckpointDescription) -> dict[str, str]:
     what = "X-CLIP" if found.kind == "xclip" else "CLIP (no video parts: one to start an X-CLIP from)"
     vision, text = found.vision, found.text
+    pixels = counted(found.resolution, "pixel")
     said = {key: value for key, value in found.info.items() if key != "settings"}
     return {
         "kind": f"{what} {found.architecture}, {_FORMATS.get(found.format, found.format)}",
         "released": found.released,
-        "clip": f"{found.frames} frames of {found.resolution} pixels" if found.frames else f"{found.resolution} pixels",
+        "clip": f"{counted(found.frames, 'frame')} of {pixels}" if found.frames else pixels,
         "trained on": found.trained_on or "",
         "video tower" if found.frames else "image tower": _tower(vision),
         "text tower": _tower(text),
@@ -141,4 +151,4 @@ def _of_checkpoint(found: CheckpointDescription) -> dict[str, str]:
 
 
 def _tower(tower: Any) -> str:
-    return f"{tower.layers} blocks of width {tower.width}, {tower.heads} heads"
+    return f"{counted(tower.layers, 'block')} of width {tower.width}, {counted(tower.heads, 'head')}"

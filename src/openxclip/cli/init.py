@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from openxclip.cli.options import Target
-from openxclip.cli.terminal import printable, say
+from openxclip.cli.progress import progress
+from openxclip.cli.terminal import counted, note, printable
 
 
 @click.command("init", no_args_is_help=True)
@@ -48,23 +49,24 @@ def command(
     """
     from openxclip.initialization import init_from_clip
 
-    done = init_from_clip(
-        source,
-        out,
-        num_frames=frames,
-        seed=seed,
-        hidden_act=hidden_act,
-        vision_heads=vision_heads,
-        text_heads=text_heads,
-        force=force,
-    )
-    for note in done.notes:
-        say(f"note: {note}")
+    with progress("initializing"):
+        done = init_from_clip(
+            source,
+            out,
+            num_frames=frames,
+            seed=seed,
+            hidden_act=hidden_act,
+            vision_heads=vision_heads,
+            text_heads=text_heads,
+            force=force,
+        )
+    for text in done.notes:
+        note(text)
     click.echo(
         f"{printable(str(done.path))}: X-CLIP, started from a CLIP ({done.format}), {done.parameters / 1e6:.1f} M "
         f"parameters, {done.fresh_parameters / 1e6:.1f} M of them at random (seed {done.seed})\n"
-        f"clips: {done.frames} frames of {done.resolution} pixels, normalised by ImageNet's mean and std, as in "
-        "the paper\n"
+        f"clips: {counted(done.frames, 'frame')} of {done.resolution} pixels, normalised by ImageNet's mean and std, "
+        "as in the paper\n"
         f"before the first step, on {done.num_clips} rendered clips: cosine to CLIP's mean-pooled frames "
         f"{done.cosine:.3f}; the best text is CLIP's for {done.best_kept:.0%}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import signal
 import sys
@@ -12,8 +13,10 @@ from typing import Any
 import click
 
 from openxclip import __version__
+from openxclip.cli.help import Context, as_typed
 from openxclip.cli.terminal import OutputError, prepare_streams, say
 from openxclip.errors import CheckpointError, OpenXCLIPError
+from openxclip.files import as_os_error, reason_of
 
 _VERBS = {
     "classify": "Say which of some labels each video shows.",
@@ -36,14 +39,29 @@ _VERBS = {
 
 
 class _Verbs(click.Group):
+    context_class = Context
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_VERBS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], _VERBS, n=1)
+            if not close:
+                raise
+            raise click.UsageError(f"No such command {args[0]!r}: did you mean {close[0]}?", ctx) from error
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
         command: click.Command = import_module(f"openxclip.cli.{cmd_name}").command
-        return command
+        from openxclip.cli.options import common_to_all
+
+        return common_to_all(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):  # from the table above: listing them must not import them
@@ -59,7 +77,8 @@ def cli() -> None:
     in the project's folder:
 
     \b
-      openxclip classify samples --model mini --labels-file samples/labels.txt
+      openxclip classify samples --model mini \\
+          --labels-file samples/labels.txt
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
 
 
@@ -88,6 +107,8 @@ def main() -> None:
         say("interrupted")
         sys.exit(130)
     except click.ClickException as error:
+        if type(error) is click.UsageError:  # the others are click's own
+            error = click.UsageError(as_typed(error), error.ctx)
         error.show()
         sys.exit(error.exit_code)
     except click.exceptions.Exit as done:
@@ -101,7 +122,14 @@ def main() -> None:
         say(error)
         sys.exit(1)
     except OSError as error:  # of a file that is written: a full disk, say; others are caught where they arise
-        say(error)
+        name = "" if error.filename is None else f"{error.filename}: "
+        say(f"{name}{reason_of(error)}")
+        sys.exit(1)
+    except Exception as error:  # safetensors and LanceDB have their own for what the system refuses
+        found = as_os_error(error, "")
+        if found is None:
+            raise
+        say(reason_of(found))
         sys.exit(1)
 
 

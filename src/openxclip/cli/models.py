@@ -1,74 +1,113 @@
-"""`openxclip models`: the checkpoints that can be had by name."""
+"""`openxclip models`: the models that --model takes by name."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
+from contextlib import suppress
+from typing import Any
 
 import click
 
+from openxclip import hub
 from openxclip.checkpoints.released import RELEASED, Released
+from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import json_line
+from openxclip.errors import OpenXCLIPError
 
-_OWNER = "microsoft/"
 _SHORTER = {  # so that the table fits 80 columns
     "Kinetics-": "K",
     "HMDB-51": "HMDB",
     "UCF-101": "UCF",
-    "openxclip's rendered playground": "rendered",
+    "openxclip's rendered playground": "",
     "top1": "",
     "top5": "",
 }
 
 
 @click.command("models")
-@click.option("--json", "as_json", is_flag=True, help="JSON Lines, as when the output is piped.")
-def command(as_json: bool) -> None:
-    """List the checkpoints that --model takes by name: their size, what they were trained on, and how good they are.
+@format_options
+def command(form: Form) -> None:
+    """List the models that --model takes by name: their size, what they were trained on, and how good they are.
 
-    Accuracy is what the paper reports (arXiv 2208.02816).
+    These are the model that comes with openxclip, the released ones, and other X-CLIPs in the hub's cache. Accuracy is
+    what the paper reports (arXiv 2208.02816).
     """
-    if as_json or not sys.stdout.isatty():
-        for one in RELEASED:
-            click.echo(json_line(as_dict(one)))
+    models = _models()
+    if form == "csv":
+        rows = CsvRows(list(models[0]))
+        for model in models:
+            rows.print(model)
+    elif form == "jsonl":
+        for model in models:
+            click.echo(json_line(model))
     else:
-        _show_table()
+        _show_table(models)
 
 
-def as_dict(one: Released) -> dict[str, object]:
+def _models() -> list[dict[str, Any]]:
+    """A row for each model: of `Released`, its download, and whether it is on this machine already."""
+    cached: list[str] = []
+    with suppress(OpenXCLIPError, OSError):  # there is no cache, or it can't be read
+        cached = [model.name for model in hub.cached_models()]
+    names = {one.name for one in RELEASED}
+    others = [_of_cache(name) for name in cached if name not in names]
+    return [
+        {**as_dict(one), "here": one.name in hub.SHIPPED_MODELS or one.name in cached} for one in (*RELEASED, *others)
+    ]
+
+
+def _of_cache(name: str) -> Released:
+    """An X-CLIP that isn't a released one; numbers are 0 where it can't be read."""
+    from openxclip.checkpoints import describe_checkpoint
+
+    with suppress(OpenXCLIPError, OSError):
+        found = describe_checkpoint(name, local_files_only=True)
+        return Released(
+            name, found.architecture, found.parameters, found.frames or 0, found.resolution, found.trained_on or ""
+        )
+    return Released(name, "", 0, 0, 0, "")
+
+
+def as_dict(one: Released) -> dict[str, Any]:
     """A checkpoint as plain JSON values."""
     values = dataclasses.asdict(one)
     del values["bytes_of_a_parameter"]
     return {**values, "download_bytes": one.download_bytes}
 
 
-def _show_table() -> None:
+def _show_table(models: list[dict[str, Any]]) -> None:
     from rich import box
     from rich.table import Table
 
     from openxclip.cli.tables import print_table
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("model", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 0), show_edge=False)
+    table.add_column("--model", no_wrap=True)
     for title in ("GB", "clip"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("data", no_wrap=True)
-    table.add_column("accuracy")
-    for one in RELEASED:
-        size = f"{one.download_bytes / 1e9:.1f}" if one.download_bytes else "–"
+    table.add_column("accuracy", no_wrap=True)
+    for model in models:
         table.add_row(
-            one.name.removeprefix(_OWNER),
-            size,
-            f"{one.frames}×{one.resolution}",
-            _short(one.trained_on.partition(",")[0]),
-            ", ".join(f"{_short(name)} {value:.1f}".strip() for name, value in one.accuracy.items()),
+            model["name"],
+            "here" if model["here"] else f"{model['download_bytes'] / 1e9:.1f}",
+            f"{model['frames']}×{model['resolution']}" if model["frames"] else "",
+            _short(model["trained_on"].partition(",")[0]),
+            _accuracy(model["accuracy"]),
         )
     print_table(table)
     click.echo(
-        f"Names but mini's begin with {_OWNER}: --model {RELEASED[1].name}\n"
-        "GB: of the download; clip: frames × pixels; data: trained on it (K: Kinetics);\n"
-        "accuracy: %, top-1 and top-5, or of zero-shot, as published (arXiv 2208.02816)"
+        "GB: of the download, or here already; clip: frames × pixels; data: trained on it\n"
+        "(K: Kinetics); accuracy: %, top-1 and top-5, or of zero-shot, as published\n"
+        "(arXiv 2208.02816). mini knows only openxclip's rendered playground.\n"
+        "--model also takes a model's folder, a file of weights (.pth, .safetensors) and\n"
+        "the hub id of any X-CLIP."
     )
+
+
+def _accuracy(percent: dict[str, float]) -> str:
+    each = [f"{_short(name)} {value:.1f}".strip() for name, value in percent.items()]
+    return (", " if "top1" in percent else "\n").join(each)
 
 
 def _short(text: str) -> str:

@@ -1,18 +1,25 @@
-"""What several verbs share: options of reading videos, names from standard input, a bar of progress."""
+"""What several verbs share: options, and the videos that the arguments name."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from openxclip.cli.terminal import printable
+from openxclip.cli.help import Context
+from openxclip.cli.names import names_from
+from openxclip.cli.terminal import QUIET, note, printable
 from openxclip.files import target_path
+from openxclip.hub import DEFAULT_MODEL
+from openxclip.times import clock, parse_time
 from openxclip.video import limits
+
+if TYPE_CHECKING:
+    from openxclip.video import VideoSource
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -50,6 +57,33 @@ class _BatchSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return int(value)
 
 
+class Time(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A time or length in seconds (83.5), or as tables show it (1:23.5).
+
+    Args:
+        above: it must be more than this.
+        least, most: the shortest and the longest allowed.
+    """
+
+    name = "TIME"
+
+    def __init__(self, *, above: float = -1.0, least: float = 0.0, most: float = math.inf) -> None:
+        self.above, self.least, self.most = above, least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds, or click's error of a value that can't be."""
+        try:
+            seconds = float(value) if isinstance(value, int | float) else parse_time(value)
+        except ValueError as error:
+            self.fail(printable(str(error)), param, ctx)
+        if seconds <= self.above:
+            self.fail(f"{value!r}: must be more than {self.above:g} seconds.", param, ctx)
+        if not self.least <= seconds <= self.most:
+            most = "" if self.most == math.inf else f", and at most {clock(self.most)}"
+            self.fail(f"{value!r}: must be {self.least:g} seconds or more{most}.", param, ctx)
+        return seconds
+
+
 class Target(click.Path):
     """A file or folder that is to be written: a name that it can have, with the home folder for a leading `~`.
 
@@ -81,7 +115,8 @@ _DEFAULT = limits.DEFAULT_LIMITS
 _LIMITS = (
     click.option(
         "--max-seconds",
-        type=click.FloatRange(0, min_open=True),
+        type=Time(above=0),
+        metavar="TIME",
         default=_DEFAULT.seconds,
         show_default=True,
         help="Time that reading one video may take.",
@@ -149,31 +184,74 @@ precision_option = click.option(
 )
 
 
+def renamed_option(old: str, new: str) -> Callable[[Command], Command]:
+    """Add the old name of an option, hidden; using it is an error that says the new one."""
+
+    def refuse(context: click.Context, parameter: click.Parameter, value: object) -> None:
+        if value is not None:
+            raise click.UsageError(f"{old} is called {new} now.", context)
+
+    return click.option(old, hidden=True, expose_value=False, callback=refuse)
+
+
 def taken_limits(arguments: dict[str, Any]) -> limits.Limits:
     """The limits that the options say, taken out of `arguments`."""
     return limits.Limits(**{name: arguments.pop(f"max_{name}") for name in ("seconds", "pixels", "frames", "memory")})
 
 
-def named_videos(videos: tuple[str, ...]) -> Iterator[str]:
-    """The names given, with those of standard input where one is "-"."""
+def named_videos(videos: tuple[str, ...], *, takes_pipes: bool = True) -> Iterator[str]:
+    """The names given, with those of standard input where one is "-".
+
+    Args:
+        videos: as the user gave them.
+        takes_pipes: the verb reads videos from /dev/stdin too.
+
+    Raises:
+        click.UsageError: standard input holds something else than names.
+    """
     for name in videos:
         if name == "-":
-            lines = (line.strip().removeprefix("\ufeff") for line in sys.stdin)  # Windows puts one before a file
-            yield from (line for line in lines if line)
+            yield from names_from(sys.stdin, takes_pipes=takes_pipes)
         else:
             yield name
 
 
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Any]:
-    """A bar on stderr where there are several videos and someone to see it."""
-    if total < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def found_videos(videos: tuple[str, ...]) -> list[VideoSource]:
+    """Every video that the arguments name.
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)
+    Raises:
+        click.UsageError: there is none.
+    """
+    from openxclip.video import find_videos
+    from openxclip.video.finding import check_found
+
+    named = list(named_videos(videos))
+    if not named:
+        raise click.UsageError("no videos are named.")
+    try:
+        return check_found(find_videos(named))
+    except ValueError as error:
+        raise click.UsageError(printable(str(error))) from error
+
+
+def note_of_model(model: str) -> None:
+    """Say, after all else, what the shipped model doesn't know."""
+    if model == "mini":
+        note(
+            "mini knows only openxclip's rendered playground (emoji that move), not real footage; "
+            f"for that, use --model {DEFAULT_MODEL} or another X-CLIP."
+        )
+
+
+def common_to_all(command: click.Command) -> click.Command:
+    """The command with what every verb has: `--quiet` (see `terminal.is_quiet`), and help that cuts no word."""
+
+    def keep(context: click.Context, _: click.Parameter, value: bool) -> None:
+        context.meta[QUIET] = value
+
+    if command.context_class is not Context:
+        text = "Show no progress and no notes; warnings and errors are shown."
+        quiet = click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=keep, help=text)
+        command.params.append(quiet)
+        command.context_class = Context
+    return command

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import click
 
-from openxclip.cli.options import Target, progress
-from openxclip.cli.terminal import printable
+from openxclip.cli.options import Target, Time
+from openxclip.cli.progress import progress
+from openxclip.cli.terminal import counted, printable
+from openxclip.times import clock
 
 
 @click.command("playground", no_args_is_help=True)
 @click.option("--out", type=Target(file_okay=False), required=True, help="Folder to write to.")
 @click.option("--clips", type=click.IntRange(1), help="How many clips to render.")
-@click.option("--film", type=click.FloatRange(1, 36_000), metavar="SECONDS", help="Render one film of this length.")
+@click.option("--film", type=Time(least=1, most=36_000), help="Render one film of this length: 90 or 1:30.")
 @click.option("--seed", type=click.IntRange(0, 2**40), default=0, show_default=True, help="Another seed, other clips.")
 @click.option("--size", type=click.IntRange(32, 1024), default=256, show_default=True, help="Pixels of a side; even.")
-@click.option("--seconds", type=click.FloatRange(0.1, 60), default=2.0, show_default=True, help="Length of a clip.")
+@click.option("--seconds", type=Time(least=0.1, most=60), default=2.0, show_default=True, help="Length of a clip.")
 @click.option("--fps", type=click.IntRange(1, 60), default=24, show_default=True, help="Frames per second.")
 @click.option(
     "--split",
@@ -49,19 +51,21 @@ def command(
     from openxclip.playground import film as render_film
 
     if (clips is None) == (film is None):
-        raise click.UsageError("say --clips N or --film SECONDS.")
+        raise click.UsageError("say --clips N or --film TIME.")
     if size % 2:
         raise click.UsageError(f"--size {size}: H.264 needs an even number.")
     kind: Split = split  # type: ignore[assignment]  # one of the choices
     try:
         if film:
             made = render_film(film, seed, size=size, fps=fps, split=kind, hard=hard)
-            path = made.save(out / "film.mp4", replace=False)
-            click.echo(f"{printable(str(path))}: {made.duration:.0f} s, {len(made.events)} events; film.json says when")
+            with progress("rendering", 1, noun="film") as shown:
+                path = made.save(out / "film.mp4", replace=False, on_shot=lambda end: shown.footage(end, made.duration))
+            events = counted(len(made.events), "event")
+            click.echo(f"{printable(str(path))}: {clock(made.duration)}, {events}; film.json says when")
             return
         assert clips is not None
-        with progress("rendering", clips) as advance:
-            export_clips(out, clips, seed, size=size, seconds=seconds, fps=fps, split=kind, hard=hard, on_clip=advance)
+        with progress("rendering", clips, noun="clip") as shown:
+            export_clips(out, clips, seed, size=size, seconds=seconds, fps=fps, split=kind, hard=hard, on_clip=shown)
     except FileExistsError as error:
         raise click.UsageError(f"{printable(str(error.filename))} is there already: choose another --out.") from error
-    click.echo(f"{printable(str(out))}: {clips} clips; captions.jsonl says what they show")
+    click.echo(f"{printable(str(out))}: {counted(clips, 'clip')}; captions.jsonl says what they show")

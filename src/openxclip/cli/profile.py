@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from openxclip.cli.terminal import json_line, printable
+from openxclip.cli.rows import CsvRows, Form, format_options
+from openxclip.cli.terminal import counted, json_line, printable
 
 if TYPE_CHECKING:
     from openxclip.profiling import Cost, Profile
@@ -28,6 +28,10 @@ _GROUPS: dict[str, dict[str, str]] = {
     "text projection": {"text_projection": ""},
 }
 
+_DTYPES = ("float32", "bfloat16")
+_BYTES = tuple(f"{what}_bytes_{dtype}" for what in ("weight", "activation") for dtype in _DTYPES)
+_COLUMNS = ("part", "per", "parameters", "macs", "flops", *_BYTES)
+
 
 @click.command("profile", no_args_is_help=True)
 @click.argument("model", metavar="MODEL")
@@ -35,8 +39,8 @@ _GROUPS: dict[str, dict[str, str]] = {
 @click.option(
     "--texts", type=click.IntRange(1), default=400, show_default=True, help="Texts that the video is scored against."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON, as when the output is piped.")
-def command(model: str, frames: int | None, texts: int, as_json: bool) -> None:
+@format_options
+def command(model: str, frames: int | None, texts: int, form: Form) -> None:
     """Count what MODEL costs, part by part: parameters, operations, and memory for one video.
 
     MODEL is a folder, a checkpoint, a hub id, or mini. This is arithmetic on its configuration: no weights are read,
@@ -49,10 +53,19 @@ def command(model: str, frames: int | None, texts: int, as_json: bool) -> None:
         found = profile(model, num_texts=texts, num_frames=frames)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if as_json or not sys.stdout.isatty():
+    if form == "jsonl":
         click.echo(json_line(found.as_dict()))
+    elif form == "csv":
+        rows = CsvRows(_COLUMNS)
+        for name, cost in {**found.parts, "video": found.video, "texts": found.texts, "total": found.total}.items():
+            rows.print({"part": name, **cost.as_dict(), **_bytes(cost)})
     else:
         _print(found)
+
+
+def _bytes(cost: Cost) -> dict[str, int]:
+    kinds = {"weight": cost.weight_bytes, "activation": cost.activation_bytes}
+    return {f"{what}_bytes_{dtype}": sizes[dtype] for what, sizes in kinds.items() for dtype in _DTYPES}
 
 
 def _print(found: Profile) -> None:
@@ -79,8 +92,8 @@ def _print(found: Profile) -> None:
         table.add_section()
     table.add_row("all", *_numbers(found.total), style="bold")
 
-    clip = f"{found.num_frames} frames of {found.image_size} pixels"
-    texts = f"{found.num_texts} texts of {found.text_length} tokens"
+    clip = f"{counted(found.num_frames, 'frame')} of {counted(found.image_size, 'pixel')}"
+    texts = f"{counted(found.num_texts, 'text')} of {counted(found.text_length, 'token')}"
     console = Console()
     console.print(Text(printable(found.model), style="bold"), overflow="fold")
     console.print(Text(f"{clip}, {texts}"))

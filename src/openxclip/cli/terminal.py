@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import stat
 import sys
-from typing import Any, TextIO, cast
+from collections.abc import Callable
+from typing import Any, Protocol, TextIO, cast
 
 import click
+
+QUIET = "openxclip.quiet"  # in click's meta: --quiet was given
 
 
 class OutputError(Exception):
@@ -22,19 +27,51 @@ class OutputError(Exception):
         self.is_closed = isinstance(error, BrokenPipeError)
 
 
+class Bar(Protocol):
+    """A bar of progress in the last line of a terminal."""
+
+    def make_room(self, write: Callable[[], int], *, ends_line: bool) -> int:
+        """Call `write` while the bar isn't shown; draw it again if the text ends its line."""
+
+
+_bar: Bar | None = None  # at most one is shown
+
+
+def set_bar(bar: Bar | None) -> None:
+    """From now on, what is written to the terminal makes this bar move out of the way."""
+    global _bar
+    _bar = bar
+
+
 class _Stream:
     """A text stream with other errors.
 
     It hides `buffer`, because click would write to that directly where the encoding is ASCII.
+
+    Args:
+        stream: what is written to.
+        is_beneath: it draws the bar of progress itself; what is written to another makes room.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, *, is_beneath: bool = False) -> None:
+        self._stream, self._is_beneath = stream, is_beneath
 
     def __getattr__(self, name: str) -> Any:
         if name == "buffer":
             raise AttributeError(name)
         return getattr(self._stream, name)
+
+    def _write(self, text: str) -> int:
+        bar = _bar
+        if bar is None or self._is_beneath or not text or not self._stream.isatty():
+            return self._stream.write(text)
+
+        def write() -> int:
+            written = self._stream.write(text)
+            self._stream.flush()  # before the bar is drawn, by another stream
+            return written
+
+        return bar.make_room(write, ends_line=text.endswith("\n"))
 
 
 class _Output(_Stream):
@@ -44,7 +81,7 @@ class _Output(_Stream):
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text)
+            return self._write(text)
         except OSError as error:
             raise self._failure(error) from error
 
@@ -66,7 +103,7 @@ class _Messages(_Stream):
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text)
+            return self._write(text)
         except (OSError, ValueError):
             return len(text)
 
@@ -77,11 +114,24 @@ class _Messages(_Stream):
             return
 
 
+def _names_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
+    """For what an encoding lacks: the bytes of a file's name that are no text, escapes for other characters."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error("openxclip.names", _names_or_escapes)
+_ERRORS = {"stdin": "surrogateescape", "stdout": "openxclip.names", "stderr": "backslashreplace"}
+
+
 def prepare_streams() -> None:
     """Make the standard streams safe to use, whatever the caller has done with them.
 
     A closed one (`>&-`) becomes the null device, so that no file gets its number. Characters that an encoding lacks are
-    written as escapes, and names of files that are not text can be read. Errors are those of `_Output` and `_Messages`.
+    written as escapes. Names of files that are not text can be read, and written to standard output as their bytes, so
+    that they open the files again. Errors are those of `_Output` and `_Messages`.
     """
     while (unused := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -91,7 +141,7 @@ def prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
         reconfigure = getattr(getattr(sys, name), "reconfigure", None)  # a test's stream may lack it
         if reconfigure is not None:
-            reconfigure(errors="surrogateescape" if name == "stdin" else "backslashreplace")
+            reconfigure(errors=_ERRORS[name])
     sys.stdout = cast(TextIO, _Output(sys.stdout))
     sys.stderr = cast(TextIO, _Messages(sys.stderr))
 
@@ -118,6 +168,42 @@ def json_line(value: object) -> str:
     except UnicodeEncodeError:
         return json.dumps(value, default=str)
     return line
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number of things: 1 video, 2 videos; 1 class, 2 classes."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def beneath(stream: TextIO) -> TextIO:
+    """The same stream for the bar itself, which needn't make room for what it writes."""
+    return cast(TextIO, _Messages(getattr(stream, "_stream", stream), is_beneath=True))
+
+
+def can_show_bar() -> bool:
+    """Whether stderr is a terminal on which a line can be erased."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def is_pipe(stream: TextIO) -> bool:
+    """Whether another program reads what is written there."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def is_quiet() -> bool:
+    """Whether the user asked for --quiet."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(QUIET))
+
+
+def note(message: object) -> None:
+    """A message that --quiet leaves out."""
+    if not is_quiet():
+        say(f"note: {message}")
 
 
 def say(message: object, *, lines: bool = False) -> None:

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from openxclip.cli.options import Target
-from openxclip.cli.terminal import printable, say
+from openxclip.cli.progress import progress
+from openxclip.cli.terminal import counted, printable, say
+from openxclip.files import checked_folder
 
 if TYPE_CHECKING:
     from openxclip.training import StepReport
@@ -32,7 +34,8 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
 
     \b
       openxclip train my-videos data=clips/ --out my-model
-      openxclip classify new.mp4 --model my-model --labels "jumping, falling"
+      openxclip classify new.mp4 --model my-model \\
+          --labels "jumping, falling"
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
     from openxclip.training import plan_training, train
 
@@ -42,21 +45,25 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
         return
     if out is None:
         raise click.UsageError("--out is missing: a folder for the model.")
+    try:
+        checked_folder(out, of_model=True)
+    except ValueError as error:
+        raise click.UsageError(printable(str(error))) from error
     if device is not None:
-        from openxclip.model.pretrained import as_device
+        from openxclip.model.pretrained import as_computing_device
 
         try:
-            as_device(device)
+            as_computing_device(device)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
-    with _progress() as (on_step, tell):
-        result = train(recipe, *changes, out=out, device=device, on_step=on_step, say=tell)
+    with _progress() as on_step:
+        result = train(recipe, *changes, out=out, device=device, on_step=on_step, say=_say)
     if int(os.environ.get("RANK", "0")):
         return
     for path, why in result.unreadable.items():
         say(f"could not be read, and was not learnt from: {path}: {why}")
     if not result.finished:
-        say(f"stopped after {result.steps} steps: the same command goes on from there.")
+        say(f"stopped after {counted(result.steps, 'step')}: run the same command to resume.")
         sys.exit(130)
     click.echo(f"{result.folder}: the model, its card and its results are there.")
 
@@ -70,28 +77,18 @@ def _printable(text: str) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Callable[[StepReport], None], Callable[[str], None]]]:
-    """What shows each step: a bar with figures on a terminal, else a line for each epoch; and what says something."""
-    if int(os.environ.get("RANK", "0")):
-        yield lambda report: None, _say
+def _progress() -> Iterator[Callable[[StepReport], None]]:
+    """What shows each step."""
+    if int(os.environ.get("RANK", "0")):  # of several processes, the first one shows it
+        yield lambda report: None
         return
-    if not sys.stderr.isatty():
-        yield _lines(), _say
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-               TextColumn("{task.fields[figures]}"))  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=None, epoch=1, figures="")
+    with progress("training", noun="step") as shown:
         figures = _Figures()
 
         def show(report: StepReport) -> None:
-            progress.update(task, total=report.total, completed=report.step + 1, epoch=report.epoch + 1,
-                            figures=figures(report))  # fmt: skip
+            shown.at(report.step + 1, report.total, note=f"epoch {report.epoch + 1}, {figures(report)}")
 
-        yield show, lambda text: progress.console.print(_printable(text), markup=False, highlight=False)
+        yield show
 
 
 class _Figures:
@@ -110,15 +107,3 @@ class _Figures:
             f"loss {self._loss:.3f}, lr {report.lr:.1e}, {self._clips / self._seconds:.1f} clips/s, "
             f"{100 * self._waited / self._seconds:.0f} % waiting for data"
         )
-
-
-def _lines() -> Callable[[Any], None]:
-    figures, last = _Figures(), [-1]
-
-    def show(report: StepReport) -> None:
-        said = figures(report)
-        if report.epoch != last[0] or report.step + 1 == report.total:
-            last[0] = report.epoch
-            click.echo(f"step {report.step + 1} of {report.total}: {said}", err=True)
-
-    return show

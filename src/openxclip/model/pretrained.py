@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.backends import mps
 from torch.overrides import TorchFunctionMode
 
 from openxclip import checkpoints, hub
@@ -314,8 +315,8 @@ def _read_xclip(name_or_path: str | Path, **options: Any) -> checkpoints.Checkpo
     found = checkpoints.read_checkpoint(name_or_path, **options)
     if found.kind == "clip":
         raise CheckpointError(
-            f"{name_or_path}: this is a CLIP (no video parts): XCLIPModel.from_clip({str(name_or_path)!r}, "
-            "num_frames=8) starts an X-CLIP from it."
+            f"{name_or_path}: this is a CLIP (no video parts): `openxclip init --from {name_or_path} --out FOLDER` "
+            "(in Python XCLIPModel.from_clip) starts an X-CLIP from it."
         )
     return found
 
@@ -356,7 +357,29 @@ def as_device(device: torch.device | str | None) -> torch.device | None:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # the latter is what a torch without CUDA says of it
-        raise ValueError(f"device {str(device)!r} can't be used here: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"device {str(device)!r} can't be used here{_why_not(str(device))}") from error
+
+
+def as_computing_device(device: torch.device | str) -> torch.device:
+    """As `as_device`, of a device that computes: "meta", which holds no numbers, is refused too."""
+    found = as_device(device)
+    assert found is not None
+    if found.type == "meta":
+        raise ValueError(f"device {str(device)!r} can't be used here{_why_not(found.type)}")
+    return found
+
+
+def _why_not(device: str) -> str:
+    """The rest of a sentence on a device that can't be used: why, if that is known, and which can."""
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *(["mps"] if mps.is_available() else [])]
+    kind, why = device.split(":")[0], ""
+    if kind == "gpu" and len(there) > 1:
+        why = f" by this name: it is called {there[1]}"
+    elif kind in ("cuda", "gpu") and not torch.backends.cuda.is_built():
+        why = ", because this PyTorch was built without CUDA"
+    elif kind in ("cuda", "gpu") and len(there) == 1:
+        why = ", because PyTorch finds no GPU"
+    return f"{why}. There is: {', '.join(there)}."
 
 
 def _warn_of_heads(config: Config) -> None:

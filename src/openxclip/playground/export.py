@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -75,7 +76,7 @@ def export_clips(
     refuse_existing(captions, *paths)
     folder.mkdir(parents=True, exist_ok=True)
     num_frames = max(1, round(seconds * fps))
-    with captions.open("x", encoding="utf-8") as lines:
+    with captions.open("x", encoding="utf-8") as lines, _gone_if_empty(captions):
         for i, path in enumerate(paths):
             clip = render_clips(
                 1, seed * 1_000_003 + i, size=size, num_frames=num_frames, split=split, hard=hard, empty=0.0
@@ -85,6 +86,18 @@ def export_clips(
             lines.flush()
             on_clip()
     return captions
+
+
+@contextmanager
+def _gone_if_empty(captions: Path) -> Iterator[None]:
+    """Leave no empty file, which would be in the way of the next try."""
+    try:
+        yield
+    finally:
+        if captions.stat().st_size == 0:
+            captions.unlink()
+            with suppress(OSError):  # there is something else in it
+                captions.parent.rmdir()
 
 
 def refuse_existing(*paths: Path) -> None:

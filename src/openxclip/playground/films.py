@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -85,17 +85,27 @@ class Film:
                 hard=self._hard,
             ).frames[0]
 
+    def _told_shots(self, on_shot: Callable[[float], object]) -> Iterator[Tensor]:
+        frames = 0
+        for shot in self.shots():
+            yield shot
+            frames += len(shot)
+            on_shot(frames / self.fps)
+
     @property
     def frames(self) -> Tensor:
         """All frames at once, uint8 (T, 3, H, W)."""
         return torch.cat(list(self.shots()))
 
-    def save(self, path: str | Path, *, replace: bool = True) -> Path:
+    def save(
+        self, path: str | Path, *, replace: bool = True, on_shot: Callable[[float], object] = lambda end: None
+    ) -> Path:
         """Write the film as mp4, and its events as JSON beside it (`film.json` for `film.mp4`).
 
         Args:
             path: of the film; its folder is made if it doesn't exist.
             replace: write over what is there.
+            on_shot: called with the end of each shot, in seconds, when it is written.
 
         Raises:
             FileExistsError: one of the two is there already, and isn't to be replaced.
@@ -106,7 +116,7 @@ class Film:
         if not replace:
             refuse_existing(path, path.with_suffix(".json"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        export_clip(self.shots(), path, fps=self.fps)
+        export_clip(self._told_shots(on_shot), path, fps=self.fps)
         told = {"fps": self.fps, "duration": self.duration, "events": [asdict(event) for event in self.events]}
         with written_whole(path.with_suffix(".json")) as partial:
             partial.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from openxclip.errors import CheckpointError
+from openxclip.files import as_os_error, cannot_read
 from openxclip.processing.vocab import END_OF_WORD
 
 _PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -22,7 +23,9 @@ def read_tokenizer(path: Path) -> Tokenizer:
     try:
         backend = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing more specific
-        raise CheckpointError(f"{path}: can't be read as a tokenizer ({error}).") from error
+        system = as_os_error(error, path)
+        why = f"{path}: is not a tokenizer ({error})." if system is None else cannot_read(path, system)
+        raise CheckpointError(why) from error
     backend.no_truncation()
     backend.no_padding()
     return backend
@@ -32,8 +35,10 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
     """The pairs in a `merges.txt`; CheckpointError if it holds anything else."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: can't be read as merges ({error}).") from error
+    except OSError as error:
+        raise CheckpointError(cannot_read(path, error)) from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is not text in UTF-8 ({error}).") from error
     pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     wrong = next((pair for pair in pairs if len(pair) != 2), None)
     if wrong is not None:

@@ -15,9 +15,10 @@ settles it where that is wrong.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, overload
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from PIL import Image
 
 # The frames of one video as pieces (n, 3, H, W), of uint8 or float, each of its own H and W.
 Video = list[torch.Tensor]
+
+_ROUNDING = 1e-3  # by which floating numbers may exceed 1 and still be of the range 0 to 1
 
 
 def as_videos(
@@ -45,55 +48,51 @@ def as_videos(
         TypeError: something is neither frame nor video.
         ValueError: there are no frames, or a shape or value can't be that of a frame.
     """
-    return [_as_video(video, read_file, channels_last) for video in _split(videos)]
+    return [_as_video(video, read_file, channels_last) for video in split_videos(videos)]
 
 
-def _split(videos: Any) -> Sequence[Any]:
-    if _is_file(videos) or _is_frame(videos):
+def split_videos(videos: Any) -> Sequence[Any]:
+    """The videos in `videos`, in any of the forms above, each as it is.
+
+    Raises:
+        TypeError, ValueError: as for `as_videos`.
+    """
+    if is_file(videos) or is_frame(videos):
         return [videos]
-    if _is_array(videos):
+    if is_array(videos):
         if videos.ndim == 4:
             return [videos]
         if videos.ndim == 5:
             return list(videos)
         raise ValueError(
-            f"an array of {videos.ndim} dimensions, {tuple(videos.shape)}, is no video: 4 are one video, 5 are several"
+            f"an array of shape {tuple(videos.shape)} is no video: one video has 4 dimensions, several have 5"
         )
     if not isinstance(videos, list | tuple):
         raise TypeError(
-            f"frames can't be had from a {type(videos).__name__}: give a path, a list of PIL images, arrays or "
+            f"frames can't be had from {_describe(videos)}: give a path, a list of PIL images, arrays or "
             "tensors, or a 4-D or 5-D array or tensor"
         )
     if not videos:
         raise ValueError("videos is empty: there are no frames")
-    frames = [number for number, item in enumerate(videos) if _is_frame(item)]
+    frames = [number for number, item in enumerate(videos) if is_frame(item)]
     if len(frames) == len(videos):
         return [videos]
     if frames:
         other = next(number for number in range(len(videos)) if number not in frames)
         raise ValueError(
-            f"item {frames[0]} is a frame, but item {other} is not: give a list of frames (one video) or of videos"
+            f"item {frames[0]} is a frame, but item {other} is not: give a list of frames (one video), or a list of "
+            "videos, in which the frames of each video are a list or an array of their own"
         )
     return videos
 
 
 def _as_video(video: Any, read_file: Callable[[Any], torch.Tensor], channels_last: bool | None) -> Video:
-    if _is_file(video):
+    if is_file(video):
         return [read_file(video).permute(0, 3, 1, 2)]
-    if _is_array(video) and video.ndim == 4:
+    if is_array(video) and video.ndim == 4:
         pieces = [_channels_first(_as_tensor(video), channels_last)]
-    elif _is_frame(video):
-        pieces = [_frame(video, channels_last)]
-    elif isinstance(video, list | tuple):
-        for number, item in enumerate(video):
-            if not _is_frame(item):
-                raise TypeError(
-                    f"item {number} of a video is no frame but {_describe(item)}: "
-                    "a frame is a PIL image or an array or tensor of 2 or 3 dimensions"
-                )
-        pieces = [_frame(item, channels_last) for item in video]
     else:
-        raise TypeError(f"{_describe(video)} is no video: give a path, a list of frames, or a 4-D array or tensor")
+        pieces = [_frame(item, channels_last) for item in _frames_of(video)]
     if not sum(map(len, pieces)):
         raise ValueError("a video without frames")
     empty = next((piece for piece in pieces if not piece.numel()), None)
@@ -124,23 +123,23 @@ def _rgb(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def _channels_first(images: torch.Tensor, channels_last: bool | None) -> torch.Tensor:
     """(n, H, W, C) or (n, C, H, W) as (n, 3, H, W)."""
-    if channels_last is None:
-        by_preference = [(axis, count) for count in (3, 1, 4) for axis in (1, 3)]
-        axes = [axis for axis, count in by_preference if images.shape[axis] == count]
-        if not axes:
-            raise ValueError(
-                f"frames of shape {tuple(images.shape[1:])} have no axis of 3 channels: "
-                "they must be (H, W, 3) or (3, H, W)"
-            )
-        channels_last = axes[0] == 3
-    if channels_last:
+    if _channel_axis(tuple(images.shape[1:]), channels_last) == 2:
         images = images.permute(0, 3, 1, 2)
-    channels = images.shape[1]
-    if channels == 1:
-        return images.expand(-1, 3, -1, -1)
-    if channels not in (3, 4):
-        raise ValueError(f"frames of {channels} channels: they must have 3 (RGB), 1 (grey) or 4 (RGBA)")
-    return images[:, :3]
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
+
+
+def _channel_axis(shape: tuple[int, ...], channels_last: bool | None) -> int:
+    """Which axis of a frame (H, W, C) or (C, H, W) is that of its channels: 0 or 2."""
+    if channels_last is None:
+        by_preference = [(axis, count) for count in (3, 1, 4) for axis in (0, 2)]
+        axes = [axis for axis, count in by_preference if shape[axis] == count]
+        if not axes:
+            raise ValueError(f"frames of shape {shape} have no axis of 3 channels: they must be (H, W, 3) or (3, H, W)")
+        return axes[0]
+    axis = 2 if channels_last else 0
+    if shape[axis] not in (1, 3, 4):
+        raise ValueError(f"frames of {shape[axis]} channels: they must have 3 (RGB), 1 (grey) or 4 (RGBA)")
+    return axis
 
 
 def _as_tensor(array: np.ndarray[Any, Any] | torch.Tensor) -> torch.Tensor:
@@ -160,37 +159,150 @@ def _levels(pieces: Video) -> Video:
     if not others:
         return pieces
     for piece in others:
-        if piece.dtype == torch.bool or piece.is_complex():
-            raise TypeError(f"frames of dtype {piece.dtype}: they must be uint8 (0 to 255) or floating (0 to 1)")
+        _check_dtype(piece)
     low = min(int(piece.to(torch.int64).min()) for piece in others)
     high = max(int(piece.to(torch.int64).max()) for piece in others)
-    wide = all(piece.dtype == torch.uint16 for piece in others)
-    if low < 0 or (high > 255 and not wide):
+    _check_levels(low, high, are_wide=all(piece.dtype == torch.uint16 for piece in others))
+    return [piece if piece.is_floating_point() else _narrow(piece, is_wide=high > 255) for piece in pieces]
+
+
+def _check_dtype(piece: torch.Tensor) -> None:
+    if piece.dtype == torch.bool or piece.is_complex():
+        raise TypeError(f"frames of dtype {piece.dtype}: they must be uint8 (0 to 255) or floating (0 to 1)")
+
+
+def _check_levels(low: int, high: int, *, are_wide: bool) -> None:
+    if low < 0 or (high > 255 and not are_wide):
         raise ValueError(
             f"frames of whole numbers must be levels 0 to 255, but these are {low} to {high} (uint16 may go to 65535)"
         )
 
-    def narrow(piece: torch.Tensor) -> torch.Tensor:
-        if piece.dtype == torch.uint8 or piece.is_floating_point():
-            return piece
-        levels = piece.to(torch.int64)
-        return (((levels + 128) // 257) if high > 255 else levels).to(torch.uint8)
 
-    return [narrow(piece) for piece in pieces]
+def _narrow(piece: torch.Tensor, *, is_wide: bool) -> torch.Tensor:
+    """Whole numbers as uint8; if they are wide, 65535 becomes 255."""
+    if piece.dtype == torch.uint8:
+        return piece
+    levels = piece.to(torch.int64)
+    return (((levels + 128) // 257) if is_wide else levels).to(torch.uint8)
 
 
-def _is_file(item: Any) -> bool:
+class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
+    """The frames of one video as uint8 RGB (H, W, 3), each converted when it is asked for: nothing else is copied.
+
+    Whole numbers are levels 0 to 255 (uint16: to 65535 if one is above 255). Floating numbers are 0 to 1 if none is
+    above 1, and otherwise 0 to 255; they are rounded to whole levels.
+
+    Args:
+        video: one video in any of the forms above but a file.
+
+    Raises:
+        TypeError: it is no video, or its numbers have another type.
+        ValueError: there are no frames, they differ in size, or a shape or value can't be that of a frame.
+    """
+
+    def __init__(self, video: Any) -> None:
+        self._frames: Sequence[Any] = _frames_of(video)
+        height, width = _size(self._frames[0])
+        if not height or not width:
+            raise ValueError(f"a frame of {width}×{height} pixels is empty")
+        for number, frame in enumerate(self._frames):
+            if _size(frame) != (height, width):
+                h, w = _size(frame)
+                raise ValueError(
+                    f"its frames differ in size: frame {number} is {w}×{h} and frame 0 is {width}×{height}"
+                )
+        self._scale, self._are_wide = self._range()
+
+    def _range(self) -> tuple[float, bool]:
+        """By what floating numbers are multiplied, and whether whole ones go to 65535."""
+        low, high = math.inf, -math.inf
+        types: set[torch.dtype] = set()
+        for frame in self._frames:
+            if isinstance(frame, Image.Image) or str(frame.dtype) in ("uint8", "torch.uint8"):
+                types.add(torch.uint8)
+                continue
+            piece = _frame(frame, None)
+            _check_dtype(piece)
+            types.add(piece.dtype)
+            numbers = piece.double() if piece.is_floating_point() else piece.to(torch.int64)
+            lowest, highest = numbers.min().item(), numbers.max().item()
+            if math.isnan(lowest):
+                raise ValueError("a frame has numbers that are NaN")
+            low, high = min(low, lowest), max(high, highest)
+        if any(one.is_floating_point for one in types):
+            if not all(one.is_floating_point for one in types):
+                raise ValueError("the frames of one video are partly whole and partly floating numbers: give one kind")
+            if not (low >= 0 and high <= 255):
+                raise ValueError(
+                    f"floating frames must be within 0 to 1, or 0 to 255, but these are {low:g} to {high:g}"
+                )
+            return (255.0 if high <= 1 + _ROUNDING else 1.0), False
+        if types != {torch.uint8}:
+            _check_levels(int(low), int(high), are_wide=types <= {torch.uint8, torch.uint16})
+        return 1.0, high > 255
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @overload
+    def __getitem__(self, number: int) -> np.ndarray[Any, np.dtype[np.uint8]]: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[np.ndarray[Any, np.dtype[np.uint8]]]: ...
+    def __getitem__(
+        self, number: int | slice
+    ) -> np.ndarray[Any, np.dtype[np.uint8]] | list[np.ndarray[Any, np.dtype[np.uint8]]]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        piece = _frame(self._frames[number], None)
+        if piece.is_floating_point():
+            piece = (piece.double() * self._scale).round().clamp(0, 255).to(torch.uint8)
+        levels: np.ndarray[Any, np.dtype[np.uint8]] = _narrow(piece, is_wide=self._are_wide)[0].cpu().numpy()
+        return levels.transpose(1, 2, 0)
+
+
+def _frames_of(video: Any) -> Any:
+    """The frames of one video that is in memory, one or more, each as it is."""
+    if is_frame(video):
+        return [video]
+    if not (isinstance(video, list | tuple) or (is_array(video) and video.ndim == 4)):
+        raise TypeError(f"{_describe(video)} is no video: give a path, a list of frames, or a 4-D array or tensor")
+    for number, item in enumerate(video if isinstance(video, list | tuple) else ()):
+        if not is_frame(item):
+            raise TypeError(
+                f"item {number} of a video is no frame but {_describe(item)}: "
+                "a frame is a PIL image or an array or tensor of 2 or 3 dimensions"
+            )
+    if not len(video):
+        raise ValueError("a video without frames")
+    return video
+
+
+def _size(frame: Any) -> tuple[int, int]:
+    """Height and width of a frame."""
+    if isinstance(frame, Image.Image):
+        return frame.height, frame.width
+    if frame.ndim == 2:
+        return int(frame.shape[0]), int(frame.shape[1])
+    height, width = (size for axis, size in enumerate(frame.shape) if axis != _channel_axis(tuple(frame.shape), None))
+    return int(height), int(width)
+
+
+def is_file(item: Any) -> bool:
+    """Whether it is a path, the bytes of a file, or an open file."""
     return isinstance(item, str | bytes | os.PathLike) or (hasattr(item, "read") and not isinstance(item, Image.Image))
 
 
-def _is_array(item: Any) -> TypeGuard[np.ndarray[Any, Any] | torch.Tensor]:
+def is_array(item: Any) -> TypeGuard[np.ndarray[Any, Any] | torch.Tensor]:
+    """Whether it is an array or a tensor."""
     return isinstance(item, np.ndarray | torch.Tensor)
 
 
-def _is_frame(item: Any) -> bool:
-    return isinstance(item, Image.Image) or (_is_array(item) and item.ndim in (2, 3))
+def is_frame(item: Any) -> bool:
+    """Whether it is a frame by its form."""
+    return isinstance(item, Image.Image) or (is_array(item) and item.ndim in (2, 3))
 
 
 def _describe(item: Any) -> str:
-    shape = f" of shape {tuple(item.shape)}" if _is_array(item) else ""
-    return f"a {type(item).__name__}{shape}"
+    shape = f" of shape {tuple(item.shape)}" if is_array(item) else ""
+    name = type(item).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}{shape}"

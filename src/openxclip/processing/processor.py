@@ -211,9 +211,15 @@ class XCLIPProcessor:
         batch = self.tokenizer(text, **options)
         rows = [batch["input_ids"]] if isinstance(text, str) else batch["input_ids"]
         if options["truncation"] is None and max(map(len, rows)) > limit:
+            texts = [text] if isinstance(text, str) else list(text)
+            lengths = [len(row) for row in self.tokenizer(texts)["input_ids"]]  # without padding
+            number = lengths.index(max(lengths))
+            what = f"text {number} ({texts[number][:60]!r}…) has {lengths[number]} tokens"
+            if lengths[number] <= limit:
+                what = f"texts are padded to {max(map(len, rows))} tokens"
             warnings.warn(
-                f"texts of more than {limit} tokens are cut to the {limit} that the model has positions for; "
-                "pass truncation=True to have it so without this warning",
+                f"{what}, but the model has positions for {limit}: such texts are cut. Pass truncation=True to have it "
+                "so without this warning.",
                 stacklevel=3,
             )
             batch = self.tokenizer(text, **{**options, "truncation": True, "max_length": limit})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from openxclip.engine import Precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.loading import as_pipeline
-from openxclip.pipeline import VideoPipeline, check_stretch
-from openxclip.recognition.background import BACKGROUND_TEXTS
+from openxclip.pipeline import VideoPipeline
+from openxclip.processing.sources import Videos, as_sources
+from openxclip.processing.texts import check_distinct
+from openxclip.recognition.background import BACKGROUND_TEXTS, share_against_neutral
+from openxclip.renamed import renamed
 from openxclip.video import Limits, VideoSource, find_videos, source_name
-from openxclip.video.opening import is_one_source
+from openxclip.video.sampling import check_fps, check_stretch
 
 NONE_OF_THESE = "none of these"
 
@@ -46,10 +49,11 @@ class Classification:
     """What a video shows, or why that can't be said.
 
     Attributes:
-        path: the video, as it was named.
+        path: the video, as it was named; frames in memory are "frames 1", "frames 2", ….
         labels: the best ones, by falling probability; empty if the video could not be read.
-        outcome: the best label, or "none of these" if its score is below the threshold; None if there is an error.
-        none_of_these: what the neutral texts get of a softmax over them and all the labels.
+        outcome: the best label, or "none of these" if its score is below `min_score`; None if there is an error.
+        none_of_these: the neutral texts' share against the best label alone, 1 minus its score: so it doesn't shrink as
+            labels are added, and decides the outcome with them.
         times: of each clip's frames, in seconds.
         error: why the video could not be read; None if it could.
     """
@@ -70,32 +74,42 @@ class Classifier:
         labels: two or more, or one whose `score` is of interest.
         template: what is made of each label before it is encoded; `{}` stands for the label. The paper encodes the
             bare class name.
-        threshold: the score that the best label must reach, from 0 (always) to 1.
+        min_score: the score that the best label must reach, from 0 (always) to 1.
+        on_text: called now and then with the number of texts that are encoded: the labels, and a few neutral ones.
 
     Raises:
-        ValueError: no labels, an empty or repeated one, a template without `{}`, a threshold out of range.
+        ValueError: no labels, an empty or repeated one, two that are the same to the model; a template without `{}`; a
+            `min_score` out of range.
     """
 
+    @renamed(threshold="min_score")
     def __init__(
-        self, pipeline: VideoPipeline, labels: Sequence[str], *, template: str = "{}", threshold: float = 0.5
+        self,
+        pipeline: VideoPipeline,
+        labels: Sequence[str],
+        *,
+        template: str = "{}",
+        min_score: float = 0.5,
+        on_text: Callable[[int], object] = lambda done: None,
     ) -> None:
         self.labels = check_labels(labels)
         if template.count("{}") != 1:
             raise ValueError(f"template {template!r}: must have {{}} once, where the label goes.")
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold {threshold}: must be from 0 to 1.")
+        if not 0 <= min_score <= 1:
+            raise ValueError(f"min_score={min_score}: must be from 0 to 1.")
         self.pipeline = pipeline
-        self.threshold = threshold
+        self.min_score = min_score
         texts = [template.replace("{}", label) for label in self.labels]
-        self._text_features_KE = pipeline.encode_texts([*texts, *BACKGROUND_TEXTS])
+        check_distinct(pipeline.processor.tokenizer, texts)
+        self._text_features_KE = pipeline.encode_texts([*texts, *BACKGROUND_TEXTS], what="label", on_text=on_text)
 
     def __call__(self, videos: Iterable[VideoSource], *, top_k: int = 5, **clips: Any) -> Iterator[Classification]:
         """Classify videos, in the order given.
 
         Args:
-            videos: paths, bytes or file objects.
+            videos: as `sources` of `VideoPipeline.encode_videos`.
             top_k: how many labels of each are returned.
-            **clips: num_frames, num_clips, start, end, limits, batch: see `VideoPipeline.encode_videos`.
+            **clips: num_frames, num_clips, start, end, fps, limits, batch, on_clip: see `VideoPipeline.encode_videos`.
 
         Raises:
             ValueError: an argument that can't be.
@@ -111,19 +125,19 @@ class Classifier:
         if encoded.features is None:
             return Classification(name, error=encoded.error)
         logits_CK = self.pipeline.score(self._text_features_KE, encoded.features)
-        probability, score, none = scores_of_labels(logits_CK, len(self.labels))
+        probability, score = scores_of_labels(logits_CK, len(self.labels))
         order = probability.argsort(descending=True, stable=True).tolist()
         ranked = [LabelScore(self.labels[i], probability[i].item(), score[i].item()) for i in order[:top_k]]
         return Classification(
             name,
             labels=tuple(ranked),
-            outcome=ranked[0].label if ranked[0].score >= self.threshold else NONE_OF_THESE,
-            none_of_these=none,
+            outcome=ranked[0].label if ranked[0].score >= self.min_score else NONE_OF_THESE,
+            none_of_these=1 - ranked[0].score,
             times=encoded.times,
         )
 
 
-def scores_of_labels(logits_CK: Tensor, num_labels: int) -> tuple[Tensor, Tensor, float]:
+def scores_of_labels(logits_CK: Tensor, num_labels: int) -> tuple[Tensor, Tensor]:
     """What the logits of labels and of the neutral texts behind them say; the mean over clips of each.
 
     Args:
@@ -131,13 +145,10 @@ def scores_of_labels(logits_CK: Tensor, num_labels: int) -> tuple[Tensor, Tensor
         num_labels: how many are labels.
 
     Returns:
-        (labels,) softmax over the labels; (labels,) each label's part of a softmax over it and the neutral texts; the
-        neutral texts' part of a softmax over everything.
+        (labels,) softmax over the labels; (labels,) each label's part of a softmax over it and the neutral texts.
     """
     labels, neutral = logits_CK[:, :num_labels], logits_CK[:, num_labels:]
-    neutral_C1 = neutral.logsumexp(dim=1, keepdim=True)
-    none = torch.sigmoid(neutral_C1 - labels.logsumexp(dim=1, keepdim=True))
-    return labels.softmax(dim=1).mean(dim=0), torch.sigmoid(labels - neutral_C1).mean(dim=0), none.mean().item()
+    return labels.softmax(dim=1).mean(dim=0), share_against_neutral(labels, neutral).mean(dim=0)
 
 
 def check_labels(labels: Sequence[str]) -> list[str]:
@@ -160,8 +171,9 @@ def check_labels(labels: Sequence[str]) -> list[str]:
     return stripped
 
 
+@renamed(threshold="min_score")
 def classify(
-    paths: VideoSource | Iterable[VideoSource],
+    paths: Videos,
     labels: Sequence[str],
     *,
     model: str | Path | VideoPipeline = DEFAULT_MODEL,
@@ -169,9 +181,10 @@ def classify(
     num_clips: int = 1,
     start: float | None = None,
     end: float | None = None,
+    fps: float = 25.0,
     top_k: int = 5,
     template: str = "{}",
-    threshold: float = 0.5,
+    min_score: float = 0.5,
     batch: Batch = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
@@ -186,7 +199,7 @@ def classify(
 
     Args:
         paths, labels: see `iter_classify`.
-        model, num_frames, num_clips, start, end, top_k, template, threshold, batch: see `iter_classify`.
+        model, num_frames, num_clips, start, end, fps, top_k, template, min_score, batch: see `iter_classify`.
         device, dtype, precision, isolate, limits, allow_protocols: see `iter_classify`.
 
     Returns:
@@ -204,9 +217,10 @@ def classify(
             num_clips=num_clips,
             start=start,
             end=end,
+            fps=fps,
             top_k=top_k,
             template=template,
-            threshold=threshold,
+            min_score=min_score,
             batch=batch,
             device=device,
             dtype=dtype,
@@ -218,8 +232,9 @@ def classify(
     )
 
 
+@renamed(threshold="min_score")
 def iter_classify(
-    paths: VideoSource | Iterable[VideoSource],
+    paths: Videos,
     labels: Sequence[str],
     *,
     model: str | Path | VideoPipeline = DEFAULT_MODEL,
@@ -227,9 +242,10 @@ def iter_classify(
     num_clips: int = 1,
     start: float | None = None,
     end: float | None = None,
+    fps: float = 25.0,
     top_k: int = 5,
     template: str = "{}",
-    threshold: float = 0.5,
+    min_score: float = 0.5,
     batch: Batch = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
@@ -243,14 +259,19 @@ def iter_classify(
     Use `classify` for all of them as a list.
 
     Args:
-        paths: one or more files, folders and globs (see `openxclip.video.find_videos`); bytes and open files too.
+        paths: one or more files, folders and globs (see `openxclip.video.find_videos`); bytes and open files; and
+            frames in memory, in the forms of `openxclip.processing.frames`: a list of frames, or an array of 4
+            dimensions, is one video; a list of these, among which paths may be, or an array of 5 dimensions is several.
+            In results such videos are called "frames 1", "frames 2", … in their order. Frames are not copied, and must
+            not change before the result is there.
         labels: what to choose from.
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
         num_frames: frames of a clip; default is what the model was trained with.
         num_clips: clips over each video, whose probabilities are averaged.
         start, end: the part of every video that is looked at, in seconds.
+        fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
         top_k: how many labels of each video are returned.
-        template, threshold: see `Classifier`.
+        template, min_score: see `Classifier`.
         batch: clips in one call of the model, see `VideoPipeline.encode_videos`.
         device, dtype, precision: see `VideoPipeline.from_pretrained`.
         isolate, allow_protocols: see `VideoPipeline`.
@@ -260,12 +281,15 @@ def iter_classify(
         A generator of one result for each video, in order; `error` is set in those that could not be read.
 
     Raises:
-        ValueError: an argument that can't be; at the call, before any video is read.
+        ValueError, TypeError: an argument that can't be, frames in memory included; at the call, before any video is
+            read.
         CheckpointError: the model can't be found or loaded.
     """
     labels = check_labels(labels)  # before the model is loaded
     check_stretch(start, end)
+    check_fps(fps)
     check_batch(batch)
+    sources = as_sources(paths)
     pipeline = as_pipeline(
         model,
         device=device,
@@ -275,15 +299,15 @@ def iter_classify(
         limits=limits,
         allow_protocols=allow_protocols,
     )
-    classifier = Classifier(pipeline, labels, template=template, threshold=threshold)
-    videos = find_videos([paths] if is_one_source(paths) else paths)  # type: ignore[list-item,arg-type]
+    classifier = Classifier(pipeline, labels, template=template, min_score=min_score)
     return classifier(
-        videos,
+        find_videos(sources),
         top_k=top_k,
         num_frames=num_frames,
         num_clips=num_clips,
         start=start,
         end=end,
+        fps=fps,
         limits=limits,
         batch=batch,
     )

@@ -2,49 +2,59 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.files import stamp_of
+from openxclip.search.candidates import ROUNDING, Candidate, Candidates
+from openxclip.search.cells import Floats
+from openxclip.search.compared import Videos
+from openxclip.search.not_duplicates import pair_of
 
-THRESHOLD = 0.95
+MIN_SIMILARITY = 0.95
 OVERLAP = 0.8
-_ROUNDING = 1e-6  # by which the cosine of a window and itself may miss 1
-_NUMBERS_AT_ONCE = 1 << 25  # cosines: 128 MiB
+Keep = Literal["longest", "largest", "oldest", "highest-resolution"]
+
+_SAME_LENGTH_S = 0.25  # encoders add or drop some frames
+_NUMBERS_AT_ONCE = 1 << 22  # cosines of one pair of videos: 16 MiB
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A video that another has in it.
+    """A video that another one contains.
 
     Attributes:
         path: of the video.
         duration: in seconds.
-        overlap: the share of its windows that are alike one of the other's.
+        begins: where in the other one it begins, in seconds; exact to a stride of the index.
+        overlap: the share of its windows that are similar to one of the other's; featureless windows don't count.
         similarity: the mean cosine of these windows and the best of the other's.
         identical: whether the two files are the same, byte for byte.
+        identical_to: the first file of the group, from the one to keep on, that is the same as this one byte for byte;
+            None if there is none before this one.
     """
 
     path: str
     duration: float
+    begins: float
     overlap: float
     similarity: float
     identical: bool
+    identical_to: str | None
 
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """A video, and those that are in it.
+    """A video and those that it contains.
 
     Attributes:
-        path: of the one to keep: the longest; of equally long ones the largest file, of these the oldest.
+        path: of the one to keep.
         duration: in seconds.
-        duplicates: the others, the most alike first.
+        duplicates: the others; copies of the one to keep first, then by falling similarity.
     """
 
     path: str
@@ -52,165 +62,221 @@ class DuplicateGroup:
     duplicates: tuple[Duplicate, ...]
 
 
-@dataclass(frozen=True)
-class Videos:
-    """What is compared: V videos of N windows together.
-
-    Attributes:
-        paths: of the videos.
-        durations: in seconds, (V,).
-        sizes: of the files in bytes, (V,).
-        modified: when they were changed, in nanoseconds since 1970, (V,).
-        contents: SHA-256 of the files; "" of what is no file.
-        counts: windows of each, (V,), 1 or more.
-        embedding_NE: of the windows, of length 1; those of a video follow each other.
-    """
-
-    paths: list[str]
-    durations: NDArray[np.float64]
-    sizes: NDArray[np.int64]
-    modified: NDArray[np.int64]
-    contents: list[str]
-    counts: NDArray[np.int64]
-    embedding_NE: NDArray[np.float32]  # noqa: N815
-
-    COLUMNS: ClassVar = ("path", "number", "duration", "size", "modified", "content", "embedding")
-
-    @classmethod
-    def of(cls, tables: Iterable[Any]) -> Videos:
-        """Those of tables of windows that have COLUMNS."""
-        import pyarrow as pa
-
-        parts = list(tables)
-        if not parts:
-            nothing = np.zeros(0, dtype=np.int64)
-            return cls(
-                [], nothing.astype(np.float64), nothing, nothing, [], nothing, np.zeros((0, 1), dtype=np.float32)
-            )
-        table = pa.concat_tables(parts).sort_by([("path", "ascending"), ("number", "ascending")])
-        runs = table["path"].value_counts()  # in the order in which they come
-        counts = runs.field("counts").to_numpy()
-        first = table.take(np.cumsum(counts) - counts)
-        return cls(
-            paths=runs.field("values").to_pylist(),
-            durations=first["duration"].to_numpy(),
-            sizes=first["size"].to_numpy(),
-            modified=first["modified"].to_numpy(),
-            contents=first["content"].to_pylist(),
-            counts=counts,
-            embedding_NE=table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1),
-        )
-
-    def as_they_are(self) -> Videos:
-        """Without those that are gone, have changed since, or are links to another; all of them if none is here."""
-        here = [self._is_as_it_was(v) for v in range(len(self.paths))]
-        none_is_here = not any(here)
-        keep_V = np.array([one is not False or none_is_here for one in here], dtype=bool)
-        real = [os.path.realpath(path) for path in self.paths]
-        first: dict[str, int] = {}  # of each file: the one that is no link
-        for v in sorted(range(len(here)), key=lambda i: real[i] != self.paths[i]):
-            if keep_V[v]:
-                keep_V[v] = first.setdefault(real[v], v) == v
-        if keep_V.all():
-            return self
-        chosen = np.flatnonzero(keep_V)
-        return Videos(
-            paths=[self.paths[v] for v in chosen],
-            durations=self.durations[keep_V],
-            sizes=self.sizes[keep_V],
-            modified=self.modified[keep_V],
-            contents=[self.contents[v] for v in chosen],
-            counts=self.counts[keep_V],
-            embedding_NE=self.embedding_NE[np.repeat(keep_V, self.counts)],
-        )
-
-    def _is_as_it_was(self, video: int) -> bool | None:
-        """None of what is no file of this machine's by its name."""
-        if "://" in self.paths[video]:
-            return None
-        return stamp_of(self.paths[video]) == (self.sizes[video], self.modified[video])
-
-
 def find_duplicates(
-    videos: Videos, *, threshold: float, overlap: float, on_video: Callable[[], object]
+    videos: Videos,
+    *,
+    min_similarity: float,
+    overlap: float,
+    keep: Keep = "longest",
+    not_duplicates: Collection[frozenset[str]] = (),
+    on_video: Callable[[], object] = lambda: None,
 ) -> list[DuplicateGroup]:
     """The groups, those of the longest videos first.
 
-    Every window is compared with every other one, so that none is missed: the time grows with the square of their
-    number, the memory doesn't.
-
     Args:
-        videos: to be compared.
-        threshold: the cosine from which on two windows are alike.
-        overlap: the share of a video's windows that must be alike one of the other's.
-        on_video: called when a video has been compared with all others.
+        videos: to compare.
+        min_similarity: the cosine from which on two windows are similar.
+        overlap: the share of a video's windows that must be similar to one of the other's.
+        keep: which one of a group comes first.
+        not_duplicates: pairs that are never put together, as `not_duplicates.pair_of` gives them.
+        on_video: called after each video.
 
     Raises:
-        ValueError: a share that can't be.
+        ValueError: an argument is out of its range.
     """
-    for name, value in (("threshold", threshold), ("overlap", overlap)):
+    for name, value in (("min_similarity", min_similarity), ("overlap", overlap)):
         if not 0 < value <= 1:
             raise ValueError(f"{name}={value}: must be above 0 and at most 1.")
-    order_V = np.lexsort((videos.modified, -videos.sizes, -videos.durations))  # who is kept of two
-    place_V = np.argsort(order_V)
-    # A video is put to one that is kept, never to one that is itself a duplicate: so deleting all duplicates leaves of
-    # each one that is like it, and a chain of videos that are each like the next isn't one group.
-    is_kept_V = np.zeros(len(order_V), dtype=bool)
-    groups: dict[int, list[Duplicate]] = {}
-    for video, overlap_V, similarity_V in _compared(videos, order_V, threshold):
-        kept = np.flatnonzero((overlap_V >= overlap) & is_kept_V)
-        if len(kept):
-            keep = int(kept[place_V[kept].argmin()])
-            found = _duplicate(videos, video, keep, float(overlap_V[keep]), float(similarity_V[keep]))
-            groups.setdefault(keep, []).append(found)
-        else:
-            is_kept_V[video] = True
-        on_video()
-    return [
-        DuplicateGroup(
-            videos.paths[keep],
-            float(videos.durations[keep]),
-            tuple(sorted(groups[keep], key=lambda one: (-one.identical, -one.similarity, one.path))),
-        )
-        for keep in sorted(groups, key=place_V.__getitem__)
-    ]
+    if keep not in get_args(Keep):
+        raise ValueError(f"keep={keep!r}: must be one of {', '.join(get_args(Keep))}.")
+    videos = videos.take(np.array(sorted(range(len(videos.paths)), key=_Order(videos, "longest")), dtype=np.int64))
+    grouping = _Grouping(videos, min_similarity, overlap, not_duplicates)
+    groups = grouping.run(on_video)
+    order = _Order(videos, keep)
+    return [grouping.described(grouping.to_keep(first, others, order), (first, *others)) for first, others in groups]
 
 
-def _compared(
-    videos: Videos, order_V: NDArray[np.int64], threshold: float
-) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
-    """Each video in an order, and of each other one: the share of its windows that are alike one of the other's, and
-    the mean cosine of these and the best of the other's; (V,) each.
+class _Order:
+    """A key for `sorted`: the video to keep comes first."""
+
+    def __init__(self, videos: Videos, keep: Keep, longest: float = math.inf) -> None:
+        self._videos, self._keep, self._longest = videos, keep, longest
+
+    def __call__(self, video: int) -> tuple[object, ...]:
+        videos = self._videos
+        length = min(videos.durations[video], self._longest - _SAME_LENGTH_S)
+        keys = {
+            "longest": -length,
+            "highest-resolution": -videos.pixels[video],
+            "largest": -videos.sizes[video],
+            "oldest": videos.modified[video],
+        }
+        return (keys.pop(self._keep), *keys.values(), videos.paths[video])
+
+    def among(self, group: Collection[int]) -> list[int]:
+        """The videos of a group in order; all that are about as long as the longest count as equally long."""
+        longest = float(self._videos.durations[list(group)].max())
+        return sorted(group, key=_Order(self._videos, self._keep, longest))
+
+
+class _Grouping:
+    """Puts videos into groups, each around one that contains all the others.
+
+    Videos come by falling length, and each is put to the first one that contains it and is in no group of another. So
+    deleting all duplicates leaves one for each that contains it, and a chain of videos that are each similar to the
+    next doesn't become one group.
     """
-    starts_V = np.cumsum(videos.counts) - videos.counts
-    rows_N = np.concatenate([np.arange(starts_V[v], starts_V[v] + videos.counts[v]) for v in order_V] or [starts_V])
-    at_once = max(1, _NUMBERS_AT_ONCE // max(1, len(rows_N)))
-    remaining = iter(order_V.tolist())
-    video, left = -1, 0
-    alike_V, sum_V = np.zeros(len(order_V), dtype=np.int64), np.zeros(len(order_V))
-    for row in range(0, len(rows_N), at_once):
-        cosine_RN = videos.embedding_NE[rows_N[row : row + at_once]] @ videos.embedding_NE.T
-        best_RV = np.maximum.reduceat(cosine_RN, starts_V, axis=1)
-        while len(best_RV):
-            if not left:
-                video = next(remaining)
-                left = int(videos.counts[video])
-                alike_V[:], sum_V[:] = 0, 0
-            part_RV, best_RV = best_RV[:left], best_RV[left:]
-            left -= len(part_RV)
-            is_alike_RV = part_RV >= threshold - _ROUNDING
-            alike_V += is_alike_RV.sum(0)
-            sum_V += np.where(is_alike_RV, part_RV, 0).sum(0)
-            if not left:
-                yield video, alike_V / videos.counts[video], sum_V / np.maximum(alike_V, 1)
+
+    def __init__(
+        self, videos: Videos, min_similarity: float, overlap: float, not_duplicates: Collection[frozenset[str]]
+    ) -> None:
+        self._videos, self._overlap, self._not_duplicates = videos, overlap, not_duplicates
+        self._min_similarity = min_similarity
+        self._starts = np.cumsum(videos.counts) - videos.counts
+        # 1e-9: a share such as 0.8 of 5 windows must not become more than 4 of them by rounding
+        self._needed_V = np.maximum(1, np.ceil(overlap * videos.counts - 1e-9)).astype(np.int64)
+
+    def run(self, on_video: Callable[[], object]) -> list[tuple[int, list[int]]]:
+        """The first of each group, and the others."""
+        videos = self._videos
+        candidates = Candidates(videos.embedding_NE, videos.counts, min_similarity=self._min_similarity)
+        # Where windows can be missed, half of them are enough for looking at all of the two videos
+        least_V = self._needed_V if candidates.is_complete else (self._needed_V + 1) // 2
+        is_kept_V = np.zeros(len(videos.paths), dtype=bool)
+        groups: dict[int, list[int]] = {}
+        first_of: dict[int, int] = {}  # of each duplicate
+        same: dict[str, int] = {}  # of each content
+        for video, found in enumerate(candidates.of_each(least_V, is_kept_V)):
+            content = videos.contents[video]
+            copy = same.setdefault(content, video) if content else video
+            first: int | None
+            if copy != video and not self._are_apart(video, first_of.get(copy, copy)):
+                first = first_of.get(copy, copy)
+            else:
+                first = self._first_that_contains(video, found)
+            if first is None:
+                is_kept_V[video] = True
+            else:
+                groups.setdefault(first, []).append(video)
+                first_of[video] = first
+            on_video()
+        return sorted(groups.items())
+
+    def _first_that_contains(self, video: int, found: list[Candidate]) -> int | None:
+        for one in found:
+            is_sure = one.found >= self._needed_V[video]
+            if not self._are_apart(video, one.video) and (is_sure or self.contains(one.video, video)):
+                return one.video
+        return None
+
+    def to_keep(self, first: int, others: list[int], order: _Order) -> int:
+        """The preferred one of those that contain all the others of a group, as the first one does.
+
+        A short video can contain each window of a long one that always shows the same, so lengths are compared too.
+        """
+        group = [first, *others]
+        for video in order.among(group):
+            if video == first:
+                break
+            is_long = self._videos.durations[video] >= self._overlap * self._videos.durations[first] - _SAME_LENGTH_S
+            if is_long and all(
+                one == video or (not self._are_apart(one, video) and self.contains(video, one)) for one in group
+            ):
+                return video
+        return first
+
+    def described(self, keep: int, group: tuple[int, ...]) -> DuplicateGroup:
+        """The group with what is said of each duplicate."""
+        videos = self._videos
+        compared = {video: self._compare(keep, video) for video in group if video != keep}
+        same = {video: self._are_same(keep, video) for video in compared}
+        ordered = sorted(compared, key=lambda v: (not same[v], -round(compared[v].similarity, 6), videos.paths[v]))
+        first: dict[str, str] = {}  # path of each content
+        duplicates: list[Duplicate] = []
+        for video in (keep, *ordered):
+            content, path = videos.contents[video], videos.paths[video]
+            earlier = first.setdefault(content, path) if content else path
+            if video == keep:
+                continue
+            found = compared[video]
+            duplicates.append(
+                Duplicate(
+                    path=path,
+                    duration=float(videos.durations[video]),
+                    begins=found.begins,
+                    overlap=found.overlap,
+                    similarity=found.similarity,
+                    identical=same[video],
+                    identical_to=earlier if earlier != path else None,
+                )
+            )
+        return DuplicateGroup(videos.paths[keep], float(videos.durations[keep]), tuple(duplicates))
+
+    def contains(self, video: int, other: int) -> bool:
+        """Whether enough windows of another one are similar to one of the video's, or the files are the same."""
+        if self._are_same(video, other):
+            return True
+        if not self._videos.counts[video] or not self._videos.counts[other]:
+            return False
+        return bool(self._compare(video, other).similar >= self._needed_V[other])
+
+    def _are_same(self, first: int, second: int) -> bool:
+        return bool(self._videos.contents[first]) and self._videos.contents[first] == self._videos.contents[second]
+
+    def _are_apart(self, first: int, second: int) -> bool:
+        """Whether a person has said so."""
+        paths, contents = self._videos.paths, self._videos.contents
+        named = ((paths[video], contents[video]) for video in (first, second))
+        return bool(self._not_duplicates) and pair_of(*named) in self._not_duplicates
+
+    def _compare(self, keep: int, video: int) -> _Comparison:
+        if self._are_same(keep, video):
+            return _Comparison(int(self._videos.counts[video]), 1.0, 1.0, 0.0)
+        rows = [slice(self._starts[v], self._starts[v] + self._videos.counts[v]) for v in (keep, video)]
+        embeddings = [self._videos.embedding_NE[one] for one in rows]
+        starts = [self._videos.start_N[one] for one in rows]
+        return _compare(embeddings[0], starts[0], embeddings[1], starts[1], self._min_similarity)
 
 
-def _duplicate(videos: Videos, video: int, keep: int, overlap: float, similarity: float) -> Duplicate:
-    content = videos.contents[video]
-    return Duplicate(
-        path=videos.paths[video],
-        duration=float(videos.durations[video]),
-        overlap=overlap,
-        similarity=min(1.0, similarity),
-        identical=bool(content) and content == videos.contents[keep],
+@dataclass(frozen=True)
+class _Comparison:
+    """How a video is in another one: windows that are similar, their share, their mean cosine, where it begins."""
+
+    similar: int
+    overlap: float
+    similarity: float
+    begins: float
+
+
+def _compare(
+    keep_KE: Floats, keep_start_K: NDArray[np.float64], part_NE: Floats, part_start_N: NDArray[np.float64], least: float
+) -> _Comparison:
+    """A part of N windows in a video of K.
+
+    It begins where most of its windows fall on similar ones: at the offset with the largest sum of cosines.
+    """
+    stride = float(np.diff(keep_start_K).min(initial=math.inf)) if len(keep_start_K) > 1 else 1.0
+    offsets_K, offsets_N = keep_start_K / stride, part_start_N / stride
+    lowest = math.floor(-offsets_N.max()) - 1
+    sums = np.zeros(math.ceil(offsets_K.max()) - lowest + 2)
+    similar, total = 0, 0.0
+    step = max(1, _NUMBERS_AT_ONCE // len(keep_KE))
+    for i in range(0, len(part_NE), step):
+        cosine_NK = part_NE[i : i + step] @ keep_KE.T
+        is_similar_NK = cosine_NK >= least - ROUNDING
+        best_N = cosine_NK.max(1)
+        good_N = best_N >= least - ROUNDING
+        similar += int(good_N.sum())
+        total += float(best_N[good_N].sum(dtype=np.float64))
+        n, k = np.nonzero(is_similar_NK)
+        bins = np.rint(offsets_K[k] - offsets_N[i + n]).astype(np.int64) - lowest
+        sums += np.bincount(bins, weights=cosine_NK[n, k], minlength=len(sums))
+    # Of equal sums the offset nearest to 0, which is that of a copy
+    best = sums >= sums.max() - 1e-3
+    offset = min(np.flatnonzero(best) + lowest, key=abs)
+    return _Comparison(
+        similar=similar,
+        overlap=similar / len(part_NE),
+        similarity=min(1.0, total / max(1, similar)),
+        begins=max(0.0, float(offset) * stride),
     )

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from openxclip.errors import VideoIndexError
-from openxclip.files import written_whole
-from openxclip.search.store import ABOUT, Store
+from openxclip.files import reason_of, written_whole
+from openxclip.search.schema import ABOUT, SCHEMA_VERSION, VideoRow, new_id
+from openxclip.search.store import Store
 
 SUFFIX = ".parquet"
 _MUST_AGREE = ("weights", "transforms", "num_frames", "window", "stride")  # or windows can't be compared
 _COLUMNS = {
     "path": "string", "number": "int32", "start": "float64", "end": "float64", "duration": "float64", "size": "int64",
-    "modified": "int64", "content": "string", "embedding": "",
+    "modified": "int64", "content": "string", "width": "int64", "height": "int64", "featureless": "bool_",
+    "embedding": "",
 }  # fmt: skip
 _ROWS_AT_ONCE = 1024  # with patches, some tens of kilobytes each
 _FAR_FROM_ONE = 1e-2  # of an embedding's length: rounding, of half precision too, is less
@@ -29,17 +32,32 @@ def write_parquet(store: Store, path: Path) -> int:
     Raises:
         OSError: it can't be written.
     """
+    import pyarrow as pa
     from pyarrow import parquet
 
+    of_id = {row.id: row for row in store.complete().values()}
+    kinds = {**{name: getattr(pa, kind)() for name, kind in _COLUMNS.items() if kind}, "patches": pa.binary()}
+    kinds["embedding"] = pa.list_(pa.float32(), store.width)
+    schema = pa.schema(
+        [pa.field(name, kind, nullable=name == "patches") for name, kind in kinds.items()],
+        metadata=store.schema.metadata,
+    )
     count = 0
     with (
         written_whole(path) as partial,
         partial.open("wb") as file,
-        parquet.ParquetWriter(file, store.schema, compression="zstd") as writer,
+        parquet.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
         for table in store.tables():
-            writer.write_table(table, row_group_size=_ROWS_AT_ONCE)
-            count += len(table)
+            videos = [of_id[video] for video in table["video"].to_pylist()]
+            columns = {name: table[name] for name in schema.names if name in table.column_names}
+            columns["modified"] = pa.array([video.modified for video in videos], pa.int64())
+            columns["width"] = pa.array([video.width for video in videos], pa.int64())
+            columns["height"] = pa.array([video.height for video in videos], pa.int64())
+            columns["content"] = pa.array([video.content for video in videos], pa.string())
+            whole = pa.table([columns[name] for name in schema.names], schema=schema)
+            writer.write_table(whole, row_group_size=_ROWS_AT_ONCE)
+            count += len(whole)
     return count
 
 
@@ -65,7 +83,7 @@ class ParquetWindows:
         try:
             self._file = parquet.ParquetFile(path)
         except (OSError, pa.ArrowException) as error:
-            raise VideoIndexError(f"{path}: can't be read as Parquet: {str(error).splitlines()[0]}") from error
+            raise VideoIndexError(f"{path}: can't be read as Parquet: {reason_of(error).splitlines()[0]}") from error
         schema = self._file.schema_arrow
         self.about = _about((schema.metadata or {}).get(ABOUT))
         if not self.about:
@@ -87,6 +105,8 @@ class ParquetWindows:
         Raises:
             VideoIndexError: model, plan or width differ, or there are no patches where the index has them.
         """
+        if self.about.get("schema") != SCHEMA_VERSION:  # older windows end elsewhere
+            raise VideoIndexError(f"{self.path}: was exported by another version of openxclip: export it again.")
         for name in _MUST_AGREE:
             if self.about[name] != about[name]:
                 own, its = (str(value)[:60] for value in (self.about[name], about[name]))
@@ -99,10 +119,10 @@ class ParquetWindows:
             )
 
     def videos(self) -> list[str]:
-        """Those that it has windows of; every row is looked at.
+        """The videos of which it has windows. Every row is checked.
 
         Raises:
-            VideoIndexError: a value is missing or can't be, a window is missing or there twice.
+            VideoIndexError: a value is missing or wrong, a window is missing or there twice.
         """
         numbers: dict[str, set[int]] = {}
         rows = 0
@@ -114,11 +134,24 @@ class ParquetWindows:
         for path, those in numbers.items():
             if those != set(range(len(those))):
                 raise VideoIndexError(
-                    f"{self.path}: of {path} it has not all windows: their numbers must be 0 to {len(those) - 1}."
+                    f"{self.path}: windows of {path} are missing: their numbers must be 0 to {len(those) - 1}."
                 )
         if rows != sum(map(len, numbers.values())):
             raise VideoIndexError(f"{self.path}: a window is there twice, by path and number.")
         return list(numbers)
+
+    def rows(self) -> list[VideoRow]:
+        """What an index writes of each video before its windows."""
+        found: dict[str, VideoRow] = {}
+        for table in self.tables(patches=False):
+            for one in table.drop_columns(["embedding", "patches"]).to_pylist():
+                row = found.get(one["path"])
+                if row is None:
+                    of_video = ("path", "size", "modified", "content", "duration", "width", "height")
+                    same = {name: one[name] for name in of_video}
+                    row = VideoRow(id=new_id(), **same)
+                found[row.path] = replace(row, windows=row.windows + 1)
+        return list(found.values())
 
     def _check_values(self, table: Any) -> None:
         for name in table.column_names:
@@ -154,7 +187,7 @@ class ParquetWindows:
                 own = table["patches"].cast(pa.binary()) if patches else pa.nulls(len(table), pa.binary())
                 yield pa.table({**columns, "patches": own})
         except (OSError, pa.ArrowException) as error:
-            raise self._refusal(f"can't be read ({str(error).splitlines()[0]})") from error
+            raise self._refusal(f"can't be read ({reason_of(error).splitlines()[0]})") from error
 
 
 def _about(text: bytes | None) -> dict[str, Any]:
@@ -167,15 +200,26 @@ def _about(text: bytes | None) -> dict[str, Any]:
     return about if isinstance(about, dict) and all(name in about for name in needed) else {}
 
 
-def add_parquet(store: Store, windows: ParquetWindows, videos: Collection[str], *, patches: bool) -> None:
+def add_parquet(store: Store, windows: ParquetWindows, *, patches: bool) -> None:
     """Put a file's windows into an index, in the place of what it has of the same videos.
 
     Args:
         store: of the index.
         windows: the file's.
-        videos: of the file, as `ParquetWindows.videos` gives them.
         patches: with these.
     """
-    known = store.files().keys() & set(videos)
-    store.write_tables(lambda: windows.tables(patches=patches), known=known)
-    store.have_not_failed(set(videos))
+    import pyarrow as pa
+
+    before = store.videos()
+    rows = {row.path: row for row in windows.rows()}
+    store.put((replace(row, windows=0) for row in rows.values()), new=True)
+
+    def with_ids() -> Iterator[Any]:
+        for table in windows.tables(patches=patches):
+            ids = [rows[path].id for path in table["path"].to_pylist()]
+            yield table.append_column("video", pa.array(ids, pa.int64()))
+
+    store.add_tables(with_ids())
+    replaced = [replace(row, state="removed") for row in before if row.path in rows]
+    store.put([*(replace(row, state="complete") for row in rows.values()), *replaced])
+    store.forget(replaced)

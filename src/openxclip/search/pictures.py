@@ -15,13 +15,14 @@ from openxclip.video import DecodeWorker, Frames
 from openxclip.video.writing import write_mp4
 
 _CLIP_FPS = 12.0
-_CLIP_FRAMES = 240  # at most: a longer moment has fewer a second
+_CLIP_S = 20.0  # of a longer moment, this much round its best window is shown
+_CLIP_FRAMES = 240  # at most: a longer window has fewer a second
 _SMALLEST, _WIDEST = 16, 4  # pixels that an encoder takes; how many times as wide or high as it is meant to be
 _BYTES_AT_ONCE = 256 << 20  # of decoded frames
 
 
 def thumbnail(hit: Hit, *, width: int = 320, reader: DecodeWorker | None = None) -> bytes:
-    """The frame in the middle of a moment, as JPEG.
+    """The frame in the middle of a moment's best window, as JPEG.
 
     Args:
         hit: the moment.
@@ -37,7 +38,7 @@ def thumbnail(hit: Hit, *, width: int = 320, reader: DecodeWorker | None = None)
     if reader is None:
         with DecodeWorker() as reader:
             return thumbnail(hit, width=width, reader=reader)
-    frame = _read(reader, hit, hit.start, hit.end, 1).frames_THWC[0].numpy()
+    frame = _read(reader, hit, hit.best_start, hit.best_end, 1).frames_THWC[0].numpy()
     height = min(max(1, round(width * frame.shape[0] / frame.shape[1])), _WIDEST * width)  # an odd one is squeezed
     data = BytesIO()
     Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS).save(data, "JPEG", quality=80)
@@ -45,7 +46,7 @@ def thumbnail(hit: Hit, *, width: int = 320, reader: DecodeWorker | None = None)
 
 
 def playing_clip(hit: Hit, *, height: int = 240, reader: DecodeWorker) -> bytes:
-    """A moment as a small H.264 mp4, without sound.
+    """A moment as a small H.264 mp4, without sound: all of it, or what `shown` says of a long one.
 
     Args:
         hit: the moment.
@@ -55,18 +56,34 @@ def playing_clip(hit: Hit, *, height: int = 240, reader: DecodeWorker) -> bytes:
     Raises:
         VideoError: as `thumbnail`.
     """
-    seconds = max(hit.end - hit.start, 0.1)
-    fps = min(_CLIP_FPS, _CLIP_FRAMES / seconds)
+    start, end = shown(hit)
+    fps = min(_CLIP_FPS, _CLIP_FRAMES / max(end - start, 0.1))
     data = BytesIO()
-    write_mp4(_frames(hit, fps=fps, height=height, reader=reader), data, fps=fps, quality=28, preset="veryfast")
+    frames = _frames(hit, start, end, fps=fps, height=height, reader=reader)
+    write_mp4(frames, data, fps=fps, quality=28, preset="veryfast")
     return data.getvalue()
 
 
-def _frames(hit: Hit, *, fps: float, height: int, reader: DecodeWorker) -> Iterator[NDArray[np.uint8]]:
-    total = max(1, math.floor((hit.end - hit.start) * fps))
+def shown(hit: Hit) -> tuple[float, float]:
+    """From when to when a moment's clip plays, in seconds.
+
+    A moment of up to 20 s is shown whole. Of a longer one, the best window is shown, with as much on both sides of it
+    as makes 20 s.
+    """
+    if hit.end - hit.start <= _CLIP_S:
+        return hit.start, hit.end
+    length = max(_CLIP_S, hit.best_end - hit.best_start)
+    start = max(hit.start, min((hit.best_start + hit.best_end - length) / 2, hit.end - length))
+    return start, start + length
+
+
+def _frames(
+    hit: Hit, start: float, end: float, *, fps: float, height: int, reader: DecodeWorker
+) -> Iterator[NDArray[np.uint8]]:
+    total = max(1, math.floor((end - start) * fps))
     done, number = 0, min(total, math.ceil(fps))  # at first a second's, by which the size of a frame is known
     while done < total:
-        frames = _read(reader, hit, hit.start + done / fps, min(hit.start + (done + number) / fps, hit.end), number)
+        frames = _read(reader, hit, start + done / fps, min(start + (done + number) / fps, end), number)
         width = 2 * round(height * frames.frames_THWC.shape[2] / frames.frames_THWC.shape[1] / 2)
         width = min(max(_SMALLEST, width), _WIDEST * height)
         for frame in frames.frames_THWC.numpy():

@@ -5,27 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openxclip.errors import VideoError
+from openxclip.times import clock as clock
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Hit:
-    """A window that was found.
+    """A moment that was found: neighbouring windows of one video, or one window; see `VideoIndex.search`.
 
     Attributes:
-        path: of its video.
-        start, end: of the window, in seconds.
+        path: of the video.
+        start, end: of the moment, in seconds.
+        best_start, best_end: of its best window, in seconds; `score` and `similarity` are this window's.
+        windows: how many windows are in it.
         duration: of the video, in seconds.
-        score: by which hits are in order: the cosine of the video and the text with its prompts, where it was reranked;
-            else `similarity`.
-        similarity: the cosine of the video's features and the query's, without prompts.
-        reranked: whether `score` has the prompts in it.
+        score: the text's share against neutral texts, from 0 to 1, as in `openxclip.classify`: above 0.5 the text fits
+            better than all of them together. With prompts if `reranked`. None in a search by video.
+        similarity: the cosine that orders hits: with prompts if `reranked`, else of the plain features.
+        reranked: whether the texts had their video-specific prompts. Hits that were reranked come first.
     """
 
     path: str
     start: float
     end: float
+    best_start: float
+    best_end: float
+    windows: int
     duration: float
-    score: float
+    score: float | None
     similarity: float
     reranked: bool
 
@@ -39,17 +45,13 @@ class Added:
         unchanged: that are in it as they were.
         removed: that are in it no longer.
         errors: of those that can't be read.
+        moved: files that were recognised at another path, as (old path, new path).
+        held_back: missing files that were not removed, because so many at once may be on a disk that isn't mounted.
     """
 
     added: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     errors: tuple[VideoError, ...] = ()
-
-
-def clock(seconds: float) -> str:
-    """A time in a video: 1:02.5, or 1:00:02.5 from an hour on."""
-    tenths = round(10 * seconds)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest / 10:04.1f}" if hours else f"{minutes}:{rest / 10:04.1f}"
+    moved: tuple[tuple[str, str], ...] = ()
+    held_back: tuple[str, ...] = ()

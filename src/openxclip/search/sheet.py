@@ -9,8 +9,9 @@ from pathlib import Path, PurePath
 
 from openxclip.errors import VideoError, needs_package
 from openxclip.files import checked_target, written_whole
-from openxclip.search.pictures import playing_clip, thumbnail
-from openxclip.search.results import Hit, clock
+from openxclip.search.pictures import playing_clip, shown, thumbnail
+from openxclip.search.results import Hit
+from openxclip.times import clock
 from openxclip.video import DecodeWorker
 
 
@@ -60,9 +61,14 @@ def _card(hit: Hit, reader: DecodeWorker, on_hit: Callable[[], object]) -> dict[
         "path": hit.path,
         "start": clock(hit.start),
         "end": clock(hit.end),
-        "score": f"{hit.score:.3f}",
-        "similarity": f"{hit.similarity:.3f}" if hit.reranked else "",
+        "score": "" if hit.score is None else f"{hit.score:.2f}",
+        "similarity": f"{hit.similarity:.3f}",
+        "prompts": hit.reranked,
+        "best": clock(hit.best_start) if hit.windows > 1 else "",
     }
+    clip = shown(hit)
+    if clip != (hit.start, hit.end):
+        card["shown"] = f"{clock(clip[0])} – {clock(clip[1])}"
     try:
         card["poster"] = _data("image/jpeg", thumbnail(hit, reader=reader))
         card["clip"] = _data("video/mp4", playing_clip(hit, reader=reader))

@@ -34,19 +34,21 @@ def whole(where: str) -> str:
     return f"({where})"
 
 
-def window_id(path: str, number: int) -> str:
-    """By which a window is known."""
-    return f"{number}:{path}"
+def columns_named(where: str) -> set[str]:
+    """The columns that a condition names, in lower case."""
+    outside = re.sub(r"'[^']*'", "''", where)
+    return {name.lower() for name in re.findall(r"[A-Za-z_]\w*", outside)} & {*COLUMNS}
 
 
-def quoted(text: str) -> str:
-    """A text as SQL writes it."""
-    return "'" + text.replace("'", "''") + "'"
+def among(ids: Iterable[int]) -> str:
+    """The condition that a window is of one of these videos."""
+    return f"video IN ({', '.join(map(str, ids))})"
 
 
-def among(paths: Iterable[str]) -> str:
-    """The condition that a window is of one of these files."""
-    return f"path IN ({', '.join(map(quoted, paths))})"
+def not_among(ids: Iterable[int]) -> str | None:
+    """The condition that a window is of none of these videos; None if there are none."""
+    listed = ", ".join(map(str, ids))
+    return f"video NOT IN ({listed})" if listed else None
 
 
 def first_line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from openxclip import __version__
 from openxclip.batching import Batch, EncodedVideo
 from openxclip.embedding import fingerprint
 from openxclip.errors import OpenXCLIPError
-from openxclip.pipeline import VideoPipeline, check_stretch
+from openxclip.pipeline import VideoPipeline
 from openxclip.recognition.classification import check_labels
 from openxclip.training.data.samples import Dataset, Sample, sample_names
 from openxclip.training.results import (
@@ -34,6 +34,7 @@ from openxclip.training.results import (
 )
 from openxclip.training.retrieval import retrieval_metrics
 from openxclip.training.scoring import class_features, finite, score, views_of
+from openxclip.video.sampling import check_stretch
 
 #: Called with how many samples are done, and of how many.
 OnProgress = Callable[[int, int], object]
@@ -169,7 +170,7 @@ def evaluate_retrieval(
     for index, sample in enumerate(dataset.samples):
         videos.setdefault((sample.source, sample.start, sample.end), []).append(index)
     views = views_of(pipeline, 1)
-    text_KE = pipeline.encode_texts(texts)
+    text_KE = pipeline.encode_texts(texts, what="caption")
     firsts = [dataset.samples[indices[0]] for indices in videos.values()]
     encoded = pipeline.encode_parts(firsts, views, num_frames=num_frames, batch=batch)
     names = sample_names(dataset)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 
 from openxclip.errors import OpenXCLIPError
-from openxclip.files import target_path, written_whole
+from openxclip.files import cannot_read, checked_folder, written_whole
 from openxclip.model import XCLIPModel
 from openxclip.pipeline import VideoPipeline
 from openxclip.processing import XCLIPProcessor
@@ -26,7 +28,7 @@ from openxclip.training.planning import Plan, plan
 from openxclip.training.processes import Processes, processes
 from openxclip.training.recipe import Recipe, read_recipe
 from openxclip.training.results import Results
-from openxclip.training.starting import start_model, training_data
+from openxclip.training.starting import check_texts, start_model, training_data
 
 _MAY_DIFFER = frozenset({"workers", "save_every", "eval_every", "clips", "crops"})
 
@@ -86,18 +88,21 @@ def train(
         OpenXCLIPError: recipe, data or model can't be used, which is named; or `out` holds something else.
         ValueError: no folder can have the name `out`.
     """
-    recipe, out = _recipe(recipe, changes), target_path(out)
+    recipe, out = _recipe(recipe, changes), checked_folder(out, of_model=True)
     with processes(device) as group:
         folder = out / "training"
         dataset, val = training_data(recipe)
-        if group.is_main:
-            _claim(out, folder, recipe, dataset)
-        group.of_main(None)  # the others wait until the folder is there
+        begun = _is_begun(out, folder, recipe, dataset) if group.is_main else False
         model, processor = start_model(recipe)
+        check_texts(recipe, processor, dataset, val)
+        planned = plan(recipe, model, dataset, val, world=group.world)
+        if group.is_main and not begun:  # everything has been checked: from here on, something is written
+            _begin(folder, recipe, dataset)
+        group.of_main(None)  # the others wait until the folder is there
         quiet: Callable[[str], Any] = say if group.is_main else lambda text: None
         for problem in dataset.problems + (val.problems if val else ()):
             quiet(problem)
-        quiet(str(plan(recipe, model, dataset, val, world=group.world)))
+        quiet(str(planned))
         last: list[Results] = []
 
         def judge(epoch: int, now: XCLIPModel, log: Logbook | None) -> None:
@@ -144,33 +149,60 @@ def _judged(recipe: Recipe, model: XCLIPModel, processor: XCLIPProcessor, val: D
         model.train(before)
 
 
-def _claim(out: Path, folder: Path, recipe: Recipe, dataset: Dataset) -> None:
-    """Make the folder, or see that it is this training's."""
-    what: dict[str, Any] = {"recipe": recipe.model_dump(mode="json"), "data": dataset.hash()}
-    noted = folder / "begun.json"
-    if noted.exists():
+def _facts(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+    """By what a training is known."""
+    return {"recipe": recipe.model_dump(mode="json"), "data": dataset.hash()}
+
+
+def _is_begun(out: Path, folder: Path, recipe: Recipe, dataset: Dataset) -> bool:
+    """Whether this very training was begun there. Nothing is written.
+
+    Raises:
+        TrainingError: the folder is of another training or of something else, or this training is finished.
+    """
+    what, noted = _facts(recipe, dataset), folder / "begun.json"
+    try:
+        if not noted.exists():
+            if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+                raise TrainingError(f"{out}: is there already, and is not the folder of a training: choose another.")
+            return False
         before = json.loads(noted.read_text(encoding="utf-8"))
-        differing = [
-            f"{key}={value!r}, was {before['recipe'].get(key)!r}"
-            for key, value in what["recipe"].items()
-            if key not in _MAY_DIFFER and before["recipe"].get(key) != value
-        ]
-        if before["data"] != what["data"]:
-            differing.append("the videos")
-        if differing:
-            raise TrainingError(
-                f"{out}: a training was begun there with something else ({'; '.join(differing)}): choose another "
-                "folder, or delete it to begin anew."
-            )
-        if (out / "config.json").exists():
-            raise TrainingError(f"{out}: this training is finished: choose another folder, or delete it to begin anew.")
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TrainingError(f"{out}: is there already, and is no training: choose another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text("\n".join(recipe_lines(recipe)) + "\n", encoding="utf-8")
-    with written_whole(noted) as partial:
-        partial.write_text(json.dumps(what, indent=1) + "\n", encoding="utf-8")
+        was, data = dict(before["recipe"]), before["data"]
+    except OSError as error:
+        raise TrainingError(cannot_read(noted, error)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{noted}: is damaged: choose another folder, or delete {out} to begin anew.") from error
+    differing = [
+        f"{key}={value!r}, was {was.get(key)!r}"
+        for key, value in what["recipe"].items()
+        if key not in _MAY_DIFFER and was.get(key) != value
+    ]
+    if data != what["data"]:
+        differing.append("the videos")
+    if differing:
+        raise TrainingError(
+            f"{out}: a training was begun there with something else ({'; '.join(differing)}): choose another folder, "
+            "or delete this one to begin anew."
+        )
+    if (out / "config.json").exists():
+        raise TrainingError(f"{out}: this training is finished: choose another folder, or delete it to begin anew.")
+    return True
+
+
+def _begin(folder: Path, recipe: Recipe, dataset: Dataset) -> None:
+    """Make the folder, and write down what training it is; nothing is left if that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with written_whole(folder / "recipe.yaml") as partial:
+            partial.write_text("\n".join(recipe_lines(recipe)) + "\n", "utf-8", "surrogateescape")
+        with written_whole(folder / "begun.json") as partial:
+            partial.write_text(json.dumps(_facts(recipe, dataset), indent=1) + "\n", encoding="utf-8")
+    except BaseException:
+        (folder / "recipe.yaml").unlink(missing_ok=True)
+        for made in (folder, folder.parent):
+            with suppress(OSError):
+                made.rmdir()
+        raise
 
 
 def _write(
@@ -190,7 +222,7 @@ def _write(
     model.save_pretrained(beside)
     processor.save_pretrained(beside)
     text = card(recipe, dataset, results, steps=steps, unreadable=len(unreadable))
-    (beside / "README.md").write_text(text, encoding="utf-8")
+    (beside / "README.md").write_text(text, "utf-8", "surrogateescape")
     if results is not None:
         results.save(beside / "results.json")
     for path in sorted(beside.iterdir(), key=lambda path: path.name == "config.json"):

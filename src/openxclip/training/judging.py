@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from openxclip.engine import Precision
-from openxclip.errors import MissingPackageError, OpenXCLIPError
-from openxclip.files import target_path, written_whole
+from openxclip.errors import MissingPackageError, NotWrittenError, OpenXCLIPError
+from openxclip.files import cannot_write, checked_folder, written_whole
 from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline
 from openxclip.training.evaluation import evaluate, evaluate_retrieval
@@ -49,9 +50,10 @@ def evaluate_recipe(
 
     Raises:
         OpenXCLIPError: recipe, data or model can't be used, which is named.
-        ValueError: no folder can have the name `out`.
+        NotWrittenError: writing to `out` failed at the end; its `result` is the `Results`.
+        ValueError: nothing can be written to `out`; nothing is evaluated then.
     """
-    folder = None if out is None else target_path(out)
+    folder = None if out is None else checked_folder(out)
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, changes)
     dataset = evaluation_data(recipe)
@@ -74,7 +76,12 @@ def evaluate_recipe(
         if not isinstance(model, VideoPipeline):
             pipeline.close()
     if folder is not None:
-        _write(results, folder)
+        try:
+            _write(results, folder)
+        except OSError as error:
+            with suppress(OSError):  # it isn't empty
+                folder.rmdir()
+            raise NotWrittenError(_not_written(folder, error), results) from error
     return results
 
 
@@ -118,29 +125,44 @@ def evaluate_over(
 
     Raises:
         OpenXCLIPError: see `evaluate_recipe`; or fewer than two are given, or one twice.
+        NotWrittenError: writing to `out` failed; all evaluations are done, and its `result` is the `Summary`.
+        ValueError: nothing can be written to `out`.
     """
+    if out is not None:
+        out = checked_folder(out)
     if len(set(over)) != len(over) or len(over) < 2:
         raise OpenXCLIPError(f"over {', '.join(over) or 'nothing'}: must be two or more different values.")
     recipes = {change: read_recipe(recipe, [*changes, change]) for change in over}
     pipeline = as_pipeline(model, device=device, precision=precision)
+    results: dict[str, Results] = {}
+    problem = ""
     try:
-        results = {
-            change: evaluate_recipe(
-                one, model=pipeline, out=None if out is None else Path(out) / change.replace("/", "_"), **how
-            )
-            for change, one in recipes.items()
-        }
+        for change, one in recipes.items():
+            folder = None if out is None or problem else out / change.replace("/", "_")
+            try:
+                results[change] = evaluate_recipe(one, model=pipeline, out=folder, **how)
+            except NotWrittenError as error:
+                results[change], problem = cast(Results, error.result), str(error)
     finally:
         if not isinstance(model, VideoPipeline):
             pipeline.close()
     shared = [name for name, value in results[over[0]].metrics.items() if isinstance(value, float)]
     metrics = {name: mean_and_std([one.metrics[name] for one in results.values()]) for name in shared}
     summary = Summary(results, metrics)
-    if out is not None:
+    if out is not None and not problem:
         content = {name: {"mean": mean, "std": std} for name, (mean, std) in metrics.items()}
-        with written_whole(target_path(out) / "summary.json") as partial:
-            partial.write_text(json.dumps({"over": list(over), **content}, indent=1) + "\n", encoding="utf-8")
+        try:
+            with written_whole(out / "summary.json") as partial:
+                partial.write_text(json.dumps({"over": list(over), **content}, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            problem = _not_written(out, error)
+    if problem:
+        raise NotWrittenError(problem, summary)
     return summary
+
+
+def _not_written(folder: Path, error: OSError) -> str:
+    return cannot_write(error.filename or folder, error)
 
 
 def _write(results: Results, folder: Path) -> None:

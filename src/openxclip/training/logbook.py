@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from openxclip.files import written_whole
+from openxclip.files import as_os_error, written_whole
 
 
 class Logbook:
@@ -27,7 +28,7 @@ class Logbook:
                     known = json.loads(line)
                 except ValueError:
                     continue  # torn when the program was killed
-                if known["step"] < first_step:
+                if isinstance(known, dict) and isinstance(known.get("step"), int) and known["step"] < first_step:
                     kept.append(line + "\n")
         with written_whole(path) as partial:
             partial.write_text("".join(kept), encoding="utf-8")
@@ -36,8 +37,12 @@ class Logbook:
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """One event of a step; numbers become curves."""
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            as_os_error(error, self._file.name)  # whose name an error of writing lacks
+            raise
         if self._curves is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):
@@ -45,7 +50,8 @@ class Logbook:
 
     def close(self) -> None:
         """Nothing is written after this."""
-        self._file.close()
+        with suppress(OSError):  # what couldn't be written has been reported
+            self._file.close()
         if self._curves is not None:
             self._curves.close()
 

@@ -214,7 +214,7 @@ class _Texts:
 
     def of(self, captions: list[str]) -> dict[str, Tensor]:
         """What it takes of these captions."""
-        tokens = self._processor(text=captions, return_tensors="pt", padding=True).to(self._device)
+        tokens = self._processor(text=captions, return_tensors="pt", padding=True, truncation=True).to(self._device)
         return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
 
     def _encoded(self, model: XCLIPModel, texts: list[str]) -> dict[str, Tensor]:

@@ -14,6 +14,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from openxclip.model.pretrained import as_computing_device
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -87,7 +89,7 @@ def processes(device: torch.device | str | None = None) -> Iterator[Processes]:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if device is None:
         device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
-    device = torch.device(device)
+    device = as_computing_device(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     joins = world > 1 and not dist.is_initialized()

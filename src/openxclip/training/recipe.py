@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from openxclip.errors import OpenXCLIPError, needs_package
+from openxclip.files import cannot_read, is_utf8, user_path
 from openxclip.training.data import Format
 
 with needs_package("a recipe", "yaml", "train"):
@@ -156,14 +157,18 @@ def read_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe
     Raises:
         RecipeError: there is none; a key isn't known; a value can't be, with the line where it stands.
     """
-    path = _FOLDER / f"{name_or_path}.yaml" if str(name_or_path) in RECIPES else Path(name_or_path)
+    name = str(name_or_path)
+    path = _FOLDER / f"{name}.yaml" if name in RECIPES else user_path(name)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: is not text in UTF-8: save it as UTF-8.") from error
+    except (OSError, ValueError) as error:
         if path.suffix not in (".yaml", ".yml"):
-            known = ", ".join(RECIPES)
-            raise RecipeError(f"recipe {str(name_or_path)!r}: must be {known}, or a .yaml file.") from error
-        raise RecipeError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}.") from error
+            close = difflib.get_close_matches(name, RECIPES, n=1)
+            hint = f": did you mean {close[0]}?" if close else "."
+            raise RecipeError(f"recipe {name!r}: must be {', '.join(RECIPES)}, or a .yaml file{hint}") from error
+        raise RecipeError(cannot_read(path, error) if isinstance(error, OSError) else f"{path}: {error}.") from error
     values, places = _read_yaml(text, str(path))
     for change in changes:
         key, equals, value = change.partition("=")
@@ -171,7 +176,7 @@ def read_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe
         if not equals or not key:
             raise RecipeError(f"{change!r}: must be key=value, as in epochs=10.")
         try:
-            values[key] = yaml.safe_load(value)
+            values[key] = yaml.safe_load(value) if is_utf8(value) else value  # a path, which YAML would refuse
         except yaml.YAMLError as error:
             raise RecipeError(f"{change!r}: the value is no YAML: {_first_line(error)}.") from error
         places[key] = change

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from openxclip.checkpoints.folder import find_weights
 from openxclip.errors import CheckpointError, OpenXCLIPError
-from openxclip.files import user_path, written_whole
+from openxclip.files import reason_of, user_path, written_whole
 from openxclip.hub import SHIPPED_MODELS
 from openxclip.training.metrics import calibration, confusion_matrix, per_class_accuracy
 
@@ -156,7 +156,9 @@ class Results:
         except FileNotFoundError:
             raise OpenXCLIPError(f"{path}: there is no such file: check the path.") from None
         except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise OpenXCLIPError(f"{path}: can't be read as results ({type(error).__name__}: {error}).") from error
+            raise OpenXCLIPError(
+                f"{path}: can't be read as results ({type(error).__name__}: {reason_of(error)})."
+            ) from error
 
     @classmethod
     def _from_dict(cls, content: dict[str, Any]) -> Results:

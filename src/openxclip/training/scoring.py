@@ -15,6 +15,7 @@ from torch import Tensor
 from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
 from openxclip.processing import VideoProcessor
+from openxclip.processing.texts import check_distinct
 from openxclip.video import crop_boxes
 
 _TEXTS_AT_ONCE = 1024  # each has a prompt of its own for each view: bounds their memory
@@ -28,15 +29,19 @@ def class_features(pipeline: VideoPipeline, classes: Sequence[str], templates: S
     trained beside features of that length.
 
     Raises:
-        ValueError: no templates, or one without `{}`.
+        ValueError: no templates, one without `{}`, or two classes whose texts are the same to the model.
     """
     if isinstance(templates, str) or not templates:
         raise ValueError(f"templates must be a list of one or more of them, got {templates!r}.")
     for template in templates:
         if template.count("{}") != 1:
             raise ValueError(f"template {template!r}: must have {{}} once, where the class goes.")
-    texts = [template.replace("{}", name) for template in templates for name in classes]
-    features = pipeline.encode_texts(texts)
+    texts = []
+    for template in templates:
+        of_template = [template.replace("{}", name) for name in classes]
+        check_distinct(pipeline.processor.tokenizer, of_template, "class name")
+        texts += of_template
+    features = pipeline.encode_texts(texts, what="class name")
     if len(templates) == 1:
         return features
     features_MKE: Tensor = features.unflatten(0, (len(templates), len(classes)))

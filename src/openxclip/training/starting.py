@@ -14,6 +14,7 @@ from openxclip.conversion import processor_of
 from openxclip.errors import OpenXCLIPError
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
+from openxclip.processing.texts import check_distinct, warn_of_cuts
 from openxclip.training.data import (
     Dataset,
     dataset_splits,
@@ -60,6 +61,23 @@ def start_model(recipe: Recipe) -> tuple[XCLIPModel, XCLIPProcessor]:
     return model, processor
 
 
+def check_texts(recipe: Recipe, processor: XCLIPProcessor, dataset: Dataset, val: Dataset | None) -> None:
+    """Warn of class names and captions that are longer than the model reads.
+
+    Raises:
+        DataError: two class names are the same to the model.
+    """
+    tokenizer = processor.tokenizer
+    if dataset.classes:
+        texts = [recipe.template.replace("{}", name) for name in dataset.classes]
+        with _values_are_the_users():
+            check_distinct(tokenizer, texts, "class name")
+        warn_of_cuts(tokenizer, texts, "class name")
+    captions = dict.fromkeys(sample.text for one in (dataset, val) if one for sample in one.samples if sample.text)
+    if captions and not dataset.classes:
+        warn_of_cuts(tokenizer, list(captions), "caption")
+
+
 def set_num_frames(model: XCLIPModel, num_frames: int) -> None:
     """Make it a model of clips of so many frames: MIT's positions are interpolated."""
     if num_frames != model.config.vision_config.num_frames:
@@ -88,13 +106,13 @@ def evaluation_data(recipe: Recipe) -> Dataset:
     with _values_are_the_users():
         if data.seen is None and data.unseen_list is None and not data.unseen:
             if data.val_data is not None:
-                return _opened(data, data.val_data, data.val_split)
+                return _opened(data, data.val_data, data.val_split, "val_split")
             train, val = _training_data(recipe)
             return train if val is None else val
         path = data.val_data or data.data
         if path is None:
             raise _no_data()
-        found = _opened(data, path, data.val_split)
+        found = _opened(data, path, data.val_split, "val_split")
         if data.seen is not None:
             found = without_classes(found, read_class_list(data.seen))
         if data.unseen_list is not None:
@@ -114,9 +132,9 @@ def _training_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
         val_split = next((name for name in _JUDGES if name in splits and name != split), None)
     val: Dataset | None = None
     if data.val_data is not None:
-        val = _opened(data, data.val_data, data.val_split)
+        val = _opened(data, data.val_data, data.val_split, "val_split")
     elif val_split is not None:
-        val = _opened(data, data.data, val_split)
+        val = _opened(data, data.data, val_split, "val_split")
     elif data.hold_out:
         train, val = hold_out(train, data.hold_out, seed=recipe.seed)
     if data.shots_list is not None:
@@ -132,8 +150,12 @@ def _training_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     return train, val
 
 
-def _opened(data: Data, path: Path, split: str | None) -> Dataset:
-    return open_dataset(path, format=data.format, videos=data.videos, split=split, fold=data.fold, names=data.names)
+def _opened(data: Data, path: Path, split: str | None, key: str = "split") -> Dataset:
+    """The dataset at a path; an error names the recipe's key for the split."""
+    try:
+        return open_dataset(path, format=data.format, videos=data.videos, split=split, fold=data.fold, names=data.names)
+    except ValueError as error:
+        raise DataError(str(error).replace(" split=", f" {key}=")) from error
 
 
 def _no_data() -> DataError:

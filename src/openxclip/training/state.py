@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from openxclip.errors import OpenXCLIPError
-from openxclip.files import written_whole
+from openxclip.files import reason_of, written_whole
 from openxclip.training.processes import Processes
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -83,7 +83,7 @@ def read_facts(path: Path) -> dict[str, Any] | None:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise StateError(f"{path}: can't be read ({error}): delete it to begin anew.") from error
+        raise StateError(f"{path}: can't be read ({reason_of(error)}): delete it to begin anew.") from error
     if meta.get("format") != _FORMAT:
         raise StateError(f"{path}: is no state of a training: move it away.")
     facts: dict[str, Any] = json.loads(meta["facts"])

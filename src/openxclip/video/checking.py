@@ -6,15 +6,17 @@ import csv
 import io
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from openxclip.errors import NotWrittenError
+from openxclip.files import cannot_write, checked_target, is_utf8, written_whole
 from openxclip.video.ahead import ReadAhead
 from openxclip.video.finding import find_videos
 from openxclip.video.inspection import VideoReport
 from openxclip.video.limits import DEFAULT_LIMITS, Limits, num_cores
-from openxclip.video.opening import VideoSource, is_one_source
+from openxclip.video.opening import VideoSource, is_one_source, source_name
 from openxclip.video.worker import DecodeWorker
 
 REPORT_SUFFIXES = (".json", ".jsonl", ".csv")
@@ -27,6 +29,7 @@ def check_videos(
     full: bool = True,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
+    on_time: Callable[[str, float, float], object] = lambda path, end, duration: None,
 ) -> Iterator[VideoReport]:
     """Verify videos, several at once, each in a process of its own.
 
@@ -36,6 +39,8 @@ def check_videos(
         full: decode each to its end; else its packets and first frame are looked at.
         limits: what reading one may cost.
         allow_protocols: as for `VideoReader`.
+        on_time: called now and then, by the threads that wait, with a video's name, how far its decoding has come, and
+            its duration, in seconds.
 
     Returns:
         A report for each, in the order given.
@@ -45,18 +50,24 @@ def check_videos(
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs={jobs} must be 1 or more")
-    return _checked(paths, jobs or num_cores(), full, limits, tuple(allow_protocols))
+    return _checked(paths, jobs or num_cores(), full, limits, tuple(allow_protocols), on_time)
 
 
 def _checked(
-    paths: Iterable[VideoSource], jobs: int, full: bool, limits: Limits, allow_protocols: tuple[str, ...]
+    paths: Iterable[VideoSource],
+    jobs: int,
+    full: bool,
+    limits: Limits,
+    allow_protocols: tuple[str, ...],
+    on_time: Callable[[str, float, float], object],
 ) -> Iterator[VideoReport]:
     if isinstance(paths, Sequence):
         jobs = max(1, min(jobs, len(paths)))
     workers = [DecodeWorker() for _ in range(jobs)]
 
     def reader(worker: DecodeWorker, source: VideoSource) -> Generator[VideoReport, None, None]:
-        yield worker.inspect(source, full=full, limits=limits, allow_protocols=allow_protocols)
+        tell = partial(on_time, source_name(source))
+        yield worker.inspect(source, full=full, limits=limits, allow_protocols=allow_protocols, on_time=tell)
 
     def close() -> None:
         for worker in workers:
@@ -94,15 +105,18 @@ def check(
         A report for each video, in order: `is_fine` says if it is.
 
     Raises:
-        ValueError: an argument that can't be.
-        OSError: the report can't be written.
+        ValueError: an argument that can't be, or no file can be made where the report is to be; no video is read then.
+        NotWrittenError: writing the report failed at the end; its `result` is the list of reports.
     """
     if report is not None:
         check_report_name(report)
     videos = find_videos([paths] if is_one_source(paths) else paths)  # type: ignore[list-item,arg-type]
     reports = list(check_videos(videos, jobs=jobs, full=full, limits=limits, allow_protocols=allow_protocols))
     if report is not None:
-        write_report(report, reports)
+        try:
+            write_report(report, reports)
+        except OSError as error:
+            raise NotWrittenError(cannot_write(os.fspath(report), error), reports) from error
     return reports
 
 
@@ -113,12 +127,15 @@ def write_report(path: str | os.PathLike[str], reports: Sequence[VideoReport]) -
         ValueError: the name ends with none of these.
         OSError: it can't be written.
     """
-    suffix = check_report_name(path)
+    target = Path(path)
+    if target.suffix.lower() not in REPORT_SUFFIXES:
+        raise ValueError(f"{path}: its name must end with {' or '.join(REPORT_SUFFIXES)}.")
     rows = [report.as_dict() for report in reports]
-    if suffix == ".json":
-        text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
-    elif suffix == ".jsonl":
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    all_text = all(is_utf8(report.path) for report in reports)  # JSON has an escape for what isn't
+    if target.suffix.lower() == ".json":
+        text = json.dumps(rows, ensure_ascii=not all_text, indent=1) + "\n"
+    elif target.suffix.lower() == ".jsonl":
+        text = "".join(json.dumps(row, ensure_ascii=not all_text) + "\n" for row in rows)
     else:
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, fieldnames=list(VideoReport(path="").as_dict()))
@@ -126,22 +143,14 @@ def write_report(path: str | os.PathLike[str], reports: Sequence[VideoReport]) -
         for row in rows:
             writer.writerow(row | {name: "; ".join(row[name]) for name in ("notes", "problems")})
         text = table.getvalue()
-    target = Path(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(text.encode("utf-8", "surrogateescape"))
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    with written_whole(target) as partial:
+        partial.write_bytes(text.encode("utf-8", "surrogateescape"))  # of CSV, which has no escapes for odd names
 
 
-def check_report_name(path: str | os.PathLike[str]) -> str:
-    """The suffix of a report's name.
+def check_report_name(path: str | os.PathLike[str]) -> Path:
+    """The path of a report that can be written.
 
     Raises:
-        ValueError: it is none that can be written.
+        ValueError: its name doesn't end with one of `REPORT_SUFFIXES`, or no file can be made there.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in REPORT_SUFFIXES:
-        raise ValueError(f"report {os.fspath(path)!r}: its name must end with {', '.join(REPORT_SUFFIXES)}")
-    return suffix
+    return checked_target(os.fspath(path), *REPORT_SUFFIXES)

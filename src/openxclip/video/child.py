@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -174,14 +175,19 @@ class Child:
         return f": {text}" if text else ""
 
     def ask(
-        self, request: dict[str, Any], data: bytes | memoryview, name: str, seconds: float | None
+        self,
+        request: dict[str, Any],
+        data: bytes | memoryview,
+        name: str,
+        seconds: float | None,
+        on_time: Callable[[float, float], object] = lambda end, duration: None,
     ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
-        """Send a request and wait for its answer."""
+        """Send a request and wait for its answer; `on_time` is called with how far it has come meanwhile."""
         try:
             if len(data):
                 self._inbox.write(data)
             self._send(request)
-            answer = self._answer(None if seconds is None else seconds + GRACE_S)
+            answer = self._answer(None if seconds is None else seconds + GRACE_S, on_time=on_time)
             frames = self._frames.take(tuple(answer["shape"])) if answer and "shape" in answer else None
         except (OSError, ValueError, TypeError) as error:
             self.end()
@@ -220,7 +226,13 @@ class Child:
             while left:
                 left = left[self._requests.write(left) :]
 
-    def _answer(self, seconds: float | None, *, is_start: bool = False) -> dict[str, Any] | None:
+    def _answer(
+        self,
+        seconds: float | None,
+        *,
+        is_start: bool = False,
+        on_time: Callable[[float, float], object] = lambda end, duration: None,
+    ) -> dict[str, Any] | None:
         """What it says within this time, after which it is killed; None if it has ended.
 
         Before it is ready, a wrapper script may print as well where the answers come on its standard output.
@@ -233,7 +245,11 @@ class Child:
             answer = self._parsed()
             while is_start and answer is not None and answer.get("ready") is not True:
                 answer = self._parsed()
-        except ValueError:  # the pipe was closed by another thread
+            while answer is not None and "time" in answer:
+                end, duration = answer["time"]
+                on_time(float(end), float(duration))
+                answer = self._parsed()
+        except (ValueError, TypeError):  # the pipe was closed by another thread
             answer = None
         finally:
             if timer is not None:

@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from openxclip.errors import VideoError
 from openxclip.video.decoding import VideoReader, check_many, choose_clips
 from openxclip.video.frames import Frames
 from openxclip.video.limits import DEFAULT_LIMITS, Limits
@@ -16,7 +17,11 @@ from openxclip.video.sampling import frame_range, sample_uniform
 _PIECE_BYTES = 256 << 20  # of decoded frames; less makes more pieces, and each begins with the key frame before it
 _PIECE_CLIPS = 32
 _SHORTEST_S = 0.001
-_ROUNDING_S = 1e-6  # what of a video is shorter gets no window of its own
+_ROUNDING_S = 1e-6  # times that differ by less are the same
+_TWO_FRAMES = 1.999  # containers round the times of frames, to milliseconds at the coarsest
+
+#: The rule by which videos are cut into windows (see `ClipPlan`); features of two rules must not be mixed.
+WINDOW_RULE = 2
 
 
 class Clip(NamedTuple):
@@ -36,9 +41,17 @@ class Clip(NamedTuple):
 class ClipPlan:
     """Which clips stand for a video: some over the whole of it, or one for each window of some seconds.
 
-    Windows begin at 0, `stride`, 2 `stride`, … seconds. The last is the first that reaches the end of the video, or the
-    last that begins before it; what of it lies beyond the end is cut off. So a video that is shorter than a window is
-    one, and a window's frames are those of `read_clip(start=…, end=…)`.
+    Windows begin at 0, `stride`, 2 `stride`, … seconds, and those that end by the end of the video are whole. A video
+    shorter than a window is one window, and so is a single frame. Otherwise the remainder is what follows the last
+    whole window:
+
+    - shorter than half a window, it is joined to that window, which then ends with the video;
+    - else the next window is added, cut off at the end of the video. With a `stride` longer than a window, some of the
+      remainder is a gap, as between any two windows; if less than half a window is left after the gap, none is added.
+
+    So every window is between half a window and one and a half windows long, unless the whole video is shorter. Its
+    frames are those of `read_clip(start=…, end=…)`. A window must hold two frames of the video; `PlannedClips` checks
+    that, since the frame rate is the video's.
 
     Attributes:
         num_frames: of each clip.
@@ -73,7 +86,11 @@ class ClipPlan:
 
 
 class PlannedClips(Sequence[Clip]):
-    """The clips of one video, each made when it is asked for."""
+    """The clips of one video, each made when it is asked for.
+
+    Raises:
+        VideoError: the video has several windows, and they are shorter than two of its frames.
+    """
 
     def __init__(self, plan: ClipPlan, reader: VideoReader) -> None:
         self.plan = plan
@@ -87,10 +104,27 @@ class PlannedClips(Sequence[Clip]):
         check_many(reader, plan.num_frames)
         self._times = reader.times.tolist()
         self._window, self._stride = plan.window, plan.stride or plan.window
-        end = self._duration - _ROUNDING_S
-        begin_before_end = math.ceil(end / self._stride)
-        to_reach_end = math.ceil((end - self._window) / self._stride) + 1
-        self._number = max(1, min(begin_before_end, to_reach_end))
+        self._number, self._last_end = self._cut()
+        if self._number > 1 and self._window * reader.fps < _TWO_FRAMES:
+            shortest = math.ceil(1000 * _TWO_FRAMES / reader.fps) / 1000
+            raise VideoError(
+                reader.source,
+                f"a window of {self._window:g} s is shorter than two of its frames ({reader.fps:.4g} frames a second): "
+                f"choose a window of {shortest:g} s or more",
+            )
+
+    def _cut(self) -> tuple[int, float]:
+        """How many windows there are, and where the last one ends."""
+        whole = math.floor((self._duration - self._window + _ROUNDING_S) / self._stride) + 1
+        if whole < 1 or len(self._times) == 1:
+            return 1, self._duration
+        end = (whole - 1) * self._stride + self._window
+        enough = self._window / 2 - _ROUNDING_S
+        if self._duration - end < enough:
+            return whole, self._duration
+        if self._duration - whole * self._stride < enough:
+            return whole, end
+        return whole + 1, self._duration
 
     def __len__(self) -> int:
         return len(self._over_whole) or self._number
@@ -101,10 +135,10 @@ class PlannedClips(Sequence[Clip]):
         if self._over_whole:
             return Clip(0.0, self._duration, tuple(self._over_whole[number]))
         start = number * self._stride
-        end = start + self._window
-        shown = frame_range(times=self._times, start=start, end=end)
+        end = self._last_end if number == self._number - 1 else start + self._window
+        shown = frame_range(times=self._times, start=start, end=end if end < self._duration else None)
         indices = sample_uniform(total=len(shown), num_frames=self.plan.num_frames, first=shown.start)
-        return Clip(start, min(end, self._duration), tuple(indices))
+        return Clip(start, end, tuple(indices))
 
     def piece(self, first: int, reader: VideoReader) -> list[Clip]:
         """The clips from number `first` on that are read at once: few for windows, all if they are over the whole."""
@@ -155,7 +189,7 @@ def read_planned(
     Args:
         source: as for `VideoReader`.
         plan: which clips.
-        first: how many of them to pass over.
+        first: how many of them to skip.
         fps, num_threads, allow_protocols: as for `VideoReader`.
         limits: as there; `seconds` is for each piece.
 

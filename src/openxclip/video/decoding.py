@@ -17,7 +17,7 @@ from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, mac
 from openxclip.video.frames import Footage, Frames
 from openxclip.video.limits import DEFAULT_LIMITS, Deadline, Limits
 from openxclip.video.opening import Opener, Settled, VideoSource, check_protocols, source_name
-from openxclip.video.sampling import Short, frame_range, sample_clips
+from openxclip.video.sampling import Short, check_fps, frame_range, sample_clips
 
 _MANY = 10_000  # so many frames asked for that a list of them is not made before the limit of memory was looked at
 
@@ -81,8 +81,7 @@ class VideoReader:
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
     ) -> None:
-        if not 0 < fps < float("inf"):
-            raise ValueError(f"fps={fps} must be above 0")
+        check_fps(fps)
         if num_threads < 0:
             raise ValueError(f"num_threads={num_threads} must be 0 (one a core) or more")
         self.source = source_name(source)

@@ -127,7 +127,7 @@ class FolderFootage:
         )
         if not self._files:
             kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise VideoError(name, f"it is a folder without images ({kinds}): name a video, or a folder of frames")
+            raise VideoError(name, f"there are no videos in it, and no images to be the frames of one ({kinds})")
         limits.check_frames(name, len(self._files))
         self.frames_decoded = 0
         self.notes: tuple[str, ...] = ()

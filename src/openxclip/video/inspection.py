@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +36,8 @@ _WITHOUT_TIMES = frozenset("avi h264 hevc vvc mjpeg m4v mpegvideo obu cavsvideo 
 _STEADY_S = 0.0025  # frames' distances differ by this much where times are rounded to milliseconds
 _FEW_FRAMES = 8  # what a clip of the smallest released models takes
 _NAMED = 5  # pictures of a folder that are named one by one
+
+OnTime = Callable[[float, float], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,7 @@ def inspect(
     full: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
+    on_time: OnTime = lambda end, duration: None,
 ) -> VideoReport:
     """What a video is.
 
@@ -129,6 +132,7 @@ def inspect(
         full: decode all of it, to find what is damaged; else the first frame only.
         limits: as for `VideoReader`; `seconds` holds for opening it and again for decoding it.
         allow_protocols: as for `VideoReader`.
+        on_time: called while all of it is decoded, with how far that has come and the video's duration, in seconds.
 
     Returns:
         A report; one with an `error` if the source can't be read.
@@ -147,7 +151,7 @@ def inspect(
             if isinstance(reader._footage, ContainerFootage):
                 reader.restart_clock()
                 with reader.in_use():
-                    facts |= problems.of_container(reader._footage, full=full)
+                    facts |= problems.of_container(reader._footage, full=full, on_time=on_time)
             elif full:
                 problems.of_pictures()
             facts["notes"] = reader.notes
@@ -191,11 +195,11 @@ class _Problems:
         self.found: list[str] = []
         self._reader = reader
 
-    def of_container(self, footage: ContainerFootage, *, full: bool) -> dict[str, Any]:
+    def of_container(self, footage: ContainerFootage, *, full: bool, on_time: OnTime) -> dict[str, Any]:
         """Look at its frames, all of them or the first; the facts that they tell."""
         decoded = lost = corrupt = disordered = other_size = 0
         first: Any = None
-        last_pts = None
+        duration, last_pts = self._reader.duration, None
         first_damage: float | None = None
         starts_with_key = None
         for packet, frames in footage.survey():
@@ -214,6 +218,7 @@ class _Problems:
                 other_size += (frame.width, frame.height) != (first.width, first.height)
                 disordered += frame.pts is None or (last_pts is not None and frame.pts <= last_pts)
                 last_pts = last_pts if frame.pts is None else frame.pts
+                on_time(decoded / self._reader.num_frames * duration, duration)
             if first is not None and not full:
                 break
         container = footage.container_name

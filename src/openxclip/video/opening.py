@@ -19,12 +19,13 @@ from openxclip.video.failures import WatchedFile, cannot_be_read
 from openxclip.video.frames import Footage
 from openxclip.video.images import ArrayFootage, FolderFootage, ImageFootage, is_image
 from openxclip.video.limits import Limits
+from openxclip.video.memory import MemoryFootage, MemoryVideo
 from openxclip.video.streams import NamedBytes, is_pipe, read_pipe
 
-VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | mmap.mmap | BinaryIO
+VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | mmap.mmap | BinaryIO | MemoryVideo
 
-# A source that can be opened more than once: an address, a path, bytes, or the caller's own file
-Settled = str | Path | io.BytesIO | WatchedFile
+# A source that can be opened more than once: an address, a path, bytes, frames, or the caller's own file
+Settled = str | Path | io.BytesIO | WatchedFile | MemoryVideo
 
 _LONGEST_PATH = 4000  # bytes; systems allow 4096 and less
 
@@ -59,6 +60,8 @@ class Opener:
                 return self._settle_path(os.fspath(source))
             if is_buffer(source):
                 return io.BytesIO(content(source, name=self.name, limits=self.limits))
+            if isinstance(source, MemoryVideo):
+                return source
             return self._settle_file(source)  # type: ignore[arg-type]
         except (VideoError, TypeError):
             raise
@@ -85,6 +88,8 @@ class Opener:
             return self._container(source)
         if isinstance(source, Path):
             return self._open_path(source)
+        if isinstance(source, MemoryVideo):
+            return MemoryFootage(source, fps=self.fps, limits=self.limits)
         source.seek(0)
         head = source.read(64)
         source.seek(0)
@@ -158,7 +163,7 @@ def content(source: Any, *, name: str, limits: Limits) -> bytes:
 
 def is_one_source(source: object) -> bool:
     """Whether this is one video's source and not several."""
-    return isinstance(source, str | os.PathLike) or is_buffer(source) or hasattr(source, "read")
+    return isinstance(source, str | os.PathLike | MemoryVideo) or is_buffer(source) or hasattr(source, "read")
 
 
 def with_home(path: str) -> str:

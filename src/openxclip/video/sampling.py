@@ -192,6 +192,29 @@ def frame_range(
     return range(low, max(high, low + 1))
 
 
+def check_stretch(start: float | None, end: float | None) -> None:
+    """Refuse a part of a video, in seconds, that no video can have.
+
+    Raises:
+        ValueError: `start` is negative or not a number, or `end` isn't after it.
+    """
+    first, last = 0.0 if start is None else start, math.inf if end is None else end
+    if not 0 <= first < math.inf:
+        raise ValueError(f"start={start}: must be 0 or more seconds.")
+    if not last > first:
+        raise ValueError(f"end={end}: must be after start={first:g}.")
+
+
+def check_fps(fps: float) -> None:
+    """Refuse frames per second that can't be.
+
+    Raises:
+        ValueError: it isn't a number above 0.
+    """
+    if not 0 < fps < math.inf:
+        raise ValueError(f"fps={fps}: must be a number above 0.")
+
+
 def _fit(wanted: range, *, total: int, short: Short, first: int) -> list[int]:
     if short == "error" and wanted[-1] >= total:
         raise ValueError(

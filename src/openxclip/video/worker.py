@@ -28,7 +28,7 @@ from openxclip.video.child import Child, NoWorkerError, NoWorkerNowError
 from openxclip.video.clips import Clip, ClipPiece, ClipPlan, read_planned
 from openxclip.video.decoding import read_clips
 from openxclip.video.frames import Frames
-from openxclip.video.inspection import VideoReport, inspect
+from openxclip.video.inspection import OnTime, VideoReport, inspect
 from openxclip.video.limits import DEFAULT_LIMITS, Limits
 from openxclip.video.opening import VideoSource, check_protocols, content, is_buffer, located, source_name
 from openxclip.video.sampling import Short
@@ -140,14 +140,15 @@ class DecodeWorker:
         full: bool = False,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
+        on_time: OnTime = lambda end, duration: None,
     ) -> VideoReport:
         """As `openxclip.video.inspect`: errors are in the report, those of a crash or a hang too."""
         try:
-            got = self._ask("inspect", source, {"full": full}, limits, allow_protocols)
+            got = self._ask("inspect", source, {"full": full}, limits, allow_protocols, on_time=on_time)
         except VideoError as error:
             return VideoReport(path=source_name(source), error=error.with_traceback(None))
         if got is None:
-            return inspect(source, full=full, limits=limits, allow_protocols=allow_protocols)
+            return inspect(source, full=full, limits=limits, allow_protocols=allow_protocols, on_time=on_time)
         try:
             return VideoReport.from_dict(got[0]["report"])
         except (KeyError, TypeError, ValueError):  # as above
@@ -195,6 +196,7 @@ class DecodeWorker:
         limits: Limits,
         allow_protocols: Sequence[str],
         parcel: _Parcel | None = None,
+        on_time: OnTime = lambda end, duration: None,
     ) -> _Answer | None:
         """The child's answer with its frames; None where the caller has to read by itself."""
         if self._unable:
@@ -221,7 +223,7 @@ class DecodeWorker:
                 if self._closed or child is None:
                     raise closed
                 child.wait_until_ready()
-                answer, frames = child.ask(request, data, name, limits.seconds)
+                answer, frames = child.ask(request, data, name, limits.seconds, on_time)
             except NoWorkerNowError as error:
                 raise VideoError(name, f"it cannot be read: no process can be started for it ({error})") from None
             except NoWorkerError as error:

@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import signal
+import time
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -21,6 +22,8 @@ from openxclip.video.streams import NamedBytes
 
 _BASE_BYTES = 2 << 30  # of address space that it may take beside its limits: threads, decoders, libraries
 _BYTES_A_PIXEL = 64  # that a decoder may take for its reference frames and threads, at most
+
+_TELLS_EVERY_S = 0.5
 
 
 def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: str, inbox_address: str) -> NoReturn:
@@ -48,9 +51,23 @@ def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: 
         guard.set(limits)
         if limits.seconds is not None and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, limits.seconds + 2 * GRACE_S)  # should nobody be there to kill it
-        answer = _answer_to(request, limits, frames, inbox, kept)
+        answer = _answer_to(request, limits, frames, inbox, kept, _Teller(answers))
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class _Teller:
+    """Says now and then how far a long request has come."""
+
+    def __init__(self, answers: BinaryIO) -> None:
+        self._answers, self._next = answers, time.monotonic() + _TELLS_EVERY_S
+
+    def __call__(self, end: float, duration: float) -> None:
+        """So many seconds are done, of so many."""
+        if (now := time.monotonic()) >= self._next:
+            self._next = now + _TELLS_EVERY_S
+            self._answers.write(json.dumps({"time": [end, duration]}).encode() + b"\n")
+            self._answers.flush()
 
 
 class _Kept:
@@ -79,7 +96,7 @@ class _Kept:
 
 
 def _answer_to(
-    request: dict[str, Any], limits: Limits, frames: SharedFile, inbox: SharedFile, kept: _Kept
+    request: dict[str, Any], limits: Limits, frames: SharedFile, inbox: SharedFile, kept: _Kept, tell: _Teller
 ) -> dict[str, Any]:
     name, path = request["name"], request["path"]
     how, common = request["how"], {"limits": limits, "allow_protocols": request["allow_protocols"]}
@@ -89,7 +106,7 @@ def _answer_to(
             return _next_piece(kept, source, how, common, frames)
         kept.close()
         if request["what"] == "inspect":
-            report = inspect(source, **how, **common)
+            report = inspect(source, **how, **common, on_time=tell)
             return {"report": report.as_dict() | {"path": name}}
         opening = {"fps": how.pop("fps"), "num_threads": how.pop("num_threads")}
         with VideoReader(source, **opening, **common) as reader:

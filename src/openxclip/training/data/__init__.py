@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from openxclip.files import user_path
 from openxclip.training.data import public
-from openxclip.training.data.files import entries, is_video, subfolders
+from openxclip.training.data.files import entries, is_folder, is_video, subfolders
 from openxclip.training.data.folders import folder_splits, open_folders
 from openxclip.training.data.labels import Names, read_class_list, readable_name
 from openxclip.training.data.lists import LIST_SUFFIXES, list_splits, open_list
@@ -116,7 +116,7 @@ def dataset_splits(path: str | Path, *, format: Format = "auto") -> tuple[str, .
     if kind == "folders":
         return tuple(folder_splits(path))
     if kind == "list":
-        return tuple(list_splits(path)) if path.is_dir() else ()
+        return tuple(list_splits(path)) if is_folder(path) else ()
     if kind == "shards":
         return tuple(shard_splits(path))
     if kind == "kinetics":
@@ -130,7 +130,7 @@ def detect_format(path: Path) -> Format:
     Raises:
         DatasetError: it isn't there, or is no dataset.
     """
-    if path.is_dir():
+    if is_folder(path):
         return _format_of_folder(path)
     if path.suffix.lower() == ".tar" and (path.exists() or (glob.has_magic(str(path)) and shards_of(path))):
         return "shards"
@@ -171,6 +171,6 @@ def _checked_format(path: Path, format: Format) -> Format:
         return detect_format(path)
     if not path.exists() and not (format == "shards" and glob.has_magic(str(path))):
         raise DatasetError(f"{path}: there is no such file or folder: check the path.")
-    if format == "folders" and not path.is_dir():
+    if format == "folders" and not is_folder(path):
         raise DatasetError(f"{path}: is a file, not a folder of class folders.")
     return format

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -9,6 +10,7 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePath
 
+from openxclip.files import cannot_read
 from openxclip.training.data.samples import Dataset, DatasetError, Sample, place_in_archive
 from openxclip.video import VIDEO_SUFFIXES, natural_key
 
@@ -35,8 +37,10 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise DatasetError(f"{path}, line {line}: is not text in UTF-8: save it as UTF-8.") from error
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}.") from error
+    except OSError as error:
+        raise DatasetError(cannot_read(path, error)) from error
+    except ValueError as error:
+        raise DatasetError(f"{path!r}: {error}.") from error
 
 
 def split_lines(text: str) -> list[str]:
@@ -76,7 +80,7 @@ def chosen_split(split: str | None, splits: Collection[str], path: Path) -> str:
     if split is None:
         if len(splits) == 1:
             return next(iter(splits))
-        raise ValueError(f"{path}: has the splits {there}: say which with split.")
+        raise ValueError(f"{path}: has the splits {there}: choose one with split=.")
     found = split if split in splits else split_called(split)
     if found not in splits:
         raise ValueError(f"{path}: has no split {split!r}: there is {there}.")
@@ -101,7 +105,7 @@ def entries(folder: Path) -> list[Path]:
     try:
         found = [path for path in folder.iterdir() if not is_hidden(path.name)]
     except OSError as error:
-        raise DatasetError(f"{folder}: can't be read: {error.strerror or error}.") from error
+        raise DatasetError(cannot_read(folder, error)) from error
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
@@ -112,7 +116,23 @@ def is_hidden(name: str) -> bool:
 
 def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder, as `entries`."""
-    return [path for path in entries(folder) if path.is_dir()]
+    return [path for path in entries(folder) if is_folder(path)]
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, or a link to one.
+
+    Raises:
+        DatasetError: that can't be told, because its own folder may not be entered.
+    """
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ELOOP:
+            return False
+        raise DatasetError(cannot_read(path, error)) from error
+    except ValueError:  # a name that no file can have
+        return False
 
 
 def called(path: Path) -> str:
@@ -132,13 +152,16 @@ def is_video(path: PurePath) -> bool:
 
 def files_below(folder: Path, _above: frozenset[tuple[int, int]] = frozenset()) -> list[Path]:
     """All files in a folder and below it, as `entries`; of links to folders that lead round in circles, one round."""
-    status = folder.stat()
+    try:
+        status = folder.stat()
+    except OSError as error:
+        raise DatasetError(cannot_read(folder, error)) from error
     here = (status.st_dev, status.st_ino)
     if here in _above:
         return []
     found: list[Path] = []
     for path in entries(folder):
-        found += files_below(path, _above | {here}) if path.is_dir() else [path]
+        found += files_below(path, _above | {here}) if is_folder(path) else [path]
     return found
 
 
@@ -167,8 +190,8 @@ class VideoIndex:
     """
 
     def __init__(self, root: Path) -> None:
-        if not root.is_dir():
-            raise DatasetError(f"{root}: there is no such folder of videos: say with videos where it is.")
+        if not is_folder(root):
+            raise DatasetError(f"{root}: there is no such folder of videos: give the folder with videos=.")
         self.root = root
         self._by_stem: dict[str, list[Path]] = {}
         for path in files_below(root):
@@ -217,18 +240,20 @@ def gathered(
     Raises:
         DatasetError: there is none.
     """
-    samples, missing = [], []
+    samples, missing, missing_in_list = [], [], []
     for where, sample in found:
         why = None if place_in_archive(sample.source) else _why_not_read(sample.source)
         if why is None:
             samples.append(sample)
         else:
             missing.append(f"{where}: {sample.source}: {why}" if where else f"{sample.source}: {why}")
+            missing_in_list.append(bool(where))
     wanting = tuple(dict.fromkeys((*missing, *problems)))  # a video that is missing is so for each of its captions
     if not samples:
         first = f": {wanting[0]}" if wanting else ""
         many = f" (and {len(wanting) - 1} more)" if len(wanting) > 1 else ""
-        raise DatasetError(f"{name}: there are no videos{first}{many}. With videos, say where they are.")
+        hint = " If they are somewhere else, give their folder with videos=." if any(missing_in_list) else ""
+        raise DatasetError(f"{name}: there are no videos{first}{many}.{hint}")
     labels = {sample.label for sample in samples}
     wanting += tuple(f"the class {text!r} has no videos" for i, text in enumerate(classes) if i not in labels)
     return Dataset(name, tuple(samples), classes, wanting, str(root))

@@ -11,6 +11,7 @@ from openxclip.training.data.files import (
     entries,
     files_below,
     gathered,
+    is_folder,
     is_video,
     refuse_split,
     split_called,
@@ -47,7 +48,7 @@ def open_folders(path: Path, *, split: str | None, names: Names | None) -> Datas
     classes, numbers = number_labels(labels, names)
     label_of = dict(zip(everywhere, numbers, strict=True))
 
-    found, others = [], [file for file in entries(base) if not file.is_dir()]
+    found, others = [], [file for file in entries(base) if not is_folder(file)]
     for name, folder in sorted(folders.items(), key=lambda item: label_of[item[0]]):
         files = files_below(folder)
         videos = [file for file in files if is_video(file)]

@@ -16,6 +16,7 @@ from openxclip.training.data.files import (
     chosen_split,
     entries,
     gathered,
+    is_folder,
     located,
     numbered_lines,
     read_text,
@@ -47,7 +48,7 @@ def open_list(path: Path, *, videos: Path | None, split: str | None, names: Name
 
     Of lists in a folder, the classes are those of all of them together, so that a label means the same in each.
     """
-    if path.is_dir():
+    if is_folder(path):
         lists = list_splits(path)
         if not lists:
             raise DatasetError(

@@ -18,6 +18,7 @@ from openxclip.training.data.files import (
     chosen_split,
     entries,
     gathered,
+    is_folder,
     numbered_lines,
     read_text,
     split_called,
@@ -57,7 +58,7 @@ def open_kinetics(path: Path, *, videos: Path | None, split: str | None, names: 
     chosen = chosen_split(split, _in_order({clip.split for clip in clips}), path)
     raw = sorted({clip.label for clip in clips} - {""})
     classes, number = class_names(raw, names), {label: i for i, label in enumerate(raw)}
-    root = videos or (path if path.is_dir() else path.parent)
+    root = videos or (path if is_folder(path) else path.parent)
     index = VideoIndex(root)
     found = []
     for clip in clips:
@@ -69,7 +70,7 @@ def open_kinetics(path: Path, *, videos: Path | None, split: str | None, names: 
         video = index.find(f"{clip.label}/{name}", f"{clip.label}/{clip.youtube_id}.mp4")
         stretch = (float(clip.start), float(clip.end)) if video.stem == clip.youtube_id else (None, None)
         found.append((clip.where, Sample(str(video), number[clip.label], None, *stretch)))
-    return gathered(f"{called(path)}/{chosen}" if path.is_dir() else path.stem, root, found, classes=classes)
+    return gathered(f"{called(path)}/{chosen}" if is_folder(path) else path.stem, root, found, classes=classes)
 
 
 def kinetics_splits(path: Path) -> tuple[str, ...]:
@@ -79,7 +80,7 @@ def kinetics_splits(path: Path) -> tuple[str, ...]:
 
 def kinetics_tables(path: Path) -> list[Path]:
     """The CSV files of Kinetics that a path means: itself, or those in a folder or in a folder in it; [] if none."""
-    files = [file for folder in (path, *subfolders(path)) for file in entries(folder)] if path.is_dir() else [path]
+    files = [file for folder in (path, *subfolders(path)) for file in entries(folder)] if is_folder(path) else [path]
     return [file for file in files if file.suffix.lower() == ".csv" and file.is_file() and _has_kinetics_columns(file)]
 
 
@@ -193,7 +194,7 @@ def open_msr_vtt(path: Path, *, videos: Path | None, split: str | None) -> Datas
     """
     pairs = _msr_vtt_pairs(path)
     chosen = chosen_split(split, tuple(pairs), path)
-    root = videos or (path if path.is_dir() else path.parent)
+    root = videos or (path if is_folder(path) else path.parent)
     index = VideoIndex(root)
     places = {video: str(index.find(f"{video}.mp4")) for _, video, _ in pairs[chosen]}
     found = [(where, Sample(places[video], text=caption)) for where, video, caption in pairs[chosen] if caption]
@@ -208,7 +209,7 @@ def msr_vtt_splits(path: Path) -> tuple[str, ...]:
 
 def msr_vtt_files(path: Path) -> list[Path]:
     """The annotation files of MSR-VTT that a path means: itself, or those in a folder or in a folder in it."""
-    files = [file for folder in (path, *subfolders(path)) for file in entries(folder)] if path.is_dir() else [path]
+    files = [file for folder in (path, *subfolders(path)) for file in entries(folder)] if is_folder(path) else [path]
     return [
         file
         for file in files
@@ -281,9 +282,9 @@ def _checked_fold(fold: int) -> int:
 
 def _folder_with(path: Path, pattern: str) -> Path | None:
     """The folder itself, or one in it, that has a file whose name is of a pattern."""
-    folders = [path, *subfolders(path)] if path.is_dir() else []
+    folders = [path, *subfolders(path)] if is_folder(path) else []
     return next((each for each in folders if any(re.fullmatch(pattern, file.name) for file in entries(each))), None)
 
 
 def _first_folder(*folders: Path) -> Path:
-    return next((folder for folder in folders if folder.is_dir()), folders[-1])
+    return next((folder for folder in folders if is_folder(folder)), folders[-1])

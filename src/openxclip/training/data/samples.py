@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openxclip.errors import OpenXCLIPError
+from openxclip.files import reason_of
 
 _IN_ARCHIVE = re.compile(r"(?i)(?<=\.tar)::")
 
@@ -66,7 +67,7 @@ class Sample:
         try:
             return Path(self.source).stat().st_size
         except (OSError, ValueError) as error:
-            raise DatasetError(f"{self.source}: can't be found any more ({error}).") from error
+            raise DatasetError(f"{self.source}: can't be found any more ({reason_of(error)}).") from error
 
 
 @dataclass(frozen=True)

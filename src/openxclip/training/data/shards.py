@@ -13,6 +13,7 @@ from openxclip.training.data.files import (
     chosen_split,
     entries,
     gathered,
+    is_folder,
     refuse_split,
     split_called,
     subfolders,
@@ -31,7 +32,7 @@ def open_shards(path: Path, *, split: str | None, names: Names | None) -> Datase
 
     The classes are those of all splits together, so that a label means the same in each of them.
     """
-    splits, title = shard_splits(path), called(path) if path.is_dir() else path.stem
+    splits, title = shard_splits(path), called(path) if is_folder(path) else path.stem
     if splits:
         chosen = chosen_split(split, splits, path)
         title = f"{title}/{chosen}"
@@ -57,7 +58,7 @@ def open_shards(path: Path, *, split: str | None, names: Names | None) -> Datase
         ("", Sample(f"{archive}::{row.path}", label_of.get(row.where), row.text, row.start, row.end))
         for archive, row in rows[chosen]
     ]
-    root = path if path.is_dir() else path.parent
+    root = path if is_folder(path) else path.parent
     return gathered(title, root, samples, classes=classes, problems=problems[chosen])
 
 
@@ -67,7 +68,7 @@ def shards_of(path: Path) -> list[Path]:
     Raises:
         DatasetError: there is none.
     """
-    if path.is_dir():
+    if is_folder(path):
         found = _tars_in(path)
     elif glob.has_magic(str(path)) and not path.exists():
         matches = sorted(glob.glob(str(path)), key=natural_key)  # noqa: PTH207 (patterns may be absolute)
@@ -81,7 +82,7 @@ def shards_of(path: Path) -> list[Path]:
 
 def shard_splits(path: Path) -> dict[str, list[Path]]:
     """The tar files of a folder by split, where it has folders for them, or names such as `train-000.tar`; else {}."""
-    if not path.is_dir():
+    if not is_folder(path):
         return {}
     splits: dict[str, list[Path]] = {}
     for folder in subfolders(path):

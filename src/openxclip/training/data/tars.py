@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from openxclip.errors import VideoError
-from openxclip.files import cache_folder
+from openxclip.files import cache_folder, reason_of
 from openxclip.training.data.files import is_hidden, is_video
 from openxclip.training.data.samples import DatasetError
 
@@ -164,7 +164,7 @@ def _made_index(archive: Path) -> TarIndex:
         raise
     except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError) as error:
         raise DatasetError(
-            f"{archive}: is not a whole tar file without compression ({error}): "
+            f"{archive}: is not a whole tar file without compression ({reason_of(error)}): "
             "unpack it if it is compressed (gunzip, unzstd), or copy it again."
         ) from error
     return TarIndex(videos, texts, tuple(problems))

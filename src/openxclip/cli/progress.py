@@ -1,0 +1,221 @@
+"""How far a verb has come: a bar on a terminal, elsewhere a line every 30 seconds, both on stderr."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from openxclip.cli import terminal
+from openxclip.cli.terminal import counted, say
+from openxclip.times import clock
+
+LINE_EVERY_S = 30.0
+_SPEED_OVER_S = 120.0  # the time left is estimated from the latest two minutes
+_SAMPLE_EVERY_S = 1.0
+
+
+class Progress:
+    """Counts what is done. Call it when one more item is done.
+
+    Args:
+        what: is being done: "indexing".
+        total: how many items there are; None if nobody knows.
+        noun: what one item is called.
+        now: the clock, in seconds.
+    """
+
+    def __init__(
+        self, what: str, total: int | None, noun: str = "video", now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.what, self.total, self.noun = what, total, noun
+        self.note = ""
+        self._now, self._began = now, now()
+        self._done = 0.0
+        self._parts: dict[str, tuple[float, str]] = {}  # of items in progress: the share that is done, and in words
+        self._samples: deque[tuple[float, float]] = deque([(self._began, 0.0)])
+
+    def __call__(self, name: str = "") -> None:
+        """One more item is done; `name` where several are in progress at once."""
+        self._done += 1
+        self._parts.pop(name, None)
+        self._update()
+
+    def at(self, done: float, total: int | None = None, *, note: str = "") -> None:
+        """So many items are done, of so many; `note` is shown behind."""
+        self._done, self.note = done, note
+        self.total = self.total if total is None else total
+        self._update()
+
+    def footage(self, end: float, duration: float, name: str = "") -> None:
+        """A video in progress is done up to `end`, of `duration`, both in seconds."""
+        if duration > 0:  # NaN isn't
+            end = min(end, duration)
+            self._parts[name] = (end / duration, f"{clock(end)} of {clock(duration)}")
+        self._update()
+
+    def clips(self, done: int, number: int) -> None:
+        """So many clips of the video in progress are done, of so many."""
+        if number > 1:
+            self._parts[""] = (done / number, f"{done} of {counted(number, 'clip')}")
+        self._update()
+
+    @property
+    def fraction(self) -> float | None:
+        """From 0 to 1; None if nobody knows."""
+        if not self.total:
+            return None
+        return min(1.0, (self._done + sum(share for share, _ in tuple(self._parts.values()))) / self.total)
+
+    def text(self) -> str:
+        """What is done, of how much."""
+        parts = [words for _, words in tuple(self._parts.values())]
+        part = parts[0] if len(parts) == 1 else ""
+        if self.total == 1 and part:
+            return part
+        if self.total is None:
+            items = f"{counted(round(self._done), self.noun)}" if self._done else ""
+        else:
+            items = f"{round(self._done)} of {counted(self.total, self.noun)}"
+        return ", ".join(text for text in (items, part) if text)
+
+    def state(self) -> str:
+        """What is done, the time left, and the note."""
+        return ", ".join(part for part in (self.text(), self.left(), self.note) if part)
+
+    def left(self) -> str:
+        """The time left in words, or the time taken where it can't be estimated."""
+        now, fraction = self._now(), self.fraction
+        before, at_first = self._samples[0]
+        if fraction is not None and fraction > at_first and now > before:
+            return f"{_whole(max(0.0, (1 - fraction) * (now - before) / (fraction - at_first)))} left"
+        return f"{_whole(now - self._began)} so far"
+
+    def _update(self) -> None:
+        now, fraction = self._now(), self.fraction
+        if fraction is not None and now >= self._samples[-1][0] + _SAMPLE_EVERY_S:
+            self._samples.append((now, fraction))
+            while len(self._samples) > 2 and self._samples[1][0] <= now - _SPEED_OVER_S:
+                self._samples.popleft()
+        self.show()
+
+    def show(self) -> None:
+        """Have what is shown follow; here nothing is."""
+
+    def close(self) -> None:
+        """Show nothing any more."""
+
+
+class _Lines(Progress):
+    """A line every 30 seconds, also while nothing is reported."""
+
+    def __init__(self, what: str, total: int | None, noun: str, now: Callable[[], float]) -> None:
+        super().__init__(what, total, noun, now)
+        self._said, self._lock, self._ends = self._began, threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="openxclip-progress", daemon=True)
+        self._thread.start()
+
+    def show(self) -> None:
+        with self._lock:
+            now = self._now()
+            if now < self._said + LINE_EVERY_S:
+                return
+            self._said = now
+        say(f"{self.what}: {self.state()}")
+
+    def close(self) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ends.wait(LINE_EVERY_S / 10):
+            self.show()
+
+
+class _Bar(Progress):
+    """A bar in the last line of a terminal; it makes room for whatever else is written there."""
+
+    def __init__(self, what: str, total: int | None, noun: str, now: Callable[[], float]) -> None:
+        super().__init__(what, total, noun, now)
+        from rich.console import Console
+        from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
+        from rich.progress import Progress as RichProgress
+        from rich.table import Column
+        from rich.text import Text
+
+        class State(ProgressColumn):
+            def render(self, _task: Task) -> Text:
+                return Text(shown.state())
+
+        shown, whole = self, Column(no_wrap=True, overflow="ellipsis")
+        self._lock, self._is_hidden = threading.RLock(), False
+        self._bar = RichProgress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
+            State(table_column=whole),
+            console=Console(file=terminal.beneath(sys.stderr), force_terminal=True),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task(what, total=None if total is None else 1.0)
+        self._bar.start()
+        terminal.set_bar(self)
+
+    def show(self) -> None:
+        fraction = self.fraction
+        self._bar.update(self._task, total=None if fraction is None else 1.0, completed=fraction or 0.0)
+
+    def close(self) -> None:
+        terminal.set_bar(None)
+        self._bar.stop()
+
+    def make_room(self, write: Callable[[], int], *, ends_line: bool) -> int:
+        """Write without the bar, and draw it again in the line below."""
+        with self._lock:
+            if not self._is_hidden:
+                self._bar.stop()
+            self._is_hidden = not ends_line
+            try:
+                return write()
+            finally:
+                if ends_line:
+                    self._bar.start()
+
+
+@contextmanager
+def progress(
+    what: str,
+    total: int | None = None,
+    *,
+    noun: str = "video",
+    prints_meanwhile: bool = False,
+    now: Callable[[], float] = time.monotonic,
+) -> Iterator[Progress]:
+    """Show how far the block has come; `--quiet` shows nothing.
+
+    Args:
+        what: is being done: "indexing".
+        total: how many items there are; None if nobody knows (yet).
+        noun: what one item is called.
+        prints_meanwhile: results go to stdout before the end. Where that is a pipe, the program that reads it may print
+            to the same terminal, so lines are shown instead of a bar.
+        now: the clock, in seconds.
+    """
+    kind: type[_Bar] | type[_Lines] | None = _Lines
+    if terminal.is_quiet():
+        kind = None
+    elif terminal.can_show_bar() and not (prints_meanwhile and terminal.is_pipe(sys.stdout)):
+        kind = _Bar
+    shown = Progress(what, total, noun, now) if kind is None else kind(what, total, noun, now)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+def _whole(seconds: float) -> str:
+    return clock(round(seconds)).removesuffix(".0")

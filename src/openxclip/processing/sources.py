@@ -1,0 +1,77 @@
+"""From what a caller gives (names of files, their content, frames in memory) to sources of videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from openxclip.processing.frames import FrameLevels, is_array, is_frame, split_videos
+from openxclip.video import VideoSource
+from openxclip.video.memory import MemoryVideo
+from openxclip.video.opening import is_one_source
+
+Frame = Image.Image | np.ndarray[Any, Any] | torch.Tensor
+OneVideo = VideoSource | Frame | Sequence[Frame]
+#: One video or several: sources, and frames in memory in the forms of `openxclip.processing.frames`.
+Videos = OneVideo | Iterable[OneVideo]
+
+
+def in_memory(frames: Any, name: str) -> MemoryVideo:
+    """The frames of one video as a source, which a `VideoPipeline` takes like a path.
+
+    The frames are not copied, and must not change until they are read.
+
+    Args:
+        frames: one video in any form of `openxclip.processing.frames` but a file: a list of PIL images, arrays or
+            tensors; or one array or tensor of 4 dimensions, (T, H, W, C) or (T, C, H, W). Numbers are levels 0 to 255,
+            or floating from 0 to 1.
+        name: what results and errors call it.
+
+    Raises:
+        TypeError: something is no frame, or its numbers have a type that no frame has.
+        ValueError: there are no frames, they differ in size, or a shape or value can't be that of a frame.
+    """
+    try:
+        return MemoryVideo(name, FrameLevels(frames))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+def as_sources(videos: Any) -> list[VideoSource]:
+    """The sources of one video or several; frames in memory become videos named "frames 1", "frames 2", ….
+
+    Args:
+        videos: one source (a path, bytes, an open file, a `MemoryVideo`), frames in memory, or an iterable of videos,
+            each of which is one of these. An iterable of nothing but frames is one video.
+
+    Returns:
+        Sources as they were given, and a `MemoryVideo` for each video of frames, numbered from 1 in their order.
+
+    Raises:
+        TypeError, ValueError: as for `in_memory`; or frames stand beside videos in one list.
+    """
+    if is_one_source(videos):
+        return [videos]
+    if is_array(videos) and isinstance(videos, np.ndarray) and videos.dtype.kind in "UO":  # an array of paths
+        videos = videos.tolist()
+    elif not is_array(videos) and not is_frame(videos):
+        if not isinstance(videos, Iterable):
+            raise TypeError(
+                f"videos can't be had from an object of type {type(videos).__name__}: give paths or frames."
+            )
+        videos = list(videos)
+        if not videos:
+            return []
+    sources: list[VideoSource] = []
+    number = 0
+    for video in split_videos(videos):
+        if is_one_source(video):
+            sources.append(video)
+        else:
+            number += 1
+            sources.append(in_memory(video, f"frames {number}"))
+    return sources

@@ -1,0 +1,129 @@
+"""Pairs of videos that a person says are no duplicates: one file in the index's folder, which can be edited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from openxclip.errors import VideoIndexError
+from openxclip.files import user_path, written_whole
+from openxclip.search.adding import absolute
+
+FILE = "not-duplicates.tsv"
+
+
+class NotDuplicates:
+    """The pairs that an index remembers.
+
+    A line of the file has two paths and the SHA-256 of each, with tabs between. A pair is one of contents: it holds
+    after a file was moved, but not after one was changed. Where there is no SHA-256 or both are the same, it is one of
+    paths.
+
+    Args:
+        uri: of the index.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._path = None if "://" in uri else Path(uri) / FILE
+
+    def pairs(self) -> set[frozenset[str]]:
+        """Two keys each, as `key` gives them.
+
+        Raises:
+            VideoIndexError: the file was damaged, or can't be read.
+        """
+        return {_pair(line) for line in self._lines()}
+
+    def add(self, named: Iterable[tuple[str | Path, str | Path]], videos: Any) -> None:
+        """Remember pairs of paths.
+
+        Args:
+            named: the pairs.
+            videos: pyarrow's table of the videos of the index.
+
+        Raises:
+            ValueError: one isn't in the index, is paired with itself, or the index is in an object store.
+            VideoIndexError: they can't be written.
+        """
+        contents = dict(zip(videos["path"].to_pylist(), videos["content"].to_pylist(), strict=True))
+        lines: list[list[str]] = []
+        for pair in named:
+            first, second = (absolute(path) for path in pair)
+            for path in (first, second):
+                if path not in contents:
+                    raise ValueError(f"{path}: isn't in the index {self._uri}, so it is no duplicate there.")
+                if {"\t", "\n"} & set(path):
+                    raise ValueError(f"{path!r}: a path with a tab or a line break can't be remembered.")
+            if first == second:
+                raise ValueError(f"{first}: is paired with itself: two different videos are needed.")
+            lines.append([first, second, contents[first], contents[second]])
+        if not lines:
+            return
+        if self._path is None:
+            raise ValueError(f"{self._uri}: pairs are remembered in an index's folder, not in an object store.")
+        known = self._lines()
+        new = [line for i, line in enumerate(lines) if line not in known and line not in lines[:i]]
+        if not new:
+            return
+        try:
+            with written_whole(self._path) as partial:
+                partial.write_text("".join("\t".join(line) + "\n" for line in [*known, *new]), encoding="utf-8")
+        except OSError as error:
+            raise VideoIndexError(f"{self._path}: can't be written: {error.strerror or error}.") from error
+
+    def _lines(self) -> list[list[str]]:
+        if self._path is None:
+            return []
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise VideoIndexError(f"{self._path}: can't be read: {getattr(error, 'strerror', error)}.") from error
+        lines = [line.split("\t") for line in text.split("\n") if line.strip()]
+        for number, line in enumerate(lines, 1):
+            if len(line) != 4:
+                raise VideoIndexError(
+                    f"{self._path}: line {number} has {len(line)} columns, not 4: correct it, or delete the file."
+                )
+        return lines
+
+
+def key(path: str, content: str) -> str:
+    """By which a video of a pair is known."""
+    return f"sha256:{content}" if content else path
+
+
+def pair_of(first: tuple[str, str], second: tuple[str, str]) -> frozenset[str]:
+    """The pair of two videos, each with its path and content."""
+    if first[1] == second[1]:
+        return frozenset((first[0], second[0]))
+    return frozenset((key(*first), key(*second)))
+
+
+def _pair(line: list[str]) -> frozenset[str]:
+    return pair_of((line[0], line[2]), (line[1], line[3]))
+
+
+def read_pairs(path: str | Path) -> list[tuple[str, str]]:
+    """The pairs of a file: two paths a line, with a tab between.
+
+    Raises:
+        ValueError: a line has another form, or the file can't be read.
+    """
+    try:
+        text = user_path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8"
+        raise ValueError(f"{path}: can't be read: {reason}.") from error
+    pairs: list[tuple[str, str]] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        columns = [column.strip() for column in line.split("\t")]
+        if columns == [""]:
+            continue
+        if len(columns) != 2 or not all(columns):
+            raise ValueError(f"{path}: line {number} must be two paths with a tab between, not {line!r}.")
+        pairs.append((columns[0], columns[1]))
+    return pairs
