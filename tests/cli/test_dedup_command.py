@@ -88,8 +88,8 @@ def test_keep(keep: str, kept: str | None, run, archive: Path) -> None:
         kept = max(("small.mp4", "big.mp4"), key=lambda name: (archive / name).stat().st_size)
     if keep == "oldest":
         kept = min(("small.mp4", "big.mp4"), key=lambda name: (archive / name).stat().st_mtime_ns)
-    found = groups(run("dedup", "--in", archive / "index", "--keep", keep, "--min-similarity", 0.9).stdout)
-    (group,) = (name for name, those in found.items() if {"small.mp4", "big.mp4"} <= {name, *those})
+    condition = ("--where", "path like '%/small.mp4' or path like '%/big.mp4'", "--min-similarity", 0.5)
+    (group,) = groups(run("dedup", "--in", archive / "index", "--keep", keep, *condition).stdout)
     assert group == kept
 
 
@@ -112,7 +112,7 @@ def test_as_csv(run, archive: Path) -> None:
     assert copy["path"] == copy["identical_to"] == str(archive / "film.mp4")
     assert (copy["identical"], copy["score"], copy["begins"], copy["duration"]) == ("true", "", "0.0", "8.0")
     nothing = run("dedup", "--in", archive / "index", "--where", "path like '%nothing%'", "--format", "csv")
-    assert nothing.out.splitlines() == [",".join(rows[0])]
+    assert nothing.stdout.splitlines() == [",".join(rows[0])]
 
 
 def test_as_a_table(run, archive: Path) -> None:

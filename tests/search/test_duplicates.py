@@ -386,6 +386,7 @@ def test_pairs_that_are_no_duplicates() -> None:
     windows = {"abc": axes(2), "ab": axes(2), "a": axes(2)}
     assert found(windows) == {"abc": ["a", "ab"]}
     assert found(windows, not_duplicates={pair_of(("a", ""), ("abc", ""))}) == {"abc": ["ab"]}
+    assert found(windows, not_duplicates={pair_of(("a", ""), ("ab", ""))}) == {"abc": ["ab"]}, "not in one group either"
     apart = {pair_of(("ab", ""), ("abc", ""))}
     assert found(windows, not_duplicates=apart) == {"abc": ["a"]}
     # Whichever one comes first, it is never above one that it is no duplicate of

@@ -78,7 +78,7 @@ def find_duplicates(
         min_similarity: the cosine from which on two windows are similar.
         overlap: the share of a video's windows that must be similar to one of the other's.
         keep: which one of a group comes first.
-        not_duplicates: pairs that are never put together, as `not_duplicates.pair_of` gives them.
+        not_duplicates: pairs that are never in one group, as `not_duplicates.pair_of` gives them.
         on_video: called after each video.
 
     Raises:
@@ -149,11 +149,11 @@ class _Grouping:
         for video, found in enumerate(candidates.of_each(least_V, is_kept_V)):
             content = videos.contents[video]
             copy = same.setdefault(content, video) if content else video
-            first: int | None
-            if copy != video and not self._are_apart(video, first_of.get(copy, copy)):
-                first = first_of.get(copy, copy)
+            first_of_copy = first_of.get(copy, copy)
+            if copy == video or self._is_apart_from(video, first_of_copy, groups):
+                first = self._first_that_contains(video, found, groups)
             else:
-                first = self._first_that_contains(video, found)
+                first = first_of_copy
             if first is None:
                 is_kept_V[video] = True
             else:
@@ -162,12 +162,22 @@ class _Grouping:
             on_video()
         return sorted(groups.items())
 
-    def _first_that_contains(self, video: int, found: list[Candidate]) -> int | None:
+    def _first_that_contains(self, video: int, found: list[Candidate], groups: dict[int, list[int]]) -> int | None:
         for one in found:
             is_sure = one.found >= self._needed_V[video]
-            if not self._are_apart(video, one.video) and (is_sure or self.contains(one.video, video)):
+            if (is_sure or self.contains(one.video, video)) and not self._is_apart_from(video, one.video, groups):
                 return one.video
         return None
+
+    def _is_apart_from(self, video: int, first: int, groups: dict[int, list[int]]) -> bool:
+        """Whether a person has said that a video is no duplicate of one of a group."""
+        if not self._not_duplicates:
+            return False
+        paths, contents = self._videos.paths, self._videos.contents
+        return any(
+            pair_of((paths[video], contents[video]), (paths[one], contents[one])) in self._not_duplicates
+            for one in (first, *groups.get(first, ()))
+        )
 
     def to_keep(self, first: int, others: list[int], order: _Order) -> int:
         """The preferred one of those that contain all the others of a group, as the first one does.
@@ -179,9 +189,7 @@ class _Grouping:
             if video == first:
                 break
             is_long = self._videos.durations[video] >= self._overlap * self._videos.durations[first] - _SAME_LENGTH_S
-            if is_long and all(
-                one == video or (not self._are_apart(one, video) and self.contains(video, one)) for one in group
-            ):
+            if is_long and all(one == video or self.contains(video, one) for one in group):
                 return video
         return first
 
@@ -222,12 +230,6 @@ class _Grouping:
 
     def _are_same(self, first: int, second: int) -> bool:
         return bool(self._videos.contents[first]) and self._videos.contents[first] == self._videos.contents[second]
-
-    def _are_apart(self, first: int, second: int) -> bool:
-        """Whether a person has said so."""
-        paths, contents = self._videos.paths, self._videos.contents
-        named = ((paths[video], contents[video]) for video in (first, second))
-        return bool(self._not_duplicates) and pair_of(*named) in self._not_duplicates
 
     def _compare(self, keep: int, video: int) -> _Comparison:
         if self._are_same(keep, video):
