@@ -339,14 +339,14 @@ def test_many_small_adds_are_as_small_as_one(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(upkeep, "VERSIONS_KEPT", timedelta(0))
     monkeypatch.setattr(upkeep, "_GARBAGE_BYTES", 1 << 16)
     small, large = made(tmp_path / "small"), made(tmp_path / "large")
-    for i in range(150):
+    for i in range(50):
         add(small, i, 1)
-    add(large, 0, 150)
+    add(large, 0, 50)
     bytes_small, bytes_large = (upkeep.disk_bytes(tmp_path / name) for name in ("small", "large"))
     assert bytes_small < (1 + 1.25 + 0.5) * bytes_large
     small.compact()
     assert upkeep.disk_bytes(tmp_path / "small") < 1.1 * bytes_large
-    assert small.count() == large.count() == 150
+    assert small.count() == large.count() == 50
 
 
 def test_one_add_writes_no_more_to_a_large_index(tmp_path) -> None:

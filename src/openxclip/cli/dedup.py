@@ -71,7 +71,8 @@ def command(
 
     \b
       openxclip dedup --in archive.index --json \\
-          | jq -r '.duplicates[] | select(.identical_to) | .path'
+          | jq -r '.duplicates[]
+                   | select(.identical_to) | .path'
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
     from openxclip.search import VideoIndex
     from openxclip.search.not_duplicates import read_pairs
