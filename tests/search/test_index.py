@@ -333,6 +333,24 @@ def test_many_windows_get_an_index_of_vectors(tmp_path, monkeypatch) -> None:
     assert {row["path"] for row in made.nearest(embeddings[0], 2, None, patches=False)} == {"0.mp4", "new.mp4"}
 
 
+def test_more_partitions_are_searched_where_the_likely_ones_have_too_few(tmp_path, monkeypatch) -> None:
+    from lancedb.index import IvfSq
+
+    embeddings = np.random.default_rng(0).normal(size=(2000, 32)).astype(np.float32)
+    made = store.Store(str(tmp_path / "index"))
+    made.create({"patches": False}, 32)
+    made.open()
+    made.add_windows(
+        [{"video": i, "path": f"{i}.mp4", "number": 0, "start": 0.0, "end": 1.0, "duration": 1.0, "size": i,
+          "featureless": False, "embedding": one, "patches": None} for i, one in enumerate(embeddings)]
+    )  # fmt: skip
+    config = IvfSq(distance_type="cosine", num_partitions=8)
+    made._windows.create_index("embedding", config=config, name="vectors_2000")
+    assert upkeep.vectors_indexed_at(made._windows) == 2000
+    monkeypatch.setattr(store, "_PROBED", 1)
+    assert len(made.nearest(embeddings[0], 1500, None, patches=False)) == 1500
+
+
 @pytest.mark.slow
 def test_a_killed_run_leaves_an_index_that_goes_on(videos, tmp_path, tiny_folder) -> None:
     for number in range(60):

@@ -188,6 +188,12 @@ def test_prompts_decide_the_order_and_the_score(index: VideoIndex, pipeline: Vid
     assert any(abs((with_prompts[key].score or 0) - (plain[key].score or 0)) > 1e-5 for key in plain)
 
 
+def test_under_another_default_device(index: VideoIndex) -> None:
+    with torch.device("meta"):
+        under_it = index.search("a red video", k=12)
+    assert under_it == index.search("a red video", k=12)
+
+
 def test_a_part_of_a_video(index: VideoIndex, videos: Path) -> None:
     path = str(videos / "red2.mp4")
     found = index.search(video=path, start=0.2, end=0.6, k=1, merge=False)[0]

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +249,18 @@ def test_from_a_folder_to_a_model(tiny_folder: Path, class_folder: Path, tmp_pat
         train("my-videos", *changes, "lr=0.5", out=tmp_path / "out")
     with pytest.raises(TrainingError, match="is there already, and is not the folder of a training"):
         train("my-videos", *changes, out=tiny_folder)
+
+
+@pytest.mark.parametrize("setting", [lambda: torch.device("meta"), torch.inference_mode, torch.no_grad])
+def test_under_a_global_setting_of_pytorch(
+    tiny_folder: Path, class_folder: Path, tmp_path: Path, setting: Callable[[], AbstractContextManager[object]]
+) -> None:
+    changes = [f"model={tiny_folder}", f"data={class_folder}", *PLAIN]
+    with setting():
+        under_it = train("my-videos", *changes, out=tmp_path / "under", say=lambda line: None)
+    train("my-videos", *changes, out=tmp_path / "plain", say=lambda line: None)
+    assert under_it.finished
+    assert losses(tmp_path / "under/training") == losses(tmp_path / "plain/training") != []
 
 
 def test_a_model_that_was_trained_but_not_written(

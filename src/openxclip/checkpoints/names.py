@@ -184,7 +184,7 @@ def _parts(tensor: Tensor) -> list[Tensor]:
     for part in tensor.chunk(3):
         start = part.storage_offset() * part.element_size()
         stretch = memory[start : start + part.numel() * part.element_size()]
-        made.append(torch.empty(0, dtype=part.dtype).set_(stretch, 0, part.shape, part.stride()))
+        made.append(torch.empty(0, dtype=part.dtype, device="cpu").set_(stretch, 0, part.shape, part.stride()))
     return made
 
 

@@ -267,7 +267,7 @@ class _File:
         kind: torch.dtype = getattr(torch, dtype)
         if storage.key not in self._slices:
             self._slices[storage.key] = self._slice(storage.offset, storage.nbytes)
-        return torch.empty(0, dtype=kind).set_(self._slices[storage.key], offset, shape, stride)
+        return torch.empty(0, dtype=kind, device="cpu").set_(self._slices[storage.key], offset, shape, stride)
 
     def _slice(self, offset: int, nbytes: int) -> Any:
         import torch

@@ -55,7 +55,7 @@ def _logits_with_prompts(pipeline: VideoPipeline, texts_KE: Tensor, rows: Sequen
     """(N, K), on the CPU."""
     vision, width = pipeline.model.config.vision_config, pipeline.model.config.projection_dim
     number = (vision.image_size // vision.patch_size) ** 2
-    logits = [torch.zeros(0, len(texts_KE))]
+    logits = [torch.zeros(0, len(texts_KE), device="cpu")]
     for start in range(0, len(rows), _SCORED_AT_ONCE):
         part = rows[start : start + _SCORED_AT_ONCE]
         pooled_CE = np.array([row["embedding"] for row in part], dtype=np.float32)

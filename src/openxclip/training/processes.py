@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -95,8 +95,11 @@ def processes(device: torch.device | str | None = None) -> Iterator[Processes]:
     joins = world > 1 and not dist.is_initialized()
     if joins:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+    # Loaders, optimizers and seeds make small tensors on the default device, which a program may have set to "meta"
+    is_changed = torch.get_default_device().type != "cpu"
     try:
-        yield Processes(rank, world, device)
+        with torch.device("cpu") if is_changed else nullcontext(), torch.inference_mode(False), torch.enable_grad():
+            yield Processes(rank, world, device)
     finally:
         if joins:
             dist.destroy_process_group()
