@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -265,9 +266,7 @@ def test_a_full_disk_is_no_traceback(index, videos, monkeypatch) -> None:
 
     shutil.copy(videos / "red2.mp4", videos / "new.mp4")
     monkeypatch.setattr(type(index._store._windows), "add", full)
-    with pytest.raises(
-        VideoIndexError, match=r"can't be written: lance error: No space left on device \(os error 28\)$"
-    ):
+    with pytest.raises(VideoIndexError, match=r"can't be written: No space left on device$"):
         index.add(videos)
 
 
@@ -285,6 +284,15 @@ def test_what_is_no_index(tmp_path, pipeline) -> None:
     with pytest.raises(VideoIndexError, match="there is no index"):
         index.search("a")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, pipeline, videos, monkeypatch) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "index")
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with pytest.raises(VideoIndexError, match=r"index: an index can't be made there: Read-only file system$"):
+        VideoIndex.open(tmp_path / "index", model=pipeline).add(videos)
 
 
 def test_packing_loses_what_half_precision_loses() -> None:

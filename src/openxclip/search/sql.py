@@ -52,6 +52,9 @@ def not_among(ids: Iterable[int]) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """Its text, without the places in LanceDB's code that it names."""
+    """Its text, without the places in LanceDB's code that it names; of a failure of the system, only what failed."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return re.sub(r",? */\S+\.rs:\d+.*", "", line)[:300].removesuffix(".")
+    line = re.sub(r",? */\S+\.rs:\d+.*| \(os error \d+\)", "", line)
+    return line.removeprefix("lance error: ")[:300].removesuffix(".")
