@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -335,8 +335,31 @@ def made(folder: Path) -> Store:
 
 
 @pytest.mark.filterwarnings("ignore:optimize:UserWarning")
+@pytest.mark.parametrize(
+    ("minutes", "garbage", "pays"),
+    [
+        ([25, 3, 0], 5_000_000, True),
+        ([15, 11, 0], 5_000_000, False),
+        ([25, 3, 0], 1000, False),
+        ([25], 5_000_000, False),
+    ],
+)
+def test_old_versions_go_every_20_minutes_at_most(tmp_path, minutes: list[int], garbage: int, pays: bool) -> None:
+    """Not with every add, for each removal compacts the table."""
+
+    class Table:
+        def stats(self) -> dict[str, int]:
+            return {"total_bytes": 1000}
+
+        def list_versions(self) -> list[dict[str, datetime]]:
+            return [{"timestamp": datetime.now() - timedelta(minutes=age)} for age in minutes]
+
+    (tmp_path / "data").write_bytes(bytes(1000 + garbage))
+    assert upkeep._versions_pay(Table(), tmp_path) == pays
+
+
 def test_many_small_adds_are_as_small_as_one(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(upkeep, "VERSIONS_KEPT", timedelta(0))
+    monkeypatch.setattr(upkeep, "VERSIONS_KEPT", timedelta(microseconds=1))
     monkeypatch.setattr(upkeep, "_GARBAGE_BYTES", 1 << 16)
     small, large = made(tmp_path / "small"), made(tmp_path / "large")
     for i in range(50):

@@ -54,11 +54,11 @@ def _versions_pay(table: Any, folder: Path | None) -> bool:
     live = table.stats()["total_bytes"]
     if disk_bytes(folder) - live < _GARBAGE * live + _GARBAGE_BYTES:
         return False
-    # Kept versions are not removed yet: without an older one, compaction would only write more
-    now = datetime.now()
-    return any(
-        now - version["timestamp"].replace(tzinfo=None) > VERSIONS_KEPT for version in table.list_versions()[:-1]
-    )
+    # Removing versions compacts, too. While one add follows another, some version is always old enough, so that without
+    # twice the age each add would write the whole table
+    versions = table.list_versions()
+    age = datetime.now() - versions[0]["timestamp"].replace(tzinfo=None)
+    return len(versions) > 1 and bool(age > 2 * VERSIONS_KEPT)
 
 
 def disk_bytes(folder: Path) -> int:
