@@ -359,7 +359,7 @@ def test_old_versions_go_every_20_minutes_at_most(tmp_path, minutes: list[int], 
 
 
 def test_many_small_adds_are_as_small_as_one(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(upkeep, "VERSIONS_KEPT", timedelta(microseconds=1))
+    monkeypatch.setattr(upkeep, "VERSIONS_KEPT", timedelta(milliseconds=1))
     monkeypatch.setattr(upkeep, "_GARBAGE_BYTES", 1 << 16)
     small, large = made(tmp_path / "small"), made(tmp_path / "large")
     for i in range(50):
