@@ -34,7 +34,7 @@ def test_adding_one_file_writes_bytes_that_do_not_depend_on_the_index(tmp_path) 
 @pytest.mark.slow
 def test_an_index_made_by_single_adds_is_not_much_larger(tmp_path) -> None:
     once, singly = costs(tmp_path, "adds")["index"].values()
-    assert singly["live"] < 1.5 * once["live"]
+    assert singly["live"] < 1.5 * once["live"] + 0.7  # at most 32 pieces in each of two tables, of some 10 kB
     assert singly["compacted"] < 1.1 * once["compacted"]
 
 

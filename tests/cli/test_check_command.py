@@ -44,7 +44,7 @@ def test_all_fine_and_limits(run: Run, collection: Path) -> None:
     for option, value, said in (
         ("--max-frames", 9, "10 frames or more, over the limit of 9"),
         ("--max-pixels", 3071, "64×48 = 3072 pixels"),
-        ("--max-seconds", 1e-9, "longer than the limit of 1e-09 s"),
+        ("--max-seconds", "0.000000001", "longer than the limit of 1e-09 s"),
     ):
         done = run("check", collection / "red2.mp4", option, value)
         (row,) = map(json.loads, done.stdout.splitlines())
