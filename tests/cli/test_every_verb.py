@@ -66,6 +66,7 @@ def test_clips_of_the_playground(run: Run, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "made").glob("*.mp4")} == {line["path"] for line in lines}
 
 
+@pytest.mark.slow
 def test_an_embedding_that_was_killed_goes_on(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     how: dict[str, Any] = {"model": str(tiny_folder), "device": "cpu", "window": 0.2}
     openxclip.embed(clip_folder, tmp_path / "whole.npz", **how)

@@ -472,6 +472,7 @@ def test_names_that_come_through_a_pipe_one_by_one(tiny_folder: Path, clip_folde
         assert process.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle(tiny_folder: Path, clip_folder: Path) -> None:
     code = START + (
         "for one in pipeline.encode_videos(itertools.repeat(sys.argv[2]), batch=3): print('one', flush=True)\n"

@@ -22,6 +22,7 @@ from openxclip.video import DecodeWorker, Limits, VideoReader
 SEED = int(os.environ.get("OPENXCLIP_FUZZ_SEED", "20260"))
 COUNT = int(os.environ.get("OPENXCLIP_FUZZ_COUNT", "1000"))
 LIMITS = Limits(seconds=8, pixels=1 << 22, frames=10_000, memory=64 << 20)
+TAKING_LONG = {"many_samples_claimed.mp4"}  # seconds, until a limit ends it
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").iterdir())
 MB = 1 << 20
 
@@ -89,7 +90,10 @@ def test_broken_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert memory("self", "VmRSS") - before < 200 * MB
 
 
-@pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.name in TAKING_LONG), id=path.name) for path in REGRESSIONS],
+)
 def test_files_that_failed_once(path: Path) -> None:
     assert path.stat().st_size <= 20_000
     limits = replace(LIMITS, seconds=1)
