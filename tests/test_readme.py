@@ -62,7 +62,7 @@ def test_the_blocks_are_found() -> None:
 
 
 # Each in a process and a folder of its own, so that one that reads an index makes it first. Most are slow: the quick
-# tests have the first line of classify, check and models; tests/cli/test_every_verb.py has the other verbs in one process.
+# tests have the first line of classify, check and models; tests/cli/test_every_verb.py has the other verbs.
 QUICK = re.compile(r"openxclip (classify match\.mp4|check|models)( |$)")
 
 
