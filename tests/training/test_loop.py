@@ -348,7 +348,7 @@ def test_asked_to_stop(tiny_folder: Path, class_folder: Path, tmp_path: Path, nu
         command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT, start_new_session=True
     ) as process:
         assert process.stderr is not None
-        while not ((out / "training").is_dir() and losses(out / "training")):
+        while not ((out / "training/log.jsonl").exists() and losses(out / "training")):
             assert process.poll() is None
             time.sleep(0.05)
         if number == signal.SIGINT:
