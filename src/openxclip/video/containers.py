@@ -75,7 +75,7 @@ class ContainerFootage:
         self.frames_decoded = 0
         self._container: Any
         self._stream: Any
-        self._open()
+        self._open(is_first=True)
         watch_forks(self)
         context = self._stream.codec_context
         # as stored, width first; where there is no header, FFmpeg may have it from some later frame
@@ -169,7 +169,7 @@ class ContainerFootage:
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
-    def _open(self) -> None:
+    def _open(self, *, is_first: bool = False) -> None:
         self._container, self._stream = open_video(
             self._source,
             name=self._name,
@@ -177,6 +177,7 @@ class ContainerFootage:
             limits=self._limits,
             allow_protocols=self._allow_protocols,
             deadline=self.deadline,
+            is_first=is_first,
         )
 
     def _examine(self) -> None:
@@ -208,7 +209,10 @@ class ContainerFootage:
 
     def _demux(self) -> Packets:
         packets = Packets()
+        is_address = isinstance(self._source, str)
         for packet in self._packets():
+            if is_address and packet.has_sidedata("encryption_info"):
+                raise self._error("it is encrypted (Common Encryption): decrypt it first")
             packets.add(packet, codec=self.codec, length_size=self._length_size)
             self._limits.check_frames(self._name, len(packets))
         return packets

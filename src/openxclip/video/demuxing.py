@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import av
 
 from openxclip.errors import VideoError
+from openxclip.video.encryption import encryption
 from openxclip.video.failures import cannot_be_read, ffmpeg_failure
 from openxclip.video.intactness import missing_bytes
 from openxclip.video.limits import Deadline, Limits, num_cores
@@ -37,15 +38,17 @@ def open_video(
     limits: Limits,
     allow_protocols: Sequence[str],
     deadline: Deadline,
+    is_first: bool = True,
 ) -> tuple[Any, Any]:
     """The container and its first video stream, ready to be decoded.
 
     Args:
         source, name, num_threads, limits, allow_protocols: see `ContainerFootage`.
         deadline: until when FFmpeg may wait for the source.
+        is_first: whether to look if the file is encrypted or cut off; once is enough.
 
     Raises:
-        VideoError: it can't be opened, has no video, or has larger frames than it may.
+        VideoError: it can't be opened, has no video, is encrypted or cut off, or has larger frames than it may.
     """
     protocols = list(allow_protocols)
     options = {"format_whitelist": _FORMATS}
@@ -81,11 +84,8 @@ def open_video(
         raise VideoError(name, cannot_be_read(error)) from error
     try:
         stream = _pick_stream(container, name)
-        missing = 0 if isinstance(source, str) else missing_bytes(source)
-        if missing:
-            raise VideoError(
-                name, f"it is cut off: the last {missing} bytes are missing. Copy, download or record it again"
-            )
+        if is_first and not isinstance(source, str):  # of an address, only FFmpeg reads
+            _check_readable(source, container, stream, name)
         if stream.codec_context is None:
             raise VideoError(
                 name, "its video is coded in a way that this FFmpeg cannot decode: convert it, e.g. to H.264"
@@ -99,6 +99,18 @@ def open_video(
         container.close()
         raise
     return container, stream
+
+
+def _check_readable(source: Path | BinaryIO, container: Any, stream: Any, name: str) -> None:
+    """Refuse what decoders would read as noise, or as a shorter video, without a word."""
+    encrypted = encryption(source, container, stream)
+    if encrypted:
+        raise VideoError(name, encrypted)
+    missing = missing_bytes(source)
+    if missing:
+        raise VideoError(
+            name, f"it is cut off: the last {missing} bytes are missing. Copy, download or record it again"
+        )
 
 
 def _best_threads(context: Any) -> int:
