@@ -200,7 +200,8 @@ def test_read_clip_takes_midpoints(whole: Wholes) -> None:
 
 def test_read_clip_says_when_the_video_is_too_short(videos: Videos) -> None:
     path = videos("prores.mov")
-    assert read_clip(path, num_frames=30).indices[-11:] == (19,) * 11
+    assert read_clip(path, num_frames=30).indices == tuple((2 * t + 1) * 20 // 60 for t in range(30))
+    assert read_clip(path, num_frames=30, short="repeat_last").indices[-11:] == (19,) * 11
     assert read_clip(path, num_frames=30, short="wrap").indices[-10:] == tuple(range(10))
     with pytest.raises(VideoError, match="20 frames there and 30 are asked for"):
         read_clip(path, num_frames=30, short="error")

@@ -98,7 +98,7 @@ class PlannedClips(Sequence[Clip]):
         self._over_whole: list[list[int]] = []
         if plan.window is None:
             self._over_whole = choose_clips(
-                reader, num_frames=plan.num_frames, num_clips=plan.num_clips, start=None, end=None, short="repeat_last"
+                reader, num_frames=plan.num_frames, num_clips=plan.num_clips, start=None, end=None, short="spread"
             )
             return
         check_many(reader, plan.num_frames)

@@ -68,7 +68,7 @@ class DecodeWorker:
         num_clips: int,
         start: float | None = None,
         end: float | None = None,
-        short: Short = "repeat_last",
+        short: Short = "spread",
         fps: float = 25.0,
         num_threads: int = 0,
         limits: Limits = DEFAULT_LIMITS,
