@@ -11,9 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from openxclip.errors import VideoError
+from openxclip.video.arrays import ArrayFootage
 from openxclip.video.containers import ContainerFootage
 from openxclip.video.decoding import VideoReader
-from openxclip.video.images import ArrayFootage, FolderFootage, ImageFootage
+from openxclip.video.images import FolderFootage, ImageFootage
 from openxclip.video.limits import DEFAULT_LIMITS, Limits
 from openxclip.video.opening import VideoSource, is_buffer, source_name, with_home
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from openxclip.errors import VideoError
+from openxclip.video.arrays import ArrayFootage
 from openxclip.video.containers import ContainerFootage
 from openxclip.video.demuxing import is_playlist
 from openxclip.video.failures import WatchedFile, cannot_be_read
 from openxclip.video.frames import Footage
-from openxclip.video.images import ArrayFootage, FolderFootage, ImageFootage, is_image
+from openxclip.video.images import FolderFootage, ImageFootage, is_image
 from openxclip.video.limits import Limits
 from openxclip.video.memory import MemoryFootage, MemoryVideo
 from openxclip.video.streams import NamedBytes, is_pipe, read_pipe
