@@ -81,3 +81,20 @@ def random_parts(seed: int, *, channels: int = 4, dtype: type = np.uint8, count:
         delay = (int(rng.integers(1, 9)), 25)
         parts.append(Part(samples, x, y, int(rng.integers(3)), int(rng.integers(2)), delay))
     return parts
+
+
+def tiff(samples: np.ndarray, *, bits: int | None = None, tags: dict[int, int] | None = None) -> bytes:
+    """A grey TIFF of one uncompressed strip: uint16 (of 12 bits too), uint32, int16, int32 or float32."""
+    height, width = samples.shape
+    bits = bits or 8 * samples.dtype.itemsize
+    if bits == 12:  # two samples in three bytes
+        pairs = samples.reshape(height, -1, 2).astype(np.uint32)
+        whole = pairs[..., 0] << 12 | pairs[..., 1]
+        data = b"".join(int(one).to_bytes(3, "big") for one in whole.ravel())
+    else:
+        data = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
+    kinds = {"u": 1, "i": 2, "f": 3}
+    fields = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: len(data)}
+    fields |= {339: kinds[samples.dtype.kind]} | (tags or {})
+    out = struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(fields))
+    return out + b"".join(struct.pack("<HHII", tag, 4, 1, fields[tag]) for tag in sorted(fields)) + bytes(4)

@@ -84,6 +84,8 @@ class ImageFootage:
             self._moves = len(durations) > 1
             found = unstated(picture)
             self.unstated = self.unstated if found is None else found | self.unstated
+        if self.unstated is not None:
+            self.notes = (self.unstated.note,)
         ends = np.cumsum(np.array(durations, dtype=np.float64))
         self.times: NDArray[np.float64] = np.concatenate([[0.0], ends[:-1]])
         self.duration = float(ends[-1])
@@ -92,7 +94,7 @@ class ImageFootage:
         """As `Footage.read`."""
         taken = self.assumed or self.unstated
         white = None if taken is None else taken.white
-        notes = set(self.notes) | (set() if taken is None else {taken.note})
+        notes = {SHOWN_ON_WHITE} & set(self.notes) | (set() if taken is None else {taken.note})
         for i in indices:
             picture = self._picture(i)
             if picture is None:

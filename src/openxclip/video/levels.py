@@ -73,7 +73,9 @@ def grey_levels(image: Image.Image, white: float | None = None) -> NDArray[np.ui
     if known is None:
         found = unstated(image)
         known = white if white is not None or found is None else found.white
-    scaled = np.nan_to_num(_values(image).astype(np.float64), nan=0.0) * (255.0 / (known or 1.0))
+    known = known or 1.0
+    values = np.nan_to_num(_values(image).astype(np.float64), nan=0.0, posinf=known, neginf=0.0)
+    scaled = values * (255.0 / known)
     levels: NDArray[np.uint8] = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
     return 255 - levels if _tag(image, _WHITE_IS_ZERO) == 0 else levels
 
