@@ -15,15 +15,10 @@ import torch
 from made_videos import ENCODINGS, FPS, HEIGHT, IRREGULAR_MS, WIDTH, Whole, encode
 
 from openxclip.errors import VideoError
-from openxclip.video import VideoReader, containers, read_clip, read_clips, sample_uniform
+from openxclip.video import VideoReader, coded, containers, read_clip, read_clips, sample_uniform
 from openxclip.video.nal import UNKNOWN_LAYER, hevc_layer, is_unreferred, length_size
-from openxclip.video.packets import (
-    PacketIndex,
-    Packets,
-    Run,
-    is_hidden_vp8,
-    tells_frames,
-)
+from openxclip.video.packets import Packets, is_hidden_vp8, tells_frames
+from openxclip.video.runs import Counted, PacketIndex, Run, fingerprint
 from openxclip.video.timestamps import continuous
 
 Videos = Callable[[str], Path]
@@ -120,7 +115,11 @@ def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos) -> None:
     assert decoded("mpeg2.mpg", [0, 40]) <= 14
     assert decoded("mjpeg.avi", [0, 30, 59]) == 3
     assert decoded("vp9.webm", [59]) <= 20
-    assert decoded("h264_without_times.avi", [10]) == 11
+    # counted when it was opened, and read from the key frame before
+    assert decoded("h264_without_times.avi", [10]) <= 13
+    assert decoded("h264_without_times.avi", [50]) <= 13
+    assert decoded("mpeg2_interlaced.ts", [50]) <= 16
+    assert decoded("snow.avi", [19]) <= 8
 
 
 def test_a_wrong_belief_about_frames_is_found_and_put_right(whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +145,7 @@ def test_reading_goes_on_when_seeking_does_not_work(whole: Wholes, monkeypatch: 
             raise av.error.InvalidDataError(1, "cannot seek")
 
     real = av.open
-    monkeypatch.setattr(containers.av, "open", lambda *a, **k: NoSeek(real(*a, **k)))
+    monkeypatch.setattr(coded.av, "open", lambda *a, **k: NoSeek(real(*a, **k)))
     with VideoReader(video.path) as reader:
         expect(reader, video, [59, 30, 2], "no seek")
         assert reader.frames_decoded < 30
@@ -251,15 +250,51 @@ def test_runs_begin_at_the_key_frame_that_a_frame_depends_on() -> None:
     # coded order; two open groups: 8 and 9 are shown before the second key frame and need the first
     pts = [0, 3, 1, 2, 6, 4, 5, 10, 8, 9, 13, 11, 12]
     index = index_of([packet(p, key=p in (0, 10)) for p in pts])
-    assert [index.pts(i) for i in index.shown] == sorted(pts)
+    assert index.frame_times().tolist() == sorted(pts)
     assert index.plan([0]) == [Run(0, 0)]
     assert index.plan([1]) == [Run(0, 2)]
     assert index.plan([7]) == [Run(0, 8)]  # shown eighth: pts 8
     assert index.plan([9]) == [Run(7, 7)]  # pts 10, the key frame
     assert index.plan([11]) == [Run(7, 12)]
     assert index.plan([1, 9]) == [Run(0, 7)]  # too near to be worth a seek
-    assert index.due(Run(7, 9)) == {10}  # 8 and 9 belong to the group before
+    assert index.numbers(Run(7, 9)) == {10: 9, 8: 7, 9: 8}
+    assert index.floor(Run(7, 9)) == 9  # 8 and 9 belong to the group before
     assert index.unwanted(Run(7, 9), {8}).tolist() == [True, False, True]
+
+
+def test_counted_frames_are_known_by_their_packets() -> None:
+    # 3 holds the second field of the frame that begins in 2, 5 could not be decoded, and no packet has a time
+    packets = packets_of([packet(None, key=i in (0, 4)) for i in range(8)])
+    counted = Counted(np.array([0, 2, 1, 4, 7, 6]), np.arange(6, dtype=np.uint64))
+    index = PacketIndex(packets, codec="h264", counted=counted)
+    assert index.plan([1]) == [Run(0, 3)]
+    assert index.plan([2]) == [Run(0, 1)]
+    assert index.plan([3]) == [Run(4, 5)]
+    assert index.plan([4]) == [Run(4, 7)]
+    assert index.numbers(Run(4, 7)) == {4: 3, 7: 4, 6: 5}
+    assert not index.can_skip
+    headless = PacketIndex(packets, codec="h264", counted=Counted(np.array([5, 4, 7]), counted.prints[:3]))
+    assert headless.plan([0]) == [Run(0, 6)]  # shown before the key frame
+    assert headless.plan([2]) == [Run(4, 7)]
+
+
+@pytest.mark.parametrize(
+    "form", ["yuv420p", "yuv420p10le", "nv12", "rgb24", "gray", "pal8", "monow", "yuyv422", "rgba64le"]
+)
+def test_fingerprints_tell_pictures_apart(form: str) -> None:
+    def pictured(i: int) -> av.VideoFrame:
+        array = np.random.default_rng(i).integers(0, 256, (18, 38, 3), dtype=np.uint8)
+        if form == "pal8":
+            made = av.VideoFrame(38, 18, "pal8")
+            made.planes[0].update(np.resize(array, made.planes[0].buffer_size).tobytes())
+            made.planes[1].update(bytes(made.planes[1].buffer_size))
+            return made
+        return av.VideoFrame.from_ndarray(array, format="rgb24").reformat(format=form)
+
+    prints = [fingerprint(pictured(i)) for i in (0, 0, 1, 2)]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+    assert all(0 <= number < 2**64 for number in prints)
 
 
 def test_far_groups_are_read_apart() -> None:

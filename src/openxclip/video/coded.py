@@ -1,0 +1,230 @@
+"""The coded video stream of a file: its packets, from the beginning or from a place, and what its decoder gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+
+from openxclip.errors import VideoError
+from openxclip.video.demuxing import open_video
+from openxclip.video.failures import ffmpeg_failure
+from openxclip.video.keyframes import HEAD_BYTES, is_key, looks_into
+from openxclip.video.learned import Learned
+from openxclip.video.limits import Deadline, Limits
+from openxclip.video.nal import length_size
+from openxclip.video.packets import Packets
+
+_NEAR = 32  # packets that are sooner read than sought over
+
+
+class ContradictionError(Exception):
+    """The file gives other packets, or the decoder other frames, than were expected."""
+
+
+class CodedStream:
+    """An open file and the decoder of its video stream.
+
+    Args:
+        source, name, num_threads, limits, allow_protocols, track: see `ContainerFootage`.
+        deadline: when the present call has to be done; whoever calls sets it anew.
+
+    Attributes:
+        container, stream: PyAV's.
+        notes: what is to be known of the file.
+        codec: FFmpeg's name of the codec.
+        length_size: see `nal.length_size`.
+        learned: what packets teach; `demux` fills it.
+        first_head: the beginning of the first packet; `demux` fills it.
+    """
+
+    def __init__(
+        self,
+        source: Path | BinaryIO | str,
+        *,
+        name: str,
+        num_threads: int,
+        limits: Limits,
+        allow_protocols: Sequence[str],
+        deadline: Deadline,
+        track: int | None = None,
+    ) -> None:
+        self._source, self._name, self._limits = source, name, limits
+        self._allow_protocols, self._track = allow_protocols, track
+        self.num_threads, self.deadline = num_threads, deadline
+        self.container: Any
+        self.stream: Any
+        self.notes: tuple[str, ...] = ()
+        self.first_head = b""
+        self._open(is_first=True)
+        context = self.stream.codec_context
+        self.codec = str(getattr(context.codec, "canonical_name", context.name))
+        self.length_size = length_size(self.codec, context.extradata or b"")
+        self._tells_keys = looks_into(self.codec)
+        self.learned = Learned(self.codec, context.extradata or b"")
+
+    def _open(self, *, is_first: bool = False) -> None:
+        self.container, self.stream, notes = open_video(
+            self._source,
+            name=self._name,
+            num_threads=self.num_threads,
+            limits=self._limits,
+            allow_protocols=self._allow_protocols,
+            deadline=self.deadline,
+            track=self._track,
+            is_first=is_first,
+        )
+        self.notes = notes if is_first else self.notes
+        self._coming = self._demuxed()
+        self._next: int | None = 0  # the position of the packet that comes next, where that is known
+        self._taught = -1  # the teacher that the decoder has seen last
+
+    def reopen(self, *, num_threads: int | None = None) -> None:
+        """Start again from the beginning, with a decoder that has seen nothing."""
+        self.container.close()
+        self.num_threads = self.num_threads if num_threads is None else num_threads
+        self._open()
+
+    def close(self) -> None:
+        """Let go of the file; a file object given by the user stays open."""
+        self.container.close()
+
+    # -- packets -----------------------------------------------------------------------------------------------------
+
+    def packets(self) -> Iterator[Any]:
+        """The stream's packets from here on. One that is incomplete at the end (of a file that is still being written,
+        for one) is left out.
+        """
+        self._next = None
+        return self._coming
+
+    def demux(self) -> Packets:
+        """Pass over all packets once, right after opening, without decoding any."""
+        packets = Packets()
+        is_address = isinstance(self._source, str)
+        for packet in self._coming:
+            if is_address and packet.has_sidedata("encryption_info"):
+                raise VideoError(self._name, "it is encrypted (Common Encryption): decrypt it first")
+            if not packets:
+                self.first_head = bytes(memoryview(packet)[:HEAD_BYTES])
+            self.learned.note(len(packets), packet)
+            packets.add(packet, codec=self.codec, length_size=self.length_size)
+            self._limits.check_frames(self._name, len(packets))
+        self._next = len(packets)
+        return packets
+
+    def packets_at(self, known: Packets, first: int, last: int) -> Iterator[tuple[int, Any]]:
+        """The packets from one position to another, each with its position.
+
+        Raises:
+            ContradictionError: the file gives others than are known.
+        """
+        packet: Any
+        if self._next is not None and self._next <= first <= self._next + _NEAR:
+            position, packet = self._next, next(self._coming, None)
+        else:
+            position, packet = self._at_or_before(known, first)
+        while packet is not None:
+            if not known.is_at(position, pts=packet.pts, size=packet.size, place=packet.pos):
+                self._next = None
+                raise ContradictionError
+            self._next = position + 1
+            if position >= first:
+                if position == first:
+                    self._teach(position)
+                self.learned.hand_out(packet, position, all_of_it=position == first)
+                yield position, packet
+            if position >= last:
+                return
+            position, packet = position + 1, next(self._coming, None)
+        self._next = None
+
+    def _at_or_before(self, known: Packets, position: int) -> tuple[int, Any]:
+        """A packet from which the one at a position can be reached by reading on."""
+        for go in (self._seek_pts, self._seek_dts, self._restart):
+            if not go(known, position):
+                continue
+            packet = next(self._coming, None)
+            found = None if packet is None else known.find(pts=packet.pts, size=packet.size, place=packet.pos)
+            if found is not None and found <= position:
+                return found, packet
+        self._next = None
+        raise ContradictionError
+
+    def _seek_pts(self, known: Packets, position: int) -> bool:
+        return self._seek(known.pts_at(position))
+
+    def _seek_dts(self, known: Packets, position: int) -> bool:
+        return self._seek(known.dts(position))
+
+    def _restart(self, known: Packets, position: int) -> bool:
+        self.reopen()
+        return True
+
+    def _seek(self, target: int | None) -> bool:
+        if target is None:
+            return False
+        try:
+            self.container.seek(target, stream=self.stream, backward=True)
+        except av.error.FFmpegError:
+            return False
+        finally:
+            self._coming, self._next = self._demuxed(), None
+        return True
+
+    def _demuxed(self) -> Iterator[Any]:
+        held = None
+        try:
+            for packet in self.container.demux(self.stream):
+                self.deadline.check()
+                if not packet.size:
+                    continue
+                if self._tells_keys:
+                    key = is_key(bytes(memoryview(packet)[:HEAD_BYTES]), codec=self.codec)
+                    if key is not None:
+                        packet.is_keyframe = key  # containers are wrong about it too often
+                if held is not None:
+                    yield held
+                held = packet if packet.is_corrupt else None
+                if held is None:
+                    yield packet
+        except IndexError:
+            return  # PyAV trips at the end over a stream that wasn't there at the beginning
+        except av.error.FFmpegError as error:
+            self.deadline.check()
+            failure = ffmpeg_failure(error, self._source)
+            reason = "it is damaged: it cannot be read to its end. Copy or download it again"
+            raise VideoError(self._name, reason if failure is None else f"it cannot be read: {failure}") from None
+
+    # -- decoding ----------------------------------------------------------------------------------------------------
+
+    def _teach(self, position: int) -> None:
+        """Have the decoder see what it has to know before the packet at `position`."""
+        teacher = self.learned.teacher(position)
+        if teacher is None or teacher[0] == self._taught:
+            return
+        if teacher[0] != position:
+            self.stream.codec_context.skip_frame = "DEFAULT"
+            self.decoded(teacher[1])
+            self.stream.codec_context.flush_buffers()
+        self._taught = teacher[0]
+
+    def decode(self, packets: Iterator[Any]) -> Iterator[Any]:
+        """All frames of these packets, in the order in which they are shown; None for each that failed."""
+        for packet in packets:
+            yield from self.decoded(packet)
+        yield from self.decoded(None)
+        self.stream.codec_context.flush_buffers()
+
+    def decoded(self, packet: Any | None) -> list[Any]:
+        """The frames that come of a packet (None: of the end), or [None] if it can't be decoded."""
+        self.deadline.check()
+        try:
+            frames: list[Any] = self.stream.codec_context.decode(packet)
+        except av.error.MemoryError:
+            raise
+        except av.error.FFmpegError:
+            return [None]
+        return frames
