@@ -86,6 +86,7 @@ def embed(
     isolate: bool | None = None,
     limits: Limits | None = None,
     allow_protocols: Sequence[str] | None = None,
+    track: int | None = None,
     on_video: OnVideo = lambda path, error: None,
     on_clip: OnClip = lambda path, end, duration: None,
 ) -> Embedding:
@@ -125,7 +126,7 @@ def embed(
         batch: clips in one call of the model; see `VideoPipeline.encode_videos`.
         force: write over `out` if it is there, and begin anew if what is beside it is of another call.
         device, dtype, precision: see `VideoPipeline.from_pretrained`.
-        isolate, allow_protocols: see `VideoPipeline`.
+        isolate, allow_protocols, track: see `VideoPipeline`.
         limits: what reading one video may cost; the time is that of every 32 windows or less.
         on_video: called with each video's path when all of it is done, and with its error if it can't be read.
         on_clip: called after each clip with the video's path, the clip's end and the video's duration, in seconds.
@@ -153,6 +154,7 @@ def embed(
             isolate=isolate,
             limits=limits,
             allow_protocols=allow_protocols,
+            track=track,
         )
         of_model, limits = pipeline.model, limits or pipeline.limits
         frames = of_model.config.vision_config.num_frames if num_frames is None else num_frames
@@ -176,6 +178,7 @@ def embed(
             "fps": fps,
             **asdict(limits),
             "allow_protocols": pipeline.allow_protocols,
+            "track": pipeline.track,
         }
         begun = {
             "options": options,

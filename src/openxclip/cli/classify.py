@@ -10,6 +10,7 @@ import click
 from openxclip.cli.options import (
     Time,
     batch_option,
+    finding_options,
     footage_options,
     found_videos,
     note_of_model,
@@ -60,6 +61,7 @@ _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these",
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
 @batch_option
+@finding_options
 @footage_options
 def command(
     videos: tuple[str, ...],
@@ -103,9 +105,14 @@ def command(
     try:
         names = check_labels([name for name in names if name.strip()])
         check_stretch(start, end)
-        allowed = footage.pop("allow_protocols")
+        allowed, track = footage.pop("allow_protocols"), footage.pop("track")
         pipeline = VideoPipeline.from_pretrained(
-            model, device=device, precision=precision, limits=taken_limits(footage), allow_protocols=allowed
+            model,
+            device=device,
+            precision=precision,
+            limits=taken_limits(footage),
+            allow_protocols=allowed,
+            track=track,
         )
         with progress("encoding labels", len(names), noun="label") as shown:
             classifier = Classifier(

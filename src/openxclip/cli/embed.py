@@ -12,6 +12,7 @@ from openxclip.cli.options import (
     Target,
     Time,
     batch_option,
+    finding_options,
     footage_options,
     found_videos,
     note_of_model,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
 @batch_option
+@finding_options
 @footage_options
 def command(
     videos: tuple[str, ...],
@@ -85,7 +87,7 @@ def command(
     from openxclip.embedding import embed
 
     paths = [str(path) for path in found_videos(videos)]
-    allowed = footage.pop("allow_protocols")
+    allowed, track = footage.pop("allow_protocols"), footage.pop("track")
     try:
         with progress("embedding", len(paths)) as shown:
 
@@ -110,6 +112,7 @@ def command(
                 precision=precision,
                 limits=taken_limits(footage),
                 allow_protocols=allowed,
+                track=track,
                 on_video=on_video,
                 on_clip=lambda path, end, duration: shown.footage(end, duration),
             )

@@ -192,6 +192,7 @@ def classify(
     isolate: bool | None = None,
     limits: Limits | None = None,
     allow_protocols: Sequence[str] | None = None,
+    track: int | None = None,
 ) -> list[Classification]:
     """Say which of `labels` each video shows; the twin of `openxclip classify`.
 
@@ -200,7 +201,7 @@ def classify(
     Args:
         paths, labels: see `iter_classify`.
         model, num_frames, num_clips, start, end, fps, top_k, template, min_score, batch: see `iter_classify`.
-        device, dtype, precision, isolate, limits, allow_protocols: see `iter_classify`.
+        device, dtype, precision, isolate, limits, allow_protocols, track: see `iter_classify`.
 
     Returns:
         One result for each video, in order; `error` is set in those that could not be read.
@@ -228,6 +229,7 @@ def classify(
             isolate=isolate,
             limits=limits,
             allow_protocols=allow_protocols,
+            track=track,
         )
     )
 
@@ -253,6 +255,7 @@ def iter_classify(
     isolate: bool | None = None,
     limits: Limits | None = None,
     allow_protocols: Sequence[str] | None = None,
+    track: int | None = None,
 ) -> Iterator[Classification]:
     """Say which of `labels` each video shows, video by video: each result comes as soon as it is there.
 
@@ -274,7 +277,7 @@ def iter_classify(
         template, min_score: see `Classifier`.
         batch: clips in one call of the model, see `VideoPipeline.encode_videos`.
         device, dtype, precision: see `VideoPipeline.from_pretrained`.
-        isolate, allow_protocols: see `VideoPipeline`.
+        isolate, allow_protocols, track: see `VideoPipeline`.
         limits: what reading one video may cost.
 
     Returns:
@@ -298,6 +301,7 @@ def iter_classify(
         isolate=isolate,
         limits=limits,
         allow_protocols=allow_protocols,
+        track=track,
     )
     classifier = Classifier(pipeline, labels, template=template, min_score=min_score)
     return classifier(

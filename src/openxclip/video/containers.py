@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from openxclip.errors import VideoError
 from openxclip.forking import leak, watch_forks
 from openxclip.video.coded import CodedStream, ContradictionError
-from openxclip.video.colour import RGBConverter, is_turned
+from openxclip.video.colour import RGBConverter
 from openxclip.video.demuxing import coding_of_sound, short_name
 from openxclip.video.frames import Place, steady_times
 from openxclip.video.keyframes import HEAD_BYTES
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.nal import is_unreferred
-from openxclip.video.orientation import tells_orientation
+from openxclip.video.orientation import is_turned, tells_orientation
 from openxclip.video.packets import tells_frames
 from openxclip.video.runs import Counted, PacketIndex, Run, fingerprint
 from openxclip.video.timestamps import LONGEST_STEP_S, continuous, shown_times

@@ -12,22 +12,17 @@ import av
 from openxclip.errors import VideoError
 from openxclip.video.encryption import encryption
 from openxclip.video.failures import cannot_be_read, ffmpeg_failure
+from openxclip.video.formats import DEMUXERS
 from openxclip.video.intactness import missing_bytes
 from openxclip.video.limits import Deadline, Limits, num_cores
+from openxclip.video.tracks import choose
 
-# Demuxers that read one file and nothing else. Playlists and scripts (concat, hls, dash, sdp, lavfi…) make FFmpeg open
-# other files and addresses that the playlist names: those are refused before they are looked into.
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,live_flv,asf,ogg,nut,mxf,ivf,obu,av1,"
-    "h261,h263,h264,hevc,vvc,vc1,cavsvideo,dirac,mjpeg,yuv4mpegpipe,rm,dv,gxf,wtv,nsv,swf,amv,apng,bink,smk,roq,"
-    "mp3,wav,w64,flac,aac,ac3,eac3,aiff,caf,amr,dts,au,ape,wv,tta"
-)
+_FORMATS = ",".join(DEMUXERS)  # all others, playlists above all, are refused before they are looked into
 _PLAYLIST_FORMATS = "hls,dash,concat"  # only where the user allows protocols, and then with those alone
 _PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
 _SMALL = 640 * 360  # pixels
 _LIGHT_CODECS = ("mpeg", "msmpeg", "wmv", "h263", "flv1")  # how their names begin
 _MOST_THREADS = 16  # as FFmpeg itself; each takes memory for its frames
-_ATTACHED_PICTURE = 0x0400  # AV_DISPOSITION_ATTACHED_PIC: a cover, not footage
 
 
 def open_video(
@@ -38,13 +33,15 @@ def open_video(
     limits: Limits,
     allow_protocols: Sequence[str],
     deadline: Deadline,
+    track: int | None = None,
     is_first: bool = True,
-) -> tuple[Any, Any]:
-    """The container and its first video stream, ready to be decoded.
+) -> tuple[Any, Any, tuple[str, ...]]:
+    """The container, the video stream that is read, ready to be decoded, and notes for the user.
 
     Args:
         source, name, num_threads, limits, allow_protocols: see `ContainerFootage`.
         deadline: until when FFmpeg may wait for the source.
+        track: see `tracks.choose`.
         is_first: whether to look if the file is encrypted or cut off; once is enough.
 
     Raises:
@@ -83,7 +80,7 @@ def open_video(
     except OSError as error:  # of the caller's file object
         raise VideoError(name, cannot_be_read(error)) from error
     try:
-        stream = _pick_stream(container, name)
+        stream, note = choose(container, source, track=track, name=name)
         if is_first and not isinstance(source, str):  # of an address, only FFmpeg reads
             _check_readable(source, container, stream, name)
         if stream.codec_context is None:
@@ -98,7 +95,7 @@ def open_video(
     except BaseException:
         container.close()
         raise
-    return container, stream
+    return container, stream, () if note is None else (note,)
 
 
 def _check_readable(source: Path | BinaryIO, container: Any, stream: Any, name: str) -> None:
@@ -118,20 +115,6 @@ def _best_threads(context: Any) -> int:
     if 0 < context.width * context.height <= _SMALL and context.name.startswith(_LIGHT_CODECS):
         return 1  # such frames are decoded sooner than threads are woken for them
     return min(num_cores(), _MOST_THREADS)
-
-
-def _pick_stream(container: Any, name: str) -> Any:
-    streams = list(container.streams)
-    videos = [s for s in streams if s.type == "video" and not is_cover(s)]
-    if not videos:
-        heard = any(s.type == "audio" for s in streams)
-        raise VideoError(name, "it has sound but no picture" if heard else "it has no video in it")
-    return videos[0]
-
-
-def is_cover(stream: Any) -> bool:
-    """Whether a video stream is the picture on a recording's cover."""
-    return bool(getattr(getattr(stream, "disposition", None), "value", 0) & _ATTACHED_PICTURE)
 
 
 def is_playlist(head: bytes) -> bool:

@@ -17,12 +17,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from openxclip.video.boxes import SEGMENT, Part, boxes, boxes_at, content, elements, elements_at, reading, size_of
+from openxclip.video.boxes import Part, boxes, boxes_at, content, elements_at, reading, size_of
+from openxclip.video.tracks import matroska_videos
 
 _CENC_SCHEMES = ("cenc", "cens", "cbc1", "cbcs")
 _SCHEMES = {"piff": "PlayReady", "odkm": "OMA DRM", "adkm": "Adobe Access", "itun": "FairPlay"}
-_TRACKS, _TRACK = b"\x16\x54\xae\x6b", b"\xae"
-_TRACK_TYPE, _ENCODINGS, _ENCODING, _ENCODING_TYPE = b"\x83", b"\x6d\x80", b"\x62\x40", b"\x50\x33"
+_ENCODINGS, _ENCODING, _ENCODING_TYPE = b"\x6d\x80", b"\x62\x40", b"\x50\x33"
 _SAMPLE_AES_H264 = 0xDB  # a stream type of transport streams
 _ASF_GUIDS = (
     bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
@@ -89,20 +89,10 @@ def _scheme(file: BinaryIO, entry: Part) -> str:
 
 def _of_matroska(file: BinaryIO, stream: Any) -> str | None:
     before = sum(s.type == "video" for s in list(stream.container.streams)[: stream.index])
-    segment = next((e for e in elements(file, 0, size_of(file)) if e.name == SEGMENT), None)
-    if segment is None:
-        return None
-    for tracks in elements_at(file, segment, _TRACKS):
-        videos = [
-            track
-            for track in elements_at(file, tracks, _TRACK)
-            if any(content(file, kind) == b"\1" for kind in elements_at(file, track, _TRACK_TYPE))
-        ]
-        for track in videos[before : before + 1]:
-            for kind in elements_at(file, track, _ENCODINGS, _ENCODING, _ENCODING_TYPE):
-                if content(file, kind).strip(b"\0"):
-                    return _said("Matroska's or WebM's own encryption")
-        break
+    for track in matroska_videos(file)[before : before + 1]:
+        for kind in elements_at(file, track, _ENCODINGS, _ENCODING, _ENCODING_TYPE):
+            if content(file, kind).strip(b"\0"):
+                return _said("Matroska's or WebM's own encryption")
     return None
 
 

@@ -122,6 +122,7 @@ def inspect(
     source: VideoSource,
     *,
     full: bool = False,
+    track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
     on_time: OnTime = lambda end, duration: None,
@@ -131,6 +132,7 @@ def inspect(
     Args:
         source: as for `VideoReader`.
         full: decode all of it, to find what is damaged; else the first frame only.
+        track: as for `VideoReader`.
         limits: as for `VideoReader`; `seconds` holds for opening it and again for decoding it.
         allow_protocols: as for `VideoReader`.
         on_time: called while all of it is decoded, with how far that has come and the video's duration, in seconds.
@@ -140,12 +142,12 @@ def inspect(
 
     Raises:
         TypeError: `source` is no source of videos.
-        ValueError: a protocol's name that can't be.
+        ValueError: a protocol's name or a track that can't be.
     """
     facts: dict[str, Any] = {"path": source_name(source), "size_bytes": _size_of(source)}
     try:
         with VideoReader(
-            source, num_threads=1 if full else 0, limits=limits, allow_protocols=allow_protocols
+            source, num_threads=1 if full else 0, track=track, limits=limits, allow_protocols=allow_protocols
         ) as reader:
             facts |= _facts(reader)
             problems = _Problems(reader)

@@ -30,14 +30,6 @@ Settled = str | Path | io.BytesIO | WatchedFile | MemoryVideo
 
 _LONGEST_PATH = 4000  # bytes; systems allow 4096 and less
 
-#: Suffixes of the files that a search through folders takes for videos. (Reading goes by content, not by suffix.)
-VIDEO_SUFFIXES = frozenset(
-    (  # noqa: SIM905 (forty lines otherwise)
-        ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .ivf .m1v .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe "
-        ".mpeg .mpg .mts .mxf .nut .obu .ogm .ogv .qt .rm .rmvb .ts .vob .webm .webp .wmv .wtv .y4m"
-    ).split()
-)
-
 
 @dataclass(frozen=True)
 class Opener:
@@ -48,6 +40,7 @@ class Opener:
     num_threads: int
     limits: Limits
     allow_protocols: tuple[str, ...]
+    track: int | None = None
 
     def settle(self, source: VideoSource) -> Settled:
         """The source in a form that can be opened again, also after the current folder has changed.
@@ -85,6 +78,13 @@ class Opener:
         Raises:
             VideoError: it can't be read.
         """
+        footage = self._open(source)
+        if self.track and not isinstance(footage, ContainerFootage):
+            footage.close()
+            raise VideoError(self.name, f"it is not a file with tracks: there is no track {self.track}")
+        return footage
+
+    def _open(self, source: Settled) -> Footage:
         if isinstance(source, str):
             return self._container(source)
         if isinstance(source, Path):
@@ -128,6 +128,7 @@ class Opener:
             num_threads=self.num_threads,
             limits=self.limits,
             allow_protocols=self.allow_protocols,
+            track=self.track,
         )
 
     def _settle_file(self, source: BinaryIO) -> Settled:
@@ -198,6 +199,16 @@ def source_name(source: VideoSource) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source) or "(no path)"
     return str(getattr(source, "name", None) or "file object")
+
+
+def check_track(track: int | None) -> None:
+    """Refuse what can't be the number of a track.
+
+    Raises:
+        ValueError: it is below 0.
+    """
+    if track is not None and track < 0:
+        raise ValueError(f"track={track} must be 0 or more: tracks are counted from 0")
 
 
 def check_protocols(names: Sequence[str]) -> tuple[str, ...]:

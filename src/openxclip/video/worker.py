@@ -31,7 +31,7 @@ from openxclip.video.frames import Frames
 from openxclip.video.inspection import OnTime, VideoReport, inspect
 from openxclip.video.limits import DEFAULT_LIMITS, Limits
 from openxclip.video.opening import VideoSource, check_protocols, content, is_buffer, located, source_name
-from openxclip.video.sampling import Short
+from openxclip.video.sampling import Sampling, Short
 from openxclip.video.streams import is_pipe, read_pipe
 
 _Parcel = tuple[str, str | None, bytes | memoryview]  # name, path or None, data where there is no path
@@ -69,8 +69,10 @@ class DecodeWorker:
         start: float | None = None,
         end: float | None = None,
         short: Short = "spread",
+        sampling: Sampling = "time",
         fps: float = 25.0,
         num_threads: int = 0,
+        track: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
     ) -> list[Frames]:
@@ -86,8 +88,10 @@ class DecodeWorker:
             "start": start,
             "end": end,
             "short": short,
+            "sampling": sampling,
             "fps": fps,
             "num_threads": num_threads,
+            "track": track,
         }
         got = self._ask("clips", source, how, limits, allow_protocols)
         if got is None:
@@ -101,8 +105,11 @@ class DecodeWorker:
         plan: ClipPlan,
         *,
         first: int = 0,
+        start: float | None = None,
+        end: float | None = None,
         fps: float = 25.0,
         num_threads: int = 0,
+        track: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
     ) -> Generator[ClipPiece, None, None]:
@@ -111,7 +118,7 @@ class DecodeWorker:
         Raises:
             VideoError, ValueError: as `read_clips`.
         """
-        opening: dict[str, Any] = {"fps": fps, "num_threads": num_threads}
+        opening: dict[str, Any] = {"start": start, "end": end, "fps": fps, "num_threads": num_threads, "track": track}
         how = {"plan": asdict(plan), "token": uuid.uuid4().hex, **opening}
         parcel = None if self._unable else _parcel(source, limits)  # once: a pipe gives nothing a second time
         while True:
@@ -131,6 +138,8 @@ class DecodeWorker:
             except (KeyError, TypeError, ValueError) as error:  # as below
                 raise VideoError(source_name(source), f"its clips can't be had from its reader: {error}") from None
             yield ClipPiece(tuple(clips), frames, duration)
+            if got[0].get("is_last"):
+                return
             first += len(clips)
 
     def inspect(
@@ -138,17 +147,20 @@ class DecodeWorker:
         source: VideoSource,
         *,
         full: bool = False,
+        track: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
         on_time: OnTime = lambda end, duration: None,
     ) -> VideoReport:
         """As `openxclip.video.inspect`: errors are in the report, those of a crash or a hang too."""
         try:
-            got = self._ask("inspect", source, {"full": full}, limits, allow_protocols, on_time=on_time)
+            got = self._ask("inspect", source, {"full": full, "track": track}, limits, allow_protocols, on_time=on_time)
         except VideoError as error:
             return VideoReport(path=source_name(source), error=error.with_traceback(None))
         if got is None:
-            return inspect(source, full=full, limits=limits, allow_protocols=allow_protocols, on_time=on_time)
+            return inspect(
+                source, full=full, track=track, limits=limits, allow_protocols=allow_protocols, on_time=on_time
+            )
         try:
             return VideoReport.from_dict(got[0]["report"])
         except (KeyError, TypeError, ValueError):  # as above
