@@ -63,7 +63,7 @@ def opened(data: bytes) -> Image.Image:
 @pytest.mark.parametrize("form", STATED)
 def test_what_the_format_says(form: str, tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(STATED[form])  # what it is, its content says
-    for source in (tmp_path, tmp_path / "1.png", STATED[form]) if form != "PFM" else (tmp_path,):
+    for source in (tmp_path, tmp_path / "1.png", STATED[form]):
         with VideoReader(source) as reader:
             got = reader.get_frames([0]).frames_THWC[0].numpy()
             assert np.array_equal(got, np.repeat(LEVELS[..., None], 3, axis=2)), source

@@ -13,10 +13,12 @@ from openxclip.cli.options import (
     Target,
     Time,
     batch_option,
+    finding_options,
     limit_options,
     named_videos,
     note_of_model,
     precision_option,
+    search,
     taken_limits,
 )
 from openxclip.cli.progress import progress
@@ -61,6 +63,7 @@ _NAMED = 10  # missing files
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
 @batch_option
+@finding_options
 @limit_options
 def command(
     videos: tuple[str, ...],
@@ -169,10 +172,9 @@ class _Work:
     def look(self, *, retry: bool, may_be_empty: bool = True) -> Added:
         """Add new and changed files; with --update, look at those of the index as well."""
         from openxclip.search import Added
-        from openxclip.video import find_videos
         from openxclip.video.finding import check_found
 
-        found = find_videos(self._named)
+        found = search(self._named)
         videos = [str(path) for path in (found if may_be_empty else check_found(found))]
         total = len(self._index.files()) * self._update + len(videos)
         try:

@@ -278,7 +278,7 @@ def search(named: Iterable[str]) -> list[VideoSource]:
     left_out: list[LeftOut] = []
     found = find_videos(named, hidden=meta.get(_HIDDEN, False), on_left_out=left_out.append)
     before: set[LeftOut] = meta.setdefault(_LEFT_OUT, set())
-    new = [one for one in left_out if one not in before]
+    new = list(dict.fromkeys(one for one in left_out if one not in before))
     before.update(new)
     new.sort(key=lambda one: natural_key(str(one.path)))
     if meta.get(_VERBOSE):

@@ -188,8 +188,8 @@ class AnimatedPng:
         return data[4:]
 
 
-def is_animated_png(file: BinaryIO) -> bool:
-    """Whether a PNG file says, before its pixels, that it is animated; the file is left anywhere."""
+def is_animated_png(file: BinaryIO, *, least: int = 1) -> bool:
+    """Whether a PNG file says, before its pixels, that it has so many frames; the file is left anywhere."""
     file.seek(0)
     if file.read(8) != _SIGNATURE:
         return False
@@ -199,7 +199,7 @@ def is_animated_png(file: BinaryIO) -> bool:
         if len(head) < 8 or head[4:] in (b"IDAT", b"IEND"):
             return False
         if head[4:] == b"acTL":
-            return int.from_bytes(file.read(4), "big") > 0
+            return int.from_bytes(file.read(4), "big") >= least
         at += 12 + int.from_bytes(head[:4], "big")
         file.seek(at)
 

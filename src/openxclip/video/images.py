@@ -15,13 +15,13 @@ from openxclip.errors import VideoError
 from openxclip.video.apng import AnimatedPng, is_animated_png
 from openxclip.video.colour import SHOWN_ON_WHITE
 from openxclip.video.failures import cannot_be_read, machine_failure
+from openxclip.video.formats import IMAGE_SUFFIXES
 from openxclip.video.frames import Place, rgb_bytes, steady_times
 from openxclip.video.levels import Unstated, is_wide, unstated, with_alpha
 from openxclip.video.limits import Deadline, Limits
+from openxclip.video.looking import is_hidden
 
-IMAGE_SUFFIXES = frozenset(".avif .bmp .gif .jfif .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())  # noqa: SIM905
-
-# Those of the suffixes above, whatever a file is named: of Pillow's others, some start programs (EPS: Ghostscript).
+# Those of `IMAGE_SUFFIXES`, whatever a file is named: of Pillow's others, some start programs (EPS: Ghostscript).
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _UNTIMED_S = 0.1  # browsers show a frame of no duration for this long
 _BACKGROUND = (255, 255, 255)
@@ -186,7 +186,7 @@ class FolderFootage:
             (
                 f
                 for f in folder.iterdir()
-                if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".") and f.is_file()
+                if f.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(f.name) and f.is_file()
             ),
             key=lambda f: natural_key(f.name),
         )
@@ -259,7 +259,7 @@ def is_image(head: bytes) -> bool:
         head.startswith((b"GIF8", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*"))
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or head[4:12] in (b"ftypavif", b"ftypavis")
-        or (head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace())
+        or (head[:1] == b"P" and head[1:2] in b"123456f" and head[2:3].isspace())
     )
 
 
