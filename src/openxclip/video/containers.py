@@ -162,8 +162,10 @@ class ContainerFootage:
     @property
     def told(self) -> tuple[int, float]:
         """Frames and seconds that the header tells of; 0 where it doesn't."""
-        stream = self._coded.stream
-        return int(stream.frames or 0), float((stream.duration or 0) * (stream.time_base or 0))
+        stream, frames = self._coded.stream, int(self._coded.stream.frames or 0)
+        if self._coded.container.format.name == "avi" and frames:
+            return frames, 0.0  # FFmpeg makes up a duration of its own where the lengths in the header are odd
+        return frames, float((stream.duration or 0) * (stream.time_base or 0))
 
     def survey(self) -> Iterator[tuple[Any | None, list[Any]]]:
         """Each packet with the frames that came of it (None: of nothing), on one thread, which misses no damage."""

@@ -13,7 +13,7 @@ from openxclip.errors import VideoError
 from openxclip.video.encryption import encryption
 from openxclip.video.failures import cannot_be_read, ffmpeg_failure
 from openxclip.video.formats import DEMUXERS
-from openxclip.video.intactness import missing_bytes
+from openxclip.video.intactness import ending
 from openxclip.video.limits import Deadline, Limits, num_cores
 from openxclip.video.tracks import choose
 
@@ -81,8 +81,9 @@ def open_video(
         raise VideoError(name, cannot_be_read(error)) from error
     try:
         stream, note = choose(container, source, track=track, name=name)
+        notes = [note]
         if is_first and not isinstance(source, str):  # of an address, only FFmpeg reads
-            _check_readable(source, container, stream, name)
+            notes.append(_check_readable(source, container, stream, name))
         if stream.codec_context is None:
             raise VideoError(
                 name, "its video is coded in a way that this FFmpeg cannot decode: convert it, e.g. to H.264"
@@ -95,19 +96,18 @@ def open_video(
     except BaseException:
         container.close()
         raise
-    return container, stream, () if note is None else (note,)
+    return container, stream, tuple(note for note in notes if note)
 
 
-def _check_readable(source: Path | BinaryIO, container: Any, stream: Any, name: str) -> None:
-    """Refuse what decoders would read as noise, or as a shorter video, without a word."""
+def _check_readable(source: Path | BinaryIO, container: Any, stream: Any, name: str) -> str | None:
+    """Refuse what decoders would read as noise, or as a shorter video, without a word; or note what is odd."""
     encrypted = encryption(source, container, stream)
     if encrypted:
         raise VideoError(name, encrypted)
-    missing = missing_bytes(source)
-    if missing:
-        raise VideoError(
-            name, f"it is cut off: the last {missing} bytes are missing. Copy, download or record it again"
-        )
+    error, note = ending(source, stream)
+    if error:
+        raise VideoError(name, error)
+    return note
 
 
 def _best_threads(context: Any) -> int:

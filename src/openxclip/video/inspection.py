@@ -15,6 +15,7 @@ from openxclip.video.arrays import ArrayFootage
 from openxclip.video.containers import ContainerFootage
 from openxclip.video.decoding import VideoReader
 from openxclip.video.images import FolderFootage, ImageFootage
+from openxclip.video.intactness import MAY_BE_CUT
 from openxclip.video.limits import DEFAULT_LIMITS, Limits
 from openxclip.video.opening import VideoSource, is_buffer, source_name, with_home
 
@@ -237,6 +238,7 @@ class _Problems:
                 self.found.append(f"{_count(disordered, 'frame')} have no time, or one that is not after the last")
         if starts_with_key is False:
             self.found.append("it doesn't start with a key frame: it was cut from a longer one")
+        self.found += [note for note in footage.notes if note.endswith(MAY_BE_CUT)]
         self._counts(footage, decoded if full else self._reader.num_frames)
         return {"container": container, "sound": footage.sound, **({} if first is None else _facts_of_frame(first))}
 
