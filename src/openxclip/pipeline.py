@@ -36,12 +36,12 @@ from openxclip.model.pretrained import as_computing_device
 from openxclip.processing import XCLIPProcessor
 from openxclip.processing.texts import warn_of_cuts
 from openxclip.threads import say_if_forked
-from openxclip.video import DEFAULT_LIMITS, DecodeWorker, Limits, VideoSource, read_clips
+from openxclip.video import DEFAULT_LIMITS, DecodeWorker, Limits, VideoSource
 from openxclip.video.ahead import Item, ReadAhead
 from openxclip.video.clips import ClipPlan, in_parts, read_planned
 from openxclip.video.limits import num_cores
 from openxclip.video.opening import check_protocols, check_track
-from openxclip.video.sampling import check_fps, check_stretch
+from openxclip.video.sampling import Sampling, check_fps, check_stretch
 
 _TEXTS_AT_ONCE = 64  # of a plain model: bounds the memory of long label lists
 _TEXTS_AT_ONCE_OPTIMIZED = 512  # it puts those of one length together

@@ -164,6 +164,8 @@ class PlannedClips(Sequence[Clip]):
 
     def piece(self, first: int, reader: VideoReader) -> list[Clip]:
         """The clips from number `first` on whose frames are read at once: so many that their frames take 256 MiB."""
+        if self._number == 1:
+            return [self[0]] if first == 0 else []  # without looking how large its frames are
         bytes_of_frame = reader.height * reader.width * 3
         number, most = _PIECE_BYTES // (self.plan.num_frames * bytes_of_frame), _PIECE_CLIPS
         if self.plan.window is None:

@@ -40,6 +40,7 @@ class MemoryFootage:
     """The frames of a `MemoryVideo` at `fps`. See `Footage`."""
 
     codec = "frames in memory"
+    tick = 0.0
     notes: tuple[str, ...] = ()
 
     def __init__(self, video: MemoryVideo, *, fps: float, limits: Limits) -> None:

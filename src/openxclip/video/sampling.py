@@ -257,6 +257,7 @@ class Timeline:
         check_sampling(sampling)
         self._times, self._list, self._duration, self._tick = times, times.tolist(), duration, tick
         self._counts = sampling == "frames" or is_steady(times, tick=tick)
+        self._asked_last = (range(0), True)  # a part, and whether it is steady
 
     def frames(self, *, start: float | None = None, end: float | None = None) -> range:
         """The frames of a part of the video: see `frame_range`."""
@@ -291,8 +292,7 @@ class Timeline:
         shown = self.frames(start=start, end=end)
         total, first = len(shown), shown.start
         is_short = total < num_frames
-        steady = self._counts or is_steady(self._times[first : shown.stop], tick=self._tick)
-        if steady or (is_short and short != "spread"):
+        if self._is_counted(shown) or (is_short and short != "spread"):
             if generator is not None:
                 return sample_uniform(total=total, num_frames=num_frames, generator=generator, short=short, first=first)
             return sample_clip(
@@ -309,6 +309,14 @@ class Timeline:
             parts = [t + part for t, part in enumerate(_draw_parts(num_frames, generator))]
         at = [begin + part * length / num_frames for part in parts]
         return [min(max(i, first), shown.stop - 1) for i in sample_times(times=self._list, at=at)]
+
+    def _is_counted(self, shown: range) -> bool:
+        if self._counts:
+            return True
+        if self._asked_last[0] != shown:
+            steady = is_steady(self._times[shown.start : shown.stop], tick=self._tick)
+            self._asked_last = (shown, steady)
+        return self._asked_last[1]
 
 
 def check_sampling(sampling: str) -> None:
