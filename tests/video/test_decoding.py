@@ -282,16 +282,24 @@ def test_counted_frames_are_known_by_their_packets() -> None:
     "form", ["yuv420p", "yuv420p10le", "nv12", "rgb24", "gray", "pal8", "monow", "yuyv422", "rgba64le"]
 )
 def test_fingerprints_tell_pictures_apart(form: str) -> None:
-    def pictured(i: int) -> av.VideoFrame:
-        array = np.random.default_rng(i).integers(0, 256, (18, 38, 3), dtype=np.uint8)
-        if form == "pal8":
-            made = av.VideoFrame(38, 18, "pal8")
-            made.planes[0].update(np.resize(array, made.planes[0].buffer_size).tobytes())
-            made.planes[1].update(bytes(made.planes[1].buffer_size))
-            return made
-        return av.VideoFrame.from_ndarray(array, format="rgb24").reformat(format=form)
+    def pictured(i: int, beside: int) -> av.VideoFrame:
+        """Random samples; what the rows have beside them is random too."""
+        frame = av.VideoFrame(38, 18, form)
+        for number, plane in enumerate(frame.planes):
+            samples = np.random.default_rng(beside).integers(0, 256, plane.buffer_size, dtype=np.uint8)
+            drawn = np.random.default_rng(i).integers(0, 256, plane.buffer_size, dtype=np.uint8)
+            if plane.line_size:
+                one_plane = len(frame.planes) == 1
+                bits = frame.format.padded_bits_per_pixel if one_plane else 16 if "10le" in form else 8
+                used = plane.width * (bits if form != "nv12" or not number else 16) // 8
+                rows, drawn = samples.reshape(-1, plane.line_size), drawn.reshape(-1, plane.line_size)
+                rows[:, :used] = drawn[:, :used]
+            else:
+                samples = drawn
+            plane.update(samples.tobytes())
+        return frame
 
-    prints = [fingerprint(pictured(i)) for i in (0, 0, 1, 2)]
+    prints = [fingerprint(pictured(i, beside)) for i, beside in ((0, 10), (0, 11), (1, 10), (2, 10))]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
     assert all(0 <= number < 2**64 for number in prints)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +18,12 @@ from openxclip.video.limits import Deadline, Limits
 from openxclip.video.nal import length_size
 from openxclip.video.packets import Packets
 
+_END_BYTES = 64  # too few for a frame
 _NEAR = 32  # packets that are sooner read than sought over
+_MOST_PARTS = 4
+_SURE_AFTER = 8
+# Formats of which any part can be read by itself: bare streams and those that are broadcast
+_READ_FROM_ANYWHERE = ("mpeg", "h26", "hevc", "vvc", "m4v", "mjpeg", "obu", "cavsvideo", "vc1", "dirac", "dv")
 
 
 class ContradictionError(Exception):
@@ -58,6 +64,12 @@ class CodedStream:
         self.stream: Any
         self.notes: tuple[str, ...] = ()
         self.first_head = b""
+        self._ways: list[Callable[[Packets, int], bool]] = [
+            self._seek_pts,
+            self._seek_dts,
+            self._seek_place,
+            self._restart,
+        ]
         self._open(is_first=True)
         context = self.stream.codec_context
         self.codec = str(getattr(context.codec, "canonical_name", context.name))
@@ -77,7 +89,7 @@ class CodedStream:
             is_first=is_first,
         )
         self.notes = notes if is_first else self.notes
-        self._coming = self._demuxed()
+        self._coming: Iterator[Any] = self._demuxed()
         self._next: int | None = 0  # the position of the packet that comes next, where that is known
         self._taught = -1  # the teacher that the decoder has seen last
 
@@ -127,7 +139,7 @@ class CodedStream:
         else:
             position, packet = self._at_or_before(known, first)
         while packet is not None:
-            if not known.is_at(position, pts=packet.pts, size=packet.size, place=packet.pos):
+            if not known.may_be(position, size=packet.size, place=packet.pos):
                 self._next = None
                 raise ContradictionError
             self._next = position + 1
@@ -142,16 +154,37 @@ class CodedStream:
         self._next = None
 
     def _at_or_before(self, known: Packets, position: int) -> tuple[int, Any]:
-        """A packet from which the one at a position can be reached by reading on."""
-        for go in (self._seek_pts, self._seek_dts, self._restart):
-            if not go(known, position):
-                continue
-            packet = next(self._coming, None)
-            found = None if packet is None else known.find(pts=packet.pts, size=packet.size, place=packet.pos)
-            if found is not None and found <= position:
-                return found, packet
+        """A packet from which the one at a position can be reached by reading on.
+
+        Ways that failed before are tried last.
+        """
+        for way in list(self._ways):
+            if way(known, position):
+                found = self._found(known)
+                if found is not None and found[0] <= position:
+                    return found
+            self._ways.remove(way)
+            self._ways.append(way)
         self._next = None
         raise ContradictionError
+
+    def _found(self, known: Packets) -> tuple[int, Any] | None:
+        """The next packet of which it is sure which one it is, and its position."""
+        # where a demuxer has to look for the beginning of a packet, it may first give a part of one
+        ahead = list(islice(self._coming, _MOST_PARTS))
+        for at, packet in enumerate(ahead):
+            position = known.find(pts=packet.pts, size=packet.size, place=packet.pos)
+            if position is not None:
+                self._coming = chain(ahead[at + 1 :], self._coming)
+                return position, packet
+        # neither times nor places: so many sizes that follow each other are those of one part of the file only
+        ahead += islice(self._coming, _MOST_PARTS + _SURE_AFTER - len(ahead))
+        for at, packet in enumerate(ahead[:_MOST_PARTS]):
+            position = known.find_sizes([following.size for following in ahead[at:]])
+            if position is not None and len(ahead) - at >= _SURE_AFTER:
+                self._coming = chain(ahead[at + 1 :], self._coming)
+                return position, packet
+        return None
 
     def _seek_pts(self, known: Packets, position: int) -> bool:
         return self._seek(known.pts_at(position))
@@ -159,15 +192,20 @@ class CodedStream:
     def _seek_dts(self, known: Packets, position: int) -> bool:
         return self._seek(known.dts(position))
 
+    def _seek_place(self, known: Packets, position: int) -> bool:
+        if not self.container.format.name.startswith(_READ_FROM_ANYWHERE):
+            return False
+        return self._seek(known.place(position), in_bytes=True)
+
     def _restart(self, known: Packets, position: int) -> bool:
         self.reopen()
         return True
 
-    def _seek(self, target: int | None) -> bool:
+    def _seek(self, target: int | None, *, in_bytes: bool = False) -> bool:
         if target is None:
             return False
         try:
-            self.container.seek(target, stream=self.stream, backward=True)
+            self.container.seek(target, stream=self.stream, unsupported_byte_offset=in_bytes)
         except av.error.FFmpegError:
             return False
         finally:
@@ -175,7 +213,7 @@ class CodedStream:
         return True
 
     def _demuxed(self) -> Iterator[Any]:
-        held = None
+        held = packet = None
         try:
             for packet in self.container.demux(self.stream):
                 self.deadline.check()
@@ -194,6 +232,8 @@ class CodedStream:
             return  # PyAV trips at the end over a stream that wasn't there at the beginning
         except av.error.FFmpegError as error:
             self.deadline.check()
+            if packet is not None and packet.pos and 0 <= self.container.size - packet.pos - packet.size <= _END_BYTES:
+                return  # FFmpeg's demuxers of SMJPEG and multipart JPEG take the sign of the end for damage
             failure = ffmpeg_failure(error, self._source)
             reason = "it is damaged: it cannot be read to its end. Copy or download it again"
             raise VideoError(self._name, reason if failure is None else f"it cannot be read: {failure}") from None

@@ -40,6 +40,10 @@ class _UnsureOfSizeError(Exception):
     """The first frame, to whose size all are scaled and as which all are turned, hasn't been seen yet."""
 
 
+def _nowhere(number: int, frame_HWC: NDArray[np.uint8]) -> None:
+    """Where frames go that are only decoded to know their size."""
+
+
 class ContainerFootage:
     """The first video stream of a file. See `Footage`.
 
@@ -103,7 +107,7 @@ class ContainerFootage:
     def size(self) -> tuple[int, int]:
         """Height and width; the first call decodes a frame, for only frames tell if they are to be turned."""
         if self._size is None:
-            self.read([0], lambda index, frame_HWC: None)
+            self._read([0], _nowhere)
         assert self._size is not None
         return self._size
 
@@ -114,15 +118,12 @@ class ContainerFootage:
 
     def read(self, indices: list[int], place: Place) -> None:
         """As `Footage.read`."""
+        if self._size is None and self._first_size is None and indices[0]:
+            self._read([0], _nowhere)
         try:
             self._read(indices, place)
         except _UnsureOfSizeError:
-            for frame in self._all_frames():
-                self._size = self._to_rgb(frame).shape[:2]
-                break
-            else:
-                raise self._error("none of its frames can be decoded: it is damaged") from None
-            self._coded.reopen()
+            self._read([0], _nowhere)
             self._read(indices, place)
 
     def _read(self, indices: list[int], place: Place) -> None:
@@ -328,7 +329,7 @@ class ContainerFootage:
         def marked() -> Iterator[Any]:
             for position, packet in packets:
                 if position is not None:
-                    stamps[position] = packet.pts
+                    stamps[position] = self._packets.pts_at(position)
                     packet.pts = position  # which the decoder passes on to the frame
                 yield packet
 
@@ -364,21 +365,19 @@ class ContainerFootage:
     # -- pixels ------------------------------------------------------------------------------------------------------
 
     def _pixels(self, frame: Any, number: int) -> NDArray[np.uint8]:
-        if self._size is None and self._is_unsure_of_first(frame, number):
+        if self._size is None and number and self._is_unsure_of_first(frame):
             raise _UnsureOfSizeError
         frame_HWC: NDArray[np.uint8] = self._to_rgb(frame)
         if self._size is None:
             self._size = frame_HWC.shape[:2]
         return frame_HWC
 
-    def _is_unsure_of_first(self, frame: Any, number: int) -> bool:
+    def _is_unsure_of_first(self, frame: Any) -> bool:
         """Whether the first frame, as which all are shown, may have another size than this, or be turned otherwise."""
-        if (frame.width, frame.height) != self._first_size:
+        if (frame.width, frame.height) != self._first_size or is_turned(frame):
             return True
         coded = self._coded
-        return number > 0 and (
-            is_turned(frame) or tells_orientation(coded.first_head, codec=self.codec, length_size=coded.length_size)
-        )
+        return tells_orientation(coded.first_head, codec=self.codec, length_size=coded.length_size)
 
     def _error(self, reason: str) -> VideoError:
         return VideoError(self._name, reason)

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from typing import Any, cast
 
-from av.packet import PacketSideData, PktSideDataT, packet_sidedata_type_from_literal
+from av.packet import Packet, PacketSideData, PktSideDataT, packet_sidedata_type_from_literal
 
 from openxclip.video.keyframes import HEAD_BYTES
 
@@ -50,10 +50,10 @@ class Learned:
         if position == 0:
             self._build = self._x264_build(packet)
             if self._codec not in _INDEPENDENT:
-                self._teachers.append((0, packet))
+                self._teachers.append((0, _copy(packet)))
         elif packet.is_keyframe and (build := self._x264_build(packet)) not in (None, self._build):
             self._build = build
-            self._teachers.append((position, packet))
+            self._teachers.append((position, _copy(packet)))
 
     def teacher(self, position: int) -> tuple[int, Any] | None:
         """The packet, with its position, that a decoder must have seen before the one at `position`, or may be it."""
@@ -86,6 +86,15 @@ class Learned:
             return None
         found = _X264.search(bytes(memoryview(packet)[:HEAD_BYTES]))
         return None if found is None else found[1]
+
+
+def _copy(packet: Any) -> Any:
+    """A packet that outlives the file that it is from."""
+    copy = Packet(bytes(packet))
+    copy.is_keyframe = packet.is_keyframe
+    for data in packet.iter_sidedata():
+        data.to_packet(copy)
+    return copy
 
 
 def _new_side_data(kind: PktSideDataT, content: bytes) -> PacketSideData:

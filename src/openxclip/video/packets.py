@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,10 @@ class Packets:
         """When this packet is decoded, if known."""
         return None if self._dts[position] == _NO_TIME else self._dts[position]
 
+    def place(self, position: int) -> int | None:
+        """Where this packet is in the file, in bytes, if known."""
+        return None if self._places[position] < 0 else self._places[position]
+
     def pts_at(self, position: int) -> int | None:
         """When this packet is shown, if known."""
         return None if self._pts[position] == _NO_TIME else self._pts[position]
@@ -151,16 +156,14 @@ class Packets:
         """How long this packet's frame is shown; 0 if unknown."""
         return self._durations[position]
 
-    def is_at(self, position: int, *, pts: int | None, size: int, place: int | None) -> bool:
-        """Whether the packet at `position` is this one, met again on another pass over the file.
+    def may_be(self, position: int, *, size: int, place: int | None) -> bool:
+        """Whether the packet at `position` may be this one, met again on another pass over the file.
 
-        After a seek, demuxers may give it another time, or none: its place in the file is enough, where that is known.
+        Its time says nothing: after a seek, demuxers may give it another, or none.
         """
         if position >= len(self) or self._sizes[position] != size:
             return False
-        if self._places[position] != (-1 if place is None else place):
-            return False
-        return self._places[position] >= 0 or self._pts[position] == (_NO_TIME if pts is None else pts)
+        return place is None or self._places[position] in (place, -1)
 
     def find(self, *, pts: int | None, size: int, place: int | None) -> int | None:
         """Where a packet, met again on another pass over the file, was on the first one; None if that is not sure."""
@@ -169,6 +172,17 @@ class Packets:
         found = np.flatnonzero(is_same)
         if known < 0 or len(found) > 1:
             found = found[np.frombuffer(self._pts, np.int64)[found] == (_NO_TIME if pts is None else pts)]
+        return int(found[0]) if len(found) == 1 else None
+
+    def find_sizes(self, sizes: Sequence[int]) -> int | None:
+        """Where packets of these sizes follow each other; None if nowhere, or at several places."""
+        known, count = np.frombuffer(self._sizes, np.int32), len(self) - len(sizes) + 1
+        if count < 1:
+            return None
+        is_same = np.ones(count, dtype=np.bool_)
+        for i, size in enumerate(sizes):
+            is_same &= known[i : i + count] == size
+        found = np.flatnonzero(is_same)
         return int(found[0]) if len(found) == 1 else None
 
     def _flag(self, bit: int) -> NDArray[np.bool_]:
@@ -201,8 +215,9 @@ def tells_frames(
     if not packets.all_timed or packets.are_corrupt.any():
         return False
     if codec not in INTRA_ONLY:
-        if reorders and packets.shown_as_decoded:
-            return False  # these can't be times of presentation: MXF has none
+        in_order = packets.shown_as_decoded or (container == "asf" and bool((np.diff(packets.pts) > 0).all()))
+        if reorders and in_order:
+            return False  # these can't be times of presentation: MXF has none, and ASF often the times of decoding
         if container == "avi" and not packets.shown_as_decoded:
             return False  # nor has AVI: FFmpeg makes them up
         if codec == "mpeg4" and (packets.sizes < 20).any():

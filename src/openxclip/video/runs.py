@@ -152,7 +152,7 @@ def fingerprint(frame: object) -> int:
     for number, plane in enumerate(planes):
         total *= 3  # planes don't stand for each other
         samples = np.frombuffer(plane, np.uint8)
-        if not plane.line_size:  # a palette
+        if plane.line_size <= 0:  # a palette, or rows from the bottom up
             total += int(samples.sum(dtype=np.uint64))
             continue
         if len(planes) == 1:
