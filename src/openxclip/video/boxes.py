@@ -80,6 +80,15 @@ def content(file: BinaryIO, part: Part, most: int = 4096) -> bytes:
     return file.read(min(most, max(0, part.end - part.start)))
 
 
+def track_id(file: BinaryIO, track: Part) -> int:
+    """The number of an MP4 track, by its box `trak`; 0 if it has none."""
+    for tkhd in boxes_at(file, track, b"tkhd"):
+        head = content(file, tkhd, 24)
+        at = 20 if head[:1] == b"\1" else 12
+        return int.from_bytes(head[at : at + 4], "big")
+    return 0
+
+
 def elements(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
     """The Matroska elements that begin between two places; one of unknown length is given the end `end`."""
     at = start

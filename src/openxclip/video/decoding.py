@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
 from openxclip.forking import ForkSafeLock
+from openxclip.video.assumptions import warn_of
 from openxclip.video.choosing import choose_clips
 from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, machine_failure, raise_failure
 from openxclip.video.frames import Footage, Frames
@@ -45,7 +46,8 @@ class VideoReader:
     Args:
         source: path (`~` is the home folder), bytes or a buffer (bytearray, memoryview, mmap), or file object opened in
             binary mode (read from its beginning, and left open).
-        fps: frames per second of folders and arrays, whose frames carry no times.
+        fps: frames per second of folders and arrays, whose frames carry no times. Without it 25 are assumed, which is
+            noted, and warned of when frames are read.
         num_threads: threads for decoding; 0 is one a core, or one alone where that is faster.
         track: which of several video tracks, counted from 0 in the order of the file; None is the one that players
             show: one with the flag "default", then the one with the higher bit rate. Covers don't count.
@@ -78,7 +80,7 @@ class VideoReader:
         self,
         source: VideoSource,
         *,
-        fps: float = 25.0,
+        fps: float | None = None,
         num_threads: int = 0,
         track: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
@@ -234,6 +236,8 @@ class VideoReader:
 
         with self.in_use() as footage:
             footage.read(sorted(slots), place)
+            notes = footage.notes
+        warn_of(notes)
         return out[0], self.times[order], tuple(order)
 
     def restart_clock(self) -> None:
@@ -276,7 +280,7 @@ def read_clip(
     end: float | None = None,
     short: Short = "spread",
     sampling: Sampling = "time",
-    fps: float = 25.0,
+    fps: float | None = None,
     num_threads: int = 0,
     track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -326,7 +330,7 @@ def read_clips(
     end: float | None = None,
     short: Short = "spread",
     sampling: Sampling = "time",
-    fps: float = 25.0,
+    fps: float | None = None,
     num_threads: int = 0,
     track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -365,7 +369,8 @@ def _only_video_errors(name: str, source: Settled) -> Iterator[None]:
         if machine_failure(error):
             raise VideoError(name, cannot_be_read(error)) from error
         what = " ".join(str(error).split())
-        raise VideoError(name, f"it is damaged: reading it failed with {type(error).__name__} {what}") from error
+        failed = f"reading it failed with {type(error).__name__} ({what})"
+        raise VideoError(name, f"it is damaged: {failed}. Copy or download it again") from error
     raise_failure(name, source)
 
 

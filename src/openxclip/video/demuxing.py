@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,15 +10,16 @@ import av
 
 from openxclip.errors import VideoError
 from openxclip.video.encryption import encryption
-from openxclip.video.failures import cannot_be_read, ffmpeg_failure
+from openxclip.video.failures import cannot_be_read
 from openxclip.video.formats import DEMUXERS
 from openxclip.video.intactness import ending
+from openxclip.video.jpegs import begins_with_jpeg
 from openxclip.video.limits import Deadline, Limits, num_cores
+from openxclip.video.refusals import not_opened
 from openxclip.video.tracks import choose
 
 _FORMATS = ",".join(DEMUXERS)  # all others, playlists above all, are refused before they are looked into
 _PLAYLIST_FORMATS = "hls,dash,concat"  # only where the user allows protocols, and then with those alone
-_PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
 _SMALL = 640 * 360  # pixels
 _LIGHT_CODECS = ("mpeg", "msmpeg", "wmv", "h263", "flv1")  # how their names begin
 _MOST_THREADS = 16  # as FFmpeg itself; each takes memory for its frames
@@ -53,6 +53,8 @@ def open_video(
     if protocols and ("file" in protocols or not isinstance(source, Path)):
         options["format_whitelist"] += f",{_PLAYLIST_FORMATS}"
         options["safe"] = "0"  # of concat: the whitelist says what may be opened, not how it is named
+    # by its name, FFmpeg would take such a file for one picture of a folder
+    format_name = "mjpeg" if not isinstance(source, str) and begins_with_jpeg(source) else None
     target: str | BinaryIO
     if isinstance(source, Path):
         target = f"file:{source}"
@@ -69,6 +71,7 @@ def open_video(
         container: Any = av.open(
             target,
             "r",
+            format=format_name,
             options=most_pixels,
             container_options=options,
             metadata_errors="replace",
@@ -76,7 +79,7 @@ def open_video(
         )
     except (av.error.FFmpegError, UnicodeError, ValueError) as error:
         deadline.check()
-        raise VideoError(name, _why_not_opened(source, error)) from None
+        raise VideoError(name, not_opened(source, error)) from None
     except OSError as error:  # of the caller's file object
         raise VideoError(name, cannot_be_read(error)) from error
     try:
@@ -115,37 +118,6 @@ def _best_threads(context: Any) -> int:
     if 0 < context.width * context.height <= _SMALL and context.name.startswith(_LIGHT_CODECS):
         return 1  # such frames are decoded sooner than threads are woken for them
     return min(num_cores(), _MOST_THREADS)
-
-
-def is_playlist(head: bytes) -> bool:
-    """Whether a file that begins with `head` only names other files."""
-    return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(_PLAYLISTS)
-
-
-def _why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
-    if isinstance(source, str):
-        return f"it cannot be opened: {getattr(error, 'strerror', None) or error}"
-    failure = ffmpeg_failure(error, source)
-    if failure is not None:
-        return f"it cannot be read: {failure}"
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            head = file.read(64)
-    else:
-        source.seek(0)
-        head = source.read(64)
-    if head[4:8] == b"ftyp":
-        return (
-            "it is an MP4 without its index: it was cut off before it was complete. Copy, download or record it again"
-        )
-    if is_playlist(head):
-        return (
-            "it is a playlist, which only names other files: give those themselves, or say what it may open with "
-            "allow_protocols=… or --allow-protocols"
-        )
-    if getattr(error, "errno", None) == errno.EINVAL:
-        return "it is not a video file but of another kind (a playlist, a script or an image format not read here)"
-    return "it is not a video, or its beginning is damaged: no known format was recognised"
 
 
 def short_name(container: Any) -> str:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from openxclip.video.boxes import Part, boxes, boxes_at, content, elements_at, reading, size_of
+from openxclip.video.boxes import Part, boxes, boxes_at, content, elements_at, reading, size_of, track_id
 from openxclip.video.tracks import matroska_videos
 
 _CENC_SCHEMES = ("cenc", "cens", "cbc1", "cbcs")
@@ -64,15 +64,6 @@ def _of_mp4(file: BinaryIO, stream: Any) -> str | None:
             protected = [entry for entry in entries if entry.name in (b"encv", b"drmi")]
             if protected:
                 return _said(_scheme(file, protected[0]), in_parts=len(protected) < len(entries))
-    return None
-
-
-def track_id(file: BinaryIO, track: Part) -> int | None:
-    """The number of a `trak` box."""
-    for tkhd in boxes_at(file, track, b"tkhd"):
-        head = content(file, tkhd, 24)
-        at = 20 if head[:1] == b"\1" else 12
-        return int.from_bytes(head[at : at + 4], "big")
     return None
 
 

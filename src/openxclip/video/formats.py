@@ -47,6 +47,55 @@ DEMUXERS = {
     "bink": "bik bk2",
     "smk": "smk",
     "roq": "roq",
+    "asf_o": "",
+    "kux": "kux",
+    "mpjpeg": "",
+    "smjpeg": "",
+    "mxg": "mxg",
+    "mjpeg_2000": "",
+    "dnxhd": "dnxhd",
+    "apv": "apv",
+    "ipu": "ipu",
+    "vc1test": "rcv",
+    # old recorders, cameras and players
+    "cine": "cine",
+    "dhav": "dav",
+    "ivr": "ivr",
+    "lxf": "lxf",
+    "moflex": "moflex",
+    "nuv": "nuv",
+    "pva": "pva",
+    "ser": "ser",
+    "ty": "ty",
+    "vivo": "viv",
+    **dict.fromkeys(
+        "frm hxvs ifv ingenient iv8 lmlm4 luodat lvf mods msnwctcp mtv nc pmp r3d sdr2 vividas".split(),  # noqa: SIM905
+        "",
+    ),
+    # games and animations
+    "flic": "fli flc flx",
+    "thp": "thp",
+    "usm": "usm",
+    "wsvqa": "vqa",
+    **dict.fromkeys(
+        (  # noqa: SIM905
+            "4xm anm argo_brp avs bethsoftvid bfi bmv c93 cdg cdxl dfa dsicin dxa ea film_cpk filmstrip gdv hnm idcin "
+            "iff ipmovie jv mgsts mm mv mvi paf pdv psxstr rl2 rpl sga siff simbiosis_imx smush tiertexseq tmv txd "
+            "wc3movie xmv yop"
+        ).split(),
+        "",
+    ),
+    # images that Pillow does not read here
+    "fits": "",
+    **dict.fromkeys(
+        (  # noqa: SIM905
+            "alias_pix brender_pix cri_pipe dds_pipe dpx_pipe exr_pipe gem_pipe hdr_pipe ico j2k_pipe jpegls_pipe "
+            "pam_pipe pcx_pipe pfm_pipe pgmyuv_pipe pgx_pipe phm_pipe photocd_pipe pictor_pipe psd_pipe qdraw_pipe "
+            "qoi_pipe sgi_pipe sunrast_pipe vbn_pipe xbm_pipe xpm_pipe xwd_pipe"
+        ).split(),
+        "",
+    ),
+    # sound, which is refused as such
     **dict.fromkeys("mp3 wav w64 flac aac ac3 eac3 aiff caf amr dts au ape wv tta".split(), ""),  # noqa: SIM905
 }
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from openxclip.errors import VideoError
 from openxclip.video.apng import AnimatedPng, is_animated_png
+from openxclip.video.assumptions import ASSUMED_FPS, FPS_ASSUMED
 from openxclip.video.colour import SHOWN_ON_WHITE
 from openxclip.video.failures import cannot_be_read, machine_failure
 from openxclip.video.formats import IMAGE_SUFFIXES
@@ -20,6 +21,7 @@ from openxclip.video.frames import Place, rgb_bytes, steady_times
 from openxclip.video.levels import Unstated, is_wide, unstated, with_alpha
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.looking import is_hidden
+from openxclip.video.refusals import not_an_image
 
 # Those of `IMAGE_SUFFIXES`, whatever a file is named: of Pillow's others, some start programs (EPS: Ghostscript).
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -55,7 +57,7 @@ class ImageFootage:
             self._close_file()
             if machine_failure(error):
                 raise VideoError(name, cannot_be_read(error)) from None
-            raise VideoError(name, f"it is an image that cannot be read: {_plain(error)}") from None
+            raise VideoError(name, not_an_image(source, error)) from None
         self.codec = str(self._pictures.format).lower()
         self._moves = False
         try:
@@ -133,7 +135,9 @@ class ImageFootage:
             if machine_failure(error):
                 raise VideoError(self._name, cannot_be_read(error)) from None
             what = f"frame {i} of it" if i else "it"
-            raise VideoError(self._name, f"{what} is damaged or cut off: {_plain(error)}") from None
+            raise VideoError(
+                self._name, f"{what} is damaged or cut off: its pixels cannot be decoded. Copy or convert it"
+            ) from None
 
 
 class _Pictures:
@@ -178,7 +182,7 @@ class FolderFootage:
     codec = "images"
     tick = 0.0
 
-    def __init__(self, folder: Path, *, name: str, fps: float, limits: Limits) -> None:
+    def __init__(self, folder: Path, *, name: str, fps: float | None, limits: Limits) -> None:
         self._name = name
         self._limits = limits
         self.deadline = Deadline(limits.seconds, name)
@@ -195,8 +199,9 @@ class FolderFootage:
             raise VideoError(name, f"there are no videos in it, and no images to be the frames of one ({kinds})")
         limits.check_frames(name, len(self._files))
         self.frames_decoded = 0
-        self.notes: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = (FPS_ASSUMED,) if fps is None and len(self._files) > 1 else ()
         self._unstated: Unstated | None = None
+        fps = fps or ASSUMED_FPS
         self.times = steady_times(len(self._files), fps)
         self.duration = len(self._files) / fps
 
@@ -254,11 +259,11 @@ def _formats() -> tuple[str, ...]:
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a file that begins with `head` (16 bytes) is an image that Pillow reads."""
+    """Whether a file that begins with `head` (64 bytes) is an image that Pillow reads."""
     return (
         head.startswith((b"GIF8", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*"))
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-        or head[4:12] in (b"ftypavif", b"ftypavis")
+        or (head[4:8] == b"ftyp" and bool({head[i : i + 4] for i in range(8, head[3], 4)} & {b"avif", b"avis"}))
         or (head[:1] == b"P" and head[1:2] in b"123456f" and head[2:3].isspace())
     )
 
@@ -284,7 +289,3 @@ def _to_rgb(image: Image.Image, *, turn: bool, white: float | None) -> tuple[NDA
         shown = Image.new("RGBA", with_levels.size, (*_BACKGROUND, 255))
         shown.alpha_composite(with_levels)
     return rgb_bytes(shown.convert("RGB")), is_transparent
-
-
-def _plain(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

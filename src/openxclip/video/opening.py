@@ -15,12 +15,13 @@ from typing import Any, BinaryIO
 from openxclip.errors import VideoError
 from openxclip.video.arrays import ArrayFootage
 from openxclip.video.containers import ContainerFootage
-from openxclip.video.demuxing import is_playlist
 from openxclip.video.failures import WatchedFile, cannot_be_read
 from openxclip.video.frames import Footage
 from openxclip.video.images import FolderFootage, ImageFootage, is_image
+from openxclip.video.jpegs import is_stream
 from openxclip.video.limits import Limits
 from openxclip.video.memory import MemoryFootage, MemoryVideo
+from openxclip.video.refusals import is_playlist
 from openxclip.video.streams import NamedBytes, is_pipe, read_pipe
 
 VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | mmap.mmap | BinaryIO | MemoryVideo
@@ -36,7 +37,7 @@ class Opener:
     """From a source to its footage; the arguments are those of `VideoReader`, checked."""
 
     name: str
-    fps: float
+    fps: float | None
     num_threads: int
     limits: Limits
     allow_protocols: tuple[str, ...]
@@ -113,9 +114,13 @@ class Opener:
             raise VideoError(self.name, "it is empty: copy, download or record it again")
         if head.startswith(b"\x93NUMPY"):
             return ArrayFootage(data, name=self.name, fps=self.fps, limits=self.limits)
-        is_jpegs = head.startswith(b"\xff\xd8\xff") and Path(self.name).suffix.lower() in (".mjpeg", ".mjpg")
-        if is_image(head[:16]) and not is_jpegs:
-            return ImageFootage(data, name=self.name, limits=self.limits)
+        is_motion_jpeg = head.startswith(b"\xff\xd8\xff") and is_stream(data)
+        if is_image(head) and not is_motion_jpeg:
+            try:
+                return ImageFootage(data, name=self.name, limits=self.limits)
+            except VideoError:
+                if head[4:8] != b"ftyp":  # of AVIF, FFmpeg reads what this Pillow may not
+                    raise
         if isinstance(data, Path) and is_playlist(head) and self.allow_protocols and "file" not in self.allow_protocols:
             # by its path, FFmpeg could open it only with leave to open every other file that it names
             data = NamedBytes(data.read_bytes(), self.name)

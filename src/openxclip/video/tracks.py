@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from openxclip.errors import VideoError
-from openxclip.video.boxes import SEGMENT, Part, content, elements, elements_at, reading, size_of
+from openxclip.video.boxes import (
+    SEGMENT,
+    Part,
+    boxes,
+    boxes_at,
+    content,
+    elements,
+    elements_at,
+    reading,
+    size_of,
+    track_id,
+)
 
 # AV_DISPOSITION_…
 _DEFAULT, _COVER, _THUMBNAILS, _DEPENDENT = 0x1, 0x400, 0x800, 0x80000
@@ -37,7 +48,7 @@ def choose(container: Any, source: Path | BinaryIO | str, *, track: int | None, 
     Raises:
         VideoError: there is no video track, or none of this number.
     """
-    tracks = _tracks(container, name)
+    tracks = _tracks(container, source, name)
     if track is not None:
         if track >= len(tracks):
             there = "one video track, 0" if len(tracks) == 1 else f"{len(tracks)} video tracks, 0 to {len(tracks) - 1}"
@@ -68,7 +79,7 @@ def _has(stream: Any, flag: int) -> bool:
     return bool(int(stream.disposition) & flag)
 
 
-def _tracks(container: Any, name: str) -> list[Any]:
+def _tracks(container: Any, source: Path | BinaryIO | str, name: str) -> list[Any]:
     streams = list(container.streams)
     videos = [s for s in streams if s.type == "video" and not _has(s, _COVER | _THUMBNAILS)]
     tracks = [s for s in videos if not _has(s, _DEPENDENT)]
@@ -78,9 +89,17 @@ def _tracks(container: Any, name: str) -> list[Any]:
         )
     if not tracks:
         heard = any(s.type == "audio" for s in streams)
-        raise VideoError(name, "it has sound but no picture" if heard else "it has no video in it")
+        raise VideoError(
+            name,
+            "it has sound but no picture: give a file with a video track"
+            if heard
+            else "it has no video track: give a file with one",
+        )
     if is_heif(container):
         tracks = [s for s in tracks if s.frames > 1] or [s for s in tracks if _has(s, _DEFAULT)] or tracks
+    if len(tracks) > 1:
+        auxiliary = _auxiliary(container, source)
+        tracks = [s for s in tracks if s.id not in auxiliary] or tracks
     return tracks
 
 
@@ -88,6 +107,20 @@ def is_heif(container: Any) -> bool:
     """Whether a file is of the family of HEIF, to which AVIF belongs."""
     brands = container.metadata.get("major_brand", "") + container.metadata.get("compatible_brands", "")
     return any(brands[i : i + 4] in _HEIF_BRANDS for i in range(0, len(brands), 4))
+
+
+def _auxiliary(container: Any, source: Path | BinaryIO | str) -> set[int]:
+    """The numbers of MP4's auxiliary tracks: transparency or depth, which belong to another track."""
+    if isinstance(source, str) or not container.format.name.startswith("mov,"):
+        return set()
+    with reading(source) as file:
+        return {
+            track_id(file, track)
+            for moov in boxes(file, 0, size_of(file))
+            if moov.name == b"moov"
+            for track in boxes_at(file, moov, b"trak")
+            if any(content(file, hdlr)[8:12] == b"auxv" for hdlr in boxes_at(file, track, b"mdia", b"hdlr"))
+        }
 
 
 def _disabled(container: Any, source: Path | BinaryIO | str) -> set[int]:
