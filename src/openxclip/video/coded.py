@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +20,7 @@ from openxclip.video.packets import Packets
 
 _END_BYTES = 64  # too few for a frame
 _NEAR = 32  # packets that are sooner read than sought over
+_EARLIER = 64  # packets, where a seek lands too late
 _MOST_PARTS = 4
 _SURE_AFTER = 8
 # Formats of which any part can be read by itself: bare streams and those that are broadcast
@@ -64,12 +65,6 @@ class CodedStream:
         self.stream: Any
         self.notes: tuple[str, ...] = ()
         self.first_head = b""
-        self._ways: list[Callable[[Packets, int], bool]] = [
-            self._seek_pts,
-            self._seek_dts,
-            self._seek_place,
-            self._restart,
-        ]
         self._open(is_first=True)
         context = self.stream.codec_context
         self.codec = str(getattr(context.codec, "canonical_name", context.name))
@@ -154,17 +149,19 @@ class CodedStream:
         self._next = None
 
     def _at_or_before(self, known: Packets, position: int) -> tuple[int, Any]:
-        """A packet from which the one at a position can be reached by reading on.
-
-        Ways that failed before are tried last.
-        """
-        for way in list(self._ways):
-            if way(known, position):
-                found = self._found(known)
-                if found is not None and found[0] <= position:
-                    return found
-            self._ways.remove(way)
-            self._ways.append(way)
+        """A packet from which the one at a position can be reached by reading on."""
+        earlier = max(0, position - _EARLIER)
+        for go in (
+            lambda: self._seek(known.pts_at(position)),
+            lambda: self._seek(known.dts(position)),
+            lambda: self._seek(known.place_before(position), in_bytes=True),
+            lambda: self._seek(known.pts_at(earlier)),
+            lambda: self._seek(known.place_before(earlier), in_bytes=True),
+            self._restart,
+        ):
+            found = self._found(known) if go() else None
+            if found is not None and found[0] <= position:
+                return found
         self._next = None
         raise ContradictionError
 
@@ -186,23 +183,12 @@ class CodedStream:
                 return position, packet
         return None
 
-    def _seek_pts(self, known: Packets, position: int) -> bool:
-        return self._seek(known.pts_at(position))
-
-    def _seek_dts(self, known: Packets, position: int) -> bool:
-        return self._seek(known.dts(position))
-
-    def _seek_place(self, known: Packets, position: int) -> bool:
-        if not self.container.format.name.startswith(_READ_FROM_ANYWHERE):
-            return False
-        return self._seek(known.place(position), in_bytes=True)
-
-    def _restart(self, known: Packets, position: int) -> bool:
+    def _restart(self) -> bool:
         self.reopen()
         return True
 
     def _seek(self, target: int | None, *, in_bytes: bool = False) -> bool:
-        if target is None:
+        if target is None or (in_bytes and not self.container.format.name.startswith(_READ_FROM_ANYWHERE)):
             return False
         try:
             self.container.seek(target, stream=self.stream, unsupported_byte_offset=in_bytes)

@@ -144,9 +144,11 @@ class Packets:
         """When this packet is decoded, if known."""
         return None if self._dts[position] == _NO_TIME else self._dts[position]
 
-    def place(self, position: int) -> int | None:
-        """Where this packet is in the file, in bytes, if known."""
-        return None if self._places[position] < 0 else self._places[position]
+    def place_before(self, position: int) -> int | None:
+        """Where in the file, in bytes, this packet is, or the last one before it of which that is known."""
+        while position >= 0 and self._places[position] < 0:
+            position -= 1
+        return None if position < 0 else self._places[position]
 
     def pts_at(self, position: int) -> int | None:
         """When this packet is shown, if known."""
