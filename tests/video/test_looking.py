@@ -21,7 +21,7 @@ from openxclip.video.formats import DEMUXERS, IMAGE_SUFFIXES, MAY_MOVE
 from openxclip.video.images import _formats as pillow_formats
 from openxclip.video.looking import why_no_video
 
-SOUND_OR_STILL = set("m4a m4b isma mks mka ogg avs mpo".split())  # noqa: SIM905 (AVS is AviSynth's script as well)
+OTHERS = set("m4a m4b isma mks mka ogg avs mpo ty+".split())  # noqa: SIM905 (sound, stills, scripts, no suffix)
 
 
 def image(kind: str, count: int, **how: object) -> bytes:
@@ -87,7 +87,7 @@ def test_the_list_of_suffixes_is_that_of_what_is_read() -> None:
     for name, suffixes in DEMUXERS.items():
         if suffixes and name != "amv":  # which FFmpeg reads as AVI
             assert {f".{suffix}" for suffix in suffixes.split()} <= VIDEO_SUFFIXES
-            of_ffmpeg = av.format.ContainerFormat(name, "r").extensions - SOUND_OR_STILL
+            of_ffmpeg = av.format.ContainerFormat(name, "r").extensions - OTHERS
             assert {f".{suffix}" for suffix in of_ffmpeg} <= VIDEO_SUFFIXES | MAY_MOVE
     Image.init()
     of_pillow = {suffix for suffix, kind in Image.registered_extensions().items() if kind in pillow_formats()}

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from openxclip.video.assumptions import AssumedWarning
 from openxclip.video.levels import Unstated, grey_levels, is_wide, unstated
 
 # The frames of one video as pieces (n, 3, H, W), of uint8 or float, each of its own H and W.
@@ -122,7 +123,11 @@ def _assumed_white(frames: Any) -> float | None:
         found = found if one is None else one | found
     if found is None:
         return None
-    warnings.warn(f"{found.note}. Convert them to RGB, with the scale that is right, to choose another.", stacklevel=2)
+    warnings.warn(
+        f"{found.note}. Convert them to RGB, with the scale that is right, to choose another.",
+        AssumedWarning,
+        stacklevel=2,
+    )
     return found.white
 
 

@@ -26,6 +26,10 @@ _OVER = 1
 _COLOURS_WITH_ALPHA = (4, 6)
 
 
+class DamagedPngError(ValueError):
+    """An animated PNG is damaged or cut off, in words for the user."""
+
+
 class _Piece(NamedTuple):
     """One frame as it is stored: a box of the canvas."""
 
@@ -48,7 +52,7 @@ class AnimatedPng:
         size: width and height in pixels.
 
     Raises:
-        ValueError, zlib.error, OSError and whatever else Pillow raises: it is damaged or cut off.
+        DamagedPngError: it is damaged or cut off; it says how. (Pillow may raise anything of its pixels.)
     """
 
     format = "PNG"
@@ -61,7 +65,7 @@ class AnimatedPng:
         self._at, self._canvas = -1, Image.new("RGBA", (1, 1))
         self._before: Image.Image | None = None  # the canvas as it was before frame `_at`
         if self._piece(0) is None:
-            raise ValueError("it has no frames")
+            raise DamagedPngError("it has no frames")
         width, height = struct.unpack(">II", self._header[:8])
         self.size: tuple[int, int] = (width, height)
 
@@ -148,7 +152,7 @@ class AnimatedPng:
             if kind == b"IEND" or number == self._count > 0:
                 return
             if not kind:
-                raise ValueError("it ends in the middle")
+                raise DamagedPngError("it ends in the middle")
             if kind == b"IHDR":
                 self._header = self._read(at + 8, length)
             elif kind == b"acTL":
@@ -173,7 +177,7 @@ class AnimatedPng:
         number, width, height, x, y, numerator, denominator, dispose, blend = struct.unpack(">5I2H2B", data)
         canvas = struct.unpack(">II", self._header[:8])
         if not (width and height and x + width <= canvas[0] and y + height <= canvas[1]):
-            raise ValueError("a frame reaches out of its picture")
+            raise DamagedPngError("a frame reaches out of its picture")
         return number, _Piece((x, y, x + width, y + height), numerator / (denominator or 100), dispose, blend, [])
 
     def _read(self, at: int, length: int) -> bytes:
@@ -182,9 +186,9 @@ class AnimatedPng:
         data = self._file.read(4 + length)
         said = self._file.read(4)
         if len(data) < 4 + length or len(said) < 4:
-            raise ValueError("it ends in the middle")
+            raise DamagedPngError("it ends in the middle")
         if zlib.crc32(data).to_bytes(4, "big") != said:
-            raise ValueError("a checksum in it is wrong")
+            raise DamagedPngError("a checksum in it is wrong")
         return data[4:]
 
 
@@ -206,7 +210,7 @@ def is_animated_png(file: BinaryIO, *, least: int = 1) -> bool:
 
 def _next_in_order(number: int, expected: int) -> int:
     if number != expected:
-        raise ValueError(f"its chunk {expected} is missing")
+        raise DamagedPngError(f"its chunk {expected} is missing")
     return expected + 1
 
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from openxclip.errors import VideoError
+from openxclip.video.assumptions import ASSUMED_FPS, FPS_ASSUMED
 from openxclip.video.failures import cannot_be_read, machine_failure
 from openxclip.video.frames import Place, rgb_bytes, steady_times
 from openxclip.video.limits import Deadline, Limits
@@ -21,9 +22,8 @@ class ArrayFootage:
 
     codec = "npy"
     tick = 0.0
-    notes: tuple[str, ...] = ()
 
-    def __init__(self, source: Path | BinaryIO, *, name: str, fps: float, limits: Limits) -> None:
+    def __init__(self, source: Path | BinaryIO, *, name: str, fps: float | None, limits: Limits) -> None:
         self.deadline = Deadline(limits.seconds, name)
         try:
             with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
@@ -59,6 +59,8 @@ class ArrayFootage:
         if shape[3] != 3:
             self._array = self._array.transpose(0, 2, 3, 1)
         self.frames_decoded = 0
+        self.notes: tuple[str, ...] = (FPS_ASSUMED,) if fps is None and shape[0] > 1 else ()
+        fps = fps or ASSUMED_FPS
         self.times = steady_times(shape[0], fps)
         self.duration = shape[0] / fps
 

@@ -18,6 +18,7 @@ from openxclip.video.finding import find_videos
 from openxclip.video.inspection import VideoReport
 from openxclip.video.limits import DEFAULT_LIMITS, Limits, num_cores
 from openxclip.video.opening import VideoSource, check_track, is_one_source, source_name
+from openxclip.video.sampling import check_fps
 from openxclip.video.worker import DecodeWorker
 
 REPORT_SUFFIXES = (".json", ".jsonl", ".csv")
@@ -28,6 +29,7 @@ def check_videos(
     *,
     jobs: int | None = None,
     full: bool = True,
+    fps: float | None = None,
     track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
@@ -40,7 +42,7 @@ def check_videos(
         jobs: how many at once; default is one a core.
         full: decode each to its end; else its packets and first frame are looked at.
         limits: what reading one may cost.
-        track, allow_protocols: as for `VideoReader`.
+        fps, track, allow_protocols: as for `VideoReader`.
         on_time: called now and then, by the threads that wait, with a video's name, how far its decoding has come, and
             its duration, in seconds.
 
@@ -48,12 +50,13 @@ def check_videos(
         A report for each, in the order given.
 
     Raises:
-        ValueError: `jobs` is below 1, or `track` below 0.
+        ValueError: `jobs` is below 1, `track` below 0, or `fps` not above 0.
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs={jobs} must be 1 or more")
     check_track(track)
-    how = {"full": full, "track": track, "limits": limits, "allow_protocols": tuple(allow_protocols)}
+    check_fps(fps)
+    how = {"full": full, "fps": fps, "track": track, "limits": limits, "allow_protocols": tuple(allow_protocols)}
     return _checked(paths, jobs or num_cores(), how, on_time)
 
 
@@ -93,6 +96,7 @@ def check(
     jobs: int | None = None,
     full: bool = True,
     report: str | os.PathLike[str] | None = None,
+    fps: float | None = None,
     track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
@@ -101,7 +105,7 @@ def check(
 
     Args:
         paths: see `find_videos`.
-        jobs, full, track, limits, allow_protocols: see `check_videos`.
+        jobs, full, fps, track, limits, allow_protocols: see `check_videos`.
         report: a file to write the reports to, see `write_report`.
 
     Returns:
@@ -115,7 +119,7 @@ def check(
         check_report_name(report)
     videos = find_videos([paths] if is_one_source(paths) else paths)  # type: ignore[list-item,arg-type]
     reports = list(
-        check_videos(videos, jobs=jobs, full=full, track=track, limits=limits, allow_protocols=allow_protocols)
+        check_videos(videos, jobs=jobs, full=full, fps=fps, track=track, limits=limits, allow_protocols=allow_protocols)
     )
     if report is not None:
         try:

@@ -223,7 +223,7 @@ def read_planned(
     first: int = 0,
     start: float | None = None,
     end: float | None = None,
-    fps: float = 25.0,
+    fps: float | None = None,
     num_threads: int = 0,
     track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from openxclip.errors import VideoError
-from openxclip.video.apng import AnimatedPng, is_animated_png
+from openxclip.video.apng import AnimatedPng, DamagedPngError, is_animated_png
 from openxclip.video.assumptions import ASSUMED_FPS, FPS_ASSUMED
 from openxclip.video.colour import SHOWN_ON_WHITE
 from openxclip.video.failures import cannot_be_read, machine_failure
@@ -57,6 +57,8 @@ class ImageFootage:
             self._close_file()
             if machine_failure(error):
                 raise VideoError(name, cannot_be_read(error)) from None
+            if isinstance(error, DamagedPngError):
+                raise VideoError(name, _damaged("it", error)) from None
             raise VideoError(name, not_an_image(source, error)) from None
         self.codec = str(self._pictures.format).lower()
         self._moves = False
@@ -135,9 +137,7 @@ class ImageFootage:
             if machine_failure(error):
                 raise VideoError(self._name, cannot_be_read(error)) from None
             what = f"frame {i} of it" if i else "it"
-            raise VideoError(
-                self._name, f"{what} is damaged or cut off: its pixels cannot be decoded. Copy or convert it"
-            ) from None
+            raise VideoError(self._name, _damaged(what, error)) from None
 
 
 class _Pictures:
@@ -249,6 +249,11 @@ class FolderFootage:
     def _image(self, i: int) -> ImageFootage:
         name = str(Path(self._name) / self._files[i].name)  # as the folder was named, which may be relative
         return ImageFootage(self._files[i], name=name, limits=self._limits)
+
+
+def _damaged(what: str, error: Exception) -> str:
+    how = error if isinstance(error, DamagedPngError) else "its pixels cannot be decoded"
+    return f"{what} is damaged or cut off: {how}. Copy or convert it"
 
 
 @cache

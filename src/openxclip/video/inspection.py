@@ -123,6 +123,7 @@ def inspect(
     source: VideoSource,
     *,
     full: bool = False,
+    fps: float | None = None,
     track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
@@ -133,7 +134,7 @@ def inspect(
     Args:
         source: as for `VideoReader`.
         full: decode all of it, to find what is damaged; else the first frame only.
-        track: as for `VideoReader`.
+        fps, track: as for `VideoReader`.
         limits: as for `VideoReader`; `seconds` holds for opening it and again for decoding it.
         allow_protocols: as for `VideoReader`.
         on_time: called while all of it is decoded, with how far that has come and the video's duration, in seconds.
@@ -148,7 +149,12 @@ def inspect(
     facts: dict[str, Any] = {"path": source_name(source), "size_bytes": _size_of(source)}
     try:
         with VideoReader(
-            source, num_threads=1 if full else 0, track=track, limits=limits, allow_protocols=allow_protocols
+            source,
+            fps=fps,
+            num_threads=1 if full else 0,
+            track=track,
+            limits=limits,
+            allow_protocols=allow_protocols,
         ) as reader:
             facts |= _facts(reader)
             problems = _Problems(reader)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from openxclip.video.assumptions import Assumption
+
 _BITS, _WHITE_IS_ZERO, _SAMPLE_FORMAT, _LARGEST_SAMPLE = 258, 262, 339, 341  # TIFF 6.0, sections 8 and 19
 _UNSIGNED = 1
 _USUAL = (1.0, 255.0, 65535.0)
@@ -39,10 +41,10 @@ class Unstated:
         return next((white for white in usual if self.highest <= white * (1 + _ROUNDING)), self.highest)
 
     @property
-    def note(self) -> str:
+    def note(self) -> Assumption:
         """The assumption in words."""
         kind = "floating-point" if self.is_floating else "32-bit"
-        return (
+        return Assumption(
             f"the {kind} pictures do not say which value is white: {self.white:g} was assumed, with 0 as black "
             f"(the highest value is {self.highest:g})"
         )

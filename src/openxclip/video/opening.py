@@ -236,7 +236,7 @@ def _why_not_read(name: str, error: OSError | ValueError) -> str:
         )
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         with suppress(OSError, ValueError):
-            return f"it is a link to {os.readlink(name)}, where there is nothing"  # noqa: PTH115
+            return f"it is a link to {os.readlink(name)}, where there is nothing: check the link"  # noqa: PTH115
         return "there is no such file: check the path"
     if isinstance(error, PermissionError):
         return "reading it is not permitted: check who may read the file and its folder"

@@ -342,13 +342,13 @@ def check_stretch(start: float | None, end: float | None) -> None:
         raise ValueError(f"end={end}: must be after start={first:g}.")
 
 
-def check_fps(fps: float) -> None:
+def check_fps(fps: float | None) -> None:
     """Refuse frames per second that can't be.
 
     Raises:
         ValueError: it isn't a number above 0.
     """
-    if not 0 < fps < math.inf:
+    if fps is not None and not 0 < fps < math.inf:
         raise ValueError(f"fps={fps}: must be a number above 0.")
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
 from openxclip.forking import ForkSafeLock
+from openxclip.video.assumptions import Assumption, warn_of
 from openxclip.video.child import Child, NoWorkerError, NoWorkerNowError
 from openxclip.video.clips import Clip, ClipPiece, ClipPlan, read_planned
 from openxclip.video.decoding import read_clips
@@ -70,7 +71,7 @@ class DecodeWorker:
         end: float | None = None,
         short: Short = "spread",
         sampling: Sampling = "time",
-        fps: float = 25.0,
+        fps: float | None = None,
         num_threads: int = 0,
         track: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
@@ -107,7 +108,7 @@ class DecodeWorker:
         first: int = 0,
         start: float | None = None,
         end: float | None = None,
-        fps: float = 25.0,
+        fps: float | None = None,
         num_threads: int = 0,
         track: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
@@ -147,6 +148,7 @@ class DecodeWorker:
         source: VideoSource,
         *,
         full: bool = False,
+        fps: float | None = None,
         track: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
@@ -154,13 +156,12 @@ class DecodeWorker:
     ) -> VideoReport:
         """As `openxclip.video.inspect`: errors are in the report, those of a crash or a hang too."""
         try:
-            got = self._ask("inspect", source, {"full": full, "track": track}, limits, allow_protocols, on_time=on_time)
+            how: dict[str, Any] = {"full": full, "fps": fps, "track": track}
+            got = self._ask("inspect", source, how, limits, allow_protocols, on_time=on_time)
         except VideoError as error:
             return VideoReport(path=source_name(source), error=error.with_traceback(None))
         if got is None:
-            return inspect(
-                source, full=full, track=track, limits=limits, allow_protocols=allow_protocols, on_time=on_time
-            )
+            return inspect(source, **how, limits=limits, allow_protocols=allow_protocols, on_time=on_time)
         try:
             return VideoReport.from_dict(got[0]["report"])
         except (KeyError, TypeError, ValueError):  # as above
@@ -250,6 +251,9 @@ class DecodeWorker:
             if path is not None and (of == path or of.startswith(path + os.sep)):  # as the user named it
                 of = name + of[len(path) :]
             raise VideoError(of, reason)
+        assumed = answer.get("assumed")
+        if isinstance(assumed, list):
+            warn_of((Assumption(note) for note in assumed), stacklevel=4)
         return answer, frames
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from openxclip.errors import VideoError
+from openxclip.video.assumptions import collected
 from openxclip.video.choosing import choose_clips
 from openxclip.video.clips import ClipPlan, PlannedClips, needed
 from openxclip.video.decoding import VideoReader
@@ -52,7 +53,9 @@ def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: 
         guard.set(limits)
         if limits.seconds is not None and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, limits.seconds + 2 * GRACE_S)  # should nobody be there to kill it
-        answer = _answer_to(request, limits, frames, inbox, kept, _Teller(answers))
+        with collected() as assumed:
+            answer = _answer_to(request, limits, frames, inbox, kept, _Teller(answers))
+        answer["assumed"] = assumed
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
