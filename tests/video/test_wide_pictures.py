@@ -84,7 +84,7 @@ def test_what_must_be_assumed_is_said(form: str, tmp_path: Path) -> None:
         with VideoReader(source) as reader, pytest.warns(AssumedWarning, match=f"{kind} .*: {white} was assumed"):
             got = reader.get_frames([0]).frames_THWC[0].numpy()
         assert np.array_equal(got, np.repeat(LEVELS[..., None], 3, axis=2))
-        (note,) = [note for note in inspect(source, full=True).notes if "white" in note]
+        (note,) = [note for note in inspect(source).notes if "white" in note]
         assert note.startswith(f"the {kind} pictures do not say which value is white: ")
     with pytest.warns(UserWarning, match=f"the {kind} pictures .*: {white} was assumed, with 0 as black"):
         video = in_memory([opened(data)], "one")

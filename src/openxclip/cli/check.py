@@ -49,6 +49,7 @@ def command(
             check_report_name(report)
         paths = found_videos(videos)
         allowed, track = footage.pop("allow_protocols"), footage.pop("track")
+        fps = footage.pop("fps")
         limits = taken_limits(footage)
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
@@ -61,7 +62,14 @@ def command(
             shown.footage(end, duration, path)
 
         found = check_videos(
-            paths, jobs=jobs, full=not quick, track=track, limits=limits, allow_protocols=allowed, on_time=on_time
+            paths,
+            jobs=jobs,
+            full=not quick,
+            fps=fps,
+            track=track,
+            limits=limits,
+            allow_protocols=allowed,
+            on_time=on_time,
         )
         try:
             for one in found:

@@ -162,6 +162,12 @@ def limit_options(command: Command) -> Command:
     return command
 
 
+fps_option = click.option(
+    "--fps",
+    type=click.FloatRange(0, min_open=True),
+    metavar="RATE",
+    help="Frames per second of what has no times: folders of images, .npy arrays.  [default: 25, which is a guess]",
+)
 _track = click.option(
     "--track",
     type=click.IntRange(0),
@@ -170,9 +176,18 @@ _track = click.option(
 )
 
 
+sampling_option = click.option(
+    "--sampling",
+    type=click.Choice(["time", "frames"]),
+    default="time",
+    show_default=True,
+    help="Where the frame rate varies, choose frames evenly by time, or by counting them, as the authors do.",
+)
+
+
 def footage_options(command: Command) -> Command:
-    """Add the options of what reading videos may cost and open, and of which track is read."""
-    return _track(limit_options(_protocols(command)))
+    """Add the options of what reading videos may cost and open, of which track is read, and at which rate."""
+    return _track(fps_option(limit_options(_protocols(command))))
 
 
 def finding_options(command: Command) -> Command:

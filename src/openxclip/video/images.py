@@ -225,6 +225,8 @@ class FolderFootage:
         """As `Footage.size`."""
         image = self._image(0)
         try:
+            if image.unstated is not None:
+                self.notes = tuple(sorted({*self.notes, self._assumed().note}))
             return image.size()
         finally:
             image.close()
