@@ -47,7 +47,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "file" / "none.mp4")
     assert "no such file" in refusal("")
     (tmp_path / "link.mp4").symlink_to("/nowhere/a.mp4")
-    assert refusal(tmp_path / "link.mp4") == "it is a link to /nowhere/a.mp4, where there is nothing"
+    assert refusal(tmp_path / "link.mp4") == "it is a link to /nowhere/a.mp4, where there is nothing: check the link"
     assert find_videos([tmp_path]) == [tmp_path / "link.mp4"]  # which is not passed over in silence
     assert "download it first" in refusal("https://example.org/clip.mp4")
     assert "cannot be read" in refusal("a\0b.mp4")

@@ -86,6 +86,7 @@ def test_flv_that_tells_its_duration_only(make: Make) -> None:
         assert "s of the 2.00 s that its header tells of" in reason_of(data[:cut])
     with VideoReader(data[:end]) as reader:  # between two tags: nothing says whether the cut or the header is wrong
         assert reader.num_frames < COUNT
+        assert reader.notes[0].endswith("it may be cut off")
     short = with_number(data, b"duration", 60)
     with VideoReader(short) as reader:
         assert reader.num_frames == COUNT

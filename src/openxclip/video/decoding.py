@@ -229,7 +229,8 @@ class VideoReader:
                 (h, w), (first_h, first_w) = frame_HWC.shape[:2], out[0].shape[1:3]
                 raise VideoError(
                     self.source,
-                    f"its frames differ in size: frame {index} is {w}×{h} and another {first_w}×{first_h}",
+                    f"its frames differ in size: frame {index} is {w}×{h} and another {first_w}×{first_h}: "
+                    "make them all of one size",
                 )
             for slot in slots[index]:
                 out[0][slot] = frame_HWC

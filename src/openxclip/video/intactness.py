@@ -44,7 +44,7 @@ def ending(source: Path | BinaryIO, stream: Any) -> Ending:
         file.seek(0)
         head = file.read(_HEAD_BYTES)
         if head.startswith(b"FLV"):
-            return _of_flv(file, head, size)
+            return _of_flv(file, head, size, stream)
         end, is_whole = _claim(file, head, size, stream)
     missing = end - size
     if missing <= 0:
@@ -147,14 +147,15 @@ def _end_of_real_media(file: BinaryIO, size: int) -> int:
     return 0
 
 
-def _of_flv(file: BinaryIO, head: bytes, size: int) -> Ending:
+def _of_flv(file: BinaryIO, head: bytes, size: int, stream: Any) -> Ending:
     """FLV has no length of its own, but its first tag, onMetaData, may tell one in bytes or seconds."""
     told_size, told_s = int(_number(head, b"filesize")), _number(head, b"duration")
+    slack_s = max(min(1.0, told_s / 10), 1.5 / float(stream.average_rate or 25))  # the last tag is as long as a frame
     last_s = _last_tag(file, size)
     if last_s is not None:  # it ends with a whole tag
-        if told_size > size and (not told_s or last_s < told_s - 1):
+        if told_size > size and (not told_s or last_s < told_s - slack_s):
             return Ending(f"it is cut off: the last {told_size - size} bytes are missing. {_COPY_AGAIN}")
-        if told_s and last_s < told_s - max(1, 0.02 * told_s):
+        if told_s and last_s < told_s - slack_s:
             return Ending(note=f"its header tells of {told_s:.2f} s, and it ends at {last_s:.2f} s: {MAY_BE_CUT}")
         return Ending()
     if told_size > size:
