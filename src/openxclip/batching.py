@@ -17,9 +17,9 @@ from openxclip.config import XCLIPConfig
 from openxclip.errors import VideoError
 from openxclip.model import VideoFeatures
 from openxclip.processing.featureless import is_featureless
-from openxclip.video import VideoSource
+from openxclip.video import DecodeWorker, VideoSource
 from openxclip.video.ahead import ReadAhead
-from openxclip.video.clips import Clip, ClipPiece
+from openxclip.video.clips import Clip, ClipPiece, ClipPlan, in_parts, read_planned
 
 Item = TypeVar("Item")
 Batch = int | Literal["auto"]
@@ -71,6 +71,18 @@ class ReadClip(NamedTuple):
 
     levels_TCHW: Tensor  # noqa: N815
     moment: Moment
+
+
+def read_pieces(
+    worker: DecodeWorker | None, source: VideoSource, *, plan: ClipPlan, **how: Any
+) -> Generator[ClipPiece, None, None]:
+    """The clips of a video, a few at a time.
+
+    Args:
+        worker: who reads it; None is this process.
+        source, plan, **how: as for `openxclip.video.clips.read_planned`.
+    """
+    return in_parts((read_planned if worker is None else worker.read_planned)(source, plan, **how))
 
 
 def planned_clip(piece: ClipPiece, clip: Clip, levels_TCHW: Tensor) -> ReadClip:

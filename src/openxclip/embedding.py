@@ -33,10 +33,11 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.processing.sources import Videos, as_sources
 from openxclip.unfinished import Progress, Unfinished
 from openxclip.video import Limits, VideoSource, find_videos
+from openxclip.video.assumptions import ASSUMED_FPS
 from openxclip.video.clips import WINDOW_RULE, ClipPlan
 from openxclip.video.finding import check_found
 from openxclip.video.memory import MemoryVideo
-from openxclip.video.sampling import check_fps
+from openxclip.video.sampling import Sampling, check_fps
 
 _KEPT_EVERY_S = 20.0  # what a run that is killed loses, at most, and the batch that it was at
 _KEPT_EVERY_BYTES = 64 << 20
@@ -75,7 +76,8 @@ def embed(
     num_clips: int = 1,
     window: float | None = None,
     stride: float | None = None,
-    fps: float = 25.0,
+    sampling: Sampling = "time",
+    fps: float | None = None,
     patches: bool = False,
     normalize: bool = False,
     batch: Batch = "auto",
@@ -107,8 +109,8 @@ def embed(
 
     Metadata, as JSON by the name "openxclip" (in .parquet of the schema, in .npz an array of shape ()): `openxclip`,
     the version; `model`, its name; `weights`, their SHA-256; `config`, `transforms`, `num_frames`, `num_clips`,
-    `window`, `stride`, `normalized`; `kernel`, how products were computed; `paths` of all videos; `errors` of those
-    that could not be read and have no rows.
+    `window`, `stride`, `sampling`, `normalized`; `kernel`, how products were computed; `paths` of all videos; `errors`
+    of those that could not be read and have no rows.
 
     Args:
         paths: one or more files, folders and globs (see `openxclip.video.find_videos`); and frames in memory, as
@@ -120,6 +122,7 @@ def embed(
         num_clips: clips over the whole of each video (see `openxclip.video.sample_clips`); not with `window`.
         window: seconds of a window; which windows a video has: see `openxclip.video.clips.ClipPlan`.
         stride: seconds from the start of a window to that of the next; default is `window`.
+        sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
         fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
         patches: write `patches` too.
         normalize: make each `pooled` one of length 1.
@@ -139,7 +142,8 @@ def embed(
         CheckpointError: the model can't be found or loaded.
     """
     target = _checked_target(out, force)
-    ClipPlan(num_frames=1 if num_frames is None else num_frames, num_clips=num_clips, window=window, stride=stride)
+    given: dict[str, Any] = {"num_clips": num_clips, "window": window, "stride": stride, "sampling": sampling}
+    ClipPlan(num_frames=1 if num_frames is None else num_frames, **given)
     check_batch(batch)
     check_fps(fps)
     sources = _sources(paths)
@@ -158,7 +162,7 @@ def embed(
         )
         of_model, limits = pipeline.model, limits or pipeline.limits
         frames = of_model.config.vision_config.num_frames if num_frames is None else num_frames
-        plan = ClipPlan(num_frames=frames, num_clips=num_clips, window=window, stride=stride)
+        plan = ClipPlan(num_frames=frames, **given)
         size = batch_size(batch, of_model.config, num_frames=frames, device=of_model.device, dtype=of_model.dtype)
         about = {
             "openxclip": __version__,
@@ -175,7 +179,7 @@ def embed(
             "precision": str(of_model.kernel.dtype) if isinstance(of_model, OptimizedXCLIPModel) else "",
             "patches": patches,
             "window_rule": None if window is None else WINDOW_RULE,
-            "fps": fps,
+            "fps": fps or ASSUMED_FPS,
             **asdict(limits),
             "allow_protocols": pipeline.allow_protocols,
             "track": pipeline.track,
@@ -222,7 +226,9 @@ class _Run:
         self._kept_at, self._bytes = time.monotonic(), 0
         self._safe = (0, 0)  # of these rows and errors, how many there were at the end of a batch, when all was `_done`
 
-    def encode(self, sources: Sequence[VideoSource], plan: ClipPlan, fps: float, limits: Limits, batch: int) -> None:
+    def encode(
+        self, sources: Sequence[VideoSource], plan: ClipPlan, fps: float | None, limits: Limits, batch: int
+    ) -> None:
         """Have every row in the folder of the work."""
         (video, clip), errors, count = self._before.next, dict(self._before.errors), 0
         for number, path in enumerate(self._videos[:video]):

@@ -26,6 +26,7 @@ from openxclip.batching import (
     in_batches,
     joined,
     planned_clip,
+    read_pieces,
 )
 from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.precision import check_precision
@@ -38,7 +39,7 @@ from openxclip.processing.texts import warn_of_cuts
 from openxclip.threads import say_if_forked
 from openxclip.video import DEFAULT_LIMITS, DecodeWorker, Limits, VideoSource
 from openxclip.video.ahead import Item, ReadAhead
-from openxclip.video.clips import ClipPlan, in_parts, read_planned
+from openxclip.video.clips import ClipPlan
 from openxclip.video.limits import num_cores
 from openxclip.video.opening import check_protocols, check_track
 from openxclip.video.sampling import Sampling, check_fps, check_stretch
@@ -173,7 +174,7 @@ class VideoPipeline:
         start: float | None = None,
         end: float | None = None,
         sampling: Sampling = "time",
-        fps: float = 25.0,
+        fps: float | None = None,
         limits: Limits | None = None,
         batch: Batch = "auto",
         on_clip: Callable[[int], object] = lambda done: None,
@@ -188,8 +189,7 @@ class VideoPipeline:
             num_frames: T of a clip; default is what the model was trained with.
             num_clips: C clips over each video (see `openxclip.video.sample_clips`).
             start, end: the part of every video that is looked at, in seconds.
-            sampling: how the frames of a clip are chosen, by "time" or by counting "frames", see
-                `openxclip.video.sampling.Timeline`.
+            sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
             fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
             limits: what reading one video may cost; default is the pipeline's.
             batch: the most clips in one call of the model, of one video or several; "auto" is 1 on a CPU, and by the
@@ -215,7 +215,7 @@ class VideoPipeline:
         plan: ClipPlan,
         *,
         first: int = 0,
-        fps: float = 25.0,
+        fps: float | None = None,
         limits: Limits | None = None,
         batch: Batch = "auto",
     ) -> Generator[EncodedClip, None, None]:
@@ -305,8 +305,7 @@ class VideoPipeline:
         self, how: dict[str, Any], worker: DecodeWorker | None, source: VideoSource
     ) -> Generator[list[ReadClip], None, None]:
         levels = self.processor.image_processor.levels
-        read = read_planned if worker is None else worker.read_planned
-        for piece in in_parts(read(source, **how)):
+        for piece in read_pieces(worker, source, **how):
             yield [
                 ReadClip(levels(frames.frames_THWC.permute(0, 3, 1, 2)), Moment(tuple(frames.times_T.tolist())))
                 for frames in map(piece.frames_of, piece.clips)
@@ -315,9 +314,8 @@ class VideoPipeline:
     def _read_part(
         self, how: dict[str, Any], views: Views, worker: DecodeWorker | None, part: VideoPart
     ) -> Generator[list[ReadClip], None, None]:
-        read = read_planned if worker is None else worker.read_planned
         try:
-            for piece in in_parts(read(part.open(), start=part.start, end=part.end, **how)):
+            for piece in read_pieces(worker, part.open(), start=part.start, end=part.end, **how):
                 yield [
                     ReadClip(view, Moment(tuple(frames.times_T.tolist())))
                     for frames in map(piece.frames_of, piece.clips)
@@ -332,8 +330,7 @@ class VideoPipeline:
         self, plan: ClipPlan, how: dict[str, Any], worker: DecodeWorker | None, item: tuple[VideoSource, int]
     ) -> Generator[list[ReadClip], None, None]:
         source, first = item
-        read = read_planned if worker is None else worker.read_planned
-        for piece in in_parts(read(source, plan, first=first, **how)):
+        for piece in read_pieces(worker, source, plan=plan, first=first, **how):
             levels = self.processor.image_processor.levels(piece.frames.frames_THWC.permute(0, 3, 1, 2))
             yield [planned_clip(piece, clip, levels) for clip in piece.clips]
 

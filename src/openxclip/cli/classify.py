@@ -16,6 +16,7 @@ from openxclip.cli.options import (
     note_of_model,
     precision_option,
     renamed_option,
+    sampling_option,
     taken_limits,
 )
 from openxclip.cli.progress import progress
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from openxclip.batching import Batch
     from openxclip.engine import Precision
     from openxclip.recognition import Classification
+    from openxclip.video.sampling import Sampling
 
 _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these", "error")
 
@@ -47,6 +49,7 @@ _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these",
 @click.option("--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips over each video, averaged.")
 @click.option("--start", type=Time(), help="Look only from this time on: 83.5 or 1:23.5.")
 @click.option("--end", type=Time(above=0), help="Look only up to this time.")
+@sampling_option
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Labels shown of each video.")
 @click.option("--template", default="{}", show_default=True, help='What is made of a label: "a video of {}".')
 @click.option(
@@ -72,6 +75,7 @@ def command(
     clips: int,
     start: float | None,
     end: float | None,
+    sampling: Sampling,
     top: int,
     template: str,
     min_score: float,
@@ -106,6 +110,7 @@ def command(
         names = check_labels([name for name in names if name.strip()])
         check_stretch(start, end)
         allowed, track = footage.pop("allow_protocols"), footage.pop("track")
+        fps = footage.pop("fps")
         pipeline = VideoPipeline.from_pretrained(
             model,
             device=device,
@@ -130,6 +135,8 @@ def command(
                 num_clips=clips,
                 start=start,
                 end=end,
+                sampling=sampling,
+                fps=fps,
                 batch=batch,
                 on_clip=lambda done: shown.clips(done, clips),
             )
