@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +17,7 @@ from openxclip.video.learned import Learned
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.nal import length_size
 from openxclip.video.packets import Packets
+from openxclip.video.tables import packets_by_table
 
 _END_BYTES = 64  # too few for a frame
 _NEAR = 32  # packets that are sooner read than sought over
@@ -70,7 +71,6 @@ class CodedStream:
         self.codec = str(getattr(context.codec, "canonical_name", context.name))
         self.length_size = length_size(self.codec, context.extradata or b"")
         self._tells_keys = looks_into(self.codec)
-        self.learned = Learned(self.codec, context.extradata or b"")
 
     def _open(self, *, is_first: bool = False) -> None:
         self.container, self.stream, notes = open_video(
@@ -107,20 +107,35 @@ class CodedStream:
         self._next = None
         return self._coming
 
-    def demux(self) -> Packets:
-        """Pass over all packets once, right after opening, without decoding any."""
+    def demux(self, *, may_trust_tables: bool) -> tuple[Packets, bool]:
+        """All packets, right after opening, without decoding any, and whether they were read only from tables.
+
+        Args:
+            may_trust_tables: where the file's header has a table of them, the file isn't read to its end.
+        """
+        self.learned = Learned(self.codec, self.stream.codec_context.extradata or b"")
+        first = next(self._coming, None)
+        if first is not None:
+            self.first_head = bytes(memoryview(first)[:HEAD_BYTES])
+            self._coming = chain([first], self._coming)
+        if may_trust_tables and first is not None and not isinstance(self._source, str):
+            most = self._limits.frames
+            packets = packets_by_table(
+                self._source, self.container, self.stream, codec=self.codec, first=first, most=most
+            )
+            if packets is not None:
+                self.learned.note(0, first)
+                return packets, True
         packets = Packets()
         is_address = isinstance(self._source, str)
         for packet in self._coming:
             if is_address and packet.has_sidedata("encryption_info"):
                 raise VideoError(self._name, "it is encrypted (Common Encryption): decrypt it first")
-            if not packets:
-                self.first_head = bytes(memoryview(packet)[:HEAD_BYTES])
             self.learned.note(len(packets), packet)
             packets.add(packet, codec=self.codec, length_size=self.length_size)
             self._limits.check_frames(self._name, len(packets))
         self._next = len(packets)
-        return packets
+        return packets, False
 
     def packets_at(self, known: Packets, first: int, last: int) -> Iterator[tuple[int, Any]]:
         """The packets from one position to another, each with its position.
@@ -151,14 +166,15 @@ class CodedStream:
     def _at_or_before(self, known: Packets, position: int) -> tuple[int, Any]:
         """A packet from which the one at a position can be reached by reading on."""
         earlier = max(0, position - _EARLIER)
-        for go in (
+        ways: tuple[Callable[[], bool], ...] = (
             lambda: self._seek(known.pts_at(position)),
             lambda: self._seek(known.dts(position)),
             lambda: self._seek(known.place_before(position), in_bytes=True),
             lambda: self._seek(known.pts_at(earlier)),
             lambda: self._seek(known.place_before(earlier), in_bytes=True),
             self._restart,
-        ):
+        )
+        for go in ways:
             found = self._found(known) if go() else None
             if found is not None and found[0] <= position:
                 return found

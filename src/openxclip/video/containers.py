@@ -34,6 +34,7 @@ _JOINED_FORMATS = frozenset({"mpegts", "mpeg"})  # made to be joined: a new reco
 _BARE_FORMATS = frozenset("h261 h263 h264 hevc vvc m4v mpegvideo mjpeg obu cavsvideo dirac vc1".split())  # noqa: SIM905
 _FPS_UNKNOWN = 25.0
 _TELLING_SIZE = ("mov", "matroska", "avi", "ivf")  # their headers tell the size of the first frame
+_COPY_AGAIN = "Copy or download it again"
 
 
 class _UnsureOfSizeError(Exception):
@@ -129,16 +130,26 @@ class ContainerFootage:
     def _read(self, indices: list[int], place: Place) -> None:
         if self._read_by_packets(indices, place):
             return
+        if self._is_by_table:
+            self._coded.reopen()
+            self._examine(may_trust_tables=False)
+            self._expect_frames(indices)
+            if self._read_by_packets(indices, place):
+                return
         if self._index is not None and self._index.prints is None:
             self._count()
-            if indices[-1] >= len(self.times):
-                raise self._error(
-                    f"it seemed to have more than {indices[-1]} frames, but only {len(self.times)} can be decoded"
-                )
+            self._expect_frames(indices)
             if self._read_by_packets(indices, place):
                 return
         self._index = None
         self._read_in_order(indices, place)
+
+    def _expect_frames(self, indices: list[int]) -> None:
+        if indices[-1] >= len(self.times):
+            raise self._error(
+                f"it seemed to have more than {indices[-1]} frames, but only {len(self.times)} can be decoded: ask for "
+                "others"
+            )
 
     def close(self) -> None:
         """As `Footage.close`. A file object given by the user stays open."""
@@ -177,10 +188,11 @@ class ContainerFootage:
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
-    def _examine(self) -> None:
+    def _examine(self, *, may_trust_tables: bool = True) -> None:
         stream, context = self._coded.stream, self._coded.stream.codec_context
         self.codec = self._coded.codec
-        self._packets = packets = self._coded.demux()
+        packets, self._is_by_table = self._coded.demux(may_trust_tables=may_trust_tables)
+        self._packets = packets
         format_name = self._coded.container.format.name
         self._time_base = Fraction(stream.time_base or Fraction(1, 1000))
         self.tick = float(self._time_base)
@@ -264,7 +276,8 @@ class ContainerFootage:
             return
         if damaged and needed:
             lost = min(needed)
-            raise self._error(f"it is damaged: frame {lost} ({self.times[lost]:.2f} s) cannot be decoded")
+            at = f"{self.times[lost]:.2f} s"
+            raise self._error(f"it is damaged: frame {lost} ({at}) cannot be decoded. {_COPY_AGAIN}")
         if due and not damaged:
             raise ContradictionError
 
@@ -277,6 +290,8 @@ class ContainerFootage:
         for position, packet in self._coded.packets_at(index.packets, run.first, run.last):
             at = position - run.first
             packet.pts = stamps[at]
+            if self._is_by_table and not at and not packet.is_keyframe:
+                raise ContradictionError
             if skips:
                 if unwanted[at] and (index.is_intra or self._is_unreferred(packet)):
                     continue  # a decoder that got it to skip it would still keep one of its threads from other packets
@@ -297,7 +312,9 @@ class ContainerFootage:
             self._coded.reopen(num_threads=1)  # see `_read_by_packets`
             frames = self._noted_frames()
         if not frames:
-            raise self._error("none of its frames can be decoded: it is damaged, or cut from a longer file")
+            raise self._error(
+                f"none of its frames can be decoded: it is damaged, or cut from a longer file. {_COPY_AGAIN}"
+            )
         stamps: list[int | None] = [stamp for stamp, _, _ in frames]
         positions = [position for _, position, _ in frames if position is not None]
         self._index = None
@@ -348,7 +365,7 @@ class ContainerFootage:
                 wanted.discard(i)
                 if not wanted:
                     return
-        raise self._error(f"it is damaged: frame {min(wanted)} cannot be decoded")
+        raise self._error(f"it is damaged: frame {min(wanted)} cannot be decoded. {_COPY_AGAIN}")
 
     def _all_frames(self) -> Iterator[Any]:
         self._coded.reopen()

@@ -37,6 +37,31 @@ class Packets:
         self._sizes = array("i")
         self._flags, self._layers = array("B"), array("B")
 
+    @classmethod
+    def of_columns(
+        cls,
+        *,
+        pts: NDArray[np.int64],
+        dts: NDArray[np.int64],
+        durations: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+        places: NDArray[np.int64],
+        keys: NDArray[np.bool_],
+    ) -> Packets:
+        """Whole packets, all of them shown and of one layer, of which everything is known."""
+        packets = cls()
+        for column, values in (
+            (packets._pts, pts),
+            (packets._dts, dts),
+            (packets._durations, durations),
+            (packets._places, places),
+            (packets._sizes, sizes),
+            (packets._flags, keys | np.uint8(4)),
+            (packets._layers, np.zeros(len(pts))),
+        ):
+            column.frombytes(np.asarray(values).astype(column.typecode).tobytes())
+        return packets
+
     def append(
         self,
         *,
