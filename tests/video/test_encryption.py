@@ -154,7 +154,7 @@ ENCRYPTED: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     "Matroska": ("mkv", matroska, "(Matroska's or WebM's own encryption)"),
     "Sample-AES": ("ts", sample_aes, "(HLS Sample-AES)"),
     "scrambled": ("ts", scrambled, "it is encrypted (scrambled for broadcasting)"),
-    "scrambled later": ("ts", lambda p: scrambled(p, 20), "parts of it are encrypted (scrambled for broadcasting)"),
+    "scrambled later": ("ts", lambda p: scrambled(p, 10), "parts of it are encrypted (scrambled for broadcasting)"),
     "DVD": ("vob", dvd, "(scrambled, as on DVDs)"),
     "Flash": ("flv", filtered, "(Adobe Access)"),
     "Windows Media": ("asf", windows_media, "(Windows Media DRM)"),
@@ -183,6 +183,21 @@ def test_a_long_recording_is_looked_at_in_places(tmp_path: Path) -> None:
     (tmp_path / "long.ts").write_bytes(clear * times + scrambled(tmp_path / "scrambled.ts") * (times // 3))
     with pytest.raises(VideoError, match="parts of it are encrypted"):
         VideoReader(tmp_path / "long.ts")
+
+
+@pytest.mark.parametrize("suffix", ["ts", "flv"])
+def test_a_flipped_bit_is_no_encryption(suffix: str, tmp_path: Path) -> None:
+    data = plain(tmp_path / f"film.{suffix}", "libx264" if suffix == "ts" else "flv")
+    if suffix == "ts":
+        mine = [at for at in range(0, len(data), 188) if data[at + 1] & 31 == 1 and data[at + 2] == 0]
+        data[mine[len(mine) // 2] + 3] |= 0x80
+    else:
+        at = 13
+        while data[at] != 9:
+            at += 11 + int.from_bytes(data[at + 1 : at + 4], "big") + 4
+        data[at] |= 0x20
+    with VideoReader(bytes(data)) as reader:
+        assert reader.num_frames >= 11
 
 
 def test_what_only_speaks_of_encryption_is_read(tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         "it is encrypted (Common Encryption, cenc): decrypt it first",
     ),
     "encrypted in parts": (
-        of_data(lambda f: scrambled(f / "a.ts", 20)),
+        of_data(lambda f: scrambled(f / "a.ts", 10)),
         "parts of it are encrypted (scrambled for broadcasting): decrypt it first",
     ),
     # cut off
