@@ -139,13 +139,47 @@ def test_apng_frames_that_can_not_be() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_gif_of_any_boxes_and_disposal(seed: int) -> None:
-    in_any_order(gif(seed, clear=0.5))
-    data = gif(seed, clear=1)
+    for clear in (0, 0.5, 1):
+        data = gif(seed, clear=clear)
+        assert np.array_equal(in_any_order(data), np.stack(by_ffmpeg(data, "gif")))
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+@pytest.mark.parametrize("disposal", [0, 1, 2, 3])
+def test_gif_as_pillow_writes_it(disposal: int, optimize: bool) -> None:
+    """A sprite that moves over an opaque first picture: later frames are boxes with a transparent colour."""
+    frames = []
+    for i in range(5):
+        levels = np.full((64, 96, 4), 30, np.uint8)
+        levels[..., 3] = 0 if i else 255
+        levels[10:30, 10 * i : 10 * i + 20] = [200, 40 * i, 90, 255]
+        frames.append(Image.fromarray(levels, "RGBA"))
+    out = io.BytesIO()
+    how = {"disposal": disposal, "optimize": optimize, "duration": 50}
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], **how)
+    data = out.getvalue()
     assert np.array_equal(in_any_order(data), np.stack(by_ffmpeg(data, "gif")))
 
 
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.7])
+def test_gif_that_is_cut_off(share: float) -> None:
+    data = gif(1, clear=0.5)
+    data = data[: data.index(b",", int(share * len(data))) + 30]
+    with pytest.raises(VideoError, match="damaged or cut off: it ends in the middle"):
+        VideoReader(data)
+
+
+def test_gif_with_bytes_between_its_blocks_and_no_end() -> None:
+    data = gif(2, clear=1)
+    at = data.index(b"!\xf9", 100)
+    with VideoReader(data) as whole, VideoReader(data[:at] + b"\0\0" + data[at:-1]) as other:
+        assert np.array_equal(whole.get_frames([7, 3]).frames_THWC, other.get_frames([7, 3]).frames_THWC)
+    with pytest.raises(VideoError, match="much of it is no part of a GIF"):
+        VideoReader(data[:at] + bytes(1 << 17) + data[at:])
+
+
 def test_gif_of_a_frame_that_reaches_out_of_the_screen() -> None:
-    """Pillow grows its canvas with such a frame, and keeps it when it goes back."""
+    """It is cut off: all frames have the size of the screen."""
     data = gif(0, clear=1)
     at = data.index(b",", data.index(b",") + 1)
     data = data[: at + 1] + struct.pack("<HH", 9, 8) + data[at + 5 :]  # the second frame, 18 x 8 in a screen of 24 x 16

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from openxclip.errors import VideoError
-from openxclip.video.apng import AnimatedPng, DamagedPngError, is_animated_png
+from openxclip.video.apng import AnimatedPng, is_animated_png
 from openxclip.video.assumptions import ASSUMED_FPS, FPS_ASSUMED
 from openxclip.video.colour import SHOWN_ON_WHITE
+from openxclip.video.composing import ComposedImage, DamagedImageError
 from openxclip.video.failures import cannot_be_read, machine_failure
 from openxclip.video.formats import IMAGE_SUFFIXES
 from openxclip.video.frames import Place, rgb_bytes, steady_times
+from openxclip.video.gif import AnimatedGif
 from openxclip.video.levels import Unstated, is_wide, unstated, with_alpha
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.looking import is_hidden
@@ -53,11 +55,14 @@ class ImageFootage:
         self._file: BinaryIO | None = None
         try:
             self._pictures = self._open(source, limits)
+        except VideoError:
+            self._close_file()
+            raise
         except Exception as error:  # damage comes as anything: ValueError, struct.error, KeyError, ...
             self._close_file()
             if machine_failure(error):
                 raise VideoError(name, cannot_be_read(error)) from None
-            if isinstance(error, DamagedPngError):
+            if isinstance(error, DamagedImageError):
                 raise VideoError(name, _damaged("it", error)) from None
             raise VideoError(name, not_an_image(source, error)) from None
         self.codec = str(self._pictures.format).lower()
@@ -68,12 +73,15 @@ class ImageFootage:
             self.close()
             raise
 
-    def _open(self, source: Path | BinaryIO, limits: Limits) -> _Pictures | AnimatedPng:
+    def _open(self, source: Path | BinaryIO, limits: Limits) -> _Pictures | ComposedImage:
         file = source
         if isinstance(file, Path):
             file = self._file = file.open("rb")
+        file.seek(0)
+        if file.read(4) == b"GIF8":
+            return AnimatedGif(file, name=self._name, limits=limits)
         if is_animated_png(file):
-            return AnimatedPng(file)
+            return AnimatedPng(file, name=self._name, limits=limits)
         self._close_file()
         return _Pictures(source, self._name, limits)
 
@@ -118,7 +126,8 @@ class ImageFootage:
 
     def close(self) -> None:
         """As `Footage.close`."""
-        self._pictures.close()
+        if isinstance(self._pictures, _Pictures):
+            self._pictures.close()
         self._close_file()
 
     def _close_file(self) -> None:
@@ -164,11 +173,6 @@ class _Pictures:
             return None
         self._limits.check_pixels(self._name, width=self._image.width, height=self._image.height)
         self._image.load()
-        if self.format == "GIF" and self._image.size != self.size:
-            # a frame reaches out of the screen, and Pillow grew all frames that are decoded from then on
-            shown = self._image.crop((0, 0, *self.size))
-            shown.info = self._image.info
-            return shown
         return self._image
 
     def close(self) -> None:
@@ -254,7 +258,7 @@ class FolderFootage:
 
 
 def _damaged(what: str, error: Exception) -> str:
-    how = error if isinstance(error, DamagedPngError) else "its pixels cannot be decoded"
+    how = error if isinstance(error, DamagedImageError) else "its pixels cannot be decoded"
     return f"{what} is damaged or cut off: {how}. Copy or convert it"
 
 
