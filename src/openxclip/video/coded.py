@@ -29,7 +29,11 @@ _READ_FROM_ANYWHERE = ("mpeg", "h26", "hevc", "vvc", "m4v", "mjpeg", "obu", "cav
 
 
 class ContradictionError(Exception):
-    """The file gives other packets, or the decoder other frames, than were expected."""
+    """The decoder gives other frames than were expected, or the file other packets."""
+
+
+class LostPlaceError(ContradictionError):
+    """The file gives other packets than were expected, or it isn't sure which they are."""
 
 
 class CodedStream:
@@ -45,6 +49,8 @@ class CodedStream:
         codec: FFmpeg's name of the codec.
         length_size: see `nal.length_size`.
         learned: what packets teach; `demux` fills it.
+        frames_decoded: how many frames have been decoded so far.
+        seeks: whether places are sought; else packets are reached by reading from the beginning.
         first_head: the beginning of the first packet; `demux` fills it.
     """
 
@@ -66,6 +72,7 @@ class CodedStream:
         self.stream: Any
         self.notes: tuple[str, ...] = ()
         self.first_head = b""
+        self.seeks, self.frames_decoded = True, 0
         self._open(is_first=True)
         context = self.stream.codec_context
         self.codec = str(getattr(context.codec, "canonical_name", context.name))
@@ -141,7 +148,7 @@ class CodedStream:
         """The packets from one position to another, each with its position.
 
         Raises:
-            ContradictionError: the file gives others than are known.
+            LostPlaceError: the file gives others than are known.
         """
         packet: Any
         if self._next is not None and self._next <= first <= self._next + _NEAR:
@@ -151,7 +158,7 @@ class CodedStream:
         while packet is not None:
             if not known.may_be(position, size=packet.size, place=packet.pos):
                 self._next = None
-                raise ContradictionError
+                raise LostPlaceError
             self._next = position + 1
             if position >= first:
                 if position == first:
@@ -174,27 +181,27 @@ class CodedStream:
             lambda: self._seek(known.place_before(earlier), in_bytes=True),
             self._restart,
         )
-        for go in ways:
+        for go in ways if self.seeks else ways[-1:]:
             found = self._found(known) if go() else None
             if found is not None and found[0] <= position:
                 return found
         self._next = None
-        raise ContradictionError
+        raise LostPlaceError
 
     def _found(self, known: Packets) -> tuple[int, Any] | None:
         """The next packet of which it is sure which one it is, and its position."""
+        ahead: list[Any] = []
         # where a demuxer has to look for the beginning of a packet, it may first give a part of one
-        ahead = list(islice(self._coming, _MOST_PARTS))
-        for at, packet in enumerate(ahead):
+        for packet in islice(self._coming, _MOST_PARTS):
             position = known.find(pts=packet.pts, size=packet.size, place=packet.pos)
             if position is not None:
-                self._coming = chain(ahead[at + 1 :], self._coming)
                 return position, packet
-        # neither times nor places: so many sizes that follow each other are those of one part of the file only
-        ahead += islice(self._coming, _MOST_PARTS + _SURE_AFTER - len(ahead))
+            ahead.append(packet)
+        # it may give other times and places, too: but so many sizes follow each other in one part of the file only
+        ahead += islice(self._coming, _SURE_AFTER)
         for at, packet in enumerate(ahead[:_MOST_PARTS]):
-            position = known.find_sizes([following.size for following in ahead[at:]])
-            if position is not None and len(ahead) - at >= _SURE_AFTER:
+            position = known.find_sizes([each.size for each in ahead[at:]], pts=packet.pts)
+            if position is not None and (len(ahead) - at >= _SURE_AFTER or position + len(ahead) - at == len(known)):
                 self._coming = chain(ahead[at + 1 :], self._coming)
                 return position, packet
         return None

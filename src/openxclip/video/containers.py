@@ -7,7 +7,7 @@ which packets a frame needs (`runs.py`), and only those are decoded.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
 from openxclip.forking import leak, watch_forks
-from openxclip.video.coded import CodedStream, ContradictionError
+from openxclip.video.coded import CodedStream, ContradictionError, LostPlaceError
 from openxclip.video.colour import RGBConverter
 from openxclip.video.demuxing import coding_of_sound, short_name
 from openxclip.video.frames import Place, steady_times
-from openxclip.video.keyframes import HEAD_BYTES
 from openxclip.video.limits import Deadline, Limits
-from openxclip.video.nal import is_unreferred
-from openxclip.video.orientation import is_turned, tells_orientation
+from openxclip.video.orientation import Turn, stated_turn, tells_orientation, turn_of
 from openxclip.video.packets import tells_frames
+from openxclip.video.run_decoding import UndecodableError, frames_of_run
 from openxclip.video.runs import Counted, PacketIndex, Run, fingerprint
 from openxclip.video.timestamps import LONGEST_STEP_S, continuous, shown_times
 
@@ -67,7 +66,7 @@ class ContainerFootage:
         allow_protocols: Sequence[str] = (),
         track: int | None = None,
     ) -> None:
-        self._name, self._limits = name, limits or Limits()
+        self._source, self._name, self._limits = source, name, limits or Limits()
         self._coded = CodedStream(
             source,
             name=name,
@@ -81,7 +80,6 @@ class ContainerFootage:
         self._slots = np.empty(0, dtype=np.int64)
         self._skips = True
         self._size: tuple[int, int] | None = None
-        self.frames_decoded = 0
         watch_forks(self)
         stream = self._coded.stream
         context = stream.codec_context
@@ -95,6 +93,11 @@ class ContainerFootage:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def frames_decoded(self) -> int:
+        """As `Footage.frames_decoded`."""
+        return self._coded.frames_decoded
 
     @property
     def deadline(self) -> Deadline:
@@ -241,67 +244,23 @@ class ContainerFootage:
         try:
             for run in index.plan(indices):
                 self._read_run(index, run, set(indices), place)
+        except LostPlaceError:
+            if not self._coded.seeks:
+                return False
+            self._coded.seeks = False
+            return self._read_runs(index, indices, place)
         except ContradictionError:
             return False
         return True
 
     def _read_run(self, index: PacketIndex, run: Run, wanted: set[int], place: Place) -> None:
-        numbers, floor = index.numbers(run), index.floor(run)
-        due = {number for number in numbers.values() if number >= floor}
-        needed = due & wanted
-        damaged = False
-        last_seen = floor - 1
-        for frame in self._coded.decode(self._packets_of(index, run, needed)):
-            if frame is None:
-                damaged = True
-                continue
-            self.frames_decoded += 1
-            number = numbers.get(frame.pts)
-            if number is None and index.prints is not None:
-                continue  # of a packet that gave no frame when frames were counted
-            if number is not None and number < floor:
-                continue  # of the group before, whose frames it needs
-            if number is None or number <= last_seen:
-                raise ContradictionError
-            last_seen = number
-            due.discard(number)
-            if number in needed:
-                if index.prints is not None and fingerprint(frame) != index.prints[number]:
-                    raise ContradictionError
+        frames = frames_of_run(self._coded, index, run, wanted, skips=self._skips, trusts_keys=not self._is_by_table)
+        try:
+            for number, frame in frames:
                 place(number, self._pixels(frame, number))
-                needed.discard(number)
-        if self._skips or index.prints is not None:
-            if needed:
-                raise ContradictionError
-            return
-        if damaged and needed:
-            lost = min(needed)
-            at = f"{self.times[lost]:.2f} s"
-            raise self._error(f"it is damaged: frame {lost} ({at}) cannot be decoded. {_COPY_AGAIN}")
-        if due and not damaged:
-            raise ContradictionError
-
-    def _packets_of(self, index: PacketIndex, run: Run, wanted: Collection[int]) -> Iterator[Any]:
-        """The packets of a run; the decoder is told which to skip."""
-        context = self._coded.stream.codec_context
-        skips = self._skips and index.can_skip
-        stamps = index.stamps[run.first : run.last + 1].tolist()
-        unwanted = index.unwanted(run, [int(index.shown[number]) for number in wanted]).tolist() if skips else ()
-        for position, packet in self._coded.packets_at(index.packets, run.first, run.last):
-            at = position - run.first
-            packet.pts = stamps[at]
-            if self._is_by_table and not at and not packet.is_keyframe:
-                raise ContradictionError
-            if skips:
-                if unwanted[at] and (index.is_intra or self._is_unreferred(packet)):
-                    continue  # a decoder that got it to skip it would still keep one of its threads from other packets
-                if not index.is_intra:
-                    context.skip_frame = "NONREF" if unwanted[at] else "DEFAULT"
-            yield packet
-
-    def _is_unreferred(self, packet: Any) -> bool:
-        head = bytes(memoryview(packet)[:HEAD_BYTES])
-        return is_unreferred(head, codec=self.codec, length_size=self._coded.length_size)
+        except UndecodableError as error:
+            lost = error.number
+            raise self._error(f"it is damaged: frame {lost} ({self.times[lost]:.2f} s) cannot be decoded") from None
 
     # -- decoding by counting ----------------------------------------------------------------------------------------
 
@@ -374,9 +333,9 @@ class ContainerFootage:
     def _seen(self, frames: Iterator[Any]) -> Iterator[Any]:
         for frame in frames:
             if frame is not None:
-                if not self.frames_decoded:
+                if not self._coded.frames_decoded:
                     self._first_size = (frame.width, frame.height)
-                self.frames_decoded += 1
+                self._coded.frames_decoded += 1
                 yield frame
 
     # -- pixels ------------------------------------------------------------------------------------------------------
@@ -391,9 +350,11 @@ class ContainerFootage:
 
     def _is_unsure_of_first(self, frame: Any) -> bool:
         """Whether the first frame, as which all are shown, may have another size than this, or be turned otherwise."""
-        if (frame.width, frame.height) != self._first_size or is_turned(frame):
+        coded, turn = self._coded, turn_of(frame)
+        if (frame.width, frame.height) != self._first_size:
             return True
-        coded = self._coded
+        if turn not in (None, Turn()) and turn != stated_turn(self._source, coded.stream):
+            return True
         return tells_orientation(coded.first_head, codec=self.codec, length_size=coded.length_size)
 
     def _error(self, reason: str) -> VideoError:

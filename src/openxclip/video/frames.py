@@ -67,8 +67,11 @@ class Footage(Protocol):
     duration: float
     tick: float
     codec: str
-    frames_decoded: int
     deadline: Deadline
+
+    @property
+    def frames_decoded(self) -> int:  # noqa: D102
+        ...
 
     @property
     def notes(self) -> tuple[str, ...]:  # noqa: D102

@@ -194,22 +194,27 @@ class Packets:
 
     def find(self, *, pts: int | None, size: int, place: int | None) -> int | None:
         """Where a packet, met again on another pass over the file, was on the first one; None if that is not sure."""
-        known = -1 if place is None else place
-        is_same = (np.frombuffer(self._places, np.int64) == known) & (np.frombuffer(self._sizes, np.int32) == size)
-        found = np.flatnonzero(is_same)
-        if known < 0 or len(found) > 1:
-            found = found[np.frombuffer(self._pts, np.int64)[found] == (_NO_TIME if pts is None else pts)]
-        return int(found[0]) if len(found) == 1 else None
-
-    def find_sizes(self, sizes: Sequence[int]) -> int | None:
-        """Where packets of these sizes follow each other; None if nowhere, or at several places."""
-        known, count = np.frombuffer(self._sizes, np.int32), len(self) - len(sizes) + 1
-        if count < 1:
+        if place is None or pts is None:
             return None
-        is_same = np.ones(count, dtype=np.bool_)
+        at_place = np.flatnonzero(np.frombuffer(self._places, np.int64) == place)
+        found = [i for i in at_place.tolist() if self._sizes[i] == size and self._pts[i] == pts]
+        return found[0] if len(found) == 1 else None
+
+    def find_sizes(self, sizes: Sequence[int], *, pts: int | None) -> int | None:
+        """Where packets of these sizes follow each other; None if that is not sure.
+
+        Args:
+            sizes: of some packets.
+            pts: when the first of them is shown, which decides between several places.
+        """
+        known, count = np.frombuffer(self._sizes, np.int32), len(self) - len(sizes) + 1
+        if not sizes or count < 1:
+            return None
+        found = np.flatnonzero(known[:count] == sizes[0])
         for i, size in enumerate(sizes):
-            is_same &= known[i : i + count] == size
-        found = np.flatnonzero(is_same)
+            found = found[known[found + i] == size]
+        if len(found) > 1 and pts is not None:
+            found = found[np.frombuffer(self._pts, np.int64)[found] == pts]
         return int(found[0]) if len(found) == 1 else None
 
     def _flag(self, bit: int) -> NDArray[np.bool_]:
@@ -255,4 +260,4 @@ def tells_frames(
     pts = packets.pts
     shown = pts[packets.are_shown]
     # a stream cut within a group of pictures: its first frames can't be decoded, and how many is the decoder's affair
-    return bool(len(shown) and packets.are_key[0] and pts.min() == pts[0] and len(np.unique(shown)) == len(shown))
+    return bool(len(shown) and packets.are_key[0] and pts.min() == pts[0] and bool((np.diff(np.sort(shown)) > 0).all()))

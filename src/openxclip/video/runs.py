@@ -70,9 +70,12 @@ class PacketIndex:
         if counted is None:
             shown = np.flatnonzero(packets.are_shown)
             self.shown: NDArray[np.int64] = shown[np.argsort(self.stamps[shown], kind="stable")]
-            # a packet that isn't shown stands before the frames that are shown after it
-            self._ranks = np.searchsorted(self.frame_times(), self.stamps)
             self._are_shown = packets.are_shown
+            self._ranks = np.empty(count, dtype=np.int64)
+            self._ranks[self.shown] = np.arange(len(self.shown))
+            # a packet that isn't shown stands before the frames that are shown after it
+            hidden = self.stamps[~self._are_shown]
+            self._ranks[~self._are_shown] = np.searchsorted(self.frame_times(), hidden) if len(hidden) else hidden
         else:
             self.shown = counted.positions
             self._ranks = np.full(count, -1)
@@ -82,7 +85,7 @@ class PacketIndex:
             if not len(keys) or keys[0]:
                 keys = np.append(0, keys)
         self._keys = keys
-        self._in_order = np.sort(self.shown)
+        self._in_order = None if counted is None else np.sort(self.shown)
         layers = packets.layers
         self._may_be_disposable = (layers == layers.max()) & (layers != UNKNOWN_LAYER)
         self.is_intra = codec in INTRA_ONLY and len(keys) == count
@@ -133,7 +136,7 @@ class PacketIndex:
 
     def _end_of(self, position: int) -> int:
         """The last packet of a frame: where frames were counted, its second field may follow in another."""
-        if self.prints is None:
+        if self._in_order is None:
             return position
         at = int(np.searchsorted(self._in_order, position, side="right"))
         return int(self._in_order[at]) - 1 if at < len(self._in_order) else len(self.packets) - 1
