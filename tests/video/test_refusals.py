@@ -168,13 +168,15 @@ def closed(folder: Path, patch: Patch) -> None:
 
 
 def shortened(folder: Path, patch: Patch) -> None:
-    """A moving image that is written over while it is read."""
+    """A moving image whose later frames are gone when it is read, as of a file that is written over meanwhile."""
+
+    def seek(self: object, frame: int) -> None:
+        raise EOFError
+
     pictures = [Image.fromarray(picture(i)) for i in range(4)]
-    path = folder / "moving.gif"
-    pictures[0].save(path, save_all=True, append_images=pictures[1:])
-    with VideoReader(path) as reader:
-        reader.get_frames([0])
-        pictures[0].save(path)
+    pictures[0].save(folder / "moving.webp", save_all=True, append_images=pictures[1:])
+    with VideoReader(folder / "moving.webp") as reader:
+        patch.setattr("PIL.WebPImagePlugin.WebPImageFile.seek", seek)
         reader.get_frames([3])
 
 

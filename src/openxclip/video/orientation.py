@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from numpy.typing import NDArray
 
+from openxclip.video.boxes import boxes, boxes_at, content, reading, size_of, track_id
 from openxclip.video.nal import units
 
 _DISPLAY_ORIENTATION = 47  # a type of SEI message, in H.264 and HEVC alike
@@ -35,11 +37,6 @@ class Turn(NamedTuple):
         return picture[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
 
 
-def is_turned(frame: av.VideoFrame) -> bool:
-    """Whether a frame comes with a display matrix that turns or mirrors it by quarters."""
-    return turn_of(frame) not in (None, Turn())
-
-
 def turn_of(frame: av.VideoFrame) -> Turn | None:
     """From the display matrix: a point (x, y) is shown at (ax + cy, bx + dy), with y downwards.
 
@@ -48,7 +45,31 @@ def turn_of(frame: av.VideoFrame) -> Turn | None:
     data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return Turn()
-    a, b, _, c, d = struct.unpack("=5i", memoryview(data)[:20])
+    return _turn_by(struct.unpack("=5i", memoryview(data)[:20]))
+
+
+def stated_turn(source: Path | BinaryIO | str, stream: Any) -> Turn | None:
+    """How an MP4 or MOV says that its frames are to be turned; None if it doesn't say, and in other containers.
+
+    Args:
+        source: what `stream` was opened from.
+        stream: PyAV's.
+    """
+    if isinstance(source, str) or not stream.container.format.name.startswith("mov,"):
+        return None
+    with reading(source) as file:
+        for moov in boxes(file, 0, size_of(file)):
+            for track in boxes_at(file, moov, b"trak") if moov.name == b"moov" else ():
+                if track_id(file, track) == stream.id:
+                    for tkhd in boxes_at(file, track, b"tkhd"):
+                        head = content(file, tkhd, 88)
+                        at = 52 if head[:1] == b"\1" else 40
+                        return _turn_by(struct.unpack(">5i", head[at : at + 20].ljust(20, b"\0")))
+    return None
+
+
+def _turn_by(matrix: tuple[int, ...]) -> Turn | None:
+    a, b, _, c, d = matrix
     straight, crossed = max(abs(a), abs(d)), max(abs(b), abs(c))
     if a and d and crossed * 100 < min(abs(a), abs(d)):
         return Turn(False, a < 0, d < 0)
