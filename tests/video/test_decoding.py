@@ -122,6 +122,86 @@ def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos) -> None:
     assert decoded("snow.avi", [19]) <= 8
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "h264_short_gop.mkv",
+        "h264_without_times.avi",
+        "h264_bare.h264",
+        "h264_late_start.ts",
+        "mpeg2_interlaced.ts",
+        "mpeg2.mpg",
+        "snow.avi",
+        "wmv2.asf",
+        "vp9.webm",
+        "ffv1.mkv",
+    ],
+)
+def test_a_clip_is_read_with_one_opening(name: str, videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    real = av.open
+
+    def counting(*given: Any, **how: Any) -> Any:
+        opened.append(given)
+        return real(*given, **how)
+
+    monkeypatch.setattr(coded.av, "open", counting)
+    for start in (None, 0.5):
+        opened.clear()
+        read_clip(videos(name), num_frames=4, start=start)
+        assert len(opened) == 1
+
+
+def test_counted_films_are_counted_once_whatever_is_read(videos: Videos) -> None:
+    for name in ("h264_without_times.avi", "mpeg4_b_frames.avi", "mpeg2_interlaced.ts", "h264_interlaced.ts"):
+        with VideoReader(videos(name)) as reader:
+            assert reader.frames_decoded == 60
+            for first in range(0, 52, 4):
+                reader.get_frames(range(first, first + 8))
+            assert reader.frames_decoded <= 60 + 13 * 36  # at most two groups and what is shown after them
+            footage = reader._footage
+            before = footage.frames_decoded
+            reader.get_frames([57])
+            assert footage.frames_decoded - before <= 15
+
+
+def test_films_that_repeat_themselves_are_read_by_reading_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # no packet has a place or a time that holds after a seek, and all parts of the film are alike
+    path = encode(tmp_path / "made.mpg", "mpeg2video", gop=12, count=12, options={"b": "2000000"})
+    path.write_bytes(path.read_bytes() * 4)
+    with av.open(str(path)) as opened:
+        plain = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
+    monkeypatch.setattr(Packets, "find", lambda self, **packet: None)
+    for order in ([40], [len(plain) - 1, 3, 20, 30]):
+        with VideoReader(path) as reader:
+            assert reader.num_frames == len(plain)
+            for i, frame in zip(order, reader.get_frames(order).frames_THWC.numpy(), strict=True):
+                assert np.abs(frame.astype(int) - plain[i]).max() <= 2
+
+
+def test_packets_are_found_by_sizes_that_follow_each_other() -> None:
+    packets = Packets()
+    for i, size in enumerate([5, 7, 5, 7, 9, 5, 7]):
+        packets.append(pts=i, dts=i, size=size, place=i * 100 if i % 2 else None)
+    assert packets.find(pts=3, size=7, place=300) == 3
+    assert packets.find(pts=4, size=7, place=300) is None
+    assert packets.find(pts=2, size=5, place=None) is None
+    assert packets.find_sizes([7, 9], pts=None) == 3
+    assert packets.find_sizes([5, 7], pts=None) is None  # at three places
+    assert packets.find_sizes([5, 7], pts=2) == 2
+    assert packets.find_sizes([7, 8], pts=3) is None
+    assert packets.find_sizes([], pts=3) is None
+    assert packets.find_sizes([5] * 9, pts=None) is None
+    assert packets.may_be(3, size=7, place=300)
+    assert packets.may_be(3, size=7, place=None)
+    assert packets.may_be(2, size=5, place=77)
+    assert not packets.may_be(3, size=7, place=301)
+    assert not packets.may_be(3, size=8, place=300)
+    assert not packets.may_be(7, size=7, place=None)
+    assert packets.place_before(4) == 300
+    assert packets.place_before(0) is None
+
+
 def test_a_wrong_belief_about_frames_is_found_and_put_right(whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers, "tells_frames", lambda packets, **kind: True)
     for name in ("h264_without_times.avi", "mpeg4_b_frames.avi"):
