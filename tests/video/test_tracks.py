@@ -55,7 +55,7 @@ def test_the_default_track_is_ffmpegs_best_stream(suffix: str, flags: tuple[int,
     with VideoReader(path) as reader:
         assert number_of(reader) == index
         assert reader.notes == (
-            f"it has {len(flags)} video tracks, and track {index} is read: --track or track= chooses another",
+            f"of {len(flags)} video tracks, track {index} is read: choose another with --track (track= in Python)",
         )
     if suffix in ("mkv", "nut"):  # flags are kept as they are
         assert index == (flags.index(1) if 1 in flags else 0)

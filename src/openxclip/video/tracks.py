@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from openxclip.errors import VideoError
+from openxclip.video.assumptions import Assumption
 from openxclip.video.boxes import (
     SEGMENT,
     Part,
@@ -65,9 +66,8 @@ def choose(container: Any, source: Path | BinaryIO | str, *, track: int | None, 
     best = container.streams.best("video")
     chosen = next((s for s in leading if best is not None and s.index == best.index), leading[0])
     number = next(i for i, s in enumerate(tracks) if s.index == chosen.index)
-    return Choice(
-        chosen, f"it has {len(tracks)} video tracks, and track {number} is read: --track or track= chooses another"
-    )
+    note = f"of {len(tracks)} video tracks, track {number} is read: choose another with --track (track= in Python)"
+    return Choice(chosen, Assumption(note))
 
 
 def is_cover(stream: Any) -> bool:
