@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,7 @@ def embed(
 
     Metadata, as JSON by the name "openxclip" (in .parquet of the schema, in .npz an array of shape ()): `openxclip`,
     the version; `model`, its name; `weights`, their SHA-256; `config`, `transforms`, `num_frames`, `num_clips`,
-    `window`, `stride`, `sampling`, `normalized`; `kernel`, how products were computed; `paths` of all videos; `errors`
-    of those that could not be read and have no rows.
+    `window`, `stride`, `sampling`, `normalized`; `kernel`, how products were computed; `paths` of all videos; `errors`.
 
     Args:
         paths: one or more files, folders and globs (see `openxclip.video.find_videos`); and frames in memory, as
@@ -123,27 +123,25 @@ def embed(
         window: seconds of a window; which windows a video has: see `openxclip.video.clips.ClipPlan`.
         stride: seconds from the start of a window to that of the next; default is `window`.
         sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
-        fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
+        fps: frames per second of what has no times: frames in memory, folders of images, `.npy` arrays.
         patches: write `patches` too.
         normalize: make each `pooled` one of length 1.
         batch: clips in one call of the model; see `VideoPipeline.encode_videos`.
         force: write over `out` if it is there, and begin anew if what is beside it is of another call.
-        device, dtype, precision: see `VideoPipeline.from_pretrained`.
-        isolate, allow_protocols, track: see `VideoPipeline`.
+        device, dtype, precision, isolate, allow_protocols, track: see `VideoPipeline.from_pretrained`.
         limits: what reading one video may cost; the time is that of every 32 windows or less.
         on_video: called with each video's path when all of it is done, and with its error if it can't be read.
         on_clip: called after each clip with the video's path, the clip's end and the video's duration, in seconds.
 
     Raises:
-        ValueError: an argument that can't be; `out` has no suffix of a format, or can't be a file; what is beside it is
-            of another call, or of one that goes on.
+        ValueError: an argument that can't be, `out` included; what is beside it is of another or a running call.
         FileExistsError: `out` is there already.
         OSError: it can't be written. What was done is kept.
         CheckpointError: the model can't be found or loaded.
     """
     target = _checked_target(out, force)
-    given: dict[str, Any] = {"num_clips": num_clips, "window": window, "stride": stride, "sampling": sampling}
-    ClipPlan(num_frames=1 if num_frames is None else num_frames, **given)
+    given = partial(ClipPlan, num_clips=num_clips, window=window, stride=stride, sampling=sampling)
+    given(num_frames=1 if num_frames is None else num_frames)
     check_batch(batch)
     check_fps(fps)
     sources = _sources(paths)
@@ -162,7 +160,7 @@ def embed(
         )
         of_model, limits = pipeline.model, limits or pipeline.limits
         frames = of_model.config.vision_config.num_frames if num_frames is None else num_frames
-        plan = ClipPlan(num_frames=frames, **given)
+        plan = given(num_frames=frames)
         size = batch_size(batch, of_model.config, num_frames=frames, device=of_model.device, dtype=of_model.dtype)
         about = {
             "openxclip": __version__,
@@ -198,7 +196,7 @@ def embed(
         if batch == "auto":
             size = int(manifest["batch"])  # as before an interruption, for the same features to the bit
         run = _Run(work, pipeline, videos, patches=patches, normalize=normalize, on_video=on_video, on_clip=on_clip)
-        run.encode(sources, plan, fps, limits, size)
+        run.encode(sources, plan, size, fps=fps, limits=limits)
         return run.finish(target, plan, about)
 
 
@@ -226,15 +224,13 @@ class _Run:
         self._kept_at, self._bytes = time.monotonic(), 0
         self._safe = (0, 0)  # of these rows and errors, how many there were at the end of a batch, when all was `_done`
 
-    def encode(
-        self, sources: Sequence[VideoSource], plan: ClipPlan, fps: float | None, limits: Limits, batch: int
-    ) -> None:
+    def encode(self, sources: Sequence[VideoSource], plan: ClipPlan, batch: int, **reading: Any) -> None:
         """Have every row in the folder of the work."""
         (video, clip), errors, count = self._before.next, dict(self._before.errors), 0
         for number, path in enumerate(self._videos[:video]):
             self._on_video(path, VideoError(path, errors[number]) if number in errors else None)
         todo = [sources[i] for i in range(video, len(self._videos)) if is_utf8(self._videos[i])]
-        encoded = self._pipeline.encode_clips(todo, plan, first=clip, fps=fps, limits=limits, batch=batch)
+        encoded = self._pipeline.encode_clips(todo, plan, first=clip, batch=batch, **reading)
         video = self._past_odd_names(video)
         if video == len(self._videos):
             self._safe, self._done = (0, len(self._errors)), (video, 0)

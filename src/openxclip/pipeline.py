@@ -17,9 +17,9 @@ from openxclip.batching import (
     Encoded,
     EncodedClip,
     EncodedVideo,
-    Moment,
     ReadClip,
     VideoPart,
+    Views,
     apart,
     batch_size,
     check_batch,
@@ -27,6 +27,7 @@ from openxclip.batching import (
     joined,
     planned_clip,
     read_pieces,
+    seen,
 )
 from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.precision import check_precision
@@ -51,8 +52,6 @@ _MOST_READERS = 8
 _PATIENCE = 1000
 
 Reader = Callable[[DecodeWorker | None, Item], Generator[list[ReadClip], None, None]]
-# From a clip's frames, uint8 (T, 3, H, W), to its views, each as the model is to see it.
-Views = Callable[[Tensor], Sequence[Tensor]]
 
 
 class VideoPipeline:
@@ -304,23 +303,17 @@ class VideoPipeline:
     def _read_video(
         self, how: dict[str, Any], worker: DecodeWorker | None, source: VideoSource
     ) -> Generator[list[ReadClip], None, None]:
-        levels = self.processor.image_processor.levels
         for piece in read_pieces(worker, source, **how):
-            yield [
-                ReadClip(levels(frames.frames_THWC.permute(0, 3, 1, 2)), Moment(tuple(frames.times_T.tolist())))
-                for frames in map(piece.frames_of, piece.clips)
-            ]
+            yield seen(piece, lambda frames_TCHW: [self.processor.image_processor.levels(frames_TCHW)])
+            del piece  # before the next one is read
 
     def _read_part(
         self, how: dict[str, Any], views: Views, worker: DecodeWorker | None, part: VideoPart
     ) -> Generator[list[ReadClip], None, None]:
         try:
             for piece in read_pieces(worker, part.open(), start=part.start, end=part.end, **how):
-                yield [
-                    ReadClip(view, Moment(tuple(frames.times_T.tolist())))
-                    for frames in map(piece.frames_of, piece.clips)
-                    for view in views(frames.frames_THWC.permute(0, 3, 1, 2))
-                ]
+                yield seen(piece, views)
+                del piece
         except VideoError as error:
             raise VideoError(part.source, error.reason) from None  # content has no name of its own
         except OSError as error:
@@ -329,10 +322,10 @@ class VideoPipeline:
     def _read_planned(
         self, plan: ClipPlan, how: dict[str, Any], worker: DecodeWorker | None, item: tuple[VideoSource, int]
     ) -> Generator[list[ReadClip], None, None]:
-        source, first = item
-        for piece in read_pieces(worker, source, plan=plan, first=first, **how):
+        for piece in read_pieces(worker, item[0], plan=plan, first=item[1], **how):
             levels = self.processor.image_processor.levels(piece.frames.frames_THWC.permute(0, 3, 1, 2))
             yield [planned_clip(piece, clip, levels) for clip in piece.clips]
+            del piece, levels
 
     # -- in the caller's ---------------------------------------------------------------------------------------------
 

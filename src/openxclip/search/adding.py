@@ -23,7 +23,7 @@ from openxclip.search.parquet import SUFFIX
 from openxclip.search.schema import VideoRow, new_id, sampling_of
 from openxclip.search.store import Store
 from openxclip.video import Limits
-from openxclip.video.clips import WINDOW_RULE, ClipPlan
+from openxclip.video.clips import ClipPlan
 from openxclip.video.memory import MemoryVideo
 from openxclip.video.streams import is_pipe
 
@@ -62,7 +62,7 @@ class Adding:
         self._store, self._pipeline, self._on_video, self._on_clip = store, pipeline, on_video, on_clip
         how = {name: about[name] for name in ("num_frames", "window", "stride")} | {"sampling": sampling_of(about)}
         self._plan = ClipPlan(**how)
-        self._how = json.dumps({**how, "patches": about["patches"], "rule": WINDOW_RULE})
+        self._how = json.dumps({**how, "patches": about["patches"]})
         self._patches = about["patches"]
         self._options: dict[str, Any] = {"batch": batch, "fps": fps, "limits": limits}
         self._before: dict[str, dict[str, VideoRow]] = {"complete": {}, "failed": {}, "reading": {}, "removed": {}}

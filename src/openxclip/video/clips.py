@@ -22,9 +22,8 @@ _SHORTEST_S = 0.001
 _ROUNDING_S = 1e-6  # times that differ by less are the same
 _TWO_FRAMES = 1.999  # containers round the times of frames, to milliseconds at the coarsest
 
-#: The rule by which videos are cut into windows and frames are taken of them (see `ClipPlan` and `sampling.Timeline`);
-#: features of two rules must not be mixed.
-WINDOW_RULE = 3
+#: The rule by which videos are cut into windows (see `ClipPlan`); features of two rules must not be mixed.
+WINDOW_RULE = 2
 
 
 class Clip(NamedTuple):
@@ -204,11 +203,12 @@ def in_parts(pieces: Iterable[ClipPiece], *, most: int = 32) -> Generator[ClipPi
     for piece in pieces:
         if len(piece.clips) <= most:
             yield piece
-            continue
-        places = {index: place for place, index in enumerate(piece.frames.indices)}
-        for i in range(0, len(piece.clips), most):
-            clips = piece.clips[i : i + most]
-            yield ClipPiece(clips, piece.frames.take([places[index] for index in needed(clips)]), piece.duration)
+        else:
+            places = {index: place for place, index in enumerate(piece.frames.indices)}
+            for i in range(0, len(piece.clips), most):
+                clips = piece.clips[i : i + most]
+                yield ClipPiece(clips, piece.frames.take([places[index] for index in needed(clips)]), piece.duration)
+        del piece  # before the next one is read
 
 
 def needed(clips: Sequence[Clip]) -> list[int]:

@@ -134,7 +134,8 @@ class DecodeWorker:
                 if not clips:
                     return
                 frames, duration = _frames_of(*got, source), float(got[0]["duration"])
-                if any(len(clip.indices) != plan.num_frames or {*clip.indices} - {*frames.indices} for clip in clips):
+                known = {*frames.indices}
+                if any(len(clip.indices) != plan.num_frames or {*clip.indices} - known for clip in clips):
                     raise ValueError("clips are not of these frames")
             except (KeyError, TypeError, ValueError) as error:  # as below
                 raise VideoError(source_name(source), f"its clips can't be had from its reader: {error}") from None
@@ -142,6 +143,7 @@ class DecodeWorker:
             if got[0].get("is_last"):
                 return
             first += len(clips)
+            del got, frames  # before the next ones are read
 
     def inspect(
         self,
