@@ -55,6 +55,7 @@ def still(
     orientation: int | None = None,
     tiles: tuple[int, int] | None = None,
     size: tuple[int, int] = (96, 64),
+    in_idat: bool = False,
     extra: bytes = b"",
     brand: bytes = b"heic",
 ) -> bytes:
@@ -66,6 +67,7 @@ def still(
         orientation: what Exif says.
         tiles: rows and columns of a grid of tiles of 64 × 64.
         size: width and height.
+        in_idat: the grid is described in the box `idat`, as phones do, and not beside the pictures.
         extra: boxes behind it.
     """
     width, height = size
@@ -114,11 +116,17 @@ def still(
     ]
     associations = b"".join(n(i) + bytes([len(link), *link]) for i, link in links)
 
+    inside = {primary} if in_idat and tiles is not None else set()
+
     def meta(offset: int) -> bytes:
-        places = b""
+        places, idat = b"", b""
         for i, _, data in items:
-            places += n(i) + n(0) + n(1) + n(offset, 4) + n(len(data), 4)
-            offset += len(data)
+            method, at = (1, len(idat)) if i in inside else (0, offset)
+            places += n(i) + n(method) + n(0) + n(1) + n(at, 4) + n(len(data), 4)
+            if i in inside:
+                idat += data
+            else:
+                offset += len(data)
         return full(
             b"meta",
             full(b"hdlr", n(0, 4), b"pict", bytes(12), b"\0"),
@@ -126,18 +134,23 @@ def still(
             full(b"iinf", n(len(items)), *infos),
             *([full(b"iref", references)] if references else []),
             box(b"iprp", box(b"ipco", *properties), full(b"ipma", n(len(links), 4), associations)),
-            full(b"iloc", b"\x44\x00", n(len(items)), places),
+            *([box(b"idat", idat)] if idat else []),
+            full(b"iloc", b"\x44\x00", n(len(items)), places, version=1),
         )
 
     start = box(b"ftyp", brand, n(0, 4), b"mif1", brand)
-    data = b"".join(item for _, _, item in items)
+    data = b"".join(item for i, _, item in items if i not in inside)
     return start + meta(len(start) + len(meta(0)) + 8) + box(b"mdat", data) + extra
 
 
 def shown(**how: Any) -> np.ndarray:
-    """What PyAV makes of a sample by itself: (H, W, 3)."""
-    size = how.get("size", (96, 64))
-    sample, header = hevc(picture(0, *size))
+    """What PyAV makes of the picture of a still without tiles, by itself: (H, W, 3)."""
+    return decoded(picture(0, *how.get("size", (96, 64))))
+
+
+def decoded(picture_HWC: np.ndarray) -> np.ndarray:
+    """What PyAV makes of a picture's sample."""
+    sample, header = hevc(picture_HWC)
     context = av.CodecContext.create("hevc", "r")
     context.extradata = header[8:]
     frames = context.decode(av.Packet(sample)) + context.decode(None)

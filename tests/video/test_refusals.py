@@ -283,8 +283,12 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "unknown pixels": (odd_pixels, "its pixels are of a kind not known here (yaf32le): convert it, e.g. to H.264"),
     "tiles": (
-        of_data(lambda f: still(tiles=(1, 2))),
+        of_data(lambda f: replaced(still(tiles=(1, 2)), b"grid", b"iovl")),
         "it is a picture of 2 tiles, which are not put together here: convert it, e.g. to JPEG",
+    ),
+    "tiles that are missing": (
+        lambda f, p: all_of(replaced(still(tiles=(1, 2)), b"dimg\0\3\0\2\0\1\0\2", b"dimg\0\3\0\1\0\1\0\2")),
+        "it is a damaged HEIF picture: .*. Copy or download it again",
     ),
     # encrypted
     "encrypted": (
@@ -445,7 +449,7 @@ def reason_of(name: str, folder: Path, patch: Patch) -> str:
 def test_the_sentence(name: str, tmp_path: Path, monkeypatch: Patch) -> None:
     reason, due = reason_of(name, tmp_path, monkeypatch), TABLE[name][1]
     assert reason == due or re.fullmatch(due, reason), reason
-    said_by_libraries = ("Errno", "object at 0x", "Invalid data found", "cannot identify", "tile cannot", str(tmp_path))
+    said_by_libraries = ("Errno", "object at 0x", "Invalid data found", "cannot identify", "tile cannot extend", str(tmp_path))
     assert not [words for words in said_by_libraries if words in reason]
     assert "\n" not in reason
 

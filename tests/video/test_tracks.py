@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from made_heif import decoded, still, with_sequence
 from made_heif import shown as heif_shown
-from made_heif import still, with_sequence
 from made_videos import encode, picture
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
 from openxclip.video import DecodeWorker, VideoReader, check, inspect, read_clip
 from openxclip.video.clips import ClipPlan, read_planned
+from openxclip.video.tiles import grid_of
 
 SIZES = ((64, 48), (96, 64), (32, 32))
 COVER, DEFAULT = 0x400, 1
@@ -179,3 +181,51 @@ def test_heif_is_turned_once_as_its_properties_say(
     expected = turned(heif_shown(), turns or 0, mirror)
     assert frame.shape == expected.shape
     assert np.abs(frame.astype(int) - expected).max() <= 2
+
+
+def tiled(size: tuple[int, int], tiles: tuple[int, int]) -> NDArray[np.uint8]:
+    """What `still(tiles=…)` shows, put together of its tiles decoded one by one."""
+    (width, height), (rows, columns) = size, tiles
+    whole = np.pad(picture(0, width, height), ((0, rows * 64 - height), (0, columns * 64 - width), (0, 0)), mode="edge")
+    cut = [[whole[r * 64 : r * 64 + 64, c * 64 : c * 64 + 64] for c in range(columns)] for r in range(rows)]
+    return np.vstack([np.hstack([decoded(tile) for tile in row]) for row in cut])[:height, :width]
+
+
+@pytest.mark.parametrize(("turns", "mirror"), [(None, None), (1, None), (2, None), (None, 0), (None, 1), (3, 1)])
+@pytest.mark.parametrize("orientation", [None, 6])
+@pytest.mark.parametrize("in_idat", [False, True])
+def test_pictures_of_tiles_are_put_together(
+    turns: int | None, mirror: int | None, orientation: int | None, in_idat: bool, tmp_path: Path
+) -> None:
+    size, tiles = (150, 100), (2, 3)
+    data = still(turns=turns, mirror=mirror, orientation=orientation, tiles=tiles, size=size, in_idat=in_idat)
+    (tmp_path / "photo.heic").write_bytes(data)
+    expected = turned(tiled(size, tiles), turns or 0, mirror)
+    for source in (data, tmp_path / "photo.heic"):
+        with VideoReader(source) as reader:
+            assert (reader.height, reader.width) == expected.shape[:2]
+            assert (reader.num_frames, reader.codec) == (1, "heif")
+            frames = reader.get_frames([0, 0]).frames_THWC.numpy()
+        assert np.array_equal(frames, np.stack([expected, expected]))
+    report = inspect(data, full=True)
+    assert (report.kind, report.height, report.width, report.error) == ("image", *expected.shape[:2], None)
+
+
+def test_damaged_pictures_of_tiles(tmp_path: Path) -> None:
+    data = still(tiles=(2, 2), size=(100, 90))
+    with pytest.raises(VideoError, match=r"it is a damaged HEIF picture: of its 4 tiles, .* missing|cannot be decoded"):
+        VideoReader(data.replace(b"hvc1", b"zzzz", 2)).get_frames([0])
+    at = data.index(b"\0\0\1\1\0\x64\0\x5a")  # the grid: 2 rows, 2 columns
+    with pytest.raises(VideoError, match="it is a damaged HEIF picture: of its 9 tiles, 4 are named"):
+        VideoReader(data[: at + 2] + b"\2\2" + data[at + 4 :])
+    with pytest.raises(VideoError, match="do not cover 500×90"):
+        VideoReader(data[: at + 4] + b"\1\xf4" + data[at + 6 :]).get_frames([0])
+    for cut in range(40, len(data) - 1, 97):
+        with pytest.raises(VideoError), VideoReader(data[:cut]) as reader:
+            reader.get_frames([0])
+    rng = np.random.default_rng(3)
+    for _ in range(200):  # whatever the boxes say
+        hostile = bytearray(data[:900])
+        for at in rng.integers(0, 900, 4):
+            hostile[at] = rng.integers(256)
+        grid_of(io.BytesIO(bytes(hostile) + data[900:]))

@@ -18,12 +18,14 @@ from openxclip.video.images import FolderFootage, ImageFootage
 from openxclip.video.intactness import MAY_BE_CUT
 from openxclip.video.limits import DEFAULT_LIMITS, Limits
 from openxclip.video.opening import VideoSource, is_buffer, source_name, with_home
+from openxclip.video.tiles import TiledFootage
 
 Kind = Literal["video", "image", "images", "array"]
 
 _KINDS: dict[type, Kind] = {
     ContainerFootage: "video",
     ImageFootage: "image",
+    TiledFootage: "image",
     FolderFootage: "images",
     ArrayFootage: "array",
 }

@@ -23,6 +23,8 @@ from openxclip.video.limits import Limits
 from openxclip.video.memory import MemoryFootage, MemoryVideo
 from openxclip.video.refusals import is_playlist
 from openxclip.video.streams import NamedBytes, is_pipe, read_pipe
+from openxclip.video.tiles import TiledFootage, grid_of
+from openxclip.video.tracks import is_heif
 
 VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | mmap.mmap | BinaryIO | MemoryVideo
 
@@ -121,6 +123,9 @@ class Opener:
             except VideoError:
                 if head[4:8] != b"ftyp":  # of AVIF, FFmpeg reads what this Pillow may not
                     raise
+        grid = grid_of(data) if head[4:8] == b"ftyp" and is_heif(head[8 : head[3]]) else None
+        if grid is not None:
+            return TiledFootage(data, grid, name=self.name, limits=self.limits)
         if isinstance(data, Path) and is_playlist(head) and self.allow_protocols and "file" not in self.allow_protocols:
             # by its path, FFmpeg could open it only with leave to open every other file that it names
             data = NamedBytes(data.read_bytes(), self.name)

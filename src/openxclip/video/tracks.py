@@ -95,7 +95,8 @@ def _tracks(container: Any, source: Path | BinaryIO | str, name: str) -> list[An
             if heard
             else "it has no video track: give a file with one",
         )
-    if is_heif(container):
+    brands = container.metadata.get("major_brand", "") + container.metadata.get("compatible_brands", "")
+    if is_heif(brands):
         tracks = [s for s in tracks if s.frames > 1] or [s for s in tracks if _has(s, _DEFAULT)] or tracks
     if len(tracks) > 1:
         auxiliary = _auxiliary(container, source)
@@ -103,10 +104,10 @@ def _tracks(container: Any, source: Path | BinaryIO | str, name: str) -> list[An
     return tracks
 
 
-def is_heif(container: Any) -> bool:
-    """Whether a file is of the family of HEIF, to which AVIF belongs."""
-    brands = container.metadata.get("major_brand", "") + container.metadata.get("compatible_brands", "")
-    return any(brands[i : i + 4] in _HEIF_BRANDS for i in range(0, len(brands), 4))
+def is_heif(brands: str | bytes) -> bool:
+    """Whether a file with these brands, four letters each, is of the family of HEIF, to which AVIF belongs."""
+    text = brands if isinstance(brands, str) else brands.decode("latin-1")
+    return any(text[i : i + 4] in _HEIF_BRANDS for i in range(0, len(text), 4))
 
 
 def _auxiliary(container: Any, source: Path | BinaryIO | str) -> set[int]:
