@@ -100,7 +100,7 @@ def test_each_source_gives_the_same_frames(whole: Wholes) -> None:
             assert not file.closed
 
 
-def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos) -> None:
+def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
     def decoded(name: str, indices: list[int]) -> int:
         with VideoReader(videos(name), num_threads=2) as reader:
             before = reader.frames_decoded
@@ -116,6 +116,7 @@ def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos) -> None:
     assert decoded("mjpeg.avi", [0, 30, 59]) == 3
     assert decoded("vp9.webm", [59]) <= 20
     # counted when it was opened, and read from the key frame before
+    monkeypatch.setattr(containers, "_MOST_KEPT_BYTES", 0)
     assert decoded("h264_without_times.avi", [10]) <= 13
     assert decoded("h264_without_times.avi", [50]) <= 13
     assert decoded("mpeg2_interlaced.ts", [50]) <= 16
@@ -152,7 +153,8 @@ def test_a_clip_is_read_with_one_opening(name: str, videos: Videos, monkeypatch:
         assert len(opened) == 1
 
 
-def test_counted_films_are_counted_once_whatever_is_read(videos: Videos) -> None:
+def test_counted_films_are_counted_once_whatever_is_read(videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "_MOST_KEPT_BYTES", 100_000)  # as of a long film
     for name in ("h264_without_times.avi", "mpeg4_b_frames.avi", "mpeg2_interlaced.ts", "h264_interlaced.ts"):
         with VideoReader(videos(name)) as reader:
             assert reader.frames_decoded == 60
@@ -163,6 +165,49 @@ def test_counted_films_are_counted_once_whatever_is_read(videos: Videos) -> None
             before = footage.frames_decoded
             reader.get_frames([57])
             assert footage.frames_decoded - before <= 15
+
+
+def test_short_counted_films_are_decoded_once(videos: Videos, whole: Wholes) -> None:
+    for name in ("h264_without_times.avi", "mpeg4_b_frames.avi"):
+        with VideoReader(videos(name)) as reader:
+            for order in ([50, 3], [59], range(60)):
+                expect(reader, whole(name), list(order), name)
+            assert reader.frames_decoded == 60
+
+
+COUNTED_CODINGS = [
+    "h264_without_times.avi",
+    "mpeg4_b_frames.avi",
+    "h264_bare.h264",
+    "h264_disordered.mxf",
+    "h264_disordered.asf",
+    "h264_interlaced.ts",
+    "mpeg2_interlaced.ts",
+    "h261.h261",
+    "rv20.rm",
+    "snow.avi",
+    "svq1.mov",
+    "zmbv.avi",
+    "qtrle_alpha.mov",
+    "cinepak.avi",
+    "msvideo1.avi",
+    "flashsv.flv",
+]
+
+
+@pytest.mark.parametrize("name", COUNTED_CODINGS)
+def test_frames_of_long_counted_films_are_those_of_a_full_decode(
+    name: str, whole: Wholes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "_MOST_KEPT_BYTES", 0)
+    video = whole(name)
+    for threads in (1, 2):
+        for note, indices in patterns(len(video.frames)).items():
+            with VideoReader(video.path, num_threads=threads) as reader:
+                reader._footage._to_rgb = lambda frame: frame.to_ndarray(format="rgb24")
+                assert reader._footage._index is None or reader._footage._index.prints is not None
+                for i, frame in zip(indices, reader.get_frames(indices).frames_THWC.numpy(), strict=True):
+                    assert np.array_equal(frame, video.frames[i]), f"{note}: frame {i}"
 
 
 def test_films_that_repeat_themselves_are_read_by_reading_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

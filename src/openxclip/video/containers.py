@@ -8,6 +8,7 @@ which packets a frame needs (`runs.py`), and only those are decoded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,10 +35,20 @@ _BARE_FORMATS = frozenset("h261 h263 h264 hevc vvc m4v mpegvideo mjpeg obu cavsv
 _FPS_UNKNOWN = 25.0
 _TELLING_SIZE = ("mov", "matroska", "avi", "ivf")  # their headers tell the size of the first frame
 _COPY_AGAIN = "Copy or download it again"
+_MOST_KEPT_BYTES = 64 << 20  # of frames that had to be decoded to be counted, as they are decoded
 
 
 class _UnsureOfSizeError(Exception):
     """The first frame, to whose size all are scaled and as which all are turned, hasn't been seen yet."""
+
+
+@dataclass
+class _Noted:
+    """Of a counted frame: its time stamp, the position of its packet where that is known, its fingerprint."""
+
+    stamp: int | None
+    position: int | None
+    print_: int = 0
 
 
 def _nowhere(number: int, frame_HWC: NDArray[np.uint8]) -> None:
@@ -80,6 +91,7 @@ class ContainerFootage:
         self._slots = np.empty(0, dtype=np.int64)
         self._skips = True
         self._size: tuple[int, int] | None = None
+        self._kept: list[Any] = []  # all frames, if they had to be counted and are small
         watch_forks(self)
         stream = self._coded.stream
         context = stream.codec_context
@@ -131,21 +143,23 @@ class ContainerFootage:
             self._read(indices, place)
 
     def _read(self, indices: list[int], place: Place) -> None:
-        if self._read_by_packets(indices, place):
-            return
-        if self._is_by_table:
-            self._coded.reopen()
-            self._examine(may_trust_tables=False)
+        if self._kept:
+            for i in indices:
+                self.deadline.check()
+                place(i, self._pixels(self._kept[i], i))
+        elif self._read_by_packets(indices, place):
+            pass
+        elif self._is_by_table or (self._index is not None and self._index.prints is None):
+            if self._is_by_table:
+                self._coded.reopen()
+                self._examine(may_trust_tables=False)
+            else:
+                self._count()
             self._expect_frames(indices)
-            if self._read_by_packets(indices, place):
-                return
-        if self._index is not None and self._index.prints is None:
-            self._count()
-            self._expect_frames(indices)
-            if self._read_by_packets(indices, place):
-                return
-        self._index = None
-        self._read_in_order(indices, place)
+            self._read(indices, place)
+        else:
+            self._index = None
+            self._read_in_order(indices, place)
 
     def _expect_frames(self, indices: list[int]) -> None:
         if indices[-1] >= len(self.times):
@@ -160,7 +174,7 @@ class ContainerFootage:
 
     def after_fork(self) -> None:
         """See `forking`: the threads of the decoder aren't in this process, and freeing it would wait for them."""
-        leak(self._coded.container, self._coded.stream, self._coded.stream.codec_context)
+        leak(self._coded.container, self._coded.stream, self._coded.stream.codec_context, self._kept)
 
     # -- for inspection ----------------------------------------------------------------------------------------------
 
@@ -260,7 +274,8 @@ class ContainerFootage:
                 place(number, self._pixels(frame, number))
         except UndecodableError as error:
             lost = error.number
-            raise self._error(f"it is damaged: frame {lost} ({self.times[lost]:.2f} s) cannot be decoded") from None
+            at = f"{self.times[lost]:.2f} s"
+            raise self._error(f"it is damaged: frame {lost} ({at}) cannot be decoded. {_COPY_AGAIN}") from None
 
     # -- decoding by counting ----------------------------------------------------------------------------------------
 
@@ -274,11 +289,11 @@ class ContainerFootage:
             raise self._error(
                 f"none of its frames can be decoded: it is damaged, or cut from a longer file. {_COPY_AGAIN}"
             )
-        stamps: list[int | None] = [stamp for stamp, _, _ in frames]
-        positions = [position for _, position, _ in frames if position is not None]
+        stamps = [frame.stamp for frame in frames]
+        positions = [frame.position for frame in frames if frame.position is not None]
         self._index = None
         if len(set(positions)) == len(frames):
-            prints = np.array([print_ for _, _, print_ in frames], dtype=np.uint64)
+            prints = np.array([frame.print_ for frame in frames], dtype=np.uint64)
             counted = Counted(np.array(positions, dtype=np.int64), prints)
             self._index = PacketIndex(self._packets, codec=self.codec, counted=counted)
         if len(self._slots) == len(stamps):
@@ -291,15 +306,15 @@ class ContainerFootage:
             ticks = np.array(stamps, dtype=np.int64)
             self._set_times(continuous(ticks, second=second, usual_step=second / self._fps, may_jump=self._may_jump), 0)
 
-    def _noted_frames(self) -> list[tuple[int | None, int | None, int]]:
-        """All frames: the time stamp of each, the position of its packet where that is known, its fingerprint."""
+    def _noted_frames(self) -> list[_Noted]:
         try:
             return self._note(self._coded.packets_at(self._packets, 0, len(self._packets) - 1))
         except ContradictionError:  # a demuxer that gives other packets when it starts again
             self._coded.reopen()
             return self._note((None, packet) for packet in self._coded.packets())
 
-    def _note(self, packets: Iterator[tuple[int | None, Any]]) -> list[tuple[int | None, int | None, int]]:
+    def _note(self, packets: Iterator[tuple[int | None, Any]]) -> list[_Noted]:
+        """All frames of these packets, which are kept if they are few."""
         stamps: dict[int, int | None] = {}
 
         def marked() -> Iterator[Any]:
@@ -309,12 +324,24 @@ class ContainerFootage:
                     packet.pts = position  # which the decoder passes on to the frame
                 yield packet
 
-        frames: list[tuple[int | None, int | None, int]] = []
+        noted: list[_Noted] = []
+        kept: list[Any] | None = []
+        kept_bytes = 0
         for frame in self._seen(self._coded.decode(marked())):
             mark = frame.pts
-            frames.append((stamps[mark], mark, fingerprint(frame)) if mark in stamps else (mark, None, 0))
-            self._limits.check_frames(self._name, len(frames))
-        return frames
+            noted.append(_Noted(stamps[mark], mark) if mark in stamps else _Noted(mark, None))
+            self._limits.check_frames(self._name, len(noted))
+            if kept is None:
+                noted[-1].print_ = fingerprint(frame)
+                continue
+            kept.append(frame)
+            kept_bytes += sum(plane.buffer_size for plane in frame.planes)
+            if kept_bytes > _MOST_KEPT_BYTES:
+                for one, of_kept in zip(noted, kept, strict=True):
+                    one.print_ = fingerprint(of_kept)
+                kept = None
+        self._kept = kept or []
+        return noted
 
     def _read_in_order(self, indices: list[int], place: Place) -> None:
         wanted = set(indices)
