@@ -155,7 +155,7 @@ class Searcher:
     """
 
     def __init__(
-        self, store: Store, pipeline: VideoPipeline, *, num_frames: int, sampling: Sampling, patches: bool
+        self, store: Store, pipeline: VideoPipeline, *, num_frames: int, sampling: Sampling = "time", patches: bool
     ) -> None:
         self._store, self._pipeline, self._patches = store, pipeline, patches
         self._clip: dict[str, Any] = {"num_frames": num_frames, "sampling": sampling}
