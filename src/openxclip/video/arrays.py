@@ -29,15 +29,19 @@ class ArrayFootage:
             with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
                 shape, by_columns, kind = _array_header(file)
                 if kind.hasobject:
-                    raise ValueError("it holds Python objects, which could be programs")
+                    why = "it holds Python objects, which could be programs. Write it as uint8"
+                    raise VideoError(name, f"it is an array that cannot be read: {why}")
                 start = file.tell()
                 missing = math.prod(shape) * kind.itemsize - (file.seek(0, io.SEEK_END) - start)
                 file.seek(start)
+        except VideoError:
+            raise
         except Exception as error:  # a header is a Python expression, and damage to it as many errors as there are
             if machine_failure(error):
                 raise VideoError(name, cannot_be_read(error)) from None
-            why = "its header is damaged" if "malformed" in str(error) else " ".join(str(error).split())
-            raise VideoError(name, f"it is an array that cannot be read: {why}") from None
+            raise VideoError(
+                name, "it is an array that cannot be read: its header is damaged or cut off. Copy or write it again"
+            ) from None
         if not _is_of_frames(shape, kind):
             raise VideoError(
                 name,
