@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import av
 
 from openxclip.errors import VideoError
+from openxclip.forking import leak, watch_forks
 from openxclip.video.demuxing import open_video
 from openxclip.video.failures import ffmpeg_failure
 from openxclip.video.keyframes import HEAD_BYTES, is_key, looks_into
@@ -34,6 +35,46 @@ class ContradictionError(Exception):
 
 class LostPlaceError(ContradictionError):
     """The file gives other packets than were expected, or it isn't sure which they are."""
+
+
+class _Demuxer:
+    """Packets of a container. It doesn't know the `CodedStream` that it is for: objects in a circle, with a decoder's
+    threads among them, would outlive their reader.
+
+    Attributes:
+        deadline: when the present call has to be done.
+    """
+
+    def __init__(self, source: Path | BinaryIO | str, name: str, deadline: Deadline) -> None:
+        self._source, self._name, self.deadline = source, name, deadline
+
+    def packets(self, container: Any, stream: Any, codec: str) -> Iterator[Any]:
+        """All packets of a stream from here on; one that is incomplete at the end is left out."""
+        tells_keys = looks_into(codec)
+        held = packet = None
+        try:
+            for packet in container.demux(stream):
+                self.deadline.check()
+                if not packet.size:
+                    continue
+                if tells_keys:
+                    key = is_key(bytes(memoryview(packet)[:HEAD_BYTES]), codec=codec)
+                    if key is not None:
+                        packet.is_keyframe = key  # containers are wrong about it too often
+                if held is not None:
+                    yield held
+                held = packet if packet.is_corrupt else None
+                if held is None:
+                    yield packet
+        except IndexError:
+            return  # PyAV trips at the end over a stream that wasn't there at the beginning
+        except av.error.FFmpegError as error:
+            self.deadline.check()
+            if packet is not None and packet.pos and 0 <= container.size - packet.pos - packet.size <= _END_BYTES:
+                return  # FFmpeg's demuxers of SMJPEG and multipart JPEG take the sign of the end for damage
+            failure = ffmpeg_failure(error, self._source)
+            reason = "it is damaged: it cannot be read to its end. Copy or download it again"
+            raise VideoError(self._name, reason if failure is None else f"it cannot be read: {failure}") from None
 
 
 class CodedStream:
@@ -67,17 +108,16 @@ class CodedStream:
     ) -> None:
         self._source, self._name, self._limits = source, name, limits
         self._allow_protocols, self._track = allow_protocols, track
-        self.num_threads, self.deadline = num_threads, deadline
+        self.num_threads = num_threads
+        self._demuxer = _Demuxer(source, name, deadline)
         self.container: Any
         self.stream: Any
         self.notes: tuple[str, ...] = ()
         self.first_head = b""
         self.seeks, self.frames_decoded = True, 0
         self._open(is_first=True)
-        context = self.stream.codec_context
-        self.codec = str(getattr(context.codec, "canonical_name", context.name))
-        self.length_size = length_size(self.codec, context.extradata or b"")
-        self._tells_keys = looks_into(self.codec)
+        self.length_size = length_size(self.codec, self.stream.codec_context.extradata or b"")
+        watch_forks(self)
 
     def _open(self, *, is_first: bool = False) -> None:
         self.container, self.stream, notes = open_video(
@@ -91,9 +131,24 @@ class CodedStream:
             is_first=is_first,
         )
         self.notes = notes if is_first else self.notes
-        self._coming: Iterator[Any] = self._demuxed()
+        context = self.stream.codec_context
+        self.codec = str(getattr(context.codec, "canonical_name", context.name))
+        self._coming: Iterator[Any] = self._demuxer.packets(self.container, self.stream, self.codec)
         self._next: int | None = 0  # the position of the packet that comes next, where that is known
         self._taught = -1  # the teacher that the decoder has seen last
+
+    @property
+    def deadline(self) -> Deadline:
+        """When the present call has to be done; whoever calls sets it anew."""
+        return self._demuxer.deadline
+
+    @deadline.setter
+    def deadline(self, deadline: Deadline) -> None:
+        self._demuxer.deadline = deadline
+
+    def after_fork(self) -> None:
+        """See `forking`: the threads of the decoder aren't in this process, and freeing it would wait for them."""
+        leak(self.container, self.stream, self.stream.codec_context)
 
     def reopen(self, *, num_threads: int | None = None) -> None:
         """Start again from the beginning, with a decoder that has seen nothing."""
@@ -218,34 +273,8 @@ class CodedStream:
         except av.error.FFmpegError:
             return False
         finally:
-            self._coming, self._next = self._demuxed(), None
+            self._coming, self._next = self._demuxer.packets(self.container, self.stream, self.codec), None
         return True
-
-    def _demuxed(self) -> Iterator[Any]:
-        held = packet = None
-        try:
-            for packet in self.container.demux(self.stream):
-                self.deadline.check()
-                if not packet.size:
-                    continue
-                if self._tells_keys:
-                    key = is_key(bytes(memoryview(packet)[:HEAD_BYTES]), codec=self.codec)
-                    if key is not None:
-                        packet.is_keyframe = key  # containers are wrong about it too often
-                if held is not None:
-                    yield held
-                held = packet if packet.is_corrupt else None
-                if held is None:
-                    yield packet
-        except IndexError:
-            return  # PyAV trips at the end over a stream that wasn't there at the beginning
-        except av.error.FFmpegError as error:
-            self.deadline.check()
-            if packet is not None and packet.pos and 0 <= self.container.size - packet.pos - packet.size <= _END_BYTES:
-                return  # FFmpeg's demuxers of SMJPEG and multipart JPEG take the sign of the end for damage
-            failure = ffmpeg_failure(error, self._source)
-            reason = "it is damaged: it cannot be read to its end. Copy or download it again"
-            raise VideoError(self._name, reason if failure is None else f"it cannot be read: {failure}") from None
 
     # -- decoding ----------------------------------------------------------------------------------------------------
 

@@ -173,8 +173,8 @@ class ContainerFootage:
         self._coded.close()
 
     def after_fork(self) -> None:
-        """See `forking`: the threads of the decoder aren't in this process, and freeing it would wait for them."""
-        leak(self._coded.container, self._coded.stream, self._coded.stream.codec_context, self._kept)
+        """See `forking`: frames are of the decoder's memory."""
+        leak(self._kept)
 
     # -- for inspection ----------------------------------------------------------------------------------------------
 
