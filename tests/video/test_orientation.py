@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Collection
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from made_videos import encode
+from made_videos import encode, picture
 from numpy.typing import NDArray
+from PIL import Image
 
 from openxclip.video import DecodeWorker, VideoReader, inspect, read_clip
 from openxclip.video.nal import length_size
@@ -147,3 +150,26 @@ def test_messages_are_found_among_others() -> None:
     assert tells_orientation(b"\xff\xd8\xff\xe1\0\x10Exif\0\0", codec="mjpeg", length_size=0)
     assert not tells_orientation(b"\xff\xd8\xff\xe0", codec="mjpeg", length_size=0)
     assert not tells_orientation(b"\0\0\1\x06\xff\xff", codec="h264", length_size=0)
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mov", "mkv"])
+@pytest.mark.parametrize("orientations", [(6, 1, 1, 1), (1, 1, 6, 6), (6, 6, 6, 6)])
+def test_exif_in_motion_jpeg(suffix: str, orientations: tuple[int, ...], tmp_path: Path) -> None:
+    """A picture's Exif turns it: that of the first picture turns the video."""
+    with av.open(str(tmp_path / f"film.{suffix}"), "w") as out:
+        stream = out.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for i, orientation in enumerate(orientations):
+            data, exif = io.BytesIO(), Image.Exif()
+            exif[0x112] = orientation
+            Image.fromarray(picture(i, 64, 48)).save(data, "JPEG", exif=exif)
+            packet = av.Packet(data.getvalue())
+            packet.pts = packet.dts = i
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 10), stream, True
+            out.mux(packet)
+    size = (64, 48) if orientations[0] == 6 else (48, 64)
+    for order in ([3], [0], [2, 1]):
+        with VideoReader(tmp_path / f"film.{suffix}") as reader:
+            assert reader.get_frames(order).frames_THWC.shape[1:3] == (reader.height, reader.width) == size
+    report = inspect(tmp_path / f"film.{suffix}")
+    assert (report.height, report.width) == size
