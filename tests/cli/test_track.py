@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import openxclip
+from openxclip.video.assumptions import AssumedWarning
 
 pytestmark = pytest.mark.filterwarnings("always::openxclip.video.assumptions.AssumedWarning")
 NOTE = "of 2 video tracks, track 1 is read: choose another with --track (track= in Python)"
@@ -79,6 +81,8 @@ def test_in_python(film: Path, tiny_folder: Path) -> None:
     with pytest.raises(ValueError, match="track are for a model that is loaded here"):
         openxclip.classify(film, ["a", "b"], model=pipeline, track=1)
     (of_black,) = pipeline.encode_videos([film], num_clips=1)
-    (of_white,) = openxclip.VideoPipeline(pipeline.model, pipeline.processor, isolate=False).encode_videos([film])
+    plain = openxclip.VideoPipeline(pipeline.model, pipeline.processor, isolate=False)
+    with pytest.warns(AssumedWarning, match=re.escape(NOTE)):
+        (of_white,) = plain.encode_videos([film])
     assert not np.array_equal(of_black.features.pooled, of_white.features.pooled)
     assert openxclip.info(film, track=0).width == 64
