@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import io
 import random
 import struct
+import weakref
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -121,6 +123,22 @@ def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos, monkeypatch
     assert decoded("h264_without_times.avi", [50]) <= 13
     assert decoded("mpeg2_interlaced.ts", [50]) <= 16
     assert decoded("snow.avi", [19]) <= 8
+
+
+@pytest.mark.parametrize("name", ["h264_open_gop.mp4", "h264_short_gop.mkv", "mpeg4_b_frames.avi"])
+def test_a_reader_that_is_let_go_is_gone_at_once(name: str, videos: Videos) -> None:
+    # else its decoder's threads would live on until the garbage collector runs, maybe in a forked process without them
+    with VideoReader(videos(name)) as first:
+        first.get_frames([3])  # what is imported on the way leaves references behind
+    gc.disable()
+    try:
+        reader = VideoReader(videos(name))
+        reader.get_frames([3, 50])
+        stream = weakref.ref(reader._footage._coded)
+        del reader
+        assert stream() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
