@@ -157,6 +157,7 @@ def test_a_reader_that_is_let_go_is_gone_at_once(name: str, videos: Videos) -> N
     ],
 )
 def test_a_clip_is_read_with_one_opening(name: str, videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = videos(name)
     opened: list[object] = []
     real = av.open
 
@@ -167,7 +168,7 @@ def test_a_clip_is_read_with_one_opening(name: str, videos: Videos, monkeypatch:
     monkeypatch.setattr(coded.av, "open", counting)
     for start in (None, 0.5):
         opened.clear()
-        read_clip(videos(name), num_frames=4, start=start)
+        read_clip(path, num_frames=4, start=start)
         assert len(opened) == 1
 
 
