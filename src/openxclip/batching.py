@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -17,12 +17,14 @@ from openxclip.config import XCLIPConfig
 from openxclip.errors import VideoError
 from openxclip.model import VideoFeatures
 from openxclip.processing.featureless import is_featureless
-from openxclip.video import VideoSource
+from openxclip.video import DecodeWorker, VideoSource
 from openxclip.video.ahead import ReadAhead
-from openxclip.video.clips import Clip, ClipPiece
+from openxclip.video.clips import Clip, ClipPiece, ClipPlan, in_parts, read_planned
 
 Item = TypeVar("Item")
 Batch = int | Literal["auto"]
+# From a clip's frames, uint8 (T, 3, H, W), to its views, each as the model is to see it.
+Views = Callable[[Tensor], Sequence[Tensor]]
 
 _SHARE_OF_FREE = 0.5  # of a GPU's free memory, for activations: half is left for what the estimate misses
 _LARGEST_AUTO = 64  # clips: 512 frames or more, with which any GPU has enough to do
@@ -71,6 +73,27 @@ class ReadClip(NamedTuple):
 
     levels_TCHW: Tensor  # noqa: N815
     moment: Moment
+
+
+def read_pieces(
+    worker: DecodeWorker | None, source: VideoSource, *, plan: ClipPlan, **how: Any
+) -> Generator[ClipPiece, None, None]:
+    """The clips of a video, a few at a time.
+
+    Args:
+        worker: who reads it; None is this process.
+        source, plan, **how: as for `openxclip.video.clips.read_planned`.
+    """
+    return in_parts((read_planned if worker is None else worker.read_planned)(source, plan, **how))
+
+
+def seen(piece: ClipPiece, views: Views) -> list[ReadClip]:
+    """The views of each clip of a piece of a video."""
+    return [
+        ReadClip(view, Moment(tuple(frames.times_T.tolist())))
+        for frames in map(piece.frames_of, piece.clips)
+        for view in views(frames.frames_THWC.permute(0, 3, 1, 2))
+    ]
 
 
 def planned_clip(piece: ClipPiece, clip: Clip, levels_TCHW: Tensor) -> ReadClip:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.processing.sources import Videos, as_sources
 from openxclip.unfinished import Progress, Unfinished
 from openxclip.video import Limits, VideoSource, find_videos
+from openxclip.video.assumptions import ASSUMED_FPS
 from openxclip.video.clips import WINDOW_RULE, ClipPlan
 from openxclip.video.finding import check_found
 from openxclip.video.memory import MemoryVideo
-from openxclip.video.sampling import check_fps
+from openxclip.video.sampling import Sampling, check_fps
 
 _KEPT_EVERY_S = 20.0  # what a run that is killed loses, at most, and the batch that it was at
 _KEPT_EVERY_BYTES = 64 << 20
@@ -75,7 +77,8 @@ def embed(
     num_clips: int = 1,
     window: float | None = None,
     stride: float | None = None,
-    fps: float = 25.0,
+    sampling: Sampling = "time",
+    fps: float | None = None,
     patches: bool = False,
     normalize: bool = False,
     batch: Batch = "auto",
@@ -86,6 +89,7 @@ def embed(
     isolate: bool | None = None,
     limits: Limits | None = None,
     allow_protocols: Sequence[str] | None = None,
+    track: int | None = None,
     on_video: OnVideo = lambda path, error: None,
     on_clip: OnClip = lambda path, end, duration: None,
 ) -> Embedding:
@@ -106,8 +110,7 @@ def embed(
 
     Metadata, as JSON by the name "openxclip" (in .parquet of the schema, in .npz an array of shape ()): `openxclip`,
     the version; `model`, its name; `weights`, their SHA-256; `config`, `transforms`, `num_frames`, `num_clips`,
-    `window`, `stride`, `normalized`; `kernel`, how products were computed; `paths` of all videos; `errors` of those
-    that could not be read and have no rows.
+    `window`, `stride`, `sampling`, `normalized`; `kernel`, how products were computed; `paths` of all videos; `errors`.
 
     Args:
         paths: one or more files, folders and globs (see `openxclip.video.find_videos`); and frames in memory, as
@@ -119,26 +122,26 @@ def embed(
         num_clips: clips over the whole of each video (see `openxclip.video.sample_clips`); not with `window`.
         window: seconds of a window; which windows a video has: see `openxclip.video.clips.ClipPlan`.
         stride: seconds from the start of a window to that of the next; default is `window`.
-        fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
+        sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
+        fps: frames per second of what has no times: frames in memory, folders of images, `.npy` arrays.
         patches: write `patches` too.
         normalize: make each `pooled` one of length 1.
         batch: clips in one call of the model; see `VideoPipeline.encode_videos`.
         force: write over `out` if it is there, and begin anew if what is beside it is of another call.
-        device, dtype, precision: see `VideoPipeline.from_pretrained`.
-        isolate, allow_protocols: see `VideoPipeline`.
+        device, dtype, precision, isolate, allow_protocols, track: see `VideoPipeline.from_pretrained`.
         limits: what reading one video may cost; the time is that of every 32 windows or less.
         on_video: called with each video's path when all of it is done, and with its error if it can't be read.
         on_clip: called after each clip with the video's path, the clip's end and the video's duration, in seconds.
 
     Raises:
-        ValueError: an argument that can't be; `out` has no suffix of a format, or can't be a file; what is beside it is
-            of another call, or of one that goes on.
+        ValueError: an argument that can't be, `out` included; what is beside it is of another or a running call.
         FileExistsError: `out` is there already.
         OSError: it can't be written. What was done is kept.
         CheckpointError: the model can't be found or loaded.
     """
     target = _checked_target(out, force)
-    ClipPlan(num_frames=1 if num_frames is None else num_frames, num_clips=num_clips, window=window, stride=stride)
+    given = partial(ClipPlan, num_clips=num_clips, window=window, stride=stride, sampling=sampling)
+    given(num_frames=1 if num_frames is None else num_frames)
     check_batch(batch)
     check_fps(fps)
     sources = _sources(paths)
@@ -153,10 +156,11 @@ def embed(
             isolate=isolate,
             limits=limits,
             allow_protocols=allow_protocols,
+            track=track,
         )
         of_model, limits = pipeline.model, limits or pipeline.limits
         frames = of_model.config.vision_config.num_frames if num_frames is None else num_frames
-        plan = ClipPlan(num_frames=frames, num_clips=num_clips, window=window, stride=stride)
+        plan = given(num_frames=frames)
         size = batch_size(batch, of_model.config, num_frames=frames, device=of_model.device, dtype=of_model.dtype)
         about = {
             "openxclip": __version__,
@@ -173,9 +177,10 @@ def embed(
             "precision": str(of_model.kernel.dtype) if isinstance(of_model, OptimizedXCLIPModel) else "",
             "patches": patches,
             "window_rule": None if window is None else WINDOW_RULE,
-            "fps": fps,
+            "fps": fps or ASSUMED_FPS,
             **asdict(limits),
             "allow_protocols": pipeline.allow_protocols,
+            "track": pipeline.track,
         }
         begun = {
             "options": options,
@@ -191,7 +196,7 @@ def embed(
         if batch == "auto":
             size = int(manifest["batch"])  # as before an interruption, for the same features to the bit
         run = _Run(work, pipeline, videos, patches=patches, normalize=normalize, on_video=on_video, on_clip=on_clip)
-        run.encode(sources, plan, fps, limits, size)
+        run.encode(sources, plan, size, fps=fps, limits=limits)
         return run.finish(target, plan, about)
 
 
@@ -219,13 +224,13 @@ class _Run:
         self._kept_at, self._bytes = time.monotonic(), 0
         self._safe = (0, 0)  # of these rows and errors, how many there were at the end of a batch, when all was `_done`
 
-    def encode(self, sources: Sequence[VideoSource], plan: ClipPlan, fps: float, limits: Limits, batch: int) -> None:
+    def encode(self, sources: Sequence[VideoSource], plan: ClipPlan, batch: int, **reading: Any) -> None:
         """Have every row in the folder of the work."""
         (video, clip), errors, count = self._before.next, dict(self._before.errors), 0
         for number, path in enumerate(self._videos[:video]):
             self._on_video(path, VideoError(path, errors[number]) if number in errors else None)
         todo = [sources[i] for i in range(video, len(self._videos)) if is_utf8(self._videos[i])]
-        encoded = self._pipeline.encode_clips(todo, plan, first=clip, fps=fps, limits=limits, batch=batch)
+        encoded = self._pipeline.encode_clips(todo, plan, first=clip, batch=batch, **reading)
         video = self._past_odd_names(video)
         if video == len(self._videos):
             self._safe, self._done = (0, len(self._errors)), (video, 0)

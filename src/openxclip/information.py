@@ -17,7 +17,12 @@ _CONFIGS = ("config.json", "open_clip_config.json")
 
 
 def info(
-    path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS, allow_protocols: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    *,
+    fps: float | None = None,
+    track: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    allow_protocols: Sequence[str] = (),
 ) -> CheckpointDescription | VideoReport:
     """What a path is: sizes, frames, how it was made, and what is wrong with it.
 
@@ -27,7 +32,7 @@ def info(
     Args:
         path: a model's folder, a file of weights, the hub id of a model in the cache, `"mini"`; or a video, as for
             `openxclip.video.VideoReader`.
-        limits, allow_protocols: as for `openxclip.video.VideoReader`.
+        fps, track, limits, allow_protocols: as for `openxclip.video.VideoReader`.
 
     Raises:
         CheckpointError: it is a model or checkpoint that can't be read. (A video's error is in its report.)
@@ -35,7 +40,7 @@ def info(
     if is_checkpoint(path):
         return describe_checkpoint(path if isinstance(path, str) else Path(path), local_files_only=True)
     with DecodeWorker() as worker:
-        return worker.inspect(path, limits=limits, allow_protocols=allow_protocols)
+        return worker.inspect(path, fps=fps, track=track, limits=limits, allow_protocols=allow_protocols)
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:

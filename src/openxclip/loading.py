@@ -21,12 +21,13 @@ def as_pipeline(
     isolate: bool | None = None,
     limits: Limits | None = None,
     allow_protocols: Sequence[str] | None = None,
+    track: int | None = None,
 ) -> VideoPipeline:
     """The pipeline of a model's name, or the one given.
 
     Args:
         model: see `VideoPipeline.from_pretrained`; or a pipeline, which has the rest of its own.
-        device, dtype, precision, isolate, limits, allow_protocols: see there; None is the default.
+        device, dtype, precision, isolate, limits, allow_protocols, track: see there; None is the default.
 
     Raises:
         ValueError: one of these beside a pipeline (but `limits`, which are for each call), or one that can't be.
@@ -34,9 +35,9 @@ def as_pipeline(
         CheckpointError: the model can't be found or loaded.
     """
     if isinstance(model, VideoPipeline):
-        if any(given is not None for given in (device, dtype, precision, isolate, allow_protocols)):
+        if any(given is not None for given in (device, dtype, precision, isolate, allow_protocols, track)):
             raise ValueError(
-                "device, dtype, precision, isolate and allow_protocols are for a model that is loaded here; "
+                "device, dtype, precision, isolate, allow_protocols and track are for a model that is loaded here; "
                 "the pipeline's has its own."
             )
         return model
@@ -50,4 +51,5 @@ def as_pipeline(
         isolate=True if isolate is None else isolate,
         limits=limits or DEFAULT_LIMITS,
         allow_protocols=allow_protocols or (),
+        track=track,
     )

@@ -17,15 +17,17 @@ from openxclip.batching import (
     Encoded,
     EncodedClip,
     EncodedVideo,
-    Moment,
     ReadClip,
     VideoPart,
+    Views,
     apart,
     batch_size,
     check_batch,
     in_batches,
     joined,
     planned_clip,
+    read_pieces,
+    seen,
 )
 from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.precision import check_precision
@@ -36,23 +38,20 @@ from openxclip.model.pretrained import as_computing_device
 from openxclip.processing import XCLIPProcessor
 from openxclip.processing.texts import warn_of_cuts
 from openxclip.threads import say_if_forked
-from openxclip.video import DEFAULT_LIMITS, DecodeWorker, Limits, VideoSource, read_clips
+from openxclip.video import DEFAULT_LIMITS, DecodeWorker, Limits, VideoSource
 from openxclip.video.ahead import Item, ReadAhead
-from openxclip.video.clips import ClipPlan, read_planned
+from openxclip.video.clips import ClipPlan
 from openxclip.video.limits import num_cores
-from openxclip.video.opening import check_protocols
-from openxclip.video.sampling import check_fps, check_stretch
+from openxclip.video.opening import check_protocols, check_track
+from openxclip.video.sampling import Sampling, check_fps, check_stretch
 
 _TEXTS_AT_ONCE = 64  # of a plain model: bounds the memory of long label lists
 _TEXTS_AT_ONCE_OPTIMIZED = 512  # it puts those of one length together
 _MOST_READERS = 8
 # Preparing weights costs as much as it saves over a thousand tokens or more: one short clip is answered without.
 _PATIENCE = 1000
-_CLIPS_AT_ONCE = 32  # of one video, for clips that share frames take more room than these
 
 Reader = Callable[[DecodeWorker | None, Item], Generator[list[ReadClip], None, None]]
-# From a clip's frames, uint8 (T, 3, H, W), to its views, each as the model is to see it.
-Views = Callable[[Tensor], Sequence[Tensor]]
 
 
 class VideoPipeline:
@@ -67,6 +66,7 @@ class VideoPipeline:
             few milliseconds a video. Open files and frames in memory are read in this process.
         limits: what reading one video may cost.
         allow_protocols: what playlists and addresses may open, see `openxclip.video.VideoReader`.
+        track: which of a file's video tracks is read, see there.
 
     Attributes:
         name: of the model, by which it was loaded; None if it wasn't loaded here.
@@ -83,6 +83,7 @@ class VideoPipeline:
         isolate: bool = True,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
+        track: int | None = None,
     ) -> None:
         if precision is not None and type(model) is XCLIPModel:
             model = OptimizedXCLIPModel(model, precision, patience=_PATIENCE)
@@ -91,6 +92,8 @@ class VideoPipeline:
         self.isolate = isolate
         self.limits = limits
         self.allow_protocols = check_protocols(allow_protocols)
+        check_track(track)
+        self.track = track
         self._idle_workers = [DecodeWorker()] if isolate else []
 
     @classmethod
@@ -104,6 +107,7 @@ class VideoPipeline:
         isolate: bool = True,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
+        track: int | None = None,
         **hub_options: Any,
     ) -> VideoPipeline:
         """The pipeline of a folder, a hub id or the shipped `"mini"` (which knows only the rendered playground).
@@ -112,10 +116,11 @@ class VideoPipeline:
             name_or_path: see `XCLIPModel.from_pretrained`.
             device: default is a GPU if there is one, else the CPU.
             dtype: of the weights, default float32.
-            precision, isolate, limits, allow_protocols: see `VideoPipeline`.
+            precision, isolate, limits, allow_protocols, track: see `VideoPipeline`.
             **hub_options: see `openxclip.hub.resolve_folder`.
         """
         allow_protocols = check_protocols(allow_protocols)
+        check_track(track)
         if precision is not None:
             check_precision(precision)  # before the model is loaded
         workers = [DecodeWorker()] if isolate else []  # now, so that it gets ready while the model is loaded
@@ -129,6 +134,7 @@ class VideoPipeline:
         except BaseException:
             _close(workers)
             raise
+        pipeline.track = track
         pipeline.isolate, pipeline._idle_workers, pipeline.name = isolate, workers, str(name_or_path)
         return pipeline
 
@@ -166,7 +172,8 @@ class VideoPipeline:
         num_clips: int = 1,
         start: float | None = None,
         end: float | None = None,
-        fps: float = 25.0,
+        sampling: Sampling = "time",
+        fps: float | None = None,
         limits: Limits | None = None,
         batch: Batch = "auto",
         on_clip: Callable[[int], object] = lambda done: None,
@@ -181,6 +188,7 @@ class VideoPipeline:
             num_frames: T of a clip; default is what the model was trained with.
             num_clips: C clips over each video (see `openxclip.video.sample_clips`).
             start, end: the part of every video that is looked at, in seconds.
+            sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
             fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
             limits: what reading one video may cost; default is the pipeline's.
             batch: the most clips in one call of the model, of one video or several; "auto" is 1 on a CPU, and by the
@@ -193,8 +201,9 @@ class VideoPipeline:
         check_stretch(start, end)
         check_fps(fps)
         frames, size = self._checked(num_frames, batch)
-        how: dict[str, Any] = {"num_frames": frames, "num_clips": num_clips, "start": start, "end": end, "fps": fps}
-        reader = partial(self._read_video, {**how, **self._reading(limits)})
+        plan = ClipPlan(num_frames=frames, num_clips=num_clips, sampling=sampling)
+        how: dict[str, Any] = {"plan": plan, "start": start, "end": end, "fps": fps, **self._reading(limits)}
+        reader = partial(self._read_video, how)
         ahead = 2 + math.ceil(size / max(1, num_clips))  # one to hide reading behind the model, one for uneven lengths
         encoded = self._encoded(sources, reader, ahead=ahead, batch=size, only_full=False)
         return joined(encoded, lambda source: source, on_clip)
@@ -205,7 +214,7 @@ class VideoPipeline:
         plan: ClipPlan,
         *,
         first: int = 0,
-        fps: float = 25.0,
+        fps: float | None = None,
         limits: Limits | None = None,
         batch: Batch = "auto",
     ) -> Generator[EncodedClip, None, None]:
@@ -242,6 +251,7 @@ class VideoPipeline:
         *,
         num_frames: int | None = None,
         num_clips: int = 1,
+        sampling: Sampling = "time",
         limits: Limits | None = None,
         batch: Batch = "auto",
     ) -> Generator[EncodedVideo, None, None]:
@@ -254,7 +264,7 @@ class VideoPipeline:
                 returned with its error.
             views: called, by a thread that reads, with a clip's frames, uint8 (T, 3, H, W). It gives one view or
                 several, uint8 (T, 3, height, width), whose levels are then scaled as the processor says.
-            num_frames, num_clips, limits, batch: as for `encode_videos`; each view is one clip of a batch.
+            num_frames, num_clips, sampling, limits, batch: as for `encode_videos`; each view is one clip of a batch.
 
         Returns:
             For each part an `EncodedVideo` of its `source`; its features and times are those of the first clip's
@@ -266,8 +276,8 @@ class VideoPipeline:
         frames, size = self._checked(num_frames, batch)
         if isinstance(self.model, OptimizedXCLIPModel):
             self.model.lose_patience()
-        how: dict[str, Any] = {"num_frames": frames, "num_clips": num_clips, **self._reading(limits)}
-        reader = partial(self._read_part, how, views)
+        plan = ClipPlan(num_frames=frames, num_clips=num_clips, sampling=sampling)
+        reader = partial(self._read_part, {"plan": plan, **self._reading(limits)}, views)
         ahead = 2 + math.ceil(size / max(1, num_clips))
         return joined(self._encoded(parts, reader, ahead=ahead, batch=size, only_full=True), lambda part: part.source)
 
@@ -284,6 +294,7 @@ class VideoPipeline:
         return {
             "limits": self.limits if limits is None else limits,
             "allow_protocols": self.allow_protocols,
+            "track": self.track,
             "num_threads": 0 if readers == 1 else max(1, num_cores() // readers),
         }
 
@@ -292,38 +303,29 @@ class VideoPipeline:
     def _read_video(
         self, how: dict[str, Any], worker: DecodeWorker | None, source: VideoSource
     ) -> Generator[list[ReadClip], None, None]:
-        levels = self.processor.image_processor.levels
-        read = read_clips if worker is None else worker.read_clips
-        yield [
-            ReadClip(levels(clip.frames_THWC.permute(0, 3, 1, 2)), Moment(tuple(clip.times_T.tolist())))
-            for clip in read(source, **how)
-        ]
+        for piece in read_pieces(worker, source, **how):
+            yield seen(piece, lambda frames_TCHW: [self.processor.image_processor.levels(frames_TCHW)])
+            del piece  # before the next one is read
 
     def _read_part(
         self, how: dict[str, Any], views: Views, worker: DecodeWorker | None, part: VideoPart
     ) -> Generator[list[ReadClip], None, None]:
-        read = read_clips if worker is None else worker.read_clips
         try:
-            clips = read(part.open(), start=part.start, end=part.end, **how)
+            for piece in read_pieces(worker, part.open(), start=part.start, end=part.end, **how):
+                yield seen(piece, views)
+                del piece
         except VideoError as error:
             raise VideoError(part.source, error.reason) from None  # content has no name of its own
         except OSError as error:
             raise VideoError(part.source, f"it cannot be opened: {error.strerror or error}") from None
-        yield [
-            ReadClip(view, Moment(tuple(clip.times_T.tolist())))
-            for clip in clips
-            for view in views(clip.frames_THWC.permute(0, 3, 1, 2))
-        ]
 
     def _read_planned(
         self, plan: ClipPlan, how: dict[str, Any], worker: DecodeWorker | None, item: tuple[VideoSource, int]
     ) -> Generator[list[ReadClip], None, None]:
-        source, first = item
-        read = read_planned if worker is None else worker.read_planned
-        for piece in read(source, plan, first=first, **how):
+        for piece in read_pieces(worker, item[0], plan=plan, first=item[1], **how):
             levels = self.processor.image_processor.levels(piece.frames.frames_THWC.permute(0, 3, 1, 2))
-            for i in range(0, len(piece.clips), _CLIPS_AT_ONCE):
-                yield [planned_clip(piece, clip, levels) for clip in piece.clips[i : i + _CLIPS_AT_ONCE]]
+            yield [planned_clip(piece, clip, levels) for clip in piece.clips]
+            del piece, levels
 
     # -- in the caller's ---------------------------------------------------------------------------------------------
 

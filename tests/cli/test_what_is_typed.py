@@ -58,6 +58,11 @@ def test_a_video_on_standard_input_is_not_names(
     [
         b"\x00\x00\x00\x20ftypisom\x00\x00",
         b"\x1aE\xdf\xa3\x01\x00\x00\x00",
+        b".RMF\x00\x00\x00\x12",
+        b"nut/multimedia container\x00NM",
+        b"CWS\x0a\x00\x00",
+        b"II*\x00\x08\x00",
+        b"P5 16 12 255\n\xff\x00",
         b"RIFF\x10\x00\x00\x00AVI LIST",
         b"FLV\x01\x05\x00\x00\x00\x09",
         b"\x00\x00\x01\xba\x44\x00",

@@ -127,7 +127,11 @@ def test_grey_is_in_every_channel() -> None:
 @pytest.mark.parametrize("mode", ["P", "RGBA", "LA", "L", "CMYK", "YCbCr", "1", "HSV", "I", "F"])
 def test_image_modes_are_rgb(mode: str) -> None:
     image = ONE_VIDEO["PIL images"][0].convert("L" if mode in ("I", "F", "LA") else "RGB").convert(mode)
-    (video,) = read([image])
+    if mode in ("I", "F"):
+        with pytest.warns(UserWarning, match="do not say which value is white: 255 was assumed"):
+            (video,) = read([image])
+    else:
+        (video,) = read([image])
     reference = np.array(image.convert("RGB"))
     np.testing.assert_array_equal(video[0].permute(1, 2, 0).numpy(), reference)
 

@@ -380,6 +380,28 @@ def test_what_waits_of_windows_is_bounded(
     assert most <= 2 * batch + 4 * 32
 
 
+def test_what_waits_of_many_clips_over_a_video_is_bounded(
+    pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one after the other, since they end together; but neither their frames nor what the model sees of them."""
+    alive: list[weakref.ref[Tensor]] = []
+    original, most = VideoPipeline._read_video, 0
+
+    def watched(self: VideoPipeline, *arguments: Any) -> Any:
+        nonlocal most
+        for clips in original(self, *arguments):
+            alive.extend(weakref.ref(levels) for levels, _ in clips)
+            most = max(most, sum(one() is not None for one in alive))
+            yield clips
+            del clips
+
+    monkeypatch.setattr(VideoPipeline, "_read_video", watched)
+    (encoded,) = pipeline.encode_videos([clip_folder / "red2.mp4"], num_clips=400, batch=16)
+    assert encoded.features is not None
+    assert encoded.features.pooled.shape[0] == len(encoded.times) == 400
+    assert most <= 2 * 16 + 4 * 32
+
+
 # ----------------------------------------------------------------------------------------------------- how many clips
 
 

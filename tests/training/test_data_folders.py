@@ -80,7 +80,7 @@ def test_what_is_wanting_is_named(tmp_path: Path) -> None:
         f"{run / 'empty.mp4'}: is empty",
         f"{run / 'gone.mp4'}: is a link to nothing",
         f"{tmp_path / 'beside.mp4'}: lies in no class folder",
-        f"2 files without a video's suffix left out: {Path('run/notes.txt')}, {Path('walk/b.mp4.part')}",
+        f"left out 2 files that are not videos: {Path('run/notes.txt')}, {Path('walk/b.mp4.part')}",
     }
 
 

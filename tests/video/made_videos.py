@@ -175,6 +175,12 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "zmbv.avi": ("zmbv", {"pix_fmt": "bgr0", "gop": 12, "count": 20}),
     "raw.y4m": ("wrapped_avframe", {"count": 20, "container": "yuv4mpegpipe"}),
     "raw_bgr.avi": ("rawvideo", {"pix_fmt": "bgr24", "count": 20}),
+    # its times are those of decoding, later
+    "h264_disordered.asf": ("libx264", {"gop": 12, "b_frames": 2, "options": {"x264-params": "b-adapt=0"}}),
+    "h264.nut": ("libx264", {"gop": 12, "b_frames": 2}),
+    "raw_palette.avi": ("rawvideo", {"pix_fmt": "monow", "count": 20}),
+    "msvideo1.avi": ("msvideo1", {"pix_fmt": "rgb555le", "gop": 8, "count": 20}),
+    "mpeg2_late_start.mpg": ("mpeg2video", {"gop": 12, "b_frames": 2, "options": {"b": "3000000"}}),
 }
 
 

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from openxclip.errors import VideoError
-from openxclip.video import DecodeWorker, Limits, VideoReader, clips, read_clip, read_clips
-from openxclip.video.clips import ClipPiece, ClipPlan, PlannedClips, read_planned
+from openxclip.video import DecodeWorker, Limits, VideoReader, clips, read_clip, read_clips, sample_clips
+from openxclip.video.clips import ClipPiece, ClipPlan, PlannedClips, in_parts, read_planned
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_a_window_longer_than_the_video_and_fewer_frames_than_asked(
     read = worker.read_planned if isolated else read_planned
     ((clip,),) = [piece.clips for piece in read(clip_folder / "red2.mp4", ClipPlan(num_frames=12, window=60))]
     assert (clip.start, clip.end) == (0, 1)
-    assert clip.indices == (*range(10), 9, 9)
+    assert clip.indices == (0, 1, 2, 2, 3, 4, 5, 6, 7, 7, 8, 9)
 
 
 @pytest.mark.parametrize("isolated", [False, True])
@@ -167,6 +167,48 @@ def test_what_is_held_at_once_is_bounded(array: Path, monkeypatch: pytest.Monkey
     monkeypatch.undo()
     plan = ClipPlan(num_frames=1, window=0.08, stride=0.02)
     assert max(len(piece.clips) for piece in read_planned(array, plan)) == 32
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_many_clips_over_a_video_are_read_in_pieces(
+    array: Path, worker: DecodeWorker, monkeypatch: pytest.MonkeyPatch, isolated: bool
+) -> None:
+    expected = sample_clips(total=100, num_frames=3, num_clips=40)
+    plan = ClipPlan(num_frames=3, num_clips=40)
+    (piece,) = (worker.read_planned if isolated else read_planned)(array, plan, fps=25)  # all frames fit into one piece
+    assert [list(clip.indices) for clip in piece.clips] == expected
+    if isolated:
+        return  # the child has its own bound
+    monkeypatch.setattr(clips, "_PIECE_BYTES", 30 * 6 * 8 * 3)  # thirty frames
+    pieces = list(read_planned(array, plan, fps=25))
+    assert [len(piece.clips) for piece in pieces] == [10] * 4
+    assert max(len(piece.frames) for piece in pieces) <= 30
+    assert [list(clip.indices) for piece in pieces for clip in piece.clips] == expected
+    rest = list(read_planned(array, plan, fps=25, first=15))
+    assert [list(clip.indices) for piece in rest for clip in piece.clips] == expected[15:]
+    part = list(read_planned(array, ClipPlan(num_frames=2, num_clips=3), fps=25, start=1.0, end=2.0))
+    assert [list(clip.indices) for piece in part for clip in piece.clips] == sample_clips(
+        total=25, num_frames=2, num_clips=3, first=25
+    )
+
+
+def test_clips_that_repeat_each_other_share_their_frames(array: Path) -> None:
+    (piece,) = read_planned(array, ClipPlan(num_frames=8, num_clips=4096), fps=25)
+    assert len(piece.clips) == 4096
+    assert len(piece.frames) == 100
+    parts = list(in_parts([piece]))
+    assert [len(part.clips) for part in parts] == [32] * 128
+    for part in parts[::17]:
+        for clip in part.clips:
+            assert part.frames_of(clip).indices == clip.indices
+            assert part.frames_of(clip).frames_THWC[:, 0, 0, 0].tolist() == list(clip.indices)
+
+
+def test_windows_are_not_of_a_part(array: Path) -> None:
+    with pytest.raises(ValueError, match="windows are of the whole video"):
+        next(read_planned(array, ClipPlan(num_frames=2, window=1), fps=25, start=1.0))
+    with pytest.raises(VideoError, match=r"ends at 4\.00 s, before start=4\.5 s"):
+        next(read_planned(array, ClipPlan(num_frames=2), fps=25, start=4.5))
 
 
 def test_a_video_is_opened_once(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import io
 import random
 import struct
+import weakref
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -15,15 +17,10 @@ import torch
 from made_videos import ENCODINGS, FPS, HEIGHT, IRREGULAR_MS, WIDTH, Whole, encode
 
 from openxclip.errors import VideoError
-from openxclip.video import VideoReader, containers, read_clip, read_clips, sample_uniform
+from openxclip.video import VideoReader, coded, containers, read_clip, read_clips, sample_uniform
 from openxclip.video.nal import UNKNOWN_LAYER, hevc_layer, is_unreferred, length_size
-from openxclip.video.packets import (
-    PacketIndex,
-    Packets,
-    Run,
-    is_hidden_vp8,
-    tells_frames,
-)
+from openxclip.video.packets import Packets, is_hidden_vp8, tells_frames
+from openxclip.video.runs import Counted, PacketIndex, Run, fingerprint
 from openxclip.video.timestamps import continuous
 
 Videos = Callable[[str], Path]
@@ -105,7 +102,7 @@ def test_each_source_gives_the_same_frames(whole: Wholes) -> None:
             assert not file.closed
 
 
-def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos) -> None:
+def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
     def decoded(name: str, indices: list[int]) -> int:
         with VideoReader(videos(name), num_threads=2) as reader:
             before = reader.frames_decoded
@@ -120,7 +117,153 @@ def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos) -> None:
     assert decoded("mpeg2.mpg", [0, 40]) <= 14
     assert decoded("mjpeg.avi", [0, 30, 59]) == 3
     assert decoded("vp9.webm", [59]) <= 20
-    assert decoded("h264_without_times.avi", [10]) == 11
+    # counted when it was opened, and read from the key frame before
+    monkeypatch.setattr(containers, "_MOST_KEPT_BYTES", 0)
+    assert decoded("h264_without_times.avi", [10]) <= 13
+    assert decoded("h264_without_times.avi", [50]) <= 13
+    assert decoded("mpeg2_interlaced.ts", [50]) <= 16
+    assert decoded("snow.avi", [19]) <= 8
+
+
+@pytest.mark.parametrize("name", ["h264_open_gop.mp4", "h264_short_gop.mkv", "mpeg4_b_frames.avi"])
+def test_a_reader_that_is_let_go_is_gone_at_once(name: str, videos: Videos) -> None:
+    # else its decoder's threads would live on until the garbage collector runs, maybe in a forked process without them
+    with VideoReader(videos(name)) as first:
+        first.get_frames([3])  # what is imported on the way leaves references behind
+    gc.disable()
+    try:
+        reader = VideoReader(videos(name))
+        reader.get_frames([3, 50])
+        stream = weakref.ref(reader._footage._coded)
+        del reader
+        assert stream() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "h264_short_gop.mkv",
+        "h264_without_times.avi",
+        "h264_bare.h264",
+        "h264_late_start.ts",
+        "mpeg2_interlaced.ts",
+        "mpeg2.mpg",
+        "snow.avi",
+        "wmv2.asf",
+        "vp9.webm",
+        "ffv1.mkv",
+    ],
+)
+def test_a_clip_is_read_with_one_opening(name: str, videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = videos(name)
+    opened: list[object] = []
+    real = av.open
+
+    def counting(*given: Any, **how: Any) -> Any:
+        opened.append(given)
+        return real(*given, **how)
+
+    monkeypatch.setattr(coded.av, "open", counting)
+    for start in (None, 0.5):
+        opened.clear()
+        read_clip(path, num_frames=4, start=start)
+        assert len(opened) == 1
+
+
+def test_counted_films_are_counted_once_whatever_is_read(videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "_MOST_KEPT_BYTES", 100_000)  # as of a long film
+    for name in ("h264_without_times.avi", "mpeg4_b_frames.avi", "mpeg2_interlaced.ts", "h264_interlaced.ts"):
+        with VideoReader(videos(name)) as reader:
+            assert reader.frames_decoded == 60
+            for first in range(0, 52, 4):
+                reader.get_frames(range(first, first + 8))
+            assert reader.frames_decoded <= 60 + 13 * 36  # at most two groups and what is shown after them
+            footage = reader._footage
+            before = footage.frames_decoded
+            reader.get_frames([57])
+            assert footage.frames_decoded - before <= 15
+
+
+def test_short_counted_films_are_decoded_once(videos: Videos, whole: Wholes) -> None:
+    for name in ("h264_without_times.avi", "mpeg4_b_frames.avi"):
+        with VideoReader(videos(name)) as reader:
+            for order in ([50, 3], [59], range(60)):
+                expect(reader, whole(name), list(order), name)
+            assert reader.frames_decoded == 60
+
+
+COUNTED_CODINGS = [
+    "h264_without_times.avi",
+    "mpeg4_b_frames.avi",
+    "h264_bare.h264",
+    "h264_disordered.mxf",
+    "h264_disordered.asf",
+    "h264_interlaced.ts",
+    "mpeg2_interlaced.ts",
+    "h261.h261",
+    "rv20.rm",
+    "snow.avi",
+    "svq1.mov",
+    "zmbv.avi",
+    "qtrle_alpha.mov",
+    "cinepak.avi",
+    "msvideo1.avi",
+    "flashsv.flv",
+]
+
+
+@pytest.mark.parametrize("name", COUNTED_CODINGS)
+def test_frames_of_long_counted_films_are_those_of_a_full_decode(
+    name: str, whole: Wholes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "_MOST_KEPT_BYTES", 0)
+    video = whole(name)
+    for threads in (1, 2):
+        for note, indices in patterns(len(video.frames)).items():
+            with VideoReader(video.path, num_threads=threads) as reader:
+                reader._footage._to_rgb = lambda frame: frame.to_ndarray(format="rgb24")
+                assert reader._footage._index is None or reader._footage._index.prints is not None
+                for i, frame in zip(indices, reader.get_frames(indices).frames_THWC.numpy(), strict=True):
+                    assert np.array_equal(frame, video.frames[i]), f"{note}: frame {i}"
+
+
+def test_films_that_repeat_themselves_are_read_by_reading_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # no packet has a place or a time that holds after a seek, and all parts of the film are alike
+    path = encode(tmp_path / "made.mpg", "mpeg2video", gop=12, count=12, options={"b": "2000000"})
+    path.write_bytes(path.read_bytes() * 4)
+    with av.open(str(path)) as opened:
+        plain = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
+    monkeypatch.setattr(Packets, "find", lambda self, **packet: None)
+    for order in ([40], [len(plain) - 1, 3, 20, 30]):
+        with VideoReader(path) as reader:
+            assert reader.num_frames == len(plain)
+            for i, frame in zip(order, reader.get_frames(order).frames_THWC.numpy(), strict=True):
+                assert np.abs(frame.astype(int) - plain[i]).max() <= 2
+
+
+def test_packets_are_found_by_sizes_that_follow_each_other() -> None:
+    packets = Packets()
+    for i, size in enumerate([5, 7, 5, 7, 9, 5, 7]):
+        packets.append(pts=i, dts=i, size=size, place=i * 100 if i % 2 else None)
+    assert packets.find(pts=3, size=7, place=300) == 3
+    assert packets.find(pts=4, size=7, place=300) is None
+    assert packets.find(pts=2, size=5, place=None) is None
+    assert packets.find_sizes([7, 9], pts=None) == 3
+    assert packets.find_sizes([5, 7], pts=None) is None  # at three places
+    assert packets.find_sizes([5, 7], pts=2) == 2
+    assert packets.find_sizes([7, 8], pts=3) is None
+    assert packets.find_sizes([], pts=3) is None
+    assert packets.find_sizes([5] * 9, pts=None) is None
+    assert packets.may_be(3, size=7, place=300)
+    assert packets.may_be(3, size=7, place=None)
+    assert packets.may_be(2, size=5, place=77)
+    assert not packets.may_be(3, size=7, place=301)
+    assert not packets.may_be(3, size=8, place=300)
+    assert not packets.may_be(7, size=7, place=None)
+    assert packets.place_before(4) == 300
+    assert packets.place_before(0) is None
 
 
 def test_a_wrong_belief_about_frames_is_found_and_put_right(whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +289,7 @@ def test_reading_goes_on_when_seeking_does_not_work(whole: Wholes, monkeypatch: 
             raise av.error.InvalidDataError(1, "cannot seek")
 
     real = av.open
-    monkeypatch.setattr(containers.av, "open", lambda *a, **k: NoSeek(real(*a, **k)))
+    monkeypatch.setattr(coded.av, "open", lambda *a, **k: NoSeek(real(*a, **k)))
     with VideoReader(video.path) as reader:
         expect(reader, video, [59, 30, 2], "no seek")
         assert reader.frames_decoded < 30
@@ -200,7 +343,8 @@ def test_read_clip_takes_midpoints(whole: Wholes) -> None:
 
 def test_read_clip_says_when_the_video_is_too_short(videos: Videos) -> None:
     path = videos("prores.mov")
-    assert read_clip(path, num_frames=30).indices[-11:] == (19,) * 11
+    assert read_clip(path, num_frames=30).indices == tuple((2 * t + 1) * 20 // 60 for t in range(30))
+    assert read_clip(path, num_frames=30, short="repeat_last").indices[-11:] == (19,) * 11
     assert read_clip(path, num_frames=30, short="wrap").indices[-10:] == tuple(range(10))
     with pytest.raises(VideoError, match="20 frames there and 30 are asked for"):
         read_clip(path, num_frames=30, short="error")
@@ -250,15 +394,59 @@ def test_runs_begin_at_the_key_frame_that_a_frame_depends_on() -> None:
     # coded order; two open groups: 8 and 9 are shown before the second key frame and need the first
     pts = [0, 3, 1, 2, 6, 4, 5, 10, 8, 9, 13, 11, 12]
     index = index_of([packet(p, key=p in (0, 10)) for p in pts])
-    assert [index.pts(i) for i in index.shown] == sorted(pts)
+    assert index.frame_times().tolist() == sorted(pts)
     assert index.plan([0]) == [Run(0, 0)]
     assert index.plan([1]) == [Run(0, 2)]
     assert index.plan([7]) == [Run(0, 8)]  # shown eighth: pts 8
     assert index.plan([9]) == [Run(7, 7)]  # pts 10, the key frame
     assert index.plan([11]) == [Run(7, 12)]
     assert index.plan([1, 9]) == [Run(0, 7)]  # too near to be worth a seek
-    assert index.due(Run(7, 9)) == {10}  # 8 and 9 belong to the group before
+    assert index.numbers(Run(7, 9)) == {10: 9, 8: 7, 9: 8}
+    assert index.floor(Run(7, 9)) == 9  # 8 and 9 belong to the group before
     assert index.unwanted(Run(7, 9), {8}).tolist() == [True, False, True]
+
+
+def test_counted_frames_are_known_by_their_packets() -> None:
+    # 3 holds the second field of the frame that begins in 2, 5 could not be decoded, and no packet has a time
+    packets = packets_of([packet(None, key=i in (0, 4)) for i in range(8)])
+    counted = Counted(np.array([0, 2, 1, 4, 7, 6]), np.arange(6, dtype=np.uint64))
+    index = PacketIndex(packets, codec="h264", counted=counted)
+    assert index.plan([1]) == [Run(0, 3)]
+    assert index.plan([2]) == [Run(0, 1)]
+    assert index.plan([3]) == [Run(4, 5)]
+    assert index.plan([4]) == [Run(4, 7)]
+    assert index.numbers(Run(4, 7)) == {4: 3, 7: 4, 6: 5}
+    assert not index.can_skip
+    headless = PacketIndex(packets, codec="h264", counted=Counted(np.array([5, 4, 7]), counted.prints[:3]))
+    assert headless.plan([0]) == [Run(0, 6)]  # shown before the key frame
+    assert headless.plan([2]) == [Run(4, 7)]
+
+
+@pytest.mark.parametrize(
+    "form", ["yuv420p", "yuv420p10le", "nv12", "rgb24", "gray", "pal8", "monow", "yuyv422", "rgba64le"]
+)
+def test_fingerprints_tell_pictures_apart(form: str) -> None:
+    def pictured(i: int, beside: int) -> av.VideoFrame:
+        """Random samples; what the rows have beside them is random too."""
+        frame = av.VideoFrame(38, 18, form)
+        for number, plane in enumerate(frame.planes):
+            samples = np.random.default_rng(beside).integers(0, 256, plane.buffer_size, dtype=np.uint8)
+            drawn = np.random.default_rng(i).integers(0, 256, plane.buffer_size, dtype=np.uint8)
+            if plane.line_size:
+                one_plane = len(frame.planes) == 1
+                bits = frame.format.padded_bits_per_pixel if one_plane else 16 if "10le" in form else 8
+                used = plane.width * (bits if form != "nv12" or not number else 16) // 8
+                rows, drawn = samples.reshape(-1, plane.line_size), drawn.reshape(-1, plane.line_size)
+                rows[:, :used] = drawn[:, :used]
+            else:
+                samples = drawn
+            plane.update(samples.tobytes())
+        return frame
+
+    prints = [fingerprint(pictured(i, beside)) for i, beside in ((0, 10), (0, 11), (1, 10), (2, 10))]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+    assert all(0 <= number < 2**64 for number in prints)
 
 
 def test_far_groups_are_read_apart() -> None:

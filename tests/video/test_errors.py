@@ -47,7 +47,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "file" / "none.mp4")
     assert "no such file" in refusal("")
     (tmp_path / "link.mp4").symlink_to("/nowhere/a.mp4")
-    assert refusal(tmp_path / "link.mp4") == "it is a link to /nowhere/a.mp4, where there is nothing"
+    assert refusal(tmp_path / "link.mp4") == "it is a link to /nowhere/a.mp4, where there is nothing: check the link"
     assert find_videos([tmp_path]) == [tmp_path / "link.mp4"]  # which is not passed over in silence
     assert "download it first" in refusal("https://example.org/clip.mp4")
     assert "cannot be read" in refusal("a\0b.mp4")
@@ -83,7 +83,7 @@ def test_pipes_and_devices_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"x", b"just some text, not a film\n" * 40, bytes(range(256)) * 64, b"\0" * 5000, b"RIFF\xff\xff\xff\xffAVI LIST"],
+    [b"x", b"just some text, not a film\n" * 40, bytes(range(256)) * 64, b"\0" * 5000],
 )
 def test_what_is_not_a_video(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(data)
@@ -106,7 +106,7 @@ def sound(path: Path, codec: str) -> Path:
 
 def test_sound_alone(tmp_path: Path) -> None:
     for name, codec in (("a.mp4", "aac"), ("a.mkv", "aac"), ("a.wav", "pcm_s16le"), ("a.avi", "pcm_s16le")):
-        assert refusal(sound(tmp_path / name, codec)) == "it has sound but no picture"
+        assert refusal(sound(tmp_path / name, codec)) == "it has sound but no picture: give a file with a video track"
 
 
 def test_videos_that_were_cut_off(videos: Videos, tmp_path: Path) -> None:

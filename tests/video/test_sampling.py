@@ -21,12 +21,22 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @given(total=totals, num_frames=counts, first=st.integers(0, 10**6))
 def test_midpoints_equal_a_slow_exact_reference(total: int, num_frames: int, first: int) -> None:
-    got = sample_uniform(total=total, num_frames=num_frames, first=first)
-    if total >= num_frames:
-        segment = Fraction(total, num_frames)
-        assert got == [first + floor((t + Fraction(1, 2)) * segment) for t in range(num_frames)]
-    else:
-        assert got == [first + min(i, total - 1) for i in range(num_frames)]
+    segment = Fraction(total, num_frames)
+    expected = [first + floor((t + Fraction(1, 2)) * segment) for t in range(num_frames)]
+    assert sample_uniform(total=total, num_frames=num_frames, first=first) == expected
+    if total < num_frames:  # in training too
+        assert sample_uniform(total=total, num_frames=num_frames, first=first, generator=generator()) == expected
+
+
+@given(num_frames=counts, data=st.data(), num_clips=st.integers(1, 4))
+def test_a_short_video_is_spread_over_the_clip(num_frames: int, data: st.DataObject, num_clips: int) -> None:
+    total = data.draw(st.integers(1, num_frames))
+    got = sample_uniform(total=total, num_frames=num_frames)
+    times_taken = [got.count(i) for i in range(total)]
+    assert max(times_taken) - min(times_taken) <= 1
+    assert min(times_taken) >= 1
+    assert got == sorted(got)
+    assert sample_clips(total=total, num_frames=num_frames, num_clips=num_clips) == [got] * num_clips
 
 
 @given(total=totals, num_frames=counts)
@@ -35,8 +45,7 @@ def test_midpoints_are_the_same_from_either_end(total: int, num_frames: int) -> 
     for i, (low, high) in enumerate(zip(got, reversed(got), strict=True)):
         # where a segment's midpoint falls between two frames, the later one is taken
         between = (2 * i + 1) * total % (2 * num_frames) == 0
-        if total >= num_frames:
-            assert low + high == total - 1 + between
+        assert low + high == total - 1 + between
 
 
 @given(total=totals, num_frames=counts, seed=st.integers(0, 2**31), random=st.booleans())
@@ -118,12 +127,14 @@ def test_dense_random_starts_reach_both_ends() -> None:
 
 
 def test_short_videos() -> None:
-    assert sample_uniform(total=3, num_frames=5) == [0, 1, 2, 2, 2]
+    assert sample_uniform(total=3, num_frames=5) == [0, 0, 1, 2, 2]
+    assert sample_uniform(total=3, num_frames=8) == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert sample_uniform(total=3, num_frames=5, short="repeat_last") == [0, 1, 2, 2, 2]
     assert sample_uniform(total=3, num_frames=7, short="wrap", first=10) == [10, 11, 12, 10, 11, 12, 10]
     assert sample_uniform(total=5, num_frames=5, short="error") == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="3 frames and frame 4"):
         sample_uniform(total=3, num_frames=5, short="error")
-    with pytest.raises(ValueError, match="repeat_last"):
+    with pytest.raises(ValueError, match="10 frames and frame 16"):
         sample_dense(total=10, num_frames=5, stride=4, short="error")
     assert sample_clips(total=2, num_frames=3, num_clips=2) == [[0, 1, 1], [0, 1, 1]]
 
@@ -178,7 +189,7 @@ def test_sampling_within_a_range_stays_there(total: int, start: int, length: int
         ({"total": 0, "num_frames": 1}, "total=0 must be 1 or more"),
         ({"total": 1, "num_frames": 0}, "num_frames=0 must be 1 or more"),
         ({"total": 1, "num_frames": 1, "first": -1}, "first=-1 must be 0 or more"),
-        ({"total": 1, "num_frames": 1, "short": "pad"}, "short='pad' is not a policy: choose one of repeat_last"),
+        ({"total": 1, "num_frames": 1, "short": "pad"}, "short='pad' is not a policy: choose one of .*repeat_last"),
     ],
 )
 def test_numbers_out_of_range_are_named(arguments: dict[str, object], message: str) -> None:

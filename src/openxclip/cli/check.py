@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.options import Target, footage_options, found_videos, taken_limits
+from openxclip.cli.options import Target, finding_options, footage_options, found_videos, taken_limits
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import counted, json_line, printable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     help="Write what was found of every video to a file: .json, .jsonl or .csv.",
 )
 @format_options
+@finding_options
 @footage_options
 def command(
     videos: tuple[str, ...], jobs: int | None, quick: bool, report: Path | None, form: Form, **footage: Any
@@ -47,7 +48,8 @@ def command(
         if report is not None:
             check_report_name(report)
         paths = found_videos(videos)
-        allowed = footage.pop("allow_protocols")
+        allowed, track = footage.pop("allow_protocols"), footage.pop("track")
+        fps = footage.pop("fps")
         limits = taken_limits(footage)
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
@@ -59,7 +61,16 @@ def command(
         def on_time(path: str, end: float, duration: float) -> None:
             shown.footage(end, duration, path)
 
-        found = check_videos(paths, jobs=jobs, full=not quick, limits=limits, allow_protocols=allowed, on_time=on_time)
+        found = check_videos(
+            paths,
+            jobs=jobs,
+            full=not quick,
+            fps=fps,
+            track=track,
+            limits=limits,
+            allow_protocols=allowed,
+            on_time=on_time,
+        )
         try:
             for one in found:
                 reports.append(one)

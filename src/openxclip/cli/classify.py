@@ -10,11 +10,13 @@ import click
 from openxclip.cli.options import (
     Time,
     batch_option,
+    finding_options,
     footage_options,
     found_videos,
     note_of_model,
     precision_option,
     renamed_option,
+    sampling_option,
     taken_limits,
 )
 from openxclip.cli.progress import progress
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from openxclip.batching import Batch
     from openxclip.engine import Precision
     from openxclip.recognition import Classification
+    from openxclip.video.sampling import Sampling
 
 _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these", "error")
 
@@ -46,6 +49,7 @@ _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these",
 @click.option("--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips over each video, averaged.")
 @click.option("--start", type=Time(), help="Look only from this time on: 83.5 or 1:23.5.")
 @click.option("--end", type=Time(above=0), help="Look only up to this time.")
+@sampling_option
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Labels shown of each video.")
 @click.option("--template", default="{}", show_default=True, help='What is made of a label: "a video of {}".')
 @click.option(
@@ -60,6 +64,7 @@ _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these",
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
 @batch_option
+@finding_options
 @footage_options
 def command(
     videos: tuple[str, ...],
@@ -70,6 +75,7 @@ def command(
     clips: int,
     start: float | None,
     end: float | None,
+    sampling: Sampling,
     top: int,
     template: str,
     min_score: float,
@@ -103,9 +109,15 @@ def command(
     try:
         names = check_labels([name for name in names if name.strip()])
         check_stretch(start, end)
-        allowed = footage.pop("allow_protocols")
+        allowed, track = footage.pop("allow_protocols"), footage.pop("track")
+        fps = footage.pop("fps")
         pipeline = VideoPipeline.from_pretrained(
-            model, device=device, precision=precision, limits=taken_limits(footage), allow_protocols=allowed
+            model,
+            device=device,
+            precision=precision,
+            limits=taken_limits(footage),
+            allow_protocols=allowed,
+            track=track,
         )
         with progress("encoding labels", len(names), noun="label") as shown:
             classifier = Classifier(
@@ -123,6 +135,8 @@ def command(
                 num_clips=clips,
                 start=start,
                 end=end,
+                sampling=sampling,
+                fps=fps,
                 batch=batch,
                 on_clip=lambda done: shown.clips(done, clips),
             )

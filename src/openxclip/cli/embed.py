@@ -12,10 +12,12 @@ from openxclip.cli.options import (
     Target,
     Time,
     batch_option,
+    finding_options,
     footage_options,
     found_videos,
     note_of_model,
     precision_option,
+    sampling_option,
     taken_limits,
 )
 from openxclip.cli.progress import progress
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from openxclip.batching import Batch
     from openxclip.engine import Precision
     from openxclip.errors import VideoError
+    from openxclip.video.sampling import Sampling
 
 
 @click.command("embed", no_args_is_help=True)
@@ -46,12 +49,14 @@ if TYPE_CHECKING:
 @click.option("--clips", type=click.IntRange(1), help="Clips over each video, a row for each.  [default: 1]")
 @click.option("--window", type=Time(above=0), help="Instead, a row for each window of this length: 10 or 0:10.")
 @click.option("--stride", type=Time(above=0), help="From one window to the next.  [default: the window]")
+@sampling_option
 @click.option("--patches", is_flag=True, help="Also what is needed to score texts later, with their prompts.")
 @click.option("--normalize", is_flag=True, help="Scale each feature to length 1.")
 @click.option("--force", is_flag=True, help="Write over OUT if it is there; begin anew what was begun otherwise.")
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
 @batch_option
+@finding_options
 @footage_options
 def command(
     videos: tuple[str, ...],
@@ -61,6 +66,7 @@ def command(
     clips: int | None,
     window: float | None,
     stride: float | None,
+    sampling: Sampling,
     patches: bool,
     normalize: bool,
     force: bool,
@@ -85,7 +91,7 @@ def command(
     from openxclip.embedding import embed
 
     paths = [str(path) for path in found_videos(videos)]
-    allowed = footage.pop("allow_protocols")
+    allowed, track, fps = (footage.pop(name) for name in ("allow_protocols", "track", "fps"))
     try:
         with progress("embedding", len(paths)) as shown:
 
@@ -102,6 +108,8 @@ def command(
                 num_clips=clips or 1,
                 window=window,
                 stride=stride,
+                sampling=sampling,
+                fps=fps,
                 patches=patches,
                 normalize=normalize,
                 batch=batch,
@@ -110,6 +118,7 @@ def command(
                 precision=precision,
                 limits=taken_limits(footage),
                 allow_protocols=allowed,
+                track=track,
                 on_video=on_video,
                 on_clip=lambda path, end, duration: shown.footage(end, duration),
             )

@@ -13,10 +13,13 @@ from openxclip.cli.options import (
     Target,
     Time,
     batch_option,
+    finding_options,
+    fps_option,
     limit_options,
     named_videos,
     note_of_model,
     precision_option,
+    search,
     taken_limits,
 )
 from openxclip.cli.progress import progress
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from openxclip.engine import Precision
     from openxclip.errors import VideoError
     from openxclip.search import Added, VideoIndex
+    from openxclip.video.sampling import Sampling
 
 _LOOKS_EVERY_S = 2.0
 _NAMED = 10  # missing files
@@ -40,6 +44,11 @@ _NAMED = 10  # missing files
 @click.option("--stride", type=Time(above=0), help="From one window to the next.  [default: the window]")
 @click.option(
     "--frames", type=click.IntRange(1), help="Frames of a window.  [default: what the model was trained with]"
+)
+@click.option(
+    "--sampling",
+    type=click.Choice(["time", "frames"]),
+    help="Of a new index: how frames are chosen, as in classify.  [default: time]",
 )
 @click.option("--no-patches", is_flag=True, help="Of a new index: smaller, but its hits can't be reranked by prompts.")
 @click.option("--update", is_flag=True, help="Look at all files of the index again: changed or missing ones too.")
@@ -61,6 +70,8 @@ _NAMED = 10  # missing files
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
 @batch_option
+@finding_options
+@fps_option
 @limit_options
 def command(
     videos: tuple[str, ...],
@@ -69,6 +80,7 @@ def command(
     window: float | None,
     stride: float | None,
     frames: int | None,
+    sampling: Sampling | None,
     no_patches: bool,
     update: bool,
     allow_removing: int | None,
@@ -79,6 +91,7 @@ def command(
     device: str | None,
     precision: Precision,
     batch: Batch,
+    fps: float | None,
     **limits: Any,
 ) -> None:
     """Put videos into an index that `openxclip search` searches; a missing index is made.
@@ -117,6 +130,7 @@ def command(
             window=window,
             stride=stride,
             num_frames=frames,
+            sampling=sampling,
             patches=False if no_patches else None,
             device=device,
             precision=precision,
@@ -126,7 +140,9 @@ def command(
             click.echo(f"{printable(to)}: {counted(len(gone), 'video')} removed, {counted(len(index), 'window')}")
             return
         is_new = index.about is None
-        work = _Work(to, index, named, update, {"batch": batch, "limits": taken_limits(limits)}, allow_removing)
+        work = _Work(
+            to, index, named, update, {"batch": batch, "fps": fps, "limits": taken_limits(limits)}, allow_removing
+        )
         done = Added()
         if named or update:
             done = work.look(retry=update, may_be_empty=watch or update)
@@ -169,10 +185,9 @@ class _Work:
     def look(self, *, retry: bool, may_be_empty: bool = True) -> Added:
         """Add new and changed files; with --update, look at those of the index as well."""
         from openxclip.search import Added
-        from openxclip.video import find_videos
         from openxclip.video.finding import check_found
 
-        found = find_videos(self._named)
+        found = search(self._named)
         videos = [str(path) for path in (found if may_be_empty else check_found(found))]
         total = len(self._index.files()) * self._update + len(videos)
         try:

@@ -42,13 +42,14 @@ def command(paths: tuple[str, ...], form: Form, **footage: Any) -> None:
     """
     from openxclip.information import info
 
-    allowed, limits = footage.pop("allow_protocols"), taken_limits(footage)
+    allowed, track, fps = (footage.pop(name) for name in ("allow_protocols", "track", "fps"))
+    limits = taken_limits(footage)
     failed = 0
     if form == "csv":
         click.echo(csv_line(("path", "name", "value")))
     for path in named_videos(paths):
         try:
-            found = info(path, limits=limits, allow_protocols=allowed)
+            found = info(path, fps=fps, track=track, limits=limits, allow_protocols=allowed)
         except CheckpointError as error:
             failed += 1
             say(error)

@@ -15,6 +15,9 @@ _SIGNATURES = (  # of videos and of images, at the offset given
     (0, b"RIFF"), (0, b"FLV\x01"), (0, b"OggS"), (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"), (0, b"\x00\x00\x01\xba"),
     (0, b"\x00\x00\x01\xb3"), (0, b"\x00\x00\x00\x01"), (0, b"\x00\x00\x01"), (0, b"\x06\x0e\x2b\x34"),
     (0, b"DKIF"), (0, b"YUV4MPEG2"), (0, b"GIF8"), (0, b"\x89PNG"), (0, b"\xff\xd8\xff"), (0, b"\x93NUMPY"),
+    (0, b".RMF"), (0, b"nut/multimedia container"), (0, b"FWS"), (0, b"CWS"), (0, b"BIK"), (0, b"SMK2"), (0, b"FILM"),
+    (0, b"II*\0"), (0, b"MM\0*"), (0, b"BM"), (0, b"P5"), (0, b"P6"), (0, b"\x12\0\x0a"), (0, b"\0\nSMJPEG"),
+    (4, b"\x11\xaf"), (4, b"\x12\xaf"), (0, b"\xb7\xd8\x00\x20"), (0, b"NSVf"), (0, b"\x1f\x07\x00"),
 )  # fmt: skip
 _TS_PACKET = 188  # bytes of MPEG-TS, each of which begins with G
 

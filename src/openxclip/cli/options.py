@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +12,7 @@ import click
 
 from openxclip.cli.help import Context
 from openxclip.cli.names import names_from
-from openxclip.cli.terminal import QUIET, note, printable
+from openxclip.cli.terminal import QUIET, note, printable, say
 from openxclip.files import target_path
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.times import clock, parse_time
@@ -20,8 +20,11 @@ from openxclip.video import limits
 
 if TYPE_CHECKING:
     from openxclip.video import VideoSource
+    from openxclip.video.finding import LeftOut
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_HIDDEN, _VERBOSE, _LEFT_OUT = "openxclip.hidden", "openxclip.verbose", "openxclip.left_out"  # in click's meta
 
 
 class _Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -159,9 +162,58 @@ def limit_options(command: Command) -> Command:
     return command
 
 
+fps_option = click.option(
+    "--fps",
+    type=click.FloatRange(0, min_open=True),
+    metavar="RATE",
+    help="Frames per second of what has no times: folders of images, .npy arrays.  [default: 25, which is a guess]",
+)
+_track = click.option(
+    "--track",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Which video track of each file to read, counted from 0.  [default: the one that players show]",
+)
+
+
+sampling_option = click.option(
+    "--sampling",
+    type=click.Choice(["time", "frames"]),
+    default="time",
+    show_default=True,
+    help="Where the frame rate varies, choose frames evenly by time, or by counting them, as the authors do.",
+)
+
+
 def footage_options(command: Command) -> Command:
-    """Add the options of what reading videos may cost and open."""
-    return limit_options(_protocols(command))
+    """Add the options of what reading videos may cost and open, of which track is read, and at which rate."""
+    return _track(fps_option(limit_options(_protocols(command))))
+
+
+def finding_options(command: Command) -> Command:
+    """Add the options of how folders are searched for videos, which `search` heeds."""
+
+    def keep(key: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+        def callback(context: click.Context, _: click.Parameter, value: bool) -> None:
+            context.meta[key] = value
+
+        return callback
+
+    hidden = click.option(
+        "--hidden",
+        is_flag=True,
+        expose_value=False,
+        callback=keep(_HIDDEN),
+        help="Take hidden files too, and search through hidden folders: .name, __MACOSX, @eaDir and the like.",
+    )
+    verbose = click.option(
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=keep(_VERBOSE),
+        help="Name every file that is left out of a folder.",
+    )
+    return hidden(verbose(command))
 
 
 index_option = click.option(
@@ -217,21 +269,51 @@ def named_videos(videos: tuple[str, ...], *, takes_pipes: bool = True) -> Iterat
 
 
 def found_videos(videos: tuple[str, ...]) -> list[VideoSource]:
-    """Every video that the arguments name.
+    """Every video that the arguments of a command with `finding_options` name.
 
     Raises:
         click.UsageError: there is none.
     """
-    from openxclip.video import find_videos
     from openxclip.video.finding import check_found
 
     named = list(named_videos(videos))
     if not named:
         raise click.UsageError("no videos are named.")
     try:
-        return check_found(find_videos(named))
+        return check_found(search(named))
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
+
+
+def search(named: Iterable[str]) -> list[VideoSource]:
+    """What `find_videos` finds by the command's `finding_options`; of what it left out, each thing is said once."""
+    from openxclip.video import find_videos, natural_key
+
+    meta = click.get_current_context().meta
+    left_out: list[LeftOut] = []
+    found = find_videos(named, hidden=meta.get(_HIDDEN, False), on_left_out=left_out.append)
+    before: set[LeftOut] = meta.setdefault(_LEFT_OUT, set())
+    new = list(dict.fromkeys(one for one in left_out if one not in before))
+    before.update(new)
+    new.sort(key=lambda one: natural_key(str(one.path)))
+    if meta.get(_VERBOSE):
+        for one in new:
+            say(f"left out {one.path}: {one.reason}")
+    elif new:
+        note(_counted(new))
+    return found
+
+
+def _counted(left_out: list[LeftOut]) -> str:
+    hidden = sum(one.reason == "hidden" for one in left_out)
+    others = len(left_out) - hidden
+    parts = []
+    if others:
+        parts.append("1 file that is not a video" if others == 1 else f"{others} files that are not videos")
+    if hidden:
+        parts.append("1 hidden file or folder" if hidden == 1 else f"{hidden} hidden files and folders")
+    includes = ", --hidden includes what is hidden" if hidden else ""
+    return f"left out {' and '.join(parts)}; --verbose names them{includes}."
 
 
 def note_of_model(model: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openxclip.cli.options import Target, Time, index_option, precision_option, where_option
+from openxclip.cli.options import Target, Time, fps_option, index_option, precision_option, where_option
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import counted, json_line, printable, say
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--video", metavar="PATH", help="Search for what is like this video, instead of a text.")
 @click.option("--start", type=Time(), help="Search for the part of --video from this time on: 83.5 or 1:23.5.")
 @click.option("--end", type=Time(above=0), help="Search for the part of --video up to this time.")
+@fps_option
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Moments shown.")
 @click.option("--per-video", type=click.IntRange(1), metavar="N", help="At most this many moments from one video.")
 @click.option("--min-score", type=click.FloatRange(0, 1), help="Only moments with this score or more.")
@@ -57,6 +58,7 @@ def command(
     video: str | None,
     start: float | None,
     end: float | None,
+    fps: float | None,
     top: int,
     per_video: int | None,
     min_score: float | None,
@@ -99,6 +101,7 @@ def command(
             video=video,
             start=start,
             end=end,
+            fps=fps,
             k=top,
             where=where,
             rerank=rerank,

@@ -11,18 +11,27 @@ So a list of lists is several videos, a list of 3-D arrays is one video, and a l
 several. The axis of the channels is the one of 3; where first and last both have 3 it is the first (as in
 transformers); an axis of 1 (grey) or 4 (RGBA, whose A is dropped) counts only where none has 3. `channels_last`
 settles it where that is wrong.
+
+PIL images of 16 and 32 bits (modes I;16, I and F) become levels by the white that their format says: 65535 in PNG and
+PGM, the largest value of the samples in TIFF. Where nothing says it (an image made of an array, floating TIFF), it is
+the first of 1 (mode F), 255 and 65535 that no value of the video is above, and a warning says which. Arrays and tensors
+of floating numbers stay as they are.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard, overload
 
 import numpy as np
 import torch
 from PIL import Image
+
+from openxclip.video.assumptions import AssumedWarning
+from openxclip.video.levels import Unstated, grey_levels, is_wide, unstated
 
 # The frames of one video as pieces (n, 3, H, W), of uint8 or float, each of its own H and W.
 Video = list[torch.Tensor]
@@ -92,7 +101,9 @@ def _as_video(video: Any, read_file: Callable[[Any], torch.Tensor], channels_las
     if is_array(video) and video.ndim == 4:
         pieces = [_channels_first(_as_tensor(video), channels_last)]
     else:
-        pieces = [_frame(item, channels_last) for item in _frames_of(video)]
+        frames = _frames_of(video)
+        white = _assumed_white(frames)
+        pieces = [_frame(item, channels_last, white) for item in frames]
     if not sum(map(len, pieces)):
         raise ValueError("a video without frames")
     empty = next((piece for piece in pieces if not piece.numel()), None)
@@ -101,21 +112,38 @@ def _as_video(video: Any, read_file: Callable[[Any], torch.Tensor], channels_las
     return _levels(pieces)
 
 
-def _frame(frame: Any, channels_last: bool | None) -> torch.Tensor:
+def _assumed_white(frames: Any) -> float | None:
+    """The value to take as white in PIL images of modes I and F that don't say it, with a warning; None without such.
+
+    It is the same for all frames of a video, so that their brightness doesn't change from one to the next.
+    """
+    found: Unstated | None = None
+    for frame in frames:
+        one = unstated(frame) if isinstance(frame, Image.Image) else None
+        found = found if one is None else one | found
+    if found is None:
+        return None
+    warnings.warn(
+        f"{found.note}. Convert them to RGB, with the scale that is right, to choose another.",
+        AssumedWarning,
+        stacklevel=2,
+    )
+    return found.white
+
+
+def _frame(frame: Any, channels_last: bool | None, white: float | None = None) -> torch.Tensor:
     if isinstance(frame, Image.Image):
-        return torch.from_numpy(_rgb(frame))[None].permute(0, 3, 1, 2)
+        return torch.from_numpy(_rgb(frame, white))[None].permute(0, 3, 1, 2)
     image = _as_tensor(frame)
     if image.ndim == 2:
         return image.expand(1, 3, *image.shape)
     return _channels_first(image[None], channels_last)
 
 
-def _rgb(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _rgb(image: Image.Image, white: float | None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    if is_wide(image):  # Pillow would cut off everything above level 255
+        return np.repeat(grey_levels(image, white)[..., None], 3, axis=2)
     mode = image.mode
-    if mode.startswith("I;16"):
-        # Pillow would cut off everything above level 255.
-        grey = (np.asarray(image).astype(np.uint32) + 128) // 257
-        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
     if mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")
     return np.array(image if mode == "RGB" else image.convert("RGB"))
@@ -211,6 +239,7 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
                 raise ValueError(
                     f"its frames differ in size: frame {number} is {w}×{h} and frame 0 is {width}×{height}"
                 )
+        self._white = _assumed_white(self._frames)
         self._scale, self._are_wide = self._range()
 
     def _range(self) -> tuple[float, bool]:
@@ -253,7 +282,7 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
     ) -> np.ndarray[Any, np.dtype[np.uint8]] | list[np.ndarray[Any, np.dtype[np.uint8]]]:
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
-        piece = _frame(self._frames[number], None)
+        piece = _frame(self._frames[number], None, self._white)
         if piece.is_floating_point():
             piece = (piece.double() * self._scale).round().clamp(0, 255).to(torch.uint8)
         levels: np.ndarray[Any, np.dtype[np.uint8]] = _narrow(piece, is_wide=self._are_wide)[0].cpu().numpy()

@@ -141,7 +141,8 @@ class XCLIPProcessor:
         Frames: a list of PIL images, arrays or tensors, (H, W, 3) or (3, H, W); a 4-D array or tensor (T, H, W, 3) or
         (T, 3, H, W); a path, the bytes of a file or an open file, of which frames are taken uniformly; or a list of
         any of these, or a 5-D array or tensor, for several videos. Levels are 0..255, or floats from 0 to 1 with
-        `do_rescale=False`. Grey, palette, RGBA and 16-bit images become RGB. See `openxclip.processing.frames`.
+        `do_rescale=False`. Grey, palette, RGBA, 16-bit and floating-point (PIL) images become RGB. See
+        `openxclip.processing.frames`.
 
         Args:
             text: one text, or K of them.

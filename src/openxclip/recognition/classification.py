@@ -22,7 +22,7 @@ from openxclip.processing.texts import check_distinct
 from openxclip.recognition.background import BACKGROUND_TEXTS, share_against_neutral
 from openxclip.renamed import renamed
 from openxclip.video import Limits, VideoSource, find_videos, source_name
-from openxclip.video.sampling import check_fps, check_stretch
+from openxclip.video.sampling import Sampling, check_fps, check_sampling, check_stretch
 
 NONE_OF_THESE = "none of these"
 
@@ -109,7 +109,8 @@ class Classifier:
         Args:
             videos: as `sources` of `VideoPipeline.encode_videos`.
             top_k: how many labels of each are returned.
-            **clips: num_frames, num_clips, start, end, fps, limits, batch, on_clip: see `VideoPipeline.encode_videos`.
+            **clips: num_frames, num_clips, start, end, sampling, fps, limits, batch, on_clip: see
+                `VideoPipeline.encode_videos`.
 
         Raises:
             ValueError: an argument that can't be.
@@ -181,7 +182,8 @@ def classify(
     num_clips: int = 1,
     start: float | None = None,
     end: float | None = None,
-    fps: float = 25.0,
+    sampling: Sampling = "time",
+    fps: float | None = None,
     top_k: int = 5,
     template: str = "{}",
     min_score: float = 0.5,
@@ -192,6 +194,7 @@ def classify(
     isolate: bool | None = None,
     limits: Limits | None = None,
     allow_protocols: Sequence[str] | None = None,
+    track: int | None = None,
 ) -> list[Classification]:
     """Say which of `labels` each video shows; the twin of `openxclip classify`.
 
@@ -199,8 +202,9 @@ def classify(
 
     Args:
         paths, labels: see `iter_classify`.
-        model, num_frames, num_clips, start, end, fps, top_k, template, min_score, batch: see `iter_classify`.
-        device, dtype, precision, isolate, limits, allow_protocols: see `iter_classify`.
+        model, num_frames, num_clips, start, end, sampling: see `iter_classify`.
+        fps, top_k, template, min_score, batch: see `iter_classify`.
+        device, dtype, precision, isolate, limits, allow_protocols, track: see `iter_classify`.
 
     Returns:
         One result for each video, in order; `error` is set in those that could not be read.
@@ -217,6 +221,7 @@ def classify(
             num_clips=num_clips,
             start=start,
             end=end,
+            sampling=sampling,
             fps=fps,
             top_k=top_k,
             template=template,
@@ -228,6 +233,7 @@ def classify(
             isolate=isolate,
             limits=limits,
             allow_protocols=allow_protocols,
+            track=track,
         )
     )
 
@@ -242,7 +248,8 @@ def iter_classify(
     num_clips: int = 1,
     start: float | None = None,
     end: float | None = None,
-    fps: float = 25.0,
+    sampling: Sampling = "time",
+    fps: float | None = None,
     top_k: int = 5,
     template: str = "{}",
     min_score: float = 0.5,
@@ -253,6 +260,7 @@ def iter_classify(
     isolate: bool | None = None,
     limits: Limits | None = None,
     allow_protocols: Sequence[str] | None = None,
+    track: int | None = None,
 ) -> Iterator[Classification]:
     """Say which of `labels` each video shows, video by video: each result comes as soon as it is there.
 
@@ -269,12 +277,14 @@ def iter_classify(
         num_frames: frames of a clip; default is what the model was trained with.
         num_clips: clips over each video, whose probabilities are averaged.
         start, end: the part of every video that is looked at, in seconds.
+        sampling: how the frames of a clip are chosen, by "time" or by counting "frames", see
+            `openxclip.video.sampling.Timeline`.
         fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
         top_k: how many labels of each video are returned.
         template, min_score: see `Classifier`.
         batch: clips in one call of the model, see `VideoPipeline.encode_videos`.
         device, dtype, precision: see `VideoPipeline.from_pretrained`.
-        isolate, allow_protocols: see `VideoPipeline`.
+        isolate, allow_protocols, track: see `VideoPipeline`.
         limits: what reading one video may cost.
 
     Returns:
@@ -287,6 +297,7 @@ def iter_classify(
     """
     labels = check_labels(labels)  # before the model is loaded
     check_stretch(start, end)
+    check_sampling(sampling)
     check_fps(fps)
     check_batch(batch)
     sources = as_sources(paths)
@@ -298,6 +309,7 @@ def iter_classify(
         isolate=isolate,
         limits=limits,
         allow_protocols=allow_protocols,
+        track=track,
     )
     classifier = Classifier(pipeline, labels, template=template, min_score=min_score)
     return classifier(
@@ -307,6 +319,7 @@ def iter_classify(
         num_clips=num_clips,
         start=start,
         end=end,
+        sampling=sampling,
         fps=fps,
         limits=limits,
         batch=batch,

@@ -20,7 +20,7 @@ from openxclip.files import NO_STAMP, stamp_of
 from openxclip.pipeline import VideoPipeline
 from openxclip.search.packing import pack
 from openxclip.search.parquet import SUFFIX
-from openxclip.search.schema import VideoRow, new_id
+from openxclip.search.schema import VideoRow, new_id, sampling_of
 from openxclip.search.store import Store
 from openxclip.video import Limits
 from openxclip.video.clips import ClipPlan
@@ -41,7 +41,7 @@ class Adding:
         store: of the index.
         about: what the index is of.
         pipeline: its model.
-        batch, limits, on_video, on_clip: see `VideoIndex.add`.
+        batch, fps, limits, on_video, on_clip: see `VideoIndex.add`.
 
     Attributes:
         added, unchanged, moved, errors: what came of the files; see `Added`.
@@ -54,15 +54,17 @@ class Adding:
         pipeline: VideoPipeline,
         *,
         batch: Batch = "auto",
+        fps: float | None = None,
         limits: Limits | None = None,
         on_video: OnVideo = lambda path, error: None,
         on_clip: OnClip = lambda path, end, duration: None,
     ) -> None:
         self._store, self._pipeline, self._on_video, self._on_clip = store, pipeline, on_video, on_clip
-        self._plan = ClipPlan(num_frames=about["num_frames"], window=about["window"], stride=about["stride"])
-        self._how = json.dumps({name: about[name] for name in ("num_frames", "window", "stride", "patches")})
+        how = {name: about[name] for name in ("num_frames", "window", "stride")} | {"sampling": sampling_of(about)}
+        self._plan = ClipPlan(**how)
+        self._how = json.dumps({**how, "patches": about["patches"]})
         self._patches = about["patches"]
-        self._options: dict[str, Any] = {"batch": batch, "limits": limits}
+        self._options: dict[str, Any] = {"batch": batch, "fps": fps, "limits": limits}
         self._before: dict[str, dict[str, VideoRow]] = {"complete": {}, "failed": {}, "reading": {}, "removed": {}}
         for row in store.videos():
             self._before[row.state][row.path] = row

@@ -20,7 +20,7 @@ from openxclip.search.of_model import about_model, check_weights, named_model
 from openxclip.search.parquet import SUFFIX, ParquetWindows, add_parquet, write_parquet
 from openxclip.search.removing import held_back, matching
 from openxclip.search.results import Added
-from openxclip.search.schema import VideoRow, new_id
+from openxclip.search.schema import VideoRow, new_id, sampling_of
 from openxclip.search.store import Store
 from openxclip.search.upkeep import disk_bytes
 from openxclip.video import Limits, find_videos
@@ -50,7 +50,9 @@ class IndexContents:
 
     @property
     def about(self) -> dict[str, Any] | None:
-        """What it is of: `model`, its `weights`' SHA-256, `window`, `stride`, `num_frames`, `patches`; None of none."""
+        """What it is of: `model`, its `weights`' SHA-256, `window`, `stride`, `num_frames`, `sampling`,
+        `patches`; None of none.
+        """
         return dict(self._about) if self._about else None
 
     def files(self) -> list[str]:
@@ -71,6 +73,7 @@ class IndexContents:
         *,
         retry: bool = False,
         batch: Batch = "auto",
+        fps: float | None = None,
         limits: Limits | None = None,
         on_video: OnVideo = lambda path, error: None,
         on_clip: OnClip = lambda path, end, duration: None,
@@ -90,7 +93,7 @@ class IndexContents:
             paths: one or more files, folders and globs (see `openxclip.video.find_videos`).
             retry: try again to read files that could not be read before and haven't changed since; by default their
                 error is only reported again.
-            batch, limits: see `VideoPipeline.encode_videos`.
+            batch, fps, limits: see `VideoPipeline.encode_videos`. A folder or array that is unchanged keeps its `fps`.
             on_video: called with each video's path when it is done or skipped, and its error if it can't be read.
             on_clip: called after each window with the video's path, the window's end and the video's duration, in
                 seconds.
@@ -112,7 +115,9 @@ class IndexContents:
             return Added(tuple(added), tuple(unchanged), (), tuple(errors))
         pipeline, about = self._ready(), self._needed()
         with self._store.writing():
-            work = Adding(self._store, about, pipeline, batch=batch, limits=limits, on_video=on_video, on_clip=on_clip)
+            work = Adding(
+                self._store, about, pipeline, batch=batch, fps=fps, limits=limits, on_video=on_video, on_clip=on_clip
+            )
             work.run(todo)
             self._store.tidy()
         return Added(
@@ -303,6 +308,7 @@ class IndexContents:
                 "num_frames": pipeline.model.config.vision_config.num_frames,
                 "window": window,
                 "stride": window,
+                "sampling": "time",
                 "patches": True,
             }
             self._create({**of_model, **plan, **self._wanted}, pipeline.model.config.projection_dim)
@@ -316,8 +322,9 @@ def check_wanted(uri: str, about: dict[str, Any], wanted: dict[str, Any]) -> Non
     """Refuse what isn't as the index was made.
 
     Raises:
-        ValueError: window, stride, frames or patches differ.
+        ValueError: window, stride, frames, sampling or patches differ.
     """
     for name, value in wanted.items():
-        if about[name] != value:
-            raise ValueError(f"{name}={value}: the index {uri} was made with {name}={about[name]}; leave it out.")
+        own = sampling_of(about) if name == "sampling" else about[name]
+        if own != value:
+            raise ValueError(f"{name}={value}: the index {uri} was made with {name}={own}; leave it out.")

@@ -16,10 +16,12 @@ from openxclip.search.contents import WINDOW_S, IndexContents, check_wanted
 from openxclip.search.duplicates import MIN_SIMILARITY, OVERLAP, DuplicateGroup, Keep, find_duplicates
 from openxclip.search.not_duplicates import NotDuplicates
 from openxclip.search.results import Hit
+from openxclip.search.schema import sampling_of
 from openxclip.search.searching import RERANK, Searcher, Wanted, check_query
 from openxclip.search.store import Store
 from openxclip.video import VideoSource
 from openxclip.video.clips import ClipPlan
+from openxclip.video.sampling import Sampling
 
 
 class VideoIndex(IndexContents):
@@ -36,6 +38,7 @@ class VideoIndex(IndexContents):
         window: float | None = None,
         stride: float | None = None,
         num_frames: int | None = None,
+        sampling: Sampling | None = None,
         patches: bool | None = None,
         device: torch.device | str | None = None,
         precision: Precision | None = None,
@@ -49,6 +52,7 @@ class VideoIndex(IndexContents):
             window: seconds of a window, default 10; a new index's alone, as the next are.
             stride: seconds from one window to the next, default the window.
             num_frames: frames of a window; default is what the model was trained with.
+            sampling: how the frames of a window are chosen, see `openxclip.video.sampling.Timeline`; default "time".
             patches: keep what the prompts are made from, so that hits can be reranked; default True.
             device, precision: see `VideoPipeline.from_pretrained`.
 
@@ -60,13 +64,14 @@ class VideoIndex(IndexContents):
         uri = str(uri)  # a path would make one slash of the two of s3://
         store = Store(uri if "://" in uri or not uri else str(target_path(uri)))
         about = store.open()
-        given: dict[str, Any] = {"window": window, "stride": stride, "num_frames": num_frames, "patches": patches}
-        given = {name: value for name, value in given.items() if value is not None}
+        given: dict[str, Any] = {"window": window, "stride": stride, "num_frames": num_frames, "sampling": sampling}
+        given = {name: value for name, value in {**given, "patches": patches}.items() if value is not None}
         if about is None:
             ClipPlan(
                 num_frames=1 if num_frames is None else num_frames,
                 window=WINDOW_S if window is None else window,
                 stride=stride,
+                sampling=sampling or "time",
             )
         else:
             check_wanted(str(uri), about, given)
@@ -82,6 +87,7 @@ class VideoIndex(IndexContents):
         video: VideoSource | None = None,
         start: float | None = None,
         end: float | None = None,
+        fps: float | None = None,
         k: int = 10,
         where: str | None = None,
         rerank: int = RERANK,
@@ -100,6 +106,7 @@ class VideoIndex(IndexContents):
             text: a sentence.
             video: or a video, as one clip.
             start, end: the part of `video` to search for, in seconds; default is all of it.
+            fps: frames per second of a `video` without times, see `VideoReader`.
             k: the most hits to return.
             where: only windows that meet a condition of SQL on `path`, `start`, `end`, `duration`, `size` (bytes) and
                 `modified` (nanoseconds since 1970): "duration < 60 and path like '%cam2%'".
@@ -129,12 +136,16 @@ class VideoIndex(IndexContents):
         about = self._needed()
         if self._searcher is None:
             self._searcher = Searcher(
-                self._store, self._ready(), num_frames=about["num_frames"], patches=bool(about["patches"])
+                self._store,
+                self._ready(),
+                num_frames=about["num_frames"],
+                sampling=sampling_of(about),
+                patches=bool(about["patches"]),
             )
         if text is not None:
             return self._searcher.by_text(text, wanted)
         assert video is not None
-        return self._searcher.by_video(video, start, end, wanted)
+        return self._searcher.by_video(video, start, end, fps, wanted)
 
     def duplicates(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 
 from openxclip.errors import VideoIndexError
 from openxclip.files import reason_of, written_whole
-from openxclip.search.schema import ABOUT, SCHEMA_VERSION, VideoRow, new_id
+from openxclip.search.schema import ABOUT, SCHEMA_VERSION, VideoRow, new_id, sampling_of
 from openxclip.search.store import Store
 
 SUFFIX = ".parquet"
@@ -107,9 +107,10 @@ class ParquetWindows:
         """
         if self.about.get("schema") != SCHEMA_VERSION:  # older windows end elsewhere
             raise VideoIndexError(f"{self.path}: was exported by another version of openxclip: export it again.")
-        for name in _MUST_AGREE:
-            if self.about[name] != about[name]:
-                own, its = (str(value)[:60] for value in (self.about[name], about[name]))
+        for name in (*_MUST_AGREE, "sampling"):
+            own, its = ((sampling_of(of) if name == "sampling" else of[name]) for of in (self.about, about))
+            if own != its:
+                own, its = str(own)[:60], str(its)[:60]
                 raise VideoIndexError(f"{self.path}: its windows are of {name} {own}, the index's of {its}.")
         if self.width != width:
             raise VideoIndexError(f"{self.path}: embeddings of {self.width} numbers, but the index's have {width}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from PIL import Image
 
 from openxclip.search.results import Hit
 from openxclip.video import DecodeWorker, Frames
+from openxclip.video.formats import ARRAY_SUFFIX
 from openxclip.video.writing import write_mp4
 
 _CLIP_FPS = 12.0
@@ -93,5 +95,15 @@ def _frames(
 
 
 def _read(reader: DecodeWorker, hit: Hit, start: float, end: float, number: int) -> Frames:
-    (frames,) = reader.read_clips(hit.path, num_frames=number, num_clips=1, start=start, end=end)
+    fps = _rate_of_untimed(reader, hit)
+    (frames,) = reader.read_clips(hit.path, num_frames=number, num_clips=1, start=start, end=end, fps=fps)
     return frames
+
+
+def _rate_of_untimed(reader: DecodeWorker, hit: Hit) -> float | None:
+    """At which rate a folder of images or an array was put into the index; None of what has times."""
+    path = Path(hit.path)
+    if not (path.is_dir() or path.suffix.lower() == ARRAY_SUFFIX) or hit.duration <= 0:
+        return None
+    frames = reader.inspect(hit.path).frames
+    return frames / hit.duration if frames else None

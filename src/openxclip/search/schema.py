@@ -68,6 +68,11 @@ class VideoRow:
         return self.size, self.modified, self.changed, self.inode
 
 
+def sampling_of(about: Mapping[str, Any]) -> Any:
+    """How the frames of an index's windows are chosen; where it doesn't say, it was made when they were counted."""
+    return about.get("sampling", "frames")
+
+
 def new_id() -> int:
     """An id for a video that no other writer will choose."""
     return secrets.randbits(63)

@@ -17,6 +17,7 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.recognition.background import share_against_neutral
 from openxclip.search.packing import unpack
 from openxclip.video import VideoSource
+from openxclip.video.sampling import Sampling
 
 _SCORED_AT_ONCE = 512
 
@@ -71,14 +72,23 @@ def _scale(pipeline: VideoPipeline) -> float:
 
 
 def feature_of(
-    pipeline: VideoPipeline, video: VideoSource, num_frames: int, *, start: float | None, end: float | None
+    pipeline: VideoPipeline,
+    video: VideoSource,
+    *,
+    start: float | None,
+    end: float | None,
+    num_frames: int,
+    sampling: Sampling,
+    fps: float | None = None,
 ) -> Tensor:
     """(E,), of a video, or of the part of it between two times in seconds.
 
     Raises:
         VideoError: it can't be read.
     """
-    (encoded,) = pipeline.encode_videos([video], num_frames=num_frames, start=start, end=end)
+    (encoded,) = pipeline.encode_videos(
+        [video], num_frames=num_frames, sampling=sampling, start=start, end=end, fps=fps
+    )
     if encoded.error is not None:
         raise encoded.error
     assert encoded.features is not None

@@ -18,7 +18,7 @@ from openxclip.search.results import Hit
 from openxclip.search.scoring import cosines_with_prompts, feature_of, scores_of_rows
 from openxclip.search.store import Store
 from openxclip.video import VideoSource
-from openxclip.video.sampling import check_stretch
+from openxclip.video.sampling import Sampling, check_stretch
 
 RERANK = 200
 _CANDIDATES = 200  # where nothing is reranked
@@ -150,25 +150,30 @@ class Searcher:
     Args:
         store: of the index.
         pipeline: the model of the index.
-        num_frames: of a clip that is searched for.
+        num_frames, sampling: of a clip that is searched for.
         patches: whether the index has what reranking needs.
     """
 
-    def __init__(self, store: Store, pipeline: VideoPipeline, *, num_frames: int, patches: bool) -> None:
-        self._store, self._pipeline, self._num_frames, self._patches = store, pipeline, num_frames, patches
+    def __init__(
+        self, store: Store, pipeline: VideoPipeline, *, num_frames: int, sampling: Sampling = "time", patches: bool
+    ) -> None:
+        self._store, self._pipeline, self._patches = store, pipeline, patches
+        self._clip: dict[str, Any] = {"num_frames": num_frames, "sampling": sampling}
         self._mean: tuple[int, NDArray[np.float32]] | None = None  # of how many windows, and their mean embedding
 
     def by_text(self, text: str, wanted: Wanted) -> list[Hit]:
         """The hits of a text."""
         return self._search(self._pipeline.encode_texts([text, *BACKGROUND_TEXTS]), wanted, is_text=True)
 
-    def by_video(self, video: VideoSource, start: float | None, end: float | None, wanted: Wanted) -> list[Hit]:
-        """The hits of a video, or of a part of it.
+    def by_video(
+        self, video: VideoSource, start: float | None, end: float | None, fps: float | None, wanted: Wanted
+    ) -> list[Hit]:
+        """The hits of a video, or of a part of it; `fps` is of one without times.
 
         Raises:
             VideoError: it can't be read.
         """
-        feature_E = feature_of(self._pipeline, video, self._num_frames, start=start, end=end)
+        feature_E = feature_of(self._pipeline, video, start=start, end=end, fps=fps, **self._clip)
         return self._search(feature_E[None], wanted, is_text=False)
 
     def _search(self, queries_QE: Tensor, wanted: Wanted, *, is_text: bool) -> list[Hit]:

@@ -20,7 +20,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from openxclip.errors import VideoError
 from openxclip.training.augmentation import cropped, multi_scale_crop
 from openxclip.training.data.samples import Sample
-from openxclip.video import VideoReader, frame_range, sample_uniform
+from openxclip.video import VideoReader
+from openxclip.video.choosing import timeline_of
+from openxclip.video.sampling import Sampling
 
 
 def drawn_from(*numbers: int) -> torch.Generator:
@@ -114,6 +116,7 @@ class TrainClips(Dataset[Any]):
         crop_scales: see `augmentation.multi_scale_crop`.
         seed: of all draws, with the epoch and the sample's number.
         per_epoch: steps of an epoch.
+        sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
     """
 
     def __init__(
@@ -125,8 +128,10 @@ class TrainClips(Dataset[Any]):
         crop_scales: Sequence[float],
         seed: int,
         per_epoch: int,
+        sampling: Sampling = "time",
     ) -> None:
         self._samples, self._num_frames, self._size = samples, num_frames, size
+        self._sampling: Sampling = sampling
         self._crop_scales, self._seed, self._per_epoch = tuple(crop_scales), seed, per_epoch
 
     def __len__(self) -> int:
@@ -143,22 +148,18 @@ class TrainClips(Dataset[Any]):
     def _clip(self, sample: Sample, draw: torch.Generator) -> Tensor:
         threads = 0 if get_worker_info() is None else 1  # workers share the cores out among themselves
         with VideoReader(sample.open(), num_threads=threads) as video:
-            found = _stretch(video, sample)
-            indices = sample_uniform(total=len(found), num_frames=self._num_frames, generator=draw, first=found.start)
-            frames_TCHW = video.get_frames(indices).frames_THWC.permute(0, 3, 1, 2)
+            frames_TCHW = video.get_frames(self._indices(video, sample, draw)).frames_THWC.permute(0, 3, 1, 2)
         height, width = frames_TCHW.shape[-2:]
         box = multi_scale_crop(height, width, size=self._size, scales=self._crop_scales, generator=draw)
         return cropped(frames_TCHW, box, self._size)
 
-
-def _stretch(video: VideoReader, sample: Sample) -> range:
-    """The frames that are the sample's."""
-    if sample.start is None and sample.end is None:
-        return range(video.num_frames)
-    try:
-        return frame_range(times=video.times.tolist(), start=sample.start, end=sample.end, duration=video.duration)
-    except ValueError as error:  # of a list that doesn't fit its videos
-        raise VideoError(sample.source, str(error)) from error
+    def _indices(self, video: VideoReader, sample: Sample, draw: torch.Generator) -> list[int]:
+        """The frames of a random clip of the sample."""
+        try:
+            timeline = timeline_of(video, self._sampling)
+            return timeline.clip(num_frames=self._num_frames, start=sample.start, end=sample.end, generator=draw)
+        except ValueError as error:  # of a list that doesn't fit its videos
+            raise VideoError(sample.source, str(error)) from error
 
 
 def collated(items: list[tuple[tuple[int, int, int, bool], Tensor | str]]) -> Pass:

@@ -34,7 +34,7 @@ from openxclip.training.results import (
 )
 from openxclip.training.retrieval import retrieval_metrics
 from openxclip.training.scoring import class_features, finite, score, views_of
-from openxclip.video.sampling import check_stretch
+from openxclip.video.sampling import Sampling, check_stretch
 
 #: Called with how many samples are done, and of how many.
 OnProgress = Callable[[int, int], object]
@@ -50,6 +50,7 @@ def evaluate(
     num_clips: int = 1,
     num_crops: int = 1,
     num_frames: int | None = None,
+    sampling: Sampling = "time",
     templates: Sequence[str] = ("{}",),
     use_prompts: bool = True,
     batch: Batch = "auto",
@@ -69,6 +70,7 @@ def evaluate(
         num_clips: clips over each video; the paper's fully supervised protocol has 4.
         num_crops: 1 or 3; the paper's fully supervised protocol has 3.
         num_frames: frames of a clip; default is what the model was trained with.
+        sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
         templates: what is made of a class name; `{}` stands for it. Of several, see `class_features`.
         use_prompts: add the video-specific prompts to the texts, as the model was trained.
         batch: views in one call of the model, see `VideoPipeline.encode_videos`.
@@ -91,8 +93,9 @@ def evaluate(
     views = views_of(pipeline, num_crops)
     text_KE = class_features(pipeline, classes, templates)
     encoded = pipeline.encode_parts(
-        [whole.samples[index] for index in indices], views, num_frames=num_frames, num_clips=num_clips, batch=batch
-    )
+        [whole.samples[index] for index in indices], views, num_frames=num_frames, num_clips=num_clips,
+        sampling=sampling, batch=batch,
+    )  # fmt: skip
     names = sample_names(whole)
     predictions: list[Prediction] = []
     errors: list[Unread] = []
@@ -116,7 +119,7 @@ def evaluate(
         dataset_hash=dataset_hash,
         classes=classes,
         protocol=EvaluationProtocol(
-            num_clips, num_crops, _frames(pipeline, num_frames), tuple(templates), use_prompts, seed
+            num_clips, num_crops, _frames(pipeline, num_frames), tuple(templates), use_prompts, seed, sampling
         ),
         metrics=classification_metrics(predictions, classes),
         predictions=predictions,
@@ -133,6 +136,7 @@ def evaluate_retrieval(
     dataset: Dataset,
     *,
     num_frames: int | None = None,
+    sampling: Sampling = "time",
     use_prompts: bool = True,
     batch: Batch = "auto",
     on_progress: OnProgress | None = None,
@@ -145,7 +149,7 @@ def evaluate_retrieval(
     Args:
         pipeline: the model in eval mode, and its processor.
         dataset: samples with texts, of two videos or more.
-        num_frames, batch: see `evaluate`.
+        num_frames, sampling, batch: see `evaluate`.
         use_prompts: add the video-specific prompts to the texts: then a text has other features beside each video, and
             every pair is scored by itself.
         on_progress: called after each video.
@@ -172,7 +176,7 @@ def evaluate_retrieval(
     views = views_of(pipeline, 1)
     text_KE = pipeline.encode_texts(texts, what="caption")
     firsts = [dataset.samples[indices[0]] for indices in videos.values()]
-    encoded = pipeline.encode_parts(firsts, views, num_frames=num_frames, batch=batch)
+    encoded = pipeline.encode_parts(firsts, views, num_frames=num_frames, sampling=sampling, batch=batch)
     names = sample_names(dataset)
     columns: list[NDArray[np.float32]] = []
     read: list[list[int]] = []  # of each video that could be, its samples
@@ -206,7 +210,7 @@ def evaluate_retrieval(
         dataset,
         dataset_hash=dataset_hash,
         classes=tuple(names[indices[0]] for indices in read),
-        protocol=EvaluationProtocol(1, 1, _frames(pipeline, num_frames), ("{}",), use_prompts),
+        protocol=EvaluationProtocol(1, 1, _frames(pipeline, num_frames), ("{}",), use_prompts, sampling=sampling),
         metrics=retrieval_metrics(similarity_KV, of_text_K),
         predictions=predictions,
         errors=sorted(errors, key=lambda one: one.index),

@@ -140,9 +140,12 @@ def _judged(recipe: Recipe, model: XCLIPModel, processor: XCLIPProcessor, val: D
     pipeline = VideoPipeline(model, processor)
     try:
         if not val.classes:
-            return evaluate_retrieval(pipeline, val)
+            return evaluate_retrieval(pipeline, val, sampling=recipe.sampling)
         part = part_of(val, group.rank, group.world) if group.world > 1 else val
-        mine = evaluate(pipeline, part, num_clips=recipe.clips, num_crops=recipe.crops, templates=(recipe.template,))
+        mine = evaluate(
+            pipeline, part, num_clips=recipe.clips, num_crops=recipe.crops, sampling=recipe.sampling,
+            templates=(recipe.template,),
+        )  # fmt: skip
         return merged(group.gathered(mine)) if group.world > 1 else mine
     finally:
         pipeline.close()

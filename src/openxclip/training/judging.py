@@ -63,13 +63,14 @@ def evaluate_recipe(
             draws = recipe.dataset.unseen or recipe.dataset.shots or recipe.dataset.hold_out
             results = evaluate(
                 pipeline, dataset, num_clips=recipe.clips, num_crops=recipe.crops, num_frames=recipe.frames,
-                templates=templates or (recipe.template,), use_prompts=use_prompts,
+                sampling=recipe.sampling, templates=templates or (recipe.template,), use_prompts=use_prompts,
                 seed=recipe.seed if draws else None, on_progress=on_progress,
             )  # fmt: skip
         else:
             results = evaluate_retrieval(
-                pipeline, dataset, num_frames=recipe.frames, use_prompts=use_prompts, on_progress=on_progress
-            )
+                pipeline, dataset, num_frames=recipe.frames, sampling=recipe.sampling, use_prompts=use_prompts,
+                on_progress=on_progress,
+            )  # fmt: skip
     except ValueError as error:  # of classes or scores: the data's or the model's fault, not the program's
         raise OpenXCLIPError(str(error)) from error
     finally:

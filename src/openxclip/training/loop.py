@@ -131,7 +131,7 @@ def run(
     clips = TrainClips(
         dataset.samples, num_frames=model.config.vision_config.num_frames,
         size=model.config.vision_config.image_size, crop_scales=recipe.augment.crop_scales,
-        seed=recipe.seed, per_epoch=steps.per_epoch,
+        seed=recipe.seed, per_epoch=steps.per_epoch, sampling=recipe.sampling,
     )  # fmt: skip
     on_gpu = processes.device.type == "cuda"
     workers = max(1, num_cores() - 1) if recipe.workers is None else recipe.workers

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from openxclip.errors import OpenXCLIPError, needs_package
 from openxclip.files import cannot_read, is_utf8, user_path
 from openxclip.training.data import Format
+from openxclip.video.sampling import Sampling
 
 with needs_package("a recipe", "yaml", "train"):
     import yaml
@@ -81,6 +82,7 @@ class Recipe(_Part):
     # what learns
     model: str  # a CLIP to start from, or an X-CLIP to go on with: a folder, a file, a hub id or "mini"
     frames: Count | None = None  # T of a clip; default: the model's
+    sampling: Sampling = "time"  # of the frames of a clip; "frames" counts them, as the authors do
     towers: Literal["visual", "text", "both", "none"] = "visual"
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     loss: Literal["classes", "pairs"] = "classes"  # pairs: contrastive, between clips and captions

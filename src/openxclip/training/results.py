@@ -38,6 +38,7 @@ class EvaluationProtocol:
         templates: what was made of each class name; `{}` stands for it.
         use_prompts: whether the video-specific prompts were added to the texts.
         seed: of the draw that chose the data (few shots, some of the classes); None if there was none.
+        sampling: how the frames of a clip were chosen, by "time" or by counting "frames".
     """
 
     num_clips: int
@@ -46,6 +47,7 @@ class EvaluationProtocol:
     templates: tuple[str, ...]
     use_prompts: bool
     seed: int | None = None
+    sampling: str = "time"
 
 
 @dataclass(frozen=True)

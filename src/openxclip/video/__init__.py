@@ -3,11 +3,12 @@
 from openxclip.video.checking import check, check_videos, write_report
 from openxclip.video.decoding import VideoReader, read_clip, read_clips
 from openxclip.video.finding import find_videos
+from openxclip.video.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from openxclip.video.frames import Frames
-from openxclip.video.images import IMAGE_SUFFIXES, natural_key
+from openxclip.video.images import natural_key
 from openxclip.video.inspection import VideoReport, inspect
 from openxclip.video.limits import DEFAULT_LIMITS, NO_LIMITS, Limits
-from openxclip.video.opening import VIDEO_SUFFIXES, VideoSource, source_name
+from openxclip.video.opening import VideoSource, source_name
 from openxclip.video.sampling import frame_range, sample_clips, sample_dense, sample_times, sample_uniform
 from openxclip.video.views import Box, crop_boxes
 from openxclip.video.worker import DecodeWorker

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from openxclip.errors import NotWrittenError
 from openxclip.files import cannot_write, checked_target, is_utf8, written_whole
@@ -16,7 +17,8 @@ from openxclip.video.ahead import ReadAhead
 from openxclip.video.finding import find_videos
 from openxclip.video.inspection import VideoReport
 from openxclip.video.limits import DEFAULT_LIMITS, Limits, num_cores
-from openxclip.video.opening import VideoSource, is_one_source, source_name
+from openxclip.video.opening import VideoSource, check_track, is_one_source, source_name
+from openxclip.video.sampling import check_fps
 from openxclip.video.worker import DecodeWorker
 
 REPORT_SUFFIXES = (".json", ".jsonl", ".csv")
@@ -27,6 +29,8 @@ def check_videos(
     *,
     jobs: int | None = None,
     full: bool = True,
+    fps: float | None = None,
+    track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
     on_time: Callable[[str, float, float], object] = lambda path, end, duration: None,
@@ -38,7 +42,7 @@ def check_videos(
         jobs: how many at once; default is one a core.
         full: decode each to its end; else its packets and first frame are looked at.
         limits: what reading one may cost.
-        allow_protocols: as for `VideoReader`.
+        fps, track, allow_protocols: as for `VideoReader`.
         on_time: called now and then, by the threads that wait, with a video's name, how far its decoding has come, and
             its duration, in seconds.
 
@@ -46,19 +50,20 @@ def check_videos(
         A report for each, in the order given.
 
     Raises:
-        ValueError: `jobs` is below 1.
+        ValueError: `jobs` is below 1, `track` below 0, or `fps` not above 0.
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs={jobs} must be 1 or more")
-    return _checked(paths, jobs or num_cores(), full, limits, tuple(allow_protocols), on_time)
+    check_track(track)
+    check_fps(fps)
+    how = {"full": full, "fps": fps, "track": track, "limits": limits, "allow_protocols": tuple(allow_protocols)}
+    return _checked(paths, jobs or num_cores(), how, on_time)
 
 
 def _checked(
     paths: Iterable[VideoSource],
     jobs: int,
-    full: bool,
-    limits: Limits,
-    allow_protocols: tuple[str, ...],
+    how: dict[str, Any],
     on_time: Callable[[str, float, float], object],
 ) -> Iterator[VideoReport]:
     if isinstance(paths, Sequence):
@@ -67,7 +72,7 @@ def _checked(
 
     def reader(worker: DecodeWorker, source: VideoSource) -> Generator[VideoReport, None, None]:
         tell = partial(on_time, source_name(source))
-        yield worker.inspect(source, full=full, limits=limits, allow_protocols=allow_protocols, on_time=tell)
+        yield worker.inspect(source, **how, on_time=tell)
 
     def close() -> None:
         for worker in workers:
@@ -91,6 +96,8 @@ def check(
     jobs: int | None = None,
     full: bool = True,
     report: str | os.PathLike[str] | None = None,
+    fps: float | None = None,
+    track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
 ) -> list[VideoReport]:
@@ -98,7 +105,7 @@ def check(
 
     Args:
         paths: see `find_videos`.
-        jobs, full, limits, allow_protocols: see `check_videos`.
+        jobs, full, fps, track, limits, allow_protocols: see `check_videos`.
         report: a file to write the reports to, see `write_report`.
 
     Returns:
@@ -111,7 +118,9 @@ def check(
     if report is not None:
         check_report_name(report)
     videos = find_videos([paths] if is_one_source(paths) else paths)  # type: ignore[list-item,arg-type]
-    reports = list(check_videos(videos, jobs=jobs, full=full, limits=limits, allow_protocols=allow_protocols))
+    reports = list(
+        check_videos(videos, jobs=jobs, full=full, fps=fps, track=track, limits=limits, allow_protocols=allow_protocols)
+    )
     if report is not None:
         try:
             write_report(report, reports)

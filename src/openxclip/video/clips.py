@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from openxclip.errors import VideoError
-from openxclip.video.decoding import VideoReader, check_many, choose_clips
+from openxclip.video.choosing import check_many, timeline_of
+from openxclip.video.decoding import VideoReader
 from openxclip.video.frames import Frames
 from openxclip.video.limits import DEFAULT_LIMITS, Limits
 from openxclip.video.opening import VideoSource
-from openxclip.video.sampling import frame_range, sample_uniform
+from openxclip.video.sampling import Sampling, check_sampling
 
 _PIECE_BYTES = 256 << 20  # of decoded frames; less makes more pieces, and each begins with the key frame before it
-_PIECE_CLIPS = 32
+_PIECE_CLIPS = 32  # windows: as many as may be read within the limit of time
+_PIECE_CLIPS_OVER_WHOLE = 4096  # these share frames: the fewer pieces, the fewer times the video is decoded
 _SHORTEST_S = 0.001
 _ROUNDING_S = 1e-6  # times that differ by less are the same
 _TWO_FRAMES = 1.999  # containers round the times of frames, to milliseconds at the coarsest
@@ -58,6 +60,7 @@ class ClipPlan:
         num_clips: clips over the whole of a video (see `sampling.sample_clips`), where there is no `window`.
         window: seconds of a window.
         stride: seconds from the start of a window to that of the next; default is `window`.
+        sampling: how the frames of a clip are chosen, see `sampling.Timeline`.
 
     Raises:
         ValueError: a number that can't be, or clips and windows both.
@@ -67,6 +70,7 @@ class ClipPlan:
     num_clips: int = 1
     window: float | None = None
     stride: float | None = None
+    sampling: Sampling = "time"
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "num_clips"):
@@ -76,6 +80,7 @@ class ClipPlan:
             seconds = getattr(self, name)
             if seconds is not None and not _SHORTEST_S <= seconds < math.inf:
                 raise ValueError(f"{name}={seconds}: must be {_SHORTEST_S:g} seconds or more.")
+        check_sampling(self.sampling)
         if self.window is None and self.stride is not None:
             raise ValueError(f"stride={self.stride:g} is from one window to the next: say how long a window is.")
         if self.window is not None and self.num_clips != 1:
@@ -88,21 +93,33 @@ class ClipPlan:
 class PlannedClips(Sequence[Clip]):
     """The clips of one video, each made when it is asked for.
 
+    Args:
+        plan: which clips.
+        reader: of the video.
+        start, end: the part that clips over the whole are made of, in seconds; a plan with windows takes neither.
+
     Raises:
-        VideoError: the video has several windows, and they are shorter than two of its frames.
+        VideoError: the video has several windows, and they are shorter than two of its frames; or it ends before
+            `start`, or a clip takes more memory than its limit.
+        ValueError: `start` or `end` can't be.
     """
 
-    def __init__(self, plan: ClipPlan, reader: VideoReader) -> None:
+    def __init__(
+        self, plan: ClipPlan, reader: VideoReader, *, start: float | None = None, end: float | None = None
+    ) -> None:
+        if plan.window is not None and (start, end) != (None, None):
+            raise ValueError("windows are of the whole video: give start and end with clips.")
         self.plan = plan
-        self._duration = reader.duration
-        self._over_whole: list[list[int]] = []
-        if plan.window is None:
-            self._over_whole = choose_clips(
-                reader, num_frames=plan.num_frames, num_clips=plan.num_clips, start=None, end=None, short="repeat_last"
-            )
-            return
+        self._duration, self._start, self._end = reader.duration, start, end
+        self._timeline = timeline_of(reader, plan.sampling, start=start)
         check_many(reader, plan.num_frames)
-        self._times = reader.times.tolist()
+        if plan.window is None:
+            self._shown = len(self._timeline.frames(start=start, end=end))
+            self._number = plan.num_clips
+            if plan.num_clips > self._shown:  # so many that they repeat each other
+                check_many(reader, plan.num_clips * plan.num_frames)
+            return
+        self._is_still = reader.num_frames == 1
         self._window, self._stride = plan.window, plan.stride or plan.window
         self._number, self._last_end = self._cut()
         if self._number > 1 and self._window * reader.fps < _TWO_FRAMES:
@@ -116,7 +133,7 @@ class PlannedClips(Sequence[Clip]):
     def _cut(self) -> tuple[int, float]:
         """How many windows there are, and where the last one ends."""
         whole = math.floor((self._duration - self._window + _ROUNDING_S) / self._stride) + 1
-        if whole < 1 or len(self._times) == 1:
+        if whole < 1 or self._is_still:
             return 1, self._duration
         end = (whole - 1) * self._stride + self._window
         enough = self._window / 2 - _ROUNDING_S
@@ -127,26 +144,34 @@ class PlannedClips(Sequence[Clip]):
         return whole + 1, self._duration
 
     def __len__(self) -> int:
-        return len(self._over_whole) or self._number
+        return self._number
 
     def __getitem__(self, number: int) -> Clip:  # type: ignore[override]  # no slices
-        if not 0 <= number < len(self):
+        if not 0 <= number < self._number:
             raise IndexError(number)
-        if self._over_whole:
-            return Clip(0.0, self._duration, tuple(self._over_whole[number]))
+        plan, frames = self.plan, self.plan.num_frames
+        if plan.window is None:
+            indices = self._timeline.clip(
+                num_frames=frames, number=number, num_clips=plan.num_clips, start=self._start, end=self._end
+            )
+            end = self._duration if self._end is None else min(self._end, self._duration)
+            return Clip(self._start or 0.0, end, tuple(indices))
         start = number * self._stride
         end = self._last_end if number == self._number - 1 else start + self._window
-        shown = frame_range(times=self._times, start=start, end=end if end < self._duration else None)
-        indices = sample_uniform(total=len(shown), num_frames=self.plan.num_frames, first=shown.start)
+        indices = self._timeline.clip(num_frames=frames, start=start, end=end if end < self._duration else None)
         return Clip(start, end, tuple(indices))
 
     def piece(self, first: int, reader: VideoReader) -> list[Clip]:
-        """The clips from number `first` on that are read at once: few for windows, all if they are over the whole."""
-        number = len(self)
-        if not self._over_whole:
-            bytes_of_clip = self.plan.num_frames * reader.height * reader.width * 3
-            number = min(_PIECE_CLIPS, max(1, _PIECE_BYTES // bytes_of_clip))
-        return [self[i] for i in range(first, min(first + number, len(self)))]
+        """The clips from number `first` on whose frames are read at once: so many that their frames take 256 MiB."""
+        if self._number == 1:
+            return [self[0]] if first == 0 else []  # without looking how large its frames are
+        bytes_of_frame = reader.height * reader.width * 3
+        number, most = _PIECE_BYTES // (self.plan.num_frames * bytes_of_frame), _PIECE_CLIPS
+        if self.plan.window is None:
+            most = _PIECE_CLIPS_OVER_WHOLE
+            if self._shown * bytes_of_frame <= _PIECE_BYTES:  # all frames that any clip can have
+                number = most
+        return [self[i] for i in range(first, min(first + max(1, min(number, most)), self._number))]
 
 
 @dataclass(frozen=True)
@@ -168,6 +193,23 @@ class ClipPiece:
         places = {index: place for place, index in enumerate(self.frames.indices)}
         return [places[index] for index in clip.indices]
 
+    def frames_of(self, clip: Clip) -> Frames:
+        """The frames of a clip."""
+        return self.frames.take(self.positions(clip))
+
+
+def in_parts(pieces: Iterable[ClipPiece], *, most: int = 32) -> Generator[ClipPiece, None, None]:
+    """Pieces of at most `most` clips each: what a model sees of clips may take more room than the frames they share."""
+    for piece in pieces:
+        if len(piece.clips) <= most:
+            yield piece
+        else:
+            places = {index: place for place, index in enumerate(piece.frames.indices)}
+            for i in range(0, len(piece.clips), most):
+                clips = piece.clips[i : i + most]
+                yield ClipPiece(clips, piece.frames.take([places[index] for index in needed(clips)]), piece.duration)
+        del piece  # before the next one is read
+
 
 def needed(clips: Sequence[Clip]) -> list[int]:
     """The frames of some clips, each once, ascending."""
@@ -179,8 +221,11 @@ def read_planned(
     plan: ClipPlan,
     *,
     first: int = 0,
-    fps: float = 25.0,
+    start: float | None = None,
+    end: float | None = None,
+    fps: float | None = None,
     num_threads: int = 0,
+    track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
 ) -> Generator[ClipPiece, None, None]:
@@ -190,7 +235,8 @@ def read_planned(
         source: as for `VideoReader`.
         plan: which clips.
         first: how many of them to skip.
-        fps, num_threads, allow_protocols: as for `VideoReader`.
+        start, end: the part of the video, see `PlannedClips`.
+        fps, num_threads, track, allow_protocols: as for `VideoReader`.
         limits: as there; `seconds` is for each piece.
 
     Raises:
@@ -198,9 +244,9 @@ def read_planned(
         ValueError: an argument is out of its range.
     """
     with VideoReader(
-        source, fps=fps, num_threads=num_threads, limits=limits, allow_protocols=allow_protocols
+        source, fps=fps, num_threads=num_threads, track=track, limits=limits, allow_protocols=allow_protocols
     ) as reader:
-        planned = PlannedClips(plan, reader)
+        planned = PlannedClips(plan, reader, start=start, end=end)
         while clips := planned.piece(first, reader):
             yield ClipPiece(tuple(clips), reader.get_frames(needed(clips)), reader.duration)
             first += len(clips)

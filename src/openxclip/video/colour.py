@@ -10,7 +10,6 @@ ISO/IEC 14496-12 (display matrix).
 
 from __future__ import annotations
 
-import struct
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from openxclip.errors import VideoError
 from openxclip.forking import leak, watch_forks
 from openxclip.video.frames import rgb_bytes
+from openxclip.video.orientation import Turn, turn_of
 
 SHOWN_ON_WHITE = "transparent parts are shown on white"
 
@@ -64,19 +64,6 @@ _STEPS = 65535  # tables over light have a step for each 16-bit code of its squa
 _PIXELS_AT_ONCE = 1 << 15  # what fits a cache
 
 
-class _Turn(NamedTuple):
-    """How a stored picture becomes the shown one: first `transposed`, then mirrored."""
-
-    transposed: bool = False
-    mirror_x: bool = False
-    mirror_y: bool = False
-
-    def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if self.transposed:
-            picture = picture.swapaxes(0, 1)
-        return picture[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
-
-
 class _YCbCr(NamedTuple):
     """From 16-bit YCbCr codes to R'G'B' in [0, 1]: matrix times codes, plus offset."""
 
@@ -109,7 +96,8 @@ class RGBConverter:
     - SDR in BT.2020 or Display P3 keeps its numbers, as with other readers; a player that manages colours shows it
       a little more saturated.
     - What is transparent is shown on white.
-    - The display matrix is followed where it turns by quarters or mirrors.
+    - The display matrix is followed where it turns by quarters or mirrors. All frames are turned as the first is: a
+      matrix that only some frames have (an SEI message comes with key frames) holds for the video, as in players.
     - Frames have the size of the first: one of another size is scaled (bicubic), as FFmpeg's command does.
     - Fields of interlaced frames stay woven, and pixels that are not square stay as stored.
 
@@ -121,6 +109,7 @@ class RGBConverter:
         """`name` is for errors; `pixel_aspect` is a pixel's width over its height, None or 0 where unknown."""
         self._name = name
         self._size: tuple[int, int] | None = None
+        self._first_turn: Turn | None = None
         self._reformatter = VideoReformatter()
         self._notes: dict[str, None] = {}
         watch_forks(self)
@@ -147,7 +136,7 @@ class RGBConverter:
         """
         if frame.format.name in _CRASHES:
             raise self._cannot(frame)
-        turn = self._turn(frame)
+        turn = self._turn_of_video(frame)
         shown = (frame.width, frame.height) if turn.transposed else (frame.height, frame.width)
         if self._size is None:
             self._size = shown
@@ -259,25 +248,16 @@ class RGBConverter:
             blended[..., c] = (mix + (mix >> 8)) >> 8  # divided by 255 and rounded
         return blended
 
-    # -- how the picture is turned -----------------------------------------------------------------------------------
-
-    def _turn(self, frame: av.VideoFrame) -> _Turn:
-        """From the display matrix: a point (x, y) is shown at (ax + cy, bx + dy), with y downwards."""
-        try:
-            data: Any = frame.side_data.get("DISPLAYMATRIX")
-        except ValueError:  # another of the frame's side data is of a kind unknown to PyAV
-            quarter = round(frame.rotation / 90) % 4  # anticlockwise
-            return (_Turn(), _Turn(True, False, True), _Turn(False, True, True), _Turn(True, True, False))[quarter]
-        if data is None:
-            return _Turn()
-        a, b, _, c, d = struct.unpack("=5i", memoryview(data)[:20])
-        straight, crossed = max(abs(a), abs(d)), max(abs(b), abs(c))
-        if a and d and crossed * 100 < min(abs(a), abs(d)):
-            return _Turn(False, a < 0, d < 0)
-        if b and c and straight * 100 < min(abs(b), abs(c)):
-            return _Turn(True, c < 0, b < 0)
-        self._note("it is meant to be turned by other than a quarter: frames are left as stored")
-        return _Turn()
+    def _turn_of_video(self, frame: av.VideoFrame) -> Turn:
+        turn = turn_of(frame)
+        if turn is None:
+            self._note("it is meant to be turned by other than a quarter: frames are left as stored")
+            turn = Turn()
+        if self._first_turn is None:
+            self._first_turn = turn
+        elif turn != self._first_turn:
+            self._note("frames differ in how they are to be turned: all are turned as the first")
+        return self._first_turn
 
 
 @lru_cache(maxsize=64)

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
 from openxclip.forking import ForkSafeLock
+from openxclip.video.assumptions import warn_of
+from openxclip.video.choosing import choose_clips
 from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, machine_failure, raise_failure
 from openxclip.video.frames import Footage, Frames
 from openxclip.video.limits import DEFAULT_LIMITS, Deadline, Limits
-from openxclip.video.opening import Opener, Settled, VideoSource, check_protocols, source_name
-from openxclip.video.sampling import Short, check_fps, frame_range, sample_clips
-
-_MANY = 10_000  # so many frames asked for that a list of them is not made before the limit of memory was looked at
+from openxclip.video.opening import Opener, Settled, VideoSource, check_protocols, check_track, source_name
+from openxclip.video.sampling import Sampling, Short, check_fps
 
 _IN_WORKER = "open it in the worker"
 
@@ -46,8 +46,11 @@ class VideoReader:
     Args:
         source: path (`~` is the home folder), bytes or a buffer (bytearray, memoryview, mmap), or file object opened in
             binary mode (read from its beginning, and left open).
-        fps: frames per second of folders and arrays, whose frames carry no times.
+        fps: frames per second of folders and arrays, whose frames carry no times. Without it 25 are assumed, which is
+            noted, and warned of when frames are read.
         num_threads: threads for decoding; 0 is one a core, or one alone where that is faster.
+        track: which of several video tracks, counted from 0 in the order of the file; None is the one that players
+            show: one with the flag "default", then the one with the higher bit rate. Covers don't count.
         limits: what reading it may cost, see `Limits`.
         allow_protocols: FFmpeg's names of what may be opened beside the source itself, such as "https", "tls", "tcp"
             (an https address takes all three) or "file" (what a playlist on this machine names).
@@ -58,6 +61,7 @@ class VideoReader:
         times: when each frame is shown, float64 seconds of shape (num_frames,), ascending, from the container's own
             start: the first is usually 0.0.
         duration: when the last frame ends, in seconds.
+        tick: what the container rounds times to, in seconds; 0 if the frames carry no times.
         fps: frames per second on average.
         width: of the first frame in pixels, as it is shown.
         height: of the first frame in pixels, as it is shown.
@@ -69,24 +73,26 @@ class VideoReader:
         VideoError: the source is missing, empty, cut off, damaged, without video, or not a video at all; or it takes
             more than its limits.
         TypeError: `source` is none of the kinds above.
-        ValueError: `fps` or `num_threads` is out of its range.
+        ValueError: `fps`, `num_threads` or `track` is out of its range.
     """
 
     def __init__(
         self,
         source: VideoSource,
         *,
-        fps: float = 25.0,
+        fps: float | None = None,
         num_threads: int = 0,
+        track: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
     ) -> None:
         check_fps(fps)
+        check_track(track)
         if num_threads < 0:
             raise ValueError(f"num_threads={num_threads} must be 0 (one a core) or more")
         self.source = source_name(source)
         self.limits = limits
-        self._opener = Opener(self.source, fps, num_threads, limits, check_protocols(allow_protocols))
+        self._opener = Opener(self.source, fps, num_threads, limits, check_protocols(allow_protocols), track)
         self._open(self._opener.settle(source))
 
     def _open(self, settled: Settled) -> None:
@@ -142,6 +148,10 @@ class VideoReader:
     @property
     def duration(self) -> float:  # noqa: D102
         return self._footage.duration
+
+    @property
+    def tick(self) -> float:  # noqa: D102
+        return self._footage.tick
 
     @property
     def fps(self) -> float:  # noqa: D102
@@ -219,13 +229,16 @@ class VideoReader:
                 (h, w), (first_h, first_w) = frame_HWC.shape[:2], out[0].shape[1:3]
                 raise VideoError(
                     self.source,
-                    f"its frames differ in size: frame {index} is {w}×{h} and another {first_w}×{first_h}",
+                    f"its frames differ in size: frame {index} is {w}×{h} and another {first_w}×{first_h}: "
+                    "make them all of one size",
                 )
             for slot in slots[index]:
                 out[0][slot] = frame_HWC
 
         with self.in_use() as footage:
             footage.read(sorted(slots), place)
+            notes = footage.notes
+        warn_of(notes)
         return out[0], self.times[order], tuple(order)
 
     def restart_clock(self) -> None:
@@ -266,9 +279,11 @@ def read_clip(
     num_frames: int,
     start: float | None = None,
     end: float | None = None,
-    short: Short = "repeat_last",
-    fps: float = 25.0,
+    short: Short = "spread",
+    sampling: Sampling = "time",
+    fps: float | None = None,
     num_threads: int = 0,
+    track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
 ) -> Frames:
@@ -280,8 +295,9 @@ def read_clip(
         start: where in the video to begin, in seconds (default: at its start).
         end: where in the video to end, in seconds (default: at its end).
         short: for videos of fewer frames, see `sampling.sample_uniform`.
+        sampling: "time", or "frames" to count frames as the authors do, see `sampling.Timeline`.
         fps: as for `VideoReader`.
-        num_threads: as for `VideoReader`.
+        num_threads, track: as for `VideoReader`.
         limits: as for `VideoReader`; `seconds` holds for opening and reading together.
         allow_protocols: as for `VideoReader`.
 
@@ -296,8 +312,10 @@ def read_clip(
         start=start,
         end=end,
         short=short,
+        sampling=sampling,
         fps=fps,
         num_threads=num_threads,
+        track=track,
         limits=limits,
         allow_protocols=allow_protocols,
     )
@@ -311,43 +329,24 @@ def read_clips(
     num_clips: int,
     start: float | None = None,
     end: float | None = None,
-    short: Short = "repeat_last",
-    fps: float = 25.0,
+    short: Short = "spread",
+    sampling: Sampling = "time",
+    fps: float | None = None,
     num_threads: int = 0,
+    track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
 ) -> list[Frames]:
     """Several clips over a video (see `sampling.sample_clips`), in one decode; arguments and errors as `read_clip`."""
     with VideoReader(
-        source, fps=fps, num_threads=num_threads, limits=limits, allow_protocols=allow_protocols
+        source, fps=fps, num_threads=num_threads, track=track, limits=limits, allow_protocols=allow_protocols
     ) as reader:
-        clips = choose_clips(reader, num_frames=num_frames, num_clips=num_clips, start=start, end=end, short=short)
+        clips = choose_clips(
+            reader, num_frames=num_frames, num_clips=num_clips, start=start, end=end, short=short, sampling=sampling
+        )
         arrays = reader.get_arrays([i for clip in clips for i in clip], make_room=_in_memory)
     frames = Frames.from_arrays(*arrays)
     return [frames.take(slice(c * num_frames, (c + 1) * num_frames)) for c in range(num_clips)]
-
-
-def choose_clips(
-    reader: VideoReader, *, num_frames: int, num_clips: int, start: float | None, end: float | None, short: Short
-) -> list[list[int]]:
-    """The frames of the clips that `read_clips` reads, `num_clips` lists of `num_frames` indices."""
-    if start is not None and start >= reader.duration:
-        raise VideoError(reader.source, f"it ends at {reader.duration:.2f} s, before start={start} s")
-    check_many(reader, num_frames * num_clips)
-    stretch = frame_range(times=reader.times.tolist(), start=start, end=end)
-    if short == "error" and len(stretch) < num_frames:
-        raise VideoError(
-            reader.source, f"it has {len(stretch)} frames there and {num_frames} are asked for: ask for fewer"
-        )
-    return sample_clips(
-        total=len(stretch), num_frames=num_frames, num_clips=num_clips, short=short, first=stretch.start
-    )
-
-
-def check_many(reader: VideoReader, count: int) -> None:
-    """Refuse so many frames, where they take more memory than they may, before a list of them is made."""
-    if count > _MANY:
-        reader.limits.check_memory(reader.source, count=count, height=reader.height, width=reader.width)
 
 
 @contextmanager
@@ -371,7 +370,8 @@ def _only_video_errors(name: str, source: Settled) -> Iterator[None]:
         if machine_failure(error):
             raise VideoError(name, cannot_be_read(error)) from error
         what = " ".join(str(error).split())
-        raise VideoError(name, f"it is damaged: reading it failed with {type(error).__name__} {what}") from error
+        failed = f"reading it failed with {type(error).__name__} ({what})"
+        raise VideoError(name, f"it is damaged: {failed}. Copy or download it again") from error
     raise_failure(name, source)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,23 +9,20 @@ from typing import Any, BinaryIO
 import av
 
 from openxclip.errors import VideoError
-from openxclip.video.failures import cannot_be_read, ffmpeg_failure
-from openxclip.video.intactness import missing_bytes
+from openxclip.video.encryption import encryption
+from openxclip.video.failures import cannot_be_read
+from openxclip.video.formats import DEMUXERS
+from openxclip.video.intactness import ending
+from openxclip.video.jpegs import begins_with_jpeg
 from openxclip.video.limits import Deadline, Limits, num_cores
+from openxclip.video.refusals import not_opened
+from openxclip.video.tracks import choose
 
-# Demuxers that read one file and nothing else. Playlists and scripts (concat, hls, dash, sdp, lavfi…) make FFmpeg open
-# other files and addresses that the playlist names: those are refused before they are looked into.
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,live_flv,asf,ogg,nut,mxf,ivf,obu,av1,"
-    "h261,h263,h264,hevc,vvc,vc1,cavsvideo,dirac,mjpeg,yuv4mpegpipe,rm,dv,gxf,wtv,nsv,swf,amv,apng,bink,smk,roq,"
-    "mp3,wav,w64,flac,aac,ac3,eac3,aiff,caf,amr,dts,au,ape,wv,tta"
-)
+_FORMATS = ",".join(DEMUXERS)  # all others, playlists above all, are refused before they are looked into
 _PLAYLIST_FORMATS = "hls,dash,concat"  # only where the user allows protocols, and then with those alone
-_PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
 _SMALL = 640 * 360  # pixels
 _LIGHT_CODECS = ("mpeg", "msmpeg", "wmv", "h263", "flv1")  # how their names begin
 _MOST_THREADS = 16  # as FFmpeg itself; each takes memory for its frames
-_ATTACHED_PICTURE = 0x0400  # AV_DISPOSITION_ATTACHED_PIC: a cover, not footage
 
 
 def open_video(
@@ -37,15 +33,19 @@ def open_video(
     limits: Limits,
     allow_protocols: Sequence[str],
     deadline: Deadline,
-) -> tuple[Any, Any]:
-    """The container and its first video stream, ready to be decoded.
+    track: int | None = None,
+    is_first: bool = True,
+) -> tuple[Any, Any, tuple[str, ...]]:
+    """The container, the video stream that is read, ready to be decoded, and notes for the user.
 
     Args:
         source, name, num_threads, limits, allow_protocols: see `ContainerFootage`.
         deadline: until when FFmpeg may wait for the source.
+        track: see `tracks.choose`.
+        is_first: whether to look if the file is encrypted or cut off; once is enough.
 
     Raises:
-        VideoError: it can't be opened, has no video, or has larger frames than it may.
+        VideoError: it can't be opened, has no video, is encrypted or cut off, or has larger frames than it may.
     """
     protocols = list(allow_protocols)
     options = {"format_whitelist": _FORMATS}
@@ -53,6 +53,8 @@ def open_video(
     if protocols and ("file" in protocols or not isinstance(source, Path)):
         options["format_whitelist"] += f",{_PLAYLIST_FORMATS}"
         options["safe"] = "0"  # of concat: the whitelist says what may be opened, not how it is named
+    # by its name, FFmpeg would take such a file for one picture of a folder
+    format_name = "mjpeg" if not isinstance(source, str) and begins_with_jpeg(source) else None
     target: str | BinaryIO
     if isinstance(source, Path):
         target = f"file:{source}"
@@ -69,6 +71,7 @@ def open_video(
         container: Any = av.open(
             target,
             "r",
+            format=format_name,
             options=most_pixels,
             container_options=options,
             metadata_errors="replace",
@@ -76,16 +79,14 @@ def open_video(
         )
     except (av.error.FFmpegError, UnicodeError, ValueError) as error:
         deadline.check()
-        raise VideoError(name, _why_not_opened(source, error)) from None
+        raise VideoError(name, not_opened(source, error)) from None
     except OSError as error:  # of the caller's file object
         raise VideoError(name, cannot_be_read(error)) from error
     try:
-        stream = _pick_stream(container, name)
-        missing = 0 if isinstance(source, str) else missing_bytes(source)
-        if missing:
-            raise VideoError(
-                name, f"it is cut off: the last {missing} bytes are missing. Copy, download or record it again"
-            )
+        stream, note = choose(container, source, track=track, name=name)
+        notes = [note]
+        if is_first and not isinstance(source, str):  # of an address, only FFmpeg reads
+            notes.append(_check_readable(source, container, stream, name))
         if stream.codec_context is None:
             raise VideoError(
                 name, "its video is coded in a way that this FFmpeg cannot decode: convert it, e.g. to H.264"
@@ -98,7 +99,18 @@ def open_video(
     except BaseException:
         container.close()
         raise
-    return container, stream
+    return container, stream, tuple(note for note in notes if note)
+
+
+def _check_readable(source: Path | BinaryIO, container: Any, stream: Any, name: str) -> str | None:
+    """Refuse what decoders would read as noise, or as a shorter video, without a word; or note what is odd."""
+    encrypted = encryption(source, container, stream)
+    if encrypted:
+        raise VideoError(name, encrypted)
+    error, note = ending(source, stream)
+    if error:
+        raise VideoError(name, error)
+    return note
 
 
 def _best_threads(context: Any) -> int:
@@ -106,51 +118,6 @@ def _best_threads(context: Any) -> int:
     if 0 < context.width * context.height <= _SMALL and context.name.startswith(_LIGHT_CODECS):
         return 1  # such frames are decoded sooner than threads are woken for them
     return min(num_cores(), _MOST_THREADS)
-
-
-def _pick_stream(container: Any, name: str) -> Any:
-    streams = list(container.streams)
-    videos = [s for s in streams if s.type == "video" and not is_cover(s)]
-    if not videos:
-        heard = any(s.type == "audio" for s in streams)
-        raise VideoError(name, "it has sound but no picture" if heard else "it has no video in it")
-    return videos[0]
-
-
-def is_cover(stream: Any) -> bool:
-    """Whether a video stream is the picture on a recording's cover."""
-    return bool(getattr(getattr(stream, "disposition", None), "value", 0) & _ATTACHED_PICTURE)
-
-
-def is_playlist(head: bytes) -> bool:
-    """Whether a file that begins with `head` only names other files."""
-    return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(_PLAYLISTS)
-
-
-def _why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
-    if isinstance(source, str):
-        return f"it cannot be opened: {getattr(error, 'strerror', None) or error}"
-    failure = ffmpeg_failure(error, source)
-    if failure is not None:
-        return f"it cannot be read: {failure}"
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            head = file.read(64)
-    else:
-        source.seek(0)
-        head = source.read(64)
-    if head[4:8] == b"ftyp":
-        return (
-            "it is an MP4 without its index: it was cut off before it was complete. Copy, download or record it again"
-        )
-    if is_playlist(head):
-        return (
-            "it is a playlist, which only names other files: give those themselves, or say what it may open with "
-            "allow_protocols=… or --allow-protocols"
-        )
-    if getattr(error, "errno", None) == errno.EINVAL:
-        return "it is not a video file but of another kind (a playlist, a script or an image format not read here)"
-    return "it is not a video, or its beginning is damaged: no known format was recognised"
 
 
 def short_name(container: Any) -> str:

@@ -56,6 +56,7 @@ class Footage(Protocol):
     Attributes:
         times: when each frame is shown, float64 seconds of shape (num_frames,), ascending.
         duration: when the last frame ends, in seconds.
+        tick: what `times` were rounded to by the container, in seconds; 0 if they weren't.
         codec: how the frames are coded.
         frames_decoded: how many frames have been decoded so far.
         notes: what a user should know of how the frames were made.
@@ -64,9 +65,13 @@ class Footage(Protocol):
 
     times: NDArray[np.float64]
     duration: float
+    tick: float
     codec: str
-    frames_decoded: int
     deadline: Deadline
+
+    @property
+    def frames_decoded(self) -> int:  # noqa: D102
+        ...
 
     @property
     def notes(self) -> tuple[str, ...]:  # noqa: D102

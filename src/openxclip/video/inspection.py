@@ -11,17 +11,21 @@ from typing import Any, Literal
 import numpy as np
 
 from openxclip.errors import VideoError
+from openxclip.video.arrays import ArrayFootage
 from openxclip.video.containers import ContainerFootage
 from openxclip.video.decoding import VideoReader
-from openxclip.video.images import ArrayFootage, FolderFootage, ImageFootage
+from openxclip.video.images import FolderFootage, ImageFootage
+from openxclip.video.intactness import MAY_BE_CUT
 from openxclip.video.limits import DEFAULT_LIMITS, Limits
 from openxclip.video.opening import VideoSource, is_buffer, source_name, with_home
+from openxclip.video.tiles import TiledFootage
 
 Kind = Literal["video", "image", "images", "array"]
 
 _KINDS: dict[type, Kind] = {
     ContainerFootage: "video",
     ImageFootage: "image",
+    TiledFootage: "image",
     FolderFootage: "images",
     ArrayFootage: "array",
 }
@@ -121,6 +125,8 @@ def inspect(
     source: VideoSource,
     *,
     full: bool = False,
+    fps: float | None = None,
+    track: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     allow_protocols: Sequence[str] = (),
     on_time: OnTime = lambda end, duration: None,
@@ -130,6 +136,7 @@ def inspect(
     Args:
         source: as for `VideoReader`.
         full: decode all of it, to find what is damaged; else the first frame only.
+        fps, track: as for `VideoReader`.
         limits: as for `VideoReader`; `seconds` holds for opening it and again for decoding it.
         allow_protocols: as for `VideoReader`.
         on_time: called while all of it is decoded, with how far that has come and the video's duration, in seconds.
@@ -139,12 +146,17 @@ def inspect(
 
     Raises:
         TypeError: `source` is no source of videos.
-        ValueError: a protocol's name that can't be.
+        ValueError: a protocol's name or a track that can't be.
     """
     facts: dict[str, Any] = {"path": source_name(source), "size_bytes": _size_of(source)}
     try:
         with VideoReader(
-            source, num_threads=1 if full else 0, limits=limits, allow_protocols=allow_protocols
+            source,
+            fps=fps,
+            num_threads=1 if full else 0,
+            track=track,
+            limits=limits,
+            allow_protocols=allow_protocols,
         ) as reader:
             facts |= _facts(reader)
             problems = _Problems(reader)
@@ -234,6 +246,7 @@ class _Problems:
                 self.found.append(f"{_count(disordered, 'frame')} have no time, or one that is not after the last")
         if starts_with_key is False:
             self.found.append("it doesn't start with a key frame: it was cut from a longer one")
+        self.found += [note for note in footage.notes if note.endswith(MAY_BE_CUT)]
         self._counts(footage, decoded if full else self._reader.num_frames)
         return {"container": container, "sound": footage.sound, **({} if first is None else _facts_of_frame(first))}
 

@@ -1,96 +1,211 @@
-"""Whether a file has all the bytes that its own header says it has.
+"""Whether a file has all that its own header says it has.
 
 Decoders read a file that was cut off without a word, as far as it goes. A video sampled over what is left of it would
-be another video: so the three formats that say how long they are, are asked.
+be another video: so the formats that say how long they are, are asked. Some files claim a few bytes more than there
+are, though all their frames are there: these are read.
+
+Sources: ISO/IEC 14496-12; RFC 9559 (Matroska); Microsoft, "AVI RIFF File Reference" and "Advanced Systems Format";
+SMPTE ST 377-1, 7.1 (MXF); Adobe, "Video File Format Specification" 10.1, E.4 and E.5 (FLV), and "SWF File Format".
 """
 
 from __future__ import annotations
 
-import io
+import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-_MOST_BOXES = 100_000
+from openxclip.video.boxes import SEGMENT, boxes, elements, reading, size_of
 
-
-def missing_bytes(source: Path | BinaryIO) -> int:
-    """Bytes that an MP4/MOV, AVI or Matroska/WebM file lacks at its end (0: none, or the format doesn't tell)."""
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            return _missing(file)
-    at = source.tell()
-    try:
-        return _missing(source)
-    finally:
-        source.seek(at)  # whoever reads it goes on from there
+_CLUSTER = b"\x1f\x43\xb6\x75"
+_HEAD_BYTES = 1 << 16
+_MXF_HEADER = bytes.fromhex("060e2b34020501010d0102010102")
+_ASF_HEADER, _ASF_DATA = bytes.fromhex("3026b2758e66cf11"), bytes.fromhex("3626b2758e66cf11")
+_FLV_KINDS = (8, 9, 18)  # sound, video, data
+MAY_BE_CUT = "it may be cut off"  # how a note ends that is a doubt
+_COPY_AGAIN = "Copy, download or record it again"
 
 
-def _missing(file: BinaryIO) -> int:
-    size = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    head = file.read(64)
-    if head[4:8] == b"ftyp":
-        end = _end_of_media_boxes(file, size)
-    elif head[:4] == b"RIFF":
-        end = _end_of_riff(head)
-    elif head[:4] == b"\x1aE\xdf\xa3":
-        end = _end_of_segment(file)
-    else:
-        end = 0
-    return max(0, end - size)
+class Ending(NamedTuple):
+    """What is wrong with the end of a file: an error where frames are missing, a note where none is."""
+
+    error: str | None = None
+    note: str | None = None
 
 
-def _end_of_media_boxes(file: BinaryIO, size: int) -> int:
-    """End of the furthest `mdat` or `moov` box. Source: ISO/IEC 14496-12, 4.2.
+def ending(source: Path | BinaryIO, stream: Any) -> Ending:
+    """Compare a file's end with what its header says.
 
-    None in a fragmented file (`moof` boxes): it grows by fragments, and is whole up to where it has grown.
+    Args:
+        source: the file.
+        stream: PyAV's, of the video that is read.
     """
-    at = end = 0
-    for _ in range(_MOST_BOXES):
-        if at >= size:
-            break
-        file.seek(at)
-        head = file.read(16)
-        if len(head) < 8:
-            break
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:
-            length = int.from_bytes(head[8:16], "big")
-        if length < 8:
-            break  # 0: to the end of the file, whatever that is
-        if head[4:8] == b"moof":
-            return 0
-        at += length
-        if head[4:8] in (b"mdat", b"moov"):
-            end = at
-    return end
+    with reading(source) as file:
+        size = size_of(file)
+        file.seek(0)
+        head = file.read(_HEAD_BYTES)
+        if head.startswith(b"FLV"):
+            return _of_flv(file, head, size, stream)
+        end, is_whole = _claim(file, head, size, stream)
+    missing = end - size
+    if missing <= 0:
+        return Ending()
+    if is_whole:
+        return Ending(note=f"its header claims {missing} bytes more than the file has, but all its frames are there")
+    return Ending(f"it is cut off: the last {missing} bytes are missing. {_COPY_AGAIN}")
 
 
-def _end_of_riff(head: bytes) -> int:
-    """End of the first RIFF chunk (AVI); a length of 0 or all ones was never filled in."""
+def _claim(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[int, bool]:
+    """Where the file ends by its header (0 where that doesn't tell), and whether all frames are there nevertheless."""
+    if head[4:8] == b"ftyp" or head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+        return _end_of_media_boxes(file, size, stream)
+    if head[:4] == b"RIFF":
+        return _end_of_riff(file, head, size)
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return _end_of_segment(file, size)
+    if head.startswith(_ASF_HEADER):
+        return _end_of_asf(file, head), False
+    if head.startswith(_MXF_HEADER):
+        return _footer_of_mxf(head), False
+    if head.startswith(b".RMF"):
+        return _end_of_real_media(file, size), False
+    if head.startswith(b"FWS"):
+        return int.from_bytes(head[4:8], "little"), False
+    return 0, False
+
+
+def _end_of_media_boxes(file: BinaryIO, size: int, stream: Any) -> tuple[int, bool]:
+    """End of the furthest `mdat` or `moov` box. All frames are there if the index has none that ends later.
+
+    A fragmented file (`moof` boxes) has no such end: it grows by fragments, and is whole up to where it has grown.
+    """
+    end = 0
+    is_whole = False
+    for box in boxes(file, 0, size):
+        if box.name == b"moof":
+            return 0, True
+        if box.name in (b"mdat", b"moov"):
+            end = box.end
+        if box.name == b"moov":
+            is_whole = box.end <= size
+    if end > size and is_whole:
+        is_whole = len(stream.index_entries) > 0 and all(e.pos + e.size <= size for e in stream.index_entries)
+    return end, is_whole
+
+
+def _end_of_riff(file: BinaryIO, head: bytes, size: int) -> tuple[int, bool]:
+    """End of the first RIFF chunk (AVI); a length of 0 or all ones was never filled in. Frames are in the list movi."""
     length = int.from_bytes(head[4:8], "little")
-    return 0 if length in (0, 0xFFFFFFFF) else 8 + length
+    if length in (0, 0xFFFFFFFF) or 8 + length <= size:
+        return 0, True
+    at = 12
+    while at + 12 <= size:
+        file.seek(at)
+        chunk = file.read(12)
+        end = at + 8 + int.from_bytes(chunk[4:8], "little")
+        if chunk[:4] == b"LIST" and chunk[8:12] == b"movi":
+            return 8 + length, end <= size
+        at = end + (end & 1)
+    return 8 + length, False
 
 
-def _end_of_segment(file: BinaryIO) -> int:
-    """End of the Matroska segment. Source: RFC 8794, sections 4 and 5: an id and a length of variable size."""
-    file.seek(4)
-    header = _vint(file)
-    if header is None:
-        return 0
-    file.seek(header, io.SEEK_CUR)
-    if file.read(4) != b"\x18\x53\x80\x67":
-        return 0
-    length = _vint(file)
-    return 0 if length is None else file.tell() + length
+def _end_of_segment(file: BinaryIO, size: int) -> tuple[int, bool]:
+    """End of the Matroska segment. All frames are there if something whole follows the last cluster."""
+    segment = next((part for part in elements(file, 0, size) if part.name == SEGMENT), None)
+    if segment is None or segment.end <= size:
+        return 0, True
+    parts = list(elements(file, segment.start, size))
+    return segment.end, bool(parts) and parts[-1].name != _CLUSTER and parts[-1].end <= size
 
 
-def _vint(file: BinaryIO) -> int | None:
-    """A number whose leading zero bits say its length; None where it is all ones (unknown) or missing."""
-    head = file.read(1)
-    if not head or not head[0]:
+def _end_of_asf(file: BinaryIO, head: bytes) -> int:
+    """End of the data object, which follows the header object; a live stream has no length there."""
+    at = int.from_bytes(head[16:24], "little")
+    file.seek(at)
+    data = file.read(24)
+    return at + int.from_bytes(data[16:24], "little") if data.startswith(_ASF_DATA) else 0
+
+
+def _footer_of_mxf(head: bytes) -> int:
+    """Where the footer begins, by the pack of the header partition, after its key and a length of variable size."""
+    at = 17 + (head[16] & 0x7F if head[16] & 0x80 else 0)
+    footer = int.from_bytes(head[at + 24 : at + 32], "big")
+    return footer + 1 if footer else 0
+
+
+def _end_of_real_media(file: BinaryIO, size: int) -> int:
+    """End of the chunk DATA; chunks have a name, then a length that counts both, and 10 more in those of FFmpeg."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        chunk = file.read(8)
+        length = int.from_bytes(chunk[4:8], "big")
+        if chunk[:4] == b"DATA":
+            return at + length - 10
+        if length < 8:
+            break
+        at += length
+    return 0
+
+
+def _of_flv(file: BinaryIO, head: bytes, size: int, stream: Any) -> Ending:
+    """FLV has no length of its own, but its first tag, onMetaData, may tell one in bytes or seconds."""
+    told_size, told_s = int(_number(head, b"filesize")), _number(head, b"duration")
+    slack_s = max(min(1.0, told_s / 10), 1.5 / float(stream.average_rate or 25))  # the last tag is as long as a frame
+    last_s = _last_tag(file, size)
+    if last_s is not None:  # it ends with a whole tag
+        if told_size > size and (not told_s or last_s < told_s - slack_s):
+            return Ending(f"it is cut off: the last {told_size - size} bytes are missing. {_COPY_AGAIN}")
+        if told_s and last_s < told_s - slack_s:
+            return Ending(note=f"its header tells of {told_s:.2f} s, and it ends at {last_s:.2f} s: {MAY_BE_CUT}")
+        return Ending()
+    if told_size > size:
+        return Ending(f"it is cut off: the last {told_size - size} bytes are missing. {_COPY_AGAIN}")
+    last_s, is_cut = _walk(file, head, size)
+    if told_s and is_cut and last_s < told_s:
+        return Ending(f"it is cut off at {last_s:.2f} s of the {told_s:.2f} s that its header tells of. {_COPY_AGAIN}")
+    return Ending()
+
+
+def _number(head: bytes, name: bytes) -> float:
+    """A number of onMetaData (AMF 0: a name with its length, the sign of a number, 8 bytes); 0 where there is none."""
+    at = head.find(len(name).to_bytes(2, "big") + name + b"\0")
+    value = head[at + len(name) + 3 : at + len(name) + 11]
+    number = struct.unpack(">d", value)[0] if at >= 0 and len(value) == 8 else 0.0
+    return float(number) if 0 < number < 1e15 else 0.0
+
+
+def _last_tag(file: BinaryIO, size: int) -> float | None:
+    """The time of the last tag in seconds; None if the file doesn't end with a whole tag and its length."""
+    if size < 13 + 15:
         return None
-    extra = 8 - head[0].bit_length()
-    rest = file.read(extra)
-    value = int.from_bytes(head + rest, "big") & ((1 << 7 * (extra + 1)) - 1)
-    return None if len(rest) < extra or value == (1 << 7 * (extra + 1)) - 1 else value
+    file.seek(size - 4)
+    length = int.from_bytes(file.read(4), "big")
+    at = size - 4 - length
+    if at < 13:
+        return None
+    file.seek(at)
+    tag = file.read(11)
+    is_tag = tag[0] & 0x1F in _FLV_KINDS and int.from_bytes(tag[1:4], "big") + 11 == length
+    return _time_of(tag) if is_tag else None
+
+
+def _walk(file: BinaryIO, head: bytes, size: int) -> tuple[float, bool]:
+    """The time of the last whole tag, and whether one follows that is cut off."""
+    at, last_s = int.from_bytes(head[5:9], "big") + 4, 0.0
+    while at < size:
+        file.seek(at)
+        tag = file.read(11)
+        if len(tag) < 11:
+            return last_s, True
+        if tag[0] & 0x1F not in _FLV_KINDS or any(tag[8:11]):
+            return last_s, False
+        at += 11 + int.from_bytes(tag[1:4], "big") + 4
+        if at > size:
+            return last_s, True
+        last_s = _time_of(tag)
+    return last_s, False
+
+
+def _time_of(tag: bytes) -> float:
+    """Milliseconds in 24 bits, and 8 higher bits behind them; of a live recording, of whatever clock."""
+    return (int.from_bytes(tag[4:7], "big") | tag[7] << 24) / 1000

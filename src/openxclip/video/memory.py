@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.video.assumptions import ASSUMED_FPS
 from openxclip.video.frames import Place, rgb_bytes, steady_times
 from openxclip.video.limits import Deadline, Limits
 
@@ -17,8 +18,8 @@ from openxclip.video.limits import Deadline, Limits
 class MemoryVideo:
     """The frames of one video in memory, under a name; `openxclip.processing.sources.in_memory` makes one.
 
-    They are shown at the `fps` of whatever reads them, the first at 0 s. They are read in the calling process, and must
-    not change until then.
+    They are shown at the `fps` of whatever reads them (by default 25), the first at 0 s. They are read in the calling
+    process, and must not change until then.
 
     Attributes:
         name: what results and errors call it.
@@ -40,12 +41,14 @@ class MemoryFootage:
     """The frames of a `MemoryVideo` at `fps`. See `Footage`."""
 
     codec = "frames in memory"
+    tick = 0.0
     notes: tuple[str, ...] = ()
 
-    def __init__(self, video: MemoryVideo, *, fps: float, limits: Limits) -> None:
+    def __init__(self, video: MemoryVideo, *, fps: float | None, limits: Limits) -> None:
         self.deadline = Deadline(limits.seconds, video.name)
         self._frames = video.frames
         self.frames_decoded = 0
+        fps = fps or ASSUMED_FPS
         self.times = steady_times(len(video.frames), fps)
         self.duration = len(video.frames) / fps
 

@@ -34,7 +34,7 @@ def hevc_layer(packet: bytes, *, length_size: int) -> int:
     Returns:
         The layer, 0 to 6, or `UNKNOWN_LAYER`.
     """
-    for at in _units(packet, length_size):
+    for at in units(packet, length_size):
         if at + 2 <= len(packet) and packet[at] >> 1 & 0x3F < 32:  # a slice
             return max(0, (packet[at + 1] & 7) - 1)
     return UNKNOWN_LAYER
@@ -48,7 +48,7 @@ def is_unreferred(packet: bytes, *, codec: str, length_size: int) -> bool:
         codec: "h264" or "hevc" (of its highest temporal layer); any other is not known.
         length_size: see `length_size`.
     """
-    for at in _units(packet, length_size):
+    for at in units(packet, length_size):
         if codec == "h264":
             kind = packet[at] & 31
             if kind not in _H264_ASIDE:
@@ -60,7 +60,7 @@ def is_unreferred(packet: bytes, *, codec: str, length_size: int) -> bool:
     return False
 
 
-def _units(packet: bytes, length_size: int) -> Iterator[int]:
+def units(packet: bytes, length_size: int) -> Iterator[int]:
     """Where each NAL unit begins."""
     at = 0
     while True:

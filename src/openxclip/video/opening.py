@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from openxclip.errors import VideoError
+from openxclip.video.arrays import ArrayFootage
 from openxclip.video.containers import ContainerFootage
-from openxclip.video.demuxing import is_playlist
 from openxclip.video.failures import WatchedFile, cannot_be_read
 from openxclip.video.frames import Footage
-from openxclip.video.images import ArrayFootage, FolderFootage, ImageFootage, is_image
+from openxclip.video.images import FolderFootage, ImageFootage, is_image
+from openxclip.video.jpegs import is_stream
 from openxclip.video.limits import Limits
 from openxclip.video.memory import MemoryFootage, MemoryVideo
+from openxclip.video.refusals import is_playlist
 from openxclip.video.streams import NamedBytes, is_pipe, read_pipe
+from openxclip.video.tiles import TiledFootage, grid_of
+from openxclip.video.tracks import is_heif
 
 VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | mmap.mmap | BinaryIO | MemoryVideo
 
@@ -29,24 +33,17 @@ Settled = str | Path | io.BytesIO | WatchedFile | MemoryVideo
 
 _LONGEST_PATH = 4000  # bytes; systems allow 4096 and less
 
-#: Suffixes of the files that a search through folders takes for videos. (Reading goes by content, not by suffix.)
-VIDEO_SUFFIXES = frozenset(
-    (  # noqa: SIM905 (forty lines otherwise)
-        ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .ivf .m1v .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe "
-        ".mpeg .mpg .mts .mxf .nut .obu .ogm .ogv .qt .rm .rmvb .ts .vob .webm .webp .wmv .wtv .y4m"
-    ).split()
-)
-
 
 @dataclass(frozen=True)
 class Opener:
     """From a source to its footage; the arguments are those of `VideoReader`, checked."""
 
     name: str
-    fps: float
+    fps: float | None
     num_threads: int
     limits: Limits
     allow_protocols: tuple[str, ...]
+    track: int | None = None
 
     def settle(self, source: VideoSource) -> Settled:
         """The source in a form that can be opened again, also after the current folder has changed.
@@ -84,6 +81,13 @@ class Opener:
         Raises:
             VideoError: it can't be read.
         """
+        footage = self._open(source)
+        if self.track and not isinstance(footage, ContainerFootage):
+            footage.close()
+            raise VideoError(self.name, f"it is not a file with tracks: there is no track {self.track}")
+        return footage
+
+    def _open(self, source: Settled) -> Footage:
         if isinstance(source, str):
             return self._container(source)
         if isinstance(source, Path):
@@ -112,9 +116,16 @@ class Opener:
             raise VideoError(self.name, "it is empty: copy, download or record it again")
         if head.startswith(b"\x93NUMPY"):
             return ArrayFootage(data, name=self.name, fps=self.fps, limits=self.limits)
-        is_jpegs = head.startswith(b"\xff\xd8\xff") and Path(self.name).suffix.lower() in (".mjpeg", ".mjpg")
-        if is_image(head[:16]) and not is_jpegs:
-            return ImageFootage(data, name=self.name, limits=self.limits)
+        is_motion_jpeg = head.startswith(b"\xff\xd8\xff") and is_stream(data)
+        if is_image(head) and not is_motion_jpeg:
+            try:
+                return ImageFootage(data, name=self.name, limits=self.limits)
+            except VideoError:
+                if head[4:8] != b"ftyp":  # of AVIF, FFmpeg reads what this Pillow may not
+                    raise
+        grid = grid_of(data) if head[4:8] == b"ftyp" and is_heif(head[8 : head[3]]) else None
+        if grid is not None:
+            return TiledFootage(data, grid, name=self.name, limits=self.limits)
         if isinstance(data, Path) and is_playlist(head) and self.allow_protocols and "file" not in self.allow_protocols:
             # by its path, FFmpeg could open it only with leave to open every other file that it names
             data = NamedBytes(data.read_bytes(), self.name)
@@ -127,6 +138,7 @@ class Opener:
             num_threads=self.num_threads,
             limits=self.limits,
             allow_protocols=self.allow_protocols,
+            track=self.track,
         )
 
     def _settle_file(self, source: BinaryIO) -> Settled:
@@ -199,6 +211,16 @@ def source_name(source: VideoSource) -> str:
     return str(getattr(source, "name", None) or "file object")
 
 
+def check_track(track: int | None) -> None:
+    """Refuse what can't be the number of a track.
+
+    Raises:
+        ValueError: it is below 0.
+    """
+    if track is not None and track < 0:
+        raise ValueError(f"track={track} must be 0 or more: tracks are counted from 0")
+
+
 def check_protocols(names: Sequence[str]) -> tuple[str, ...]:
     """The names of FFmpeg's protocols, if that is what they are.
 
@@ -219,7 +241,7 @@ def _why_not_read(name: str, error: OSError | ValueError) -> str:
         )
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         with suppress(OSError, ValueError):
-            return f"it is a link to {os.readlink(name)}, where there is nothing"  # noqa: PTH115
+            return f"it is a link to {os.readlink(name)}, where there is nothing: check the link"  # noqa: PTH115
         return "there is no such file: check the path"
     if isinstance(error, PermissionError):
         return "reading it is not permitted: check who may read the file and its folder"

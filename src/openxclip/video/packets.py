@@ -1,26 +1,19 @@
-"""Which coded packets make which frames: arithmetic on what a demuxer says, without decoding.
-
-A video's packets come in the order in which they are decoded; their presentation times (pts) say the order in which
-they are shown. From the two follow the exact number of frames, the time of each, and which packets have to be decoded
-for a given frame: those from the last key frame that is shown no later than it. (A frame shown before a key frame but
-coded after it, as in an open group of pictures, may depend on the group before.) Of these, packets that no other frame
-refers to (disposable ones: most B-frames) may be passed over.
-"""
+"""What a demuxer says of a stream's packets, in columns, and whether that tells the frames without decoding."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.video.nal import UNKNOWN_LAYER, hevc_layer
+from openxclip.video.nal import hevc_layer
 
 # Codecs that code every shown frame as one packet, without or with reference to other frames. Others (those that leave
 # out frames that don't change, for one) have to be decoded to be counted.
-_INTRA_ONLY = frozenset(
+INTRA_ONLY = frozenset(
     (  # noqa: SIM905
         "mjpeg prores dnxhd huffyuv ffvhuff utvideo rawvideo v210 dvvideo jpeg2000 png cfhd magicyuv jpegls ljpeg "
         "r210 r10k v308 v408 v410 y41p"
@@ -31,23 +24,9 @@ _INTER = frozenset(
         "h264 hevc vvc av1 vp8 vp9 mpeg1video mpeg2video mpeg4 h263 flv1 ffv1 msmpeg4v2 msmpeg4v3 wmv1 wmv2"
     ).split()
 )
-_ONE_PACKET_A_FRAME = _INTRA_ONLY | _INTER
-
-# Codecs whose headers say which frames no other refers to, and whose decoders can be told to pass over them: H.264 by
-# nal_ref_idc (ITU-T H.264, 7.4.1), HEVC by the type of NAL unit (ITU-T H.265, table 7-1), MPEG by the type of picture.
-_MARKS_DISPOSABLE = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
-
-# Seeking empties the decoder and fills it again, which costs as much as decoding about this many frames.
-_SEEK_PAYS_AFTER = 8
+_ONE_PACKET_A_FRAME = INTRA_ONLY | _INTER
 
 _NO_TIME = -(2**63)
-
-
-class Run(NamedTuple):
-    """Packets to decode in one go: positions `first` (a key frame) to `last`, for some wanted frames."""
-
-    first: int
-    last: int
 
 
 class Packets:
@@ -57,6 +36,31 @@ class Packets:
         self._pts, self._dts, self._durations, self._places = array("q"), array("q"), array("q"), array("q")
         self._sizes = array("i")
         self._flags, self._layers = array("B"), array("B")
+
+    @classmethod
+    def of_columns(
+        cls,
+        *,
+        pts: NDArray[np.int64],
+        dts: NDArray[np.int64],
+        durations: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+        places: NDArray[np.int64],
+        keys: NDArray[np.bool_],
+    ) -> Packets:
+        """Whole packets, all of them shown and of one layer, of which everything is known."""
+        packets = cls()
+        for column, values in (
+            (packets._pts, pts),
+            (packets._dts, dts),
+            (packets._durations, durations),
+            (packets._places, places),
+            (packets._sizes, sizes),
+            (packets._flags, keys | np.uint8(4)),
+            (packets._layers, np.zeros(len(pts))),
+        ):
+            column.frombytes(np.asarray(values).astype(column.typecode).tobytes())
+        return packets
 
     def append(
         self,
@@ -165,97 +169,56 @@ class Packets:
         """When this packet is decoded, if known."""
         return None if self._dts[position] == _NO_TIME else self._dts[position]
 
+    def place_before(self, position: int) -> int | None:
+        """Where in the file, in bytes, this packet is, or the last one before it of which that is known."""
+        while position >= 0 and self._places[position] < 0:
+            position -= 1
+        return None if position < 0 else self._places[position]
+
+    def pts_at(self, position: int) -> int | None:
+        """When this packet is shown, if known."""
+        return None if self._pts[position] == _NO_TIME else self._pts[position]
+
     def duration(self, position: int) -> int:
         """How long this packet's frame is shown; 0 if unknown."""
         return self._durations[position]
 
-    def is_at(self, position: int, *, pts: int | None, size: int, place: int | None) -> bool:
-        """Whether the packet at `position` is this one, met again on another pass over the file."""
-        return (
-            position < len(self)
-            and self._sizes[position] == size
-            and self._pts[position] == (_NO_TIME if pts is None else pts)
-            and self._places[position] == (-1 if place is None else place)
-        )
+    def may_be(self, position: int, *, size: int, place: int | None) -> bool:
+        """Whether the packet at `position` may be this one, met again on another pass over the file.
+
+        Its time says nothing: after a seek, demuxers may give it another, or none.
+        """
+        if position >= len(self) or self._sizes[position] != size:
+            return False
+        return place is None or self._places[position] in (place, -1)
 
     def find(self, *, pts: int | None, size: int, place: int | None) -> int | None:
         """Where a packet, met again on another pass over the file, was on the first one; None if that is not sure."""
-        candidates = np.flatnonzero(self.pts == (_NO_TIME if pts is None else pts)).tolist()
-        found = [int(i) for i in candidates if self.is_at(i, pts=pts, size=size, place=place)]
+        if place is None or pts is None:
+            return None
+        at_place = np.flatnonzero(np.frombuffer(self._places, np.int64) == place)
+        found = [i for i in at_place.tolist() if self._sizes[i] == size and self._pts[i] == pts]
         return found[0] if len(found) == 1 else None
+
+    def find_sizes(self, sizes: Sequence[int], *, pts: int | None) -> int | None:
+        """Where packets of these sizes follow each other; None if that is not sure.
+
+        Args:
+            sizes: of some packets.
+            pts: when the first of them is shown, which decides between several places.
+        """
+        known, count = np.frombuffer(self._sizes, np.int32), len(self) - len(sizes) + 1
+        if not sizes or count < 1:
+            return None
+        found = np.flatnonzero(known[:count] == sizes[0])
+        for i, size in enumerate(sizes):
+            found = found[known[found + i] == size]
+        if len(found) > 1 and pts is not None:
+            found = found[np.frombuffer(self._pts, np.int64)[found] == pts]
+        return int(found[0]) if len(found) == 1 else None
 
     def _flag(self, bit: int) -> NDArray[np.bool_]:
         return (np.array(self._flags, dtype=np.uint8) >> bit & 1).astype(np.bool_)
-
-
-class PacketIndex:
-    """The frames of a stream by their packets.
-
-    Args:
-        packets: of a stream for which `tells_frames`.
-        codec: FFmpeg's name of the codec.
-
-    Attributes:
-        packets: all packets in coded order.
-        shown: the position of each frame's packet, in the order of presentation.
-        is_intra: frames depend on no other frame.
-        marks_disposable: packets that no frame refers to say so, and the decoder can be told to pass over them.
-    """
-
-    def __init__(self, packets: Packets, *, codec: str) -> None:
-        self.packets = packets
-        self._pts = packets.pts
-        self._are_shown = packets.are_shown
-        shown = np.flatnonzero(self._are_shown)
-        self.shown: NDArray[np.int64] = shown[np.argsort(self._pts[shown], kind="stable")]
-        self._keys = np.flatnonzero(packets.are_key)
-        layers = packets.layers
-        self._may_be_disposable = (layers == layers.max()) & (layers != UNKNOWN_LAYER)
-        self.is_intra = codec in _INTRA_ONLY and len(self._keys) == len(packets)
-        self.marks_disposable = codec in _MARKS_DISPOSABLE
-
-    def pts(self, position: int) -> int:
-        """Presentation time of the packet at `position`."""
-        return int(self._pts[position])
-
-    def frame_times(self) -> NDArray[np.int64]:
-        """Presentation times of all frames, ascending."""
-        return np.asarray(self._pts[self.shown])
-
-    def due(self, run: Run) -> set[int]:
-        """Presentation times of the frames that decoding this run yields, from its key frame on."""
-        part = slice(run.first, run.last + 1)
-        pts = self._pts[part]
-        return set(pts[self._are_shown[part] & (pts >= pts[0])].tolist())
-
-    def unwanted(self, run: Run, wanted: Collection[int]) -> NDArray[np.bool_]:
-        """Which packets of a run may be passed over if nothing refers to them: one truth value for each.
-
-        Args:
-            run: the packets.
-            wanted: presentation times of the frames asked for.
-        """
-        part = slice(run.first, run.last + 1)
-        is_wanted = np.isin(self._pts[part], np.fromiter(wanted, dtype=np.int64, count=len(wanted)))
-        return np.asarray(~is_wanted & self._may_be_disposable[part])
-
-    def plan(self, frames: Sequence[int]) -> list[Run]:
-        """The packets to decode, as few as possible, for these frames (ascending)."""
-        runs: list[Run] = []
-        for frame in frames:
-            position = int(self.shown[frame])
-            key = self._key_for(position)
-            if runs and runs[-1].first <= key <= runs[-1].last + _SEEK_PAYS_AFTER:
-                runs[-1] = Run(runs[-1].first, max(runs[-1].last, position))
-            else:
-                runs.append(Run(key, position))
-        return runs
-
-    def _key_for(self, position: int) -> int:
-        at = int(np.searchsorted(self._keys, position, side="right")) - 1
-        while at > 0 and self._pts[self._keys[at]] > self._pts[position]:
-            at -= 1
-        return int(self._keys[at])
 
 
 def is_hidden_vp8(head: bytes) -> bool:
@@ -283,9 +246,10 @@ def tells_frames(
         return False
     if not packets.all_timed or packets.are_corrupt.any():
         return False
-    if codec not in _INTRA_ONLY:
-        if reorders and packets.shown_as_decoded:
-            return False  # these can't be times of presentation: MXF has none
+    if codec not in INTRA_ONLY:
+        in_order = packets.shown_as_decoded or (container == "asf" and bool((np.diff(packets.pts) > 0).all()))
+        if reorders and in_order:
+            return False  # these can't be times of presentation: MXF has none, and ASF often the times of decoding
         if container == "avi" and not packets.shown_as_decoded:
             return False  # nor has AVI: FFmpeg makes them up
         if codec == "mpeg4" and (packets.sizes < 20).any():
@@ -296,4 +260,4 @@ def tells_frames(
     pts = packets.pts
     shown = pts[packets.are_shown]
     # a stream cut within a group of pictures: its first frames can't be decoded, and how many is the decoder's affair
-    return bool(len(shown) and packets.are_key[0] and pts.min() == pts[0] and len(np.unique(shown)) == len(shown))
+    return bool(len(shown) and packets.are_key[0] and pts.min() == pts[0] and bool((np.diff(np.sort(shown)) > 0).all()))

@@ -1,8 +1,9 @@
-"""Which frames to take: pure index arithmetic, without any file.
+"""Which frames to take: arithmetic alone, without any file.
 
 Sources: segments and their midpoints are those of temporal segment networks (Wang et al., ECCV 2016), which X-CLIP
 (Ni et al., ECCV 2022, section 4.1) follows: in training one random frame in each of T equal segments, in testing the
-middle one. All of it is integer arithmetic, so that no total is large enough to be rounded wrongly.
+middle one. The functions count frames, in integers, so that no total is large enough to be rounded wrongly. `Timeline`
+measures time instead, where the frames of a video aren't evenly spaced.
 """
 
 from __future__ import annotations
@@ -11,15 +12,24 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch  # imported where it is used: reading a file needs none of it
 
-Short = Literal["repeat_last", "wrap", "error"]
+Past = Literal["repeat_last", "wrap", "error"]
+Short = Literal["spread", "repeat_last", "wrap", "error"]
+Sampling = Literal["time", "frames"]
 
 # A time asked for as `i / fps` may fall a rounding error short of the frame's own time.
 _TOLERANCE_S = 1e-6
+
+# Times in a container with a fine clock may have been rounded by another one from which they were copied: to
+# milliseconds in Matroska, FLV and ASF.
+_COMMON_TICK_S = 0.001
 
 
 def sample_uniform(
@@ -27,21 +37,22 @@ def sample_uniform(
     total: int,
     num_frames: int,
     generator: torch.Generator | None = None,
-    short: Short = "repeat_last",
+    short: Short = "spread",
     first: int = 0,
 ) -> list[int]:
     """One frame from each of `num_frames` equal segments of a video.
 
     Segment t of T over N frames is the stretch [tN/T, (t+1)N/T); a frame belongs to the segment that holds its middle.
     Without a generator the frame at the segment's midpoint is taken, `floor((2t + 1) N / 2T)` (testing); with one, a
-    random frame of the segment, each equally likely (training).
+    random frame of the segment, each equally likely (training). With fewer frames than segments, the midpoints are
+    taken in training too.
 
     Args:
         total: frames that there are (N), at least 1.
         num_frames: frames to take (T), at least 1.
         generator: source of the random draws.
-        short: what a video of fewer than T frames does: `repeat_last` takes all and repeats the last,
-            `wrap` starts again from the first, `error` raises.
+        short: what to take from a video of fewer than T frames: `spread` takes the midpoints, `repeat_last` takes
+            each frame once and then the last again, `wrap` starts again from the first, `error` raises.
         first: index of the first of the `total` frames, added to every result (see `frame_range`).
 
     Returns:
@@ -50,10 +61,11 @@ def sample_uniform(
     Raises:
         ValueError: a number is out of its range, or the video is short and `short` is "error".
     """
-    _check(total=total, num_frames=num_frames, short=short, first=first)
-    if total < num_frames:
+    _check(total=total, num_frames=num_frames, first=first)
+    _one_of(Short, short=short)
+    if total < num_frames and short != "spread":
         return _fit(range(num_frames), total=total, short=short, first=first)
-    if generator is None:
+    if generator is None or total < num_frames:
         return [first + (2 * t + 1) * total // (2 * num_frames) for t in range(num_frames)]
     # ceil(tN/T - 1/2): the first frame whose middle is not before the segment's start
     starts = [-((num_frames - 2 * t * total) // (2 * num_frames)) for t in range(num_frames + 1)]
@@ -61,7 +73,7 @@ def sample_uniform(
 
 
 def sample_clips(
-    *, total: int, num_frames: int, num_clips: int, short: Short = "repeat_last", first: int = 0
+    *, total: int, num_frames: int, num_clips: int, short: Short = "spread", first: int = 0
 ) -> list[list[int]]:
     """Several clips over the whole video, for testing with several views.
 
@@ -82,14 +94,23 @@ def sample_clips(
     Raises:
         ValueError: as `sample_uniform`.
     """
-    _check(total=total, num_frames=num_frames, short=short, first=first)
     _at_least(1, num_clips=num_clips)
+    return [
+        sample_clip(total=total, num_frames=num_frames, number=number, num_clips=num_clips, short=short, first=first)
+        for number in range(num_clips)
+    ]
+
+
+def sample_clip(
+    *, total: int, num_frames: int, number: int, num_clips: int, short: Short = "spread", first: int = 0
+) -> list[int]:
+    """Clip `number` (from 0) of those of `sample_clips`; the other arguments and the errors are as there."""
     if total < num_frames:
-        clip = sample_uniform(total=total, num_frames=num_frames, short=short, first=first)
-        return [list(clip) for _ in range(num_clips)]
+        return sample_uniform(total=total, num_frames=num_frames, short=short, first=first)
+    _check(total=total, num_frames=num_frames, first=first)
+    _one_of(Short, short=short)
     points = num_frames * num_clips
-    fine = [first + (2 * p + 1) * total // (2 * points) for p in range(points)]
-    return [fine[clip::num_clips] for clip in range(num_clips)]
+    return [first + (2 * p + 1) * total // (2 * points) for p in range(number, points, num_clips)]
 
 
 def sample_dense(
@@ -99,13 +120,13 @@ def sample_dense(
     stride: int = 1,
     start: int | None = None,
     generator: torch.Generator | None = None,
-    short: Short = "repeat_last",
+    short: Past = "repeat_last",
     first: int = 0,
 ) -> list[int]:
     """Every `stride`-th frame of one stretch of a video.
 
     The stretch is in the middle of the video, unless `start` says where it begins or `generator` draws its beginning
-    from all those that fit. A stretch that runs past the end goes on by the policy `short`.
+    from all those that fit. A stretch that runs past the end goes on as `short` says.
 
     Args:
         total: frames that there are, at least 1.
@@ -113,7 +134,8 @@ def sample_dense(
         stride: distance between two of them, at least 1.
         start: first frame of the stretch, in `[0, total)`.
         generator: source of the random draw; not together with `start`.
-        short: what happens past the end: `repeat_last`, `wrap` to the first frame, or `error`.
+        short: what to take past the end: `repeat_last` takes the last frame again, `wrap` starts again from the first
+            frame of the video, `error` raises.
         first: as in `sample_uniform`.
 
     Returns:
@@ -123,7 +145,8 @@ def sample_dense(
         ValueError: a number is out of its range, both `start` and `generator` are given, or the stretch runs past the
             end and `short` is "error".
     """
-    _check(total=total, num_frames=num_frames, short=short, first=first)
+    _check(total=total, num_frames=num_frames, first=first)
+    _one_of(Past, short=short)
     _at_least(1, stride=stride)
     if start is not None and generator is not None:
         raise ValueError("start and generator both say where to begin: give one of them")
@@ -192,6 +215,120 @@ def frame_range(
     return range(low, max(high, low + 1))
 
 
+def is_steady(times: NDArray[np.float64], *, tick: float = 0.0) -> bool:
+    """Whether frames are evenly spaced, but for how their times were rounded.
+
+    Args:
+        times: when each frame appears, in seconds, ascending; of shape (N,).
+        tick: what times are rounded to by their container, in seconds.
+
+    Returns:
+        True if each time is less than a tick away from where it would be if all steps were the same. A tick shorter
+        than a millisecond counts as a millisecond.
+    """
+    if len(times) < 3:
+        return True
+    even = np.linspace(times[0], times[-1], len(times))
+    return bool(np.abs(times - even).max() < max(tick, _COMMON_TICK_S) + _TOLERANCE_S)
+
+
+class Timeline:
+    """When the frames of a video are shown, and which of them stand for the video or for a part of it.
+
+    All verbs take their frames from here, in training and testing. By "time", a clip is cut into segments of equal
+    length in seconds, and the frame taken is the one shown at the segment's midpoint (testing) or at a random time
+    within it (training). Where the frames of a clip are evenly spaced (see `is_steady`), that is the same as counting
+    them, and they are counted: see `sample_clips` and `sample_uniform`. By "frames", they are always counted, as the
+    authors of X-CLIP do.
+
+    Args:
+        times: when each frame appears, in seconds, ascending; of shape (N,), N at least 1.
+        duration: when the last frame ends, in seconds.
+        tick: what the container rounds times to, in seconds; 0 if it doesn't.
+        sampling: "time" or "frames".
+
+    Raises:
+        ValueError: `sampling` is neither.
+    """
+
+    def __init__(
+        self, times: NDArray[np.float64], *, duration: float, tick: float = 0.0, sampling: Sampling = "time"
+    ) -> None:
+        check_sampling(sampling)
+        self._times, self._list, self._duration, self._tick = times, times.tolist(), duration, tick
+        self._counts = sampling == "frames" or is_steady(times, tick=tick)
+        self._asked_last = (range(0), True)  # a part, and whether it is steady
+
+    def frames(self, *, start: float | None = None, end: float | None = None) -> range:
+        """The frames of a part of the video: see `frame_range`."""
+        return frame_range(times=self._list, start=start, end=end, duration=self._duration)
+
+    def clip(
+        self,
+        *,
+        num_frames: int,
+        number: int = 0,
+        num_clips: int = 1,
+        start: float | None = None,
+        end: float | None = None,
+        short: Short = "spread",
+        generator: torch.Generator | None = None,
+    ) -> list[int]:
+        """One clip over the video, or over a part of it.
+
+        Args:
+            num_frames: frames of the clip (T), at least 1.
+            number, num_clips: which of several clips this is, as in `sample_clip`; clip 0 of 1 with a generator.
+            start, end: of the part, in seconds.
+            short: which frames to take where there are fewer than T, as in `sample_uniform`.
+            generator: draws a random clip, for training.
+
+        Returns:
+            `num_frames` indices of frames of that part, ascending unless `short` is "wrap".
+
+        Raises:
+            ValueError: a number is out of its range, or the part is short and `short` is "error".
+        """
+        shown = self.frames(start=start, end=end)
+        total, first = len(shown), shown.start
+        is_short = total < num_frames
+        if self._is_counted(shown) or (is_short and short != "spread"):
+            if generator is not None:
+                return sample_uniform(total=total, num_frames=num_frames, generator=generator, short=short, first=first)
+            return sample_clip(
+                total=total, num_frames=num_frames, number=number, num_clips=num_clips, short=short, first=first
+            )
+        _at_least(1, num_frames=num_frames)
+        begin = max(self._list[first], start or 0.0)
+        length = min(self._duration, math.inf if end is None else end) - begin
+        if is_short:  # as in `sample_uniform` and `sample_clips`
+            number, num_clips, generator = 0, 1, None
+        if generator is None:
+            parts = [(2 * p + 1) / (2 * num_clips) for p in range(number, num_frames * num_clips, num_clips)]
+        else:
+            parts = [t + part for t, part in enumerate(_draw_parts(num_frames, generator))]
+        at = [begin + part * length / num_frames for part in parts]
+        return [min(max(i, first), shown.stop - 1) for i in sample_times(times=self._list, at=at)]
+
+    def _is_counted(self, shown: range) -> bool:
+        if self._counts:
+            return True
+        if self._asked_last[0] != shown:
+            steady = is_steady(self._times[shown.start : shown.stop], tick=self._tick)
+            self._asked_last = (shown, steady)
+        return self._asked_last[1]
+
+
+def check_sampling(sampling: str) -> None:
+    """Refuse a way of sampling that there isn't.
+
+    Raises:
+        ValueError: it is neither "time" nor "frames".
+    """
+    if sampling not in get_args(Sampling):
+        raise ValueError(f"sampling={sampling!r}: must be {' or '.join(get_args(Sampling))}.")
+
+
 def check_stretch(start: float | None, end: float | None) -> None:
     """Refuse a part of a video, in seconds, that no video can have.
 
@@ -205,21 +342,21 @@ def check_stretch(start: float | None, end: float | None) -> None:
         raise ValueError(f"end={end}: must be after start={first:g}.")
 
 
-def check_fps(fps: float) -> None:
+def check_fps(fps: float | None) -> None:
     """Refuse frames per second that can't be.
 
     Raises:
         ValueError: it isn't a number above 0.
     """
-    if not 0 < fps < math.inf:
+    if fps is not None and not 0 < fps < math.inf:
         raise ValueError(f"fps={fps}: must be a number above 0.")
 
 
-def _fit(wanted: range, *, total: int, short: Short, first: int) -> list[int]:
+def _fit(wanted: range, *, total: int, short: Past, first: int) -> list[int]:
     if short == "error" and wanted[-1] >= total:
         raise ValueError(
             f"the video has {total} frames and frame {wanted[-1]} is asked for: "
-            'ask for fewer, or choose short="repeat_last" or "wrap"'
+            'ask for fewer, or choose another value of "short"'
         )
     return [first + (i % total if short == "wrap" else min(i, total - 1)) for i in wanted]
 
@@ -230,11 +367,23 @@ def _draw(low: int, high: int, generator: torch.Generator) -> int:
     return int(torch.randint(low, high, (), generator=generator, device=generator.device))
 
 
-def _check(*, total: int, num_frames: int, short: str, first: int) -> None:
+def _draw_parts(count: int, generator: torch.Generator) -> list[float]:
+    """Random numbers, each from 0 to less than 1."""
+    import torch
+
+    drawn: list[float] = torch.rand(count, generator=generator, dtype=torch.float64, device=generator.device).tolist()
+    return drawn
+
+
+def _check(*, total: int, num_frames: int, first: int) -> None:
     _at_least(1, total=total, num_frames=num_frames)
     _at_least(0, first=first)
-    if short not in get_args(Short):
-        raise ValueError(f"short={short!r} is not a policy: choose one of {', '.join(get_args(Short))}")
+
+
+def _one_of(choices: Any, **values: str) -> None:
+    for name, value in values.items():
+        if value not in get_args(choices):
+            raise ValueError(f"{name}={value!r} is not a policy: choose one of {', '.join(get_args(choices))}")
 
 
 def _at_least(minimum: int, **numbers: int) -> None:

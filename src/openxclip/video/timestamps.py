@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.video.demuxing import is_cover
+from openxclip.video.tracks import is_cover
 
 # Of formats that are joined by writing one file after another, FFmpeg's command takes a longer gap for a new recording
 # (its option -dts_delta_threshold).

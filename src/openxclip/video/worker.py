@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
 from openxclip.forking import ForkSafeLock
+from openxclip.video.assumptions import Assumption, warn_of
 from openxclip.video.child import Child, NoWorkerError, NoWorkerNowError
 from openxclip.video.clips import Clip, ClipPiece, ClipPlan, read_planned
 from openxclip.video.decoding import read_clips
@@ -31,7 +32,7 @@ from openxclip.video.frames import Frames
 from openxclip.video.inspection import OnTime, VideoReport, inspect
 from openxclip.video.limits import DEFAULT_LIMITS, Limits
 from openxclip.video.opening import VideoSource, check_protocols, content, is_buffer, located, source_name
-from openxclip.video.sampling import Short
+from openxclip.video.sampling import Sampling, Short
 from openxclip.video.streams import is_pipe, read_pipe
 
 _Parcel = tuple[str, str | None, bytes | memoryview]  # name, path or None, data where there is no path
@@ -68,9 +69,11 @@ class DecodeWorker:
         num_clips: int,
         start: float | None = None,
         end: float | None = None,
-        short: Short = "repeat_last",
-        fps: float = 25.0,
+        short: Short = "spread",
+        sampling: Sampling = "time",
+        fps: float | None = None,
         num_threads: int = 0,
+        track: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
     ) -> list[Frames]:
@@ -86,8 +89,10 @@ class DecodeWorker:
             "start": start,
             "end": end,
             "short": short,
+            "sampling": sampling,
             "fps": fps,
             "num_threads": num_threads,
+            "track": track,
         }
         got = self._ask("clips", source, how, limits, allow_protocols)
         if got is None:
@@ -101,8 +106,11 @@ class DecodeWorker:
         plan: ClipPlan,
         *,
         first: int = 0,
-        fps: float = 25.0,
+        start: float | None = None,
+        end: float | None = None,
+        fps: float | None = None,
         num_threads: int = 0,
+        track: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
     ) -> Generator[ClipPiece, None, None]:
@@ -111,7 +119,7 @@ class DecodeWorker:
         Raises:
             VideoError, ValueError: as `read_clips`.
         """
-        opening: dict[str, Any] = {"fps": fps, "num_threads": num_threads}
+        opening: dict[str, Any] = {"start": start, "end": end, "fps": fps, "num_threads": num_threads, "track": track}
         how = {"plan": asdict(plan), "token": uuid.uuid4().hex, **opening}
         parcel = None if self._unable else _parcel(source, limits)  # once: a pipe gives nothing a second time
         while True:
@@ -126,29 +134,36 @@ class DecodeWorker:
                 if not clips:
                     return
                 frames, duration = _frames_of(*got, source), float(got[0]["duration"])
-                if any(len(clip.indices) != plan.num_frames or {*clip.indices} - {*frames.indices} for clip in clips):
+                known = {*frames.indices}
+                if any(len(clip.indices) != plan.num_frames or {*clip.indices} - known for clip in clips):
                     raise ValueError("clips are not of these frames")
             except (KeyError, TypeError, ValueError) as error:  # as below
                 raise VideoError(source_name(source), f"its clips can't be had from its reader: {error}") from None
             yield ClipPiece(tuple(clips), frames, duration)
+            if got[0].get("is_last"):
+                return
             first += len(clips)
+            del got, frames  # before the next ones are read
 
     def inspect(
         self,
         source: VideoSource,
         *,
         full: bool = False,
+        fps: float | None = None,
+        track: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         allow_protocols: Sequence[str] = (),
         on_time: OnTime = lambda end, duration: None,
     ) -> VideoReport:
         """As `openxclip.video.inspect`: errors are in the report, those of a crash or a hang too."""
         try:
-            got = self._ask("inspect", source, {"full": full}, limits, allow_protocols, on_time=on_time)
+            how: dict[str, Any] = {"full": full, "fps": fps, "track": track}
+            got = self._ask("inspect", source, how, limits, allow_protocols, on_time=on_time)
         except VideoError as error:
             return VideoReport(path=source_name(source), error=error.with_traceback(None))
         if got is None:
-            return inspect(source, full=full, limits=limits, allow_protocols=allow_protocols, on_time=on_time)
+            return inspect(source, **how, limits=limits, allow_protocols=allow_protocols, on_time=on_time)
         try:
             return VideoReport.from_dict(got[0]["report"])
         except (KeyError, TypeError, ValueError):  # as above
@@ -238,6 +253,9 @@ class DecodeWorker:
             if path is not None and (of == path or of.startswith(path + os.sep)):  # as the user named it
                 of = name + of[len(path) :]
             raise VideoError(of, reason)
+        assumed = answer.get("assumed")
+        if isinstance(assumed, list):
+            warn_of((Assumption(note) for note in assumed), stacklevel=4)
         return answer, frames
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from openxclip.errors import VideoError
+from openxclip.video.assumptions import collected
+from openxclip.video.choosing import choose_clips
 from openxclip.video.clips import ClipPlan, PlannedClips, needed
-from openxclip.video.decoding import VideoReader, choose_clips
+from openxclip.video.decoding import VideoReader
 from openxclip.video.failures import cannot_be_read
 from openxclip.video.inspection import inspect
 from openxclip.video.limits import GRACE_S, Limits
@@ -51,7 +53,9 @@ def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: 
         guard.set(limits)
         if limits.seconds is not None and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, limits.seconds + 2 * GRACE_S)  # should nobody be there to kill it
-        answer = _answer_to(request, limits, frames, inbox, kept, _Teller(answers))
+        with collected() as assumed:
+            answer = _answer_to(request, limits, frames, inbox, kept, _Teller(answers))
+        answer["assumed"] = assumed
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -78,7 +82,16 @@ class _Kept:
         self.reader: VideoReader
         self.clips: PlannedClips
 
-    def open(self, token: str, source: str | NamedBytes, plan: ClipPlan, **how: Any) -> None:
+    def open(
+        self,
+        token: str,
+        source: str | NamedBytes,
+        plan: ClipPlan,
+        *,
+        start: float | None,
+        end: float | None,
+        **how: Any,
+    ) -> None:
         """Have the reader of this token, which is opened if there is another or none."""
         if token == self._token:
             self.reader.restart_clock()
@@ -86,7 +99,7 @@ class _Kept:
         self.close()
         self.reader = VideoReader(source, **how)
         self._token = token
-        self.clips = PlannedClips(plan, self.reader)
+        self.clips = PlannedClips(plan, self.reader, start=start, end=end)
 
     def close(self) -> None:
         """Let go of it."""
@@ -108,7 +121,7 @@ def _answer_to(
         if request["what"] == "inspect":
             report = inspect(source, **how, **common, on_time=tell)
             return {"report": report.as_dict() | {"path": name}}
-        opening = {"fps": how.pop("fps"), "num_threads": how.pop("num_threads")}
+        opening = {name: how.pop(name) for name in ("fps", "num_threads", "track")}
         with VideoReader(source, **opening, **common) as reader:
             clips = choose_clips(reader, **how)
             order = [i for clip in clips for i in clip]
@@ -133,10 +146,13 @@ def _next_piece(
             kept.close()
             return {"clips": []}
         array_THWC, times_T, indices = kept.reader.get_arrays(needed(clips), make_room=frames.make_room)
+        shown = {"times": times_T.tolist(), "indices": indices, "clips": clips, "duration": kept.reader.duration}
+        if first + len(clips) >= len(kept.clips):
+            shown["is_last"] = True
+            kept.close()
     except BaseException:
         kept.close()
         raise
-    shown = {"times": times_T.tolist(), "indices": indices, "clips": clips, "duration": kept.reader.duration}
     return {"shape": array_THWC.shape, **shown}
 
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from openxclip.files import user_path
 from openxclip.training.data import public
-from openxclip.training.data.files import entries, is_folder, is_video, subfolders
+from openxclip.training.data.files import entries, is_folder, is_video_file, subfolders
 from openxclip.training.data.folders import folder_splits, open_folders
 from openxclip.training.data.labels import Names, read_class_list, readable_name
 from openxclip.training.data.lists import LIST_SUFFIXES, list_splits, open_list
@@ -160,7 +160,7 @@ def _format_of_folder(path: Path) -> Format:
     if list_splits(path) and not folder_splits(path):
         return "list"
     has_tars = bool(shard_splits(path)) or any(file.suffix.lower() == ".tar" for file in entries(path))
-    has_videos = any(is_video(file) for folder in subfolders(path) for file in entries(folder))
+    has_videos = any(is_video_file(file) for folder in subfolders(path) for file in entries(folder))
     return "shards" if has_tars and not has_videos else "folders"
 
 

@@ -13,14 +13,13 @@ from pathlib import Path, PurePath
 from openxclip.files import cannot_read
 from openxclip.training.data.samples import Dataset, DatasetError, Sample, place_in_archive
 from openxclip.video import VIDEO_SUFFIXES, natural_key
+from openxclip.video.looking import is_hidden, why_no_video
 
 _SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validate", "validation", "dev"),
     "test": ("test", "testing"),
 }
-#: Folders that systems and programs put beside a user's own; names that begin with a dot are passed over as well.
-_NOT_THE_USERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"})
 
 
 # ----------------------------------------------------------------------------------------------------------------- text
@@ -97,7 +96,7 @@ def refuse_split(split: str | None, path: Path, what: str) -> None:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a user has put into a folder, in natural order; hidden files and those of the system are passed over.
+    """What a user has put into a folder, in natural order; hidden files and those of the system are left out.
 
     Raises:
         DatasetError: it can't be read.
@@ -107,11 +106,6 @@ def entries(folder: Path) -> list[Path]:
     except OSError as error:
         raise DatasetError(cannot_read(folder, error)) from error
     return sorted(found, key=lambda path: natural_key(path.name))
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder isn't the user's own, by its name."""
-    return name.startswith(".") or name.casefold() in _NOT_THE_USERS
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -148,6 +142,11 @@ def composed(name: str) -> str:
 def is_video(path: PurePath) -> bool:
     """Whether a name ends as videos' names do."""
     return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_video_file(path: Path) -> bool:
+    """Whether a file is a video, as all commands tell it that search through folders."""
+    return why_no_video(path) is None
 
 
 def files_below(folder: Path, _above: frozenset[tuple[int, int]] = frozenset()) -> list[Path]:
@@ -195,7 +194,7 @@ class VideoIndex:
         self.root = root
         self._by_stem: dict[str, list[Path]] = {}
         for path in files_below(root):
-            if is_video(path):
+            if is_video_file(path):
                 self._by_stem.setdefault(_loosely(path.stem), []).append(path)
 
     def find(self, *names: str, any_case: bool = False) -> Path:

@@ -12,7 +12,7 @@ from openxclip.training.data.files import (
     files_below,
     gathered,
     is_folder,
-    is_video,
+    is_video_file,
     refuse_split,
     split_called,
     subfolders,
@@ -51,11 +51,12 @@ def open_folders(path: Path, *, split: str | None, names: Names | None) -> Datas
     found, others = [], [file for file in entries(base) if not is_folder(file)]
     for name, folder in sorted(folders.items(), key=lambda item: label_of[item[0]]):
         files = files_below(folder)
-        videos = [file for file in files if is_video(file)]
+        videos = [file for file in files if is_video_file(file)]
         if not videos:
             raise DatasetError(f"{folder}: the class {name!r} has no videos: put some in, or take the folder away.")
         found += [("", Sample(str(video), label=label_of[name])) for video in videos]
-        others += [file for file in files if not is_video(file)]
+        taken = set(videos)
+        others += [file for file in files if file not in taken]
     return gathered(title, base, found, classes=classes, problems=_left_out(others, base))
 
 
@@ -82,11 +83,11 @@ def folder_splits(path: Path) -> dict[str, Path]:
 
 def _left_out(files: list[Path], base: Path) -> list[str]:
     """What to say of files that aren't taken for videos, or lie beside the class folders."""
-    problems = [f"{file}: lies in no class folder" for file in files if is_video(file)]
-    others = [str(file.relative_to(base)) for file in files if not is_video(file)]
+    beside = {file for file in files if is_video_file(file) and file.parent == base}
+    problems = [f"{file}: lies in no class folder" for file in files if file in beside]
+    others = [str(file.relative_to(base)) for file in files if file not in beside]
     if others:
         first = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
-        problems.append(
-            f"{len(others)} {'file' if len(others) == 1 else 'files'} without a video's suffix left out: {first}"
-        )
+        what = "file that is not a video" if len(others) == 1 else "files that are not videos"
+        problems.append(f"left out {len(others)} {what}: {first}")
     return problems

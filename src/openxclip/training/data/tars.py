@@ -18,8 +18,9 @@ from pathlib import Path, PurePosixPath
 
 from openxclip.errors import VideoError
 from openxclip.files import cache_folder, reason_of
-from openxclip.training.data.files import is_hidden, is_video
+from openxclip.training.data.files import is_video
 from openxclip.training.data.samples import DatasetError
+from openxclip.video.looking import is_hidden
 
 #: Suffixes of what tells about a video, beside it in the archive.
 TEXT_SUFFIXES = (".cls", ".txt", ".json")

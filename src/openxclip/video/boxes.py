@@ -1,0 +1,132 @@
+"""The parts that files are made of: boxes of MP4 and its relatives, elements of Matroska; read from the file itself.
+
+Sources: ISO/IEC 14496-12, 4.2 (boxes); RFC 8794, sections 4 and 5 (an id and a length, both of variable size).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+SEGMENT = b"\x18\x53\x80\x67"  # the element that holds a Matroska file
+
+_MOST_PARTS = 100_000  # on one level: no file that is read in earnest has more
+
+
+class Part(NamedTuple):
+    """A box or an element: its name, where its content begins, and where its content ends according to its length."""
+
+    name: bytes
+    start: int
+    end: int
+
+
+@contextmanager
+def reading(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+    """The source as an open file; the position of a file that was open before is restored."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            yield file
+        return
+    at = source.tell()
+    try:
+        yield source
+    finally:
+        source.seek(at)
+
+
+def size_of(file: BinaryIO) -> int:
+    """Bytes in a file; it is left at its end."""
+    return file.seek(0, io.SEEK_END)
+
+
+def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
+    """The boxes that begin between two places. One may claim to end later; a length of 0 means `end`."""
+    at = start
+    for _ in range(_MOST_PARTS):
+        if at + 8 > end:
+            return
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        length, size = int.from_bytes(head[:4], "big"), 8
+        if length == 1:
+            length, size = int.from_bytes(head[8:16], "big"), 16
+        if length == 0:
+            length = end - at
+        if length < size:
+            return
+        yield Part(head[4:8], at + size, at + length)
+        at += length
+
+
+def boxes_at(file: BinaryIO, within: Part, *path: bytes) -> Iterator[Part]:
+    """The boxes at the end of a path of names, below a box that holds nothing else than boxes."""
+    for box in boxes(file, within.start, within.end):
+        if box.name == path[0]:
+            if len(path) == 1:
+                yield box
+            else:
+                yield from boxes_at(file, box, *path[1:])
+
+
+def content(file: BinaryIO, part: Part, most: int = 4096) -> bytes:
+    """The first bytes of a box or element, at most `most`."""
+    file.seek(part.start)
+    return file.read(min(most, max(0, part.end - part.start)))
+
+
+def track_id(file: BinaryIO, track: Part) -> int:
+    """The number of an MP4 track, by its box `trak`; 0 if it has none."""
+    for tkhd in boxes_at(file, track, b"tkhd"):
+        head = content(file, tkhd, 24)
+        at = 20 if head[:1] == b"\1" else 12
+        return int.from_bytes(head[at : at + 4], "big")
+    return 0
+
+
+def elements(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
+    """The Matroska elements that begin between two places; one of unknown length is given the end `end`."""
+    at = start
+    for _ in range(_MOST_PARTS):
+        if at >= end:
+            return
+        file.seek(at)
+        first = file.read(1)
+        if not first or not first[0] >> 4:
+            return
+        name = first + file.read(4 - (first[0] >> 4).bit_length())
+        is_known, length = _length(file)
+        if length is None:
+            return
+        begin = file.tell()
+        at = begin + length if is_known else end
+        yield Part(name, begin, at)
+
+
+def elements_at(file: BinaryIO, within: Part, *path: bytes) -> Iterator[Part]:
+    """The elements at the end of a path of ids."""
+    for element in elements(file, within.start, within.end):
+        if element.name == path[0]:
+            if len(path) == 1:
+                yield element
+            else:
+                yield from elements_at(file, element, *path[1:])
+
+
+def _length(file: BinaryIO) -> tuple[bool, int | None]:
+    """A number whose leading zero bits say its length: whether it is known (not all ones), and the number."""
+    head = file.read(1)
+    if not head or not head[0]:
+        return False, None
+    extra = 8 - head[0].bit_length()
+    rest = file.read(extra)
+    if len(rest) < extra:
+        return False, None
+    most = (1 << 7 * (extra + 1)) - 1
+    value = int.from_bytes(head + rest, "big") & most
+    return value != most, value

@@ -1,0 +1,129 @@
+"""Animated GIF: its frames as FFmpeg composes them, in any order.
+
+Source: Graphics Interchange Format, Version 89a, sections 17 to 27.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Generator
+from typing import NamedTuple
+
+from PIL import Image
+
+from openxclip.video.composing import CLEAR, ComposedImage, DamagedImageError, Disposal, Piece
+
+_DISPOSALS = {2: Disposal.BACKGROUND, 3: Disposal.PREVIOUS}
+_MOST_SKIPPED = 1 << 16  # bytes between blocks
+_HAS_TABLE, _IS_INTERLACED = 0x80, 0x40
+
+
+class _Stored(NamedTuple):
+    """What decoding a piece takes."""
+
+    size: tuple[int, int]
+    table: bytes  # of colours, RGB; b"" is a scale of greys
+    clear: int | None  # the transparent colour
+    is_interlaced: bool
+    place: tuple[int, int]  # of its compressed pixels in the file: from, to
+
+
+class _Control(NamedTuple):
+    """What a graphic control extension says of the next image."""
+
+    disposal: Disposal = Disposal.KEEP
+    seconds: float = 0.0
+    clear: int | None = None
+
+
+class AnimatedGif(ComposedImage):
+    """The frames of a GIF.
+
+    As in FFmpeg, the background is the global table's background colour, or transparent after an image that has a
+    transparent colour. What reaches out of the screen is cut off; a screen that is smaller than the first image grows.
+    """
+
+    format = "GIF"
+
+    def _decode(self, piece: Piece) -> Image.Image:
+        stored: _Stored = piece.data
+        width, height = stored.size
+        self._limits.check_pixels(self._name, width=width, height=height)
+        self._file.seek(stored.place[0])
+        pixels = self._file.read(stored.place[1] - stored.place[0])
+        flags = _HAS_TABLE | (len(stored.table) // 3).bit_length() - 2 if stored.table else 0
+        gif = b"GIF89a" + struct.pack("<HHBBB", width, height, flags, 0, 0) + stored.table
+        if stored.clear is not None:
+            gif += b"!\xf9\x04" + struct.pack("<BHBB", 1, 0, stored.clear, 0)
+        gif += b"," + struct.pack("<HHHHB", 0, 0, width, height, _IS_INTERLACED * stored.is_interlaced)
+        with Image.open(io.BytesIO(gif + pixels + b";"), formats=("GIF",)) as image:
+            return image.convert("RGBA")
+
+    def _parse(self) -> Generator[Piece, None, None]:
+        self._file.seek(0)
+        width, height, flags, background, _ = struct.unpack("<HHBBB", self._read(13)[6:])
+        table = self._table(flags)
+        colour = tuple(table[3 * background : 3 * background + 3])
+        filling = (*colour, 255) if len(colour) == 3 else CLEAR
+        control, is_first, skipped = _Control(), True, 0
+        while kind := self._file.read(1):
+            if kind == b";":
+                return
+            if kind == b"!":
+                control = self._extension(control)
+            elif kind == b",":
+                left, top, across, down, flags = struct.unpack("<HHHHB", self._read(9))
+                own = self._table(flags)
+                start = self._file.tell()
+                self._read(1)  # the size of a code
+                end = self._skip_blocks()
+                if is_first:
+                    self.size = (max(width, left + across), max(height, top + down))
+                    self._blank = CLEAR if control.clear is not None else filling
+                    is_first = False
+                yield Piece(
+                    (min(left, self.size[0]), min(top, self.size[1]),
+                     min(left + across, self.size[0]), min(top + down, self.size[1])),
+                    control.seconds,
+                    control.disposal,
+                    True,
+                    control.clear is not None,
+                    filling if control.clear is None else CLEAR,
+                    _Stored((across, down), own or table, control.clear, bool(flags & _IS_INTERLACED), (start, end)),
+                )  # fmt: skip
+                self._file.seek(end)
+                control = _Control()
+            else:  # which viewers skip
+                skipped += 1
+                if skipped > _MOST_SKIPPED:
+                    raise DamagedImageError("much of it is no part of a GIF")
+
+    def _extension(self, control: _Control) -> _Control:
+        kind = self._read(1)
+        at = self._file.tell()
+        if kind == b"\xf9":
+            size = self._read(1)[0]
+            block = self._read(size)
+            if size >= 4:
+                flags, hundredths, clear = struct.unpack("<BHB", block[:4])
+                disposal = _DISPOSALS.get(flags >> 2 & 7, Disposal.KEEP)
+                control = _Control(disposal, hundredths / 100, clear if flags & 1 else None)
+        self._file.seek(at)
+        self._skip_blocks()
+        return control
+
+    def _table(self, flags: int) -> bytes:
+        return self._read(3 << (flags & 7) + 1) if flags & _HAS_TABLE else b""
+
+    def _skip_blocks(self) -> int:
+        """Go past a chain of blocks; where it ends."""
+        while size := self._read(1)[0]:
+            self._file.seek(size, io.SEEK_CUR)
+        return self._file.tell()
+
+    def _read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        if len(data) < size:
+            raise DamagedImageError("it ends in the middle")
+        return data

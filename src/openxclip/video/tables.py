@@ -1,0 +1,195 @@
+"""The packets of an MP4 by the tables in its header: in a moment, however long the film, and without reading the film.
+
+The tables say of each sample where it is, how long it is, when it is decoded and shown, and whether it is a key frame
+(ISO/IEC 14496-12, 8.6 and 8.7). FFmpeg reads them too, but tells its caller only of packets that it has read whole.
+What is read here must agree with FFmpeg's index at some places, and with each packet when that is read. Files with
+edits, fragments or several descriptions of their samples are left to FFmpeg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openxclip.video.boxes import Part, boxes, boxes_at, content, reading, size_of, track_id
+from openxclip.video.packets import Packets
+
+_MOST_BYTES = 1 << 28  # of a table
+_COMPARED = 16  # samples
+_HIDES_FRAMES = ("vp8",)  # packets of which no frame comes are known by their first byte
+
+
+class _UnusualError(Exception):
+    """A file whose tables don't tell all."""
+
+
+def packets_by_table(
+    source: Path | BinaryIO, container: Any, stream: Any, *, codec: str, first: Any, most: int | None
+) -> Packets | None:
+    """All packets of an MP4's or MOV's video stream.
+
+    Args:
+        source: the file.
+        container, stream: PyAV's.
+        codec: FFmpeg's name of the codec.
+        first: the first packet, as FFmpeg gives it.
+        most: samples, for a file that has more is refused elsewhere.
+
+    Returns:
+        None where the tables don't tell them for sure.
+    """
+    if not container.format.name.startswith("mov,") or codec in _HIDES_FRAMES:
+        return None
+    extradata = stream.codec_context.extradata or b""
+    if codec == "hevc" and not (len(extradata) > 21 and extradata[0] == 1 and extradata[21] >> 3 & 7 == 1):
+        return None  # several temporal layers, of which only the packets tell
+    try:
+        with reading(source) as file:
+            return _Table(file, stream, most).packets(stream, first)
+    except (_UnusualError, OSError, ValueError, OverflowError):
+        return None
+
+
+class _Table:
+    """The tables of one track."""
+
+    def __init__(self, file: BinaryIO, stream: Any, most: int | None) -> None:
+        self._file = file
+        self._size = size_of(file)
+        movie = [box for box in boxes(file, 0, self._size) if box.name in (b"moov", b"moof")]
+        _expect([box.name for box in movie] == [b"moov"])
+        inside = list(boxes(file, movie[0].start, movie[0].end))
+        _expect(b"mvex" not in [box.name for box in inside])
+        tracks = [box for box in inside if box.name == b"trak" and track_id(file, box) == stream.id]
+        _expect(len(tracks) == 1)
+        self._track = tracks[0]
+        [tables] = list(boxes_at(file, self._track, b"mdia", b"minf", b"stbl"))
+        self._boxes = {box.name: box for box in boxes(file, tables.start, tables.end)}
+        self._movie_scale = _timescale(content(file, _one(boxes_at(file, movie[0], b"mvhd"))))
+        self._scale = _timescale(content(file, _one(boxes_at(file, self._track, b"mdia", b"mdhd"))))
+        _expect(stream.time_base.numerator == 1 and stream.time_base.denominator == self._scale)
+        count = len(stream.index_entries)
+        _expect(count > 0 and (most is None or count <= most))
+        self._count = count
+
+    def packets(self, stream: Any, first: Any) -> Packets:
+        """The packets, which begin with the first that FFmpeg gives."""
+        _expect(_int(self._box(b"stsd", 8)[4:8]) == 1)
+        sizes = self._sizes()
+        places = self._places(sizes)
+        durations = self._per_sample(b"stts", ">u4", required=True)
+        _expect(bool((durations < 1 << 31).all()))
+        decoded = np.cumsum(durations) - durations
+        offsets = self._per_sample(b"ctts", ">i4", required=False)
+        _expect(not (stream.codec_context.has_b_frames and b"ctts" not in self._boxes))
+        shown = decoded + offsets
+        keys = self._keys()
+        self._expect_no_cut(shown, durations)
+        _expect(first.pts is not None and first.dts is not None and not first.is_discard)
+        _expect(bool(first.size == sizes[0] and first.pos == places[0]))
+        _expect(int((places + sizes).max()) <= self._size)
+        decoded += first.dts - decoded[0]
+        shown += first.pts - shown[0]
+        for i in {*np.linspace(0, self._count - 1, _COMPARED).astype(int).tolist(), min(1, self._count - 1)}:
+            entry = stream.index_entries[i]
+            _expect((entry.timestamp, entry.pos, entry.size) == (int(decoded[i]), int(places[i]), int(sizes[i])))
+            _expect(not entry.is_discard and (entry.is_keyframe or not keys[i]))
+        return Packets.of_columns(pts=shown, dts=decoded, durations=durations, sizes=sizes, places=places, keys=keys)
+
+    def _expect_no_cut(self, shown: NDArray[np.int64], durations: NDArray[np.int64]) -> None:
+        """Refuse edits, but one that shows all samples, after a pause or none."""
+        edits = [box for part in boxes_at(self._file, self._track, b"edts") for box in _inside(self._file, part)]
+        if not edits:
+            return
+        _expect(len(edits) == 1 and edits[0].name == b"elst")
+        data = content(self._file, edits[0])
+        form = np.dtype([("length", ">u8"), ("start", ">i8"), ("rate", ">i4")])
+        if not data[0]:
+            form = np.dtype([("length", ">u4"), ("start", ">i4"), ("rate", ">i4")])
+        entries = np.frombuffer(data[8:], form, count=_int(data[4:8]))
+        if len(entries) and entries[0]["start"] == -1:
+            entries = entries[1:]
+        _expect(len(entries) == 1 and entries[0]["rate"] == 1 << 16)
+        start, length = int(entries[0]["start"]), int(entries[0]["length"])
+        _expect(0 <= start <= int(shown.min()))
+        end = start + length * self._scale / self._movie_scale
+        _expect(not length or end + self._scale / self._movie_scale >= int((shown + durations).max()))
+
+    def _sizes(self) -> NDArray[np.int64]:
+        head = self._box(b"stsz", 12)
+        _expect(_int(head[8:12]) == self._count)
+        if constant := _int(head[4:8]):
+            return np.full(self._count, constant, dtype=np.int64)
+        return self._numbers(b"stsz", 12, ">u4")
+
+    def _places(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+        wide = b"co64" in self._boxes
+        _expect(wide != (b"stco" in self._boxes))
+        chunks = self._numbers(b"co64" if wide else b"stco", 8, ">u8" if wide else ">u4")
+        runs = self._numbers(b"stsc", 8, ">u4").reshape(-1, 3)
+        _expect(len(runs) > 0 and runs[0, 0] == 1 and bool((runs[:, 2] == 1).all()))
+        lengths = np.diff(np.append(runs[:, 0], len(chunks) + 1))
+        _expect(bool((lengths > 0).all()))
+        per_chunk = np.repeat(runs[:, 1], lengths)
+        _expect(int(per_chunk.sum()) == self._count)
+        chunk = np.repeat(np.arange(len(chunks)), per_chunk)
+        before = np.cumsum(sizes) - sizes
+        first_of_chunk = np.cumsum(per_chunk) - per_chunk
+        return np.asarray(chunks[chunk] + before - before[first_of_chunk[chunk]])
+
+    def _keys(self) -> NDArray[np.bool_]:
+        if b"stss" not in self._boxes:
+            return np.ones(self._count, dtype=np.bool_)
+        numbers = self._numbers(b"stss", 8, ">u4")
+        _expect(len(numbers) > 0 and int(numbers.min()) > 0 and int(numbers.max()) <= self._count)
+        keys = np.zeros(self._count, dtype=np.bool_)
+        keys[numbers - 1] = True
+        return keys
+
+    def _per_sample(self, name: bytes, form: str, *, required: bool) -> NDArray[np.int64]:
+        """A table of runs: how many samples, and the value of each."""
+        if name not in self._boxes and not required:
+            return np.zeros(self._count, dtype=np.int64)
+        data = self._numbers(name, 8, form).reshape(-1, 2)
+        _expect(bool((data[:, 0] >= 0).all()) and int(data[:, 0].sum()) == self._count)
+        return np.repeat(data[:, 1], data[:, 0])
+
+    def _numbers(self, name: bytes, head: int, form: str) -> NDArray[np.int64]:
+        """The numbers of a table after its head, whose last 4 bytes say how many rows there are."""
+        data = self._box(name, _MOST_BYTES)
+        width = {b"stsc": 3, b"stts": 2, b"ctts": 2}.get(name, 1)
+        return np.frombuffer(data, form, offset=head, count=_int(data[head - 4 : head]) * width).astype(np.int64)
+
+    def _box(self, name: bytes, most: int) -> bytes:
+        _expect(name in self._boxes)
+        return content(self._file, self._boxes[name], most)
+
+
+def _expect(usual: bool) -> None:
+    if not usual:
+        raise _UnusualError
+
+
+def _one(found: Iterator[Part]) -> Part:
+    parts = list(found)
+    _expect(len(parts) == 1)
+    return parts[0]
+
+
+def _inside(file: BinaryIO, part: Part) -> Iterator[Part]:
+    return boxes(file, part.start, part.end)
+
+
+def _timescale(head: bytes) -> int:
+    """Units in a second, of the boxes `mvhd` and `mdhd`."""
+    scale = _int(head[20:24] if head[0] else head[12:16])
+    _expect(scale > 0)
+    return scale
+
+
+def _int(data: bytes) -> int:
+    return int.from_bytes(data, "big")
