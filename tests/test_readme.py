@@ -94,7 +94,9 @@ def test_shell_commands(command: str, desk: Path, hub: Path) -> None:
         assert all(json.loads(line)["labels"] for line in written.splitlines())
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
+@pytest.mark.parametrize(
+    "number", [pytest.param(number, marks=[pytest.mark.slow] * (number > 0)) for number in range(len(blocks("python")))]
+)
 def test_python_blocks(number: int) -> None:
     script = "import warnings; warnings.simplefilter('error')\n" + blocks("python")[number]
     done = subprocess.run(

@@ -45,6 +45,7 @@ def test_half_precision_stays_half(tiny_folder: Path, tmp_path: Path) -> None:
         assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "half" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_what_the_authors_code_gets(tmp_path: Path) -> None:
     authors = authors_model()
     torch.save({"model": authors.state_dict()}, tmp_path / "k400.pth")
@@ -66,6 +67,7 @@ def test_what_the_authors_code_gets(tmp_path: Path) -> None:
             assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.slow
 def test_a_clip_becomes_a_start(tmp_path: Path) -> None:
     clip = clip_model(act="gelu")
     torch.save(openai_state(clip), tmp_path / "clip.pt")

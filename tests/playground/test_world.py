@@ -56,6 +56,7 @@ def test_how_large_the_world_is():
     assert len({caption(None, a, synonym=way) for a in range(len(ACTIONS)) for way in (0, 1)}) == 2 * len(ACTIONS)
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_in_a_fresh_process():
     code = (
         "import hashlib; from openxclip.playground import render_clips, render_stills;"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import select
@@ -44,6 +45,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_fork(call: Callable[[], object]) -> str:
     """What a call gives or raises in a forked process; a failure if that doesn't end."""
     out, into = os.pipe()
+    gc.collect()  # decoders of earlier tests: a child that freed them would wait for threads that it hasn't got
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, which are meant here
         pid = os.fork()
