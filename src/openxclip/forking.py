@@ -7,6 +7,7 @@ waits for ever for the decoding threads of a decoder that the child inherited, e
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import threading
 import weakref
@@ -55,10 +56,29 @@ def leak(*things: Any) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))  # the list is emptied when the interpreter ends
 
 
+_is_paused = False  # whether the garbage collector is off because of a fork
+
+
+def _before_fork() -> None:
+    """Until `after_fork` was called, the collector must not free a decoder in the child."""
+    global _is_paused
+    if gc.isenabled():  # if not, a program has it off, or another thread is forking
+        _is_paused = True
+        gc.disable()
+
+
+def _collect_again() -> None:
+    global _is_paused
+    if _is_paused:
+        _is_paused = False
+        gc.enable()
+
+
 def _after_fork() -> None:
     for inherited in list(_watched):
         inherited.after_fork()
+    _collect_again()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has neither this nor forks
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_collect_again, after_in_child=_after_fork)

@@ -542,3 +542,15 @@ def test_a_limit_of_the_size_of_files(clip: Path) -> None:
     assert "it cannot be read: there is no room to pass it on between processes" in said
     assert os.strerror(27) in said
     assert "Errno" not in said
+
+
+@needs_fork
+@pytest.mark.parametrize("is_on", [True, False])
+def test_a_fork_leaves_the_garbage_collector_as_it_was(is_on: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if is_on else gc.disable)()
+        assert in_fork(gc.isenabled) == str(is_on)
+        assert gc.isenabled() == is_on
+    finally:
+        (gc.enable if before else gc.disable)()
