@@ -102,7 +102,9 @@ def measure(model: str, clip: str, clips: int, cores: set[int], *, busy: bool, r
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clips", type=int, nargs=2, default=(40, 8), help="of mini and of B/32, in a round")
+    parser.add_argument(
+        "--clips", type=int, nargs=2, default=(40, 8), help="of mini and of B/32, in a round; 0 leaves it out"
+    )
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -123,6 +125,8 @@ def main() -> None:
         XCLIPProcessor().save_pretrained(base)
         clip = str(sorted(Path(__file__).parent.parent.joinpath("samples").glob("*.mp4"))[0])
         for model, clips in (("mini", arguments.clips[0]), (str(base), arguments.clips[1])):
+            if not clips:
+                continue
             for cores in ({*everywhere}, {everywhere[0]}):
                 for busy in (False, True):
                     for row in measure(model, clip, clips, cores, busy=busy, rounds=arguments.rounds):

@@ -62,7 +62,7 @@ def test_a_table_and_its_json(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_one_part_as_it_is_typed(tmp_path: Path) -> None:
-    typed = ["--only", "text", "--rounds", "1", "--threads", "1", "--json", str(tmp_path / "rows.json")]
+    typed = ["--only", "text", "--rounds", "1", "--threads", "1", "--out", str(tmp_path / "rows.json")]
     done = CliRunner().invoke(command, typed)
     assert done.exit_code == 0, done.output
     rows = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))["rows"]
