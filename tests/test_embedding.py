@@ -618,6 +618,7 @@ def test_a_folder_that_is_somebody_elses(pipeline: VideoPipeline, names: list[Pa
     assert (tmp_path / "f.npz.part" / "letter.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_bounded(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,6 +168,7 @@ def test_a_clip_of_open_clip(tmp_path: Path) -> None:
     assert XCLIPModel.from_pretrained(said.path).config.vision_config.hidden_act == "quick_gelu"
 
 
+@pytest.mark.slow
 def test_what_is_there_is_kept(clip_file: Path, tmp_path: Path) -> None:
     target = tmp_path / "start"
     target.mkdir()

@@ -135,6 +135,7 @@ def test_quiet_shows_nothing(is_terminal: bool, clock: Clock, monkeypatch: pytes
     assert err.getvalue() == ""
 
 
+@pytest.mark.slow
 def test_quiet_hides_the_note_and_no_error(run: Run, clip_folder: Path, tmp_path: Path) -> None:
     arguments = ("classify", tmp_path / "none.mp4", clip_folder / "red2.mp4", "--labels", "a, b", "--model", "mini")
     loud, quiet = run(*arguments), run(*arguments, "--quiet")

@@ -40,7 +40,8 @@ def late(times: Any) -> int:
 
 
 @pytest.mark.parametrize(
-    ("sampling", "expected"), [((), 1), (("--sampling", "time"), 1), (("--sampling", "frames"), 7)]
+    ("sampling", "expected"),
+    [((), 1), pytest.param(("--sampling", "time"), 1, marks=pytest.mark.slow), (("--sampling", "frames"), 7)],
 )
 def test_classify_and_embed(
     run: Run, tiny_folder: Path, varying: Path, tmp_path: Path, sampling: tuple[str, ...], expected: int

@@ -114,6 +114,7 @@ def test_rows_of_csv_have_the_bytes_of_a_name(encoding: str, streams: Callable[.
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.slow
 def test_as_a_shell_has_it(clip_folder: Path) -> None:
     """Both at once, in one process: the note can't be written, the reader goes after the first line."""
     call = f"'{sys.executable}' -m openxclip check {clip_folder} --quick"

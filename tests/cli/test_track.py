@@ -41,6 +41,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_info_and_check(run: Run, film: Path) -> None:
     for options, width in (((), 32), (("--track", 0), 64), (("--track", 1), 32)):
         done = run("info", film, "--json", *options)

@@ -50,7 +50,8 @@ def tensors(outputs: Any) -> dict[str, torch.Tensor]:
     return fields(outputs)
 
 
-@pytest.mark.parametrize("name", PLAIN_FIRST)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONS)
 def test_compiled_without_a_break(model: openxclip.XCLIPModel, name: str) -> None:
     backend = "aot_eager" if name == "plain" else "eager"
     compiled = torch.compile(model, fullgraph=True, backend=backend)

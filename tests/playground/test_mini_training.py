@@ -87,6 +87,7 @@ def test_what_is_remembered_is_turned_round_only_where_there_is_a_word_for_it(sh
             assert other < 0 or action != was
 
 
+@pytest.mark.slow
 def test_an_exported_model_scores_as_the_trained_one(short, tmp_path):
     texts = mini_stages.Texts()
     torch.manual_seed(0)

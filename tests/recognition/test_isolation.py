@@ -106,6 +106,7 @@ def test_limits_reach_the_reader(tiny_folder: Path, clip_folder: Path) -> None:
     playlist.unlink()
 
 
+@pytest.mark.slow
 def test_a_program_ends_with_a_generator_left_open(tiny_folder: Path, clip_folder: Path) -> None:
     code = (
         "import os, signal, sys\n"

@@ -251,7 +251,14 @@ def test_from_a_folder_to_a_model(tiny_folder: Path, class_folder: Path, tmp_pat
         train("my-videos", *changes, out=tiny_folder)
 
 
-@pytest.mark.parametrize("setting", [lambda: torch.device("meta"), torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        lambda: torch.device("meta"),
+        pytest.param(torch.inference_mode, marks=pytest.mark.slow),
+        pytest.param(torch.no_grad, marks=pytest.mark.slow),
+    ],
+)
 def test_under_a_global_setting_of_pytorch(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, setting: Callable[[], AbstractContextManager[object]]
 ) -> None:
