@@ -82,7 +82,7 @@ def checked_target(path: str | Path, *suffixes: str) -> Path:
 
     Args:
         path: of the file; one that is there is replaced.
-        suffixes: of which its name must have one; any name will do if there are none.
+        suffixes: the name must end with one of these; if none are given, any name is allowed.
 
     Raises:
         ValueError: as `target_path`; or its name ends with none of these suffixes, it is a folder, or no file can be

@@ -359,47 +359,42 @@ def test_going_on_in_the_middle_gives_the_rest_to_the_bit(pipeline: VideoPipelin
         assert (one.times, one.start, one.end) == (other.times, other.start, other.end)
 
 
+def clips_alive_after(monkeypatch: pytest.MonkeyPatch, method: str) -> list[int]:
+    """A list to which each result of a reading method adds the number of clips that are in memory."""
+    alive: list[weakref.ref[Tensor]] = []
+    numbers: list[int] = []
+    original = getattr(VideoPipeline, method)
+
+    def watched(self: VideoPipeline, *arguments: Any) -> Any:
+        for clips in original(self, *arguments):
+            alive.extend(weakref.ref(levels) for levels, _ in clips)
+            numbers.append(sum(one() is not None for one in alive))
+            yield clips
+            del clips
+
+    monkeypatch.setattr(VideoPipeline, method, watched)
+    return numbers
+
+
 @pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 6, 64])
 def test_what_waits_of_windows_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    alive: list[weakref.ref[Tensor]] = []
-    original, most = VideoPipeline._read_planned, 0
-
-    def watched(self: VideoPipeline, *arguments: Any) -> Any:
-        nonlocal most
-        for clips in original(self, *arguments):
-            alive.extend(weakref.ref(levels) for levels, _ in clips)
-            most = max(most, sum(one() is not None for one in alive))
-            yield clips
-            del clips
-
-    monkeypatch.setattr(VideoPipeline, "_read_planned", watched)
+    waiting = clips_alive_after(monkeypatch, "_read_planned")
     plan = ClipPlan(num_frames=4, window=0.2, stride=0.0163)  # 50 of each
     assert sum(1 for _ in pipeline.encode_clips([clip_folder / "red2.mp4"] * 20, plan, batch=batch)) == 20 * 51
-    assert most <= 2 * batch + 4 * 32
+    assert max(waiting) <= 2 * batch + 4 * 32
 
 
 def test_what_waits_of_many_clips_over_a_video_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one after the other, since they end together; but neither their frames nor what the model sees of them."""
-    alive: list[weakref.ref[Tensor]] = []
-    original, most = VideoPipeline._read_video, 0
-
-    def watched(self: VideoPipeline, *arguments: Any) -> Any:
-        nonlocal most
-        for clips in original(self, *arguments):
-            alive.extend(weakref.ref(levels) for levels, _ in clips)
-            most = max(most, sum(one() is not None for one in alive))
-            yield clips
-            del clips
-
-    monkeypatch.setattr(VideoPipeline, "_read_video", watched)
+    waiting = clips_alive_after(monkeypatch, "_read_video")
     (encoded,) = pipeline.encode_videos([clip_folder / "red2.mp4"], num_clips=400, batch=16)
     assert encoded.features is not None
     assert encoded.features.pooled.shape[0] == len(encoded.times) == 400
-    assert most <= 2 * 16 + 4 * 32
+    assert max(waiting) <= 2 * 16 + 4 * 32
 
 
 # ----------------------------------------------------------------------------------------------------- how many clips

@@ -191,28 +191,17 @@ def footage_options(command: Command) -> Command:
 
 
 def finding_options(command: Command) -> Command:
-    """Add the options of how folders are searched for videos, which `search` heeds."""
+    """Add the options of how folders are searched for videos; `search` reads them."""
 
-    def keep(key: str) -> Callable[[click.Context, click.Parameter, bool], None]:
-        def callback(context: click.Context, _: click.Parameter, value: bool) -> None:
+    def flag(name: str, key: str, text: str) -> Callable[[Command], Command]:
+        def keep(context: click.Context, _: click.Parameter, value: bool) -> None:
             context.meta[key] = value
 
-        return callback
+        return click.option(name, is_flag=True, expose_value=False, callback=keep, help=text)
 
-    hidden = click.option(
-        "--hidden",
-        is_flag=True,
-        expose_value=False,
-        callback=keep(_HIDDEN),
-        help="Take hidden files too, and search through hidden folders: .name, __MACOSX, @eaDir and the like.",
-    )
-    verbose = click.option(
-        "--verbose",
-        is_flag=True,
-        expose_value=False,
-        callback=keep(_VERBOSE),
-        help="Name every file that is left out of a folder.",
-    )
+    text = "Take hidden files too, and search through hidden folders: .name, __MACOSX, @eaDir and the like."
+    hidden = flag("--hidden", _HIDDEN, text)
+    verbose = flag("--verbose", _VERBOSE, "Name every file that is left out of a folder.")
     return hidden(verbose(command))
 
 

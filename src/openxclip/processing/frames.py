@@ -225,7 +225,7 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
 
     Raises:
         TypeError: it is no video, or its numbers have another type.
-        ValueError: there are no frames, they differ in size, or a shape or value can't be that of a frame.
+        ValueError: there are no frames, frames differ in size, or a shape or a value is not valid for a frame.
     """
 
     def __init__(self, video: Any) -> None:

@@ -33,7 +33,7 @@ def in_memory(frames: Any, name: str) -> MemoryVideo:
 
     Raises:
         TypeError: something is no frame, or its numbers have a type that no frame has.
-        ValueError: there are no frames, they differ in size, or a shape or value can't be that of a frame.
+        ValueError: there are no frames, frames differ in size, or a shape or a value is not valid for a frame.
     """
     try:
         return MemoryVideo(name, FrameLevels(frames))

@@ -79,10 +79,10 @@ class Cells:
         return np.asarray(centres_KD / np.maximum(np.linalg.norm(centres_KD, axis=1, keepdims=True), 1e-6))
 
     def _rank(self, embedding_NE: Floats, min_similarity: float, random: np.random.Generator) -> int:
-        """How many cells are nearer than that of a window that is just similar enough, by the best choice.
+        """Count the cells that are nearer to a window than the cell of a window that is just similar enough.
 
-        Such windows are made: a window is moved towards another one until its cosine with where it was is
-        `min_similarity`. Where all windows are similar, that leads anywhere.
+        The second window is made: a window is moved towards another one until the cosine with the original is
+        `min_similarity`. Of all choices of centres, the one with the fewest nearer cells counts.
         """
         from_T, to_T = random.integers(len(embedding_NE), size=(2, _TRIALS))
         here_TE, there_TE = embedding_NE[from_T], embedding_NE[to_T]

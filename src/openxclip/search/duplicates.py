@@ -273,7 +273,7 @@ def _compare(
         n, k = np.nonzero(is_similar_NK)
         bins = np.rint(offsets_K[k] - offsets_N[i + n]).astype(np.int64) - lowest
         sums += np.bincount(bins, weights=cosine_NK[n, k], minlength=len(sums))
-    # Of equal sums the offset nearest to 0, which is that of a copy
+    # If sums are equal, the offset nearest to 0 is chosen, as a copy has it
     best = sums >= sums.max() - 1e-3
     offset = min(np.flatnonzero(best) + lowest, key=abs)
     return _Comparison(

@@ -98,9 +98,9 @@ class VideoIndex(IndexContents):
     ) -> list[Hit]:
         """The moments that are most like a sentence, or like a video, the best first.
 
-        Neighbouring windows of a video are one hit. From its best window, a hit grows to both sides over windows that
-        touch or overlap, are among the candidates, and are at least halfway from the similarity of the average window
-        of the index to that of the best window. `docs/search.md` has the details.
+        Neighbouring windows of a video are one hit. From its best window, a hit grows to both sides over candidates
+        that touch or overlap it. Their similarity must be at least halfway between the similarity of the average
+        window of the index and that of the best window. `docs/search.md` has the details.
 
         Args:
             text: a sentence.

@@ -120,7 +120,7 @@ class ParquetWindows:
             )
 
     def videos(self) -> list[str]:
-        """The videos of which it has windows. Every row is checked.
+        """List the videos whose windows are in the file, and check every row.
 
         Raises:
             VideoIndexError: a value is missing or wrong, a window is missing or there twice.
