@@ -347,7 +347,8 @@ def test_clips_of_a_plan_are_full_batches(
 def test_resuming_in_the_middle_gives_the_rest_to_the_bit(
     plain: VideoPipeline, pipeline: VideoPipeline, many: list[Path]
 ) -> None:
-    plain.model.lose_patience()  # as the pipeline does with a model that isn't watched: else the first clips are the plain one's
+    # The pipeline does this itself, unless the model is watched: else the plain model computes the first clips
+    plain.model.lose_patience()
     plan = ClipPlan(num_frames=4, window=0.2, stride=0.1)
     whole = [one for one in pipeline.encode_clips(many[1:5], plan, batch=2) if one.features is not None]
     at = 6  # clips, three batches: in the second video
