@@ -195,8 +195,8 @@ def test_a_video_that_breaks_off_in_the_middle_has_no_rows(
 ) -> None:
     original = VideoPipeline._read_planned
 
-    def breaking(self: VideoPipeline, plan: Any, how: Any, worker: Any, item: Any) -> Iterator[Any]:
-        for piece in original(self, plan, how, worker, item):
+    def breaking(self: VideoPipeline, how: Any, worker: Any, item: Any) -> Iterator[Any]:
+        for piece in original(self, how, worker, item):
             yield piece
             if item[0] == str(names[1]):
                 raise VideoError(names[1], "it is damaged")
@@ -400,9 +400,9 @@ def test_a_later_run_does_only_what_is_left(
     read_ones: list[tuple[str, int]] = []
     original = VideoPipeline._read_planned
 
-    def watched(self: VideoPipeline, plan: Any, how: Any, worker: Any, item: Any) -> Iterator[Any]:
+    def watched(self: VideoPipeline, how: Any, worker: Any, item: Any) -> Iterator[Any]:
         read_ones.append(item)
-        return original(self, plan, how, worker, item)
+        return original(self, how, worker, item)
 
     monkeypatch.setattr(VideoPipeline, "_read_planned", watched)
     with monkeypatch.context() as patch:

@@ -19,14 +19,15 @@ from openxclip.model import VideoFeatures
 from openxclip.processing.featureless import is_featureless
 from openxclip.video import DecodeWorker, VideoSource
 from openxclip.video.ahead import ReadAhead
-from openxclip.video.clips import Clip, ClipPiece, ClipPlan, in_parts, read_planned
+from openxclip.video.clips import Clip, ClipPlan, needed, read_planned
 
 Item = TypeVar("Item")
 Batch = int | Literal["auto"]
-# From a clip's frames, uint8 (T, 3, H, W), to its views, each as the model is to see it.
+# From frames, uint8 (T, 3, H, W), to their views, each as the model is to see it. A frame's views depend on it alone.
 Views = Callable[[Tensor], Sequence[Tensor]]
 
 _SHARE_OF_FREE = 0.5  # of a GPU's free memory, for activations: half is left for what the estimate misses
+_CLIPS_AT_ONCE = 32  # what the model sees of clips may take more room than the frames that they share
 _LARGEST_AUTO = 64  # clips: 512 frames or more, with which any GPU has enough to do
 
 
@@ -75,39 +76,88 @@ class ReadClip(NamedTuple):
     moment: Moment
 
 
-def read_pieces(
-    worker: DecodeWorker | None, source: VideoSource, *, plan: ClipPlan, **how: Any
-) -> Generator[ClipPiece, None, None]:
-    """The clips of a video, a few at a time.
+class SmallPart(NamedTuple):
+    """Some clips of a video, and their frames as the model is to see them.
+
+    Attributes:
+        clips: these.
+        views: of their frames: uint8 (N, 3, H, W) each, of N frames.
+        places: where in a view each frame is, by its index.
+        times: of each frame, in seconds.
+        duration: of the video, in seconds.
+        size: width and height of its frames, in pixels.
+    """
+
+    clips: tuple[Clip, ...]
+    views: list[Tensor]
+    places: dict[int, int]
+    times: list[float]
+    duration: float
+    size: tuple[int, int]
+
+    def read_clips(self, clip: Clip) -> list[ReadClip]:
+        """A clip, once for each view; of what it shows only the times are told."""
+        at = [self.places[index] for index in clip.indices]
+        moment = Moment(tuple(self.times[place] for place in at))
+        return [ReadClip(view[at], moment) for view in self.views]
+
+    def planned_clip(self, clip: Clip) -> ReadClip:
+        """A clip in the only view, with all that it shows."""
+        (levels, moment), *_ = self.read_clips(clip)
+        shown = Moment(moment.times, clip.start, clip.end, self.duration, self.size, is_featureless(levels))
+        return ReadClip(levels, shown)
+
+
+def read_small(
+    worker: DecodeWorker | None,
+    source: VideoSource,
+    *,
+    plan: ClipPlan,
+    views: Views,
+    bytes_kept: int,
+    **how: Any,
+) -> Generator[SmallPart, None, None]:
+    """The clips of a video, some at a time, made small as they come.
+
+    Frames that become smaller by it are made small when they are read, so that many fit in memory together; others
+    when their clips are handed on, at most 32 at once.
 
     Args:
         worker: who reads it; None is this process.
+        views: makes the views of frames, each by itself.
+        bytes_kept: how many bytes the views of a frame take, about.
         source, plan, **how: as for `openxclip.video.clips.read_planned`.
     """
-    return in_parts((read_planned if worker is None else worker.read_planned)(source, plan, **how))
-
-
-def seen(piece: ClipPiece, views: Views) -> list[ReadClip]:
-    """The views of each clip of a piece of a video."""
-    return [
-        ReadClip(view, Moment(tuple(frames.times_T.tolist())))
-        for frames in map(piece.frames_of, piece.clips)
-        for view in views(frames.frames_THWC.permute(0, 3, 1, 2))
-    ]
-
-
-def planned_clip(piece: ClipPiece, clip: Clip, levels_TCHW: Tensor) -> ReadClip:
-    """One clip of a piece of a video.
-
-    Args:
-        piece: which frames were read.
-        clip: one of its clips.
-        levels_TCHW: all frames of the piece, as `VideoProcessor.levels` makes them.
-    """
-    at, (height, width) = piece.positions(clip), piece.frames.frames_THWC.shape[1:3]
-    times, own_TCHW = tuple(piece.frames.times_T[at].tolist()), levels_TCHW[at]
-    shown = Moment(times, clip.start, clip.end, piece.duration, (width, height), is_featureless(own_TCHW))
-    return ReadClip(own_TCHW, shown)
+    held: list[list[Tensor]] = []
+    indices: list[int] = []
+    times: list[float] = []
+    reader = read_planned if worker is None else worker.read_planned
+    for piece in reader(source, plan, bytes_kept=bytes_kept, **how):
+        frames_TCHW = piece.frames.frames_THWC.permute(0, 3, 1, 2)
+        height, width = frames_TCHW.shape[-2:]
+        is_small = 3 * height * width <= bytes_kept
+        held.append([frames_TCHW] if is_small else list(views(frames_TCHW)))
+        indices += piece.frames.indices
+        times += piece.frames.times_T.tolist()
+        clips, duration, left = piece.clips, piece.duration, piece.left
+        del piece, frames_TCHW  # before the next one is read
+        if left:
+            continue
+        kept = [torch.cat(runs) if len(runs) > 1 else runs[0] for runs in zip(*held, strict=True)]
+        held.clear()
+        places = {index: place for place, index in enumerate(indices)}
+        for i in range(0, len(clips), _CLIPS_AT_ONCE):
+            part = clips[i : i + _CLIPS_AT_ONCE]
+            if not is_small:
+                yield SmallPart(part, kept, places, times, duration, (width, height))
+                continue
+            own = needed(part)
+            at = [places[index] for index in own]
+            shown = list(views(kept[0] if len(at) == len(indices) else kept[0][at]))
+            own_places, own_times = {index: place for place, index in enumerate(own)}, [times[place] for place in at]
+            yield SmallPart(part, shown, own_places, own_times, duration, (width, height))
+        del kept
+        indices, times = [], []
 
 
 @dataclass

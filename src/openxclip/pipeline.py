@@ -25,9 +25,7 @@ from openxclip.batching import (
     check_batch,
     in_batches,
     joined,
-    planned_clip,
-    read_pieces,
-    seen,
+    read_small,
 )
 from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.precision import check_precision
@@ -48,6 +46,7 @@ from openxclip.video.sampling import Sampling, check_fps, check_stretch
 _TEXTS_AT_ONCE = 64  # of a plain model: bounds the memory of long label lists
 _TEXTS_AT_ONCE_OPTIMIZED = 512  # it puts those of one length together
 _MOST_READERS = 8
+_MOST_VIEWS = 3  # of a frame, in the paper's protocols
 # Preparing weights costs as much as it saves over a thousand tokens or more: one short clip is answered without.
 _PATIENCE = 1000
 
@@ -239,7 +238,7 @@ class VideoPipeline:
         _, size = self._checked(plan.num_frames, batch)
         if isinstance(self.model, OptimizedXCLIPModel):
             self.model.lose_patience()
-        reader = partial(self._read_planned, plan, {"fps": fps, **self._reading(limits)})
+        reader = partial(self._read_planned, {"plan": plan, "fps": fps, **self._reading(limits)})
         items: Iterable[tuple[VideoSource, int]] = zip(sources, chain([first], repeat(0)), strict=False)
         items = list(items) if isinstance(sources, Sequence) else items
         return apart(self._encoded(items, reader, ahead=2 + size, batch=size, only_full=True))
@@ -262,8 +261,8 @@ class VideoPipeline:
         Args:
             parts: as `sources` of `encode_videos`, opened by the threads that read them; one that can't be opened is
                 returned with its error.
-            views: called, by a thread that reads, with a clip's frames, uint8 (T, 3, H, W). It gives one view or
-                several, uint8 (T, 3, height, width), whose levels are then scaled as the processor says.
+            views: called, by a thread that reads, with frames, uint8 (N, 3, H, W), of one clip or several. It gives
+                one view or several, uint8 (N, 3, height, width), whose levels are then scaled as the processor says.
             num_frames, num_clips, sampling, limits, batch: as for `encode_videos`; each view is one clip of a batch.
 
         Returns:
@@ -277,7 +276,9 @@ class VideoPipeline:
         if isinstance(self.model, OptimizedXCLIPModel):
             self.model.lose_patience()
         plan = ClipPlan(num_frames=frames, num_clips=num_clips, sampling=sampling)
-        reader = partial(self._read_part, {"plan": plan, **self._reading(limits)}, views)
+        how = {"plan": plan, **self._reading(limits), "views": views}
+        how["bytes_kept"] *= _MOST_VIEWS
+        reader = partial(self._read_part, how)
         ahead = 2 + math.ceil(size / max(1, num_clips))
         return joined(self._encoded(parts, reader, ahead=ahead, batch=size, only_full=True), lambda part: part.source)
 
@@ -290,8 +291,10 @@ class VideoPipeline:
         return frames, batch_size(batch, model.config, num_frames=frames, device=model.device, dtype=model.dtype)
 
     def _reading(self, limits: Limits | None) -> dict[str, Any]:
-        readers = self._num_readers()
+        readers, side = self._num_readers(), self.model.config.vision_config.image_size
         return {
+            "views": lambda frames_TCHW: [self.processor.image_processor.levels(frames_TCHW)],
+            "bytes_kept": 3 * side**2,
             "limits": self.limits if limits is None else limits,
             "allow_protocols": self.allow_protocols,
             "track": self.track,
@@ -299,33 +302,31 @@ class VideoPipeline:
         }
 
     # -- in the threads that read ------------------------------------------------------------------------------------
-
     def _read_video(
         self, how: dict[str, Any], worker: DecodeWorker | None, source: VideoSource
     ) -> Generator[list[ReadClip], None, None]:
-        for piece in read_pieces(worker, source, **how):
-            yield seen(piece, lambda frames_TCHW: [self.processor.image_processor.levels(frames_TCHW)])
-            del piece  # before the next one is read
+        for part in read_small(worker, source, **how):
+            yield [view for clip in part.clips for view in part.read_clips(clip)]
+            del part  # before the next one is read
 
     def _read_part(
-        self, how: dict[str, Any], views: Views, worker: DecodeWorker | None, part: VideoPart
+        self, how: dict[str, Any], worker: DecodeWorker | None, part: VideoPart
     ) -> Generator[list[ReadClip], None, None]:
         try:
-            for piece in read_pieces(worker, part.open(), start=part.start, end=part.end, **how):
-                yield seen(piece, views)
-                del piece
+            for small in read_small(worker, part.open(), start=part.start, end=part.end, **how):
+                yield [view for clip in small.clips for view in small.read_clips(clip)]
+                del small
         except VideoError as error:
             raise VideoError(part.source, error.reason) from None  # content has no name of its own
         except OSError as error:
             raise VideoError(part.source, f"it cannot be opened: {error.strerror or error}") from None
 
     def _read_planned(
-        self, plan: ClipPlan, how: dict[str, Any], worker: DecodeWorker | None, item: tuple[VideoSource, int]
+        self, how: dict[str, Any], worker: DecodeWorker | None, item: tuple[VideoSource, int]
     ) -> Generator[list[ReadClip], None, None]:
-        for piece in read_pieces(worker, item[0], plan=plan, first=item[1], **how):
-            levels = self.processor.image_processor.levels(piece.frames.frames_THWC.permute(0, 3, 1, 2))
-            yield [planned_clip(piece, clip, levels) for clip in piece.clips]
-            del piece, levels
+        for part in read_small(worker, item[0], first=item[1], **how):
+            yield [part.planned_clip(clip) for clip in part.clips]
+            del part
 
     # -- in the caller's ---------------------------------------------------------------------------------------------
 

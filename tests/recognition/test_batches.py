@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from openxclip import VideoError, XCLIPConfig, classify
-from openxclip.batching import Moment, ReadClip, batch_size, check_batch, clip_bytes, in_batches
+from openxclip.batching import Moment, ReadClip, batch_size, check_batch, clip_bytes, in_batches, read_small
 from openxclip.model import VideoFeatures
 from openxclip.pipeline import EncodedVideo, VideoPipeline
 from openxclip.recognition import Classifier
+from openxclip.video import clips as video_clips
 from openxclip.video import read_clips
 from openxclip.video.ahead import ReadAhead
 from openxclip.video.clips import ClipPlan
@@ -553,3 +554,26 @@ def test_the_commands_batch(tiny_folder: Path, clip_folder: Path) -> None:
         assert done.returncode == 2
         assert "--batch" in done.stderr
         assert "must be a number of clips" in done.stderr
+
+
+@pytest.mark.parametrize("bytes_kept", [3 * 24 * 32 // 4, 10**9], ids=["small early", "small late"])
+def test_clips_are_the_same_however_their_frames_are_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_kept: int
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (90, 24, 32, 3), dtype=np.uint8)
+    np.save(tmp_path / "noise.npy", frames)
+    monkeypatch.setattr(video_clips, "_PIECE_BYTES", 200 * 24 * 32 * 3)
+    plan = ClipPlan(num_frames=4, num_clips=70)
+
+    def views(frames_TCHW: Tensor) -> list[Tensor]:
+        return [frames_TCHW[..., ::2, ::2], frames_TCHW[..., 1::2, 1::2]]
+
+    parts = list(read_small(None, tmp_path / "noise.npy", plan=plan, views=views, bytes_kept=bytes_kept, fps=25))
+    assert max(len(part.clips) for part in parts) == 32
+    got = [part.read_clips(clip) for part in parts for clip in part.clips]
+    expected = read_clips(tmp_path / "noise.npy", num_frames=4, num_clips=70, fps=25)
+    assert len(got) == len(expected) == 70
+    for of_views, clip in zip(got, expected, strict=True):
+        for read, view in zip(of_views, views(clip.frames_THWC.permute(0, 3, 1, 2)), strict=True):
+            assert torch.equal(read.levels_TCHW, view)
+            assert read.moment.times == tuple(clip.times_T.tolist())

@@ -18,7 +18,7 @@ from PIL import Image
 
 from openxclip.errors import VideoError
 from openxclip.video import DecodeWorker, Limits, VideoReader, clips, read_clip, read_clips, sample_clips
-from openxclip.video.clips import ClipPiece, ClipPlan, PlannedClips, in_parts, read_planned
+from openxclip.video.clips import ClipPiece, ClipPlan, PlannedClips, read_planned
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_frames_are_those_of_read_clip(array: Path, worker: DecodeWorker, isolat
     for piece in pieces:
         for clip in piece.clips:
             expected = read_clip(array, num_frames=3, start=clip.start, end=clip.end)
-            at = piece.positions(clip)
+            at = [piece.frames.indices.index(index) for index in clip.indices]
             assert clip.indices == expected.indices
             assert (piece.frames.frames_THWC[at] == expected.frames_THWC).all()
             assert (piece.frames.times_T[at] == expected.times_T).all()
@@ -196,12 +196,37 @@ def test_clips_that_repeat_each_other_share_their_frames(array: Path) -> None:
     (piece,) = read_planned(array, ClipPlan(num_frames=8, num_clips=4096), fps=25)
     assert len(piece.clips) == 4096
     assert len(piece.frames) == 100
-    parts = list(in_parts([piece]))
-    assert [len(part.clips) for part in parts] == [32] * 128
-    for part in parts[::17]:
-        for clip in part.clips:
-            assert part.frames_of(clip).indices == clip.indices
-            assert part.frames_of(clip).frames_THWC[:, 0, 0, 0].tolist() == list(clip.indices)
+
+
+def test_frames_that_are_made_small_as_they_come_need_fewer_decodes(
+    array: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clips, "_PIECE_BYTES", 30 * 6 * 8 * 3)  # thirty frames, or 120 of a quarter of their size
+    plan = ClipPlan(num_frames=3, num_clips=40)
+    pieces = list(read_planned(array, plan, fps=25, bytes_kept=6 * 8 * 3 // 4))
+    assert [len(piece.clips) for piece in pieces] == [40] * 4  # the same clips, whose frames come in four runs
+    assert [(len(piece.frames), piece.left) for piece in pieces] == [(30, 70), (30, 40), (30, 10), (10, 0)]
+    assert [i for piece in pieces for i in piece.frames.indices] == list(range(100))
+    assert [piece.frames.frames_THWC[0, 0, 0, 0].item() for piece in pieces] == [0, 30, 60, 90]
+
+
+@pytest.mark.slow
+def test_runs_of_frames_from_another_process(tmp_path: Path, worker: DecodeWorker) -> None:
+    wide = np.lib.format.open_memmap(tmp_path / "wide.npy", "w+", np.uint8, (25, 2160, 3840, 3))
+    wide[:, 0, 0, 0] = np.arange(25)
+    del wide
+    plan = ClipPlan(num_frames=5, num_clips=5)
+    expected = list(read_planned(tmp_path / "wide.npy", plan, fps=25, bytes_kept=100_000))
+    runs = worker.read_planned(tmp_path / "wide.npy", plan, fps=25, bytes_kept=100_000)
+    got = [next(runs)]
+    assert worker._child is not None
+    os.kill(worker._child._process.pid, signal.SIGKILL)  # another child continues in the middle of the piece
+    worker._child._process.wait()
+    got += runs
+    assert len(got) == 3
+    for one, other in zip(got, expected, strict=True):
+        assert (one.clips, one.left, one.frames.indices) == (other.clips, other.left, other.frames.indices)
+        assert one.frames.frames_THWC[:, 0, 0, 0].tolist() == list(one.frames.indices)
 
 
 def test_windows_are_not_of_a_part(array: Path) -> None:

@@ -17,7 +17,7 @@ from made_videos import picture
 from PIL import Image, ImageOps
 
 from openxclip.errors import VideoError
-from openxclip.video import VideoReader
+from openxclip.video import VideoReader, tone_mapping
 from openxclip.video.colour import RGBConverter
 
 BT709, UNSPECIFIED, FCC, BT470BG, SMPTE170M, SMPTE240M, BT2020 = 1, 2, 4, 5, 6, 7, 9
@@ -368,6 +368,36 @@ def test_hdr_greys_stay_grey_and_in_order(transfer: int, matrix: int) -> None:
     assert 175 < at[100] < 200
     assert 220 < at[203] < 240
     assert at[203] < at[400] < at[600] < 255
+
+
+@pytest.mark.parametrize(("pix_fmt", "transfer"), [("yuv420p10le", PQ), ("gray10le", 1), ("yuv420p", 1)])
+def test_every_call_gives_the_same_picture(pix_fmt: str, transfer: int) -> None:
+    frame = av.VideoFrame(1926, 1022, pix_fmt)  # swscale's threads share it out unevenly
+    noise = np.random.default_rng(0)
+    for plane in frame.planes:
+        plane.update(noise.integers(0, 1024, plane.buffer_size // 2, dtype=np.uint16).tobytes())
+    frame.color_range = LIMITED
+    pictures = []
+    for _ in range(6):
+        noise.integers(0, 256, 8_000_000, dtype=np.uint8)  # other values lie in freed memory
+        pictures.append(RGBConverter()(tagged(frame, transfer)))
+    assert all(np.array_equal(picture, pictures[0]) for picture in pictures)
+
+
+def test_hdr_is_the_same_with_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = av.VideoFrame(1030, 1022, "yuv420p10le")  # rows are padded, and the last band is narrower
+    noise = np.random.default_rng(0)
+    for plane in frame.planes:
+        plane.update(noise.integers(0, 1024, plane.buffer_size // 2, dtype=np.uint16).tobytes())
+    pictures = []
+    for cores in (1, 3):
+        monkeypatch.setattr(tone_mapping, "num_cores", lambda cores=cores: cores)
+        pictures.append(RGBConverter()(tagged(frame, PQ)))
+    monkeypatch.setattr(tone_mapping, "_PIXELS_FOR_THREADS", 1 << 30)
+    pictures.append(RGBConverter()(tagged(frame, PQ)))
+    assert pictures[0].shape == (1022, 1030, 3)
+    assert pictures[0].std() > 10
+    assert all(np.array_equal(picture, pictures[0]) for picture in pictures)
 
 
 def test_hdr_in_other_primaries_and_in_rgb() -> None:

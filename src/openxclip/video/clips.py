@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -161,11 +161,19 @@ class PlannedClips(Sequence[Clip]):
         indices = self._timeline.clip(num_frames=frames, start=start, end=end if end < self._duration else None)
         return Clip(start, end, tuple(indices))
 
-    def piece(self, first: int, reader: VideoReader) -> list[Clip]:
-        """The clips from number `first` on whose frames are read at once: so many that their frames take 256 MiB."""
+    def piece(self, first: int, reader: VideoReader, *, bytes_kept: int | None = None) -> list[Clip]:
+        """The clips from number `first` on that are read together: so many that their frames take 256 MiB.
+
+        Args:
+            first: number of a clip.
+            reader: of the video.
+            bytes_kept: see `read_planned`.
+        """
         if self._number == 1:
             return [self[0]] if first == 0 else []  # without looking how large its frames are
         bytes_of_frame = reader.height * reader.width * 3
+        if bytes_kept is not None:
+            bytes_of_frame = min(bytes_of_frame, bytes_kept)
         number, most = _PIECE_BYTES // (self.plan.num_frames * bytes_of_frame), _PIECE_CLIPS
         if self.plan.window is None:
             most = _PIECE_CLIPS_OVER_WHOLE
@@ -176,39 +184,19 @@ class PlannedClips(Sequence[Clip]):
 
 @dataclass(frozen=True)
 class ClipPiece:
-    """Some clips that follow each other.
+    """Some clips that follow each other, and frames that they need.
 
     Attributes:
         clips: one or more.
-        frames: those that they need, each once, in the order of the video.
+        frames: in the order of the video, each once: all that the clips need, or the next of them.
         duration: of the video, in seconds.
+        left: how many frames the clips need that come with the next pieces, which have the same clips.
     """
 
     clips: tuple[Clip, ...]
     frames: Frames
     duration: float
-
-    def positions(self, clip: Clip) -> list[int]:
-        """Where in `frames` those of a clip are."""
-        places = {index: place for place, index in enumerate(self.frames.indices)}
-        return [places[index] for index in clip.indices]
-
-    def frames_of(self, clip: Clip) -> Frames:
-        """The frames of a clip."""
-        return self.frames.take(self.positions(clip))
-
-
-def in_parts(pieces: Iterable[ClipPiece], *, most: int = 32) -> Generator[ClipPiece, None, None]:
-    """Pieces of at most `most` clips each: what a model sees of clips may take more room than the frames they share."""
-    for piece in pieces:
-        if len(piece.clips) <= most:
-            yield piece
-        else:
-            places = {index: place for place, index in enumerate(piece.frames.indices)}
-            for i in range(0, len(piece.clips), most):
-                clips = piece.clips[i : i + most]
-                yield ClipPiece(clips, piece.frames.take([places[index] for index in needed(clips)]), piece.duration)
-        del piece  # before the next one is read
+    left: int = 0
 
 
 def needed(clips: Sequence[Clip]) -> list[int]:
@@ -216,11 +204,30 @@ def needed(clips: Sequence[Clip]) -> list[int]:
     return sorted({index for clip in clips for index in clip.indices})
 
 
+def next_run(
+    clips: Sequence[Clip], reader: VideoReader, *, sent: int = 0, bytes_kept: int | None = None
+) -> tuple[list[int], int]:
+    """The frames of a piece that are read next, and how many of it follow them.
+
+    Args:
+        clips: of the piece.
+        reader: of the video.
+        sent: how many frames of the piece have been read.
+        bytes_kept: see `read_planned`. With it a run takes 256 MiB, unless the piece is one clip.
+    """
+    wanted = needed(clips)[sent:]
+    most = len(wanted)
+    if bytes_kept is not None and len(clips) > 1:
+        most = max(1, _PIECE_BYTES // (reader.height * reader.width * 3))
+    return wanted[:most], len(wanted[most:])
+
+
 def read_planned(
     source: VideoSource,
     plan: ClipPlan,
     *,
     first: int = 0,
+    bytes_kept: int | None = None,
     start: float | None = None,
     end: float | None = None,
     fps: float | None = None,
@@ -231,10 +238,15 @@ def read_planned(
 ) -> Generator[ClipPiece, None, None]:
     """The clips of a video, a piece at a time.
 
+    Clips over the whole of a video need frames from its beginning to its end, so each piece of clips takes a decode of
+    all of it. A caller that makes frames small as they come gets more clips in a piece, and their frames in runs.
+
     Args:
         source: as for `VideoReader`.
         plan: which clips.
         first: how many of them to skip.
+        bytes_kept: how many bytes of a frame the caller keeps until it has all frames of a piece; None is the frame
+            itself.
         start, end: the part of the video, see `PlannedClips`.
         fps, num_threads, track, allow_protocols: as for `VideoReader`.
         limits: as there; `seconds` is for each piece.
@@ -247,6 +259,10 @@ def read_planned(
         source, fps=fps, num_threads=num_threads, track=track, limits=limits, allow_protocols=allow_protocols
     ) as reader:
         planned = PlannedClips(plan, reader, start=start, end=end)
-        while clips := planned.piece(first, reader):
-            yield ClipPiece(tuple(clips), reader.get_frames(needed(clips)), reader.duration)
+        while clips := planned.piece(first, reader, bytes_kept=bytes_kept):
+            sent, left = 0, 1
+            while left:
+                run, left = next_run(clips, reader, sent=sent, bytes_kept=bytes_kept)
+                sent += len(run)
+                yield ClipPiece(tuple(clips), reader.get_frames(run), reader.duration, left)
             first += len(clips)

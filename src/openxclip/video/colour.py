@@ -3,16 +3,14 @@
 YCbCr becomes RGB as FFmpeg does it (swscale, with PyAV's settings), so that frames equal those of other readers that
 are built on it. What swscale leaves undone is done here: HDR, limited-range grey, transparency, turning.
 
-Sources: ITU-R BT.2100-2 (PQ, HLG and its OOTF), BT.2390-11 section 5.4 (EETF, the roll-off of highlights),
-BT.2408-7 (203 cd/m² is HDR's reference white), BT.1886 (the SDR display), BT.2087-0 (BT.2020 to BT.709),
-ISO/IEC 14496-12 (display matrix).
+Source: ISO/IEC 14496-12 (display matrix); those of HDR are named in `tone_mapping`.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
@@ -23,6 +21,7 @@ from openxclip.errors import VideoError
 from openxclip.forking import leak, watch_forks
 from openxclip.video.frames import rgb_bytes
 from openxclip.video.orientation import Turn, turn_of
+from openxclip.video.tone_mapping import PRIMARIES, STEPS, YCbCr, tone_map
 
 SHOWN_ON_WHITE = "transparent parts are shown on white"
 
@@ -43,44 +42,9 @@ _GAMUTS = {_BT709: "BT.709", _BT2020: "BT.2020", _DISPLAY_P3: "Display P3"}
 _PQ, _HLG = 16, 18
 _LIMITED, _FULL = 1, 2
 _LUMA = {_BT709: (0.2126, 0.0722), _BT601: (0.299, 0.114), _BT2020: (0.2627, 0.0593)}  # Kr, Kb
+# swscale of FFmpeg 8 gives a few samples at the edges of its threads' slices other values from call to call
+_DIFFERS_BY_THREADS = frozenset({"gray16le", "yuv444p16le"})
 _CRASHES = frozenset({"yaf32le", "yaf32be"})  # swscale of FFmpeg 8 ends the process over these
-
-_REFERENCE_WHITE = 203.0  # cd/m²: BT.2408; becomes the peak of the SDR display
-_PEAK = 1000.0  # cd/m²: HLG's nominal display, and the usual mastering display for PQ
-_PQ_LIMIT = 10000.0
-_BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
-# linear RGB to linear RGB of BT.709
-_TO_BT709 = {
-    _BT709: np.eye(3, dtype=np.float32),
-    _BT2020: np.array(
-        [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008350], [-0.018151, -0.100579, 1.118730]],
-        dtype=np.float32,
-    ),
-    _DISPLAY_P3: np.array(
-        [[1.224940, -0.224940, 0.0], [-0.042057, 1.042057, 0.0], [-0.019638, -0.078636, 1.098274]], dtype=np.float32
-    ),
-}
-_STEPS = 65535  # tables over light have a step for each 16-bit code of its square root
-_PIXELS_AT_ONCE = 1 << 15  # what fits a cache
-
-
-class _YCbCr(NamedTuple):
-    """From 16-bit YCbCr codes to R'G'B' in [0, 1]: matrix times codes, plus offset."""
-
-    matrix: NDArray[np.float32]
-    offset: NDArray[np.float32]
-
-    @classmethod
-    def named(cls, kr: float, kb: float, *, is_full: bool) -> _YCbCr:
-        """Of these luma coefficients (ITU-T H.273)."""
-        kg = 1 - kr - kb
-        rgb = np.array(
-            [[1, 0, 2 * (1 - kr)], [1, -2 * kb * (1 - kb) / kg, -2 * kr * (1 - kr) / kg], [1, 2 * (1 - kb), 0]]
-        )
-        black, grey = (0, 128 << 8) if is_full else (16 << 8, 128 << 8)
-        reach = np.array([65535, 65535, 65535] if is_full else [219 << 8, 224 << 8, 224 << 8])
-        matrix = rgb / reach
-        return cls(matrix.astype(np.float32), (matrix @ [-black, -grey, -grey]).astype(np.float32)[:, None])
 
 
 class RGBConverter:
@@ -172,54 +136,61 @@ class RGBConverter:
         if not hdr and not limited_grey:
             picture = self._reformat(frame, "rgba" if has_alpha else "rgb24", width, height)
             return self._on_white(picture[..., :3], picture[..., 3]) if has_alpha else picture
-        ycbcr: _YCbCr | None = None
+        ycbcr: YCbCr | None = None
         if limited_grey:
-            codes = np.take(_limited_grey_table(grey_bits), self._reformat(frame, "gray16le", width, height))
-            codes = np.repeat(codes[..., None], 3, axis=2)
+            channels = [np.take(_limited_grey_table(grey_bits), self._reformat(frame, "gray16le", width, height))] * 3
         elif frame.format.is_rgb:
-            codes = self._reformat(frame, "rgb48le", width, height)
+            channels = list(np.moveaxis(self._reformat(frame, "rgb48le", width, height), -1, 0))
         else:
-            codes, ycbcr = self._deep_ycbcr(frame, width, height)
+            channels, ycbcr = self._deep_ycbcr(frame, width, height)
         if hdr:
             is_pq = frame.color_trc == _PQ
-            primaries = frame.color_primaries if frame.color_primaries in _TO_BT709 else _BT2020
+            primaries = frame.color_primaries if frame.color_primaries in PRIMARIES else _BT2020
             self._note(f"HDR ({'PQ' if is_pq else 'HLG'}, {_GAMUTS[primaries]}) is tone-mapped to SDR BT.709")
-            picture = _tone_map(codes, ycbcr, pq=is_pq, to_bt709=_TO_BT709[primaries])
+            picture = tone_map(channels, ycbcr, pq=is_pq, primaries=primaries)
         else:
-            picture = ((codes.astype(np.uint32) * 255 + _STEPS // 2) // _STEPS).astype(np.uint8)
+            grey = ((channels[0].astype(np.uint32) * 255 + STEPS // 2) // STEPS).astype(np.uint8)
+            picture = np.repeat(grey[..., None], 3, axis=2)
         if has_alpha:
             picture = self._on_white(picture, self._reformat(frame, "rgba", width, height)[..., 3])
         return picture
 
-    def _reformat(self, frame: av.VideoFrame, pixel_format: str, width: int, height: int, **colours: Any) -> Any:
+    def _reformat(self, frame: av.VideoFrame, pixel_format: str, width: int, height: int) -> Any:
+        return self._converted(frame, pixel_format, width, height).to_ndarray(channel_last=True)
+
+    def _converted(
+        self, frame: av.VideoFrame, pixel_format: str, width: int, height: int, **colours: Any
+    ) -> av.VideoFrame:
         is_same_size = (frame.width, frame.height) == (width, height)
         matrix, color_range = frame.colorspace, frame.color_range
         try:
             frame.colorspace = self._matrix(frame)
             if color_range > _FULL:
                 frame.color_range = _LIMITED
-            converted = self._reformatter.reformat(
+            return self._reformatter.reformat(
                 frame,
                 width=width,
                 height=height,
                 format=pixel_format,
                 interpolation=Interpolation.BILINEAR if is_same_size else Interpolation.BICUBIC,
+                threads=1 if pixel_format in _DIFFERS_BY_THREADS else 0,
                 **colours,
             )
         finally:
             frame.colorspace, frame.color_range = matrix, color_range
-        return converted.to_ndarray(channel_last=True)
 
-    def _deep_ycbcr(self, frame: av.VideoFrame, width: int, height: int) -> tuple[NDArray[np.uint16], _YCbCr]:
-        """YCbCr codes of 16 bits (H, W, 3), and what they mean: swscale's RGB of 16 bits is 0.4 % too dark."""
+    def _deep_ycbcr(self, frame: av.VideoFrame, width: int, height: int) -> tuple[list[NDArray[np.uint16]], YCbCr]:
+        """YCbCr codes of 16 bits, (H, W) each, and what they mean: swscale's RGB of 16 bits is 0.4 % too dark."""
         is_full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
         color_range = ColorRange.JPEG if is_full else ColorRange.MPEG
         kr, kb = _LUMA.get(self._matrix(frame), _LUMA[_BT601])
         # the same range on both sides: nothing is converted
-        codes = self._reformat(
+        deep = self._converted(
             frame, "yuv444p16le", width, height, src_color_range=color_range, dst_color_range=color_range
         )
-        return codes, _YCbCr.named(kr, kb, is_full=is_full)
+        # views of the planes: to_ndarray would copy and interleave them
+        planes = [np.frombuffer(memoryview(p), "<u2").reshape(height, -1)[:, :width] for p in deep.planes]
+        return planes, YCbCr.named(kr, kb, is_full=is_full)
 
     def _matrix(self, frame: av.VideoFrame) -> int:
         """The frame's matrix, or the nearest of those that FFmpeg knows."""
@@ -272,105 +243,6 @@ def _kind(pixel_format: str) -> tuple[bool, int]:
 @lru_cache(maxsize=8)
 def _limited_grey_table(bits: int) -> NDArray[np.uint16]:
     """From grey of 16 bits, as FFmpeg spreads limited codes of `bits` bits over it, to full range."""
-    code = np.arange(65536) / _STEPS * (2**bits - 1) / 2 ** (bits - 8)
-    table: NDArray[np.uint16] = np.rint(np.clip((code - 16) / 219, 0, 1) * _STEPS).astype(np.uint16)
-    return table
-
-
-# -- HDR -------------------------------------------------------------------------------------------------------------
-
-
-def _tone_map(
-    codes: NDArray[np.uint16], ycbcr: _YCbCr | None, *, pq: bool, to_bt709: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    """From HDR codes of 16 bits (H, W, 3), YCbCr or R'G'B' in full range, to SDR BT.709 of the same shape."""
-    to_light = _pq_light() if pq else _hlg_scene_light()
-    gain, ootf, to_sdr = _highlight_gain(), _hlg_ootf(), _sdr_codes()
-    flat = codes.reshape(-1, 3)
-    out = np.empty(flat.shape, dtype=np.uint8)
-    for start in range(0, len(flat), _PIXELS_AT_ONCE):
-        part = slice(start, start + _PIXELS_AT_ONCE)
-        codes_3N = flat[part].T
-        if ycbcr:
-            signal_3N = ycbcr.matrix @ codes_3N.astype(np.float32) + ycbcr.offset
-            codes_3N = (signal_3N.clip(0, 1) * np.float32(_STEPS) + np.float32(0.5)).astype(np.uint16)
-        light_3N = np.take(to_light, codes_3N)
-        if not pq:
-            light_3N *= np.take(ootf, _root_index(_BT2020_LUMA @ light_3N))
-        light_3N *= np.take(gain, _root_index(light_3N.max(axis=0) * np.float32(_PEAK / _PQ_LIMIT)))
-        light_3N = (to_bt709 @ light_3N).clip(0, 1)
-        out[part] = np.take(to_sdr, _root_index(light_3N)).T
-    return out.reshape(codes.shape)
-
-
-def _root_index(light: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Where light in [0, 1] stands in a table over its square root, which is fine enough near black."""
-    index: NDArray[np.uint16] = (np.sqrt(light) * np.float32(_STEPS) + np.float32(0.5)).astype(np.uint16)
-    return index
-
-
-def _of_root() -> NDArray[np.float64]:
-    return np.linspace(0, 1, _STEPS + 1) ** 2
-
-
-_M1, _M2 = 2610 / 16384, 2523 / 4096 * 128
-_C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
-
-
-def _pq(nits: Any) -> Any:
-    power = (nits / _PQ_LIMIT) ** _M1
-    return ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
-
-
-def _pq_nits(signal: Any) -> Any:
-    root = signal ** (1 / _M2)
-    return _PQ_LIMIT * (np.maximum(root - _C1, 0) / (_C2 - _C3 * root)) ** (1 / _M1)
-
-
-@lru_cache(maxsize=1)
-def _pq_light() -> NDArray[np.float32]:
-    """Display light of PQ codes, 1 for _PEAK."""
-    table: NDArray[np.float32] = (_pq_nits(np.linspace(0, 1, 65536)) / _PEAK).astype(np.float32)
-    return table
-
-
-@lru_cache(maxsize=1)
-def _hlg_scene_light() -> NDArray[np.float32]:
-    """Scene light of HLG codes, in [0, 1]."""
-    a, b, c = 0.17883277, 0.28466892, 0.55991073
-    signal = np.linspace(0, 1, 65536)
-    scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
-    table: NDArray[np.float32] = np.clip(scene, 0, 1).astype(np.float32)
-    return table
-
-
-@lru_cache(maxsize=1)
-def _hlg_ootf() -> NDArray[np.float32]:
-    """What scene light is multiplied with to become display light, over the root of its luminance: gamma is 1.2."""
-    table: NDArray[np.float32] = (_of_root() ** 0.2).astype(np.float32)
-    return table
-
-
-@lru_cache(maxsize=1)
-def _highlight_gain() -> NDArray[np.float32]:
-    """What light (1 for _PEAK) is multiplied with to become SDR light (1 for the SDR display's peak).
-
-    BT.2390's EETF, with black at 0 on both sides, over the root of a pixel's greatest component in parts of PQ's limit:
-    the three are scaled alike, which keeps the hue.
-    """
-    nits = np.maximum(_of_root() * _PQ_LIMIT, 1e-6)
-    e1 = np.minimum(_pq(nits) / _pq(_PEAK), 1)
-    top = _pq(_REFERENCE_WHITE) / _pq(_PEAK)
-    knee = 1.5 * top - 0.5
-    t = np.maximum(e1 - knee, 0) / (1 - knee)
-    spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * top
-    sdr_nits = np.where(e1 < knee, nits, _pq_nits(spline * _pq(_PEAK)))
-    table: NDArray[np.float32] = (sdr_nits / _REFERENCE_WHITE * _PEAK / nits).astype(np.float32)
-    return table
-
-
-@lru_cache(maxsize=1)
-def _sdr_codes() -> NDArray[np.uint8]:
-    """8-bit codes of SDR light, over its root: the inverse of BT.1886 with black at 0."""
-    table: NDArray[np.uint8] = np.rint(_of_root() ** (1 / 2.4) * 255).astype(np.uint8)
+    code = np.arange(65536) / STEPS * (2**bits - 1) / 2 ** (bits - 8)
+    table: NDArray[np.uint16] = np.rint(np.clip((code - 16) / 219, 0, 1) * STEPS).astype(np.uint16)
     return table

@@ -26,7 +26,7 @@ from openxclip.errors import VideoError
 from openxclip.forking import ForkSafeLock
 from openxclip.video.assumptions import Assumption, warn_of
 from openxclip.video.child import Child, NoWorkerError, NoWorkerNowError
-from openxclip.video.clips import Clip, ClipPiece, ClipPlan, read_planned
+from openxclip.video.clips import Clip, ClipPiece, ClipPlan, needed, read_planned
 from openxclip.video.decoding import read_clips
 from openxclip.video.frames import Frames
 from openxclip.video.inspection import OnTime, VideoReport, inspect
@@ -106,6 +106,7 @@ class DecodeWorker:
         plan: ClipPlan,
         *,
         first: int = 0,
+        bytes_kept: int | None = None,
         start: float | None = None,
         end: float | None = None,
         fps: float | None = None,
@@ -120,13 +121,20 @@ class DecodeWorker:
             VideoError, ValueError: as `read_clips`.
         """
         opening: dict[str, Any] = {"start": start, "end": end, "fps": fps, "num_threads": num_threads, "track": track}
-        how = {"plan": asdict(plan), "token": uuid.uuid4().hex, **opening}
+        how = {"plan": asdict(plan), "token": uuid.uuid4().hex, "bytes_kept": bytes_kept, **opening}
         parcel = None if self._unable else _parcel(source, limits)  # once: a pipe gives nothing a second time
+        sent = 0  # frames of the present piece
         while True:
-            got = self._ask("planned", source, {**how, "first": first}, limits, allow_protocols, parcel)
+            got = self._ask("planned", source, {**how, "first": first, "sent": sent}, limits, allow_protocols, parcel)
             if got is None:
                 yield from read_planned(
-                    source, plan, first=first, **opening, limits=limits, allow_protocols=allow_protocols
+                    source,
+                    plan,
+                    first=first,
+                    bytes_kept=bytes_kept,
+                    **opening,
+                    limits=limits,
+                    allow_protocols=allow_protocols,
                 )
                 return
             try:
@@ -134,15 +142,18 @@ class DecodeWorker:
                 if not clips:
                     return
                 frames, duration = _frames_of(*got, source), float(got[0]["duration"])
-                known = {*frames.indices}
-                if any(len(clip.indices) != plan.num_frames or {*clip.indices} - known for clip in clips):
+                wanted, upto = needed(clips), sent + len(frames.indices)
+                if any(len(clip.indices) != plan.num_frames for clip in clips):
+                    raise ValueError("clips have another number of frames")
+                if not len(frames.indices) or wanted[sent:upto] != [*frames.indices]:
                     raise ValueError("clips are not of these frames")
+                left = len(wanted) - upto
             except (KeyError, TypeError, ValueError) as error:  # as below
                 raise VideoError(source_name(source), f"its clips can't be had from its reader: {error}") from None
-            yield ClipPiece(tuple(clips), frames, duration)
+            yield ClipPiece(tuple(clips), frames, duration, left)
             if got[0].get("is_last"):
                 return
-            first += len(clips)
+            sent, first = (upto, first) if left else (0, first + len(clips))
             del got, frames  # before the next ones are read
 
     def inspect(

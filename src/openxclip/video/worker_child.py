@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NoReturn
 from openxclip.errors import VideoError
 from openxclip.video.assumptions import collected
 from openxclip.video.choosing import choose_clips
-from openxclip.video.clips import ClipPlan, PlannedClips, needed
+from openxclip.video.clips import ClipPlan, PlannedClips, next_run
 from openxclip.video.decoding import VideoReader
 from openxclip.video.failures import cannot_be_read
 from openxclip.video.inspection import inspect
@@ -139,15 +139,17 @@ def _next_piece(
     kept: _Kept, source: str | NamedBytes, how: dict[str, Any], common: dict[str, Any], frames: SharedFile
 ) -> dict[str, Any]:
     try:
-        first = how.pop("first")
+        first, sent, bytes_kept = how.pop("first"), how.pop("sent"), how.pop("bytes_kept")
         kept.open(how.pop("token"), source, ClipPlan(**how.pop("plan")), **how, **common)
-        clips = kept.clips.piece(first, kept.reader)
+        clips = kept.clips.piece(first, kept.reader, bytes_kept=bytes_kept)
         if not clips:
             kept.close()
             return {"clips": []}
-        array_THWC, times_T, indices = kept.reader.get_arrays(needed(clips), make_room=frames.make_room)
-        shown = {"times": times_T.tolist(), "indices": indices, "clips": clips, "duration": kept.reader.duration}
-        if first + len(clips) >= len(kept.clips):
+        run, left = next_run(clips, kept.reader, sent=sent, bytes_kept=bytes_kept)
+        array_THWC, times_T, indices = kept.reader.get_arrays(run, make_room=frames.make_room)
+        shown = {"times": times_T.tolist(), "indices": indices, "clips": clips, "left": left}
+        shown["duration"] = kept.reader.duration
+        if not left and first + len(clips) >= len(kept.clips):
             shown["is_last"] = True
             kept.close()
     except BaseException:

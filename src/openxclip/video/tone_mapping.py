@@ -1,0 +1,172 @@
+"""From HDR pictures, PQ or HLG, to what an SDR display shows.
+
+Sources: ITU-R BT.2100-2 (PQ, HLG and its OOTF), BT.2390-11 section 5.4 (EETF, the roll-off of highlights),
+BT.2408-7 (203 cd/m² is HDR's reference white), BT.1886 (the SDR display), BT.2087-0 (BT.2020 to BT.709).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openxclip.video.limits import num_cores
+
+_BT709, _BT2020, _DISPLAY_P3 = 1, 9, 12  # AVColorPrimaries: the numbers of ITU-T H.273
+_REFERENCE_WHITE = 203.0  # cd/m²: BT.2408; becomes the peak of the SDR display
+_PEAK = 1000.0  # cd/m²: HLG's nominal display, and the usual mastering display for PQ
+_PQ_LIMIT = 10000.0
+_BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
+# from linear RGB of these primaries to that of BT.709
+PRIMARIES = {
+    _BT709: np.eye(3, dtype=np.float32),
+    _BT2020: np.array(
+        [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008350], [-0.018151, -0.100579, 1.118730]],
+        dtype=np.float32,
+    ),
+    _DISPLAY_P3: np.array(
+        [[1.224940, -0.224940, 0.0], [-0.042057, 1.042057, 0.0], [-0.019638, -0.078636, 1.098274]], dtype=np.float32
+    ),
+}
+STEPS = 65535  # tables over light have a step for each 16-bit code of its square root
+_PIXELS_AT_ONCE = 1 << 14  # what fits a cache
+_PIXELS_FOR_THREADS = 1 << 20  # a smaller picture takes less time than threads save
+
+
+class YCbCr(NamedTuple):
+    """From 16-bit YCbCr codes to R'G'B' in [0, 1]: matrix times codes, plus offset."""
+
+    matrix: NDArray[np.float32]
+    offset: NDArray[np.float32]
+
+    @classmethod
+    def named(cls, kr: float, kb: float, *, is_full: bool) -> YCbCr:
+        """Of these luma coefficients (ITU-T H.273)."""
+        kg = 1 - kr - kb
+        rgb = np.array(
+            [[1, 0, 2 * (1 - kr)], [1, -2 * kb * (1 - kb) / kg, -2 * kr * (1 - kr) / kg], [1, 2 * (1 - kb), 0]]
+        )
+        black, grey = (0, 128 << 8) if is_full else (16 << 8, 128 << 8)
+        reach = np.array([65535, 65535, 65535] if is_full else [219 << 8, 224 << 8, 224 << 8])
+        matrix = rgb / reach
+        return cls(matrix.astype(np.float32), (matrix @ [-black, -grey, -grey]).astype(np.float32)[:, None])
+
+
+def tone_map(
+    codes: Sequence[NDArray[np.uint16]], ycbcr: YCbCr | None, *, pq: bool, primaries: int
+) -> NDArray[np.uint8]:
+    """An HDR picture as SDR in BT.709.
+
+    Args:
+        codes: three arrays (H, W) of 16 bits: Y, Cb and Cr, or R, G and B in full range.
+        ycbcr: what YCbCr codes mean; None for RGB.
+        pq: whether the transfer is PQ; else it is HLG.
+        primaries: one of `PRIMARIES`.
+
+    Returns:
+        RGB of shape (H, W, 3).
+    """
+    to_light = _pq_light() if pq else _hlg_scene_light()
+    gain, ootf, to_sdr, to_bt709 = _highlight_gain(), _hlg_ootf(), _sdr_codes(), PRIMARIES[primaries]
+    height, width = codes[0].shape
+    out = np.empty((height, width, 3), dtype=np.uint8)
+
+    def fill(rows: slice) -> None:
+        codes_3N = np.stack([channel[rows].ravel() for channel in codes])
+        if ycbcr:
+            signal_3N = ycbcr.matrix @ codes_3N.astype(np.float32) + ycbcr.offset
+            codes_3N = (signal_3N.clip(0, 1) * np.float32(STEPS) + np.float32(0.5)).astype(np.uint16)
+        light_3N = np.take(to_light, codes_3N)
+        if not pq:
+            light_3N *= np.take(ootf, _root_index(_BT2020_LUMA @ light_3N))
+        light_3N *= np.take(gain, _root_index(light_3N.max(axis=0) * np.float32(_PEAK / _PQ_LIMIT)))
+        light_3N = (to_bt709 @ light_3N).clip(0, 1)
+        out[rows] = np.take(to_sdr, _root_index(light_3N)).T.reshape(-1, width, 3)
+
+    step = max(1, _PIXELS_AT_ONCE // width)
+    bands = [slice(top, top + step) for top in range(0, height, step)]
+    if height * width < _PIXELS_FOR_THREADS:
+        for band in bands:
+            fill(band)
+    else:
+        with ThreadPoolExecutor(num_cores()) as threads:  # NumPy lets go of the interpreter's lock
+            for _ in threads.map(fill, bands):
+                pass
+    return out
+
+
+def _root_index(light: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Where light in [0, 1] stands in a table over its square root, which is fine enough near black."""
+    index: NDArray[np.uint16] = (np.sqrt(light) * np.float32(STEPS) + np.float32(0.5)).astype(np.uint16)
+    return index
+
+
+def _of_root() -> NDArray[np.float64]:
+    return np.linspace(0, 1, STEPS + 1) ** 2
+
+
+_M1, _M2 = 2610 / 16384, 2523 / 4096 * 128
+_C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
+
+
+def _pq(nits: Any) -> Any:
+    power = (nits / _PQ_LIMIT) ** _M1
+    return ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
+
+
+def _pq_nits(signal: Any) -> Any:
+    root = signal ** (1 / _M2)
+    return _PQ_LIMIT * (np.maximum(root - _C1, 0) / (_C2 - _C3 * root)) ** (1 / _M1)
+
+
+@lru_cache(maxsize=1)
+def _pq_light() -> NDArray[np.float32]:
+    """Display light of PQ codes, 1 for _PEAK."""
+    table: NDArray[np.float32] = (_pq_nits(np.linspace(0, 1, 65536)) / _PEAK).astype(np.float32)
+    return table
+
+
+@lru_cache(maxsize=1)
+def _hlg_scene_light() -> NDArray[np.float32]:
+    """Scene light of HLG codes, in [0, 1]."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    signal = np.linspace(0, 1, 65536)
+    scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
+    table: NDArray[np.float32] = np.clip(scene, 0, 1).astype(np.float32)
+    return table
+
+
+@lru_cache(maxsize=1)
+def _hlg_ootf() -> NDArray[np.float32]:
+    """What scene light is multiplied with to become display light, over the root of its luminance: gamma is 1.2."""
+    table: NDArray[np.float32] = (_of_root() ** 0.2).astype(np.float32)
+    return table
+
+
+@lru_cache(maxsize=1)
+def _highlight_gain() -> NDArray[np.float32]:
+    """What light (1 for _PEAK) is multiplied with to become SDR light (1 for the SDR display's peak).
+
+    BT.2390's EETF, with black at 0 on both sides, over the root of a pixel's greatest component in parts of PQ's limit:
+    the three are scaled alike, which keeps the hue.
+    """
+    nits = np.maximum(_of_root() * _PQ_LIMIT, 1e-6)
+    e1 = np.minimum(_pq(nits) / _pq(_PEAK), 1)
+    top = _pq(_REFERENCE_WHITE) / _pq(_PEAK)
+    knee = 1.5 * top - 0.5
+    t = np.maximum(e1 - knee, 0) / (1 - knee)
+    spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * top
+    sdr_nits = np.where(e1 < knee, nits, _pq_nits(spline * _pq(_PEAK)))
+    table: NDArray[np.float32] = (sdr_nits / _REFERENCE_WHITE * _PEAK / nits).astype(np.float32)
+    return table
+
+
+@lru_cache(maxsize=1)
+def _sdr_codes() -> NDArray[np.uint8]:
+    """8-bit codes of SDR light, over its root: the inverse of BT.1886 with black at 0."""
+    table: NDArray[np.uint8] = np.rint(_of_root() ** (1 / 2.4) * 255).astype(np.uint8)
+    return table
