@@ -555,3 +555,20 @@ def test_joined_recordings_go_on_where_the_one_before_ends() -> None:
     assert times([0, 80, 40, 120]) == [0, 40, 80, 120]  # mixed up, not started again
     assert times([0, 40, 40, 80]) == [0, 40, 60, 80]  # each frame has a time of its own
     assert times([40, 40, 40]) == [40, pytest.approx(53.33, abs=0.01), pytest.approx(66.67, abs=0.01)]
+
+
+def test_decoded_frames_are_freed_without_the_garbage_collector(clip_folder: Path) -> None:
+    def alive() -> int:
+        return sum(type(one) is av.VideoFrame and one.width > 0 for one in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        with VideoReader(clip_folder / "red2.mp4") as video:
+            for _ in range(3):
+                video.get_frames([1, 4, 8])
+            video.width  # noqa: B018
+        assert alive() == before
+    finally:
+        gc.enable()

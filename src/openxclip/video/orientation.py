@@ -9,10 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from numpy.typing import NDArray
 
@@ -42,7 +43,8 @@ def turn_of(frame: av.VideoFrame) -> Turn | None:
 
     None if it turns by other than quarters.
     """
-    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    # not frame.side_data: a frame and what that returns refer to each other, and so wait for the garbage collector
+    data: Any = cast(Any, SideDataContainer)(frame).get("DISPLAYMATRIX")
     if data is None:
         return Turn()
     return _turn_by(struct.unpack("=5i", memoryview(data)[:20]))
