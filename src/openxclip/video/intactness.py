@@ -21,6 +21,7 @@ _HEAD_BYTES = 1 << 16
 _MXF_HEADER = bytes.fromhex("060e2b34020501010d0102010102")
 _ASF_HEADER, _ASF_DATA = bytes.fromhex("3026b2758e66cf11"), bytes.fromhex("3626b2758e66cf11")
 _FLV_KINDS = (8, 9, 18)  # sound, video, data
+_LAST_TAGS = 12  # looked at: the one that is shown last needn't be the last
 MAY_BE_CUT = "it may be cut off"  # how a note ends that is a doubt
 _COPY_AGAIN = "Copy, download or record it again"
 
@@ -175,18 +176,30 @@ def _number(head: bytes, name: bytes) -> float:
 
 
 def _last_tag(file: BinaryIO, size: int) -> float | None:
-    """The time of the last tag in seconds; None if the file doesn't end with a whole tag and its length."""
-    if size < 13 + 15:
-        return None
-    file.seek(size - 4)
-    length = int.from_bytes(file.read(4), "big")
-    at = size - 4 - length
-    if at < 13:
-        return None
-    file.seek(at)
-    tag = file.read(11)
-    is_tag = tag[0] & 0x1F in _FLV_KINDS and int.from_bytes(tag[1:4], "big") + 11 == length
-    return _time_of(tag) if is_tag else None
+    """The latest time of the last tags in seconds; None if the file doesn't end with a whole tag and its length."""
+    last_s: float | None = None
+    for _ in range(_LAST_TAGS):
+        if size < 13 + 15:
+            break
+        file.seek(size - 4)
+        length = int.from_bytes(file.read(4), "big")
+        at = size - 4 - length
+        if at < 13:
+            break
+        file.seek(at)
+        tag = file.read(16)
+        if tag[0] & 0x1F not in _FLV_KINDS or int.from_bytes(tag[1:4], "big") + 11 != length:
+            break
+        last_s = max(last_s or 0.0, _time_of(tag) + _composition_s(tag))
+        size = at
+    return last_s
+
+
+def _composition_s(tag: bytes) -> float:
+    """How much later than it is decoded a frame of H.264 is shown: milliseconds in 24 bits, with a sign."""
+    if tag[0] & 0x1F != 9 or tag[11] & 0x8F != 7 or tag[12] != 1:
+        return 0.0
+    return int.from_bytes(tag[13:16], "big", signed=True) / 1000
 
 
 def _walk(file: BinaryIO, head: bytes, size: int) -> tuple[float, bool]:
