@@ -150,7 +150,6 @@ MUXED: dict[str, tuple[str, dict[str, str]]] = {
     "headers_again.ts": ("h264", {"mpegts_flags": "resend_headers"}),
     "constant_bit_rate.ts": ("h264", {"muxrate": "2000000"}),
     "one_frame_a_packet.ts": ("mpeg2", {"pes_payload_size": "0"}),
-    "no_index.nut": ("mpeg4", {"write_index": "0"}),
     "small_packets.asf": ("mpeg4", {"packet_size": "512"}),
     "small_pages.ogg": ("vp9", {"page_duration": "50000"}),
     "reserved_index.avi": ("mpeg4", {"reserve_index_space": "4096"}),

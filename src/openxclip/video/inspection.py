@@ -21,6 +21,7 @@ from openxclip.video.images import FolderFootage, ImageFootage
 from openxclip.video.intactness import MAY_BE_CUT
 from openxclip.video.limits import DEFAULT_LIMITS, Limits
 from openxclip.video.opening import VideoSource, is_buffer, source_name, with_home
+from openxclip.video.tails import found_at_end
 from openxclip.video.tiles import TiledFootage
 
 Kind = Literal["video", "image", "images", "array"]
@@ -226,6 +227,10 @@ class _Problems:
         if full:
             if footage.coded.ends_within_packet:
                 self.found.append("it is cut off: its last frame isn't whole")
+            elif footage.file is not None and (
+                cut := found_at_end(footage.file, footage.coded.container, footage.packets)
+            ):
+                self.found.append(cut)
             if footage.file is not None:
                 self.found += found_in_file(footage.file, footage.coded.container, footage.coded.stream)
             if not self.found:

@@ -66,7 +66,7 @@ def _claim(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[int, bo
     if head.startswith(_ASF_HEADER):
         return _end_of_asf(file, head), False
     if head.startswith(_MXF_HEADER):
-        return _footer_of_mxf(head), False
+        return footer_of_mxf(head), False
     if head.startswith(b".RMF"):
         return _end_of_real_media(file, size), False
     if head.startswith(b"FWS"):
@@ -94,19 +94,33 @@ def _end_of_media_boxes(file: BinaryIO, size: int, stream: Any) -> tuple[int, bo
 
 
 def _end_of_riff(file: BinaryIO, head: bytes, size: int) -> tuple[int, bool]:
-    """End of the first RIFF chunk (AVI); a length of 0 or all ones was never filled in. Frames are in the list movi."""
-    length = int.from_bytes(head[4:8], "little")
-    if length in (0, 0xFFFFFFFF) or 8 + length <= size:
-        return 0, True
-    at = 12
+    """End of the last RIFF list (AVI of more than a gigabyte has several), and whether its list of frames is whole.
+
+    A length of 0 or all ones was never filled in.
+    """
+    at = 0
+    while head[:4] == b"RIFF":
+        length = int.from_bytes(head[4:8], "little")
+        end = at + 8 + length
+        if length in (0, 0xFFFFFFFF) or end == size:
+            break
+        if end > size:
+            return end, _has_whole_movi(file, at + 12, size)
+        at = end + (end & 1)
+        file.seek(at)
+        head = file.read(12)
+    return 0, True
+
+
+def _has_whole_movi(file: BinaryIO, at: int, size: int) -> bool:
     while at + 12 <= size:
         file.seek(at)
         chunk = file.read(12)
         end = at + 8 + int.from_bytes(chunk[4:8], "little")
         if chunk[:4] == b"LIST" and chunk[8:12] == b"movi":
-            return 8 + length, end <= size
+            return end <= size
         at = end + (end & 1)
-    return 8 + length, False
+    return False
 
 
 def _end_of_segment(file: BinaryIO, size: int) -> tuple[int, bool]:
@@ -126,7 +140,7 @@ def _end_of_asf(file: BinaryIO, head: bytes) -> int:
     return at + int.from_bytes(data[16:24], "little") if data.startswith(_ASF_DATA) else 0
 
 
-def _footer_of_mxf(head: bytes) -> int:
+def footer_of_mxf(head: bytes) -> int:
     """Where the footer begins, by the pack of the header partition, after its key and a length of variable size."""
     at = 17 + (head[16] & 0x7F if head[16] & 0x80 else 0)
     footer = int.from_bytes(head[at + 24 : at + 32], "big")
@@ -165,6 +179,14 @@ def _of_flv(file: BinaryIO, head: bytes, size: int, stream: Any) -> Ending:
     if told_s and is_cut and last_s < told_s:
         return Ending(f"it is cut off at {last_s:.2f} s of the {told_s:.2f} s that its header tells of. {_COPY_AGAIN}")
     return Ending()
+
+
+def end_of_flv(file: BinaryIO, size: int) -> bool:
+    """Whether an FLV ends within a tag."""
+    if _last_tag(file, size) is not None:
+        return False
+    file.seek(0)
+    return _walk(file, file.read(9), size)[1]
 
 
 def _number(head: bytes, name: bytes) -> float:
