@@ -20,7 +20,7 @@ _SVT = {"preset": "12", "svtav1-params": "lp=1"}
 
 # FFmpeg's encoder: pixel format, options
 CODECS: dict[str, tuple[str, dict[str, str]]] = {
-    "libx264": ("yuv420p", _FAST),
+    "libx264": ("yuv420p", _FAST | {"threads": "1"}),
     "libx265": ("yuv420p", _FAST | X265),
     "libvpx": ("yuv420p", VPX["options"]),
     "libvpx-vp9": ("yuv420p", VPX["options"]),

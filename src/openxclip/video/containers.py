@@ -20,6 +20,7 @@ from openxclip.errors import VideoError
 from openxclip.forking import leak, watch_forks
 from openxclip.video.coded import CodedStream, ContradictionError, LostPlaceError
 from openxclip.video.colour import RGBConverter
+from openxclip.video.damage import strictness
 from openxclip.video.demuxing import coding_of_sound, short_name
 from openxclip.video.frames import Place, steady_times
 from openxclip.video.limits import Deadline, Limits
@@ -206,6 +207,8 @@ class ContainerFootage:
     def survey(self) -> Iterator[tuple[Any | None, list[Any]]]:
         """Each packet with the frames that came of it (None: of nothing), on one thread, which misses no damage."""
         self._coded.reopen(num_threads=1)
+        context = self._coded.stream.codec_context
+        context.options = {**context.options, **strictness(self.codec)}
         for packet in self._coded.packets():
             yield packet, self._coded.decoded(packet)
         yield None, self._coded.decoded(None)

@@ -52,7 +52,8 @@ class _Header(NamedTuple):
         counters: the continuity counter.
         carries: whether a packet has any of the stream's bytes; others don't count.
         is_start: a new frame begins in it.
-        announced: the counter may jump here (discontinuity_indicator), or a new table of programs came just before.
+        announced: the counter may jump here (discontinuity_indicator), or a table of programs, whose own counter has
+            jumped or is 0, came just before: another recording.
         is_bad: the receiver has marked it as broken.
     """
 
@@ -74,7 +75,7 @@ def _of_ts(file: BinaryIO, pid: int) -> list[str]:
             found.append(f"it is cut off: its last transport packet has {rest} of {step} bytes")
     header = _headers(file, first, step, size, pid)
     if header.is_bad.any():
-        found.append(f"{_count(int(header.is_bad.sum()), 'transport packet')} of its video were received with errors")
+        found.append(f"{_which(int(header.is_bad.sum()), 'transport packet', 'of its video')} received with errors")
     real = header.carries
     counters, starts, announced = header.counters[real], header.is_start[real], header.announced[real]
     steps = np.diff(counters) % 16
@@ -98,7 +99,7 @@ def _sync(file: BinaryIO) -> tuple[int, int]:
 
 
 def _headers(file: BinaryIO, first: int, step: int, size: int, pid: int) -> _Header:
-    parts, table_before = [], False
+    parts, table_before, last_of_table = [], False, -1
     offset = 4 if step == 192 else 0
     for at in range(first, size - step + 1, _TS_READ * step):
         file.seek(at)
@@ -106,9 +107,14 @@ def _headers(file: BinaryIO, first: int, step: int, size: int, pid: int) -> _Hea
         rows = data.reshape(-1, step)[:, offset : offset + 6].astype(np.int64)
         rows = rows[rows[:, 0] == 0x47]
         pids = (rows[:, 1] & 0x1F) << 8 | rows[:, 2]
-        is_table, is_ours = pids == 0, pids == pid
+        is_ours, tables = pids == pid, np.flatnonzero(pids == 0)
+        numbers = rows[tables, 3] & 15
+        jumps = (np.diff(numbers, prepend=last_of_table) % 16 > 1) | (numbers == 0)
+        last_of_table = int(numbers[-1]) if len(numbers) else last_of_table
+        is_table = np.zeros(len(rows), np.bool_)
+        is_table[tables[jumps]] = True
         has_field = (rows[:, 3] & 0x20 > 0) & (rows[:, 4] > 0)
-        # whether a table of programs came between this packet and the last of the stream
+        # whether such a table came between this packet and the last of the stream
         seen = np.cumsum(is_table)[is_ours]
         new_table = np.diff(seen, prepend=-1 if table_before else 0) > 0
         table_before = bool(is_table[np.flatnonzero(is_ours)[-1] :].any()) if is_ours.any() else table_before
@@ -167,7 +173,7 @@ def _of_ogg(file: BinaryIO) -> list[str]:
     elif last and set(last) - ended:
         found.append("it may be cut off: it has no page that is marked as the last")
     if wrong:
-        found.append(f"{_count(wrong, 'page')} of it are damaged, by their checksum")
+        found.append(f"{_which(wrong, 'page', 'of it', now=True)} damaged, by {_its(wrong)} checksum")
     if missing:
         found.append(f"pages of it are missing in {_count(missing, 'place')}, by their numbers")
     return found
@@ -199,7 +205,7 @@ def _of_matroska(file: BinaryIO) -> list[str]:
     wrong = 0
     for part in _elements_of_segment(file):
         wrong += not _is_whole(file, part)
-    return [f"{_count(wrong, 'part')} of it are damaged, by their checksum"] if wrong else []
+    return [f"{_which(wrong, 'part', 'of it', now=True)} damaged, by {_its(wrong)} checksum"] if wrong else []
 
 
 def _elements_of_segment(file: BinaryIO) -> Iterator[Part]:
@@ -234,3 +240,12 @@ def slices_are_whole(packet: bytes) -> bool:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _which(number: int, what: str, of: str, *, now: bool = False) -> str:
+    verb = ("is" if now else "was") if number == 1 else ("are" if now else "were")
+    return f"{_count(number, what)} {of} {verb}"
+
+
+def _its(number: int) -> str:
+    return "its" if number == 1 else "their"

@@ -14,10 +14,19 @@ from openxclip.video.keyframes import looks_into
 # Codecs of which it is known whether a packet is a key frame: by its content, here or in FFmpeg's parsers. For others
 # only the container says so, and some (WTV, RoQ) say nothing.
 _KNOWN_KEYS = frozenset({"h264", "hevc", "vvc", "av1"})
+# FFmpeg's option err_detect where it finds more than the decoder does by itself, and nothing in whole videos: checksums
+# of PNG, ends of JPEG's scans, coefficients that run out of their block
+_STRICT = dict.fromkeys(("png", "apng", "mjpeg", "amv", "jpegls"), "crccheck+explode")
+_STRICT |= dict.fromkeys(("msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"), "bitstream")
 _LONGEST_STEP_BACK_S = 0.1  # a longer one is the beginning of another recording
 _LONGEST_GAP_S, _LONGEST_GAP_STEPS = 1.0, 10  # what is longer than both is a pause, or a picture that stands
 _FEWEST_STEPS = 8  # from which on a rate is known
 _MOST_GAPS = 0.01  # of all steps, but three at least: where there are more, the rate varies
+
+
+def strictness(codec: str) -> dict[str, str]:
+    """Options with which FFmpeg's decoder of a codec reports damage that it would hide."""
+    return {"err_detect": _STRICT[codec]} if codec in _STRICT else {}
 
 
 class Survey(NamedTuple):
@@ -155,8 +164,11 @@ def gaps(times: NDArray[np.float64], *, tick: float) -> str | None:
     steps = np.diff(times)
     if len(steps) < _FEWEST_STEPS:
         return None
-    slack = 1.01 * tick + 1e-6
+    most = max(3, round(_MOST_GAPS * len(steps)))
     usual = float(np.median(steps))
+    slack = 0.01 * usual
+    if np.count_nonzero(np.abs(steps - usual) > slack) > most:  # times are rounded
+        slack = 1.01 * tick + 1e-6
     regular = np.abs(steps - usual) <= slack
     if not regular.any() or usual <= 2 * slack:
         return None
@@ -165,7 +177,7 @@ def gaps(times: NDArray[np.float64], *, tick: float) -> str | None:
     multiples = np.round(steps[others] / step)
     fits = (multiples >= 2) & (np.abs(steps[others] - multiples * step) <= slack + 0.01 * step)
     long = steps[others] > max(_LONGEST_GAP_S, _LONGEST_GAP_STEPS * step)
-    if not (fits | long).all() or len(others) > max(3, _MOST_GAPS * len(steps)):
+    if not (fits | long).all() or len(others) > most:
         return None
     missing = others[fits & ~long]
     if not len(missing):
