@@ -10,12 +10,13 @@ from whole_oddities import ODDITIES
 from whole_videos import STAMPS_MS, combination, remuxed
 
 from openxclip.video import inspect
+from openxclip.video.lost_pictures import Numbers
 
 TIMED = """
 libx264.mp4 libx265.mp4 mjpeg.mp4 mpeg4.mov prores_ks.mov h263.3gp libx264.matroska mjpeg.matroska
 libvpx.webm libvpx-vp9.webm
 libx264.avi mpeg4.avi mjpeg.avi ffv1.avi wmv2.asf mjpeg.asf libx264.nut huffyuv.nut libx264.flv flv.flv libx264.mpegts
-mpeg2video.mpegts mpeg2video.wtv mpeg4.wtv rv10.rm libvpx.ogg libvpx.ivf cinepak.film_cpk mpeg1video.vcd
+mpeg2video.mpegts mpeg2video.wtv mpeg4.wtv rv10.rm libvpx.ogg libvpx.ivf cinepak.film_cpk
 """.split()  # noqa: SIM905
 
 
@@ -44,6 +45,42 @@ def test_a_lost_packet_where_the_rate_varies_is_not_made_up(tmp_path: Path) -> N
     """What is missing there can't be told from a rate that varies; nothing is said of it."""
     source = encode(tmp_path / "whole.mkv", "mjpeg", pix_fmt="yuvj420p", pts_ms=STAMPS_MS["one_and_two"])
     assert problems(remuxed(tmp_path / "lost.mkv", source, keep=lambda i: i != 20)) == ""
+
+
+@pytest.mark.parametrize("container", ["mpeg", "vcd", "mxf", "mpeg1video", "mpeg2video", "asf"])
+def test_lost_pictures_of_mpeg_without_times(container: str, tmp_path: Path) -> None:
+    """Pictures are numbered within their group: all but the last of a group are missed."""
+    codec = "mpeg1video" if container in ("vcd", "mpeg1video") else "mpeg2video"
+    source = encode(tmp_path / "whole", codec, count=40, gop=10, container=container)
+    for lost in (4, 13, 25):
+        path = tmp_path / "lost"
+        remuxed(path, source, keep=lambda i, lost=lost: i != lost, container=container)
+        assert problems(path) == "1 picture is missing, by the numbers of the others"
+
+
+def picture(number: int, *, begins_group: bool = False) -> bytes:
+    head = b"\0\0\1\xb8" + bytes(4) if begins_group else b""
+    return head + b"\0\0\1\0" + (number << 6 | 8).to_bytes(2, "big") + bytes(4)
+
+
+def missing(*groups: list[int]) -> int:
+    numbers = Numbers()
+    for group in groups:
+        for i, number in enumerate(group):
+            numbers.note(picture(number, begins_group=i == 0))
+    return numbers.missing()
+
+
+def test_numbers_of_pictures() -> None:
+    whole = [2, 0, 1, 5, 3, 4, 8, 6, 7]
+    assert missing(whole, whole, whole) == 0
+    assert missing(whole, [2, 0, 1, 5, 3, 8, 6, 7], whole) == 1
+    assert missing([2, 5, 3, 4], whole) == 0  # an editor left out what is shown before the first
+    assert missing(whole, [2, 0, 1, 5]) == 0  # recording ended here
+    assert missing(whole, [2, 0, 1, 5, 3, 4, 8], whole) == 2  # it didn't
+    assert missing([1, 1, 3, 3], whole, whole) == 1  # of two fields each, which have the same number
+    assert missing([0, 7, 5], [3, 9], [2, 8, 6]) == 0  # these are no numbers of pictures
+    assert missing() == 0
 
 
 # -- transport streams -------------------------------------------------------------------------------------------------

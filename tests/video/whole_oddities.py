@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,20 @@ for _name in ("slides", "pause", "one_and_two", "ntsc"):
         ODDITIES[f"rate_{_name}.{_kind}"] = lambda path, coding=_coding, stamps=STAMPS_MS[_name]: coded(
             path, coding, pts_ms=stamps
         )
+
+RATED = """
+libx264.mp4 libx264.mkv libx264.avi libx265.flv libx264.ts libvpx.webm libvpx.ogg mpeg4.mpg mpeg2video.vob mpeg2video.asf
+wmv2.asf mpeg4.nut mpeg2video.ts mjpeg.mov flv.flv libvpx.ivf
+"""
+for _rate in (1, Fraction(25, 2), Fraction(24000, 1001), Fraction(30000, 1001), 50, Fraction(60000, 1001), 120):
+    for _file in RATED.split():
+        _codec, _, _kind = _file.partition(".")
+        if _codec == "mpeg2video" and _rate in (1, Fraction(25, 2), 120):
+            continue  # rates that MPEG-2 doesn't have
+        _track = {"codec": _codec, "rate": _rate, "count": 40}
+        if _codec in ("libx264", "mpeg2video"):
+            _track["b_frames"] = 2
+        ODDITIES[f"at_{float(_rate):.2f}_{_codec}.{_kind}"] = lambda path, track=_track: several(path, track)
 
 # -- sound, covers, tracks ---------------------------------------------------------------------------------------------
 

@@ -140,8 +140,8 @@ Track = dict[str, Any]
 def several(path: Path, *tracks: Track, container: str | None = None, muxer: dict[str, str] | None = None) -> Path:
     """A file of several tracks.
 
-    Each has a `codec` and may have: `start` in seconds, `count` of frames or `seconds` of sound, `gop`, `b_frames`,
-    `is_cover`, `timecode`.
+    Each has a `codec` and may have: `start` in seconds, `count` of frames or `seconds` of sound, `rate`, `gop`,
+    `b_frames`, `is_cover`, `timecode`.
     """
     with av.open(str(path), "w", format=container, options=muxer or {}) as out:
         streams = [_added(out, **track) for track in tracks]
@@ -154,7 +154,7 @@ def several(path: Path, *tracks: Track, container: str | None = None, muxer: dic
 def _added(out: Any, codec: str, **how: Any) -> Any:
     if "seconds" in how:
         return out.add_stream(codec, rate=48000, layout="mono")
-    stream = out.add_stream(codec, rate=FPS, options=CODECS[codec][1])
+    stream = out.add_stream(codec, rate=how.get("rate", FPS), options=CODECS[codec][1])
     stream.width, stream.height, stream.pix_fmt = 96, 64, CODECS[codec][0]
     stream.codec_context.gop_size = how.get("gop", 10)
     if "b_frames" in how:
@@ -180,7 +180,7 @@ def _packets(stream: Any, start: float = 0, count: int = COUNT, seconds: float =
     else:
         for i in range(1 if how.get("is_cover") else count):
             frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
-            frame.pts = i + round(start * FPS)
+            frame.pts = i + round(start * how.get("rate", FPS))
             packets += stream.encode(frame)
     return packets + stream.encode(None)
 

@@ -7,7 +7,7 @@ Sources: ISO/IEC 13818-1, 2.4.3 (the continuity counter of MPEG-TS); RFC 3533, 6
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -24,21 +24,24 @@ _MOST_ELEMENT = 1 << 28  # bytes
 _REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
 
 
-def found_in_file(source: Path | BinaryIO, container: Any, stream: Any) -> list[str]:
+def found_in_file(
+    source: Path | BinaryIO, container: Any, stream: Any, *, check_time: Callable[[], object]
+) -> list[str]:
     """What counters and checksums of a container say is wrong, one sentence for each kind.
 
     Args:
         source: the file.
         container, stream: PyAV's.
+        check_time: called now and then; it raises if this takes too long.
     """
     name = str(container.format.name)
     with reading(source) as file:
         if name == "mpegts":
-            return _of_ts(file, stream.id)
+            return _of_ts(file, stream.id, check_time)
         if name == "ogg":
-            return _of_ogg(file)
+            return _of_ogg(file, check_time)
         if name.startswith("matroska"):
-            return _of_matroska(file)
+            return _of_matroska(file, check_time)
     return []
 
 
@@ -64,7 +67,7 @@ class _Header(NamedTuple):
     is_bad: NDArray[np.bool_]
 
 
-def _of_ts(file: BinaryIO, pid: int) -> list[str]:
+def _of_ts(file: BinaryIO, pid: int, check_time: Callable[[], object]) -> list[str]:
     found, size = [], size_of(file)
     first, step = _sync(file)
     if not step:
@@ -73,7 +76,7 @@ def _of_ts(file: BinaryIO, pid: int) -> list[str]:
         file.seek(size - rest)
         if file.read(5)[4 if step == 192 else 0 :][:1] == b"\x47" or rest < 5:
             found.append(f"it is cut off: its last transport packet has {rest} of {step} bytes")
-    header = _headers(file, first, step, size, pid)
+    header = _headers(file, first, step, size, pid, check_time)
     if header.is_bad.any():
         found.append(f"{_which(int(header.is_bad.sum()), 'transport packet', 'of its video')} received with errors")
     real = header.carries
@@ -98,10 +101,11 @@ def _sync(file: BinaryIO) -> tuple[int, int]:
     return 0, 0
 
 
-def _headers(file: BinaryIO, first: int, step: int, size: int, pid: int) -> _Header:
+def _headers(file: BinaryIO, first: int, step: int, size: int, pid: int, check_time: Callable[[], object]) -> _Header:
     parts, table_before, last_of_table = [], False, -1
     offset = 4 if step == 192 else 0
     for at in range(first, size - step + 1, _TS_READ * step):
+        check_time()
         file.seek(at)
         data = np.frombuffer(file.read(min(_TS_READ, (size - at) // step) * step), np.uint8)
         rows = data.reshape(-1, step)[:, offset : offset + 6].astype(np.int64)
@@ -136,7 +140,7 @@ def _headers(file: BinaryIO, first: int, step: int, size: int, pid: int) -> _Hea
 # -- Ogg ---------------------------------------------------------------------------------------------------------------
 
 
-def _of_ogg(file: BinaryIO) -> list[str]:
+def _of_ogg(file: BinaryIO, check_time: Callable[[], object]) -> list[str]:
     """Pages carry a number and a checksum of all of their bytes; the last of a stream is marked."""
     size, at = size_of(file), 0
     wrong = missing = 0
@@ -144,6 +148,7 @@ def _of_ogg(file: BinaryIO) -> list[str]:
     last: dict[int, int] = {}
     ended: set[int] = set()
     while at < size:
+        check_time()
         file.seek(at)
         head = file.read(27)
         if head[:4] != b"OggS" or len(head) < 27:
@@ -201,9 +206,10 @@ def _crc_is(data: bytes, due: int) -> bool:
 # -- Matroska ----------------------------------------------------------------------------------------------------------
 
 
-def _of_matroska(file: BinaryIO) -> list[str]:
+def _of_matroska(file: BinaryIO, check_time: Callable[[], object]) -> list[str]:
     wrong = 0
     for part in _elements_of_segment(file):
+        check_time()
         wrong += not _is_whole(file, part)
     return [f"{_which(wrong, 'part', 'of it', now=True)} damaged, by {_its(wrong)} checksum"] if wrong else []
 

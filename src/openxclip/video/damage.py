@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from openxclip.video.continuity import slices_are_whole
 from openxclip.video.keyframes import looks_into
+from openxclip.video.lost_pictures import Numbers
 
 # Codecs of which it is known whether a packet is a key frame: by its content, here or in FFmpeg's parsers. For others
 # only the container says so, and some (WTV, RoQ) say nothing.
@@ -82,6 +83,7 @@ def survey(
     """
     failed, before_key, partial, resized, disordered = (_Place() for _ in range(5))
     whole_slices, broken_slices = 0, _Place()
+    numbers = Numbers()
     first: Any = None
     count = 0
     last_pts: int | None = None
@@ -93,6 +95,8 @@ def survey(
                 starts_with_key = bool(packet.is_keyframe)
             if packet.is_keyframe and not key_seen:
                 key_seen, key_pts = True, packet.pts
+            if full and codec in ("mpeg1video", "mpeg2video"):
+                numbers.note(bytes(packet))
             if full and codec == "ffv1":
                 if slices_are_whole(bytes(packet)):
                     whole_slices += 1
@@ -134,6 +138,8 @@ def survey(
         if broken_slices.count and whole_slices > broken_slices.count:  # else they have no checksums
             which = counted(broken_slices.count, "frame")
             problems.append(f"{which} {_is(broken_slices.count)} damaged, by the checksums of slices{broken_slices.at}")
+        if missing := numbers.missing():
+            problems.append(f"{counted(missing, 'picture')} {_is(missing)} missing, by the numbers of the others")
         if resized.count:
             problems.append(f"{counted(resized.count, 'frame')} {_has(resized.count)} another size than the first")
         if disordered.count:

@@ -22,11 +22,13 @@ class Told(NamedTuple):
         frames: how many there are; in AVI, places for one.
         found: how many there are in fact.
         seconds: how long they last.
+        found_s: how long the packets last.
     """
 
     frames: int = 0
     found: int = 0
     seconds: float = 0.0
+    found_s: float = 0.0
 
 
 def told_by_header(container: Any, stream: Any, packets: Packets) -> Told:
@@ -48,8 +50,11 @@ def told_by_header(container: Any, stream: Any, packets: Packets) -> Told:
         return Told(told, told if found <= told < found + 2 * longest else found)
     if name.startswith(_TELL_DURATION):
         others = [s for s in container.streams if s.type in ("video", "audio") and not is_cover(s)]
-        if len(others) == 1:  # else it is the duration of the longest
-            return Told(seconds=float((stream.duration or 0) * (stream.time_base or 0)))
+        stamps = np.unique(packets.pts) if packets.all_timed else np.empty(0)
+        if len(others) == 1 and len(stamps) > 1:  # with sound it is the duration of the longer
+            base = float(stream.time_base or 0)
+            lasts = (int(stamps[-1]) - int(stamps[0])) * len(stamps) / (len(stamps) - 1)
+            return Told(seconds=float(stream.duration or 0) * base, found_s=lasts * base)
     return Told()
 
 

@@ -41,7 +41,8 @@ _TRANSFERS |= {14: "bt2020-10", 15: "bt2020-12", 16: "pq", 18: "hlg"}
 _RANGES = {1: "limited", 2: "full"}
 _HDR = frozenset({16, 18})
 _WITH_TIMES = frozenset({"mp4", "mov", "matroska", "flv", "nut", "ivf", "ogg"})  # of each packet
-_MAY_HAVE_GAPS = _WITH_TIMES | {"mpegts", "mpeg", "asf", "avi", "rm", "wtv", "film_cpk"}
+_MAY_HAVE_GAPS = _WITH_TIMES | {"mpegts", "asf", "avi", "rm", "wtv", "film_cpk"}
+_WRONG_TIMES = frozenset({("asf", "mpeg1video"), ("asf", "mpeg2video")})  # FFmpeg gives those of the next packet
 _STEADY_S = 0.0025  # frames' distances differ by this much where times are rounded to milliseconds
 _FEW_FRAMES = 8  # what a clip of the smallest released models takes
 _NAMED = 5  # pictures of a folder that are named one by one
@@ -225,14 +226,7 @@ class _Problems:
         )
         self.found += found.problems
         if full:
-            if footage.coded.ends_within_packet:
-                self.found.append("it is cut off: its last frame isn't whole")
-            elif footage.file is not None and (
-                cut := found_at_end(footage.file, footage.coded.container, footage.packets)
-            ):
-                self.found.append(cut)
-            if footage.file is not None:
-                self.found += found_in_file(footage.file, footage.coded.container, footage.coded.stream)
+            self._look_into_file(footage)
             if not self.found:
                 self._count(footage, found.decoded)
         self.found += [note for note in footage.notes if note.endswith(MAY_BE_CUT)]
@@ -242,11 +236,23 @@ class _Problems:
         facts = {} if found.first is None else _facts_of_frame(found.first)
         return {"container": footage.container_name, "sound": footage.sound, **facts}
 
+    def _look_into_file(self, footage: ContainerFootage) -> None:
+        """What the container says of its end, its parts and their checksums."""
+        file, coded = footage.file, footage.coded
+        if coded.ends_within_packet:
+            self.found.append("it is cut off: its last frame isn't whole")
+        elif file is not None and (cut := found_at_end(file, coded.container, footage.packets)):
+            self.found.append(cut)
+        if file is not None:
+            self.found += found_in_file(file, coded.container, coded.stream, check_time=footage.deadline.check)
+
     def _count(self, footage: ContainerFootage, decoded: int) -> None:
         """Say which frames are missing, where nothing else says so."""
         num_frames = self._reader.num_frames
         if decoded < num_frames:
             self.found.append(f"{num_frames - decoded} of its {num_frames} frames can't be decoded")
+        elif (footage.container_name, footage.codec) in _WRONG_TIMES:
+            return
         elif footage.container_name in _MAY_HAVE_GAPS and num_edits(footage.file, footage.coded.stream) < 2:
             missing = gaps(self._reader.times, tick=self._reader.tick)
             self.found += [missing] if missing else []
@@ -255,9 +261,8 @@ class _Problems:
         told = told_by_header(footage.coded.container, footage.coded.stream, footage.packets)
         if told.frames and abs(told.frames - told.found) > 1:
             self.found.append(f"its header tells of {told.frames} frames, and there are {told.found}")
-        last = self._reader.duration - float(self._reader.times[0])
-        if told.seconds and abs(told.seconds - last) > max(0.5, 0.02 * last):
-            self.found.append(f"its header tells of {told.seconds:.2f} s, and its frames last {last:.2f} s")
+        if told.seconds and abs(told.seconds - told.found_s) > max(0.5, 0.02 * told.found_s):
+            self.found.append(f"its header tells of {told.seconds:.2f} s, and its frames last {told.found_s:.2f} s")
 
     def of_pictures(self) -> None:
         """Read every picture of an image, a folder or an array."""

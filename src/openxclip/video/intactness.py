@@ -209,7 +209,7 @@ def _last_tag(file: BinaryIO, size: int) -> float | None:
         if at < 13:
             break
         file.seek(at)
-        tag = file.read(16)
+        tag = file.read(19)
         if tag[0] & 0x1F not in _FLV_KINDS or int.from_bytes(tag[1:4], "big") + 11 != length:
             break
         last_s = max(last_s or 0.0, _time_of(tag) + _composition_s(tag))
@@ -218,10 +218,16 @@ def _last_tag(file: BinaryIO, size: int) -> float | None:
 
 
 def _composition_s(tag: bytes) -> float:
-    """How much later than it is decoded a frame of H.264 is shown: milliseconds in 24 bits, with a sign."""
-    if tag[0] & 0x1F != 9 or tag[11] & 0x8F != 7 or tag[12] != 1:
-        return 0.0
-    return int.from_bytes(tag[13:16], "big", signed=True) / 1000
+    """How much later than it is decoded a frame of H.264 or HEVC is shown: milliseconds in 24 bits, with a sign.
+
+    The enhanced form of a tag has a bit for itself, then the type of packet and a name of four letters.
+    """
+    at = 0
+    if tag[0] & 0x1F == 9 and tag[11] & 0x80:
+        at = 16 if tag[11] & 15 == 1 and tag[12:16] in (b"hvc1", b"avc1") else 0
+    elif tag[0] & 0x1F == 9 and tag[11] & 15 == 7 and tag[12] == 1:
+        at = 13
+    return int.from_bytes(tag[at : at + 3], "big", signed=True) / 1000 if at else 0.0
 
 
 def _walk(file: BinaryIO, head: bytes, size: int) -> tuple[float, bool]:
