@@ -79,7 +79,9 @@ def test_numbers_of_pictures() -> None:
     assert missing(whole, [2, 0, 1, 5]) == 0  # recording ended here
     assert missing(whole, [2, 0, 1, 5, 3, 4, 8], whole) == 2  # it didn't
     assert missing([1, 1, 3, 3], whole, whole) == 1  # of two fields each, which have the same number
-    assert missing([0, 7, 5], [3, 9], [2, 8, 6]) == 0  # these are no numbers of pictures
+    assert missing([0, 7, 5], [3, 9], [2, 8, 6], [1, 9, 5]) == 0  # these are no numbers of pictures
+    assert missing([0, 1, 2, 4, 3, 5, 7, 8, 9]) == 1  # one group only
+    assert missing([0, 1, 3]) == 0  # too few to know the rule
     assert missing() == 0
 
 

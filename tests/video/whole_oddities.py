@@ -175,8 +175,8 @@ for _name in ("slides", "pause", "one_and_two", "ntsc"):
         )
 
 RATED = """
-libx264.mp4 libx264.mkv libx264.avi libx265.flv libx264.ts libvpx.webm libvpx.ogg mpeg4.mpg mpeg2video.vob mpeg2video.asf
-wmv2.asf mpeg4.nut mpeg2video.ts mjpeg.mov flv.flv libvpx.ivf
+libx264.mp4 libx264.mkv libx264.avi libx265.flv libx264.ts libvpx.webm libvpx.ogg mpeg4.mpg mpeg2video.vob
+mpeg2video.asf wmv2.asf mpeg4.nut mpeg2video.ts mjpeg.mov flv.flv libvpx.ivf
 """
 for _rate in (1, Fraction(25, 2), Fraction(24000, 1001), Fraction(30000, 1001), 50, Fraction(60000, 1001), 120):
     for _file in RATED.split():

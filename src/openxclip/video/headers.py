@@ -23,12 +23,14 @@ class Told(NamedTuple):
         found: how many there are in fact.
         seconds: how long they last.
         found_s: how long the packets last.
+        step_s: how long one of them lasts, on average.
     """
 
     frames: int = 0
     found: int = 0
     seconds: float = 0.0
     found_s: float = 0.0
+    step_s: float = 0.0
 
 
 def told_by_header(container: Any, stream: Any, packets: Packets) -> Told:
@@ -53,8 +55,8 @@ def told_by_header(container: Any, stream: Any, packets: Packets) -> Told:
         stamps = np.unique(packets.pts) if packets.all_timed else np.empty(0)
         if len(others) == 1 and len(stamps) > 1:  # with sound it is the duration of the longer
             base = float(stream.time_base or 0)
-            lasts = (int(stamps[-1]) - int(stamps[0])) * len(stamps) / (len(stamps) - 1)
-            return Told(seconds=float(stream.duration or 0) * base, found_s=lasts * base)
+            step_s = base * (int(stamps[-1]) - int(stamps[0])) / (len(stamps) - 1)
+            return Told(seconds=float(stream.duration or 0) * base, found_s=step_s * len(stamps), step_s=step_s)
     return Told()
 
 

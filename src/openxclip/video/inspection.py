@@ -261,7 +261,7 @@ class _Problems:
         told = told_by_header(footage.coded.container, footage.coded.stream, footage.packets)
         if told.frames and abs(told.frames - told.found) > 1:
             self.found.append(f"its header tells of {told.frames} frames, and there are {told.found}")
-        if told.seconds and abs(told.seconds - told.found_s) > max(0.5, 0.02 * told.found_s):
+        if told.seconds and abs(told.seconds - told.found_s) > max(0.5, 0.02 * told.found_s, 1.5 * told.step_s):
             self.found.append(f"its header tells of {told.seconds:.2f} s, and its frames last {told.found_s:.2f} s")
 
     def of_pictures(self) -> None:

@@ -21,7 +21,7 @@ _HEAD_BYTES = 1 << 16
 _MXF_HEADER = bytes.fromhex("060e2b34020501010d0102010102")
 _ASF_HEADER, _ASF_DATA = bytes.fromhex("3026b2758e66cf11"), bytes.fromhex("3626b2758e66cf11")
 _FLV_KINDS = (8, 9, 18)  # sound, video, data
-_LAST_TAGS = 12  # looked at: the one that is shown last needn't be the last
+_LAST_TAGS, _LAST_FRAMES = 400, 12  # looked at: the frame that is shown last needn't be the last
 MAY_BE_CUT = "it may be cut off"  # how a note ends that is a doubt
 _COPY_AGAIN = "Copy, download or record it again"
 
@@ -200,8 +200,9 @@ def _number(head: bytes, name: bytes) -> float:
 def _last_tag(file: BinaryIO, size: int) -> float | None:
     """The latest time of the last tags in seconds; None if the file doesn't end with a whole tag and its length."""
     last_s: float | None = None
+    frames = 0
     for _ in range(_LAST_TAGS):
-        if size < 13 + 15:
+        if size < 13 + 15 or frames >= _LAST_FRAMES:
             break
         file.seek(size - 4)
         length = int.from_bytes(file.read(4), "big")
@@ -213,6 +214,7 @@ def _last_tag(file: BinaryIO, size: int) -> float | None:
         if tag[0] & 0x1F not in _FLV_KINDS or int.from_bytes(tag[1:4], "big") + 11 != length:
             break
         last_s = max(last_s or 0.0, _time_of(tag) + _composition_s(tag))
+        frames += tag[0] & 0x1F == _FLV_KINDS[1]
         size = at
     return last_s
 

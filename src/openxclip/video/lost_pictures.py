@@ -6,7 +6,9 @@ Source: ISO/IEC 13818-2, 6.3.8 and 6.3.9: `temporal_reference` counts the pictur
 from __future__ import annotations
 
 _GROUP, _PICTURE = b"\0\0\1\xb8", b"\0\0\1\0"
-_MOST_GAPS = 0.01  # of all groups, but three at least: where there are more, the numbers mean something else
+# Of all pictures, but three at least: where more are missing, or few are there, the numbers mean something else
+_MOST_MISSING = 0.01
+_FEWEST = 8
 
 
 class Numbers:
@@ -28,11 +30,14 @@ class Numbers:
 
     def missing(self) -> int:
         """How many pictures are missing; 0 where the numbers don't follow the rule everywhere else."""
-        gaps = [_gaps(group, is_last=group is self._groups[-1]) for group in self._groups]
-        if None in gaps or sum(bool(gap) for gap in gaps) > max(3, _MOST_GAPS * len(gaps)):
-            return 0
-        regular = sum(gap == 0 for gap in gaps)
-        return sum(gap or 0 for gap in gaps) if 2 * regular >= len(gaps) else 0
+        total = 0
+        for group in self._groups:
+            gaps = _gaps(group, is_last=group is self._groups[-1])
+            if gaps is None:
+                return 0
+            total += gaps
+        pictures = sum(map(len, self._groups))
+        return total if pictures >= _FEWEST and total <= max(3, _MOST_MISSING * pictures) else 0
 
 
 def _gaps(numbers: list[int], *, is_last: bool) -> int | None:
