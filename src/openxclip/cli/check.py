@@ -37,9 +37,9 @@ def command(
     A PATH is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one a
     line.
 
-    Found are videos that can't be read, are cut off or damaged, whose header tells of other frames than there are,
-    whose frames have no proper times or change in size, that don't start with a key frame, or are very short. The exit
-    status is 1 if there is any.
+    It reports videos that can't be read, are cut off or damaged, have lost frames, have a header that tells of other
+    frames than there are, have frames without proper times or of several sizes, don't start with a key frame, or are
+    very short. The exit status is 1 if there is any.
     """
     from openxclip.video import VideoReport, check_videos, write_report
     from openxclip.video.checking import check_report_name

@@ -43,10 +43,12 @@ class _Demuxer:
 
     Attributes:
         deadline: when the present call has to be done.
+        ends_within_packet: whether the last packet was left out.
     """
 
     def __init__(self, source: Path | BinaryIO | str, name: str, deadline: Deadline) -> None:
         self._source, self._name, self.deadline = source, name, deadline
+        self.ends_within_packet = False
 
     def packets(self, container: Any, stream: Any, codec: str) -> Iterator[Any]:
         """All packets of a stream from here on; one that is incomplete at the end is left out."""
@@ -66,6 +68,7 @@ class _Demuxer:
                 held = packet if packet.is_corrupt else None
                 if held is None:
                     yield packet
+            self.ends_within_packet = held is not None
         except IndexError:
             return  # PyAV trips at the end over a stream that wasn't there at the beginning
         except av.error.FFmpegError as error:
@@ -145,6 +148,11 @@ class CodedStream:
     @deadline.setter
     def deadline(self, deadline: Deadline) -> None:
         self._demuxer.deadline = deadline
+
+    @property
+    def ends_within_packet(self) -> bool:
+        """Whether the file ended within a packet when it was last read to its end."""
+        return self._demuxer.ends_within_packet
 
     def after_fork(self) -> None:
         """See `forking`: the threads of the decoder aren't in this process, and freeing it would wait for them."""

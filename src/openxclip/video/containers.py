@@ -20,11 +20,12 @@ from openxclip.errors import VideoError
 from openxclip.forking import leak, watch_forks
 from openxclip.video.coded import CodedStream, ContradictionError, LostPlaceError
 from openxclip.video.colour import RGBConverter
+from openxclip.video.damage import strictness
 from openxclip.video.demuxing import coding_of_sound, short_name
 from openxclip.video.frames import Place, steady_times
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.orientation import Turn, stated_turn, tells_orientation, turn_of
-from openxclip.video.packets import tells_frames
+from openxclip.video.packets import Packets, tells_frames
 from openxclip.video.run_decoding import UndecodableError, frames_of_run
 from openxclip.video.runs import Counted, PacketIndex, Run, fingerprint
 from openxclip.video.timestamps import LONGEST_STEP_S, continuous, shown_times
@@ -189,16 +190,25 @@ class ContainerFootage:
         return coding_of_sound(self._coded.container)
 
     @property
-    def told(self) -> tuple[int, float]:
-        """Frames and seconds that the header tells of; 0 where it doesn't."""
-        stream, frames = self._coded.stream, int(self._coded.stream.frames or 0)
-        if self._coded.container.format.name == "avi" and frames:
-            return frames, 0.0  # FFmpeg makes up a duration of its own where the lengths in the header are odd
-        return frames, float((stream.duration or 0) * (stream.time_base or 0))
+    def coded(self) -> CodedStream:
+        """The stream that is read."""
+        return self._coded
+
+    @property
+    def packets(self) -> Packets:
+        """All of its packets."""
+        return self._packets
+
+    @property
+    def file(self) -> Path | BinaryIO | None:
+        """What it is read from; None for an address."""
+        return None if isinstance(self._source, str) else self._source
 
     def survey(self) -> Iterator[tuple[Any | None, list[Any]]]:
         """Each packet with the frames that came of it (None: of nothing), on one thread, which misses no damage."""
         self._coded.reopen(num_threads=1)
+        context = self._coded.stream.codec_context
+        context.options = {**context.options, **strictness(self.codec)}
         for packet in self._coded.packets():
             yield packet, self._coded.decoded(packet)
         yield None, self._coded.decoded(None)

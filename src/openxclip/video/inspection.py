@@ -13,11 +13,15 @@ import numpy as np
 from openxclip.errors import VideoError
 from openxclip.video.arrays import ArrayFootage
 from openxclip.video.containers import ContainerFootage
+from openxclip.video.continuity import found_in_file
+from openxclip.video.damage import counted, gaps, survey
 from openxclip.video.decoding import VideoReader
+from openxclip.video.headers import num_edits, told_by_header
 from openxclip.video.images import FolderFootage, ImageFootage
 from openxclip.video.intactness import MAY_BE_CUT
 from openxclip.video.limits import DEFAULT_LIMITS, Limits
 from openxclip.video.opening import VideoSource, is_buffer, source_name, with_home
+from openxclip.video.tails import found_at_end
 from openxclip.video.tiles import TiledFootage
 
 Kind = Literal["video", "image", "images", "array"]
@@ -36,7 +40,9 @@ _TRANSFERS = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte2
 _TRANSFERS |= {14: "bt2020-10", 15: "bt2020-12", 16: "pq", 18: "hlg"}
 _RANGES = {1: "limited", 2: "full"}
 _HDR = frozenset({16, 18})
-_WITHOUT_TIMES = frozenset("avi h264 hevc vvc mjpeg m4v mpegvideo obu cavsvideo dirac vc1 h261 h263 dv".split())  # noqa: SIM905
+_WITH_TIMES = frozenset({"mp4", "mov", "matroska", "flv", "nut", "ivf", "ogg"})  # of each packet
+_MAY_HAVE_GAPS = _WITH_TIMES | {"mpegts", "asf", "avi", "rm", "wtv", "film_cpk"}
+_WRONG_TIMES = frozenset({("asf", "mpeg1video"), ("asf", "mpeg2video")})  # FFmpeg gives those of the next packet
 _STEADY_S = 0.0025  # frames' distances differ by this much where times are rounded to milliseconds
 _FEW_FRAMES = 8  # what a clip of the smallest released models takes
 _NAMED = 5  # pictures of a folder that are named one by one
@@ -209,56 +215,54 @@ class _Problems:
 
     def of_container(self, footage: ContainerFootage, *, full: bool, on_time: OnTime) -> dict[str, Any]:
         """Look at its frames, all of them or the first; the facts that they tell."""
-        decoded = lost = corrupt = disordered = other_size = 0
-        first: Any = None
-        duration, last_pts = self._reader.duration, None
-        first_damage: float | None = None
-        starts_with_key = None
-        for packet, frames in footage.survey():
-            if starts_with_key is None and packet is not None:
-                starts_with_key = bool(packet.is_keyframe)
-            for frame in frames:
-                if frame is None or frame.is_corrupt:
-                    lost += frame is None
-                    corrupt += frame is not None
-                    if first_damage is None:
-                        first_damage = _seconds(packet if frame is None else frame)
-                if frame is None:
-                    continue
-                decoded += 1
-                first = first or frame
-                other_size += (frame.width, frame.height) != (first.width, first.height)
-                disordered += frame.pts is None or (last_pts is not None and frame.pts <= last_pts)
-                last_pts = last_pts if frame.pts is None else frame.pts
-                on_time(decoded / self._reader.num_frames * duration, duration)
-            if first is not None and not full:
-                break
-        container = footage.container_name
+        reader = self._reader
+        num_frames, duration = reader.num_frames, reader.duration
+        found = survey(
+            footage.survey(),
+            codec=footage.codec,
+            tick=footage.tick if footage.container_name in _WITH_TIMES else None,
+            full=full,
+            on_frame=lambda count: on_time(min(1.0, count / num_frames) * duration, duration),
+        )
+        self.found += found.problems
         if full:
-            at = "" if first_damage is None else f" (the first at {first_damage:.2f} s)"
-            if lost:
-                self.found.append(f"{_count(lost, 'packet')} can't be decoded{at}")
-            if corrupt:
-                self.found.append(f"{_count(corrupt, 'frame')} can be decoded only in part{at}")
-            if other_size:
-                self.found.append(f"{_count(other_size, 'frame')} have another size than the first")
-            if disordered and container not in _WITHOUT_TIMES:
-                self.found.append(f"{_count(disordered, 'frame')} have no time, or one that is not after the last")
-        if starts_with_key is False:
-            self.found.append("it doesn't start with a key frame: it was cut from a longer one")
+            self._look_into_file(footage)
+            if not self.found:
+                self._count(footage, found.decoded)
         self.found += [note for note in footage.notes if note.endswith(MAY_BE_CUT)]
-        self._counts(footage, decoded if full else self._reader.num_frames)
-        return {"container": container, "sound": footage.sound, **({} if first is None else _facts_of_frame(first))}
+        self._compare_with_header(footage)
+        if num_frames < _FEW_FRAMES:
+            self.found.append(f"it is very short: {counted(num_frames, 'frame')}")
+        facts = {} if found.first is None else _facts_of_frame(found.first)
+        return {"container": footage.container_name, "sound": footage.sound, **facts}
 
-    def _counts(self, footage: ContainerFootage, count: int) -> None:
-        told, told_duration = footage.told
-        if told and abs(told - count) > 1:
-            self.found.append(f"its header tells of {told} frames, and there are {count}")
-        duration = self._reader.duration
-        if told_duration and abs(told_duration - duration) > max(0.5, 0.02 * duration):
-            self.found.append(f"its header tells of {told_duration:.2f} s, and its frames last {duration:.2f} s")
-        if count < _FEW_FRAMES:
-            self.found.append(f"it is very short: {_count(count, 'frame')}")
+    def _look_into_file(self, footage: ContainerFootage) -> None:
+        """What the container says of its end, its parts and their checksums."""
+        file, coded = footage.file, footage.coded
+        if coded.ends_within_packet:
+            self.found.append("it is cut off: its last frame isn't whole")
+        elif file is not None and (cut := found_at_end(file, coded.container, footage.packets)):
+            self.found.append(cut)
+        if file is not None:
+            self.found += found_in_file(file, coded.container, coded.stream, check_time=footage.deadline.check)
+
+    def _count(self, footage: ContainerFootage, decoded: int) -> None:
+        """Say which frames are missing, where nothing else says so."""
+        num_frames = self._reader.num_frames
+        if decoded < num_frames:
+            self.found.append(f"{num_frames - decoded} of its {num_frames} frames can't be decoded")
+        elif (footage.container_name, footage.codec) in _WRONG_TIMES:
+            return
+        elif footage.container_name in _MAY_HAVE_GAPS and num_edits(footage.file, footage.coded.stream) < 2:
+            missing = gaps(self._reader.times, tick=self._reader.tick)
+            self.found += [missing] if missing else []
+
+    def _compare_with_header(self, footage: ContainerFootage) -> None:
+        told = told_by_header(footage.coded.container, footage.coded.stream, footage.packets)
+        if told.frames and abs(told.frames - told.found) > 1:
+            self.found.append(f"its header tells of {told.frames} frames, and there are {told.found}")
+        if told.seconds and abs(told.seconds - told.found_s) > max(0.5, 0.02 * told.found_s, 1.5 * told.step_s):
+            self.found.append(f"its header tells of {told.seconds:.2f} s, and its frames last {told.found_s:.2f} s")
 
     def of_pictures(self) -> None:
         """Read every picture of an image, a folder or an array."""
@@ -288,13 +292,3 @@ def _facts_of_frame(frame: Any) -> dict[str, Any]:
         "interlaced": bool(frame.interlaced_frame),
         "alpha": any(part.is_alpha for part in parts),
     }
-
-
-def _seconds(timed: Any) -> float | None:
-    if timed is None or timed.pts is None or timed.time_base is None:
-        return None
-    return float(timed.pts * timed.time_base)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -21,6 +21,7 @@ _HEAD_BYTES = 1 << 16
 _MXF_HEADER = bytes.fromhex("060e2b34020501010d0102010102")
 _ASF_HEADER, _ASF_DATA = bytes.fromhex("3026b2758e66cf11"), bytes.fromhex("3626b2758e66cf11")
 _FLV_KINDS = (8, 9, 18)  # sound, video, data
+_LAST_TAGS, _LAST_FRAMES = 400, 12  # looked at: the frame that is shown last needn't be the last
 MAY_BE_CUT = "it may be cut off"  # how a note ends that is a doubt
 _COPY_AGAIN = "Copy, download or record it again"
 
@@ -65,7 +66,7 @@ def _claim(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[int, bo
     if head.startswith(_ASF_HEADER):
         return _end_of_asf(file, head), False
     if head.startswith(_MXF_HEADER):
-        return _footer_of_mxf(head), False
+        return footer_of_mxf(head), False
     if head.startswith(b".RMF"):
         return _end_of_real_media(file, size), False
     if head.startswith(b"FWS"):
@@ -93,19 +94,33 @@ def _end_of_media_boxes(file: BinaryIO, size: int, stream: Any) -> tuple[int, bo
 
 
 def _end_of_riff(file: BinaryIO, head: bytes, size: int) -> tuple[int, bool]:
-    """End of the first RIFF chunk (AVI); a length of 0 or all ones was never filled in. Frames are in the list movi."""
-    length = int.from_bytes(head[4:8], "little")
-    if length in (0, 0xFFFFFFFF) or 8 + length <= size:
-        return 0, True
-    at = 12
+    """End of the last RIFF list (AVI of more than a gigabyte has several), and whether its list of frames is whole.
+
+    A length of 0 or all ones was never filled in.
+    """
+    at = 0
+    while head[:4] == b"RIFF":
+        length = int.from_bytes(head[4:8], "little")
+        end = at + 8 + length
+        if length in (0, 0xFFFFFFFF) or end == size:
+            break
+        if end > size:
+            return end, _has_whole_movi(file, at + 12, size)
+        at = end + (end & 1)
+        file.seek(at)
+        head = file.read(12)
+    return 0, True
+
+
+def _has_whole_movi(file: BinaryIO, at: int, size: int) -> bool:
     while at + 12 <= size:
         file.seek(at)
         chunk = file.read(12)
         end = at + 8 + int.from_bytes(chunk[4:8], "little")
         if chunk[:4] == b"LIST" and chunk[8:12] == b"movi":
-            return 8 + length, end <= size
+            return end <= size
         at = end + (end & 1)
-    return 8 + length, False
+    return False
 
 
 def _end_of_segment(file: BinaryIO, size: int) -> tuple[int, bool]:
@@ -125,7 +140,7 @@ def _end_of_asf(file: BinaryIO, head: bytes) -> int:
     return at + int.from_bytes(data[16:24], "little") if data.startswith(_ASF_DATA) else 0
 
 
-def _footer_of_mxf(head: bytes) -> int:
+def footer_of_mxf(head: bytes) -> int:
     """Where the footer begins, by the pack of the header partition, after its key and a length of variable size."""
     at = 17 + (head[16] & 0x7F if head[16] & 0x80 else 0)
     footer = int.from_bytes(head[at + 24 : at + 32], "big")
@@ -166,6 +181,14 @@ def _of_flv(file: BinaryIO, head: bytes, size: int, stream: Any) -> Ending:
     return Ending()
 
 
+def end_of_flv(file: BinaryIO, size: int) -> bool:
+    """Whether an FLV ends within a tag."""
+    if _last_tag(file, size) is not None:
+        return False
+    file.seek(0)
+    return _walk(file, file.read(9), size)[1]
+
+
 def _number(head: bytes, name: bytes) -> float:
     """A number of onMetaData (AMF 0: a name with its length, the sign of a number, 8 bytes); 0 where there is none."""
     at = head.find(len(name).to_bytes(2, "big") + name + b"\0")
@@ -175,18 +198,38 @@ def _number(head: bytes, name: bytes) -> float:
 
 
 def _last_tag(file: BinaryIO, size: int) -> float | None:
-    """The time of the last tag in seconds; None if the file doesn't end with a whole tag and its length."""
-    if size < 13 + 15:
-        return None
-    file.seek(size - 4)
-    length = int.from_bytes(file.read(4), "big")
-    at = size - 4 - length
-    if at < 13:
-        return None
-    file.seek(at)
-    tag = file.read(11)
-    is_tag = tag[0] & 0x1F in _FLV_KINDS and int.from_bytes(tag[1:4], "big") + 11 == length
-    return _time_of(tag) if is_tag else None
+    """The latest time of the last tags in seconds; None if the file doesn't end with a whole tag and its length."""
+    last_s: float | None = None
+    frames = 0
+    for _ in range(_LAST_TAGS):
+        if size < 13 + 15 or frames >= _LAST_FRAMES:
+            break
+        file.seek(size - 4)
+        length = int.from_bytes(file.read(4), "big")
+        at = size - 4 - length
+        if at < 13:
+            break
+        file.seek(at)
+        tag = file.read(19)
+        if tag[0] & 0x1F not in _FLV_KINDS or int.from_bytes(tag[1:4], "big") + 11 != length:
+            break
+        last_s = max(last_s or 0.0, _time_of(tag) + _composition_s(tag))
+        frames += tag[0] & 0x1F == _FLV_KINDS[1]
+        size = at
+    return last_s
+
+
+def _composition_s(tag: bytes) -> float:
+    """How much later than it is decoded a frame of H.264 or HEVC is shown: milliseconds in 24 bits, with a sign.
+
+    The enhanced form of a tag has a bit for itself, then the type of packet and a name of four letters.
+    """
+    at = 0
+    if tag[0] & 0x1F == 9 and tag[11] & 0x80:
+        at = 16 if tag[11] & 15 == 1 and tag[12:16] in (b"hvc1", b"avc1") else 0
+    elif tag[0] & 0x1F == 9 and tag[11] & 15 == 7 and tag[12] == 1:
+        at = 13
+    return int.from_bytes(tag[at : at + 3], "big", signed=True) / 1000 if at else 0.0
 
 
 def _walk(file: BinaryIO, head: bytes, size: int) -> tuple[float, bool]:

@@ -175,6 +175,10 @@ class Packets:
             position -= 1
         return None if position < 0 else self._places[position]
 
+    def end(self) -> int:
+        """Where in the file, in bytes, the last packet ends, of those of which that is known; 0 if it is of none."""
+        return max((at + size for at, size in zip(self._places, self._sizes, strict=True) if at >= 0), default=0)
+
     def pts_at(self, position: int) -> int | None:
         """When this packet is shown, if known."""
         return None if self._pts[position] == _NO_TIME else self._pts[position]

@@ -1,0 +1,201 @@
+"""Whether the last part of a file is whole. Frames behind which a file is cut off are read; `check` says where it ends.
+
+Sources, beside those of `intactness`: the NUT specification (its index); ISO/IEC 13818-1, 2.5.3 (packets of MPEG-PS);
+SMPTE 360M (GXF); RFC 9559 (Matroska); WTV's header as FFmpeg writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from openxclip.video.boxes import SEGMENT, boxes, elements, reading, size_of
+from openxclip.video.intactness import end_of_flv, footer_of_mxf
+from openxclip.video.packets import Packets
+
+_CLUSTER = b"\x1f\x43\xb6\x75"
+_NOWHERE = 1 << 62
+_ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_NUT_INDEX = bytes.fromhex("4e58dd672f23e64e")
+_GXF_PACKET, _GXF_END = bytes(4) + b"\x01", 0xFB
+_PACK = b"\0\0\1\xba"
+_SEARCHED = 1 << 20  # bytes at the end of a program stream
+_HEAD = 1 << 16
+_PADDING = 64  # bytes behind the last picture
+_MOST_CHUNKS = 10_000_000
+# Of these a frame follows the other, and nothing comes behind the last
+_BARE_FRAMES = ("yuv4mpegpipe", "dv")
+
+
+def found_at_end(source: Path | BinaryIO, container: Any, packets: Packets) -> str | None:
+    """What is missing at a file's end by its last part, in a sentence; None if nothing is.
+
+    Args:
+        source: the file.
+        container: PyAV's.
+        packets: all of its video.
+    """
+    name = str(container.format.name)
+    with reading(source) as file:
+        size = size_of(file)
+        if name in _BARE_FRAMES:
+            rest = size - packets.end()
+            return "it is cut off: its last frame isn't whole" if rest else None
+        if name == "mjpeg":
+            file.seek(max(0, size - _PADDING))
+            is_whole = file.read().rstrip(b"\0").rfind(b"\xff\xd9") >= 0
+            return None if is_whole else "it is cut off: its last picture isn't whole"
+        if name == "nut":
+            return _of_nut(file, size)
+        if name == "flv":
+            is_cut = end_of_flv(file, size)
+            return "it is cut off: its last tag isn't whole" if is_cut else None
+        if name.startswith("mov,"):
+            missing = _end_of_boxes(file, size, container) - size
+        elif name in _ENDS:
+            missing = _ENDS[name](file, size) - size
+        else:
+            missing = 0
+        return f"it is cut off: the last {missing} bytes are missing" if missing > 0 else None
+
+
+def _end_of_boxes(file: BinaryIO, size: int, container: Any) -> int:
+    """End of the last box. A box of frames may claim more than there is if all that an index names is there."""
+    end, claimed, is_fragmented = 0, 0, False
+    for box in boxes(file, 0, size):
+        is_fragmented = is_fragmented or box.name == b"moof"
+        if box.name == b"mdat" and not is_fragmented:
+            claimed = max(claimed, box.end)
+        else:
+            end = max(end, box.end)
+    if claimed > size:
+        end = max([end, *(entry.pos + entry.size for stream in container.streams for entry in stream.index_entries)])
+    return end
+
+
+def _end_of_segment(file: BinaryIO, size: int) -> int:
+    """End of the last element; clusters whose length isn't known are looked into."""
+    at, end = 0, 0
+    for _ in range(_MOST_CHUNKS):
+        part = next(elements(file, at, _NOWHERE), None) if at < size else None
+        if part is None:
+            break
+        is_open = part.end == _NOWHERE
+        if is_open and part.name not in (SEGMENT, _CLUSTER):
+            break
+        at = part.start if is_open or part.name == SEGMENT else part.end
+        end = max(end, part.start if is_open or part.name == SEGMENT else part.end)
+    return end
+
+
+def _end_of_riff(file: BinaryIO, size: int) -> int:
+    """End of the last chunk in the last RIFF list. What a list claims to have behind it is not missed."""
+    at, end = 0, 0
+    while at + 12 <= size:
+        file.seek(at)
+        head = file.read(12)
+        if head[:4] != b"RIFF":
+            break
+        length = int.from_bytes(head[4:8], "little")
+        inside = at + 12
+        at = at + 8 + length + (length & 1) if length not in (0, 0xFFFFFFFF) else size
+        while inside + 8 <= min(at, size):
+            file.seek(inside)
+            chunk = file.read(8)
+            length = int.from_bytes(chunk[4:8], "little")
+            if length in (0, 0xFFFFFFFF) and chunk[:4] == b"LIST":
+                return end  # still being written
+            end = inside + 8 + length
+            inside = end + (end & 1)
+    return end
+
+
+def _end_of_asf(file: BinaryIO, size: int) -> int:
+    file.seek(0)
+    head = file.read(_HEAD)
+    at = head.find(_ASF_FILE)
+    is_live = at < 0 or head[at + 88 : at + 89] == b"\1"
+    return 0 if is_live else int.from_bytes(head[at + 40 : at + 48], "little")
+
+
+def _end_of_mxf(file: BinaryIO, size: int) -> int:
+    """End of the last key, length and value behind the footer."""
+    file.seek(0)
+    at = footer_of_mxf(file.read(_HEAD)) - 1
+    end = 0
+    while 0 < at < size:
+        file.seek(at)
+        head = file.read(25)
+        if head[:4] != b"\x06\x0e\x2b\x34" or len(head) < 17:
+            break
+        extra = head[16] & 0x7F if head[16] & 0x80 else 0
+        length = int.from_bytes(head[17 : 17 + extra], "big") if extra else head[16]
+        at = end = at + 17 + extra + length
+    return end
+
+
+def _end_of_gxf(file: BinaryIO, size: int) -> int:
+    """Its last packet, of 16 bytes, is a mark."""
+    file.seek(max(0, size - 16))
+    tail = file.read(16)
+    for missing in range(16):
+        if tail[missing : missing + 5] == _GXF_PACKET and tail[missing + 5 : missing + 6] in (bytes((_GXF_END,)), b""):
+            return size + missing
+    return size + 16
+
+
+def _end_of_wtv(file: BinaryIO, size: int) -> int:
+    file.seek(0x5C)
+    return int.from_bytes(file.read(4), "little") << 12
+
+
+def _end_of_smjpeg(file: BinaryIO, size: int) -> int:
+    file.seek(max(0, size - 4))
+    tail = file.read(4)
+    return next((size + missing for missing in range(5) if tail.endswith(b"DONE"[: 4 - missing])), size)
+
+
+def _end_of_program_stream(file: BinaryIO, size: int) -> int:
+    """End of the last packet in the last pack."""
+    begin = max(0, size - _SEARCHED)
+    file.seek(begin)
+    data = file.read(_SEARCHED)
+    at = data.rfind(_PACK)
+    if at < 0:
+        return 0
+    if at + 14 > len(data):
+        return begin + at + 14
+    at += 14 + (data[at + 13] & 7) if data[at + 4] & 0xC0 == 0x40 else 12
+    while at < len(data):
+        if b"\0\0\1\xb9".startswith(data[at : at + 4]):
+            return begin + at + 4  # the end, or its beginning
+        if data[at : at + 3] != b"\0\0\1":
+            break
+        if at + 6 > len(data):
+            return begin + at + 6
+        at += 6 + int.from_bytes(data[at + 4 : at + 6], "big")
+    return begin + at
+
+
+def _of_nut(file: BinaryIO, size: int) -> str | None:
+    """A file that was finished ends with an index, whose end says how long it is."""
+    file.seek(max(0, size - 12))
+    length = int.from_bytes(file.read(12)[:8], "big")
+    if 24 <= length <= size:
+        file.seek(size - length)
+        if file.read(8) == _NUT_INDEX:
+            return None
+    return "it may be cut off: it has no index at its end"
+
+
+_ENDS: dict[str, Callable[[BinaryIO, int], int]] = {
+    "matroska,webm": _end_of_segment,
+    "avi": _end_of_riff,
+    "asf": _end_of_asf,
+    "mxf": _end_of_mxf,
+    "gxf": _end_of_gxf,
+    "wtv": _end_of_wtv,
+    "smjpeg": _end_of_smjpeg,
+    "mpeg": _end_of_program_stream,
+}

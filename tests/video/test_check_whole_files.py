@@ -1,0 +1,77 @@
+"""`check` raises no alarm over whole files, whatever is odd about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from whole_oddities import ODDITIES
+from whole_videos import COMBINATIONS, combination
+
+from openxclip.video import inspect
+from openxclip.video.damage import gaps
+
+ALL = [*COMBINATIONS, *ODDITIES]
+
+
+def make(name: str, folder: Path) -> Path:
+    path = folder / name
+    if name in ODDITIES:
+        ODDITIES[name](path)
+    else:
+        combination(name, path)
+    return path
+
+
+def alarms(path: Path) -> tuple[str, ...]:
+    report = inspect(path, full=True)
+    return report.problems if report.error is None else (report.error.reason,)
+
+
+def test_there_are_many() -> None:
+    assert len(set(ALL)) == len(ALL) > 550
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*COMBINATIONS[::16], *list(ODDITIES)[::9]],
+)
+def test_no_alarm(name: str, tmp_path: Path) -> None:
+    assert alarms(make(name, tmp_path)) == ()
+
+
+@pytest.mark.slow
+def test_no_alarm_over_any(tmp_path: Path) -> None:
+    found = {}
+    for name in ALL:
+        path = make(name, tmp_path)
+        if wrong := alarms(path):
+            found[name] = wrong
+        path.unlink()
+    assert found == {}
+
+
+# -- gaps in time ------------------------------------------------------------------------------------------------------
+
+
+def times(*, count: int = 60, step: float = 0.04, without: tuple[int, ...] = ()) -> np.ndarray:
+    return np.array([i * step for i in range(count) if i not in without])
+
+
+def test_frames_that_are_missing_at_a_constant_rate() -> None:
+    assert gaps(times(), tick=0.001) is None
+    assert gaps(times(without=(20,)), tick=0.001) == "1 frame is missing at 0.80 s: the others are 40 ms apart"
+    found = gaps(times(without=(20, 40, 41)), tick=0.001)
+    assert found == "3 frames are missing, the first at 0.80 s: the others are 40 ms apart"
+    ntsc = np.round(times(step=1001 / 30000, without=(33,)), 3)
+    assert gaps(ntsc, tick=0.001) == "1 frame is missing at 1.10 s: the others are 33.4 ms apart"
+    assert gaps(np.round(times(step=1001 / 30000), 3), tick=0.001) is None
+
+
+def test_rates_that_vary_have_no_gaps() -> None:
+    assert gaps(times(without=tuple(range(5, 60, 9))), tick=0.001) is None  # too many for an accident
+    assert gaps(times(without=tuple(range(10, 50))), tick=0.001) is None  # a pause
+    assert gaps(np.append(times(), 2.42), tick=0.001) is None  # not a multiple
+    assert gaps(times(count=8, without=(4,)), tick=0.001) is None  # too few to know a rate
+    assert gaps(np.cumsum(np.random.default_rng(0).uniform(0.03, 0.05, 80)), tick=0.001) is None
