@@ -554,7 +554,26 @@ def test_joined_recordings_go_on_where_the_one_before_ends() -> None:
     assert times([0, 40, 5000, 5040]) == [0, 40, 5000, 5040]  # too short for another recording
     assert times([0, 80, 40, 120]) == [0, 40, 80, 120]  # mixed up, not started again
     assert times([0, 40, 40, 80]) == [0, 40, 60, 80]  # each frame has a time of its own
+    mixed = [0, 160, 200, 240, 40, 320, 360, 400, 80]  # far out of order, but soon later again
+    assert times([*mixed, 480]) == sorted([*mixed, 480])
+    assert times([*range(0, 400, 40), *range(0, 120, 40)]) == [*range(0, 520, 40)]
     assert times([40, 40, 40]) == [40, pytest.approx(53.33, abs=0.01), pytest.approx(66.67, abs=0.01)]
+
+
+def test_b_frames_of_mpeg2_in_asf_last_as_long_as_they_do(tmp_path: Path) -> None:
+    path = tmp_path / "b.asf"  # FFmpeg reads times from it that are one packet off
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg2video", rate=24, options={"bf": "3", "g": "12"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(48):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 5 * i, np.uint8), "rgb24")
+            frame.pts = i
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with VideoReader(path) as video:
+        assert video.num_frames == 48
+        assert np.diff(video.times).max() < 0.1
+        assert video.duration == pytest.approx(2.0, abs=0.1)
 
 
 def test_decoded_frames_are_freed_without_the_garbage_collector(clip_folder: Path) -> None:

@@ -14,6 +14,7 @@ from openxclip.video.tracks import is_cover
 # (its option -dts_delta_threshold).
 LONGEST_STEP_S = 10.0
 _LONGEST_STEP_BACK_S = 0.1
+_MOST_OUT_OF_ORDER = 4  # frames; ASF gives those of MPEG-2 times that are one packet off
 
 
 def continuous(stamps: NDArray[np.int64], *, second: float, usual_step: float, may_jump: bool) -> NDArray[np.float64]:
@@ -35,6 +36,10 @@ def continuous(stamps: NDArray[np.int64], *, second: float, usual_step: float, m
     usual = steps[(steps > 0) & (steps <= LONGEST_STEP_S * second)]
     step = float(np.median(usual)) if len(usual) else usual_step
     cuts = steps < -max(_LONGEST_STEP_BACK_S * second, 2 * step)
+    lowest = np.minimum.accumulate(stamps)
+    for at in np.flatnonzero(cuts):  # a frame that is only out of order is soon followed by a later one
+        before, after = (stamps[max(0, i - _MOST_OUT_OF_ORDER) : i] for i in (at + 1, at + 1 + _MOST_OUT_OF_ORDER))
+        cuts[at] = after.max() <= before.max() or after[0] <= lowest[at]
     if may_jump:
         cuts |= steps > LONGEST_STEP_S * second
     parts: list[NDArray[np.float64]] = []
