@@ -18,6 +18,7 @@ from openxclip.video.learned import Learned
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.nal import length_size
 from openxclip.video.packets import Packets
+from openxclip.video.remembering import Known
 from openxclip.video.tables import packets_by_table
 
 _END_BYTES = 64  # too few for a frame
@@ -184,10 +185,7 @@ class CodedStream:
             may_trust_tables: where the file's header has a table of them, the file isn't read to its end.
         """
         self.learned = Learned(self.codec, self.stream.codec_context.extradata or b"")
-        first = next(self._coming, None)
-        if first is not None:
-            self.first_head = bytes(memoryview(first)[:HEAD_BYTES])
-            self._coming = chain([first], self._coming)
+        first = self._look_at_first()
         if may_trust_tables and first is not None and not isinstance(self._source, str):
             most = self._limits.frames
             packets = packets_by_table(
@@ -206,6 +204,22 @@ class CodedStream:
             self._limits.check_frames(self._name, len(packets))
         self._next = len(packets)
         return packets, False
+
+    def demux_again(self, known: Known) -> None:
+        """Take what is known of the packets instead of reading them, right after opening."""
+        self._limits.check_frames(self._name, len(known.packets))
+        if known.needs_one_thread and self.num_threads != 1:
+            self.reopen(num_threads=1)
+        self.learned = known.learned
+        self._demuxer.ends_within_packet = known.ends_within_packet
+        self._look_at_first()
+
+    def _look_at_first(self) -> Any | None:
+        first = next(self._coming, None)
+        if first is not None:
+            self.first_head = bytes(memoryview(first)[:HEAD_BYTES])
+            self._coming = chain([first], self._coming)
+        return first
 
     def packets_at(self, known: Packets, first: int, last: int) -> Iterator[tuple[int, Any]]:
         """The packets from one position to another, each with its position.

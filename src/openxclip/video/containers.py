@@ -20,12 +20,11 @@ from openxclip.errors import VideoError
 from openxclip.forking import leak, watch_forks
 from openxclip.video.coded import CodedStream, ContradictionError, LostPlaceError
 from openxclip.video.colour import RGBConverter
-from openxclip.video.damage import strictness
-from openxclip.video.demuxing import coding_of_sound, short_name
 from openxclip.video.frames import Place, steady_times
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.orientation import Turn, stated_turn, tells_orientation, turn_of
 from openxclip.video.packets import Packets, tells_frames
+from openxclip.video.remembering import Known, identity, recall, remember
 from openxclip.video.run_decoding import UndecodableError, frames_of_run
 from openxclip.video.runs import Counted, PacketIndex, Run, fingerprint
 from openxclip.video.timestamps import LONGEST_STEP_S, continuous, shown_times
@@ -180,16 +179,6 @@ class ContainerFootage:
     # -- for inspection ----------------------------------------------------------------------------------------------
 
     @property
-    def container_name(self) -> str:
-        """A short name of the file's format."""
-        return short_name(self._coded.container)
-
-    @property
-    def sound(self) -> str | None:
-        """How its sound is coded; None if it has none."""
-        return coding_of_sound(self._coded.container)
-
-    @property
     def coded(self) -> CodedStream:
         """The stream that is read."""
         return self._coded
@@ -204,27 +193,24 @@ class ContainerFootage:
         """What it is read from; None for an address."""
         return None if isinstance(self._source, str) else self._source
 
-    def survey(self) -> Iterator[tuple[Any | None, list[Any]]]:
-        """Each packet with the frames that came of it (None: of nothing), on one thread, which misses no damage."""
-        self._coded.reopen(num_threads=1)
-        context = self._coded.stream.codec_context
-        context.options = {**context.options, **strictness(self.codec)}
-        for packet in self._coded.packets():
-            yield packet, self._coded.decoded(packet)
-        yield None, self._coded.decoded(None)
-
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def _examine(self, *, may_trust_tables: bool = True) -> None:
         stream, context = self._coded.stream, self._coded.stream.codec_context
         self.codec = self._coded.codec
-        packets, self._is_by_table = self._coded.demux(may_trust_tables=may_trust_tables)
-        self._packets = packets
         format_name = self._coded.container.format.name
         self._time_base = Fraction(stream.time_base or Fraction(1, 1000))
         self.tick = float(self._time_base)
         self._fps = float(stream.average_rate or stream.guessed_rate or _FPS_UNKNOWN)
         self._may_jump = format_name in _JOINED_FORMATS
+        key = identity(self._source, stream)
+        if may_trust_tables and (known := recall(key)) is not None:
+            self._coded.demux_again(known)
+            self._packets, self._is_by_table, self._index = known.packets, known.is_by_table, known.index
+            self.times, self.duration = known.times, known.duration
+            return
+        packets, self._is_by_table = self._coded.demux(may_trust_tables=may_trust_tables)
+        self._packets = packets
         if tells_frames(
             packets,
             codec=self.codec,
@@ -241,6 +227,19 @@ class ContainerFootage:
             if format_name == "avi":
                 self._slots = packets.known_dts
             self._count()
+        if not self._kept:
+            coded, one_thread = self._coded, self._index is None or self._index.prints is not None
+            known = Known(
+                packets,
+                coded.learned,
+                self._is_by_table,
+                coded.ends_within_packet,
+                self._index,
+                self.times,
+                self.duration,
+                needs_one_thread=one_thread and coded.num_threads == 1,
+            )
+            remember(key, known)
 
     def _set_times(self, stamps: NDArray[np.int64] | NDArray[np.float64], last_duration: int) -> None:
         """Times from presentation stamps, ascending, counted from where the container starts."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.video.coded import CodedStream
 from openxclip.video.continuity import slices_are_whole
 from openxclip.video.keyframes import looks_into
 from openxclip.video.lost_pictures import Numbers
@@ -25,9 +26,15 @@ _FEWEST_STEPS = 8  # from which on a rate is known
 _MOST_GAPS = 0.01  # of all steps, but three at least: where there are more, the rate varies
 
 
-def strictness(codec: str) -> dict[str, str]:
-    """Options with which FFmpeg's decoder of a codec reports damage that it would hide."""
-    return {"err_detect": _STRICT[codec]} if codec in _STRICT else {}
+def decoded_strictly(coded: CodedStream) -> Iterator[tuple[Any | None, list[Any]]]:
+    """Each packet with the frames that came of it (None: of the end), on one thread, which misses no damage."""
+    coded.reopen(num_threads=1)
+    if coded.codec in _STRICT:
+        context = coded.stream.codec_context
+        context.options = {**context.options, "err_detect": _STRICT[coded.codec]}
+    for packet in coded.packets():
+        yield packet, coded.decoded(packet)
+    yield None, coded.decoded(None)
 
 
 class Survey(NamedTuple):

@@ -14,8 +14,9 @@ from openxclip.errors import VideoError
 from openxclip.video.arrays import ArrayFootage
 from openxclip.video.containers import ContainerFootage
 from openxclip.video.continuity import found_in_file
-from openxclip.video.damage import counted, gaps, survey
+from openxclip.video.damage import counted, decoded_strictly, gaps, survey
 from openxclip.video.decoding import VideoReader
+from openxclip.video.demuxing import coding_of_sound, short_name
 from openxclip.video.headers import num_edits, told_by_header
 from openxclip.video.images import FolderFootage, ImageFootage
 from openxclip.video.intactness import MAY_BE_CUT
@@ -217,10 +218,11 @@ class _Problems:
         """Look at its frames, all of them or the first; the facts that they tell."""
         reader = self._reader
         num_frames, duration = reader.num_frames, reader.duration
+        container = footage.coded.container
         found = survey(
-            footage.survey(),
+            decoded_strictly(footage.coded),
             codec=footage.codec,
-            tick=footage.tick if footage.container_name in _WITH_TIMES else None,
+            tick=footage.tick if short_name(container) in _WITH_TIMES else None,
             full=full,
             on_frame=lambda count: on_time(min(1.0, count / num_frames) * duration, duration),
         )
@@ -234,7 +236,7 @@ class _Problems:
         if num_frames < _FEW_FRAMES:
             self.found.append(f"it is very short: {counted(num_frames, 'frame')}")
         facts = {} if found.first is None else _facts_of_frame(found.first)
-        return {"container": footage.container_name, "sound": footage.sound, **facts}
+        return {"container": short_name(container), "sound": coding_of_sound(container), **facts}
 
     def _look_into_file(self, footage: ContainerFootage) -> None:
         """What the container says of its end, its parts and their checksums."""
@@ -248,12 +250,12 @@ class _Problems:
 
     def _count(self, footage: ContainerFootage, decoded: int) -> None:
         """Say which frames are missing, where nothing else says so."""
-        num_frames = self._reader.num_frames
+        num_frames, container = self._reader.num_frames, short_name(footage.coded.container)
         if decoded < num_frames:
             self.found.append(f"{num_frames - decoded} of its {num_frames} frames can't be decoded")
-        elif (footage.container_name, footage.codec) in _WRONG_TIMES:
+        elif (container, footage.codec) in _WRONG_TIMES:
             return
-        elif footage.container_name in _MAY_HAVE_GAPS and num_edits(footage.file, footage.coded.stream) < 2:
+        elif container in _MAY_HAVE_GAPS and num_edits(footage.file, footage.coded.stream) < 2:
             missing = gaps(self._reader.times, tick=self._reader.tick)
             self.found += [missing] if missing else []
 

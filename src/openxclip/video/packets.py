@@ -117,11 +117,6 @@ class Packets:
             layer=hevc_layer(bytes(packet), length_size=length_size) if codec == "hevc" else 0,
         )
 
-    def drop_last(self) -> None:
-        """Take the last packet back."""
-        for column in (self._pts, self._dts, self._durations, self._places, self._sizes, self._flags, self._layers):
-            column.pop()
-
     def __len__(self) -> int:
         return len(self._pts)
 

@@ -1,0 +1,120 @@
+"""What is known of long files is used when they are opened again, and only while they are the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from openxclip.errors import VideoError
+from openxclip.video import Limits, VideoReader, containers, remembering
+from openxclip.video.packets import Packets
+
+COUNT = 1200
+
+
+def write(path: Path, codec: str, options: dict[str, str]) -> Path:
+    """A film of 48 s; every frame has a level of its own, modulo 250."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for i in range(COUNT):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), i % 250, np.uint8), "rgb24")
+            frame.pts = i
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("films")
+    return {
+        "packets": write(folder / "film.mkv", "libx264", {"preset": "ultrafast", "g": "50"}),
+        "counted": write(folder / "film.avi", "mpeg4", {"bf": "2", "g": "50"}),
+    }
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known() -> Iterator[None]:
+    remembering._kept.clear()
+    yield
+    remembering._kept.clear()
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many packets were looked at, and how often frames were counted."""
+    done = {"packets": 0, "counts": 0}
+    add, count = Packets.add, containers.ContainerFootage._count
+
+    def adding(self: Packets, *arguments: object, **how: object) -> None:
+        done["packets"] += 1
+        add(self, *arguments, **how)  # type: ignore[arg-type]
+
+    def counting(self: containers.ContainerFootage) -> None:
+        done["counts"] += 1
+        count(self)
+
+    monkeypatch.setattr(Packets, "add", adding)
+    monkeypatch.setattr(containers.ContainerFootage, "_count", counting)
+    return done
+
+
+@pytest.mark.parametrize("kind", ["packets", "counted"])
+def test_a_second_opening_reads_no_packets(
+    films: dict[str, Path], reads: dict[str, int], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(containers, "_MOST_KEPT_BYTES", 0)  # as of a film that is too large to keep its frames
+    indices = [1100, 3, 600, 601]
+    with VideoReader(films[kind]) as first:
+        expected = first.get_frames(indices)
+        times, duration = first.times, first.duration
+    assert reads == {"packets": COUNT, "counts": int(kind == "counted")}
+    with VideoReader(films[kind]) as second:
+        got = second.get_frames(indices)
+        assert (second.times == times).all()
+        assert second.duration == duration
+        assert second.frames_decoded < 200
+    assert (got.frames_THWC == expected.frames_THWC).all()
+    assert reads == {"packets": COUNT, "counts": int(kind == "counted")}
+
+
+def test_a_changed_file_is_read_anew(films: dict[str, Path], tmp_path: Path, reads: dict[str, int]) -> None:
+    path = Path(shutil.copy(films["packets"], tmp_path / "film.mkv"))
+    with VideoReader(path):
+        pass
+    known = path.stat()
+    os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns + 1))
+    with VideoReader(path):
+        pass
+    assert reads["packets"] == 2 * COUNT
+    with VideoReader(path.read_bytes()):
+        pass
+    with VideoReader(path.read_bytes()):
+        pass
+    assert reads["packets"] == 4 * COUNT  # bytes have no name by which to know them again
+
+
+def test_limits_hold_for_what_is_known(films: dict[str, Path]) -> None:
+    with VideoReader(films["packets"]):
+        pass
+    with pytest.raises(VideoError, match="over the limit of 1000"):
+        VideoReader(films["packets"], limits=Limits(frames=1000))
+
+
+def test_what_is_kept_is_bounded(
+    films: dict[str, Path], tmp_path: Path, reads: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembering, "_MOST_PACKETS", 2 * COUNT)
+    paths = [Path(shutil.copy(films["packets"], tmp_path / f"{i}.mkv")) for i in range(3)]
+    for path in (*paths, paths[2], paths[1], paths[0]):  # 0 was dropped for 2, and 2 is dropped for 0
+        with VideoReader(path):
+            pass
+    assert reads["packets"] == 4 * COUNT
+    assert len(remembering._kept) == 2
