@@ -21,7 +21,7 @@ from openxclip.search.pictures import thumbnail
 from openxclip.video import DecodeWorker, VideoReader, check
 from openxclip.video.assumptions import AssumedWarning
 
-GUESS = "folders of images and .npy arrays have no times: 25 frames a second were assumed"
+GUESS = "folders of images, arrays and frames in memory have no times: 25 frames a second were assumed"
 LABELS = ["--labels", "red, blue"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.processing import frames as forms
 from openxclip.processing.sources import as_sources, in_memory
 from openxclip.video import VideoReader, read_clip
+from openxclip.video.assumptions import AssumedWarning
 from openxclip.video.clips import ClipPlan
 from openxclip.video.memory import MemoryVideo
 
@@ -216,6 +218,15 @@ def test_only_frames_that_are_seen_are_converted(
     monkeypatch.setattr(forms, "_frame", lambda *arguments: converted.append(1) or original(*arguments))
     classify([Image.fromarray(frame) for frame in decoded.numpy()] * 100, LABELS, model=pipeline)
     assert len(converted) == 4
+
+
+def test_an_assumed_rate_is_said(pipeline: VideoPipeline, decoded: Frames) -> None:
+    with pytest.warns(AssumedWarning, match="frames in memory have no times: 25 frames a second were assumed"):
+        classify(decoded.numpy(), LABELS, model=pipeline)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classify(decoded.numpy(), LABELS, model=pipeline, fps=10)
+        classify(decoded.numpy()[:1], LABELS, model=pipeline)  # a picture has no rate
 
 
 def test_a_source_of_frames_is_read_like_a_file(decoded: Frames) -> None:

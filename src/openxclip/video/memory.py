@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.video.assumptions import ASSUMED_FPS
+from openxclip.video.assumptions import ASSUMED_FPS, FPS_ASSUMED
 from openxclip.video.frames import Place, rgb_bytes, steady_times
 from openxclip.video.limits import Deadline, Limits
 
@@ -42,12 +42,12 @@ class MemoryFootage:
 
     codec = "frames in memory"
     tick = 0.0
-    notes: tuple[str, ...] = ()
 
     def __init__(self, video: MemoryVideo, *, fps: float | None, limits: Limits) -> None:
         self.deadline = Deadline(limits.seconds, video.name)
         self._frames = video.frames
         self.frames_decoded = 0
+        self.notes: tuple[str, ...] = (FPS_ASSUMED,) if fps is None and len(video.frames) > 1 else ()
         fps = fps or ASSUMED_FPS
         self.times = steady_times(len(video.frames), fps)
         self.duration = len(video.frames) / fps
