@@ -15,6 +15,8 @@ import paper_runs
 import paper_world
 from paper_runs import Run
 
+pytestmark = pytest.mark.slow  # of a script that is run by hand
+
 
 @pytest.fixture(autouse=True)
 def one_thread():

@@ -192,6 +192,7 @@ def test_a_forked_process_classifies(tiny_folder: Path, clip_folder: Path, befor
 
 
 @needs_fork
+@pytest.mark.slow
 def test_loading_half_precision_weights_starts_no_threads() -> None:
     """So a server may load mini, whose weights are float16, and then fork: no thread is missing in the children."""
     tasks = Path("/proc/self/task")

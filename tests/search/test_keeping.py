@@ -68,7 +68,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, clips: int) -> None:
 # -- an interruption ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("clips", [1, 3, 4, 6])
+@pytest.mark.parametrize("clips", [3, 6, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 4))])
 def test_a_long_video_is_resumed_where_it_was(pipeline, videos, tmp_path, monkeypatch, clips) -> None:
     whole = VideoIndex.open(tmp_path / "whole", model=pipeline, window=0.3, stride=0.15)
     whole.add(videos)
@@ -358,6 +358,7 @@ def test_old_versions_go_every_20_minutes_at_most(tmp_path, minutes: list[int], 
     assert upkeep._versions_pay(Table(), tmp_path) == pays
 
 
+@pytest.mark.slow
 def test_many_small_adds_are_as_small_as_one(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(upkeep, "VERSIONS_KEPT", timedelta(milliseconds=1))
     monkeypatch.setattr(upkeep, "_GARBAGE_BYTES", 1 << 16)
