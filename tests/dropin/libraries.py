@@ -59,9 +59,9 @@ class Given:
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """4 frames (H, W, 3) of uint8."""
+        """4 frames (H, W, 3) of uint8, as high as the model takes them: no resize, which here differs by up to a level."""
         drawn = np.random.default_rng(0)
-        return [drawn.integers(0, 256, (40, 52, 3), dtype=np.uint8) for _ in range(4)]
+        return [drawn.integers(0, 256, (32, 40, 3), dtype=np.uint8) for _ in range(4)]
 
     @property
     def images(self) -> list[Image.Image]:

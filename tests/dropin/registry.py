@@ -127,7 +127,9 @@ def difference(ours: Any, theirs: Any, tolerance: float, at: str = "result") -> 
         pairs = enumerate(zip(ours, theirs, strict=True))
         return next((d for i, (a, b) in pairs if (d := difference(a, b, tolerance, f"{at}[{i}]"))), None)
     if isinstance(ours, float) and isinstance(theirs, float):
-        return None if abs(ours - theirs) <= tolerance * max(1e-3, abs(theirs)) else f"{at}: {ours} here, {theirs} there"
+        return (
+            None if abs(ours - theirs) <= tolerance * max(1e-3, abs(theirs)) else f"{at}: {ours} here, {theirs} there"
+        )
     return None if type(ours) is type(theirs) and ours == theirs else f"{at}: {ours!r} here, {theirs!r} there"
 
 
