@@ -59,7 +59,7 @@ class Given:
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """4 frames (H, W, 3) of uint8, as high as the model takes them: no resize, which here differs by up to a level."""
+        """4 frames (H, W, 3) of uint8, as high as the model takes them: resizing may differ by a level."""
         drawn = np.random.default_rng(0)
         return [drawn.integers(0, 256, (32, 40, 3), dtype=np.uint8) for _ in range(4)]
 
