@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from openxclip.errors import OpenXCLIPError
+
 
 class Stamp(NamedTuple):
     """By what another version of a file or folder is known without reading it.
@@ -173,10 +175,14 @@ _OF_WRITING = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, geta
 def as_os_error(error: BaseException, path: str | Path) -> OSError | None:
     """The OSError behind the exception of a library, with `path` as its file; None if there is none.
 
+    An error of openxclip is none, for it says already what is wrong.
+
     Args:
         error: an OSError, or what safetensors and LanceDB raise instead.
         path: the file that was written or read, which the error itself may not name.
     """
+    if isinstance(error, OpenXCLIPError):
+        return None
     if isinstance(error, OSError):
         if error.filename is None and error.errno in _OF_WRITING:
             error.filename = str(path)

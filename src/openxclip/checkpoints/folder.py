@@ -194,12 +194,12 @@ def folder_written_whole(target: Path) -> Iterator[Path]:
             remove_older_weights(target, written)
         else:
             folder.replace(target)
-    except OSError as error:
-        raise CheckpointError(cannot_write(target, error)) from error
     except CheckpointError as error:
         if str(folder) not in str(error):
             raise
         raise CheckpointError(str(error).replace(str(folder), str(target))) from error  # as the user calls it
+    except OSError as error:
+        raise CheckpointError(cannot_write(target, error)) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
