@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from openxclip.auto import AutoModel, AutoProcessor, AutoTokenizer
+    from openxclip.auto import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
     from openxclip.benchmarking import bench
     from openxclip.config import XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
     from openxclip.conversion import convert
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from openxclip.video import Limits, VideoReader, check
 
 _HOME = {
+    "AutoConfig": "auto",
+    "AutoImageProcessor": "auto",
     "AutoModel": "auto",
     "AutoProcessor": "auto",
     "AutoTokenizer": "auto",
@@ -84,6 +86,8 @@ _HOME = {
 }
 
 __all__ = [
+    "AutoConfig",
+    "AutoImageProcessor",
     "AutoModel",
     "AutoProcessor",
     "AutoTokenizer",

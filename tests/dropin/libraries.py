@@ -15,6 +15,8 @@ from PIL import Image
 import openxclip
 
 NAMES = (
+    "AutoConfig",
+    "AutoImageProcessor",
     "AutoModel",
     "AutoProcessor",
     "AutoTokenizer",
@@ -31,8 +33,6 @@ NAMES = (
 def library(module: Any) -> SimpleNamespace:
     """The names of X-CLIP of one module; what only transformers has comes from there for both."""
     names = {name: getattr(module, name) for name in NAMES}
-    if hasattr(module, "AutoConfig"):
-        names["AutoConfig"] = module.AutoConfig
     shared = {
         name: getattr(transformers, name)
         for name in ("VideoMAEImageProcessor", "CLIPTokenizer", "CLIPTokenizerFast", "Trainer", "TrainingArguments")

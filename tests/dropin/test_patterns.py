@@ -6,7 +6,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import patterns_config  # noqa: F401
 import patterns_models  # noqa: F401
+import patterns_processor  # noqa: F401
 import pytest
 import transformers
 from libraries import OURS, THEIRS, Given

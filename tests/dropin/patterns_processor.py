@@ -1,0 +1,1 @@
+"""Patterns of the processor, the tokenizer and what they return."""
