@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import tempfile
@@ -10,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from openxclip.errors import OpenXCLIPError
 
@@ -152,6 +153,15 @@ def reason_of(error: BaseException) -> str:
     """Why the system refused, in words: "No space left on device", without number and file name."""
     number = getattr(error, "errno", None)
     return os.strerror(number) if isinstance(number, int) and number > 0 else str(error).rstrip(".")
+
+
+def known(value: Any) -> Any:
+    """A value for JSON, with None for numbers that are not finite: JSON has none of these."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: known(one) for key, one in value.items()}
+    return [known(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def cannot_read(path: str | Path, error: OSError) -> str:

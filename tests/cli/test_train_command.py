@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from openxclip.cli.train import _Figures
+from openxclip.training import StepReport
+
 Run = Callable[..., Any]
 
 
@@ -79,3 +82,23 @@ def test_eval_needs_a_model(run: Run) -> None:
     missing = run("eval", "--compare", "a.json", "b.json")
     assert missing.returncode == 1
     assert "a.json: there is no such file" in missing.stderr
+
+
+def test_a_training_that_diverges_is_one_line(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+    data = a_class_folder(tmp_path / "clips", clip_folder)
+    changes = ("hold_out=0", "warmup_epochs=0", "workers=0", "jitter=0", "lr=1e30")
+    done = run("train", "my-videos", f"model={tiny_folder}", f"data={data}", *changes, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr.count("diverged") == 1
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out/config.json").exists()
+
+
+def test_the_shown_loss_is_a_plain_mean() -> None:
+    """Of the last 20 steps, or of all if there are fewer; the count is said."""
+    figures = _Figures()
+    reports = [StepReport(i, 100, 0, float(i), 1e-5, 8, 2.0, 0.5) for i in range(30)]
+    said = [figures(report) for report in reports]
+    assert said[0] == "loss 0.000 over 1 step, lr 1.0e-05, 4.0 clips/s, 25 % waiting for data"
+    assert said[2].startswith("loss 1.000 over 3 steps,")
+    assert said[29].startswith(f"loss {sum(range(10, 30)) / 20:.3f} over 20 steps,")

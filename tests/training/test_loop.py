@@ -30,6 +30,7 @@ from openxclip.training.logbook import read_log
 from openxclip.training.loop import Trained, run
 from openxclip.training.processes import Processes
 from openxclip.training.results import Results
+from openxclip.training.stopping import NothingReadError
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "hold_out=0", "warmup_epochs=0",
@@ -110,6 +111,27 @@ def test_every_sample_once_an_epoch() -> None:
     assert sorted(first) == sorted(second)
 
 
+def test_the_order_of_samples_is_drawn_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order is that of a permutation that each step would draw for itself, as it was in earlier versions."""
+
+    def of_step(steps: Steps, step: int) -> list[list[int]]:
+        epoch, within = divmod(step, steps.per_epoch)
+        order = torch.randperm(steps.samples, generator=drawn_from(steps.seed, epoch)).tolist()
+        chosen = order[within * steps.batch : (within + 1) * steps.batch]
+        return [chosen[i : i + steps.batch_per_pass] for i in range(0, len(chosen), steps.batch_per_pass)]
+
+    for samples, batch, seed in ((1, 1, 0), (23, 8, 5), (100, 7, 1), (100, 7, 2), (1000, 256, 2**31 - 1)):
+        steps = Steps(samples, batch, 3, seed)
+        for step in (*range(3 * steps.per_epoch), 0):
+            assert steps.of_step(step) == of_step(steps, step)
+    drawn: list[int] = []
+    permutation = torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda number, **how: drawn.append(number) or permutation(number, **how))
+    steps = Steps(999, 10, 5, seed=3)
+    assert len(list(steps.mine(50, 250))) == 200 * 2
+    assert drawn == [999, 999, 999]
+
+
 def test_clips_are_the_same_whatever_reads_them(class_folder: Path) -> None:
     dataset = open_dataset(class_folder)
     steps = Steps(len(dataset.samples), 4, 2, seed=0)
@@ -155,9 +177,8 @@ def test_what_cannot_be_read_is_counted_and_named(tiny_folder: Path, class_folde
     assert abs(loss - drawn_alike) < 1.0  # other numbers, other crops; but not nine ninths of it
     for path in folder.glob("*/*.mp4"):
         path.write_bytes(b"no video")
-    nothing = trained(how, folder, tmp_path / "nothing")
-    assert len(nothing.unreadable) == 8
-    assert nothing.finished
+    with pytest.raises(NothingReadError, match="none of the 8 videos can be read"):
+        trained(how, folder, tmp_path / "nothing")
 
 
 def _loss_of(how: Recipe, dataset: Dataset, number: int) -> float:

@@ -44,7 +44,7 @@ def model(tiny_folder) -> XCLIPModel:  # type: ignore[no-untyped-def]
 
 def test_groups(tiny_folder) -> None:  # type: ignore[no-untyped-def]
     learner = model(tiny_folder)
-    trained = set(trained_names(learner, towers="visual", logit_scale=False))
+    trained = set(trained_names(learner, towers="visual", loss="classes"))
     frozen = {name for name, _ in learner.named_parameters()} - trained
     assert frozen == {name for name in frozen if name.startswith("text_") or name == "logit_scale"}
     assert not any(name.startswith("text_") for name in trained)
@@ -77,7 +77,7 @@ def test_groups(tiny_folder) -> None:  # type: ignore[no-untyped-def]
 def test_towers(tiny_folder) -> None:  # type: ignore[no-untyped-def]
     for towers, text, visual in (("text", True, False), ("both", True, True), ("none", False, False)):
         learner = model(tiny_folder)
-        trained = set(trained_names(learner, towers=towers, logit_scale=True))  # type: ignore[arg-type]
+        trained = set(trained_names(learner, towers=towers, loss="pairs"))  # type: ignore[arg-type]
         assert ("text_projection.weight" in trained) == text
         assert ("visual_projection.weight" in trained) == visual
         assert "logit_scale" in trained
@@ -86,7 +86,7 @@ def test_towers(tiny_folder) -> None:  # type: ignore[no-untyped-def]
 
 def test_the_optimizer_takes_the_rates(tiny_folder) -> None:  # type: ignore[no-untyped-def]
     learner = model(tiny_folder)
-    set(trained_names(learner, towers="visual", logit_scale=False))
+    set(trained_names(learner, towers="visual", loss="classes"))
     optimizer = adamw(learner, parameter_groups(learner, lr=8e-6), betas=(0.9, 0.98), eps=1e-8)
     PAPER.apply(optimizer, 500)
     assert {round(group["lr"], 12) for group in optimizer.param_groups} == {7.469461e-06, 7.4646375e-05}

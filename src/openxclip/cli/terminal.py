@@ -12,6 +12,8 @@ from typing import Any, Protocol, TextIO, cast
 
 import click
 
+from openxclip.files import known
+
 QUIET = "openxclip.quiet"  # in click's meta: --quiet was given
 
 
@@ -161,12 +163,16 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def json_line(value: object) -> str:
-    """A value as a line of JSON; ASCII alone where the output's encoding lacks a character of it."""
-    line = json.dumps(value, ensure_ascii=False, default=str)
+    """A value as a line of JSON; ASCII alone where the output's encoding lacks a character of it.
+
+    A number that is not finite, which JSON lacks, is null: here it stands for what isn't known, as a duration.
+    """
+    value = known(value)
+    line = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
     try:
         line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        return json.dumps(value, default=str)
+        return json.dumps(value, default=str, allow_nan=False)
     return line
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from openxclip.files import checked_folder
 
 if TYPE_CHECKING:
     from openxclip.training import StepReport
+
+_SHOWN_STEPS = 20  # over which what is shown is a mean
 
 
 @click.command("train", no_args_is_help=True)
@@ -92,18 +95,18 @@ def _progress() -> Iterator[Callable[[StepReport], None]]:
 
 
 class _Figures:
-    """The latest steps in words: means that follow with a memory of some twenty steps."""
+    """The latest steps in words: plain means of the last 20, or of all if there are fewer."""
 
     def __init__(self) -> None:
-        self._loss = self._clips = self._seconds = self._waited = 0.0
+        self._last: deque[StepReport] = deque(maxlen=_SHOWN_STEPS)
 
     def __call__(self, report: StepReport) -> str:
-        keep = 0.95 if self._seconds else 0.0
-        for name in ("clips", "seconds", "waited"):
-            old, new = getattr(self, f"_{name}"), getattr(report, name)
-            setattr(self, f"_{name}", keep * old + (1 - keep) * new)
-        self._loss = keep * self._loss + (1 - keep) * report.loss
+        self._last.append(report)
+        number = len(self._last)
+        seconds = sum(one.seconds for one in self._last)
+        loss = sum(one.loss for one in self._last) / number
         return (
-            f"loss {self._loss:.3f}, lr {report.lr:.1e}, {self._clips / self._seconds:.1f} clips/s, "
-            f"{100 * self._waited / self._seconds:.0f} % waiting for data"
+            f"loss {loss:.3f} over {counted(number, 'step')}, lr {report.lr:.1e}, "
+            f"{sum(one.clips for one in self._last) / seconds:.1f} clips/s, "
+            f"{100 * sum(one.waited for one in self._last) / seconds:.0f} % waiting for data"
         )

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from openxclip import checkpoints, hub
 from openxclip.config import CONFIG_NAME, XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
 from openxclip.errors import CheckpointError
+from openxclip.model.finite import check_weights
 from openxclip.model.layers import Encoder
 from openxclip.model.outputs import Output
 from openxclip.threads import converted
@@ -201,6 +202,7 @@ class XCLIPPreTrainedModel(nn.Module):
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{source}: {CONFIG_NAME} makes no model ({str(error).splitlines()[0]}).") from error
         state = model._fitting_part(tensors, source)
+        check_weights(state, source)
         made = {
             name: converted(tensor, device=device, dtype=dtype if tensor.is_floating_point() else None)
             for name, tensor in state.items()

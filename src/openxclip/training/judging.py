@@ -154,7 +154,9 @@ def evaluate_over(
         content = {name: {"mean": mean, "std": std} for name, (mean, std) in metrics.items()}
         try:
             with written_whole(out / "summary.json") as partial:
-                partial.write_text(json.dumps({"over": list(over), **content}, indent=1) + "\n", encoding="utf-8")
+                partial.write_text(
+                    json.dumps({"over": list(over), **content}, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+                )
         except OSError as error:
             problem = _not_written(out, error)
     if problem:

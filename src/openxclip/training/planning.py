@@ -55,7 +55,7 @@ class Plan:
 
 def plan(recipe: Recipe, model: XCLIPModel, dataset: Dataset, val: Dataset | None, *, world: int = 1) -> Plan:
     """What the recipe comes to with this model and data."""
-    set(trained_names(model, towers=recipe.towers, logit_scale=recipe.loss == "pairs"))
+    set(trained_names(model, towers=recipe.towers, loss=recipe.loss))
     steps = Steps(len(dataset.samples), recipe.batch, recipe.batch_per_pass, recipe.seed, world=world)
     total = steps.per_epoch * recipe.epochs
     groups = parameter_groups(model, lr=recipe.lr, fresh_factor=recipe.fresh_factor, weight_decay=recipe.weight_decay)

@@ -182,7 +182,7 @@ class Results:
 
     def __str__(self) -> str:
         """The metrics in words, but for those of each class, and how many samples they are over."""
-        said = [f"{name} {_shown(name, value)}" for name, value in _numbers(self.metrics)]
+        said = [f"{name} {_shown(name, value)}" for name, value in numbers_of(self.metrics)]
         text = f"{', '.join(said) or 'no metrics'} ({len(self.predictions)} samples of {self.dataset})"
         if self.errors:
             first = self.errors[0]
@@ -242,11 +242,11 @@ def hashes_of_weights(model: str | None) -> dict[str, str]:
     return hashes
 
 
-def _numbers(metrics: dict[str, Any], group: str = "") -> Iterator[tuple[str, float]]:
-    """Those that are one number, of groups too."""
+def numbers_of(metrics: dict[str, Any], group: str = "") -> Iterator[tuple[str, float]]:
+    """The metrics that are one number, with their names: "top1", "text_to_video R@1"; those of classes are left out."""
     for name, value in metrics.items():
         if isinstance(value, dict) and not group and name != "class_accuracy":
-            yield from _numbers(value, f"{name} ")
+            yield from numbers_of(value, f"{name} ")
         elif isinstance(value, int | float):
             yield f"{group}{name}", value
 

@@ -91,5 +91,5 @@ def finite(logits: Tensor, name: str) -> Tensor:
         ValueError: one is NaN or infinite.
     """
     if not logits.isfinite().all():
-        raise ValueError(f"{name}: the model's scores are no finite numbers; its weights may have diverged.")
+        raise ValueError(f"{name}: the model's scores are not finite numbers; its weights may have diverged.")
     return logits.cpu().double()
