@@ -7,13 +7,14 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TextIO, cast
 
 import click
 
 from openxclip.files import known
 
+_MOST_NAMED = 10  # of many alike, so many are named
 QUIET = "openxclip.quiet"  # in click's meta: --quiet was given
 
 
@@ -179,6 +180,14 @@ def json_line(value: object) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number of things: 1 video, 2 videos; 1 class, 2 classes."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def say_first(messages: Sequence[str], *, rest: str) -> None:
+    """The first ten messages, and how many more there are; `rest` says where these are."""
+    for message in messages[:_MOST_NAMED]:
+        say(message)
+    if len(messages) > _MOST_NAMED:
+        say(f"and {len(messages) - _MOST_NAMED} more{rest}")
 
 
 def beneath(stream: TextIO) -> TextIO:

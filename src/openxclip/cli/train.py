@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openxclip.cli.options import Target
+from openxclip.cli.options import Target, hidden_option, with_hidden
 from openxclip.cli.progress import progress
-from openxclip.cli.terminal import counted, printable, say
+from openxclip.cli.terminal import counted, printable, say, say_first
 from openxclip.files import checked_folder
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ _SHOWN_STEPS = 20  # over which what is shown is a mean
 @click.option("--out", type=Target(), help="Folder for the model.  [needed, but for --dry-run]")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
-def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bool, device: str | None) -> None:
+@hidden_option
+def command(
+    recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bool, device: str | None, hidden: bool
+) -> None:
     """Train a model by a RECIPE: my-videos, few-shot, kinetics, zero-shot, or a YAML file of yours.
 
     KEY=VALUE replaces what the recipe has; docs/training.md lists the keys. Started again with the same arguments, a
@@ -42,6 +45,7 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
     from openxclip.training import plan_training, train
 
+    changes = with_hidden(changes, hidden)
     if dry_run:
         for line in str(plan_training(recipe, *changes)).split("\n"):
             click.echo(printable(line))
@@ -53,7 +57,7 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
     if device is not None:
-        from openxclip.model.pretrained import as_computing_device
+        from openxclip.model.devices import as_computing_device
 
         try:
             as_computing_device(device)
@@ -63,8 +67,10 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
         result = train(recipe, *changes, out=out, device=device, on_step=on_step, say=_say)
     if int(os.environ.get("RANK", "0")):
         return
-    for path, why in result.unreadable.items():
-        say(f"could not be read, and was not learnt from: {path}: {why}")
+    unreadable = [
+        f"could not be read, and was not learnt from: {path}: {why}" for path, why in result.unreadable.items()
+    ]
+    say_first(unreadable, rest=f": {printable(str(out))}/training/log.jsonl names all")
     if not result.finished:
         say(f"stopped after {counted(result.steps, 'step')}: run the same command to resume.")
         sys.exit(130)

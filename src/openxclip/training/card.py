@@ -28,7 +28,8 @@ def card(recipe: Recipe, dataset: Dataset, results: Results | None, *, steps: in
         "## Data", "",
         f"{len(dataset.samples)} clips of {len(dataset.classes)} classes"
         if dataset.classes else f"{len(dataset.samples)} clips with captions",
-        f"(SHA-256 of the list `{dataset.hash()[:16]}…`); {unreadable} of them could not be read.", "",
+        f"(SHA-256 of the list `{dataset.hash()[:16]}…`); {unreadable} of them could not be read"
+        + (f", and {dataset.num_missing()} more videos were missing." if dataset.missing else "."), "",
     ]  # fmt: skip
     if dataset.classes:
         lines += ["Classes: " + ", ".join(dataset.classes), ""]

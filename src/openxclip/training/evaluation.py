@@ -388,4 +388,7 @@ def _results(
         torch=str(torch.__version__),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         part=part,
+        problems=whole.problems,
+        missing=whole.num_missing(),
+        named=whole.named,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from openxclip.model import XCLIPModel
 from openxclip.training.clips import Steps
-from openxclip.training.data import Dataset
+from openxclip.training.data import Dataset, describe_problems
 from openxclip.training.optimisation import ParameterGroup, Schedule, parameter_groups, trained_names
 from openxclip.training.recipe import Recipe
 
@@ -22,6 +22,7 @@ class Plan:
     frozen: number of parameters that aren't trained.
     trained: number of those that are.
     memory: bytes of weights, gradients, moments and activations, about.
+    problems: what is wanting in the data, see `openxclip.training.data.describe_problems`: lines, at most ten a part.
     """
 
     classes: int
@@ -35,6 +36,7 @@ class Plan:
     frozen: int
     trained: int
     memory: int
+    problems: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         warm = self.schedule.warmup
@@ -50,7 +52,7 @@ class Plan:
             for group in self.groups
         ]
         lines.append(f"about {self.memory / 2**30:.1f} GiB of memory for the model and one pass, beside the decoders'")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.problems])
 
 
 def plan(recipe: Recipe, model: XCLIPModel, dataset: Dataset, val: Dataset | None, *, world: int = 1) -> Plan:
@@ -72,6 +74,7 @@ def plan(recipe: Recipe, model: XCLIPModel, dataset: Dataset, val: Dataset | Non
         groups=groups,
         frozen=everything - trained,
         trained=trained,
+        problems=tuple(line for one in (dataset, val) if one for line in describe_problems(one).splitlines()),
         memory=4 * everything + 12 * trained + _activations(recipe, model),
     )
 

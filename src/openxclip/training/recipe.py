@@ -54,8 +54,13 @@ class Data(_Part):
     split: str | None = None  # of `data`: default "train" where it has one
     fold: Annotated[int, Field(ge=1, le=3)] = 1  # of UCF-101 and HMDB-51
     names: Path | None = None  # other texts for the classes
+    hidden: bool = False  # take hidden files and folders, too
     val_data: Path | None = None  # default: `data` with `val_split`, or a part of `data` that is held out
     val_split: str | None = None
+    val_format: Format = "auto"  # of val_data
+    val_videos: Path | None = None  # where the paths of val_data begin; default: `videos`, of lists
+    val_fold: Annotated[int, Field(ge=1, le=3)] | None = None  # default: `fold`
+    val_names: Path | None = None  # default: `names`; where given, val_data keeps classes of its own
     hold_out: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of each class, where there is no val_data and no val_split
     shots: Annotated[int, Field(ge=0)] = 0  # videos of each class that are trained on; 0 for all
     shots_list: Path | None = None  # their names, instead of a draw
@@ -140,6 +145,10 @@ class Recipe(_Part):
             self.metric is None or (self.loss == "classes") == (" R@" not in self.metric), "metric", self.metric,
             "is of captions (loss=pairs)" if self.loss == "classes" else "is of classes (loss=classes)",
         )  # fmt: skip
+        for field in ("val_videos", "val_fold", "val_names"):
+            value = getattr(self.dataset, field)
+            _require(value is None or self.dataset.val_data is not None, field, str(value), "is of val_data, which is "
+                     f"missing: use {field.removeprefix('val_')}=")  # fmt: skip
         _require(
             self.loss == "classes" or not self.dataset.shots, "shots", self.dataset.shots, "are of classes, not pairs"
         )

@@ -110,6 +110,9 @@ class Results:
         date: when it was done, in ISO 8601 and UTC.
         part: number of the part of the data set that was tested, from 0, and how many parts there are; None if it is
             all of it. See `openxclip.training.evaluation.merged`.
+        problems: what is wanting in the data set, see `Dataset.problems`.
+        missing: how many videos the data set names whose files are missing or empty; they are in no metric.
+        named: how many videos it names, there or missing.
     """
 
     task: Task
@@ -128,6 +131,9 @@ class Results:
     torch: str
     date: str
     part: tuple[int, int] | None = None
+    problems: tuple[str, ...] = ()
+    missing: int = 0
+    named: int = 0
 
     def save(self, path: str | Path) -> Path:
         """Write a JSON file, a line for each prediction. It appears whole or not at all.
@@ -176,6 +182,7 @@ class Results:
             "protocol": EvaluationProtocol(**{**protocol, "templates": tuple(protocol["templates"])}),
             "predictions": tuple(predictions),
             "errors": tuple(Unread(**one) for one in content["errors"]),
+            "problems": tuple(content.get("problems", ())),
             "part": None if content["part"] is None else tuple(content["part"]),
         }
         return cls(**{**content, **changed})
@@ -184,6 +191,8 @@ class Results:
         """The metrics in words, but for those of each class, and how many samples they are over."""
         said = [f"{name} {_shown(name, value)}" for name, value in numbers_of(self.metrics)]
         text = f"{', '.join(said) or 'no metrics'} ({len(self.predictions)} samples of {self.dataset})"
+        if self.missing:
+            text += f"; {self.missing} of {self.named} videos are missing ({100 * self.missing / self.named:.1f} %)"
         if self.errors:
             first = self.errors[0]
             text += f"; {len(self.errors)} more could not be read, the first: {first.sample}: {first.reason}"
