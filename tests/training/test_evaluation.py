@@ -65,7 +65,7 @@ def logits_by_hand(
 ) -> Tensor:
     """(views, K), with crops cut where the paper says: frames of 64 × 48, to views of 32 × 32."""
     clips = read_clips(sample.source, num_frames=4, num_clips=num_clips, start=sample.start, end=sample.end, **reading)
-    boxes, size = ([(2, 8)], (36, 48)) if num_crops == 1 else ([(0, 0), (0, 5), (0, 10)], (32, 42))
+    boxes, size = ([(2, 8)], (36, 48)) if num_crops == 1 else ([(0, 0), (0, 5), (0, 10)], (32, 43))
     views = []
     for clip in clips:
         whole = pipeline.processor.image_processor.replace(size=size, do_center_crop=False)
