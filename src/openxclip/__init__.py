@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from openxclip.recognition import classify, iter_classify
     from openxclip.search import VideoIndex
     from openxclip.training import evaluate_recipe, train
+    from openxclip.transformers_trainer import Trainer
     from openxclip.video import Limits, VideoReader, check
 
 _HOME = {
@@ -56,6 +57,7 @@ _HOME = {
     "NotWrittenError": "errors",
     "OpenXCLIPError": "errors",
     "OptimizedXCLIPModel": "engine",
+    "Trainer": "transformers_trainer",
     "VideoError": "errors",
     "VideoFeatures": "model",
     "VideoIndex": "search",
@@ -98,6 +100,7 @@ __all__ = [
     "NotWrittenError",
     "OpenXCLIPError",
     "OptimizedXCLIPModel",
+    "Trainer",
     "VideoError",
     "VideoFeatures",
     "VideoIndex",

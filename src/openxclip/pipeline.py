@@ -34,8 +34,8 @@ from openxclip.engine.precision import check_precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.model import VideoFeatures, XCLIPModel
+from openxclip.model.devices import as_computing_device
 from openxclip.model.finite import finite
-from openxclip.model.pretrained import as_computing_device
 from openxclip.processing import XCLIPProcessor
 from openxclip.processing.texts import warn_of_cuts
 from openxclip.threads import say_if_forked
