@@ -9,7 +9,7 @@ from openxclip import hub
 from openxclip.config import CONFIG_NAME, XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig, read_config_json
 from openxclip.errors import CheckpointError
 from openxclip.model import XCLIPModel, XCLIPPreTrainedModel, XCLIPTextModel, XCLIPVisionModel
-from openxclip.model.pretrained import as_dtype
+from openxclip.model.devices import as_dtype
 from openxclip.processing import CLIPTokenizer, VideoProcessor, XCLIPProcessor
 
 AnyConfig = XCLIPConfig | XCLIPTextConfig | XCLIPVisionConfig

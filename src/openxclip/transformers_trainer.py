@@ -19,6 +19,8 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]  # transformers is un
     `from_pretrained` takes; and batches with `return_loss=True` and no labels are evaluated as well.
     """
 
+    label_names: list[str]
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save weights, config and processor into a folder; see transformers' method."""
         super().save_model(output_dir, _internal_call)
@@ -28,7 +30,7 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]  # transformers is un
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
         """Loss, outputs and labels of one batch; see transformers' method."""
-        names = list(self.label_names)
+        names = self.label_names
         contrastive = bool(inputs.get("return_loss")) and all(inputs.get(name) is None for name in names)
         try:
             if self.args.label_names is None and contrastive:
