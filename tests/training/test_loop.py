@@ -322,6 +322,50 @@ def test_a_plan(tiny_folder: Path, class_folder: Path) -> None:
     assert "messages, MIT, prompts, with weight decay" in str(plan)
 
 
+def test_the_memory_of_a_plan(tiny_folder: Path, class_folder: Path) -> None:
+    """What each key adds, in bytes; Python and its libraries are the same for all."""
+
+    def memory(*changes: str) -> int:
+        common = (f"model={tiny_folder}", f"data={class_folder}", "hold_out=0", "jitter=0", "batch_per_pass=2")
+        return plan_training("my-videos", *common, *changes).memory
+
+    model = XCLIPModel.from_pretrained(tiny_folder)
+    vision, tokens = model.config.vision_config, 2 * 4 * (4 * 4 + 2)
+    plain, slack = memory(), 8 * 2**20  # what the process itself takes may grow meanwhile
+    wider = memory("batch_per_pass=2002")
+    per_clip = (
+        4 * 16 * (tokens // 2 * vision.hidden_size * vision.num_hidden_layers + 3 * 16 * model.config.prompt_layers)
+    )
+    assert wider - plain == pytest.approx(2000 * per_clip, abs=slack)
+    checkpointed = memory("batch_per_pass=2002", "checkpoint_gradients=true")
+    kept = (
+        2000 * 4 * (tokens // 2) * vision.hidden_size * (16 * vision.num_hidden_layers - vision.num_hidden_layers - 16)
+    )
+    assert wider - checkpointed == pytest.approx(kept, abs=slack)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny", "mini"])
+def test_the_memory_of_a_plan_is_what_is_seen(tiny_folder: Path, class_folder: Path, tmp_path: Path, name: str) -> None:
+    """The most that a training has in use, as the system counts it, is within 20 % of what its plan says."""
+    program = """
+import sys
+from openxclip.training import plan_training, train
+said = plan_training("my-videos", *sys.argv[2:]).memory
+train("my-videos", *sys.argv[2:], out=sys.argv[1], say=lambda text: None)
+(line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(said, int(line.split()[1]) * 1024)
+"""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("only Linux says it")
+    model = "mini" if name == "mini" else tiny_folder
+    changes = (f"model={model}", f"data={class_folder}", "epochs=1", "warmup_epochs=0", "workers=1")
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "out"), *changes],
+                          capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=True)  # fmt: skip
+    said, seen = map(int, done.stdout.split())
+    assert said == pytest.approx(seen, rel=0.2)
+
+
 COMMAND = [sys.executable, "-m", "openxclip.cli.main"]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 

@@ -84,6 +84,16 @@ def test_towers(tiny_folder) -> None:  # type: ignore[no-untyped-def]
         assert all(name in trained for name, _ in learner.named_parameters() if is_fresh(name))
 
 
+def test_the_temperature_is_trained_as_the_authors_do(tiny_folder) -> None:  # type: ignore[no-untyped-def]
+    """With both towers, at CLIP's rate and with weight decay, as it is no vector; frozen where a tower is."""
+    for towers in ("visual", "text", "none"):
+        assert "logit_scale" not in set(trained_names(model(tiny_folder), towers=towers, loss="classes"))  # type: ignore[arg-type]
+    learner = model(tiny_folder)
+    assert "logit_scale" in set(trained_names(learner, towers="both", loss="classes"))
+    (group,) = [one for one in parameter_groups(learner, lr=8e-6) if "logit_scale" in one.names]
+    assert (group.lr, group.weight_decay) == (8e-6, 0.001)
+
+
 def test_the_optimizer_takes_the_rates(tiny_folder) -> None:  # type: ignore[no-untyped-def]
     learner = model(tiny_folder)
     set(trained_names(learner, towers="visual", loss="classes"))

@@ -28,7 +28,7 @@ from openxclip.training.keeping import EvalReport, Judgements
 from openxclip.training.logbook import Logbook
 from openxclip.training.loop import StepReport, run
 from openxclip.training.optimisation import trains
-from openxclip.training.planning import Plan, plan
+from openxclip.training.planning import Plan, memory_in_use, plan
 from openxclip.training.processes import Processes, processes
 from openxclip.training.recipe import Recipe, read_recipe
 from openxclip.training.results import TOP, Results, numbers_of
@@ -68,8 +68,9 @@ def plan_training(recipe: Recipe | str | Path, *changes: str) -> Plan:
     """What `train` would do."""
     recipe = _recipe(recipe, changes)
     dataset, val = training_data(recipe)
-    model, _ = start_model(recipe)
-    return plan(recipe, model, dataset, val)
+    beside = memory_in_use()
+    model, processor = start_model(recipe)
+    return plan(recipe, model, processor, dataset, val, beside=beside)
 
 
 def train(
@@ -106,10 +107,11 @@ def train(
         folder = out / "training"
         dataset, val = training_data(recipe)
         begun = _is_begun(out, folder, recipe, dataset) if group.is_main else False
+        beside = memory_in_use()
         model, processor = start_model(recipe)
         check_texts(recipe, processor, dataset, val)
         _check_metric(recipe, val)
-        planned = plan(recipe, model, dataset, val, world=group.world)
+        planned = plan(recipe, model, processor, dataset, val, world=group.world, beside=beside)
         if group.is_main and not begun:  # everything has been checked: from here on, something is written
             _begin(folder, recipe, dataset)
         group.of_main(None)  # the others wait until the folder is there
