@@ -14,11 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from openxclip import OpenXCLIPError
 from openxclip.training import RECIPES, EvalReport, job, read_recipe, train
 from openxclip.training.job import TrainingError
 from openxclip.training.logbook import read_log
 from openxclip.training.recipe import RecipeError
 from openxclip.training.results import Results
+from openxclip.training.state import StateError
 
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "warmup_epochs=0", "batch=6", "lr=1e-3",
          "precision=fp32", "hold_out=0.3", "eval_every=1")  # fmt: skip
@@ -151,6 +153,23 @@ def test_what_cannot_be_kept(
     with pytest.raises(error, match=said.replace("(", r"\(")):
         train_tiny(tiny_folder, class_folder, tmp_path / "out", *changes)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_metric_that_is_not_measured(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+    """R@10 of three videos could not be missed, so it is left out."""
+    lines = [{"path": str(path), "text": f"{path.parent.name} {path.stem}"} for path in class_folder.glob("*/*.mp4")]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    changes = ("loss=pairs", f"data={tmp_path / 'pairs.jsonl'}", "epochs=1", "metric=text_to_video R@10")
+    with pytest.raises(OpenXCLIPError, match=r"metric=text_to_video R@10: is not measured with so few videos"):
+        train_tiny(tiny_folder, class_folder, tmp_path / "out", *changes)
+
+
+def test_a_damaged_file_of_judgements(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train_tiny(tiny_folder, class_folder, out, "epochs=3", on_eval=lambda report: signal.raise_signal(signal.SIGTERM))
+    (out / "training/judged.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(StateError, match=r"judged\.json: can't be read .*delete it to judge again"):
+        train_tiny(tiny_folder, class_folder, out, "epochs=3")
 
 
 def test_the_recipes_keep_the_last() -> None:

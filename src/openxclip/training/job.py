@@ -117,7 +117,7 @@ def train(
         group.of_main(None)  # the others wait until the folder is there
         quiet: Callable[[str], Any] = say if group.is_main else lambda text: None
         quiet(str(planned))
-        curves, judgements, last = Curves(folder), Judgements(folder, recipe), list[Results]()
+        curves, judgements, last = Curves(folder), Judgements(folder, recipe, group), list[Results]()
         per_epoch, trained_names = planned.steps_per_epoch, _trained_names(recipe, model)
 
         def started(step: int, total: int) -> None:
@@ -168,7 +168,7 @@ def train(
             finished = trained.finished and (val is None or judgements.has(epoch))
             if finished and recipe.keep == "best" and judgements.best is not None:
                 epoch = judgements.best
-                results = judgements.load_best(final)
+                results = group.of_main(judgements.load_best(final) if group.is_main else None)
             elif finished and val is not None:  # without `last`, it was killed between its last evaluation and this
                 results = last[0] if last else _judged(recipe, final, processor, val, group, stop)
                 finished = results is not None

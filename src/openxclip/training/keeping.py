@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from openxclip.errors import OpenXCLIPError
 from openxclip.files import reason_of, written_whole
+from openxclip.training.processes import Processes
 from openxclip.training.recipe import Recipe
 from openxclip.training.results import Results, numbers_of
 from openxclip.training.state import StateError
@@ -51,17 +52,13 @@ class Judgements:
     Args:
         folder: of the training.
         recipe: says what is the best, what is kept, and how long to wait for a better one.
+        processes: that train together; the main one alone reads and writes.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, processes: Processes) -> None:
         self._folder, self._recipe = folder, recipe
-        self._values: dict[int, float] = {}  # of the metric, by epoch, in order
-        path = folder / "judged.json"
-        try:
-            if path.exists():
-                self._values = {int(epoch): float(value) for epoch, value in json.loads(path.read_bytes()).items()}
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise StateError(f"{path}: can't be read ({reason_of(error)}): delete it to judge again.") from error
+        found = _read(folder / "judged.json") if processes.is_main else None
+        self._values: dict[int, float] = processes.of_main(found)  # of the metric, by epoch, in order
 
     def has(self, epoch: int) -> bool:
         """Whether the model of this epoch was judged."""
@@ -130,9 +127,27 @@ class Judgements:
 
 
 def value_of(results: Results, metric: str | None) -> float:
-    """The metric that decides; None is top-1, or R@1 from text to video."""
-    numbers: dict[str, Any] = dict(numbers_of(results.metrics))
-    return float(numbers[metric or _default(results)])
+    """The metric that decides; None is top-1, or R@1 from text to video.
+
+    Raises:
+        OpenXCLIPError: it isn't measured: R@10 of ten videos, say, which is always 1.
+    """
+    numbers = dict(numbers_of(results.metrics))
+    name = metric or _default(results)
+    if name not in numbers:
+        raise OpenXCLIPError(
+            f"metric={name}: is not measured with so few videos to judge by; there is {', '.join(numbers)}."
+        )
+    return float(numbers[name])
+
+
+def _read(path: Path) -> dict[int, float]:
+    try:
+        if not path.exists():
+            return {}
+        return {int(epoch): float(value) for epoch, value in json.loads(path.read_bytes()).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise StateError(f"{path}: can't be read ({reason_of(error)}): delete it to judge again.") from error
 
 
 def _default(results: Results) -> str:
