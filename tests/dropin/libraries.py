@@ -22,6 +22,7 @@ NAMES = (
     "AutoTokenizer",
     "XCLIPConfig",
     "XCLIPModel",
+    "XCLIPPreTrainedModel",
     "XCLIPProcessor",
     "XCLIPTextConfig",
     "XCLIPTextModel",
@@ -31,11 +32,11 @@ NAMES = (
 
 
 def library(module: Any) -> SimpleNamespace:
-    """The names of X-CLIP of one module; what only transformers has comes from there for both."""
-    names = {name: getattr(module, name) for name in NAMES}
+    """The names of X-CLIP of one module, with its Trainer; what only transformers has comes from there for both."""
+    names = {name: getattr(module, name) for name in (*NAMES, "Trainer")}
     shared = {
         name: getattr(transformers, name)
-        for name in ("VideoMAEImageProcessor", "CLIPTokenizer", "CLIPTokenizerFast", "Trainer", "TrainingArguments")
+        for name in ("VideoMAEImageProcessor", "CLIPTokenizer", "CLIPTokenizerFast", "TrainingArguments")
         if hasattr(transformers, name)
     }
     return SimpleNamespace(**shared, **names, name=module.__name__)

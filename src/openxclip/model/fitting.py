@@ -94,9 +94,9 @@ class Fit:
     def report(self) -> dict[str, Any]:
         """What transformers returns with `output_loading_info=True`."""
         return {
-            "missing_keys": sorted(self.missing),
-            "unexpected_keys": sorted([*self.unexpected, *self.unused]),
-            "mismatched_keys": [tuple(one) for one in self.misshapen],
+            "missing_keys": set(self.missing),
+            "unexpected_keys": {*self.unexpected, *self.unused},
+            "mismatched_keys": {tuple(one) for one in self.misshapen},
             "error_msgs": [],
         }
 

@@ -111,8 +111,8 @@ class XCLIPPreTrainedModel(Members):
             device: where to; `device_map` is another name for it and takes one device too.
             max_memory: a limit for each device, such as `{0: "10GB"}`; a model that is larger is refused.
             ignore_mismatched_sizes: let weights of another shape than the config's start at random, with a warning.
-            output_loading_info: return a pair: the model, and a dict of lists `missing_keys`, `unexpected_keys`,
-                `mismatched_keys` (name, shape in the file, shape in the model) and `error_msgs`.
+            output_loading_info: return a pair: the model, and a dict of sets `missing_keys`, `unexpected_keys` and
+                `mismatched_keys` (name, shape in the file, shape in the model), and a list `error_msgs`.
             key_mapping: regular expressions and what replaces them in the names of the weights.
             attn_implementation: a name that transformers knows; PyTorch picks the kernel whatever it is.
             use_safetensors: True refuses a folder whose weights are in pickles only.
