@@ -1,4 +1,4 @@
-"""Arguments of transformers' from_pretrained and save_pretrained: obeyed, without effect, or refused in one sentence."""
+"""Arguments of transformers' from_pretrained and save_pretrained: obeyed, without effect, or refused."""
 
 from __future__ import annotations
 
