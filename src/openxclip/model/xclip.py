@@ -232,6 +232,8 @@ class XCLIPModel(XCLIPPreTrainedModel):
                 raise TypeError(f'{name} is a {type(given).__name__}, not a tensor: pass return_tensors="pt".')
         _only_one(input_ids=input_ids, text_features=text_features)
         _only_one(pixel_values=pixel_values, video_features=video_features)
+        if pixel_values is not None:
+            self.vision_model.split_frames(pixel_values, num_frames)  # a wrong shape is refused before anything is done
         text_output = vision_output = mit_output = None
         shown = self._shown(output_attentions, output_hidden_states)
         if input_ids is not None:
