@@ -214,3 +214,18 @@ def test_padding_afterwards_is_padding_at_once(side: str, kind: str | None) -> N
             assert np.array_equal(np.asarray(padded[name]), np.asarray(at_once[name]))
     one = tokenizer.pad(tokenizer("a dog"), padding="max_length", max_length=11)
     assert one["input_ids"] == tokenizer("a dog", padding="max_length", max_length=11)["input_ids"]
+
+
+def test_settings_of_the_constructor(ours_folder: Path) -> None:
+    files = (ours_folder / "vocab.json", ours_folder / "merges.txt")
+    made = CLIPTokenizer(*files, model_max_length=5, pad_token="!", padding_side="left")
+    assert made(["a b c d e", "a"], padding=True, truncation=True)["input_ids"][1] == [0, 0, 49406, 320, 49407]
+    with pytest.raises(TypeError, match="CLIPTokenizer has no argument 'pad_tokn': did you mean 'pad_token'"):
+        CLIPTokenizer(*files, pad_tokn="!")
+
+
+def test_kinds_of_tensors_by_transformers_names(processor: XCLIPProcessor, frames: list[np.ndarray]) -> None:
+    kinds = transformers.utils.TensorType
+    assert isinstance(processor(images=frames, return_tensors=kinds.PYTORCH).pixel_values, torch.Tensor)
+    assert isinstance(processor.tokenizer("a", return_tensors=kinds.NUMPY).input_ids, np.ndarray)
+    assert len(processor.tokenizer("a", padding=transformers.utils.PaddingStrategy.MAX_LENGTH).input_ids) == 77

@@ -91,7 +91,9 @@ class XCLIPProcessor:
             ValueError: a setting is out of its range.
         """
         hub_options, others = parted_options(options)
-        settings = settings_only(others, (*FRAME_SETTINGS, *TOKENIZER_SETTINGS, "num_frames"), cls.__name__)
+        settings = settings_only(
+            others, (*FRAME_SETTINGS, *TOKENIZER_SETTINGS, "num_frames"), f"{cls.__name__}.from_pretrained"
+        )
         of_frames = {name: value for name, value in settings.items() if name in FRAME_SETTINGS}
         of_texts = {name: value for name, value in settings.items() if name in TOKENIZER_SETTINGS}
         if existing_file(pretrained_model_name_or_path) is not None:

@@ -12,8 +12,9 @@ from openxclip.renamed import did_you_mean
 #: and no weights.
 _UNNEEDED_IN_LOADING = frozenset(
     {
-        "attn_implementation", "backend", "clean_up_tokenization_spaces", "device_map", "dtype", "from_slow", "legacy",
-        "low_cpu_mem_usage", "torch_dtype", "use_fast", "use_safetensors",
+        "attn_implementation", "backend", "clean_up_tokenization_spaces", "config", "device_map", "dtype", "from_slow",
+        "image_processor_type", "legacy", "low_cpu_mem_usage", "tokenizer_type", "torch_dtype", "use_fast",
+        "use_safetensors",
     }
 )  # fmt: skip
 #: Of a call: frames are always RGB, and grouping changes no value.
@@ -21,12 +22,12 @@ _UNNEEDED_IN_CALLS = frozenset({"disable_grouping", "do_convert_rgb", "verbose"}
 
 
 def settings_only(options: Mapping[str, Any], known: Iterable[str], owner: str) -> dict[str, Any]:
-    """What of a `from_pretrained`'s options is a setting.
+    """What of the options of a `from_pretrained` or a constructor is a setting.
 
     Args:
         options: by name, without those of the hub.
         known: names of settings.
-        owner: class that they are of, for the message.
+        owner: what takes them, for the message.
 
     Raises:
         TypeError: an option is neither a setting nor one that transformers takes too.
@@ -35,7 +36,7 @@ def settings_only(options: Mapping[str, Any], known: Iterable[str], owner: str) 
     settings = {name: value for name, value in options.items() if name not in _UNNEEDED_IN_LOADING}
     for name in settings:
         if name not in known:
-            raise TypeError(f"{owner}.from_pretrained has no argument {name!r}{did_you_mean(name, known)}")
+            raise TypeError(f"{owner} has no argument {name!r}{did_you_mean(name, known)}")
     return settings
 
 

@@ -35,6 +35,7 @@ class CLIPTokenizer(Encoder):
         tokenizer_file: a `tokenizer.json`, instead of the other two.
         config: the content of a `tokenizer_config.json`: special tokens and `model_max_length`; keys that mean nothing
             here are kept for saving.
+        settings: some of these by keyword: the special tokens, model_max_length, padding_side, truncation_side.
 
     Attributes:
         model_max_length: tokens that a text is truncated or padded to if no length is given, 77 unless the
@@ -54,8 +55,9 @@ class CLIPTokenizer(Encoder):
         *,
         tokenizer_file: str | Path | None = None,
         config: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        self._config = dict(config or {})
+        self._config = {**(config or {}), **settings_only(settings, TOKENIZER_SETTINGS, type(self).__name__)}
         self.name_or_path = ""
         special = {name: self._config.get(name) or default for name, default in SPECIAL.items()}
         self.bos_token = content(special["bos_token"])
@@ -117,7 +119,7 @@ class CLIPTokenizer(Encoder):
             TypeError: there is no such option.
         """
         hub_options, others = parted_options(options)
-        settings = settings_only(others, TOKENIZER_SETTINGS, cls.__name__)
+        settings = settings_only(others, TOKENIZER_SETTINGS, f"{cls.__name__}.from_pretrained")
         folder = resolve_folder(pretrained_model_name_or_path, allow_patterns=TOKENIZER_FILES, **hub_options)
         made = cls._of_folder(folder, settings)
         made.name_or_path = str(pretrained_model_name_or_path)

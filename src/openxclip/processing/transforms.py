@@ -91,7 +91,7 @@ class VideoProcessor:
             ValueError: a setting is out of its range.
         """
         hub_options, others = parted_options(options)
-        settings = settings_only(others, FRAME_SETTINGS, cls.__name__)
+        settings = settings_only(others, FRAME_SETTINGS, f"{cls.__name__}.from_pretrained")
         folder = resolve_folder(pretrained_model_name_or_path, allow_patterns=TRANSFORM_FILES, **hub_options)
         files = [folder / name for name in TRANSFORM_FILES if (folder / name).is_file()]
         for file in files:
