@@ -193,7 +193,7 @@ def train(run: Run, model: XCLIPModel) -> list[float]:
     clips = _training_clips(run.seed, run.shots, run.frames)
     labels = torch.arange(len(CLASSES)).repeat_interleave(run.shots)
     ids = words().ids([one.caption for one in CLASSES])
-    list(trained_names(model, towers=run.towers, logit_scale=False))
+    list(trained_names(model, towers=run.towers, loss="classes"))
     groups = parameter_groups(model, lr=LR, fresh_factor=FRESH_FACTOR, weight_decay=WEIGHT_DECAY)
     optimizer = adamw(model, groups, betas=(0.9, 0.98), eps=1e-8)
     schedule = Schedule(total=run.steps, warmup=run.steps // 10, minimum=LR / 100)

@@ -1,14 +1,18 @@
-"""Messages are for people: no raw errors of the system in them."""
+"""Messages are for people: no raw errors of the system in them, and none that hides another."""
 
 from __future__ import annotations
 
 import ast
+import copy
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import openxclip
+from openxclip.errors import CheckpointError, OpenXCLIPError
+from openxclip.files import as_os_error, written_whole
 
 SOURCES = sorted(Path(openxclip.__file__).parent.rglob("*.py"))
 OF_THE_SYSTEM = {"OSError", "PermissionError", "FileNotFoundError", "FileExistsError", "IsADirectoryError"}
@@ -42,3 +46,44 @@ def test_errors_of_the_system_are_told_in_words(path: Path) -> None:
     handlers = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ExceptHandler)]
     raw = [line for handler in handlers if caught(handler) & OF_THE_SYSTEM for line in told_raw(handler)]
     assert not raw, "use reason_of, cannot_read or cannot_write of openxclip.files"
+
+
+OURS = {"CheckpointError", "OpenXCLIPError"}  # the first is an OSError too, the second its base
+
+
+def raised(nodes: list[ast.stmt]) -> set[str]:
+    """Classes of the errors that these statements raise themselves."""
+    found = [node.exc for one in nodes for node in ast.walk(one) if isinstance(node, ast.Raise)]
+    return {one.func.id for one in found if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SOURCES[0].parent)))
+def test_errors_of_a_model_are_not_taken_for_those_of_the_system(path: Path) -> None:
+    """A CheckpointError is an OSError, but its message must reach the user as it is."""
+    wrong = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Try) and "CheckpointError" in raised(node.body):
+            first = next((h for h in node.handlers if h.type and caught(h) & {*OF_THE_SYSTEM, *OURS}), None)
+            if first is not None and not caught(first) & OURS:
+                wrong.append(first.lineno)
+    assert not wrong, "catch CheckpointError before OSError"
+
+
+def test_a_checkpoint_error_is_what_client_code_catches() -> None:
+    error = CheckpointError("x/model: there is no such folder.")
+    for one in (error, pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
+        assert isinstance(one, OSError)
+        assert isinstance(one, OpenXCLIPError)
+        assert str(one) == "x/model: there is no such folder."
+        assert (one.errno, one.filename, one.strerror) == (None, None, None)
+    with pytest.raises(TypeError):
+        CheckpointError(2, "OSError would take this for a number and a text")  # type: ignore[call-arg]
+
+
+def test_an_error_of_ours_passes_what_looks_for_errors_of_the_system(tmp_path: Path) -> None:
+    error = CheckpointError("x: can't be written (os error 28).")
+    assert as_os_error(error, tmp_path) is None
+    with pytest.raises(CheckpointError) as caught_error, written_whole(tmp_path / "file"):
+        raise error
+    assert caught_error.value is error
+    assert not list(tmp_path.iterdir())

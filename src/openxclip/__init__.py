@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from openxclip.auto import AutoModel, AutoProcessor, AutoTokenizer
+    from openxclip.auto import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
     from openxclip.benchmarking import bench
     from openxclip.config import XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
     from openxclip.conversion import convert
@@ -41,9 +41,12 @@ if TYPE_CHECKING:
     from openxclip.recognition import classify, iter_classify
     from openxclip.search import VideoIndex
     from openxclip.training import evaluate_recipe, train
+    from openxclip.transformers_trainer import Trainer
     from openxclip.video import Limits, VideoReader, check
 
 _HOME = {
+    "AutoConfig": "auto",
+    "AutoImageProcessor": "auto",
     "AutoModel": "auto",
     "AutoProcessor": "auto",
     "AutoTokenizer": "auto",
@@ -54,6 +57,7 @@ _HOME = {
     "NotWrittenError": "errors",
     "OpenXCLIPError": "errors",
     "OptimizedXCLIPModel": "engine",
+    "Trainer": "transformers_trainer",
     "VideoError": "errors",
     "VideoFeatures": "model",
     "VideoIndex": "search",
@@ -84,6 +88,8 @@ _HOME = {
 }
 
 __all__ = [
+    "AutoConfig",
+    "AutoImageProcessor",
     "AutoModel",
     "AutoProcessor",
     "AutoTokenizer",
@@ -94,6 +100,7 @@ __all__ = [
     "NotWrittenError",
     "OpenXCLIPError",
     "OptimizedXCLIPModel",
+    "Trainer",
     "VideoError",
     "VideoFeatures",
     "VideoIndex",

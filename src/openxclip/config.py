@@ -5,165 +5,13 @@ Defaults are those of `microsoft/xclip-base-patch32` (8 frames). Table of the re
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import json
-import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-from openxclip import hub
-from openxclip.errors import CheckpointError
-from openxclip.files import cannot_write, written_whole
+from openxclip.config_base import CONFIG_NAME, Config, ConfigT, read_config_json
 
-CONFIG_NAME = "config.json"
-
-_MOST = 1 << 31  # no width, count or size of a model is more
-
-_ConfigT = TypeVar("_ConfigT", bound="_Config")
-
-
-@dataclass(init=False, eq=False)
-class _Config:
-    """Fields by keyword; keys it doesn't know are kept as attributes and written back, as the hub's folders need."""
-
-    model_type: ClassVar[str] = ""
-
-    def __init__(self, **values: Any) -> None:
-        for f in fields(self):
-            if f.name in values:
-                value = values.pop(f.name)
-            elif f.default_factory is not dataclasses.MISSING:
-                value = f.default_factory()
-            else:
-                value = f.default
-            setattr(self, f.name, value)
-        for name, value in values.items():
-            if name != "model_type":
-                setattr(self, name, value)
-        self._check_types()
-        self._validate()
-
-    def _check_types(self) -> None:
-        """Raise ValueError where a field is of another type than it says, or no number of things."""
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.type == "int":
-                fits, due = type(value) is int and 0 < value < _MOST, f"a whole number from 1 to {_MOST - 1}"
-            elif f.type == "float":
-                fits, due = type(value) in (int, float) and math.isfinite(value), "a number"
-            elif f.type == "str":
-                fits, due = isinstance(value, str), "a text"
-            else:
-                continue
-            if not fits:
-                is_long = type(value) is int and abs(value) >= 1 << 63
-                shown = "(a number of over 18 digits)" if is_long else f"{value!r:.80}"
-                raise ValueError(f"{f.name}={shown}: must be {due}.")
-
-    def _validate(self) -> None:
-        """Raise ValueError where two fields cannot be true together."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every field and every kept unknown key, as plain JSON values."""
-        plain = {
-            name: value.to_dict() if isinstance(value, _Config) else copy.deepcopy(value)
-            for name, value in vars(self).items()
-        }
-        return {**plain, "model_type": self.model_type}
-
-    @classmethod
-    def from_dict(cls: type[_ConfigT], values: dict[str, Any], **overrides: Any) -> _ConfigT:
-        """The config that `values` (as read from JSON) describes, with `overrides` on top."""
-        return cls(**{**copy.deepcopy(values), **overrides})
-
-    def to_json_string(self) -> str:
-        """`to_dict` as indented JSON with sorted keys and a final newline."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
-
-    def save_pretrained(self, save_directory: str | Path) -> None:
-        """Write `config.json` into the folder, which is made if it doesn't exist."""
-        folder = Path(save_directory)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(cannot_write(folder, error)) from error
-        with written_whole(folder / CONFIG_NAME) as partial:
-            partial.write_text(self.to_json_string(), encoding="utf-8")
-
-    @classmethod
-    def from_pretrained(
-        cls: type[_ConfigT],
-        pretrained_model_name_or_path: str | Path,
-        *,
-        cache_dir: str | Path | None = None,
-        force_download: bool = False,
-        local_files_only: bool = False,
-        token: str | bool | None = None,
-        revision: str | None = None,
-        subfolder: str = "",
-        **overrides: Any,
-    ) -> _ConfigT:
-        """Read `config.json` from a folder, a hub repository, or the shipped `"mini"`.
-
-        Args:
-            pretrained_model_name_or_path: a folder, a hub id such as `"microsoft/xclip-base-patch32"`, or `"mini"`.
-            cache_dir, force_download, local_files_only, token, revision, subfolder: as in `huggingface_hub`.
-            **overrides: fields to set on top of what the file says.
-
-        Raises:
-            CheckpointError: there is no such folder, repository or file, or it isn't the JSON of such a config.
-        """
-        folder = hub.resolve_folder(
-            pretrained_model_name_or_path,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-            token=token,
-            revision=revision,
-            subfolder=subfolder,
-            allow_patterns=[CONFIG_NAME],
-        )
-        try:
-            return cls.from_dict(cls._own_part(read_config_json(folder), folder), **overrides)
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{folder / CONFIG_NAME}: {error}") from error
-
-    @classmethod
-    def _own_part(cls, values: dict[str, Any], folder: Path) -> dict[str, Any]:
-        """What in a whole config.json describes this class; CheckpointError if nothing does."""
-        if values.get("model_type") == cls.model_type:
-            return values
-        if values.get("model_type") == "clip":
-            raise CheckpointError(
-                f"{folder / CONFIG_NAME}: model_type is 'clip': this is a CLIP (no video parts): "
-                "`openxclip init` (in Python XCLIPModel.from_clip) starts an X-CLIP from it."
-            )
-        raise CheckpointError(
-            f"{folder / CONFIG_NAME}: model_type is {values.get('model_type')!r}, "
-            f"but {cls.__name__} reads {cls.model_type!r}."
-        )
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and vars(other) == vars(self)
-
-    __hash__ = None  # type: ignore[assignment]  # mutable, so not hashable
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__} {self.to_json_string().rstrip()}"
-
-
-def read_config_json(folder: Path) -> dict[str, Any]:
-    """The object in a folder's config.json.
-
-    Raises:
-        CheckpointError: the file is missing or is not a JSON object.
-    """
-    path = folder / CONFIG_NAME
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: no {CONFIG_NAME} in this folder (it holds {hub.content_of(folder)}).")
-    return hub.read_json(path)
+__all__ = ["CONFIG_NAME", "XCLIPConfig", "XCLIPTextConfig", "XCLIPVisionConfig", "read_config_json"]
 
 
 def _check_heads(owner: str, width: int, heads: int, width_name: str, heads_name: str) -> None:
@@ -172,7 +20,7 @@ def _check_heads(owner: str, width: int, heads: int, width_name: str, heads_name
 
 
 @dataclass(init=False, eq=False, repr=False)
-class XCLIPTextConfig(_Config):
+class XCLIPTextConfig(Config):
     """The text tower: CLIP's causal transformer."""
 
     model_type: ClassVar[str] = "xclip_text_model"
@@ -203,7 +51,7 @@ class XCLIPTextConfig(_Config):
 
 
 @dataclass(init=False, eq=False, repr=False)
-class XCLIPVisionConfig(_Config):
+class XCLIPVisionConfig(Config):
     """The video tower: CLIP's vision transformer with cross-frame messages, and the size of the MIT on top of it."""
 
     model_type: ClassVar[str] = "xclip_vision_model"
@@ -249,13 +97,15 @@ class XCLIPVisionConfig(_Config):
 
 
 @dataclass(init=False, eq=False, repr=False)
-class XCLIPConfig(_Config):
+class XCLIPConfig(Config):
     """A whole X-CLIP: both towers, the joint width E, and the video-specific prompts.
 
-    `text_config` and `vision_config` take a config, a dict of its fields, or None for the defaults.
+    `text_config` and `vision_config` take a config, a dict of its fields, or None for the defaults. `projection_dim` is
+    `vision_config.mit_hidden_size` where it isn't given.
     """
 
     model_type: ClassVar[str] = "xclip"
+    sub_configs: ClassVar[dict[str, Any]] = {"text_config": XCLIPTextConfig, "vision_config": XCLIPVisionConfig}
 
     text_config: XCLIPTextConfig = field(default_factory=XCLIPTextConfig)
     vision_config: XCLIPVisionConfig = field(default_factory=XCLIPVisionConfig)
@@ -277,7 +127,13 @@ class XCLIPConfig(_Config):
                 if not isinstance(older, dict):
                     raise ValueError(f"{name}_dict is {older!r:.80}, but must be a dict of fields.")
                 tower = values.get(name) or {}
-                values[name] = {**(tower.to_dict() if isinstance(tower, _Config) else tower), **older}
+                values[name] = {**(tower.to_dict() if isinstance(tower, Config) else tower), **older}
+        if "projection_dim" not in values:  # MIT works on projected frame features
+            vision = values.get("vision_config")
+            width = (
+                vision.get("mit_hidden_size") if isinstance(vision, dict) else getattr(vision, "mit_hidden_size", None)
+            )
+            values |= {} if width is None else {"projection_dim": width}
         super().__init__(**values)
 
     def _validate(self) -> None:
@@ -303,6 +159,10 @@ class XCLIPConfig(_Config):
         """A config from its two towers; `kwargs` are the other fields."""
         return cls(text_config=text_config.to_dict(), vision_config=vision_config.to_dict(), **kwargs)
 
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> XCLIPTextConfig:
+        """`text_config`."""
+        return self.text_config
+
     @property
     def has_converters_heads(self) -> bool:
         """True for a joint width of 768 with 8 heads in MIT or the prompts.
@@ -316,9 +176,11 @@ class XCLIPConfig(_Config):
         )
 
 
-def _as_config(cls: type[_ConfigT], value: Any) -> _ConfigT:
-    if isinstance(value, cls):
-        return value
+def _as_config(cls: type[ConfigT], value: Any) -> ConfigT:
     if value is None or isinstance(value, dict):
-        return cls.from_dict(value or {})
-    raise TypeError(f"expected a {cls.__name__}, a dict of its fields or None, got {type(value).__name__}.")
+        return cls(**(value or {}))
+    try:
+        return cls.of(value)
+    except TypeError:
+        found = type(value).__name__
+        raise TypeError(f"expected a {cls.__name__}, a dict of its fields or None, got {found}.") from None

@@ -159,8 +159,8 @@ def _texts(found: checkpoints.Checkpoint, model: XCLIPModel) -> dict[str, str]:
     texts = {name: text for name, text in found.texts.items() if found.kind == "xclip"}
     if CONFIG_NAME not in texts:
         written = XCLIPConfig.from_dict(model.config.to_dict())
-        written.architectures = ["XCLIPModel"]  # type: ignore[attr-defined]  # kept as unknown keys are
-        written.dtype = str(model.dtype).removeprefix("torch.")  # type: ignore[attr-defined]
+        written.architectures = ["XCLIPModel"]
+        written.dtype = str(model.dtype).removeprefix("torch.")
         texts[CONFIG_NAME] = written.to_json_string()
     return texts
 

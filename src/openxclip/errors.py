@@ -28,8 +28,18 @@ class VideoError(OpenXCLIPError):
         return type(self), (self.source, self.reason)  # so that it survives a trip between processes
 
 
-class CheckpointError(OpenXCLIPError):
-    """A model folder or checkpoint could not be found, read, or does not fit the model."""
+class CheckpointError(OpenXCLIPError, OSError):
+    """A model folder or checkpoint could not be found, read, or does not fit the model.
+
+    It is an OSError too, because that is what code written for transformers catches. Its `errno` and `filename` are
+    None: the message says it all.
+
+    Args:
+        message: what is wrong, and what to do.
+    """
+
+    def __init__(self, message: str) -> None:  # one argument: OSError would take two for a number and a text
+        super().__init__(message)
 
 
 class VideoIndexError(OpenXCLIPError):

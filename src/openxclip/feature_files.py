@@ -74,7 +74,7 @@ def write_features(path: Path, rows: Rows, shapes: Shapes, metadata: Any) -> Non
 
 def _write_safetensors(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> None:
     """A header's length, the header in JSON, one tensor after the other (https://huggingface.co/docs/safetensors)."""
-    header: dict[str, Any] = {"__metadata__": {METADATA_NAME: json.dumps(metadata)}}
+    header: dict[str, Any] = {"__metadata__": {METADATA_NAME: json.dumps(metadata, allow_nan=False)}}
     end = 0
     for name, (dtype, shape) in shapes.items():
         start, end = end, end + math.prod(shape) * np.dtype(dtype).itemsize
@@ -89,7 +89,7 @@ def _write_safetensors(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any
 
 def _write_npz(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> None:
     """A zip archive of one .npy for each column, uncompressed as by numpy.savez; the metadata is a text of shape ()."""
-    text = np.array(json.dumps(metadata))
+    text = np.array(json.dumps(metadata, allow_nan=False))
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, (dtype, shape) in {METADATA_NAME: (text.dtype.str, ()), **shapes}.items():
             # of no time, so that the same features are the same file
@@ -113,7 +113,7 @@ def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) ->
             kind = pa.list_(kind, length)
         if name != "video":
             fields.append(pa.field(name, kind))
-    schema = pa.schema(fields, metadata={METADATA_NAME: json.dumps(metadata)})
+    schema = pa.schema(fields, metadata={METADATA_NAME: json.dumps(metadata, allow_nan=False)})
     with parquet.ParquetWriter(file, schema, use_dictionary=["path"]) as writer:
         for part in _in_groups(rows(list(shapes))):
             columns = [pa.array([names[i] for i in part["video"]], pa.string())]

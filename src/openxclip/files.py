@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import tempfile
@@ -10,7 +11,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from openxclip.errors import OpenXCLIPError
 
 
 class Stamp(NamedTuple):
@@ -152,6 +155,15 @@ def reason_of(error: BaseException) -> str:
     return os.strerror(number) if isinstance(number, int) and number > 0 else str(error).rstrip(".")
 
 
+def known(value: Any) -> Any:
+    """A value for JSON, with None for numbers that are not finite: JSON has none of these."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: known(one) for key, one in value.items()}
+    return [known(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def cannot_read(path: str | Path, error: OSError) -> str:
     """One sentence about a file that the system doesn't give."""
     if isinstance(error, PermissionError):
@@ -173,10 +185,14 @@ _OF_WRITING = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, geta
 def as_os_error(error: BaseException, path: str | Path) -> OSError | None:
     """The OSError behind the exception of a library, with `path` as its file; None if there is none.
 
+    An error of openxclip is none, for it says already what is wrong.
+
     Args:
         error: an OSError, or what safetensors and LanceDB raise instead.
         path: the file that was written or read, which the error itself may not name.
     """
+    if isinstance(error, OpenXCLIPError):
+        return None
     if isinstance(error, OSError):
         if error.filename is None and error.errno in _OF_WRITING:
             error.filename = str(path)

@@ -6,7 +6,7 @@ import difflib
 import errno
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,10 @@ from typing import Any, NamedTuple
 from openxclip.errors import CheckpointError
 from openxclip.files import cannot_read, reason_of, user_path
 
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+_UNNEEDED = frozenset(
+    {"_commit_hash", "_from_auto", "_from_pipeline", "code_revision", "proxies", "resume_download", "trust_remote_code"}
+)
 SHIPPED_MODELS = ("mini",)
 DEFAULT_MODEL = "microsoft/xclip-base-patch32"
 #: Suffixes by which a name is known to be that of a file of weights. (Reading goes by content.)
@@ -94,6 +98,25 @@ def resolve_folder(
         )
         / subfolder
     )
+
+
+def parted_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keyword arguments of a `from_pretrained`, parted into those of `resolve_folder` and all others.
+
+    What transformers takes too and what needs nothing here is left out: no code of a repository is ever run, and
+    downloads always resume.
+
+    Raises:
+        ValueError: `proxies` are given.
+    """
+    if options.get("proxies"):
+        raise ValueError("proxies= is not taken: set HTTPS_PROXY in the environment.")
+    given = {name: value for name, value in options.items() if name not in _UNNEEDED}
+    if (older := given.pop("use_auth_token", None)) is not None:
+        given.setdefault("token", older)
+    hub_options = {name: given.pop(name) for name in HUB_OPTIONS if name in given}
+    hub_options["subfolder"] = hub_options.get("subfolder") or ""
+    return hub_options, given
 
 
 def existing_file(name_or_path: str | Path) -> Path | None:

@@ -118,6 +118,8 @@ def _checked_target(named: str | Path, force: bool) -> Path:
         if target.exists() and not target.is_dir():
             raise CheckpointError(f"{target}: is not a folder, but a model is one: choose another place.")
         there = target.is_dir() and any(target.iterdir())
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(cannot_write(target, error)) from error
     except RuntimeError as error:  # what Python before 3.13 makes of a link to itself

@@ -32,7 +32,8 @@ from openxclip.engine.precision import check_precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.model import VideoFeatures, XCLIPModel
-from openxclip.model.pretrained import as_computing_device
+from openxclip.model.devices import as_computing_device
+from openxclip.model.finite import finite
 from openxclip.processing import XCLIPProcessor
 from openxclip.processing.texts import warn_of_cuts
 from openxclip.threads import say_if_forked
@@ -155,13 +156,12 @@ class VideoPipeline:
             raise ValueError(f"texts must be a list of one or more of them, got {texts!r}.")
         at_once = _TEXTS_AT_ONCE_OPTIMIZED if isinstance(self.model, OptimizedXCLIPModel) else _TEXTS_AT_ONCE
         warn_of_cuts(self.processor.tokenizer, texts, what, stacklevel=3)  # seen from the caller, past no_grad
-        chunks = []
+        chunks = list[Tensor]()
         for i in range(0, len(texts), at_once):
-            chunk = list(texts[i : i + at_once])
-            inputs = self.processor(text=chunk, return_tensors="pt", padding=True, truncation=True)
+            inputs = self.processor(text=[*texts[i : i + at_once]], return_tensors="pt", padding=True, truncation=True)
             chunks.append(self.model.get_text_features(**inputs.to(self.model.device)))
             on_text(min(i + at_once, len(texts)))
-        return torch.cat(chunks)
+        return finite(torch.cat(chunks), self.name)
 
     def encode_videos(
         self,
@@ -357,7 +357,7 @@ class VideoPipeline:
 
     def _encode(self, levels: list[Tensor]) -> VideoFeatures:
         values = self.processor.image_processor.values(levels, device=self.model.device)
-        return self.model.encode_video(values)
+        return finite(self.model.encode_video(values), self.name)
 
     def _take_workers(self, items: Iterable[Any]) -> list[DecodeWorker | None]:
         """Some that nobody else reads with, for there may be several iterators at once; None reads without."""
@@ -391,7 +391,7 @@ class VideoPipeline:
         """(C, K) `logits_per_video` of one video's C clips."""
         self._check_mode()
         logits: Tensor = self.model(text_features=text_features_KE, video_features=features).logits_per_video
-        return logits.float()
+        return finite(logits.float(), self.name)
 
 
 def _close(workers: Iterable[DecodeWorker | None]) -> None:

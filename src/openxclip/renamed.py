@@ -1,9 +1,10 @@
-"""Arguments that have a new name: the old one is refused with the new one in the message."""
+"""Wrong names of arguments: what is said of an old one, and of one that is misspelt."""
 
 from __future__ import annotations
 
+import difflib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
@@ -27,3 +28,9 @@ def renamed(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Ar
         return checked
 
     return decorate
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence on an unknown name: ": did you mean …?" where a known one is close, else a full stop."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f": did you mean {close[0]!r}?" if close else "."

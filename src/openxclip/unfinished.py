@@ -108,7 +108,7 @@ class Unfinished:
                 )
         self._clear()
         manifest = {"kind": _IS_OURS, **manifest}
-        self._write(self.folder / _MANIFEST, json.dumps(manifest, indent=1).encode())
+        self._write(self.folder / _MANIFEST, json.dumps(manifest, indent=1, allow_nan=False).encode())
         return manifest
 
     def progress(self) -> Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,19 @@ def script_archive(state: dict[str, Tensor], path: Path) -> Path:
     return path
 
 
+def without_message(
+    attention: Any, tokens: torch.Tensor, *_: Any, of_a_frame: int | None = None
+) -> tuple[torch.Tensor, None]:
+    """In place of an attention's forward: all tokens but the last, which is the message, attend to each other.
+
+    Calls with `of_a_frame` tokens, which have no message among them, stay as they are.
+    """
+    if tokens.shape[1] == of_a_frame:
+        return type(attention).forward(attention, tokens)
+    attended, _ = type(attention).forward(attention, tokens[:, :-1])
+    return torch.nn.functional.pad(attended, (0, 0, 0, 1)), None
+
+
 @torch.no_grad()
 def assert_starts_from(model: Any, clip: transformers.CLIPModel, tolerance: float = 1e-5) -> None:
     """With messages that nobody looks at, an X-CLIP's frame features and texts are the CLIP's."""
@@ -155,7 +169,7 @@ def assert_starts_from(model: Any, clip: transformers.CLIPModel, tolerance: floa
     heard = model.visual_projection(model.vision_model(pixels).pooler_output)
     for block in model.vision_model.encoder.layers:
         attention = block.self_attn
-        attention.forward = lambda x, memory=None, own=attention, **how: type(own).forward(own, x, **how)
+        attention.forward = partial(without_message, attention)
     found = model.visual_projection(model.vision_model(pixels).pooler_output)
     for block in model.vision_model.encoder.layers:
         del block.self_attn.forward

@@ -16,7 +16,7 @@ import torch
 from openxclip import VideoPipeline, check, classify
 from openxclip.files import NOT_UTF8
 from openxclip.hub import similar_name
-from openxclip.model.pretrained import as_device
+from openxclip.model.devices import as_device
 from openxclip.processing import CLIPTokenizer
 from openxclip.processing.texts import check_distinct, warn_of_cuts
 from openxclip.training import train

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from openxclip.cli.train import _Figures
+from openxclip.training import StepReport
+
 Run = Callable[..., Any]
 
 
@@ -79,3 +82,65 @@ def test_eval_needs_a_model(run: Run) -> None:
     missing = run("eval", "--compare", "a.json", "b.json")
     assert missing.returncode == 1
     assert "a.json: there is no such file" in missing.stderr
+
+
+def test_a_training_that_diverges_is_one_line(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+    data = a_class_folder(tmp_path / "clips", clip_folder)
+    changes = ("hold_out=0", "warmup_epochs=0", "workers=0", "jitter=0", "lr=1e30")
+    done = run("train", "my-videos", f"model={tiny_folder}", f"data={data}", *changes, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr.count("diverged") == 1
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out/config.json").exists()
+
+
+def test_the_shown_loss_is_a_plain_mean() -> None:
+    """Of the last 20 steps, or of all if there are fewer; the count is said."""
+    figures = _Figures()
+    reports = [StepReport(i, 100, 0, float(i), 1e-5, 8, 2.0, 0.5) for i in range(30)]
+    said = [figures(report) for report in reports]
+    assert said[0] == "loss 0.000 over 1 step, lr 1.0e-05, 4.0 clips/s, 25 % waiting for data"
+    assert said[2].startswith("loss 1.000 over 3 steps,")
+    assert said[29].startswith(f"loss {sum(range(10, 30)) / 20:.3f} over 20 steps,")
+
+
+def test_hidden_and_missing_in_a_dry_run(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+    data = a_class_folder(tmp_path / "clips", clip_folder)
+    (data / "reds/0.mp4").rename(data / "reds/.0.mp4")
+    arguments = ("train", "my-videos", f"model={tiny_folder}", f"data={data}", "hold_out=0", "jitter=0", "--dry-run")
+    plain, hidden = run(*arguments), run(*arguments, "--hidden")
+    assert "3 clips of 2 classes" in plain.stdout
+    assert "left out 1 hidden file or folder (--hidden or hidden=true takes them): reds/.0.mp4" in plain.stdout
+    assert "4 clips of 2 classes" in hidden.stdout
+    assert "left out" not in hidden.stdout
+
+
+def test_eval_counts_what_is_missing_and_unreadable(
+    run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    """Ten of each are named, and the rest counted; the share that is missing stands beside the accuracy."""
+    lines = [f"{clip_folder / 'red2.mp4'} red", f"{clip_folder / 'more/blue.mp4'} blue"]
+    lines += [f"{tmp_path / f'gone{i}.mp4'} red" for i in range(12)]
+    for i in range(11):
+        (tmp_path / f"broken{i}.mp4").write_bytes(b"no video")
+        lines.append(f"{tmp_path / f'broken{i}.mp4'} blue")
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(lines), encoding="utf-8")
+    done = run("eval", "my-videos", f"data={listed}", "hold_out=0", "--model", tiny_folder)
+    assert done.returncode == 0, done.stderr
+    assert "; 12 of 25 videos are missing (48.0 %)" in done.stdout
+    assert sum("gone" in line for line in done.stderr.splitlines()) == 10
+    assert done.stderr.count("could not be read: ") == 10
+    assert "and 1 more: results.json, by --out, names all" in done.stderr
+
+
+def test_train_names_ten_that_cannot_be_read(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+    data = a_class_folder(tmp_path / "clips", clip_folder)
+    for i in range(14):
+        (data / f"reds/broken{i}.mp4").write_bytes(b"no video")
+    changes = ("hold_out=0", "warmup_epochs=0", "epochs=1", "workers=0", "jitter=0", "batch=18")
+    done = run("train", "my-videos", f"model={tiny_folder}", f"data={data}", *changes, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("could not be read, and was not learnt from: ") == 10
+    assert "and 4 more: " in done.stderr
+    assert "training/log.jsonl names all" in done.stderr

@@ -188,9 +188,9 @@ def test_missing_file(processor: XCLIPProcessor, tmp_path: Path) -> None:
     [
         ({}, ValueError, "text=, videos="),
         ({"videos": clip(1), "images": clip(1)}, ValueError, "one of them"),
-        ({"text": "a", "colour": 1}, TypeError, "colour"),
-        ({"videos": clip(1), "colour": 1}, TypeError, "colour"),
-        ({"text": clip(1)}, TypeError, "ndarray"),
+        ({"text": 5}, TypeError, "int"),
+        ({"text": clip(1), "videos": clip(1), "images": clip(1)}, ValueError, "one of them"),
+        ({"videos": clip(1), "data_format": "last"}, ValueError, "data_format='last'"),
         ({"videos": [clip(8), clip(16), clip(8)]}, ValueError, "8, 16, 8"),
         ({"text": "a", "return_tensors": "tf"}, ValueError, "tf"),
         ({"text": []}, ValueError, "empty"),

@@ -61,10 +61,11 @@ def test_boxes_are_the_papers_at_its_own_resolution() -> None:
     assert all(230 < count < 370 for count in sizes.values())  # 300 each, ± 4 standard deviations
     places = Counter()
     for box in seen.elements():
-        room = (256 - box.height, 340 - box.width)
-        assert (box.top, box.left) in {(0, 0), (0, room[1]), (room[0], 0), room, (room[0] // 2, room[1] // 2)}
-        if room[0]:
-            places[box.top / room[0], box.left / room[1]] += 1
+        down, across = (256 - box.height) // 4, (340 - box.width) // 4
+        corners = {(0, 0), (0, 4 * across), (4 * down, 0), (4 * down, 4 * across)}
+        assert (box.top, box.left) in corners | {(2 * down, 2 * across)}
+        if down:
+            places[box.top / down / 4, box.left / across / 4] += 1
     assert set(places) == {(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)}
     assert max(places.values()) < 1.3 * min(places.values())
 

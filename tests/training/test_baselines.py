@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 TESTS = Path(__file__).parent.parent
 sys.path += [str(TESTS / name) for name in ("model", "checkpoints") if str(TESTS / name) not in sys.path]
 
-from made_models import clip_model  # noqa: E402
+from made_models import clip_model, without_message  # noqa: E402
 from peers import quiet_transformers  # noqa: E402
 
 from openxclip import XCLIPModel  # noqa: E402
@@ -77,7 +78,7 @@ def silenced(model: XCLIPModel) -> Iterator[None]:
                 last.bias.zero_()  # type: ignore[union-attr,operator]
     attentions: list[Any] = [block.self_attn for block in model.vision_model.encoder.layers]
     for attention in attentions:
-        attention.forward = lambda x, memory=None, own=attention, **how: type(own).forward(own, x, **how)
+        attention.forward = partial(without_message, attention)
     yield
     for attention in attentions:
         del attention.forward

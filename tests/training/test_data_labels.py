@@ -55,7 +55,7 @@ def test_other_texts() -> None:
     assert class_names(["ApplyEyeMakeup", "TaiChi", "YoYo"], given) == ("putting on MAKE-UP", "t'ai chi", "yo yo")
     with pytest.raises(DatasetError, match=r"no class 'Taichee': the classes are 'TaiChi', 'YoYo'"):
         class_names(["TaiChi", "YoYo"], {"Taichee": "x"})
-    with pytest.raises(DatasetError, match=r"no class '0'.*a tab"):
+    with pytest.raises(DatasetError, match=r"numbered list of 1 names is not of these 2 classes.*a tab"):
         class_names(["TaiChi", "YoYo"], {"0": "x"})
 
 
@@ -127,3 +127,27 @@ def test_files_of_names_that_are_wrong(tmp_path: Path, name: str, content: bytes
 def test_a_file_of_names_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"none\.txt: there is no such file"):
         read_names(tmp_path / "none.txt")
+
+
+def test_a_numbered_list_names_classes_by_their_names(tmp_path: Path) -> None:
+    """The authors' `id,name` for data sets whose classes are names: HMDB-51's has `kick ball` before `kick`."""
+    path = tmp_path / "hmdb_51_labels.csv"
+    path.write_text("id,name\n0,kick ball\n1,kick\n2,sword exercise\n3,sword\n", encoding="utf-8")
+    classes = ["kick", "kick_ball", "sword", "sword_exercise"]
+    assert class_names(classes, path) == ("kick", "kick ball", "sword", "sword exercise")
+    with pytest.raises(DatasetError, match=r"numbered list of 4 names is not of these 2 classes: 'kick"):
+        class_names(["kick", "sword"], path)
+    with pytest.raises(DatasetError, match="'wave' is not in both"):
+        class_names([*classes, "wave"], path)
+    ucf = tmp_path / "ucf_101_labels.csv"
+    ucf.write_text("id,name\n0,ApplyEyeMakeup\n1,YoYo\n", encoding="utf-8")
+    assert class_names(["YoYo", "ApplyEyeMakeup"], ucf) == ("yo yo", "apply eye makeup")
+
+
+def test_numbers_by_name_are_names_by_number(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    for number in ('"1"', "1"):
+        path.write_text(f'{{"Holding something": {number}, "Hitting it": "0"}}', encoding="utf-8")
+        assert read_names(path) == {"1": "Holding something", "0": "Hitting it"}
+    path.write_text('{"YoYo": "playing with a yo-yo", "archery": "7"}', encoding="utf-8")
+    assert read_names(path) == {"YoYo": "playing with a yo-yo", "archery": "7"}

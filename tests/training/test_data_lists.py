@@ -185,3 +185,41 @@ def test_lists_of_splits_in_a_folder(tmp_path: Path, videos: Path) -> None:
 def test_a_folder_without_lists(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"has no lists such as train\.csv"):
         open_dataset(tmp_path, format="list")
+
+
+def test_running_number_label_and_path(tmp_path: Path, videos: Path) -> None:
+    """As some programs write them, with tabs; and a label may have spaces in it."""
+    expected = [("a.mp4", 1), ("my clip (1).mp4", 0), ("below/b.avi", 1)]
+    orders = {
+        "path, label": "a.mp4\ttie a tie\nmy clip (1).mp4\trun\nbelow/b.avi\ttie a tie\n",
+        "label, path": "tie a tie\ta.mp4\nrun\tmy clip (1).mp4\ntie a tie\tbelow/b.avi\n",
+        "number, label, path": "0\ttie a tie\ta.mp4\n1\trun\tmy clip (1).mp4\n2\ttie a tie\tbelow/b.avi\n",
+        "path, label, number": "a.mp4\ttie a tie\t1\nmy clip (1).mp4\trun\t2\nbelow/b.avi\ttie a tie\t3\n",
+    }
+    for order, text in orders.items():
+        dataset = open_dataset(put(tmp_path / "all.txt", text), videos=videos)
+        assert dataset.classes == ("run", "tie a tie"), order
+        assert [fact[:2] for fact in facts(dataset)] == expected, order
+
+
+def test_running_number_and_numbered_label(tmp_path: Path, videos: Path) -> None:
+    names = put(tmp_path / "names.csv", "id,name\n0,run\n1,walk\n")
+    path = put(tmp_path / "all.txt", "0\t1\ta.mp4\n1\t1\tmy clip (1).mp4\n2\t0\tbelow/b.avi\n")
+    assert [fact[1] for fact in facts(open_dataset(path, videos=videos, names=names))] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "5\t1\ta.mp4\n9\t0\tbelow/b.avi\n",
+            "line 1: must be a path and a label with a tab between them, or a running",
+        ),
+        ("a.mp4\tbelow/b.avi\trun\n", "line 1: must be a path and a label"),
+        ("a.mp4\trun\nbelow/b.avi\twalk\t3\n", "line 2: has 3 fields, and line 1 has 2"),
+        ("0\t1\t2\ta.mp4\n", "line 1: must be a path and a label"),
+    ],
+)
+def test_tabs_that_make_no_sense(tmp_path: Path, videos: Path, text: str, said: str) -> None:
+    with pytest.raises(DatasetError, match=said):
+        open_dataset(put(tmp_path / "all.txt", text), videos=videos)

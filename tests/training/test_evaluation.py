@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import openxclip
-from openxclip import OpenXCLIPError, VideoError
+from openxclip import CheckpointError, OpenXCLIPError, VideoError
 from openxclip.embedding import fingerprint
 from openxclip.pipeline import VideoPipeline
 from openxclip.training import results as results_module
@@ -65,7 +65,7 @@ def logits_by_hand(
 ) -> Tensor:
     """(views, K), with crops cut where the paper says: frames of 64 × 48, to views of 32 × 32."""
     clips = read_clips(sample.source, num_frames=4, num_clips=num_clips, start=sample.start, end=sample.end, **reading)
-    boxes, size = ([(2, 8)], (36, 48)) if num_crops == 1 else ([(0, 0), (0, 5), (0, 10)], (32, 42))
+    boxes, size = ([(2, 8)], (36, 48)) if num_crops == 1 else ([(0, 0), (0, 5), (0, 10)], (32, 43))
     views = []
     for clip in clips:
         whole = pipeline.processor.image_processor.replace(size=size, do_center_crop=False)
@@ -279,8 +279,15 @@ def test_a_model_that_has_diverged(tiny_folder: Path, dataset: Dataset) -> None:
     with torch.no_grad():
         pipeline.model.mit.position_embedding.fill_(torch.nan)
     for use_prompts in (True, False):
-        with pytest.raises(ValueError, match=r"red2\.mp4: the model's scores are no finite numbers"):
+        with pytest.raises(CheckpointError, match="its answers are not finite numbers"):
             evaluate(pipeline, dataset, use_prompts=use_prompts)
+    pipeline = VideoPipeline.from_pretrained(tiny_folder, device="cpu", isolate=False, precision=None)
+    with torch.no_grad():
+        pipeline.model.logit_scale.fill_(1000)
+    with pytest.raises(CheckpointError, match="its answers are not finite numbers"):
+        evaluate(pipeline, dataset)
+    with pytest.raises(ValueError, match=r"red2\.mp4: the model's scores are not finite numbers"):
+        evaluate(pipeline, dataset, use_prompts=False)
 
 
 def test_a_model_that_is_training(tiny_folder: Path, dataset: Dataset) -> None:

@@ -30,6 +30,7 @@ from openxclip.training.logbook import read_log
 from openxclip.training.loop import Trained, run
 from openxclip.training.processes import Processes
 from openxclip.training.results import Results
+from openxclip.training.stopping import NothingReadError
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "hold_out=0", "warmup_epochs=0",
@@ -110,6 +111,27 @@ def test_every_sample_once_an_epoch() -> None:
     assert sorted(first) == sorted(second)
 
 
+def test_the_order_of_samples_is_drawn_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order is that of a permutation that each step would draw for itself, as it was in earlier versions."""
+
+    def of_step(steps: Steps, step: int) -> list[list[int]]:
+        epoch, within = divmod(step, steps.per_epoch)
+        order = torch.randperm(steps.samples, generator=drawn_from(steps.seed, epoch)).tolist()
+        chosen = order[within * steps.batch : (within + 1) * steps.batch]
+        return [chosen[i : i + steps.batch_per_pass] for i in range(0, len(chosen), steps.batch_per_pass)]
+
+    for samples, batch, seed in ((1, 1, 0), (23, 8, 5), (100, 7, 1), (100, 7, 2), (1000, 256, 2**31 - 1)):
+        steps = Steps(samples, batch, 3, seed)
+        for step in (*range(3 * steps.per_epoch), 0):
+            assert steps.of_step(step) == of_step(steps, step)
+    drawn: list[int] = []
+    permutation = torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda number, **how: drawn.append(number) or permutation(number, **how))
+    steps = Steps(999, 10, 5, seed=3)
+    assert len(list(steps.mine(50, 250))) == 200 * 2
+    assert drawn == [999, 999, 999]
+
+
 def test_clips_are_the_same_whatever_reads_them(class_folder: Path) -> None:
     dataset = open_dataset(class_folder)
     steps = Steps(len(dataset.samples), 4, 2, seed=0)
@@ -155,9 +177,8 @@ def test_what_cannot_be_read_is_counted_and_named(tiny_folder: Path, class_folde
     assert abs(loss - drawn_alike) < 1.0  # other numbers, other crops; but not nine ninths of it
     for path in folder.glob("*/*.mp4"):
         path.write_bytes(b"no video")
-    nothing = trained(how, folder, tmp_path / "nothing")
-    assert len(nothing.unreadable) == 8
-    assert nothing.finished
+    with pytest.raises(NothingReadError, match="none of the 8 videos can be read"):
+        trained(how, folder, tmp_path / "nothing")
 
 
 def _loss_of(how: Recipe, dataset: Dataset, number: int) -> float:
@@ -299,6 +320,50 @@ def test_a_plan(tiny_folder: Path, class_folder: Path) -> None:
     model = XCLIPModel.from_pretrained(tiny_folder)
     assert plan.trained + plan.frozen == model.num_parameters()
     assert "messages, MIT, prompts, with weight decay" in str(plan)
+
+
+def test_the_memory_of_a_plan(tiny_folder: Path, class_folder: Path) -> None:
+    """What each key adds, in bytes; Python and its libraries are the same for all."""
+
+    def memory(*changes: str) -> int:
+        common = (f"model={tiny_folder}", f"data={class_folder}", "hold_out=0", "jitter=0", "batch_per_pass=2")
+        return plan_training("my-videos", *common, *changes).memory
+
+    model = XCLIPModel.from_pretrained(tiny_folder)
+    vision, tokens = model.config.vision_config, 2 * 4 * (4 * 4 + 2)
+    plain, slack = memory(), 8 * 2**20  # what the process itself takes may grow meanwhile
+    wider = memory("batch_per_pass=2002")
+    per_clip = (
+        4 * 16 * (tokens // 2 * vision.hidden_size * vision.num_hidden_layers + 3 * 16 * model.config.prompt_layers)
+    )
+    assert wider - plain == pytest.approx(2000 * per_clip, abs=slack)
+    checkpointed = memory("batch_per_pass=2002", "checkpoint_gradients=true")
+    kept = (
+        2000 * 4 * (tokens // 2) * vision.hidden_size * (16 * vision.num_hidden_layers - vision.num_hidden_layers - 16)
+    )
+    assert wider - checkpointed == pytest.approx(kept, abs=slack)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny", "mini"])
+def test_the_memory_of_a_plan_is_what_is_seen(tiny_folder: Path, class_folder: Path, tmp_path: Path, name: str) -> None:
+    """The most that a training has in use, as the system counts it, is within 20 % of what its plan says."""
+    program = """
+import sys
+from openxclip.training import plan_training, train
+said = plan_training("my-videos", *sys.argv[2:]).memory
+train("my-videos", *sys.argv[2:], out=sys.argv[1], say=lambda text: None)
+(line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(said, int(line.split()[1]) * 1024)
+"""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("only Linux says it")
+    model = "mini" if name == "mini" else tiny_folder
+    changes = (f"model={model}", f"data={class_folder}", "epochs=1", "warmup_epochs=0", "workers=1")
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "out"), *changes],
+                          capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=True)  # fmt: skip
+    said, seen = map(int, done.stdout.split())
+    assert said == pytest.approx(seen, rel=0.2)
 
 
 COMMAND = [sys.executable, "-m", "openxclip.cli.main"]

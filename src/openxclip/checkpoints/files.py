@@ -44,11 +44,13 @@ class WeightsFile:
     Attributes:
         stored: its tensors by name, not yet read.
         extra: of a training checkpoint, what is plain among the rest: epoch, max_accuracy, name; `settings`, a tree.
+        is_bare: whether `torch.save` wrote nothing but weights by name, in the order of their modules.
     """
 
     path: Path
     stored: Mapping[str, Stored] = field(repr=False)
     extra: dict[str, Any] = field(default_factory=dict)
+    is_bare: bool = False
 
 
 def read_weights_file(path: Path) -> WeightsFile:
@@ -67,7 +69,7 @@ def read_weights_file(path: Path) -> WeightsFile:
     for key in _WEIGHTS_KEYS:
         if isinstance(value.get(key), dict):
             return WeightsFile(path, _named(value[key], path), _extra(value))
-    return WeightsFile(path, _named(value, path))
+    return WeightsFile(path, _named(value, path), is_bare=True)
 
 
 def _named(found: dict[Any, Any], path: Path) -> dict[str, Stored]:

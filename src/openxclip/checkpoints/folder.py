@@ -34,51 +34,57 @@ class LoadedWeights(NamedTuple):
     source: Path
 
 
-def load_state_dict(name_or_path: str | Path, **hub_options: Any) -> LoadedWeights:
+def load_state_dict(name_or_path: str | Path, *, variant: str | None = None, **hub_options: Any) -> LoadedWeights:
     """The tensors of a folder or hub repository, mapped from the file rather than read where the format allows it.
 
     Args:
         name_or_path, **hub_options: see `openxclip.hub.resolve_folder`.
+        variant: as in `model.fp16.safetensors`.
 
     Raises:
         CheckpointError: no weights there, or a file that is damaged or holds more than tensors.
     """
-    source, files = find_weights(name_or_path, **hub_options)
+    source, files = find_weights(name_or_path, variant=variant, **hub_options)
     tensors: dict[str, Tensor] = {}
     for file in files:
-        tensors.update(_read_safetensors(file) if SAFETENSORS in source.name else _read_pickled(file))
+        tensors.update(_read_safetensors(file) if ".safetensors" in source.name else _read_pickled(file))
     return LoadedWeights(tensors, source)
 
 
-def find_weights(name_or_path: str | Path, **hub_options: Any) -> tuple[Path, list[Path]]:
+def find_weights(
+    name_or_path: str | Path, *, variant: str | None = None, **hub_options: Any
+) -> tuple[Path, list[Path]]:
     """The weights file of a folder or hub repository, or its index; and the files that hold the tensors.
 
     Raises:
         CheckpointError: there are none, or some of those in the index are missing.
     """
+    whole, pickled = _names_of(SAFETENSORS, variant), _names_of(PICKLED, variant)
     folder = hub.resolve_folder(
-        name_or_path,
-        **hub_options,
-        allow_patterns=["config.json", "model*.safetensors", SAFETENSORS + _INDEX],
+        name_or_path, **hub_options, allow_patterns=["config.json", "model*.safetensors", whole[1]]
     )
-    source = _weights_file(folder, SAFETENSORS)
+    source = _weights_file(folder, whole)
     if source is None:
-        folder = hub.resolve_folder(
-            name_or_path, **hub_options, allow_patterns=["pytorch_model*.bin", PICKLED + _INDEX]
-        )
-        source = _weights_file(folder, PICKLED)
+        folder = hub.resolve_folder(name_or_path, **hub_options, allow_patterns=["pytorch_model*.bin", pickled[1]])
+        source = _weights_file(folder, pickled)
     if source is None:
         raise CheckpointError(
-            f"{folder}: no {SAFETENSORS} or {PICKLED} in this folder (it holds {hub.content_of(folder)})."
+            f"{folder}: no {whole[0]} or {pickled[0]} in this folder (it holds {hub.content_of(folder)})."
         )
-    return source, _shards(source) if source.name.endswith(_INDEX) else [source]
+    return source, _shards(source) if source.name.endswith(".json") else [source]
 
 
-def _weights_file(folder: Path, name: str) -> Path | None:
-    for candidate in (folder / name, folder / (name + _INDEX)):
-        if candidate.is_file():
-            return candidate
-    return None
+def _names_of(name: str, variant: str | None) -> tuple[str, str]:
+    """Of a file of weights and of the index of its shards, with a variant before the last suffix, if there is one."""
+    names = (name, name + _INDEX)
+    if variant is None:
+        return names
+    first, second = (f"{one.rpartition('.')[0]}.{variant}.{one.rpartition('.')[2]}" for one in names)
+    return first, second
+
+
+def _weights_file(folder: Path, names: tuple[str, str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _shards(index: Path) -> list[Path]:
@@ -122,7 +128,9 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     return {name: stored.load() for name, stored in found.items()}
 
 
-def save_state_dict(tensors: dict[str, Tensor], folder: Path, *, max_shard_size: int | str = "5GB") -> None:
+def save_state_dict(
+    tensors: dict[str, Tensor], folder: Path, *, max_shard_size: int | str = "5GB", variant: str | None = None
+) -> None:
     """Write tensors as safetensors into a folder, which is made if it doesn't exist.
 
     Files appear there whole or not at all, and older weights of the folder are gone afterwards.
@@ -131,6 +139,7 @@ def save_state_dict(tensors: dict[str, Tensor], folder: Path, *, max_shard_size:
         tensors: by name.
         folder: where to.
         max_shard_size: bytes, or text such as "5GB"; more than that is split into shards with an index.
+        variant: as in `model.fp16.safetensors`; weights of other variants are left alone.
 
     Raises:
         CheckpointError: the folder can't be written.
@@ -141,7 +150,12 @@ def save_state_dict(tensors: dict[str, Tensor], folder: Path, *, max_shard_size:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
-            save_torch_state_dict(tensors, scratch, max_shard_size=max_shard_size)
+            pattern = SAFETENSORS.replace(".", f"{'' if variant is None else f'.{variant}'}{{suffix}}.")
+            save_torch_state_dict(tensors, scratch, max_shard_size=max_shard_size, filename_pattern=pattern)
+            if variant is not None:  # the index has its variant elsewhere
+                index = Path(scratch) / (_names_of(SAFETENSORS, variant)[0] + _INDEX)
+                if index.exists():
+                    index.rename(index.with_name(_names_of(SAFETENSORS, variant)[1]))
             written = {path.name for path in Path(scratch).iterdir()}
             like = Path(scratch) / "like-any-file"
             like.touch()
@@ -154,7 +168,8 @@ def save_state_dict(tensors: dict[str, Tensor], folder: Path, *, max_shard_size:
         if system is None:
             raise
         raise CheckpointError(cannot_write(folder, system)) from error
-    remove_older_weights(folder, written)
+    if variant is None:
+        remove_older_weights(folder, written)
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -194,12 +209,12 @@ def folder_written_whole(target: Path) -> Iterator[Path]:
             remove_older_weights(target, written)
         else:
             folder.replace(target)
-    except OSError as error:
-        raise CheckpointError(cannot_write(target, error)) from error
     except CheckpointError as error:
         if str(folder) not in str(error):
             raise
         raise CheckpointError(str(error).replace(str(folder), str(target))) from error  # as the user calls it
+    except OSError as error:
+        raise CheckpointError(cannot_write(target, error)) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from openxclip import hub
 from openxclip.checkpoints import names, shapes
+from openxclip.checkpoints.clips import is_in_openais_order, take_from_hugging_face, take_from_open_clip
 from openxclip.checkpoints.files import WeightsFile, read_weights_file
 from openxclip.checkpoints.folder import find_weights
 from openxclip.checkpoints.pickled import Stored
@@ -166,29 +167,12 @@ def _from_folder(
     if model_type == "clip":
         moves = _moves(stored, source, "huggingface_clip")
         config = _config(_shapes(stored, moves), source, "gelu", said)  # shapes, for all that the file may leave unsaid
-        _take_from_clip_config(config, values, hidden_act, source=folder / CONFIG_NAME)
+        take_from_hugging_face(config, values, hidden_act, source=folder / CONFIG_NAME)
+        _check_towers(config, folder / CONFIG_NAME)
         texts.pop(CONFIG_NAME)
         return Checkpoint("clip", "huggingface_clip", config, source, stored, tuple(moves), texts, files=tuple(files))
     moves = _moves(stored, source, "hub")
     return Checkpoint("xclip", "hub", values, source, stored, tuple(moves), texts, files=tuple(files))
-
-
-def _take_from_clip_config(
-    config: dict[str, Any], values: dict[str, Any], hidden_act: str | None, *, source: Path
-) -> None:
-    """What Hugging Face's config.json of a CLIP says and no shape does."""
-    for tower in ("text_config", "vision_config"):
-        parts = [values.get(name) or {} for name in (tower, f"{tower}_dict")]
-        if not all(isinstance(part, dict) for part in parts):
-            raise CheckpointError(f"{source}: its {tower} is no object.")
-        told = {**parts[0], **parts[1]}
-        for key in ("num_attention_heads", "layer_norm_eps", "attention_dropout"):
-            if key in told:
-                config[tower][key] = told[key]
-            elif key == "num_attention_heads":
-                config[tower][key] = 8 if tower == "text_config" else 12  # transformers' defaults, which it leaves out
-        config[tower]["hidden_act"] = hidden_act or told.get("hidden_act", "quick_gelu")
-    _check_towers(config, source)
 
 
 def _from_open_clip_folder(
@@ -219,8 +203,10 @@ def _from_open_clip_folder(
     if heads["text_heads"] is None and "heads" in text:
         heads["text_heads"] = text["heads"]
     activation = hidden_act or ("quick_gelu" if told.get("quick_gelu") else "gelu")
-    found_file = read_weights_file(weights)
-    return _from_file(found_file, activation, heads, origin="open_clip")
+    checkpoint = _from_file(read_weights_file(weights), activation, heads, origin="open_clip")
+    take_from_open_clip(checkpoint.config, told, hidden_act, source=folder / OPEN_CLIP_CONFIG)
+    _check_towers(checkpoint.config, folder / OPEN_CLIP_CONFIG)
+    return checkpoint
 
 
 # ---------------------------------------------------------------------------------------------------- files
@@ -244,6 +230,10 @@ def _from_file(
         return Checkpoint("xclip", found, config, file.path, file.stored, tuple(moves), texts, info, (file.path,))
     if found == "authors":  # of the authors' names, but a CLIP: whose?
         found = origin or ("openai" if _is_openai(file) else "open_clip")
+    if found == "open_clip" and origin is None and file.is_bare and is_in_openais_order(file.stored):
+        found = "openai"
+        if hidden_act is None:
+            _warn_of_openai(file.path)
     hidden_act = hidden_act or ("quick_gelu" if found == "openai" else _assumed_activation(file))
     config = _config(by_shape, file.path, hidden_act, said)
     return Checkpoint("clip", found, config, file.path, file.stored, tuple(moves), texts, info, (file.path,))
@@ -262,6 +252,14 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
 def _is_openai(file: WeightsFile) -> bool:
     """OpenAI's archives have three sizes among their tensors, which no other CLIP has."""
     return {"input_resolution", "context_length", "vocab_size"} <= set(names.without_wrappers(file.stored).values())
+
+
+def _warn_of_openai(path: Path) -> None:
+    warnings.warn(
+        f"{path}: its tensors come in the order of OpenAI's class, so QuickGELU is assumed; for weights of an early "
+        "open_clip (2021) that were trained with GELU give --activation gelu.",
+        stacklevel=6,
+    )
 
 
 def _assumed_activation(file: WeightsFile) -> str:

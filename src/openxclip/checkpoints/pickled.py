@@ -107,6 +107,8 @@ def read_pickled(path: Path) -> Pickled:
         ) from error
     except DamagedPickleError as error:
         raise CheckpointError(f"{path}: damaged, or not written by torch.save ({error}).") from error
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(cannot_read(path, error)) from error
 

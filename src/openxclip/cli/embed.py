@@ -22,6 +22,7 @@ from openxclip.cli.options import (
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import counted, printable, say
+from openxclip.errors import CheckpointError
 from openxclip.hub import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def command(
         raise click.UsageError(
             f"{printable(str(error.filename))} is there already: choose another --out, or write over it with --force."
         ) from error
+    except CheckpointError:  # nothing has been embedded yet
+        raise
     except (KeyboardInterrupt, OSError):
         if out.with_name(f"{out.name}.part").is_dir():
             say("what is done is kept: run the same command to resume")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from openxclip.cli.options import Target, precision_option
+from openxclip.cli.options import Target, hidden_option, precision_option, with_hidden
 from openxclip.cli.progress import progress
-from openxclip.cli.terminal import printable, say
+from openxclip.cli.terminal import printable, say, say_first
 
 if TYPE_CHECKING:
     from openxclip.engine import Precision
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
+@hidden_option
 def command(
     recipe: str | None,
     changes: tuple[str, ...],
@@ -51,6 +52,7 @@ def command(
     compare: tuple[Path, Path] | None,
     device: str | None,
     precision: Precision,
+    hidden: bool,
 ) -> None:
     """Judge a model by a RECIPE's data, clips and crops.
 
@@ -72,10 +74,11 @@ def command(
     from openxclip.training import evaluate_over, evaluate_recipe
     from openxclip.training.results import Results
 
+    changes = with_hidden(changes, hidden)
     with progress("evaluating") as shown:
         how: dict[str, Any] = {
             "model": model, "out": out, "templates": templates, "use_prompts": not no_prompts, "device": device,
-            "precision": precision, "on_progress": shown.at,
+            "precision": precision, "on_progress": shown.at, "say": _say,
         }  # fmt: skip
         unwritten: NotWrittenError | None = None
         try:
@@ -90,12 +93,15 @@ def command(
         except ValueError as error:
             raise click.UsageError(printable(str(error))) from error
     all_results = [done] if isinstance(done, Results) else list(done.results.values())
-    for results in all_results:
-        for one in results.errors:
-            say(f"could not be read: {one.sample}: {one.reason}")
+    unread = [f"could not be read: {one.sample}: {one.reason}" for results in all_results for one in results.errors]
+    say_first(unread, rest=": results.json names all" if out is not None else ": results.json, by --out, names all")
     for line in str(done).splitlines():
         click.echo(printable(line))
     if unwritten is not None:
         raise unwritten
     if out is not None:
         click.echo(f"{printable(str(out))}: the results are there.")
+
+
+def _say(text: str) -> None:
+    say(text.replace("\n", "\n  "), lines=True)

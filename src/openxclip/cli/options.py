@@ -205,6 +205,16 @@ def finding_options(command: Command) -> Command:
     return hidden(verbose(command))
 
 
+hidden_option = click.option(
+    "--hidden", is_flag=True, help="Take hidden files and folders, too: .name, __MACOSX, @eaDir; short for hidden=true."
+)
+
+
+def with_hidden(changes: tuple[str, ...], hidden: bool) -> tuple[str, ...]:
+    """The changes of a recipe, with that of `hidden_option`."""
+    return (*changes, "hidden=true") if hidden else changes
+
+
 index_option = click.option(
     "--in", "uri", required=True, metavar="DIR", envvar="OPENXCLIP_INDEX", show_envvar=True, help="The index."
 )

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from openxclip.files import known
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 Form = Literal["table", "jsonl", "csv"]
 
@@ -60,6 +62,7 @@ def csv_line(values: Iterable[Any]) -> str:
 
 
 def _cell(value: Any) -> Any:
+    value = known(value)
     if isinstance(value, bool | list | tuple | dict):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
     return value

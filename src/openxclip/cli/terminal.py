@@ -7,11 +7,14 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TextIO, cast
 
 import click
 
+from openxclip.files import known
+
+_MOST_NAMED = 10  # of many alike, so many are named
 QUIET = "openxclip.quiet"  # in click's meta: --quiet was given
 
 
@@ -161,18 +164,30 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def json_line(value: object) -> str:
-    """A value as a line of JSON; ASCII alone where the output's encoding lacks a character of it."""
-    line = json.dumps(value, ensure_ascii=False, default=str)
+    """A value as a line of JSON; ASCII alone where the output's encoding lacks a character of it.
+
+    A number that is not finite, which JSON lacks, is null: here it stands for what isn't known, as a duration.
+    """
+    value = known(value)
+    line = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
     try:
         line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        return json.dumps(value, default=str)
+        return json.dumps(value, default=str, allow_nan=False)
     return line
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number of things: 1 video, 2 videos; 1 class, 2 classes."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def say_first(messages: Sequence[str], *, rest: str) -> None:
+    """The first ten messages, and how many more there are; `rest` says where these are."""
+    for message in messages[:_MOST_NAMED]:
+        say(message)
+    if len(messages) > _MOST_NAMED:
+        say(f"and {len(messages) - _MOST_NAMED} more{rest}")
 
 
 def beneath(stream: TextIO) -> TextIO:

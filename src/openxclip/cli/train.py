@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openxclip.cli.options import Target
+from openxclip.cli.options import Target, hidden_option, with_hidden
 from openxclip.cli.progress import progress
-from openxclip.cli.terminal import counted, printable, say
+from openxclip.cli.terminal import counted, printable, say, say_first
 from openxclip.files import checked_folder
 
 if TYPE_CHECKING:
     from openxclip.training import StepReport
+
+_SHOWN_STEPS = 20  # over which what is shown is a mean
 
 
 @click.command("train", no_args_is_help=True)
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
 @click.option("--out", type=Target(), help="Folder for the model.  [needed, but for --dry-run]")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
-def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bool, device: str | None) -> None:
+@hidden_option
+def command(
+    recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bool, device: str | None, hidden: bool
+) -> None:
     """Train a model by a RECIPE: my-videos, few-shot, kinetics, zero-shot, or a YAML file of yours.
 
     KEY=VALUE replaces what the recipe has; docs/training.md lists the keys. Started again with the same arguments, a
@@ -39,6 +45,7 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
     from openxclip.training import plan_training, train
 
+    changes = with_hidden(changes, hidden)
     if dry_run:
         for line in str(plan_training(recipe, *changes)).split("\n"):
             click.echo(printable(line))
@@ -50,7 +57,7 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
     if device is not None:
-        from openxclip.model.pretrained import as_computing_device
+        from openxclip.model.devices import as_computing_device
 
         try:
             as_computing_device(device)
@@ -60,8 +67,10 @@ def command(recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bo
         result = train(recipe, *changes, out=out, device=device, on_step=on_step, say=_say)
     if int(os.environ.get("RANK", "0")):
         return
-    for path, why in result.unreadable.items():
-        say(f"could not be read, and was not learnt from: {path}: {why}")
+    unreadable = [
+        f"could not be read, and was not learnt from: {path}: {why}" for path, why in result.unreadable.items()
+    ]
+    say_first(unreadable, rest=f": {printable(str(out))}/training/log.jsonl names all")
     if not result.finished:
         say(f"stopped after {counted(result.steps, 'step')}: run the same command to resume.")
         sys.exit(130)
@@ -92,18 +101,18 @@ def _progress() -> Iterator[Callable[[StepReport], None]]:
 
 
 class _Figures:
-    """The latest steps in words: means that follow with a memory of some twenty steps."""
+    """The latest steps in words: plain means of the last 20, or of all if there are fewer."""
 
     def __init__(self) -> None:
-        self._loss = self._clips = self._seconds = self._waited = 0.0
+        self._last: deque[StepReport] = deque(maxlen=_SHOWN_STEPS)
 
     def __call__(self, report: StepReport) -> str:
-        keep = 0.95 if self._seconds else 0.0
-        for name in ("clips", "seconds", "waited"):
-            old, new = getattr(self, f"_{name}"), getattr(report, name)
-            setattr(self, f"_{name}", keep * old + (1 - keep) * new)
-        self._loss = keep * self._loss + (1 - keep) * report.loss
+        self._last.append(report)
+        number = len(self._last)
+        seconds = sum(one.seconds for one in self._last)
+        loss = sum(one.loss for one in self._last) / number
         return (
-            f"loss {self._loss:.3f}, lr {report.lr:.1e}, {self._clips / self._seconds:.1f} clips/s, "
-            f"{100 * self._waited / self._seconds:.0f} % waiting for data"
+            f"loss {loss:.3f} over {counted(number, 'step')}, lr {report.lr:.1e}, "
+            f"{sum(one.clips for one in self._last) / seconds:.1f} clips/s, "
+            f"{100 * sum(one.waited for one in self._last) / seconds:.0f} % waiting for data"
         )

@@ -117,9 +117,9 @@ class OptimizedXCLIPModel(XCLIPModel):
     def training(self, mode: bool) -> None:
         self.plain.training = mode
 
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path, *arguments: Any, **options: Any) -> None:
         """As the plain model's: what was prepared isn't saved."""
-        self.plain.save_pretrained(save_directory, **options)
+        self.plain.save_pretrained(save_directory, *arguments, **options)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """As the plain model's."""

@@ -218,7 +218,7 @@ class _Plainly:
         self.x, self._how = x, how
 
     def __call__(self, block: nn.Module) -> None:
-        self.x, _ = block(self.x, **self._how)
+        self.x = block(self.x, **self._how)[0]
 
 
 def _foreign(model: nn.Module) -> str:

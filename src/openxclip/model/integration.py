@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from openxclip.config import XCLIPVisionConfig
 from openxclip.model.layers import Block, Encoder, start_truncated
-from openxclip.model.outputs import TransformerOutput
+from openxclip.model.outputs import TransformerOutput, asked, returned
 
 
 class MultiframeIntegrationTransformer(nn.Module):
@@ -24,18 +25,22 @@ class MultiframeIntegrationTransformer(nn.Module):
 
     def __init__(self, config: XCLIPVisionConfig) -> None:
         super().__init__()
+        self.config = config
         width = config.mit_hidden_size
         self.position_embedding = nn.Parameter(torch.empty(1, config.num_frames, width))
         self.encoder = Encoder(
-            Block(
-                width,
-                config.mit_intermediate_size,
-                config.mit_num_attention_heads,
-                hidden_act=config.hidden_act,
-                eps=config.layer_norm_eps,
-                dropout=config.attention_dropout,
-            )
-            for _ in range(config.mit_num_hidden_layers)
+            (
+                Block(
+                    width,
+                    config.mit_intermediate_size,
+                    config.mit_num_attention_heads,
+                    hidden_act=config.hidden_act,
+                    eps=config.layer_norm_eps,
+                    dropout=config.attention_dropout,
+                )
+                for _ in range(config.mit_num_hidden_layers)
+            ),
+            config,
         )
         nn.init.trunc_normal_(self.position_embedding, std=0.02)
         start_truncated(self.encoder)
@@ -58,13 +63,28 @@ class MultiframeIntegrationTransformer(nn.Module):
         ).transpose(1, 2)
 
     def forward(
-        self, frames_BTE: Tensor, *, output_hidden_states: bool = False, output_attentions: bool = False
-    ) -> TransformerOutput:
-        """`last_hidden_state` (B, T, E), `pooler_output` (B, E): their mean over T."""
+        self,
+        hidden_states: Tensor,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> TransformerOutput | tuple[Any, ...]:
+        """Integrate the frames of videos.
+
+        Args:
+            hidden_states: (B, T, E) features of the frames.
+            output_attentions, output_hidden_states: also return every block's.
+            return_dict: False for a tuple.
+
+        Returns:
+            `last_hidden_state` (B, T, E), `pooler_output` (B, E): their mean over T.
+        """
         encoded = self.encoder(
-            frames_BTE + self.positions(frames_BTE.shape[1]),
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
+            hidden_states + self.positions(hidden_states.shape[1]),
+            output_attentions=asked(self.config, "output_attentions", output_attentions),
+            output_hidden_states=asked(self.config, "output_hidden_states", output_hidden_states),
+            return_dict=True,
         )
-        last_BTE = encoded.last_hidden_state + frames_BTE  # the residual is without positions
-        return TransformerOutput(last_BTE, last_BTE.mean(dim=1), encoded.hidden_states, encoded.attentions)
+        last_BTE = encoded.last_hidden_state + hidden_states  # the residual is without positions
+        output = TransformerOutput(last_BTE, last_BTE.mean(dim=1), encoded.hidden_states, encoded.attentions)
+        return returned(self.config, output, return_dict)

@@ -7,12 +7,14 @@ H heads, N any batch, L tokens that ask, S tokens that are asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from openxclip.model.outputs import TransformerOutput, asked, returned
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -46,6 +48,18 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return ACTIVATIONS[name]
 
 
+class Activation(nn.Module):
+    """An activation by name, as a module: hooks and replacements reach it, and checkpoints number it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.function = activation(name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape in and out."""
+        return self.function(x)
+
+
 def attend(
     q_NLD: Tensor,
     k_NSD: Tensor,
@@ -62,7 +76,7 @@ def attend(
     Args:
         q_NLD, k_NSD, v_NSD: queries, keys and values.
         num_heads: H, a divisor of D.
-        mask: bool, broadcastable to (N, H, L, S); True where a query may look.
+        mask: broadcastable to (N, H, L, S): bool, True where a query may look; or numbers to be added to the scores.
         is_causal: instead of a mask: query l looks at keys up to l (L equals S).
         dropout: probability of dropping a weight.
         need_weights: also return the weights; the plain path, for no fused kernel gives them.
@@ -71,17 +85,21 @@ def attend(
         (N, L, D), and the (N, H, L, S) weights or None.
     """
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q_NLD, k_NSD, v_NSD))  # (N, H, L|S, D/H)
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(q.dtype)
     weights = None
     if need_weights:
-        if is_causal:
+        if is_causal and mask is None:
             mask = causal_mask(q.shape[-2], q.device)
         scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
         if mask is not None:
-            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+            is_bool = mask.dtype == torch.bool
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if is_bool else scores + mask
         weights = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
         weights = F.dropout(weights, dropout) if dropout else weights
         out = weights @ v
     else:
+        is_causal = is_causal and mask is None
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
     return out.transpose(1, 2).flatten(2), weights
 
@@ -91,12 +109,31 @@ def causal_mask(length: int, device: torch.device) -> Tensor:
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 
 
+def _both(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """What two attention masks say together."""
+    if mask is None or other is None:
+        return other if mask is None else mask
+    if mask.dtype == other.dtype == torch.bool:
+        return mask & other
+    return _added(mask) + _added(other)
+
+
+def _added(mask: Tensor) -> Tensor:
+    """An attention mask as numbers to be added to scores."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, float("-inf"))
+
+
 class Attention(nn.Module):
-    """Multi-head attention: of tokens among themselves, or of some tokens to a longer memory that includes them."""
+    """Multi-head attention of tokens among themselves."""
+
+    module_order = ("k_proj", "v_proj", "q_proj", "out_proj")
 
     def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.embed_dim, self.num_heads, self.head_dim = width, num_heads, width // num_heads
+        self.scale = self.head_dim**-0.5
         self.dropout = dropout
         self.q_proj = nn.Linear(width, width)
         self.k_proj = nn.Linear(width, width)
@@ -105,24 +142,33 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        x_NLD: Tensor,
-        memory_NSD: Tensor | None = None,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        causal_attention_mask: Tensor | None = None,
+        output_attentions: bool | None = False,
         *,
-        mask: Tensor | None = None,
         is_causal: bool = False,
-        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """(N, L, D), and the (N, H, L, S) weights if they are asked for."""
-        memory_NSD = x_NLD if memory_NSD is None else memory_NSD
+        """Attend.
+
+        Args:
+            hidden_states: (N, L, D).
+            attention_mask, causal_attention_mask: see `attend`; what one of them forbids is forbidden.
+            output_attentions: also return the weights.
+            is_causal: without a mask, a token looks at itself and those before it.
+
+        Returns:
+            (N, L, D), and the (N, H, L, L) weights or None.
+        """
         out_NLD, weights = attend(
-            self.q_proj(x_NLD),
-            self.k_proj(memory_NSD),
-            self.v_proj(memory_NSD),
+            self.q_proj(hidden_states),
+            self.k_proj(hidden_states),
+            self.v_proj(hidden_states),
             self.num_heads,
-            mask=mask,
+            mask=_both(attention_mask, causal_attention_mask),
             is_causal=is_causal,
             dropout=self.dropout if self.training else 0.0,
-            need_weights=need_weights,
+            need_weights=bool(output_attentions),
         )
         return self.out_proj(out_NLD), weights
 
@@ -132,16 +178,19 @@ class MLP(nn.Module):
 
     def __init__(self, width: int, inner_width: int, hidden_act: str) -> None:
         super().__init__()
-        self.activation = activation(hidden_act)
+        self.activation_fn = Activation(hidden_act)
         self.fc1 = nn.Linear(width, inner_width)
         self.fc2 = nn.Linear(inner_width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor) -> Tensor:
         """Same shape in and out."""
-        if self.activation is quick_gelu and is_bare(self.fc1, nn.Linear) and is_bare(self.fc2, nn.Linear):
-            return self._with_scales_in_products(x)
-        out: Tensor = self.fc2(self.activation(self.fc1(x)))
+        if self._is_quick_gelu() and is_bare(self.fc1, nn.Linear) and is_bare(self.fc2, nn.Linear):
+            return self._with_scales_in_products(hidden_states)
+        out: Tensor = self.fc2(self.activation_fn(self.fc1(hidden_states)))
         return out
+
+    def _is_quick_gelu(self) -> bool:
+        return is_bare(self.activation_fn, Activation) and self.activation_fn.function is quick_gelu
 
     def _with_scales_in_products(self, x: Tensor) -> Tensor:
         """QuickGELU(h) is SiLU(1.702 h) / 1.702; both factors ride along in the products, so that of its three passes
@@ -211,55 +260,94 @@ class Block(nn.Module):
 
     def forward(
         self,
-        x_NLD: Tensor,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        causal_attention_mask: Tensor | None = None,
+        output_attentions: bool | None = False,
         *,
-        mask: Tensor | None = None,
         is_causal: bool = False,
-        need_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """(N, L, D), and the attention weights if they are asked for."""
+    ) -> tuple[Tensor, ...]:
+        """Arguments as of `Attention.forward`. Returns a tuple of (N, L, D), and the weights if they are asked for."""
         attended, weights = self.self_attn(
-            self.layer_norm1(x_NLD), mask=mask, is_causal=is_causal, need_weights=need_weights
+            self.layer_norm1(hidden_states),
+            attention_mask,
+            causal_attention_mask,
+            output_attentions,
+            is_causal=is_causal,
         )
-        x_NLD = x_NLD + attended
-        return x_NLD + self.mlp(self.layer_norm2(x_NLD)), weights
-
-
-class EncoderOutput(NamedTuple):
-    """The last block's output, and every block's if they were asked for."""
-
-    last_hidden_state: Tensor
-    hidden_states: tuple[Tensor, ...] | None
-    attentions: tuple[Tensor, ...] | None
+        x_NLD = hidden_states + attended
+        x_NLD = x_NLD + self.mlp(self.layer_norm2(x_NLD))
+        return (x_NLD,) if weights is None else (x_NLD, weights)
 
 
 class Encoder(nn.Module):
-    """Blocks one after the other; each takes (x, **how) and returns (x, attention weights or None)."""
+    """Blocks one after the other."""
 
-    def __init__(self, layers: Iterable[nn.Module]) -> None:
+    def __init__(self, layers: Iterable[nn.Module], config: Any) -> None:
         super().__init__()
+        self.config = config
         self.layers = nn.ModuleList(layers)
         self.gradient_checkpointing = False
 
     def forward(
-        self, x: Tensor, *, output_hidden_states: bool = False, output_attentions: bool = False, **how: Any
-    ) -> EncoderOutput:
-        """Run every block; `how` goes to each of them."""
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None = None,
+        causal_attention_mask: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **how: Any,
+    ) -> TransformerOutput | tuple[Any, ...]:
+        """Run every block.
+
+        Args:
+            inputs_embeds: (N, L, D), the first block's input.
+            attention_mask, causal_attention_mask: of all blocks, see `Attention.forward`.
+            output_attentions, output_hidden_states: also return every block's.
+            return_dict: False for a tuple.
+            **how: other arguments of the blocks: `is_causal`; in the video tower `num_frames`.
+
+        Returns:
+            `last_hidden_state` (N, L, D); no `pooler_output`.
+        """
+        with_attentions = asked(self.config, "output_attentions", output_attentions)
+        with_states = asked(self.config, "output_hidden_states", output_hidden_states)
+        x, masks = inputs_embeds, (attention_mask, causal_attention_mask)
         hidden_states, attentions = [x], []
         for layer in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 # Non-reentrant: gradients are right whether or not x asks for one. Drop path's randomness is replayed.
-                x, weights = checkpoint(layer, x, need_weights=output_attentions, use_reentrant=False, **how)
+                found = checkpoint(layer, x, *masks, with_attentions, use_reentrant=False, **how)
             else:
-                x, weights = layer(x, need_weights=output_attentions, **how)
-            if output_hidden_states:  # else every block's would be kept alive to the end
+                found = layer(x, *masks, with_attentions, **how)
+            x = found[0]
+            if with_states:  # else every block's would be kept alive to the end
                 hidden_states.append(x)
-            attentions.append(weights)
-        return EncoderOutput(
+            if with_attentions:
+                attentions.append(found[1])
+        output = TransformerOutput(
             x,
-            tuple(hidden_states) if output_hidden_states else None,
-            tuple(attentions) if output_attentions else None,
+            hidden_states=tuple(hidden_states) if with_states else None,
+            attentions=tuple(attentions) if with_attentions else None,
         )
+        return returned(self.config, output, return_dict)
+
+
+def order_as_transformers(model: nn.Module) -> None:
+    """Put the parameters into the order of transformers 5's class: an optimizer's state knows them by it.
+
+    They are not made in that order, so that a seed goes on giving the same random start.
+    """
+    for part in list(model.modules()):
+        order: tuple[str, ...] = getattr(part, "module_order", ())
+        if order != tuple(name for name, _ in part.named_children() if name in order):
+            for name in order:
+                child = getattr(part, name, None)
+                if child is None:  # a subclass has removed it
+                    continue
+                delattr(part, name)
+                setattr(part, name, child)
 
 
 def start_as_clip(blocks: Iterable[nn.Module], width: int, num_layers: int, factor: float) -> None:

@@ -1,13 +1,15 @@
-"""What the models return: dataclasses that also index by name or position, as transformers' outputs do."""
+"""What the models return: dicts whose values are attributes too and have positions, as transformers' outputs do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import torch
 from torch.utils import _pytree as pytree  # torch.export's own registration imports seconds' worth of modules
+
+_OutputT = TypeVar("_OutputT", bound="Output")
 
 
 class VideoFeatures(NamedTuple):
@@ -22,79 +24,106 @@ class VideoFeatures(NamedTuple):
     patches: torch.Tensor
 
 
-class Output:
-    """Fields that are None count as absent: `keys`, `to_tuple`, positions and `len` leave them out."""
+class Output(dict[str, Any]):
+    """A dict of the fields that are not None, in the order of the class; a field is also an attribute.
+
+    An integer or a slice as the key indexes `to_tuple()`. Setting a field by name or as an attribute sets both; set
+    to None it leaves the dict. Instead of fields, the class takes one dict or an iterator of (name, value) pairs:
+    `torch.nn.DataParallel` and Accelerate rebuild outputs that way.
+    """
 
     def __init_subclass__(cls) -> None:
         pytree.register_pytree_node(  # so that torch.export and torch.compile take it as a result
             cls,
             _values_and_names,
-            lambda values, names: cls(**dict(zip(names, values, strict=True))),
+            lambda values, names: cls(dict(zip(names, values, strict=True))),
             serialized_type_name=f"openxclip.{cls.__name__}",
             flatten_with_keys_fn=_keyed_values_and_names,
         )
 
-    def keys(self) -> list[str]:
-        """Names of the fields that are there, in order."""
-        return [f.name for f in fields(self) if getattr(self, f.name) is not None]  # type: ignore[arg-type]
+    def __post_init__(self) -> None:
+        first = fields(self)[0].name  # type: ignore[arg-type]
+        given = getattr(self, first)
+        if isinstance(given, Mapping | Iterator):
+            object.__setattr__(self, first, None)
+            for name, value in given.items() if isinstance(given, Mapping) else given:
+                self[name] = value
+        self._fill()
 
-    def values(self) -> list[Any]:
-        """The fields that are there, in order."""
-        return [getattr(self, name) for name in self.keys()]
+    def _fill(self) -> None:
+        """Put the fields that are there into the dict, in order, and what else it has after them."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        others = {name: value for name, value in dict.items(self) if name not in values}
+        dict.clear(self)
+        dict.update(self, {name: value for name, value in values.items() if value is not None}, **others)
 
-    def items(self) -> list[tuple[str, Any]]:
-        """Names and values of the fields that are there, in order."""
-        return list(zip(self.keys(), self.values(), strict=True))
+    def __setattr__(self, name: str, value: Any) -> None:
+        is_set_anew = name in self.__dict__
+        object.__setattr__(self, name, value)
+        if is_set_anew:
+            self._fill()
 
-    def to_tuple(self) -> tuple[Any, ...]:
-        """The fields that are there, as a tuple; outputs inside become tuples too."""
-        return tuple(value.to_tuple() if isinstance(value, Output) else value for value in self.values())
+    def __setitem__(self, name: str, value: Any) -> None:
+        dict.__setitem__(self, name, value)
+        setattr(self, name, value)
 
     def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, str):
-            if key not in self.keys():
-                raise KeyError(f"{key!r}; this {type(self).__name__} has {', '.join(self.keys())}")
-            return getattr(self, key)
+            if key not in self:
+                raise KeyError(f"{key!r}; this {type(self).__name__} has {', '.join(self)}")
+            return dict.__getitem__(self, key)
         return self.to_tuple()[key]
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """The field of that name, or `default` where it is absent."""
-        return self[key] if key in self.keys() else default
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The values of the dict, as a tuple; outputs inside become tuples too."""
+        return tuple(value.to_tuple() if isinstance(value, Output) else value for value in self.values())
 
-    def __contains__(self, key: object) -> bool:
-        return key in self.keys()
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(f"the fields of a {type(self).__name__} can be set, one by one, but not removed.")
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
+    __delitem__ = pop = popitem = clear = setdefault = update = _refuse
 
-    def __len__(self) -> int:
-        return len(self.keys())
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
+
+
+def asked(config: Any, name: str, given: bool | None) -> bool:
+    """An `output_*` argument, or what the config says where it is None."""
+    return bool(getattr(config, name, False)) if given is None else given
+
+
+def returned(config: Any, output: _OutputT, return_dict: bool | None) -> _OutputT | tuple[Any, ...]:
+    """The output, or a tuple of what is in it, as `return_dict` says, or the config where it is None."""
+    if return_dict is None:
+        return_dict = getattr(config, "use_return_dict", getattr(config, "return_dict", True))
+    return output if return_dict else output.to_tuple()
 
 
 def _values_and_names(output: Output) -> tuple[list[Any], list[str]]:
-    return output.values(), output.keys()
+    return list(output.values()), list(output)
 
 
 def _keyed_values_and_names(output: Output) -> tuple[list[tuple[Any, Any]], list[str]]:
-    return [(pytree.GetAttrKey(name), value) for name, value in output.items()], output.keys()
+    return [(pytree.GetAttrKey(name), value) for name, value in output.items()], list(output)
 
 
 @dataclass
 class TransformerOutput(Output):
-    """The output of one transformer: the text tower, the video tower, or MIT.
+    """The output of one transformer: the text tower, the video tower, MIT, or the blocks of one of them.
 
     N is K texts, B * T frames, or B videos; L is tokens, 1 + patches, or frames.
 
     Attributes:
         last_hidden_state: (N, L, D).
-        pooler_output: (N, D) the end-of-text token's state; the class token's after `post_layernorm`; the mean over T.
+        pooler_output: (N, D) the end-of-text token's state; the class token's after `post_layernorm`; the mean over T;
+            None where blocks alone were called.
         hidden_states: with `output_hidden_states`, the input of the first block and each block's output.
         attentions: with `output_attentions`, each block's (N, H, L, L) weights; in the video tower L is
             1 + patches + 1, the message token being the last row and column.
     """
 
-    last_hidden_state: torch.Tensor
-    pooler_output: torch.Tensor
+    last_hidden_state: torch.Tensor = None  # type: ignore[assignment]  # absent only while an output is rebuilt
+    pooler_output: torch.Tensor = None  # type: ignore[assignment]
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 

@@ -1,175 +1,200 @@
-"""What every model class can do beside its forward: load, save, share, checkpoint its gradients."""
+"""Models from folders and back: `from_pretrained`, `save_pretrained`, and what subclasses need for both."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.backends import mps
-from torch.overrides import TorchFunctionMode
 
 from openxclip import checkpoints, hub
 from openxclip.config import CONFIG_NAME, XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
 from openxclip.errors import CheckpointError
-from openxclip.model.layers import Encoder
-from openxclip.model.outputs import Output
+from openxclip.model.arguments import check_attention, token_of, without_unneeded
+from openxclip.model.devices import as_device, as_dtype, check_memory
+from openxclip.model.finite import check_weights
+from openxclip.model.fitting import Fit, fit, on_meta
+from openxclip.model.layers import order_as_transformers
+from openxclip.model.members import Members
+from openxclip.model.weights import check_blocks, read_weights, read_xclip, renamed, size_of, warn_of_heads
 from openxclip.threads import converted
 
 Config = XCLIPConfig | XCLIPTextConfig | XCLIPVisionConfig
 _ModelT = TypeVar("_ModelT", bound="XCLIPPreTrainedModel")
-_OutputT = TypeVar("_OutputT", bound=Output)
-
-# What transformers' from_pretrained takes and what needs no doing here: weights are always mapped, safetensors are
-# always preferred, no code is ever run from a repository, and attention picks its own kernel.
-_ACCEPTED_AND_UNNEEDED = frozenset(
-    {
-        "attn_implementation",
-        "low_cpu_mem_usage",
-        "resume_download",
-        "trust_remote_code",
-        "use_safetensors",
-        "weights_only",
-    }
-)
-_OUTPUT_FLAGS = frozenset({"output_attentions", "output_hidden_states", "return_dict"})  # fields a config may have
 
 
-class XCLIPPreTrainedModel(nn.Module):
-    """Base of XCLIPModel, XCLIPTextModel and XCLIPVisionModel."""
+class XCLIPPreTrainedModel(Members):
+    """Base of XCLIPModel, XCLIPTextModel and XCLIPVisionModel, and of classes of your own that hold one of them.
+
+    A subclass sets `config_class`, makes its parts in `__init__` and calls `post_init()` at the end. `from_pretrained`
+    then loads the folder of any X-CLIP: openxclip's parts are filled from it, and what the subclass adds starts as its
+    constructor, or its own `_init_weights`, has it.
+    """
 
     config_class: ClassVar[type[Config]]
     weights_prefix: ClassVar[str] = ""  # of this class's keys in the folder of a whole X-CLIP
-    main_input_name: ClassVar[str] = "input_ids"
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        if not isinstance(config, self.config_class):
-            raise TypeError(
-                f"{type(self).__name__} is built from a {self.config_class.__name__}, got {type(config).__name__}."
-            )
-        self.config = config
+        self.config = self.config_class.of(config)
+        self.name_or_path = self.config.name_or_path
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
+    def post_init(self) -> None:
+        """Called at the end of `__init__`, by subclasses too, as in transformers."""
+        order_as_transformers(self)
+        if getattr(self.config, "gradient_checkpointing", False):
+            self.gradient_checkpointing_enable()
+        if type(self)._init_weights is not XCLIPPreTrainedModel._init_weights:
+            self.init_weights()
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The floating-point type of the weights."""
-        return next(self.parameters()).dtype
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Call `_init_weights` on every module, children first."""
+        self.apply(self._init_weights)
 
-    def num_parameters(self, only_trainable: bool = False) -> int:
-        """How many numbers the weights are."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
+    def _init_weights(self, module: nn.Module) -> None:
+        """A subclass may draw the start of a module here; openxclip's parts have drawn theirs when they were made."""
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Keep no activations inside blocks for the backward pass, but compute them again: slower, far less memory.
-
-        `gradient_checkpointing_kwargs` is taken for transformers' sake; checkpointing is always the non-reentrant kind.
-        """
-        self._set_gradient_checkpointing(True)
-
-    def gradient_checkpointing_disable(self) -> None:
-        """Undo `gradient_checkpointing_enable`."""
-        self._set_gradient_checkpointing(False)
-
-    def _set_gradient_checkpointing(self, enabled: bool) -> None:
-        for module in self.modules():
-            if isinstance(module, Encoder):
-                module.gradient_checkpointing = enabled
-
-    @property
-    def is_gradient_checkpointing(self) -> bool:
-        """Whether any part keeps no activations."""
-        return any(isinstance(m, Encoder) and m.gradient_checkpointing for m in self.modules())
-
-    def _flag(self, name: str, given: bool | None) -> bool:
-        """An output_* argument, or what the config says where it is None."""
-        return bool(getattr(self.config, name, False)) if given is None else given
-
-    def _returned(self, output: _OutputT, return_dict: bool | None) -> _OutputT | tuple[Any, ...]:
-        if return_dict is None:
-            return_dict = getattr(self.config, "return_dict", True)
-        return output if return_dict else output.to_tuple()
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Also take a tower's keys as transformers 4 has them, `vision_model.…` and `text_model.…`, wherever it is."""
+        older = prefix + self.weights_prefix
+        for name in [name for name in state_dict if self.weights_prefix and name.startswith(older)]:
+            state_dict[prefix + name.removeprefix(older)] = state_dict.pop(name)
+        state_dict.pop(f"{prefix}embeddings.position_ids", None)  # index numbers that transformers saved before 4.31
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @classmethod
     def from_pretrained(
         cls: type[_ModelT],
-        pretrained_model_name_or_path: str | Path,
-        *,
+        pretrained_model_name_or_path: str | Path | None,
+        *model_args: Any,
         config: Config | None = None,
+        state_dict: Mapping[str, Tensor] | None = None,
         dtype: torch.dtype | str | None = None,
         torch_dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
-        device_map: torch.device | str | None = None,
+        device_map: Any = None,
+        max_memory: Mapping[Any, int | str] | None = None,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        key_mapping: Mapping[str, str] | None = None,
+        attn_implementation: str | dict[str, str] | None = None,
+        use_safetensors: bool | None = None,
+        variant: str | None = None,
         cache_dir: str | Path | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        use_auth_token: str | bool | None = None,
         revision: str | None = None,
         subfolder: str = "",
-        **config_overrides: Any,
+        **options: Any,
     ) -> _ModelT:
         """A model in eval mode with the weights of a folder, of a hub repository, or the shipped `"mini"`.
 
         Weights are mapped from the file and become the parameters as they lie there: nothing is initialised at random
-        first, and nothing is copied unless another dtype or device is asked for.
+        first, and nothing is copied unless another dtype or device is asked for. A class of your own is made by its
+        constructor, and its weights are copied.
 
         Args:
             pretrained_model_name_or_path: a folder, a hub id such as `"microsoft/xclip-base-patch32"`, a file such as
                 the authors' `k400_32_8.pth` (see `openxclip.checkpoints.formats`), or `"mini"` (which knows only
-                openxclip's rendered playground, not real footage).
+                openxclip's rendered playground, not real footage). None if `config` and `state_dict` are given.
+            *model_args: further arguments of the class's constructor.
             config: instead of the folder's own.
+            state_dict: weights by name, instead of the file's; they are copied.
             dtype: of the weights: a torch.dtype, its name, or "auto" for what the file has; default float32, as in
                 transformers 4. `torch_dtype` is its older name.
             device: where to; `device_map` is another name for it and takes one device too.
-            cache_dir, force_download, local_files_only, token, revision, subfolder: as in `huggingface_hub`.
-            **config_overrides: top-level fields of the config.
+            max_memory: a limit for each device, such as `{0: "10GB"}`; a model that is larger is refused.
+            ignore_mismatched_sizes: let weights of another shape than the config's start at random, with a warning.
+            output_loading_info: return a pair: the model, and a dict of sets `missing_keys`, `unexpected_keys` and
+                `mismatched_keys` (name, shape in the file, shape in the model), and a list `error_msgs`.
+            key_mapping: regular expressions and what replaces them in the names of the weights.
+            attn_implementation: a name that transformers knows; PyTorch picks the kernel whatever it is.
+            use_safetensors: True refuses a folder whose weights are in pickles only.
+            variant: read `model.<variant>.safetensors`, such as "fp16".
+            cache_dir, force_download, local_files_only, token, revision, subfolder: as in `huggingface_hub`;
+                `use_auth_token` is an older name of `token`.
+            **options: top-level fields of the config, and further arguments of a subclass's constructor.
 
         Raises:
-            CheckpointError: no such folder or repository; no weights in it; a damaged file; or keys that are missing,
-                unexpected or of another shape than the config's, all of them listed.
+            CheckpointError: no such folder or repository; no weights in it; a damaged file; or keys of openxclip's own
+                parts that are missing, unexpected or of another shape than the config's, all of them listed.
+            ValueError: an argument has a value that can't be obeyed.
+            TypeError: an option is neither a field of the config nor an argument of the constructor.
         """
+        check_attention(attn_implementation)
         target_dtype = as_dtype(dtype if dtype is not None else torch_dtype)
         target_device = as_device(device if device is not None else device_map)
         hub_options: dict[str, Any] = {
             "cache_dir": cache_dir,
             "force_download": force_download,
             "local_files_only": local_files_only,
-            "token": token,
+            "token": token_of(token, use_auth_token),
             "revision": revision,
             "subfolder": subfolder,
         }
-        overrides = {k: v for k, v in config_overrides.items() if k not in _ACCEPTED_AND_UNNEEDED}
+        options = without_unneeded(options)
+        name = pretrained_model_name_or_path
+        if name is None and (config is None or state_dict is None):
+            raise ValueError("from_pretrained(None) needs both config= and state_dict=; otherwise give a name.")
+        config = None if config is None else cls.config_class.of(config)
         found = None
-        if hub.existing_file(pretrained_model_name_or_path) is not None:
-            with torch.inference_mode(False):  # parameters made under it could never be trained
-                checkpoint = _read_xclip(pretrained_model_name_or_path)
+        if name is not None and hub.existing_file(name) is not None:
+            checkpoint = read_xclip(name)
             found = checkpoints.LoadedWeights(checkpoint.tensors, checkpoint.source)
             config = cls.config_of(checkpoint) if config is None else config
         elif config is None:
-            config = cls.config_class.from_pretrained(pretrained_model_name_or_path, **hub_options)
-        unknown = [name for name in overrides if not hasattr(config, name) and name not in _OUTPUT_FLAGS]
+            assert name is not None
+            config = cls.config_class.from_pretrained(name, **hub_options)
+        fields, extra = cls._fields_and_arguments(config, options)
+        if fields:
+            config = config.changed(**fields)
+        config.name_or_path = config.name_or_path if name is None else name
+        warn_of_heads(config, stacklevel=2)
+
+        if found is None or state_dict is not None:
+            found = read_weights(name, state_dict, variant=variant, **hub_options)
+        tensors = renamed(found, key_mapping, use_safetensors)
+        check_memory(size_of(tensors, target_dtype), target_device, max_memory)
+        model, fitted = cls._filled(
+            config,
+            tensors,
+            found.source,
+            dtype=target_dtype,
+            device=target_device,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            arguments=(model_args, extra),
+        )
+        fitted.warn(found.source, stacklevel=2)
+        return (model, fitted.report()) if output_loading_info else model  # type: ignore[return-value]
+
+    @classmethod
+    def _fields_and_arguments(cls, config: Config, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Which options are fields of the config, and which are arguments of a subclass's constructor."""
+        accepted = inspect.signature(cls.__init__).parameters
+        fields = {name: value for name, value in options.items() if hasattr(config, name)}
+        rest = {name: value for name, value in options.items() if name not in fields}
+        takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in accepted.values())
+        unknown = [name for name in rest if name not in accepted and not takes_any]
         if unknown:
             raise TypeError(
                 f"{cls.__name__}.from_pretrained: {', '.join(unknown)}: neither an argument nor a field of its config."
             )
-        if overrides:
-            config = type(config).from_dict(config.to_dict(), **overrides)
-        _warn_of_heads(config)
-
-        if found is None:
-            with torch.inference_mode(False):
-                found = checkpoints.load_state_dict(pretrained_model_name_or_path, **hub_options)
-        return cls.from_state(config, found.tensors, found.source, dtype=target_dtype, device=target_device)
+        return fields, rest
 
     @classmethod
-    @torch.inference_mode(False)
+    def _from_config(cls: type[_ModelT], config: Config, **options: Any) -> _ModelT:
+        """A model with a random start, as transformers' method of this name, which client code calls."""
+        check_attention(options.pop("attn_implementation", None))
+        dtype = as_dtype(options.pop("dtype", options.pop("torch_dtype", None)))
+        return cls(config, **without_unneeded(options)).to(dtype=dtype)
+
+    @classmethod
     def from_state(
         cls: type[_ModelT],
         config: Config,
@@ -190,23 +215,59 @@ class XCLIPPreTrainedModel(nn.Module):
         Raises:
             CheckpointError: keys that are missing, unexpected or misshapen, all of them listed.
         """
-        blocks = _blocks(config)
-        if blocks > len(tensors):  # a config may say anything, and building costs by it
-            raise CheckpointError(
-                f"{source}: {CONFIG_NAME} says {blocks} blocks, but there are {len(tensors)} tensors."
-            )
+        model, fitted = cls._filled(config, tensors, source, dtype=dtype, device=device)
+        fitted.warn(source, stacklevel=2)
+        return model
+
+    @classmethod
+    @torch.inference_mode(False)
+    def _filled(
+        cls: type[_ModelT],
+        config: Config,
+        tensors: Mapping[str, Tensor],
+        source: Path,
+        *,
+        dtype: torch.dtype | None,
+        device: torch.device | None,
+        ignore_mismatched_sizes: bool = False,
+        arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {}),
+    ) -> tuple[_ModelT, Fit]:
+        """The model, and what of the tensors fitted it."""
+        check_blocks(config, tensors, source)
+        if not _is_ours(cls):  # its constructor may need numbers, and what it adds keeps the start that it makes
+            model = cls(config, *arguments[0], **arguments[1])
+            fitted = model._fit(tensors, source, ignore_mismatched_sizes=ignore_mismatched_sizes)
+            return model._with_copies(fitted.state, dtype, device), fitted
         try:
-            with torch.device("meta"), _WithoutStart():
-                model = cls(config)
+            model = on_meta(cls, config)
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{source}: {CONFIG_NAME} makes no model ({str(error).splitlines()[0]}).") from error
-        state = model._fitting_part(tensors, source)
+        fitted = model._fit(tensors, source, ignore_mismatched_sizes=ignore_mismatched_sizes)
+        if fitted.fresh:
+            return cls(config)._with_copies(fitted.state, dtype, device), fitted
         made = {
             name: converted(tensor, device=device, dtype=dtype if tensor.is_floating_point() else None)
-            for name, tensor in state.items()
+            for name, tensor in fitted.state.items()
         }
         model.load_state_dict(made, assign=True)
-        return model.eval()
+        return model.eval(), fitted
+
+    def _with_copies(
+        self: _ModelT, state: Mapping[str, Tensor], dtype: torch.dtype | None, device: torch.device | None
+    ) -> _ModelT:
+        """The model itself, with copies of these tensors; what is not among them stays as it is."""
+        if dtype is None:  # as the file has it, and as one type
+            dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), None)
+        self.to(device=device, dtype=dtype)
+        self.load_state_dict(state, strict=False)
+        return self.eval()
+
+    def _fit(self, found: Mapping[str, Tensor], source: Path, *, ignore_mismatched_sizes: bool = False) -> Fit:
+        """What of a checkpoint is for this model, or CheckpointError with everything that doesn't fit."""
+        fitted = fit(self, dict(_own_parts(self)), found)
+        fitted.check(self, source, ignore_mismatched_sizes=ignore_mismatched_sizes)
+        check_weights(fitted.state, source)
+        return fitted
 
     @classmethod
     def config_of(cls, checkpoint: checkpoints.Checkpoint) -> Config:
@@ -221,36 +282,17 @@ class XCLIPPreTrainedModel(nn.Module):
         }
         return parts.get(cls.config_class, whole)
 
-    def _fitting_part(self, found: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
-        """What of a checkpoint is for this model, or CheckpointError with everything that doesn't fit."""
-        prefix = self.weights_prefix
-        if prefix and any(name.startswith(prefix) for name in found):  # a whole X-CLIP, of which this is a tower
-            found = {name.removeprefix(prefix): t for name, t in found.items() if name.startswith(prefix)}
-        # Buffers of index numbers that transformers before 4.31 saved; they can be counted out anew.
-        found = {name: t for name, t in found.items() if not name.endswith("embeddings.position_ids")}
-        wanted = self.state_dict()
-        problems = _listed("missing", sorted(wanted.keys() - found.keys()))
-        problems += _listed("unexpected", sorted(found.keys() - wanted.keys()))
-        problems += _listed(
-            "misshapen",
-            [
-                f"{name} {tuple(found[name].shape)}, the config says {tuple(tensor.shape)}"
-                for name, tensor in wanted.items()
-                if name in found and found[name].shape != tensor.shape
-            ],
-        )
-        if problems:
-            raise CheckpointError(f"{source}: the weights don't fit {type(self).__name__}.\n" + "\n".join(problems))
-        return dict(found)
-
     def save_pretrained(
         self,
         save_directory: str | Path,
-        *,
+        is_main_process: bool = True,
         state_dict: Mapping[str, Tensor] | None = None,
+        save_function: Any = None,
+        push_to_hub: bool = False,
         max_shard_size: int | str = "5GB",
         safe_serialization: bool = True,
-        push_to_hub: bool = False,
+        variant: str | None = None,
+        *,
         repo_id: str | None = None,
         **push_options: Any,
     ) -> None:
@@ -261,12 +303,23 @@ class XCLIPPreTrainedModel(nn.Module):
 
         Args:
             save_directory: the folder.
+            is_main_process: False writes nothing: of several processes that train together, one saves.
             state_dict: other weights of this model to write, such as their running mean.
-            safe_serialization: taken for transformers' sake; True is all there is.
-            max_shard_size: bytes, or text such as "5GB"; a larger model is split into several files.
+            save_function: accepted and not needed, since it would write pickles.
             push_to_hub: upload the folder afterwards, to `repo_id` or a repository of the folder's name.
+            max_shard_size: bytes, or text such as "5GB"; a larger model is split into several files.
+            safe_serialization: True is all there is.
+            variant: write `model.<variant>.safetensors`, and leave other weights in the folder alone.
             repo_id, **push_options: see `openxclip.hub.push_folder`.
+
+        Raises:
+            CheckpointError: the folder can't be written.
+            ValueError: safe_serialization is False, or `state_dict` is empty.
         """
+        for unneeded in ("save_original_format", "save_peft_format"):
+            push_options.pop(unneeded, None)
+        if push_options.get("token", "") is None:
+            del push_options["token"]
         if push_options and not push_to_hub:
             raise TypeError(f"save_pretrained: {', '.join(push_options)}: no such argument without push_to_hub=True.")
         if not safe_serialization:
@@ -274,14 +327,20 @@ class XCLIPPreTrainedModel(nn.Module):
         tensors = self.state_dict() if state_dict is None else dict(state_dict)
         if not tensors:
             raise ValueError("state_dict is empty: there is nothing to save.")
+        if not is_main_process:
+            return
         folder = Path(save_directory)
-        written = type(self.config).from_dict(self.config.to_dict())
-        written.architectures = [type(self).__name__]  # type: ignore[union-attr]  # kept as unknown keys are
-        written.dtype = str(self.dtype).removeprefix("torch.")  # type: ignore[union-attr]
-        checkpoints.save_state_dict(tensors, folder, max_shard_size=max_shard_size)
-        written.save_pretrained(folder)
+        checkpoints.save_state_dict(tensors, folder, max_shard_size=max_shard_size, variant=variant)
+        self.save_config(folder)
         if push_to_hub:
             hub.push_folder(folder, repo_id or folder.name, **push_options)
+
+    def save_config(self, save_directory: str | Path) -> None:
+        """Write config.json alone, with the name of the class and the type of the weights."""
+        written = type(self.config).from_dict(self.config.to_dict())
+        written.architectures = [type(self).__name__]
+        written.dtype = str(self.dtype).removeprefix("torch.")
+        written.save_pretrained(save_directory)
 
     def push_to_hub(self, repo_id: str, **push_options: Any) -> str:
         """Save into a temporary folder and upload it; returns the commit's address. See `openxclip.hub.push_folder`."""
@@ -292,105 +351,19 @@ class XCLIPPreTrainedModel(nn.Module):
             return hub.push_folder(folder, repo_id, **push_options)
 
 
-class _WithoutStart(TorchFunctionMode):
-    """Inside it, what fills a tensor at random or with a constant leaves it alone.
-
-    Meta tensors have nothing to fill, and a random fill of one imports torch's compiler, which takes seconds.
-    """
-
-    _FILLS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.clamp_, Tensor.zero_, Tensor.fill_})
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in self._FILLS:
-            return args[0]
-        if getattr(func, "__module__", None) == nn.init.__name__:  # comes with the tensor by position or by name
-            return args[0] if args else (kwargs or {})["tensor"]
-        return func(*args, **(kwargs or {}))
+def _is_ours(cls: type[nn.Module]) -> bool:
+    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
-def _read_xclip(name_or_path: str | Path, **options: Any) -> checkpoints.Checkpoint:
-    """A checkpoint that is an X-CLIP; CheckpointError with what to do if it is a CLIP."""
-    found = checkpoints.read_checkpoint(name_or_path, **options)
-    if found.kind == "clip":
-        raise CheckpointError(
-            f"{name_or_path}: this is a CLIP (no video parts): `openxclip init --from {name_or_path} --out FOLDER` "
-            "(in Python XCLIPModel.from_clip) starts an X-CLIP from it."
-        )
-    return found
-
-
-def _blocks(config: Config) -> int:
-    """How many blocks a model of this config has."""
-    towers = (config.text_config, config.vision_config) if isinstance(config, XCLIPConfig) else (config,)
-    names = ("num_hidden_layers", "mit_num_hidden_layers", "prompt_layers")
-    counts = [getattr(part, name, 0) for part in (config, *towers) for name in names]
-    return max((count for count in counts if isinstance(count, int)), default=0)
-
-
-def _listed(what: str, names: Iterable[str]) -> list[str]:
-    names = list(names)
-    return [f"  {what} ({len(names)}):"] * bool(names) + [f"    {name}" for name in names]
-
-
-def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    """None is float32; "auto" is None, which leaves every tensor as it is."""
-    if dtype is None:
-        return torch.float32
-    if dtype == "auto" or isinstance(dtype, torch.dtype):
-        return None if dtype == "auto" else dtype  # type: ignore[return-value]
-    found = getattr(torch, dtype.removeprefix("torch."), None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"dtype={dtype!r}: say float32, bfloat16, float16 or auto.")
-    return found
-
-
-def as_device(device: torch.device | str | None) -> torch.device | None:
-    """A device that can be used here; "auto" is a GPU if there is one, None stays None."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if isinstance(device, dict):
-        raise ValueError(f"device_map={device}: the model is not split over devices; name one, such as 'cuda:0'.")
-    if device is None:
-        return None
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # the latter is what a torch without CUDA says of it
-        raise ValueError(f"device {str(device)!r} can't be used here{_why_not(str(device))}") from error
-
-
-def as_computing_device(device: torch.device | str) -> torch.device:
-    """As `as_device`, of a device that computes: "meta", which holds no numbers, is refused too."""
-    found = as_device(device)
-    assert found is not None
-    if found.type == "meta":
-        raise ValueError(f"device {str(device)!r} can't be used here{_why_not(found.type)}")
-    return found
-
-
-def _why_not(device: str) -> str:
-    """The rest of a sentence on a device that can't be used: why, if that is known, and which can."""
-    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *(["mps"] if mps.is_available() else [])]
-    kind, why = device.split(":")[0], ""
-    if kind == "gpu" and len(there) > 1:
-        why = f" by this name: it is called {there[1]}"
-    elif kind in ("cuda", "gpu") and not torch.backends.cuda.is_built():
-        why = ", because this PyTorch was built without CUDA"
-    elif kind in ("cuda", "gpu") and len(there) == 1:
-        why = ", because PyTorch finds no GPU"
-    return f"{why}. There is: {', '.join(there)}."
-
-
-def _warn_of_heads(config: Config) -> None:
-    if isinstance(config, XCLIPConfig) and config.has_converters_heads:
-        heads = config.projection_dim // 64
-        warnings.warn(
-            f"{CONFIG_NAME} says mit_num_attention_heads={config.vision_config.mit_num_attention_heads} and "
-            f"prompt_num_attention_heads={config.prompt_num_attention_heads} at a joint width of "
-            f"{config.projection_dim}, and is followed; the authors' code has {heads} of each, so scores differ from "
-            "theirs. To have theirs: "
-            f"config = XCLIPConfig.from_pretrained(...); config.vision_config.mit_num_attention_heads = {heads}; "
-            f"config.prompt_num_attention_heads = {heads}; XCLIPModel.from_pretrained(..., config=config).",
-            stacklevel=3,
-        )
+def _own_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Of every model inside, the outermost first: its path with a final dot, and what it has of openxclip's class."""
+    seen: set[str] = set()
+    for path, module in model.named_modules():
+        if path in seen or not isinstance(module, XCLIPPreTrainedModel):
+            continue
+        base = next(cls for cls in type(module).__mro__ if _is_ours(cls))
+        if base is not XCLIPPreTrainedModel:
+            prefix = f"{path}." if path else ""
+            part = module if base is type(module) else on_meta(base, module.config)
+            seen.update((prefix + inner).removesuffix(".") for inner, _ in part.named_modules())
+            yield prefix, part

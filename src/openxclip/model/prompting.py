@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from openxclip.config import XCLIPConfig
-from openxclip.model.layers import activation, attend, start_truncated
+from openxclip.model.layers import Activation, attend, start_truncated
 
 
 class CrossAttention(nn.Module):
     """Texts ask, patches answer. No biases on queries, keys and values."""
+
+    module_order = ("k_proj", "v_proj", "q_proj", "proj", "proj_drop")
 
     def __init__(self, width: int, num_heads: int, *, attention_dropout: float, projection_dropout: float) -> None:
         super().__init__()
@@ -22,29 +24,17 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.proj_drop = nn.Dropout(projection_dropout)
 
-    def forward(self, text_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
-        """(B, K, E)."""
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """(B, K, E) of the texts (B, K, E) and the patches (B, P, E), which are both keys and values."""
         out_BKE, _ = attend(
-            self.q_proj(text_BKE),
-            self.k_proj(patches_BPE),
-            self.v_proj(patches_BPE),
+            self.q_proj(queries),
+            self.k_proj(keys),
+            self.v_proj(values),
             self.num_heads,
             dropout=self.attention_dropout if self.training else 0.0,
         )
         out: Tensor = self.proj_drop(self.proj(out_BKE))
         return out
-
-
-class Activation(nn.Module):
-    """An activation by name, as a module, so that the MLP below keeps the checkpoint's numbering of its parts."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.function = activation(name)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Same shape in and out."""
-        return self.function(x)
 
 
 class PromptDecoderLayer(nn.Module):
@@ -68,9 +58,9 @@ class PromptDecoderLayer(nn.Module):
             nn.Linear(4 * width, width),
         )
 
-    def forward(self, text_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
-        """(B, K, E)."""
-        text_BKE = text_BKE + self.cross_attn(self.norm1(text_BKE), patches_BPE)
+    def forward(self, hidden_states: Tensor, visual: Tensor) -> Tensor:
+        """(B, K, E) of the texts (B, K, E) and the patches (B, P, E)."""
+        text_BKE = hidden_states + self.cross_attn(self.norm1(hidden_states), visual, visual)
         out: Tensor = text_BKE + self.mlp(self.norm3(text_BKE))
         return out
 
@@ -86,9 +76,9 @@ class VideoSpecificPrompt(nn.Module):
         self.alpha = nn.Parameter(torch.full((width,), config.prompt_alpha))
         start_truncated(self.decoder)
 
-    def forward(self, text_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
-        """(B, K, E), to be added to the texts."""
-        patches_BPE = self.layernorm(patches_BPE)
+    def forward(self, text: Tensor, visual: Tensor) -> Tensor:
+        """(B, K, E), to be added to the texts (B, K, E), from the patches (B, P, E)."""
+        visual = self.layernorm(visual)
         for layer in self.decoder:
-            text_BKE = layer(text_BKE, patches_BPE)
-        return self.alpha * text_BKE
+            text = layer(text, visual)
+        return self.alpha * text

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from openxclip.config import XCLIPTextConfig
 from openxclip.model.layers import Block, Encoder, causal_mask, start_as_clip
-from openxclip.model.outputs import TransformerOutput
+from openxclip.model.outputs import TransformerOutput, asked, returned
 from openxclip.model.pretrained import XCLIPPreTrainedModel
 
 
@@ -18,14 +18,29 @@ class TextEmbeddings(nn.Module):
 
     def __init__(self, config: XCLIPTextConfig) -> None:
         super().__init__()
+        self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         nn.init.normal_(self.token_embedding.weight, std=0.02 * config.initializer_factor)
         nn.init.normal_(self.position_embedding.weight, std=0.01 * config.initializer_factor)
 
-    def forward(self, input_ids_KL: Tensor, position_ids: Tensor | None = None) -> Tensor:
-        """(K, L, D)."""
-        length, context = input_ids_KL.shape[-1], self.position_embedding.num_embeddings
+    @property
+    def position_ids(self) -> Tensor:
+        """(1, context): 0, 1, 2, …"""
+        return torch.arange(self.position_embedding.num_embeddings, device=self.position_embedding.weight.device)[None]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        """(K, L, D) of the token ids (K, L), or of what `inputs_embeds` (K, L, D) has in place of their embeddings."""
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError("pass input_ids or inputs_embeds.")
+            inputs_embeds = self.token_embedding(input_ids)
+        length, context = inputs_embeds.shape[-2], self.position_embedding.num_embeddings
         if length > context:
             raise ValueError(
                 f"input_ids has {length} tokens a text, but the model's context is {context}: truncate the texts "
@@ -35,7 +50,7 @@ class TextEmbeddings(nn.Module):
             position_KLD = self.position_embedding.weight[:length]
         else:
             position_KLD = self.position_embedding(position_ids)
-        embedded: Tensor = self.token_embedding(input_ids_KL) + position_KLD
+        embedded: Tensor = inputs_embeds + position_KLD
         return embedded
 
 
@@ -48,21 +63,31 @@ class XCLIPTextModel(XCLIPPreTrainedModel):
 
     def __init__(self, config: XCLIPTextConfig) -> None:
         super().__init__(config)
+        config = self.config
         width = config.hidden_size
         self.embeddings = TextEmbeddings(config)
         self.encoder = Encoder(
-            Block(
-                width,
-                config.intermediate_size,
-                config.num_attention_heads,
-                hidden_act=config.hidden_act,
-                eps=config.layer_norm_eps,
-                dropout=config.attention_dropout,
-            )
-            for _ in range(config.num_hidden_layers)
+            (
+                Block(
+                    width,
+                    config.intermediate_size,
+                    config.num_attention_heads,
+                    hidden_act=config.hidden_act,
+                    eps=config.layer_norm_eps,
+                    dropout=config.attention_dropout,
+                )
+                for _ in range(config.num_hidden_layers)
+            ),
+            config,
         )
         self.final_layer_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         start_as_clip(self.encoder.layers, width, config.num_hidden_layers, config.initializer_factor)
+        self.post_init()
+
+    @property
+    def text_model(self) -> XCLIPTextModel:
+        """The tower itself: in transformers 4 its parts are in an attribute of this name."""
+        return self
 
     def forward(
         self,
@@ -98,14 +123,14 @@ class XCLIPTextModel(XCLIPPreTrainedModel):
                 )
             mask = causal_mask(input_ids_KL.shape[1], input_ids.device) & seen_KL[:, None, None, :]  # (K, 1, L, L)
         encoded = self.encoder(
-            self.embeddings(input_ids_KL, position_ids),
-            mask=mask,
+            self.embeddings(input_ids=input_ids_KL, position_ids=position_ids),
+            mask,
+            output_attentions=asked(self.config, "output_attentions", output_attentions),
+            output_hidden_states=asked(self.config, "output_hidden_states", output_hidden_states),
+            return_dict=True,
             is_causal=mask is None,
-            output_hidden_states=self._flag("output_hidden_states", output_hidden_states),
-            output_attentions=self._flag("output_attentions", output_attentions),
         )
         last_KLD = self.final_layer_norm(encoded.last_hidden_state)
         pooled_KD = last_KLD[torch.arange(last_KLD.shape[0], device=last_KLD.device), input_ids_KL.argmax(-1)]
-        return self._returned(
-            TransformerOutput(last_KLD, pooled_KD, encoded.hidden_states, encoded.attentions), return_dict
-        )
+        output = TransformerOutput(last_KLD, pooled_KD, encoded.hidden_states, encoded.attentions)
+        return returned(self.config, output, return_dict)

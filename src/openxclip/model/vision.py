@@ -2,8 +2,7 @@
 
 In a block each frame writes a message token from its class token; the messages of a video's frames attend to each
 other (cross-frame fusion attention); then every frame attends over its own tokens and its message (intra-frame
-diffusion attention), and the message is thrown away. So a message is only ever a key and a value: no query is computed
-for it.
+diffusion attention), and the message is thrown away.
 """
 
 from __future__ import annotations
@@ -15,8 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openxclip.config import XCLIPVisionConfig
-from openxclip.model.layers import MLP, Attention, DropPath, Encoder, is_bare, start_as_clip
-from openxclip.model.outputs import TransformerOutput
+from openxclip.model.layers import (
+    MLP,
+    Attention,
+    DropPath,
+    Encoder,
+    is_bare,
+    start_as_clip,
+)
+from openxclip.model.outputs import TransformerOutput, asked, returned
 from openxclip.model.pretrained import XCLIPPreTrainedModel
 
 
@@ -26,8 +32,10 @@ class VisionEmbeddings(nn.Module):
     def __init__(self, config: XCLIPVisionConfig) -> None:
         super().__init__()
         width, patch = config.hidden_size, config.patch_size
-        self.image_size, self.patch_size = config.image_size, patch
+        self.config = config
+        self.embed_dim, self.image_size, self.patch_size = width, config.image_size, patch
         self.grid_size = config.image_size // patch
+        self.num_patches, self.num_positions = self.grid_size**2, self.grid_size**2 + 1
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.patch_embedding = nn.Conv2d(config.num_channels, width, kernel_size=patch, stride=patch, bias=False)
         self.position_embedding = nn.Embedding(self.grid_size**2 + 1, width)
@@ -35,8 +43,14 @@ class VisionEmbeddings(nn.Module):
         nn.init.normal_(self.patch_embedding.weight, std=config.initializer_range * config.initializer_factor)
         nn.init.normal_(self.position_embedding.weight, std=width**-0.5 * config.initializer_factor)
 
-    def forward(self, pixels_NCHW: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
-        """(N, 1 + P, D)."""
+    @property
+    def position_ids(self) -> Tensor:
+        """(1, 1 + P): 0, 1, 2, …"""
+        return torch.arange(self.num_positions, device=self.position_embedding.weight.device)[None]
+
+    def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        """(N, 1 + P, D) of the frames (N, C, H, W)."""
+        pixels_NCHW = pixel_values.to(self.patch_embedding.weight.dtype)
         positions = self.positions(*pixels_NCHW.shape[-2:], interpolate=interpolate_pos_encoding)
         patches_NPD = self._embed_patches(pixels_NCHW)
         class_N1D = self.class_embedding.expand(pixels_NCHW.shape[0], 1, -1)
@@ -88,9 +102,21 @@ def cut_into_patches(pixels_NCHW: Tensor, patch: int) -> Tensor:
 class CrossFrameBlock(nn.Module):
     """One block of the cross-frame communication transformer (§3.2, eq. 4 to 8)."""
 
+    module_order = (
+        "self_attn",
+        "layer_norm1",
+        "mlp",
+        "layer_norm2",
+        "message_fc",
+        "message_ln",
+        "message_attn",
+        "drop_path",
+    )
+
     def __init__(self, config: XCLIPVisionConfig, drop_path_rate: float) -> None:
         super().__init__()
         width, heads, eps = config.hidden_size, config.num_attention_heads, config.layer_norm_eps
+        self.embed_dim, self.num_frames = width, config.num_frames
         self.message_fc = nn.Linear(width, width)
         self.message_ln = nn.LayerNorm(width, eps=eps)
         self.message_attn = Attention(width, heads, config.attention_dropout)
@@ -111,23 +137,40 @@ class CrossFrameBlock(nn.Module):
             nn.init.zeros_(projection.bias)
         nn.init.zeros_(attention.out_proj.bias)
 
-    def forward(self, x_NLD: Tensor, *, num_frames: int, need_weights: bool = False) -> tuple[Tensor, Tensor | None]:
-        """`x_NLD`: (B * T, 1 + P, D). Returns the same, and the (B * T, H, L + 1, L + 1) weights if asked for."""
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        causal_attention_mask: Tensor | None = None,
+        output_attentions: bool | None = False,
+        *,
+        num_frames: int | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Let each frame attend over its tokens and its message.
+
+        Args:
+            hidden_states: (B * T, 1 + P, D).
+            attention_mask, causal_attention_mask: see `Attention.forward`; over 1 + P + 1 tokens, the last being the
+                message.
+            output_attentions: also return the weights.
+            num_frames: T; default the config's.
+
+        Returns:
+            A tuple of (B * T, 1 + P, D), and the (B * T, H, 1 + P + 1, 1 + P + 1) weights if they are asked for.
+        """
+        x_NLD, num_frames = hidden_states, self.num_frames if num_frames is None else num_frames
         num_videos = x_NLD.shape[0] // num_frames
         message_BTD = self.message_fc(x_NLD[:, 0]).unflatten(0, (num_videos, num_frames))
         fused_BTD, _ = self.message_attn(self.message_ln(message_BTD))
         message_BTD = message_BTD + self.drop_path(fused_BTD, num_videos)
 
-        tokens_NLD = self.layer_norm1(x_NLD)
-        message_N1D = self.layer_norm1(message_BTD.flatten(0, 1)[:, None])
-        memory_NSD = torch.cat([tokens_NLD, message_N1D], dim=1)
-        if need_weights:  # the reported map has a row for the message too
-            attended, weights = self.self_attn(memory_NSD, need_weights=True)
-            attended = attended[:, :-1]
-        else:
-            attended, weights = self.self_attn(tokens_NLD, memory_NSD)
-        x_NLD = x_NLD + self.drop_path(attended, num_videos)
-        return x_NLD + self.drop_path(self.mlp(self.layer_norm2(x_NLD)), num_videos), weights
+        # The message asks too, though its answer is thrown away: so hooks on these parts see each of them called once,
+        # with all tokens, and a map of weights has a row for the message. It is one token in 51, and saves a copy.
+        tokens_NSD = self.layer_norm1(torch.cat([x_NLD, message_BTD.flatten(0, 1)[:, None]], dim=1))
+        attended, weights = self.self_attn(tokens_NSD, attention_mask, causal_attention_mask, output_attentions)
+        x_NLD = x_NLD + self.drop_path(attended[:, :-1], num_videos)
+        x_NLD = x_NLD + self.drop_path(self.mlp(self.layer_norm2(x_NLD)), num_videos)
+        return (x_NLD,) if weights is None else (x_NLD, weights)
 
 
 class XCLIPVisionModel(XCLIPPreTrainedModel):
@@ -135,19 +178,27 @@ class XCLIPVisionModel(XCLIPPreTrainedModel):
 
     config_class = XCLIPVisionConfig
     weights_prefix = "vision_model."
+    module_order = ("embeddings", "encoder", "post_layernorm", "pre_layernorm")
     main_input_name = "pixel_values"
     config: XCLIPVisionConfig
 
     def __init__(self, config: XCLIPVisionConfig) -> None:
         super().__init__(config)
+        config = self.config
         width, depth = config.hidden_size, config.num_hidden_layers
         self.embeddings = VisionEmbeddings(config)
         self.pre_layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.encoder = Encoder(
-            CrossFrameBlock(config, drop_path_rate=config.drop_path_rate * i / max(depth - 1, 1)) for i in range(depth)
+            (CrossFrameBlock(config, config.drop_path_rate * i / max(depth - 1, 1)) for i in range(depth)), config
         )
         self.post_layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         start_as_clip(self.encoder.layers, width, depth, config.initializer_factor)
+        self.post_init()
+
+    @property
+    def vision_model(self) -> XCLIPVisionModel:
+        """The tower itself: in transformers 4 its parts are in an attribute of this name."""
+        return self
 
     def split_frames(self, pixel_values: Tensor, num_frames: int | None = None) -> tuple[Tensor, int]:
         """The frames of a batch, and how many of them are one video.
@@ -206,15 +257,15 @@ class XCLIPVisionModel(XCLIPPreTrainedModel):
             `last_hidden_state` (B * T, 1 + P, D), `pooler_output` (B * T, D).
         """
         pixels_NCHW, num_frames = self.split_frames(pixel_values, num_frames)
-        pixels_NCHW = pixels_NCHW.to(self.embeddings.patch_embedding.weight.dtype)
+        embedded_NLD = self.embeddings(pixels_NCHW, interpolate_pos_encoding=interpolate_pos_encoding)
         encoded = self.encoder(
-            self.pre_layernorm(self.embeddings(pixels_NCHW, interpolate_pos_encoding)),
+            self.pre_layernorm(embedded_NLD),
+            output_attentions=asked(self.config, "output_attentions", output_attentions),
+            output_hidden_states=asked(self.config, "output_hidden_states", output_hidden_states),
+            return_dict=True,
             num_frames=num_frames,
-            output_hidden_states=self._flag("output_hidden_states", output_hidden_states),
-            output_attentions=self._flag("output_attentions", output_attentions),
         )
         last_NLD = encoded.last_hidden_state
         pooled_ND = self.post_layernorm(last_NLD[:, 0])
-        return self._returned(
-            TransformerOutput(last_NLD, pooled_ND, encoded.hidden_states, encoded.attentions), return_dict
-        )
+        output = TransformerOutput(last_NLD, pooled_ND, encoded.hidden_states, encoded.attentions)
+        return returned(self.config, output, return_dict)

@@ -14,10 +14,13 @@ from openxclip.checkpoints.names import is_of_clip
 from openxclip.checkpoints.shapes import UnclearError, start_from_clip
 from openxclip.config import XCLIPConfig
 from openxclip.errors import CheckpointError
+from openxclip.model.devices import as_device, as_dtype
+from openxclip.model.features import with_attributes
 from openxclip.model.integration import MultiframeIntegrationTransformer
 from openxclip.model.layers import is_traced
-from openxclip.model.outputs import TransformerOutput, VideoFeatures, XCLIPOutput
-from openxclip.model.pretrained import XCLIPPreTrainedModel, as_device, as_dtype
+from openxclip.model.losses import class_loss, contrastive_loss
+from openxclip.model.outputs import TransformerOutput, VideoFeatures, XCLIPOutput, asked, returned
+from openxclip.model.pretrained import XCLIPPreTrainedModel
 from openxclip.model.prompting import VideoSpecificPrompt
 from openxclip.model.text import XCLIPTextModel
 from openxclip.model.vision import XCLIPVisionModel
@@ -39,15 +42,27 @@ class XCLIPModel(XCLIPPreTrainedModel):
 
     config_class = XCLIPConfig
     config: XCLIPConfig
+    module_order = (
+        "text_model",
+        "vision_model",
+        "visual_projection",
+        "text_projection",
+        "prompts_visual_layernorm",
+        "mit",
+        "prompts_generator",
+    )
 
     def __init__(self, config: XCLIPConfig) -> None:
         super().__init__(config)
+        config = self.config
         text, vision, width, factor = (
             config.text_config,
             config.vision_config,
             config.projection_dim,
             config.initializer_factor,
         )
+        self.projection_dim = width
+        self.text_embed_dim, self.vision_embed_dim = text.hidden_size, vision.hidden_size
         self.text_model = XCLIPTextModel(text)
         self.vision_model = XCLIPVisionModel(vision)
         self.text_projection = nn.Linear(text.hidden_size, width, bias=False)
@@ -60,6 +75,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
         nn.init.normal_(self.text_projection.weight, std=text.hidden_size**-0.5 * factor)
         nn.init.normal_(self.visual_projection.weight, std=vision.hidden_size**-0.5 * factor)
         nn.init.normal_(self.prompts_visual_projection)
+        self.post_init()
 
     @classmethod
     @torch.inference_mode(False)  # parameters made under it could never be trained
@@ -110,7 +126,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
                 torch.manual_seed(seed)
             model = cls(config)
         fresh = {name: tensor for name, tensor in model.state_dict().items() if not is_of_clip(name)}
-        state = model._fitting_part({**fresh, **found.tensors}, found.source)
+        state = model._fit({**fresh, **found.tensors}, found.source).state
         model.load_state_dict(state)
         return model.to(device=target_device, dtype=target_dtype).eval()
 
@@ -128,13 +144,17 @@ class XCLIPModel(XCLIPPreTrainedModel):
         Args:
             input_ids: (K, L) token ids; or (B, K, L), a set of texts for each video; (L,) is one text.
             attention_mask, position_ids: see `XCLIPTextModel.forward`.
-            output_attentions, output_hidden_states, return_dict: taken for transformers' sake; they change nothing.
+            output_attentions, output_hidden_states: also keep every block's, for the attributes of the features.
+            return_dict: taken for transformers' sake; it changes nothing.
 
         Returns:
-            (K, E), or (B, K, E).
+            (K, E), or (B, K, E); its attribute `pooler_output` is the same, see `with_attributes`.
         """
-        input_ids, attention_mask, position_ids = self._trimmed(input_ids, attention_mask, position_ids)
-        return self._encode_text(input_ids, attention_mask, position_ids)[0]
+        shown = self._shown(output_attentions, output_hidden_states)
+        if any(shown.values()):
+            return with_attributes(*self._encode_text(input_ids, attention_mask, position_ids, **shown))
+        trimmed = self._trimmed(input_ids, attention_mask, position_ids)
+        return with_attributes(self._encode_text(*trimmed)[0], None)
 
     def get_video_features(
         self,
@@ -150,12 +170,15 @@ class XCLIPModel(XCLIPPreTrainedModel):
 
         Args:
             pixel_values, interpolate_pos_encoding, num_frames: see `forward`.
-            output_attentions, output_hidden_states, return_dict: taken for transformers' sake; they change nothing.
+            output_attentions, output_hidden_states: also keep every block's, for the attributes of the features.
+            return_dict: taken for transformers' sake; it changes nothing.
 
         Returns:
-            (B, E).
+            (B, E); its attribute `pooler_output` is the same, see `with_attributes`.
         """
-        return self._integrate(pixel_values, interpolate_pos_encoding, num_frames)[1].pooler_output
+        shown = self._shown(output_attentions, output_hidden_states)
+        vision_output, mit_output = self._integrate(pixel_values, interpolate_pos_encoding, num_frames, **shown)
+        return with_attributes(mit_output.pooler_output, vision_output if any(shown.values()) else None)
 
     def encode_video(
         self, pixel_values: Tensor, *, interpolate_pos_encoding: bool = False, num_frames: int | None = None
@@ -209,29 +232,37 @@ class XCLIPModel(XCLIPPreTrainedModel):
                 raise TypeError(f'{name} is a {type(given).__name__}, not a tensor: pass return_tensors="pt".')
         _only_one(input_ids=input_ids, text_features=text_features)
         _only_one(pixel_values=pixel_values, video_features=video_features)
+        if pixel_values is not None:
+            self.vision_model.split_frames(pixel_values, num_frames)  # a wrong shape is refused before anything is done
         text_output = vision_output = mit_output = None
-        shown = {
-            "output_attentions": self._flag("output_attentions", output_attentions),
-            "output_hidden_states": self._flag("output_hidden_states", output_hidden_states),
-        }
+        shown = self._shown(output_attentions, output_hidden_states)
         if input_ids is not None:
             text_features, text_output = self._encode_text(input_ids, attention_mask, position_ids, **shown)
         if pixel_values is not None:
             video_features, vision_output, mit_output = self._encode_video(
                 pixel_values, interpolate_pos_encoding, num_frames, **shown
             )
-        output = XCLIPOutput(text_model_output=text_output, vision_model_output=vision_output, mit_output=mit_output)
+        found: dict[str, Tensor]
         if text_features is not None and video_features is not None:
-            self._score(output, text_features, *self._checked(video_features), labels, return_loss)
+            found = self._score(text_features, *self._checked(video_features), labels, return_loss)
         elif labels is not None or return_loss:
             raise ValueError("a loss needs both texts and videos.")
         elif text_features is not None:
-            output.text_embeds = F.normalize(text_features, dim=-1)
+            found = {"text_embeds": F.normalize(text_features, dim=-1)}
         elif video_features is not None:
-            output.video_embeds = F.normalize(self._checked(video_features).pooled, dim=-1)
+            found = {"video_embeds": F.normalize(self._checked(video_features).pooled, dim=-1)}
         else:
             raise ValueError("pass input_ids or text_features, pixel_values or video_features, or one of each.")
-        return self._returned(output, return_dict)
+        output = XCLIPOutput(
+            **found, text_model_output=text_output, vision_model_output=vision_output, mit_output=mit_output
+        )
+        return returned(self.config, output, return_dict)
+
+    def _shown(self, output_attentions: bool | None, output_hidden_states: bool | None) -> dict[str, bool]:
+        return {
+            "output_attentions": asked(self.config, "output_attentions", output_attentions),
+            "output_hidden_states": asked(self.config, "output_hidden_states", output_hidden_states),
+        }
 
     def _encode_text(
         self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, **shown: bool
@@ -269,7 +300,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
             **shown,
         )
         frames_BTE = self.visual_projection(vision_output.pooler_output).unflatten(0, (-1, num_frames))
-        return vision_output, self.mit(frames_BTE, **shown)
+        return vision_output, self.mit(frames_BTE, return_dict=True, **shown)
 
     def _encode_video(
         self, pixel_values: Tensor, interpolate_pos_encoding: bool, num_frames: int | None, **shown: bool
@@ -283,29 +314,33 @@ class XCLIPModel(XCLIPPreTrainedModel):
 
     def _score(
         self,
-        output: XCLIPOutput,
         text: Tensor,
         video_BE: Tensor,
         patches_BPE: Tensor,
         labels: Tensor | None,
         return_loss: bool | None,
-    ) -> None:
-        """Fill in what needs both sides."""
+    ) -> dict[str, Tensor]:
+        """The fields that need both sides."""
         text_BKE = self._texts_for_each_video(text, video_BE.shape[0])
         text_BKE = F.normalize(text_BKE + self._prompts(text_BKE, patches_BPE), dim=-1)
         video_BE = F.normalize(video_BE, dim=-1)
         logits_BK = self.logit_scale.exp() * torch.einsum("be,bke->bk", video_BE, text_BKE)
-        output.logits_per_video, output.logits_per_text = logits_BK, logits_BK.T
-        output.text_embeds, output.video_embeds = text_BKE, video_BE
+        found = {
+            "logits_per_video": logits_BK,
+            "logits_per_text": logits_BK.T,
+            "text_embeds": text_BKE,
+            "video_embeds": video_BE,
+        }
         if labels is not None:
-            output.loss = class_loss(logits_BK, labels)
+            found["loss"] = class_loss(logits_BK, labels)
         elif return_loss:
             if text.ndim == 3:
                 raise ValueError(
                     "return_loss pairs text i with video i of one shared set of texts; with a set for each video, "
                     "pass labels=."
                 )
-            output.loss = contrastive_loss(logits_BK)
+            found["loss"] = contrastive_loss(logits_BK)
+        return found
 
     def _prompts(self, text_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
         prompts: Tensor = self.prompts_generator(text_BKE, patches_BPE)
@@ -337,38 +372,6 @@ class XCLIPModel(XCLIPPreTrainedModel):
             f"texts of {tuple(text.shape)} don't fit {num_videos} videos: they must be (texts, {width}) for all of "
             f"them, or ({num_videos}, texts, {width}), a set for each."
         )
-
-
-def class_loss(logits_BK: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy over the K texts as classes (arXiv 2208.02816, §3.1).
-
-    Args:
-        logits_BK: `logits_per_video`.
-        labels: (B,) class indices, or (B, K) soft targets.
-    """
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels must be a tensor, got {type(labels).__name__}.")
-    indices = labels.ndim == 1 and not labels.is_floating_point() and labels.shape[0] == logits_BK.shape[0]
-    soft = labels.shape == logits_BK.shape and labels.is_floating_point()
-    if not indices and not soft:
-        videos, texts = logits_BK.shape
-        raise ValueError(
-            f"labels of {tuple(labels.shape)} {labels.dtype}: must be {videos} class indices, or ({videos}, {texts}) "
-            "floating-point targets."
-        )
-    return F.cross_entropy(logits_BK, labels if soft else labels.long())
-
-
-def contrastive_loss(logits_BK: Tensor) -> Tensor:
-    """CLIP's symmetric loss, text i being that of video i (arXiv 2103.00020, figure 3)."""
-    videos, texts = logits_BK.shape
-    if videos != texts:
-        raise ValueError(
-            f"the contrastive loss pairs text i with video i, but there are {texts} texts and {videos} videos; to "
-            "train on classes, pass labels=."
-        )
-    targets_B = torch.arange(videos, device=logits_BK.device)
-    return (F.cross_entropy(logits_BK, targets_B) + F.cross_entropy(logits_BK.T, targets_B)) / 2
 
 
 def _only_one(**given: Any) -> None:

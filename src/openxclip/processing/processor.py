@@ -5,40 +5,56 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from openxclip.checkpoints import read_checkpoint
 from openxclip.errors import CheckpointError
-from openxclip.hub import existing_file, push_folder, read_json, resolve_folder
+from openxclip.hub import existing_file, parted_options, push_folder, read_json, resolve_folder
 from openxclip.processing.batch import BatchEncoding, check_tensors, convert_rows
-from openxclip.processing.tokenizer import TOKENIZER_FILES, CLIPTokenizer
-from openxclip.processing.transforms import TRANSFORM_FILES, VideoProcessor
+from openxclip.processing.encoding import TEXT_OPTIONS
+from openxclip.processing.frames import is_array, is_frame
+from openxclip.processing.settings import settings_only, warn_of_unknown
+from openxclip.processing.tokenizer import TOKENIZER_FILES, TOKENIZER_SETTINGS, CLIPTokenizer
+from openxclip.processing.transforms import FRAME_SETTINGS, TRANSFORM_FILES, VideoProcessor
 
 DEFAULT_NUM_FRAMES = 8  # what the released models see, but for those named otherwise
+_NESTED = ("text_kwargs", "images_kwargs", "videos_kwargs", "common_kwargs")
+_OWN = (
+    "return_tensors", "padding", "truncation", "max_length", "add_special_tokens", "pad_to_multiple_of",
+    "return_attention_mask", "num_frames", "input_data_format", "data_format", "device",
+)  # fmt: skip
 
 
 class XCLIPProcessor:
     """What X-CLIP needs before the model: token ids of texts, pixel values of frames.
 
     Args:
-        image_processor: the frame transforms; default are those of the released 224-pixel models.
-        tokenizer: default is CLIP's.
+        image_processor: the frame transforms; default are those of the released 224-pixel models. An image processor of
+            transformers is taken by its settings.
+        tokenizer: default is CLIP's. A CLIP tokenizer of transformers is taken by its vocabulary and settings.
         num_frames: frames taken from each video that is given as a file, if a call doesn't say.
+        feature_extractor: `image_processor`, by the name that early transformers 4 had for it.
+
+    Raises:
+        TypeError: the frame transforms or the tokenizer are of another kind.
     """
+
+    attributes: ClassVar[list[str]] = ["image_processor", "tokenizer"]
 
     def __init__(
         self,
-        image_processor: VideoProcessor | None = None,
-        tokenizer: CLIPTokenizer | None = None,
+        image_processor: Any = None,
+        tokenizer: Any = None,
         *,
         num_frames: int = DEFAULT_NUM_FRAMES,
+        feature_extractor: Any = None,
     ) -> None:
-        self.image_processor = VideoProcessor() if image_processor is None else image_processor
-        self.tokenizer = CLIPTokenizer() if tokenizer is None else tokenizer
+        transforms = feature_extractor if image_processor is None else image_processor
+        self.image_processor = VideoProcessor() if transforms is None else VideoProcessor.of(transforms)
+        self.tokenizer = CLIPTokenizer() if tokenizer is None else CLIPTokenizer.of(tokenizer)
         self.num_frames = num_frames
 
     @property
@@ -59,28 +75,43 @@ class XCLIPProcessor:
     # ------------------------------------------------------------------------------------------------ folders
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **hub: Any) -> XCLIPProcessor:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> XCLIPProcessor:
         """The processor of a model folder, written by this package or by any version of transformers.
 
         Args:
             pretrained_model_name_or_path: a local folder, a shipped model or a hub id; or a file of weights alone, such
                 as the authors' `.pth`, which gets the transforms of the released models at its own resolution.
-            hub: as `openxclip.hub.resolve_folder` takes them (revision, cache_dir, local_files_only, token, …).
+            options: as `openxclip.hub.resolve_folder` takes them (revision, cache_dir, local_files_only, token, …);
+                and settings that rule over the folder's: those of `VideoProcessor` (size, do_normalize, …), those of
+                `CLIPTokenizer.from_pretrained` (model_max_length, …) and num_frames.
 
         Raises:
             CheckpointError: there is no such folder, or a file that is needed is missing or can't be read.
+            TypeError: there is no such option.
+            ValueError: a setting is out of its range.
         """
-        hub.pop("trust_remote_code", None)  # none is ever run
-        hub.pop("use_fast", None)  # as for the tokenizer
+        hub_options, others = parted_options(options)
+        settings = settings_only(
+            others, (*FRAME_SETTINGS, *TOKENIZER_SETTINGS, "num_frames"), f"{cls.__name__}.from_pretrained"
+        )
+        of_frames = {name: value for name, value in settings.items() if name in FRAME_SETTINGS}
+        of_texts = {name: value for name, value in settings.items() if name in TOKENIZER_SETTINGS}
         if existing_file(pretrained_model_name_or_path) is not None:
-            return cls._of_file(pretrained_model_name_or_path)
-        patterns = [*TOKENIZER_FILES, *TRANSFORM_FILES, "config.json"]
-        folder = resolve_folder(pretrained_model_name_or_path, **{"allow_patterns": patterns, **hub})
-        num_frames = DEFAULT_NUM_FRAMES
-        if (folder / "config.json").is_file():
-            vision = read_json(folder / "config.json").get("vision_config") or {}
-            num_frames = vision.get("num_frames") or num_frames
-        return cls(VideoProcessor.from_pretrained(folder), CLIPTokenizer.from_pretrained(folder), num_frames=num_frames)
+            transforms, tokenizer = cls._of_file(pretrained_model_name_or_path), CLIPTokenizer(config=of_texts)
+            num_frames = transforms.num_frames
+            made = cls(transforms.image_processor.replace(**of_frames), tokenizer, num_frames=num_frames)
+        else:
+            patterns = [*TOKENIZER_FILES, *TRANSFORM_FILES, "config.json"]
+            folder = resolve_folder(pretrained_model_name_or_path, allow_patterns=patterns, **hub_options)
+            num_frames = DEFAULT_NUM_FRAMES
+            if (folder / "config.json").is_file():
+                vision = read_json(folder / "config.json").get("vision_config") or {}
+                num_frames = vision.get("num_frames") or num_frames
+            tokenizer = CLIPTokenizer.from_pretrained(folder, **of_texts)
+            tokenizer.name_or_path = str(pretrained_model_name_or_path)
+            made = cls(VideoProcessor.from_pretrained(folder, **of_frames), tokenizer, num_frames=num_frames)
+        made.num_frames = settings.get("num_frames", made.num_frames)
+        return made
 
     @classmethod
     def _of_file(cls, path: str | Path) -> XCLIPProcessor:
@@ -117,7 +148,7 @@ class XCLIPProcessor:
 
     def __call__(
         self,
-        text: str | Sequence[str] | None = None,
+        text: Any = None,
         videos: Any = None,
         images: Any = None,
         return_tensors: str | None = None,
@@ -127,11 +158,12 @@ class XCLIPProcessor:
         max_length: int | None = None,
         add_special_tokens: bool = True,
         pad_to_multiple_of: int | None = None,
-        return_attention_mask: bool = True,
+        return_attention_mask: bool | None = True,
         num_frames: int | None = None,
         input_data_format: str | None = None,
+        data_format: str | None = None,
         device: torch.device | str | None = None,
-        **transforms: Any,
+        **options: Any,
     ) -> BatchEncoding:
         """Inputs of the model from texts, videos or both; K texts and B videos need not be equally many.
 
@@ -143,6 +175,9 @@ class XCLIPProcessor:
         any of these, or a 5-D array or tensor, for several videos. Levels are 0..255, or floats from 0 to 1 with
         `do_rescale=False`. Grey, palette, RGBA, 16-bit and floating-point (PIL) images become RGB. See
         `openxclip.processing.frames`.
+
+        Positional arguments are told apart by what they are, since their order changed from one release of transformers
+        to the next: frames may come before texts.
 
         Args:
             text: one text, or K of them.
@@ -158,42 +193,53 @@ class XCLIPProcessor:
             return_attention_mask: return `attention_mask` with the ids.
             num_frames: frames to take from a file; default is what the model was made for.
             input_data_format: "channels_first" or "channels_last" where the shape of arrays is ambiguous.
+            data_format: "channels_last" for pixel values (B, T, H, W, 3); default is "channels_first".
             device: where frames are transformed and left; default is where they are.
-            transforms: settings of `VideoProcessor` for this call: do_resize, size, resample, do_center_crop,
-                crop_size, do_rescale, rescale_factor, do_normalize, image_mean, image_std.
+            options: settings of `VideoProcessor` for this call (do_resize, size, resample, do_center_crop, crop_size,
+                do_rescale, rescale_factor, do_normalize, image_mean, image_std; None is the processor's own); and what
+                `CLIPTokenizer` takes beside (return_length, return_offsets_mapping, …). `text_kwargs`,
+                `images_kwargs`, `videos_kwargs` and `common_kwargs` are dicts of the same. An argument that is none of
+                these has no effect, with a warning that names the likely one.
 
         Returns:
             `input_ids` and `attention_mask` (K, L) of texts; `pixel_values` (B, T, 3, H, W) of videos.
 
         Raises:
-            TypeError: an argument is unknown, or something is neither text nor frames.
+            TypeError: something is neither text nor frames.
             ValueError: neither text nor videos are given, videos have unequal numbers of frames, or a value is out of
                 its range.
             VideoError: a file can't be read.
         """
+        nested = [options.pop(name, None) or {} for name in _NESTED]
+        if any(nested):
+            merged = {name: value for one in nested for name, value in one.items()}
+            own = {name: value for name, value in locals().items() if name in _OWN and name not in merged}
+            return self(text, videos, images, **{**own, **options, **merged})
         check_tensors(return_tensors)
+        text, videos, images = _by_kind(text, videos, images)
         if videos is not None and images is not None:
             raise ValueError("videos= and images= are two names of the same: give one of them")
         frames = images if videos is None else videos
         if text is None and frames is None:
             raise ValueError("there is nothing to process: give text=, videos=, or both")
-        processor = self.image_processor.replace(**transforms)
+        processor = self.image_processor.replace(**{k: v for k, v in options.items() if k in FRAME_SETTINGS})
+        known = (*_OWN, *FRAME_SETTINGS, *TEXT_OPTIONS)
+        warn_of_unknown([name for name in options if name not in known], known, stacklevel=2)
 
         batch = BatchEncoding()
         if text is not None:
             if padding is None:
                 padding = return_tensors is not None
-            batch.update(
-                self._texts(
-                    text,
-                    return_tensors,
-                    padding=padding,
-                    truncation=truncation,
-                    max_length=max_length,
-                    add_special_tokens=add_special_tokens,
-                    pad_to_multiple_of=pad_to_multiple_of,
-                    return_attention_mask=return_attention_mask,
-                )
+            batch = self._texts(
+                text,
+                return_tensors,
+                padding=padding,
+                truncation=truncation,
+                max_length=max_length,
+                add_special_tokens=add_special_tokens,
+                pad_to_multiple_of=pad_to_multiple_of,
+                return_attention_mask=return_attention_mask,
+                **{name: value for name, value in options.items() if name in TEXT_OPTIONS},
             )
         if frames is not None:
             batch.update(
@@ -202,22 +248,23 @@ class XCLIPProcessor:
                     return_tensors=return_tensors,
                     num_frames=self.num_frames if num_frames is None else num_frames,
                     input_data_format=input_data_format,
+                    data_format=data_format,
                     device=device,
                 )
             )
         return batch
 
-    def _texts(self, text: str | Sequence[str], return_tensors: str | None, **options: Any) -> BatchEncoding:
+    def _texts(self, text: Any, return_tensors: str | None, **options: Any) -> BatchEncoding:
         limit = self.tokenizer.model_max_length
         batch = self.tokenizer(text, **options)
-        rows = [batch["input_ids"]] if isinstance(text, str) else batch["input_ids"]
-        if options["truncation"] is None and max(map(len, rows)) > limit:
-            texts = [text] if isinstance(text, str) else list(text)
-            lengths = [len(row) for row in self.tokenizer(texts)["input_ids"]]  # without padding
+        encodings = batch.encodings or []
+        if options["truncation"] is None and max(len(one.ids) for one in encodings) > limit:
+            lengths = [sum(one.attention_mask) for one in encodings]  # without padding
             number = lengths.index(max(lengths))
-            what = f"text {number} ({texts[number][:60]!r}…) has {lengths[number]} tokens"
-            if lengths[number] <= limit:
-                what = f"texts are padded to {max(map(len, rows))} tokens"
+            what = f"texts are padded to {len(encodings[number].ids)} tokens"
+            if lengths[number] > limit:
+                shown = str(text if len(encodings) == 1 and isinstance(text, str) else text[number])[:60]
+                what = f"text {number} ({shown!r}…) has {lengths[number]} tokens"
             warnings.warn(
                 f"{what}, but the model has positions for {limit}: such texts are cut. Pass truncation=True to have it "
                 "so without this warning.",
@@ -226,15 +273,38 @@ class XCLIPProcessor:
             batch = self.tokenizer(text, **{**options, "truncation": True, "max_length": limit})
         if return_tensors is None:
             return batch
-        single = isinstance(text, str)
-        return BatchEncoding(
-            {name: convert_rows([rows] if single else rows, name, return_tensors) for name, rows in batch.items()}
-        )
+        is_one = isinstance(batch["input_ids"][0], int)
+        rows = {name: [value] if is_one and name != "length" else value for name, value in batch.items()}
+        tensors = {name: convert_rows(value, name, return_tensors) for name, value in rows.items()}
+        return BatchEncoding(tensors, encodings=batch.encodings)
 
-    def decode(self, token_ids: Any, *, skip_special_tokens: bool = False) -> str:
-        """The text of one sequence of ids."""
-        return self.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
+    def decode(self, token_ids: Any, *args: Any, **options: Any) -> Any:
+        """The text of one sequence of ids; options as `CLIPTokenizer.decode` takes them."""
+        return self.tokenizer.decode(token_ids, *args, **options)
 
-    def batch_decode(self, sequences: Any, *, skip_special_tokens: bool = False) -> list[str]:
-        """The text of each of several sequences of ids."""
-        return self.tokenizer.batch_decode(sequences, skip_special_tokens=skip_special_tokens)
+    def batch_decode(self, sequences: Any, *args: Any, **options: Any) -> list[str]:
+        """The text of each of several sequences of ids; options as `CLIPTokenizer.batch_decode` takes them."""
+        return self.tokenizer.batch_decode(sequences, *args, **options)
+
+
+def _by_kind(text: Any, videos: Any, images: Any) -> tuple[Any, Any, Any]:
+    """Texts and frames, each in its place: (text, videos, images)."""
+    if _are_frames(text) and (
+        videos is None or (images is None and _are_texts(videos))
+    ):  # (images, text) of 4.57 and 5
+        return videos, text, images
+    if text is None and images is not None and _are_texts(videos):  # (None, text, videos) of these
+        return videos, images, None
+    return text, videos, images
+
+
+def _are_frames(value: Any) -> bool:
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    return is_frame(value) or is_array(value)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, list | tuple) and bool(value) and all(isinstance(one, str) for one in value)
+    )

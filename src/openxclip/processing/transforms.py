@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from openxclip.errors import CheckpointError
-from openxclip.hub import read_json, resolve_folder
+from openxclip.hub import parted_options, read_json, resolve_folder
 from openxclip.processing.batch import BatchEncoding, check_tensors
 from openxclip.processing.frames import Video, as_videos
 from openxclip.processing.pixels import in_place, write_levels, write_values
 from openxclip.processing.resampling import BICUBIC, BILINEAR, NEAREST
+from openxclip.processing.settings import checked_size, per_channel, settings_only, warn_of_unknown
 
 TRANSFORM_FILES = ("processor_config.json", "preprocessor_config.json")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -64,10 +65,10 @@ class VideoProcessor:
     model_input_names = ("pixel_values",)
 
     def __post_init__(self) -> None:
-        self.size = _size(self.size, name="size", square=False)
-        self.crop_size = _size(self.crop_size, name="crop_size", square=True)
-        self.image_mean = _per_channel(self.image_mean, name="image_mean")
-        self.image_std = _per_channel(self.image_std, name="image_std")
+        self.size = checked_size(self.size, name="size", square=False)
+        self.crop_size = checked_size(self.crop_size, name="crop_size", square=True)
+        self.image_mean = per_channel(self.image_mean, name="image_mean")
+        self.image_std = per_channel(self.image_std, name="image_std")
         if 0 in self.image_std:
             raise ValueError(f"image_std={self.image_std} has a zero: frames would be divided by it")
         if self.resample not in (NEAREST, BILINEAR, BICUBIC):
@@ -76,17 +77,22 @@ class VideoProcessor:
     # ------------------------------------------------------------------------------------------------ folders
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **hub: Any) -> VideoProcessor:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> VideoProcessor:
         """The transforms of a model folder: of its processor_config.json, else of its preprocessor_config.json.
 
         Args:
             pretrained_model_name_or_path: a local folder, a shipped model or a hub id.
-            hub: as `openxclip.hub.resolve_folder` takes them (revision, cache_dir, local_files_only, token, …).
+            options: as `openxclip.hub.resolve_folder` takes them (revision, cache_dir, local_files_only, token, …);
+                and settings that rule over the folder's.
 
         Raises:
             CheckpointError: there is no such folder, no such file in it, or it can't be read.
+            TypeError: there is no such option.
+            ValueError: a setting is out of its range.
         """
-        folder = resolve_folder(pretrained_model_name_or_path, **{"allow_patterns": TRANSFORM_FILES, **hub})
+        hub_options, others = parted_options(options)
+        settings = settings_only(others, FRAME_SETTINGS, f"{cls.__name__}.from_pretrained")
+        folder = resolve_folder(pretrained_model_name_or_path, allow_patterns=TRANSFORM_FILES, **hub_options)
         files = [folder / name for name in TRANSFORM_FILES if (folder / name).is_file()]
         for file in files:
             config = read_json(file)
@@ -94,27 +100,45 @@ class VideoProcessor:
                 config = config.get("image_processor") or config.get("video_processor") or {}
             if config:
                 try:
-                    return cls.from_dict(config)
+                    found = cls.from_dict(config)
                 except (TypeError, ValueError) as error:
                     raise CheckpointError(f"{file}: {error}") from error
+                return found.replace(**settings)
         raise CheckpointError(f"{folder}: has no preprocessor_config.json, which says how frames become pixel values.")
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> VideoProcessor:
         """The transforms that a configuration says; what it leaves out is as in transformers' VideoMAE processor."""
-        names = {field.name for field in dataclasses.fields(cls)} - {"extra"}
-        said = {name: value for name, value in config.items() if name in names and value is not None}
-        extra = {name: value for name, value in config.items() if name not in names}
+        said = {name: value for name, value in config.items() if name in FRAME_SETTINGS and value is not None}
+        extra = {name: value for name, value in config.items() if name not in FRAME_SETTINGS}
         return cls(**{**_UNSAID, **said}, extra=extra)
+
+    @classmethod
+    def of(cls, transforms: Any) -> VideoProcessor:
+        """Transforms of this class: themselves, or those that an image processor of transformers says.
+
+        Raises:
+            TypeError: it is neither.
+            ValueError: it says something that isn't done here.
+        """
+        if isinstance(transforms, cls):
+            return transforms
+        if not all(hasattr(transforms, name) for name in ("to_dict", "do_resize", "image_mean")):
+            name = type(transforms).__name__
+            raise TypeError(f"image_processor must be one of X-CLIP or VideoMAE, not an object of type {name}.")
+        return cls.from_dict({name: value for name, value in transforms.to_dict().items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration, as it is saved."""
         config: dict[str, Any] = {"image_processor_type": "VideoMAEImageProcessor", **self.extra}
-        for field in dataclasses.fields(self):
-            if field.name != "extra":
-                value = getattr(self, field.name)
-                config[field.name] = list(value) if isinstance(value, tuple) else value
+        for name in FRAME_SETTINGS:
+            value = getattr(self, name)
+            config[name] = list(value) if isinstance(value, tuple) else value
         return config
+
+    def to_json_string(self) -> str:
+        """`to_dict` as indented JSON with sorted keys and a final newline."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
     def save_pretrained(self, save_directory: str | Path, *, processor_class: str | None = None) -> tuple[str, ...]:
         """Write preprocessor_config.json, which every version of transformers reads.
@@ -142,24 +166,26 @@ class VideoProcessor:
     # ------------------------------------------------------------------------------------------------ frames
 
     def replace(self, **changes: Any) -> VideoProcessor:
-        """A processor with some settings changed.
+        """A processor with some settings changed; None leaves one as it is.
 
         Raises:
             TypeError: there is no such setting.
         """
-        names = [field.name for field in dataclasses.fields(self) if field.name != "extra"]
         for name in changes:
-            if name not in names:
-                raise TypeError(f"unexpected argument {name!r}: the settings of frames are {', '.join(names)}")
+            if name not in FRAME_SETTINGS:
+                raise TypeError(f"unexpected argument {name!r}: the settings of frames are {', '.join(FRAME_SETTINGS)}")
+        changes = {name: value for name, value in changes.items() if value is not None}
         return dataclasses.replace(self, **changes) if changes else self
 
     def __call__(
         self,
-        videos: Any,
+        videos: Any = None,
         *,
+        images: Any = None,
         return_tensors: str | None = None,
         num_frames: int = 8,
         input_data_format: str | None = None,
+        data_format: str | None = None,
         device: torch.device | str | None = None,
         **changes: Any,
     ) -> BatchEncoding:
@@ -167,34 +193,44 @@ class VideoProcessor:
 
         Args:
             videos: the frames.
+            images: the same by its other name.
             return_tensors: "pt", "np", or None for lists of lists of arrays (3, H, W).
             num_frames: frames to take from each video that is a file, uniformly over its length.
             input_data_format: "channels_first" or "channels_last" where the shape of arrays is ambiguous.
+            data_format: "channels_first", or "channels_last" for (B, T, H, W, 3); None is the first.
             device: where frames are transformed and left; None is where they are.
-            changes: other settings for this call, by the names of the class's arguments.
+            changes: other settings for this call, by the names of the class's arguments. Other arguments have no
+                effect, with a warning.
 
         Returns:
             `pixel_values` (B, T, 3, H, W).
 
         Raises:
-            TypeError: an argument is unknown, or something is no frame.
+            TypeError: something is no frame.
             ValueError: shapes, values or numbers of frames don't fit.
             VideoError: a file can't be read.
         """
         check_tensors(return_tensors)
-        if input_data_format not in ("channels_first", "channels_last", None):
-            raise ValueError(f'input_data_format={input_data_format!r}: choose "channels_first" or "channels_last"')
-        values_BTCHW = self.replace(**changes).transform(
+        for name, value in (("input_data_format", input_data_format), ("data_format", data_format)):
+            if value not in ("channels_first", "channels_last", None):
+                raise ValueError(f'{name}={value!r}: choose "channels_first" or "channels_last"')
+        if videos is not None and images is not None:
+            raise ValueError("videos= and images= are two names of the same: give one of them")
+        warn_of_unknown([name for name in changes if name not in FRAME_SETTINGS], FRAME_SETTINGS, stacklevel=2)
+        changed = self.replace(**{name: value for name, value in changes.items() if name in FRAME_SETTINGS})
+        values = changed.transform(
             as_videos(
-                videos,
+                images if videos is None else videos,
                 read_file=functools.partial(_read_frames, num_frames=num_frames),
                 channels_last=None if input_data_format is None else input_data_format == "channels_last",
             ),
             device=device,
         )
+        if data_format == "channels_last":
+            values = values.permute(0, 1, 3, 4, 2).contiguous()
         if return_tensors == "pt":
-            return BatchEncoding(pixel_values=values_BTCHW)
-        array = values_BTCHW.cpu().numpy()
+            return BatchEncoding(pixel_values=values)
+        array = values.cpu().numpy()
         return BatchEncoding(pixel_values=array if return_tensors else [list(video) for video in array])
 
     preprocess = __call__
@@ -343,29 +379,11 @@ class VideoProcessor:
         return scale.float(), offset.float()
 
 
+FRAME_SETTINGS = tuple(one.name for one in dataclasses.fields(VideoProcessor) if one.name != "extra")
+
+
 def _read_frames(source: Any, *, num_frames: int) -> torch.Tensor:
     """Frames (T, H, W, 3) of a file: one from the middle of each of `num_frames` equal parts."""
     from openxclip.video import read_clip  # only here, so that tensors are processed without a decoder
 
     return read_clip(source, num_frames=num_frames).frames_THWC
-
-
-def _size(value: Any, *, name: str, square: bool) -> dict[str, int]:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = {"height": value, "width": value} if square else {"shortest_edge": value}
-    elif isinstance(value, list | tuple) and len(value) == 2:
-        value = {"height": value[0], "width": value[1]}
-    allowed = [{"height", "width"}] if square else [{"height", "width"}, {"shortest_edge"}]
-    if not isinstance(value, Mapping) or set(value) not in allowed:
-        keys = " or ".join(str(sorted(one)) for one in allowed)
-        raise ValueError(f"{name}={value!r} should be a number of pixels, (height, width), or have the keys {keys}")
-    if not all(isinstance(pixels, int) and pixels > 0 for pixels in value.values()):
-        raise ValueError(f"{name}={value!r} should hold whole numbers of pixels above 0")
-    return dict(value)
-
-
-def _per_channel(value: Any, *, name: str) -> tuple[float, ...]:
-    values = (value,) * 3 if isinstance(value, int | float) else tuple(float(one) for one in value)
-    if len(values) != 3:
-        raise ValueError(f"{name}={value!r} should be three numbers (red, green, blue), or one")
-    return values

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from openxclip.training.comparison import compare_files
     from openxclip.training.job import TrainingResult, plan_training, train
     from openxclip.training.judging import evaluate_over, evaluate_recipe
+    from openxclip.training.keeping import EvalReport
     from openxclip.training.loop import StepReport
     from openxclip.training.recipe import RECIPES, Recipe, read_recipe
 
 _HOME = {
+    "EvalReport": "keeping",
     "RECIPES": "recipe",
     "Recipe": "recipe",
     "StepReport": "loop",
@@ -30,6 +32,7 @@ _HOME = {
 
 __all__ = [
     "RECIPES",
+    "EvalReport",
     "Recipe",
     "StepReport",
     "TrainingResult",

@@ -24,10 +24,10 @@ from torch import Tensor
 from openxclip.errors import needs_package
 from openxclip.processing.resampling import BILINEAR, resize
 from openxclip.processing.transforms import IMAGENET_MEAN, IMAGENET_STD
-from openxclip.video.views import Box
+from openxclip.video.views import Box, rescaled
 
 CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
-_PLACES = ((0, 0), (0, 2), (2, 0), (2, 2), (1, 1))  # down and across, in halves of the room: the corners, the middle
+_PLACES = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))  # down and across, in quarters of the room: the corners, the middle
 
 
 def multi_scale_crop(
@@ -37,9 +37,9 @@ def multi_scale_crop(
 
     The paper resizes frames to a short side of 256 (for clips of 224), cuts a box whose sides are those of the resized
     frame's short side times two scales, neighbours in the list or the same, at a corner or in the middle, and resizes
-    that to 224 × 224. Here the same box is found in the frame as it was decoded: all of its measures are shares of the
-    frame's, which a resize leaves alone. So pixels are resampled once, not twice, and only those that are kept; beside
-    that, and the rounding to whole pixels, nothing differs.
+    that to 224 × 224. Here the box is found in the resized frame by the same whole numbers (mmcv's and mmaction's), and
+    cut out of the frame as it was decoded. So pixels are resampled once, not twice, and only those that are kept;
+    beside that, and the rounding to whole pixels of the decoded frame, nothing differs.
 
     Args:
         height, width: of the decoded frames, in pixels.
@@ -60,10 +60,15 @@ def multi_scale_crop(
     resized = size * 256 // 224
     sides = [int(resized * scale) for scale in scales]
     pairs = [(a, b) for i, a in enumerate(sides) for j, b in enumerate(sides) if abs(i - j) <= 1]
-    unit = min(height, width) / resized
-    tall, wide = (max(1, round(side * unit)) for side in pairs[_below(len(pairs), generator)])
-    down, across = _PLACES[_below(len(_PLACES), generator)]
-    return Box((height - tall) * down // 2, (width - wide) * across // 2, tall, wide)
+    sizes = pairs[_below(len(pairs), generator)]
+    place = _PLACES[_below(len(_PLACES), generator)]
+    around = rescaled(height=height, width=width, short_side=resized)
+    tops, lengths = [], []
+    for whole, of, side, quarters in zip((height, width), around, sizes, place, strict=True):
+        length = max(1, round(side * whole / of))
+        tops.append(min(round((of - side) // 4 * quarters * whole / of), whole - length))
+        lengths.append(length)
+    return Box(*tops, *lengths)
 
 
 def cropped(frames_TCHW: Tensor, box: Box, size: int) -> Tensor:

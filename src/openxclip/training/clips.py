@@ -10,6 +10,7 @@ import math
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,12 @@ def drawn_from(*numbers: int) -> torch.Generator:
     """A generator whose draws depend on all these numbers and nothing else."""
     words = np.random.SeedSequence(numbers).generate_state(2)
     return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
+
+
+@lru_cache(maxsize=1)  # of the epoch that runs: drawing a million numbers for each step would take longer than the step
+def _order(samples: int, seed: int, epoch: int) -> Tensor:
+    """The permutation of an epoch."""
+    return torch.randperm(samples, generator=drawn_from(seed, epoch), device="cpu")
 
 
 @dataclass(frozen=True)
@@ -62,15 +69,17 @@ class Steps:
     def of_step(self, step: int) -> list[list[int]]:
         """The passes of a step, counted from 0 over all epochs: those of all processes."""
         epoch, within = divmod(step, self.per_epoch)
-        order = torch.randperm(self.samples, generator=drawn_from(self.seed, epoch), device="cpu").tolist()
-        chosen = order[within * self.batch : (within + 1) * self.batch]
+        order = _order(self.samples, self.seed, epoch)
+        chosen = order[within * self.batch : (within + 1) * self.batch].tolist()
         return [chosen[i : i + self.batch_per_pass] for i in range(0, len(chosen), self.batch_per_pass)]
+
+    def clips_of(self, step: int) -> int:
+        """How many clips a step has, if all can be read."""
+        return min(self.batch, self.samples - step % self.per_epoch * self.batch)
 
     def passes_each(self, step: int) -> int:
         """How many passes each process takes in a step."""
-        within = step % self.per_epoch
-        chosen = min(self.batch, self.samples - within * self.batch)
-        return math.ceil(math.ceil(chosen / self.batch_per_pass) / self.world)
+        return math.ceil(math.ceil(self.clips_of(step) / self.batch_per_pass) / self.world)
 
     def mine(self, first: int, last: int) -> Iterator[list[tuple[int, int, int, bool]]]:
         """The passes of this process, of steps `first` to before `last`: (sample, step, number of pass, counts)."""
@@ -191,10 +200,15 @@ def load(clips: TrainClips, steps: Steps, *, first: int, last: int, workers: int
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_set_signals,
     )
 
 
-def _ignore_interrupts(_: int) -> None:
-    """Ctrl-C goes to all processes of a terminal, but it is for the main one to end the training."""
+def _set_signals(_: int) -> None:
+    """Of Ctrl-C and SIGTERM, which may go to all processes of a group, the main one decides what to do.
+
+    Ctrl-C is ignored here. SIGTERM ends a reader at once and without a word, since it is also how the main process ends
+    one that doesn't answer; the main process' own handler, which is inherited, would print a traceback.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -199,7 +199,8 @@ def evaluate_retrieval(
     similarity_KV = np.stack(columns, axis=1)[known]
     of_text_K = np.array([video_of[index] for index in known])
     predictions = []
-    for index, row_V, own in zip(known, similarity_KV.astype(np.float64), of_text_K.tolist(), strict=True):
+    for index, row_V, own in zip(known, similarity_KV, of_text_K.tolist(), strict=True):
+        row_V = row_V.astype(np.float64)  # a copy of the whole matrix could be of many gigabytes
         probability_V = np.exp(row_V - row_V.max())
         probability_V /= probability_V.sum()
         best = np.lexsort((np.arange(len(row_V)) == own, -row_V))  # of equal ones its own comes last, as in the metrics
@@ -387,4 +388,7 @@ def _results(
         torch=str(torch.__version__),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         part=part,
+        problems=whole.problems,
+        missing=whole.num_missing(),
+        named=whole.named,
     )

@@ -16,12 +16,14 @@ from openxclip.errors import MissingPackageError, NotWrittenError, OpenXCLIPErro
 from openxclip.files import cannot_write, checked_folder, written_whole
 from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline
+from openxclip.training.data import describe_problems
 from openxclip.training.evaluation import evaluate, evaluate_retrieval
 from openxclip.training.metrics import Bin, Calibration, mean_and_std
 from openxclip.training.plots import draw_confusion, draw_reliability, write_confusion_table
 from openxclip.training.recipe import Recipe, read_recipe
 from openxclip.training.results import Results, confusion_of
 from openxclip.training.starting import evaluation_data
+from openxclip.training.stopping import is_out_of_memory
 
 
 def evaluate_recipe(
@@ -34,6 +36,7 @@ def evaluate_recipe(
     device: torch.device | str | None = None,
     precision: Precision | None = None,
     on_progress: Callable[[int, int], object] | None = None,
+    say: Callable[[str], object] = lambda text: None,
 ) -> Results:
     """How good a model is by a recipe's protocol; the twin of `openxclip eval`.
 
@@ -47,9 +50,10 @@ def evaluate_recipe(
         use_prompts: see `evaluation.evaluate`.
         device, precision: see `VideoPipeline.from_pretrained`.
         on_progress: called after each video with how many are done, and of how many.
+        say: called with lines on what is wanting in the data, before the model is loaded.
 
     Raises:
-        OpenXCLIPError: recipe, data or model can't be used, which is named.
+        OpenXCLIPError: recipe, data or model can't be used, which is named; or memory runs out.
         NotWrittenError: writing to `out` failed at the end; its `result` is the `Results`.
         ValueError: nothing can be written to `out`; nothing is evaluated then.
     """
@@ -57,6 +61,8 @@ def evaluate_recipe(
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, changes)
     dataset = evaluation_data(recipe)
+    if dataset.problems:
+        say(describe_problems(dataset))
     pipeline = as_pipeline(model, device=device, precision=precision)
     try:
         if dataset.classes:
@@ -73,6 +79,13 @@ def evaluate_recipe(
             )  # fmt: skip
     except ValueError as error:  # of classes or scores: the data's or the model's fault, not the program's
         raise OpenXCLIPError(str(error)) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OpenXCLIPError(
+            "memory ran out: close other programs, or compute in a narrower precision (bf16 or fp16 on a GPU), or with "
+            "fewer frames= and crops=."
+        ) from error
     finally:
         if not isinstance(model, VideoPipeline):
             pipeline.close()
@@ -122,7 +135,7 @@ def evaluate_over(
         model: is loaded once.
         out: folder for a folder of each evaluation, and `summary.json`.
         device, precision: see `VideoPipeline.from_pretrained`.
-        **how: templates, use_prompts, on_progress: see `evaluate_recipe`.
+        **how: templates, use_prompts, on_progress, say: see `evaluate_recipe`.
 
     Raises:
         OpenXCLIPError: see `evaluate_recipe`; or fewer than two are given, or one twice.
@@ -154,7 +167,9 @@ def evaluate_over(
         content = {name: {"mean": mean, "std": std} for name, (mean, std) in metrics.items()}
         try:
             with written_whole(out / "summary.json") as partial:
-                partial.write_text(json.dumps({"over": list(over), **content}, indent=1) + "\n", encoding="utf-8")
+                partial.write_text(
+                    json.dumps({"over": list(over), **content}, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+                )
         except OSError as error:
             problem = _not_written(out, error)
     if problem:

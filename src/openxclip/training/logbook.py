@@ -1,4 +1,4 @@
-"""What happened in a training: a line of JSON each, and TensorBoard's curves where that is installed."""
+"""What happened in a training: a line of JSON each."""
 
 from __future__ import annotations
 
@@ -33,37 +33,22 @@ class Logbook:
         with written_whole(path) as partial:
             partial.write_text("".join(kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
-        self._curves = _curves(folder, first_step)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """One event of a step; numbers become curves."""
+        """One event of a step."""
         try:
-            self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+            self._file.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
             as_os_error(error, self._file.name)  # whose name an error of writing lacks
             raise
-        if self._curves is not None:
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    self._curves.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
         """Nothing is written after this."""
         with suppress(OSError):  # what couldn't be written has been reported
             self._file.close()
-        if self._curves is not None:
-            self._curves.close()
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """The lines of a training's log."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def _curves(folder: Path, first_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "curves"), purge_step=first_step)

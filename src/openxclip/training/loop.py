@@ -8,32 +8,33 @@ with the same losses to the bit.
 
 from __future__ import annotations
 
-import signal
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
-from openxclip.training.augmentation import Augmentation
-from openxclip.training.clips import Pass, Steps, TrainClips, drawn_from, load
+from openxclip.training.clips import Steps, TrainClips, drawn_from, load
 from openxclip.training.data import Dataset
 from openxclip.training.logbook import Logbook
-from openxclip.training.losses import class_loss_sum, pair_loss_sum
 from openxclip.training.optimisation import Schedule, adamw, parameter_groups, trained_names
 from openxclip.training.processes import Processes
+from openxclip.training.reading import Reader, reading
 from openxclip.training.recipe import Recipe
 from openxclip.training.state import Learner, load_state, read_facts, save_state
+from openxclip.training.stopping import NothingReadError, diverged, is_out_of_memory, no_memory, no_reader
+from openxclip.training.teaching import Gradients, Teacher, Texts, precision_of
 from openxclip.video.limits import num_cores
 
 
@@ -86,10 +87,12 @@ def run(
     folder: Path,
     processes: Processes,
     *,
+    stop: threading.Event | None = None,
+    on_start: Callable[[int, int], None] = lambda step, total: None,
     on_step: Callable[[StepReport], None] = lambda report: None,
-    on_epoch: Callable[[int, XCLIPModel, Logbook | None], None] = lambda epoch, model, log: None,
+    on_epoch: Callable[[int, XCLIPModel, Logbook | None], Any] = lambda epoch, model, log: None,
 ) -> Trained:
-    """Train, or go on where the folder's state stops.
+    """Train, or resume where the folder's state ends.
 
     Args:
         recipe: how.
@@ -98,20 +101,28 @@ def run(
         dataset: what to learn from.
         folder: for the state and the log.
         processes: that train together.
+        stop: when this is set, the step that runs is finished, and the state saved.
+        on_start: called before the first step with the number of steps that are done already, and of all.
         on_step: called after each step.
-        on_epoch: called by all processes after each epoch with the epoch's number and the model in eval mode.
+        on_epoch: called by all processes after each epoch that is to be judged, with the epoch's number, from 1, and
+            the model in eval mode; the state is saved before. Called again for the same epoch when a training resumes
+            there. If it returns True, the training ends there.
 
     Raises:
         StateError: the folder's state is of another recipe or other data.
+        DivergedError: the loss or what the model gives isn't finite; the state that was saved last stays.
+        StoppedError: memory ran out, or a process that reads videos was killed; the state was saved, if possible.
+        NothingReadError: no video can be read.
     """
+    stop = stop or threading.Event()
     steps = Steps(
         len(dataset.samples), recipe.batch, recipe.batch_per_pass, recipe.seed, processes.rank, processes.world
     )
     total = steps.per_epoch * recipe.epochs
     schedule = Schedule(total=total, warmup=round(steps.per_epoch * recipe.warmup_epochs), minimum=recipe.minimum_lr)
     model.to(processes.device)
-    set(trained_names(model, towers=recipe.towers, logit_scale=recipe.loss == "pairs"))
-    texts = _Texts(recipe, model, processor, dataset, processes)
+    set(trained_names(model, towers=recipe.towers, loss=recipe.loss))
+    texts = Texts(recipe, model, processor, dataset, processes)
     wrapped = _wrapped(model, recipe, processes)
     groups = parameter_groups(model, lr=recipe.lr, fresh_factor=recipe.fresh_factor, weight_decay=recipe.weight_decay)
     dtype = precision_of(recipe, processes.device)
@@ -133,190 +144,122 @@ def run(
         size=model.config.vision_config.image_size, crop_scales=recipe.augment.crop_scales,
         seed=recipe.seed, per_epoch=steps.per_epoch, sampling=recipe.sampling,
     )  # fmt: skip
-    on_gpu = processes.device.type == "cuda"
     workers = max(1, num_cores() - 1) if recipe.workers is None else recipe.workers
-    batches = iter(load(clips, steps, first=first, last=total, workers=workers, pin=on_gpu))
-    teacher = _Teacher(recipe, model, wrapped, texts, processor, dataset, processes, dtype)
+    loader = load(clips, steps, first=first, last=total, workers=workers, pin=processes.device.type == "cuda")
+    teacher = Teacher(recipe, model, wrapped, texts, processor, dataset, processes, dtype)
     log = Logbook(folder, first_step=first) if processes.is_main else None
-    saved = time.monotonic()
+    saved, saved_at = first, time.monotonic()
+    step, ends, read = first, False, 0  # clips that were read since the epoch began, or the training resumed
 
-    def save(step: int) -> None:
+    def save() -> None:
+        nonlocal saved, saved_at
+        if not teacher.is_sound():
+            raise diverged(recipe, folder, f"the outputs of the model after step {step} are not finite numbers", saved)
         all_unreadable = {path: why for part in processes.gathered(unreadable) for path, why in part.items()}
         unreadable.update(all_unreadable)
         save_state(state, learner, {"step": step, "unreadable": all_unreadable}, processes)
+        saved, saved_at = step, time.monotonic()
 
-    step = first
-    with _asked_to_stop() as stop, nullcontext() if log is None else closing(log):
-        while step < total:
+    def is_judged() -> bool:
+        """Whether the model is to be judged after this many steps."""
+        epoch, within = divmod(step, steps.per_epoch)
+        every = recipe.eval_every
+        return step > 0 and within == 0 and (step == total or (every > 0 and epoch % every == 0))
+
+    def judged() -> bool:
+        """Have the model judged; whether the training ends with that."""
+        wrapped.eval()
+        return bool(on_epoch(step // steps.per_epoch, _plain(model, learner, recipe), log))
+
+    on_start(first, total)
+    with nullcontext() if log is None else closing(log), reading(loader) as reader:
+        if is_judged():
+            ends = judged()
+        while step < total and not ends and not _any(stop.is_set(), processes):
             began = time.perf_counter()
             schedule.apply(learner.optimizer, step)
             torch.manual_seed(
                 int(torch.randint(2**31, (), generator=drawn_from(recipe.seed, step, processes.rank), device="cpu"))
             )
             wrapped.train()
-            loss, counted, waited, errors = teacher.gradients(batches, steps, step, learner.scaler)
-            unreadable.update({dataset.samples[number].source: why for number, why in errors.items()})
-            if counted:
-                _take_step(learner, recipe, _clips_of(steps, step) / counted)
+            taught, is_full = _gradients(teacher, steps, step, learner, reader)
+            if is_full or taught.failed:
+                learner.optimizer.zero_grad(set_to_none=True)
+                if step > saved and not (is_full and processes.world > 1):  # the others may not have come so far
+                    _save_if_there_is_memory(save)
+                if not is_full and _any(stop.is_set(), processes):
+                    break
+                raise (
+                    no_memory(recipe, folder, step, saved)
+                    if is_full
+                    else no_reader(folder, reader.failure, workers, saved)
+                )
+            unreadable.update({dataset.samples[number].source: why for number, why in taught.errors.items()})
+            loss = taught.loss / max(taught.clips, 1)
+            if not math.isfinite(loss):
+                raise diverged(recipe, folder, f"the loss of step {step + 1} is {loss}", saved)
+            if taught.clips:
+                _take_step(learner, recipe, steps.clips_of(step) / taught.clips)
             learner.optimizer.zero_grad(set_to_none=True)
             report = StepReport(
-                step, total, step // steps.per_epoch, loss / max(counted, 1),
-                schedule.rate(step, recipe.lr), counted, time.perf_counter() - began, waited,
+                step, total, step // steps.per_epoch, loss, schedule.rate(step, recipe.lr), taught.clips,
+                time.perf_counter() - began, taught.waited,
             )  # fmt: skip
             if log is not None:
                 log.write("step", step, epoch=report.epoch, loss=report.loss, lr=report.lr, clips=report.clips,
                           seconds=round(report.seconds, 4), waited=round(report.waited, 4))  # fmt: skip
-                for number, why in errors.items():
+                for number, why in taught.errors.items():
                     log.write("unreadable", step, path=dataset.samples[number].source, why=why)
             on_step(report)
             step += 1
-            ends = step % steps.per_epoch == 0
-            if ends and (step == total or (recipe.eval_every and (step // steps.per_epoch) % recipe.eval_every == 0)):
-                save(step)
-                saved = time.monotonic()
-                wrapped.eval()
-                on_epoch(step // steps.per_epoch, _plain(model, learner, recipe), log)
-            stops, due = processes.total(stop.is_set(), processes.is_main and _is_due(saved, recipe.save_every))
-            if stops and step < total:
-                break
-            if due:
-                save(step)
-                saved = time.monotonic()
-    if step < total:
-        save(step)
-    return Trained(_plain(model, learner, recipe).eval(), step, step == total, unreadable)
+            read += taught.clips
+            if step % steps.per_epoch == 0:
+                _check_any_read(read, unreadable, dataset, processes)
+                read = 0
+            if is_judged():
+                save()
+                ends = judged()
+            elif _any(processes.is_main and time.monotonic() - saved_at > 60 * recipe.save_every, processes):
+                save()
+    if step > saved:
+        save()
+    return Trained(_plain(model, learner, recipe).eval(), step, ends or step == total, unreadable)
 
 
-def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
-    """What products are computed in."""
-    if recipe.precision == "auto":
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if bf16 else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
+def _any(value: bool, processes: Processes) -> bool:
+    """Whether it holds in one of the processes, as all of them get to know."""
+    return bool(processes.total(value)[0])
 
 
-class _Texts:
-    """The class names' features, encoded once where their tower is frozen; or the tokens, for it to be trained."""
-
-    def __init__(
-        self, recipe: Recipe, model: XCLIPModel, processor: XCLIPProcessor, dataset: Dataset, processes: Processes
-    ) -> None:
-        self._processor, self._device = processor, processes.device
-        self._learns = recipe.towers in ("text", "both")
-        self._arguments: dict[str, Tensor] = {}
-        if recipe.loss == "classes":
-            texts = [recipe.template.replace("{}", name) for name in dataset.classes]
-            self._arguments = self._encoded(model, texts)
-
-    def of_classes(self) -> dict[str, Tensor]:
-        """What the model's forward takes of the classes."""
-        return self._arguments
-
-    def of(self, captions: list[str]) -> dict[str, Tensor]:
-        """What it takes of these captions."""
-        tokens = self._processor(text=captions, return_tensors="pt", padding=True, truncation=True).to(self._device)
-        return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
-
-    def _encoded(self, model: XCLIPModel, texts: list[str]) -> dict[str, Tensor]:
-        tokens = self.of(texts)
-        if self._learns:
-            return tokens
-        ids, mask = tokens["input_ids"], tokens["attention_mask"]
-        with torch.no_grad():
-            parts = [model.get_text_features(ids[i : i + 64], mask[i : i + 64]) for i in range(0, len(ids), 64)]
-        return {"text_features": torch.cat(parts)}
+def _gradients(teacher: Teacher, steps: Steps, step: int, learner: Learner, reader: Reader) -> tuple[Gradients, bool]:
+    """The gradients of a step, and whether memory ran out."""
+    try:
+        return teacher.gradients(reader, steps, step, learner.scaler), False
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    torch.cuda.empty_cache()  # outside of the block, which keeps alive what was computed
+    return Gradients(0.0, 0, 0.0, {}, True), True
 
 
-class _Teacher:
-    """Makes the gradients of a step."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        model: XCLIPModel,
-        wrapped: nn.Module,
-        texts: _Texts,
-        processor: XCLIPProcessor,
-        dataset: Dataset,
-        processes: Processes,
-        dtype: torch.dtype,
-    ) -> None:
-        self._recipe, self._model, self._wrapped, self._texts = recipe, model, wrapped, texts
-        self._dataset, self._processes, self._dtype = dataset, processes, dtype
-        transforms, augment = processor.image_processor, recipe.augment
-        self._augment = Augmentation(
-            flip=augment.flip, jitter=augment.jitter, brightness=augment.brightness, contrast=augment.contrast,
-            saturation=augment.saturation, hue=augment.hue, grey=augment.grey, mixup=augment.mixup,
-            cutmix=augment.cutmix, mix_switch=augment.mix_switch, label_smoothing=augment.label_smoothing,
-            mean=tuple(transforms.image_mean), std=tuple(transforms.image_std),
-        )  # fmt: skip
-
-    def gradients(
-        self, batches: Iterator[Pass], steps: Steps, step: int, scaler: torch.amp.GradScaler
-    ) -> tuple[float, int, float, dict[int, str]]:
-        """Of one step, as the sum over clips divided by how many the step should have, times the processes.
-
-        Returns:
-            Sum of the losses and number of clips, of all processes; seconds waited for data; why clips couldn't be
-            read, by the number of their sample, of this process.
-        """
-        losses: list[Tensor] = []
-        counted, waited, errors = 0, 0.0, {}
-        passes = steps.passes_each(step)
-        for number in range(passes):
-            began = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - began
-            assert batch.step == step
-            if batch.counts:
-                errors.update(batch.errors)
-            clips = len(batch.clips) if batch.counts else 0
-            with _synchronised(self._wrapped, number == passes - 1):
-                loss = self._loss(batch)
-                weight = self._processes.world / _clips_of(steps, step) if clips else 0.0
-                scaler.scale(loss * weight).backward()
-            if clips:
-                losses.append(loss.detach())
-                counted += clips
-        if isinstance(self._wrapped, FSDPModule) and self._model.logit_scale.grad is not None:
-            self._processes.average(self._model.logit_scale.grad)
-        sums = self._processes.total(float(torch.stack(losses).sum()) if losses else 0.0, counted)
-        return sums[0], round(sums[1]), waited, errors
-
-    def _loss(self, batch: Pass) -> Tensor:
-        vision = self._model.config.vision_config
-        clips, samples = batch.clips, list(batch.samples)
-        if not samples:  # none could be read; every process must take every pass
-            side = vision.image_size
-            clips, samples = torch.zeros(1, vision.num_frames, 3, side, side, dtype=torch.uint8, device="cpu"), [0]
-        clips = clips.to(self._processes.device, non_blocking=True)
-        draw = drawn_from(self._recipe.seed, batch.step, batch.number, 2)
-        all_samples = self._dataset.samples
-        if self._recipe.loss == "classes":
-            labels = torch.tensor([all_samples[number].label for number in samples], device=clips.device)
-            pixels, targets = self._augment(clips, labels, len(self._dataset.classes), generator=draw)
-            assert targets is not None
-            with self._autocast():
-                logits = self._wrapped(pixel_values=pixels, **self._texts.of_classes()).logits_per_video
-            return class_loss_sum(logits, targets)
-        pixels, _ = self._augment(clips, None, 0, generator=draw)
-        counted = len(batch.samples) if batch.counts else 0
-        captions = self._processes.gathered([str(all_samples[number].text) for number in samples[:counted]])
-        everyones = [text for part in captions for text in part] or [""]
-        with self._autocast():
-            logits = self._wrapped(pixel_values=pixels, **self._texts.of(everyones)).logits_per_video
-        loss = pair_loss_sum(logits[:counted], [len(part) for part in captions], self._processes)
-        return loss if counted else loss + 0 * logits.sum()  # every process must have a gradient to share
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self._dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self._processes.device.type, self._dtype)
+def _save_if_there_is_memory(save: Callable[[], None]) -> None:
+    try:
+        save()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
 
 
-def _clips_of(steps: Steps, step: int) -> int:
-    """How many clips a step has, if all can be read."""
-    return min(steps.batch, steps.samples - step % steps.per_epoch * steps.batch)
+def _check_any_read(read: int, unreadable: dict[str, str], dataset: Dataset, processes: Processes) -> None:
+    """Refuse to go on after an epoch in which no video could be read."""
+    everyones = {path: why for part in processes.gathered(unreadable) for path, why in part.items()}
+    if read or any(sample.source not in everyones for sample in dataset.samples):
+        return
+    path, why = next(iter(everyones.items()))
+    raise NothingReadError(
+        f"{dataset.name}: none of the {len(everyones)} videos can be read, so there is nothing to learn from; the "
+        f"first: {path}: {why}"
+    )
 
 
 def _take_step(learner: Learner, recipe: Recipe, correction: float) -> None:
@@ -351,18 +294,6 @@ def _unwrapped(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
-@contextmanager
-def _synchronised(model: nn.Module, is_last: bool) -> Iterator[None]:
-    """Gradients go round the processes once a step, with its last pass."""
-    if isinstance(model, DistributedDataParallel):
-        with nullcontext() if is_last else model.no_sync():
-            yield
-        return
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(is_last)
-    yield
-
-
 def _plain(model: XCLIPModel, learner: Learner, recipe: Recipe) -> XCLIPModel:
     """The model by itself, whole in every process, with the weights that count."""
     if learner.average is None and not isinstance(model, FSDPModule):
@@ -371,28 +302,3 @@ def _plain(model: XCLIPModel, learner: Learner, recipe: Recipe) -> XCLIPModel:
     plain = XCLIPModel(model.config).to(model.device)
     plain.load_state_dict({**weights, **(learner.average or {})})
     return plain.eval()
-
-
-def _is_due(saved: float, minutes: float) -> bool:
-    return time.monotonic() - saved > 60 * minutes
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """Set by SIGTERM, and by the first Ctrl-C: the step that runs is finished and saved."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def ask(number: int, _: Any) -> None:
-        event.set()
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, before[signal.SIGINT])  # a second one doesn't wait
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 Towers = Literal["visual", "text", "both", "none"]
+Loss = Literal["classes", "pairs"]
 
 
 def is_fresh(name: str) -> bool:
@@ -18,24 +19,26 @@ def is_fresh(name: str) -> bool:
     return name.startswith(("mit.", "prompts_")) or "message_" in name
 
 
-def trains(name: str, *, towers: Towers, logit_scale: bool) -> bool:
+def trains(name: str, *, towers: Towers, loss: Loss) -> bool:
     """Whether a parameter is trained.
+
+    CLIP's temperature, `logit_scale`, is trained with both towers, as in the authors' code, and with pairs.
 
     Args:
         name: in `XCLIPModel.named_parameters()`.
-        towers: of CLIP's two, which are; what is fresh always is. The paper trains the visual one.
-        logit_scale: CLIP's temperature, which the paper leaves alone.
+        towers: which of CLIP's two are trained; messages, MIT and prompts always are. The paper trains the visual one.
+        loss: what is minimised.
     """
     if is_fresh(name):
         return True
     if name == "logit_scale":
-        return logit_scale
+        return towers == "both" or loss == "pairs"
     return towers in ("both", "text" if name.startswith("text_") else "visual")
 
 
 def has_weight_decay(name: str, parameter: nn.Parameter) -> bool:
-    """Not vectors, biases and positions."""
-    return parameter.ndim > 1 and not name.endswith(".bias") and "position_embedding" not in name
+    """Not vectors, biases and positions. The temperature, a single number, has, as in the authors' code."""
+    return parameter.ndim != 1 and not name.endswith(".bias") and "position_embedding" not in name
 
 
 @dataclass(frozen=True)
@@ -135,9 +138,9 @@ class Schedule:
             group["lr"] = self.rate(step, group["base_lr"])
 
 
-def trained_names(model: nn.Module, *, towers: Towers, logit_scale: bool) -> Iterator[str]:
+def trained_names(model: nn.Module, *, towers: Towers, loss: Loss) -> Iterator[str]:
     """Have each parameter require a gradient or not; the names of those that do."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(trains(name, towers=towers, logit_scale=logit_scale))
+        parameter.requires_grad_(trains(name, towers=towers, loss=loss))
         if parameter.requires_grad:
             yield name

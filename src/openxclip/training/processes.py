@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from openxclip.model.pretrained import as_computing_device
+from openxclip.model.devices import as_computing_device
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,14 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
+#: Metrics by which one epoch is better than another: of classes, and of captions.
+Metric = Literal[
+    "top1", "top5", "mean_class_accuracy",
+    "text_to_video R@1", "text_to_video R@5", "text_to_video R@10",
+    "video_to_text R@1", "video_to_text R@5", "video_to_text R@10",
+]  # fmt: skip
+
+
 class RecipeError(OpenXCLIPError):
     """A recipe can't be read, or has a value that can't be."""
 
@@ -46,8 +54,13 @@ class Data(_Part):
     split: str | None = None  # of `data`: default "train" where it has one
     fold: Annotated[int, Field(ge=1, le=3)] = 1  # of UCF-101 and HMDB-51
     names: Path | None = None  # other texts for the classes
+    hidden: bool = False  # take hidden files and folders, too
     val_data: Path | None = None  # default: `data` with `val_split`, or a part of `data` that is held out
     val_split: str | None = None
+    val_format: Format = "auto"  # of val_data
+    val_videos: Path | None = None  # where the paths of val_data begin; default: `videos`, of lists
+    val_fold: Annotated[int, Field(ge=1, le=3)] | None = None  # default: `fold`
+    val_names: Path | None = None  # default: `names`; where given, val_data keeps classes of its own
     hold_out: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of each class, where there is no val_data and no val_split
     shots: Annotated[int, Field(ge=0)] = 0  # videos of each class that are trained on; 0 for all
     shots_list: Path | None = None  # their names, instead of a draw
@@ -112,6 +125,9 @@ class Recipe(_Part):
 
     # how it is judged
     eval_every: Annotated[int, Field(ge=0)] = 1  # epochs; 0 for only at the end
+    keep: Literal["last", "best"] = "last"  # which epoch's weights the model gets
+    metric: Metric | None = None  # what "best" is by; default: top1, or text_to_video R@1 of captions
+    patience: Count | None = None  # end after so many evaluations in a row that were no better; default: never
     clips: Count = 1
     crops: Literal[1, 3] = 1
 
@@ -122,6 +138,17 @@ class Recipe(_Part):
                  f"must be at most epochs={self.epochs}")  # fmt: skip
         _require(self.min_lr is None or self.min_lr <= self.lr, "min_lr", self.min_lr, f"must be at most lr={self.lr}")
         _require(not (self.sharded and self.ema), "ema", self.ema, "can't be kept of a model that is sharded")
+        for field, value in (("keep", self.keep == "best" and "best"), ("patience", self.patience)):
+            _require(not value or self.eval_every > 0, field, value, "needs an evaluation more often than at the end: "
+                     "give eval_every=1, or more epochs")  # fmt: skip
+        _require(
+            self.metric is None or (self.loss == "classes") == (" R@" not in self.metric), "metric", self.metric,
+            "is of captions (loss=pairs)" if self.loss == "classes" else "is of classes (loss=classes)",
+        )  # fmt: skip
+        for field in ("val_videos", "val_fold", "val_names"):
+            value = getattr(self.dataset, field)
+            _require(value is None or self.dataset.val_data is not None, field, str(value), "is of val_data, which is "
+                     f"missing: use {field.removeprefix('val_')}=")  # fmt: skip
         _require(
             self.loss == "classes" or not self.dataset.shots, "shots", self.dataset.shots, "are of classes, not pairs"
         )

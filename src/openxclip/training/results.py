@@ -110,6 +110,9 @@ class Results:
         date: when it was done, in ISO 8601 and UTC.
         part: number of the part of the data set that was tested, from 0, and how many parts there are; None if it is
             all of it. See `openxclip.training.evaluation.merged`.
+        problems: what is wanting in the data set, see `Dataset.problems`.
+        missing: how many videos the data set names whose files are missing or empty; they are in no metric.
+        named: how many videos it names, there or missing.
     """
 
     task: Task
@@ -128,6 +131,9 @@ class Results:
     torch: str
     date: str
     part: tuple[int, int] | None = None
+    problems: tuple[str, ...] = ()
+    missing: int = 0
+    named: int = 0
 
     def save(self, path: str | Path) -> Path:
         """Write a JSON file, a line for each prediction. It appears whole or not at all.
@@ -176,14 +182,17 @@ class Results:
             "protocol": EvaluationProtocol(**{**protocol, "templates": tuple(protocol["templates"])}),
             "predictions": tuple(predictions),
             "errors": tuple(Unread(**one) for one in content["errors"]),
+            "problems": tuple(content.get("problems", ())),
             "part": None if content["part"] is None else tuple(content["part"]),
         }
         return cls(**{**content, **changed})
 
     def __str__(self) -> str:
         """The metrics in words, but for those of each class, and how many samples they are over."""
-        said = [f"{name} {_shown(name, value)}" for name, value in _numbers(self.metrics)]
+        said = [f"{name} {_shown(name, value)}" for name, value in numbers_of(self.metrics)]
         text = f"{', '.join(said) or 'no metrics'} ({len(self.predictions)} samples of {self.dataset})"
+        if self.missing:
+            text += f"; {self.missing} of {self.named} videos are missing ({100 * self.missing / self.named:.1f} %)"
         if self.errors:
             first = self.errors[0]
             text += f"; {len(self.errors)} more could not be read, the first: {first.sample}: {first.reason}"
@@ -242,11 +251,11 @@ def hashes_of_weights(model: str | None) -> dict[str, str]:
     return hashes
 
 
-def _numbers(metrics: dict[str, Any], group: str = "") -> Iterator[tuple[str, float]]:
-    """Those that are one number, of groups too."""
+def numbers_of(metrics: dict[str, Any], group: str = "") -> Iterator[tuple[str, float]]:
+    """The metrics that are one number, with their names: "top1", "text_to_video R@1"; those of classes are left out."""
     for name, value in metrics.items():
         if isinstance(value, dict) and not group and name != "class_accuracy":
-            yield from _numbers(value, f"{name} ")
+            yield from numbers_of(value, f"{name} ")
         elif isinstance(value, int | float):
             yield f"{group}{name}", value
 

@@ -16,7 +16,7 @@ from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
 from openxclip.processing import VideoProcessor
 from openxclip.processing.texts import check_distinct
-from openxclip.video import crop_boxes
+from openxclip.video import crop_boxes, rescaled
 
 _TEXTS_AT_ONCE = 1024  # each has a prompt of its own for each view: bounds their memory
 
@@ -59,17 +59,25 @@ def views_of(pipeline: VideoPipeline, num_crops: int) -> Callable[[Tensor], Sequ
     """
     processor, size = pipeline.processor.image_processor, pipeline.model.config.vision_config.image_size
     if num_crops == 1:
-        resized = {"shortest_edge": size * 256 // 224}
-        centre = processor.replace(do_resize=True, size=resized, do_center_crop=True, crop_size=size)
-        return lambda frames_TCHW: [centre.levels(frames_TCHW)]
+        return partial(_centre, processor, size)
     if num_crops == 3:
-        resizing = processor.replace(do_resize=True, size={"shortest_edge": size}, do_center_crop=False)
-        return partial(_three_crops, resizing, size)
+        return partial(_three_crops, processor, size)
     raise ValueError(f"num_crops={num_crops}: must be 1, the centre, or 3 along the longer side.")
 
 
-def _three_crops(resizing: VideoProcessor, size: int, frames_TCHW: Tensor) -> list[Tensor]:
-    levels_TCHW = resizing.levels(frames_TCHW)
+def _resizing(processor: VideoProcessor, short_side: int, frames_TCHW: Tensor) -> VideoProcessor:
+    """The transforms with a resize of these frames as the paper's code rounds it, see `rescaled`."""
+    height, width = rescaled(height=frames_TCHW.shape[-2], width=frames_TCHW.shape[-1], short_side=short_side)
+    return processor.replace(do_resize=True, size={"height": height, "width": width}, do_center_crop=False)
+
+
+def _centre(processor: VideoProcessor, size: int, frames_TCHW: Tensor) -> list[Tensor]:
+    resizing = _resizing(processor, size * 256 // 224, frames_TCHW)
+    return [resizing.replace(do_center_crop=True, crop_size=size).levels(frames_TCHW)]
+
+
+def _three_crops(processor: VideoProcessor, size: int, frames_TCHW: Tensor) -> list[Tensor]:
+    levels_TCHW = _resizing(processor, size, frames_TCHW).levels(frames_TCHW)
     height, width = levels_TCHW.shape[-2:]
     boxes = crop_boxes(height=height, width=width, size=size)
     return [levels_TCHW[..., box.top : box.top + size, box.left : box.left + size] for box in boxes]
@@ -91,5 +99,5 @@ def finite(logits: Tensor, name: str) -> Tensor:
         ValueError: one is NaN or infinite.
     """
     if not logits.isfinite().all():
-        raise ValueError(f"{name}: the model's scores are no finite numbers; its weights may have diverged.")
+        raise ValueError(f"{name}: the model's scores are not finite numbers; its weights may have diverged.")
     return logits.cpu().double()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,13 +23,16 @@ from openxclip.training.data import (
     draw_classes,
     few_shot,
     few_shot_from_list,
+    has_folds,
     hold_out,
     only_classes,
     open_dataset,
     read_class_list,
+    takes_videos,
     with_classes,
     without_classes,
 )
+from openxclip.training.data.labels import read_names
 from openxclip.training.recipe import Data, Recipe
 
 _JUDGES = ("val", "test")  # splits, in the order in which they are preferred
@@ -68,8 +73,8 @@ def check_texts(recipe: Recipe, processor: XCLIPProcessor, dataset: Dataset, val
         DataError: two class names are the same to the model.
     """
     tokenizer = processor.tokenizer
-    if dataset.classes:
-        texts = [recipe.template.replace("{}", name) for name in dataset.classes]
+    for classes in dict.fromkeys(one.classes for one in (dataset, val) if one is not None and one.classes):
+        texts = [recipe.template.replace("{}", name) for name in classes]
         with _values_are_the_users():
             check_distinct(tokenizer, texts, "class name")
         warn_of_cuts(tokenizer, texts, "class name")
@@ -106,13 +111,15 @@ def evaluation_data(recipe: Recipe) -> Dataset:
     with _values_are_the_users():
         if data.seen is None and data.unseen_list is None and not data.unseen:
             if data.val_data is not None:
-                return _opened(data, data.val_data, data.val_split, "val_split")
+                return _opened_val(data, data.val_data)
             train, val = _training_data(recipe)
             return train if val is None else val
-        path = data.val_data or data.data
-        if path is None:
+        if data.val_data is not None:
+            found = _opened_val(data, data.val_data)
+        elif data.data is not None:
+            found = _opened(data, data.data, data.val_split, "val_split")
+        else:
             raise _no_data()
-        found = _opened(data, path, data.val_split, "val_split")
         if data.seen is not None:
             found = without_classes(found, read_class_list(data.seen))
         if data.unseen_list is not None:
@@ -132,7 +139,7 @@ def _training_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
         val_split = next((name for name in _JUDGES if name in splits and name != split), None)
     val: Dataset | None = None
     if data.val_data is not None:
-        val = _opened(data, data.val_data, data.val_split, "val_split")
+        val = _opened_val(data, data.val_data)
     elif val_split is not None:
         val = _opened(data, data.data, val_split, "val_split")
     elif data.hold_out:
@@ -145,17 +152,42 @@ def _training_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
         raise DataError(f"{train.name}: has captions instead of classes: train it with loss=pairs.")
     if recipe.loss == "pairs" and any(sample.text is None for sample in train.samples):
         raise DataError(f"{train.name}: has classes instead of captions: train it with loss=classes.")
-    if val is not None and train.classes:
+    if val is not None and train.classes and data.val_names is None:
         val = with_classes(val, train.classes)
+    if val is not None and bool(val.classes) != bool(train.classes):
+        raise DataError(f"{val.name} and {train.name}: both must have classes, or both captions.")
     return train, val
 
 
 def _opened(data: Data, path: Path, split: str | None, key: str = "split") -> Dataset:
     """The dataset at a path; an error names the recipe's key for the split."""
     try:
-        return open_dataset(path, format=data.format, videos=data.videos, split=split, fold=data.fold, names=data.names)
+        return open_dataset(
+            path, format=data.format, videos=data.videos, split=split, fold=data.fold, names=data.names,
+            hidden=data.hidden,
+        )  # fmt: skip
     except ValueError as error:
         raise DataError(str(error).replace(" split=", f" {key}=")) from error
+
+
+def _opened_val(data: Data, path: Path) -> Dataset:
+    """`val_data` by its own keys, and where they aren't given by those of `data`, if they are of any use for it."""
+    videos, fold, names = data.val_videos, data.val_fold, data.val_names
+    if videos is None and data.videos is not None and takes_videos(path, format=data.val_format):
+        videos = data.videos
+    if fold is None:
+        fold = data.fold if has_folds(path, format=data.val_format) else 1
+    try:
+        found = open_dataset(
+            path, format=data.val_format, videos=videos, split=data.val_split, fold=fold, names=names or data.names,
+            hidden=data.hidden,
+        )  # fmt: skip
+    except ValueError as error:
+        raise DataError(re.sub(r"(?<!\w)(split|videos|fold|names)=", r"val_\1=", str(error))) from error
+    if names is None and data.names is not None and found.classes and all(map(str.isdecimal, read_names(data.names))):
+        note = f"{data.names}: names the classes of {path}, too: if its numbers count others, give val_names="
+        found = replace(found, problems=(*found.problems, note))
+    return found
 
 
 def _no_data() -> DataError:

@@ -68,7 +68,13 @@ def save_state(path: Path, learner: Learner, facts: dict[str, Any], processes: P
     tensors |= {f"average.{name}": tensor.cpu() for name, tensor in (learner.average or {}).items()}
     meta = {"format": _FORMAT, "facts": json.dumps({**facts, "scaler": learner.scaler.state_dict()})}
     with written_whole(path) as partial:
-        save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, partial, metadata=meta)
+        save_file({name: _alone(tensor) for name, tensor in tensors.items()}, partial, metadata=meta)
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """The tensor with memory of its own, as safetensors wants it: a copy only where it shares it with others."""
+    tensor = tensor.contiguous()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def read_facts(path: Path) -> dict[str, Any] | None:

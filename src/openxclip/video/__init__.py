@@ -10,7 +10,7 @@ from openxclip.video.inspection import VideoReport, inspect
 from openxclip.video.limits import DEFAULT_LIMITS, NO_LIMITS, Limits
 from openxclip.video.opening import VideoSource, source_name
 from openxclip.video.sampling import frame_range, sample_clips, sample_dense, sample_times, sample_uniform
-from openxclip.video.views import Box, crop_boxes
+from openxclip.video.views import Box, crop_boxes, rescaled
 from openxclip.video.worker import DecodeWorker
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "natural_key",
     "read_clip",
     "read_clips",
+    "rescaled",
     "sample_clips",
     "sample_dense",
     "sample_times",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from openxclip.errors import NotWrittenError
-from openxclip.files import cannot_write, checked_target, is_utf8, written_whole
+from openxclip.files import cannot_write, checked_target, is_utf8, known, written_whole
 from openxclip.video.ahead import ReadAhead
 from openxclip.video.finding import find_videos
 from openxclip.video.inspection import VideoReport
@@ -139,12 +139,12 @@ def write_report(path: str | os.PathLike[str], reports: Sequence[VideoReport]) -
     target = Path(path)
     if target.suffix.lower() not in REPORT_SUFFIXES:
         raise ValueError(f"{path}: its name must end with {' or '.join(REPORT_SUFFIXES)}.")
-    rows = [report.as_dict() for report in reports]
+    rows = [known(report.as_dict()) for report in reports]
     all_text = all(is_utf8(report.path) for report in reports)  # JSON has an escape for what isn't
     if target.suffix.lower() == ".json":
-        text = json.dumps(rows, ensure_ascii=not all_text, indent=1) + "\n"
+        text = json.dumps(rows, ensure_ascii=not all_text, indent=1, allow_nan=False) + "\n"
     elif target.suffix.lower() == ".jsonl":
-        text = "".join(json.dumps(row, ensure_ascii=not all_text) + "\n" for row in rows)
+        text = "".join(json.dumps(row, ensure_ascii=not all_text, allow_nan=False) + "\n" for row in rows)
     else:
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, fieldnames=list(VideoReport(path="").as_dict()))

@@ -17,10 +17,31 @@ class Box(NamedTuple):
     width: int
 
 
+def rescaled(*, height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Height and width of a frame whose shorter side becomes `short_side`, rounded to the nearest pixel.
+
+    This is how the paper's code resizes (mmcv's `rescale_size`). `VideoProcessor` rounds the longer side down instead,
+    as transformers does.
+
+    Args:
+        height, width: of the frame in pixels, at least 1.
+        short_side: in pixels, at least 1.
+
+    Raises:
+        ValueError: a number is below 1.
+    """
+    if min(height, width, short_side) < 1:
+        raise ValueError(f"a frame of {width}×{height} and a short side of {short_side}: all must be 1 or more")
+    scale = short_side / min(height, width)
+    return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
 def crop_boxes(*, height: int, width: int, size: int, num_crops: int = 3) -> list[Box]:
     """Square crops spread evenly along the longer side of a frame, centred on the shorter one.
 
-    Three crops are left, centre, right (or top, centre, bottom); one crop is the centre.
+    Three crops are left, centre, right (or top, centre, bottom); one crop is the centre. All steps between crops are
+    equal, so the last crop may be a pixel away from the end of the frame, as in the paper's code (mmaction's
+    `ThreeCrop`).
 
     Args:
         height: of the (resized) frame in pixels, at least `size`.
@@ -39,7 +60,7 @@ def crop_boxes(*, height: int, width: int, size: int, num_crops: int = 3) -> lis
     if min(height, width) < size:
         raise ValueError(f"a frame of {width}×{height} has no crop of {size}×{size}: resize it first")
     spare = max(height, width) - size
-    offsets = [spare // 2] if num_crops == 1 else [spare * i // (num_crops - 1) for i in range(num_crops)]
+    offsets = [spare // 2] if num_crops == 1 else [spare // (num_crops - 1) * i for i in range(num_crops)]
     if height > width:
         return [Box(top, (width - size) // 2, size, size) for top in offsets]
     return [Box((height - size) // 2, left, size, size) for left in offsets]

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import glob
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from openxclip.files import user_path
-from openxclip.training.data import public
-from openxclip.training.data.files import entries, is_folder, is_video_file, subfolders
+from openxclip.training.data import activities, public
+from openxclip.training.data.files import Scan, entries, is_folder, is_video_file, subfolders
 from openxclip.training.data.folders import folder_splits, open_folders
 from openxclip.training.data.labels import Names, read_class_list, readable_name
 from openxclip.training.data.lists import LIST_SUFFIXES, list_splits, open_list
@@ -39,18 +40,22 @@ __all__ = [
     "draw_classes",
     "few_shot",
     "few_shot_from_list",
+    "has_folds",
     "hold_out",
     "only_classes",
     "open_dataset",
     "read_class_list",
     "readable_name",
+    "takes_videos",
     "with_classes",
     "without_classes",
 ]
 
-Format = Literal["auto", "folders", "list", "shards", "kinetics", "ucf101", "hmdb51", "msr-vtt"]
+Format = Literal[
+    "auto", "folders", "list", "shards", "kinetics", "ucf101", "hmdb51", "msr-vtt", "ssv2", "charades", "activitynet"
+]  # fmt: skip
 
-_WITH_VIDEOS_APART = ("list", "kinetics", "ucf101", "hmdb51", "msr-vtt")
+_WITH_VIDEOS_APART = ("list", "kinetics", "ucf101", "hmdb51", "msr-vtt", "ssv2", "charades", "activitynet")
 _WITH_FOLDS = ("ucf101", "hmdb51")
 
 
@@ -62,6 +67,7 @@ def open_dataset(
     split: str | None = None,
     fold: int = 1,
     names: Names | None = None,
+    hidden: bool = False,
 ) -> Dataset:
     """The videos of a dataset with their classes or captions; none of them is opened.
 
@@ -75,6 +81,7 @@ def open_dataset(
         split: "train", "val" or "test", or what else the dataset has; None where it has no splits or only one.
         fold: 1, 2 or 3, of the official splits of UCF-101 and HMDB-51.
         names: other texts for classes, or the names of classes that are numbers (see `labels.read_names`).
+        hidden: take hidden files and folders, too; without it, those that are left out are counted in `problems`.
 
     Raises:
         ValueError: the dataset has no such split or has several, or an argument isn't for this format.
@@ -91,19 +98,28 @@ def open_dataset(
         raise ValueError(f"fold={fold} is for UCF-101 and HMDB-51, and {path} is of the format {kind}.")
     if names is not None and kind == "msr-vtt":
         raise ValueError("names are of classes, and MSR-VTT has captions.")
+    scan = Scan(hidden)
     if kind == "folders":
-        return open_folders(path, split=split, names=names)
-    if kind == "list":
-        return open_list(path, videos=videos, split=split, names=names)
-    if kind == "shards":
-        return open_shards(path, split=split, names=names)
-    if kind == "kinetics":
-        return public.open_kinetics(path, videos=videos, split=split, names=names)
-    if kind == "ucf101":
-        return public.open_ucf101(path, videos=videos, split=split, fold=fold, names=names)
-    if kind == "hmdb51":
-        return public.open_hmdb51(path, videos=videos, split=split, fold=fold, names=names)
-    return public.open_msr_vtt(path, videos=videos, split=split)
+        found = open_folders(path, split=split, names=names, scan=scan)
+    elif kind == "list":
+        found = open_list(path, videos=videos, split=split, names=names)
+    elif kind == "shards":
+        found = open_shards(path, split=split, names=names, scan=scan)
+    elif kind == "kinetics":
+        found = public.open_kinetics(path, videos=videos, split=split, names=names, scan=scan)
+    elif kind == "ucf101":
+        found = public.open_ucf101(path, videos=videos, split=split, fold=fold, names=names, scan=scan)
+    elif kind == "hmdb51":
+        found = public.open_hmdb51(path, videos=videos, split=split, fold=fold, names=names, scan=scan)
+    elif kind == "msr-vtt":
+        found = public.open_msr_vtt(path, videos=videos, split=split, scan=scan)
+    elif kind == "ssv2":
+        found = activities.open_ssv2(path, videos=videos, split=split, names=names, scan=scan)
+    elif kind == "charades":
+        found = activities.open_charades(path, videos=videos, split=split, names=names, scan=scan)
+    else:
+        found = activities.open_activitynet(path, videos=videos, split=split, names=names, scan=scan)
+    return replace(found, problems=found.problems + scan.problem(videos or path))
 
 
 def dataset_splits(path: str | Path, *, format: Format = "auto") -> tuple[str, ...]:
@@ -121,7 +137,26 @@ def dataset_splits(path: str | Path, *, format: Format = "auto") -> tuple[str, .
         return tuple(shard_splits(path))
     if kind == "kinetics":
         return public.kinetics_splits(path)
+    if kind == "ssv2":
+        return activities.ssv2_splits(path)
+    if kind == "charades":
+        return tuple(activities.charades_files(path))
+    if kind == "activitynet":
+        return activities.activitynet_splits(path)
     return public.msr_vtt_splits(path) if kind == "msr-vtt" else ("train", "test")
+
+
+def takes_videos(path: str | Path, *, format: Format = "auto") -> bool:
+    """Whether the videos of a dataset may lie in another folder: of lists and annotation files.
+
+    Arguments and errors are those of `open_dataset`.
+    """
+    return _checked_format(user_path(path), format) in _WITH_VIDEOS_APART
+
+
+def has_folds(path: str | Path, *, format: Format = "auto") -> bool:
+    """Whether a dataset has several official splits: UCF-101 and HMDB-51; arguments and errors as `open_dataset`."""
+    return _checked_format(user_path(path), format) in _WITH_FOLDS
 
 
 def detect_format(path: Path) -> Format:
@@ -136,6 +171,8 @@ def detect_format(path: Path) -> Format:
         return "shards"
     if not path.exists():
         raise DatasetError(f"{path}: there is no such file or folder: check the path.")
+    if (official := _activities_of(path)) is not None and activities.is_official(path):
+        return official
     if public.msr_vtt_files(path):
         return "msr-vtt"
     if public.kinetics_tables(path):
@@ -144,8 +181,16 @@ def detect_format(path: Path) -> Format:
         return "list"
     raise DatasetError(
         f"{path}: is no dataset: give a folder of class folders, a list ({', '.join(LIST_SUFFIXES)}), tar files, or "
-        "the annotation files of Kinetics, UCF-101, HMDB-51 or MSR-VTT."
+        "the annotation files of Kinetics, UCF-101, HMDB-51, MSR-VTT, Something-Something V2, Charades or ActivityNet."
     )
+
+
+def _activities_of(path: Path) -> Literal["ssv2", "charades", "activitynet"] | None:
+    if activities.charades_files(path):
+        return "charades"
+    if activities.activitynet_file(path) is not None:
+        return "activitynet"
+    return "ssv2" if activities.ssv2_files(path) else None
 
 
 def _format_of_folder(path: Path) -> Format:
@@ -157,6 +202,8 @@ def _format_of_folder(path: Path) -> Format:
         return "msr-vtt"
     if public.kinetics_tables(path):
         return "kinetics"
+    if (official := _activities_of(path)) is not None:
+        return official
     if list_splits(path) and not folder_splits(path):
         return "list"
     has_tars = bool(shard_splits(path)) or any(file.suffix.lower() == ".tar" for file in entries(path))

@@ -7,11 +7,19 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from openxclip.files import cannot_read
-from openxclip.training.data.samples import Dataset, DatasetError, Sample, place_in_archive
+from openxclip.training.data.samples import (
+    Dataset,
+    DatasetError,
+    Missing,
+    Sample,
+    num_videos,
+    place_in_archive,
+)
 from openxclip.video import VIDEO_SUFFIXES, natural_key
 from openxclip.video.looking import is_hidden, why_no_video
 
@@ -95,22 +103,56 @@ def refuse_split(split: str | None, path: Path, what: str) -> None:
 # --------------------------------------------------------------------------------------------------------------- videos
 
 
-def entries(folder: Path) -> list[Path]:
+@dataclass
+class Scan:
+    """How folders are searched.
+
+    Attributes:
+        hidden: take hidden files and folders, and those of the system, too.
+        left_out: those that were left out.
+    """
+
+    hidden: bool = False
+    left_out: dict[Path, None] = field(default_factory=dict)
+
+    def problem(self, base: Path) -> tuple[str, ...]:
+        """What to say of what was left out, with the first names, counted from `base`."""
+        if not self.left_out:
+            return ()
+        names = [str(path.relative_to(base) if path.is_relative_to(base) else path) for path in self.left_out]
+        what = "hidden file or folder" if len(names) == 1 else "hidden files and folders"
+        return (f"left out {len(names)} {what} (--hidden or hidden=true takes them): {first_of(names)}",)
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first three names, and a sign that there are more."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def entries(folder: Path, scan: Scan | None = None) -> list[Path]:
     """What a user has put into a folder, in natural order; hidden files and those of the system are left out.
+
+    Args:
+        folder: to be listed.
+        scan: takes hidden ones too, or keeps what is left out.
 
     Raises:
         DatasetError: it can't be read.
     """
     try:
-        found = [path for path in folder.iterdir() if not is_hidden(path.name)]
+        found = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
     except OSError as error:
         raise DatasetError(cannot_read(folder, error)) from error
-    return sorted(found, key=lambda path: natural_key(path.name))
+    if scan is not None and scan.hidden:
+        return found
+    if scan is not None:
+        scan.left_out.update((path, None) for path in found if is_hidden(path.name))
+    return [path for path in found if not is_hidden(path.name)]
 
 
-def subfolders(folder: Path) -> list[Path]:
+def subfolders(folder: Path, scan: Scan | None = None) -> list[Path]:
     """The folders in a folder, as `entries`."""
-    return [path for path in entries(folder) if is_folder(path)]
+    return [path for path in entries(folder, scan) if is_folder(path)]
 
 
 def is_folder(path: Path) -> bool:
@@ -149,7 +191,7 @@ def is_video_file(path: Path) -> bool:
     return why_no_video(path) is None
 
 
-def files_below(folder: Path, _above: frozenset[tuple[int, int]] = frozenset()) -> list[Path]:
+def files_below(folder: Path, scan: Scan | None = None, _above: frozenset[tuple[int, int]] = frozenset()) -> list[Path]:
     """All files in a folder and below it, as `entries`; of links to folders that lead round in circles, one round."""
     try:
         status = folder.stat()
@@ -159,8 +201,8 @@ def files_below(folder: Path, _above: frozenset[tuple[int, int]] = frozenset()) 
     if here in _above:
         return []
     found: list[Path] = []
-    for path in entries(folder):
-        found += files_below(path, _above | {here}) if is_folder(path) else [path]
+    for path in entries(folder, scan):
+        found += files_below(path, scan, _above | {here}) if is_folder(path) else [path]
     return found
 
 
@@ -183,17 +225,18 @@ class VideoIndex:
 
     Args:
         root: the folder.
+        scan: how it is searched.
 
     Raises:
         DatasetError: there is no such folder, or it can't be read.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, scan: Scan | None = None) -> None:
         if not is_folder(root):
             raise DatasetError(f"{root}: there is no such folder of videos: give the folder with videos=.")
         self.root = root
         self._by_stem: dict[str, list[Path]] = {}
-        for path in files_below(root):
+        for path in files_below(root, scan):
             if is_video_file(path):
                 self._by_stem.setdefault(_loosely(path.stem), []).append(path)
 
@@ -239,23 +282,30 @@ def gathered(
     Raises:
         DatasetError: there is none.
     """
-    samples, missing, missing_in_list = [], [], []
+    samples, missing, are_listed = list[Sample](), list[Missing](), False
     for where, sample in found:
         why = None if place_in_archive(sample.source) else _why_not_read(sample.source)
         if why is None:
             samples.append(sample)
         else:
-            missing.append(f"{where}: {sample.source}: {why}" if where else f"{sample.source}: {why}")
-            missing_in_list.append(bool(where))
-    wanting = tuple(dict.fromkeys((*missing, *problems)))  # a video that is missing is so for each of its captions
+            missing.append(Missing(sample, f"{where}: {sample.source}: {why}" if where else f"{sample.source}: {why}"))
+            are_listed |= bool(where)
+    # a video that is missing is so for each of its captions
+    wanting = tuple(dict.fromkeys((*(one.problem for one in missing), *problems)))
     if not samples:
         first = f": {wanting[0]}" if wanting else ""
         many = f" (and {len(wanting) - 1} more)" if len(wanting) > 1 else ""
-        hint = " If they are somewhere else, give their folder with videos=." if any(missing_in_list) else ""
+        hint = " If they are somewhere else, give their folder with videos=." if are_listed else ""
         raise DatasetError(f"{name}: there are no videos{first}{many}.{hint}")
     labels = {sample.label for sample in samples}
-    wanting += tuple(f"the class {text!r} has no videos" for i, text in enumerate(classes) if i not in labels)
-    return Dataset(name, tuple(samples), classes, wanting, str(root))
+    wanting += tuple(without_videos(text) for i, text in enumerate(classes) if i not in labels)
+    named = num_videos((*samples, *(one.sample for one in missing)))
+    return Dataset(name, tuple(samples), classes, wanting, str(root), tuple(missing), named)
+
+
+def without_videos(name: str) -> str:
+    """What is said of a class that has none."""
+    return f"the class {name!r} has no videos"
 
 
 def _why_not_read(source: str) -> str | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from openxclip.training.data.files import (
+    Scan,
     called,
     chosen_split,
     composed,
     entries,
     files_below,
+    first_of,
     gathered,
     is_folder,
     is_video_file,
@@ -21,25 +23,27 @@ from openxclip.training.data.labels import Names, number_labels
 from openxclip.training.data.samples import Dataset, DatasetError, Sample
 
 
-def open_folders(path: Path, *, split: str | None, names: Names | None) -> Dataset:
+def open_folders(path: Path, *, split: str | None, names: Names | None, scan: Scan | None = None) -> Dataset:
     """The videos in the class folders of a folder; what is asked for and raised is as for `open_dataset`.
 
     The classes are those of all splits together, in natural order, so that a label means the same in each of them.
     """
     splits, title = folder_splits(path), called(path)
     if splits:
+        entries(path, scan)  # what is left out beside the splits counts, too
         chosen = chosen_split(split, splits, path)
         title, base, bases = f"{title}/{chosen}", splits[chosen], list(splits.values())
     else:
         refuse_split(split, path, "a folder of class folders")
         base, bases = path, [path]
-    folders = {composed(folder.name): folder for folder in subfolders(base)}
+    folders = {composed(folder.name): folder for folder in subfolders(base, scan)}
     if not folders:
         raise DatasetError(
             f"{base}: has no folders in it: there must be one for each class, with its videos; "
             "for videos that lie together, write a list."
         )
-    everywhere = {composed(folder.name): folder for each in reversed(bases) for folder in subfolders(each)}
+    other = None if scan is None else Scan(scan.hidden)  # of other splits, nothing is counted
+    everywhere = {composed(folder.name): folder for each in reversed(bases) for folder in subfolders(each, other)}
     if len(everywhere) == 1:
         raise DatasetError(
             f"{path}: has one class folder alone, {next(iter(everywhere))!r}: there must be two or more."
@@ -48,9 +52,9 @@ def open_folders(path: Path, *, split: str | None, names: Names | None) -> Datas
     classes, numbers = number_labels(labels, names)
     label_of = dict(zip(everywhere, numbers, strict=True))
 
-    found, others = [], [file for file in entries(base) if not is_folder(file)]
+    found, others = [], [file for file in entries(base, scan) if not is_folder(file)]
     for name, folder in sorted(folders.items(), key=lambda item: label_of[item[0]]):
-        files = files_below(folder)
+        files = files_below(folder, scan)
         videos = [file for file in files if is_video_file(file)]
         if not videos:
             raise DatasetError(f"{folder}: the class {name!r} has no videos: put some in, or take the folder away.")
@@ -87,7 +91,6 @@ def _left_out(files: list[Path], base: Path) -> list[str]:
     problems = [f"{file}: lies in no class folder" for file in files if file in beside]
     others = [str(file.relative_to(base)) for file in files if file not in beside]
     if others:
-        first = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         what = "file that is not a video" if len(others) == 1 else "files that are not videos"
-        problems.append(f"left out {len(others)} {what}: {first}")
+        problems.append(f"left out {len(others)} {what}: {first_of(others)}")
     return problems

@@ -45,7 +45,8 @@ def read_names(names: Names) -> dict[str, str]:
 
     A file is one of these:
 
-    - `.json`: an object, `{"ApplyEyeMakeup": "putting on make-up"}`, or a list of names in the order of their numbers;
+    - `.json`: an object, `{"ApplyEyeMakeup": "putting on make-up"}`; or one of numbers by name, as in
+      Something-Something's labels (`{"Holding something": "0"}`); or a list of names in the order of their numbers;
     - `.csv` with the columns `id` and `name`, as the authors' label files have;
     - text with a tab in each line, between the class and its text;
     - text with a class name in each line, in the order of their numbers, from 0; or with the number before the name, as
@@ -87,7 +88,10 @@ def class_names(classes: Sequence[str], names: Names | None = None) -> tuple[str
         DatasetError: two classes would have the same text, or `names` has a class that isn't there.
     """
     given: dict[str, str] = {}
-    for key, text in ({} if names is None else read_names(names)).items():
+    texts = {} if names is None else read_names(names)
+    if texts and all(map(_is_number, texts)) and not all(map(_is_number, classes)):
+        texts = _by_name(texts, classes)
+    for key, text in texts.items():
         matching = [name for name in classes if name == key] or [
             name for name in classes if same_name(name) == same_name(key)
         ]
@@ -96,15 +100,42 @@ def class_names(classes: Sequence[str], names: Names | None = None) -> tuple[str
             hint = "; a file for them has lines of the class, a tab, and its text" if _is_number(key) else ""
             raise DatasetError(f"names: there is no class {key!r}: the classes are {known}{hint}.")
         given.update(dict.fromkeys(matching, text))
-    texts = tuple(given.get(name) or readable_name(name) for name in classes)
+    found = tuple(given.get(name) or readable_name(name) for name in classes)
     first: dict[str, str] = {}
-    for name, text in zip(classes, texts, strict=True):
+    for name, text in zip(classes, found, strict=True):
         other = first.setdefault(same_name(text), name)
         if other != name:
             raise DatasetError(
                 f"the classes {other!r} and {name!r} would both be called {text!r}: give one another text with names."
             )
-    return texts
+    return found
+
+
+def _by_name(numbered: Mapping[str, str], classes: Sequence[str]) -> dict[str, str]:
+    """The texts of a numbered list of classes (the authors' `id,name`) by class: they are found by their names.
+
+    Raises:
+        DatasetError: it is of other classes, so that it isn't known which number is which class.
+    """
+    there = {same_name(name) for name in classes}
+    listed = {same_name(text): text for text in numbered.values()}
+    if there != listed.keys():
+        others = sorted(listed.keys() - there) or sorted(there - listed.keys())
+        raise DatasetError(
+            f"names: this numbered list of {len(numbered)} names is not of these {len(classes)} classes: {others[0]!r} "
+            "is not in both. Give lines of the class, a tab, and its text."
+        )
+    return {name: listed[same_name(name)] for name in classes}
+
+
+def numbers_as_names(found: Mapping[str, object]) -> dict[str, str] | None:
+    """Names by number, of an object of numbers by name; None if it is another."""
+    numbers = [str(value) for value in found.values() if not isinstance(value, bool)]
+    if len(numbers) < len(found) or not found or not all(map(_is_number, numbers)) or any(map(_is_number, found)):
+        return None
+    if len(set(map(int, numbers))) < len(numbers):
+        return None
+    return {str(int(number)): name for name, number in zip(found, numbers, strict=True)}
 
 
 def number_labels(labels: Sequence[tuple[str, str]], names: Names | None = None) -> tuple[tuple[str, ...], list[int]]:
@@ -170,6 +201,8 @@ def _from_json(path: Path, text: str) -> dict[str, str]:
         raise DatasetError(f"{path}: is not JSON ({error}).") from error
     if not isinstance(found, dict | list):
         raise DatasetError(f"{path}: must be an object of texts by class, or a list of class names.")
+    if isinstance(found, dict) and (numbered := numbers_as_names(found)) is not None:
+        return _numbered(path, [(int(number), name) for number, name in numbered.items()])
     for value in found.values() if isinstance(found, dict) else found:
         if not isinstance(value, str) or not value.strip():
             raise DatasetError(f"{path}: {value!r} is no name of a class.")

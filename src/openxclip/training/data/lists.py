@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from openxclip.training.data.files import (
@@ -17,6 +17,7 @@ from openxclip.training.data.files import (
     entries,
     gathered,
     is_folder,
+    is_video,
     located,
     numbered_lines,
     read_text,
@@ -114,11 +115,50 @@ def read_list(path: Path) -> list[Row]:
 
 
 def _from_text(path: Path) -> Iterator[Row]:
-    for number, line in numbered_lines(path):
+    lines = numbered_lines(path)
+    if lines and all("\t" in line for _, line in lines):
+        yield from _from_tabs(path, lines)
+        return
+    for number, line in lines:
         where, parts = f"{path}, line {number}", line.rsplit(maxsplit=1)
         if len(parts) < 2:
             raise DatasetError(f"{where}: must be a path, a space and a label, and is {line!r}.")
         yield Row(where, path=parts[0], label=parts[1])
+
+
+def _from_tabs(path: Path, lines: list[tuple[int, str]]) -> Iterator[Row]:
+    """Lines with tabs: a path and a label; or a running number, a label and a path.
+
+    The order may be another, where one field alone has the suffixes of videos; the running number counts the lines,
+    from 0 or 1.
+
+    Raises:
+        DatasetError: it can't be told which field is which.
+    """
+    rows = [[field.strip() for field in line.split("\t")] for _, line in lines]
+    number, wide = lines[0][0], len(rows[0])
+    if other := next((one for one, row in zip(lines, rows, strict=True) if len(row) != wide), None):
+        raise DatasetError(
+            f"{path}, line {other[0]}: has {other[1].count(chr(9)) + 1} fields, and line {number} has {wide}."
+        )
+    paths = [i for i in range(wide) if all(is_video(PurePath(row[i])) for row in rows)]
+    others = [i for i in range(wide) if i not in paths]
+    if wide == 2 and len(paths) != 1:  # of folders of pictures, say
+        paths, others = [0], [1]
+    if len(others) == 2:
+        others = [i for i in others if not _counts([row[i] for row in rows])] or others
+    if len(paths) != 1 or len(others) != 1:
+        raise DatasetError(
+            f"{path}, line {number}: must be a path and a label with a tab between them, or a running number, a label "
+            f"and a path, and is {lines[0][1]!r}."
+        )
+    for (line, _), row in zip(lines, rows, strict=True):
+        yield Row(f"{path}, line {line}", path=row[paths[0]], label=row[others[0]])
+
+
+def _counts(column: list[str]) -> bool:
+    """Whether a column numbers its lines."""
+    return any(column == [str(i + first) for i in range(len(column))] for first in (0, 1))
 
 
 def _from_csv(path: Path) -> Iterator[Row]:

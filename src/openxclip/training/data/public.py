@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from openxclip.training.data.files import (
+    Scan,
     VideoIndex,
     called,
     chosen_split,
@@ -44,7 +45,9 @@ class _Clip:
     end: int
 
 
-def open_kinetics(path: Path, *, videos: Path | None, split: str | None, names: Names | None) -> Dataset:
+def open_kinetics(
+    path: Path, *, videos: Path | None, split: str | None, names: Names | None, scan: Scan | None = None
+) -> Dataset:
     """Kinetics-400, -600 or -700: a CSV `label,youtube_id,time_start,time_end,split`, or a folder of such.
 
     Arguments and errors are as for `open_dataset`. `ID_SSSSSS_EEEEEE.mp4` is the clip, from start to end in six digits;
@@ -59,7 +62,7 @@ def open_kinetics(path: Path, *, videos: Path | None, split: str | None, names: 
     raw = sorted({clip.label for clip in clips} - {""})
     classes, number = class_names(raw, names), {label: i for i, label in enumerate(raw)}
     root = videos or (path if is_folder(path) else path.parent)
-    index = VideoIndex(root)
+    index = VideoIndex(root, scan)
     found = []
     for clip in clips:
         if clip.split != chosen:
@@ -109,7 +112,9 @@ def _kinetics_clips(table: Path) -> Iterator[_Clip]:
 # -------------------------------------------------------------------------------------------------------------- UCF-101
 
 
-def open_ucf101(path: Path, *, videos: Path | None, split: str | None, fold: int, names: Names | None) -> Dataset:
+def open_ucf101(
+    path: Path, *, videos: Path | None, split: str | None, fold: int, names: Names | None, scan: Scan | None = None
+) -> Dataset:
     """UCF-101: `classInd.txt`, `trainlist01.txt` and `testlist01.txt`, …; arguments as for `open_dataset`."""
     lists = ucf101_lists(path)
     if lists is None:
@@ -125,7 +130,7 @@ def open_ucf101(path: Path, *, videos: Path | None, split: str | None, fold: int
         raw.append(fields[1])
     number = {name.casefold(): i for i, name in enumerate(raw)}
     root = videos or _first_folder(lists.parent / "UCF-101", lists / "UCF-101", path)
-    index, table, found = VideoIndex(root), lists / f"{chosen}list{_checked_fold(fold):02}.txt", []
+    index, table, found = VideoIndex(root, scan), lists / f"{chosen}list{_checked_fold(fold):02}.txt", []
     for line, text in numbered_lines(table):
         where = f"{table}, line {line}"
         name, label = re.fullmatch(r"(.*?)(?:\s+(\d+))?", text).groups()  # type: ignore[union-attr]  # fits any line
@@ -151,7 +156,9 @@ def ucf101_lists(path: Path) -> Path | None:
 _HMDB51_PARTS = {"0": None, "1": "train", "2": "test"}  # as the splits' own readme says; 0 is in neither
 
 
-def open_hmdb51(path: Path, *, videos: Path | None, split: str | None, fold: int, names: Names | None) -> Dataset:
+def open_hmdb51(
+    path: Path, *, videos: Path | None, split: str | None, fold: int, names: Names | None, scan: Scan | None = None
+) -> Dataset:
     """HMDB-51: a list for each class, such as `brush_hair_test_split1.txt`; arguments as for `open_dataset`."""
     lists = hmdb51_lists(path)
     if lists is None:
@@ -164,7 +171,7 @@ def open_hmdb51(path: Path, *, videos: Path | None, split: str | None, fold: int
         raise DatasetError(f"{lists}: has no lists CLASS{ending}.")
     raw = sorted(tables)
     root = videos or _first_folder(*(lists.parent / name for name in ("hmdb51_org", "hmdb51", "videos")), path)
-    index, found = VideoIndex(root), []
+    index, found = VideoIndex(root, scan), []
     for number, name in enumerate(raw):
         for line, text in numbered_lines(tables[name]):
             where, parts = f"{tables[name]}, line {line}", text.rsplit(maxsplit=1)
@@ -186,7 +193,7 @@ _MSR_VTT_JSON = r"(?i)msr_?vtt_data\.json|(train_val|train|val|test)_videodatain
 _MSR_VTT_1K_A, _MSR_VTT_9K = r"(?i)msr_?vtt_jsfusion_test\.csv", r"(?i)msr_?vtt_train\.9k\.csv"
 
 
-def open_msr_vtt(path: Path, *, videos: Path | None, split: str | None) -> Dataset:
+def open_msr_vtt(path: Path, *, videos: Path | None, split: str | None, scan: Scan | None = None) -> Dataset:
     """MSR-VTT: a sample for each caption of each video; arguments and errors as for `open_dataset`.
 
     Splits are "train", "val" and "test" of the JSON files; "1k-A", the 1,000 pairs on which retrieval is usually
@@ -195,7 +202,7 @@ def open_msr_vtt(path: Path, *, videos: Path | None, split: str | None) -> Datas
     pairs = _msr_vtt_pairs(path)
     chosen = chosen_split(split, tuple(pairs), path)
     root = videos or (path if is_folder(path) else path.parent)
-    index = VideoIndex(root)
+    index = VideoIndex(root, scan)
     places = {video: str(index.find(f"{video}.mp4")) for _, video, _ in pairs[chosen]}
     found = [(where, Sample(places[video], text=caption)) for where, video, caption in pairs[chosen] if caption]
     problems = [f"{where}: {video} has no caption" for where, video, caption in pairs[chosen] if not caption]

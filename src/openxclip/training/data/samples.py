@@ -8,6 +8,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +72,19 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A sample that the data name, and whose file is missing or empty.
+
+    Attributes:
+        sample: what would have been read.
+        problem: in words: where it is named, and what is wrong.
+    """
+
+    sample: Sample
+    problem: str
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Videos with their classes or captions.
 
@@ -80,6 +94,8 @@ class Dataset:
         classes: their names, as they are given to the text tower; () where the samples have captions.
         problems: what is wanting, each in words: files that are named but missing or empty, classes without videos.
         root: the folder that the samples' names count from; it may lie elsewhere tomorrow, so `hash` leaves it out.
+        missing: the samples whose files are missing or empty; of a part of a dataset, those of its classes.
+        named: how many videos the data name, there or missing; of a part that was drawn or held out, of the whole.
     """
 
     name: str
@@ -87,6 +103,12 @@ class Dataset:
     classes: tuple[str, ...] = ()
     problems: tuple[str, ...] = field(default=(), compare=False)
     root: str = field(default="", compare=False)
+    missing: tuple[Missing, ...] = field(default=(), compare=False)
+    named: int = field(default=0, compare=False)
+
+    def num_missing(self) -> int:
+        """How many videos are missing: each once, however many captions it has."""
+        return num_videos(one.sample for one in self.missing)
 
     def name_of(self, sample: Sample) -> str:
         """What a sample is called wherever the dataset lies: its path from `root`, with slashes, composed (NFC)."""
@@ -111,6 +133,11 @@ class Dataset:
         return hashed.hexdigest()
 
 
+def num_videos(samples: Iterable[Sample]) -> int:
+    """How many different videos, or stretches of videos, there are."""
+    return len({(sample.source, sample.start, sample.end) for sample in samples})
+
+
 def sample_names(dataset: Dataset) -> list[str]:
     """What samples are called in results: the same wherever the data set lies, and no two alike.
 
@@ -128,10 +155,11 @@ def sample_names(dataset: Dataset) -> list[str]:
 
 def describe_problems(dataset: Dataset, *, most: int = 10) -> str:
     """What is wanting in a dataset, in lines for a user: how much, and the first `most` by name; "" if nothing is."""
-    count = len(dataset.problems)
+    count, missing = len(dataset.problems), dataset.num_missing()
     if count == 0:
         return ""
-    lines = [f"{dataset.name}: {count} {'problem' if count == 1 else 'problems'}:"]
+    share = f", {missing} of {dataset.named} videos missing ({missing / dataset.named:.1%})" if missing else ""
+    lines = [f"{dataset.name}: {count} {'problem' if count == 1 else 'problems'}{share}:"]
     lines += [f"  {problem}" for problem in dataset.problems[:most]]
     if count > most:
         lines.append(f"  and {count - most} more")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from openxclip.training.data.files import (
+    Scan,
     called,
     chosen_split,
     entries,
@@ -27,18 +28,18 @@ from openxclip.video import natural_key
 _Found = list[tuple[Path, Row]]
 
 
-def open_shards(path: Path, *, split: str | None, names: Names | None) -> Dataset:
+def open_shards(path: Path, *, split: str | None, names: Names | None, scan: Scan | None = None) -> Dataset:
     """The videos of a tar file, or of those in a folder or that a glob finds; arguments and errors: `open_dataset`.
 
     The classes are those of all splits together, so that a label means the same in each of them.
     """
-    splits, title = shard_splits(path), called(path) if is_folder(path) else path.stem
+    splits, title = shard_splits(path, scan), called(path) if is_folder(path) else path.stem
     if splits:
         chosen = chosen_split(split, splits, path)
         title = f"{title}/{chosen}"
     else:
         refuse_split(split, path, "tar files")
-        splits, chosen = {"": shards_of(path)}, ""
+        splits, chosen = {"": shards_of(path, scan)}, ""
     rows: dict[str, _Found] = {each: [] for each in splits}
     problems: dict[str, list[str]] = {each: [] for each in splits}
     for each, archives in splits.items():
@@ -62,14 +63,14 @@ def open_shards(path: Path, *, split: str | None, names: Names | None) -> Datase
     return gathered(title, root, samples, classes=classes, problems=problems[chosen])
 
 
-def shards_of(path: Path) -> list[Path]:
+def shards_of(path: Path, scan: Scan | None = None) -> list[Path]:
     """The tar files that a path means: itself, those in a folder, or what a glob finds; in natural order.
 
     Raises:
         DatasetError: there is none.
     """
     if is_folder(path):
-        found = _tars_in(path)
+        found = _tars_in(path, scan)
     elif glob.has_magic(str(path)) and not path.exists():
         matches = sorted(glob.glob(str(path)), key=natural_key)  # noqa: PTH207 (patterns may be absolute)
         found = [Path(match) for match in matches if Path(match).suffix.lower() == ".tar"]
@@ -80,16 +81,16 @@ def shards_of(path: Path) -> list[Path]:
     return found
 
 
-def shard_splits(path: Path) -> dict[str, list[Path]]:
+def shard_splits(path: Path, scan: Scan | None = None) -> dict[str, list[Path]]:
     """The tar files of a folder by split, where it has folders for them, or names such as `train-000.tar`; else {}."""
     if not is_folder(path):
         return {}
     splits: dict[str, list[Path]] = {}
-    for folder in subfolders(path):
+    for folder in subfolders(path, scan):
         split = split_called(folder.name)
-        if split is not None and (tars := _tars_in(folder)):
+        if split is not None and (tars := _tars_in(folder, scan)):
             splits.setdefault(split, []).extend(tars)
-    tars = _tars_in(path)
+    tars = _tars_in(path, scan)
     by_name = [(split_called(re.split(r"[-_.\d]", tar.stem, maxsplit=1)[0]), tar) for tar in tars]
     if any(split is None for split, _ in by_name):
         return {}
@@ -146,5 +147,5 @@ def _row(where: str, member: str, said: dict[str, str]) -> Row:
     return Row(where, member, label, text if label is None else None, start, end)
 
 
-def _tars_in(folder: Path) -> list[Path]:
-    return [path for path in entries(folder) if path.suffix.lower() == ".tar" and path.is_file()]
+def _tars_in(folder: Path, scan: Scan | None) -> list[Path]:
+    return [path for path in entries(folder, scan) if path.suffix.lower() == ".tar" and path.is_file()]

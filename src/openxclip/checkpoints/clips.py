@@ -1,0 +1,138 @@
+"""What the configuration of another CLIP says and its tensors don't: taken over, or refused by what it is.
+
+X-CLIP's towers are CLIP's: causal text that is read at its highest id (its end), one class token for each frame. A CLIP
+that computes something else would start a training from towers that don't do what they were trained for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openxclip.checkpoints.pickled import Stored
+from openxclip.errors import CheckpointError
+
+_ARGMAX_EOS = 2  # with this end of text transformers too takes the highest id, whatever it is
+_DEFAULT_EOS = 49407
+
+# Of open_clip's configurations: what shapes tell, what only training or calling it needs, and what is read below.
+_KNOWN = {
+    "model_cfg": {
+        "cast_dtype", "custom_text", "embed_dim", "init_logit_scale", "nonscalar_logit_scale", "output_dict",
+        "quick_gelu", "text_cfg", "vision_cfg",
+    },
+    "vision_cfg": {
+        "act_kwargs", "attn_pooler_heads", "attn_pooler_queries", "final_ln_after_pool", "head_width", "image_size",
+        "layers", "mlp_ratio", "n_queries", "norm_kwargs", "output_tokens", "patch_dropout", "patch_size", "pool_type",
+        "pos_embed_type", "width",
+    },
+    "text_cfg": {
+        "act_kwargs", "context_length", "eos_id", "final_ln_after_pool", "heads", "layers", "mlp_ratio", "norm_kwargs",
+        "output_tokens", "pad_id", "pool_type", "vocab_size", "width",
+    },
+}  # fmt: skip
+# What says something only beside another key that is refused.
+_IDLE = ("timm_pool", "timm_proj", "hf_proj_type", "hf_pooler_type", "hf_model_pretrained", "proj_type")
+# Names of a block's weights, in the order of the modules of OpenAI's class; open_clip's has had another since 2022.
+_OPENAI_BLOCK = [
+    f"{part}{kind}"
+    for part in ("attn.in_proj_", "attn.out_proj.", "ln_1.", "mlp.c_fc.", "mlp.c_proj.", "ln_2.")
+    for kind in ("weight", "bias")
+]
+
+
+def take_from_hugging_face(
+    config: dict[str, Any], values: Mapping[str, Any], hidden_act: str | None, *, source: Path
+) -> None:
+    """Put in what Hugging Face's config.json of a CLIP says and no shape does.
+
+    Args:
+        config: fields of an XCLIPConfig, told by the shapes; changed here.
+        values: the content of the config.json.
+        hidden_act: of both towers, instead of what it says.
+        source: the file, for messages.
+
+    Raises:
+        CheckpointError: a tower's part is no object, or texts end with another token than the highest.
+    """
+    for tower in ("text_config", "vision_config"):
+        parts = [values.get(name) or {} for name in (tower, f"{tower}_dict")]
+        if not all(isinstance(part, dict) for part in parts):
+            raise CheckpointError(f"{source}: its {tower} is no object.")
+        told = {**parts[0], **parts[1]}
+        for key in ("num_attention_heads", "layer_norm_eps", "attention_dropout"):
+            if key in told:
+                config[tower][key] = told[key]
+            elif key == "num_attention_heads":
+                config[tower][key] = 8 if tower == "text_config" else 12  # transformers' defaults, which it leaves out
+        config[tower]["hidden_act"] = hidden_act or told.get("hidden_act", "quick_gelu")
+        if tower == "text_config":
+            eos = told.get("eos_token_id", _DEFAULT_EOS)
+            if eos != _ARGMAX_EOS:
+                _check_end("eos_token_id", eos, config["text_config"]["vocab_size"], source)
+
+
+def take_from_open_clip(
+    config: dict[str, Any], told: Mapping[str, Any], hidden_act: str | None, *, source: Path
+) -> None:
+    """Put in what open_clip's configuration says and no shape does: GELU by tanh, and eps of the layer norms.
+
+    Args:
+        config: fields of an XCLIPConfig, told by the shapes; changed here.
+        told: the `model_cfg`.
+        hidden_act: of both towers, instead of what it says.
+        source: the file, for messages.
+
+    Raises:
+        CheckpointError: it says something that X-CLIP's towers don't do; the text says what.
+    """
+    _check_known("model_cfg", told, source)
+    for part, tower in (("vision_cfg", "vision_config"), ("text_cfg", "text_config")):
+        said = told[part]
+        _check_known(part, said, source)
+        norm = said.get("norm_kwargs") or {}
+        if not isinstance(norm, dict) or set(norm) - {"eps"}:
+            raise _refused(part, "norm_kwargs", norm, source)
+        if "eps" in norm:
+            config[tower]["layer_norm_eps"] = norm["eps"]
+        activation = said.get("act_kwargs") or {}
+        if hidden_act is None and activation not in ({}, {"approximate": "none"}):
+            if activation != {"approximate": "tanh"} or told.get("quick_gelu"):
+                raise _refused(part, "act_kwargs", activation, source)
+            config[tower]["hidden_act"] = "gelu_pytorch_tanh"
+    if told["vision_cfg"].get("pool_type", "tok") != "tok":
+        raise _refused("vision_cfg", "pool_type", told["vision_cfg"]["pool_type"], source)
+    pooling = told["text_cfg"].get("pool_type", "argmax")
+    if pooling == "eos":
+        _check_end("eos_id", told["text_cfg"].get("eos_id", 2), config["text_config"]["vocab_size"], source)
+    elif pooling != "argmax":
+        raise _refused("text_cfg", "pool_type", pooling, source)
+
+
+def is_in_openais_order(stored: Mapping[str, Stored]) -> bool:
+    """Whether the weights of a block come in the order in which OpenAI's class lists them."""
+    prefix = "visual.transformer.resblocks.0."
+    return [name.removeprefix(prefix) for name in stored if name.startswith(prefix)] == _OPENAI_BLOCK
+
+
+def _check_known(part: str, said: Mapping[str, Any], source: Path) -> None:
+    """Refuse a setting that isn't known, unless it is off."""
+    for key, value in said.items():
+        if key not in _KNOWN[part] and key not in _IDLE and value:
+            raise _refused(part, key, value, source)
+
+
+def _refused(part: str, key: str, value: Any, source: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{source}: its {part} says {key}={value!r:.80}, which isn't done here, so X-CLIP can't start from it."
+    )
+
+
+def _check_end(key: str, end: Any, vocabulary: int, source: Path) -> None:
+    """Refuse an end of text that isn't the highest id, since X-CLIP finds it by that."""
+    if end != vocabulary - 1:
+        raise CheckpointError(
+            f"{source}: says {key}={end!r:.80} in a vocabulary of {vocabulary}, but X-CLIP reads a text at its highest "
+            "id, so X-CLIP can't start from it."
+        )

@@ -1,0 +1,84 @@
+"""Settings of processors: their values, checked, and keyword arguments that are no settings."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from openxclip.renamed import did_you_mean
+
+#: Of `from_pretrained`, beside those of `openxclip.hub.parted_options`: there is one tokenizer, one set of transforms,
+#: and no weights.
+_UNNEEDED_IN_LOADING = frozenset(
+    {
+        "attn_implementation", "backend", "clean_up_tokenization_spaces", "config", "device_map", "dtype", "from_slow",
+        "image_processor_type", "legacy", "low_cpu_mem_usage", "tokenizer_type", "torch_dtype", "use_fast",
+        "use_safetensors",
+    }
+)  # fmt: skip
+#: Of a call: frames are always RGB, and grouping changes no value.
+_UNNEEDED_IN_CALLS = frozenset({"disable_grouping", "do_convert_rgb", "verbose"})
+
+
+def settings_only(options: Mapping[str, Any], known: Iterable[str], owner: str) -> dict[str, Any]:
+    """What of the options of a `from_pretrained` or a constructor is a setting.
+
+    Args:
+        options: by name, without those of the hub.
+        known: names of settings.
+        owner: what takes them, for the message.
+
+    Raises:
+        TypeError: an option is neither a setting nor one that transformers takes too.
+    """
+    known = list(known)
+    settings = {name: value for name, value in options.items() if name not in _UNNEEDED_IN_LOADING}
+    for name in settings:
+        if name not in known:
+            raise TypeError(f"{owner} has no argument {name!r}{did_you_mean(name, known)}")
+    return settings
+
+
+def warn_of_unknown(names: Iterable[str], known: Iterable[str], *, stacklevel: int) -> None:
+    """Warn of keyword arguments of a call that have no effect.
+
+    Args:
+        names: of the arguments.
+        known: names that would have one, of which the likely one is said.
+        stacklevel: as of `warnings.warn`, counted from the caller.
+    """
+    known = list(known)
+    for name in names:
+        if name not in _UNNEEDED_IN_CALLS:
+            what = f"the argument {name!r} is unknown and has no effect"
+            warnings.warn(what + did_you_mean(name, known), stacklevel=stacklevel + 1)
+
+
+def checked_size(value: Any, *, name: str, square: bool) -> dict[str, int]:
+    """A size in any of its forms as a dict of pixels; ValueError if it is none.
+
+    Args:
+        value: a number, two of them (height, width), or a dict.
+        name: of the setting, for the message.
+        square: whether one number is both sides, rather than the shorter one.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = {"height": value, "width": value} if square else {"shortest_edge": value}
+    elif isinstance(value, list | tuple) and len(value) == 2:
+        value = {"height": value[0], "width": value[1]}
+    allowed = [{"height", "width"}] if square else [{"height", "width"}, {"shortest_edge"}]
+    if not isinstance(value, Mapping) or set(value) not in allowed:
+        keys = " or ".join(str(sorted(one)) for one in allowed)
+        raise ValueError(f"{name}={value!r} should be a number of pixels, (height, width), or have the keys {keys}")
+    if not all(isinstance(pixels, int) and pixels > 0 for pixels in value.values()):
+        raise ValueError(f"{name}={value!r} should hold whole numbers of pixels above 0")
+    return dict(value)
+
+
+def per_channel(value: Any, *, name: str) -> tuple[float, ...]:
+    """Three numbers of red, green and blue, of three or of one; ValueError if they aren't three."""
+    values = (value,) * 3 if isinstance(value, int | float) else tuple(float(one) for one in value)
+    if len(values) != 3:
+        raise ValueError(f"{name}={value!r} should be three numbers (red, green, blue), or one")
+    return values

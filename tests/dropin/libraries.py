@@ -1,0 +1,89 @@
+"""The two libraries under the names that client code imports, and the inputs of the patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+
+import openxclip
+
+NAMES = (
+    "AutoConfig",
+    "AutoImageProcessor",
+    "AutoModel",
+    "AutoProcessor",
+    "AutoTokenizer",
+    "XCLIPConfig",
+    "XCLIPModel",
+    "XCLIPPreTrainedModel",
+    "XCLIPProcessor",
+    "XCLIPTextConfig",
+    "XCLIPTextModel",
+    "XCLIPVisionConfig",
+    "XCLIPVisionModel",
+)
+
+
+def library(module: Any) -> SimpleNamespace:
+    """The names of X-CLIP of one module, with its Trainer; what only transformers has comes from there for both."""
+    names = {name: getattr(module, name) for name in (*NAMES, "Trainer")}
+    shared = {
+        name: getattr(transformers, name)
+        for name in ("VideoMAEImageProcessor", "CLIPTokenizer", "CLIPTokenizerFast", "TrainingArguments")
+        if hasattr(transformers, name)
+    }
+    return SimpleNamespace(**shared, **names, name=module.__name__)
+
+
+OURS, THEIRS = library(openxclip), library(transformers)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What patterns work on. All of it is made anew for each library, so that a pattern may change it.
+
+    Attributes:
+        folder: a whole tiny model that transformers wrote, in the hub's format, with tokenizer and processor: 4 frames
+            of 32 x 32 pixels, CLIP's vocabulary.
+        scratch: an empty folder.
+    """
+
+    folder: Path
+    scratch: Path
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """4 frames (H, W, 3) of uint8, as high as the model takes them: resizing may differ by a level."""
+        drawn = np.random.default_rng(0)
+        return [drawn.integers(0, 256, (32, 40, 3), dtype=np.uint8) for _ in range(4)]
+
+    @property
+    def images(self) -> list[Image.Image]:
+        return [Image.fromarray(frame) for frame in self.arrays]
+
+    @property
+    def texts(self) -> list[str]:
+        return ["playing guitar", "a dog runs over the lawn", "cooking"]
+
+    @property
+    def pixel_values(self) -> torch.Tensor:
+        """(B, T, 3, H, W) of 2 videos."""
+        return torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+    @property
+    def input_ids(self) -> torch.Tensor:
+        """(K, L) of 3 texts; CLIP's marks at both ends."""
+        return torch.tensor([[49406, 320, 1929, 49407], [49406, 2368, 4161, 49407], [49406, 4370, 525, 49407]])
+
+    def model(self, lib: Any, **options: Any) -> Any:
+        return lib.XCLIPModel.from_pretrained(self.folder, **options)
+
+    def processor(self, lib: Any, **options: Any) -> Any:
+        return lib.XCLIPProcessor.from_pretrained(self.folder, **options)

@@ -1,0 +1,44 @@
+"""Every call pattern of the table, with openxclip and with the installed transformers."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import patterns_config  # noqa: F401
+import patterns_docs  # noqa: F401
+import patterns_errors  # noqa: F401
+import patterns_issues  # noqa: F401
+import patterns_models  # noqa: F401
+import patterns_modules  # noqa: F401
+import patterns_outputs  # noqa: F401
+import patterns_pretrained  # noqa: F401
+import patterns_processor  # noqa: F401
+import patterns_submodules  # noqa: F401
+import patterns_towers  # noqa: F401
+import patterns_training  # noqa: F401
+import pytest
+import transformers
+from libraries import OURS, THEIRS, Given
+from registry import PATTERNS, Pattern, problem, result_of
+
+IS_4 = transformers.__version__.startswith("4.")
+
+
+@pytest.mark.parametrize("row", PATTERNS, ids=[f"{row.group}-{row.name}" for row in PATTERNS])
+def test_pattern(row: Pattern, hub_folder: Path, tmp_path: Path) -> None:
+    results: dict[str, Any] = {}
+    for lib in (OURS, THEIRS):
+        scratch = tmp_path / lib.name
+        scratch.mkdir()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # which of the two warns of what is another test's matter
+            results[lib.name] = result_of(row.run, lib, Given(hub_folder, scratch))
+    found = problem(row, results["openxclip"], results["transformers"], row.outcome_4 if IS_4 else row.outcome)
+    assert found is None, found
+
+
+def test_names_are_given_once() -> None:
+    names = [(row.group, row.name) for row in PATTERNS]
+    assert len(set(names)) == len(names)
