@@ -155,13 +155,13 @@ def reason_of(error: BaseException) -> str:
     return os.strerror(number) if isinstance(number, int) and number > 0 else str(error).rstrip(".")
 
 
-def known(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """A value for JSON, with None for numbers that are not finite: JSON has none of these."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: known(one) for key, one in value.items()}
-    return [known(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: without_nan(one) for key, one in value.items()}
+    return [without_nan(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def cannot_read(path: str | Path, error: OSError) -> str:

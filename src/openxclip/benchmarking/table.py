@@ -18,7 +18,7 @@ from openxclip.benchmarking.peers import PRESETS, Peer, random_model
 from openxclip.engine import Precision
 from openxclip.engine.linears import can_pack
 from openxclip.errors import NotWrittenError
-from openxclip.files import cannot_write, known, written_whole
+from openxclip.files import cannot_write, without_nan, written_whole
 
 SECTIONS = ("vision", "text", "padded", "training", "decode", "startup", "classify")
 
@@ -106,7 +106,9 @@ def _bench(
             record["rows"] = [row.as_dict() for row in rows]
             try:
                 with written_whole(Path(output)) as partial:
-                    partial.write_text(json.dumps(known(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+                    partial.write_text(
+                        json.dumps(without_nan(record), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+                    )
             except OSError as error:  # the rest is measured and shown all the same
                 unwritten = error
     if unwritten is not None:

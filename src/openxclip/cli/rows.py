@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from openxclip.files import known
+from openxclip.files import without_nan
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Form = Literal["table", "jsonl", "csv"]
@@ -62,7 +62,7 @@ def csv_line(values: Iterable[Any]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    value = known(value)
+    value = without_nan(value)
     if isinstance(value, bool | list | tuple | dict):
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     return value

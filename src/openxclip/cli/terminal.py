@@ -12,7 +12,7 @@ from typing import Any, Protocol, TextIO, cast
 
 import click
 
-from openxclip.files import known
+from openxclip.files import without_nan
 
 _MOST_NAMED = 10  # of many alike, so many are named
 QUIET = "openxclip.quiet"  # in click's meta: --quiet was given
@@ -168,7 +168,7 @@ def json_line(value: object) -> str:
 
     A number that is not finite, which JSON lacks, is null: here it stands for what isn't known, as a duration.
     """
-    value = known(value)
+    value = without_nan(value)
     line = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
     try:
         line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")

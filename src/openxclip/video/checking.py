@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from openxclip.errors import NotWrittenError
-from openxclip.files import cannot_write, checked_target, is_utf8, known, written_whole
+from openxclip.files import cannot_write, checked_target, is_utf8, without_nan, written_whole
 from openxclip.video.ahead import ReadAhead
 from openxclip.video.finding import find_videos
 from openxclip.video.inspection import VideoReport
@@ -139,7 +139,7 @@ def write_report(path: str | os.PathLike[str], reports: Sequence[VideoReport]) -
     target = Path(path)
     if target.suffix.lower() not in REPORT_SUFFIXES:
         raise ValueError(f"{path}: its name must end with {' or '.join(REPORT_SUFFIXES)}.")
-    rows = [known(report.as_dict()) for report in reports]
+    rows = [without_nan(report.as_dict()) for report in reports]
     all_text = all(is_utf8(report.path) for report in reports)  # JSON has an escape for what isn't
     if target.suffix.lower() == ".json":
         text = json.dumps(rows, ensure_ascii=not all_text, indent=1, allow_nan=False) + "\n"
