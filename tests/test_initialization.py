@@ -225,6 +225,7 @@ def test_sources_that_cannot_be(tiny_folder: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["other.pt"]
 
 
+@pytest.mark.slow
 def test_a_clip_brings_its_own_tokenizer(clip: transformers.CLIPModel, done: Initialization, tmp_path: Path) -> None:
     """A folder's vocabulary goes with its weights."""
     with quiet_transformers():

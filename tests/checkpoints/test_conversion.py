@@ -98,6 +98,7 @@ def test_other_heads_than_the_authors_are_told(tmp_path: Path) -> None:
     assert "2 heads" in notes[0]
 
 
+@pytest.mark.slow
 def test_a_clip_of_hugging_face_brings_its_tokenizer(tmp_path: Path) -> None:
     with quiet_transformers():
         clip_model().save_pretrained(tmp_path / "clip")

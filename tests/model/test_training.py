@@ -138,7 +138,7 @@ def block_outcomes(block: Any, x: torch.Tensor, frames: int, rate: float, heads:
         }
 
 
-@pytest.mark.parametrize("frames", [8, 3])
+@pytest.mark.parametrize("frames", [3, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:.*temporal positions:UserWarning")
 def test_drop_path_drops_each_residual_of_whole_videos(frames: int) -> None:
     """From 0 at the first block, linearly, to the rate at the last; seen by what comes out of every block."""

@@ -50,7 +50,7 @@ def video_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---------------------------------------------------------------------------------------------------- as transformers
 
 
-@pytest.mark.parametrize("kind", ["ours", "theirs", "hub"])
+@pytest.mark.parametrize("kind", ["hub", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("ours", "theirs"))])
 def test_folders_of_every_kind_give_transformers_inputs(
     kind: str, ours_folder: Path, theirs_folder: Path, hub_folder: Path
 ) -> None:

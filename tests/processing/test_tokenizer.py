@@ -133,7 +133,9 @@ def test_folders_of_every_kind(
         assert ours.pad_token == reference.pad_token
 
 
-@pytest.mark.parametrize("kind", ["shipped", "theirs", "hub"])
+@pytest.mark.parametrize(
+    "kind", ["shipped", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("theirs", "hub"))]
+)
 def test_saved_tokenizer_loads_in_transformers(
     kind: str, theirs_folder: Path, hub_folder: Path, tmp_path: Path
 ) -> None:
