@@ -265,7 +265,7 @@ def _video_tower(vision: XCLIPVisionConfig, frames: int) -> dict[str, Cost]:
     clip = frames * vision.num_channels * vision.image_size**2
     embeddings = _linear(frames * patches, pixels_of_patch, width, bias=False) + _Work((1 + tokens) * width)
     messages = _linear(frames, width, width) + _norm(width) + _attention(1, frames, frames, width)
-    attention = _norm(width) + _attention(frames, tokens, tokens + 1, width)  # the message is asked, and asks nothing
+    attention = _norm(width) + _attention(frames, tokens + 1, tokens + 1, width)  # of a frame's tokens and its message
     norms = rows * width + frames * (tokens + 1) * width  # of a frame's tokens, and with its message
     return {
         "vision_embeddings": (embeddings + 2 * _norm(width)).holding(  # the norms are those round the blocks
