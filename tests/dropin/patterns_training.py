@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import transformers
 from registry import ONLY_HERE, pattern
 from torch.utils.data import Dataset
 
@@ -186,6 +187,24 @@ def trainer_with_frozen_towers(lib: Any, given: Any) -> Any:
     trainer = trainer_of(lib, given, model)
     trainer.train()
     return [losses_of(trainer), trainer.get_num_trainable_parameters()]
+
+
+@pattern("training")
+def collator_that_pads(lib: Any, given: Any) -> Any:
+    tokenizer = lib.AutoTokenizer.from_pretrained(given.folder)
+    rows = [{"input_ids": tokenizer(text)["input_ids"], "labels": number} for number, text in enumerate(given.texts)]
+    batch = transformers.DataCollatorWithPadding(tokenizer)(rows)
+    return {name: value for name, value in batch.items() if name != "attention_mask"}
+
+
+@pattern("training", tolerance=1e-4)
+def trainer_with_a_processor(lib: Any, given: Any) -> Any:
+    trainer = trainer_of(lib, given)
+    trainer.processing_class = given.processor(lib)
+    trainer.train()
+    trainer.save_model(str(given.scratch / "saved"))
+    texts = lib.XCLIPProcessor.from_pretrained(given.scratch / "saved")(text=given.texts, padding=True)
+    return [losses_of(trainer), [len(ids) for ids in texts["input_ids"]]]
 
 
 # A loop of one's own
