@@ -290,9 +290,9 @@ class Config(CommonAttributes):
 
 
 _HINTS = {  # by a file that is there instead
-    "adapter_config.json": "it is an adapter of PEFT: load its base model, then peft.PeftModel.from_pretrained(model, …)",
-    "training_args.bin": "transformers' Trainer writes weights alone: train with openxclip.Trainer, or write the config "
-    "with model.save_config(folder)",
+    "adapter_config.json": "it is PEFT's adapter: load its base model, then peft.PeftModel.from_pretrained(model, …)",
+    "training_args.bin": "transformers' Trainer writes weights alone: train with openxclip.Trainer, or call "
+    "model.save_config(folder)",
 }
 
 
