@@ -18,6 +18,7 @@ import patterns_pretrained  # noqa: F401
 import patterns_processor  # noqa: F401
 import patterns_saving  # noqa: F401
 import patterns_submodules  # noqa: F401
+import patterns_tokenizer  # noqa: F401
 import patterns_towers  # noqa: F401
 import patterns_training  # noqa: F401
 import pytest
