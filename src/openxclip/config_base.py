@@ -289,6 +289,13 @@ class Config(CommonAttributes):
         return f"{type(self).__name__} {self.to_json_string().rstrip()}"
 
 
+_HINTS = {  # by a file that is there instead
+    "adapter_config.json": "it is PEFT's adapter: load its base model, then peft.PeftModel.from_pretrained(model, …)",
+    "training_args.bin": "transformers' Trainer writes weights alone: train with openxclip.Trainer, or call "
+    "model.save_config(folder)",
+}
+
+
 def read_config_json(folder: Path) -> dict[str, Any]:
     """The object in a folder's config.json.
 
@@ -297,7 +304,8 @@ def read_config_json(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG_NAME
     if not path.is_file():
-        raise CheckpointError(f"{folder}: no {CONFIG_NAME} in this folder (it holds {hub.content_of(folder)}).")
+        hint = next((f": {hint}" for name, hint in _HINTS.items() if (folder / name).is_file()), "")
+        raise CheckpointError(f"{folder}: no {CONFIG_NAME} in this folder (it holds {hub.content_of(folder)}){hint}.")
     return hub.read_json(path)
 
 

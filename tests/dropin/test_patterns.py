@@ -10,12 +10,15 @@ import patterns_config  # noqa: F401
 import patterns_docs  # noqa: F401
 import patterns_errors  # noqa: F401
 import patterns_issues  # noqa: F401
+import patterns_libraries  # noqa: F401
 import patterns_models  # noqa: F401
 import patterns_modules  # noqa: F401
 import patterns_outputs  # noqa: F401
 import patterns_pretrained  # noqa: F401
 import patterns_processor  # noqa: F401
+import patterns_saving  # noqa: F401
 import patterns_submodules  # noqa: F401
+import patterns_tokenizer  # noqa: F401
 import patterns_towers  # noqa: F401
 import patterns_training  # noqa: F401
 import pytest

@@ -208,3 +208,12 @@ def test_counts(tiny_folder: Path) -> None:
 def test_blocks_that_are_not_split_are_named_as_they_are(tiny_folder: Path) -> None:
     model = XCLIPModel.from_pretrained(tiny_folder)
     assert set(model._no_split_modules) <= {type(module).__name__ for module in model.modules()}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("training_args.bin", r"openxclip\.Trainer"), ("adapter_config.json", "PeftModel")]
+)
+def test_folders_without_a_config_whose_origin_is_known(name: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(CheckpointError, match=rf"no config\.json in this folder.*{told}"):
+        XCLIPModel.from_pretrained(tmp_path)

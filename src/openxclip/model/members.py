@@ -20,6 +20,7 @@ class Members(nn.Module):
         main_input_name: the argument whose size says how much a batch is.
         supports_gradient_checkpointing: always True.
         name_or_path: what the model was loaded from; PEFT writes it beside an adapter.
+        vocab_size: the number of tokens; there once it was changed.
     """
 
     base_model_prefix: ClassVar[str] = "x_clip"
@@ -35,6 +36,7 @@ class Members(nn.Module):
     ]
     config: Any
     name_or_path: str
+    vocab_size: int
 
     @property
     def device(self) -> torch.device:
@@ -210,7 +212,7 @@ class Members(nn.Module):
         frozen = not old.weight.requires_grad
         table: nn.Embedding = nn.Embedding.from_pretrained(torch.cat([kept, start]), freeze=frozen)
         self.set_input_embeddings(table)
-        getattr(self.config, "text_config", self.config).vocab_size = count
+        getattr(self.config, "text_config", self.config).vocab_size = self.vocab_size = count
         return table
 
 

@@ -10,6 +10,7 @@ import torch
 from torch.utils import _pytree as pytree  # torch.export's own registration imports seconds' worth of modules
 
 _OutputT = TypeVar("_OutputT", bound="Output")
+_PAIRS = (Mapping, Iterator)  # a tuple: PyTorch 2.8 can't compile isinstance with a union
 
 
 class VideoFeatures(NamedTuple):
@@ -44,7 +45,7 @@ class Output(dict[str, Any]):
     def __post_init__(self) -> None:
         first = fields(self)[0].name  # type: ignore[arg-type]
         given = getattr(self, first)
-        if isinstance(given, Mapping | Iterator):
+        if isinstance(given, _PAIRS):
             object.__setattr__(self, first, None)
             for name, value in given.items() if isinstance(given, Mapping) else given:
                 self[name] = value
