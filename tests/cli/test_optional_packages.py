@@ -155,4 +155,4 @@ def test_optional_packages_are_imported_where_they_are_used() -> None:
                 names = [alias.name for alias in statement.names] if isinstance(statement, ast.Import) else []
                 names += [str(statement.module)] if isinstance(statement, ast.ImportFrom) else []
                 found |= {(path.name, name) for name in names if name.partition(".")[0] in OPTIONAL}
-    assert found == {("recipe.py", "yaml"), ("recipe.py", "pydantic")}
+    assert found == {("recipe.py", "yaml"), ("recipe.py", "pydantic"), ("transformers_trainer.py", "transformers")}
