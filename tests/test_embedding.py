@@ -372,6 +372,7 @@ def test_interrupted_anywhere_it_becomes_the_same_file(
     assert {path.name for path in tmp_path.iterdir()} == {f"f{suffix}", f"whole{suffix}"}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_kernel(
     tiny_folder: Path, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,7 @@ def test_a_start_that_changes_nothing(done: Initialization, tmp_path: Path) -> N
     assert heard[0] < cosine
 
 
+@pytest.mark.slow
 def test_the_seed_decides_what_is_random(clip_file: Path, done: Initialization, tmp_path: Path) -> None:
     torch.manual_seed(99)
     again = init_from_clip(clip_file, tmp_path / "again", num_frames=5, seed=7)

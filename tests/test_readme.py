@@ -97,6 +97,7 @@ def test_shell_commands(command: str, desk: Path, hub: Path) -> None:
 @pytest.mark.parametrize(
     "number", [pytest.param(number, marks=[pytest.mark.slow] * (number > 0)) for number in range(len(blocks("python")))]
 )
+@pytest.mark.slow
 def test_python_blocks(number: int) -> None:
     script = "import warnings; warnings.simplefilter('error')\n" + blocks("python")[number]
     done = subprocess.run(

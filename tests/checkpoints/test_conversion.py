@@ -109,6 +109,7 @@ def test_a_clip_of_hugging_face_brings_its_tokenizer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["one tensor", "slices", "overlapping", "one flat buffer"])
+@pytest.mark.slow
 def test_tensors_on_one_memory_are_all_written(kind: str, tiny_folder: Path, tmp_path: Path) -> None:
     openxclip.convert(tiny_folder, tmp_path / "x.pth", to="authors")
     value = torch.load(tmp_path / "x.pth", weights_only=True)
@@ -189,6 +190,7 @@ def test_a_failure_leaves_nothing(to: Any, tiny_folder: Path, tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_files_are_as_readable_as_others(tiny_folder: Path, tmp_path: Path) -> None:
     openxclip.convert(tiny_folder, tmp_path / "x.pth", to="authors")
     openxclip.convert(tiny_folder, tmp_path / "x")

@@ -172,7 +172,7 @@ BOMBS: dict[str, tuple[bytes, str]] = {
 }
 
 
-SLOW = ("many arguments", "long paths", "steps")
+SLOW = ("copies", "many arguments", "long paths", "steps")
 
 
 @pytest.mark.parametrize("bomb", [pytest.param(bomb, marks=[pytest.mark.slow] * (bomb in SLOW)) for bomb in BOMBS])

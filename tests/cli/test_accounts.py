@@ -49,6 +49,7 @@ def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     ],
 )
 @pytest.mark.parametrize("offline", ["0", "1"])
+@pytest.mark.slow
 def test_the_cache_of_the_hub_needs_a_folder(
     arguments: list[str], offline: str, homeless: Path, run: Run, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

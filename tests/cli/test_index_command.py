@@ -48,6 +48,7 @@ def test_ctrl_c_says_what_is_kept(run: Run, videos: Path, arguments, monkeypatch
     assert ran.stdout == f"{arguments[1]}: 2 added, 1 unchanged; 3 videos, 9 windows\n"
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_not_mounted(run: Run, videos: Path, arguments) -> None:
     run("index", videos, *arguments)
     shutil.rmtree(videos)

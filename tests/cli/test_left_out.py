@@ -80,6 +80,7 @@ def test_hidden_includes_it(verb: str, folder: Path, call: Callable[..., Any], t
         }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_nothing_is_said_where_nothing_is_left_out(clip_folder: Path, call: Callable[..., Any]) -> None:
     for verb in VERBS:
         assert "left out" not in call(verb, clip_folder).stderr

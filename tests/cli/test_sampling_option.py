@@ -65,6 +65,7 @@ def test_a_choice_that_there_is_not(run: Run, tiny_folder: Path, varying: Path) 
     assert "'fps' is not one of 'time', 'frames'" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_index_keeps_its_choice(run: Run, tiny_folder: Path, varying: Path, tmp_path: Path) -> None:
     pytest.importorskip("lancedb")
     from openxclip.search import VideoIndex

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,7 +85,18 @@ class Given:
         return torch.tensor([[49406, 320, 1929, 49407], [49406, 2368, 4161, 49407], [49406, 4370, 525, 49407]])
 
     def model(self, lib: Any, **options: Any) -> Any:
-        return lib.XCLIPModel.from_pretrained(self.folder, **options)
+        """The model; without options a copy of one that was loaded before, which is sooner had."""
+        if options:
+            return lib.XCLIPModel.from_pretrained(self.folder, **options)
+        return copy.deepcopy(_loaded(lib.XCLIPModel, self.folder))
 
     def processor(self, lib: Any, **options: Any) -> Any:
-        return lib.XCLIPProcessor.from_pretrained(self.folder, **options)
+        """The processor; transformers' without options is a copy, too."""
+        if options or lib is OURS:
+            return lib.XCLIPProcessor.from_pretrained(self.folder, **options)
+        return copy.deepcopy(_loaded(lib.XCLIPProcessor, self.folder))
+
+
+@cache
+def _loaded(cls: Any, folder: Path) -> Any:
+    return cls.from_pretrained(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,15 @@ from registry import PATTERNS, Pattern, problem, result_of
 IS_4 = transformers.__version__.startswith("4.")
 
 
-@pytest.mark.parametrize("row", PATTERNS, ids=[f"{row.group}-{row.name}" for row in PATTERNS])
+# These take a second or more each; one of a training, one of an evaluation and one of LoRA stay among the fast tests.
+_SLOW = re.compile(r"trainer_(?!trains$|evaluates$)|lora_(?!merged$)|exported|loop_with|traced|saved_and_read")
+
+
+def _param(row: Pattern) -> Any:
+    return pytest.param(row, id=f"{row.group}-{row.name}", marks=pytest.mark.slow if _SLOW.search(row.name) else ())
+
+
+@pytest.mark.parametrize("row", [_param(row) for row in PATTERNS])
 def test_pattern(row: Pattern, hub_folder: Path, tmp_path: Path) -> None:
     results: dict[str, Any] = {}
     for lib in (OURS, THEIRS):

@@ -527,6 +527,7 @@ def test_overflow_of_float16(model: XCLIPModel, monkeypatch: pytest.MonkeyPatch)
     assert off(ours, model.get_video_features(some_pixels() * 1e6)) < 1e-6
 
 
+@pytest.mark.slow
 def test_export_sees_the_plain_model(model: XCLIPModel) -> None:
     fast = optimize(model, verbose=False)
 
@@ -545,6 +546,7 @@ def test_export_sees_the_plain_model(model: XCLIPModel) -> None:
 # Many threads
 
 
+@pytest.mark.slow
 def test_eight_threads(model: XCLIPModel) -> None:
     """Together from the first call on, which prepares; with texts that overlap, and a cache smaller than them."""
     fast = optimize(model, verbose=False, texts_kept=6)

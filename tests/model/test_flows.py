@@ -338,6 +338,7 @@ def test_text_model(folder: Path, video: Path) -> None:
     assert relative_delta(ours.pooled_output, expected.pooler_output) <= 1e-5
 
 
+@pytest.mark.slow
 def test_configurations(folder: Path, video: Path) -> None:
     ours, theirs = (run(CONFIGURED, library, folder, video) for library in ("openxclip", "transformers"))
     for name in ("text_config", "vision_config"):

@@ -97,7 +97,7 @@ def test_every_field(name: str) -> None:
         assert_same({part: getattr(fast, part)}, {part: expected[part]})
 
 
-@pytest.mark.parametrize("name", ["tiny", "three frames", "large's joint width"])
+@pytest.mark.parametrize("name", ["tiny", "three frames", pytest.param("large's joint width", marks=pytest.mark.slow)])
 def test_loss_and_gradients_in_float64(name: str) -> None:
     """Where rounding can't hide a wrong formula: the contrastive loss, and the gradient of every parameter."""
     config = SHAPES[name]

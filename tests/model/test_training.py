@@ -309,6 +309,7 @@ def test_checkpointing_lets_input_gradients_through() -> None:
     assert relative_delta(found[1], found[0]) <= 1e-6
 
 
+@pytest.mark.slow
 def test_a_few_steps_learn() -> None:
     """The whole is trainable: four videos and their texts are told apart after some steps from the default start."""
     torch.manual_seed(0)

@@ -53,6 +53,7 @@ def test_a_child_that_dies_is_one_error_beside_the_results(tiny_folder: Path, cl
     assert [r.features is not None for r in results] == [False, True, True]
 
 
+@pytest.mark.slow
 def test_no_process_is_left(tiny_folder: Path, clip_folder: Path) -> None:
     gc.collect()
     before = children()
@@ -85,6 +86,7 @@ def test_no_process_is_left(tiny_folder: Path, clip_folder: Path) -> None:
     assert children() == before
 
 
+@pytest.mark.slow
 def test_limits_reach_the_reader(tiny_folder: Path, clip_folder: Path) -> None:
     good = clip_folder / "red2.mp4"
     pipeline = VideoPipeline.from_pretrained(tiny_folder, limits=Limits(frames=9))

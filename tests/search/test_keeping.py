@@ -285,6 +285,7 @@ def test_what_a_name_means() -> None:
     assert removing.matching("/b", known) == []
 
 
+@pytest.mark.slow
 def test_another_model_is_refused_with_nothing_to_do(index, videos, tmp_path, tiny_folder) -> None:
     import torch
 

@@ -131,6 +131,7 @@ def test_but_for_roundings_it_is_exact(
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_features_of_frames_and_late_pooling(tmp_path: Path) -> None:
     model, clip = started(tmp_path / "clip", 4)
     pixels, ids = inputs(model, 3, 4, 5)
@@ -150,6 +151,7 @@ def test_features_of_frames_and_late_pooling(tmp_path: Path) -> None:
     assert torch.allclose(late.sum(-1), torch.ones(3))
 
 
+@pytest.mark.slow
 def test_the_baseline_can_be_trained(tmp_path: Path) -> None:
     """Its gradients are those of the towers alone, with and without checkpointing; drop path acts."""
     model, _ = started(tmp_path / "clip", 3)

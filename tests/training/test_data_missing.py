@@ -65,6 +65,7 @@ def test_a_plan_names_ten_and_counts_the_rest(listed: Path, tiny_folder: Path) -
     assert "  and 3 more" in said
 
 
+@pytest.mark.slow
 def test_results_have_all_of_them(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
     results = evaluate_recipe("my-videos", f"data={listed}", "hold_out=0", model=tiny_folder, out=tmp_path / "out",

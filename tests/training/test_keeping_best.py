@@ -53,7 +53,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in other)
 
 
-@pytest.mark.parametrize(("keep", "epoch"), [("last", 3), ("best", 2)])
+@pytest.mark.parametrize(("keep", "epoch"), [("last", 3), pytest.param("best", 2, marks=pytest.mark.slow)])
 def test_keep(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, scored: list[dict[str, torch.Tensor]], keep: str, epoch: int
 ) -> None:
@@ -74,6 +74,7 @@ def test_keep(
     assert [line["top1"] for line in evals] == ACCURACIES[:3]
 
 
+@pytest.mark.slow
 def test_early_stopping(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, scored: list[dict[str, torch.Tensor]]
 ) -> None:
@@ -86,6 +87,7 @@ def test_early_stopping(
     assert same(load_file(tmp_path / "out/model.safetensors"), scored[1])
 
 
+@pytest.mark.slow
 def test_the_best_outlives_an_interruption(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, scored: list[dict[str, torch.Tensor]]
 ) -> None:
@@ -103,6 +105,7 @@ def test_the_best_outlives_an_interruption(
     assert same(load_file(out / "model.safetensors"), scored[1])
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_interrupted_is_done_first(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +179,7 @@ def test_the_recipes_keep_the_last() -> None:
     assert {(read_recipe(name).keep, read_recipe(name).patience) for name in RECIPES} == {("last", None)}
 
 
+@pytest.mark.slow
 def test_curves(tmp_path: Path, tiny_folder: Path, class_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorBoard's, where it is installed, of steps and evaluations; from the step at which a training resumes."""
     points: list[tuple[str, float, int]] = []

@@ -160,6 +160,7 @@ def test_draws_depend_on_every_number() -> None:
     assert len(drawn) == 4
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_counted_and_named(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(class_folder, tmp_path / "classes")
     (folder / "goes_down" / "0.mp4").write_bytes(b"no video")
@@ -229,6 +230,7 @@ def test_variants_learn_and_go_on_to_the_bit(
     assert "vision_model.post_layernorm.weight" in moved or "towers=none" in changes
 
 
+@pytest.mark.slow
 def test_pairs(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     lines = [
         {"path": str(path), "text": f"it {path.parent.name} {path.stem}"}
@@ -280,6 +282,7 @@ def test_from_a_folder_to_a_model(tiny_folder: Path, class_folder: Path, tmp_pat
         pytest.param(torch.no_grad, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_under_a_global_setting_of_pytorch(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, setting: Callable[[], AbstractContextManager[object]]
 ) -> None:
@@ -291,6 +294,7 @@ def test_under_a_global_setting_of_pytorch(
     assert losses(tmp_path / "under/training") == losses(tmp_path / "plain/training") != []
 
 
+@pytest.mark.slow
 def test_a_model_that_was_trained_but_not_written(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_more_than_sixty_classes_are_not_named(tmp_path: Path) -> None:
         assert (named.shape == other.shape and (named == other).all()) == (number == 61)
 
 
+@pytest.mark.slow
 def test_the_darker_the_more(tmp_path: Path) -> None:
     """A diagonal of blue on white, or white on blue's place: the mean colour says how much is right."""
     eye, blank = np.eye(70, dtype=int), np.ones((70, 70), dtype=int)
@@ -82,6 +83,7 @@ def reliability() -> Calibration:
     return calibration(confidence, draw.random(500) < confidence**2)
 
 
+@pytest.mark.slow
 def test_a_reliability_diagram(tmp_path: Path) -> None:
     sure = calibration([1.0] * 10, [True] * 10)
     assert draw_reliability(reliability(), tmp_path / "r.png") == tmp_path / "r.png"
