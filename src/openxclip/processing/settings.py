@@ -44,9 +44,9 @@ def warn_of_unknown(names: Iterable[str], known: Iterable[str], *, stacklevel: i
     """Warn of keyword arguments of a call that have no effect.
 
     Args:
-        names: of the arguments.
-        known: names that would have one, of which the likely one is said.
-        stacklevel: as of `warnings.warn`, counted from the caller.
+        names: the unknown arguments.
+        known: the arguments that have an effect. The warning suggests the most similar one.
+        stacklevel: see `warnings.warn`; counted from the caller.
     """
     known = list(known)
     for name in names:

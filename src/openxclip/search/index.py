@@ -99,8 +99,8 @@ class VideoIndex(IndexContents):
         """The moments that are most like a sentence, or like a video, the best first.
 
         Neighbouring windows of a video are one hit. From its best window, a hit grows to both sides over candidates
-        that touch or overlap it. Their similarity must be at least halfway between the similarity of the average
-        window of the index and that of the best window. `docs/search.md` has the details.
+        that touch or overlap it. A candidate's similarity must be at least halfway from the average window's
+        similarity to the best window's. `docs/search.md` has the details.
 
         Args:
             text: a sentence.

@@ -13,8 +13,8 @@ from openxclip.video.continuity import slices_are_whole
 from openxclip.video.keyframes import looks_into
 from openxclip.video.lost_pictures import Numbers
 
-# Codecs of which it is known whether a packet is a key frame: by its content, here or in FFmpeg's parsers. For others
-# only the container says so, and some (WTV, RoQ) say nothing.
+# Codecs whose key frames are known from the packets' content, as FFmpeg's parsers or `keyframes` read it. For other
+# codecs only the container marks key frames, and some containers (WTV, RoQ) don't.
 _KNOWN_KEYS = frozenset({"h264", "hevc", "vvc", "av1"})
 # FFmpeg's option err_detect where it finds more than the decoder does by itself, and nothing in whole videos: checksums
 # of PNG, ends of JPEG's scans, coefficients that run out of their block

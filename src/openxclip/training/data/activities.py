@@ -44,8 +44,8 @@ def open_ssv2(
 ) -> Dataset:
     """Something-Something V2: `something-something-v2-train.json`, … or `train.json`, … beside `labels.json`.
 
-    Arguments and errors are as for `open_dataset`. The classes are the templates, "Holding something"; their order is
-    that of the labels' file, where it is there. The test split needs `test-answers.csv`.
+    Arguments and errors are as for `open_dataset`. The classes are the templates, such as "Holding something". They
+    are in the order of `labels.json`, if that file exists. The test split needs `test-answers.csv`.
     """
     tables = ssv2_files(path)
     chosen = chosen_split(split, ssv2_splits(path), path)
