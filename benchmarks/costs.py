@@ -237,7 +237,7 @@ def sheet_rows(folder: Path, count: int) -> Callable[[], object]:
 
 
 def train_listing(folder: Path, count: int) -> Callable[[], object]:
-    from openxclip.training.data import open_dataset
+    from openxclip.datasets import open_dataset
 
     clips(folder / "clips" / "one", count)
     clips(folder / "clips" / "two", count)

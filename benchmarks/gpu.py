@@ -39,8 +39,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from openxclip.checkpoints.released import RELEASED, config_of_released
 from openxclip.config import XCLIPConfig
 from openxclip.engine import optimize
+from openxclip.inspection import profile
 from openxclip.model import XCLIPModel
-from openxclip.profiling import profile
 
 try:
     import transformers

@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 
 from openxclip import XCLIPModel, XCLIPProcessor
+from openxclip.evaluation import evaluate_recipe
 from openxclip.playground.export import export_clip
 from openxclip.playground.motion import States
 from openxclip.playground.rendering import draw_backgrounds, middle, paint
 from openxclip.playground.world import SEEN_THINGS
-from openxclip.training import evaluate_recipe, train
+from openxclip.training import train
 from openxclip.training.logbook import read_log
 
 ACTIONS = ("rolls along", "climbs stairs", "draws a triangle")

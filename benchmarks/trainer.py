@@ -23,7 +23,9 @@ import transformers
 from my_videos import write_clips
 
 from openxclip import Trainer, XCLIPModel, XCLIPProcessor
-from openxclip.training import evaluate_recipe, read_recipe, train
+from openxclip.evaluation import evaluate_recipe
+from openxclip.recipes import read_recipe
+from openxclip.training import train
 from openxclip.training.optimisation import Schedule, adamw, parameter_groups, trained_names
 from openxclip.video import read_clip
 

@@ -23,9 +23,9 @@ from openxclip.benchmarking.measuring import cpu_name
 from openxclip.benchmarking.peers import Peer, random_model
 from openxclip.benchmarking.processes import labels_of
 from openxclip.benchmarking.videos import make_clip
+from openxclip.datasets import Dataset, Sample
 from openxclip.model.outputs import XCLIPOutput
-from openxclip.training import read_recipe
-from openxclip.training.data import Dataset, Sample
+from openxclip.recipes import read_recipe
 from openxclip.training.logbook import read_log
 from openxclip.training.loop import run
 from openxclip.training.processes import Processes

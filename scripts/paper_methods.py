@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openxclip.evaluation.baselines import late_pooled_probabilities, mean_pooled_logits
 from openxclip.model import XCLIPModel
-from openxclip.training.baselines import late_pooled_probabilities, mean_pooled_logits
 
 METHODS = ("mean", "late", "cross-frame", "mit", "vectors", "x-clip")
 VECTORS = 4

@@ -10,9 +10,9 @@ from typing import Any
 
 from paper_runs import FEW, SHOTS, VIEWS, Run
 
-from openxclip.files import written_whole
-from openxclip.training.metrics import mean_and_std
-from openxclip.training.plots import new_figure, save_figure
+from openxclip.common.files import written_whole
+from openxclip.evaluation.metrics import mean_and_std
+from openxclip.evaluation.plots import new_figure, save_figure
 
 NAMES = {
     "mean": "mean pooling", "late": "late pooling", "cross-frame": "+ cross-frame attention", "mit": "+ MIT",

@@ -38,7 +38,7 @@ from paper_world import (
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from openxclip.files import written_whole
+from openxclip.common.files import written_whole
 from openxclip.model import XCLIPModel
 from openxclip.playground.questions import Shown
 from openxclip.training.losses import class_loss_sum

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import openxclip
+from openxclip.common.files import as_os_error, written_whole
 from openxclip.errors import CheckpointError, OpenXCLIPError
-from openxclip.files import as_os_error, written_whole
 
 SOURCES = sorted(Path(openxclip.__file__).parent.rglob("*.py"))
 OF_THE_SYSTEM = {"OSError", "PermissionError", "FileNotFoundError", "FileExistsError", "IsADirectoryError"}
@@ -45,7 +45,7 @@ def _outside_conditions(node: ast.AST) -> Iterator[ast.AST]:
 def test_errors_of_the_system_are_told_in_words(path: Path) -> None:
     handlers = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ExceptHandler)]
     raw = [line for handler in handlers if caught(handler) & OF_THE_SYSTEM for line in told_raw(handler)]
-    assert not raw, "use reason_of, cannot_read or cannot_write of openxclip.files"
+    assert not raw, "use reason_of, cannot_read or cannot_write of openxclip.common.files"
 
 
 OURS = {"CheckpointError", "OpenXCLIPError"}  # the first is an OSError too, the second its base

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from openxclip.common.files import cannot_read, reason_of, user_path
 from openxclip.errors import CheckpointError
-from openxclip.files import cannot_read, reason_of, user_path
 
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 _UNNEEDED = frozenset(

@@ -10,7 +10,7 @@ import click
 
 import openxclip
 from openxclip.checkpoints import CheckpointDescription
-from openxclip.information import is_checkpoint
+from openxclip.inspection.information import is_checkpoint
 from openxclip.video import VideoReport
 
 Run = Callable[..., Any]

@@ -52,9 +52,7 @@ def test_a_start_and_what_is_said_of_it(run: Callable[..., Any], clip_file: Path
     assert lines[0].startswith(f"{out}: X-CLIP, started from a CLIP (openai), ")
     assert lines[0].endswith("at random (seed 4)")
     assert lines[1].startswith("clips: 3 frames of 32 pixels, normalised by ImageNet's mean")
-    assert lines[2].startswith("before the first step, on 16 rendered clips: cosine to CLIP's mean-pooled frames 0.")
-    assert lines[2].endswith("%")
-    assert len(lines) == 3
+    assert len(lines) == 2
     assert "untrained" in err
     assert (out / "README.md").is_file()
     status, said, err = run("--from", clip_file, "--out", out)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from openxclip import hub
+from openxclip.evaluation.results import EvaluationProtocol, Prediction, Results
 from openxclip.playground.films import Event
 from openxclip.search import Duplicate, DuplicateGroup, Hit
-from openxclip.training.results import EvaluationProtocol, Prediction, Results
 
 Run = Callable[..., Any]
 PAGE = Path(__file__).parents[2] / "docs/json.md"

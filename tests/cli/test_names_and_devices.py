@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from openxclip import VideoPipeline, check, classify
-from openxclip.files import NOT_UTF8
+from openxclip.common.files import NOT_UTF8
 from openxclip.hub import similar_name
 from openxclip.model.devices import as_device
 from openxclip.processing import CLIPTokenizer

@@ -93,8 +93,8 @@ def test_an_index_without_a_choice_counts(tiny_folder: Path, varying: Path, tmp_
 
 def test_evaluation_and_recipes(run: Run, tiny_folder: Path, varying: Path, tmp_path: Path) -> None:
     from openxclip import VideoPipeline
-    from openxclip.training.data import Sample
-    from openxclip.training.recipe import read_recipe
+    from openxclip.datasets import Sample
+    from openxclip.recipes import read_recipe
 
     pipeline = VideoPipeline.from_pretrained(tiny_folder, device="cpu", isolate=False)
     counts = {}

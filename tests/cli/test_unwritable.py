@@ -16,7 +16,7 @@ import safetensors.torch
 
 import openxclip
 from openxclip.errors import NotWrittenError, OpenXCLIPError
-from openxclip.training import evaluate_recipe
+from openxclip.evaluation import evaluate_recipe
 
 Run = Callable[..., Any]
 FULL = "No space left on device"
@@ -99,9 +99,9 @@ def nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             "openxclip.model.XCLIPModel.from_state",
             "openxclip.checkpoints.read_checkpoint",
             "openxclip.playground.export.export_clip",
-            "openxclip.training.judging.evaluation_data",
+            "openxclip.evaluation.judging.evaluation_data",
             "openxclip.training.job.training_data",
-            "openxclip.pipeline.VideoPipeline.from_pretrained",
+            "openxclip.pipeline.pipeline.VideoPipeline.from_pretrained",
         ):
             patch.setattr(what, fails)
         yield

@@ -16,7 +16,7 @@ import pytest
 
 from openxclip.cli.main import cli
 from openxclip.cli.names import names_from
-from openxclip.times import clock, parse_time
+from openxclip.common.times import clock, parse_time
 
 Run = Callable[..., Any]
 VERBS = cli.list_commands(click.Context(cli))

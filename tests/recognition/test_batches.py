@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from openxclip import VideoError, XCLIPConfig, classify
-from openxclip.batching import Moment, ReadClip, batch_size, check_batch, clip_bytes, in_batches, read_small
 from openxclip.model import VideoFeatures
-from openxclip.pipeline import EncodedVideo, VideoPipeline
+from openxclip.pipeline import VideoPipeline
+from openxclip.pipeline.batching import Moment, ReadClip, batch_size, check_batch, clip_bytes, in_batches, read_small
+from openxclip.pipeline.pipeline import EncodedVideo
 from openxclip.recognition import Classifier
 from openxclip.video import clips as video_clips
 from openxclip.video import read_clips

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from openxclip import classify, embed, embedding, iter_classify
+from openxclip import classify, embed, iter_classify
+from openxclip.features import embedding
 from openxclip.pipeline import VideoPipeline
 from openxclip.processing import frames as forms
 from openxclip.processing.sources import as_sources, in_memory

@@ -17,8 +17,8 @@ import torch
 
 import openxclip
 from openxclip import VideoPipeline, XCLIPModel
+from openxclip.common.threads import converted
 from openxclip.recognition.classification import Classification
-from openxclip.threads import converted
 
 LABELS = ["a red wall", "the sea"]
 

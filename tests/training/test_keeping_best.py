@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from openxclip import OpenXCLIPError
-from openxclip.training import RECIPES, EvalReport, job, read_recipe, train
+from openxclip.evaluation.results import Results
+from openxclip.recipes import RECIPES, read_recipe
+from openxclip.recipes.recipe import RecipeError
+from openxclip.training import EvalReport, job, train
 from openxclip.training.job import TrainingError
 from openxclip.training.logbook import read_log
-from openxclip.training.recipe import RecipeError
-from openxclip.training.results import Results
 from openxclip.training.state import StateError
 
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "warmup_epochs=0", "batch=6", "lr=1e-3",

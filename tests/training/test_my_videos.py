@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from openxclip.evaluation import evaluate_recipe
 from openxclip.playground.world import ACTIONS as KNOWN
-from openxclip.training import evaluate_recipe, train
+from openxclip.training import train
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 

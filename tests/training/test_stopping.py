@@ -18,10 +18,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from openxclip.common.memory import is_out_of_memory
 from openxclip.training import train
 from openxclip.training.job import TrainingError
 from openxclip.training.logbook import read_log
-from openxclip.training.stopping import DivergedError, NothingReadError, StoppedError, is_out_of_memory
+from openxclip.training.stopping import DivergedError, NothingReadError, StoppedError
 from openxclip.training.teaching import Teacher
 
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "hold_out=0", "warmup_epochs=0",

@@ -12,8 +12,8 @@ import av
 import numpy as np
 import pytest
 
+from openxclip.datasets import Sample
 from openxclip.training.clips import TrainClips
-from openxclip.training.data import Sample
 from openxclip.video import VideoReader, read_clip
 
 

@@ -17,9 +17,10 @@ import pytest
 from made_videos import encode
 from PIL import Image
 
+from openxclip.common.sizes import in_bytes, parse_bytes
 from openxclip.errors import VideoError
 from openxclip.video import NO_LIMITS, Limits, VideoReader, read_clip, read_clips
-from openxclip.video.limits import Deadline, in_bytes, parse_bytes
+from openxclip.video.limits import Deadline
 
 Videos = Callable[[str], Path]
 

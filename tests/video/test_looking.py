@@ -13,7 +13,7 @@ from made_images import Part, apng
 from made_videos import picture
 from PIL import Image
 
-from openxclip.training.data import open_dataset
+from openxclip.datasets import open_dataset
 from openxclip.video import VIDEO_SUFFIXES, VideoReader, find_videos
 from openxclip.video.demuxing import _FORMATS as DEMUXERS_USED
 from openxclip.video.finding import LeftOut

@@ -14,8 +14,8 @@ from torch import Tensor
 from openxclip.benchmarking.measuring import Medians, Rounds, Row, medians, relative_error
 from openxclip.benchmarking.peers import Peer
 from openxclip.engine import Precision, optimize
+from openxclip.inspection import profile
 from openxclip.model import XCLIPModel
-from openxclip.profiling import profile
 
 _NAMES = 400
 

@@ -15,10 +15,10 @@ import openxclip
 from openxclip.benchmarking import inference, processes, videos
 from openxclip.benchmarking.measuring import HEAD, Rounds, Row, cpu_name, gemm_peaks
 from openxclip.benchmarking.peers import PRESETS, Peer, random_model
+from openxclip.common.files import cannot_write, without_nan, written_whole
 from openxclip.engine import Precision
 from openxclip.engine.linears import can_pack
 from openxclip.errors import NotWrittenError
-from openxclip.files import cannot_write, without_nan, written_whole
 
 SECTIONS = ("vision", "text", "padded", "training", "decode", "startup", "classify")
 

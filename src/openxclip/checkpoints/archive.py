@@ -16,8 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
+from openxclip.common.files import cannot_read
 from openxclip.errors import CheckpointError
-from openxclip.files import cannot_read
 
 MAGIC = b"PK\x03\x04"
 _MOST_RECORDS = 200_000  # a training checkpoint of the largest CLIP has some 6,000

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from openxclip.checkpoints.formats import OWN_FILES
 from openxclip.checkpoints.names import to_authors
+from openxclip.common.files import cannot_write
 from openxclip.errors import CheckpointError
-from openxclip.files import cannot_write
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from openxclip.checkpoints import archive
 from openxclip.checkpoints.pickled import LEGACY_MAGIC, Stored, as_sizes, is_script_module, module_tensors, read_pickled
 from openxclip.checkpoints.stand_ins import Inert, RefusedPickleError
+from openxclip.common.files import MODEL_NOT_UTF8, cannot_read, is_utf8
 from openxclip.errors import CheckpointError
-from openxclip.files import MODEL_NOT_UTF8, cannot_read, is_utf8
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from openxclip import hub
 from openxclip.checkpoints.pickled import Stored, read_pickled
+from openxclip.common.files import MODEL_NOT_UTF8, as_os_error, cannot_read, cannot_write, is_utf8
 from openxclip.errors import CheckpointError
-from openxclip.files import MODEL_NOT_UTF8, as_os_error, cannot_read, cannot_write, is_utf8
 
 if TYPE_CHECKING:
     from torch import Tensor

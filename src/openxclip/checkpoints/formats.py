@@ -26,9 +26,9 @@ from openxclip.checkpoints.clips import is_in_openais_order, take_from_hugging_f
 from openxclip.checkpoints.files import WeightsFile, read_weights_file
 from openxclip.checkpoints.folder import find_weights
 from openxclip.checkpoints.pickled import Stored
+from openxclip.common.files import cannot_read
 from openxclip.config import XCLIPTextConfig, XCLIPVisionConfig
 from openxclip.errors import CheckpointError
-from openxclip.files import cannot_read
 
 if TYPE_CHECKING:
     from torch import Tensor

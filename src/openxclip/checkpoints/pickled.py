@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from openxclip.checkpoints import archive
 from openxclip.checkpoints.inert import LONGEST_PICKLE, InertReader
 from openxclip.checkpoints.stand_ins import DamagedPickleError, Inert, Maker, Name, RefusedPickleError
+from openxclip.common.files import cannot_read
 from openxclip.errors import CheckpointError
-from openxclip.files import cannot_read
 
 if TYPE_CHECKING:
     from torch import Tensor

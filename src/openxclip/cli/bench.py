@@ -12,7 +12,7 @@ from openxclip.cli.options import Target, Time
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import json_line, printable
-from openxclip.files import checked_target
+from openxclip.common.files import checked_target
 
 if TYPE_CHECKING:
     from openxclip.benchmarking.measuring import Row

@@ -10,7 +10,7 @@ import click
 from openxclip import hub
 from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import json_line, printable
-from openxclip.video.limits import in_bytes
+from openxclip.common.sizes import in_bytes
 
 
 @click.command("cache")

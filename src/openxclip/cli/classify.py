@@ -27,8 +27,8 @@ from openxclip.hub import DEFAULT_MODEL
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from openxclip.batching import Batch
     from openxclip.engine import Precision
+    from openxclip.pipeline.batching import Batch
     from openxclip.recognition import Classification
     from openxclip.video.sampling import Sampling
 

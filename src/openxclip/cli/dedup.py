@@ -121,7 +121,7 @@ def _with_scores(group: DuplicateGroup) -> dict[str, Any]:
 
 
 def _show(group: DuplicateGroup) -> None:
-    from openxclip.search.results import clock
+    from openxclip.common.times import clock
 
     click.echo(f"{clock(group.duration):>9}  {printable(group.path)}")
     for one in group.duplicates:

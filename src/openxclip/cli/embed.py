@@ -26,9 +26,9 @@ from openxclip.errors import CheckpointError
 from openxclip.hub import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from openxclip.batching import Batch
     from openxclip.engine import Precision
     from openxclip.errors import VideoError
+    from openxclip.pipeline.batching import Batch
     from openxclip.video.sampling import Sampling
 
 
@@ -89,7 +89,7 @@ def command(
     """
     if window is not None and clips is not None:
         raise click.UsageError("say --clips N or --window TIME, not both.")
-    from openxclip.embedding import embed
+    from openxclip.features import embed
 
     paths = [str(path) for path in found_videos(videos)]
     allowed, track, fps = (footage.pop(name) for name in ("allow_protocols", "track", "fps"))

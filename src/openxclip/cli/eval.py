@@ -13,7 +13,7 @@ from openxclip.cli.terminal import printable, say, say_first
 
 if TYPE_CHECKING:
     from openxclip.engine import Precision
-    from openxclip.training.judging import Summary
+    from openxclip.evaluation.judging import Summary
 
 
 @click.command("eval", no_args_is_help=True)
@@ -64,15 +64,15 @@ def command(
     if compare is not None:
         if recipe is not None or model is not None:
             raise click.UsageError("--compare takes two files of results alone.")
-        from openxclip.training import compare_files
+        from openxclip.evaluation import compare_files
 
         click.echo(printable(str(compare_files(*compare)), lines=True))
         return
     if recipe is None or model is None:
         raise click.UsageError("give a recipe and --model, or --compare with two files of results.")
     from openxclip.errors import NotWrittenError
-    from openxclip.training import evaluate_over, evaluate_recipe
-    from openxclip.training.results import Results
+    from openxclip.evaluation import evaluate_over, evaluate_recipe
+    from openxclip.evaluation.results import Results
 
     changes = with_hidden(changes, hidden)
     with progress("evaluating") as shown:

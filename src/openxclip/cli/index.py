@@ -26,9 +26,9 @@ from openxclip.cli.progress import progress
 from openxclip.cli.terminal import counted, printable, say
 
 if TYPE_CHECKING:
-    from openxclip.batching import Batch
     from openxclip.engine import Precision
     from openxclip.errors import VideoError
+    from openxclip.pipeline.batching import Batch
     from openxclip.search import Added, VideoIndex
     from openxclip.video.sampling import Sampling
 
@@ -117,7 +117,7 @@ def command(
         raise click.UsageError("--watch is for videos: add the .parquet files without it.")
     if remove and export is not None:
         raise click.UsageError("--remove takes files out: it doesn't go with --export.")
-    from openxclip.files import checked_target
+    from openxclip.common.files import checked_target
     from openxclip.search import Added, VideoIndex
     from openxclip.search.parquet import SUFFIX
 

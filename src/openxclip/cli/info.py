@@ -11,9 +11,9 @@ import click
 from openxclip.cli.options import footage_options, named_videos, taken_limits
 from openxclip.cli.rows import Form, csv_line, format_options
 from openxclip.cli.terminal import counted, json_line, printable, say
+from openxclip.common.sizes import in_bytes
+from openxclip.common.times import clock
 from openxclip.errors import CheckpointError
-from openxclip.times import clock
-from openxclip.video.limits import in_bytes
 
 if TYPE_CHECKING:
     from openxclip.checkpoints import CheckpointDescription
@@ -40,7 +40,7 @@ def command(paths: tuple[str, ...], form: Form, **footage: Any) -> None:
     Nothing is downloaded, no weights are read and no program in a checkpoint is run; of a video one frame is decoded
     (`openxclip check` decodes all of it). The exit status is 1 if one of them can't be read.
     """
-    from openxclip.information import info
+    from openxclip.inspection import info
 
     allowed, track, fps = (footage.pop(name) for name in ("allow_protocols", "track", "fps"))
     limits = taken_limits(footage)

@@ -44,10 +44,9 @@ def command(
 ) -> None:
     """Start an X-CLIP from a CLIP: write the model folder that training begins with.
 
-    The towers are the CLIP's; messages, MIT and prompts start at random. What these change before the first step is
-    measured on rendered clips, beside CLIP's frame features averaged.
+    The towers are the CLIP's. The messages between frames, MIT and the prompts start at random.
     """
-    from openxclip.initialization import init_from_clip
+    from openxclip.conversion import init_from_clip
 
     with progress("initializing"):
         done = init_from_clip(
@@ -66,7 +65,5 @@ def command(
         f"{printable(str(done.path))}: X-CLIP, started from a CLIP ({done.format}), {done.parameters / 1e6:.1f} M "
         f"parameters, {done.fresh_parameters / 1e6:.1f} M of them at random (seed {done.seed})\n"
         f"clips: {counted(done.frames, 'frame')} of {done.resolution} pixels, normalised by ImageNet's mean and std, "
-        "as in the paper\n"
-        f"before the first step, on {done.num_clips} rendered clips: cosine to CLIP's mean-pooled frames "
-        f"{done.cosine:.3f}; the best text is CLIP's for {done.best_kept:.0%}"
+        "as in the paper"
     )

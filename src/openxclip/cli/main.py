@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from openxclip import __version__
+from openxclip._version import __version__
 from openxclip.cli.help import Context, as_typed
 from openxclip.cli.terminal import OutputError, prepare_streams, say
+from openxclip.common.files import as_os_error, reason_of
 from openxclip.errors import CheckpointError, OpenXCLIPError
-from openxclip.files import as_os_error, reason_of
 
 _VERBS = {
     "classify": "Say which of some labels each video shows.",

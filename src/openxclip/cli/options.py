@@ -13,9 +13,10 @@ import click
 from openxclip.cli.help import Context
 from openxclip.cli.names import names_from
 from openxclip.cli.terminal import QUIET, note, printable, say
-from openxclip.files import target_path
+from openxclip.common.files import target_path
+from openxclip.common.sizes import parse_bytes
+from openxclip.common.times import clock, parse_time
 from openxclip.hub import DEFAULT_MODEL
-from openxclip.times import clock, parse_time
 from openxclip.video import limits
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return value if isinstance(value, int) else limits.parse_bytes(value)
+            return value if isinstance(value, int) else parse_bytes(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

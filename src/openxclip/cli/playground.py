@@ -9,7 +9,7 @@ import click
 from openxclip.cli.options import Target, Time
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import counted, printable
-from openxclip.times import clock
+from openxclip.common.times import clock
 
 
 @click.command("playground", no_args_is_help=True)

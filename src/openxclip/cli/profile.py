@@ -10,7 +10,7 @@ from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import counted, json_line, printable
 
 if TYPE_CHECKING:
-    from openxclip.profiling import Cost, Profile
+    from openxclip.inspection import Cost, Profile
 
 # The rows below a group's own, by the name of their part; none where the group is one part.
 _GROUPS: dict[str, dict[str, str]] = {
@@ -47,7 +47,7 @@ def command(model: str, frames: int | None, texts: int, form: Form) -> None:
     and nothing is downloaded of the released models. What the paper (arXiv 2208.02816) calls FLOPs are the GMACs of
     each video against 400 texts.
     """
-    from openxclip.profiling import profile
+    from openxclip.inspection import profile
 
     try:
         found = profile(model, num_texts=texts, num_frames=frames)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from openxclip.cli import terminal
 from openxclip.cli.terminal import counted, say
-from openxclip.times import clock
+from openxclip.common.times import clock
 
 LINE_EVERY_S = 30.0
 _SPEED_OVER_S = 120.0  # the time left is estimated from the latest two minutes

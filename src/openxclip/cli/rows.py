@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from openxclip.files import without_nan
+from openxclip.common.files import without_nan
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Form = Literal["table", "jsonl", "csv"]

@@ -13,8 +13,8 @@ from openxclip.cli.options import Target, Time, fps_option, index_option, precis
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import counted, json_line, printable, say
+from openxclip.common.files import checked_folder, written_whole
 from openxclip.errors import OpenXCLIPError, VideoError
-from openxclip.files import checked_folder, written_whole
 
 if TYPE_CHECKING:
     from openxclip.engine import Precision
@@ -173,7 +173,7 @@ def _show(hits: list[Hit]) -> None:
     from rich.text import Text
 
     from openxclip.cli.tables import print_table
-    from openxclip.times import clock
+    from openxclip.common.times import clock
 
     has_score = any(hit.score is not None for hit in hits)
     is_merged = any(hit.windows > 1 for hit in hits)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TextIO, cast
 
 import click
 
-from openxclip.files import without_nan
+from openxclip.common.files import without_nan
 
 _MOST_NAMED = 10  # of many alike, so many are named
 QUIET = "openxclip.quiet"  # in click's meta: --quiet was given

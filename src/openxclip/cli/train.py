@@ -15,7 +15,7 @@ import click
 from openxclip.cli.options import Target, hidden_option, with_hidden
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import counted, printable, say, say_first
-from openxclip.files import checked_folder
+from openxclip.common.files import checked_folder
 
 if TYPE_CHECKING:
     from openxclip.training import StepReport

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from openxclip.common.forking import ForkSafeLock
 from openxclip.engine.linears import Kernel
 from openxclip.engine.precision import choose_kernel
 from openxclip.engine.texts import QueryCache, TextCache
 from openxclip.engine.towers import Integration, Prompts, TextTower, VisionTower
 from openxclip.engine.watching import Watch
-from openxclip.forking import ForkSafeLock
 from openxclip.model import XCLIPModel
 from openxclip.model.layers import is_traced
 

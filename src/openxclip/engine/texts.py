@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from openxclip.forking import ForkSafeLock
+from openxclip.common.forking import ForkSafeLock
 
 
 class TextCache:

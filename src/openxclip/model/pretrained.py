@@ -11,16 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from openxclip import checkpoints, hub
+from openxclip.common.threads import converted
 from openxclip.config import CONFIG_NAME, XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
+from openxclip.config.attributes import check_attention
 from openxclip.errors import CheckpointError
-from openxclip.model.arguments import check_attention, token_of, without_unneeded
+from openxclip.model.arguments import token_of, without_unneeded
 from openxclip.model.devices import as_device, as_dtype, check_memory
 from openxclip.model.finite import check_weights
 from openxclip.model.fitting import Fit, fit, on_meta
 from openxclip.model.layers import order_as_transformers
 from openxclip.model.members import Members
 from openxclip.model.weights import check_blocks, read_weights, read_xclip, renamed, size_of, warn_of_heads
-from openxclip.threads import converted
 
 Config = XCLIPConfig | XCLIPTextConfig | XCLIPVisionConfig
 _ModelT = TypeVar("_ModelT", bound="XCLIPPreTrainedModel")

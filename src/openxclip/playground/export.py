@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from openxclip.files import written_whole
+from openxclip.common.files import written_whole
 from openxclip.playground.clips import Split, render_clips
 from openxclip.video.writing import write_mp4
 

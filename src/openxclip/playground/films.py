@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from openxclip.files import written_whole
+from openxclip.common.files import written_whole
 from openxclip.playground.captions import caption
 from openxclip.playground.clips import Split, draw_pairs, render_clips
 from openxclip.playground.export import export_clip, refuse_existing

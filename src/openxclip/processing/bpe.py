@@ -11,8 +11,8 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
+from openxclip.common.files import as_os_error, cannot_read
 from openxclip.errors import CheckpointError
-from openxclip.files import as_os_error, cannot_read
 from openxclip.processing.vocab import END_OF_WORD
 
 _PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"

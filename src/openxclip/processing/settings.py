@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from openxclip.renamed import did_you_mean
+from openxclip.common.argument_names import did_you_mean
 
 #: Of `from_pretrained`, beside those of `openxclip.hub.parted_options`: there is one tokenizer, one set of transforms,
 #: and no weights.

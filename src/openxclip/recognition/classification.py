@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openxclip.batching import Batch, EncodedVideo, check_batch
+from openxclip.common.argument_names import renamed
 from openxclip.engine import Precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
-from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline
+from openxclip.pipeline.batching import Batch, EncodedVideo, check_batch
+from openxclip.pipeline.loading import as_pipeline
 from openxclip.processing.sources import Videos, as_sources
 from openxclip.processing.texts import check_distinct
 from openxclip.recognition.background import BACKGROUND_TEXTS, share_against_neutral
-from openxclip.renamed import renamed
 from openxclip.video import Limits, VideoSource, find_videos, source_name
 from openxclip.video.sampling import Sampling, check_fps, check_sampling, check_stretch
 

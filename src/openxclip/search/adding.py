@@ -14,10 +14,10 @@ from typing import Any
 
 import torch.nn.functional as F
 
-from openxclip.batching import Batch, EncodedClip
+from openxclip.common.files import NO_STAMP, stamp_of
 from openxclip.errors import VideoError, VideoIndexError
-from openxclip.files import NO_STAMP, stamp_of
 from openxclip.pipeline import VideoPipeline
+from openxclip.pipeline.batching import Batch, EncodedClip
 from openxclip.search.packing import pack
 from openxclip.search.parquet import SUFFIX
 from openxclip.search.schema import VideoRow, new_id, sampling_of

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.files import NO_STAMP, stamp_of
+from openxclip.common.files import NO_STAMP, stamp_of
 from openxclip.search.cells import Floats, Ints
 
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from openxclip import __version__
-from openxclip.batching import Batch
+from openxclip._version import __version__
+from openxclip.common.files import checked_target
 from openxclip.errors import VideoIndexError
-from openxclip.files import checked_target
-from openxclip.loading import as_pipeline
 from openxclip.pipeline import VideoPipeline
+from openxclip.pipeline.batching import Batch
+from openxclip.pipeline.loading import as_pipeline
 from openxclip.processing.sources import in_memory
 from openxclip.search.adding import Adding, OnClip, OnVideo, absolute, is_gone, is_parquet, is_text, sort_out
 from openxclip.search.of_model import about_model, check_weights, named_model

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from openxclip.common.files import target_path
 from openxclip.engine import Precision
-from openxclip.files import target_path
 from openxclip.pipeline import VideoPipeline
 from openxclip.search.compared import Videos
 from openxclip.search.contents import WINDOW_S, IndexContents, check_wanted

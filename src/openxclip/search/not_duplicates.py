@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from openxclip.common.files import user_path, written_whole
 from openxclip.errors import VideoIndexError
-from openxclip.files import user_path, written_whole
 from openxclip.search.adding import absolute
 
 FILE = "not-duplicates.tsv"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from openxclip.embedding import fingerprint, fingerprint_by_name
+from openxclip.checkpoints.fingerprints import fingerprint, fingerprint_by_name
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.pipeline import VideoPipeline
 

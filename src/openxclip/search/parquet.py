@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from openxclip.common.files import reason_of, written_whole
 from openxclip.errors import VideoIndexError
-from openxclip.files import reason_of, written_whole
 from openxclip.search.schema import ABOUT, SCHEMA_VERSION, VideoRow, new_id, sampling_of
 from openxclip.search.store import Store
 

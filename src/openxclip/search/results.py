@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openxclip.errors import VideoError
-from openxclip.times import clock as clock
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path, PurePath
 
+from openxclip.common.files import checked_target, written_whole
+from openxclip.common.times import clock
 from openxclip.errors import VideoError, needs_package
-from openxclip.files import checked_target, written_whole
 from openxclip.search.pictures import playing_clip, shown, thumbnail
 from openxclip.search.results import Hit
-from openxclip.times import clock
 from openxclip.video import DecodeWorker
 
 

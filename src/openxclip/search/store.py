@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.common.locks import take_lock
 from openxclip.errors import VideoIndexError, needs_package
 from openxclip.search import upkeep
 from openxclip.search.schema import ABOUT, SCHEMA_VERSION, VideoRow, videos_schema, videos_table, windows_schema
 from openxclip.search.sql import among, columns_named, first_line, not_among, not_understood, whole, why_not
-from openxclip.unfinished import take_lock
 
 _WINDOWS, _VIDEOS = "windows", "videos"
 _ROWS_OF_TABLE = 4096

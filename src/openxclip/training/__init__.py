@@ -9,12 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from openxclip.training.comparison import compare_files
+    from openxclip.evaluation import compare_files, evaluate_over, evaluate_recipe
+    from openxclip.recipes import RECIPES, Recipe, read_recipe
     from openxclip.training.job import TrainingResult, plan_training, train
-    from openxclip.training.judging import evaluate_over, evaluate_recipe
     from openxclip.training.keeping import EvalReport
     from openxclip.training.loop import StepReport
-    from openxclip.training.recipe import RECIPES, Recipe, read_recipe
 
 _HOME = {
     "EvalReport": "keeping",

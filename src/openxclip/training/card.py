@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from openxclip.training.data import Dataset
-from openxclip.training.recipe import Recipe
-from openxclip.training.results import Results
+from openxclip.datasets import Dataset
+from openxclip.evaluation.results import Results
+from openxclip.recipes import Recipe
 
 
 def card(recipe: Recipe, dataset: Dataset, results: Results | None, *, steps: int, epoch: int, unreadable: int) -> str:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from openxclip.datasets.samples import Sample
 from openxclip.errors import VideoError
 from openxclip.training.augmentation import cropped, multi_scale_crop
-from openxclip.training.data.samples import Sample
 from openxclip.video import VideoReader
 from openxclip.video.choosing import timeline_of
 from openxclip.video.sampling import Sampling

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from openxclip.evaluation.results import numbers_of
 from openxclip.training.keeping import EvalReport
 from openxclip.training.loop import StepReport
-from openxclip.training.results import numbers_of
 
 
 class Curves:

@@ -14,26 +14,28 @@ from typing import Any
 
 import torch
 
+from openxclip.common.files import cannot_read, checked_folder, written_whole
+from openxclip.common.memory import is_out_of_memory
+from openxclip.datasets import Dataset
 from openxclip.errors import OpenXCLIPError
-from openxclip.files import cannot_read, checked_folder, written_whole
+from openxclip.evaluation.protocols import evaluate, evaluate_retrieval, merged, part_of
+from openxclip.evaluation.results import TOP, Results, numbers_of
 from openxclip.model import XCLIPModel
 from openxclip.pipeline import VideoPipeline
 from openxclip.processing import XCLIPProcessor
+from openxclip.recipes import Recipe, read_recipe
+from openxclip.recipes.data import training_data
 from openxclip.training.augmentation import colour_operations
 from openxclip.training.card import card, recipe_lines
 from openxclip.training.curves import Curves
-from openxclip.training.data import Dataset
-from openxclip.training.evaluation import evaluate, evaluate_retrieval, merged, part_of
 from openxclip.training.keeping import EvalReport, Judgements
 from openxclip.training.logbook import Logbook
 from openxclip.training.loop import StepReport, run
 from openxclip.training.optimisation import trains
 from openxclip.training.planning import Plan, memory_in_use, plan
 from openxclip.training.processes import Processes, processes
-from openxclip.training.recipe import Recipe, read_recipe
-from openxclip.training.results import TOP, Results, numbers_of
-from openxclip.training.starting import check_texts, start_model, training_data
-from openxclip.training.stopping import NothingReadError, StoppedError, asked_to_stop, is_out_of_memory
+from openxclip.training.starting import check_texts, start_model
+from openxclip.training.stopping import NothingReadError, StoppedError, asked_to_stop
 
 # What may change when a training resumes: no step depends on it
 _MAY_DIFFER = frozenset({"workers", "save_every", "eval_every", "clips", "crops", "patience", "checkpoint_gradients"})

@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from openxclip.common.files import reason_of, written_whole
 from openxclip.errors import OpenXCLIPError
-from openxclip.files import reason_of, written_whole
+from openxclip.evaluation.results import Results, numbers_of
+from openxclip.recipes import Recipe
 from openxclip.training.processes import Processes
-from openxclip.training.recipe import Recipe
-from openxclip.training.results import Results, numbers_of
 from openxclip.training.state import StateError
 
 _WEIGHTS, _RESULTS = "best.safetensors", "best.json"

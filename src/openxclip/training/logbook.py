@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from openxclip.files import as_os_error, written_whole
+from openxclip.common.files import as_os_error, written_whole
 
 
 class Logbook:

@@ -23,19 +23,20 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from openxclip.common.cores import num_cores
+from openxclip.common.memory import is_out_of_memory
+from openxclip.datasets import Dataset
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
+from openxclip.recipes import Recipe
 from openxclip.training.clips import Steps, TrainClips, drawn_from, load
-from openxclip.training.data import Dataset
 from openxclip.training.logbook import Logbook
 from openxclip.training.optimisation import Schedule, adamw, parameter_groups, trained_names
 from openxclip.training.processes import Processes
 from openxclip.training.reading import Reader, reading
-from openxclip.training.recipe import Recipe
 from openxclip.training.state import Learner, load_state, read_facts, save_state
-from openxclip.training.stopping import NothingReadError, diverged, is_out_of_memory, no_memory, no_reader
+from openxclip.training.stopping import NothingReadError, diverged, no_memory, no_reader
 from openxclip.training.teaching import Gradients, Teacher, Texts, precision_of
-from openxclip.video.limits import num_cores
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
+from openxclip.datasets import Dataset, describe_problems
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
+from openxclip.recipes import Recipe
 from openxclip.training.clips import Steps
-from openxclip.training.data import Dataset, describe_problems
 from openxclip.training.optimisation import ParameterGroup, Schedule, parameter_groups, trained_names
-from openxclip.training.recipe import Recipe
 
 _VECTORS = 16  # that a block keeps of each token
 _LOADED_LATER = 100 * 2**20  # bytes of libraries that only the first step and the first evaluation load
@@ -30,7 +30,7 @@ class Plan:
     frozen: number of parameters that aren't trained.
     trained: number of those that are.
     memory: bytes of weights, gradients, moments and activations, about; on a CPU, of Python and its libraries too.
-    problems: what is wanting in the data, see `openxclip.training.data.describe_problems`: lines, at most ten a part.
+    problems: what is wanting in the data, see `openxclip.datasets.describe_problems`: lines, at most ten a part.
     """
 
     classes: int

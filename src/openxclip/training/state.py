@@ -19,8 +19,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from openxclip.common.files import reason_of, written_whole
 from openxclip.errors import OpenXCLIPError
-from openxclip.files import reason_of, written_whole
 from openxclip.training.processes import Processes
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)

@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from openxclip.errors import OpenXCLIPError
-from openxclip.training.recipe import Recipe
+from openxclip.recipes import Recipe
 
 
 class DivergedError(OpenXCLIPError):
@@ -46,14 +44,6 @@ def asked_to_stop() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory has run out: a GPU's, or this machine's."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    said = str(error)  # PyTorch has no type of its own for the CPU
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in said or "out of memory" in said)
 
 
 def what_is_saved(folder: Path, step: int) -> str:

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
+from openxclip.datasets import Dataset
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
+from openxclip.recipes import Recipe
 from openxclip.training.augmentation import Augmentation
 from openxclip.training.clips import Pass, Steps, drawn_from
-from openxclip.training.data import Dataset
 from openxclip.training.losses import class_loss_sum, pair_loss_sum
 from openxclip.training.processes import Processes
 from openxclip.training.reading import Reader
-from openxclip.training.recipe import Recipe
 
 
 def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:

@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from openxclip.common.cores import num_cores
+from openxclip.common.files import cannot_write, checked_target, is_utf8, without_nan, written_whole
 from openxclip.errors import NotWrittenError
-from openxclip.files import cannot_write, checked_target, is_utf8, without_nan, written_whole
 from openxclip.video.ahead import ReadAhead
 from openxclip.video.finding import find_videos
 from openxclip.video.inspection import VideoReport
-from openxclip.video.limits import DEFAULT_LIMITS, Limits, num_cores
+from openxclip.video.limits import DEFAULT_LIMITS, Limits
 from openxclip.video.opening import VideoSource, check_track, is_one_source, source_name
 from openxclip.video.sampling import check_fps
 from openxclip.video.worker import DecodeWorker

@@ -20,8 +20,8 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from openxclip.common.forking import watch_forks
 from openxclip.errors import VideoError
-from openxclip.forking import watch_forks
 from openxclip.video import sharing
 from openxclip.video.failures import plain
 from openxclip.video.limits import GRACE_S, too_slow

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 
 import av
 
+from openxclip.common.forking import leak, watch_forks
 from openxclip.errors import VideoError
-from openxclip.forking import leak, watch_forks
 from openxclip.video.demuxing import open_video
 from openxclip.video.failures import ffmpeg_failure
 from openxclip.video.keyframes import HEAD_BYTES, is_key, looks_into

@@ -17,8 +17,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from openxclip.common.forking import leak, watch_forks
 from openxclip.errors import VideoError
-from openxclip.forking import leak, watch_forks
 from openxclip.video.frames import rgb_bytes
 from openxclip.video.orientation import Turn, turn_of
 from openxclip.video.tone_mapping import PRIMARIES, STEPS, YCbCr, tone_map

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.common.forking import leak, watch_forks
 from openxclip.errors import VideoError
-from openxclip.forking import leak, watch_forks
 from openxclip.video.coded import CodedStream, ContradictionError, LostPlaceError
 from openxclip.video.colour import RGBConverter
 from openxclip.video.frames import Place, steady_times

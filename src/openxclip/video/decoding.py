@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.common.forking import ForkSafeLock
 from openxclip.errors import VideoError
-from openxclip.forking import ForkSafeLock
 from openxclip.video.assumptions import warn_of
 from openxclip.video.choosing import choose_clips
 from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, machine_failure, raise_failure

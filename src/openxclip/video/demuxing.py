@@ -8,13 +8,14 @@ from typing import Any, BinaryIO
 
 import av
 
+from openxclip.common.cores import num_cores
 from openxclip.errors import VideoError
 from openxclip.video.encryption import encryption
 from openxclip.video.failures import cannot_be_read
 from openxclip.video.formats import DEMUXERS
 from openxclip.video.intactness import ending
 from openxclip.video.jpegs import begins_with_jpeg
-from openxclip.video.limits import Deadline, Limits, num_cores
+from openxclip.video.limits import Deadline, Limits
 from openxclip.video.refusals import not_opened
 from openxclip.video.tracks import choose
 

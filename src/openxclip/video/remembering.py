@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.forking import ForkSafeLock
+from openxclip.common.forking import ForkSafeLock
 from openxclip.video.learned import Learned
 from openxclip.video.packets import Packets
 from openxclip.video.runs import PacketIndex

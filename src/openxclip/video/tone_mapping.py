@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.video.limits import num_cores
+from openxclip.common.cores import num_cores
 
 _BT709, _BT2020, _DISPLAY_P3 = 1, 9, 12  # AVColorPrimaries: the numbers of ITU-T H.273
 _REFERENCE_WHITE = 203.0  # cd/m²: BT.2408; becomes the peak of the SDR display

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.common.forking import ForkSafeLock
 from openxclip.errors import VideoError
-from openxclip.forking import ForkSafeLock
 from openxclip.video.assumptions import Assumption, warn_of
 from openxclip.video.child import Child, NoWorkerError, NoWorkerNowError
 from openxclip.video.clips import Clip, ClipPiece, ClipPlan, needed, read_planned

@@ -1,0 +1,6 @@
+"""Checkpoints from one format into another (`convert`), and an X-CLIP started from a CLIP (`init_from_clip`)."""
+
+from openxclip.conversion.converting import Conversion, convert, processor_of
+from openxclip.conversion.from_clip import Initialization, init_from_clip
+
+__all__ = ["Conversion", "Initialization", "convert", "init_from_clip", "processor_of"]

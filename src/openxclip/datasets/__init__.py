@@ -1,0 +1,40 @@
+"""Datasets for training and evaluation: from the files on disk to a list of videos with their classes or captions.
+
+`docs/datasets.md` shows every format.
+"""
+
+from openxclip.datasets.labels import Names, read_class_list, readable_name
+from openxclip.datasets.opening import Format, dataset_splits, detect_format, has_folds, open_dataset, takes_videos
+from openxclip.datasets.samples import Dataset, DatasetError, Sample, describe_problems
+from openxclip.datasets.subsets import (
+    draw_classes,
+    few_shot,
+    few_shot_from_list,
+    hold_out,
+    only_classes,
+    with_classes,
+    without_classes,
+)
+
+__all__ = [
+    "Dataset",
+    "DatasetError",
+    "Format",
+    "Names",
+    "Sample",
+    "dataset_splits",
+    "describe_problems",
+    "detect_format",
+    "draw_classes",
+    "few_shot",
+    "few_shot_from_list",
+    "has_folds",
+    "hold_out",
+    "only_classes",
+    "open_dataset",
+    "read_class_list",
+    "readable_name",
+    "takes_videos",
+    "with_classes",
+    "without_classes",
+]

@@ -1,0 +1,6 @@
+"""The paper's protocols (Ni et al., ECCV 2022, section 4): accuracy, retrieval, comparisons, plots."""
+
+from openxclip.evaluation.comparison import compare_files
+from openxclip.evaluation.judging import evaluate_over, evaluate_recipe
+
+__all__ = ["compare_files", "evaluate_over", "evaluate_recipe"]

@@ -1,0 +1,160 @@
+"""Files of features (.parquet, .npz, .safetensors), written row by row: what is in memory is a few hundred of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openxclip.common.files import is_utf8
+from openxclip.errors import needs_package
+
+Columns = dict[str, NDArray[Any]]  # of some rows: by name, all of one length
+Rows = Callable[
+    [Sequence[str]], Iterator[Columns]
+]  # some columns (and `video`) of all rows from the beginning, in parts
+Shapes = dict[str, tuple[str, tuple[int, ...]]]  # of each column its dtype and whole shape, the number of rows first
+
+METADATA_NAME = "openxclip"
+_SAFETENSORS_CODES = {"float32": "F32", "float64": "F64", "int64": "I64"}
+_LONGEST_HEADER = 90_000_000  # bytes; safetensors' own limit is 100 million
+_ROWS_IN_GROUP = 1024
+
+
+def check_suffix(path: Path) -> str:
+    """The suffix of a file of features.
+
+    Raises:
+        MissingPackageError: the package that writes it isn't installed.
+        ValueError: it is none that can be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _WRITERS:
+        raise ValueError(f"{path}: its name must end with {', '.join(_WRITERS)}, which says what it becomes.")
+    if suffix == ".parquet":
+        with needs_package(f"{path}: a .parquet file (unlike .npz and .safetensors)", "pyarrow", "parquet"):
+            import pyarrow.parquet  # noqa: F401
+    return suffix
+
+
+def check_names(path: Path, names: list[str]) -> None:
+    """Refuse more names of videos than the format has room for.
+
+    Raises:
+        ValueError: there are.
+    """
+    if path.suffix.lower() == ".safetensors" and len(json.dumps(names)) > _LONGEST_HEADER // 2:
+        raise ValueError(f"{path}: {len(names)} names are too many for safetensors: choose .npz or .parquet.")
+
+
+def write_features(path: Path, rows: Rows, shapes: Shapes, metadata: Any) -> None:
+    """Write a file of features.
+
+    Args:
+        path: of the file, its format by its suffix.
+        rows: gives the rows, each time that it is called.
+        shapes: of the columns.
+        metadata: JSON, kept under the name "openxclip"; its `paths` are the videos that the column `video` counts.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    with path.open("wb") as file:
+        _WRITERS[path.suffix.lower()](file, rows, shapes, metadata)
+        file.flush()
+        os.fsync(file.fileno())  # before it takes its name: a name for an empty file would be worse than none
+
+
+def _write_safetensors(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> None:
+    """A header's length, the header in JSON, one tensor after the other (https://huggingface.co/docs/safetensors)."""
+    header: dict[str, Any] = {"__metadata__": {METADATA_NAME: json.dumps(metadata, allow_nan=False)}}
+    end = 0
+    for name, (dtype, shape) in shapes.items():
+        start, end = end, end + math.prod(shape) * np.dtype(dtype).itemsize
+        header[name] = {"dtype": _SAFETENSORS_CODES[dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # so that tensors are aligned
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in shapes:
+        for part in rows([name]):
+            file.write(_bytes(part[name]))
+
+
+def _write_npz(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> None:
+    """A zip archive of one .npy for each column, uncompressed as by numpy.savez; the metadata is a text of shape ()."""
+    text = np.array(json.dumps(metadata, allow_nan=False))
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, (dtype, shape) in {METADATA_NAME: (text.dtype.str, ()), **shapes}.items():
+            # of no time, so that the same features are the same file
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_2_0(member, head)  # type: ignore[arg-type,unused-ignore]
+                for part in [{name: text}] if name == METADATA_NAME else rows([name]):
+                    member.write(_bytes(part[name]))
+
+
+def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> None:
+    """A table, in which the video is named by its path; arrays are lists (of lists) of fixed length."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    names = [_storable(name) for name in metadata["paths"]]
+    fields = [pa.field("path", pa.string())]
+    for name, (dtype, (_, *inner)) in shapes.items():
+        kind = pa.from_numpy_dtype(np.dtype(dtype))
+        for length in reversed(inner):
+            kind = pa.list_(kind, length)
+        if name != "video":
+            fields.append(pa.field(name, kind))
+    schema = pa.schema(fields, metadata={METADATA_NAME: json.dumps(metadata, allow_nan=False)})
+    with parquet.ParquetWriter(file, schema, use_dictionary=["path"]) as writer:
+        for part in _in_groups(rows(list(shapes))):
+            columns = [pa.array([names[i] for i in part["video"]], pa.string())]
+            for field in schema:
+                if field.name != "path":
+                    column = part[field.name]
+                    array = pa.array(np.ascontiguousarray(column).reshape(-1))
+                    for length in reversed(column.shape[1:]):
+                        array = pa.FixedSizeListArray.from_arrays(array, length)
+                    columns.append(array)
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _in_groups(parts: Iterable[Columns]) -> Iterator[Columns]:
+    """The same rows in groups of one size (but for the last): how they were kept until now leaves no trace."""
+    held: list[Columns] = []
+    count = 0
+    for part in parts:
+        held.append(part)
+        count += len(part["video"])
+        if count >= _ROWS_IN_GROUP:
+            joined = {name: np.concatenate([one[name] for one in held]) for name in part}
+            whole = count - count % _ROWS_IN_GROUP
+            for start in range(0, whole, _ROWS_IN_GROUP):
+                yield {name: column[start : start + _ROWS_IN_GROUP] for name, column in joined.items()}
+            held, count = [{name: column[whole:] for name, column in joined.items()}], count - whole
+    if count:
+        yield {name: np.concatenate([one[name] for one in held]) for name in held[0]}
+
+
+def _storable(name: str) -> str:
+    """A name that Parquet takes. One that isn't UTF-8 has no rows, so that none refers to what opens nothing."""
+    return name if is_utf8(name) else ""
+
+
+def _bytes(array: NDArray[Any]) -> bytes:
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+
+
+_WRITERS = {
+    ".parquet": _write_parquet,
+    ".npz": _write_npz,
+    ".safetensors": _write_safetensors,
+}

@@ -1,0 +1,149 @@
+"""Two results over the same samples: which is better, how surely, and when that can't be said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from openxclip.evaluation.comparison import compare
+from openxclip.evaluation.results import EvaluationProtocol, Prediction, Results, Unread
+
+PROTOCOL = EvaluationProtocol(1, 1, 8, ("{}",), use_prompts=True)
+
+
+def results(right: Any, **changes: Any) -> Results:
+    """Of two classes, where every sample is of the first."""
+    predictions = tuple(
+        Prediction(i, f"{i}.mp4", 0, ((0, 0.6), (1, 0.4)) if good else ((1, 0.6), (0, 0.4)), 0.6 if good else 0.4)
+        for i, good in enumerate(right)
+    )
+    fixed: dict[str, Any] = {
+        "task": "classification",
+        "model": None,
+        "model_hash": "0" * 64,
+        "model_files": {},
+        "dataset": "made up",
+        "dataset_hash": "1" * 64,
+        "num_samples": len(predictions),
+        "classes": ("a", "b"),
+        "protocol": PROTOCOL,
+        "metrics": {},
+        "predictions": predictions,
+        "errors": (),
+        "openxclip": "0",
+        "torch": "0",
+        "date": "2026-01-01T00:00:00+00:00",
+    }
+    return Results(**{**fixed, **changes})
+
+
+def test_by_hand() -> None:
+    found = compare(results([1, 1, 1, 0, 1]), results([1, 0, 0, 1, 1]))
+    assert (found.samples, found.first, found.second) == (5, 0.8, 0.6)
+    assert found.difference == pytest.approx(0.2)
+    assert (found.only_first_right, found.only_second_right) == (2, 1)
+    assert found.low <= 0.2 <= found.high
+
+
+def test_the_same_is_no_better_than_itself() -> None:
+    right = np.arange(50) % 3 > 0
+    found = compare(results(right), results(right))
+    assert (found.difference, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_one_that_is_always_right_beside_one_that_never_is() -> None:
+    found = compare(results([1] * 30), results([0] * 30))
+    assert (found.difference, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert found.p_value == pytest.approx(1 / 10_001)
+
+
+def test_it_is_a_bootstrap_of_paired_samples() -> None:
+    draw = np.random.default_rng(5)
+    first, second = draw.random(200) < 0.7, draw.random(200) < 0.6
+    found = compare(results(first), results(second))
+    chosen = np.random.default_rng(6).integers(0, 200, size=(10_000, 200))
+    each = (first.astype(int) - second.astype(int))[chosen].sum(axis=1) / 200
+    low, high = np.quantile(each, [0.025, 0.975])
+    observed = first.mean() - second.mean()
+    p_value = (np.abs(each - observed) >= abs(observed) - 1e-9).mean()
+    assert found.difference == pytest.approx(observed)
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.0101), pytest.approx(high, abs=0.0101))
+    assert found.p_value == pytest.approx(p_value, abs=0.02)
+
+
+def test_pairs_count_and_not_only_totals() -> None:
+    """The same two accuracies: with models that are right on the same samples, a difference is surer."""
+    first = np.arange(100) < 60
+    nested, apart = np.arange(100) < 50, np.roll(np.arange(100) < 50, 45)
+    sure, unsure = compare(results(first), results(nested)), compare(results(first), results(apart))
+    assert sure.difference == unsure.difference == pytest.approx(0.1)
+    assert sure.p_value < 0.01 < 0.1 < unsure.p_value
+    assert sure.low > 0 > unsure.low
+
+
+def test_equally_good_models_seem_different_once_in_twenty_times() -> None:
+    draw = np.random.default_rng(7)
+    seeming = 0
+    for trial in range(300):
+        easy = draw.random(150)
+        first, second = (draw.random(150) < 0.3 + 0.6 * easy for _ in range(2))
+        seeming += compare(results(first), results(second), resamples=400, seed=trial).p_value < 0.05
+    assert 0.02 * 300 <= seeming <= 0.09 * 300
+
+
+def test_a_seed_gives_the_same_and_ways_round_are_mirrored() -> None:
+    draw = np.random.default_rng(8)
+    first, second = results(draw.random(80) < 0.6), results(draw.random(80) < 0.5)
+    assert compare(first, second, seed=3) == compare(first, second, seed=3)
+    assert len({compare(first, second, seed=seed).p_value for seed in range(5)}) > 1
+    assert compare(second, first).difference == -compare(first, second).difference
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"task": "retrieval"}, r"task \(classification and retrieval\)"),
+        ({"dataset": "others"}, r"data set \(made up and others\)"),
+        ({"dataset_hash": "2" * 64}, r"content of the data set \(111111111111 and 222222222222\)"),
+        ({"protocol": replace(PROTOCOL, num_clips=4, num_crops=3)}, r"num_clips \(1 and 4\); .*num_crops \(1 and 3\)"),
+        ({"protocol": replace(PROTOCOL, num_frames=16)}, r"num_frames \(8 and 16\)"),
+        ({"protocol": replace(PROTOCOL, templates=("a {}",))}, "templates"),
+        ({"protocol": replace(PROTOCOL, use_prompts=False)}, r"use_prompts \(True and False\)"),
+        ({"protocol": replace(PROTOCOL, seed=1)}, r"seed \(None and 1\)"),
+        ({"part": (0, 2)}, "the second results are of part 0 of 2: merge them"),
+        ({"predictions": ()}, "the second results have no samples"),
+    ],
+)
+def test_other_data_or_another_protocol(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        compare(results([1, 0, 1]), results([1, 0, 1], **changes))
+
+
+def test_what_is_asked_about_may_differ() -> None:
+    first, second = results([1, 1, 0]), results([1, 0, 0], protocol=replace(PROTOCOL, use_prompts=False))
+    assert compare(first, second, may_differ=["use_prompts"]).only_first_right == 1
+    with pytest.raises(ValueError, match="the protocol has num_clips"):
+        compare(first, second, may_differ=["prompts"])
+
+
+def test_other_samples() -> None:
+    whole = results([1, 0, 1])
+    unread = replace(whole, predictions=whole.predictions[:2], errors=(Unread(2, "2.mp4", "it is damaged"),))
+    with pytest.raises(ValueError, match=r"1 samples are in the first results only, such as 2\.mp4"):
+        compare(whole, unread)
+    with pytest.raises(ValueError, match=r"1 samples are in the second results only, such as 2\.mp4"):
+        compare(unread, whole)
+    relabelled = replace(whole, predictions=(replace(whole.predictions[0], label=1), *whole.predictions[1:]))
+    with pytest.raises(ValueError, match="other labels"):
+        compare(whole, relabelled)
+    with pytest.raises(ValueError, match="another order"):
+        compare(whole, replace(whole, predictions=whole.predictions[::-1]))
+    with pytest.raises(ValueError, match="resamples=0"):
+        compare(whole, whole, resamples=0)
+
+
+def test_in_words() -> None:
+    assert str(compare(results([1, 1, 1, 0]), results([1, 0, 1, 0]))).startswith("75.00 % and 50.00 %: +25.00 points, ")
