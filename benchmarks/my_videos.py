@@ -25,7 +25,7 @@ from openxclip.playground.motion import States
 from openxclip.playground.rendering import draw_backgrounds, middle, paint
 from openxclip.playground.world import SEEN_THINGS
 from openxclip.training import train
-from openxclip.training.logbook import read_log
+from openxclip.training.log import read_log
 
 ACTIONS = ("rolls along", "climbs stairs", "draws a triangle")
 FRAMES, SIZE = 24, 96

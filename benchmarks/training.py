@@ -26,9 +26,9 @@ from openxclip.benchmarking.videos import make_clip
 from openxclip.datasets import Dataset, Sample
 from openxclip.model.outputs import XCLIPOutput
 from openxclip.recipes import read_recipe
-from openxclip.training.logbook import read_log
+from openxclip.training.log import read_log
 from openxclip.training.loop import run
-from openxclip.training.processes import Processes
+from openxclip.training.distributed import Processes
 
 
 class Theirs(nn.Module):

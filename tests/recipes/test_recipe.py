@@ -8,7 +8,7 @@ import pytest
 
 from openxclip.recipes import RECIPES, read_recipe
 from openxclip.recipes.recipe import FIELDS, RecipeError
-from openxclip.training.card import recipe_lines
+from openxclip.training.model_card import recipe_lines
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -20,7 +20,7 @@ from openxclip.recipes import RECIPES, read_recipe
 from openxclip.recipes.recipe import RecipeError
 from openxclip.training import EvalReport, job, train
 from openxclip.training.job import TrainingError
-from openxclip.training.logbook import read_log
+from openxclip.training.log import read_log
 from openxclip.training.state import StateError
 
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "warmup_epochs=0", "batch=6", "lr=1e-3",

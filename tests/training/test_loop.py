@@ -26,11 +26,11 @@ from openxclip.datasets import Dataset, open_dataset
 from openxclip.evaluation.results import Results
 from openxclip.recipes import Recipe, read_recipe
 from openxclip.training import plan_training, train
-from openxclip.training.clips import Pass, Steps, TrainClips, drawn_from, load
+from openxclip.training.loading import Pass, Steps, TrainClips, drawn_from, load
 from openxclip.training.job import TrainingError
-from openxclip.training.logbook import read_log
+from openxclip.training.log import read_log
 from openxclip.training.loop import Trained, run
-from openxclip.training.processes import Processes
+from openxclip.training.distributed import Processes
 from openxclip.training.stopping import NothingReadError
 
 ALONE = Processes(0, 1, torch.device("cpu"))

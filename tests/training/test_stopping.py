@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from openxclip.common.memory import is_out_of_memory
 from openxclip.training import train
 from openxclip.training.job import TrainingError
-from openxclip.training.logbook import read_log
+from openxclip.training.log import read_log
 from openxclip.training.stopping import DivergedError, NothingReadError, StoppedError
-from openxclip.training.teaching import Teacher
+from openxclip.training.gradients import Teacher
 
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "hold_out=0", "warmup_epochs=0",
          "batch=3", "epochs=2", "lr=1e-3", "eval_every=0", "precision=fp32")  # fmt: skip

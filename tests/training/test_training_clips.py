@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from openxclip.datasets import Sample
-from openxclip.training.clips import TrainClips
+from openxclip.training.loading import TrainClips
 from openxclip.video import VideoReader, read_clip
 
 

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from openxclip.evaluation import compare_files, evaluate_over, evaluate_recipe
     from openxclip.recipes import RECIPES, Recipe, read_recipe
     from openxclip.training.job import TrainingResult, plan_training, train
-    from openxclip.training.keeping import EvalReport
+    from openxclip.training.validation import EvalReport
     from openxclip.training.loop import StepReport
 
 _HOME = {
-    "EvalReport": "keeping",
+    "EvalReport": "validation",
     "RECIPES": "recipe",
     "Recipe": "recipe",
     "StepReport": "loop",

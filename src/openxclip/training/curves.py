@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from openxclip.evaluation.results import numbers_of
-from openxclip.training.keeping import EvalReport
+from openxclip.training.validation import EvalReport
 from openxclip.training.loop import StepReport
 
 

@@ -26,15 +26,15 @@ from openxclip.processing import XCLIPProcessor
 from openxclip.recipes import Recipe, read_recipe
 from openxclip.recipes.data import training_data
 from openxclip.training.augmentation import colour_operations
-from openxclip.training.card import card, recipe_lines
+from openxclip.training.model_card import card, recipe_lines
 from openxclip.training.curves import Curves
-from openxclip.training.keeping import EvalReport, Judgements
-from openxclip.training.logbook import Logbook
+from openxclip.training.validation import EvalReport, Judgements
+from openxclip.training.log import Logbook
 from openxclip.training.loop import StepReport, run
 from openxclip.training.optimisation import trains
 from openxclip.training.planning import Plan, memory_in_use, plan
-from openxclip.training.processes import Processes, processes
-from openxclip.training.starting import check_texts, start_model
+from openxclip.training.distributed import Processes, processes
+from openxclip.training.setup import check_texts, start_model
 from openxclip.training.stopping import NothingReadError, StoppedError, asked_to_stop
 
 # What may change when a training resumes: no step depends on it

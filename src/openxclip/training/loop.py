@@ -29,14 +29,14 @@ from openxclip.datasets import Dataset
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
 from openxclip.recipes import Recipe
-from openxclip.training.clips import Steps, TrainClips, drawn_from, load
-from openxclip.training.logbook import Logbook
+from openxclip.training.loading import Steps, TrainClips, drawn_from, load
+from openxclip.training.log import Logbook
 from openxclip.training.optimisation import Schedule, adamw, parameter_groups, trained_names
-from openxclip.training.processes import Processes
+from openxclip.training.distributed import Processes
 from openxclip.training.reading import Reader, reading
 from openxclip.training.state import Learner, load_state, read_facts, save_state
 from openxclip.training.stopping import NothingReadError, diverged, no_memory, no_reader
-from openxclip.training.teaching import Gradients, Teacher, Texts, precision_of
+from openxclip.training.gradients import Gradients, Teacher, Texts, precision_of
 
 
 @dataclass(frozen=True)

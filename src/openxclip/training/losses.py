@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openxclip.training.processes import Processes
+from openxclip.training.distributed import Processes
 
 
 def class_loss_sum(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:

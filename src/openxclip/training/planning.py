@@ -12,7 +12,7 @@ from openxclip.datasets import Dataset, describe_problems
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
 from openxclip.recipes import Recipe
-from openxclip.training.clips import Steps
+from openxclip.training.loading import Steps
 from openxclip.training.optimisation import ParameterGroup, Schedule, parameter_groups, trained_names
 
 _VECTORS = 16  # that a block keeps of each token

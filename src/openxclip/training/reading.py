@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from openxclip.training.clips import Pass
+from openxclip.training.loading import Pass
 
 
 class Reader:

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from openxclip.common.files import reason_of, written_whole
 from openxclip.errors import OpenXCLIPError
-from openxclip.training.processes import Processes
+from openxclip.training.distributed import Processes
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _FORMAT = "openxclip training state 1"

@@ -15,7 +15,7 @@ from openxclip.common.files import reason_of, written_whole
 from openxclip.errors import OpenXCLIPError
 from openxclip.evaluation.results import Results, numbers_of
 from openxclip.recipes import Recipe
-from openxclip.training.processes import Processes
+from openxclip.training.distributed import Processes
 from openxclip.training.state import StateError
 
 _WEIGHTS, _RESULTS = "best.safetensors", "best.json"

@@ -17,9 +17,9 @@ from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
 from openxclip.recipes import Recipe
 from openxclip.training.augmentation import Augmentation
-from openxclip.training.clips import Pass, Steps, drawn_from
+from openxclip.training.loading import Pass, Steps, drawn_from
 from openxclip.training.losses import class_loss_sum, pair_loss_sum
-from openxclip.training.processes import Processes
+from openxclip.training.distributed import Processes
 from openxclip.training.reading import Reader
 
 
