@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import openxclip
-from openxclip.common.files import as_os_error, written_whole
+from openxclip.common.files import as_os_error, atomic_file
 from openxclip.errors import CheckpointError, OpenXCLIPError
 
 SOURCES = sorted(Path(openxclip.__file__).parent.rglob("*.py"))
@@ -83,7 +83,7 @@ def test_a_checkpoint_error_is_what_client_code_catches() -> None:
 def test_an_error_of_ours_passes_what_looks_for_errors_of_the_system(tmp_path: Path) -> None:
     error = CheckpointError("x: can't be written (os error 28).")
     assert as_os_error(error, tmp_path) is None
-    with pytest.raises(CheckpointError) as caught_error, written_whole(tmp_path / "file"):
+    with pytest.raises(CheckpointError) as caught_error, atomic_file(tmp_path / "file"):
         raise error
     assert caught_error.value is error
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import openxclip
-from openxclip.checkpoints.folder import folder_written_whole
+from openxclip.checkpoints.folder import atomic_model_folder
 from openxclip.errors import CheckpointError
 
 Run = Callable[..., Any]
@@ -140,7 +140,7 @@ def test_a_model_that_is_not_in_the_cache(run: Run, tmp_path: Path) -> None:
 def test_a_message_that_names_the_folder_and_not_what_lies_beside_it(tmp_path: Path) -> None:
     """A model is written into a folder of another name first; what fails there is told of the name that was given."""
     target = tmp_path / "model"
-    with pytest.raises(CheckpointError) as caught, folder_written_whole(target) as folder:
+    with pytest.raises(CheckpointError) as caught, atomic_model_folder(target) as folder:
         raise CheckpointError(f"{folder}/config.json: is not JSON.")
     assert str(caught.value) == f"{target}/config.json: is not JSON."
     assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ import pytest
 from openxclip.common.files import (
     NO_STAMP,
     as_os_error,
+    atomic_file,
     cache_folder,
     cannot_write,
     checked_folder,
@@ -18,20 +19,19 @@ from openxclip.common.files import (
     stamp_of,
     target_path,
     user_path,
-    written_whole,
 )
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with written_whole(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
 
     def stopped(error: type[BaseException]) -> None:
-        with written_whole(path) as partial:
+        with atomic_file(path) as partial:
             partial.write_text("half")
             raise error
 
@@ -40,14 +40,14 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
             stopped(error)
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(FileNotFoundError) as caught, written_whole(tmp_path / "none/a.txt") as partial:
+    with pytest.raises(FileNotFoundError) as caught, atomic_file(tmp_path / "none/a.txt") as partial:
         partial.write_text("x")
     assert caught.value.filename == str(tmp_path / "none/a.txt")
 
 
 def test_errors_of_writing_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
     def write(error: Exception) -> None:
-        with written_whole(tmp_path / "a.bin") as partial:
+        with atomic_file(tmp_path / "a.bin") as partial:
             partial.touch()
             raise error
 
@@ -97,7 +97,7 @@ def test_stamps(tmp_path: Path) -> None:
 
 def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("ä" * 125 + ".txt")
-    with written_whole(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text("new")
     assert path.read_text() == "new"
 

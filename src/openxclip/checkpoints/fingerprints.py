@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from openxclip.checkpoints.folder import find_weights
-from openxclip.common.files import Stamp, cache_folder, stamp_of, written_whole
+from openxclip.common.files import Stamp, atomic_file, cache_folder, stamp_of
 from openxclip.errors import OpenXCLIPError
 
 
@@ -43,6 +43,6 @@ def fingerprint_by_name(model: nn.Module, name: str) -> str:
     found = fingerprint(model)
     with suppress(OSError):
         known.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(known) as partial:
+        with atomic_file(known) as partial:
             partial.write_text(found, encoding="ascii")
     return found

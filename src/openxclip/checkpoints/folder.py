@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from openxclip import hub
 from openxclip.checkpoints.pickled import Stored, read_pickled
-from openxclip.common.files import MODEL_NOT_UTF8, as_os_error, cannot_read, cannot_write, is_utf8
+from openxclip.common.files import MODEL_NOT_UTF8, as_os_error, atomic_folder, cannot_read, cannot_write, is_utf8
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -23,8 +21,10 @@ if TYPE_CHECKING:
 SAFETENSORS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
 _INDEX = ".index.json"
-# What a saved model consists of, and nothing else that may lie beside it.
-_OF_A_MODEL = re.compile(r"(model(-\d{5}-of-\d{5})?\.safetensors|pytorch_model(-\d{5}-of-\d{5})?\.bin)(\.index\.json)?")
+# The weights files of a saved model.
+_WEIGHTS_NAME = re.compile(
+    r"(model(-\d{5}-of-\d{5})?\.safetensors|pytorch_model(-\d{5}-of-\d{5})?\.bin)(\.index\.json)?"
+)
 
 
 class LoadedWeights(NamedTuple):
@@ -131,49 +131,44 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
 def save_state_dict(
     tensors: dict[str, Tensor], folder: Path, *, max_shard_size: int | str = "5GB", variant: str | None = None
 ) -> None:
-    """Write tensors as safetensors into a folder, which is made if it doesn't exist.
-
-    Files appear there whole or not at all, and older weights of the folder are gone afterwards.
+    """Write tensors as safetensors atomically into a folder, and delete older weights there.
 
     Args:
-        tensors: by name.
-        folder: where to.
-        max_shard_size: bytes, or text such as "5GB"; more than that is split into shards with an index.
-        variant: as in `model.fp16.safetensors`; weights of other variants are left alone.
+        tensors: the tensors by name.
+        folder: where to write; created if it doesn't exist.
+        max_shard_size: bytes, or text such as "5GB"; larger weights are split into shards with an index.
+        variant: as in `model.fp16.safetensors`; weights of other variants are kept.
 
     Raises:
         CheckpointError: the folder can't be written.
     """
     from huggingface_hub import save_torch_state_dict
 
-    tensors = _apart(tensors)
+    tensors = _without_shared_memory(tensors)
+    infix = "" if variant is None else f".{variant}"
+    pattern = f"model{infix}{{suffix}}.safetensors"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
-            pattern = SAFETENSORS.replace(".", f"{'' if variant is None else f'.{variant}'}{{suffix}}.")
+        with atomic_folder(folder) as scratch:
             save_torch_state_dict(tensors, scratch, max_shard_size=max_shard_size, filename_pattern=pattern)
-            if variant is not None:  # the index has its variant elsewhere
-                index = Path(scratch) / (_names_of(SAFETENSORS, variant)[0] + _INDEX)
+            if variant is not None:  # the hub's library names the index without regard to the variant
+                weights_name, index_name = _names_of(SAFETENSORS, variant)
+                index = scratch / (weights_name + _INDEX)
                 if index.exists():
-                    index.rename(index.with_name(_names_of(SAFETENSORS, variant)[1]))
-            written = {path.name for path in Path(scratch).iterdir()}
-            like = Path(scratch) / "like-any-file"
-            like.touch()
-            for name in written:
-                path = Path(scratch) / name
-                path.chmod(like.stat().st_mode)  # safetensors makes files that nobody else may read
-                path.replace(folder / name)
-    except Exception as error:  # safetensors has its own for a full disk
-        system = as_os_error(error, folder)
-        if system is None:
+                    index.rename(scratch / index_name)
+            for path in scratch.iterdir():
+                path.chmod(scratch.stat().st_mode & 0o666)  # safetensors makes files that nobody else may read
+            written = {path.name for path in scratch.iterdir()}
+        if variant is None:
+            _delete_older_weights(folder, written)
+    except Exception as error:  # safetensors has its own exception for a full disk
+        system_error = as_os_error(error, folder)
+        if system_error is None:
             raise
-        raise CheckpointError(cannot_write(folder, system)) from error
-    if variant is None:
-        remove_older_weights(folder, written)
+        raise CheckpointError(cannot_write(folder, system_error)) from error
 
 
-def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same with no two on the same memory: of such, the format would keep one, or none."""
+def _without_shared_memory(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous tensors with memory of their own: of tensors that share it, safetensors keeps at most one."""
     import torch
 
     memory = {name: tensor.untyped_storage().data_ptr() for name, tensor in tensors.items()}
@@ -185,42 +180,30 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def folder_written_whole(target: Path) -> Iterator[Path]:
-    """A folder to write into, whose content takes the place of `target`, or is gone if there is an error.
+def atomic_model_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder for a model's files, which `atomic_folder` then moves to `target`.
 
-    In a `target` that is there, files of the same name and older weights are replaced, and others left alone.
+    Older weights in `target` are deleted afterwards.
 
     Raises:
-        CheckpointError: it can't be written.
+        CheckpointError: `target` can't be written.
     """
+    scratch = target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    except OSError as error:
-        raise CheckpointError(cannot_write(target, error)) from error
-    folder = scratch / "whole"
-    try:
-        folder.mkdir()
-        yield folder
-        if target.is_dir():
-            written = {path.name for path in folder.iterdir()}
-            for path in folder.iterdir():
-                path.replace(target / path.name)
-            remove_older_weights(target, written)
-        else:
-            folder.replace(target)
+        with atomic_folder(target) as scratch:
+            yield scratch
+            written = {path.name for path in scratch.iterdir()}
+        _delete_older_weights(target, written)
     except CheckpointError as error:
-        if str(folder) not in str(error):
+        if str(scratch) not in str(error):
             raise
-        raise CheckpointError(str(error).replace(str(folder), str(target))) from error  # as the user calls it
+        raise CheckpointError(str(error).replace(str(scratch), str(target))) from error  # the name that the user knows
     except OSError as error:
         raise CheckpointError(cannot_write(target, error)) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def remove_older_weights(folder: Path, written: set[str]) -> None:
-    """Delete what in a folder would be loaded beside or in place of the weights files that were written."""
+def _delete_older_weights(folder: Path, written: set[str]) -> None:
+    """Delete weights files that would be loaded beside, or instead of, those that were written."""
     for path in folder.iterdir():
-        if _OF_A_MODEL.fullmatch(path.name) and path.name not in written:
+        if _WEIGHTS_NAME.fullmatch(path.name) and path.name not in written:
             path.unlink()

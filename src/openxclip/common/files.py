@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, by what a changed one is known, and where what can be made anew is kept."""
+"""Atomic writing, checks of paths before work begins, and messages about files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -17,11 +18,11 @@ from openxclip.errors import OpenXCLIPError
 
 
 class Stamp(NamedTuple):
-    """By what another version of a file or folder is known without reading it.
+    """Size and modification time, which identify a version of a file or folder without reading it.
 
     Attributes:
-        size: in bytes; of a folder, of the files that lie in it.
-        modified: when it was changed, in nanoseconds since 1970; of a folder, the last of itself and these files.
+        size: bytes of the file, or of all files directly in the folder.
+        modified: nanoseconds since 1970; for a folder, the latest time of itself and these files.
     """
 
     size: int
@@ -32,7 +33,7 @@ NO_STAMP = Stamp(0, 0)
 
 
 def stamp_of(path: str | Path) -> Stamp:
-    """The stamp of a file or folder; `NO_STAMP` of what is neither."""
+    """Return the stamp of a file or folder, or `NO_STAMP` if there is neither."""
     with suppress(OSError, ValueError):
         status = os.stat(path)  # noqa: PTH116 (Path refuses no names, but changes some)
         if not os.path.isdir(path):  # noqa: PTH112
@@ -44,25 +45,25 @@ def stamp_of(path: str | Path) -> Stamp:
 
 
 def cache_folder(kind: str) -> Path:
-    """Where what can be made anew at any time is kept for this user; it may not be there.
+    """Return this user's cache folder, which may not exist.
 
-    Where the user has no home folder and `XDG_CACHE_HOME` is not set, it is a place in which nothing can be made, so
-    that a cache is left out as on a read-only disk.
+    If the user has no home folder and `XDG_CACHE_HOME` is not set, nothing can be created in the returned folder, so
+    that caching is skipped as on a read-only disk.
     """
     for base in (os.environ.get("XDG_CACHE_HOME", ""), "~/.cache"):
         expanded = os.path.expanduser(base)  # noqa: PTH111 (Path's raises an error without a home)
-        if os.path.isabs(expanded):  # noqa: PTH117 (the standard says to ignore others)
+        if os.path.isabs(expanded):  # noqa: PTH117 (the standard ignores relative paths)
             return Path(expanded) / "openxclip" / kind
     return Path(os.devnull) / "openxclip" / kind
 
 
 def user_path(path: str | Path) -> Path:
-    """The path, with the home folder for a leading `~`; without such a home folder, as it is."""
+    """Return the path with a leading `~` expanded, or unchanged if there is no such home folder."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's raises an error without a home)
 
 
 def target_path(path: str | Path) -> Path:
-    """The path of a file or folder that is to be written, with the home folder for a leading `~`.
+    """Return the path of a file or folder to write, with a leading `~` expanded.
 
     Raises:
         ValueError: no file can have this name, or there is no such home folder.
@@ -81,15 +82,15 @@ def target_path(path: str | Path) -> Path:
 
 
 def checked_target(path: str | Path, *suffixes: str) -> Path:
-    """The path of a file that can be written, checked before any work is done for it.
+    """Return the path of a file to write, after checking that it can be written.
 
     Args:
-        path: of the file; one that is there is replaced.
-        suffixes: the name must end with one of these; if none are given, any name is allowed.
+        path: path of the file, which may exist.
+        suffixes: endings of which the name must have one; without any, every name is allowed.
 
     Raises:
-        ValueError: as `target_path`; or its name ends with none of these suffixes, it is a folder, or no file can be
-            made in its folder.
+        ValueError: as `target_path`; or the name ends with none of these suffixes, the path is a folder, or no file
+            can be created in its folder.
     """
     target = target_path(path)
     if suffixes and target.suffix.lower() not in suffixes:
@@ -105,31 +106,32 @@ def checked_target(path: str | Path, *suffixes: str) -> Path:
 
 
 def checked_folder(path: str | Path, *, of_model: bool = False) -> Path:
-    """The path of a folder that can be made and written into, checked before any work is done for it.
+    """Return the path of a folder to write into, after checking that it can be created and written.
 
-    Nothing is left there by the check; folders above it that are missing will be made with it.
+    The check creates nothing. Missing parent folders are allowed.
 
     Args:
-        path: of the folder.
-        of_model: it is for a model, which safetensors can load only from a path in UTF-8.
+        path: path of the folder.
+        of_model: whether the folder is for a model, which safetensors can load only from a path in UTF-8.
 
     Raises:
-        ValueError: as `target_path`; or it is a file, or nothing can be written there; or a model couldn't be loaded.
+        ValueError: as `target_path`; or the path is a file, nothing can be written there, or no model could be loaded
+            from it.
     """
     target = target_path(path)
     if of_model and not is_utf8(str(target.absolute())):
         raise ValueError(f"{path}: {MODEL_NOT_UTF8}")
-    there = target.absolute()
-    while not os.path.lexists(there):
-        there = there.parent
-    if not os.path.isdir(there):  # noqa: PTH112
-        raise ValueError(f"{path}: can't be a folder, because {there} is a file.")
-    _check_can_write(there, path)
+    existing = target.absolute()
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not os.path.isdir(existing):  # noqa: PTH112
+        raise ValueError(f"{path}: can't be a folder, because {existing} is a file.")
+    _check_can_write(existing, path)
     return target
 
 
 def _check_can_write(folder: Path, path: str | Path) -> None:
-    """Only trying tells: permissions mean something else on network drives, for root and on read-only disks."""
+    """Try to create a file: permission bits don't tell for root, on network drives and on read-only disks."""
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -137,7 +139,7 @@ def _check_can_write(folder: Path, path: str | Path) -> None:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a file's name is UTF-8, so that a file or database can store it as text and it opens the file again."""
+    """Whether a file's name is valid UTF-8, so that it can be stored as text and still open the file."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -150,22 +152,22 @@ NOT_UTF8 = "its name is not valid UTF-8, so it can't be stored: rename it"
 
 
 def reason_of(error: BaseException) -> str:
-    """Why the system refused, in words: "No space left on device", without number and file name."""
+    """Return the system's reason in words, such as "No space left on device", without number and file name."""
     number = getattr(error, "errno", None)
     return os.strerror(number) if isinstance(number, int) and number > 0 else str(error).rstrip(".")
 
 
 def without_nan(value: Any) -> Any:
-    """A value for JSON, with None for numbers that are not finite: JSON has none of these."""
+    """Return a value for JSON, with None in place of NaN and infinity."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: without_nan(one) for key, one in value.items()}
-    return [without_nan(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: without_nan(item) for key, item in value.items()}
+    return [without_nan(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def cannot_read(path: str | Path, error: OSError) -> str:
-    """One sentence about a file that the system doesn't give."""
+    """Return one sentence about a file that can't be read."""
     if isinstance(error, PermissionError):
         return f"{path}: reading it is not permitted: check who may read the file and its folder."
     if isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -174,27 +176,27 @@ def cannot_read(path: str | Path, error: OSError) -> str:
 
 
 def cannot_write(path: str | Path, error: OSError) -> str:
-    """One sentence about a file or folder that the system doesn't let us write."""
+    """Return one sentence about a file or folder that can't be written."""
     return f"{path}: can't be written: {reason_of(error)}."
 
 
-_CODE = re.compile(r"\(os error (\d+)\)")  # as libraries written in Rust put it into their own exceptions
-_OF_WRITING = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_CODE = re.compile(r"\(os error (\d+)\)")  # in exceptions of libraries written in Rust
+_WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 def as_os_error(error: BaseException, path: str | Path) -> OSError | None:
-    """The OSError behind the exception of a library, with `path` as its file; None if there is none.
+    """Return the OSError behind a library's exception, with `path` as its file, or None.
 
-    An error of openxclip is none, for it says already what is wrong.
+    An OpenXCLIPError gives None: its message says already what is wrong.
 
     Args:
         error: an OSError, or what safetensors and LanceDB raise instead.
-        path: the file that was written or read, which the error itself may not name.
+        path: the file that was read or written, which the error itself may not name.
     """
     if isinstance(error, OpenXCLIPError):
         return None
     if isinstance(error, OSError):
-        if error.filename is None and error.errno in _OF_WRITING:
+        if error.filename is None and error.errno in _WRITE_ERRORS:
             error.filename = str(path)
         return error
     code = _CODE.search(str(error))
@@ -202,23 +204,45 @@ def as_os_error(error: BaseException, path: str | Path) -> OSError | None:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Where to write instead: what is written there takes the place of `path`, or is gone if there is an error."""
-    partial = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:8]}")  # cut, or it may be too long a name
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to: the file replaces `path` after the block; an error deletes it."""
+    partial = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:8]}.tmp")  # shortened: names have a maximum length
     try:
         yield partial
         with partial.open("rb+") as file:
-            os.fsync(file.fileno())  # before it takes its name: a name for an empty file would be worse than none
+            os.fsync(file.fileno())  # before the rename: after a power cut, the name must not stand for an empty file
         partial.replace(path)
     except Exception as error:
-        found = as_os_error(error, path)
-        if found is None:
+        system_error = as_os_error(error, path)
+        if system_error is None:
             raise
-        if found.filename == str(partial):
-            found.filename = str(path)  # by which the user calls it
-        if found is error:
+        if system_error.filename == str(partial):
+            system_error.filename = str(path)  # the name that the user knows
+        if system_error is error:
             raise
-        raise found from error
+        raise system_error from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder to write to: its content moves to `target` after the block; an error deletes it.
+
+    Files that are in `target` already and have other names stay there.
+    """
+    place = target if target.is_dir() else target.parent
+    place.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=place, prefix=f".{target.name[:40]}-"))
+    folder = scratch / "content"  # with the usual permissions: nobody else may read what mkdtemp makes
+    try:
+        folder.mkdir()
+        yield folder
+        if target.is_dir():
+            for path in folder.iterdir():
+                path.replace(target / path.name)
+        else:
+            folder.replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from openxclip import checkpoints, hub
-from openxclip.checkpoints.folder import folder_written_whole
+from openxclip.checkpoints.folder import atomic_model_folder
 from openxclip.checkpoints.formats import CONFIG_NAME, KEPT_TEXTS
 from openxclip.common.files import cannot_write, checked_folder, checked_target, target_path
 from openxclip.config import XCLIPConfig
@@ -193,7 +193,7 @@ def processor_of(
 
 
 def _write_folder(target: Path, model: XCLIPModel, processor: XCLIPProcessor, texts: dict[str, str]) -> None:
-    with folder_written_whole(target) as folder:
+    with atomic_model_folder(target) as folder:
         checkpoints.save_state_dict(model.state_dict(), folder)
         processor.save_pretrained(folder)
         for name in KEPT_TEXTS:

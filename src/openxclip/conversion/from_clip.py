@@ -9,7 +9,7 @@ from typing import Any
 
 from openxclip._version import __version__
 from openxclip.checkpoints import read_checkpoint
-from openxclip.checkpoints.folder import folder_written_whole
+from openxclip.checkpoints.folder import atomic_model_folder
 from openxclip.checkpoints.names import is_of_clip
 from openxclip.common.files import cannot_write, checked_folder, target_path
 from openxclip.conversion.converting import Conversion, convert
@@ -86,7 +86,7 @@ def init_from_clip(
         kind = read_checkpoint(source, **said, **hub_options).kind
     if kind != "clip":
         raise CheckpointError(f"{source}: is an X-CLIP already: train from it with `openxclip train … model={source}`.")
-    with folder_written_whole(target) as folder:
+    with atomic_model_folder(target) as folder:
         converted = convert(source, folder, num_frames=num_frames, seed=seed, **said, **hub_options)
         done = _looked_at(folder, target, converted, seed)
         (folder / "README.md").write_text(_card(done), encoding="utf-8")

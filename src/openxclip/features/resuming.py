@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from openxclip.common.files import as_os_error
+from openxclip.common.files import as_os_error, atomic_file
 from openxclip.common.locks import take_lock
 from openxclip.features.files import Columns
 
@@ -179,8 +178,8 @@ class Unfinished:
         return None
 
     def _is_anothers(self) -> bool:
-        held = {path.name for path in self.folder.iterdir()}
-        return self._manifest() is None and not held <= {_LOCK, _MOVED, f"{_MANIFEST}.tmp"}
+        held = {path.name for path in self.folder.iterdir() if not path.name.startswith(f".{_MANIFEST}.")}
+        return self._manifest() is None and not held <= {_LOCK, _MOVED}
 
     def _clear(self) -> None:
         """Delete what is here, the manifest last: without it, whatever else there is would be somebody else's."""
@@ -189,16 +188,11 @@ class Unfinished:
             path.unlink(missing_ok=True)
 
     def _write(self, path: Path, content: bytes) -> None:
-        beside = path.with_name(f"{path.name}.tmp")
         try:
-            with beside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
+            with atomic_file(path) as partial:
+                partial.write_bytes(content)
         except OSError as error:
-            as_os_error(error, self.folder)  # whose name an error of writing lacks
-            beside.unlink(missing_ok=True)
+            error.filename = str(self.folder)
             raise
 
 
