@@ -1,4 +1,4 @@
-"""Which earlier videos have enough windows that are similar to those of a video."""
+"""Find pairs of a video and an earlier one that have enough similar windows."""
 
 from __future__ import annotations
 
@@ -9,38 +9,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from openxclip.search.cells import Cells, Floats, Ints
+from openxclip.search.partitioning import Floats, Ints, Partitions
 
-ROUNDING = 1e-6  # by which the cosine of a window and itself may miss 1
-_NOBODY: Ints = np.zeros(0, dtype=np.int64)
-_AT_ONCE = 2048  # windows whose cosines are in memory: 16 MiB
-_BLOCKS = 4  # of windows, if they aren't larger than the next number
-_MOST_AT_ONCE = 32768
-_KEYS_AT_ONCE = 1 << 22  # 32 MiB
+ROUNDING = 1e-6  # the cosine of a window with itself may miss 1 by this much
+_EMPTY: Ints = np.zeros(0, dtype=np.int64)
+_BATCH = 2048  # windows; the cosines of two batches take 16 MiB
+_BLOCKS, _MAX_BLOCK = 4, 32768  # blocks that all windows are divided into, and the most windows in one
+_MAX_KEYS = 1 << 22  # 32 MiB
 
 
 class Candidate(NamedTuple):
     """An earlier video that may contain a later one.
 
     Attributes:
-        video: its number.
-        found: how many windows of the later one are similar to one of its own, at least.
+        video: number of the earlier video.
+        num_similar: windows of the later video that are similar to one of the earlier, at least.
     """
 
     video: int
-    found: int
+    num_similar: int
 
 
 class Candidates:
     """Pairs of a video and an earlier one.
 
     Args:
-        embedding_NE: of the windows of all videos, one video after the other; of length 1.
-        counts: windows of each of V videos, (V,).
-        min_similarity: the cosine from which on two windows are similar.
+        embedding_NE: windows of all videos, one video after the other, of length 1.
+        counts: number of windows of each of V videos, (V,).
+        min_similarity: minimum cosine of similar windows.
 
     Attributes:
-        is_complete: whether all windows are compared. If not, a few similar ones can be missed.
+        is_exact: whether all windows are compared. If not, a few similar windows can be missed.
     """
 
     def __init__(self, embedding_NE: Floats, counts: Ints, *, min_similarity: float) -> None:
@@ -48,110 +47,110 @@ class Candidates:
         self._threshold = min_similarity - ROUNDING
         self._ends = np.cumsum(counts)
         self._video_N = np.repeat(np.arange(len(counts)), counts)
-        self._cells = Cells(embedding_NE, min_similarity)
-        self._members = [[_NOBODY] * number for number in self._cells.numbers]
+        self._partitions = Partitions(embedding_NE, min_similarity)
+        self._members = [[_EMPTY] * number for number in self._partitions.num_cells]  # windows per cell
         width = embedding_NE.shape[1]
-        self._room = [np.empty((_AT_ONCE, columns), dtype=np.float32) for columns in (width, width, _AT_ONCE)]
-        self.is_complete = self._cells.numbers == [1]
-        # All videos of a block are compared with each other. Where only few cells are, larger blocks have less overhead
-        self._at_once = (
-            _AT_ONCE if self.is_complete else min(_MOST_AT_ONCE, max(_AT_ONCE, len(embedding_NE) // _BLOCKS))
-        )
+        self._buffers = [np.empty((_BATCH, columns), dtype=np.float32) for columns in (width, width, _BATCH)]
+        self.is_exact = self._partitions.num_cells == [1]
+        # All videos of a block are compared with each other. With partitions, larger blocks have less overhead
+        self._block = _BATCH if self.is_exact else min(_MAX_BLOCK, max(_BATCH, len(embedding_NE) // _BLOCKS))
 
-    def of_each(self, least_V: Ints, is_kept_V: NDArray[np.bool_]) -> Iterator[list[Candidate]]:
-        """For each video in turn its candidates, in order.
+    def per_video(self, needed_V: Ints, is_kept_V: NDArray[np.bool_]) -> Iterator[list[Candidate]]:
+        """Yield the candidates of each video in turn, in order.
 
         Args:
-            least_V: how many windows of each video must be found similar to one of a candidate.
+            needed_V: number of windows of each video that must be similar to one of a candidate.
             is_kept_V: only earlier videos that are kept are candidates. The caller sets it for each video before it
                 takes the next.
         """
         first = 0
         while first < len(self._counts):
-            reached = self._ends[first] - self._counts[first] + self._at_once
-            last = max(first + 1, int(np.searchsorted(self._ends, reached, side="right")))
-            pair_P, found_P = self._pairs(first, last, least_V, is_kept_V)
+            block_end = self._ends[first] - self._counts[first] + self._block
+            last = max(first + 1, int(np.searchsorted(self._ends, block_end, side="right")))
+            pair_P, similar_P = self._pairs(first, last, needed_V, is_kept_V)
             videos = np.arange(first, last)
             ends = np.searchsorted(pair_P // len(self._counts), videos, side="right")
             for begin, end in zip([0, *ends[:-1]], ends, strict=True):
                 earlier = pair_P[begin:end] % len(self._counts)
                 is_kept = is_kept_V[earlier]
-                pairs = zip(earlier[is_kept].tolist(), found_P[begin:end][is_kept].tolist(), strict=True)
+                pairs = zip(earlier[is_kept].tolist(), similar_P[begin:end][is_kept].tolist(), strict=True)
                 yield [Candidate(*pair) for pair in pairs]
             first = last
 
-    def _pairs(self, first: int, last: int, least_V: Ints, is_kept_V: NDArray[np.bool_]) -> tuple[Ints, Ints]:
-        """Of some videos that follow each other, the candidates among themselves and the earlier ones that are kept.
+    def _pairs(self, first: int, last: int, needed_V: Ints, is_kept_V: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+        """Find the candidates of consecutive videos, among themselves and the earlier videos that are kept.
 
         Returns:
-            Pairs, ascending, as video * V + candidate; and how many windows were found similar.
+            Ascending pairs, as video * V + candidate, and the number of similar windows of each.
         """
         allowed_V = is_kept_V.copy()
         allowed_V[first:last], allowed_V[last:] = True, False
         rows = np.arange(self._ends[first] - self._counts[first], self._ends[last - 1])
-        videos = len(self._counts)
-        pairs, counts = _NOBODY, _NOBODY
-        for start in range(0, len(rows), self._at_once):
-            keys = self._similar(rows[start : start + self._at_once], allowed_V)
-            here, here_counts = np.unique(self._video_N[keys // videos] * videos + keys % videos, return_counts=True)
-            pairs, at = np.unique(np.concatenate([pairs, here]), return_inverse=True)
-            counts = np.bincount(at, weights=np.concatenate([counts, here_counts])).astype(np.int64)
-        enough = counts >= least_V[pairs // videos]
-        return pairs[enough], counts[enough]
+        num_videos = len(self._counts)
+        pairs, counts = _EMPTY, _EMPTY
+        for start in range(0, len(rows), self._block):
+            keys = self._similar(rows[start : start + self._block], allowed_V)
+            new_pairs = self._video_N[keys // num_videos] * num_videos + keys % num_videos
+            new_pairs, new_counts = np.unique(new_pairs, return_counts=True)
+            pairs, at = np.unique(np.concatenate([pairs, new_pairs]), return_inverse=True)
+            counts = np.bincount(at, weights=np.concatenate([counts, new_counts])).astype(np.int64)
+        is_enough = counts >= needed_V[pairs // num_videos]
+        return pairs[is_enough], counts[is_enough]
 
     def _similar(self, rows: Ints, allowed_V: NDArray[np.bool_]) -> Ints:
-        """Which windows are similar to one of which earlier video: window * V + video, each once, ascending."""
-        keys, more, size = _NOBODY, [_NOBODY], 0
-        for members, nearest_QP in zip(self._members, self._cells.nearest(rows), strict=True):
-            for cell, those in enumerate(_split(nearest_QP[:, 0], len(members))):
-                if len(those):
-                    members[cell] = np.concatenate([members[cell], rows[those]])
-            for cell, those in enumerate(_split(nearest_QP.ravel(), len(members))):
-                if not len(those) or not len(members[cell]):
+        """Return which windows are similar to which earlier videos: distinct, ascending window * V + video."""
+        keys, new_keys, num_new = _EMPTY, [_EMPTY], 0
+        for members, nearest_QP in zip(self._members, self._partitions.nearest_cells(rows), strict=True):
+            for cell, queries in enumerate(_positions_per_cell(nearest_QP[:, 0], len(members))):
+                if len(queries):
+                    members[cell] = np.concatenate([members[cell], rows[queries]])
+            for cell, probes in enumerate(_positions_per_cell(nearest_QP.ravel(), len(members))):
+                if not len(probes) or not len(members[cell]):
                     continue
                 members[cell] = members[cell][allowed_V[self._video_N[members[cell]]]]
-                for found in self._compared(rows[those // nearest_QP.shape[1]], members[cell]):
-                    more.append(found)
-                    size += len(found)
-                    if size > _KEYS_AT_ONCE:
-                        keys, more, size = _distinct([keys, *more]), [], 0
-        return _distinct([keys, *more])
+                for batch in self._compare(rows[probes // nearest_QP.shape[1]], members[cell]):
+                    new_keys.append(batch)
+                    num_new += len(batch)
+                    if num_new > _MAX_KEYS:
+                        keys, new_keys, num_new = _distinct([keys, *new_keys]), [], 0
+        return _distinct([keys, *new_keys])
 
-    def _compared(self, rows: Ints, members: Ints) -> Iterator[Ints]:
-        """As `_similar`, of these windows and members of a cell alone."""
-        for at in range(0, len(members), _AT_ONCE):
-            some = members[at : at + _AT_ONCE]
-            video_M = self._video_N[some]
-            member_ME = torch.from_numpy(self._taken(some, self._room[0]))
-            for i in range(0, len(rows), _AT_ONCE):
-                part = rows[i : i + _AT_ONCE]
-                cosine_QM = self._room[2].ravel()[: len(part) * len(some)].reshape(len(part), len(some))
-                query_QE = torch.from_numpy(self._taken(part, self._room[1]))
+    def _compare(self, rows: Ints, members: Ints) -> Iterator[Ints]:
+        """Yield keys as `_similar` returns them, for windows and the members of one cell."""
+        for member in range(0, len(members), _BATCH):
+            member_M = members[member : member + _BATCH]
+            video_M = self._video_N[member_M]
+            member_ME = torch.from_numpy(self._gather(member_M, self._buffers[0]))
+            for query in range(0, len(rows), _BATCH):
+                query_Q = rows[query : query + _BATCH]
+                shape = len(query_Q), len(member_M)
+                cosine_QM = self._buffers[2].ravel()[: shape[0] * shape[1]].reshape(shape)
+                query_QE = torch.from_numpy(self._gather(query_Q, self._buffers[1]))
                 torch.mm(query_QE, member_ME.T, out=torch.from_numpy(cosine_QM))
                 is_similar_QM = cosine_QM >= self._threshold
-                number = np.count_nonzero(is_similar_QM)
-                if not number:
+                num_similar = np.count_nonzero(is_similar_QM)
+                if not num_similar:
                     continue
                 video_R = video_M
-                if number > len(some):  # many pairs of windows can be few pairs of a window and a video
+                if num_similar > len(member_M):  # many pairs of windows can be few pairs of a window and a video
                     first_R = np.flatnonzero(np.diff(video_M, prepend=-1))
                     is_similar_QM, video_R = np.maximum.reduceat(is_similar_QM, first_R, axis=1), video_M[first_R]
-                query, run = np.divmod(np.flatnonzero(is_similar_QM), len(video_R))
-                is_earlier = video_R[run] < self._video_N[part[query]]
-                yield part[query[is_earlier]] * len(self._counts) + video_R[run[is_earlier]]
+                position, run = np.divmod(np.flatnonzero(is_similar_QM), len(video_R))
+                is_earlier = video_R[run] < self._video_N[query_Q[position]]
+                yield query_Q[position[is_earlier]] * len(self._counts) + video_R[run[is_earlier]]
 
-    def _taken(self, rows: Ints, room_NE: Floats) -> Floats:
-        """Their embeddings, in memory that is used again: new memory can cost more time than the arithmetic."""
-        return np.take(self._embedding_NE, rows, axis=0, out=room_NE[: len(rows)], mode="clip")
+    def _gather(self, rows: Ints, buffer_NE: Floats) -> Floats:
+        """Copy embeddings into a buffer that is reused: new memory can cost more time than the arithmetic."""
+        return np.take(self._embedding_NE, rows, axis=0, out=buffer_NE[: len(rows)], mode="clip")
 
 
 def _distinct(parts: list[Ints]) -> Ints:
-    """As `np.unique`, which is several times as slow for many integers."""
+    """Return the distinct integers, sorted; several times as fast as `np.unique` for many integers."""
     keys: Ints = np.sort(np.concatenate(parts))
     distinct: Ints = keys[np.diff(keys, prepend=-1) != 0]
     return distinct
 
 
-def _split(cell_Q: Ints, number: int) -> list[Ints]:
-    """For each of some cells, the positions that have it."""
-    return np.split(cell_Q.argsort(kind="stable"), np.cumsum(np.bincount(cell_Q, minlength=number))[:-1])
+def _positions_per_cell(cell_Q: Ints, num_cells: int) -> list[Ints]:
+    """Return for each cell the positions in `cell_Q` that hold it."""
+    return np.split(cell_Q.argsort(kind="stable"), np.cumsum(np.bincount(cell_Q, minlength=num_cells))[:-1])

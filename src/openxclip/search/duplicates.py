@@ -1,4 +1,4 @@
-"""Videos that are in an index more than once: copies, other encodings, parts of each other."""
+"""Find duplicates in an index: copies, other encodings, and parts of other videos."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.search.candidates import ROUNDING, Candidate, Candidates
-from openxclip.search.cells import Floats
-from openxclip.search.compared import Videos
-from openxclip.search.not_duplicates import pair_of
+from openxclip.search.indexed_videos import IndexedVideos
+from openxclip.search.not_duplicates import pair_key
+from openxclip.search.partitioning import Floats
 
 MIN_SIMILARITY = 0.95
 OVERLAP = 0.8
 Keep = Literal["longest", "largest", "oldest", "highest-resolution"]
 
 _SAME_LENGTH_S = 0.25  # encoders add or drop some frames
-_NUMBERS_AT_ONCE = 1 << 22  # cosines of one pair of videos: 16 MiB
+_MAX_COSINES = 1 << 22  # of a pair of videos in memory: 16 MiB
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Duplicate:
     """A video that another one contains.
 
     Attributes:
-        path: of the video.
-        duration: in seconds.
-        begins: where in the other one it begins, in seconds; exact to a stride of the index.
-        overlap: the share of its windows that are similar to one of the other's; featureless windows don't count.
-        similarity: the mean cosine of these windows and the best of the other's.
-        identical: whether the two files are the same, byte for byte.
-        identical_to: the first file of the group, from the one to keep on, that is the same as this one byte for byte;
-            None if there is none before this one.
+        path: path of the video.
+        duration: seconds.
+        begins: where it begins in the other video, in seconds; exact to a stride of the index.
+        overlap: share of its windows that are similar to a window of the other video; featureless windows don't count.
+        similarity: mean cosine of these windows and the other video's most similar ones.
+        identical: whether the two files have the same bytes.
+        identical_to: the first file of the group, from the one to keep on, that has the same bytes; None if this file
+            is the first of them.
     """
 
     path: str
@@ -52,9 +52,9 @@ class DuplicateGroup:
     """A video and those that it contains.
 
     Attributes:
-        path: of the one to keep.
-        duration: in seconds.
-        duplicates: the others; copies of the one to keep first, then by falling similarity.
+        path: path of the video to keep.
+        duration: its duration in seconds.
+        duplicates: the other videos: copies of the video to keep first, then by falling similarity.
     """
 
     path: str
@@ -63,7 +63,7 @@ class DuplicateGroup:
 
 
 def find_duplicates(
-    videos: Videos,
+    videos: IndexedVideos,
     *,
     min_similarity: float,
     overlap: float,
@@ -71,14 +71,14 @@ def find_duplicates(
     not_duplicates: Collection[frozenset[str]] = (),
     on_video: Callable[[], object] = lambda: None,
 ) -> list[DuplicateGroup]:
-    """The groups, those of the longest videos first.
+    """Return groups of duplicates, those of the longest videos first.
 
     Args:
-        videos: to compare.
-        min_similarity: the cosine from which on two windows are similar.
-        overlap: the share of a video's windows that must be similar to one of the other's.
-        keep: which one of a group comes first.
-        not_duplicates: pairs that are never in one group, as `not_duplicates.pair_of` gives them.
+        videos: videos to compare.
+        min_similarity: minimum cosine of similar windows.
+        overlap: minimum share of a video's windows that are similar to a window of the other video.
+        keep: which video of a group comes first.
+        not_duplicates: pairs that are never in one group, as `not_duplicates.pair_key` identifies them.
         on_video: called after each video.
 
     Raises:
@@ -91,15 +91,15 @@ def find_duplicates(
         raise ValueError(f"keep={keep!r}: must be one of {', '.join(get_args(Keep))}.")
     videos = videos.take(np.array(sorted(range(len(videos.paths)), key=_Order(videos, "longest")), dtype=np.int64))
     grouping = _Grouping(videos, min_similarity, overlap, not_duplicates)
-    groups = grouping.run(on_video)
+    groups = grouping.find_groups(on_video)
     order = _Order(videos, keep)
-    return [grouping.described(grouping.to_keep(first, others, order), (first, *others)) for first, others in groups]
+    return [grouping.describe(grouping.choose_kept(first, others, order), (first, *others)) for first, others in groups]
 
 
 class _Order:
-    """A key for `sorted`: the video to keep comes first."""
+    """A key for `sorted` that puts the video to keep first."""
 
-    def __init__(self, videos: Videos, keep: Keep, longest: float = math.inf) -> None:
+    def __init__(self, videos: IndexedVideos, keep: Keep, longest: float = math.inf) -> None:
         self._videos, self._keep, self._longest = videos, keep, longest
 
     def __call__(self, video: int) -> tuple[object, ...]:
@@ -113,107 +113,110 @@ class _Order:
         }
         return (keys.pop(self._keep), *keys.values(), videos.paths[video])
 
-    def among(self, group: Collection[int]) -> list[int]:
-        """The videos of a group in order; all that are about as long as the longest count as equally long."""
+    def sort_group(self, group: Collection[int]) -> list[int]:
+        """Sort the videos of a group; all that are about as long as the longest count as equally long."""
         longest = float(self._videos.durations[list(group)].max())
         return sorted(group, key=_Order(self._videos, self._keep, longest))
 
 
 class _Grouping:
-    """Puts videos into groups, each around one that contains all the others.
+    """Groups videos around videos that contain all the others of their group.
 
-    Videos come by falling length, and each is put to the first one that contains it and is in no group of another. So
-    deleting all duplicates leaves one for each that contains it, and a chain of videos that are each similar to the
-    next doesn't become one group.
+    Videos come by falling length. Each one joins the first video that contains it and is in no other group. So deleting
+    all duplicates keeps a video that contains each of them, and a chain of videos that are each similar to the next
+    doesn't become one group.
     """
 
     def __init__(
-        self, videos: Videos, min_similarity: float, overlap: float, not_duplicates: Collection[frozenset[str]]
+        self,
+        videos: IndexedVideos,
+        min_similarity: float,
+        overlap: float,
+        not_duplicates: Collection[frozenset[str]],
     ) -> None:
         self._videos, self._overlap, self._not_duplicates = videos, overlap, not_duplicates
         self._min_similarity = min_similarity
         self._starts = np.cumsum(videos.counts) - videos.counts
-        # 1e-9: a share such as 0.8 of 5 windows must not become more than 4 of them by rounding
+        # 1e-9: rounding must not turn a share such as 0.8 of 5 windows into more than 4 of them
         self._needed_V = np.maximum(1, np.ceil(overlap * videos.counts - 1e-9)).astype(np.int64)
 
-    def run(self, on_video: Callable[[], object]) -> list[tuple[int, list[int]]]:
-        """The first of each group, and the others."""
+    def find_groups(self, on_video: Callable[[], object]) -> list[tuple[int, list[int]]]:
+        """Return the first video of each group, and the others."""
         videos = self._videos
         candidates = Candidates(videos.embedding_NE, videos.counts, min_similarity=self._min_similarity)
-        # Where windows can be missed, half of them are enough for looking at all of the two videos
-        least_V = self._needed_V if candidates.is_complete else (self._needed_V + 1) // 2
+        # If the search can miss windows, half of those needed are enough for a full comparison of the two videos
+        needed_V = self._needed_V if candidates.is_exact else (self._needed_V + 1) // 2
         is_kept_V = np.zeros(len(videos.paths), dtype=bool)
         groups: dict[int, list[int]] = {}
-        first_of: dict[int, int] = {}  # of each duplicate
-        same: dict[str, int] = {}  # of each content
-        for video, found in enumerate(candidates.of_each(least_V, is_kept_V)):
+        group_of: dict[int, int] = {}  # duplicate -> first video of its group
+        first_by_content: dict[str, int] = {}
+        for video, found in enumerate(candidates.per_video(needed_V, is_kept_V)):
             content = videos.contents[video]
-            copy = same.setdefault(content, video) if content else video
-            first_of_copy = first_of.get(copy, copy)
-            if copy == video or self._is_apart_from(video, first_of_copy, groups):
+            copy = first_by_content.setdefault(content, video) if content else video
+            group_of_copy = group_of.get(copy, copy)
+            first: int | None = group_of_copy
+            if copy == video or self._is_excluded(video, group_of_copy, groups):
                 first = self._first_that_contains(video, found, groups)
-            else:
-                first = first_of_copy
             if first is None:
                 is_kept_V[video] = True
             else:
                 groups.setdefault(first, []).append(video)
-                first_of[video] = first
+                group_of[video] = first
             on_video()
         return sorted(groups.items())
 
     def _first_that_contains(self, video: int, found: list[Candidate], groups: dict[int, list[int]]) -> int | None:
-        for one in found:
-            is_sure = one.found >= self._needed_V[video]
-            if (is_sure or self.contains(one.video, video)) and not self._is_apart_from(video, one.video, groups):
-                return one.video
+        for earlier, num_similar in found:
+            contains = num_similar >= self._needed_V[video] or self.contains(earlier, video)
+            if contains and not self._is_excluded(video, earlier, groups):
+                return earlier
         return None
 
-    def _is_apart_from(self, video: int, first: int, groups: dict[int, list[int]]) -> bool:
-        """Whether a person has said that a video is no duplicate of one of a group."""
+    def _is_excluded(self, video: int, first: int, groups: dict[int, list[int]]) -> bool:
+        """Return whether a person has said that the video is no duplicate of a video of the group."""
         if not self._not_duplicates:
             return False
         paths, contents = self._videos.paths, self._videos.contents
         return any(
-            pair_of((paths[video], contents[video]), (paths[one], contents[one])) in self._not_duplicates
-            for one in (first, *groups.get(first, ()))
+            pair_key((paths[video], contents[video]), (paths[member], contents[member])) in self._not_duplicates
+            for member in (first, *groups.get(first, ()))
         )
 
-    def to_keep(self, first: int, others: list[int], order: _Order) -> int:
-        """The preferred one of those that contain all the others of a group, as the first one does.
+    def choose_kept(self, first: int, others: list[int], order: _Order) -> int:
+        """Return the preferred video among those that contain all the others of a group, as the first one does.
 
-        A short video can contain each window of a long one that always shows the same, so lengths are compared too.
+        A short video can contain each window of a long, static one, so lengths are compared too.
         """
         group = [first, *others]
-        for video in order.among(group):
+        for video in order.sort_group(group):
             if video == first:
                 break
             is_long = self._videos.durations[video] >= self._overlap * self._videos.durations[first] - _SAME_LENGTH_S
-            if is_long and all(one == video or self.contains(video, one) for one in group):
+            if is_long and all(other == video or self.contains(video, other) for other in group):
                 return video
         return first
 
-    def described(self, keep: int, group: tuple[int, ...]) -> DuplicateGroup:
-        """The group with what is said of each duplicate."""
+    def describe(self, keep: int, group: tuple[int, ...]) -> DuplicateGroup:
+        """Compare each duplicate with the video to keep."""
         videos = self._videos
         compared = {video: self._compare(keep, video) for video in group if video != keep}
         same = {video: self._are_same(keep, video) for video in compared}
         ordered = sorted(compared, key=lambda v: (not same[v], -round(compared[v].similarity, 6), videos.paths[v]))
-        first: dict[str, str] = {}  # path of each content
+        first_path: dict[str, str] = {}  # content -> path
         duplicates: list[Duplicate] = []
         for video in (keep, *ordered):
             content, path = videos.contents[video], videos.paths[video]
-            earlier = first.setdefault(content, path) if content else path
+            earlier = first_path.setdefault(content, path) if content else path
             if video == keep:
                 continue
-            found = compared[video]
+            comparison = compared[video]
             duplicates.append(
                 Duplicate(
                     path=path,
                     duration=float(videos.durations[video]),
-                    begins=found.begins,
-                    overlap=found.overlap,
-                    similarity=found.similarity,
+                    begins=comparison.begins,
+                    overlap=comparison.overlap,
+                    similarity=comparison.similarity,
                     identical=same[video],
                     identical_to=earlier if earlier != path else None,
                 )
@@ -221,7 +224,7 @@ class _Grouping:
         return DuplicateGroup(videos.paths[keep], float(videos.durations[keep]), tuple(duplicates))
 
     def contains(self, video: int, other: int) -> bool:
-        """Whether enough windows of another one are similar to one of the video's, or the files are the same."""
+        """Return whether enough windows of the other video are similar to one of this video, or the files are equal."""
         if self._are_same(video, other):
             return True
         if not self._videos.counts[video] or not self._videos.counts[other]:
@@ -235,14 +238,21 @@ class _Grouping:
         if self._are_same(keep, video):
             return _Comparison(int(self._videos.counts[video]), 1.0, 1.0, 0.0)
         rows = [slice(self._starts[v], self._starts[v] + self._videos.counts[v]) for v in (keep, video)]
-        embeddings = [self._videos.embedding_NE[one] for one in rows]
-        starts = [self._videos.start_N[one] for one in rows]
+        embeddings = [self._videos.embedding_NE[part] for part in rows]
+        starts = [self._videos.start_N[part] for part in rows]
         return _compare(embeddings[0], starts[0], embeddings[1], starts[1], self._min_similarity)
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """How a video is in another one: windows that are similar, their share, their mean cosine, where it begins."""
+    """How a video is contained in another one.
+
+    Attributes:
+        similar: number of its windows that are similar to one of the other video.
+        overlap: their share.
+        similarity: their mean cosine.
+        begins: where it begins in the other video, in seconds.
+    """
 
     similar: int
     overlap: float
@@ -253,16 +263,16 @@ class _Comparison:
 def _compare(
     keep_KE: Floats, keep_start_K: NDArray[np.float64], part_NE: Floats, part_start_N: NDArray[np.float64], least: float
 ) -> _Comparison:
-    """A part of N windows in a video of K.
+    """Compare a part of N windows with a video of K windows.
 
-    It begins where most of its windows fall on similar ones: at the offset with the largest sum of cosines.
+    The part begins at the offset with the largest sum of cosines of similar windows that fall on each other.
     """
     stride = float(np.diff(keep_start_K).min(initial=math.inf)) if len(keep_start_K) > 1 else 1.0
     offsets_K, offsets_N = keep_start_K / stride, part_start_N / stride
     lowest = math.floor(-offsets_N.max()) - 1
     sums = np.zeros(math.ceil(offsets_K.max()) - lowest + 2)
     similar, total = 0, 0.0
-    step = max(1, _NUMBERS_AT_ONCE // len(keep_KE))
+    step = max(1, _MAX_COSINES // len(keep_KE))
     for i in range(0, len(part_NE), step):
         cosine_NK = part_NE[i : i + step] @ keep_KE.T
         is_similar_NK = cosine_NK >= least - ROUNDING
@@ -273,7 +283,7 @@ def _compare(
         n, k = np.nonzero(is_similar_NK)
         bins = np.rint(offsets_K[k] - offsets_N[i + n]).astype(np.int64) - lowest
         sums += np.bincount(bins, weights=cosine_NK[n, k], minlength=len(sums))
-    # If sums are equal, the offset nearest to 0 is chosen, as a copy has it
+    # Of equal sums, choose the offset nearest to 0, which is that of a copy
     best = sums >= sums.max() - 1e-3
     offset = min(np.flatnonzero(best) + lowest, key=abs)
     return _Comparison(

@@ -1,33 +1,43 @@
-"""`VideoIndex`: opened, searched and looked through for copies; `contents` has how its videos are changed."""
+"""`VideoIndex`: an index of many videos."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from openxclip.common.files import target_path
+from openxclip.common.files import checked_target, is_utf8
 from openxclip.engine import Precision
+from openxclip.errors import VideoIndexError
 from openxclip.pipeline import VideoPipeline
-from openxclip.search.compared import Videos
-from openxclip.search.contents import WINDOW_S, IndexContents, check_wanted
+from openxclip.pipeline.batching import Batch
+from openxclip.processing.sources import in_memory
 from openxclip.search.duplicates import MIN_SIMILARITY, OVERLAP, DuplicateGroup, Keep, find_duplicates
+from openxclip.search.indexed_videos import IndexedVideos
+from openxclip.search.indexer import Indexer, OnClip, OnVideo, skip_known
+from openxclip.search.maintenance import disk_bytes
+from openxclip.search.moments import SearchOptions
 from openxclip.search.not_duplicates import NotDuplicates
-from openxclip.search.results import Hit
-from openxclip.search.schema import sampling_of
-from openxclip.search.searching import RERANK, Searcher, Wanted, check_query
-from openxclip.search.store import Store
-from openxclip.video import VideoSource
-from openxclip.video.clips import ClipPlan
+from openxclip.search.opening import OpenIndex
+from openxclip.search.parquet import SUFFIX, export_windows, import_windows, is_parquet
+from openxclip.search.paths import absolute_path, held_back, is_missing, matching_paths
+from openxclip.search.results import Added, Hit
+from openxclip.search.schema import IndexInfo
+from openxclip.search.searching import RERANK, Searcher, check_query
+from openxclip.video import ReadOptions, VideoSource, find_videos
 from openxclip.video.sampling import Sampling
 
 
-class VideoIndex(IndexContents):
-    """An index of the windows of many videos; see `open`."""
+class VideoIndex:
+    """An index of the windows of many videos; `open` makes one."""
 
-    _searcher: Searcher | None = None
+    def __init__(self, index: OpenIndex) -> None:
+        self._index, self._store = index, index.store
+        self._searcher: Searcher | None = None
 
     @classmethod
     def open(
@@ -43,40 +53,219 @@ class VideoIndex(IndexContents):
         device: torch.device | str | None = None,
         precision: Precision | None = None,
     ) -> VideoIndex:
-        """An index that is there, or one that the first `add` makes there.
+        """Open an index. If there is none, the first `add` creates it.
 
         Args:
-            uri: its folder, or another place that LanceDB takes (`s3://…`).
-            model: a folder, a hub id, or "mini"; or a loaded pipeline. An index is of one model: of one that is there,
-                the model that it is of, by default; a new one's default is that of `VideoPipeline.from_pretrained`.
-            window: seconds of a window, default 10; a new index's alone, as the next are.
-            stride: seconds from one window to the next, default the window.
-            num_frames: frames of a window; default is what the model was trained with.
+            uri: folder of the index, or another place that LanceDB takes (`s3://…`).
+            model: a folder, a hub id, "mini", or a loaded pipeline. The default is the index's model; for a new index,
+                that of `VideoPipeline.from_pretrained`. All videos of an index are encoded by one model.
+            window: seconds per window, default 10. This and the next four are for a new index.
+            stride: seconds from one window to the next, default `window`.
+            num_frames: frames per window; the default is what the model was trained with.
             sampling: how the frames of a window are chosen, see `openxclip.video.sampling.Timeline`; default "time".
-            patches: keep what the prompts are made from, so that hits can be reranked; default True.
+            patches: store what the prompts are made from, so that hits can be reranked; default True.
             device, precision: see `VideoPipeline.from_pretrained`.
 
         Raises:
             MissingPackageError: LanceDB isn't installed, or is too old.
-            ValueError: an argument that can't be, or that is not the index's.
-            VideoIndexError: what is there is no index.
+            ValueError: an argument is invalid, or differs from the index's.
+            VideoIndexError: the place holds something that is no index.
         """
-        uri = str(uri)  # a path would make one slash of the two of s3://
-        store = Store(uri if "://" in uri or not uri else str(target_path(uri)))
-        about = store.open()
-        given: dict[str, Any] = {"window": window, "stride": stride, "num_frames": num_frames, "sampling": sampling}
-        given = {name: value for name, value in {**given, "patches": patches}.items() if value is not None}
-        if about is None:
-            ClipPlan(
-                num_frames=1 if num_frames is None else num_frames,
-                window=WINDOW_S if window is None else window,
-                stride=stride,
-                sampling=sampling or "time",
-            )
-        else:
-            check_wanted(str(uri), about, given)
-        loading = {name: value for name, value in (("device", device), ("precision", precision)) if value is not None}
-        return cls(store, about, model, wanted=given, loading=loading)
+        settings: dict[str, Any] = {
+            "window": window, "stride": stride, "num_frames": num_frames, "sampling": sampling, "patches": patches
+        }  # fmt: skip
+        loading: dict[str, Any] = {"device": device, "precision": precision}
+        given = [{name: value for name, value in group.items() if value is not None} for group in (settings, loading)]
+        return cls(OpenIndex(uri, model, *given))
+
+    def __len__(self) -> int:
+        """Return the number of windows that a search sees."""
+        return self._store.count_windows() if self._index.info else 0
+
+    @property
+    def info(self) -> IndexInfo | None:
+        """The model and the windows of the index; None if there is no index yet."""
+        return self._index.info
+
+    def files(self) -> list[str]:
+        """Return the paths of the videos that a search sees."""
+        return sorted(self._store.complete_videos()) if self._index.info else []
+
+    def unfinished(self) -> dict[str, int]:
+        """Return the videos that an interrupted `add` left incomplete, with the number of windows kept for resuming."""
+        return {row.path: row.windows for row in self._index.videos() if row.state == "reading" and row.windows}
+
+    # -- adding and removing videos ----------------------------------------------------------------------------------
+
+    def add(
+        self,
+        paths: str | Path | Iterable[str | Path],
+        *,
+        retry: bool = False,
+        batch: Batch = "auto",
+        read: ReadOptions | None = None,
+        on_video: OnVideo = lambda path, error: None,
+        on_clip: OnClip = lambda path, end, duration: None,
+    ) -> Added:
+        """Add videos to the index.
+
+        Files that the index has are recognised by their size, modification time, change time and inode, or else by
+        their content (SHA-256), and are skipped. A moved file keeps its windows under the new path; a copy gets copies
+        of them. A changed file's new windows replace the old ones once all are written. Work is committed every minute
+        or 64 MiB, also within a long video: after an interruption, the same call resumes. Other processes may search
+        meanwhile, but not write.
+
+        A Parquet file that `export` wrote, perhaps on another machine, adds its windows without reading a video. This
+        is one commit and can't be resumed.
+
+        Args:
+            paths: one or more files, folders and globs (see `openxclip.video.find_videos`).
+            retry: try again to read unchanged files that could not be read before; by default their error is only
+                reported again.
+            batch, read: see `VideoPipeline.encode_clips`. An unchanged folder or array keeps its `fps`.
+            on_video: called with each video's path when it is done or skipped, and its error if it can't be read.
+            on_clip: called after each window with the video's path, the window's end and the video's duration, in
+                seconds.
+
+        Raises:
+            ValueError: the model isn't the index's.
+            CheckpointError: the model can't be found or loaded.
+            VideoIndexError: another process is writing to the index, or the windows of a Parquet file don't fit it.
+        """
+        names = [paths] if isinstance(paths, str | Path) else list(paths)
+        files = list(dict.fromkeys(absolute_path(path) for path in find_videos(names)))
+        self._index.check_model()
+        imported = import_windows(self._index, [path for path in files if is_parquet(path)], on_video)
+        videos = [path for path in files if not is_parquet(path)]
+        to_read, skipped = skip_known(videos, self._index.videos(), retry=retry, on_video=on_video)
+        done = Added(added=tuple(imported)) + skipped
+        if not to_read:
+            return done
+        self._index.pipeline()  # creates a new index
+        with self._store.writing():
+            indexer = Indexer(self._index, batch=batch, read=read, on_video=on_video, on_clip=on_clip)
+            indexer.add_files(to_read)
+            self._store.tidy()
+        return done + indexer.result
+
+    def add_frames(self, name: str, frames: Any, fps: float, *, batch: Batch = "auto") -> Added:
+        """Add a video from memory under a name, in place of other frames of that name.
+
+        `update` doesn't touch such videos; `remove(name)` removes them.
+
+        Args:
+            name: what hits call the video; not the path of a file of the index.
+            frames: one video, in the forms that `openxclip.classify` takes.
+            fps: frames per second, for the times of windows.
+            batch: see `VideoPipeline.encode_clips`.
+
+        Raises:
+            TypeError, ValueError: the frames, the name or the rate are invalid, or the model isn't the index's.
+            CheckpointError: the model can't be found or loaded.
+            VideoIndexError: another process is writing to the index.
+        """
+        if not name or "\0" in name or not is_utf8(name):
+            raise ValueError(f"name={name!r}: must be text, in valid UTF-8.")
+        video = in_memory(frames, name)
+        pipeline = self._index.pipeline()
+        self._index.require()
+        content = hashlib.sha256(f"{video.digest()} {float(fps)}".encode()).hexdigest()
+        known = self._store.complete_videos().get(name)
+        if known is not None and known.kind == "file":
+            raise ValueError(f"name={name!r}: the index has a file of this name: choose another one.")
+        if known is not None and known.content == content:
+            return Added(unchanged=(name,))
+        with self._store.writing():
+            indexer = Indexer(self._index, batch=batch, read=replace(pipeline.read, fps=fps))
+            indexer.add_frames(video, content)
+            self._store.tidy()
+        return indexer.result
+
+    def update(
+        self,
+        *,
+        retry: bool = True,
+        folders: Iterable[str | Path] = (),
+        allow_removing: int | None = None,
+        **options: Any,
+    ) -> Added:
+        """Look at every file of the index again: read changed files, and remove missing ones.
+
+        So that an unmounted disk doesn't empty the index, nothing is removed if more than 10 files and more than 10 %
+        of all are missing, or all of two or more files below one of `folders` or in the whole index: they are returned
+        as `held_back`. A file that can't be looked at (no permission, a network failure) isn't missing.
+
+        Args:
+            retry: try again to read what could not be read before.
+            folders: folders that the user named.
+            allow_removing: remove up to this many missing files without these checks.
+            **options: see `add`.
+        """
+        if not self._index.refresh():
+            return Added()
+        self._index.check_model()
+        rows = self._index.videos()
+        known = list(dict.fromkeys(row.path for row in rows if row.kind == "file" and row.state != "removed"))
+        missing = {path: None for path in known if is_missing(path)}
+        held = held_back(list(missing), known, [absolute_path(folder) for folder in folders], allow_removing)
+        if missing and not held:
+            self._remove(missing)
+        done = self.add([path for path in known if path not in missing], retry=retry, **options)
+        return replace(done, removed=() if held else tuple(missing), held_back=tuple(held))
+
+    def remove(self, paths: str | Path | Iterable[str | Path]) -> Added:
+        """Remove videos: files, folders with all videos below them, or patterns with `*` that match paths.
+
+        Raises:
+            VideoIndexError: one of them isn't in the index.
+        """
+        self._index.check_model()
+        names = [paths] if isinstance(paths, str | Path) else list(paths)
+        known = sorted({row.path for row in self._index.videos()})
+        removed: dict[str, None] = {}
+        for name in names:
+            matches = matching_paths(str(name), known) or matching_paths(absolute_path(name), known)
+            if not matches:
+                raise VideoIndexError(f"{name}: isn't in the index {self._store.uri}.")
+            removed.update(dict.fromkeys(matches))
+        self._remove(removed)
+        return Added(removed=tuple(removed))
+
+    def _remove(self, paths: Iterable[str]) -> None:
+        removed = set(paths)
+        with self._store.writing():
+            self._store.remove_videos(row for row in self._store.videos() if row.path in removed)
+            self._store.tidy()
+
+    def compact(self) -> tuple[int, int]:
+        """Rewrite the index without deleted data and old versions. Return its bytes before and after.
+
+        A search that is running in another process may fail and has to be repeated.
+
+        Raises:
+            VideoIndexError: there is no index, or another process is writing to it.
+        """
+        self._index.require()
+        folder = self._store.folder
+        before = disk_bytes(folder) if folder else 0
+        with self._store.writing():
+            self._store.compact()
+        return before, disk_bytes(folder) if folder else 0
+
+    def export(self, path: str | Path) -> int:
+        """Write all windows and what is known of them as Parquet, which `add` takes. Return the number of windows.
+
+        Args:
+            path: path of the file, .parquet; an existing file is replaced.
+
+        Raises:
+            ValueError: the name has another suffix, or its folder doesn't exist.
+            VideoIndexError: there is no index.
+            OSError: the file can't be written.
+        """
+        target = checked_target(path, SUFFIX)
+        self._index.require()
+        return export_windows(self._store, target)
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
@@ -87,7 +276,7 @@ class VideoIndex(IndexContents):
         video: VideoSource | None = None,
         start: float | None = None,
         end: float | None = None,
-        fps: float | None = None,
+        read: ReadOptions | None = None,
         k: int = 10,
         where: str | None = None,
         rerank: int = RERANK,
@@ -96,56 +285,45 @@ class VideoIndex(IndexContents):
         min_similarity: float | None = None,
         merge: bool = True,
     ) -> list[Hit]:
-        """The moments that are most like a sentence, or like a video, the best first.
+        """Return the moments that are most similar to a sentence or to a video, the best first.
 
-        Neighbouring windows of a video are one hit. From its best window, a hit grows to both sides over candidates
-        that touch or overlap it. A candidate's similarity must be at least halfway from the average window's
-        similarity to the best window's. `docs/search.md` has the details.
+        Neighbouring windows of a video are one hit. It grows from its best window to both sides over candidates that
+        touch or overlap it and whose similarity is at least halfway from the average window's similarity to the best
+        window's. `docs/search.md` has the details.
 
         Args:
             text: a sentence.
-            video: or a video, as one clip.
-            start, end: the part of `video` to search for, in seconds; default is all of it.
-            fps: frames per second of a `video` without times, see `VideoReader`.
-            k: the most hits to return.
-            where: only windows that meet a condition of SQL on `path`, `start`, `end`, `duration`, `size` (bytes) and
+            video: a video instead of a text; it is searched for as one clip.
+            start, end: the part of `video` to search for, in seconds; the default is all of it.
+            read: how `video` is read; the default is the pipeline's.
+            k: maximum number of hits.
+            where: only windows that meet this SQL condition on `path`, `start`, `end`, `duration`, `size` (bytes) and
                 `modified` (nanoseconds since 1970): "duration < 60 and path like '%cam2%'".
-            rerank: how many candidates, found by the plain text, are ordered by their cosine with prompts; 0 turns
+            rerank: number of candidates, found by the plain text, to order by their cosine with prompts; 0 turns
                 prompts off. A search by video isn't reranked, because prompts change texts only.
-            per_video: the most hits from one video; None is no limit.
-            min_score: only hits of a text with this score or more, from 0 to 1. The search ends when a round of
-                candidates brings no such hit.
-            min_similarity: only hits with this similarity or more, from -1 to 1.
+            per_video: maximum number of hits from one video.
+            min_score: minimum score of the hits of a text, from 0 to 1. The search ends when a round of candidates
+                brings no such hit.
+            min_similarity: minimum similarity of the hits, from -1 to 1.
             merge: False makes each window a hit of its own.
 
         Raises:
-            ValueError: an argument that can't be.
+            ValueError: an argument is invalid.
             VideoIndexError: there is no index.
             VideoError: the video can't be read.
         """
         check_query(text, video, start, end, min_score)
-        wanted = Wanted(
-            k=k,
-            where=where,
-            rerank=rerank,
-            per_video=per_video,
-            min_score=min_score,
-            min_similarity=min_similarity,
+        options = SearchOptions(
+            k=k, where=where, rerank=rerank, per_video=per_video, min_score=min_score, min_similarity=min_similarity,
             merge=merge,
-        )
-        about = self._needed()
+        )  # fmt: skip
+        info = self._index.require()
         if self._searcher is None:
-            self._searcher = Searcher(
-                self._store,
-                self._ready(),
-                num_frames=about["num_frames"],
-                sampling=sampling_of(about),
-                patches=bool(about["patches"]),
-            )
+            self._searcher = Searcher(self._store, self._index.pipeline(), info)
         if text is not None:
-            return self._searcher.by_text(text, wanted)
+            return self._searcher.by_text(text, options)
         assert video is not None
-        return self._searcher.by_video(video, start, end, fps, wanted)
+        return self._searcher.by_video(video, start, end, read, options)
 
     def duplicates(
         self,
@@ -157,36 +335,36 @@ class VideoIndex(IndexContents):
         where: str | None = None,
         on_video: Callable[[], object] = lambda: None,
     ) -> list[DuplicateGroup]:
-        """Videos that are copies of others, or parts of them, by their embeddings; the model isn't needed.
+        """Find videos that are copies or parts of others, by their embeddings. The model isn't needed.
 
-        Featureless windows (black, white, frozen) don't count. If files of the index are on this machine, those that
-        are gone, have changed since, or are links to another one are left out.
+        Featureless windows (black, white, frozen) don't count. If some files of the index are on this machine, files
+        that are missing, have changed, or are links to another one are left out.
 
         Args:
-            min_similarity: the cosine from which on two windows are similar. What is right depends on the model, and on
-                how similar videos are that are no copies.
-            overlap: the share of a video's windows that must be similar to one of the other's.
+            min_similarity: minimum cosine of similar windows. The right value depends on the model, and on how similar
+                videos are that are no copies.
+            overlap: minimum share of a video's windows that are similar to a window of the other video.
             keep: which video of a group comes first, among those that contain all the others: "longest" (lengths that
-                differ by up to 0.25 s are equal), "largest" in bytes, "oldest" by the time of modification, or
-                "highest-resolution". The others, in the order longest, highest-resolution, largest, oldest, decide
-                between equals.
+                differ by up to 0.25 s are equal), "largest" in bytes, "oldest" by modification time, or
+                "highest-resolution". The other criteria, in the order longest, highest-resolution, largest, oldest,
+                decide between equals.
             not_duplicates: pairs of paths that are never reported as duplicates, now and by later calls: the index
                 remembers them.
-            where: only windows that meet a condition, as in `search`.
+            where: only windows that meet this condition, as in `search`.
             on_video: called after each video.
 
         Raises:
             ValueError: an argument is out of its range, or a pair isn't of two videos of the index.
             VideoIndexError: there is no index, or it can't remember a pair.
         """
-        self._needed()
+        self._index.require()
         remembered = NotDuplicates(self._store.uri)
-        table = self._store.videos_table()
+        table = self._store.complete_videos_table()
         remembered.add(not_duplicates, table)
         pairs = remembered.pairs()
-        videos = Videos.of(table, self._store.tables(Videos.COLUMNS, where)).unchanged()
+        windows = self._store.read_windows(IndexedVideos.COLUMNS, where)
         return find_duplicates(
-            videos,
+            IndexedVideos.from_tables(table, windows).without_changed_files(),
             min_similarity=min_similarity,
             overlap=overlap,
             keep=keep,

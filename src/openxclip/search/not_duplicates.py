@@ -1,4 +1,4 @@
-"""Pairs of videos that a person says are no duplicates: one file in the index's folder, which can be edited."""
+"""Remember pairs of videos that a person says are no duplicates, in a file in the index's folder that can be edited."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from openxclip.common.files import user_path, written_whole
+from openxclip.common.files import atomic_file, reason_of, user_path
 from openxclip.errors import VideoIndexError
-from openxclip.search.adding import absolute
+from openxclip.search.paths import absolute_path
 
 FILE = "not-duplicates.tsv"
 
@@ -16,12 +16,12 @@ FILE = "not-duplicates.tsv"
 class NotDuplicates:
     """The pairs that an index remembers.
 
-    A line of the file has two paths and the SHA-256 of each, with tabs between. A pair is one of contents: it holds
-    after a file was moved, but not after one was changed. Where there is no SHA-256 or both are the same, it is one of
-    paths.
+    A line of the file has two paths and the SHA-256 of each, separated by tabs. A pair is identified by its contents:
+    it holds after a file is moved, but not after one is changed. If there is no SHA-256 or both are equal, it is
+    identified by its paths.
 
     Args:
-        uri: of the index.
+        uri: place of the index.
     """
 
     def __init__(self, uri: str) -> None:
@@ -29,28 +29,28 @@ class NotDuplicates:
         self._path = None if "://" in uri else Path(uri) / FILE
 
     def pairs(self) -> set[frozenset[str]]:
-        """Two keys each, as `key` gives them.
+        """Return the pairs as `pair_key` identifies them.
 
         Raises:
-            VideoIndexError: the file was damaged, or can't be read.
+            VideoIndexError: the file is damaged or can't be read.
         """
-        return {_pair(line) for line in self._lines()}
+        return {pair_key((line[0], line[2]), (line[1], line[3])) for line in self._lines()}
 
-    def add(self, named: Iterable[tuple[str | Path, str | Path]], videos: Any) -> None:
+    def add(self, pairs: Iterable[tuple[str | Path, str | Path]], videos: Any) -> None:
         """Remember pairs of paths.
 
         Args:
-            named: the pairs.
-            videos: pyarrow's table of the videos of the index.
+            pairs: pairs of paths.
+            videos: pyarrow table of the videos of the index.
 
         Raises:
-            ValueError: one isn't in the index, is paired with itself, or the index is in an object store.
-            VideoIndexError: they can't be written.
+            ValueError: a path isn't in the index or is paired with itself, or the index is in an object store.
+            VideoIndexError: the file can't be read or written.
         """
         contents = dict(zip(videos["path"].to_pylist(), videos["content"].to_pylist(), strict=True))
         lines: list[list[str]] = []
-        for pair in named:
-            first, second = (absolute(path) for path in pair)
+        for pair in pairs:
+            first, second = (absolute_path(path) for path in pair)
             for path in (first, second):
                 if path not in contents:
                     raise ValueError(f"{path}: isn't in the index {self._uri}, so it is no duplicate there.")
@@ -68,10 +68,10 @@ class NotDuplicates:
         if not new:
             return
         try:
-            with written_whole(self._path) as partial:
+            with atomic_file(self._path) as partial:
                 partial.write_text("".join("\t".join(line) + "\n" for line in [*known, *new]), encoding="utf-8")
         except OSError as error:
-            raise VideoIndexError(f"{self._path}: can't be written: {error.strerror or error}.") from error
+            raise VideoIndexError(f"{self._path}: can't be written: {reason_of(error)}.") from error
 
     def _lines(self) -> list[list[str]]:
         if self._path is None:
@@ -81,7 +81,7 @@ class NotDuplicates:
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError) as error:
-            raise VideoIndexError(f"{self._path}: can't be read: {getattr(error, 'strerror', error)}.") from error
+            raise VideoIndexError(f"{self._path}: can't be read: {reason_of(error)}.") from error
         lines = [line.split("\t") for line in text.split("\n") if line.strip()]
         for number, line in enumerate(lines, 1):
             if len(line) != 4:
@@ -91,24 +91,15 @@ class NotDuplicates:
         return lines
 
 
-def key(path: str, content: str) -> str:
-    """By which a video of a pair is known."""
-    return f"sha256:{content}" if content else path
-
-
-def pair_of(first: tuple[str, str], second: tuple[str, str]) -> frozenset[str]:
-    """The pair of two videos, each with its path and content."""
+def pair_key(first: tuple[str, str], second: tuple[str, str]) -> frozenset[str]:
+    """Return what identifies a pair of videos, each given as its path and content."""
     if first[1] == second[1]:
         return frozenset((first[0], second[0]))
-    return frozenset((key(*first), key(*second)))
-
-
-def _pair(line: list[str]) -> frozenset[str]:
-    return pair_of((line[0], line[2]), (line[1], line[3]))
+    return frozenset(f"sha256:{content}" if content else path for path, content in (first, second))
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:
-    """The pairs of a file: two paths a line, with a tab between.
+    """Read pairs from a file: two paths per line, separated by a tab.
 
     Raises:
         ValueError: a line has another form, or the file can't be read.

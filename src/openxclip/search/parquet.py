@@ -1,78 +1,132 @@
-"""An index's windows as Parquet, out and in: for other programs, and to put together what several machines made."""
+"""Export the windows of an index as Parquet, and import them into an index, perhaps on another machine."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from openxclip.common.files import reason_of, written_whole
+from openxclip.common.files import atomic_file, reason_of
 from openxclip.errors import VideoIndexError
-from openxclip.search.schema import ABOUT, SCHEMA_VERSION, VideoRow, new_id, sampling_of
+from openxclip.search.opening import OpenIndex
+from openxclip.search.schema import INFO_KEY, SCHEMA_VERSION, IndexInfo, VideoRow, new_id
 from openxclip.search.store import Store
 
 SUFFIX = ".parquet"
-_MUST_AGREE = ("weights", "transforms", "num_frames", "window", "stride")  # or windows can't be compared
+_COMPARABLE = ("weights", "transforms", "num_frames", "window", "stride", "sampling")  # equal for comparable windows
 _COLUMNS = {
     "path": "string", "number": "int32", "start": "float64", "end": "float64", "duration": "float64", "size": "int64",
     "modified": "int64", "content": "string", "width": "int64", "height": "int64", "featureless": "bool_",
     "embedding": "",
 }  # fmt: skip
-_ROWS_AT_ONCE = 1024  # with patches, some tens of kilobytes each
-_FAR_FROM_ONE = 1e-2  # of an embedding's length: rounding, of half precision too, is less
+_VIDEO_COLUMNS = ("path", "size", "modified", "content", "duration", "width", "height")
+_BATCH_ROWS = 1024  # each row has some tens of kilobytes of patches
+_LENGTH_TOLERANCE = 1e-2  # of an embedding's length; more than rounding to half precision changes it
 
 
-def write_parquet(store: Store, path: Path) -> int:
-    """All windows of an index in one file, which appears whole or not at all; how many there are.
+def is_parquet(path: str) -> bool:
+    """Return whether a path is named as a Parquet file, not as a video."""
+    return path.lower().endswith(SUFFIX)
+
+
+def export_windows(store: Store, path: Path) -> int:
+    """Write all windows of an index to a file, atomically, and return their number.
 
     Raises:
-        OSError: it can't be written.
+        OSError: the file can't be written.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
-    of_id = {row.id: row for row in store.complete().values()}
+    videos = {row.id: row for row in store.complete_videos().values()}
     kinds = {**{name: getattr(pa, kind)() for name, kind in _COLUMNS.items() if kind}, "patches": pa.binary()}
     kinds["embedding"] = pa.list_(pa.float32(), store.width)
     schema = pa.schema(
-        [pa.field(name, kind, nullable=name == "patches") for name, kind in kinds.items()],
-        metadata=store.schema.metadata,
+        [pa.field(name, kind, nullable=name == "patches") for name, kind in kinds.items()], metadata=store.metadata
     )
     count = 0
     with (
-        written_whole(path) as partial,
+        atomic_file(path) as partial,
         partial.open("wb") as file,
         parquet.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        for table in store.tables():
-            videos = [of_id[video] for video in table["video"].to_pylist()]
+        for table in store.read_windows():
+            rows = [videos[video] for video in table["video"].to_pylist()]
             columns = {name: table[name] for name in schema.names if name in table.column_names}
-            columns["modified"] = pa.array([video.modified for video in videos], pa.int64())
-            columns["width"] = pa.array([video.width for video in videos], pa.int64())
-            columns["height"] = pa.array([video.height for video in videos], pa.int64())
-            columns["content"] = pa.array([video.content for video in videos], pa.string())
-            whole = pa.table([columns[name] for name in schema.names], schema=schema)
-            writer.write_table(whole, row_group_size=_ROWS_AT_ONCE)
-            count += len(whole)
+            for name in ("modified", "width", "height", "content"):
+                columns[name] = pa.array([getattr(row, name) for row in rows], kinds[name])
+            exported = pa.table([columns[name] for name in schema.names], schema=schema)
+            writer.write_table(exported, row_group_size=_BATCH_ROWS)
+            count += len(exported)
     return count
 
 
-class ParquetWindows:
-    """The windows in a file that `write_parquet` or a program of the user's wrote.
+def import_windows(index: OpenIndex, paths: list[str], on_video: Callable[[str, None], object]) -> list[str]:
+    """Add the windows of exported files to an index, and create the index if there is none.
 
     Args:
-        path: of the file.
+        index: the index.
+        paths: exported files.
+        on_video: called with the path of each video.
 
-    Attributes:
-        about: what they are of, as the index's that they come from.
-        width: E of the embeddings.
+    Returns:
+        The paths of the videos.
 
     Raises:
-        VideoIndexError: it can't be read, or has no such windows.
+        VideoIndexError: a file is damaged, or its windows don't fit the index; or another process is writing.
+    """
+    if not paths:
+        return []
+    files = [ParquetWindows(path) for path in paths]
+    info = index.info_for_import(files[0].info)
+    width = index.store.width if index.info else files[0].width
+    for file in files:
+        file.check_fits(info, width)
+    videos = list(dict.fromkeys(path for file in files for path in file.check_rows()))
+    if index.info is None:
+        index.create_for_import(info, width)
+    with index.store.writing():
+        for file in files:
+            _import_file(index.store, file, patches=info.patches)
+        index.store.tidy()
+    for path in videos:
+        on_video(path, None)
+    return videos
+
+
+def _import_file(store: Store, file: ParquetWindows, *, patches: bool) -> None:
+    """Add a file's windows in place of those that the index has of the same videos."""
+    import pyarrow as pa
+
+    rows = {row.path: row for row in file.video_rows()}
+    replaced = [replace(row, state="removed") for row in store.videos() if row.path in rows]
+    store.put_videos((replace(row, windows=0) for row in rows.values()), new=True)
+
+    def tables_with_ids() -> Iterator[Any]:
+        for table in file.tables(patches=patches):
+            ids = [rows[path].id for path in table["path"].to_pylist()]
+            yield table.append_column("video", pa.array(ids, pa.int64()))
+
+    store.add_window_tables(tables_with_ids())
+    store.put_videos([*(replace(row, state="complete") for row in rows.values()), *replaced])
+    store.remove_videos(replaced)
+
+
+class ParquetWindows:
+    """The windows in a file that `export_windows` or a user's program wrote.
+
+    Args:
+        path: path of the file.
+
+    Attributes:
+        info: description of the index that the windows come from.
+        width: E, the size of an embedding.
+
+    Raises:
+        VideoIndexError: the file can't be read, or lacks the description or a column.
     """
 
     def __init__(self, path: str) -> None:
@@ -85,142 +139,105 @@ class ParquetWindows:
         except (OSError, pa.ArrowException) as error:
             raise VideoIndexError(f"{path}: can't be read as Parquet: {reason_of(error).splitlines()[0]}") from error
         schema = self._file.schema_arrow
-        self.about = _about((schema.metadata or {}).get(ABOUT))
-        if not self.about:
-            raise self._refusal("doesn't say of which model, windows and patches its embeddings are")
-        for name in (*_COLUMNS, *(["patches"] if self.about["patches"] else [])):
+        try:
+            self.info = IndexInfo.from_json((schema.metadata or {}).get(INFO_KEY, b""))
+        except ValueError as error:
+            raise self._invalid("doesn't say of which model, windows and patches its embeddings are") from error
+        for name in (*_COLUMNS, *(["patches"] if self.info.patches else [])):
             if name not in schema.names:
-                raise self._refusal(f"has no column {name!r}")
+                raise self._invalid(f"has no column {name!r}")
         kind = schema.field("embedding").type
         if not (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)):
-            raise self._refusal(f"has embeddings of type {kind}, not lists of floats of fixed length")
+            raise self._invalid(f"has embeddings of type {kind}, not lists of floats of fixed length")
         self.width = int(kind.list_size)
 
-    def _refusal(self, what: str) -> VideoIndexError:
-        return VideoIndexError(f"{self.path}: {what}: it must be as `openxclip index --export` writes it.")
+    def _invalid(self, problem: str) -> VideoIndexError:
+        return VideoIndexError(f"{self.path}: {problem}: it must be as `openxclip index --export` writes it.")
 
-    def check(self, about: Mapping[str, Any], width: int) -> None:
-        """Refuse windows that can't be in one index with others.
+    def check_fits(self, info: IndexInfo, width: int) -> None:
+        """Refuse windows that can't be compared with those of an index.
 
         Raises:
-            VideoIndexError: model, plan or width differ, or there are no patches where the index has them.
+            VideoIndexError: model, windows or width differ, or the file lacks patches and the index has them.
         """
-        if self.about.get("schema") != SCHEMA_VERSION:  # older windows end elsewhere
+        if self.info.schema != SCHEMA_VERSION:  # other versions cut windows differently
             raise VideoIndexError(f"{self.path}: was exported by another version of openxclip: export it again.")
-        for name in (*_MUST_AGREE, "sampling"):
-            own, its = ((sampling_of(of) if name == "sampling" else of[name]) for of in (self.about, about))
-            if own != its:
-                own, its = str(own)[:60], str(its)[:60]
-                raise VideoIndexError(f"{self.path}: its windows are of {name} {own}, the index's of {its}.")
+        for name in _COMPARABLE:
+            own, other = getattr(self.info, name), getattr(info, name)
+            if own != other:
+                raise VideoIndexError(
+                    f"{self.path}: its windows have {name} {str(own)[:60]}, but the index's have {str(other)[:60]}."
+                )
         if self.width != width:
             raise VideoIndexError(f"{self.path}: embeddings of {self.width} numbers, but the index's have {width}.")
-        if about["patches"] and not self.about["patches"]:
+        if info.patches and not self.info.patches:
             raise VideoIndexError(
-                f"{self.path}: has no patches, which the index has for reranking: put it into one of its own."
+                f"{self.path}: has no patches, which the index stores for reranking: add it to an index of its own."
             )
 
-    def videos(self) -> list[str]:
-        """List the videos whose windows are in the file, and check every row.
+    def check_rows(self) -> list[str]:
+        """Check every row, and return the paths of the videos.
 
         Raises:
-            VideoIndexError: a value is missing or wrong, a window is missing or there twice.
+            VideoIndexError: a value is missing or wrong, or a window is missing or duplicated.
         """
         numbers: dict[str, set[int]] = {}
-        rows = 0
-        for table in self.tables(patches=bool(self.about["patches"])):
+        num_rows = 0
+        for table in self.tables(patches=self.info.patches):
             self._check_values(table)
-            rows += len(table)
+            num_rows += len(table)
             for path, number in zip(table["path"].to_pylist(), table["number"].to_pylist(), strict=True):
                 numbers.setdefault(path, set()).add(number)
-        for path, those in numbers.items():
-            if those != set(range(len(those))):
+        for path, of_video in numbers.items():
+            if of_video != set(range(len(of_video))):
                 raise VideoIndexError(
-                    f"{self.path}: windows of {path} are missing: their numbers must be 0 to {len(those) - 1}."
+                    f"{self.path}: windows of {path} are missing: their numbers must be 0 to {len(of_video) - 1}."
                 )
-        if rows != sum(map(len, numbers.values())):
-            raise VideoIndexError(f"{self.path}: a window is there twice, by path and number.")
+        if num_rows != sum(map(len, numbers.values())):
+            raise VideoIndexError(f"{self.path}: two windows have the same path and number.")
         return list(numbers)
-
-    def rows(self) -> list[VideoRow]:
-        """What an index writes of each video before its windows."""
-        found: dict[str, VideoRow] = {}
-        for table in self.tables(patches=False):
-            for one in table.drop_columns(["embedding", "patches"]).to_pylist():
-                row = found.get(one["path"])
-                if row is None:
-                    of_video = ("path", "size", "modified", "content", "duration", "width", "height")
-                    same = {name: one[name] for name in of_video}
-                    row = VideoRow(id=new_id(), **same)
-                found[row.path] = replace(row, windows=row.windows + 1)
-        return list(found.values())
 
     def _check_values(self, table: Any) -> None:
         for name in table.column_names:
-            if table[name].null_count and (name != "patches" or self.about["patches"]):
-                raise self._refusal(f"has rows without {name}")
+            if table[name].null_count and (name != "patches" or self.info.patches):
+                raise self._invalid(f"has rows without {name}")
         for name in ("start", "end", "duration"):
             if not np.isfinite(table[name].to_numpy()).all():
-                raise self._refusal(f"has a {name} that is no number")
+                raise self._invalid(f"has a {name} that is no number")
         embeddings = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
         lengths = np.linalg.norm(embeddings.astype(np.float32), axis=1)
-        wrong = np.flatnonzero(~(np.abs(lengths - 1) < _FAR_FROM_ONE))
+        wrong = np.flatnonzero(~(np.abs(lengths - 1) < _LENGTH_TOLERANCE))
         if len(wrong):
             path, length = table["path"][int(wrong[0])], lengths[wrong[0]]
             raise VideoIndexError(f"{self.path}: the embedding of {path} has length {length:.3g}: it must be 1.")
 
+    def video_rows(self) -> list[VideoRow]:
+        """Return a row for each video, with the number of its windows."""
+        videos: dict[str, VideoRow] = {}
+        for table in self.tables(patches=False):
+            for values in table.select(_VIDEO_COLUMNS).to_pylist():
+                row = videos.get(values["path"]) or VideoRow(id=new_id(), **values)
+                videos[row.path] = replace(row, windows=row.windows + 1)
+        return list(videos.values())
+
     def tables(self, *, patches: bool) -> Iterator[Any]:
-        """The windows with all columns of an index but `id`, of its types, some at a time.
+        """Read the windows as pyarrow tables with the types of an index, and all its columns but the video's id.
 
         Args:
-            patches: with them; else the column is empty.
+            patches: read the patches; if False, their column is empty.
 
         Raises:
-            VideoIndexError: a column can't be of its type, or the file can't be read.
+            VideoIndexError: a column can't be converted to its type, or the file can't be read.
         """
         import pyarrow as pa
 
         kinds = [getattr(pa, kind)() for kind in _COLUMNS.values() if kind]
         kinds.append(pa.list_(pa.float32(), self.width))
         try:
-            for batch in self._file.iter_batches(batch_size=_ROWS_AT_ONCE):
+            for batch in self._file.iter_batches(batch_size=_BATCH_ROWS):
                 table = pa.Table.from_batches([batch])
                 columns = {name: table[name].cast(kind) for name, kind in zip(_COLUMNS, kinds, strict=True)}
                 own = table["patches"].cast(pa.binary()) if patches else pa.nulls(len(table), pa.binary())
                 yield pa.table({**columns, "patches": own})
         except (OSError, pa.ArrowException) as error:
-            raise self._refusal(f"can't be read ({reason_of(error).splitlines()[0]})") from error
-
-
-def _about(text: bytes | None) -> dict[str, Any]:
-    """What a schema's metadata says; empty if it doesn't say all that an index must."""
-    try:
-        about = json.loads(text or b"")
-    except ValueError:
-        return {}
-    needed = (*_MUST_AGREE, "patches", "model")
-    return about if isinstance(about, dict) and all(name in about for name in needed) else {}
-
-
-def add_parquet(store: Store, windows: ParquetWindows, *, patches: bool) -> None:
-    """Put a file's windows into an index, in the place of what it has of the same videos.
-
-    Args:
-        store: of the index.
-        windows: the file's.
-        patches: with these.
-    """
-    import pyarrow as pa
-
-    before = store.videos()
-    rows = {row.path: row for row in windows.rows()}
-    store.put((replace(row, windows=0) for row in rows.values()), new=True)
-
-    def with_ids() -> Iterator[Any]:
-        for table in windows.tables(patches=patches):
-            ids = [rows[path].id for path in table["path"].to_pylist()]
-            yield table.append_column("video", pa.array(ids, pa.int64()))
-
-    store.add_tables(with_ids())
-    replaced = [replace(row, state="removed") for row in before if row.path in rows]
-    store.put([*(replace(row, state="complete") for row in rows.values()), *replaced])
-    store.forget(replaced)
+            raise self._invalid(f"can't be read ({reason_of(error).splitlines()[0]})") from error

@@ -1,4 +1,4 @@
-"""The two tables of an index: one row for each video, one row for each window."""
+"""The schema of an index: a description of the index, a row per video and a row per window."""
 
 from __future__ import annotations
 
@@ -7,43 +7,132 @@ import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+from openxclip.errors import VideoIndexError
+from openxclip.video.sampling import Sampling
 
 SCHEMA_VERSION = 2
-ABOUT = b"openxclip"  # the key of the schema's metadata under which the index describes itself
+INFO_KEY = b"openxclip"  # key of the Arrow schema's metadata that holds the `IndexInfo`
 
 State = Literal["reading", "complete", "failed", "removed"]
 Kind = Literal["file", "frames"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class IndexInfo:
+    """What all windows of an index have in common. It is stored as JSON in the metadata of the table of windows.
+
+    Attributes:
+        model: name of the model, with the absolute path of a local folder; None if the model was never saved.
+        weights: SHA-256 of the model's weights.
+        transforms: settings of the model's image processor.
+        num_frames: frames per window.
+        window, stride: length of a window and distance between window starts, in seconds.
+        sampling: how the frames of a window are chosen; "frames" if an older index doesn't say.
+        patches: whether the index stores what reranking needs.
+        openxclip: version of openxclip that made the index.
+        schema: version of the schema.
+    """
+
+    model: str | None
+    weights: str
+    transforms: dict[str, Any]
+    num_frames: int
+    window: float
+    stride: float
+    sampling: Sampling = "frames"
+    patches: bool
+    openxclip: str = ""
+    schema: int = SCHEMA_VERSION
+
+    @classmethod
+    def from_json(cls, text: bytes) -> IndexInfo:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: the text isn't JSON, or a required value is missing.
+        """
+        values = _json_object(text)
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        try:
+            return cls(**{"schema": 1, **known})
+        except TypeError as error:
+            raise ValueError(f"the description of the index is incomplete: {error}") from error
+
+    def to_json(self) -> bytes:
+        """Return the description as JSON, with the attributes' names as keys."""
+        return json.dumps(asdict(self)).encode()
+
+
+def read_info(metadata: Mapping[bytes, bytes], uri: str) -> IndexInfo:
+    """Read the description of an index from the metadata of its table of windows.
+
+    Args:
+        metadata: the table's metadata.
+        uri: place of the index, for error messages.
+
+    Raises:
+        VideoIndexError: there is no description, or another version of the schema wrote it.
+        ValueError: the description is damaged.
+    """
+    if INFO_KEY not in metadata:
+        raise VideoIndexError(f"{uri}: is a LanceDB that openxclip didn't make.")
+    version = _json_object(metadata[INFO_KEY]).get("schema", 1)
+    if version != SCHEMA_VERSION:
+        age = "a newer" if version > SCHEMA_VERSION else "an older"
+        raise VideoIndexError(f"{uri}: was made by {age} version of openxclip: build it again, in another folder.")
+    return IndexInfo.from_json(metadata[INFO_KEY])
+
+
+def _json_object(text: bytes) -> dict[str, Any]:
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"the description of the index is no JSON object: {text[:40]!r}")
+    return values
+
+
+class FileStamp(NamedTuple):
+    """Size, times and inode of a file, which identify its version without reading it. All are 0 without a file.
+
+    Attributes:
+        size: bytes; for a folder of images, of the files in it.
+        modified, changed: modification time and inode change time, nanoseconds since 1970.
+        inode: number of the inode.
+    """
+
+    size: int
+    modified: int
+    changed: int
+    inode: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoRow:
     """One video of an index.
 
-    Writers change an index in steps that each commit one table. A search sees the windows of complete videos only, so
-    that it sees all windows of a video or none, whenever a writer is killed:
+    Each step of a change commits one table. Searches see only windows of complete videos, so they see all windows of a
+    video or none, even if a writer is killed between two steps:
 
-    1. a row with the state "reading" is added;
-    2. windows are added under its id, and `windows` is counted up;
-    3. the state becomes "complete"; in the same commit the row that it replaces, if any, becomes "removed";
-    4. windows of "removed" rows are deleted, and then the rows.
+    1. Add a row with the state "reading".
+    2. Add windows under the row's id, and update `windows`.
+    3. Set the state to "complete". The same commit sets the state of the replaced row, if any, to "removed".
+    4. Delete the windows of "removed" rows, then the rows.
 
     Ids are random, so that several machines can write to one index.
 
     Attributes:
         id: 63 random bits.
-        path: absolute path, URL, or the name of frames that were in memory.
-        kind: whether `path` names a file (or URL) or frames that were in memory.
-        state: see above; "failed" videos could not be read.
-        size: of the file in bytes; of a folder of images, of the files in it.
-        modified, changed: the file's modification and inode change time, nanoseconds since 1970.
-        inode: the file's.
+        path: absolute path, URL, or the name of frames from memory.
+        kind: whether `path` names a file (or URL) or frames from memory.
+        state: see above; a "failed" video could not be read.
+        size, modified, changed, inode: see `FileStamp`.
         content: SHA-256 of the file in hexadecimal; empty if it is no regular file.
-        options: how its windows were made, as JSON; a resumed run must agree.
-        duration: in seconds; NaN if unknown.
-        width, height: of the picture in pixels; 0 if unknown.
-        windows: how many are in the index.
-        reason: why it could not be read.
+        options: how the windows were made, as JSON; a resumed run must use the same options.
+        duration: seconds; NaN if unknown.
+        width, height: size of the picture in pixels; 0 if unknown.
+        windows: number of windows in the index.
+        reason: why the video could not be read.
     """
 
     id: int
@@ -63,23 +152,18 @@ class VideoRow:
     reason: str = ""
 
     @property
-    def stamp(self) -> tuple[int, int, int, int]:
-        """By which a file that was changed is recognised without reading it."""
-        return self.size, self.modified, self.changed, self.inode
-
-
-def sampling_of(about: Mapping[str, Any]) -> Any:
-    """How the frames of an index's windows are chosen; where it doesn't say, it was made when they were counted."""
-    return about.get("sampling", "frames")
+    def stamp(self) -> FileStamp:
+        """The file's stamp when it was indexed."""
+        return FileStamp(self.size, self.modified, self.changed, self.inode)
 
 
 def new_id() -> int:
-    """An id for a video that no other writer will choose."""
+    """Return a random id for a video."""
     return secrets.randbits(63)
 
 
 def videos_schema() -> Any:
-    """Pyarrow's schema of the table of videos."""
+    """Return the pyarrow schema of the table of videos."""
     import pyarrow as pa
 
     kinds = {"int": pa.int64(), "float": pa.float64()}
@@ -88,12 +172,12 @@ def videos_schema() -> Any:
     )
 
 
-def windows_schema(about: Mapping[str, Any], width: int) -> Any:
-    """Pyarrow's schema of the table of windows; what the index is of is in its metadata.
+def windows_schema(info: IndexInfo, width: int) -> Any:
+    """Return the pyarrow schema of the table of windows, with `info` in its metadata.
 
     Args:
-        about: as JSON has it.
-        width: E of the embeddings.
+        info: description of the index.
+        width: E, the size of an embedding.
     """
     import pyarrow as pa
 
@@ -110,12 +194,12 @@ def windows_schema(about: Mapping[str, Any], width: int) -> Any:
             pa.field("embedding", pa.list_(pa.float32(), width), nullable=False),
             pa.field("patches", pa.binary()),
         ],
-        metadata={ABOUT: json.dumps({**about, "schema": SCHEMA_VERSION}).encode()},
+        metadata={INFO_KEY: info.to_json()},
     )
 
 
 def videos_table(rows: list[VideoRow]) -> Any:
-    """Rows as pyarrow's table."""
+    """Return rows as a pyarrow table."""
     import pyarrow as pa
 
     return pa.Table.from_pylist([asdict(row) for row in rows], schema=videos_schema())

@@ -1,10 +1,9 @@
-"""A search of an index: candidates, their scores, and which of them together are one hit."""
+"""Search an index: find candidate windows, rerank and score them, and merge them into hits."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,122 +13,37 @@ from torch import Tensor
 
 from openxclip.pipeline import VideoPipeline
 from openxclip.recognition.background import BACKGROUND_TEXTS
+from openxclip.search.moments import (
+    Moment,
+    SearchOptions,
+    Window,
+    merge_neighbours,
+    select_moments,
+    separate_moments,
+)
 from openxclip.search.results import Hit
-from openxclip.search.scoring import cosines_with_prompts, feature_of, scores_of_rows
+from openxclip.search.schema import IndexInfo
+from openxclip.search.scoring import cosines_with_prompts, encode_query_video, score_rows
 from openxclip.search.store import Store
-from openxclip.video import VideoSource
-from openxclip.video.sampling import Sampling, check_stretch
+from openxclip.video import ClipPlan, ReadOptions, VideoSource
+from openxclip.video.sampling import check_stretch
 
 RERANK = 200
-_CANDIDATES = 200  # where nothing is reranked
+_CANDIDATES = 200  # without reranking
 _MORE = 4  # times as many candidates in each further round
 _MOST_CANDIDATES = 100_000
-_GROWN_OVER = 3000  # candidates: hits grow over so many of them at least
-_SAMPLED = 2048  # windows, about, whose mean embedding stands for the whole index
-_LEVEL = 0.5  # of the way from the typical similarity to the best window's, which a neighbour must reach
-_TOUCHING_S = 1e-3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """Which hits are wanted; the arguments are those of `VideoIndex.search`.
-
-    Raises:
-        ValueError: an argument that can't be.
-    """
-
-    k: int
-    where: str | None
-    rerank: int
-    per_video: int | None
-    min_score: float | None
-    min_similarity: float | None
-    merge: bool
-
-    def __post_init__(self) -> None:
-        if self.k < 1 or self.rerank < 0:
-            raise ValueError(f"k={self.k} must be 1 or more, rerank={self.rerank} 0 or more.")
-        if self.per_video is not None and self.per_video < 1:
-            raise ValueError(f"per_video={self.per_video}: must be 1 or more.")
-        if self.min_score is not None and not 0 <= self.min_score <= 1:
-            raise ValueError(f"min_score={self.min_score}: must be from 0 to 1.")
-        if self.min_similarity is not None and not -1 <= self.min_similarity <= 1:
-            raise ValueError(f"min_similarity={self.min_similarity}: must be from -1 to 1.")
-
-
-@dataclass(eq=False, slots=True)
-class Window:
-    """A candidate.
-
-    Attributes:
-        row: the store's, with `embedding` and `patches` where it is reranked.
-        similarity: the cosine that orders candidates: with prompts where it is reranked.
-        reranked: whether it is.
-        score: the text's share against the neutral texts; None until it is asked for.
-    """
-
-    row: dict[str, Any]
-    similarity: float
-    reranked: bool
-    score: float | None = None
-
-    @property
-    def plain(self) -> float:
-        """The cosine without prompts."""
-        return float(self.row["similarity"])
-
-    @property
-    def length(self) -> float:
-        """In seconds."""
-        return float(self.row["end"] - self.row["start"])
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Neighbouring windows of one video.
-
-    Attributes:
-        best: of them.
-        start, end: in seconds.
-        windows: how many they are.
-        level: the plain similarity that a neighbour needs to become part of it.
-    """
-
-    best: Window
-    start: float
-    end: float
-    windows: int
-    level: float
-
-    @property
-    def video(self) -> int:
-        """The store's id of the video."""
-        return int(self.best.row["video"])
-
-    def hit(self) -> Hit:
-        """As it is returned."""
-        best, row = self.best, self.best.row
-        return Hit(
-            path=row["path"],
-            start=self.start,
-            end=self.end,
-            best_start=row["start"],
-            best_end=row["end"],
-            windows=self.windows,
-            duration=row["duration"],
-            score=best.score,
-            similarity=best.similarity,
-            reranked=best.reranked,
-        )
+_GROWING_CANDIDATES = 3000  # hits may grow over at least this many candidates
+_SAMPLE = 2048  # approximate number of windows whose mean embedding stands for the whole index
 
 
 def check_query(
     text: str | None, video: VideoSource | None, start: float | None, end: float | None, min_score: float | None
 ) -> None:
-    """Refuse what can't be searched for.
+    """Check what to search for; see `VideoIndex.search` for the arguments.
 
     Raises:
-        ValueError: not one of text and video, an empty text, an argument that the other kind of search takes.
+        ValueError: not exactly one of text and video is given, the text is empty, or an argument belongs to the other
+            kind of search.
     """
     if (text is None) == (video is None):
         raise ValueError("search for a text or for a video: give one of them.")
@@ -148,113 +62,124 @@ class Searcher:
     """Searches one index with its model.
 
     Args:
-        store: of the index.
-        pipeline: the model of the index.
-        num_frames, sampling: of a clip that is searched for.
-        patches: whether the index has what reranking needs.
+        store: tables of the index.
+        pipeline: model of the index.
+        info: description of the index.
     """
 
-    def __init__(
-        self, store: Store, pipeline: VideoPipeline, *, num_frames: int, sampling: Sampling = "time", patches: bool
-    ) -> None:
-        self._store, self._pipeline, self._patches = store, pipeline, patches
-        self._clip: dict[str, Any] = {"num_frames": num_frames, "sampling": sampling}
-        self._mean: tuple[int, NDArray[np.float32]] | None = None  # of how many windows, and their mean embedding
+    def __init__(self, store: Store, pipeline: VideoPipeline, info: IndexInfo) -> None:
+        self._store, self._pipeline, self._info = store, pipeline, info
+        self._mean: tuple[int, NDArray[np.float32]] | None = None  # number of windows, and their mean embedding
 
-    def by_text(self, text: str, wanted: Wanted) -> list[Hit]:
-        """The hits of a text."""
-        return self._search(self._pipeline.encode_texts([text, *BACKGROUND_TEXTS]), wanted, is_text=True)
+    def by_text(self, text: str, options: SearchOptions) -> list[Hit]:
+        """Search for a text."""
+        return self._search(self._pipeline.encode_texts([text, *BACKGROUND_TEXTS]), options, is_text=True)
 
     def by_video(
-        self, video: VideoSource, start: float | None, end: float | None, fps: float | None, wanted: Wanted
+        self,
+        video: VideoSource,
+        start: float | None,
+        end: float | None,
+        read: ReadOptions | None,
+        options: SearchOptions,
     ) -> list[Hit]:
-        """The hits of a video, or of a part of it; `fps` is of one without times.
+        """Search for a video or a part of it; see `VideoIndex.search` for the arguments.
 
         Raises:
-            VideoError: it can't be read.
+            VideoError: the video can't be read.
         """
-        feature_E = feature_of(self._pipeline, video, start=start, end=end, fps=fps, **self._clip)
-        return self._search(feature_E[None], wanted, is_text=False)
+        plan = ClipPlan(num_frames=self._info.num_frames, sampling=self._info.sampling, start=start, end=end)
+        feature_E = encode_query_video(self._pipeline, video, plan, read)
+        return self._search(feature_E[None], options, is_text=False)
 
-    def _search(self, queries_QE: Tensor, wanted: Wanted, *, is_text: bool) -> list[Hit]:
-        """The best hits.
+    def _search(self, queries_QE: Tensor, options: SearchOptions, *, is_text: bool) -> list[Hit]:
+        """Fetch candidates in rounds, each with more of them, until more would not change the hits.
 
         Args:
-            queries_QE: what is searched for, then the neutral texts if it is a text.
-            wanted: which hits.
-            is_text: whether hits have a score.
+            queries_QE: features of the query, then of the neutral texts if the query is a text.
+            options: which hits to return.
+            is_text: whether the query is a text, so that hits get a score.
         """
-        there = max(1, self._store.count())
-        k, rerank = min(wanted.k, there), min(wanted.rerank, there)
-        reranks = is_text and self._patches and rerank > 0
-        count = max(k, rerank if reranks else min(_CANDIDATES, there) if wanted.merge else 0)
+        num_windows = max(1, self._store.count_windows())
+        k, rerank = min(options.k, num_windows), min(options.rerank, num_windows)
+        reranks = is_text and self._info.patches and rerank > 0
+        count = k
+        if reranks:
+            count = max(k, rerank)
+        elif options.merge:
+            count = max(k, min(_CANDIDATES, num_windows))
         unit_E = F.normalize(queries_QE[0].float(), dim=0).cpu().numpy()
-        typical = float(unit_E @ self._mean_embedding(there)) if wanted.merge else 0.0
+        typical = float(unit_E @ self._mean_embedding(num_windows)) if options.merge else 0.0
+
         windows: dict[tuple[int, int], Window] = {}
-        found: list[Stretch] = []
-        full: list[str] = []
+        moments: list[Moment] = []
+        full_videos: list[str] = []
         while True:
-            first_round = not windows
-            rows = self._store.nearest(unit_E, count, _without(wanted.where, full), patches=reranks and first_round)
-            fresh = [row for row in rows if (row["video"], row["number"]) not in windows]
-            cosines = [row["similarity"] for row in fresh]
-            if reranks and first_round:
-                cosines = cosines_with_prompts(self._pipeline, queries_QE[:1], fresh)
-            for row, cosine in zip(fresh, cosines, strict=True):
-                windows[row["video"], row["number"]] = Window(row, cosine, reranks and first_round)
-            stretches = merged(windows.values(), typical) if wanted.merge else singly(windows.values())
-            if wanted.min_score is not None:
-                self._score(queries_QE, [stretch.best for stretch in stretches])
-            before, found = len(found), chosen(stretches, wanted)
-            if len(rows) < count or not fresh or count >= _MOST_CANDIDATES:
+            reranks_now = reranks and not windows
+            where = _exclude_videos(options.where, full_videos)
+            rows = self._store.nearest(unit_E, count, where, patches=reranks_now)
+            new = [row for row in rows if (row["video"], row["number"]) not in windows]
+            cosines = [row["similarity"] for row in new]
+            if reranks_now:
+                cosines = cosines_with_prompts(self._pipeline, queries_QE[:1], new)
+            for row, cosine in zip(new, cosines, strict=True):
+                windows[row["video"], row["number"]] = Window(row, cosine, reranks_now)
+
+            candidates = list(windows.values())
+            found = merge_neighbours(candidates, typical) if options.merge else separate_moments(candidates)
+            if options.min_score is not None:
+                self._score(queries_QE, [moment.best for moment in found])
+            num_before, moments = len(moments), select_moments(found, options)
+            if len(rows) < count or not new or count >= _MOST_CANDIDATES:
                 break
             lowest = rows[-1]["similarity"]
-            may_grow = wanted.merge and count < _GROWN_OVER and any(lowest > stretch.level for stretch in found)
+            is_early = options.merge and count < _GROWING_CANDIDATES
+            may_grow = is_early and any(lowest > moment.level for moment in moments)
             if not may_grow:
-                is_over = wanted.min_score is not None and len(found) == before
-                is_over = is_over or (wanted.min_similarity is not None and lowest < wanted.min_similarity)
-                if is_over or len(found) >= k:
+                is_score_too_low = options.min_score is not None and len(moments) == num_before
+                is_too_dissimilar = options.min_similarity is not None and lowest < options.min_similarity
+                if is_score_too_low or is_too_dissimilar or len(moments) >= k:
                     break
-                per_video = Counter(stretch.best.row["path"] for stretch in found)
-                full = [path for path, number in per_video.items() if number == wanted.per_video]
-            count = min(_MORE * count, there, _MOST_CANDIDATES)
+                hits_per_video = Counter(moment.best.row["path"] for moment in moments)
+                full_videos = [path for path, number in hits_per_video.items() if number == options.per_video]
+            count = min(_MORE * count, num_windows, _MOST_CANDIDATES)
         if is_text:
-            self._score(queries_QE, [stretch.best for stretch in found])
-        return [stretch.hit() for stretch in found]
+            self._score(queries_QE, [moment.best for moment in moments])
+        return [moment.hit() for moment in moments]
 
     def _score(self, texts_KE: Tensor, windows: Sequence[Window]) -> None:
-        """Compute the scores that are missing."""
-        for is_reranked in (True, False):
-            todo = [window for window in windows if window.score is None and window.reranked == is_reranked]
-            rows = [window.row for window in todo]
-            if not is_reranked:
-                self._fetch_embeddings(rows)
-            scores = scores_of_rows(self._pipeline, texts_KE, rows, prompts=is_reranked)
-            for window, score in zip(todo, scores, strict=True):
+        """Compute missing scores."""
+        for reranked in (True, False):
+            unscored = [window for window in windows if window.score is None and window.reranked == reranked]
+            rows = [window.row for window in unscored]
+            if not reranked:
+                self._load_embeddings(rows)
+            scores = score_rows(self._pipeline, texts_KE, rows, prompts=reranked)
+            for window, score in zip(unscored, scores, strict=True):
                 window.score = score
 
-    def _fetch_embeddings(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Put the embeddings into rows that were found without them."""
-        numbers: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
+    def _load_embeddings(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add the embeddings to rows that were read without them."""
+        videos: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
         for row in rows:
             if "embedding" not in row:
-                numbers[row["video"]][row["number"]] = row
-        if not numbers:
+                videos[row["video"]][row["number"]] = row
+        if not videos:
             return
         where = " OR ".join(
-            f"(video = {video} AND number IN ({', '.join(map(str, of_video))}))" for video, of_video in numbers.items()
+            f"(video = {video} AND number IN ({', '.join(map(str, of_video))}))" for video, of_video in videos.items()
         )
-        for table in self._store.tables(["video", "number", "embedding"], where):
-            for read in table.to_pylist():
-                numbers[read["video"]][read["number"]]["embedding"] = read["embedding"]
+        for table in self._store.read_windows(["video", "number", "embedding"], where):
+            for values in table.to_pylist():
+                videos[values["video"]][values["number"]]["embedding"] = values["embedding"]
 
     def _mean_embedding(self, count: int) -> NDArray[np.float32]:
-        """(E,), of a sample that is even over videos and over the windows of each: video ids are random."""
+        """Return the mean (E,) of a sample that is even over videos, whose ids are random, and over their windows."""
         if self._mean is None or self._mean[0] != count:
-            step = max(1, count // _SAMPLED)
+            step = max(1, count // _SAMPLE)
             total_E, number = np.zeros(self._store.width, np.float64), 0
             where = f"(video % {step} + number) % {step} = 0" if step > 1 else None
-            for table in self._store.tables(["embedding"], where):
+            for table in self._store.read_windows(["embedding"], where):
                 embeddings = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
                 total_E += embeddings.sum(axis=0, dtype=np.float64)
                 number += len(table)
@@ -262,85 +187,8 @@ class Searcher:
         return self._mean[1]
 
 
-def in_order(windows: Iterable[Window]) -> list[Window]:
-    """The best first. What was reranked comes before what wasn't, whose similarity is of another kind."""
-    return sorted(windows, key=lambda window: (not window.reranked, -window.similarity))
-
-
-def singly(windows: Iterable[Window]) -> list[Stretch]:
-    """Each window alone, the best first."""
-    return [Stretch(window, window.row["start"], window.row["end"], 1, window.plain) for window in in_order(windows)]
-
-
-def merged(windows: Iterable[Window], typical: float) -> list[Stretch]:
-    """Windows put together with their neighbours, the best first.
-
-    From the best window on, each that isn't part of a stretch yet begins one. It grows to both sides over windows that
-    touch or overlap it, as long as their plain similarity is at least halfway between `typical` and the best window's.
-    A window of which half or more lies in a better one's stretch, without being part of it, is left out.
-
-    Args:
-        windows: candidates of any videos.
-        typical: the plain similarity of the query and the average window of the index.
-    """
-    lines: dict[int, list[Window]] = defaultdict(list)
-    for window in windows:
-        lines[window.row["video"]].append(window)
-    for line in lines.values():
-        line.sort(key=lambda window: int(window.row["number"]))
-    places = {id(window): i for line in lines.values() for i, window in enumerate(line)}
-    taken: set[int] = set()
-    stretches: list[Stretch] = []
-    for best in in_order(window for line in lines.values() for window in line):
-        if id(best) in taken:
-            continue
-        line = lines[best.row["video"]]
-        level = typical + _LEVEL * (best.plain - typical)
-        start, end, first, last = best.row["start"], best.row["end"], places[id(best)], places[id(best)]
-        for i in range(last + 1, len(line)):
-            if id(line[i]) in taken or line[i].row["start"] > end + _TOUCHING_S:
-                break
-            if line[i].plain >= level:
-                end, last = max(end, line[i].row["end"]), i
-        for i in range(first - 1, -1, -1):
-            if id(line[i]) in taken or line[i].row["end"] < start - _TOUCHING_S:
-                break
-            if line[i].plain >= level:
-                start, first = min(start, line[i].row["start"]), i
-        taken.update(id(window) for window in line[first : last + 1])
-        for i in range(last + 1, len(line)):
-            if end - line[i].row["start"] < 0.5 * line[i].length:
-                break
-            taken.add(id(line[i]))
-        for i in range(first - 1, -1, -1):
-            if line[i].row["end"] - start < 0.5 * line[i].length:
-                break
-            taken.add(id(line[i]))
-        stretches.append(Stretch(best, start, end, last + 1 - first, level))
-    return stretches
-
-
-def chosen(stretches: Iterable[Stretch], wanted: Wanted) -> list[Stretch]:
-    """The first k that meet the conditions; with `min_score`, scores are there."""
-    per_video: Counter[int] = Counter()
-    found: list[Stretch] = []
-    for stretch in stretches:
-        best = stretch.best
-        if wanted.min_similarity is not None and best.similarity < wanted.min_similarity:
-            continue
-        if wanted.min_score is not None and (best.score is None or best.score < wanted.min_score):
-            continue
-        if wanted.per_video is not None and per_video[stretch.video] >= wanted.per_video:
-            continue
-        per_video[stretch.video] += 1
-        found.append(stretch)
-        if len(found) == wanted.k:
-            break
-    return found
-
-
-def _without(where: str | None, paths: Sequence[str]) -> str | None:
-    """The condition that also leaves out videos that have all the hits that they may have."""
+def _exclude_videos(where: str | None, paths: Sequence[str]) -> str | None:
+    """Extend a condition so that it excludes videos."""
     if not paths:
         return where
     listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)

@@ -1,4 +1,4 @@
-"""What is asked of LanceDB, in its SQL, and its errors in words."""
+"""Conditions for LanceDB in SQL, and its error messages."""
 
 from __future__ import annotations
 
@@ -8,51 +8,50 @@ from collections.abc import Iterable
 COLUMNS = ("path", "start", "end", "duration", "size", "modified")
 
 
-def why_not(where: str | None, error: Exception) -> Exception:
-    """What to say of a query that failed."""
-    return error if where is None else not_understood(where, first_line(error))
-
-
-def not_understood(where: str, why: str) -> ValueError:
-    """That a condition isn't one, and what one is."""
+def invalid_condition(where: str, reason: str) -> ValueError:
+    """Return the error for a condition that can't be used."""
     return ValueError(
-        f"where={where!r} can't be understood ({why}): it is a condition of SQL on {', '.join(COLUMNS)}, such as "
+        f"where={where!r} can't be understood ({reason}): give a condition of SQL on {', '.join(COLUMNS)}, such as "
         "\"duration < 60 and path like '%cam2%'\"."
     )
 
 
-def whole(where: str) -> str:
-    """The condition so that all of it counts: LanceDB reads one, and passes over what follows it."""
-    outside = "".join(where.split("'")[::2])  # of texts
+def in_parentheses(where: str) -> str:
+    """Put a condition into parentheses, because LanceDB ignores whatever follows the first complete condition.
+
+    Raises:
+        ValueError: the condition is empty, or its parentheses don't match.
+    """
+    outside_strings = "".join(where.split("'")[::2])
     depth = 0
-    for sign in outside:
+    for sign in outside_strings:
         depth += (sign == "(") - (sign == ")")
         if depth < 0:
             break
     if not where.strip() or depth:
-        raise not_understood(where, "its brackets don't match" if depth else "it is empty")
+        raise invalid_condition(where, "its parentheses don't match" if depth else "it is empty")
     return f"({where})"
 
 
-def columns_named(where: str) -> set[str]:
-    """The columns that a condition names, in lower case."""
-    outside = re.sub(r"'[^']*'", "''", where)
-    return {name.lower() for name in re.findall(r"[A-Za-z_]\w*", outside)} & {*COLUMNS}
+def columns_used(where: str) -> set[str]:
+    """Return the columns that a condition names, in lower case."""
+    outside_strings = re.sub(r"'[^']*'", "''", where)
+    return {name.lower() for name in re.findall(r"[A-Za-z_]\w*", outside_strings)} & {*COLUMNS}
 
 
-def among(ids: Iterable[int]) -> str:
-    """The condition that a window is of one of these videos."""
+def video_in(ids: Iterable[int]) -> str:
+    """Return the condition that a window belongs to one of these videos."""
     return f"video IN ({', '.join(map(str, ids))})"
 
 
-def not_among(ids: Iterable[int]) -> str | None:
-    """The condition that a window is of none of these videos; None if there are none."""
+def video_not_in(ids: Iterable[int]) -> str | None:
+    """Return the condition that a window belongs to none of these videos; None for no videos."""
     listed = ", ".join(map(str, ids))
     return f"video NOT IN ({listed})" if listed else None
 
 
 def first_line(error: BaseException) -> str:
-    """Its text, without the places in LanceDB's code that it names; of a failure of the system, only what failed."""
+    """Return the first line of an error's message, without the source locations that LanceDB adds."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     line = (str(error).strip() or type(error).__name__).splitlines()[0]

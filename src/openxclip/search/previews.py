@@ -1,4 +1,4 @@
-"""What was found, to be seen: a still of a moment, and a clip of it that plays anywhere."""
+"""Show hits: a still of a moment, and a clip of it that plays everywhere."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from openxclip.search.results import Hit
-from openxclip.video import DecodeWorker, Frames
+from openxclip.video import ClipPlan, DecodeWorker, Frames, ReadOptions
 from openxclip.video.formats import ARRAY_SUFFIX
 from openxclip.video.writing import write_mp4
 
 _CLIP_FPS = 12.0
-_CLIP_S = 20.0  # of a longer moment, this much round its best window is shown
-_CLIP_FRAMES = 240  # at most: a longer window has fewer a second
-_SMALLEST, _WIDEST = 16, 4  # pixels that an encoder takes; how many times as wide or high as it is meant to be
-_BYTES_AT_ONCE = 256 << 20  # of decoded frames
+_CLIP_S = 20.0  # a clip of a longer moment shows this much around its best window
+_CLIP_FRAMES = 240  # at most; a clip of a longer window has a lower frame rate
+_MIN_WIDTH, _MAX_ASPECT = 16, 4  # an encoder needs some pixels; a larger width or height is squeezed
+_BATCH_BYTES = 256 << 20  # of decoded frames
 
 
 def thumbnail(hit: Hit, *, width: int = 320, reader: DecodeWorker | None = None) -> bytes:
-    """The frame in the middle of a moment's best window, as JPEG.
+    """Return the frame in the middle of a moment's best window, as JPEG.
 
     Args:
         hit: the moment.
-        width: in pixels; the height is by the video's shape.
-        reader: what reads the video; by default one of its own, for several moments one is faster.
+        width: pixels; the height follows from the video's shape.
+        reader: reads the video. One reader for several moments is faster than the default, a new one.
 
     Raises:
-        VideoError: the video can't be read, or is no longer there.
-        ValueError: the width isn't above 0.
+        VideoError: the video is missing or can't be read.
+        ValueError: the width is below 1.
     """
     if width < 1:
         raise ValueError(f"width={width}: must be 1 or more.")
@@ -41,24 +41,24 @@ def thumbnail(hit: Hit, *, width: int = 320, reader: DecodeWorker | None = None)
         with DecodeWorker() as reader:
             return thumbnail(hit, width=width, reader=reader)
     frame = _read(reader, hit, hit.best_start, hit.best_end, 1).frames_THWC[0].numpy()
-    height = min(max(1, round(width * frame.shape[0] / frame.shape[1])), _WIDEST * width)  # an odd one is squeezed
+    height = min(max(1, round(width * frame.shape[0] / frame.shape[1])), _MAX_ASPECT * width)
     data = BytesIO()
     Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS).save(data, "JPEG", quality=80)
     return data.getvalue()
 
 
-def playing_clip(hit: Hit, *, height: int = 240, reader: DecodeWorker) -> bytes:
-    """A moment as a small H.264 mp4, without sound: all of it, or what `shown` says of a long one.
+def preview_clip(hit: Hit, *, height: int = 240, reader: DecodeWorker) -> bytes:
+    """Return a moment as a small H.264 mp4 without sound: all of it, or the `preview_span` of a long one.
 
     Args:
         hit: the moment.
-        height: in pixels, even; the width is by the video's shape.
-        reader: what reads the video.
+        height: pixels, even; the width follows from the video's shape.
+        reader: reads the video.
 
     Raises:
-        VideoError: as `thumbnail`.
+        VideoError: the video is missing or can't be read.
     """
-    start, end = shown(hit)
+    start, end = preview_span(hit)
     fps = min(_CLIP_FPS, _CLIP_FRAMES / max(end - start, 0.1))
     data = BytesIO()
     frames = _frames(hit, start, end, fps=fps, height=height, reader=reader)
@@ -66,11 +66,11 @@ def playing_clip(hit: Hit, *, height: int = 240, reader: DecodeWorker) -> bytes:
     return data.getvalue()
 
 
-def shown(hit: Hit) -> tuple[float, float]:
-    """From when to when a moment's clip plays, in seconds.
+def preview_span(hit: Hit) -> tuple[float, float]:
+    """Return the start and end of a moment's clip, in seconds.
 
-    A moment of up to 20 s is shown whole. Of a longer one, the best window is shown, with as much on both sides of it
-    as makes 20 s.
+    A moment of up to 20 s is shown as a whole. A longer one is shown as its best window and what surrounds it, 20 s in
+    all.
     """
     if hit.end - hit.start <= _CLIP_S:
         return hit.start, hit.end
@@ -83,25 +83,25 @@ def _frames(
     hit: Hit, start: float, end: float, *, fps: float, height: int, reader: DecodeWorker
 ) -> Iterator[NDArray[np.uint8]]:
     total = max(1, math.floor((end - start) * fps))
-    done, number = 0, min(total, math.ceil(fps))  # at first a second's, by which the size of a frame is known
+    done, number = 0, min(total, math.ceil(fps))  # the first second tells the size of a frame
     while done < total:
         frames = _read(reader, hit, start + done / fps, min(start + (done + number) / fps, end), number)
         width = 2 * round(height * frames.frames_THWC.shape[2] / frames.frames_THWC.shape[1] / 2)
-        width = min(max(_SMALLEST, width), _WIDEST * height)
+        width = min(max(_MIN_WIDTH, width), _MAX_ASPECT * height)
         for frame in frames.frames_THWC.numpy():
             yield np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
         done += number
-        number = min(total - done, max(1, _BYTES_AT_ONCE // frames.frames_THWC[0].numel()))
+        number = min(total - done, max(1, _BATCH_BYTES // frames.frames_THWC[0].numel()))
 
 
 def _read(reader: DecodeWorker, hit: Hit, start: float, end: float, number: int) -> Frames:
-    fps = _rate_of_untimed(reader, hit)
-    (frames,) = reader.read_clips(hit.path, num_frames=number, num_clips=1, start=start, end=end, fps=fps)
+    plan = ClipPlan(num_frames=number, start=start, end=end)
+    (frames,) = reader.read_clips(hit.path, plan, read=ReadOptions(fps=_indexed_fps(reader, hit)))
     return frames
 
 
-def _rate_of_untimed(reader: DecodeWorker, hit: Hit) -> float | None:
-    """At which rate a folder of images or an array was put into the index; None of what has times."""
+def _indexed_fps(reader: DecodeWorker, hit: Hit) -> float | None:
+    """Return the rate at which a folder of images or an array was indexed; None for files with timestamps."""
     path = Path(hit.path)
     if not (path.is_dir() or path.suffix.lower() == ARRAY_SUFFIX) or hit.duration <= 0:
         return None

@@ -1,4 +1,4 @@
-"""A page of what was found, in one file: a clip of each moment that plays."""
+"""Write hits as an HTML page on which a clip of each moment plays."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path, PurePath
 
-from openxclip.common.files import checked_target, written_whole
+from openxclip.common.files import atomic_file, checked_target
 from openxclip.common.times import clock
 from openxclip.errors import VideoError, needs_package
-from openxclip.search.pictures import playing_clip, shown, thumbnail
+from openxclip.search.previews import preview_clip, preview_span, thumbnail
 from openxclip.search.results import Hit
 from openxclip.video import DecodeWorker
 
@@ -18,37 +18,37 @@ from openxclip.video import DecodeWorker
 def write_contact_sheet(
     hits: Sequence[Hit], path: str | Path, *, title: str, on_hit: Callable[[], object] = lambda: None
 ) -> None:
-    """Write a page that shows moments; it needs no other file, no server and no network.
+    """Write a page that shows moments. It needs no other file, no server and no network.
 
-    Of a video that can't be read, or is no longer there, the page says so.
+    For a video that is missing or can't be read, the page says so.
 
     Args:
-        hits: as found.
-        path: of the page, .html or .htm; one that is there is replaced.
+        hits: results of a search.
+        path: path of the page, .html or .htm; an existing file is replaced.
         title: what was searched for.
-        on_hit: called when a moment's clip has been made.
+        on_hit: called after each moment's clip is made.
 
     Raises:
         MissingPackageError: jinja2 isn't installed.
-        ValueError: it has another suffix, or there is no such folder.
-        OSError: it can't be written.
+        ValueError: the path has another suffix, or its folder doesn't exist.
+        OSError: the page can't be written.
     """
-    target = check_sheet(path)
+    target = check_contact_sheet(path)
     import jinja2
 
-    template = files("openxclip.search").joinpath("sheet.html").read_text(encoding="utf-8")
+    template = files("openxclip.search").joinpath("contact_sheet.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    with DecodeWorker() as reader, written_whole(target) as partial:
+    with DecodeWorker() as reader, atomic_file(target) as partial:
         cards = [_card(hit, reader, on_hit) for hit in hits]
         page = environment.from_string(template).render(title=title, cards=cards)
-        partial.write_text(page, encoding="utf-8", errors="replace")  # a name on Linux may be no text at all
+        partial.write_text(page, encoding="utf-8", errors="replace")  # file names on Linux may be no valid text
 
 
-def check_sheet(path: str | Path) -> Path:
-    """The path of a page that can be written, before anything is searched for it.
+def check_contact_sheet(path: str | Path) -> Path:
+    """Return the path of a page that can be written, checked before a search.
 
     Raises:
-        ValueError: as `write_contact_sheet`.
+        MissingPackageError, ValueError: as for `write_contact_sheet`.
     """
     with needs_package("a page of HTML", "jinja2", "search"):
         import jinja2  # noqa: F401
@@ -66,17 +66,17 @@ def _card(hit: Hit, reader: DecodeWorker, on_hit: Callable[[], object]) -> dict[
         "prompts": hit.reranked,
         "best": clock(hit.best_start) if hit.windows > 1 else "",
     }
-    clip = shown(hit)
-    if clip != (hit.start, hit.end):
-        card["shown"] = f"{clock(clip[0])} – {clock(clip[1])}"
+    start, end = preview_span(hit)
+    if (start, end) != (hit.start, hit.end):
+        card["shown"] = f"{clock(start)} – {clock(end)}"
     try:
-        card["poster"] = _data("image/jpeg", thumbnail(hit, reader=reader))
-        card["clip"] = _data("video/mp4", playing_clip(hit, reader=reader))
+        card["poster"] = _data_url("image/jpeg", thumbnail(hit, reader=reader))
+        card["clip"] = _data_url("video/mp4", preview_clip(hit, reader=reader))
     except VideoError as error:
         card["error"] = error.reason
     on_hit()
     return card
 
 
-def _data(kind: str, content: bytes) -> str:
+def _data_url(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,4 +1,4 @@
-"""What dedup compares: the videos of an index and their windows, read from its two tables."""
+"""Read the videos of an index and their embeddings into arrays, to compare them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.common.files import NO_STAMP, stamp_of
-from openxclip.search.cells import Floats, Ints
+from openxclip.search.partitioning import Floats, Ints
 
 
 @dataclass(frozen=True)
-class Videos:
-    """V videos and those N of their windows that show something.
+class IndexedVideos:
+    """V videos and their N windows that aren't featureless.
 
     Attributes:
-        paths: of the videos.
-        durations: in seconds, (V,).
+        paths: paths of the videos.
+        durations: seconds, (V,).
         pixels: width times height, (V,); 0 if unknown.
-        sizes: of the files in bytes, (V,).
-        modified: when the files were last modified, in nanoseconds since 1970, (V,).
+        sizes: bytes of the files, (V,).
+        modified: modification times of the files, nanoseconds since 1970, (V,).
         contents: SHA-256 of the files; empty if a video is no regular file.
         are_files: whether the path names a file of this machine, (V,).
-        counts: windows of each, (V,); 0 if all are featureless.
-        start_N: where each window starts, in seconds, (N,); windows of one video follow each other.
-        embedding_NE: of each window, of length 1.
+        counts: number of windows per video, (V,); 0 if all are featureless.
+        start_N: start of each window in seconds, (N,); windows of one video follow each other.
+        embedding_NE: embedding of each window, of length 1.
     """
 
     paths: list[str]
@@ -45,12 +45,12 @@ class Videos:
     COLUMNS: ClassVar = ("video", "number", "start", "featureless", "embedding")
 
     @classmethod
-    def of(cls, videos: Any, windows: Iterable[Any]) -> Videos:
-        """The videos that have windows.
+    def from_tables(cls, videos: Any, windows: Iterable[Any]) -> IndexedVideos:
+        """Read the videos that have windows.
 
         Args:
             videos: a pyarrow table with the columns of `schema.VideoRow`.
-            windows: pyarrow tables with COLUMNS, in any order; those of other videos are left out.
+            windows: pyarrow tables with COLUMNS, in any order; windows of other videos are ignored.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -61,7 +61,7 @@ class Videos:
             tables = [pa.table({"video": pa.array([], pa.int32())})]
         table = pa.concat_tables(tables)
         table = table.filter(pc.is_valid(table["video"]))
-        there = np.unique(table["video"].to_numpy())
+        present = np.unique(table["video"].to_numpy())
         if "featureless" in table.column_names:
             table = table.filter(pc.invert(table["featureless"]))
         video_N = table["video"].to_numpy()
@@ -71,32 +71,29 @@ class Videos:
             embedding_NE = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(order), -1)[order]
         else:
             start_N, embedding_NE = np.zeros(0), np.zeros((0, 1), dtype=np.float32)
-        videos = videos.take(there)
+        videos = videos.take(present)
+        paths = videos["path"].to_pylist()
+        kinds = videos["kind"].to_pylist()
+        are_files = [kind == "file" and "://" not in path for kind, path in zip(kinds, paths, strict=True)]
         return cls(
-            paths=videos["path"].to_pylist(),
+            paths=paths,
             durations=videos["duration"].to_numpy(),
             pixels=videos["width"].to_numpy() * videos["height"].to_numpy(),
             sizes=videos["size"].to_numpy(),
             modified=videos["modified"].to_numpy(),
             contents=videos["content"].to_pylist(),
-            are_files=np.array(
-                [
-                    kind == "file" and "://" not in path
-                    for kind, path in zip(videos["kind"].to_pylist(), videos["path"].to_pylist(), strict=True)
-                ],
-                dtype=bool,
-            ),
-            counts=np.bincount(np.searchsorted(there, video_N), minlength=len(there)),
+            are_files=np.array(are_files, dtype=bool),
+            counts=np.bincount(np.searchsorted(present, video_N), minlength=len(present)),
             start_N=start_N,
             embedding_NE=embedding_NE,
         )
 
-    def take(self, chosen: Ints) -> Videos:
-        """Some of them, in this order."""
+    def take(self, chosen: Ints) -> IndexedVideos:
+        """Return the chosen videos, in this order."""
         starts_V = np.cumsum(self.counts) - self.counts
         rows = [np.arange(starts_V[v], starts_V[v] + self.counts[v]) for v in chosen]
         rows_N = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
-        return Videos(
+        return IndexedVideos(
             paths=[self.paths[v] for v in chosen],
             durations=self.durations[chosen],
             pixels=self.pixels[chosen],
@@ -109,19 +106,19 @@ class Videos:
             embedding_NE=self.embedding_NE[rows_N],
         )
 
-    def unchanged(self) -> Videos:
-        """Without files that are gone, have changed since, or are links to another; all of them if none is here."""
+    def without_changed_files(self) -> IndexedVideos:
+        """Leave out files that are missing, have changed, or are links to another; keep all if none is here."""
         is_here_V = [self._is_unchanged(v) for v in range(len(self.paths))]
         none_is_here = not any(is_here_V)
         real = [os.path.realpath(path) for path in self.paths]
-        first: dict[str, int] = {}  # for each file, the path that is no link
+        first: dict[str, int] = {}  # real path -> video, preferring paths that are no links
         for v in sorted(range(len(real)), key=lambda i: real[i] != self.paths[i]):
             if is_here_V[v] is not False or none_is_here:
                 first.setdefault(real[v], v)
         return self if len(first) == len(real) else self.take(np.array(sorted(first.values()), dtype=np.int64))
 
     def _is_unchanged(self, video: int) -> bool | None:
-        """None if it is no file of this machine."""
+        """Return whether the file is as it was indexed; None if the video is no file of this machine."""
         if not self.are_files[video]:
             return None
         stamp = stamp_of(self.paths[video])

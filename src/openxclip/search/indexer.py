@@ -1,0 +1,319 @@
+"""Encode files and write their windows into an index."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch.nn.functional as F
+
+from openxclip.common.files import is_utf8
+from openxclip.errors import VideoError, VideoIndexError
+from openxclip.pipeline.batching import Batch, EncodedClip
+from openxclip.search.opening import OpenIndex
+from openxclip.search.patches import compress_patches
+from openxclip.search.paths import content_hash, file_stamp, is_missing
+from openxclip.search.results import Added
+from openxclip.search.schema import State, VideoRow, new_id
+from openxclip.video import ClipPlan, ReadOptions
+from openxclip.video.memory import MemoryVideo
+
+_COMMIT_EVERY_S = 60.0
+_COMMIT_EVERY_BYTES = 64 << 20
+
+OnVideo = Callable[[str, VideoError | None], object]
+OnClip = Callable[[str, float, float], object]
+
+
+@dataclass
+class _Pending:
+    """Work that is not committed yet.
+
+    Attributes:
+        windows: rows of windows.
+        num_bytes: size of their embeddings and patches.
+        complete, failed: videos that are done.
+        touched: videos whose file has new times but the same content.
+        copies: pairs of a complete video and a file with the same content.
+    """
+
+    windows: list[dict[str, Any]] = field(default_factory=list)
+    num_bytes: int = 0
+    complete: list[VideoRow] = field(default_factory=list)
+    failed: list[VideoRow] = field(default_factory=list)
+    touched: list[VideoRow] = field(default_factory=list)
+    copies: list[tuple[VideoRow, VideoRow]] = field(default_factory=list)
+
+
+class Indexer:
+    """Encodes videos and commits their windows every minute or 64 MiB, also within a long video.
+
+    Args:
+        index: the index, whose lock the caller holds.
+        batch, read, on_video, on_clip: see `VideoIndex.add`.
+    """
+
+    def __init__(
+        self,
+        index: OpenIndex,
+        *,
+        batch: Batch = "auto",
+        read: ReadOptions | None = None,
+        on_video: OnVideo = lambda path, error: None,
+        on_clip: OnClip = lambda path, end, duration: None,
+    ) -> None:
+        self._store, self._pipeline, self._on_video, self._on_clip = index.store, index.pipeline(), on_video, on_clip
+        info = index.info
+        assert info is not None  # the index was created when its model was loaded
+        plan: dict[str, Any] = {name: getattr(info, name) for name in ("num_frames", "window", "stride", "sampling")}
+        self._plan = ClipPlan(**plan)
+        self._options = json.dumps({**plan, "patches": info.patches})
+        self._stores_patches = info.patches
+        self._encoding: dict[str, Any] = {"batch": batch, "read": read}
+
+        self._known: dict[State, dict[str, VideoRow]] = {"complete": {}, "failed": {}, "reading": {}, "removed": {}}
+        for row in self._store.videos():
+            self._known[row.state][row.path] = row
+        self._complete_by_content = {row.content: row for row in self._known["complete"].values() if row.content}
+
+        self._started: dict[str, VideoRow] = {}  # videos to decode, by path; the reading thread fills it
+        self._current: VideoRow | None = None  # the video whose clips are arriving
+        self._announced: set[int] = set()  # ids that the table of videos has
+        self._pending = _Pending()
+        self._committed_at = time.monotonic()
+        self._is_committing = False
+
+        self._added: list[str] = []
+        self._unchanged: list[str] = []
+        self._moved: list[tuple[str, str]] = []
+        self._errors: list[VideoError] = []
+
+    @property
+    def result(self) -> Added:
+        """What has been done so far."""
+        return Added(
+            added=tuple(self._added),
+            unchanged=tuple(self._unchanged),
+            errors=tuple(self._errors),
+            moved=tuple(self._moved),
+        )
+
+    def add_files(self, paths: list[str]) -> None:
+        """Encode and commit files. After an interruption, finished work is committed too."""
+        self._store.remove_videos(self._known["removed"].values())  # left by a killed writer
+        try:
+            for path in paths:
+                if path in self._known["reading"]:
+                    self._resume(path)
+            self._encode(self._select_sources(path for path in paths if path not in self._started), first=0)
+        except BaseException:
+            if not self._is_committing:  # an interrupted commit may or may not have taken place: don't repeat it
+                with suppress(VideoIndexError):
+                    self._commit()
+            raise
+        self._commit()
+        for path in self._unchanged:
+            self._on_video(path, None)
+
+    def add_frames(self, video: MemoryVideo, content: str) -> None:
+        """Encode and commit frames from memory.
+
+        Args:
+            video: the frames, whose name becomes their path.
+            content: a hash of them.
+        """
+        self._started[video.name] = VideoRow(
+            id=new_id(), path=video.name, kind="frames", content=content, options=self._options
+        )
+        self._encode(iter([video]), first=0)
+        self._commit()
+
+    def _resume(self, path: str) -> None:
+        """Continue an interrupted video, or drop what was kept of it if the file or the options have changed."""
+        kept, now = self._known["reading"].pop(path), self._new_row(path)
+        is_same = now.content == kept.content and (now.content or (now.stamp == kept.stamp and any(now.stamp)))
+        if not is_same or kept.options != self._options or now.content in self._complete_by_content:
+            self._store.remove_videos([kept])
+            return
+        self._store.delete_windows(kept.id, first=kept.windows)  # committed, but not counted before the interruption
+        self._announced.add(kept.id)
+        self._started[path] = replace(kept, **now.stamp._asdict())
+        self._encode(iter([path]), first=kept.windows)
+
+    def _select_sources(self, paths: Iterable[str]) -> Iterator[str]:
+        """Hash files and yield those to decode: files whose content isn't in the index."""
+        for path in paths:
+            row = self._new_row(path)
+            known = self._known["complete"].get(path)
+            copy = self._complete_by_content.get(row.content)
+            if known is not None and row.content and row.content == known.content:
+                self._pending.touched.append(replace(known, **row.stamp._asdict()))
+                self._unchanged.append(path)
+            elif copy is not None:
+                self._pending.copies.append((copy, row))
+            else:
+                self._started[path] = row
+                yield path
+
+    def _new_row(self, path: str) -> VideoRow:
+        stamp = file_stamp(path)._asdict()
+        return VideoRow(id=new_id(), path=path, content=content_hash(path), options=self._options, **stamp)
+
+    def _encode(self, sources: Iterator[str | MemoryVideo], *, first: int) -> None:
+        """Encode videos and commit now and then.
+
+        Args:
+            sources: the videos.
+            first: clips of the first video to skip when resuming.
+        """
+        clips = self._pipeline.encode_clips(sources, self._plan, first=first, **self._encoding)
+        try:
+            for clip in clips:
+                name = clip.source.name if isinstance(clip.source, MemoryVideo) else str(clip.source)
+                if self._current is None:
+                    self._current = self._started[name]
+                if clip.features is None:
+                    self._finish_video(self._current, clip.error)
+                    self._current = None
+                else:
+                    self._current = self._add_clip(self._current, clip)
+                    self._on_clip(name, clip.end, clip.duration)
+                is_due = time.monotonic() > self._committed_at + _COMMIT_EVERY_S
+                if is_due or self._pending.num_bytes > _COMMIT_EVERY_BYTES:
+                    self._commit()
+        finally:
+            clips.close()
+
+    def _add_clip(self, video: VideoRow, clip: EncodedClip) -> VideoRow:
+        assert clip.features is not None
+        embedding = F.normalize(clip.features.pooled[0].float(), dim=0).cpu().numpy()
+        patches = compress_patches(clip.features.patches[0].float().cpu().numpy()) if self._stores_patches else None
+        self._pending.windows.append(
+            {
+                "video": video.id, "path": video.path, "number": video.windows, "start": clip.start, "end": clip.end,
+                "duration": clip.duration, "size": video.size, "featureless": clip.is_featureless,
+                "embedding": embedding, "patches": patches,
+            }
+        )  # fmt: skip
+        self._pending.num_bytes += embedding.nbytes + len(patches or b"")
+        width, height = clip.size
+        return replace(video, windows=video.windows + 1, duration=clip.duration, width=width, height=height)
+
+    def _finish_video(self, video: VideoRow, error: VideoError | None) -> None:
+        if error is None:
+            self._pending.complete.append(replace(video, state="complete"))
+            self._added.append(video.path)
+        else:
+            self._pending.windows = [row for row in self._pending.windows if row["video"] != video.id]
+            self._pending.failed.append(replace(video, state="failed", windows=0, reason=error.reason))
+            self._errors.append(error)
+        self._on_video(video.path, error)
+
+    def _commit(self) -> None:
+        """Write the pending work, in the order that `VideoRow` describes."""
+        self._is_committing = True
+        pending, self._pending = self._pending, _Pending()
+        partial = [self._current] if self._current is not None and self._current.windows else []
+        self._announce([*pending.complete, *partial])
+        self._store.add_windows(pending.windows)
+
+        for row in pending.failed:
+            if row.id in self._announced:
+                self._store.delete_windows(row.id)
+        # Neither a missing file nor a folder is recorded as failed: a folder may hold videos the next time.
+        failed = [row for row in pending.failed if row.content or row.id in self._announced]
+        replaced = [old for row in (*pending.complete, *pending.failed) for old in self._pop_known(row.path)]
+        replaced = [replace(row, state="removed") if row.windows else row for row in replaced]
+        with_windows = [row for row in replaced if row.windows]
+        self._store.put_videos([*pending.complete, *partial, *failed, *pending.touched, *with_windows])
+        self._store.remove_videos(replaced)
+
+        replaced = [old for source, row in pending.copies for old in self._take_windows(source, row)]
+        self._store.remove_videos(replaced)  # only now, because a replaced video may be the source of another copy
+        for row in (*pending.complete, *pending.touched):
+            self._known["complete"][row.path] = row
+            if row.content:
+                self._complete_by_content[row.content] = row
+        self._known["failed"].update((row.path, row) for row in failed)
+        self._committed_at = time.monotonic()
+        self._is_committing = False
+
+    def _announce(self, videos: list[VideoRow]) -> None:
+        """Add rows for videos that the table doesn't have yet, before their windows."""
+        new = [row for row in videos if row.id not in self._announced]
+        self._store.put_videos((replace(row, state="reading", windows=0) for row in new), new=True)
+        self._announced |= {row.id for row in new}
+
+    def _pop_known(self, path: str) -> list[VideoRow]:
+        """Forget and return the finished rows of a path, which are about to be replaced."""
+        rows = [self._known[state].pop(path, None) for state in ("complete", "failed")]
+        return [row for row in rows if row is not None]
+
+    def _take_windows(self, source: VideoRow, row: VideoRow) -> list[VideoRow]:
+        """Give a file the windows of a video with the same content, which was moved or copied.
+
+        Returns:
+            The rows that are replaced.
+        """
+        replaced = [replace(old, state="removed") for old in self._pop_known(row.path)]
+        is_moved = source.kind == "file" and is_missing(source.path)
+        if is_moved and self._known["complete"].get(source.path) is source:
+            del self._known["complete"][source.path]
+            video = replace(source, path=row.path, **row.stamp._asdict())
+            self._store.rename_windows(source.id, row.path)
+            self._store.put_videos([video, *replaced])
+            self._moved.append((source.path, row.path))
+        else:
+            video = replace(
+                row, windows=source.windows, duration=source.duration, width=source.width, height=source.height
+            )
+            self._store.put_videos([video], new=True)
+            self._store.copy_windows(source, video)
+            video = replace(video, state="complete")
+            self._store.put_videos([video, *replaced])
+            self._added.append(row.path)
+        self._known["complete"][video.path] = self._complete_by_content[video.content] = video
+        self._on_video(row.path, None)
+        return replaced
+
+
+def skip_known(
+    paths: Iterable[str], known: Iterable[VideoRow], *, retry: bool, on_video: OnVideo
+) -> tuple[list[str], Added]:
+    """Separate files to read from those whose result is known from their names, sizes and times.
+
+    Args:
+        paths: absolute paths.
+        known: rows of the index.
+        retry, on_video: see `VideoIndex.add`.
+
+    Returns:
+        The files to read, and the result for all others.
+
+    Raises:
+        ValueError: a path is the name of frames from memory.
+    """
+    rows = {(row.state, row.path): row for row in known}
+    to_read: list[str] = []
+    unchanged: list[str] = []
+    errors: list[VideoError] = []
+    for path in paths:
+        complete, failed, now = rows.get(("complete", path)), rows.get(("failed", path)), file_stamp(path)
+        if not is_utf8(path):
+            errors.append(VideoError(path, "its name is not valid UTF-8, as an index needs it: rename it"))
+            on_video(path, errors[-1])
+        elif complete is not None and complete.kind == "frames":
+            raise ValueError(f"{path}: the index has frames from memory under this name: remove them first.")
+        elif complete is not None and now == complete.stamp:
+            unchanged.append(path)
+            on_video(path, None)
+        elif failed is not None and now == failed.stamp and any(now) and not retry:
+            errors.append(VideoError(path, failed.reason))
+            on_video(path, errors[-1])
+        else:
+            to_read.append(path)
+    return to_read, Added(unchanged=tuple(unchanged), errors=tuple(errors))

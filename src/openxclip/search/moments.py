@@ -1,0 +1,197 @@
+"""Merge candidate windows of a search into moments, and select those that become hits."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from openxclip.search.results import Hit
+
+_LEVEL = 0.5  # of the way from the typical similarity to the best window's, which a neighbour must reach
+_TOUCHING_S = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Which hits a search returns; see `VideoIndex.search` for the attributes.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    k: int = 10
+    where: str | None = None
+    rerank: int
+    per_video: int | None = None
+    min_score: float | None = None
+    min_similarity: float | None = None
+    merge: bool = True
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.rerank < 0:
+            raise ValueError(f"k={self.k} must be 1 or more, rerank={self.rerank} 0 or more.")
+        if self.per_video is not None and self.per_video < 1:
+            raise ValueError(f"per_video={self.per_video}: must be 1 or more.")
+        if self.min_score is not None and not 0 <= self.min_score <= 1:
+            raise ValueError(f"min_score={self.min_score}: must be from 0 to 1.")
+        if self.min_similarity is not None and not -1 <= self.min_similarity <= 1:
+            raise ValueError(f"min_similarity={self.min_similarity}: must be from -1 to 1.")
+
+
+@dataclass(eq=False, slots=True)
+class Window:
+    """A candidate window.
+
+    Attributes:
+        row: the store's row, with `embedding` and `patches` if the window is reranked.
+        similarity: the cosine that orders candidates: with prompts if the window is reranked.
+        reranked: whether the window is reranked.
+        score: the text's share against the neutral texts; None until it is needed.
+    """
+
+    row: dict[str, Any]
+    similarity: float
+    reranked: bool
+    score: float | None = None
+
+    @property
+    def start(self) -> float:
+        """Seconds."""
+        return float(self.row["start"])
+
+    @property
+    def end(self) -> float:
+        """Seconds."""
+        return float(self.row["end"])
+
+    @property
+    def plain_similarity(self) -> float:
+        """The cosine without prompts."""
+        return float(self.row["similarity"])
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Neighbouring windows of one video.
+
+    Attributes:
+        best: the best window.
+        start, end: seconds.
+        windows: number of windows.
+        level: plain similarity that a neighbour needs to become part of the moment.
+    """
+
+    best: Window
+    start: float
+    end: float
+    windows: int
+    level: float
+
+    def hit(self) -> Hit:
+        """Return the moment as a search result."""
+        best, row = self.best, self.best.row
+        return Hit(
+            path=row["path"],
+            start=self.start,
+            end=self.end,
+            best_start=row["start"],
+            best_end=row["end"],
+            windows=self.windows,
+            duration=row["duration"],
+            score=best.score,
+            similarity=best.similarity,
+            reranked=best.reranked,
+        )
+
+
+def sort_best_first(windows: Iterable[Window]) -> list[Window]:
+    """Sort windows. Reranked windows come first, because similarities with and without prompts can't be compared."""
+    return sorted(windows, key=lambda window: (not window.reranked, -window.similarity))
+
+
+def separate_moments(windows: Iterable[Window]) -> list[Moment]:
+    """Make each window a moment of its own, the best first."""
+    return [Moment(window, window.start, window.end, 1, window.plain_similarity) for window in sort_best_first(windows)]
+
+
+def merge_neighbours(windows: Iterable[Window], typical: float) -> list[Moment]:
+    """Merge windows with their neighbours into moments, the best first.
+
+    From the best window on, each window that isn't part of a moment yet starts one. The moment grows to both sides over
+    windows that touch or overlap it, as long as their plain similarity is at least halfway between `typical` and the
+    best window's. A window that isn't part of it, but half or more of which lies in it, is dropped.
+
+    Args:
+        windows: candidates of any videos.
+        typical: plain similarity of the query and the average window of the index.
+    """
+    videos: dict[int, list[Window]] = defaultdict(list)
+    for window in windows:
+        videos[window.row["video"]].append(window)
+    for line in videos.values():
+        line.sort(key=lambda window: int(window.row["number"]))
+    positions = {window: i for line in videos.values() for i, window in enumerate(line)}
+    used: set[Window] = set()
+    moments: list[Moment] = []
+    for best in sort_best_first(positions):
+        if best in used:
+            continue
+        line = videos[best.row["video"]]
+        level = typical + _LEVEL * (best.plain_similarity - typical)
+        first, last, start, end = _grow(line, positions[best], level, used)
+        used.update(line[first : last + 1])
+        used.update(_mostly_covered(line, first, last, start, end))
+        moments.append(Moment(best, start, end, last + 1 - first, level))
+    return moments
+
+
+def _grow(line: list[Window], position: int, level: float, used: set[Window]) -> tuple[int, int, float, float]:
+    """Return the first and last window of a moment, and its start and end in seconds."""
+    first = last = position
+    start, end = line[position].start, line[position].end
+    for i in range(position + 1, len(line)):
+        if line[i] in used or line[i].start > end + _TOUCHING_S:
+            break
+        if line[i].plain_similarity >= level:
+            last, end = i, max(end, line[i].end)
+    for i in range(position - 1, -1, -1):
+        if line[i] in used or line[i].end < start - _TOUCHING_S:
+            break
+        if line[i].plain_similarity >= level:
+            first, start = i, min(start, line[i].start)
+    return first, last, start, end
+
+
+def _mostly_covered(line: list[Window], first: int, last: int, start: float, end: float) -> list[Window]:
+    """Return the windows outside a moment of which half or more lies in it."""
+    covered = []
+    for window in line[last + 1 :]:
+        if end - window.start < 0.5 * (window.end - window.start):
+            break
+        covered.append(window)
+    for window in reversed(line[:first]):
+        if window.end - start < 0.5 * (window.end - window.start):
+            break
+        covered.append(window)
+    return covered
+
+
+def select_moments(moments: Iterable[Moment], options: SearchOptions) -> list[Moment]:
+    """Return the first k moments that meet the conditions; `min_score` needs scores."""
+    per_video: Counter[int] = Counter()
+    selected: list[Moment] = []
+    for moment in moments:
+        best, video = moment.best, moment.best.row["video"]
+        if options.min_similarity is not None and best.similarity < options.min_similarity:
+            continue
+        if options.min_score is not None and (best.score is None or best.score < options.min_score):
+            continue
+        if options.per_video is not None and per_video[video] >= options.per_video:
+            continue
+        per_video[video] += 1
+        selected.append(moment)
+        if len(selected) == options.k:
+            break
+    return selected

@@ -1,0 +1,183 @@
+"""Open an index together with its model, and create a new one for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from openxclip._version import __version__
+from openxclip.checkpoints.fingerprints import fingerprint, fingerprint_by_name
+from openxclip.common.files import target_path
+from openxclip.errors import VideoIndexError
+from openxclip.hub import DEFAULT_MODEL
+from openxclip.pipeline import VideoPipeline
+from openxclip.pipeline.loading import as_pipeline
+from openxclip.search.schema import IndexInfo, VideoRow
+from openxclip.search.store import Store
+from openxclip.video import ClipPlan
+
+WINDOW_S = 10.0
+
+
+class OpenIndex:
+    """An index that may not exist yet, and its model, which is loaded when it is first needed.
+
+    Args:
+        uri: place of the index.
+        model: name of the model or a pipeline; None is the index's model, or the default model for a new index.
+        settings: `window`, `stride`, `num_frames`, `sampling` and `patches`, if the caller gave them.
+        loading: options for loading the model.
+
+    Raises:
+        MissingPackageError: LanceDB isn't installed, or is too old.
+        ValueError: a setting is invalid, or isn't the index's.
+        VideoIndexError: the place holds something that is no index.
+    """
+
+    def __init__(
+        self,
+        uri: str | Path,
+        model: str | Path | VideoPipeline | None,
+        settings: Mapping[str, Any],
+        loading: Mapping[str, Any],
+    ) -> None:
+        uri = str(uri)  # Path would turn "s3://" into "s3:/"
+        self.store = Store(uri if "://" in uri or not uri else str(target_path(uri)))
+        self._model, self._settings, self._loading = model, dict(settings), dict(loading)
+        self._pipeline: VideoPipeline | None = None
+        self.info = self.store.open()
+        if self.info is None:
+            plan = {name: value for name, value in settings.items() if name != "patches"}
+            ClipPlan(**{"window": WINDOW_S, **plan})  # checks the values
+        else:
+            self._check_settings(self.info)
+
+    def refresh(self) -> IndexInfo | None:
+        """Load the latest version, also if another process has made the index since; None if there is none."""
+        if self.info is None:
+            self.info = self.store.open()
+            if self.info is not None:
+                self._check_settings(self.info)
+        else:
+            self.store.refresh()
+        return self.info
+
+    def require(self) -> IndexInfo:
+        """Load the latest version.
+
+        Raises:
+            VideoIndexError: there is no index.
+        """
+        info = self.refresh()
+        if info is None:
+            raise VideoIndexError(f"{self.store.uri}: there is no index: make one with `openxclip index`.")
+        return info
+
+    def videos(self) -> list[VideoRow]:
+        """Return the videos in any state, in the latest version."""
+        return self.store.videos() if self.refresh() else []
+
+    def pipeline(self) -> VideoPipeline:
+        """Load the model, and create the index if there is none.
+
+        Raises:
+            CheckpointError: the model can't be found or loaded.
+            ValueError: the model isn't the index's.
+        """
+        if self._pipeline is not None:
+            return self._pipeline
+        pipeline = as_pipeline(self._model_to_load(), **self._loading)
+        described = self._describe(pipeline)
+        if self.info is None:
+            self.create(described, pipeline.model.config.projection_dim)
+        assert self.info is not None
+        self._check_weights(self.info, described)
+        self._pipeline = pipeline
+        return pipeline
+
+    def check_model(self) -> None:
+        """Refuse a model that isn't the index's, even if there is no work for it.
+
+        Raises:
+            CheckpointError: the model can't be found or loaded.
+            ValueError: the model isn't the index's.
+        """
+        if self._model is not None and self.refresh():
+            self.pipeline()
+
+    def info_for_import(self, exported: IndexInfo) -> IndexInfo:
+        """Return the description that exported windows must fit: the index's, or that of the index to be created."""
+        return self.refresh() or replace(exported, **self._settings)
+
+    def create_for_import(self, info: IndexInfo, width: int) -> None:
+        """Create an index for exported windows, after checking that they are of the given model, if any.
+
+        Args:
+            info: description of the index.
+            width: E, the size of an embedding.
+
+        Raises:
+            CheckpointError: the model can't be found or loaded.
+            ValueError: the windows are of another model.
+        """
+        if self._model is not None:
+            pipeline = as_pipeline(self._model, **self._loading)
+            described = self._describe(pipeline)
+            self._check_weights(info, described)
+            self._pipeline = pipeline
+            info = replace(info, model=described.model)
+        self.create(info, width)
+
+    def create(self, info: IndexInfo, width: int) -> None:
+        """Create the index.
+
+        Args:
+            info: its description.
+            width: E, the size of an embedding.
+        """
+        self.store.create(replace(info, openxclip=__version__), width)
+        self.require()
+
+    def _model_to_load(self) -> str | Path | VideoPipeline:
+        if self._model is not None:
+            return self._model
+        model = self.info.model if self.info else DEFAULT_MODEL
+        if model is None:
+            raise ValueError(f"{self.store.uri}: the index's model was never saved to a file: give it as model=.")
+        return model
+
+    def _describe(self, pipeline: VideoPipeline) -> IndexInfo:
+        """Describe a new index of a model."""
+        name = pipeline.name
+        is_unchanged = not isinstance(self._model, VideoPipeline)  # the caller may have changed a loaded model
+        window = self._settings.get("window", WINDOW_S)
+        return IndexInfo(
+            model=str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name,
+            weights=fingerprint_by_name(pipeline.model, name) if is_unchanged and name else fingerprint(pipeline.model),
+            transforms=pipeline.processor.image_processor.to_dict(),
+            **{
+                "num_frames": pipeline.model.config.vision_config.num_frames,
+                "window": window,
+                "stride": window,
+                "sampling": "time",
+                "patches": True,
+                **self._settings,
+            },
+        )
+
+    def _check_settings(self, info: IndexInfo) -> None:
+        for name, value in self._settings.items():
+            own = getattr(info, name)
+            if own != value:
+                raise ValueError(
+                    f"{name}={value}: the index {self.store.uri} was made with {name}={own}; leave it out."
+                )
+
+    def _check_weights(self, info: IndexInfo, described: IndexInfo) -> None:
+        if info.weights != described.weights:
+            raise ValueError(
+                f"the index {self.store.uri} was made with the model {info.model}, whose weights differ from those of "
+                f"{described.model or 'the given model'}: features of two models can't be compared."
+            )

@@ -1,0 +1,103 @@
+"""Partition embeddings into cells, so that similar pairs are found without comparing all pairs.
+
+Some randomly chosen windows are centres, and each window belongs to the cell of its most similar centre. Two similar
+windows often lie in the same cell, or in cells whose centres are both similar to them. This is repeated with other
+centres, because a pair that one partition separates is seldom separated by the next.
+
+The number of cells to compare depends on the embeddings and on the minimum similarity, so it is measured. If partitions
+save nothing, because all embeddings are similar or there are few, all pairs are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+_CELL = 256  # average number of windows per cell
+_PARTITIONS = 12
+_TRIALS = 8192
+# Twice as many cells as 999 of 1,000 trials need: then only a few in 100,000 fail. The largest number that any trial
+# needs would be little more, but would vary from index to index.
+_QUANTILE, _MARGIN = 0.999, 2
+_MIN_SAVING = 1.5  # partitions are used if they compare this many times fewer pairs
+_PROJECTED = 128  # size of the random projection in which cells are found; it preserves distances
+_SEED = 0
+
+
+class Partitions:
+    """Several partitions of N embeddings into cells.
+
+    Args:
+        embedding_NE: embeddings of length 1.
+        min_similarity: minimum cosine of the pairs to find.
+
+    Attributes:
+        num_cells: number of cells of each partition. A single partition with one cell compares all pairs.
+        num_probes: number of cells to compare with a window, per partition.
+    """
+
+    def __init__(self, embedding_NE: Floats, min_similarity: float) -> None:
+        self._centres_PKD: list[Floats] = []
+        self.num_cells, self.num_probes = [1], 1
+        number, random = len(embedding_NE) // _CELL, np.random.default_rng(_SEED)
+        if number < _MIN_SAVING * _PARTITIONS:
+            return
+        # With mean 0, embeddings spread evenly over the cells even if all have a direction in common
+        self._mean_E = embedding_NE.mean(0)
+        width = min(_PROJECTED, embedding_NE.shape[1])
+        self._projection_ED = random.standard_normal((embedding_NE.shape[1], width), dtype=np.float32)
+        self._projected_ND = self._project(embedding_NE)
+        self._centres_PKD = [self._choose_centres(number, random) for _ in range(_PARTITIONS)]
+        num_probes = _MARGIN * (1 + self._measure_rank(embedding_NE, min_similarity, random))
+        if number < _MIN_SAVING * num_probes * _PARTITIONS:
+            self._centres_PKD = []
+            return
+        self.num_cells, self.num_probes = [number] * _PARTITIONS, num_probes
+
+    def nearest_cells(self, rows: Ints) -> Iterator[Ints]:
+        """For each partition, yield the cells to compare with these windows, (Q, num_probes), their own cell first."""
+        if not self._centres_PKD:
+            yield np.zeros((len(rows), 1), dtype=np.int64)
+            return
+        projected_QD = self._projected_ND[rows]
+        for centres_KD in self._centres_PKD:
+            cosine_QK = torch.from_numpy(projected_QD @ centres_KD.T)
+            yield cosine_QK.topk(self.num_probes, dim=1).indices.numpy()
+
+    def _project(self, embedding_NE: Floats) -> Floats:
+        return np.asarray((embedding_NE - self._mean_E) @ self._projection_ED)
+
+    def _choose_centres(self, number: int, random: np.random.Generator) -> Floats:
+        centres_KD = self._projected_ND[random.choice(len(self._projected_ND), number, replace=False)]
+        return np.asarray(centres_KD / np.maximum(np.linalg.norm(centres_KD, axis=1, keepdims=True), 1e-6))
+
+    def _measure_rank(self, embedding_NE: Floats, min_similarity: float, random: np.random.Generator) -> int:
+        """Count the cells that are nearer to a window than the cell of a window that is just similar enough.
+
+        The second window is synthetic: the first one is moved towards another window until their cosine is
+        `min_similarity`. Of all partitions, the one with the fewest nearer cells counts.
+        """
+        from_T, to_T = random.integers(len(embedding_NE), size=(2, _TRIALS))
+        first_TE, target_TE = embedding_NE[from_T], embedding_NE[to_T]
+        cosine_T1 = np.einsum("te,te->t", first_TE, target_TE)[:, None]
+        across_TE = target_TE - cosine_T1 * first_TE
+        across_TE /= np.maximum(np.linalg.norm(across_TE, axis=1, keepdims=True), 1e-6)
+        moved_TE = min_similarity * first_TE + math.sqrt(1 - min_similarity**2) * across_TE
+        moved_TE = np.where(cosine_T1 >= min_similarity, target_TE, moved_TE)
+        first_TD, moved_TD = self._projected_ND[from_T], self._project(moved_TE)
+        ranks_PT = [_cell_ranks(first_TD, moved_TD, centres_KD) for centres_KD in self._centres_PKD]
+        return int(np.quantile(np.min(ranks_PT, axis=0), _QUANTILE, method="higher"))
+
+
+def _cell_ranks(first_TD: Floats, second_TD: Floats, centres_KD: Floats) -> Ints:
+    """For each pair, count the cells that are nearer to the first embedding than the second one's cell is."""
+    cell_T = (second_TD @ centres_KD.T).argmax(1)
+    cosine_TK = first_TD @ centres_KD.T
+    return np.asarray((cosine_TK > np.take_along_axis(cosine_TK, cell_T[:, None], 1)).sum(1))

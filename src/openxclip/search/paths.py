@@ -1,0 +1,116 @@
+"""Paths of indexed videos: what a name means, whether a file has changed, and when missing files are kept."""
+
+from __future__ import annotations
+
+import bisect
+import fnmatch
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from openxclip.common.files import NO_STAMP, stamp_of
+from openxclip.search.schema import FileStamp
+from openxclip.video.streams import is_pipe
+
+_MANY, _MANY_SHARE = 10, 0.1  # removing more missing files than this at once needs permission
+_WHOLE_FOLDER = 2  # removing all files of a folder needs permission if it has at least this many
+
+
+def absolute_path(path: Any) -> str:
+    """Return the path under which an index stores a video.
+
+    Raises:
+        TypeError: the value is no path.
+        ValueError: the path is a pipe.
+    """
+    if not isinstance(path, str | Path):
+        raise TypeError(f"an index needs paths of videos, but was given a {type(path).__name__}.")
+    if str(path).startswith(("/dev/", "/proc/")) or _is_pipe(Path(path)):
+        raise ValueError(f"{path}: is a pipe, which can't be read again later: save the video to a file first.")
+    return str(path) if "://" in str(path) else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+
+
+def _is_pipe(path: Path) -> bool:
+    with suppress(OSError, ValueError):  # the attempt to read the path reports the error
+        return is_pipe(path)
+    return False
+
+
+def is_missing(path: str) -> bool:
+    """Return whether the system reports that the file doesn't exist. An error such as a denied permission doesn't."""
+    if "://" in path:
+        return False
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def file_stamp(path: str) -> FileStamp:
+    """Return the present stamp of a file."""
+    size, modified = stamp_of(path)
+    changed = inode = 0
+    if (size, modified) != NO_STAMP:
+        with suppress(OSError, ValueError):
+            status = os.stat(path)  # noqa: PTH116
+            changed, inode = status.st_ctime_ns, status.st_ino & (2**63 - 1)
+    return FileStamp(size, modified, changed, inode)
+
+
+def content_hash(path: str) -> str:
+    """Return the SHA-256 of a regular file in hexadecimal; "" for anything else."""
+    with suppress(OSError, ValueError):
+        if os.path.isfile(path):  # noqa: PTH113
+            hasher = hashlib.sha256()
+            with Path(path).open("rb") as file:
+                while block := file.read(1 << 20):
+                    hasher.update(block)
+            return hasher.hexdigest()
+    return ""
+
+
+def matching_paths(name: str, known: Sequence[str]) -> list[str]:
+    """Return the paths that a name refers to: itself, all paths below it, or else the paths that match it as a pattern.
+
+    Args:
+        name: an absolute path, or a pattern with `*`, `?` or `[`.
+        known: sorted paths.
+    """
+    place = bisect.bisect_left(known, name)
+    itself = [name] if known[place : place + 1] == [name] else []
+    exact = itself + _paths_below(name, known)
+    return exact or (fnmatch.filter(known, name) if any(sign in name for sign in "*?[") else [])
+
+
+def _paths_below(folder: str, known: Sequence[str]) -> list[str]:
+    """Return the paths below a folder, out of sorted paths."""
+    start = f"{folder.rstrip(os.sep)}{os.sep}"
+    first = bisect.bisect_left(known, start)
+    end = bisect.bisect_left(known, start[:-1] + chr(ord(os.sep) + 1), lo=first)
+    return list(known[first:end])
+
+
+def held_back(
+    missing: Sequence[str], known: Sequence[str], folders: Sequence[str], allowed: int | None
+) -> Sequence[str]:
+    """Return the missing files that must stay in the index because a disk may not be mounted: all of them or none.
+
+    Args:
+        missing: paths of missing files.
+        known: all paths of the index.
+        folders: folders that the user named.
+        allowed: number of files that may be removed without these checks.
+    """
+    if allowed is not None:
+        return missing if len(missing) > allowed else ()
+    gone, paths = set(missing), sorted(set(known))
+    groups = [paths, *(_paths_below(folder, paths) for folder in folders)]
+    is_emptied = any(len(group) >= _WHOLE_FOLDER and gone.issuperset(group) for group in groups)
+    is_many = len(gone) > _MANY and len(gone) > _MANY_SHARE * len(paths)
+    return missing if is_emptied or is_many else ()
