@@ -17,9 +17,9 @@ from openxclip.datasets import open_dataset
 from openxclip.video import VIDEO_SUFFIXES, VideoReader, find_videos
 from openxclip.video.demuxing import _FORMATS as DEMUXERS_USED
 from openxclip.video.finding import LeftOut
-from openxclip.video.formats import DEMUXERS, IMAGE_SUFFIXES, MAY_MOVE
-from openxclip.video.images import _formats as pillow_formats
-from openxclip.video.looking import why_no_video
+from openxclip.video.formats import DEMUXERS, IMAGE_SUFFIXES, MAY_BE_ANIMATED
+from openxclip.video.images import _available_formats as pillow_formats
+from openxclip.video.sniffing import why_not_a_video
 
 OTHERS = set("m4a m4b isma mks mka ogg avs mpo ty+".split())  # noqa: SIM905 (sound, stills, scripts, no suffix)
 
@@ -88,10 +88,10 @@ def test_the_list_of_suffixes_is_that_of_what_is_read() -> None:
         if suffixes and name != "amv":  # which FFmpeg reads as AVI
             assert {f".{suffix}" for suffix in suffixes.split()} <= VIDEO_SUFFIXES
             of_ffmpeg = av.format.ContainerFormat(name, "r").extensions - OTHERS
-            assert {f".{suffix}" for suffix in of_ffmpeg} <= VIDEO_SUFFIXES | MAY_MOVE
+            assert {f".{suffix}" for suffix in of_ffmpeg} <= VIDEO_SUFFIXES | MAY_BE_ANIMATED
     Image.init()
     of_pillow = {suffix for suffix, kind in Image.registered_extensions().items() if kind in pillow_formats()}
-    assert of_pillow <= IMAGE_SUFFIXES | MAY_MOVE
+    assert of_pillow <= IMAGE_SUFFIXES | MAY_BE_ANIMATED
     named = ".h264 .264 .hevc .265 .h265 .m2t .3gpp .mk3d .mod .tod .insv .lrv .gxf .amv .swf .apng .avifs .heics"
     assert set(named.split()) <= VIDEO_SUFFIXES
 
@@ -171,4 +171,4 @@ def test_a_file_that_may_not_be_read_is_kept(tmp_path: Path, monkeypatch: pytest
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "open", refusing)
-    assert [why_no_video(tmp_path / name) for name in ("a.png", "b.npy", "c.ts")] == [None] * 3
+    assert [why_not_a_video(tmp_path / name) for name in ("a.png", "b.npy", "c.ts")] == [None] * 3

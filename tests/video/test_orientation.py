@@ -16,7 +16,7 @@ from PIL import Image
 
 from openxclip.video import DecodeWorker, VideoReader, inspect, read_clip
 from openxclip.video.nal import length_size
-from openxclip.video.orientation import tells_orientation
+from openxclip.video.orientation import has_orientation
 
 COUNT = 24
 NOTE = "frames differ in how they are to be turned: all are turned as the first"
@@ -142,14 +142,14 @@ def test_every_verb_gives_one_size(upright: Source, tmp_path: Path) -> None:
 def test_messages_are_found_among_others() -> None:
     other = bytes([5, 20]) + bytes(range(1, 21))  # a message of another type
     unit = message("h264", 3)
-    assert tells_orientation(b"\0\0\1\x06" + other + unit[1:] + b"\0\0\1\x65", codec="h264", length_size=0)
-    assert not tells_orientation(b"\0\0\1\x06" + other + b"\x80\0\0\1\x65", codec="h264", length_size=0)
-    assert not tells_orientation(b"\0\0\1\x65" + unit, codec="h264", length_size=0)
+    assert has_orientation(b"\0\0\1\x06" + other + unit[1:] + b"\0\0\1\x65", codec="h264", length_size=0)
+    assert not has_orientation(b"\0\0\1\x06" + other + b"\x80\0\0\1\x65", codec="h264", length_size=0)
+    assert not has_orientation(b"\0\0\1\x65" + unit, codec="h264", length_size=0)
     large = b"\xff\xff\x01" + b"\xff\x03" + bytes([9]) * 258  # type 511, length 258
-    assert tells_orientation(b"\0\0\1\x4e\x01" + large + message("hevc", 1)[2:], codec="hevc", length_size=0)
-    assert tells_orientation(b"\xff\xd8\xff\xe1\0\x10Exif\0\0", codec="mjpeg", length_size=0)
-    assert not tells_orientation(b"\xff\xd8\xff\xe0", codec="mjpeg", length_size=0)
-    assert not tells_orientation(b"\0\0\1\x06\xff\xff", codec="h264", length_size=0)
+    assert has_orientation(b"\0\0\1\x4e\x01" + large + message("hevc", 1)[2:], codec="hevc", length_size=0)
+    assert has_orientation(b"\xff\xd8\xff\xe1\0\x10Exif\0\0", codec="mjpeg", length_size=0)
+    assert not has_orientation(b"\xff\xd8\xff\xe0", codec="mjpeg", length_size=0)
+    assert not has_orientation(b"\0\0\1\x06\xff\xff", codec="h264", length_size=0)
 
 
 @pytest.mark.parametrize("suffix", ["avi", "mov", "mkv"])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from openxclip.errors import VideoError
 from openxclip.video import DecodeWorker, VideoReader, check, inspect, read_clip
 from openxclip.video.clips import ClipPlan, read_planned
-from openxclip.video.tiles import grid_of
+from openxclip.video.tiles import read_grid
 
 SIZES = ((64, 48), (96, 64), (32, 32))
 COVER, DEFAULT = 0x400, 1
@@ -228,4 +228,4 @@ def test_damaged_pictures_of_tiles(tmp_path: Path) -> None:
         hostile = bytearray(data[:900])
         for at in rng.integers(0, 900, 4):
             hostile[at] = rng.integers(256)
-        grid_of(io.BytesIO(bytes(hostile) + data[900:]))
+        read_grid(io.BytesIO(bytes(hostile) + data[900:]))

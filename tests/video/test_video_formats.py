@@ -18,7 +18,7 @@ from PIL import Image, features
 from openxclip.errors import VideoError
 from openxclip.video import VideoReader
 from openxclip.video.formats import DEMUXERS
-from openxclip.video.jpegs import is_stream
+from openxclip.video.jpegs import is_motion_jpeg
 
 Frames = list[NDArray[np.uint8]]
 
@@ -118,7 +118,7 @@ def test_photos_with_something_behind_them_are_photos(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.fromarray(picture(0)).save(file, "MPO", save_all=True, append_images=[Image.fromarray(picture(1))])
     for data in (one, one + film, one + photo((32, 24)), one + b"\0" * 40, one + b"trailer", file.getvalue()):
-        assert not is_stream(io.BytesIO(data))
+        assert not is_motion_jpeg(io.BytesIO(data))
         with VideoReader(data) as reader:
             assert (reader.num_frames, reader.codec) == (1, "mpo" if data == file.getvalue() else "jpeg")
 
@@ -126,11 +126,11 @@ def test_photos_with_something_behind_them_are_photos(tmp_path: Path) -> None:
 def test_streams_of_pictures_are_told_by_their_content() -> None:
     for one in (photo(), photo(progressive=True), photo(quality=100), photo(comment=b"\xff\xd9 in a comment")):
         for between in (b"", b"\0\0\0", b"\xff\xff"):
-            assert is_stream(io.BytesIO(one + between + one))
+            assert is_motion_jpeg(io.BytesIO(one + between + one))
             with VideoReader(one + between + one) as reader:
                 assert (reader.num_frames, reader.codec) == (2, "mjpeg")
     for cut in range(4, 400, 7):
-        assert not is_stream(io.BytesIO(photo()[:cut]))
+        assert not is_motion_jpeg(io.BytesIO(photo()[:cut]))
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")

@@ -14,7 +14,7 @@ from PIL import Image
 from openxclip import XCLIPProcessor
 from openxclip.processing.sources import in_memory
 from openxclip.video import DecodeWorker, VideoReader, inspect
-from openxclip.video.assumptions import AssumedWarning
+from openxclip.video.assumptions import AssumptionWarning
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)
 LEVELS[0, :2] = 0, 255  # so that the range is known
@@ -78,10 +78,10 @@ def test_what_the_format_says(form: str, tmp_path: Path) -> None:
 def test_what_must_be_assumed_is_said(form: str, tmp_path: Path) -> None:
     data, kind, white = ASSUMED[form]
     (tmp_path / "1.tif").write_bytes(data)
-    with DecodeWorker() as worker, pytest.warns(AssumedWarning, match=f"{kind} .*: {white} was assumed"):
+    with DecodeWorker() as worker, pytest.warns(AssumptionWarning, match=f"{kind} .*: {white} was assumed"):
         worker.read_clips(tmp_path / "1.tif", num_frames=1, num_clips=1)  # as the commands read
     for source in (tmp_path, tmp_path / "1.tif"):
-        with VideoReader(source) as reader, pytest.warns(AssumedWarning, match=f"{kind} .*: {white} was assumed"):
+        with VideoReader(source) as reader, pytest.warns(AssumptionWarning, match=f"{kind} .*: {white} was assumed"):
             got = reader.get_frames([0]).frames_THWC[0].numpy()
         assert np.array_equal(got, np.repeat(LEVELS[..., None], 3, axis=2))
         (note,) = [note for note in inspect(source).notes if "white" in note]
@@ -104,7 +104,7 @@ def test_all_frames_of_a_video_have_one_scale(mode: str, tmp_path: Path) -> None
     expected = np.stack([np.rint(dark / 257), LEVELS, np.rint(dark / 257)])
     for source in (tmp_path, pages.getvalue()):
         for order in ([0, 1, 2], [2, 0, 1]):
-            with VideoReader(source) as reader, pytest.warns(AssumedWarning, match="65535 was assumed"):
+            with VideoReader(source) as reader, pytest.warns(AssumptionWarning, match="65535 was assumed"):
                 got = reader.get_frames(order).frames_THWC[..., 0].numpy()
             assert np.array_equal(got, expected[order])
     plain = {"do_resize": False, "do_center_crop": False, "do_rescale": False, "do_normalize": False}

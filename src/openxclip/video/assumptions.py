@@ -1,4 +1,4 @@
-"""What has to be assumed where a source doesn't say it, and how the user is told."""
+"""Warn about what a video doesn't say and had to be assumed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 ASSUMED_FPS = 25.0
 
 
-class AssumedWarning(UserWarning):
-    """Something of a video had to be assumed."""
+class AssumptionWarning(UserWarning):
+    """A property of a video had to be assumed."""
 
 
 class Assumption(str):
-    """A note on a video that says what was assumed; it names no file, so that it is said once for all of them."""
+    """A note about an assumption. It names no file, so that Python shows it once for all files."""
 
     __slots__ = ()
 
@@ -25,23 +25,23 @@ FPS_ASSUMED = Assumption(
 )
 
 
-def warn_of(notes: Iterable[str], *, stacklevel: int = 3) -> None:
-    """Warn of those notes that are assumptions; Python shows the same warning once.
+def warn_of_assumptions(notes: Iterable[str], *, stacklevel: int = 3) -> None:
+    """Warn about those notes that are assumptions; Python shows the same warning once.
 
     Args:
-        notes: of a video.
-        stacklevel: as of `warnings.warn`, counted from this function.
+        notes: notes on a video.
+        stacklevel: as for `warnings.warn`, counted from this function.
     """
     for note in notes:
         if isinstance(note, Assumption):
-            warnings.warn(str(note), AssumedWarning, stacklevel=stacklevel)
+            warnings.warn(str(note), AssumptionWarning, stacklevel=stacklevel)
 
 
 @contextmanager
-def collected() -> Generator[list[str], None, None]:
-    """Collect the assumptions that `warn_of` would warn of, to be said by another process."""
+def collect_assumptions() -> Generator[list[str], None, None]:
+    """Collect the assumptions that would be warned about, for another process to show."""
     texts: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", AssumedWarning)
+        warnings.simplefilter("always", AssumptionWarning)
         yield texts
-    texts += [str(one.message) for one in caught if issubclass(one.category, AssumedWarning)]
+    texts += [str(warning.message) for warning in caught if issubclass(warning.category, AssumptionWarning)]

@@ -1,7 +1,7 @@
-"""Moving images whose frames are pieces, drawn one over the other: the frames as they are seen, in any order.
+"""Compose the frames of animated images from the pieces that their files store, in any order.
 
-Pillow decodes the pieces. It isn't used to compose them: what it makes of a frame of an animated PNG depends on which
-ones were loaded before, it adds half-transparent pixels wrongly, and some disposals in GIF too.
+Pillow only decodes the pieces. Its own composition isn't used: its frames of an animated PNG depend on which ones were
+loaded before, and it blends half-transparent pixels and disposes of some GIF frames wrongly.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from PIL import Image
 from openxclip.video.limits import Limits
 
 CLEAR = (0, 0, 0, 0)
+ORIENTATION = 0x0112  # Exif tag
 
 
 class Disposal(Enum):
-    """What becomes of a piece's box before the next piece is drawn."""
+    """What happens to a piece's box before the next piece is drawn."""
 
     KEEP = 0
     BACKGROUND = 1
@@ -27,44 +28,45 @@ class Disposal(Enum):
 
 
 class Piece(NamedTuple):
-    """One frame as it is stored.
+    """One frame as stored.
 
     Attributes:
         box: where it is drawn: left, top, right and bottom in pixels.
         seconds: how long it is shown.
-        disposal: what becomes of its box then.
-        is_over: what is transparent in it leaves what was there; else it replaces all of its box.
+        disposal: what happens to its box afterwards.
+        is_blended: its transparent pixels leave what was there before; otherwise it replaces its whole box.
         may_be_transparent: some of its pixels may be transparent.
-        background: the colour of its box after disposal to the background, RGBA.
-        data: what decoding it takes.
+        background: the RGBA colour of its box after disposal to the background.
+        data: what the subclass needs to decode it.
     """
 
     box: tuple[int, int, int, int]
     seconds: float
     disposal: Disposal
-    is_over: bool
+    is_blended: bool
     may_be_transparent: bool
     background: tuple[int, int, int, int]
     data: Any
 
 
 class DamagedImageError(ValueError):
-    """A moving image is damaged or cut off, in words for the user."""
+    """An animated image is damaged or cut off; the message says how."""
 
 
 class ComposedImage(ABC):
-    """The frames of a moving image.
+    """The frames of an animated image.
 
     Args:
-        file: at any place; it is left open.
-        name, limits: of what it may take.
+        file: the file, which stays open.
+        name: names the file in errors.
+        limits: bounds the size of a frame.
 
     Attributes:
         size: width and height in pixels.
 
     Raises:
-        DamagedImageError: it is damaged or cut off; it says how. (Pillow may raise anything of its pixels.)
-        VideoError: a piece is larger than it may be.
+        DamagedImageError: the file is damaged or cut off. (Pillow may raise any exception for damaged pixels.)
+        VideoError: a piece exceeds the limits.
     """
 
     format: ClassVar[str]
@@ -72,46 +74,54 @@ class ComposedImage(ABC):
 
     def __init__(self, file: BinaryIO, *, name: str, limits: Limits) -> None:
         self._file, self._name, self._limits = file, name, limits
-        self._parsing = self._parse()
+        self._parser = self._parse()
         self._pieces: list[Piece] = []
         self._exif = b""
-        self._blank = CLEAR  # the colour of the canvas before the first piece
+        self._blank = CLEAR  # colour of the canvas before the first piece
         self._at, self._canvas = -1, Image.new("RGBA", (1, 1))
-        self._before = self._canvas  # what disposal to the previous goes back to after frame `_at`
-        if self._piece(0) is None:
+        self._before = self._canvas  # the canvas to restore after frame `_at` if its disposal is PREVIOUS
+        if not self.has_frame(0):
             raise DamagedImageError("it has no frames")
 
     @property
     def orientation(self) -> int:
-        """As its Exif data say; 1 is upright."""
+        """The Exif orientation; 1 is upright."""
         exif = Image.Exif()
         exif.load(self._exif)
-        return int(exif.get(0x0112, 1))
+        return int(exif.get(ORIENTATION, 1))
+
+    def has_frame(self, i: int) -> bool:
+        """Tell whether there are more than `i` frames, reading no further than needed."""
+        while len(self._pieces) <= i:
+            piece = next(self._parser, None)
+            if piece is None:
+                return False
+            self._pieces.append(piece)
+        return True
 
     def picture(self, i: int) -> Image.Image | None:
-        """Frame i as RGBA, with its milliseconds as `info["duration"]`; None if there are fewer frames."""
-        piece = self._piece(i)
-        if piece is None:
+        """Return frame `i` as RGBA, with its milliseconds in `info["duration"]`; None if there are fewer frames."""
+        if not self.has_frame(i):
             return None
-        start = next((k for k in range(i, 0, -1) if self._starts_anew(self._pieces[k])), 0)
+        start = next((k for k in range(i, 0, -1) if self._is_independent(self._pieces[k])), 0)
         if not start <= self._at <= i:
             self._at = start - 1
             self._canvas = self._before = Image.new("RGBA", self.size, self._blank)
         while self._at < i:
-            self._add_next()
+            self._draw_next()
         shown = self._canvas.copy()
-        shown.info["duration"] = 1000 * piece.seconds
+        shown.info["duration"] = 1000 * self._pieces[i].seconds
         if self._exif:
             shown.info["exif"] = self._exif
         return shown
 
-    def _starts_anew(self, piece: Piece) -> bool:
-        """Whether a frame, and what follows it, depend on no frame before."""
-        covers = piece.box == (0, 0, *self.size) and not (piece.is_over and piece.may_be_transparent)
+    def _is_independent(self, piece: Piece) -> bool:
+        """Tell whether this frame and those after it depend on no frame before it."""
+        covers = piece.box == (0, 0, *self.size) and not (piece.is_blended and piece.may_be_transparent)
         return covers and piece.disposal != Disposal.PREVIOUS
 
-    def _add_next(self) -> None:
-        """Go from the canvas of frame `_at` to that of the next one."""
+    def _draw_next(self) -> None:
+        """Turn the canvas of frame `_at` into that of the next frame."""
         if self._at >= 0:
             last = self._pieces[self._at]
             if last.disposal == Disposal.PREVIOUS:
@@ -123,27 +133,26 @@ class ComposedImage(ABC):
             self._before = self._canvas.copy()
         left, top, right, bottom = piece.box
         pixels = self._decode(piece).crop((0, 0, right - left, bottom - top))
-        if piece.is_over and piece.may_be_transparent:
+        if piece.is_blended and piece.may_be_transparent:
             self._canvas.alpha_composite(pixels, (left, top))
         else:
             self._canvas.paste(pixels, piece.box)
         self._at += 1
 
-    def _piece(self, i: int) -> Piece | None:
-        while len(self._pieces) <= i:
-            piece = next(self._parsing, None)
-            if piece is None:
-                return None
-            self._pieces.append(piece)
-        return self._pieces[i]
+    def _read(self, size: int) -> bytes:
+        """Read exactly `size` bytes."""
+        data = self._file.read(size)
+        if len(data) < size:
+            raise DamagedImageError("it ends in the middle")
+        return data
 
     @abstractmethod
     def _parse(self) -> Iterator[Piece]:
-        """The pieces in their order, each read up to the beginning of the next, so that a limit can end it.
+        """Yield the pieces in order, reading no further than the end of each, so that a limit can stop it.
 
-        `size` and `_blank` are known with the first.
+        Sets `size` and `_blank` before the first piece.
         """
 
     @abstractmethod
     def _decode(self, piece: Piece) -> Image.Image:
-        """A piece as RGBA; from its upper left corner on, what is in its box."""
+        """Return a piece as RGBA; its upper left corner belongs at that of the piece's box."""

@@ -1,8 +1,10 @@
-"""Why a read failed: a failure of the machine or of the caller's file object is no damage of the video."""
+"""Tell failures of the machine or of the caller's file object from damage of the video."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,20 +16,20 @@ NO_MEMORY = "it takes more memory than there is"
 _CHUNK = 1 << 20
 
 # Error numbers that FFmpeg also uses for data that it cannot decode, parse or seek in
-_OF_DATA = frozenset(
+_DATA_ERRORS = frozenset(
     {errno.EINVAL, errno.EAGAIN, errno.EDOM, errno.ERANGE, errno.ENOSYS, errno.EILSEQ, errno.ESPIPE, errno.EOPNOTSUPP}
 )
-_OF_FFMPEG = frozenset({errno.EIO, errno.EPERM})  # some demuxers give these for the end of damaged data, or as -1
-_HIGHEST_ERRNO = 4095  # FFmpeg's own errors are numbered far above those of the system
+_AMBIGUOUS_ERRORS = frozenset({errno.EIO, errno.EPERM})  # some demuxers return these at the end of damaged data
+_HIGHEST_ERRNO = 4095  # FFmpeg's own error numbers are far above those of the system
 
 
 class WatchedFile:
-    """A caller's file object that remembers what its methods raised.
+    """A caller's file object that records the exceptions of its methods.
 
-    Libraries swallow such an exception or replace it, and then say that the data are damaged.
+    Libraries swallow or replace such an exception, and then report damaged data.
 
     Attributes:
-        name: the file's own, if it has one.
+        name: the file's own name, if it has one.
         failure: the first exception since `forget`.
     """
 
@@ -37,11 +39,11 @@ class WatchedFile:
         self.failure: Exception | None = None
 
     def forget(self) -> None:
-        """Forget the failure, before another try."""
+        """Forget the failure before another try."""
         self.failure = None
 
     def read(self, size: int = -1) -> bytes:
-        """As the file's own."""
+        """Read from the file."""
         try:
             return self._file.read(size)
         except Exception as error:
@@ -49,70 +51,70 @@ class WatchedFile:
             raise
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As the file's own."""
+        """Seek in the file."""
         try:
             return self._file.seek(offset, whence)
         except Exception as error:
-            # damaged data name places that no file has: a seek to one of them isn't a failure of the file
+            # damaged data name impossible positions; failing to seek there isn't a failure of the file
             if machine_failure(error) or getattr(self._file, "closed", False):
                 self.failure = self.failure or error
             raise
 
     def tell(self) -> int:
-        """As the file's own."""
+        """Return the position in the file."""
         return self._file.tell()
 
     def seekable(self) -> bool:
-        """It is: another file is read into memory first."""
+        """Return True: a file that can't seek is read into memory first."""
         return True
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
 
 def machine_failure(error: BaseException) -> str | None:
-    """What failed, in the system's words, if it was the machine; None if it may be the data."""
+    """Return the system's words for a failure of the machine; None if the data may be at fault."""
     if isinstance(error, MemoryError):
         return NO_MEMORY
-    if isinstance(error, av.error.FFmpegError) and error.errno in _OF_FFMPEG:
+    if isinstance(error, av.error.FFmpegError) and error.errno in _AMBIGUOUS_ERRORS:
         return None
     number = getattr(error, "errno", None) if isinstance(error, OSError) else None
-    if number is None or number in _OF_DATA or number > _HIGHEST_ERRNO:
+    if number is None or number in _DATA_ERRORS or number > _HIGHEST_ERRNO:
         return None
-    return plain(error)
+    return error_text(error)
 
 
 def ffmpeg_failure(error: BaseException, source: Any) -> str | None:
-    """As `machine_failure`, of FFmpeg's errors, also where they may be of the system or of the data.
+    """Do as `machine_failure`, and resolve FFmpeg's ambiguous errors by reading the file again.
 
     Args:
         error: what PyAV raised.
-        source: what FFmpeg was reading. A file by its path is read again to tell whether the machine can read it.
+        source: what FFmpeg was reading; only a path can be read again.
     """
-    if getattr(error, "errno", None) in _OF_FFMPEG and isinstance(source, Path):
-        return unreadable(source)
+    if getattr(error, "errno", None) in _AMBIGUOUS_ERRORS and isinstance(source, Path):
+        return _read_error(source)
     return machine_failure(error)
 
 
-def unreadable(path: Path) -> str | None:
-    """Why a file cannot be read to its end, in the system's words; None if it can."""
+def _read_error(path: Path) -> str | None:
+    """Return the system's words for why a file cannot be read to its end; None if it can."""
     try:
         with path.open("rb") as file:
             while file.read(_CHUNK):
                 pass
     except OSError as error:
-        return plain(error)
+        return error_text(error)
     return None
 
 
 def cannot_be_read(error: BaseException) -> str:
-    """The reason of a `VideoError` for a source that failed with this."""
-    return NO_MEMORY if isinstance(error, MemoryError) else f"it cannot be read: {plain(error)}"
+    """Return the reason of a `VideoError` for a source that failed with this exception."""
+    return NO_MEMORY if isinstance(error, MemoryError) else f"it cannot be read: {error_text(error)}"
 
 
-def plain(error: BaseException) -> str:
-    """What an exception says, on one line, without the number and the file name of an `OSError`."""
+def error_text(error: BaseException) -> str:
+    """Return an exception's message on one line, without the number and file name of an `OSError`."""
     text = getattr(error, "strerror", None) if isinstance(error, OSError) else None
     text = " ".join(str(text or error).split())
     if isinstance(error, OSError | ValueError):
@@ -120,8 +122,25 @@ def plain(error: BaseException) -> str:
     return f"{type(error).__name__} {text}".strip()
 
 
+@contextmanager
+def explain_errors(name: str, explain: Callable[[Exception], str]) -> Iterator[None]:
+    """Raise every exception as a `VideoError`.
+
+    Args:
+        name: names the source.
+        explain: returns the reason for an exception that isn't a failure of the machine.
+    """
+    try:
+        yield
+    except VideoError:
+        raise
+    except Exception as error:
+        reason = cannot_be_read(error) if machine_failure(error) else explain(error)
+        raise VideoError(name, reason) from None
+
+
 def raise_failure(name: str, source: Any) -> None:
-    """Raise what the source's own methods have raised, as a `VideoError`; nothing if they haven't."""
+    """Raise the recorded failure of a `WatchedFile` as a `VideoError`; do nothing if there is none."""
     failure = source.failure if isinstance(source, WatchedFile) else None
     if isinstance(failure, VideoError):
         raise failure

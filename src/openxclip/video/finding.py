@@ -1,4 +1,4 @@
-"""From what a user names (files, folders, globs) to the videos it stands for."""
+"""Find the videos that files, folders and globs stand for."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from openxclip.video.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from openxclip.video.images import natural_key
-from openxclip.video.looking import Reason, is_hidden, why_no_video
+from openxclip.video.formats import VIDEO_SUFFIXES
+from openxclip.video.images import is_frame_name, natural_key
 from openxclip.video.opening import VideoSource, with_home
+from openxclip.video.sniffing import Reason, is_hidden, why_not_a_video
 
 
 class LeftOut(NamedTuple):
-    """A file or folder that a search through folders left out, and why."""
+    """A file or folder that a search left out, and why."""
 
     path: Path
     reason: Reason
@@ -29,47 +29,45 @@ OnLeftOut = Callable[[LeftOut], object]
 def find_videos(
     paths: Iterable[VideoSource], *, hidden: bool = False, on_left_out: OnLeftOut = lambda left_out: None
 ) -> list[VideoSource]:
-    """Every video that `paths` name, in their order.
+    """Return every video that `paths` name, in their order.
 
-    A folder stands for the video files in it and below it, by name with numbers in numeric order; a folder without any
-    is itself one video (its images are the frames). What is a video there, `looking.why_no_video` tells: names first,
-    and of images, arrays and what may be text the first bytes. Links to folders are not followed. A name that doesn't
-    exist and has `*`, `?` or `[` in it is a glob, in which `**` reaches through folders; `~` is the home folder.
+    A folder stands for the video files in it and below it, sorted by name with numbers in numeric order; a folder
+    without any is itself one video, whose frames are its images. `sniffing.why_not_a_video` decides which files are
+    videos: by name, and by the first bytes of images, arrays and possible text. Links to folders are not followed. A
+    name that doesn't exist and contains `*`, `?` or `[` is a glob, in which `**` matches any number of folders; `~` is
+    the home folder.
 
-    Nothing is skipped in silence: a name that finds nothing, and a folder that can't be listed (below a folder or on
-    the way of a glob), are in the list, so that reading them gives the reason. What isn't a name (bytes, an open file)
-    is kept as it is. So is a name of a hidden file or folder.
+    Nothing is skipped silently: a name that finds nothing, and a folder that can't be listed (below a folder or on the
+    way of a glob), are in the list, so that reading them reports the reason. Sources that aren't names (bytes, open
+    files) are kept as they are, and so are names of hidden files and folders.
 
     Args:
         paths: names and other sources.
-        hidden: search through hidden folders too, and take hidden files (see `looking.is_hidden`).
-        on_left_out: called with each file or hidden folder that a search through folders left out. Of hidden ones,
-            with those that `hidden` would take or search through.
+        hidden: search through hidden folders and take hidden files (see `sniffing.is_hidden`).
+        on_left_out: called with each file that a search left out, and with each hidden folder and hidden video that
+            `hidden` would include.
     """
-    found: list[VideoSource] = []
+    videos: list[VideoSource] = []
     search = _Search(hidden, on_left_out)
     for source in paths:
         if not isinstance(source, str | Path) or not str(source) or "://" in str(source):
-            found.append(source)
+            videos.append(source)
             continue
         name = with_home(str(source))
-        if os.path.isdir(name):  # noqa: PTH112 (os.path makes no error of names that can't be)
-            found += search.folder(Path(name))
+        if os.path.isdir(name):  # noqa: PTH112 (os.path raises nothing for impossible names)
+            videos += search.folder(Path(name))
         elif not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
-            found += search.matching(name) or [source]
+            videos += search.matching(name) or [source]
         else:
-            found.append(Path(name))
-    return found
+            videos.append(Path(name))
+    return videos
 
 
 def check_found(videos: Sequence[VideoSource]) -> list[VideoSource]:
-    """The same list, if it isn't made of nothing but folders without videos and images.
-
-    Args:
-        videos: what `find_videos` returned.
+    """Return the list that `find_videos` returned, unless it consists of folders without videos and images.
 
     Raises:
-        ValueError: it is; the folders are named.
+        ValueError: there are only such folders; the message names them.
     """
     empty = [video for video in videos if isinstance(video, Path) and _is_empty(video)]
     if empty and len(empty) == len(videos):
@@ -80,14 +78,9 @@ def check_found(videos: Sequence[VideoSource]) -> list[VideoSource]:
 def _is_empty(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
-            return not any(_is_frame(entry.name) for entry in entries)
-    except (OSError, ValueError):  # no folder, or one that can't be listed
+            return not any(is_frame_name(entry.name) for entry in entries)
+    except (OSError, ValueError):  # not a folder, or it can't be listed
         return False
-
-
-def _is_frame(name: str) -> bool:
-    """Whether `FolderFootage` takes a file of this name for a frame."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not is_hidden(name)
 
 
 class _Search:
@@ -97,21 +90,22 @@ class _Search:
         self._hidden, self._on_left_out = hidden, on_left_out
 
     def folder(self, folder: Path) -> list[Path]:
-        """The videos in a folder and below it; a folder without any is one itself."""
+        """Return the videos in a folder and below it; a folder without any is a video itself."""
         left_out: list[LeftOut] = []
-        found = self._below(folder, left_out)
-        for one in left_out:
-            if found or one.path.parent != folder or not _is_frame(one.path.name):  # else it is a frame of the video
-                self._on_left_out(one)
-        return found or [folder]
+        videos = self._below(folder, left_out)
+        for item in left_out:
+            is_frame = not videos and item.path.parent == folder and is_frame_name(item.path.name)
+            if not is_frame:
+                self._on_left_out(item)
+        return videos or [folder]
 
     def matching(self, pattern: str) -> list[VideoSource]:
-        """What a glob finds, and the folders on its way that can't be listed."""
+        """Return what a glob matches, and the folders on its way that can't be listed."""
         path = Path(pattern)
         base = next((parent for parent in path.parents if os.path.exists(parent)), None)  # noqa: PTH110
         if base is None:  # the current folder has been removed
             return []
-        # Brackets in the part that exists are part of the name.
+        # brackets in the part that exists belong to the name
         parts = [glob.escape(str(base)), *path.relative_to(base).parts]
         names = sorted(_glob(os.path.join(*parts), hidden=self._hidden), key=natural_key)  # noqa: PTH118 (Path drops a last "/")
         matches: list[VideoSource] = []
@@ -122,7 +116,7 @@ class _Search:
                 matches += self.folder(Path(name))
             else:
                 matches.append(Path(name))
-        # glob skips a folder that it can't list. A folder among the matches has been looked into already.
+        # glob skips folders that it can't list; folders among the matches have been searched already
         unlisted: dict[VideoSource, None] = {}
         for i in (i for i in range(1, len(parts)) if glob.has_magic(parts[i])):
             for folder in _glob(os.path.join(*parts[:i], ""), hidden=self._hidden):  # noqa: PTH118
@@ -131,43 +125,43 @@ class _Search:
         return list(dict.fromkeys([*matches, *unlisted])) if unlisted else matches
 
     def _below(self, folder: Path, left_out: list[LeftOut]) -> list[Path]:
-        """The videos in a folder and below it, and the folders that can't be listed."""
-        found: list[Path] = []
-        left = [folder]
-        while left:
-            below = left.pop()
+        """Return the videos in a folder and below it, and the folders that can't be listed."""
+        videos: list[Path] = []
+        pending = [folder]
+        while pending:
+            current = pending.pop()
             try:
-                with os.scandir(below) as entries:
+                with os.scandir(current) as entries:
                     listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
             except OSError:
-                found.append(below)
+                videos.append(current)
                 continue
             for name, is_folder in listed:
-                path = below / name
+                path = current / name
                 if is_hidden(name) and not self._hidden:
                     if is_folder or path.suffix.lower() in VIDEO_SUFFIXES:
                         left_out.append(LeftOut(path, "hidden"))
                 elif is_folder:
-                    left.append(path)
-                elif _is_file_or_was(path):
-                    reason = why_no_video(path)
+                    pending.append(path)
+                elif _is_file_or_unreadable(path):
+                    reason = why_not_a_video(path)
                     if reason is None:
-                        found.append(path)
+                        videos.append(path)
                     else:
                         left_out.append(LeftOut(path, reason))
-        return sorted(found, key=lambda path: natural_key(str(path)))
+        return sorted(videos, key=lambda path: natural_key(str(path)))
 
 
 def _glob(pattern: str, *, hidden: bool) -> list[str]:
-    how: dict[str, Any] = {"include_hidden": True} if hidden and sys.version_info >= (3, 11) else {}
+    options: dict[str, Any] = {"include_hidden": True} if hidden and sys.version_info >= (3, 11) else {}
     try:
-        return glob.glob(pattern, recursive=True, **how)  # noqa: PTH207 (Path's skips hidden files differently)
-    except (OSError, ValueError):  # a name that can't be: reading it says why
+        return glob.glob(pattern, recursive=True, **options)  # noqa: PTH207 (Path's skips hidden files differently)
+    except (OSError, ValueError):  # an impossible name: reading it reports why
         return []
 
 
 def _is_hidden_match(name: str, base: Path, parts: list[str]) -> bool:
-    """Whether a file that a glob found is hidden, or in a hidden folder that the glob doesn't name."""
+    """Tell whether a match of a glob is hidden, or in a hidden folder that the glob doesn't name."""
     try:
         below = Path(name).relative_to(base).parts
     except ValueError:
@@ -183,8 +177,8 @@ def _can_be_listed(folder: str) -> bool:
     return True
 
 
-def _is_file_or_was(path: Path) -> bool:
-    """Whether it is a file; True also where reading it will fail, so that the reason is given then."""
+def _is_file_or_unreadable(path: Path) -> bool:
+    """Tell whether a path is a file, or can't be read; then reading it reports the reason."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):

@@ -1,13 +1,13 @@
-"""The formats that are read, each with the ends of its files' names: the one list from which all others follow.
+"""The formats that are read, with the suffixes of their files.
 
-Reading goes by a file's content, not by its name. The names count where a folder is searched.
+Files are recognised by their content. Suffixes only matter when a folder is searched.
 """
 
 from __future__ import annotations
 
-#: FFmpeg's demuxers of one file and nothing else, with the suffixes of their videos. (Playlists and scripts, such as
-#: concat, hls, dash, sdp and lavfi, make FFmpeg open whatever they name.) Those without suffixes are found by others'
-#: suffixes, or their files are sound as a rule.
+#: FFmpeg's demuxers that open a single file, with the suffixes of their videos. Playlists and scripts (concat, hls,
+#: dash, sdp, lavfi) are excluded: they make FFmpeg open whatever they name. Demuxers without suffixes share those of
+#: another, or mostly read sound.
 DEMUXERS = {
     "mov": "mov qt mp4 m4v mp4v mpg4 3gp 3gpp 3g2 3gp2 mj2 mjp2 f4v ism ismv psp mqv insv lrv heics avifs 360",
     "matroska": "mkv mk3d",
@@ -85,7 +85,7 @@ DEMUXERS = {
         ).split(),
         "",
     ),
-    # images that Pillow does not read here
+    # images that this package doesn't read with Pillow
     "fits": "",
     **dict.fromkeys(
         (  # noqa: SIM905
@@ -95,7 +95,7 @@ DEMUXERS = {
         ).split(),
         "",
     ),
-    # sound, which is refused as such
+    # sound, recognised in order to refuse it with the right message
     **dict.fromkeys("mp3 wav w64 flac aac ac3 eac3 aiff caf amr dts au ape wv tta".split(), ""),  # noqa: SIM905
 }
 
@@ -104,17 +104,17 @@ IMAGE_SUFFIXES = frozenset(
     ".avif .bmp .dib .gif .jfif .jpe .jpeg .jpg .mpo .pbm .pfm .pgm .png .pnm .ppm .tif .tiff .webp".split()  # noqa: SIM905
 )
 
-_MOVING_IMAGES = frozenset({".gif", ".webp"})
+_ANIMATED_IMAGES = frozenset({".gif", ".webp"})
 
-#: Suffixes that say that a file is a video, or an image that may move.
+#: Suffixes of videos, and of images that are mostly animated.
 VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffixes in DEMUXERS.values() for suffix in suffixes.split()) | (
-    _MOVING_IMAGES
+    _ANIMATED_IMAGES
 )
 
-#: Suffixes of images that may move: which ones do, only the files say.
-MAY_MOVE = frozenset({".gif", ".webp", ".png", ".apng", ".avif", ".avifs", ".heic", ".heif", ".heics"})
+#: Suffixes of images that may be animated; only the files tell.
+MAY_BE_ANIMATED = frozenset({".gif", ".webp", ".png", ".apng", ".avif", ".avifs", ".heic", ".heif", ".heics"})
 
-#: Suffixes of videos that text files have as well (TypeScript, Go and Fortran modules).
+#: Video suffixes that text files have too (TypeScript, Go and Fortran modules).
 MAY_BE_TEXT = frozenset({".ts", ".mts", ".mod"})
 
 ARRAY_SUFFIX = ".npy"

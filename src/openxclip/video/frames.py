@@ -1,19 +1,23 @@
-"""What comes out of a video, and what every kind of footage must be able to do."""
+"""Frames of a video, and the interface of every source of frames."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.video.assumptions import ASSUMED_FPS, FPS_ASSUMED
 from openxclip.video.limits import Deadline
 
 if TYPE_CHECKING:
     import torch
 
+Kind = Literal["video", "image", "images", "array"]
+
+# Takes a decoded frame: its index in the video and its pixels (H, W, 3)
 Place = Callable[[int, "NDArray[np.uint8]"], None]
 
 
@@ -23,8 +27,8 @@ class Frames:
 
     Attributes:
         frames_THWC: pixels, uint8 RGB of shape (T, H, W, 3).
-        times_T: when each is shown, float64 seconds of shape (T,).
-        indices: which frames of the video these are, T of them.
+        times_T: when each frame is shown, float64 seconds of shape (T,).
+        indices: the T indices of the frames in the video.
     """
 
     frames_THWC: torch.Tensor  # noqa: N815
@@ -35,8 +39,8 @@ class Frames:
     def from_arrays(
         cls, frames_THWC: NDArray[np.uint8], times_T: NDArray[np.float64], indices: tuple[int, ...]
     ) -> Frames:
-        """The same from arrays, which are not copied."""
-        import torch  # here, for the reading of files does without it (see `worker`)
+        """Wrap arrays without copying them."""
+        import torch  # imported late: the decoding process does without it
 
         return cls(torch.from_numpy(frames_THWC), torch.from_numpy(times_T), indices)
 
@@ -44,25 +48,26 @@ class Frames:
         return len(self.indices)
 
     def take(self, positions: slice | list[int]) -> Frames:
-        """Only the frames at these positions (not video indices), in this order."""
+        """Return the frames at these positions among the T frames, in this order. A slice is a view, not a copy."""
         kept = list(range(len(self)))[positions] if isinstance(positions, slice) else positions
-        # (a slice of a tensor is no copy, a list of positions is)
         return Frames(self.frames_THWC[positions], self.times_T[positions], tuple(self.indices[i] for i in kept))
 
 
 class Footage(Protocol):
-    """Where the frames of a VideoReader come from: a video file, an image, a folder or an array.
+    """A source of frames for a `VideoReader`: a video file, an image, a folder or an array.
 
     Attributes:
+        kind: "video" (a container), "image", "images" (a folder) or "array".
         times: when each frame is shown, float64 seconds of shape (num_frames,), ascending.
         duration: when the last frame ends, in seconds.
-        tick: what `times` were rounded to by the container, in seconds; 0 if they weren't.
+        tick: the container's rounding of `times`, in seconds; 0 if they aren't rounded.
         codec: how the frames are coded.
-        frames_decoded: how many frames have been decoded so far.
-        notes: what a user should know of how the frames were made.
-        deadline: when the present call has to be done; whoever calls sets it anew.
+        frames_decoded: number of frames decoded so far.
+        notes: what a user should know about how the frames were made.
+        deadline: the deadline of the current call, which the caller sets.
     """
 
+    kind: Kind
     times: NDArray[np.float64]
     duration: float
     tick: float
@@ -78,23 +83,30 @@ class Footage(Protocol):
         ...
 
     def read(self, indices: list[int], place: Place) -> None:
-        """Decode the frames `indices` (ascending, each once) and hand each as `place(index, frame_HWC)`.
+        """Decode the frames `indices` (ascending, distinct) and call `place(index, frame_HWC)` for each.
 
-        A frame may be placed twice, the second time rightly, where the first reading proved wrong.
+        A frame may be placed again if its first decode turns out to be wrong; the last call counts.
         """
 
     def size(self) -> tuple[int, int]:
-        """Height and width of the first frame in pixels, as it is shown."""
+        """Return height and width of the first frame in pixels, as shown."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
 
 
 def steady_times(count: int, fps: float) -> NDArray[np.float64]:
-    """Times of `count` frames that carry none, at `fps` frames per second."""
+    """Return the times of `count` frames at `fps` frames per second."""
     return np.arange(count, dtype=np.float64) / fps
 
 
+def assumed_timeline(count: int, fps: float | None) -> tuple[NDArray[np.float64], float, tuple[str, ...]]:
+    """Return times, duration and notes for frames without times; without `fps`, the rate is assumed."""
+    notes: tuple[str, ...] = (FPS_ASSUMED,) if fps is None and count > 1 else ()
+    fps = fps or ASSUMED_FPS
+    return steady_times(count, fps), count / fps, notes
+
+
 def rgb_bytes(array: Any) -> NDArray[np.uint8]:
-    """An (H, W, 3) uint8 array with its bytes in order."""
+    """Return an (H, W, 3) array as contiguous uint8."""
     return np.ascontiguousarray(array, dtype=np.uint8)

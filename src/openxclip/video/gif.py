@@ -1,4 +1,4 @@
-"""Animated GIF: its frames as FFmpeg composes them, in any order.
+"""Read the frames of animated GIF files, composed as FFmpeg does.
 
 Source: Graphics Interchange Format, Version 89a, sections 17 to 27.
 """
@@ -8,29 +8,30 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Generator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
 from openxclip.video.composing import CLEAR, ComposedImage, DamagedImageError, Disposal, Piece
+from openxclip.video.limits import NO_LIMITS
 
 _DISPOSALS = {2: Disposal.BACKGROUND, 3: Disposal.PREVIOUS}
-_MOST_SKIPPED = 1 << 16  # bytes between blocks
+_MAX_SKIPPED = 1 << 16  # bytes between blocks
 _HAS_TABLE, _IS_INTERLACED = 0x80, 0x40
 
 
 class _Stored(NamedTuple):
-    """What decoding a piece takes."""
+    """What is needed to decode a piece."""
 
     size: tuple[int, int]
-    table: bytes  # of colours, RGB; b"" is a scale of greys
+    table: bytes  # colours, RGB; b"" is a scale of greys
     clear: int | None  # the transparent colour
     is_interlaced: bool
-    place: tuple[int, int]  # of its compressed pixels in the file: from, to
+    span: tuple[int, int]  # start and end of the compressed pixels in the file
 
 
 class _Control(NamedTuple):
-    """What a graphic control extension says of the next image."""
+    """What a graphic control extension says about the next image."""
 
     disposal: Disposal = Disposal.KEEP
     seconds: float = 0.0
@@ -40,18 +41,19 @@ class _Control(NamedTuple):
 class AnimatedGif(ComposedImage):
     """The frames of a GIF.
 
-    As in FFmpeg, the background is the global table's background colour, or transparent after an image that has a
-    transparent colour. What reaches out of the screen is cut off; a screen that is smaller than the first image grows.
+    As in FFmpeg, the background is the global table's background colour, or transparent after an image with a
+    transparent colour. Images are clipped to the screen, which grows to hold the first image.
     """
 
     format = "GIF"
 
     def _decode(self, piece: Piece) -> Image.Image:
+        """Decode a piece by making a still GIF of it."""
         stored: _Stored = piece.data
         width, height = stored.size
         self._limits.check_pixels(self._name, width=width, height=height)
-        self._file.seek(stored.place[0])
-        pixels = self._file.read(stored.place[1] - stored.place[0])
+        self._file.seek(stored.span[0])
+        pixels = self._file.read(stored.span[1] - stored.span[0])
         flags = _HAS_TABLE | (len(stored.table) // 3).bit_length() - 2 if stored.table else 0
         gif = b"GIF89a" + struct.pack("<HHBBB", width, height, flags, 0, 0) + stored.table
         if stored.clear is not None:
@@ -66,7 +68,7 @@ class AnimatedGif(ComposedImage):
         table = self._table(flags)
         colour = tuple(table[3 * background : 3 * background + 3])
         filling = (*colour, 255) if len(colour) == 3 else CLEAR
-        control, is_first, skipped = _Control(), True, 0
+        control, is_first, num_skipped = _Control(), True, 0
         while kind := self._file.read(1):
             if kind == b";":
                 return
@@ -74,7 +76,7 @@ class AnimatedGif(ComposedImage):
                 control = self._extension(control)
             elif kind == b",":
                 left, top, across, down, flags = struct.unpack("<HHHHB", self._read(9))
-                own = self._table(flags)
+                own_table = self._table(flags)
                 start = self._file.tell()
                 self._read(1)  # the size of a code
                 end = self._skip_blocks()
@@ -82,21 +84,22 @@ class AnimatedGif(ComposedImage):
                     self.size = (max(width, left + across), max(height, top + down))
                     self._blank = CLEAR if control.clear is not None else filling
                     is_first = False
+                right, bottom = min(left + across, self.size[0]), min(top + down, self.size[1])
+                is_interlaced = bool(flags & _IS_INTERLACED)
                 yield Piece(
-                    (min(left, self.size[0]), min(top, self.size[1]),
-                     min(left + across, self.size[0]), min(top + down, self.size[1])),
-                    control.seconds,
-                    control.disposal,
-                    True,
-                    control.clear is not None,
-                    filling if control.clear is None else CLEAR,
-                    _Stored((across, down), own or table, control.clear, bool(flags & _IS_INTERLACED), (start, end)),
-                )  # fmt: skip
+                    box=(min(left, self.size[0]), min(top, self.size[1]), right, bottom),
+                    seconds=control.seconds,
+                    disposal=control.disposal,
+                    is_blended=True,
+                    may_be_transparent=control.clear is not None,
+                    background=filling if control.clear is None else CLEAR,
+                    data=_Stored((across, down), own_table or table, control.clear, is_interlaced, (start, end)),
+                )
                 self._file.seek(end)
                 control = _Control()
-            else:  # which viewers skip
-                skipped += 1
-                if skipped > _MOST_SKIPPED:
+            else:  # viewers skip such bytes
+                num_skipped += 1
+                if num_skipped > _MAX_SKIPPED:
                     raise DamagedImageError("much of it is no part of a GIF")
 
     def _extension(self, control: _Control) -> _Control:
@@ -117,13 +120,15 @@ class AnimatedGif(ComposedImage):
         return self._read(3 << (flags & 7) + 1) if flags & _HAS_TABLE else b""
 
     def _skip_blocks(self) -> int:
-        """Go past a chain of blocks; where it ends."""
+        """Skip a chain of blocks and return the position of its end."""
         while size := self._read(1)[0]:
             self._file.seek(size, io.SEEK_CUR)
         return self._file.tell()
 
-    def _read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        if len(data) < size:
-            raise DamagedImageError("it ends in the middle")
-        return data
+
+def is_animated_gif(file: BinaryIO) -> bool | None:
+    """Tell whether a GIF has more than one image; None if it is damaged. Moves the file position."""
+    try:
+        return AnimatedGif(file, name="", limits=NO_LIMITS).has_frame(1)
+    except DamagedImageError:
+        return None

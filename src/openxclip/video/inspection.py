@@ -1,82 +1,65 @@
-"""What a video is, and whether it is whole: facts of its header and of its frames, and what is wrong with it."""
+"""Inspect a video: facts from its header and frames, and what is wrong with it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from openxclip.errors import VideoError
-from openxclip.video.arrays import ArrayFootage
+from openxclip.video.colour_codes import HLG, MATRICES, PQ, RANGES, TRANSFERS
 from openxclip.video.containers import ContainerFootage
 from openxclip.video.continuity import found_in_file
 from openxclip.video.damage import counted, decoded_strictly, gaps, survey
 from openxclip.video.decoding import VideoReader
 from openxclip.video.demuxing import coding_of_sound, short_name
+from openxclip.video.frames import Kind
 from openxclip.video.headers import num_edits, told_by_header
-from openxclip.video.images import FolderFootage, ImageFootage
 from openxclip.video.intactness import MAY_BE_CUT
-from openxclip.video.limits import DEFAULT_LIMITS, Limits
 from openxclip.video.opening import VideoSource, is_buffer, source_name, with_home
+from openxclip.video.options import ReadOptions
 from openxclip.video.tails import found_at_end
-from openxclip.video.tiles import TiledFootage
 
-Kind = Literal["video", "image", "images", "array"]
-
-_KINDS: dict[type, Kind] = {
-    ContainerFootage: "video",
-    ImageFootage: "image",
-    TiledFootage: "image",
-    FolderFootage: "images",
-    ArrayFootage: "array",
-}
-# Numbers of ITU-T H.273, by FFmpeg's names; 2 is "not said"
-_MATRICES = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc"}
-_MATRICES |= {10: "bt2020c", 14: "ictcp"}
-_TRANSFERS = {1: "bt709", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear", 13: "srgb"}
-_TRANSFERS |= {14: "bt2020-10", 15: "bt2020-12", 16: "pq", 18: "hlg"}
-_RANGES = {1: "limited", 2: "full"}
-_HDR = frozenset({16, 18})
-_WITH_TIMES = frozenset({"mp4", "mov", "matroska", "flv", "nut", "ivf", "ogg"})  # of each packet
+_WITH_TIMES = frozenset({"mp4", "mov", "matroska", "flv", "nut", "ivf", "ogg"})  # every packet has a timestamp
 _MAY_HAVE_GAPS = _WITH_TIMES | {"mpegts", "asf", "avi", "rm", "wtv", "film_cpk"}
-_WRONG_TIMES = frozenset({("asf", "mpeg1video"), ("asf", "mpeg2video")})  # FFmpeg gives those of the next packet
-_STEADY_S = 0.0025  # frames' distances differ by this much where times are rounded to milliseconds
-_FEW_FRAMES = 8  # what a clip of the smallest released models takes
-_NAMED = 5  # pictures of a folder that are named one by one
+_WRONG_TIMES = frozenset({("asf", "mpeg1video"), ("asf", "mpeg2video")})  # FFmpeg returns the times of the next packet
+_STEADY_S = 0.0025  # rounding times to milliseconds makes steps differ by this much
+_FEW_FRAMES = 8  # a clip of the smallest released models
+_NUM_NAMED = 5  # damaged pictures of a folder that are named one by one
 
 OnTime = Callable[[float, float], object]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoReport:
-    """What `inspect` finds; None is what the source doesn't say or have.
+    """The result of `inspect`; what the source doesn't say or have is None.
 
     Attributes:
-        path: the source, as it was named.
+        path: the source as the caller named it.
         kind: "video" (a container), "image", "images" (a folder), or "array".
-        container: of which format the file is, e.g. "mp4".
+        container: the format of the file, e.g. "mp4".
         codec: how frames are coded, e.g. "h264".
         pixel_format: FFmpeg's name, e.g. "yuv420p".
-        width, height: of the first frame in pixels, as it is shown.
+        width, height: size of the first frame in pixels, as shown.
         rotation: degrees by which stored frames are turned (counter-clockwise) to be shown.
-        frames: how many there are, exactly.
-        fps: on average.
-        variable_rate: whether the frames' distances in time differ.
+        frames: the exact number of frames.
+        fps: average frames per second.
+        variable_rate: whether the steps between frame times differ.
         duration: when the last frame ends, in seconds.
         start: when the first frame is shown, in seconds.
-        matrix, range, transfer: of its colours, as FFmpeg names them.
-        bit_depth: of a sample.
-        hdr: whether its transfer is PQ or HLG.
-        interlaced: whether its frames are two fields.
-        alpha: whether its pixels may be transparent.
-        sound: the codec of its sound.
-        size_bytes: of the file.
-        notes: what should be known of how frames are made of it.
-        problems: what is wrong with it, though it can be read.
+        matrix, range, transfer: colour properties, by FFmpeg's names.
+        bit_depth: bits per sample.
+        hdr: whether the transfer is PQ or HLG.
+        interlaced: whether frames consist of two fields.
+        alpha: whether pixels may be transparent.
+        sound: the codec of the sound.
+        size_bytes: size of the file.
+        notes: what a user should know about how the frames are made.
+        problems: what is wrong with the video, though it can be read.
         error: why it can't be read.
     """
 
@@ -108,11 +91,11 @@ class VideoReport:
 
     @property
     def is_fine(self) -> bool:
-        """Whether it can be read, and nothing is wrong with it."""
+        """Whether the video can be read and has no problems."""
         return self.error is None and not self.problems
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain JSON values; the error is its reason."""
+        """Return plain JSON values; the error is given by its reason."""
         values = asdict(self) | {"notes": list(self.notes), "problems": list(self.problems), "error": None}
         if self.error is not None:
             same = self.error.source == self.path
@@ -121,7 +104,7 @@ class VideoReport:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> VideoReport:
-        """From what `as_dict` gave."""
+        """Make a report of what `as_dict` returned."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         reason = known.get("error")
         known["error"] = None if reason is None else VideoError(known["path"], reason)
@@ -132,51 +115,40 @@ def inspect(
     source: VideoSource,
     *,
     full: bool = False,
-    fps: float | None = None,
-    track: int | None = None,
-    limits: Limits = DEFAULT_LIMITS,
-    allow_protocols: Sequence[str] = (),
+    read: ReadOptions | None = None,
     on_time: OnTime = lambda end, duration: None,
 ) -> VideoReport:
-    """What a video is.
+    """Collect the facts about a video, and what is wrong with it.
 
     Args:
         source: as for `VideoReader`.
-        full: decode all of it, to find what is damaged; else the first frame only.
-        fps, track: as for `VideoReader`.
-        limits: as for `VideoReader`; `seconds` holds for opening it and again for decoding it.
-        allow_protocols: as for `VideoReader`.
-        on_time: called while all of it is decoded, with how far that has come and the video's duration, in seconds.
+        full: decode the whole video, on one thread, to find damage; otherwise decode the first frame only.
+        read: as for `VideoReader`; `limits.seconds` holds for opening the video and again for decoding it.
+        on_time: called during a full decode with the time reached and the video's duration, in seconds.
 
     Returns:
-        A report; one with an `error` if the source can't be read.
+        A report; its `error` is set if the source can't be read.
 
     Raises:
         TypeError: `source` is no source of videos.
-        ValueError: a protocol's name or a track that can't be.
     """
+    read = read or ReadOptions()
     facts: dict[str, Any] = {"path": source_name(source), "size_bytes": _size_of(source)}
+    problems: list[str] = []
     try:
-        with VideoReader(
-            source,
-            fps=fps,
-            num_threads=1 if full else 0,
-            track=track,
-            limits=limits,
-            allow_protocols=allow_protocols,
-        ) as reader:
-            facts |= _facts(reader)
-            problems = _Problems(reader)
-            if isinstance(reader._footage, ContainerFootage):
+        with VideoReader(source, read=replace(read, threads=1) if full else read) as reader:
+            with reader.in_use() as footage:
+                facts |= _facts(reader, footage.kind)
+            if isinstance(footage, ContainerFootage):
                 reader.restart_clock()
                 with reader.in_use():
-                    facts |= problems.of_container(reader._footage, full=full, on_time=on_time)
+                    container_facts, problems = _inspect_container(reader, footage, full=full, on_time=on_time)
+                facts |= container_facts
             elif full:
-                problems.of_pictures()
-            facts["notes"] = reader.notes
-            return VideoReport(**facts, problems=tuple(problems.found))
+                problems = _find_damaged_pictures(reader)
+            return VideoReport(**facts, notes=reader.notes, problems=tuple(problems))
     except VideoError as error:
-        return VideoReport(**{**facts, "error": error.with_traceback(None)})
+        return VideoReport(**facts, error=error.with_traceback(None))
 
 
 def _size_of(source: VideoSource) -> int | None:
@@ -191,106 +163,109 @@ def _size_of(source: VideoSource) -> int | None:
     return None
 
 
-def _facts(reader: VideoReader) -> dict[str, Any]:
-    """What every kind of footage can tell."""
-    gaps = np.diff(reader.times)
+def _facts(reader: VideoReader, kind: Kind) -> dict[str, Any]:
+    """Return the facts that every kind of footage has."""
+    steps = np.diff(reader.times)
     return {
-        "kind": _KINDS[type(reader._footage)],
+        "kind": kind,
         "codec": reader.codec,
         "width": reader.width,
         "height": reader.height,
         "frames": reader.num_frames,
         "fps": reader.fps,
-        "variable_rate": bool(len(gaps) and gaps.max() - gaps.min() > _STEADY_S),
+        "variable_rate": bool(len(steps) and steps.max() - steps.min() > _STEADY_S),
         "duration": reader.duration,
         "start": float(reader.times[0]),
     }
 
 
-class _Problems:
-    """What is wrong with a video that can be opened."""
+def _inspect_container(
+    reader: VideoReader, footage: ContainerFootage, *, full: bool, on_time: OnTime
+) -> tuple[dict[str, Any], list[str]]:
+    """Decode all frames of a container, or the first; return facts and problems."""
+    num_frames, duration = reader.num_frames, reader.duration
+    container = footage.coded.container
+    surveyed = survey(
+        decoded_strictly(footage.coded),
+        codec=footage.codec,
+        tick=footage.tick if short_name(container) in _WITH_TIMES else None,
+        full=full,
+        on_frame=lambda count: on_time(min(1.0, count / num_frames) * duration, duration),
+    )
+    problems = list(surveyed.problems)
+    if full:
+        problems += _find_damage_of_file(footage)
+        if not problems:
+            problems += _find_missing_frames(reader, footage, surveyed.decoded)
+    problems += [note for note in footage.notes if note.endswith(MAY_BE_CUT)]
+    problems += _find_contradictions_to_header(footage)
+    if num_frames < _FEW_FRAMES:
+        problems.append(f"it is very short: {counted(num_frames, 'frame')}")
+    facts = {"container": short_name(container), "sound": coding_of_sound(container)}
+    if surveyed.first is not None:
+        facts |= _facts_of_frame(surveyed.first)
+    return facts, problems
 
-    def __init__(self, reader: VideoReader) -> None:
-        self.found: list[str] = []
-        self._reader = reader
 
-    def of_container(self, footage: ContainerFootage, *, full: bool, on_time: OnTime) -> dict[str, Any]:
-        """Look at its frames, all of them or the first; the facts that they tell."""
-        reader = self._reader
-        num_frames, duration = reader.num_frames, reader.duration
-        container = footage.coded.container
-        found = survey(
-            decoded_strictly(footage.coded),
-            codec=footage.codec,
-            tick=footage.tick if short_name(container) in _WITH_TIMES else None,
-            full=full,
-            on_frame=lambda count: on_time(min(1.0, count / num_frames) * duration, duration),
-        )
-        self.found += found.problems
-        if full:
-            self._look_into_file(footage)
-            if not self.found:
-                self._count(footage, found.decoded)
-        self.found += [note for note in footage.notes if note.endswith(MAY_BE_CUT)]
-        self._compare_with_header(footage)
-        if num_frames < _FEW_FRAMES:
-            self.found.append(f"it is very short: {counted(num_frames, 'frame')}")
-        facts = {} if found.first is None else _facts_of_frame(found.first)
-        return {"container": short_name(container), "sound": coding_of_sound(container), **facts}
+def _find_damage_of_file(footage: ContainerFootage) -> list[str]:
+    """Check the end of the file, its parts and their checksums."""
+    problems = []
+    file, coded = footage.file, footage.coded
+    if coded.ends_within_packet:
+        problems.append("it is cut off: its last frame isn't whole")
+    elif file is not None and (cut := found_at_end(file, coded.container, footage.packets)):
+        problems.append(cut)
+    if file is not None:
+        problems += found_in_file(file, coded.container, coded.stream, check_time=footage.deadline.check)
+    return problems
 
-    def _look_into_file(self, footage: ContainerFootage) -> None:
-        """What the container says of its end, its parts and their checksums."""
-        file, coded = footage.file, footage.coded
-        if coded.ends_within_packet:
-            self.found.append("it is cut off: its last frame isn't whole")
-        elif file is not None and (cut := found_at_end(file, coded.container, footage.packets)):
-            self.found.append(cut)
-        if file is not None:
-            self.found += found_in_file(file, coded.container, coded.stream, check_time=footage.deadline.check)
 
-    def _count(self, footage: ContainerFootage, decoded: int) -> None:
-        """Say which frames are missing, where nothing else says so."""
-        num_frames, container = self._reader.num_frames, short_name(footage.coded.container)
-        if decoded < num_frames:
-            self.found.append(f"{num_frames - decoded} of its {num_frames} frames can't be decoded")
-        elif (container, footage.codec) in _WRONG_TIMES:
-            return
-        elif container in _MAY_HAVE_GAPS and num_edits(footage.file, footage.coded.stream) < 2:
-            missing = gaps(self._reader.times, tick=self._reader.tick)
-            self.found += [missing] if missing else []
+def _find_missing_frames(reader: VideoReader, footage: ContainerFootage, num_decoded: int) -> list[str]:
+    num_frames, container = reader.num_frames, short_name(footage.coded.container)
+    if num_decoded < num_frames:
+        return [f"{num_frames - num_decoded} of its {num_frames} frames can't be decoded"]
+    if (container, footage.codec) in _WRONG_TIMES or container not in _MAY_HAVE_GAPS:
+        return []
+    if num_edits(footage.file, footage.coded.stream) >= 2:
+        return []
+    missing = gaps(reader.times, tick=reader.tick)
+    return [missing] if missing else []
 
-    def _compare_with_header(self, footage: ContainerFootage) -> None:
-        told = told_by_header(footage.coded.container, footage.coded.stream, footage.packets)
-        if told.frames and abs(told.frames - told.found) > 1:
-            self.found.append(f"its header tells of {told.frames} frames, and there are {told.found}")
-        if told.seconds and abs(told.seconds - told.found_s) > max(0.5, 0.02 * told.found_s, 1.5 * told.step_s):
-            self.found.append(f"its header tells of {told.seconds:.2f} s, and its frames last {told.found_s:.2f} s")
 
-    def of_pictures(self) -> None:
-        """Read every picture of an image, a folder or an array."""
-        failed = 0
-        for i in range(self._reader.num_frames):
-            try:
-                with self._reader.in_use() as footage:
-                    footage.read([i], lambda index, frame_HWC: None)
-            except VideoError as error:  # noqa: PERF203
-                failed += 1
-                if failed <= _NAMED:
-                    self.found.append(str(error) if error.source != self._reader.source else error.reason)
-        if failed > _NAMED:
-            self.found.append(f"and {failed - _NAMED} more")
+def _find_contradictions_to_header(footage: ContainerFootage) -> list[str]:
+    problems = []
+    told = told_by_header(footage.coded.container, footage.coded.stream, footage.packets)
+    if told.frames and abs(told.frames - told.found) > 1:
+        problems.append(f"its header tells of {told.frames} frames, and there are {told.found}")
+    if told.seconds and abs(told.seconds - told.found_s) > max(0.5, 0.02 * told.found_s, 1.5 * told.step_s):
+        problems.append(f"its header tells of {told.seconds:.2f} s, and its frames last {told.found_s:.2f} s")
+    return problems
+
+
+def _find_damaged_pictures(reader: VideoReader) -> list[str]:
+    """Read every frame of an image, a folder or an array."""
+    reasons = []
+    for i in range(reader.num_frames):
+        try:
+            with reader.in_use() as footage:
+                footage.read([i], lambda index, frame_HWC: None)
+        except VideoError as error:  # noqa: PERF203
+            reasons.append(str(error) if error.source != reader.source else error.reason)
+    if len(reasons) <= _NUM_NAMED:
+        return reasons
+    return [*reasons[:_NUM_NAMED], f"and {len(reasons) - _NUM_NAMED} more"]
 
 
 def _facts_of_frame(frame: Any) -> dict[str, Any]:
-    parts = frame.format.components
+    components, transfer = frame.format.components, int(frame.color_trc)
     return {
         "pixel_format": frame.format.name,
         "rotation": round(getattr(frame, "rotation", 0)) % 360,
-        "matrix": _MATRICES.get(int(frame.colorspace)),
-        "range": _RANGES.get(int(frame.color_range)),
-        "transfer": _TRANSFERS.get(int(frame.color_trc)),
-        "bit_depth": max((part.bits for part in parts), default=None),
-        "hdr": int(frame.color_trc) in _HDR,
+        "matrix": MATRICES.get(int(frame.colorspace)),
+        "range": RANGES.get(int(frame.color_range)),
+        "transfer": TRANSFERS.get(transfer),
+        "bit_depth": max((component.bits for component in components), default=None),
+        "hdr": transfer in (PQ, HLG),
         "interlaced": bool(frame.interlaced_frame),
-        "alpha": any(part.is_alpha for part in parts),
+        "alpha": any(component.is_alpha for component in components),
     }

@@ -1,4 +1,4 @@
-"""How a decoded frame is to be turned, and whether a coded picture says so itself, beside its container.
+"""Read how frames are to be turned: from decoded frames, coded packets and MP4 headers.
 
 Sources: ITU-T H.264, 7.3.2.3 and D.1.27; ITU-T H.265, 7.3.5 and D.2.15 (display orientation SEI messages); Exif 2.32,
 4.7.2 (JPEG's APP1 segment); ISO/IEC 14496-12, 6.2.2 (display matrix).
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from openxclip.video.boxes import boxes, boxes_at, content, reading, size_of, track_id
 from openxclip.video.nal import units
 
-_DISPLAY_ORIENTATION = 47  # a type of SEI message, in H.264 and HEVC alike
-_EXIF = (b"Exif\0\0", b"eXIf")  # in JPEG; in PNG
+_DISPLAY_ORIENTATION = 47  # SEI message type in H.264 and HEVC
+_EXIF_MARKS = (b"Exif\0\0", b"eXIf")  # in JPEG and in PNG
 
 
 class Turn(NamedTuple):
-    """How a stored picture becomes the shown one: first `transposed`, then mirrored."""
+    """How a stored picture becomes the shown one: it is transposed, then mirrored."""
 
     transposed: bool = False
     mirror_x: bool = False
@@ -39,11 +39,12 @@ class Turn(NamedTuple):
 
 
 def turn_of(frame: av.VideoFrame) -> Turn | None:
-    """From the display matrix: a point (x, y) is shown at (ax + cy, bx + dy), with y downwards.
+    """Read a frame's display matrix, which shows a point (x, y) at (ax + cy, bx + dy), with y downwards.
 
-    None if it turns by other than quarters.
+    Returns:
+        None if it turns by other than quarters.
     """
-    # not frame.side_data: a frame and what that returns refer to each other, and so wait for the garbage collector
+    # frame.side_data would make a reference cycle, so that the frame waits for the garbage collector
     data: Any = cast(Any, SideDataContainer)(frame).get("DISPLAYMATRIX")
     if data is None:
         return Turn()
@@ -51,11 +52,11 @@ def turn_of(frame: av.VideoFrame) -> Turn | None:
 
 
 def stated_turn(source: Path | BinaryIO | str, stream: Any) -> Turn | None:
-    """How an MP4 or MOV says that its frames are to be turned; None if it doesn't say, and in other containers.
+    """Read from the track header of an MP4 or MOV how its frames are to be turned; None for other containers.
 
     Args:
-        source: what `stream` was opened from.
-        stream: PyAV's.
+        source: the source that `stream` was opened from.
+        stream: PyAV's stream.
     """
     if isinstance(source, str) or not stream.container.format.name.startswith("mov,"):
         return None
@@ -81,36 +82,36 @@ def _turn_by(matrix: tuple[int, ...]) -> Turn | None:
 
 
 def _unknown_side_data(cls: type[SideDataType], value: object) -> Any:
-    """A member for a kind of side data that this PyAV has no name for."""
+    """Make a member for a kind of side data that this PyAV has no name for."""
     member: Any = object.__new__(cls)
     member._name_, member._value_ = f"UNKNOWN_{value}", value
     return member
 
 
-# PyAV 18 refuses all side data of a frame, the display matrix too, if one is of a kind newer than itself, such as Exif
+# PyAV 18 refuses all side data of a frame, the display matrix too, if one kind is newer than PyAV, such as Exif
 SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment,method-assign]
 
 
-def tells_orientation(packet: bytes, *, codec: str, length_size: int) -> bool:
-    """Whether a packet holds a display orientation or Exif data.
+def has_orientation(packet: bytes, *, codec: str, length_size: int) -> bool:
+    """Tell whether a packet holds a display orientation or Exif data.
 
     Args:
-        packet: its beginning.
-        codec: FFmpeg's name of the codec.
+        packet: the beginning of the packet.
+        codec: FFmpeg's name for the codec.
         length_size: see `nal.length_size`.
     """
     if codec not in ("h264", "hevc"):
-        return any(mark in packet for mark in _EXIF)
+        return any(mark in packet for mark in _EXIF_MARKS)
     for at in units(packet, length_size):
         is_sei = packet[at] & 31 == 6 if codec == "h264" else packet[at] >> 1 & 63 == 39
-        if is_sei and _DISPLAY_ORIENTATION in _messages(packet[at + (1 if codec == "h264" else 2) :]):
+        if is_sei and _DISPLAY_ORIENTATION in _message_types(packet[at + (1 if codec == "h264" else 2) :]):
             return True
     return False
 
 
-def _messages(data: bytes) -> Iterator[int]:
-    """The types of the SEI messages at the beginning of `data`; the last may be made of what follows the unit."""
-    data = data.replace(b"\0\0\3", b"\0\0")  # bytes that keep start codes from appearing
+def _message_types(data: bytes) -> Iterator[int]:
+    """Yield the types of the SEI messages at the start of `data`; the last may belong to the next unit."""
+    data = data.replace(b"\0\0\3", b"\0\0")  # removes the bytes that prevent start codes
     at = 0
     while at < len(data) and data[at] != 0x80:
         numbers = []

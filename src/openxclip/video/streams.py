@@ -1,4 +1,4 @@
-"""Pipes: what can only be read once, from front to back, is read into memory first, within its limits."""
+"""Read pipes, which can only be read once, into memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNK = 1 << 20
 
 
 class NamedBytes(io.BytesIO):
-    """Bytes that know what they were read from."""
+    """Bytes with the name of the source they were read from."""
 
     def __init__(self, data: Any, name: str) -> None:
         super().__init__(data)
@@ -26,40 +26,40 @@ class NamedBytes(io.BytesIO):
 
 
 def is_pipe(path: Path) -> bool:
-    """Whether a path is that of a pipe or a socket (not a file, a folder or a device)."""
+    """Tell whether a path is a pipe or a socket, not a file, folder or device."""
     mode = path.stat().st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def read_pipe(source: Path | BinaryIO, *, name: str, limits: Limits) -> NamedBytes:
-    """All that comes out of a pipe, until whoever writes to it is done.
+    """Read a pipe to its end.
 
     Args:
-        source: the path of a pipe, or a binary file object that can't go back.
-        name: for errors.
-        limits: `seconds` to wait for its end, and `memory` to keep it in. (A file object that isn't one of the
-            system's, such as a response from the web, decides itself how long one `read` takes.)
+        source: the path of a pipe, or a binary file object that can't seek.
+        name: names the source in errors.
+        limits: `seconds` bounds the wait for the end, `memory` the bytes read. (A file object that isn't the system's,
+            such as a web response, may exceed `seconds` in one `read`.)
 
     Raises:
-        VideoError: a limit is reached, or it can't be read.
-        TypeError: the file object gives text.
+        VideoError: a limit is exceeded, or the pipe can't be read.
+        TypeError: the file object returns text.
     """
     deadline = Deadline(limits.seconds, name)
     try:
-        if isinstance(source, Path) and not hasattr(select, "poll"):  # Windows, whose pipes are no files
+        if isinstance(source, Path) and not hasattr(select, "poll"):  # on Windows, pipes are no files
             with source.open("rb", buffering=0) as file:
                 return _collect(lambda: file.read(_CHUNK), name, limits, deadline)
         if isinstance(source, Path):
-            # not to wait here for somebody who writes: that is done under the time limit
+            # non-blocking: opening must not wait for a writer without the time limit
             fd = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
             try:
-                return _collect(lambda: _next_of(fd, deadline), name, limits, deadline)
+                return _collect(lambda: _read_available(fd, deadline), name, limits, deadline)
             finally:
                 os.close(fd)
         raw = getattr(source, "raw", source)
         if isinstance(raw, io.FileIO) and hasattr(select, "poll"):
-            first = _buffered(source, raw.fileno())
-            return _collect(lambda: _next_of(raw.fileno(), deadline), name, limits, deadline, first)
+            first = _take_buffered(source, raw.fileno())
+            return _collect(lambda: _read_available(raw.fileno(), deadline), name, limits, deadline, first)
         return _collect(lambda: source.read(_CHUNK), name, limits, deadline)
     except OSError as error:
         raise VideoError(name, cannot_be_read(error)) from error
@@ -81,8 +81,8 @@ def _collect(
     return parts
 
 
-def _buffered(source: Any, fd: int) -> bytes:
-    """What a file object has read from its pipe already, without waiting for more of it."""
+def _take_buffered(source: Any, fd: int) -> bytes:
+    """Return what a file object has already buffered, without waiting for more."""
     if not hasattr(source, "read1"):
         return b""
     was_blocking = os.get_blocking(fd)
@@ -93,8 +93,8 @@ def _buffered(source: Any, fd: int) -> bytes:
         os.set_blocking(fd, was_blocking)
 
 
-def _next_of(fd: int, deadline: Deadline) -> bytes:
-    """The next bytes of a pipe; none if everybody who could write has closed it."""
+def _read_available(fd: int, deadline: Deadline) -> bytes:
+    """Return the next bytes of a pipe; none if all writers have closed it."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     while True:
@@ -102,6 +102,6 @@ def _next_of(fd: int, deadline: Deadline) -> bytes:
         if poll.poll(None if left is None else int(left * 1000) + 1):
             try:
                 return os.read(fd, _CHUNK)
-            except BlockingIOError:  # somebody else was quicker
+            except BlockingIOError:  # another reader was faster
                 pass
         deadline.check()

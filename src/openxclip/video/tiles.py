@@ -1,4 +1,4 @@
-"""Pictures of tiles: HEIF stills, as phones write them, whose parts FFmpeg gives one by one.
+"""Read HEIF stills made of a grid of tiles, as phones write them; FFmpeg returns the tiles one by one.
 
 Source: ISO/IEC 23008-12, 6.5.10 (irot), 6.5.12 (imir), 6.6.2.3 (grid); ISO/IEC 14496-12, 8.11 (meta, iloc, iinf, iref).
 """
@@ -16,16 +16,19 @@ from numpy.typing import NDArray
 from openxclip.errors import VideoError
 from openxclip.video.boxes import Part, boxes, boxes_at, content, reading, size_of
 from openxclip.video.colour import RGBConverter
-from openxclip.video.frames import Place, rgb_bytes
+from openxclip.video.frames import Kind, Place, rgb_bytes
 from openxclip.video.limits import Deadline, Limits
 
-_MOST_TILES = 65_536
-_MOST_EXTENTS = 64  # of one item: a file of one piece has one
+_MAX_TILES = 65_536
+_MAX_EXTENTS = 64  # of one item: a contiguous item has one
 _STILL_S = 0.1
 
 
 class Grid(NamedTuple):
-    """A picture of `rows` × `columns` tiles, named row by row; it is cut to `width` × `height`, then turned."""
+    """A picture of `rows` × `columns` tiles, listed row by row. It is cropped to `width` × `height`, then turned.
+
+    Each turn is the name of a property, b"irot" or b"imir", and its value.
+    """
 
     tiles: tuple[int, ...]
     rows: int
@@ -35,115 +38,130 @@ class Grid(NamedTuple):
     turns: tuple[tuple[bytes, int], ...]
 
 
-def grid_of(source: Path | BinaryIO) -> Grid | None:
-    """The grid that is a HEIF file's main picture; None if the main picture is of another kind, or there is a film."""
+def read_grid(source: Path | BinaryIO) -> Grid | None:
+    """Read the grid of a HEIF file's main picture; None if the picture is no grid, or the file holds a film."""
     with reading(source) as file:
         try:
-            return _grid(file)
-        except IndexError:  # of boxes that are too short
+            return _read_grid(file)
+        except IndexError:  # a box is too short
             return None
 
 
-def _grid(file: BinaryIO) -> Grid | None:
-    parts = {box.name: box for box in boxes(file, 0, size_of(file))}
-    if b"meta" not in parts or b"moov" in parts:
+def _read_grid(file: BinaryIO) -> Grid | None:
+    top_level = {box.name: box for box in boxes(file, 0, size_of(file))}
+    if b"meta" not in top_level or b"moov" in top_level:
         return None
-    meta = Part(b"meta", parts[b"meta"].start + 4, parts[b"meta"].end)  # after version and flags
+    meta = Part(b"meta", top_level[b"meta"].start + 4, top_level[b"meta"].end)  # after version and flags
     inner = {box.name: box for box in boxes(file, meta.start, meta.end)}
     if not {b"pitm", b"iinf", b"iref", b"iloc"} <= inner.keys():
         return None
     head = content(file, inner[b"pitm"])
-    primary = int.from_bytes(head[4:8] if head[0] else head[4:6], "big")
-    if (primary, b"grid") not in _kinds(file, inner[b"iinf"]):
+    primary = _number(head[4:8] if head[0] else head[4:6])
+    if (primary, b"grid") not in _item_kinds(file, inner[b"iinf"]):
         return None
-    tiles = _referred(file, inner[b"iref"], primary)
-    data = _data_of(file, inner, primary)
+    tiles = _tiles_of(file, inner[b"iref"], primary)
+    data = _item_data(file, inner, primary)
     size = 4 if data[1:2] == b"\1" else 2
     if len(data) < 4 + 2 * size:
         return None
-    width, height = (int.from_bytes(data[at : at + size], "big") for at in (4, 4 + size))
+    width, height = (_number(data[at : at + size]) for at in (4, 4 + size))
     return Grid(tiles, data[2] + 1, data[3] + 1, width, height, tuple(_turns(file, meta, primary)))
 
 
-def _kinds(file: BinaryIO, iinf: Part) -> set[tuple[int, bytes]]:
-    """Number and kind of each item."""
+def _item_kinds(file: BinaryIO, iinf: Part) -> set[tuple[int, bytes]]:
+    """Return the number and kind of each item."""
     version = content(file, iinf, 1)
     kinds = set()
     for box in boxes(file, iinf.start + (6 if version == b"\0" else 8), iinf.end):
         head = content(file, box, 16)
         size = 2 if head[0] < 3 else 4
-        kinds.add((int.from_bytes(head[4 : 4 + size], "big"), head[6 + size : 10 + size]))
+        kinds.add((_number(head[4 : 4 + size]), head[6 + size : 10 + size]))
     return kinds
 
 
-def _referred(file: BinaryIO, iref: Part, item: int) -> tuple[int, ...]:
-    """The items of which one is put together, in order."""
+def _tiles_of(file: BinaryIO, iref: Part, item: int) -> tuple[int, ...]:
+    """Return the items that an item is composed of, in order."""
     size = 4 if content(file, iref, 1) == b"\1" else 2
     for box in boxes(file, iref.start + 4, iref.end):
-        data = content(file, box, size * (_MOST_TILES + 2))
-        numbers = [int.from_bytes(data[at : at + size], "big") for at in range(size + 2, len(data), size)]
-        if box.name == b"dimg" and int.from_bytes(data[:size], "big") == item:
-            return tuple(numbers)
+        data = content(file, box, size * (_MAX_TILES + 2))
+        if box.name == b"dimg" and _number(data[:size]) == item:
+            return tuple(_number(data[at : at + size]) for at in range(size + 2, len(data), size))
     return ()
 
 
-def _data_of(file: BinaryIO, inner: dict[bytes, Part], item: int) -> bytes:
-    """What an item of one piece holds, at most 16 bytes."""
-    data = content(file, inner[b"iloc"], 1 << 20)
-    version, sizes = data[0], (data[4] >> 4, data[4] & 15, data[5] >> 4, data[5] & 15 if data[0] else 0)
-    wide = 4 if version == 2 else 2
-    at = 6
-    if not (sizes[0] and sizes[1]):
+def _item_data(file: BinaryIO, inner: dict[bytes, Part], item: int) -> bytes:
+    """Return the first 16 bytes of a contiguous item, found by the item location box."""
+    data = _Fields(content(file, inner[b"iloc"], 1 << 20))
+    version = data.take(1)
+    data.take(3)  # flags
+    offset_size, length_size = divmod(data.take(1), 16)
+    base_size, index_size = divmod(data.take(1), 16)
+    if not (offset_size and length_size):
         return b""
-
-    def number(size: int) -> int:
-        nonlocal at
-        at += size
-        return int.from_bytes(data[at - size : at], "big")
-
-    for _ in range(number(wide)):
-        if at >= len(data):
+    number_size = 4 if version == 2 else 2
+    for _ in range(data.take(number_size)):
+        if data.is_at_end():
             break
-        current = number(wide)
-        method = number(2) & 15 if version else 0
-        number(2)
-        base = number(sizes[2])
-        extents = number(2)
-        if extents > _MOST_EXTENTS:
+        number = data.take(number_size)
+        method = data.take(2) & 15 if version else 0
+        data.take(2)  # data reference
+        base, num_extents = data.take(base_size), data.take(2)
+        if num_extents > _MAX_EXTENTS:
             break
-        for _ in range(extents):
-            number(sizes[3])
-            offset, length = number(sizes[0]), number(sizes[1])
-            if current == item:
+        for _ in range(num_extents):
+            data.take(index_size if version else 0)
+            offset, length = data.take(offset_size), data.take(length_size)
+            if number == item:
                 start = base + offset + (inner[b"idat"].start if method == 1 and b"idat" in inner else 0)
                 return content(file, Part(b"", start, start + length), 16)
     return b""
 
 
 def _turns(file: BinaryIO, meta: Part, item: int) -> Iterator[tuple[bytes, int]]:
-    """The turns and mirrors among an item's properties, in order."""
+    """Yield the turns and mirrors among an item's properties, in order."""
     for iprp in boxes_at(file, meta, b"iprp"):
         properties = [box for ipco in boxes_at(file, iprp, b"ipco") for box in boxes(file, ipco.start, ipco.end)]
         for ipma in boxes_at(file, iprp, b"ipma"):
             data = content(file, ipma, 1 << 20)
-            wide, long = 4 if data[0] else 2, bool(data[3] & 1)
+            number_size, has_long_indices = 4 if data[0] else 2, bool(data[3] & 1)
             at = 8
-            while at + wide < len(data):
-                current, count = int.from_bytes(data[at : at + wide], "big"), data[at + wide]
-                at += wide + 1
+            while at + number_size < len(data):
+                number, count = _number(data[at : at + number_size]), data[at + number_size]
+                at += number_size + 1
                 for _ in range(count):
-                    index = int.from_bytes(data[at : at + 2], "big") & 0x7FFF if long else data[at] & 0x7F
-                    at += 2 if long else 1
-                    if current == item and 0 < index <= len(properties):
+                    index = _number(data[at : at + 2]) & 0x7FFF if has_long_indices else data[at] & 0x7F
+                    at += 2 if has_long_indices else 1
+                    if number == item and 0 < index <= len(properties):
                         box = properties[index - 1]
                         if box.name in (b"irot", b"imir"):
                             yield box.name, content(file, box, 1)[0] & 3
 
 
+class _Fields:
+    """The big-endian numbers of a box, read from front to back."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def take(self, size: int) -> int:
+        self._at += size
+        return _number(self._data[self._at - size : self._at])
+
+    def is_at_end(self) -> bool:
+        return self._at >= len(self._data)
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "big")
+
+
 class TiledFootage:
     """A picture of tiles, as a video of one frame. See `Footage`."""
 
+    kind: Kind = "image"
+    codec = "heif"
     tick = 0.0
+    duration = _STILL_S
 
     def __init__(self, source: Path | BinaryIO, grid: Grid, *, name: str, limits: Limits) -> None:
         self._source, self._grid, self._name, self._limits = source, grid, name, limits
@@ -154,22 +172,29 @@ class TiledFootage:
         if len(grid.tiles) != grid.rows * grid.columns or not grid.width or not grid.height:
             raise self._damaged(f"of its {grid.rows * grid.columns} tiles, {len(grid.tiles)} are named")
         self._to_rgb = RGBConverter(name=name)
-        self.codec = "heif"
         self.times: NDArray[np.float64] = np.zeros(1)
-        self.duration = _STILL_S
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As `Footage.notes`."""
+        """See `Footage.notes`."""
         return self._to_rgb.notes
 
     def size(self) -> tuple[int, int]:
-        """As `Footage.size`."""
-        turned = sum(angle for kind, angle in self._grid.turns if kind == b"irot") % 2
-        return (self._grid.width, self._grid.height) if turned else (self._grid.height, self._grid.width)
+        """See `Footage.size`."""
+        is_turned = sum(value for name, value in self._grid.turns if name == b"irot") % 2
+        return (self._grid.width, self._grid.height) if is_turned else (self._grid.height, self._grid.width)
 
     def read(self, indices: list[int], place: Place) -> None:
-        """As `Footage.read`."""
+        """See `Footage.read`."""
+        frame = self._joined()
+        self.frames_decoded += 1
+        for name, value in self._grid.turns:
+            frame = np.rot90(frame, value) if name == b"irot" else np.flip(frame, axis=value & 1)
+        for _ in indices:
+            place(0, rgb_bytes(frame))
+
+    def _joined(self) -> NDArray[np.uint8]:
+        """Return the picture as stored, not yet turned."""
         grid = self._grid
         picture: NDArray[np.uint8] | None = None
         for number, tile in self._tiles():
@@ -182,16 +207,11 @@ class TiledFootage:
             part = picture[top : top + height, left : left + width]
             part[:] = tile[: part.shape[0], : part.shape[1]]
         assert picture is not None
-        self.frames_decoded += 1
-        turned: NDArray[np.uint8] = picture
-        for kind, value in grid.turns:
-            turned = np.rot90(turned, value) if kind == b"irot" else np.flip(turned, axis=value & 1)
-        for _ in indices:
-            place(0, rgb_bytes(turned))
+        return picture
 
     def _tiles(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Each tile with its number; of each, FFmpeg has a stream."""
-        wanted = {item: number for number, item in enumerate(self._grid.tiles)}
+        """Yield each tile with its number; FFmpeg makes a stream of each."""
+        missing = {item: number for number, item in enumerate(self._grid.tiles)}
         if isinstance(self._source, Path):
             opened: Any = f"file:{self._source}"
         else:
@@ -204,7 +224,7 @@ class TiledFootage:
             with av.open(opened, "r", options=options, container_options=whitelist) as container:
                 for packet in container.demux():
                     self.deadline.check()
-                    number = wanted.pop(packet.stream.id, None) if packet.size else None
+                    number = missing.pop(packet.stream.id, None) if packet.size else None
                     if number is None:
                         continue
                     context: Any = packet.stream.codec_context
@@ -215,11 +235,11 @@ class TiledFootage:
             raise
         except av.error.FFmpegError:
             raise self._damaged("one of its tiles cannot be decoded") from None
-        if wanted:
-            raise self._damaged(f"of its {len(self._grid.tiles)} tiles, {len(wanted)} are missing")
+        if missing:
+            raise self._damaged(f"of its {len(self._grid.tiles)} tiles, {len(missing)} are missing")
 
     def _damaged(self, why: str) -> VideoError:
         return VideoError(self._name, f"it is a damaged HEIF picture: {why}. Copy or download it again")
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no file is kept open."""

@@ -1,4 +1,4 @@
-"""From HDR pictures, PQ or HLG, to what an SDR display shows.
+"""Tone-map HDR pictures (PQ or HLG) to SDR.
 
 Sources: ITU-R BT.2100-2 (PQ, HLG and its OOTF), BT.2390-11 section 5.4 (EETF, the roll-off of highlights),
 BT.2408-7 (203 cd/m² is HDR's reference white), BT.1886 (the SDR display), BT.2087-0 (BT.2020 to BT.709).
@@ -15,37 +15,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.common.cores import num_cores
+from openxclip.video.colour_codes import BT709, BT2020, DISPLAY_P3
 
-_BT709, _BT2020, _DISPLAY_P3 = 1, 9, 12  # AVColorPrimaries: the numbers of ITU-T H.273
-_REFERENCE_WHITE = 203.0  # cd/m²: BT.2408; becomes the peak of the SDR display
-_PEAK = 1000.0  # cd/m²: HLG's nominal display, and the usual mastering display for PQ
-_PQ_LIMIT = 10000.0
+_REFERENCE_WHITE = 203.0  # cd/m² (BT.2408); becomes the peak of the SDR display
+_PEAK = 1000.0  # cd/m² of HLG's nominal display, and of the usual mastering display for PQ
+_PQ_LIMIT = 10000.0  # cd/m²
 _BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
-# from linear RGB of these primaries to that of BT.709
+# Matrices from linear RGB of these primaries to linear RGB of BT.709
 PRIMARIES = {
-    _BT709: np.eye(3, dtype=np.float32),
-    _BT2020: np.array(
+    BT709: np.eye(3, dtype=np.float32),
+    BT2020: np.array(
         [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008350], [-0.018151, -0.100579, 1.118730]],
         dtype=np.float32,
     ),
-    _DISPLAY_P3: np.array(
+    DISPLAY_P3: np.array(
         [[1.224940, -0.224940, 0.0], [-0.042057, 1.042057, 0.0], [-0.019638, -0.078636, 1.098274]], dtype=np.float32
     ),
 }
-STEPS = 65535  # tables over light have a step for each 16-bit code of its square root
-_PIXELS_AT_ONCE = 1 << 14  # what fits a cache
-_PIXELS_FOR_THREADS = 1 << 20  # a smaller picture takes less time than threads save
+STEPS = 65535  # tables over light have one step per 16-bit code of its square root
+_PIXELS_AT_ONCE = 1 << 14  # fits into a CPU cache
+_PIXELS_FOR_THREADS = 1 << 20  # starting threads for fewer costs more than it saves
 
 
 class YCbCr(NamedTuple):
-    """From 16-bit YCbCr codes to R'G'B' in [0, 1]: matrix times codes, plus offset."""
+    """Converts 16-bit YCbCr codes to R'G'B' in [0, 1]: matrix times codes, plus offset."""
 
     matrix: NDArray[np.float32]
     offset: NDArray[np.float32]
 
     @classmethod
-    def named(cls, kr: float, kb: float, *, is_full: bool) -> YCbCr:
-        """Of these luma coefficients (ITU-T H.273)."""
+    def from_luma(cls, kr: float, kb: float, *, is_full: bool) -> YCbCr:
+        """Make the conversion for these luma coefficients (ITU-T H.273) and full or limited range."""
         kg = 1 - kr - kb
         rgb = np.array(
             [[1, 0, 2 * (1 - kr)], [1, -2 * kb * (1 - kb) / kg, -2 * kr * (1 - kr) / kg], [1, 2 * (1 - kb), 0]]
@@ -57,20 +57,20 @@ class YCbCr(NamedTuple):
 
 
 def tone_map(
-    codes: Sequence[NDArray[np.uint16]], ycbcr: YCbCr | None, *, pq: bool, primaries: int
+    codes: Sequence[NDArray[np.uint16]], ycbcr: YCbCr | None, *, is_pq: bool, primaries: int
 ) -> NDArray[np.uint8]:
-    """An HDR picture as SDR in BT.709.
+    """Convert an HDR picture to SDR in BT.709.
 
     Args:
         codes: three arrays (H, W) of 16 bits: Y, Cb and Cr, or R, G and B in full range.
-        ycbcr: what YCbCr codes mean; None for RGB.
-        pq: whether the transfer is PQ; else it is HLG.
+        ycbcr: the conversion of YCbCr codes to R'G'B'; None for RGB.
+        is_pq: the transfer is PQ, otherwise HLG.
         primaries: one of `PRIMARIES`.
 
     Returns:
         RGB of shape (H, W, 3).
     """
-    to_light = _pq_light() if pq else _hlg_scene_light()
+    to_light = _pq_light() if is_pq else _hlg_scene_light()
     gain, ootf, to_sdr, to_bt709 = _highlight_gain(), _hlg_ootf(), _sdr_codes(), PRIMARIES[primaries]
     height, width = codes[0].shape
     out = np.empty((height, width, 3), dtype=np.uint8)
@@ -81,7 +81,7 @@ def tone_map(
             signal_3N = ycbcr.matrix @ codes_3N.astype(np.float32) + ycbcr.offset
             codes_3N = (signal_3N.clip(0, 1) * np.float32(STEPS) + np.float32(0.5)).astype(np.uint16)
         light_3N = np.take(to_light, codes_3N)
-        if not pq:
+        if not is_pq:
             light_3N *= np.take(ootf, _root_index(_BT2020_LUMA @ light_3N))
         light_3N *= np.take(gain, _root_index(light_3N.max(axis=0) * np.float32(_PEAK / _PQ_LIMIT)))
         light_3N = (to_bt709 @ light_3N).clip(0, 1)
@@ -93,19 +93,20 @@ def tone_map(
         for band in bands:
             fill(band)
     else:
-        with ThreadPoolExecutor(num_cores()) as threads:  # NumPy lets go of the interpreter's lock
+        with ThreadPoolExecutor(num_cores()) as threads:  # NumPy releases the interpreter's lock
             for _ in threads.map(fill, bands):
                 pass
     return out
 
 
 def _root_index(light: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Where light in [0, 1] stands in a table over its square root, which is fine enough near black."""
+    """Return the index of light in [0, 1] in a table over its square root, which is fine enough near black."""
     index: NDArray[np.uint16] = (np.sqrt(light) * np.float32(STEPS) + np.float32(0.5)).astype(np.uint16)
     return index
 
 
-def _of_root() -> NDArray[np.float64]:
+def _light_of_steps() -> NDArray[np.float64]:
+    """Return the light at each step of a table over its square root."""
     return np.linspace(0, 1, STEPS + 1) ** 2
 
 
@@ -125,14 +126,14 @@ def _pq_nits(signal: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def _pq_light() -> NDArray[np.float32]:
-    """Display light of PQ codes, 1 for _PEAK."""
+    """Return the display light of each PQ code; 1 is `_PEAK`."""
     table: NDArray[np.float32] = (_pq_nits(np.linspace(0, 1, 65536)) / _PEAK).astype(np.float32)
     return table
 
 
 @lru_cache(maxsize=1)
 def _hlg_scene_light() -> NDArray[np.float32]:
-    """Scene light of HLG codes, in [0, 1]."""
+    """Return the scene light of each HLG code, in [0, 1]."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     signal = np.linspace(0, 1, 65536)
     scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
@@ -142,19 +143,19 @@ def _hlg_scene_light() -> NDArray[np.float32]:
 
 @lru_cache(maxsize=1)
 def _hlg_ootf() -> NDArray[np.float32]:
-    """What scene light is multiplied with to become display light, over the root of its luminance: gamma is 1.2."""
-    table: NDArray[np.float32] = (_of_root() ** 0.2).astype(np.float32)
+    """Return the factors from scene light to display light, over the root of its luminance: gamma is 1.2."""
+    table: NDArray[np.float32] = (_light_of_steps() ** 0.2).astype(np.float32)
     return table
 
 
 @lru_cache(maxsize=1)
 def _highlight_gain() -> NDArray[np.float32]:
-    """What light (1 for _PEAK) is multiplied with to become SDR light (1 for the SDR display's peak).
+    """Return the factors from light (1 is `_PEAK`) to SDR light (1 is the SDR display's peak).
 
-    BT.2390's EETF, with black at 0 on both sides, over the root of a pixel's greatest component in parts of PQ's limit:
-    the three are scaled alike, which keeps the hue.
+    This is BT.2390's EETF, with black at 0 on both sides, over the root of a pixel's greatest component as a share of
+    PQ's limit. All three components get the same factor, which keeps the hue.
     """
-    nits = np.maximum(_of_root() * _PQ_LIMIT, 1e-6)
+    nits = np.maximum(_light_of_steps() * _PQ_LIMIT, 1e-6)
     e1 = np.minimum(_pq(nits) / _pq(_PEAK), 1)
     top = _pq(_REFERENCE_WHITE) / _pq(_PEAK)
     knee = 1.5 * top - 0.5
@@ -167,6 +168,6 @@ def _highlight_gain() -> NDArray[np.float32]:
 
 @lru_cache(maxsize=1)
 def _sdr_codes() -> NDArray[np.uint8]:
-    """8-bit codes of SDR light, over its root: the inverse of BT.1886 with black at 0."""
-    table: NDArray[np.uint8] = np.rint(_of_root() ** (1 / 2.4) * 255).astype(np.uint8)
+    """Return 8-bit codes of SDR light, over its root: the inverse of BT.1886 with black at 0."""
+    table: NDArray[np.uint8] = np.rint(_light_of_steps() ** (1 / 2.4) * 255).astype(np.uint8)
     return table

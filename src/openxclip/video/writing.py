@@ -1,4 +1,4 @@
-"""Video out: frames as H.264."""
+"""Write frames as H.264 video."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 def write_mp4(
     frames: Iterable[NDArray[np.uint8]], file: BinaryIO, *, fps: float, quality: int = 26, preset: str = "medium"
 ) -> None:
-    """Write frames as H.264 (yuv420p) mp4.
+    """Write frames as an MP4 with H.264 (yuv420p).
 
     Args:
-        frames: uint8 RGB (H, W, 3), H and W even, all of one size.
-        file: opened to be written in binary mode; one that can seek.
+        frames: frames of one size, uint8 RGB (H, W, 3) with H and W even.
+        file: a seekable file object, opened for writing in binary mode.
         fps: frames per second.
-        quality: x264's CRF: lower is better and larger.
-        preset: x264's: slower is smaller.
+        quality: x264's CRF; lower is better and larger.
+        preset: x264's preset; slower is smaller.
 
     Raises:
-        ValueError: an odd side, which yuv420p cannot hold.
-        OSError: it can't be written.
+        ValueError: a side is odd, which yuv420p doesn't allow.
+        OSError: the file can't be written.
     """
     import av
 
