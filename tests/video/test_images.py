@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from made_videos import HEIGHT, WIDTH, picture
 from PIL import Image
 
 from openxclip.errors import VideoError
-from openxclip.video import VideoReader, natural_key
+from openxclip.video import ReadOptions, VideoReader, natural_key
 
 MS = [40, 100, 0, 250, 40, 70]
 STARTS = [0.0, 0.04, 0.14, 0.24, 0.49, 0.53]  # a duration of 0 counts as 0.1 s
@@ -20,8 +21,8 @@ def images(count: int = 6) -> list[Image.Image]:
     return [Image.fromarray(picture(5 * i)) for i in range(count)]
 
 
-def read(source: object, indices: list[int], **how: object) -> tuple[np.ndarray, np.ndarray]:
-    with VideoReader(source, **how) as reader:  # type: ignore[arg-type]
+def read(source: Any, indices: list[int], fps: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    with VideoReader(source, read=ReadOptions(fps=fps)) as reader:
         frames = reader.get_frames(indices)
         return frames.frames_THWC.numpy(), frames.times_T.numpy()
 

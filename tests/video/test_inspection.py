@@ -16,7 +16,7 @@ from PIL import Image
 
 import openxclip
 from openxclip.errors import VideoError
-from openxclip.video import Limits, VideoReport, check, check_videos, inspect, write_report
+from openxclip.video import Limits, ReadOptions, VideoReport, check, check_videos, inspect, write_report
 
 Videos = Callable[[str], Path]
 
@@ -213,7 +213,7 @@ def test_check_gives_reports_in_order(collection: Path) -> None:
         assert [Path(r.path).name for r in reports] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4", "10.mp4"]
         assert [r.is_fine for r in reports] == [True] * 4 + [False]
         assert isinstance(reports[-1].error, VideoError)
-    assert check(str(collection / "?.mp4"), limits=Limits(frames=3))[0].error is not None
+    assert check(str(collection / "?.mp4"), read=ReadOptions(limits=Limits(frames=3)))[0].error is not None
     with pytest.raises(ValueError, match="jobs=0"):
         check_videos([], jobs=0)
     assert list(check_videos([], jobs=2)) == []

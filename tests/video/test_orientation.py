@@ -14,7 +14,7 @@ from made_videos import encode, picture
 from numpy.typing import NDArray
 from PIL import Image
 
-from openxclip.video import DecodeWorker, VideoReader, inspect, read_clip
+from openxclip.video import ClipPlan, DecodeWorker, VideoReader, inspect, read_clip
 from openxclip.video.nal import length_size
 from openxclip.video.orientation import has_orientation
 
@@ -135,7 +135,7 @@ def test_every_verb_gives_one_size(upright: Source, tmp_path: Path) -> None:
     path = with_messages(upright("h264"), tmp_path / "film.mp4", "h264", (0,))
     with DecodeWorker() as worker:
         report = worker.inspect(path)
-        (clip,) = worker.read_clips(path, num_frames=2, num_clips=1, start=0.5)
+        (clip,) = worker.read_clips(path, ClipPlan(num_frames=2, start=0.5))
     assert clip.frames_THWC.shape[1:3] == (report.height, report.width) == (96, 64)
 
 

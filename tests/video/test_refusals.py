@@ -27,9 +27,9 @@ from test_tracks import tracks
 
 import openxclip.video
 from openxclip.errors import VideoError
-from openxclip.video import Limits, VideoReader, read_clip
-from openxclip.video.clips import ClipPlan, read_planned
+from openxclip.video import ClipPlan, Limits, ReadOptions, VideoReader, read_clip
 from openxclip.video.colour import RGBConverter
+from openxclip.video.reading import read_planned
 
 Patch = pytest.MonkeyPatch
 Cause = Callable[[Path, Patch], object]
@@ -45,7 +45,7 @@ def fast(folder: Path) -> bytes:
 
 
 def of_data(make: Callable[[Path], bytes], **options: Any) -> Cause:
-    return lambda folder, patch: VideoReader(make(folder), **options)
+    return lambda folder, patch: VideoReader(make(folder), read=ReadOptions(**options))
 
 
 def replaced(data: bytes, old: bytes, new: bytes) -> bytes:
@@ -93,7 +93,7 @@ def folder_of(folder: Path, *files: tuple[str, bytes]) -> Path:
 
 
 def all_of(source: Any, **options: Any) -> None:
-    with VideoReader(source, **options) as reader:
+    with VideoReader(source, read=ReadOptions(**options)) as reader:
         reader.get_frames(range(reader.num_frames))
 
 
@@ -132,7 +132,7 @@ def with_broken_index(folder: Path) -> bytes:
 
 def slow(folder: Path, patch: Patch) -> None:
     os.mkfifo(folder / "pipe")
-    VideoReader(folder / "pipe", limits=Limits(seconds=0.05))
+    VideoReader(folder / "pipe", read=ReadOptions(limits=Limits(seconds=0.05)))
 
 
 def odd_pixels(folder: Path, patch: Patch) -> None:
@@ -234,7 +234,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         'allow_protocols=["https", …] or --allow-protocols https,…',
     ),
     "address that nobody serves": (
-        lambda f, p: VideoReader("http://127.0.0.1:9/a.mp4", allow_protocols=["http", "tcp"]),
+        lambda f, p: VideoReader("http://127.0.0.1:9/a.mp4", read=ReadOptions(allow_protocols=("http", "tcp"))),
         "it cannot be opened: Connection refused",
     ),
     "not permitted": (not_permitted, "reading it is not permitted: check who may read the file and its folder"),
@@ -270,7 +270,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         "it has no video track: give a file with one",
     ),
     "no such track": (
-        lambda f, p: VideoReader(tracks(f / "film.mkv", (1, 0)), track=4),
+        lambda f, p: VideoReader(tracks(f / "film.mkv", (1, 0)), read=ReadOptions(track=4)),
         "it has 2 video tracks, 0 to 1: there is no track 4",
     ),
     "track of a picture": (
@@ -418,7 +418,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         "Limits(memory=…) or --max-memory; or ask for fewer frames",
     ),
     "memory of a buffer": (
-        lambda f, p: VideoReader(bytearray(film(f)), limits=Limits(memory=100)),
+        lambda f, p: VideoReader(bytearray(film(f)), read=ReadOptions(limits=Limits(memory=100))),
         r"it goes on after [\d.]+ kB, which have to be kept, over the limit of 100 bytes: if that is meant, raise it "
         r"with Limits\(memory=…\) or --max-memory",
     ),

@@ -19,8 +19,10 @@ from test_processes import in_fork, needs_fork
 
 from openxclip.errors import VideoError
 from openxclip.video import (
+    ClipPlan,
     DecodeWorker,
     Limits,
+    ReadOptions,
     VideoReader,
     check,
     check_videos,
@@ -73,7 +75,7 @@ def ways(worker: DecodeWorker) -> Ways:
     """Everything that takes a source, each giving how many frames there are."""
 
     def in_worker(source: Any) -> int:
-        return worker.read_clips(source, num_frames=20, num_clips=1)[0].indices[-1] + 1
+        return worker.read_clips(source, ClipPlan(num_frames=20))[0].indices[-1] + 1
 
     def inspected(source: Any) -> int | None:
         report = worker.inspect(source)
@@ -107,7 +109,7 @@ def test_buffers(clip: Path, ways: Ways) -> None:
             with pytest.raises(VideoError, match=said):
                 way(source)
     with pytest.raises(VideoError, match="--max-memory"):
-        VideoReader(bytearray(data), limits=Limits(memory=1000))
+        VideoReader(bytearray(data), read=ReadOptions(limits=Limits(memory=1000)))
 
 
 def test_a_buffer_may_change_while_it_is_read(clip: Path) -> None:
@@ -156,7 +158,7 @@ def test_pictures_are_named_as_the_folder_was(
     (tmp_path / "frames" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(VideoError, match=r"^frames/0\.png: "):
-        worker.read_clips("frames", num_frames=1, num_clips=1)
+        worker.read_clips("frames", ClipPlan(num_frames=1))
 
 
 # -- names that can't be -----------------------------------------------------------------------------------------------
@@ -280,7 +282,7 @@ def test_a_file_object_that_fails(kind: str, error: Exception, said: str, clip: 
         failed += len(reasons)
     assert failed >= 4
     with pytest.raises(VideoError, match=said):
-        worker.read_clips(Failing(data, error, 100), num_frames=1, num_clips=1)
+        worker.read_clips(Failing(data, error, 100), ClipPlan(num_frames=1))
 
 
 @pytest.fixture(scope="module")

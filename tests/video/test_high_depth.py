@@ -13,7 +13,7 @@ from PIL import Image
 
 from openxclip import XCLIPProcessor
 from openxclip.processing.sources import in_memory
-from openxclip.video import DecodeWorker, VideoReader, inspect
+from openxclip.video import ClipPlan, DecodeWorker, VideoReader, inspect
 from openxclip.video.assumptions import AssumptionWarning
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)
@@ -79,7 +79,7 @@ def test_what_must_be_assumed_is_said(form: str, tmp_path: Path) -> None:
     data, kind, white = ASSUMED[form]
     (tmp_path / "1.tif").write_bytes(data)
     with DecodeWorker() as worker, pytest.warns(AssumptionWarning, match=f"{kind} .*: {white} was assumed"):
-        worker.read_clips(tmp_path / "1.tif", num_frames=1, num_clips=1)  # as the commands read
+        worker.read_clips(tmp_path / "1.tif", ClipPlan(num_frames=1))  # as the commands read
     for source in (tmp_path, tmp_path / "1.tif"):
         with VideoReader(source) as reader, pytest.warns(AssumptionWarning, match=f"{kind} .*: {white} was assumed"):
             got = reader.get_frames([0]).frames_THWC[0].numpy()
