@@ -110,7 +110,7 @@ def test_hidden_and_missing_in_a_dry_run(run: Run, tiny_folder: Path, clip_folde
     arguments = ("train", "my-videos", f"model={tiny_folder}", f"data={data}", "hold_out=0", "jitter=0", "--dry-run")
     plain, hidden = run(*arguments), run(*arguments, "--hidden")
     assert "3 clips of 2 classes" in plain.stdout
-    assert "left out 1 hidden file or folder (--hidden or hidden=true takes them): reds/.0.mp4" in plain.stdout
+    assert "left out 1 hidden file or folder (--hidden or hidden=true includes them): reds/.0.mp4" in plain.stdout
     assert "4 clips of 2 classes" in hidden.stdout
     assert "left out" not in hidden.stdout
 

@@ -1,4 +1,4 @@
-"""Something-Something V2, Charades and ActivityNet, in small, in their official layouts."""
+"""Something-Something V2, Charades and ActivityNet: small copies of their official layouts."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ NEXT_TO = {"id": "78687", "label": "holding potato next to bottle", "placeholder
 
 @pytest.fixture(params=["something-something-v2-", ""])
 def ssv2(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """As distributed first, and as today: in `labels/`, with answers of the test split."""
+    """The layout of the first release, and today's, with `labels/`."""
     folder, prefix = tmp_path / "ssv2", request.param
     labels = folder if prefix else folder / "labels"
     put(labels / f"{prefix}labels.json", TEMPLATES)
-    gone = {"id": 5, "label": "approaching a", "template": "Approaching [something] with your camera"}
-    put(labels / f"{prefix}train.json", [NEXT_TO, gone])
+    missing = {"id": 5, "label": "approaching a", "template": "Approaching [something] with your camera"}
+    put(labels / f"{prefix}train.json", [NEXT_TO, missing])
     put(labels / f"{prefix}validation.json", [{**NEXT_TO, "id": 7, "template": "Hitting"}])
     put(labels / f"{prefix}test.json", [{"id": "9"}])
     for name in (78687, 7, 9):
@@ -52,7 +52,7 @@ def test_ssv2(ssv2: Path) -> None:
     assert val.classes == train.classes
     assert facts(train) == [("78687.webm", 1, None, None)]
     assert facts(val) == [("7.webm", 2, None, None)]
-    assert (train.num_missing(), train.named) == (1, 2)
+    assert (train.num_missing(), train.num_expected) == (1, 2)
     with pytest.raises(ValueError, match="has no split 'test'"):
         open_dataset(ssv2, split="test")
     labels = ssv2 / "labels" if (ssv2 / "labels").exists() else ssv2
@@ -60,7 +60,7 @@ def test_ssv2(ssv2: Path) -> None:
     assert facts(open_dataset(ssv2, split="test")) == [("9.webm", 2, None, None)]
 
 
-def test_ssv2_with_wrong_files(ssv2: Path) -> None:
+def test_ssv2_with_invalid_files(ssv2: Path) -> None:
     labels = next(ssv2.rglob("*labels.json"))
     put(labels, {"Hitting": "0"})
     with pytest.raises(DatasetError, match="the template 'Holding something next to something' is not one of the 1"):
@@ -74,7 +74,7 @@ def test_ssv2_with_wrong_files(ssv2: Path) -> None:
         open_dataset(ssv2, split="train")
 
 
-def test_ssv2_labels_are_names_of_numbers(tmp_path: Path) -> None:
+def test_ssv2_labels_name_the_numbers_of_a_list(tmp_path: Path) -> None:
     names = put(tmp_path / "something-something-v2-labels.json", TEMPLATES)
     for name in ("a.webm", "b.webm"):
         put(tmp_path / "videos" / name)
@@ -150,7 +150,7 @@ def test_activitynet(activitynet: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({"database": []}, "must be an object with a database of videos"),
         ({"database": {"a": {"subset": "all"}}}, "subset='all' must be training, validation or testing"),
@@ -160,7 +160,7 @@ def test_activitynet(activitynet: Path) -> None:
         ("{", "is not JSON"),
     ],
 )  # fmt: skip
-def test_activitynet_with_wrong_files(tmp_path: Path, content: object, said: str) -> None:
+def test_activitynet_with_an_invalid_file(tmp_path: Path, content: object, message: str) -> None:
     path = put(tmp_path / "activity_net.v1-3.min.json", content)
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         open_dataset(path, split="train")

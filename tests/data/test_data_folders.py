@@ -1,4 +1,4 @@
-"""Folders of class folders, as users have them."""
+"""Folders of class folders."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_classes_and_videos_are_in_natural_order(tmp_path: Path) -> None:
     assert dataset_splits(tmp_path) == ()
 
 
-def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
+def test_hidden_and_system_files_are_left_out_and_counted(tmp_path: Path) -> None:
     put(tmp_path / "run fast" / "Über die Brücke.MP4")
     put(tmp_path / "run fast" / "below" / "b.MoV")
     put(tmp_path / "walk" / "歩く 1.webm")
@@ -62,11 +62,13 @@ def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
         (unicodedata.normalize("NFC", "run fast/Über die Brücke.MP4"), 0),
         ("walk/歩く 1.webm", 1),
     ]
-    assert len(dataset.problems) == 1  # they are counted
-    assert dataset.problems[0].startswith("left out 8 hidden files and folders (--hidden or hidden=true takes them): ")
+    assert len(dataset.problems) == 1
+    assert dataset.problems[0].startswith(
+        "left out 8 hidden files and folders (--hidden or hidden=true includes them): "
+    )
 
 
-def test_what_is_wanting_is_named(tmp_path: Path) -> None:
+def test_missing_files_and_other_files_are_problems(tmp_path: Path) -> None:
     for name in ("run", "walk"):
         put(tmp_path / name / "a.mp4")
     put(tmp_path / "run" / "empty.mp4", b"")
@@ -79,13 +81,13 @@ def test_what_is_wanting_is_named(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert set(dataset.problems) == {
         f"{run / 'empty.mp4'}: is empty",
-        f"{run / 'gone.mp4'}: is a link to nothing",
+        f"{run / 'gone.mp4'}: is a broken link",
         f"{tmp_path / 'beside.mp4'}: lies in no class folder",
         f"left out 2 files that are not videos: {Path('run/notes.txt')}, {Path('walk/b.mp4.part')}",
     }
 
 
-def test_a_class_whose_videos_are_all_empty_is_named(tmp_path: Path) -> None:
+def test_a_class_whose_videos_are_all_empty_is_a_problem(tmp_path: Path) -> None:
     put(tmp_path / "run" / "a.mp4")
     put(tmp_path / "walk" / "a.mp4", b"")
     assert open_dataset(tmp_path).problems == (
@@ -101,14 +103,14 @@ def test_an_empty_class_folder_is_an_error(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
-def test_folders_that_have_no_classes(tmp_path: Path) -> None:
+def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has no folders in it"):
         open_dataset(tmp_path)
     put(tmp_path / "a.mp4")
     with pytest.raises(DatasetError, match=r"has no folders in it.*write a list"):
         open_dataset(tmp_path)
     put(tmp_path / "videos" / "run" / "a.mp4")
-    with pytest.raises(DatasetError, match="one class folder alone, 'videos'"):
+    with pytest.raises(DatasetError, match="only one class folder, 'videos'"):
         open_dataset(tmp_path)
 
 
@@ -125,13 +127,13 @@ def test_splits(tmp_path: Path) -> None:
     assert names(val) == [("jump/b.mp4", 0), ("walk/b.mp4", 3)]
     assert val.problems == ("the class 'run' has no videos", "the class 'swim' has no videos")
     assert open_dataset(tmp_path, split="validation") == val
-    with pytest.raises(ValueError, match=r"has no split 'test': there is train, val\."):
+    with pytest.raises(ValueError, match=r"has no split 'test': its splits are train, val\."):
         open_dataset(tmp_path, split="test")
     with pytest.raises(ValueError, match="has the splits train, val: choose one with split="):
         open_dataset(tmp_path)
 
 
-def test_splits_that_are_none(tmp_path: Path) -> None:
+def test_folders_named_like_splits_that_are_classes(tmp_path: Path) -> None:
     for name in ("train", "plane"):  # one is a class
         put(tmp_path / "vehicles" / name / "a.mp4")
     assert open_dataset(tmp_path / "vehicles").classes == ("plane", "train")
@@ -150,13 +152,13 @@ def test_splits_that_are_none(tmp_path: Path) -> None:
 def test_a_split_without_class_folders(tmp_path: Path) -> None:
     for name in ("run", "walk"):
         put(tmp_path / "train" / name / "a.mp4")
-    put(tmp_path / "test" / "a.mp4")  # as of a challenge whose labels are kept secret
+    put(tmp_path / "test" / "a.mp4")  # as in a challenge whose labels are secret
     assert len(open_dataset(tmp_path, split="train").samples) == 2
     with pytest.raises(DatasetError, match="test: has no folders in it"):
         open_dataset(tmp_path, split="test")
 
 
-def test_links_are_followed_once_round(tmp_path: Path) -> None:
+def test_circular_links_are_followed_once(tmp_path: Path) -> None:
     put(tmp_path / "store" / "a.mp4")
     put(tmp_path / "data" / "walk" / "b.mp4")
     (tmp_path / "data" / "run").symlink_to(tmp_path / "store")
@@ -164,7 +166,7 @@ def test_links_are_followed_once_round(tmp_path: Path) -> None:
     assert names(open_dataset(tmp_path / "data")) == [("run/a.mp4", 0), ("walk/b.mp4", 1)]
 
 
-def test_names(tmp_path: Path) -> None:
+def test_names_of_classes(tmp_path: Path) -> None:
     for name in ("0", "1", "2"):
         put(tmp_path / "numbered" / name / "a.mp4")
     with pytest.raises(DatasetError, match="the labels are numbers"):
@@ -179,7 +181,7 @@ def test_names(tmp_path: Path) -> None:
         open_dataset(tmp_path / "named", names={"jump": "a high jump"})
 
 
-def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "run" / "a.mp4")
     put(tmp_path / "walk" / "a.mp4")
     original = Path.iterdir

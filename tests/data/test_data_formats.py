@@ -1,4 +1,4 @@
-"""What a path is taken for, and arguments that don't fit it."""
+"""Detection of formats, and arguments that don't fit a format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path / "folders"
 
 
-def test_what_else_lies_there_doesnt_hide_class_folders(folders: Path) -> None:
+def test_class_folders_are_detected_beside_other_files(folders: Path) -> None:
     assert detect_format(folders) == "folders"
     put(folders / "readme.txt")
     put(folders / "results.csv", "a,b\n1,2\n")
@@ -36,7 +36,7 @@ def test_what_else_lies_there_doesnt_hide_class_folders(folders: Path) -> None:
     assert open_dataset(folders, format="folders").classes == ("run", "walk")
 
 
-def test_split_folders_go_before_lists_of_the_same_names(tmp_path: Path) -> None:
+def test_split_folders_take_precedence_over_lists(tmp_path: Path) -> None:
     for name in ("run", "walk"):
         for split in ("train", "val"):
             put(tmp_path / split / name / "a.mp4")
@@ -44,14 +44,14 @@ def test_split_folders_go_before_lists_of_the_same_names(tmp_path: Path) -> None
     assert detect_format(tmp_path) == "folders"
 
 
-def test_a_home_folder(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_expanded(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folders.parent))
     monkeypatch.setenv("USERPROFILE", str(folders.parent))
     assert open_dataset("~/folders") == open_dataset(folders)
     assert dataset_splits("~/folders") == ()
 
 
-def test_what_is_not_there_or_no_dataset(tmp_path: Path) -> None:
+def test_a_missing_path_or_other_file_is_refused(tmp_path: Path) -> None:
     for kind in ("auto", "folders", "list", "kinetics", "shards"):
         with pytest.raises(DatasetError, match="nothing: there is no such file or folder"):
             open_dataset(tmp_path / "nothing", format=kind)  # type: ignore[arg-type]
@@ -61,11 +61,11 @@ def test_what_is_not_there_or_no_dataset(tmp_path: Path) -> None:
         open_dataset(tmp_path / "a.mp4", format="folders")
     with pytest.raises(DatasetError, match=r"the suffix of a list must be one of \.txt"):
         open_dataset(tmp_path / "a.mp4", format="list")
-    with pytest.raises(DatasetError, match=r"is not a whole tar file"):
+    with pytest.raises(DatasetError, match=r"is not a complete, uncompressed tar file"):
         open_dataset(tmp_path / "a.mp4", format="shards")
 
 
-def test_arguments_that_dont_fit(folders: Path, tmp_path: Path) -> None:
+def test_arguments_that_dont_fit_the_format_are_refused(folders: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"format='folder' must be one of auto, folders, list"):
         open_dataset(folders, format="folder")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"videos='x' is for lists and annotation files"):

@@ -1,4 +1,4 @@
-"""From class names as datasets spell them to texts."""
+"""Texts of classes from the labels of datasets."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from openxclip.datasets.labels import class_names, number_labels, read_class_lis
         ("_", "_"),
     ],
 )
-def test_names_become_words(name: str, words: str) -> None:
+def test_names_are_split_into_words(name: str, words: str) -> None:
     assert readable_name(name) == words
     assert readable_name(words) == words
 
 
-def test_two_classes_of_one_text_are_refused() -> None:
-    with pytest.raises(DatasetError, match=r"'BrushHair' and 'brush_hair' would both be called 'brush hair'"):
+def test_two_classes_with_the_same_text_are_refused() -> None:
+    with pytest.raises(DatasetError, match=r"'BrushHair' and 'brush_hair' have the same text, 'brush hair'"):
         class_names(["BrushHair", "run", "brush_hair"])
-    with pytest.raises(DatasetError, match="would both be called 'Playing  Guitar'"):
+    with pytest.raises(DatasetError, match="have the same text, 'Playing  Guitar'"):
         class_names(["playing guitar", "Playing  Guitar"])
     assert class_names(["BrushHair", "brush_hair"], {"brush_hair": "brushing"}) == ("brush hair", "brushing")
-    with pytest.raises(DatasetError, match="'run' and 'walk' would both be called 'Going'"):
+    with pytest.raises(DatasetError, match="'run' and 'walk' have the same text, 'Going'"):
         class_names(["run", "walk"], {"run": "going", "walk": "Going"})
 
 
-def test_other_texts() -> None:
+def test_names_replace_texts() -> None:
     given = {"ApplyEyeMakeup": "putting on MAKE-UP", "tai chi": "t'ai chi"}
     assert class_names(["ApplyEyeMakeup", "TaiChi", "YoYo"], given) == ("putting on MAKE-UP", "t'ai chi", "yo yo")
     with pytest.raises(DatasetError, match=r"no class 'Taichee': the classes are 'TaiChi', 'YoYo'"):
@@ -59,13 +59,13 @@ def test_other_texts() -> None:
         class_names(["TaiChi", "YoYo"], {"0": "x"})
 
 
-def test_labels_that_are_names() -> None:
+def test_labels_can_be_names() -> None:
     labels = [("l. 1", "walk"), ("l. 2", "clip10"), ("l. 3", "clip2"), ("l. 4", "walk")]
     assert number_labels(labels) == (("clip2", "clip10", "walk"), [2, 1, 0, 2])
     assert number_labels([("l. 1", "7"), ("l. 2", "walk")]) == (("7", "walk"), [0, 1])
 
 
-def test_labels_that_are_numbers() -> None:
+def test_labels_can_be_numbers() -> None:
     with pytest.raises(DatasetError, match=r"a\.txt, line 1: the labels are numbers \('3'\).*give names"):
         number_labels([("a.txt, line 1", "3")])
     names = {"0": "BrushHair", "1": "walk", "2": "run"}
@@ -76,14 +76,14 @@ def test_labels_that_are_numbers() -> None:
     assert number_labels([("1", "1"), ("2", "2")], {"1": "walk", "2": "run"})[1] == [0, 1]
 
 
-def test_a_list_of_names_says_which_classes_there_are() -> None:
+def test_a_numbered_list_of_names_fixes_the_classes() -> None:
     names = {"0": "walk", "1": "BrushHair", "2": "run"}
     assert number_labels([("1", "brush_hair"), ("2", "Walk")], names) == (("walk", "brush hair", "run"), [1, 0])
     with pytest.raises(DatasetError, match=r"line 2: the label 'swim' is not in names, which has 3, such as 'walk'"):
         number_labels([("line 1", "walk"), ("line 2", "swim")], names)
 
 
-def test_files_of_names(tmp_path: Path) -> None:
+def test_name_files_in_every_format(tmp_path: Path) -> None:
     def read(name: str, content: str) -> dict[str, str]:
         (tmp_path / name).write_bytes(content.encode())
         return read_names(tmp_path / name)
@@ -103,34 +103,35 @@ def test_files_of_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.txt", b"", "has no names in it"),
-        ("a.txt", b"run\n\nwalk\n", "line 2: is empty"),
-        ("a.txt", b"run\tto run\nwalk\n", "line 2: 'walk': either every line has a tab or none"),
+        ("a.txt", b"run\n\nwalk\n", "line 2: is blank"),
+        ("a.txt", b"run\tto run\nwalk\n", "line 2: 'walk': either every line must have a tab or none"),
         ("a.txt", b"0\trun\n0\twalk\n", "the number 0 is given to 'run' and to 'walk'"),
         ("a.txt", b"run\ncr\xe9er\n", "line 2: is not text in UTF-8"),
-        ("a.csv", b"name\nrun\n", "must name the columns id and name, and is 'name'"),
+        ("a.csv", b"name\nrun\n", "line 1: must name the columns, including id, name, and is 'name'"),
         ("a.csv", b"id,name\nx,run\n", "line 2: must be a number and a name, and is 'x', 'run'"),
-        ("a.csv", b"id,name\n3\n", "line 2: must be a number and a name, and is '3', ''"),
+        ("a.csv", b"id,name\n3\n", "line 2: has 1 fields, but there are 2 columns (id, name)"),
+        ("a.csv", b"id,name\n3,\n", "line 2: must be a number and a name, and is '3', ''"),
         ("a.json", b"{", "is not JSON"),
         ("a.json", b"3", "must be an object"),
-        ("a.json", b'["run", 3]', "3 is no name of a class"),
+        ("a.json", b'["run", 3]', "3 is no class name"),
     ],
 )
-def test_files_of_names_that_are_wrong(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_invalid_name_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         read_names(tmp_path / name)
 
 
-def test_a_file_of_names_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_name_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"none\.txt: there is no such file"):
         read_names(tmp_path / "none.txt")
 
 
-def test_a_numbered_list_names_classes_by_their_names(tmp_path: Path) -> None:
-    """The authors' `id,name` for data sets whose classes are names: HMDB-51's has `kick ball` before `kick`."""
+def test_a_numbered_list_is_matched_to_classes_by_name(tmp_path: Path) -> None:
+    """The authors' `id,name` for HMDB-51 has `kick ball` before `kick`."""
     path = tmp_path / "hmdb_51_labels.csv"
     path.write_text("id,name\n0,kick ball\n1,kick\n2,sword exercise\n3,sword\n", encoding="utf-8")
     classes = ["kick", "kick_ball", "sword", "sword_exercise"]
@@ -144,7 +145,7 @@ def test_a_numbered_list_names_classes_by_their_names(tmp_path: Path) -> None:
     assert class_names(["YoYo", "ApplyEyeMakeup"], ucf) == ("yo yo", "apply eye makeup")
 
 
-def test_numbers_by_name_are_names_by_number(tmp_path: Path) -> None:
+def test_json_of_numbers_by_name(tmp_path: Path) -> None:
     path = tmp_path / "labels.json"
     for number in ('"1"', "1"):
         path.write_text(f'{{"Holding something": {number}, "Hitting it": "0"}}', encoding="utf-8")

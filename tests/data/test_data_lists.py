@@ -1,4 +1,4 @@
-"""Lists: text, CSV and JSON Lines, from whatever program and system."""
+"""Lists: text, CSV and JSON Lines, from any program and operating system."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def facts(dataset: Dataset) -> list[tuple[str, int | None, str | None, float | N
     return [(dataset.name_of(s), s.label, s.text, s.start, s.end) for s in dataset.samples]
 
 
-def test_text(tmp_path: Path, videos: Path) -> None:
+def test_text_lists(tmp_path: Path, videos: Path) -> None:
     path = put(tmp_path / "all.txt", "\ufeffa.mp4 run\r\n\r\n  my clip (1).mp4 \t walk\r\nbelow/b.avi run\r\n   \r\n")
     dataset = open_dataset(path, videos=videos)
     assert dataset.name == "all"
@@ -56,7 +56,7 @@ def test_numbers_with_names(tmp_path: Path, videos: Path) -> None:
 
 
 @pytest.mark.parametrize("between", [",", ";", "\t"])
-def test_csv(tmp_path: Path, videos: Path, between: str) -> None:
+def test_csv_lists(tmp_path: Path, videos: Path, between: str) -> None:
     lines = [
         "Path,Label, start ,end,comment",
         'a.mp4,"run, fast",,,x',
@@ -75,7 +75,7 @@ def test_csv(tmp_path: Path, videos: Path, between: str) -> None:
     ]
 
 
-def test_captions(tmp_path: Path, videos: Path) -> None:
+def test_csv_and_json_lines_with_captions(tmp_path: Path, videos: Path) -> None:
     csv = put(tmp_path / "l.csv", 'path,text\na.mp4,"a man, running"\na.mp4,"says ""go""\nand goes"\n')
     lines = '{"path": "a.mp4", "text": "a man, running"}\n\n{"path": "a.mp4", "text": "says \\"go\\"\\nand goes"}\n'
     jsonl = put(tmp_path / "l.jsonl", lines)
@@ -96,12 +96,12 @@ def test_json_lines(tmp_path: Path, videos: Path) -> None:
     assert facts(dataset) == [("a.mp4", 0, None, 1.0, 2.5), ("below/b.avi", 1, None, None, None)]
 
 
-def test_files_that_are_missing_are_named(tmp_path: Path, videos: Path) -> None:
+def test_missing_files_are_problems(tmp_path: Path, videos: Path) -> None:
     put(videos / "empty.mp4", b"")
     path = put(tmp_path / "l.txt", "a.mp4 run\ngone.mp4 run\nempty.mp4 walk\nbelow walk\nnul\0.mp4 run\n")
     dataset = open_dataset(path, videos=videos)
     assert [fact[:2] for fact in facts(dataset)] == [("a.mp4", 0)]
-    assert dataset.classes == ("run", "walk")  # as they would be if all were there
+    assert dataset.classes == ("run", "walk")  # the same as with all files
     assert list(dataset.problems) == [
         f"{path}, line 2: {videos / 'gone.mp4'}: there is no such file",
         f"{path}, line 3: {videos / 'empty.mp4'}: is empty",
@@ -113,27 +113,27 @@ def test_files_that_are_missing_are_named(tmp_path: Path, videos: Path) -> None:
         open_dataset(path, videos=tmp_path / "elsewhere")
 
 
-def test_names_as_other_systems_write_them(tmp_path: Path, videos: Path) -> None:
+def test_paths_as_other_systems_write_them(tmp_path: Path, videos: Path) -> None:
     put(videos / unicodedata.normalize("NFD", "é.mp4"))
     lines = ["below\\b.avi run", unicodedata.normalize("NFC", "é.mp4") + " walk"]
     dataset = open_dataset(put(tmp_path / "l.txt", "\n".join(lines)), videos=videos)
     assert [fact[0] for fact in facts(dataset)] == ["below/b.avi", unicodedata.normalize("NFC", "é.mp4")]
 
 
-def test_only_line_ends_end_lines(tmp_path: Path, videos: Path) -> None:
+def test_lines_are_split_only_at_line_ends(tmp_path: Path, videos: Path) -> None:
     put(videos / "a\u2028b\x0c.mp4")
     dataset = open_dataset(put(tmp_path / "l.txt", "a\u2028b\x0c.mp4 run\ra.mp4 walk"), videos=videos)
     assert [fact[:2] for fact in facts(dataset)] == [("a\u2028b\x0c.mp4", 0), ("a.mp4", 1)]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
-        ("l.txt", b"", "is a list of nothing"),
+        ("l.txt", b"", "is an empty list"),
         ("l.txt", b"\n\na.mp4\n", r"l\.txt, line 3: must be a path, a space and a label, and is 'a\.mp4'"),
         ("l.txt", "a.mp4 run\nb\xe9.mp4 run\n".encode("latin-1"), r"l\.txt, line 2: is not text in UTF-8"),
         ("l.txt", "a.mp4 run\n".encode("utf-16"), "line 1: is not text in UTF-8"),
-        ("l.csv", b"a.mp4,run\n", r"line 1: must name the columns, with path in it, and is 'a\.mp4,run' .*\.txt"),
+        ("l.csv", b"a.mp4,run\n", r"line 1: must name the columns, including path, and is 'a\.mp4,run' .*\.txt"),
         ("l.csv", b"path,name\na.mp4,run\n", "must have a column label or text, and has path, name"),
         ("l.csv", b"path,text\na.mp4,a man, running\n", r'line 2: has 3 fields, but there are 2 .*between "quotes"'),
         ("l.csv", b"path,label\n,run\n", "line 2: path=None must be the path"),
@@ -157,23 +157,27 @@ def test_only_line_ends_end_lines(tmp_path: Path, videos: Path) -> None:
         ("l.jsonl", b'{"path": "a.mp4", "label": "run", "end": 1e999}', "line 1: end=inf"),
         ("l.jsonl", b'{"path": "a.mp4", "label": "run", "end": 1' + b"0" * 400 + b"}", "line 1: end=1000"),
         ("l.jsonl", b"[" * 100_000, "line 1: is not JSON"),
-        ("l.jsonl", b'{"path": "a.mp4", "label": "x"}\n{"path": "a.mp4", "text": "x"}', "line 2: has a caption, but"),
+        (
+            "l.jsonl",
+            b'{"path": "a.mp4", "label": "x"}\n{"path": "a.mp4", "text": "x"}',
+            "line 2: has a caption, but",
+        ),
     ],
 )
-def test_lines_that_are_wrong(tmp_path: Path, videos: Path, name: str, content: bytes, said: str) -> None:
-    with pytest.raises(DatasetError, match=said):
+def test_invalid_lines_are_refused(tmp_path: Path, videos: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
         open_dataset(put(tmp_path / name, content), videos=videos)
 
 
-def test_lists_of_splits_in_a_folder(tmp_path: Path, videos: Path) -> None:
+def test_a_folder_of_lists_for_splits(tmp_path: Path, videos: Path) -> None:
     put(tmp_path / "train.txt", "a.mp4 run\nbelow/b.avi swim\n")
     put(tmp_path / "valid.csv", "path,label\na.mp4,walk\n")
-    put(tmp_path / "notes.txt", "nothing of ours")
+    put(tmp_path / "notes.txt", "unrelated")
     assert dataset_splits(tmp_path) == ("train", "val")
     train, val = (open_dataset(tmp_path, split=split, videos=videos) for split in ("train", "val"))
     assert train.classes == val.classes == ("run", "swim", "walk")
     assert [sample.label for sample in train.samples + val.samples] == [0, 1, 2]
-    with pytest.raises(ValueError, match="has no split 'test': there is train, val"):
+    with pytest.raises(ValueError, match="has no split 'test': its splits are train, val"):
         open_dataset(tmp_path, split="test", videos=videos)
     with pytest.raises(ValueError, match="it is a list, without splits"):
         open_dataset(tmp_path / "train.txt", split="train", videos=videos)
@@ -182,13 +186,13 @@ def test_lists_of_splits_in_a_folder(tmp_path: Path, videos: Path) -> None:
         open_dataset(tmp_path, split="train", videos=videos)
 
 
-def test_a_folder_without_lists(tmp_path: Path) -> None:
+def test_a_folder_without_lists_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"has no lists such as train\.csv"):
         open_dataset(tmp_path, format="list")
 
 
-def test_running_number_label_and_path(tmp_path: Path, videos: Path) -> None:
-    """As some programs write them, with tabs; and a label may have spaces in it."""
+def test_tabs_separate_fields_in_any_order(tmp_path: Path, videos: Path) -> None:
+    """Some programs write a running number, too; labels may contain spaces."""
     expected = [("a.mp4", 1), ("my clip (1).mp4", 0), ("below/b.avi", 1)]
     orders = {
         "path, label": "a.mp4\ttie a tie\nmy clip (1).mp4\trun\nbelow/b.avi\ttie a tie\n",
@@ -209,17 +213,17 @@ def test_running_number_and_numbered_label(tmp_path: Path, videos: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "5\t1\ta.mp4\n9\t0\tbelow/b.avi\n",
-            "line 1: must be a path and a label with a tab between them, or a running",
+            "line 1: must be a path, a tab and a label, or a running",
         ),
-        ("a.mp4\tbelow/b.avi\trun\n", "line 1: must be a path and a label"),
-        ("a.mp4\trun\nbelow/b.avi\twalk\t3\n", "line 2: has 3 fields, and line 1 has 2"),
-        ("0\t1\t2\ta.mp4\n", "line 1: must be a path and a label"),
+        ("a.mp4\tbelow/b.avi\trun\n", "line 1: must be a path, a tab and a label"),
+        ("a.mp4\trun\nbelow/b.avi\twalk\t3\n", "line 2: has 3 fields, but the first line has 2"),
+        ("0\t1\t2\ta.mp4\n", "line 1: must be a path, a tab and a label"),
     ],
 )
-def test_tabs_that_make_no_sense(tmp_path: Path, videos: Path, text: str, said: str) -> None:
-    with pytest.raises(DatasetError, match=said):
+def test_ambiguous_columns_are_refused(tmp_path: Path, videos: Path, text: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
         open_dataset(put(tmp_path / "all.txt", text), videos=videos)

@@ -1,4 +1,4 @@
-"""What is missing or left out is counted and named: in datasets, plans, evaluations and results."""
+"""Missing and left-out files are counted and shown in datasets, plans, evaluations and results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ABSENT = 13
 
 @pytest.fixture
 def listed(class_folder: Path, tmp_path: Path) -> Path:
-    """A list of six videos of two classes that are there, and of thirteen that are not."""
+    """A list of six videos of two classes that exist, and thirteen that don't."""
     lines = ["path,label"]
     for name in ("goes_down", "goes_right"):
         lines += [f"{path},{name}" for path in sorted((class_folder / name).iterdir())]
@@ -28,37 +28,37 @@ def listed(class_folder: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_dataset_counts_them(listed: Path) -> None:
+def test_a_dataset_counts_missing_videos(listed: Path) -> None:
     dataset = open_dataset(listed)
-    assert (len(dataset.samples), dataset.num_missing(), dataset.named) == (6, ABSENT, 19)
+    assert (len(dataset.samples), dataset.num_missing(), dataset.num_expected) == (6, ABSENT, 19)
     said = describe_problems(dataset).splitlines()
     assert said[0] == "list: 13 problems, 13 of 19 videos missing (68.4%):"
     assert len(said) == 1 + 10 + 1
     assert said[-1] == "  and 3 more"
 
 
-def test_parts_of_a_dataset_count_their_own(listed: Path) -> None:
+def test_parts_of_a_dataset_count_their_own_missing_videos(listed: Path) -> None:
     dataset = open_dataset(listed)
     right = only_classes(dataset, ["goes right"])
-    assert (len(right.samples), right.num_missing(), right.named) == (3, 3, 6)
+    assert (len(right.samples), right.num_missing(), right.num_expected) == (3, 3, 6)
     assert len(right.problems) == 3
     assert all(one.sample.label == 0 for one in right.missing)
     wider = with_classes(right, ["a", "goes right"])
     assert all(one.sample.label == 1 for one in wider.missing)
     kept, held = hold_out(dataset, 0.3, seed=0)
     assert kept.num_missing() == held.num_missing() == ABSENT
-    assert kept.named == held.named == 19
+    assert kept.num_expected == held.num_expected == 19
 
 
-def test_a_video_with_many_captions_is_missing_once(tmp_path: Path) -> None:
+def test_a_missing_video_with_many_captions_counts_once(tmp_path: Path) -> None:
     (tmp_path / "there.mp4").write_bytes(b"video")
     lines = [{"path": name, "text": text} for name in ("there.mp4", "gone.mp4") for text in ("a", "b", "c")]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     dataset = open_dataset(tmp_path / "list.jsonl")
-    assert (dataset.num_missing(), dataset.named, len(dataset.missing)) == (1, 2, 3)
+    assert (dataset.num_missing(), dataset.num_expected, len(dataset.missing)) == (1, 2, 3)
 
 
-def test_a_plan_names_ten_and_counts_the_rest(listed: Path, tiny_folder: Path) -> None:
+def test_a_plan_shows_ten_problems_and_counts_the_rest(listed: Path, tiny_folder: Path) -> None:
     planned = plan_training("my-videos", f"model={tiny_folder}", f"data={listed}", "hold_out=0", "jitter=0")
     said = str(planned).splitlines()
     assert sum("gone/" in line for line in said) == 10
@@ -67,7 +67,7 @@ def test_a_plan_names_ten_and_counts_the_rest(listed: Path, tiny_folder: Path) -
 
 
 @pytest.mark.slow
-def test_results_have_all_of_them(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_results_have_all_problems(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
     results = evaluate_recipe("my-videos", f"data={listed}", "hold_out=0", model=tiny_folder, out=tmp_path / "out",
                               say=said.append)  # fmt: skip
@@ -89,7 +89,7 @@ def test_results_have_all_of_them(listed: Path, tiny_folder: Path, tmp_path: Pat
 
 @pytest.fixture
 def with_hidden(class_folder: Path, tmp_path: Path) -> Path:
-    """Three classes of three videos, one video of each hidden, and the system's own file beside them."""
+    """Three classes of three videos with one hidden video each, beside a system file."""
     folder = shutil.copytree(class_folder, tmp_path / "classes")
     for name in ("goes_down", "goes_right", "staysPut"):
         (folder / name / "0.mp4").rename(folder / name / ".0.mp4")
@@ -101,16 +101,17 @@ def sizes(dataset: Dataset) -> tuple[int, int]:
     return len(dataset.samples), len(dataset.problems)
 
 
-def test_hidden_files_are_counted_or_taken(with_hidden: Path) -> None:
+def test_hidden_files_are_counted_or_included(with_hidden: Path) -> None:
     left_out = open_dataset(with_hidden)
     assert sizes(left_out) == (6, 1)
-    assert left_out.problems[0].startswith("left out 4 hidden files and folders (--hidden or hidden=true takes them): ")
-    taken = open_dataset(with_hidden, hidden=True)
-    assert sizes(taken) == (9, 1)
-    assert taken.problems == ("left out 1 file that is not a video: .DS_Store",)
+    (problem,) = left_out.problems
+    assert problem.startswith("left out 4 hidden files and folders (--hidden or hidden=true includes them): ")
+    included = open_dataset(with_hidden, hidden=True)
+    assert sizes(included) == (9, 1)
+    assert included.problems == ("left out 1 file that is not a video: .DS_Store",)
 
 
-def test_hidden_videos_of_official_files(tmp_path: Path) -> None:
+def test_hidden_videos_of_public_datasets(tmp_path: Path) -> None:
     table = tmp_path / "k400" / "val.csv"
     table.parent.mkdir()
     rows = [f"{label},{i * 11:011},0,10,val" for i, label in enumerate(("run", "walk"))]
@@ -124,7 +125,7 @@ def test_hidden_videos_of_official_files(tmp_path: Path) -> None:
     assert len(open_dataset(table.parent, hidden=True).samples) == 2
 
 
-def test_hidden_in_a_recipe(with_hidden: Path, tiny_folder: Path) -> None:
+def test_recipes_can_include_hidden_files(with_hidden: Path, tiny_folder: Path) -> None:
     common = (f"model={tiny_folder}", f"data={with_hidden}", "hold_out=0", "jitter=0")
     assert plan_training("my-videos", *common).clips == 6
     assert "left out 4 hidden files and folders" in str(plan_training("my-videos", *common))

@@ -1,4 +1,4 @@
-"""Public datasets, in small, in their official layouts."""
+"""Kinetics, UCF-101, HMDB-51 and MSR-VTT: small copies of their official layouts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADER = "label,youtube_id,time_start,time_end,split\n"
 
 @pytest.fixture
 def kinetics(tmp_path: Path) -> Path:
-    """As CVDF has it: annotations beside flat folders of the splits."""
+    """The layout of CVDF: annotations beside a flat folder for each split."""
     folder = tmp_path / "k400"
     put(
         folder / "annotations" / "train.csv",
@@ -57,7 +57,7 @@ def test_kinetics(kinetics: Path) -> None:
         ("train/-0aBcDeFgHi_000005_000015.mp4", 1),
         ("train/AbCdEfGhIjK_000012_000022.mp4", 0),
     ]
-    assert all(sample.start is None and sample.end is None for sample in train.samples)  # they are cut already
+    assert all(sample.start is None and sample.end is None for sample in train.samples)  # already cut
     assert len(train.problems) == 1
     assert "train.csv, line 5: " in train.problems[0]
     assert "gone_gone_g_000001_000011.mp4: there is no such file" in train.problems[0]
@@ -68,8 +68,8 @@ def test_kinetics(kinetics: Path) -> None:
         open_dataset(kinetics)
 
 
-def test_kinetics_by_class_and_by_whole_videos(tmp_path: Path) -> None:
-    """As ActivityNet's crawler leaves it, and DeepMind's own files."""
+def test_kinetics_in_class_folders_and_as_whole_videos(tmp_path: Path) -> None:
+    """The layout of ActivityNet's crawler, with DeepMind's own files."""
     table = put(
         tmp_path / "kinetics_600_validate.csv",
         "\ufefflabel,youtube_id,time_start,time_end,split,is_cc\r\n"
@@ -83,13 +83,13 @@ def test_kinetics_by_class_and_by_whole_videos(tmp_path: Path) -> None:
     dataset = open_dataset(table, videos=videos)
     assert facts(dataset) == [("yoga/AAAAAAAAAAA_000003_000013.mkv", 1), ("high_kick/BBBBBBBBBBB.mp4", 0)]
     assert [(sample.start, sample.end) for sample in dataset.samples] == [(None, None), (100.0, 110.0)]
-    assert len(dataset.problems) == 1  # YouTube's names that differ in capitals are of other videos
+    assert len(dataset.problems) == 1  # ids that differ in upper and lower case are different videos
     assert open_dataset(table, videos=videos, split="val").samples == dataset.samples
     names = {"yoga": "doing yoga"}
     assert open_dataset(table, videos=videos, names=names).classes == ("high kick", "doing yoga")
 
 
-def test_of_videos_of_one_name_the_nearest_is_taken(tmp_path: Path) -> None:
+def test_kinetics_prefers_the_video_in_the_class_folder(tmp_path: Path) -> None:
     table = put(tmp_path / "train.csv", HEADER + "yoga,AAAAAAAAAAA,3,13,train\nrun,BBBBBBBBBBB,3,13,train\n")
     for name in (
         "abandoned/AAAAAAAAAAA_000003_000013.mp4",
@@ -104,7 +104,7 @@ def test_of_videos_of_one_name_the_nearest_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("yoga,AAAAAAAAAAA,soon,13,train", "line 2: the times must be whole seconds, and are 'soon' and '13'"),
         ("yoga,AAAAAAAAAAA,13,3,train", "line 2: the video 'AAAAAAAAAAA' from 13 to 3 s is no clip"),
@@ -114,13 +114,13 @@ def test_of_videos_of_one_name_the_nearest_is_taken(tmp_path: Path) -> None:
         ("", "has no CSV of Kinetics"),
     ],
 )
-def test_kinetics_that_is_wrong(tmp_path: Path, line: str, said: str) -> None:
+def test_kinetics_with_an_invalid_table(tmp_path: Path, line: str, message: str) -> None:
     put(tmp_path / "AAAAAAAAAAA_000003_000013.mp4")
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         open_dataset(put(tmp_path / "k.csv", HEADER + line + "\n"))
 
 
-def test_kinetics_without_labels_and_videos(tmp_path: Path) -> None:
+def test_kinetics_without_labels_or_videos(tmp_path: Path) -> None:
     table = put(tmp_path / "kinetics_test.csv", "youtube_id,time_start,time_end\nAAAAAAAAAAA,3,13\n")
     assert dataset_splits(table) == ("test",)
     with pytest.raises(DatasetError, match="the split test has no labels"):
@@ -158,7 +158,7 @@ def test_ucf101(ucf101: Path) -> None:
     assert train.name == "ucf101/train1"
     assert facts(train) == [
         ("ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi", 0),
-        ("HandstandPushups/v_HandstandPushups_g08_c01.avi", 1),  # lists and archives differ in its capitals
+        ("HandstandPushups/v_HandstandPushups_g08_c01.avi", 1),  # lists and archives spell it differently
         ("YoYo/v_YoYo_g08_c01.avi", 2),
     ]
     test = open_dataset(ucf101 / "ucfTrainTestlist", split="test", fold=3)
@@ -171,7 +171,7 @@ def test_ucf101(ucf101: Path) -> None:
     assert facts(second)[0] == ("ApplyEyeMakeup/v_ApplyEyeMakeup_g09_c01.avi", 0)
 
 
-def test_ucf101_in_another_place_and_container(ucf101: Path, tmp_path: Path) -> None:
+def test_ucf101_in_another_folder_and_container(ucf101: Path, tmp_path: Path) -> None:
     for path in sorted((ucf101 / "UCF-101").rglob("*.avi")):
         put(tmp_path / "flat" / f"{path.stem}.mp4")
     dataset = open_dataset(ucf101, split="train", videos=tmp_path / "flat", names={"YoYo": "playing with a yo-yo"})
@@ -179,19 +179,19 @@ def test_ucf101_in_another_place_and_container(ucf101: Path, tmp_path: Path) -> 
     assert dataset.classes[2] == "playing with a yo-yo"
 
 
-def test_ucf101_that_is_wrong(ucf101: Path) -> None:
+def test_ucf101_with_invalid_files(ucf101: Path) -> None:
     with pytest.raises(ValueError, match="fold=4 must be 1, 2 or 3"):
         open_dataset(ucf101, split="train", fold=4)
-    with pytest.raises(ValueError, match="has no split 'val': there is train, test"):
+    with pytest.raises(ValueError, match="has no split 'val': its splits are train, test"):
         open_dataset(ucf101, split="val")
     lists = ucf101 / "ucfTrainTestlist"
-    for line, said in (
-        ("YoYo/a.avi 2", "line 1: has the label 2, but classInd.txt gives YoYo the number 3"),
+    for line, message in (
+        ("YoYo/a.avi 2", "line 1: has the label 2, but YoYo is number 3 in classInd.txt"),
         ("Yo/a.avi 3", r"line 1: must be CLASS/VIDEO, with a class of classInd\.txt, and is 'Yo/a\.avi'"),
         ("YoYo 3", "line 1: must be CLASS/VIDEO"),
     ):
         put(lists / "trainlist01.txt", line)
-        with pytest.raises(DatasetError, match=said):
+        with pytest.raises(DatasetError, match=message):
             open_dataset(ucf101, split="train")
     (lists / "trainlist02.txt").unlink()
     with pytest.raises(DatasetError, match=r"trainlist02\.txt: there is no such file"):
@@ -235,7 +235,7 @@ def test_hmdb51(hmdb51: Path) -> None:
     assert second.name == "hmdb51/train2"
 
 
-def test_hmdb51_that_is_wrong(hmdb51: Path) -> None:
+def test_hmdb51_with_invalid_lists(hmdb51: Path) -> None:
     lists = hmdb51 / "testTrainMulti_7030_splits"
     for line in ("a.avi 3", "a.avi"):
         put(lists / "clap_test_split1.txt", line)
@@ -339,19 +339,22 @@ def test_msr_vtt_as_retrieval_codes_have_it(msr_vtt: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "is not JSON"),
-        ("[]", "is not as MSR-VTT's files are"),
-        ('{"videos": [], "sentences": []}', "has nothing in it"),
+        ("[]", "must have videos .* as MSR-VTT's files do"),
+        ('{"videos": [], "sentences": []}', "lists no videos"),
         ('{"videos": [{"video_id": "video1"}], "sentences": []}', "'split' is missing"),
-        ('{"videos": [{"video_id": "video1", "split": "train"}], "sentences": [3]}', "is not as MSR-VTT's"),
+        (
+            '{"videos": [{"video_id": "video1", "split": "train"}], "sentences": [3]}',
+            "must have videos .* as MSR-VTT's files do",
+        ),
         ('{"videos": [{"video_id": "video1", "split": "train"}], "sentences": []}', "video1 has no caption"),
     ],
 )
-def test_msr_vtt_that_is_wrong(tmp_path: Path, content: str, said: str) -> None:
+def test_msr_vtt_with_an_invalid_file(tmp_path: Path, content: str, message: str) -> None:
     put(tmp_path / "train_val_videodatainfo.json", content)
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         open_dataset(tmp_path)
     with pytest.raises(DatasetError, match=r"has no train_val_videodatainfo\.json"):
         open_dataset(put(tmp_path / "other" / "a.json").parent, format="msr-vtt")

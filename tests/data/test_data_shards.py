@@ -1,4 +1,4 @@
-"""Tar files of videos: what is in them, reading by offset, indexes that are out of date, archives that mean ill."""
+"""Tar files of videos: contents, reading, stale indexes, damaged and hostile archives."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def index_of(archive: Path) -> Path:
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    tars._index_of.cache_clear()
+    tars._load_index.cache_clear()
     return folder
 
 
-def forget() -> None:
-    """As another process, which has nothing in memory."""
-    tars._index_of.cache_clear()
+def clear_memory() -> None:
+    """Drop the indexes in memory, as a new process would."""
+    tars._load_index.cache_clear()
 
 
-def test_classes(tmp_path: Path) -> None:
+def test_labels_and_stretches(tmp_path: Path) -> None:
     tar(tmp_path / "s-000.tar", {"b.mp4": b"bbb", "b.cls": "walk\n", "a.MP4": b"aa", "a.cls": "\ufeffBrushHair"})
     tar(
         tmp_path / "s-001.tar",
@@ -83,7 +83,7 @@ def test_classes(tmp_path: Path) -> None:
         open_dataset(tmp_path / "t-*.tar")
 
 
-def test_numbers_and_captions(tmp_path: Path) -> None:
+def test_numbered_labels_and_captions(tmp_path: Path) -> None:
     path = tar(tmp_path / "n.tar", {"a.mp4": b"a", "a.cls": "1", "b.mp4": b"b", "b.json": '{"label": 0}'})
     (tmp_path / "names.txt").write_text("run\nwalk\n")
     assert facts(open_dataset(path, names=tmp_path / "names.txt")) == [("n.tar::a.mp4", 1), ("n.tar::b.mp4", 0)]
@@ -116,7 +116,7 @@ def test_splits(tmp_path: Path) -> None:
     assert len(open_dataset(tmp_path / "by_name", split="train").samples) == 2
     assert dataset_splits(tmp_path / "by_folder") == ("train", "test")
     assert facts(open_dataset(tmp_path / "by_folder", split="test")) == [("test/0.tar::a.mp4", 1)]
-    with pytest.raises(ValueError, match="has no split 'val': there is train, test"):
+    with pytest.raises(ValueError, match="has no split 'val': its splits are train, test"):
         open_dataset(tmp_path / "by_folder", split="val")
     with pytest.raises(ValueError, match="it is tar files, without splits"):
         open_dataset(tmp_path / "by_name" / "train-0.tar", split="train")
@@ -125,7 +125,7 @@ def test_splits(tmp_path: Path) -> None:
     assert len(open_dataset(tmp_path / "by_name").samples) == 4
 
 
-def test_what_is_wanting_is_named(tmp_path: Path) -> None:
+def test_incomplete_members_are_problems(tmp_path: Path) -> None:
     path = tar(
         tmp_path / "s.tar",
         {
@@ -144,7 +144,7 @@ def test_what_is_wanting_is_named(tmp_path: Path) -> None:
     dataset = open_dataset(path)
     assert facts(dataset) == [("s.tar::a.mp4", 0)]
     assert dataset.problems == (
-        f"{path}: huge.txt: has 1048577 bytes, which is no label or caption",
+        f"{path}: huge.txt: left out, since it has 1048577 bytes: too many for a text",
         f"{path}::a.webm: left out, since a.mp4 has the same key",
         f"{path}::alone.mp4: left out, since there is no .cls, .txt, .json beside it",
         f"{path}::empty.mp4: is empty",
@@ -153,20 +153,20 @@ def test_what_is_wanting_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
-        ("a.json", "{", r"s\.tar::a\.mp4: its \.json is not JSON"),
-        ("a.json", "3", r"its \.json must be an object"),
-        ("a.json", "{}", r"its \.json has neither a label nor a text"),
+        ("a.json", "{", r"s\.tar::a\.mp4, \.json: is not JSON"),
+        ("a.json", "3", r"s\.tar::a\.mp4, \.json: must be an object"),
+        ("a.json", "{}", r"s\.tar::a\.mp4, \.json: has neither a label nor a text"),
         ("a.json", '{"label": "run", "start": 3, "end": 2}', r"s\.tar::a\.mp4: end=2\.0 must be after start=3\.0"),
         ("a.cls", " \n", r"s\.tar::a\.mp4: label=''"),
         ("a.txt", "", r"s\.tar::a\.mp4: text=''"),
         ("a.txt", b"\xff\xfe", r"s\.tar::a\.txt: is not text in UTF-8"),
     ],
 )
-def test_texts_that_are_wrong(tmp_path: Path, name: str, content: bytes | str, said: str) -> None:
+def test_invalid_texts_are_refused(tmp_path: Path, name: str, content: bytes | str, message: str) -> None:
     path = tar(tmp_path / "s.tar", {"a.mp4": b"a", name: content})
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         open_dataset(path)
 
 
@@ -178,8 +178,8 @@ def test_the_index_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     dataset = open_dataset(path)
     digest = dataset.hash()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["s.tar", "s.tar.index.json"]
-    forget()
-    monkeypatch.setattr(tars, "_made_index", lambda *_: pytest.fail("it is there"))
+    clear_memory()
+    monkeypatch.setattr(tars, "_scan_archive", lambda *_: pytest.fail("the index exists"))
     assert open_dataset(path) == dataset
     assert [sample.open() for sample in dataset.samples] == [b"a", b"bb"]
     assert dataset.hash() == digest
@@ -190,15 +190,15 @@ def test_the_index_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert open_dataset(moved / "s.tar").hash() == digest
 
 
-def test_an_index_of_another_archive_is_made_again(tmp_path: Path) -> None:
+def test_a_changed_archive_gets_a_new_index(tmp_path: Path) -> None:
     path = tar(tmp_path / "s.tar", {"a.mp4": b"a", "a.cls": "run"})
     sample = open_dataset(path).samples[0]
     status = path.stat()
-    tar(path, {"x.mp4": b"another", "a.mp4": b"b", "a.cls": "run"})  # of the same size: tar files come in blocks
+    tar(path, {"x.mp4": b"another", "a.mp4": b"b", "a.cls": "run"})  # the same size: tar files come in blocks
     assert path.stat().st_size == status.st_size
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert sample.open() == b"b"
-    forget()
+    clear_memory()
     assert sample.open() == b"b"
     assert json.loads(index_of(path).read_text())["mtime_ns"] == status.st_mtime_ns + 1
 
@@ -224,13 +224,13 @@ def test_a_damaged_index_is_made_again(tmp_path: Path, damage: Any) -> None:
     dataset = open_dataset(path)
     whole = index_of(path).read_bytes()
     index_of(path).write_bytes(damage(json.loads(whole)))
-    forget()
+    clear_memory()
     assert open_dataset(path) == dataset
     assert dataset.samples[0].open() == b"a"
     assert index_of(path).read_bytes() == whole
 
 
-def test_where_nothing_can_be_written_the_index_is_in_the_cache(
+def test_the_index_is_cached_if_the_folder_cant_be_written(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tar(tmp_path / "s.tar", {"a.mp4": b"a", "a.cls": "run"})
@@ -245,17 +245,17 @@ def test_where_nothing_can_be_written_the_index_is_in_the_cache(
     dataset = open_dataset(path)
     assert [file.name for file in tmp_path.iterdir()] == ["s.tar"]
     assert len(list((cache / "openxclip" / "tars").iterdir())) == 1
-    forget()
+    clear_memory()
     with monkeypatch.context() as patch:
-        patch.setattr(tars, "_made_index", lambda *_: pytest.fail("it is in the cache"))
+        patch.setattr(tars, "_scan_archive", lambda *_: pytest.fail("the index is in the cache"))
         assert open_dataset(path) == dataset
-    monkeypatch.setenv("XDG_CACHE_HOME", str(path / "no folder"))  # not there either: in memory alone
-    forget()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path / "no folder"))  # only in memory
+    clear_memory()
     assert open_dataset(path) == dataset
     assert dataset.samples[0].open() == b"a"
 
 
-def test_an_index_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_is_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tar(tmp_path / "s.tar", {"a.mp4": b"a", "a.cls": "run"})
 
     def replace(self: Path, target: Path) -> None:
@@ -283,7 +283,7 @@ def test_videos_are_read_from_an_archive(tmp_path: Path, clip_folder: Path) -> N
         )
 
 
-def test_worker_processes_read_them(tmp_path: Path) -> None:
+def test_worker_processes_read_archives(tmp_path: Path) -> None:
     members: dict[str, Any] = {}
     for i in range(8):
         members |= {f"{i}.mp4": str(i) * (i + 1), f"{i}.cls": f"class {i % 2}"}
@@ -292,7 +292,7 @@ def test_worker_processes_read_them(tmp_path: Path) -> None:
         assert pool.map(Sample.open, dataset.samples) == [str(i).encode() * (i + 1) for i in range(8)]
 
 
-def test_members_that_cant_be_read(tmp_path: Path) -> None:
+def test_missing_members_and_archives_are_refused(tmp_path: Path) -> None:
     path = tar(tmp_path / "s.tar", {"a.mp4": b"a", "a.cls": "run"})
     with pytest.raises(VideoError, match=r"s\.tar::b\.mp4: there is no such video in the archive"):
         Sample(f"{path}::b.mp4").open()
@@ -302,10 +302,10 @@ def test_members_that_cant_be_read(tmp_path: Path) -> None:
         Sample(f"{tmp_path}/gone.tar::b.mp4").size()
 
 
-def test_an_archive_that_ends_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_truncated_after_indexing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tar(tmp_path / "s.tar", {"a.mp4": b"a" * 5000, "a.cls": "run"})
     sample, index = open_dataset(path).samples[0], tars.tar_index(path)
-    monkeypatch.setattr(tars, "tar_index", lambda archive: index)  # looked at just before
+    monkeypatch.setattr(tars, "tar_index", lambda archive: index)  # made before it was truncated
     os.truncate(path, 3000)
     with pytest.raises(VideoError, match="the archive ends before it does"):
         sample.open()
@@ -363,7 +363,7 @@ def test_every_format_of_tar(tmp_path: Path, format: int) -> None:
     assert dataset.samples[0].source == f"{path}::{name}.mp4"
 
 
-def test_of_members_of_one_name_the_last_counts(tmp_path: Path) -> None:
+def test_the_last_of_members_with_the_same_name_counts(tmp_path: Path) -> None:
     path = tar(tmp_path / "s.tar", {"a.mp4": b"old", "a.cls": "run"})
     with tarfile.open(path, "a") as archive:
         info = tarfile.TarInfo("a.mp4")
@@ -372,18 +372,18 @@ def test_of_members_of_one_name_the_last_counts(tmp_path: Path) -> None:
     assert open_dataset(path).samples[0].open() == b"new"
 
 
-def leading_back(archive: Path, name: str) -> bytes:
-    """With a member of a size below 0, after which a reader that believes it comes to the second member again."""
+def with_negative_size(archive: Path, name: str) -> bytes:
+    """Return the archive with a negative member size, which leads a naive reader back to the second member."""
     data = bytearray(archive.read_bytes())
     with tarfile.open(archive) as opened:
         at, second = opened.getmember(name).offset, opened.getmembers()[1].offset
-    data[at + 124 : at + 136] = b"\xff" * 4 + (second - at - 512).to_bytes(8, "big", signed=True)  # as they are written
+    data[at + 124 : at + 136] = b"\xff" * 4 + (second - at - 512).to_bytes(8, "big", signed=True)  # tar's encoding
     header = data[at : at + 512]
     data[at + 148 : at + 156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:]))  # its checksum
     return bytes(data)
 
 
-def test_archives_that_are_no_whole_tar_files(tmp_path: Path) -> None:
+def test_damaged_archives_are_refused(tmp_path: Path) -> None:
     members: dict[str, Any] = {}
     for i in range(4):
         members |= {f"{i}.mp4": b"x" * 2000, f"{i}.cls": "run"}
@@ -393,13 +393,13 @@ def test_archives_that_are_no_whole_tar_files(tmp_path: Path) -> None:
     damaged = bytearray(whole)
     damaged[3584 + 100] ^= 0xFF  # the header of the third member
     sparse = special("sparse.mp4", tarfile.GNUTYPE_SPARSE)
-    tar(tmp_path / "mean.tar", {**members, "sparse.mp4": sparse, "last.mp4": b"x"})
+    tar(tmp_path / "hostile.tar", {**members, "sparse.mp4": sparse, "last.mp4": b"x"})
     for name, content in (
         ("cut.tar", whole[:3000]),
         ("damaged.tar", bytes(damaged)),
-        ("back.tar", leading_back(tmp_path / "mean.tar", "3.mp4")),
-        ("back_text.tar", leading_back(tmp_path / "mean.tar", "3.cls")),
-        ("back_sparse.tar", leading_back(tmp_path / "mean.tar", "sparse.mp4")),
+        ("back.tar", with_negative_size(tmp_path / "hostile.tar", "3.mp4")),
+        ("back_text.tar", with_negative_size(tmp_path / "hostile.tar", "3.cls")),
+        ("back_sparse.tar", with_negative_size(tmp_path / "hostile.tar", "sparse.mp4")),
         ("text.tar", b"no archive" * 100),
         ("empty.tar", b""),
     ):
@@ -407,19 +407,19 @@ def test_archives_that_are_no_whole_tar_files(tmp_path: Path) -> None:
     (tmp_path / "good.tar").write_bytes(whole)
     assert len(open_dataset(tmp_path / "good.tar").samples) == 4
     for name in ("cut", "damaged", "back", "back_text", "back_sparse", "text", "empty", "packed"):
-        with pytest.raises(DatasetError, match=rf"{name}\.tar: is not a whole tar file without compression"):
+        with pytest.raises(DatasetError, match=rf"{name}\.tar: is not a complete, uncompressed tar file"):
             open_dataset(tmp_path / f"{name}.tar")
         assert not index_of(tmp_path / f"{name}.tar").exists()
 
 
-def test_an_archive_without_its_end(tmp_path: Path) -> None:
+def test_a_missing_end_block_is_a_problem(tmp_path: Path) -> None:
     whole = tar(tmp_path / "s.tar", {"a.mp4": b"a", "a.cls": "run"}).read_bytes()
     (tmp_path / "s.tar").write_bytes(whole[:2048])  # two members of two blocks
     assert open_dataset(tmp_path / "s.tar").problems == (
-        f"{tmp_path / 's.tar'}: has no mark at its end: it may have been cut off",
+        f"{tmp_path / 's.tar'}: has no end-of-archive block: it may be truncated",
     )
 
 
-def test_an_archive_of_nothing(tmp_path: Path) -> None:
+def test_an_empty_archive_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="s: there are no videos"):
         open_dataset(tar(tmp_path / "s.tar", {}))

@@ -1,4 +1,4 @@
-"""Parts of a dataset: which, and that they don't depend on what they shouldn't."""
+"""Parts of a dataset: which samples they have, and what the random choice depends on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from openxclip.datasets import (
 )
 
 CLASSES = ("brush hair", "clap", "run", "walk")
-FOR_EVER = [
+EXPECTED = [
     "brush_hair/v 5.avi",
     "brush_hair/v 8.avi",
     "clap/v 5.avi",
@@ -46,7 +46,7 @@ def names(of: Dataset) -> list[str]:
     return [of.name_of(sample) for sample in of.samples]
 
 
-def test_few_shot_is_of_the_seed_and_the_names_alone() -> None:
+def test_few_shot_depends_only_on_the_seed_and_the_names() -> None:
     chosen = few_shot(dataset(), 3, seed=0)
     assert [sample.label for sample in chosen.samples] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert len(set(names(chosen))) == 12
@@ -59,9 +59,9 @@ def test_few_shot_is_of_the_seed_and_the_names_alone() -> None:
     assert set(names(few_shot(dataset(), 2, seed=0))) < set(names(chosen))
 
 
-def test_few_shot_is_the_same_for_ever() -> None:
-    """What is drawn is part of published results: a change here changes them."""
-    assert names(few_shot(dataset(), 2, seed=0)) == FOR_EVER
+def test_few_shot_never_changes() -> None:
+    """A change to the random choice would change published results."""
+    assert names(few_shot(dataset(), 2, seed=0)) == EXPECTED
 
 
 def test_few_shot_draws_evenly() -> None:
@@ -71,8 +71,8 @@ def test_few_shot_draws_evenly() -> None:
     assert max(counts) < 40
 
 
-def test_classes_draw_apart() -> None:
-    """The videos of two classes that are called the same aren't drawn together."""
+def test_classes_are_drawn_independently() -> None:
+    """Videos with the same name in two classes aren't always drawn together."""
     chosen = [few_shot(dataset(counts=(8, 8, 8, 8)), 1, seed=seed) for seed in range(20)]
     assert any(len({Path(name).name for name in names(each)}) > 1 for each in chosen)
 
@@ -84,8 +84,8 @@ def test_few_shot_counts_each_video_once() -> None:
     assert len(few_shot(replace(dataset(), samples=tuple(stretches)), 2, seed=0).samples) == 8
 
 
-def test_few_shot_that_cant_be() -> None:
-    with pytest.raises(DatasetError, match="the class 'clap' has 7 videos, and 8 are to be drawn"):
+def test_impossible_few_shots_are_refused() -> None:
+    with pytest.raises(DatasetError, match="the class 'clap' has 7 videos, but 8 are asked for"):
         few_shot(dataset(), 8, seed=0)
     with pytest.raises(ValueError, match="k=0 must be 1 or more"):
         few_shot(dataset(), 0, seed=0)
@@ -103,16 +103,16 @@ def test_few_shot_from_a_list(tmp_path: Path) -> None:
     assert names(chosen) == ["run/v 3.avi", "walk/v 1.avi", "brush_hair/v 9.avi", "s.tar::x/key.mp4", "walk/v 8.avi"]
     assert [sample.label for sample in chosen.samples] == [2, 3, 0, 1, 3]
     assert chosen.name == "d, split 2"
-    for line, said in (
+    for line, message in (
         ("run/v 33.avi", r"line 2: 'run/v 33\.avi' of d is not among its videos"),
         ("v 1.avi", r"line 2: 'v 1\.avi' of d could be /data/brush_hair/v 1\.avi or "),
     ):
         path.write_text(f"run/v 1.avi\n{line}\n")
-        with pytest.raises(DatasetError, match=said):
+        with pytest.raises(DatasetError, match=message):
             few_shot_from_list(whole, path)
 
 
-def test_a_list_names_all_that_is_of_a_video(tmp_path: Path) -> None:
+def test_a_list_takes_all_captions_of_a_video(tmp_path: Path) -> None:
     captions = Dataset("d", tuple(Sample(f"/data/{name}.mp4", text=f"{name}{i}") for name in "ab" for i in range(3)))
     (tmp_path / "l.txt").write_text("b\nb\n")
     assert [sample.text for sample in few_shot_from_list(captions, tmp_path / "l.txt").samples] == ["b0", "b1", "b2"]
@@ -131,7 +131,7 @@ def test_hold_out() -> None:
     assert len(hold_out(dataset(counts=(2, 2, 2, 2)), 0.99, seed=0)[0].samples) == 4
 
 
-def test_stretches_of_one_file_are_on_one_side() -> None:
+def test_stretches_of_a_file_are_held_out_together() -> None:
     samples = [Sample(f"/data/{i}.avi", label=i % 4, start=float(s)) for i in range(20) for s in range(5)]
     left, held = hold_out(replace(dataset(), samples=tuple(samples)), 0.4, seed=0)
     assert not {sample.source for sample in left.samples} & {sample.source for sample in held.samples}
@@ -149,7 +149,7 @@ def test_hold_out_of_captions() -> None:
         hold_out(replace(captioned, samples=samples[:1]), 0.25, seed=0)
 
 
-def test_hold_out_that_cant_be() -> None:
+def test_impossible_hold_outs_are_refused() -> None:
     for part in (0.0, 1.0):
         with pytest.raises(ValueError, match=f"part={part} must be above 0 and below 1"):
             hold_out(dataset(), part, seed=0)
@@ -189,7 +189,7 @@ def test_only_and_without_classes() -> None:
             nothing()
 
 
-def test_labels_that_count_the_classes_of_another() -> None:
+def test_labels_are_renumbered_by_other_classes() -> None:
     some = only_classes(dataset(), ["walk", "clap"])
     again = with_classes(some, CLASSES)
     assert again.classes == CLASSES

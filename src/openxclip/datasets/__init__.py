@@ -1,11 +1,12 @@
-"""Datasets for training and evaluation: from the files on disk to a list of videos with their classes or captions.
+"""Datasets for training and evaluation: videos with their classes or captions.
 
 `docs/datasets.md` shows every format.
 """
 
+from openxclip.datasets.files import DatasetError
 from openxclip.datasets.labels import Names, read_class_list, readable_name
 from openxclip.datasets.opening import Format, dataset_splits, detect_format, has_folds, open_dataset, takes_videos
-from openxclip.datasets.samples import Dataset, DatasetError, Sample, describe_problems
+from openxclip.datasets.samples import Dataset, Sample, describe_problems
 from openxclip.datasets.subsets import (
     draw_classes,
     few_shot,

@@ -1,36 +1,38 @@
-"""What lies on disk: text with whatever line ends, names of splits, videos below a folder, which of them are there."""
+"""Read text files and search folders for videos."""
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
+import json
 import os
 import re
 import stat
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Any
 
 from openxclip.common.files import cannot_read
-from openxclip.datasets.samples import Dataset, DatasetError, Missing, Sample, num_videos, place_in_archive
+from openxclip.errors import OpenXCLIPError
 from openxclip.video import VIDEO_SUFFIXES, natural_key
-from openxclip.video.looking import is_hidden, why_no_video
+from openxclip.video.sniffing import is_hidden, why_not_a_video
 
-_SPLITS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validate", "validation", "dev"),
-    "test": ("test", "testing"),
-}
+
+class DatasetError(OpenXCLIPError):
+    """A dataset can't be used: files are missing, a list can't be read, or labels don't fit."""
 
 
 # ----------------------------------------------------------------------------------------------------------------- text
 
 
 def read_text(path: Path) -> str:
-    """A file of text in UTF-8, without its byte order mark.
+    """Return the text of a UTF-8 file, without its byte order mark.
 
     Raises:
-        DatasetError: it can't be read.
+        DatasetError: the file can't be read or isn't UTF-8.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -44,115 +46,125 @@ def read_text(path: Path) -> str:
 
 
 def split_lines(text: str) -> list[str]:
-    """Lines that end as on Unix, Windows or old Macs, and nowhere else: names may have any other separator in them."""
+    """Split text at the line ends of Unix, Windows and old Macs only: names may contain any other separator."""
     return re.split(r"\r\n|\r|\n", text)
 
 
-def numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a file that aren't blank, without the spaces round them, each with its number from 1."""
-    lines = enumerate(split_lines(read_text(path)), 1)
-    return [(number, line.strip()) for number, line in lines if line.strip()]
-
-
-# --------------------------------------------------------------------------------------------------------------- splits
-
-
-def split_called(name: str) -> str | None:
-    """The split ("train", "val" or "test") that a folder's or file's name means, or None."""
-    return next((split for split, names in _SPLITS.items() if name.casefold() in names), None)
-
-
-def chosen_split(split: str | None, splits: Collection[str], path: Path) -> str:
-    """The one of `splits` that is asked for.
-
-    Args:
-        split: its name or another for it ("validation" for "val"); None is the only one that there is.
-        splits: those that there are.
-        path: of the dataset, for the error.
+def placed_lines(path: Path) -> list[tuple[str, str]]:
+    """Return the lines of a file that aren't blank, stripped, each after its place: ("list.txt, line 1", "a.mp4 run").
 
     Raises:
-        DatasetError: there are none.
-        ValueError: it isn't there, or None where there are several.
+        DatasetError: see `read_text`.
     """
-    if not splits:
-        raise DatasetError(f"{path}: has nothing in it.")
-    there = ", ".join(splits)
-    if split is None:
-        if len(splits) == 1:
-            return next(iter(splits))
-        raise ValueError(f"{path}: has the splits {there}: choose one with split=.")
-    found = split if split in splits else split_called(split)
-    if found not in splits:
-        raise ValueError(f"{path}: has no split {split!r}: there is {there}.")
-    return str(found)
+    lines = enumerate(split_lines(read_text(path)), 1)
+    return [(f"{path}, line {number}", line.strip()) for number, line in lines if line.strip()]
 
 
-def refuse_split(split: str | None, path: Path, what: str) -> None:
-    """Refuse a split of a dataset that has none."""
-    if split is not None:
-        raise ValueError(f"{path}: has no split {split!r}: it is {what}, without splits.")
+def parse_json(text: str, place: str, *, hint: str = "") -> Any:
+    """Parse JSON.
+
+    Args:
+        text: the JSON.
+        place: where it stands, for the error.
+        hint: added to the error.
+
+    Raises:
+        DatasetError: the text isn't JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{place}: is not JSON ({error}){hint}.") from error
 
 
-# --------------------------------------------------------------------------------------------------------------- videos
+def read_csv(path: Path, required: Collection[str], *, hint: str = "") -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the rows of a CSV file as stripped values by lower-case column name, each after its place.
+
+    The columns are separated by commas, semicolons or tabs; the first line shows which. Blank lines are skipped.
+
+    Args:
+        path: the file.
+        required: columns that it must have.
+        hint: added to the error if a column is missing.
+
+    Raises:
+        DatasetError: the file can't be read, lacks a column, or a line has another number of fields than the first.
+    """
+    text = read_text(path)
+    first_line = text.lstrip().split("\n", 1)[0]
+    separator = next((mark for mark in ",;\t" if mark in first_line), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    header: list[str] | None = None
+    try:
+        for fields in reader:
+            place, values = f"{path}, line {reader.line_num}", [value.strip() for value in fields]
+            if not any(values):
+                continue
+            if header is None:
+                header = [value.lower() for value in values]
+                if not set(required) <= set(header):
+                    raise DatasetError(
+                        f"{place}: must name the columns, including {', '.join(sorted(required))}, and is "
+                        f"{first_line.strip()!r}{hint}."
+                    )
+            elif len(values) != len(header):
+                raise DatasetError(
+                    f"{place}: has {len(values)} fields, but there are {len(header)} columns "
+                    f'({", ".join(header)}): put fields that contain {separator!r} between "quotes".'
+                )
+            else:
+                yield place, dict(zip(header, values, strict=True))
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {reader.line_num}: is not CSV ({error}).") from error
+
+
+# ---------------------------------------------------------------------------------------------------------------- names
+
+
+def base_name(path: Path) -> str:
+    """Return the last part of a path, also of "."."""
+    return Path(os.path.abspath(path)).name  # noqa: PTH100 (Path.resolve would follow links)
+
+
+def to_nfc(name: str) -> str:
+    """Compose the accents of a name (NFC): file systems spell them differently."""
+    return unicodedata.normalize("NFC", name)
+
+
+def shorten_list(names: Sequence[str]) -> str:
+    """Return the first three names, with an ellipsis if there are more."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+# -------------------------------------------------------------------------------------------------------------- folders
 
 
 @dataclass
 class Scan:
-    """How folders are searched.
+    """One search through folders.
 
     Attributes:
-        hidden: take hidden files and folders, and those of the system, too.
-        left_out: those that were left out.
+        hidden: include hidden files and folders and those of the operating system.
+        left_out: the hidden paths that the search left out (a dict as an ordered set).
     """
 
     hidden: bool = False
     left_out: dict[Path, None] = field(default_factory=dict)
 
     def problem(self, base: Path) -> tuple[str, ...]:
-        """What to say of what was left out, with the first names, counted from `base`."""
+        """Return a message that counts the paths left out and shows the first ones, relative to `base`."""
         if not self.left_out:
             return ()
         names = [str(path.relative_to(base) if path.is_relative_to(base) else path) for path in self.left_out]
         what = "hidden file or folder" if len(names) == 1 else "hidden files and folders"
-        return (f"left out {len(names)} {what} (--hidden or hidden=true takes them): {first_of(names)}",)
-
-
-def first_of(names: Sequence[str]) -> str:
-    """The first three names, and a sign that there are more."""
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-
-def entries(folder: Path, scan: Scan | None = None) -> list[Path]:
-    """What a user has put into a folder, in natural order; hidden files and those of the system are left out.
-
-    Args:
-        folder: to be listed.
-        scan: takes hidden ones too, or keeps what is left out.
-
-    Raises:
-        DatasetError: it can't be read.
-    """
-    try:
-        found = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
-    except OSError as error:
-        raise DatasetError(cannot_read(folder, error)) from error
-    if scan is not None and scan.hidden:
-        return found
-    if scan is not None:
-        scan.left_out.update((path, None) for path in found if is_hidden(path.name))
-    return [path for path in found if not is_hidden(path.name)]
-
-
-def subfolders(folder: Path, scan: Scan | None = None) -> list[Path]:
-    """The folders in a folder, as `entries`."""
-    return [path for path in entries(folder, scan) if is_folder(path)]
+        return (f"left out {len(names)} {what} (--hidden or hidden=true includes them): {shorten_list(names)}",)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder, or a link to one.
+    """Tell whether a path is a folder or a link to one.
 
     Raises:
-        DatasetError: that can't be told, because its own folder may not be entered.
+        DatasetError: the folder that contains it may not be entered.
     """
     try:
         return stat.S_ISDIR(path.stat().st_mode)
@@ -160,61 +172,96 @@ def is_folder(path: Path) -> bool:
         if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ELOOP:
             return False
         raise DatasetError(cannot_read(path, error)) from error
-    except ValueError:  # a name that no file can have
+    except ValueError:  # no file can have this name
         return False
 
 
-def called(path: Path) -> str:
-    """The last part of a path, of "." too."""
-    return Path(os.path.abspath(path)).name  # noqa: PTH100 (Path.resolve would follow links)
+def entries(folder: Path, scan: Scan | None = None) -> list[Path]:
+    """List a folder in natural order, without hidden and system files.
+
+    Args:
+        folder: the folder.
+        scan: records what is left out, or includes hidden files.
+
+    Raises:
+        DatasetError: the folder can't be read.
+    """
+    try:
+        paths = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+    except OSError as error:
+        raise DatasetError(cannot_read(folder, error)) from error
+    if scan is not None and scan.hidden:
+        return paths
+    if scan is not None:
+        scan.left_out.update((path, None) for path in paths if is_hidden(path.name))
+    return [path for path in paths if not is_hidden(path.name)]
 
 
-def composed(name: str) -> str:
-    """A name with its accents composed (NFC), however the system that it comes from spells them."""
-    return unicodedata.normalize("NFC", name)
+def subfolders(folder: Path, scan: Scan | None = None) -> list[Path]:
+    """List the folders in a folder; see `entries`."""
+    return [path for path in entries(folder, scan) if is_folder(path)]
 
 
-def is_video(path: PurePath) -> bool:
-    """Whether a name ends as videos' names do."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
+def candidate_folders(path: Path) -> list[Path]:
+    """Return the folder and its subfolders, in which annotation files are looked for; [] for a file."""
+    return [path, *subfolders(path)] if is_folder(path) else []
 
 
-def is_video_file(path: Path) -> bool:
-    """Whether a file is a video, as all commands tell it that search through folders."""
-    return why_no_video(path) is None
+def candidate_files(path: Path) -> list[Path]:
+    """Return the file, or all files in the folder and its subfolders."""
+    return [file for folder in candidate_folders(path) for file in entries(folder)] if is_folder(path) else [path]
 
 
-def files_below(folder: Path, scan: Scan | None = None, _above: frozenset[tuple[int, int]] = frozenset()) -> list[Path]:
-    """All files in a folder and below it, as `entries`; of links to folders that lead round in circles, one round."""
+def files_below(
+    folder: Path, scan: Scan | None = None, _parents: frozenset[tuple[int, int]] = frozenset()
+) -> list[Path]:
+    """List all files in a folder and below it; see `entries`. Links that lead back to a parent folder are skipped."""
     try:
         status = folder.stat()
     except OSError as error:
         raise DatasetError(cannot_read(folder, error)) from error
-    here = (status.st_dev, status.st_ino)
-    if here in _above:
+    identity = (status.st_dev, status.st_ino)
+    if identity in _parents:
         return []
-    found: list[Path] = []
+    files: list[Path] = []
     for path in entries(folder, scan):
-        found += files_below(path, scan, _above | {here}) if is_folder(path) else [path]
-    return found
+        files += files_below(path, scan, _parents | {identity}) if is_folder(path) else [path]
+    return files
 
 
-def located(root: Path, name: str) -> Path:
-    """The file that a list names, counted from `root`; where it isn't there, the path at which it should be.
+# --------------------------------------------------------------------------------------------------------------- videos
 
-    Names are tried as they are, then as other systems write them: accents composed or apart, backslashes for slashes.
+
+def has_video_suffix(path: PurePath) -> bool:
+    """Tell whether a file name ends in a video suffix."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_video_file(path: Path) -> bool:
+    """Tell whether a file is a video, by the same rules as every command that searches folders."""
+    return why_not_a_video(path) is None
+
+
+def locate(root: Path, name: str) -> Path:
+    """Return the path of a file that a list names, or where it should be if it is missing.
+
+    The name is tried as it is, then as other systems write it: with composed or decomposed accents, and with slashes
+    for backslashes.
+
+    Args:
+        root: the folder that relative names start from.
+        name: a relative or absolute path.
     """
-    wanted = root / name
-    spellings = (name, composed(name), unicodedata.normalize("NFD", name))
+    spellings = (name, to_nfc(name), unicodedata.normalize("NFD", name))
     for spelling in (*spellings, *(each.replace("\\", "/") for each in spellings)):
         path = root / spelling
-        if os.path.exists(path):  # noqa: PTH110 (Path's makes an error of names that can't be)
+        if os.path.exists(path):  # noqa: PTH110 (Path.exists raises for names that no file can have)
             return path
-    return wanted
+    return root / name
 
 
-class VideoIndex:
-    """The videos below a folder by their names, wherever below it they lie and whatever their suffix.
+class VideoFinder:
+    """Find videos below a folder by name, at any depth and with any video suffix.
 
     Args:
         root: the folder.
@@ -231,87 +278,30 @@ class VideoIndex:
         self._by_stem: dict[str, list[Path]] = {}
         for path in files_below(root, scan):
             if is_video_file(path):
-                self._by_stem.setdefault(_loosely(path.stem), []).append(path)
+                self._by_stem.setdefault(_caseless(path.stem), []).append(path)
 
     def find(self, *names: str, any_case: bool = False) -> Path:
-        """The first of `names` (paths from the root, in slashes) that is there; else where the first should be.
+        """Return the path of the first of `names` that exists, or where the first should be if none does.
 
-        Of several files with the same name, that in the folder that the path names; then that with the same suffix.
+        Of several files with the same name, the one in the folder that `names` gives is preferred, then the one with
+        the same suffix.
 
         Args:
-            names: one or more.
-            any_case: take a file whose name differs in capitals, too. (YouTube's names differ in nothing else.)
+            names: one or more paths relative to the root, with slashes.
+            any_case: accept a file whose name differs in upper and lower case. (YouTube ids differ in nothing else.)
         """
         for name in names:
             wanted = PurePath(name)
-            found = self._by_stem.get(_loosely(wanted.stem), [])
-            exact = [path for path in found if composed(path.stem) == composed(wanted.stem)]
-            candidates = exact or (found if any_case else [])
+            similar = self._by_stem.get(_caseless(wanted.stem), [])
+            exact = [path for path in similar if to_nfc(path.stem) == to_nfc(wanted.stem)]
+            candidates = exact or (similar if any_case else [])
             if candidates:
-                parent = _loosely(wanted.parent.name)
+                parent = _caseless(wanted.parent.name)
                 return min(
-                    candidates, key=lambda path: (_loosely(path.parent.name) != parent, path.suffix != wanted.suffix)
+                    candidates, key=lambda path: (_caseless(path.parent.name) != parent, path.suffix != wanted.suffix)
                 )
         return self.root / names[0]
 
 
-def gathered(
-    name: str,
-    root: Path,
-    found: Iterable[tuple[str, Sample]],
-    *,
-    classes: tuple[str, ...] = (),
-    problems: Iterable[str] = (),
-) -> Dataset:
-    """The dataset of those samples whose files are there; the others are among its problems, and classes without any.
-
-    Args:
-        name: of the dataset.
-        root: see `Dataset`.
-        found: samples, each with where it was named, in words ("" for files that were found by themselves).
-        classes: see `Dataset`.
-        problems: others.
-
-    Raises:
-        DatasetError: there is none.
-    """
-    samples, missing, are_listed = list[Sample](), list[Missing](), False
-    for where, sample in found:
-        why = None if place_in_archive(sample.source) else _why_not_read(sample.source)
-        if why is None:
-            samples.append(sample)
-        else:
-            missing.append(Missing(sample, f"{where}: {sample.source}: {why}" if where else f"{sample.source}: {why}"))
-            are_listed |= bool(where)
-    # a video that is missing is so for each of its captions
-    wanting = tuple(dict.fromkeys((*(one.problem for one in missing), *problems)))
-    if not samples:
-        first = f": {wanting[0]}" if wanting else ""
-        many = f" (and {len(wanting) - 1} more)" if len(wanting) > 1 else ""
-        hint = " If they are somewhere else, give their folder with videos=." if are_listed else ""
-        raise DatasetError(f"{name}: there are no videos{first}{many}.{hint}")
-    labels = {sample.label for sample in samples}
-    wanting += tuple(without_videos(text) for i, text in enumerate(classes) if i not in labels)
-    named = num_videos((*samples, *(one.sample for one in missing)))
-    return Dataset(name, tuple(samples), classes, wanting, str(root), tuple(missing), named)
-
-
-def without_videos(name: str) -> str:
-    """What is said of a class that has none."""
-    return f"the class {name!r} has no videos"
-
-
-def _why_not_read(source: str) -> str | None:
-    try:
-        status = Path(source).stat()
-    except FileNotFoundError:
-        return "is a link to nothing" if Path(source).is_symlink() else "there is no such file"
-    except (OSError, ValueError) as error:
-        return f"can't be read: {getattr(error, 'strerror', None) or error}"
-    if stat.S_ISDIR(status.st_mode):
-        return "is a folder"
-    return "is empty" if status.st_size == 0 else None
-
-
-def _loosely(name: str) -> str:
-    return composed(name).casefold()
+def _caseless(name: str) -> str:
+    return to_nfc(name).casefold()

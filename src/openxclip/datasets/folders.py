@@ -1,96 +1,87 @@
-"""A folder of class folders, each with the videos of its class; or one such folder for each split."""
+"""Read a folder of class folders, or one such folder for each split."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from openxclip.datasets.files import (
+    DatasetError,
     Scan,
-    called,
-    chosen_split,
-    composed,
+    base_name,
     entries,
     files_below,
-    first_of,
-    gathered,
     is_folder,
     is_video_file,
-    refuse_split,
-    split_called,
+    shorten_list,
     subfolders,
+    to_nfc,
 )
-from openxclip.datasets.labels import Names, number_labels
-from openxclip.datasets.samples import Dataset, DatasetError, Sample
+from openxclip.datasets.labels import number_labels
+from openxclip.datasets.request import Request
+from openxclip.datasets.samples import Dataset, Sample, build_dataset, class_without_videos
+from openxclip.datasets.splits import splits_by_name
 
 
-def open_folders(path: Path, *, split: str | None, names: Names | None, scan: Scan | None = None) -> Dataset:
-    """The videos in the class folders of a folder; what is asked for and raised is as for `open_dataset`.
+def open_folders(request: Request) -> Dataset:
+    """Open a folder of class folders; see `open_dataset`.
 
-    The classes are those of all splits together, in natural order, so that a label means the same in each of them.
+    All splits share their classes, in natural order, so a label means the same in each of them.
     """
-    splits, title = folder_splits(path), called(path)
+    path, scan = request.path, request.scan
+    splits, name = folder_splits(path), base_name(path)
     if splits:
-        entries(path, scan)  # what is left out beside the splits counts, too
-        chosen = chosen_split(split, splits, path)
-        title, base, bases = f"{title}/{chosen}", splits[chosen], list(splits.values())
+        entries(path, scan)  # counts hidden files beside the splits, too
+        chosen = request.choose_split(splits)
+        name, base, bases = f"{name}/{chosen}", splits[chosen], list(splits.values())
     else:
-        refuse_split(split, path, "a folder of class folders")
+        request.refuse_split("a folder of class folders")
         base, bases = path, [path]
-    folders = {composed(folder.name): folder for folder in subfolders(base, scan)}
+    folders = {to_nfc(folder.name): folder for folder in subfolders(base, scan)}
     if not folders:
         raise DatasetError(
             f"{base}: has no folders in it: there must be one for each class, with its videos; "
-            "for videos that lie together, write a list."
+            "for videos without class folders, write a list."
         )
-    other = None if scan is None else Scan(scan.hidden)  # of other splits, nothing is counted
-    everywhere = {composed(folder.name): folder for each in reversed(bases) for folder in subfolders(each, other)}
-    if len(everywhere) == 1:
+    uncounted = Scan(scan.hidden)  # hidden files in other splits aren't this split's problems
+    all_folders = {to_nfc(folder.name): folder for each in reversed(bases) for folder in subfolders(each, uncounted)}
+    if len(all_folders) == 1:
         raise DatasetError(
-            f"{path}: has one class folder alone, {next(iter(everywhere))!r}: there must be two or more."
+            f"{path}: has only one class folder, {next(iter(all_folders))!r}: there must be two or more."
         )
-    labels = [(str(folder), name) for name, folder in everywhere.items()]
-    classes, numbers = number_labels(labels, names)
-    label_of = dict(zip(everywhere, numbers, strict=True))
+    classes, numbers = number_labels([(str(folder), label) for label, folder in all_folders.items()], request.names)
+    label_of = dict(zip(all_folders, numbers, strict=True))
 
-    found, others = [], [file for file in entries(base, scan) if not is_folder(file)]
-    for name, folder in sorted(folders.items(), key=lambda item: label_of[item[0]]):
-        files = files_below(folder, scan)
-        videos = [file for file in files if is_video_file(file)]
-        if not videos:
-            raise DatasetError(f"{folder}: the class {name!r} has no videos: put some in, or take the folder away.")
-        found += [("", Sample(str(video), label=label_of[name])) for video in videos]
-        taken = set(videos)
-        others += [file for file in files if file not in taken]
-    return gathered(title, base, found, classes=classes, problems=_left_out(others, base))
+    samples, others = [], [file for file in entries(base, scan) if not is_folder(file)]
+    for label, folder in sorted(folders.items(), key=lambda item: label_of[item[0]]):
+        is_video = {file: is_video_file(file) for file in files_below(folder, scan)}
+        if not any(is_video.values()):
+            raise DatasetError(f"{folder}: {class_without_videos(label)}: add some, or remove the folder.")
+        samples += [("", Sample(str(file), label=label_of[label])) for file in is_video if is_video[file]]
+        others += [file for file in is_video if not is_video[file]]
+    return build_dataset(name, base, samples, classes=classes, problems=_describe_left_out(others, base))
 
 
 def folder_splits(path: Path) -> dict[str, Path]:
-    """The split folders of a folder ("train", "val", "test"), by split; {} where it has none.
+    """Return the split folders ("train", "val", "test") of a folder by split, or {} if it has no splits.
 
-    A folder has splits where it has a `train` and a `val` or `test` in it (or another name for these, in capitals or
-    not), or nothing else.
+    A folder has splits if it contains a `train` and a `val` or `test` folder (or synonyms, in any case), or split
+    folders only.
 
     Raises:
-        DatasetError: two folders are of the same split.
+        DatasetError: two folders mean the same split.
     """
     folders = subfolders(path)
-    splits: dict[str, Path] = {}
-    for folder in folders:
-        split = split_called(folder.name)
-        if split in splits:
-            raise DatasetError(f"{path}: both {splits[split].name} and {folder.name} mean the split {split}: keep one.")
-        if split is not None:
-            splits[split] = folder
-    are_splits = ("train" in splits and len(splits) > 1) or len(splits) == len(folders)
-    return {split: splits[split] for split in ("train", "val", "test") if split in splits} if are_splits else {}
+    splits = splits_by_name(path, folders)
+    has_splits = ("train" in splits and len(splits) > 1) or len(splits) == len(folders)
+    return splits if has_splits else {}
 
 
-def _left_out(files: list[Path], base: Path) -> list[str]:
-    """What to say of files that aren't taken for videos, or lie beside the class folders."""
-    beside = {file for file in files if is_video_file(file) and file.parent == base}
-    problems = [f"{file}: lies in no class folder" for file in files if file in beside]
-    others = [str(file.relative_to(base)) for file in files if file not in beside]
+def _describe_left_out(files: list[Path], base: Path) -> list[str]:
+    """Return the problems of files that lie in no class folder or aren't videos."""
+    outside = dict.fromkeys(file for file in files if file.parent == base and is_video_file(file))
+    problems = [f"{file}: lies in no class folder" for file in outside]
+    others = [str(file.relative_to(base)) for file in files if file not in outside]
     if others:
         what = "file that is not a video" if len(others) == 1 else "files that are not videos"
-        problems.append(f"left out {len(others)} {what}: {first_of(others)}")
+        problems.append(f"left out {len(others)} {what}: {shorten_list(others)}")
     return problems

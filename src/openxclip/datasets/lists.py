@@ -1,42 +1,45 @@
-"""Lists of videos with their labels or captions: text, CSV or JSON Lines."""
+"""Read lists of videos with labels or captions: text, CSV or JSON Lines."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from openxclip.datasets.files import (
-    called,
-    chosen_split,
+    DatasetError,
+    base_name,
     entries,
-    gathered,
+    has_video_suffix,
     is_folder,
-    is_video,
-    located,
-    numbered_lines,
-    read_text,
-    refuse_split,
-    split_called,
+    locate,
+    parse_json,
+    placed_lines,
+    read_csv,
 )
 from openxclip.datasets.labels import Names, number_labels
-from openxclip.datasets.samples import Dataset, DatasetError, Sample
+from openxclip.datasets.request import Request
+from openxclip.datasets.samples import Dataset, Sample, build_dataset
+from openxclip.datasets.splits import splits_by_name
 
 _TEXT, _CSV, _JSON_LINES = (".txt", ".list", ".lst"), (".csv", ".tsv"), (".jsonl", ".ndjson")
-#: Suffixes of the lists that are read.
+#: Suffixes of lists.
 LIST_SUFFIXES = (*_TEXT, *_CSV, *_JSON_LINES)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a list: a path with a label or a caption, and where it stands, in words for an error."""
+    """A video of a list or archive with its label or caption.
 
-    where: str
+    Attributes:
+        place: where the row stands, such as "list.txt, line 1"; no two rows have the same.
+        path: the video, as the list names it.
+        label, text, start, end: see `Sample`; the label is a number or a class name.
+    """
+
+    place: str
     path: str
     label: str | None = None
     text: str | None = None
@@ -44,216 +47,181 @@ class Row:
     end: float | None = None
 
 
-def open_list(path: Path, *, videos: Path | None, split: str | None, names: Names | None) -> Dataset:
-    """The videos of a list, or of one of those in a folder; what is asked for and raised is as for `open_dataset`.
+def open_list(request: Request) -> Dataset:
+    """Open a list, or one of the lists in a folder; see `open_dataset`.
 
-    Of lists in a folder, the classes are those of all of them together, so that a label means the same in each.
+    The lists in a folder share their classes, so a label means the same in each split.
     """
+    path = request.path
     if is_folder(path):
         lists = list_splits(path)
         if not lists:
-            raise DatasetError(
-                f"{path}: has no lists such as train.csv and val.csv in it: give a list itself, or name them so."
-            )
-        chosen = chosen_split(split, lists, path)
-        root = videos or path
+            raise DatasetError(f"{path}: has no lists such as train.csv and val.csv: give a list, or name them so.")
+        chosen = request.choose_split(lists)
+        name = f"{base_name(path)}/{chosen}"
     else:
-        refuse_split(split, path, "a list")
-        lists, chosen, root = {"": path}, "", videos or path.parent
-    rows = {each: read_list(file) for each, file in lists.items()}
-    labelled = [(each, row) for each in rows for row in rows[each] if row.label is not None]
-    plain = next((row for row in rows[chosen] if row.label is None), None)
-    if labelled and plain is not None:
-        raise DatasetError(
-            f"{plain.where}: has a caption, but there are labels at {labelled[0][1].where}: use one kind."
-        )
-    classes, numbers = (
-        number_labels([(row.where, str(row.label)) for _, row in labelled], names) if labelled else ((), [])
-    )
-    label_of = {id(row): number for (_, row), number in zip(labelled, numbers, strict=True)}
-    found = []
-    for row in rows[chosen]:
-        source = str(located(root, row.path))
-        found.append((row.where, Sample(source, label_of.get(id(row)), row.text, row.start, row.end)))
-    return gathered(f"{called(path)}/{chosen}" if chosen else path.stem, root, found, classes=classes)
+        request.refuse_split("a list")
+        lists, chosen, name = {"": path}, "", path.stem
+    root = request.videos or request.folder()
+    rows = {split: read_list(file) for split, file in lists.items()}
+    classes, label_of = number_rows([row for each in rows.values() for row in each], rows[chosen], request.names)
+    samples = [
+        (row.place, Sample(str(locate(root, row.path)), label_of.get(row.place), row.text, row.start, row.end))
+        for row in rows[chosen]
+    ]
+    return build_dataset(name, root, samples, classes=classes)
 
 
 def list_splits(path: Path) -> dict[str, Path]:
-    """The lists in a folder that are called as splits are (`train.csv`, `val.csv`, …), by split.
+    """Return the lists in a folder that are named after splits (`train.csv`, `val.csv`, …), by split; {} for a file.
 
     Raises:
-        DatasetError: two are of the same split.
+        DatasetError: two lists mean the same split.
     """
-    splits: dict[str, Path] = {}
-    for file in entries(path):
-        split = split_called(file.stem) if file.suffix.lower() in LIST_SUFFIXES and file.is_file() else None
-        if split in splits:
-            raise DatasetError(f"{path}: both {splits[split].name} and {file.name} mean the split {split}: keep one.")
-        if split is not None:
-            splits[split] = file
-    return {split: splits[split] for split in ("train", "val", "test") if split in splits}
+    files = entries(path) if is_folder(path) else []
+    return splits_by_name(path, [file for file in files if file.suffix.lower() in LIST_SUFFIXES and file.is_file()])
+
+
+def number_rows(
+    all_rows: Iterable[Row], chosen: Iterable[Row], names: Names | None
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Return the classes of a dataset, and the class index of each row by its place.
+
+    Args:
+        all_rows: the rows of all splits.
+        chosen: the rows of the chosen split.
+        names: see `number_labels`.
+
+    Raises:
+        DatasetError: the dataset has labels but a chosen row has a caption, or see `number_labels`.
+    """
+    labels = [(row.place, row.label) for row in all_rows if row.label is not None]
+    captioned = next((row for row in chosen if row.label is None), None)
+    if labels and captioned is not None:
+        raise DatasetError(f"{captioned.place}: has a caption, but {labels[0][0]} has a label: use one kind.")
+    if not labels:
+        return (), {}
+    classes, numbers = number_labels(labels, names)
+    return classes, {place: number for (place, _), number in zip(labels, numbers, strict=True)}
 
 
 def read_list(path: Path) -> list[Row]:
-    """What a list says, line by line, in the format that its suffix names.
+    """Read a list in the format that its suffix names.
 
     Raises:
-        DatasetError: it can't be read; a line isn't as it should be.
+        DatasetError: the list can't be read, is empty or has an invalid line.
     """
     suffix = path.suffix.lower()
     if suffix in _CSV:
-        rows = list(_from_csv(path))
+        rows = list(_read_csv_rows(path))
     elif suffix in _JSON_LINES:
-        rows = list(_from_json_lines(path))
+        rows = list(_read_json_lines(path))
     elif suffix in _TEXT:
-        rows = list(_from_text(path))
+        rows = list(_read_text_rows(path))
     else:
         raise DatasetError(f"{path}: the suffix of a list must be one of {', '.join(LIST_SUFFIXES)}.")
     if not rows:
-        raise DatasetError(f"{path}: is a list of nothing.")
+        raise DatasetError(f"{path}: is an empty list.")
     return rows
 
 
-def _from_text(path: Path) -> Iterator[Row]:
-    lines = numbered_lines(path)
+def _read_text_rows(path: Path) -> Iterator[Row]:
+    lines = placed_lines(path)
     if lines and all("\t" in line for _, line in lines):
-        yield from _from_tabs(path, lines)
+        yield from _split_tabs(lines)
         return
-    for number, line in lines:
-        where, parts = f"{path}, line {number}", line.rsplit(maxsplit=1)
+    for place, line in lines:
+        parts = line.rsplit(maxsplit=1)
         if len(parts) < 2:
-            raise DatasetError(f"{where}: must be a path, a space and a label, and is {line!r}.")
-        yield Row(where, path=parts[0], label=parts[1])
+            raise DatasetError(f"{place}: must be a path, a space and a label, and is {line!r}.")
+        yield Row(place, path=parts[0], label=parts[1])
 
 
-def _from_tabs(path: Path, lines: list[tuple[int, str]]) -> Iterator[Row]:
-    """Lines with tabs: a path and a label; or a running number, a label and a path.
+def _split_tabs(lines: list[tuple[str, str]]) -> Iterator[Row]:
+    """Split lines with tabs into a path and a label, in any order, with or without a running number.
 
-    The order may be another, where one field alone has the suffixes of videos; the running number counts the lines,
-    from 0 or 1.
+    The path is the only column whose fields all have video suffixes; the running number counts the lines from 0 or 1.
 
     Raises:
-        DatasetError: it can't be told which field is which.
+        DatasetError: it is unclear which column is which.
     """
     rows = [[field.strip() for field in line.split("\t")] for _, line in lines]
-    number, wide = lines[0][0], len(rows[0])
-    if other := next((one for one, row in zip(lines, rows, strict=True) if len(row) != wide), None):
-        raise DatasetError(
-            f"{path}, line {other[0]}: has {other[1].count(chr(9)) + 1} fields, and line {number} has {wide}."
-        )
-    paths = [i for i in range(wide) if all(is_video(PurePath(row[i])) for row in rows)]
-    others = [i for i in range(wide) if i not in paths]
-    if wide == 2 and len(paths) != 1:  # of folders of pictures, say
+    width = len(rows[0])
+    for (place, _), row in zip(lines, rows, strict=True):
+        if len(row) != width:
+            raise DatasetError(f"{place}: has {len(row)} fields, but the first line has {width}.")
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    paths = [i for i, column in enumerate(columns) if all(has_video_suffix(PurePath(field)) for field in column)]
+    others = [i for i in range(width) if i not in paths]
+    if width == 2 and len(paths) != 1:  # folders of images, for example
         paths, others = [0], [1]
     if len(others) == 2:
-        others = [i for i in others if not _counts([row[i] for row in rows])] or others
+        others = [i for i in others if not _is_running_number(columns[i])] or others
     if len(paths) != 1 or len(others) != 1:
         raise DatasetError(
-            f"{path}, line {number}: must be a path and a label with a tab between them, or a running number, a label "
-            f"and a path, and is {lines[0][1]!r}."
+            f"{lines[0][0]}: must be a path, a tab and a label, or a running number, a label and a path with tabs "
+            f"between them, and is {lines[0][1]!r}."
         )
-    for (line, _), row in zip(lines, rows, strict=True):
-        yield Row(f"{path}, line {line}", path=row[paths[0]], label=row[others[0]])
+    for (place, _), row in zip(lines, rows, strict=True):
+        yield Row(place, path=row[paths[0]], label=row[others[0]])
 
 
-def _counts(column: list[str]) -> bool:
-    """Whether a column numbers its lines."""
+def _is_running_number(column: list[str]) -> bool:
     return any(column == [str(i + first) for i in range(len(column))] for first in (0, 1))
 
 
-def _from_csv(path: Path) -> Iterator[Row]:
-    for where, fields in csv_rows(path, {"path"}, hint="a list of lines `path label` has the suffix .txt"):
+def _read_csv_rows(path: Path) -> Iterator[Row]:
+    for place, fields in read_csv(path, {"path"}, hint=" (a list of lines `path label` has the suffix .txt)"):
         if not {"label", "text"} & set(fields):
             raise DatasetError(f"{path}: must have a column label or text, and has {', '.join(fields)}.")
-        yield _checked_row(where, {key: value or None for key, value in fields.items()})
+        yield _checked_row(place, {key: value or None for key, value in fields.items()})
 
 
-def csv_rows(path: Path, columns: set[str], *, hint: str = "") -> Iterator[tuple[str, dict[str, str]]]:
-    """The lines of a CSV file as fields by column (in small letters), each with where it stands.
-
-    Columns are parted by commas, semicolons or tabs, by which the first line has them.
-
-    Raises:
-        DatasetError: it can't be read, hasn't these columns, or a line has more or fewer fields than columns.
-    """
-    text = read_text(path)
-    first = text.lstrip().split("\n", 1)[0]
-    between = next((mark for mark in ",;\t" if mark in first), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=between, skipinitialspace=True)
-    header: list[str] | None = None
-    try:
-        for fields in reader:
-            where, values = f"{path}, line {reader.line_num}", [field.strip() for field in fields]
-            if not any(values):
-                continue
-            if header is None:
-                header = [value.lower() for value in values]
-                if not columns <= set(header):
-                    wanted, hint = ", ".join(sorted(columns)), hint and f" ({hint})"
-                    raise DatasetError(
-                        f"{where}: must name the columns, with {wanted} in it, and is {first.strip()!r}{hint}."
-                    )
-            elif len(values) == len(header):
-                yield where, dict(zip(header, values, strict=True))
-            else:
-                raise DatasetError(
-                    f"{where}: has {len(values)} fields, but there are {len(header)} columns "
-                    f'({", ".join(header)}): put fields with {between!r} in them between "quotes".'
-                )
-    except csv.Error as error:
-        raise DatasetError(f"{path}, line {reader.line_num}: is not CSV ({error}).") from error
+def _read_json_lines(path: Path) -> Iterator[Row]:
+    for place, line in placed_lines(path):
+        fields = parse_json(line, place, hint=": there must be one object in each line")
+        if not isinstance(fields, dict):
+            raise DatasetError(f"{place}: must be an object with path and label or text, and is {line[:80]!r}.")
+        yield _checked_row(place, fields)
 
 
-def _from_json_lines(path: Path) -> Iterator[Row]:
-    for number, line in numbered_lines(path):
-        where = f"{path}, line {number}"
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DatasetError(f"{where}: is not JSON ({error}): there must be one object in each line.") from error
-        if not isinstance(found, dict):
-            raise DatasetError(f"{where}: must be an object with path and label or text, and is {line[:80]!r}.")
-        yield _checked_row(where, found)
-
-
-def _checked_row(where: str, fields: dict[str, Any]) -> Row:
+def _checked_row(place: str, fields: dict[str, Any]) -> Row:
     path = fields.get("path")
     if not isinstance(path, str) or not path:
-        raise DatasetError(f"{where}: path={path!r} must be the path of a video.")
-    label, text, start, end = checked_fields(where, fields)
+        raise DatasetError(f"{place}: path={path!r} must be the path of a video.")
+    label, text, start, end = checked_fields(place, fields)
     if label is None and text is None:
-        raise DatasetError(f"{where}: {path!r} has neither a label nor a text.")
+        raise DatasetError(f"{place}: {path!r} has neither a label nor a text.")
     if label is not None and text is not None:
-        raise DatasetError(f"{where}: {path!r} has both a label and a text: keep one.")
-    return Row(where, path, label, text, start, end)
+        raise DatasetError(f"{place}: {path!r} has both a label and a text: keep one.")
+    return Row(place, path, label, text, start, end)
 
 
-def checked_fields(where: str, fields: dict[str, Any]) -> tuple[str | None, str | None, float | None, float | None]:
-    """`label`, `text`, `start` and `end` of what was read, None where they are not there.
+def checked_fields(place: str, fields: dict[str, Any]) -> tuple[str | None, str | None, float | None, float | None]:
+    """Return the fields `label`, `text`, `start` and `end`, None where one is absent.
 
     Raises:
-        DatasetError: one of them can't be, or `end` isn't after `start`.
+        DatasetError: a field is invalid, or `end` isn't after `start`.
     """
     label, text = fields.get("label"), fields.get("text")
-    if isinstance(label, bool) or not isinstance(label, int | str | None):
-        raise DatasetError(f"{where}: label={label!r} must be a number or a name.")
+    is_blank = isinstance(label, str) and not label.strip()
+    if isinstance(label, bool) or not isinstance(label, int | str | None) or is_blank:
+        raise DatasetError(f"{place}: label={label!r} must be a number or a name.")
     if not isinstance(text, str | None) or (text is not None and not text.strip()):
-        raise DatasetError(f"{where}: text={text!r} must be a caption.")
-    if isinstance(label, str) and not label.strip():
-        raise DatasetError(f"{where}: label={label!r} must be a number or a name.")
-    start, end = _seconds(where, "start", fields.get("start")), _seconds(where, "end", fields.get("end"))
+        raise DatasetError(f"{place}: text={text!r} must be a caption.")
+    start, end = _seconds(place, "start", fields.get("start")), _seconds(place, "end", fields.get("end"))
     if end is not None and end <= (start or 0.0):
-        raise DatasetError(f"{where}: end={end} must be after start={start or 0.0}.")
+        raise DatasetError(f"{place}: end={end} must be after start={start or 0.0}.")
     return None if label is None else str(label).strip(), text and text.strip(), start, end
 
 
-def _seconds(where: str, name: str, value: object) -> float | None:
+def _seconds(place: str, name: str, value: object) -> float | None:
     if value is None:
         return None
     try:
-        seconds = float("nan") if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # caught below
+        seconds = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # caught below
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise DatasetError(f"{where}: {name}={value!r} must be a time in seconds, 0 or later.")
+        raise DatasetError(f"{place}: {name}={value!r} must be a time in seconds, 0 or later.")
     return seconds

@@ -1,30 +1,64 @@
-"""Data for training and evaluation: from what lies on disk to a list of videos with their classes or captions.
+"""Detect the format of a dataset and open it.
 
-`docs/datasets.md` shows what is read.
+`docs/datasets.md` shows every format.
 """
 
 from __future__ import annotations
 
 import glob
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from openxclip.common.files import user_path
 from openxclip.datasets import activities, public
-from openxclip.datasets.files import Scan, entries, is_folder, is_video_file, subfolders
+from openxclip.datasets.files import DatasetError, Scan, entries, is_folder, is_video_file, subfolders
 from openxclip.datasets.folders import folder_splits, open_folders
 from openxclip.datasets.labels import Names
 from openxclip.datasets.lists import LIST_SUFFIXES, list_splits, open_list
-from openxclip.datasets.samples import Dataset, DatasetError
-from openxclip.datasets.shards import open_shards, shard_splits, shards_of
+from openxclip.datasets.request import Request
+from openxclip.datasets.samples import Dataset
+from openxclip.datasets.shards import find_shards, open_shards, shard_splits
 
 Format = Literal[
     "auto", "folders", "list", "shards", "kinetics", "ucf101", "hmdb51", "msr-vtt", "ssv2", "charades", "activitynet"
 ]  # fmt: skip
 
-_WITH_VIDEOS_APART = ("list", "kinetics", "ucf101", "hmdb51", "msr-vtt", "ssv2", "charades", "activitynet")
-_WITH_FOLDS = ("ucf101", "hmdb51")
+
+@dataclass(frozen=True)
+class _Reader:
+    """The functions for one format.
+
+    Attributes:
+        open: opens a dataset.
+        splits: returns its splits.
+        takes_videos: whether its videos may lie in another folder.
+        has_folds: whether it has several official splits.
+    """
+
+    open: Callable[[Request], Dataset]
+    splits: Callable[[Path], Iterable[str]]
+    takes_videos: bool = True
+    has_folds: bool = False
+
+
+def _train_and_test(path: Path) -> tuple[str, ...]:
+    return "train", "test"
+
+
+_READERS: dict[Format, _Reader] = {
+    "folders": _Reader(open_folders, folder_splits, takes_videos=False),
+    "list": _Reader(open_list, list_splits),
+    "shards": _Reader(open_shards, shard_splits, takes_videos=False),
+    "kinetics": _Reader(public.open_kinetics, public.kinetics_splits),
+    "ucf101": _Reader(public.open_ucf101, _train_and_test, has_folds=True),
+    "hmdb51": _Reader(public.open_hmdb51, _train_and_test, has_folds=True),
+    "msr-vtt": _Reader(public.open_msr_vtt, public.msr_vtt_splits),
+    "ssv2": _Reader(activities.open_ssv2, activities.ssv2_splits),
+    "charades": _Reader(activities.open_charades, activities.charades_files),
+    "activitynet": _Reader(activities.open_activitynet, activities.activitynet_splits),
+}
 
 
 def open_dataset(
@@ -37,109 +71,79 @@ def open_dataset(
     names: Names | None = None,
     hidden: bool = False,
 ) -> Dataset:
-    """The videos of a dataset with their classes or captions; none of them is opened.
+    """Open a dataset: list its videos with their classes or captions, without reading them.
 
-    Files that are named but missing or empty are left out, and each is among the dataset's `problems`.
+    Files that are named but missing or empty are left out, and recorded in the dataset's `problems`.
 
     Args:
-        path: a folder of class folders, a list, tar files, or the annotation files of a public dataset, or the folder
-            that has these in it.
-        format: what it is; "auto" looks.
-        videos: of lists and annotation files, the folder in which the videos are; default is beside them.
-        split: "train", "val" or "test", or what else the dataset has; None where it has no splits or only one.
-        fold: 1, 2 or 3, of the official splits of UCF-101 and HMDB-51.
-        names: other texts for classes, or the names of classes that are numbers (see `labels.read_names`).
-        hidden: take hidden files and folders, too; without it, those that are left out are counted in `problems`.
+        path: a folder of class folders, a list, tar files, the annotation files of a public dataset, or the folder that
+            contains these.
+        format: the format; "auto" detects it.
+        videos: folder of the videos, for lists and annotation files; by default they lie beside these.
+        split: "train", "val", "test" or another split of the dataset; None for a dataset with at most one.
+        fold: 1, 2 or 3, the official split of UCF-101 and HMDB-51.
+        names: other texts for classes, or the names of numbered classes (see `labels.read_names`).
+        hidden: include hidden files and folders; otherwise the hidden ones are counted in `problems`.
 
     Raises:
-        ValueError: the dataset has no such split or has several, or an argument isn't for this format.
-        DatasetError: nothing is there, or what is there is not as it should be.
+        ValueError: there is no such split, there are several and none is given, or an argument doesn't fit the format.
+        DatasetError: the dataset doesn't exist or is invalid.
     """
     path = user_path(path)
     videos = None if videos is None else user_path(videos)
-    kind = _checked_format(path, format)
-    if videos is not None and kind not in _WITH_VIDEOS_APART:
+    format = _resolve_format(path, format)
+    reader = _READERS[format]
+    if videos is not None and not reader.takes_videos:
         raise ValueError(
-            f"videos={str(videos)!r} is for lists and annotation files: the videos of {kind} are in {path}."
+            f"videos={str(videos)!r} is for lists and annotation files: the videos of {format} are in {path}."
         )
-    if fold != 1 and kind not in _WITH_FOLDS:
-        raise ValueError(f"fold={fold} is for UCF-101 and HMDB-51, and {path} is of the format {kind}.")
-    if names is not None and kind == "msr-vtt":
-        raise ValueError("names are of classes, and MSR-VTT has captions.")
-    scan = Scan(hidden)
-    if kind == "folders":
-        found = open_folders(path, split=split, names=names, scan=scan)
-    elif kind == "list":
-        found = open_list(path, videos=videos, split=split, names=names)
-    elif kind == "shards":
-        found = open_shards(path, split=split, names=names, scan=scan)
-    elif kind == "kinetics":
-        found = public.open_kinetics(path, videos=videos, split=split, names=names, scan=scan)
-    elif kind == "ucf101":
-        found = public.open_ucf101(path, videos=videos, split=split, fold=fold, names=names, scan=scan)
-    elif kind == "hmdb51":
-        found = public.open_hmdb51(path, videos=videos, split=split, fold=fold, names=names, scan=scan)
-    elif kind == "msr-vtt":
-        found = public.open_msr_vtt(path, videos=videos, split=split, scan=scan)
-    elif kind == "ssv2":
-        found = activities.open_ssv2(path, videos=videos, split=split, names=names, scan=scan)
-    elif kind == "charades":
-        found = activities.open_charades(path, videos=videos, split=split, names=names, scan=scan)
-    else:
-        found = activities.open_activitynet(path, videos=videos, split=split, names=names, scan=scan)
-    return replace(found, problems=found.problems + scan.problem(videos or path))
+    if fold != 1 and not reader.has_folds:
+        raise ValueError(f"fold={fold} is for UCF-101 and HMDB-51, and {path} has the format {format}.")
+    if names is not None and format == "msr-vtt":
+        raise ValueError("names are for classes, and MSR-VTT has captions.")
+    request = Request(path, videos, split, fold, names, Scan(hidden))
+    dataset = reader.open(request)
+    return replace(dataset, problems=dataset.problems + request.scan.problem(videos or path))
 
 
 def dataset_splits(path: str | Path, *, format: Format = "auto") -> tuple[str, ...]:
-    """The splits that a dataset has, "train", "val" and "test" first; () where it has none.
+    """Return the splits of a dataset, "train", "val" and "test" first; () if it has none.
 
-    Arguments and errors are those of `open_dataset`.
+    Args and errors are those of `open_dataset`.
     """
     path = user_path(path)
-    kind = _checked_format(path, format)
-    if kind == "folders":
-        return tuple(folder_splits(path))
-    if kind == "list":
-        return tuple(list_splits(path)) if is_folder(path) else ()
-    if kind == "shards":
-        return tuple(shard_splits(path))
-    if kind == "kinetics":
-        return public.kinetics_splits(path)
-    if kind == "ssv2":
-        return activities.ssv2_splits(path)
-    if kind == "charades":
-        return tuple(activities.charades_files(path))
-    if kind == "activitynet":
-        return activities.activitynet_splits(path)
-    return public.msr_vtt_splits(path) if kind == "msr-vtt" else ("train", "test")
+    return tuple(_READERS[_resolve_format(path, format)].splits(path))
 
 
 def takes_videos(path: str | Path, *, format: Format = "auto") -> bool:
-    """Whether the videos of a dataset may lie in another folder: of lists and annotation files.
+    """Tell whether the videos of a dataset may lie in another folder, as those of lists and annotation files.
 
-    Arguments and errors are those of `open_dataset`.
+    Args and errors are those of `open_dataset`.
     """
-    return _checked_format(user_path(path), format) in _WITH_VIDEOS_APART
+    return _READERS[_resolve_format(user_path(path), format)].takes_videos
 
 
 def has_folds(path: str | Path, *, format: Format = "auto") -> bool:
-    """Whether a dataset has several official splits: UCF-101 and HMDB-51; arguments and errors as `open_dataset`."""
-    return _checked_format(user_path(path), format) in _WITH_FOLDS
+    """Tell whether a dataset has several official splits, as UCF-101 and HMDB-51.
+
+    Args and errors are those of `open_dataset`.
+    """
+    return _READERS[_resolve_format(user_path(path), format)].has_folds
 
 
 def detect_format(path: Path) -> Format:
-    """What a path is, by the files in it.
+    """Detect the format of a dataset from its files.
 
     Raises:
-        DatasetError: it isn't there, or is no dataset.
+        DatasetError: the path doesn't exist or is no dataset.
     """
     if is_folder(path):
-        return _format_of_folder(path)
-    if path.suffix.lower() == ".tar" and (path.exists() or (glob.has_magic(str(path)) and shards_of(path))):
+        return _detect_folder_format(path)
+    if path.suffix.lower() == ".tar" and (path.exists() or (glob.has_magic(str(path)) and find_shards(path))):
         return "shards"
-    if not path.exists():
-        raise DatasetError(f"{path}: there is no such file or folder: check the path.")
-    if (official := _activities_of(path)) is not None and activities.is_official(path):
+    _check_exists(path)
+    official = _detect_activities(path)
+    if official is not None and activities.is_official_name(path):
         return official
     if public.msr_vtt_files(path):
         return "msr-vtt"
@@ -153,7 +157,7 @@ def detect_format(path: Path) -> Format:
     )
 
 
-def _activities_of(path: Path) -> Literal["ssv2", "charades", "activitynet"] | None:
+def _detect_activities(path: Path) -> Literal["ssv2", "charades", "activitynet"] | None:
     if activities.charades_files(path):
         return "charades"
     if activities.activitynet_file(path) is not None:
@@ -161,7 +165,7 @@ def _activities_of(path: Path) -> Literal["ssv2", "charades", "activitynet"] | N
     return "ssv2" if activities.ssv2_files(path) else None
 
 
-def _format_of_folder(path: Path) -> Format:
+def _detect_folder_format(path: Path) -> Format:
     if public.ucf101_lists(path) is not None:
         return "ucf101"
     if public.hmdb51_lists(path) is not None:
@@ -170,7 +174,7 @@ def _format_of_folder(path: Path) -> Format:
         return "msr-vtt"
     if public.kinetics_tables(path):
         return "kinetics"
-    if (official := _activities_of(path)) is not None:
+    if (official := _detect_activities(path)) is not None:
         return official
     if list_splits(path) and not folder_splits(path):
         return "list"
@@ -179,13 +183,18 @@ def _format_of_folder(path: Path) -> Format:
     return "shards" if has_tars and not has_videos else "folders"
 
 
-def _checked_format(path: Path, format: Format) -> Format:
+def _resolve_format(path: Path, format: Format) -> Format:
     if format not in get_args(Format):
         raise ValueError(f"format={format!r} must be one of {', '.join(get_args(Format))}.")
     if format == "auto":
         return detect_format(path)
-    if not path.exists() and not (format == "shards" and glob.has_magic(str(path))):
-        raise DatasetError(f"{path}: there is no such file or folder: check the path.")
+    if not (format == "shards" and glob.has_magic(str(path))):
+        _check_exists(path)
     if format == "folders" and not is_folder(path):
         raise DatasetError(f"{path}: is a file, not a folder of class folders.")
     return format
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise DatasetError(f"{path}: there is no such file or folder: check the path.")

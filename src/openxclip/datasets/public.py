@@ -1,33 +1,32 @@
-"""Public datasets, by their annotation files as they are distributed: Kinetics, UCF-101, HMDB-51 and MSR-VTT.
+"""Read Kinetics, UCF-101, HMDB-51 and MSR-VTT from their annotation files as they are distributed.
 
-The videos are found by their names, wherever below the folder of videos they lie: with class folders and without.
+Videos are found by name at any depth below the folder of videos, with or without class folders.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from openxclip.common.files import cannot_read
 from openxclip.datasets.files import (
-    Scan,
-    VideoIndex,
-    called,
-    chosen_split,
+    DatasetError,
+    base_name,
+    candidate_files,
+    candidate_folders,
     entries,
-    gathered,
     is_folder,
-    numbered_lines,
+    parse_json,
+    placed_lines,
+    read_csv,
     read_text,
-    split_called,
-    subfolders,
 )
-from openxclip.datasets.labels import Names, class_names
-from openxclip.datasets.lists import csv_rows
-from openxclip.datasets.samples import Dataset, DatasetError, Sample
+from openxclip.datasets.labels import class_names
+from openxclip.datasets.request import Request
+from openxclip.datasets.samples import Dataset, Sample, build_dataset
+from openxclip.datasets.splits import sort_splits, split_of_name
 from openxclip.video import natural_key
 
 # ------------------------------------------------------------------------------------------------------------- Kinetics
@@ -37,7 +36,7 @@ _KINETICS_COLUMNS = {"youtube_id", "time_start", "time_end"}
 
 @dataclass(frozen=True)
 class _Clip:
-    where: str
+    place: str
     split: str
     label: str
     youtube_id: str
@@ -45,46 +44,45 @@ class _Clip:
     end: int
 
 
-def open_kinetics(
-    path: Path, *, videos: Path | None, split: str | None, names: Names | None, scan: Scan | None = None
-) -> Dataset:
-    """Kinetics-400, -600 or -700: a CSV `label,youtube_id,time_start,time_end,split`, or a folder of such.
+def open_kinetics(request: Request) -> Dataset:
+    """Open Kinetics-400, -600 or -700: CSV files `label,youtube_id,time_start,time_end,split`; see `open_dataset`.
 
-    Arguments and errors are as for `open_dataset`. `ID_SSSSSS_EEEEEE.mp4` is the clip, from start to end in six digits;
-    `ID.mp4` is the whole video on YouTube, of which the clip is the stretch from start to end.
+    `ID_SSSSSS_EEEEEE.mp4` is a clip, with its start and end in six digits. `ID.mp4` is the whole YouTube video, whose
+    stretch from start to end is the sample.
     """
-    clips = [clip for table in kinetics_tables(path) for clip in _kinetics_clips(table)]
+    path = request.path
+    clips = [clip for table in kinetics_tables(path) for clip in _read_kinetics(table)]
     if not clips:
         raise DatasetError(
             f"{path}: has no CSV of Kinetics, with the columns label,youtube_id,time_start,time_end,split."
         )
-    chosen = chosen_split(split, _in_order({clip.split for clip in clips}), path)
+    chosen = request.choose_split(sort_splits(clip.split for clip in clips))
     raw = sorted({clip.label for clip in clips} - {""})
-    classes, number = class_names(raw, names), {label: i for i, label in enumerate(raw)}
-    root = videos or (path if is_folder(path) else path.parent)
-    index = VideoIndex(root, scan)
-    found = []
+    classes, index_of = class_names(raw, request.names), {label: i for i, label in enumerate(raw)}
+    finder = request.video_finder()
+    samples = []
     for clip in clips:
         if clip.split != chosen:
             continue
         if not clip.label:
-            raise DatasetError(f"{clip.where}: the split {chosen} has no labels: choose another.")
+            raise DatasetError(f"{clip.place}: the split {chosen} has no labels: choose another.")
         name = f"{clip.youtube_id}_{clip.start:06}_{clip.end:06}.mp4"
-        video = index.find(f"{clip.label}/{name}", f"{clip.label}/{clip.youtube_id}.mp4")
+        video = finder.find(f"{clip.label}/{name}", f"{clip.label}/{clip.youtube_id}.mp4")
         stretch = (float(clip.start), float(clip.end)) if video.stem == clip.youtube_id else (None, None)
-        found.append((clip.where, Sample(str(video), number[clip.label], None, *stretch)))
-    return gathered(f"{called(path)}/{chosen}" if is_folder(path) else path.stem, root, found, classes=classes)
+        samples.append((clip.place, Sample(str(video), index_of[clip.label], None, *stretch)))
+    name = f"{base_name(path)}/{chosen}" if is_folder(path) else path.stem
+    return build_dataset(name, finder.root, samples, classes=classes)
 
 
 def kinetics_splits(path: Path) -> tuple[str, ...]:
-    """The splits that the tables have."""
-    return _in_order({clip.split for table in kinetics_tables(path) for clip in _kinetics_clips(table)})
+    """Return the splits in the tables."""
+    return sort_splits(clip.split for table in kinetics_tables(path) for clip in _read_kinetics(table))
 
 
 def kinetics_tables(path: Path) -> list[Path]:
-    """The CSV files of Kinetics that a path means: itself, or those in a folder or in a folder in it; [] if none."""
-    files = [file for folder in (path, *subfolders(path)) for file in entries(folder)] if is_folder(path) else [path]
-    return [file for file in files if file.suffix.lower() == ".csv" and file.is_file() and _has_kinetics_columns(file)]
+    """Return the CSV files of Kinetics in a folder and its subfolders, or the file itself; [] if there are none."""
+    tables = [file for file in candidate_files(path) if file.suffix.lower() == ".csv" and file.is_file()]
+    return [table for table in tables if _has_kinetics_columns(table)]
 
 
 def _has_kinetics_columns(table: Path) -> bool:
@@ -92,193 +90,91 @@ def _has_kinetics_columns(table: Path) -> bool:
         with table.open(encoding="utf-8-sig", errors="replace") as file:
             header = file.readline(1000)
     except OSError as error:
-        raise DatasetError(f"{table}: can't be read: {error.strerror or error}.") from error
+        raise DatasetError(cannot_read(table, error)) from error
     return {name.strip(' "\r\n').lower() for name in header.split(",")} >= _KINETICS_COLUMNS
 
 
-def _kinetics_clips(table: Path) -> Iterator[_Clip]:
-    of_file = split_called(re.split(r"[-_. ]", table.stem)[-1]) or table.stem
-    for where, fields in csv_rows(table, _KINETICS_COLUMNS):
+def _read_kinetics(table: Path) -> Iterator[_Clip]:
+    file_split = split_of_name(re.split(r"[-_. ]", table.stem)[-1]) or table.stem
+    for place, fields in read_csv(table, _KINETICS_COLUMNS):
         times = [fields["time_start"], fields["time_end"]]
         if not all(re.fullmatch(r"[0-9]{1,9}(\.0*)?", time) for time in times):
-            raise DatasetError(f"{where}: the times must be whole seconds, and are {' and '.join(map(repr, times))}.")
+            raise DatasetError(f"{place}: the times must be whole seconds, and are {' and '.join(map(repr, times))}.")
         start, end = (int(float(time)) for time in times)
         if not fields["youtube_id"] or end <= start:
-            raise DatasetError(f"{where}: the video {fields['youtube_id']!r} from {start} to {end} s is no clip.")
-        split = fields.get("split") or of_file
-        yield _Clip(where, split_called(split) or split, fields.get("label", ""), fields["youtube_id"], start, end)
+            raise DatasetError(f"{place}: the video {fields['youtube_id']!r} from {start} to {end} s is no clip.")
+        split = fields.get("split") or file_split
+        yield _Clip(place, split_of_name(split) or split, fields.get("label", ""), fields["youtube_id"], start, end)
 
 
 # -------------------------------------------------------------------------------------------------------------- UCF-101
 
 
-def open_ucf101(
-    path: Path, *, videos: Path | None, split: str | None, fold: int, names: Names | None, scan: Scan | None = None
-) -> Dataset:
-    """UCF-101: `classInd.txt`, `trainlist01.txt` and `testlist01.txt`, …; arguments as for `open_dataset`."""
-    lists = ucf101_lists(path)
+def open_ucf101(request: Request) -> Dataset:
+    """Open UCF-101: `classInd.txt` beside `trainlist01.txt`, `testlist01.txt`, …; see `open_dataset`."""
+    path, lists = request.path, ucf101_lists(request.path)
     if lists is None:
         raise DatasetError(f"{path}: has no classInd.txt in it, nor in a folder in it such as ucfTrainTestlist.")
-    chosen = chosen_split(split, ("train", "test"), path)
+    chosen, fold = request.choose_split(("train", "test")), _checked_fold(request.fold)
     raw: list[str] = []
-    for line, text in numbered_lines(lists / "classInd.txt"):
-        fields = text.split()
+    for place, line in placed_lines(lists / "classInd.txt"):
+        fields = line.split()
         if len(fields) != 2 or fields[0] != str(len(raw) + 1):
-            raise DatasetError(
-                f"{lists / 'classInd.txt'}, line {line}: must be {len(raw) + 1} and a name, and is {text!r}."
-            )
+            raise DatasetError(f"{place}: must be {len(raw) + 1} and a name, and is {line!r}.")
         raw.append(fields[1])
-    number = {name.casefold(): i for i, name in enumerate(raw)}
-    root = videos or _first_folder(lists.parent / "UCF-101", lists / "UCF-101", path)
-    index, table, found = VideoIndex(root, scan), lists / f"{chosen}list{_checked_fold(fold):02}.txt", []
-    for line, text in numbered_lines(table):
-        where = f"{table}, line {line}"
-        name, label = re.fullmatch(r"(.*?)(?:\s+(\d+))?", text).groups()  # type: ignore[union-attr]  # fits any line
-        of_class = PurePosixPath(name).parts[0]
-        if of_class.casefold() not in number or "/" not in name:
-            raise DatasetError(f"{where}: must be CLASS/VIDEO, with a class of classInd.txt, and is {name!r}.")
-        place = number[of_class.casefold()]
-        if label is not None and label != str(place + 1):
-            raise DatasetError(
-                f"{where}: has the label {label}, but classInd.txt gives {of_class} the number {place + 1}."
-            )
-        found.append((where, Sample(str(index.find(name, any_case=True)), place)))
-    return gathered(f"ucf101/{chosen}{fold}", root, found, classes=class_names(raw, names))
+    index_of = {name.casefold(): i for i, name in enumerate(raw)}
+    finder = request.video_finder(lists.parent / "UCF-101", lists / "UCF-101")
+    samples = []
+    for place, line in placed_lines(lists / f"{chosen}list{fold:02}.txt"):
+        name, number = re.fullmatch(r"(.*?)(?:\s+(\d+))?", line).groups()  # type: ignore[union-attr]  # fits any line
+        label = PurePosixPath(name).parts[0]
+        if label.casefold() not in index_of or "/" not in name:
+            raise DatasetError(f"{place}: must be CLASS/VIDEO, with a class of classInd.txt, and is {name!r}.")
+        index = index_of[label.casefold()]
+        if number is not None and number != str(index + 1):
+            raise DatasetError(f"{place}: has the label {number}, but {label} is number {index + 1} in classInd.txt.")
+        samples.append((place, Sample(str(finder.find(name, any_case=True)), index)))
+    return build_dataset(f"ucf101/{chosen}{fold}", finder.root, samples, classes=class_names(raw, request.names))
 
 
 def ucf101_lists(path: Path) -> Path | None:
-    """The folder that has `classInd.txt` in it: this one or one in it; None if there is none."""
+    """Return the folder with `classInd.txt`: this folder or a subfolder; None if there is none."""
     return _folder_with(path, r"classInd\.txt")
 
 
 # -------------------------------------------------------------------------------------------------------------- HMDB-51
 
-_HMDB51_PARTS = {"0": None, "1": "train", "2": "test"}  # as the splits' own readme says; 0 is in neither
+_HMDB51_SPLITS = {"0": None, "1": "train", "2": "test"}  # from the readme of the splits; 0 is in neither
 
 
-def open_hmdb51(
-    path: Path, *, videos: Path | None, split: str | None, fold: int, names: Names | None, scan: Scan | None = None
-) -> Dataset:
-    """HMDB-51: a list for each class, such as `brush_hair_test_split1.txt`; arguments as for `open_dataset`."""
-    lists = hmdb51_lists(path)
+def open_hmdb51(request: Request) -> Dataset:
+    """Open HMDB-51: a list for each class, such as `brush_hair_test_split1.txt`; see `open_dataset`."""
+    path, lists = request.path, hmdb51_lists(request.path)
     if lists is None:
         raise DatasetError(
             f"{path}: has no lists CLASS_test_split1.txt, nor a folder testTrainMulti_7030_splits in it."
         )
-    chosen, ending = chosen_split(split, ("train", "test"), path), f"_test_split{_checked_fold(fold)}.txt"
+    chosen, fold = request.choose_split(("train", "test")), _checked_fold(request.fold)
+    ending = f"_test_split{fold}.txt"
     tables = {file.name.removesuffix(ending): file for file in entries(lists) if file.name.endswith(ending)}
     if not tables:
         raise DatasetError(f"{lists}: has no lists CLASS{ending}.")
     raw = sorted(tables)
-    root = videos or _first_folder(*(lists.parent / name for name in ("hmdb51_org", "hmdb51", "videos")), path)
-    index, found = VideoIndex(root, scan), []
-    for number, name in enumerate(raw):
-        for line, text in numbered_lines(tables[name]):
-            where, parts = f"{tables[name]}, line {line}", text.rsplit(maxsplit=1)
-            if len(parts) < 2 or parts[1] not in _HMDB51_PARTS:
-                raise DatasetError(f"{where}: must be a video and 0, 1 or 2, and is {text!r}.")
-            if _HMDB51_PARTS[parts[1]] == chosen:
-                found.append((where, Sample(str(index.find(f"{name}/{parts[0]}", any_case=True)), number)))
-    return gathered(f"hmdb51/{chosen}{fold}", root, found, classes=class_names(raw, names))
+    finder = request.video_finder(*(lists.parent / name for name in ("hmdb51_org", "hmdb51", "videos")))
+    samples = []
+    for index, label in enumerate(raw):
+        for place, line in placed_lines(tables[label]):
+            parts = line.rsplit(maxsplit=1)
+            if len(parts) < 2 or parts[1] not in _HMDB51_SPLITS:
+                raise DatasetError(f"{place}: must be a video and 0, 1 or 2, and is {line!r}.")
+            if _HMDB51_SPLITS[parts[1]] == chosen:
+                samples.append((place, Sample(str(finder.find(f"{label}/{parts[0]}", any_case=True)), index)))
+    return build_dataset(f"hmdb51/{chosen}{fold}", finder.root, samples, classes=class_names(raw, request.names))
 
 
 def hmdb51_lists(path: Path) -> Path | None:
-    """The folder that has the lists of the classes in it: this one or one in it; None if there is none."""
+    """Return the folder with the lists of the classes: this folder or a subfolder; None if there is none."""
     return _folder_with(path, r".+_test_split[123]\.txt")
-
-
-# -------------------------------------------------------------------------------------------------------------- MSR-VTT
-
-_MSR_VTT_JSON = r"(?i)msr_?vtt_data\.json|(train_val|train|val|test)_videodatainfo.*\.json"
-_MSR_VTT_1K_A, _MSR_VTT_9K = r"(?i)msr_?vtt_jsfusion_test\.csv", r"(?i)msr_?vtt_train\.9k\.csv"
-
-
-def open_msr_vtt(path: Path, *, videos: Path | None, split: str | None, scan: Scan | None = None) -> Dataset:
-    """MSR-VTT: a sample for each caption of each video; arguments and errors as for `open_dataset`.
-
-    Splits are "train", "val" and "test" of the JSON files; "1k-A", the 1,000 pairs on which retrieval is usually
-    tested, of `MSRVTT_JSFUSION_test.csv`; and "9k", the videos trained on for it, of `MSRVTT_train.9k.csv`.
-    """
-    pairs = _msr_vtt_pairs(path)
-    chosen = chosen_split(split, tuple(pairs), path)
-    root = videos or (path if is_folder(path) else path.parent)
-    index = VideoIndex(root, scan)
-    places = {video: str(index.find(f"{video}.mp4")) for _, video, _ in pairs[chosen]}
-    found = [(where, Sample(places[video], text=caption)) for where, video, caption in pairs[chosen] if caption]
-    problems = [f"{where}: {video} has no caption" for where, video, caption in pairs[chosen] if not caption]
-    return gathered(f"msr-vtt/{chosen}", root, found, problems=problems)
-
-
-def msr_vtt_splits(path: Path) -> tuple[str, ...]:
-    """The splits that the files have."""
-    return tuple(_msr_vtt_pairs(path))
-
-
-def msr_vtt_files(path: Path) -> list[Path]:
-    """The annotation files of MSR-VTT that a path means: itself, or those in a folder or in a folder in it."""
-    files = [file for folder in (path, *subfolders(path)) for file in entries(folder)] if is_folder(path) else [path]
-    return [
-        file
-        for file in files
-        if any(re.fullmatch(kind, file.name) for kind in (_MSR_VTT_JSON, _MSR_VTT_1K_A, _MSR_VTT_9K))
-    ]
-
-
-def _msr_vtt_pairs(path: Path) -> dict[str, list[tuple[str, str, str]]]:
-    """Of each split, for each caption where it stands, its video, and the caption, "" where a video has none."""
-    files = msr_vtt_files(path)
-    if not files:
-        raise DatasetError(
-            f"{path}: has no train_val_videodatainfo.json, MSRVTT_data.json or MSRVTT_JSFUSION_test.csv."
-        )
-    tables = [file for file in files if file.suffix.lower() == ".json"]
-    whole = [file for file in tables if "videodatainfo" not in file.name]  # has what the others have
-    split_of: dict[str, str] = {}
-    captions: dict[str, list[tuple[str, str]]] = {}
-    for table in whole[:1] or tables:
-        splits, sentences = _read_msr_vtt(table)
-        split_of.update(splits)
-        for video, caption in sentences:
-            captions.setdefault(video, []).append((f"{table}, {video}", caption))
-    videos: dict[str, list[tuple[str, str]]] = {}  # of each split, each with where it is named
-    for split in _in_order(set(split_of.values())):
-        videos[split] = [(str(path), video) for video in sorted(split_of, key=natural_key) if split_of[video] == split]
-    pairs: dict[str, list[tuple[str, str, str]]] = {}
-    for file in files:
-        if re.fullmatch(_MSR_VTT_9K, file.name) and captions:
-            videos["9k"] = [(where, fields["video_id"]) for where, fields in csv_rows(file, {"video_id"})]
-        elif re.fullmatch(_MSR_VTT_1K_A, file.name):
-            rows = csv_rows(file, {"video_id", "sentence"})
-            pairs["1k-A"] = [(where, fields["video_id"], fields["sentence"]) for where, fields in rows]
-    for split, named in videos.items():
-        pairs[split] = [
-            (at, video, caption) for where, video in named for at, caption in captions.get(video, [(where, "")])
-        ]
-    return {split: pairs[split] for split in (*videos, "1k-A") if split in pairs}
-
-
-def _read_msr_vtt(table: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """The split of each video, and videos with their captions."""
-    try:
-        content: Any = json.loads(read_text(table))
-        splits = {str(video["video_id"]): str(video["split"]) for video in content["videos"]}
-        pairs = [(str(one["video_id"]), str(one["caption"]).strip()) for one in content["sentences"]]
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{table}: is not JSON ({error}).") from error
-    except (KeyError, TypeError) as error:
-        raise DatasetError(
-            f"{table}: is not as MSR-VTT's files are, with videos (video_id, split) and sentences (video_id, caption): "
-            f"{error} is missing or of another kind."
-        ) from error
-    return {video: split_called(split) or split for video, split in splits.items()}, pairs
-
-
-# -------------------------------------------------------------------------------------------------------------- shared
-
-
-def _in_order(splits: set[str]) -> tuple[str, ...]:
-    known = ("train", "val", "test")
-    return (*(split for split in known if split in splits), *sorted(splits - set(known)))
 
 
 def _checked_fold(fold: int) -> int:
@@ -288,10 +184,93 @@ def _checked_fold(fold: int) -> int:
 
 
 def _folder_with(path: Path, pattern: str) -> Path | None:
-    """The folder itself, or one in it, that has a file whose name is of a pattern."""
-    folders = [path, *subfolders(path)] if is_folder(path) else []
-    return next((each for each in folders if any(re.fullmatch(pattern, file.name) for file in entries(each))), None)
+    """Return the folder or the first subfolder that contains a file whose name matches a pattern."""
+    for folder in candidate_folders(path):
+        if any(re.fullmatch(pattern, file.name) for file in entries(folder)):
+            return folder
+    return None
 
 
-def _first_folder(*folders: Path) -> Path:
-    return next((folder for folder in folders if is_folder(folder)), folders[-1])
+# -------------------------------------------------------------------------------------------------------------- MSR-VTT
+
+_MSR_VTT_JSON = re.compile(r"(?i)msr_?vtt_data\.json|(train_val|train|val|test)_videodatainfo.*\.json")
+_MSR_VTT_1K_A = re.compile(r"(?i)msr_?vtt_jsfusion_test\.csv")
+_MSR_VTT_9K = re.compile(r"(?i)msr_?vtt_train\.9k\.csv")
+_Caption = tuple[str, str, str]  # place, video, caption; the caption is "" if the video has none
+
+
+def open_msr_vtt(request: Request) -> Dataset:
+    """Open MSR-VTT, with a sample for each caption of each video; see `open_dataset`.
+
+    The splits are "train", "val" and "test" of the JSON files; "1k-A", the 1,000 pairs of `MSRVTT_JSFUSION_test.csv` on
+    which retrieval is usually tested; and "9k", the training videos of `MSRVTT_train.9k.csv` that go with it.
+    """
+    captions = _read_captions(request.path)
+    chosen = request.choose_split(captions)
+    finder = request.video_finder()
+    paths = {video: str(finder.find(f"{video}.mp4")) for _, video, _ in captions[chosen]}
+    samples = [(place, Sample(paths[video], text=caption)) for place, video, caption in captions[chosen] if caption]
+    problems = [f"{place}: {video} has no caption" for place, video, caption in captions[chosen] if not caption]
+    return build_dataset(f"msr-vtt/{chosen}", finder.root, samples, problems=problems)
+
+
+def msr_vtt_splits(path: Path) -> tuple[str, ...]:
+    """Return the splits in the annotation files."""
+    return tuple(_read_captions(path))
+
+
+def msr_vtt_files(path: Path) -> list[Path]:
+    """Return the annotation files of MSR-VTT in a folder and its subfolders, or the file itself; [] if none."""
+    patterns = (_MSR_VTT_JSON, _MSR_VTT_1K_A, _MSR_VTT_9K)
+    return [file for file in candidate_files(path) if any(pattern.fullmatch(file.name) for pattern in patterns)]
+
+
+def _read_captions(path: Path) -> dict[str, list[_Caption]]:
+    """Read the captions of each split."""
+    files = msr_vtt_files(path)
+    if not files:
+        raise DatasetError(
+            f"{path}: has no train_val_videodatainfo.json, MSRVTT_data.json or MSRVTT_JSFUSION_test.csv."
+        )
+    tables = [file for file in files if file.suffix.lower() == ".json"]
+    complete = [file for file in tables if "videodatainfo" not in file.name]  # MSRVTT_data.json includes the others
+    split_of: dict[str, str] = {}
+    captions_of: dict[str, list[tuple[str, str]]] = {}  # place and caption, by video
+    for table in complete[:1] or tables:
+        splits, sentences = _read_msr_vtt(table)
+        split_of.update(splits)
+        for video, caption in sentences:
+            captions_of.setdefault(video, []).append((f"{table}, {video}", caption))
+    videos: dict[str, list[tuple[str, str]]] = {}  # place and video, by split
+    for split in sort_splits(split_of.values()):
+        videos[split] = [(str(path), video) for video in sorted(split_of, key=natural_key) if split_of[video] == split]
+    pairs: list[_Caption] = []
+    for file in files:
+        if _MSR_VTT_9K.fullmatch(file.name) and captions_of:
+            videos["9k"] = [(place, row["video_id"]) for place, row in read_csv(file, {"video_id"})]
+        elif _MSR_VTT_1K_A.fullmatch(file.name):
+            rows = read_csv(file, {"video_id", "sentence"})
+            pairs = [(place, row["video_id"], row["sentence"]) for place, row in rows]
+    captions = {
+        split: [
+            (place, video, caption)
+            for listed_at, video in listed
+            for place, caption in captions_of.get(video, [(listed_at, "")])
+        ]
+        for split, listed in videos.items()
+    }
+    return {**captions, "1k-A": pairs} if pairs else captions
+
+
+def _read_msr_vtt(table: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return the split of each video, and the videos with their captions."""
+    content = parse_json(read_text(table), str(table))
+    try:
+        splits = {str(video["video_id"]): str(video["split"]) for video in content["videos"]}
+        captions = [(str(one["video_id"]), str(one["caption"]).strip()) for one in content["sentences"]]
+    except (KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{table}: must have videos (video_id, split) and sentences (video_id, caption), as MSR-VTT's files do: "
+            f"{error} is missing or of another kind."
+        ) from error
+    return {video: split_of_name(split) or split for video, split in splits.items()}, captions

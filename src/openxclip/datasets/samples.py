@@ -1,37 +1,33 @@
-"""What training and evaluation read: videos, each with its class or its caption."""
+"""Samples (videos with a class or a caption) and the datasets that they make up."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
-import unicodedata
+import stat
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from openxclip.common.files import reason_of
-from openxclip.errors import OpenXCLIPError
+from openxclip.datasets.files import DatasetError, to_nfc
+from openxclip.datasets.tars import member_size, read_member, split_source
 
-_IN_ARCHIVE = re.compile(r"(?i)(?<=\.tar)::")
-
-
-class DatasetError(OpenXCLIPError):
-    """A dataset is not as it should be: files are missing, a list can't be read, labels don't fit."""
+_MAX_SHOWN = 10  # problems
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One video, or a stretch of one.
+    """A video or a stretch of one.
 
     Attributes:
-        source: its path; of a video in a tar file "ARCHIVE.tar::MEMBER".
+        source: path of the video; "ARCHIVE.tar::MEMBER" for a video in a tar file.
         label: its class, as an index into `Dataset.classes`.
         text: its caption.
-        start: where the stretch begins in the video, in seconds; None is at the video's start.
-        end: where it ends, in seconds; None is at the video's end.
+        start: start of the stretch in seconds; None for the start of the video.
+        end: end of the stretch in seconds; None for the end of the video.
     """
 
     source: str
@@ -41,30 +37,24 @@ class Sample:
     end: float | None = None
 
     def open(self) -> str | bytes:
-        """What `openxclip.video.read_clip` takes: the path, or the bytes of the member of the archive.
+        """Return what `openxclip.video.read_clip` takes: the path, or the bytes of a video in an archive.
 
         Raises:
-            VideoError: it is in an archive, and can't be read from there.
+            VideoError: the archive or its member can't be read.
         """
-        place = place_in_archive(self.source)
-        if place is None:
-            return self.source
-        from openxclip.datasets.tars import read_bytes  # which needs this module
-
-        return read_bytes(*place)
+        member = split_source(self.source)
+        return self.source if member is None else read_member(*member)
 
     def size(self) -> int:
-        """Bytes of the video.
+        """Return the size of the video in bytes.
 
         Raises:
-            VideoError: it is in an archive, which can't be read.
+            VideoError: the archive or its member can't be read.
             DatasetError: there is no such file.
         """
-        place = place_in_archive(self.source)
-        if place is not None:
-            from openxclip.datasets.tars import size_in_bytes  # which needs this module
-
-            return size_in_bytes(*place)
+        member = split_source(self.source)
+        if member is not None:
+            return member_size(*member)
         try:
             return Path(self.source).stat().st_size
         except (OSError, ValueError) as error:
@@ -72,12 +62,12 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A sample that the data name, and whose file is missing or empty.
+class MissingSample:
+    """A sample that a dataset names but whose file is missing, empty or unreadable.
 
     Attributes:
-        sample: what would have been read.
-        problem: in words: where it is named, and what is wrong.
+        sample: the sample.
+        problem: a message with the place that names the file, the file and what is wrong with it.
     """
 
     sample: Sample
@@ -89,13 +79,14 @@ class Dataset:
     """Videos with their classes or captions.
 
     Attributes:
-        name: what to call it.
-        samples: the videos that are there, in an order that doesn't depend on the machine.
-        classes: their names, as they are given to the text tower; () where the samples have captions.
-        problems: what is wanting, each in words: files that are named but missing or empty, classes without videos.
-        root: the folder that the samples' names count from; it may lie elsewhere tomorrow, so `hash` leaves it out.
-        missing: the samples whose files are missing or empty; of a part of a dataset, those of its classes.
-        named: how many videos the data name, there or missing; of a part that was drawn or held out, of the whole.
+        name: name for messages and results.
+        samples: the samples whose files are present, in an order that doesn't depend on the machine.
+        classes: class names as the text tower gets them; () if the samples have captions.
+        problems: messages about missing or empty files, left-out files and classes without videos.
+        root: folder that sample names are relative to. `hash` doesn't include it, so a dataset can be moved.
+        missing: the samples whose files are missing or empty; a subset of classes has those of its own classes.
+        num_expected: number of videos that are named, present or missing; a few-shot or held-out part keeps the number
+            of the whole dataset.
     """
 
     name: str
@@ -103,70 +94,125 @@ class Dataset:
     classes: tuple[str, ...] = ()
     problems: tuple[str, ...] = field(default=(), compare=False)
     root: str = field(default="", compare=False)
-    missing: tuple[Missing, ...] = field(default=(), compare=False)
-    named: int = field(default=0, compare=False)
+    missing: tuple[MissingSample, ...] = field(default=(), compare=False)
+    num_expected: int = field(default=0, compare=False)
 
     def num_missing(self) -> int:
-        """How many videos are missing: each once, however many captions it has."""
+        """Return the number of missing videos; a video with several captions counts once."""
         return num_videos(one.sample for one in self.missing)
 
     def name_of(self, sample: Sample) -> str:
-        """What a sample is called wherever the dataset lies: its path from `root`, with slashes, composed (NFC)."""
-        archive, mark, member = sample.source, "", ""
-        if place := place_in_archive(sample.source):
-            archive, mark, member = str(place[0]), "::", place[1]
-        prefix = str(Path(self.root) / "x")[:-1]  # "" for the current folder, whose name isn't part of paths in it
-        inside = self.root != "" and archive.startswith(prefix) and (prefix != "" or not Path(archive).is_absolute())
-        name = archive[len(prefix) :] if inside else Path(archive).name
-        return unicodedata.normalize("NFC", name.replace(os.sep, "/") + mark + member)
+        """Return a sample's name, which doesn't change when the dataset is moved.
+
+        It is the path relative to `root` with slashes and composed accents (NFC), or the file name if the file isn't
+        below `root`.
+        """
+        member = split_source(sample.source)
+        path, suffix = (sample.source, "") if member is None else (str(member[0]), f"::{member[1]}")
+        prefix = str(Path(self.root) / "x")[:-1]  # "" if the root is the current folder
+        is_below = self.root != "" and path.startswith(prefix) and (prefix != "" or not Path(path).is_absolute())
+        name = path[len(prefix) :] if is_below else Path(path).name
+        return to_nfc(name.replace(os.sep, "/") + suffix)
 
     def hash(self) -> str:
-        """SHA-256, in hex, of the classes and of every sample's name, bytes, label, text, start and end.
+        """Return the SHA-256, in hex, of the classes and of every sample's name, size, label, text, start and end.
 
         Raises:
             DatasetError, VideoError: a file is no longer there.
         """
-        hashed = hashlib.sha256(json.dumps(self.classes).encode())
+        digest = hashlib.sha256(json.dumps(self.classes).encode())
         for sample in self.samples:
             facts = [self.name_of(sample), sample.size(), sample.label, sample.text, sample.start, sample.end]
-            hashed.update(b"\n" + json.dumps(facts).encode())
-        return hashed.hexdigest()
+            digest.update(b"\n" + json.dumps(facts).encode())
+        return digest.hexdigest()
+
+
+def build_dataset(
+    name: str,
+    root: Path,
+    samples: Iterable[tuple[str, Sample]],
+    *,
+    classes: tuple[str, ...] = (),
+    problems: Iterable[str] = (),
+) -> Dataset:
+    """Make a dataset of the samples whose files exist, and record missing files and classes without videos as problems.
+
+    Args:
+        name, root, classes: see `Dataset`.
+        samples: each after the place that names it, such as "list.txt, line 1"; "" for a file that was found in a
+            folder.
+        problems: further problems.
+
+    Raises:
+        DatasetError: no file exists.
+    """
+    present, missing, is_listed = list[Sample](), list[MissingSample](), False
+    for place, sample in samples:
+        reason = None if split_source(sample.source) else _why_unusable(sample.source)
+        if reason is None:
+            present.append(sample)
+        else:
+            message = f"{sample.source}: {reason}"
+            missing.append(MissingSample(sample, f"{place}: {message}" if place else message))
+            is_listed |= bool(place)
+    messages = list(dict.fromkeys((*(one.problem for one in missing), *problems)))  # one for all captions of a video
+    if not present:
+        first = f": {messages[0]}" if messages else ""
+        more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
+        hint = " If they are somewhere else, give their folder with videos=." if is_listed else ""
+        raise DatasetError(f"{name}: there are no videos{first}{more}.{hint}")
+    labels = {sample.label for sample in present}
+    messages += [class_without_videos(each) for i, each in enumerate(classes) if i not in labels]
+    num_expected = num_videos((*present, *(one.sample for one in missing)))
+    return Dataset(name, tuple(present), classes, tuple(messages), str(root), tuple(missing), num_expected)
+
+
+def class_without_videos(name: str) -> str:
+    """Return the problem of a class that has no videos."""
+    return f"the class {name!r} has no videos"
 
 
 def num_videos(samples: Iterable[Sample]) -> int:
-    """How many different videos, or stretches of videos, there are."""
+    """Return the number of different videos, counting each stretch of a video."""
     return len({(sample.source, sample.start, sample.end) for sample in samples})
 
 
 def sample_names(dataset: Dataset) -> list[str]:
-    """What samples are called in results: the same wherever the data set lies, and no two alike.
+    """Return a unique name for each sample, which doesn't change when the dataset is moved.
 
-    The name of the file, with the stretch if it isn't all of it: `a/b.mp4 [2-7.5]`; of several such, `#2` and so on.
+    It is `Dataset.name_of`, with the stretch if there is one: `a/b.mp4 [2-7.5]`. Repeated names get `#2` and so on.
     """
-    names, seen = [], Counter[str]()
+    names, counts = [], Counter[str]()
     for sample in dataset.samples:
         name = dataset.name_of(sample)
         if sample.start is not None or sample.end is not None:
-            name += " [" + "-".join("" if at is None else f"{at:g}" for at in (sample.start, sample.end)) + "]"
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+            name += " [" + "-".join("" if time is None else f"{time:g}" for time in (sample.start, sample.end)) + "]"
+        counts[name] += 1
+        names.append(name if counts[name] == 1 else f"{name} #{counts[name]}")
     return names
 
 
-def describe_problems(dataset: Dataset, *, most: int = 10) -> str:
-    """What is wanting in a dataset, in lines for a user: how much, and the first `most` by name; "" if nothing is."""
-    count, missing = len(dataset.problems), dataset.num_missing()
+def describe_problems(dataset: Dataset) -> str:
+    """Describe a dataset's problems for a user: their number, then the first ten, a line each; "" if there are none."""
+    count, missing, total = len(dataset.problems), dataset.num_missing(), dataset.num_expected
     if count == 0:
         return ""
-    share = f", {missing} of {dataset.named} videos missing ({missing / dataset.named:.1%})" if missing else ""
+    share = f", {missing} of {total} videos missing ({missing / total:.1%})" if missing else ""
     lines = [f"{dataset.name}: {count} {'problem' if count == 1 else 'problems'}{share}:"]
-    lines += [f"  {problem}" for problem in dataset.problems[:most]]
-    if count > most:
-        lines.append(f"  and {count - most} more")
+    lines += [f"  {problem}" for problem in dataset.problems[:_MAX_SHOWN]]
+    if count > _MAX_SHOWN:
+        lines.append(f"  and {count - _MAX_SHOWN} more")
     return "\n".join(lines)
 
 
-def place_in_archive(source: str) -> tuple[Path, str] | None:
-    """The archive and the member that "ARCHIVE.tar::MEMBER" names; None for a path."""
-    parts = _IN_ARCHIVE.split(source, maxsplit=1)
-    return (Path(parts[0]), parts[1]) if len(parts) == 2 else None
+def _why_unusable(source: str) -> str | None:
+    """Return why a file can't be a video (it is missing, a folder or empty), or None."""
+    try:
+        status = Path(source).stat()
+    except FileNotFoundError:
+        return "is a broken link" if Path(source).is_symlink() else "there is no such file"
+    except (OSError, ValueError) as error:
+        return f"can't be read: {reason_of(error)}"
+    if stat.S_ISDIR(status.st_mode):
+        return "is a folder"
+    return "is empty" if status.st_size == 0 else None

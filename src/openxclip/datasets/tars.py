@@ -1,41 +1,41 @@
-"""Random access to the members of a tar file: an index of where each lies, made once, and reading by it.
+"""Read members of a tar file by position, from an index of the archive that is made once.
 
-Nothing is ever extracted, so that names in the archive are only names; what isn't a plain file in it (links, devices)
-is passed over.
+Nothing is ever extracted, so the names in an archive can do no harm. Members that aren't plain files, such as links and
+devices, are skipped.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
+import re
 import tarfile
-import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from openxclip.common.files import cache_folder, reason_of
-from openxclip.datasets.files import is_video
-from openxclip.datasets.samples import DatasetError
+from openxclip.common.files import atomic_file, cache_folder, reason_of
+from openxclip.datasets.files import DatasetError, has_video_suffix
 from openxclip.errors import VideoError
-from openxclip.video.looking import is_hidden
+from openxclip.video.sniffing import is_hidden
 
-#: Suffixes of what tells about a video, beside it in the archive.
+#: Suffixes of the files beside a video that describe it.
 TEXT_SUFFIXES = (".cls", ".txt", ".json")
-_MOST_TEXT_BYTES = 1 << 20
+_MAX_TEXT_BYTES = 1 << 20
 _VERSION = 1
+_SEPARATOR = re.compile(r"(?i)(?<=\.tar)::")
 
 
 @dataclass(frozen=True)
 class TarIndex:
-    """What is in an archive.
+    """The contents of an archive.
 
     Attributes:
-        videos: by member, where its bytes begin, and how many there are.
-        texts: by member, what small files beside the videos say (see `TEXT_SUFFIXES`).
-        problems: what was passed over, in words, without the archive's name, which may change.
+        videos: offset and size in bytes of each video, by member name.
+        texts: contents of the small files beside the videos (see `TEXT_SUFFIXES`), by member name.
+        problems: messages about skipped members, without the archive's name, which may change.
     """
 
     videos: dict[str, tuple[int, int]]
@@ -43,45 +43,52 @@ class TarIndex:
     problems: tuple[str, ...] = ()
 
 
-def tar_index(archive: Path) -> TarIndex:
-    """The index of an archive: kept in memory, else beside it or in the user's cache, else made and put there.
+def split_source(source: str) -> tuple[Path, str] | None:
+    """Split "ARCHIVE.tar::MEMBER" into archive and member; return None for a plain path."""
+    parts = _SEPARATOR.split(source, maxsplit=1)
+    return (Path(parts[0]), parts[1]) if len(parts) == 2 else None
 
-    An index is of the archive as it was: with another size or time of change of the archive it is made again.
+
+def tar_index(archive: Path) -> TarIndex:
+    """Return the index of an archive: from memory, from its file or by reading the archive.
+
+    The file lies beside the archive or, if it can't be written there, in the user's cache. A new index is made when the
+    archive's size or modification time has changed.
 
     Raises:
-        DatasetError: the archive can't be read, is compressed, cut off or damaged.
+        DatasetError: the archive can't be read, or is compressed, truncated or damaged.
     """
     try:
         status = archive.stat()
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{archive}: can't be read: {getattr(error, 'strerror', None) or error}.") from error
-    return _index_of(str(archive), status.st_size, status.st_mtime_ns)
+        raise DatasetError(f"{archive}: can't be read: {reason_of(error)}.") from error
+    return _load_index(str(archive), status.st_size, status.st_mtime_ns)
 
 
-def read_bytes(archive: Path, member: str) -> bytes:
-    """The bytes of a video in an archive.
+def read_member(archive: Path, member: str) -> bytes:
+    """Return the bytes of a video in an archive.
 
     Raises:
-        VideoError: it isn't there, or can't be read.
+        VideoError: the archive or the member doesn't exist or can't be read.
     """
-    offset, size = _place(archive, member)
+    offset, size = _position(archive, member)
     try:
         with archive.open("rb") as file:
             file.seek(offset)
             data = file.read(size)
     except OSError as error:
-        raise VideoError(f"{archive}::{member}", f"it cannot be read: {error.strerror or error}") from error
+        raise VideoError(f"{archive}::{member}", f"it cannot be read: {reason_of(error)}") from error
     if len(data) < size:
         raise VideoError(f"{archive}::{member}", "the archive ends before it does: copy or download it again")
     return data
 
 
-def size_in_bytes(archive: Path, member: str) -> int:
-    """How large a video in an archive is; errors are those of `read_bytes`."""
-    return _place(archive, member)[1]
+def member_size(archive: Path, member: str) -> int:
+    """Return the size of a video in an archive in bytes; raise the errors of `read_member`."""
+    return _position(archive, member)[1]
 
 
-def _place(archive: Path, member: str) -> tuple[int, int]:
+def _position(archive: Path, member: str) -> tuple[int, int]:
     try:
         return tar_index(archive).videos[member]
     except DatasetError as error:
@@ -91,36 +98,33 @@ def _place(archive: Path, member: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=256)
-def _index_of(archive: str, size: int, changed_ns: int) -> TarIndex:
-    stamp = {"version": _VERSION, "size": size, "mtime_ns": changed_ns}
-    places = [Path(f"{archive}.index.json"), cache_folder("tars") / f"{_digest(archive)}.json"]
-    for place in places:
-        index = _read_index(place, stamp)
+def _load_index(archive: str, size: int, modified_ns: int) -> TarIndex:
+    stamp = {"version": _VERSION, "size": size, "mtime_ns": modified_ns}
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(archive))).hexdigest()[:32]  # noqa: PTH100 (keeps links)
+    paths = [Path(f"{archive}.index.json"), cache_folder("tars") / f"{digest}.json"]
+    for path in paths:
+        index = _read_index(path, stamp)
         if index is not None:
             return index
-    index = _made_index(Path(archive))
-    for place in places:
-        with contextlib.suppress(OSError):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            beside = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
-            try:
-                beside.write_text(json.dumps({**stamp, **asdict(index)}), encoding="ascii")
-                beside.replace(place)
-            finally:
-                beside.unlink(missing_ok=True)
+    index = _scan_archive(Path(archive))
+    for path in paths:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(path) as partial:
+                partial.write_text(json.dumps({**stamp, **asdict(index)}), encoding="ascii")
             break
     return index
 
 
 def _read_index(path: Path, stamp: dict[str, int]) -> TarIndex | None:
-    """The index in a file, if it is one of the archive as it is; what it says is believed only within the archive."""
+    """Read an index file; return None if it is damaged, of another archive, or points outside the archive."""
     try:
-        found = json.loads(path.read_bytes())
-        if any(found[key] != value for key, value in stamp.items()):
+        content = json.loads(path.read_bytes())
+        if any(content[key] != value for key, value in stamp.items()):
             return None
-        videos = {str(name): (int(offset), int(size)) for name, (offset, size) in found["videos"].items()}
-        texts = {str(name): str(text) for name, text in found["texts"].items()}
-        problems = tuple(map(str, found["problems"]))
+        videos = {str(name): (int(offset), int(size)) for name, (offset, size) in content["videos"].items()}
+        texts = {str(name): str(text) for name, text in content["texts"].items()}
+        problems = tuple(map(str, content["problems"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if any(offset < 0 or size < 0 or offset + size > stamp["size"] for offset, size in videos.values()):
@@ -128,55 +132,52 @@ def _read_index(path: Path, stamp: dict[str, int]) -> TarIndex | None:
     return TarIndex(videos, texts, problems)
 
 
-def _made_index(archive: Path) -> TarIndex:
+def _scan_archive(archive: Path) -> TarIndex:
+    """Make the index of an archive by reading it from beginning to end."""
     videos: dict[str, tuple[int, int]] = {}
     texts: dict[str, str] = {}
     problems: list[str] = []
-    last = -1
+    last_offset = -1
     try:
         with tarfile.open(archive, "r:") as tar:
             for member in tar:
-                if member.offset_data <= last:  # a size below 0, which would lead round in circles
-                    raise tarfile.ReadError(f"{member.name!r} would come before what is before it")
-                last = member.offset_data
+                if member.offset_data <= last_offset:  # a negative size, which would make tarfile loop forever
+                    raise tarfile.ReadError(f"{member.name!r} would come before the member in front of it")
+                last_offset = member.offset_data
                 name = PurePosixPath(member.name)
-                suffix = name.suffix.lower()
-                if member.isdir() or is_hidden(name.name) or not (is_video(name) or suffix in TEXT_SUFFIXES):
+                is_video = has_video_suffix(name)
+                if member.isdir() or is_hidden(name.name) or not (is_video or name.suffix.lower() in TEXT_SUFFIXES):
                     continue
                 if not member.isreg() or member.issparse():
-                    problems.append(f"{member.name}: is not a plain file, and left out")
-                elif is_video(name):
+                    problems.append(f"{member.name}: left out, since it is not a plain file")
+                elif is_video:
                     videos[member.name] = (member.offset_data, member.size)
-                elif member.size > _MOST_TEXT_BYTES:
-                    problems.append(f"{member.name}: has {member.size} bytes, which is no label or caption")
+                elif member.size > _MAX_TEXT_BYTES:
+                    problems.append(f"{member.name}: left out, since it has {member.size} bytes: too many for a text")
                 else:
                     opened = tar.extractfile(member)
                     assert opened is not None  # it is a plain file
-                    texts[member.name] = _text(opened.read(), f"{archive}::{member.name}")
+                    texts[member.name] = _decode(opened.read(), f"{archive}::{member.name}")
             end = tar.offset
         with archive.open("rb") as file:
             file.seek(end)
-            rest = file.read(tarfile.BLOCKSIZE)
-        if any(rest):  # tarfile takes a damaged header for the end
-            raise tarfile.ReadError(f"what comes at byte {end} is no member")
-        if not rest:
-            problems.append("has no mark at its end: it may have been cut off")
+            trailer = file.read(tarfile.BLOCKSIZE)
+        if any(trailer):  # tarfile takes a damaged header for the end of the archive
+            raise tarfile.ReadError(f"there is no valid header at byte {end}")
+        if not trailer:
+            problems.append("has no end-of-archive block: it may be truncated")
     except DatasetError:
         raise
     except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError) as error:
         raise DatasetError(
-            f"{archive}: is not a whole tar file without compression ({reason_of(error)}): "
-            "unpack it if it is compressed (gunzip, unzstd), or copy it again."
+            f"{archive}: is not a complete, uncompressed tar file ({reason_of(error)}): "
+            "decompress it (gunzip, unzstd) or copy it again."
         ) from error
     return TarIndex(videos, texts, tuple(problems))
 
 
-def _text(data: bytes, name: str) -> str:
+def _decode(data: bytes, name: str) -> str:
     try:
         return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise DatasetError(f"{name}: is not text in UTF-8.") from error
-
-
-def _digest(archive: str) -> str:
-    return hashlib.sha256(os.fsencode(os.path.abspath(archive))).hexdigest()[:32]  # noqa: PTH100 (as it is called)
