@@ -59,6 +59,8 @@ from .recognition import iter_classify as iter_classify
 from .search import VideoIndex as VideoIndex
 from .training import train as train
 from .training.transformers_trainer import Trainer as Trainer
+from .video import ClipPlan as ClipPlan
 from .video import Limits as Limits
+from .video import ReadOptions as ReadOptions
 from .video import VideoReader as VideoReader
 from .video import check as check

@@ -122,7 +122,7 @@ def test_killed_at_any_time_it_becomes_the_same_file(run: Run, tiny_folder: Path
     out, part = tmp_path / "f.npz", tmp_path / "f.npz.part"
     # a shard every few rows, so that there is something to go on from
     start = (
-        "import sys; from openxclip import embedding; embedding._KEPT_EVERY_BYTES = 3000\n"
+        "import sys; from openxclip.features import run; run._WRITE_EVERY_BYTES = 3000\n"
         "from openxclip.cli.main import main; sys.argv[0] = 'openxclip'; main()"
     )
     command = [sys.executable, "-c", start, "embed", *map(str, arguments), "--out", str(out)]

@@ -71,12 +71,13 @@ def test_an_embedding_that_was_killed_goes_on(clip_folder: Path, tiny_folder: Pa
     how: dict[str, Any] = {"model": str(tiny_folder), "device": "cpu", "window": 0.2}
     openxclip.embed(clip_folder, tmp_path / "whole.npz", **how)
     code = (
-        "import os, signal, sys; from openxclip import embed, embedding; embedding._KEPT_EVERY_BYTES = 100\n"
-        "keep, kept = embedding._Run._keep, []\n"
-        "def keep_then_die(run):\n"
-        "    keep(run); kept.append(run)\n"
-        "    if len(kept) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "embedding._Run._keep = keep_then_die\n"
+        "import os, signal, sys; from openxclip import embed; from openxclip.features import run\n"
+        "run._WRITE_EVERY_BYTES = 100\n"
+        "write, writes = run.EmbedRun._write, []\n"
+        "def write_then_die(self):\n"
+        "    write(self); writes.append(self)\n"
+        "    if len(writes) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "run.EmbedRun._write = write_then_die\n"
         "embed(sys.argv[1], sys.argv[2], model=sys.argv[3], device='cpu', window=0.2)"
     )
     out, part = tmp_path / "f.npz", tmp_path / "f.npz.part"

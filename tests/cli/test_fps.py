@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from openxclip.search.pictures import thumbnail
 from PIL import Image
 
 import openxclip
 from openxclip import VideoIndex, VideoPipeline
-from openxclip.search.pictures import thumbnail
-from openxclip.video import DecodeWorker, VideoReader, check
-from openxclip.video.assumptions import AssumedWarning
+from openxclip.video import DecodeWorker, ReadOptions, VideoReader, check
+from openxclip.video.assumptions import AssumptionWarning
 
 GUESS = "folders of images, arrays and frames in memory have no times: 25 frames a second were assumed"
 LABELS = ["--labels", "red, blue"]
@@ -51,7 +51,7 @@ def test_verbs_that_report(verb: str, untimed: list[Path], run: Callable[..., An
         assert (row["fps"], row["duration"], row["notes"]) == (10, 5, [])
 
 
-@pytest.mark.filterwarnings("default::openxclip.video.assumptions.AssumedWarning")
+@pytest.mark.filterwarnings("default::openxclip.video.assumptions.AssumptionWarning")
 def test_classify(untimed: list[Path], run: Callable[..., Any], tiny_folder: Path) -> None:
     def times(*options: str) -> list[list[float]]:
         done = run("classify", *untimed, *LABELS, "--model", tiny_folder, "--start", "1", *options)
@@ -62,7 +62,7 @@ def test_classify(untimed: list[Path], run: Callable[..., Any], tiny_folder: Pat
     assert [[round(10 * t) for t in one] for one in times("--fps", "10")] == [[15, 25, 35, 45]] * 2
 
 
-@pytest.mark.filterwarnings("default::openxclip.video.assumptions.AssumedWarning")
+@pytest.mark.filterwarnings("default::openxclip.video.assumptions.AssumptionWarning")
 def test_embed(untimed: list[Path], run: Callable[..., Any], tiny_folder: Path, tmp_path: Path) -> None:
     def ends(*options: str) -> list[float]:
         out = tmp_path / "f.npz"
@@ -96,7 +96,7 @@ def test_a_rate_that_can_not_be(untimed: list[Path], run: Callable[..., Any]) ->
         done = run("check", *untimed, "--fps", rate)
         assert (done.returncode, "--fps" in done.stderr) == (2, True)
     with pytest.raises(ValueError, match="fps=0: must be a number above 0"):
-        check(untimed[0], fps=0)
+        check(untimed[0], read=ReadOptions(fps=0))
 
 
 def test_in_python_the_guess_is_noted_and_warned_of_when_frames_are_read(
@@ -106,15 +106,15 @@ def test_in_python_the_guess_is_noted_and_warned_of_when_frames_are_read(
         with VideoReader(source) as reader:
             assert [note for note in reader.notes if note.startswith(GUESS)]
             assert reader.fps == 25
-            with pytest.warns(AssumedWarning, match=GUESS):
+            with pytest.warns(AssumptionWarning, match=GUESS):
                 reader.get_frames([0])
-        with VideoReader(source, fps=25) as reader:  # the same rate, but no guess
+        with VideoReader(source, read=ReadOptions(fps=25)) as reader:  # the same rate, but no guess
             assert reader.notes == ()
             reader.get_frames([0])
     pipeline = VideoPipeline.from_pretrained(tiny_folder)
-    with pytest.warns(AssumedWarning, match=GUESS):
+    with pytest.warns(AssumptionWarning, match=GUESS):
         openxclip.classify(untimed[0], ["red", "blue"], model=pipeline)
-    openxclip.classify(untimed[0], ["red", "blue"], model=pipeline, fps=5)
+    openxclip.classify(untimed[0], ["red", "blue"], model=pipeline, read=ReadOptions(fps=5))
     pipeline.close()
 
 

@@ -19,6 +19,7 @@ import pytest
 from openxclip.cli import progress as module
 from openxclip.cli.progress import Progress, progress
 from openxclip.cli.terminal import prepare_streams, say
+from openxclip.video import ClipPlan
 
 Run = Callable[..., Any]
 
@@ -269,7 +270,7 @@ def test_the_library_says_how_far_it_has_come(clip_folder: Path, tiny_folder: Pa
     assert heard[-1] >= 600
     heard.clear()
     video = clip_folder / "red2.mp4"
-    list(classifier([video], num_clips=5, on_clip=heard.append))
+    list(classifier([video], ClipPlan(num_clips=5), on_clip=heard.append))
     assert heard == [1, 2, 3, 4, 5]
     heard.clear()
     embed(video, tmp_path / "f.npz", model=pipeline, window=0.25, on_clip=lambda *said: heard.append(said))

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from openxclip.video import read_clip
+from openxclip.video import ClipPlan, read_clip
 
 Run = Callable[..., Any]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -99,8 +99,8 @@ def test_evaluation_and_recipes(run: Run, tiny_folder: Path, varying: Path, tmp_
     pipeline = VideoPipeline.from_pretrained(tiny_folder, device="cpu", isolate=False)
     counts = {}
     for sampling in ("time", "frames"):
-        (video,) = pipeline.encode_parts([Sample(str(varying))], lambda clip: [clip[..., :32, :32]], num_clips=2,
-                                         sampling=sampling)  # fmt: skip
+        (video,) = pipeline.encode_parts([Sample(str(varying))], lambda clip: [clip[..., :32, :32]],
+                                        ClipPlan(num_clips=2, sampling=sampling))  # fmt: skip
         counts[sampling] = late(video.times)
     assert counts == {"time": 1, "frames": 7}
     assert read_recipe("my-videos", ["model=mini"]).sampling == "time"

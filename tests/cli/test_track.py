@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import openxclip
-from openxclip.video.assumptions import AssumedWarning
+from openxclip.video import ReadOptions
+from openxclip.video.assumptions import AssumptionWarning
 
-pytestmark = pytest.mark.filterwarnings("always::openxclip.video.assumptions.AssumedWarning")
+pytestmark = pytest.mark.filterwarnings("always::openxclip.video.assumptions.AssumptionWarning")
 NOTE = "of 2 video tracks, track 1 is read: choose another with --track (track= in Python)"
 Run = Callable[..., Any]
 
@@ -65,7 +66,7 @@ def test_classify_and_embed(run: Run, film: Path, tiny_folder: Path, tmp_path: P
         features.append(np.load(out)["pooled"])
         done = run("classify", film, "--labels", "a, b", "--model", tiny_folder, "--json", *options)
         assert (done.returncode, NOTE in done.stderr) == (0, number is None)
-        (found,) = openxclip.classify(film, ["a", "b"], model=tiny_folder, track=number)
+        (found,) = openxclip.classify(film, ["a", "b"], model=tiny_folder, read=ReadOptions(track=number))
         shown = [label["probability"] for label in json.loads(done.stdout)["labels"]]
         assert shown == pytest.approx([label.probability for label in found.labels], abs=1e-3)
     assert np.array_equal(features[1], features[2])
@@ -76,14 +77,14 @@ def test_classify_and_embed(run: Run, film: Path, tiny_folder: Path, tmp_path: P
 
 def test_in_python(film: Path, tiny_folder: Path) -> None:
     with pytest.raises(ValueError, match="track=-1 must be 0 or more"):
-        openxclip.classify(film, ["a", "b"], model=tiny_folder, track=-1)
-    pipeline = openxclip.VideoPipeline.from_pretrained(tiny_folder, track=0, isolate=False)
-    assert pipeline.track == 0
-    with pytest.raises(ValueError, match="track are for a model that is loaded here"):
-        openxclip.classify(film, ["a", "b"], model=pipeline, track=1)
-    (of_black,) = pipeline.encode_videos([film], num_clips=1)
+        openxclip.classify(film, ["a", "b"], model=tiny_folder, read=ReadOptions(track=-1))
+    pipeline = openxclip.VideoPipeline.from_pretrained(tiny_folder, read=ReadOptions(track=0), isolate=False)
+    assert pipeline.read.track == 0
+    (of_black,) = pipeline.encode_videos([film])
+    (other_track,) = pipeline.encode_videos([film], read=ReadOptions(track=1))
+    assert not np.array_equal(of_black.features.pooled, other_track.features.pooled)
     plain = openxclip.VideoPipeline(pipeline.model, pipeline.processor, isolate=False)
-    with pytest.warns(AssumedWarning, match=re.escape(NOTE)):
+    with pytest.warns(AssumptionWarning, match=re.escape(NOTE)):
         (of_white,) = plain.encode_videos([film])
     assert not np.array_equal(of_black.features.pooled, of_white.features.pooled)
-    assert openxclip.info(film, track=0).width == 64
+    assert openxclip.info(film, read=ReadOptions(track=0)).width == 64

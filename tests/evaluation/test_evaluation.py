@@ -27,7 +27,7 @@ from openxclip.evaluation.protocols import evaluate, evaluate_retrieval, merged,
 from openxclip.evaluation.results import EvaluationProtocol, Prediction, Results, Unread, confusion_of
 from openxclip.evaluation.scoring import class_features, views_of
 from openxclip.pipeline import VideoPipeline
-from openxclip.video import read_clips
+from openxclip.video import ClipPlan, read_clips
 
 CLASSES = ("a red wall", "the sea", "juggling", "a blue wall", "nobody", "chess", "a dog")
 
@@ -64,7 +64,9 @@ def logits_by_hand(
     pipeline: VideoPipeline, sample: Sample, texts: Tensor, *, num_clips: int = 1, num_crops: int = 1, **reading: Any
 ) -> Tensor:
     """(views, K), with crops cut where the paper says: frames of 64 × 48, to views of 32 × 32."""
-    clips = read_clips(sample.source, num_frames=4, num_clips=num_clips, start=sample.start, end=sample.end, **reading)
+    clips = read_clips(
+        sample.source, ClipPlan(num_frames=4, num_clips=num_clips, start=sample.start, end=sample.end), **reading
+    )
     boxes, size = ([(2, 8)], (36, 48)) if num_crops == 1 else ([(0, 0), (0, 5), (0, 10)], (32, 43))
     views = []
     for clip in clips:
@@ -326,7 +328,7 @@ def test_parts_are_opened_where_they_are_read(tiny_folder: Path, clip_folder: Pa
         Packed("a.tar::4.mp4", VideoError("a.tar", "it has no such member")),
         Packed("a.tar::5.mp4", content, start=0.5),
     ]
-    encoded = list(pipeline.encode_parts(iter(parts), views_of(pipeline, 3), num_clips=2))
+    encoded = list(pipeline.encode_parts(iter(parts), views_of(pipeline, 3), ClipPlan(num_clips=2)))
     pipeline.close()
     assert [one.source for one in encoded] == [part.source for part in parts]
     assert [one.features is None for one in encoded] == [False, True, True, True, False]
@@ -335,7 +337,7 @@ def test_parts_are_opened_where_they_are_read(tiny_folder: Path, clip_folder: Pa
     assert "11 bytes" not in str(encoded[1].error)
     assert reasons[2:4] == ["it cannot be opened: Permission denied", "it has no such member"]
     assert str(encoded[3].error) == "a.tar::4.mp4: it has no such member"
-    clips = read_clips(content, num_frames=4, num_clips=2)
+    clips = read_clips(content, ClipPlan(num_frames=4, num_clips=2))
     assert encoded[0].times == tuple(tuple(clip.times_T.tolist()) for clip in clips for _ in range(3))
     assert encoded[0].features is not None
     assert encoded[0].features.pooled.shape == (6, 16)

@@ -20,18 +20,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import openxclip
-from openxclip import Limits, VideoError, XCLIPModel, embed
-from openxclip.checkpoints.fingerprints import fingerprint
+from openxclip import Limits, ReadOptions, VideoError, XCLIPModel, embed
+from openxclip.checkpoints.fingerprints import fingerprint, fingerprint_by_name
 from openxclip.common.files import NOT_UTF8
 from openxclip.engine.linears import LINEAR_VARIABLE, can_pack
 from openxclip.errors import MissingPackageError
-from openxclip.features import embedding
-from openxclip.features import resuming as unfinished
+from openxclip.features import embedding, run
 from openxclip.features.files import METADATA_NAME, write_features
 from openxclip.features.resuming import Progress, Unfinished
+from openxclip.features.run import EmbedRun
 from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
-from openxclip.video import find_videos, read_clip, read_clips
+from openxclip.pipeline import pipeline as pipeline_module
+from openxclip.video import ClipPlan, find_videos, read_clip, read_clips
 from openxclip.video.writing import write_mp4
 
 SUFFIXES = (".npz", ".safetensors", ".parquet")
@@ -103,7 +104,7 @@ def test_clips(pipeline: VideoPipeline, clip_folder: Path, names: list[Path], tm
     assert columns["pooled"].dtype == np.float32
     assert columns["patches"].shape == (6, 16, 16)
     for i, path in enumerate(names):
-        clips = read_clips(path, num_frames=4, num_clips=2)
+        clips = read_clips(path, ClipPlan(num_frames=4, num_clips=2))
         assert columns["times"][2 * i : 2 * i + 2].tolist() == [clip.times_T.tolist() for clip in clips]
         inputs = pipeline.processor(videos=[clip.frames_THWC for clip in clips], return_tensors="pt")
         with torch.no_grad():
@@ -195,17 +196,17 @@ def test_not_one_video_can_be_read(pipeline: VideoPipeline, tmp_path: Path, suff
 def test_a_video_that_breaks_off_in_the_middle_has_no_rows(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = VideoPipeline._read_planned
+    original = pipeline_module._read_clips
 
-    def breaking(self: VideoPipeline, how: Any, worker: Any, item: Any) -> Iterator[Any]:
-        for piece in original(self, how, worker, item):
+    def breaking(reader: Any, worker: Any, item: Any) -> Iterator[Any]:
+        for piece in original(reader, worker, item):
             yield piece
             if item[0] == str(names[1]):
                 raise VideoError(names[1], "it is damaged")
 
     expected = embed([names[0], names[2]], tmp_path / "e.npz", model=pipeline, window=0.1)
-    monkeypatch.setattr(VideoPipeline, "_read_planned", breaking)
-    monkeypatch.setattr(embedding, "_KEPT_EVERY_BYTES", 1)  # its rows have long been kept when it breaks off
+    monkeypatch.setattr(pipeline_module, "_read_clips", breaking)
+    monkeypatch.setattr(run, "_WRITE_EVERY_BYTES", 1)  # its rows have long been kept when it breaks off
     done = embed(names, tmp_path / "f.npz", model=pipeline, window=0.1)
     assert (done.rows, [error.reason for error in done.errors]) == (20, ["it is damaged"])
     (columns, _), (others, _) = read(done.path), read(expected.path)
@@ -339,7 +340,7 @@ class Stop(BaseException):
 
 def stopping_after(count: int) -> Callable[[Any, int, Any], None]:
     """What breaks off when a row is to be added, after some others."""
-    original, left = embedding._Run._add, [count]
+    original, left = EmbedRun._add, [count]
 
     def add(self: Any, video: int, one: Any) -> None:
         if not left[0]:
@@ -361,7 +362,7 @@ def test_interrupted_anywhere_it_becomes_the_same_file(
     out = tmp_path / f"f{suffix}"
     stops = 0
     for count in (0, 1, 5, 3, 9, 4, 4, 2, 100):  # rows until the next interruption
-        monkeypatch.setattr(embedding._Run, "_add", stopping_after(count))
+        monkeypatch.setattr(EmbedRun, "_add", stopping_after(count))
         try:
             done = embed(videos, out, **how)
         except Stop:
@@ -386,7 +387,7 @@ def test_a_resumed_run_keeps_its_kernel(
     whole = embed(names, tmp_path / "whole.npz", **how)
     assert whole.kernel == "float32, dense weights"
     with monkeypatch.context() as patch:
-        patch.setattr(embedding._Run, "_add", stopping_after(14))
+        patch.setattr(EmbedRun, "_add", stopping_after(14))
         with pytest.raises(Stop):
             embed(names, tmp_path / "f.npz", **how)
     monkeypatch.setenv(LINEAR_VARIABLE, "packed")
@@ -401,15 +402,15 @@ def test_a_later_run_does_only_what_is_left(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_ones: list[tuple[str, int]] = []
-    original = VideoPipeline._read_planned
+    original = pipeline_module._read_clips
 
-    def watched(self: VideoPipeline, how: Any, worker: Any, item: Any) -> Iterator[Any]:
+    def watched(reader: Any, worker: Any, item: Any) -> Iterator[Any]:
         read_ones.append(item)
-        return original(self, how, worker, item)
+        return original(reader, worker, item)
 
-    monkeypatch.setattr(VideoPipeline, "_read_planned", watched)
+    monkeypatch.setattr(pipeline_module, "_read_clips", watched)
     with monkeypatch.context() as patch:
-        patch.setattr(embedding._Run, "_add", stopping_after(14))
+        patch.setattr(EmbedRun, "_add", stopping_after(14))
         with pytest.raises(Stop):
             embed(names, tmp_path / "f.npz", model=pipeline, window=0.1)
     read_ones.clear()
@@ -422,7 +423,7 @@ def test_a_later_run_does_only_what_is_left(
 def test_another_batch_may_go_on(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedding._Run, "_add", stopping_after(14))
+    monkeypatch.setattr(EmbedRun, "_add", stopping_after(14))
     with pytest.raises(Stop):
         embed(names, tmp_path / "f.npz", model=pipeline, window=0.1, batch=4)
     monkeypatch.undo()
@@ -438,7 +439,7 @@ def test_windows_of_another_rule_are_not_mixed(
 ) -> None:
     """A run that another version began, which cut videos otherwise, isn't resumed."""
     with monkeypatch.context() as patch:
-        patch.setattr(embedding._Run, "_add", stopping_after(14))
+        patch.setattr(EmbedRun, "_add", stopping_after(14))
         patch.setattr(embedding, "WINDOW_RULE", 1)
         for name, window in (("w.npz", 0.1), ("c.npz", None)):
             with pytest.raises(Stop):
@@ -468,7 +469,7 @@ def test_a_window_shorter_than_two_frames_is_that_videos_error(
         ({"num_frames": 5}, "another num_frames"),
         ({"patches": True}, "another patches"),
         ({"normalize": True}, "another normalize"),
-        ({"limits": Limits(frames=50)}, "another frames"),
+        ({"read": ReadOptions(limits=Limits(frames=50))}, "another frames"),
     ],
 )
 def test_other_options_are_refused_or_begin_anew(
@@ -479,7 +480,7 @@ def test_other_options_are_refused_or_begin_anew(
     options: dict[str, Any],
     said: str,
 ) -> None:
-    monkeypatch.setattr(embedding._Run, "_add", stopping_after(14))
+    monkeypatch.setattr(EmbedRun, "_add", stopping_after(14))
     with pytest.raises(Stop):
         embed(names, tmp_path / "f.npz", model=pipeline, window=0.1)
     monkeypatch.undo()
@@ -498,12 +499,12 @@ def test_force_goes_on_with_its_own_work(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "f.npz").write_text("old")
-    monkeypatch.setattr(embedding._Run, "_add", stopping_after(14))
+    monkeypatch.setattr(EmbedRun, "_add", stopping_after(14))
     with pytest.raises(Stop):
         embed(names, tmp_path / "f.npz", model=pipeline, window=0.1, force=True)
     assert (tmp_path / "f.npz").read_text() == "old"
     monkeypatch.undo()
-    monkeypatch.setattr(embedding._Run, "_add", stopping_after(16))  # 30 in all
+    monkeypatch.setattr(EmbedRun, "_add", stopping_after(16))  # 30 in all
     embed(names, tmp_path / "f.npz", model=pipeline, window=0.1, force=True)
     assert read(tmp_path / "f.npz")[0]["pooled"].shape == (30, 16)
 
@@ -517,7 +518,7 @@ def test_other_weights_or_videos_are_refused(
     for path in videos:
         shutil.copy(names[0], path)
     how: dict[str, Any] = {"device": "cpu", "isolate": False, "window": 0.1}
-    monkeypatch.setattr(embedding._Run, "_add", stopping_after(14))
+    monkeypatch.setattr(EmbedRun, "_add", stopping_after(14))
     with pytest.raises(Stop):
         embed(videos, tmp_path / "f.npz", model=folder, **how)
     monkeypatch.undo()
@@ -545,16 +546,16 @@ def test_a_full_disk(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:  # while rows are kept
-        patch.setattr(unfinished.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             embed(names, tmp_path / "f.npz", **how)
     assert not (tmp_path / "f.npz").exists()
     with monkeypatch.context() as patch:  # while the file is made of them
-        patch.setattr(embedding, "write_features", full)
+        patch.setattr(run, "write_features", full)
         with pytest.raises(OSError, match="No space left"):
             embed(names, tmp_path / "f.npz", **how)
     with monkeypatch.context() as patch:
-        patch.setattr(embedding._Run, "_add", stopping_after(0))  # all rows are there
+        patch.setattr(EmbedRun, "_add", stopping_after(0))  # all rows are there
         embed(names, tmp_path / "f.npz", **how)
     assert same(tmp_path / "f.npz", tmp_path / "whole.npz")
     assert {path.name for path in tmp_path.iterdir()} == {"f.npz", "whole.npz"}
@@ -565,8 +566,8 @@ def test_damaged_shards_are_made_again(
 ) -> None:
     how: dict[str, Any] = {"model": pipeline, "window": 0.1}
     embed(names, tmp_path / "whole.npz", **how)
-    monkeypatch.setattr(embedding, "_KEPT_EVERY_BYTES", 1)
-    monkeypatch.setattr(embedding._Run, "_add", stopping_after(14))
+    monkeypatch.setattr(run, "_WRITE_EVERY_BYTES", 1)
+    monkeypatch.setattr(EmbedRun, "_add", stopping_after(14))
     with pytest.raises(Stop):
         embed(names, tmp_path / "f.npz", **how)
     monkeypatch.undo()
@@ -626,15 +627,15 @@ def test_what_is_kept_is_bounded(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = 0
-    original = embedding._Run._add
+    original = EmbedRun._add
 
     def add(self: Any, video: int, one: Any) -> None:
         nonlocal most
         original(self, video, one)
         most = max(most, len(self._rows))
 
-    monkeypatch.setattr(embedding._Run, "_add", add)
-    monkeypatch.setattr(embedding, "_KEPT_EVERY_BYTES", 1000)
+    monkeypatch.setattr(EmbedRun, "_add", add)
+    monkeypatch.setattr(run, "_WRITE_EVERY_BYTES", 1000)
     embed(names, tmp_path / "f.parquet", model=pipeline, window=0.1, stride=0.0091, patches=True)
     assert most < 5
     assert read(tmp_path / "f.parquet")[0]["pooled"].shape == (3 * 99, 16)
@@ -709,15 +710,15 @@ def test_a_loaded_models_fingerprint_is_computed_once(tiny_folder: Path, tmp_pat
     right = fingerprint(model)
     counted = []
     monkeypatch.setattr(embedding, "fingerprint", lambda model: counted.append(1) or fingerprint(model))
-    assert [embedding.fingerprint_by_name(model, str(folder)) for _ in range(3)] == [right] * 3
+    assert [fingerprint_by_name(model, str(folder)) for _ in range(3)] == [right] * 3
     assert len(counted) == 1
     for name in (tmp_path / "cache/openxclip/fingerprints").iterdir():
         name.write_text("half")
-    assert embedding.fingerprint_by_name(model, str(folder)) == right
+    assert fingerprint_by_name(model, str(folder)) == right
     model.logit_scale.data.add_(1)
     model.save_pretrained(folder)
-    assert embedding.fingerprint_by_name(model, str(folder)) == fingerprint(model) != right
+    assert fingerprint_by_name(model, str(folder)) == fingerprint(model) != right
     assert len(counted) == 3
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")  # where nothing can be kept
-    assert embedding.fingerprint_by_name(model, str(folder)) == fingerprint(model)
-    assert embedding.fingerprint_by_name(model, str(tmp_path / "none")) == fingerprint(model)
+    assert fingerprint_by_name(model, str(folder)) == fingerprint(model)
+    assert fingerprint_by_name(model, str(tmp_path / "none")) == fingerprint(model)

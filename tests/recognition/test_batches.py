@@ -23,11 +23,12 @@ from torch import Tensor
 from openxclip import VideoError, XCLIPConfig, classify
 from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
-from openxclip.pipeline.batching import Moment, ReadClip, batch_size, check_batch, clip_bytes, in_batches, read_small
-from openxclip.pipeline.pipeline import EncodedVideo
+from openxclip.pipeline import pipeline as pipeline_module
+from openxclip.pipeline.batching import VideoResult, batch_size, check_batch, clip_bytes, encode_in_batches
+from openxclip.pipeline.clip_reading import ClipReader, Moment, ReadClip
 from openxclip.recognition import Classifier
+from openxclip.video import ReadOptions, read_clips
 from openxclip.video import clips as video_clips
-from openxclip.video import read_clips
 from openxclip.video.ahead import ReadAhead
 from openxclip.video.clips import ClipPlan
 
@@ -108,7 +109,7 @@ def many(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
     return [*sorted(folder.iterdir()), folder / "gone.mp4"]
 
 
-def compare(ours: list[EncodedVideo], theirs: list[EncodedVideo]) -> None:
+def compare(ours: list[VideoResult], theirs: list[VideoResult]) -> None:
     assert [(one.source, one.times, str(one.error)) for one in ours] == [
         (one.source, one.times, str(one.error)) for one in theirs
     ]
@@ -119,7 +120,7 @@ def compare(ours: list[EncodedVideo], theirs: list[EncodedVideo]) -> None:
         assert (one.features is None) == (one.error is not None)
 
 
-def pile_up(pipeline: VideoPipeline, model: Watched, sources: Any, **how: Any) -> list[EncodedVideo]:
+def pile_up(pipeline: VideoPipeline, model: Watched, sources: Any, **how: Any) -> list[VideoResult]:
     """The results where everything is read while the model is busy with the first clip."""
     model.may_go.clear()
     threading.Timer(0.3, model.may_go.set).start()
@@ -134,7 +135,7 @@ def test_batches_across_videos_are_one_by_one(
     together = pile_up(pipeline, model, many, num_clips=num_clips, batch=batch)
     assert max(model.calls) <= batch
     assert sum(model.calls) == 10 * num_clips
-    alone = [one for path in many for one in plain.encode_videos([path], num_clips=num_clips, batch=1)]
+    alone = [one for path in many for one in plain.encode_videos([path], ClipPlan(num_clips=num_clips), batch=1)]
     compare(together, alone)
     assert [one.error is None for one in together] == [i not in (0, 7, 12) for i in range(13)]
 
@@ -155,7 +156,7 @@ def test_what_is_read_while_the_model_is_busy_is_one_batch() -> None:
         return VideoFeatures(numbers, numbers[:, None])
 
     read = ReadAhead([reader], range(40), ahead=20, room=7, size=len)
-    got = list(in_batches(read, encode, batch=6, only_full=False))
+    got = list(encode_in_batches(read, encode, batch=6, only_full=False))
     assert sum(calls) == sum(i % 4 for i in range(40))
     assert set(calls[1:-1]) == {6}
     assert [one.item for one in got] == [i for i in range(40) for _ in range(i % 4 + 1)]
@@ -168,7 +169,8 @@ def test_pixel_values_are_the_processors(
     pile_up(pipeline, model, many[1:7], num_clips=2, batch=5)
     expected = [
         plain.processor(
-            videos=[clip.frames_THWC for clip in read_clips(path, num_frames=4, num_clips=2)], return_tensors="pt"
+            videos=[clip.frames_THWC for clip in read_clips(path, ClipPlan(num_frames=4, num_clips=2))],
+            return_tensors="pt",
         ).pixel_values
         for path in many[1:7]
     ]
@@ -178,9 +180,9 @@ def test_pixel_values_are_the_processors(
 def test_a_video_of_more_clips_than_a_batch_is_split(
     plain: VideoPipeline, pipeline: VideoPipeline, model: Watched, clip_folder: Path
 ) -> None:
-    (split,) = pipeline.encode_videos([clip_folder / "red2.mp4"], num_clips=7, batch=3)
+    (split,) = pipeline.encode_videos([clip_folder / "red2.mp4"], ClipPlan(num_clips=7), batch=3)
     assert model.calls == [3, 3, 1]
-    (whole,) = plain.encode_videos([clip_folder / "red2.mp4"], num_clips=7, batch=7)
+    (whole,) = plain.encode_videos([clip_folder / "red2.mp4"], ClipPlan(num_clips=7), batch=7)
     compare([split], [whole])
 
 
@@ -208,14 +210,14 @@ def test_a_slow_video_holds_up_neither_those_before_nor_breaks_those_behind(
     plain: VideoPipeline, pipeline: VideoPipeline, model: Watched, many: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_read = threading.Event()
-    original = VideoPipeline._read_video
+    original = pipeline_module._read_video
 
-    def slow(self: VideoPipeline, how: Any, worker: Any, source: Any) -> Any:
+    def slow(reader: Any, worker: Any, source: Any) -> Any:
         if source == many[3]:
             assert may_read.wait(PATIENCE)
-        return original(self, how, worker, source)
+        return original(reader, worker, source)
 
-    monkeypatch.setattr(VideoPipeline, "_read_video", slow)
+    monkeypatch.setattr(pipeline_module, "_read_video", slow)
     results = pipeline.encode_videos(many[1:7], batch=4)
     got = [next(results), next(results)]
     may_read.set()
@@ -247,7 +249,7 @@ def test_what_is_no_video_is_raised_in_its_place(pipeline: VideoPipeline, many: 
     with pytest.raises(TypeError, match="a video is a path"):
         next(results)
     with pytest.raises(ValueError, match="num_clips=0"):
-        next(pipeline.encode_videos(many[1:], num_clips=0))
+        next(pipeline.encode_videos(many[1:], ClipPlan(num_clips=0)))
 
 
 @pytest.mark.parametrize("batch", [1, 6])
@@ -255,18 +257,18 @@ def test_what_is_decoded_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     alive: list[weakref.ref[Tensor]] = []
-    original, most = VideoPipeline._read_video, 0
+    original, most = pipeline_module._read_video, 0
 
-    def watched(self: VideoPipeline, *arguments: Any) -> Any:
+    def watched(*arguments: Any) -> Any:
         nonlocal most
-        for clips in original(self, *arguments):
+        for clips in original(*arguments):
             assert all(levels.dtype == torch.uint8 and levels.shape == (4, 3, 32, 32) for levels, _ in clips)
             alive.extend(weakref.ref(levels) for levels, _ in clips)
             most = max(most, sum(one() is not None for one in alive))
             yield clips
             del clips
 
-    monkeypatch.setattr(VideoPipeline, "_read_video", watched)
+    monkeypatch.setattr(pipeline_module, "_read_video", watched)
     for _ in pipeline.encode_videos([clip_folder / "red2.mp4"] * 60, batch=batch):
         pass
     assert most <= 2 * batch + 3
@@ -308,12 +310,12 @@ def test_several_readers_keep_the_order(
     monkeypatch.setattr(VideoPipeline, "_num_readers", lambda self: 3)
     pipeline = VideoPipeline(model, plain.processor)  # type: ignore[arg-type]
     got = list(pipeline.encode_videos(many, batch=4))
-    assert len(pipeline._idle_workers) == 3
+    assert len(pipeline._workers._idle) == 3
     compare(got, [one for path in many for one in plain.encode_videos([path])])
     abandoned = pipeline.encode_videos(many, batch=4)
     next(abandoned)
     abandoned.close()
-    assert not pipeline._idle_workers
+    assert not pipeline._workers._idle
     pipeline.close()
 
 
@@ -322,7 +324,7 @@ def test_one_video_has_one_reader(plain: VideoPipeline, clip_folder: Path, monke
     pipeline = VideoPipeline(plain.model, plain.processor)
     assert len(list(pipeline.encode_videos([clip_folder / "red2.mp4"]))) == 1
     assert len(list(pipeline.encode_clips([clip_folder / "red2.mp4"], ClipPlan(num_frames=4)))) == 2
-    assert len(pipeline._idle_workers) == 1
+    assert len(pipeline._workers._idle) == 1
     pipeline.close()
 
 
@@ -340,7 +342,7 @@ def test_clips_of_a_plan_are_full_batches(
     assert ends == [(path, i not in (0, 7, 12)) for i, path in enumerate(many)]
     for one in together:
         if one.features is not None:
-            (alone,) = plain.encode_videos([one.source], start=one.start, end=one.start + 0.2)
+            (alone,) = plain.encode_videos([one.source], ClipPlan(start=one.start, end=one.start + 0.2))
             assert alone.features is not None
             assert alone.times == (one.times,)
             torch.testing.assert_close(one.features.pooled, alone.features.pooled, atol=1e-5, rtol=1e-5)
@@ -365,20 +367,20 @@ def test_resuming_in_the_middle_gives_the_rest_to_the_bit(
         assert (one.times, one.start, one.end) == (other.times, other.start, other.end)
 
 
-def clips_alive_after(monkeypatch: pytest.MonkeyPatch, method: str) -> list[int]:
-    """A list to which each result of a reading method adds the number of clips that are in memory."""
+def clips_alive_after(monkeypatch: pytest.MonkeyPatch, function: str) -> list[int]:
+    """A list to which each result of a reading function adds the number of clips that are in memory."""
     alive: list[weakref.ref[Tensor]] = []
     numbers: list[int] = []
-    original = getattr(VideoPipeline, method)
+    original = getattr(pipeline_module, function)
 
-    def watched(self: VideoPipeline, *arguments: Any) -> Any:
-        for clips in original(self, *arguments):
+    def watched(*arguments: Any) -> Any:
+        for clips in original(*arguments):
             alive.extend(weakref.ref(levels) for levels, _ in clips)
             numbers.append(sum(one() is not None for one in alive))
             yield clips
             del clips
 
-    monkeypatch.setattr(VideoPipeline, method, watched)
+    monkeypatch.setattr(pipeline_module, function, watched)
     return numbers
 
 
@@ -386,7 +388,7 @@ def clips_alive_after(monkeypatch: pytest.MonkeyPatch, method: str) -> list[int]
 def test_what_waits_of_windows_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    waiting = clips_alive_after(monkeypatch, "_read_planned")
+    waiting = clips_alive_after(monkeypatch, "_read_clips")
     plan = ClipPlan(num_frames=4, window=0.2, stride=0.0163)  # 50 of each
     assert sum(1 for _ in pipeline.encode_clips([clip_folder / "red2.mp4"] * 20, plan, batch=batch)) == 20 * 51
     assert max(waiting) <= 2 * batch + 4 * 32
@@ -397,7 +399,7 @@ def test_what_waits_of_many_clips_over_a_video_is_bounded(
 ) -> None:
     """Not one after the other, since they end together; but neither their frames nor what the model sees of them."""
     waiting = clips_alive_after(monkeypatch, "_read_video")
-    (encoded,) = pipeline.encode_videos([clip_folder / "red2.mp4"], num_clips=400, batch=16)
+    (encoded,) = pipeline.encode_videos([clip_folder / "red2.mp4"], ClipPlan(num_clips=400), batch=16)
     assert encoded.features is not None
     assert encoded.features.pooled.shape[0] == len(encoded.times) == 400
     assert max(waiting) <= 2 * 16 + 4 * 32
@@ -569,10 +571,11 @@ def test_clips_are_the_same_however_their_frames_are_held(
     def views(frames_TCHW: Tensor) -> list[Tensor]:
         return [frames_TCHW[..., ::2, ::2], frames_TCHW[..., 1::2, 1::2]]
 
-    parts = list(read_small(None, tmp_path / "noise.npy", plan=plan, views=views, bytes_kept=bytes_kept, fps=25))
+    reader = ClipReader(plan, ReadOptions(fps=25), views, bytes_kept)
+    parts = list(reader.parts(None, tmp_path / "noise.npy"))
     assert max(len(part.clips) for part in parts) == 32
-    got = [part.read_clips(clip) for part in parts for clip in part.clips]
-    expected = read_clips(tmp_path / "noise.npy", num_frames=4, num_clips=70, fps=25)
+    got = [part.clip_views(clip) for part in parts for clip in part.clips]
+    expected = read_clips(tmp_path / "noise.npy", ClipPlan(num_frames=4, num_clips=70), read=ReadOptions(fps=25))
     assert len(got) == len(expected) == 70
     for of_views, clip in zip(got, expected, strict=True):
         for read, view in zip(of_views, views(clip.frames_THWC.permute(0, 3, 1, 2)), strict=True):

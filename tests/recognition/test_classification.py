@@ -13,7 +13,7 @@ from openxclip import VideoError
 from openxclip.pipeline import VideoPipeline
 from openxclip.recognition import BACKGROUND_TEXTS, Classifier, classify, iter_classify
 from openxclip.recognition.classification import NONE_OF_THESE, scores_of_labels
-from openxclip.video import find_videos, read_clips
+from openxclip.video import ClipPlan, find_videos, read_clips
 
 LABELS = ["a red wall", "the sea", "nobody"]
 
@@ -61,7 +61,7 @@ def test_classify_equals_the_model_called_by_hand(pipeline: VideoPipeline, clip_
     video = clip_folder / "red2.mp4"
     (result,) = classify(video, LABELS, model=pipeline, num_clips=2, template="a video of {}")
     texts = [f"a video of {label}" for label in LABELS] + list(BACKGROUND_TEXTS)
-    clips = read_clips(video, num_frames=4, num_clips=2)
+    clips = read_clips(video, ClipPlan(num_frames=4, num_clips=2))
     inputs = pipeline.processor(text=texts, videos=[c.frames_THWC for c in clips], return_tensors="pt", padding=True)
     with torch.inference_mode():
         logits = pipeline.model(**inputs).logits_per_video
@@ -236,6 +236,6 @@ def test_one_source_of_any_kind(pipeline: VideoPipeline, clip_folder: Path) -> N
 
 def test_arguments_are_checked_at_the_call_not_at_the_first_video(pipeline: VideoPipeline) -> None:
     with pytest.raises(ValueError, match="end=1"):
-        pipeline.encode_videos([], start=2.0, end=1.0)
+        pipeline.encode_videos([], ClipPlan(start=2.0, end=1.0))
     with pytest.raises(ValueError, match="end=1"):
-        Classifier(pipeline, LABELS)([], start=2.0, end=1.0)
+        classify([], LABELS, model=pipeline, start=2.0, end=1.0)

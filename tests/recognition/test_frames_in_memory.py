@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from openxclip import classify, embed, iter_classify
-from openxclip.features import embedding
+from openxclip.features.run import EmbedRun
 from openxclip.pipeline import VideoPipeline
 from openxclip.processing import frames as forms
 from openxclip.processing.sources import as_sources, in_memory
-from openxclip.video import VideoReader, read_clip
-from openxclip.video.assumptions import AssumedWarning
+from openxclip.video import ReadOptions, VideoReader, read_clip
+from openxclip.video.assumptions import AssumptionWarning
 from openxclip.video.clips import ClipPlan
 from openxclip.video.memory import MemoryVideo
 
@@ -71,7 +71,7 @@ def test_every_form_is_classified_as_the_file_is(
 ) -> None:
     how: dict[str, Any] = {"model": pipeline, "start": 0.2, "end": 0.85, "num_clips": 2}
     (expected,) = classify(file, LABELS, **how)
-    (found,) = classify(form(decoded), LABELS, fps=FPS, **how)
+    (found,) = classify(form(decoded), LABELS, read=ReadOptions(fps=FPS), **how)
     assert expected.error is None
     assert (found.labels, found.outcome, found.times) == (expected.labels, expected.outcome, expected.times)
     assert found.path == "frames 1"
@@ -91,7 +91,8 @@ def test_windows_and_clips_are_those_of_the_file(
     pipeline: VideoPipeline, file: Path, decoded: Frames, tmp_path: Path, plan: dict[str, Any], rows: int
 ) -> None:
     for name, video in (("file", file), ("frames", list(decoded))):
-        assert embed(video, tmp_path / f"{name}.npz", model=pipeline, fps=FPS, patches=True, **plan).rows == rows
+        how: dict[str, Any] = {"model": pipeline, "read": ReadOptions(fps=FPS), "patches": True, **plan}
+        assert embed(video, tmp_path / f"{name}.npz", **how).rows == rows
     with np.load(tmp_path / "file.npz") as expected, np.load(tmp_path / "frames.npz") as found:
         for column in ("start", "end", "times", "pooled", "patches"):
             assert (found[column] == expected[column]).all()
@@ -116,7 +117,7 @@ def test_one_frame_is_a_video_of_one(pipeline: VideoPipeline, decoded: Frames) -
 
 
 def test_start_after_the_end_is_that_videos_error(pipeline: VideoPipeline, decoded: Frames, file: Path) -> None:
-    found = classify([decoded, file], LABELS, model=pipeline, fps=20, start=0.6)
+    found = classify([decoded, file], LABELS, model=pipeline, read=ReadOptions(fps=20), start=0.6)
     assert [str(one.error) for one in found] == ["frames 1: it ends at 0.50 s, before start=0.6 s", "None"]
 
 
@@ -127,12 +128,12 @@ def test_fps_is_also_of_files_without_times(tiny_folder: Path, decoded: Frames, 
     (folder := tmp_path / "images").mkdir()
     for i, frame in enumerate(decoded.numpy()):
         Image.fromarray(frame).save(folder / f"{i}.png")
-    found = classify([decoded, tmp_path / "array.npy", folder], LABELS, model=pipeline, fps=5)
+    found = classify([decoded, tmp_path / "array.npy", folder], LABELS, model=pipeline, read=ReadOptions(fps=5))
     assert {one.times for one in found} == {((0.2, 0.6, 1.2, 1.6),)}
     assert len({one.labels for one in found}) == 1
     plan = ClipPlan(num_frames=4, window=1)
     sources = [in_memory(decoded, "mine"), tmp_path / "array.npy"]
-    clips = [one for one in pipeline.encode_clips(sources, plan, fps=5) if one.features is not None]
+    clips = [one for one in pipeline.encode_clips(sources, plan, read=ReadOptions(fps=5)) if one.features is not None]
     assert [(one.start, one.end, one.duration) for one in clips] == [(0, 1, 2), (1, 2, 2)] * 2
     assert (clips[0].times, clips[1].times) == (clips[2].times, clips[3].times)
     pipeline.close()
@@ -169,9 +170,9 @@ def test_what_cannot_be_frames_is_one_sentence_before_the_model_is_loaded(decode
             embed(videos, tmp_path / "f.npz", model="no such model")
     for fps in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"fps={fps}: must be a number above 0"):
-            classify(decoded, LABELS, model="no such model", fps=fps)
+            classify(decoded, LABELS, model="no such model", read=ReadOptions(fps=fps))
         with pytest.raises(ValueError, match=f"fps={fps}: must be a number above 0"):
-            embed(decoded, tmp_path / "f.npz", model="no such model", fps=fps)
+            embed(decoded, tmp_path / "f.npz", model="no such model", read=ReadOptions(fps=fps))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -185,12 +186,12 @@ def test_an_interrupted_embed_resumes_with_the_same_frames_only(
     pipeline: VideoPipeline, decoded: Frames, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     videos = [decoded, file, decoded.flip(0)]
-    how: dict[str, Any] = {"model": pipeline, "window": 0.2, "fps": FPS}
+    how: dict[str, Any] = {"model": pipeline, "window": 0.2, "read": ReadOptions(fps=FPS)}
     done = embed(videos, tmp_path / "whole.npz", **how)
     assert (done.paths, done.rows) == (("frames 1", str(file), "frames 2"), 15)
     with monkeypatch.context() as patch:
         encoded: list[Any] = []
-        original = embedding._Run._add
+        original = EmbedRun._add
 
         def stopping(self: Any, video: int, one: Any) -> None:
             if len(encoded) == 12:
@@ -198,7 +199,7 @@ def test_an_interrupted_embed_resumes_with_the_same_frames_only(
             encoded.append(one)
             original(self, video, one)
 
-        patch.setattr(embedding._Run, "_add", stopping)
+        patch.setattr(EmbedRun, "_add", stopping)
         with pytest.raises(KeyboardInterrupt):
             embed(videos, tmp_path / "f.npz", **how)
     changed = decoded.flip(0)
@@ -206,7 +207,7 @@ def test_an_interrupted_embed_resumes_with_the_same_frames_only(
     with pytest.raises(ValueError, match=r"other videos \(frames 2 has changed since\)"):
         embed([decoded, file, changed], tmp_path / "f.npz", **how)
     with pytest.raises(ValueError, match=r"another fps \(10\.0, now 5\)"):
-        embed(videos, tmp_path / "f.npz", **{**how, "fps": 5})
+        embed(videos, tmp_path / "f.npz", **{**how, "read": ReadOptions(fps=5)})
     embed([list(decoded), file, decoded.flip(0).numpy()], tmp_path / "f.npz", **how)  # the same pixels in other forms
     assert (tmp_path / "f.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
@@ -222,11 +223,11 @@ def test_only_frames_that_are_seen_are_converted(
 
 
 def test_an_assumed_rate_is_said(pipeline: VideoPipeline, decoded: Frames) -> None:
-    with pytest.warns(AssumedWarning, match="frames in memory have no times: 25 frames a second were assumed"):
+    with pytest.warns(AssumptionWarning, match="frames in memory have no times: 25 frames a second were assumed"):
         classify(decoded.numpy(), LABELS, model=pipeline)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        classify(decoded.numpy(), LABELS, model=pipeline, fps=10)
+        classify(decoded.numpy(), LABELS, model=pipeline, read=ReadOptions(fps=10))
         classify(decoded.numpy()[:1], LABELS, model=pipeline)  # a picture has no rate
 
 
@@ -234,10 +235,10 @@ def test_a_source_of_frames_is_read_like_a_file(decoded: Frames) -> None:
     source = in_memory(decoded.numpy(), "camera 3")
     assert as_sources(source) == [source]
     assert as_sources(["a.mp4", source]) == ["a.mp4", source]
-    with VideoReader(source, fps=4) as reader:
+    with VideoReader(source, read=ReadOptions(fps=4)) as reader:
         assert (reader.source, reader.num_frames, reader.duration, reader.fps) == ("camera 3", 10, 2.5, 4)
         assert (reader.width, reader.height) == (64, 48)
-    clip = read_clip(source, num_frames=3, fps=4, start=1)
+    clip = read_clip(source, num_frames=3, read=ReadOptions(fps=4), start=1)
     assert (clip.frames_THWC == decoded[list(clip.indices)]).all()
     assert clip.times_T.tolist() == [1.25, 1.75, 2.25]
     with pytest.raises(ValueError, match="camera 4: a video without frames"):

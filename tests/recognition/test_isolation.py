@@ -16,6 +16,7 @@ import pytest
 from openxclip import Limits, classify
 from openxclip.pipeline import VideoPipeline
 from openxclip.recognition import Classifier
+from openxclip.video import ReadOptions
 
 
 def children() -> set[int]:
@@ -34,7 +35,7 @@ def test_the_same_features_with_and_without(tiny_folder: Path, clip_folder: Path
 
 def test_a_child_that_dies_is_one_error_beside_the_results(tiny_folder: Path, clip_folder: Path) -> None:
     pipeline = VideoPipeline.from_pretrained(tiny_folder)
-    (worker,) = pipeline._idle_workers
+    (worker,) = pipeline._workers._idle
     good = clip_folder / "red2.mp4"
     assert worker.inspect(good).is_fine  # it has started
     assert worker._child is not None
@@ -89,21 +90,23 @@ def test_no_process_is_left(tiny_folder: Path, clip_folder: Path) -> None:
 @pytest.mark.slow
 def test_limits_reach_the_reader(tiny_folder: Path, clip_folder: Path) -> None:
     good = clip_folder / "red2.mp4"
-    pipeline = VideoPipeline.from_pretrained(tiny_folder, limits=Limits(frames=9))
+    pipeline = VideoPipeline.from_pretrained(tiny_folder, read=ReadOptions(limits=Limits(frames=9)))
     (result,) = pipeline.encode_videos([good])
     assert "over the limit of 9" in str(result.error)
-    (result,) = pipeline.encode_videos([good], limits=Limits())
+    (result,) = pipeline.encode_videos([good], read=ReadOptions(limits=Limits()))
     assert result.error is None
     classifier = Classifier(pipeline, ["a", "b"])
-    assert [r.error is None for limits in (None, Limits()) for r in classifier([good], limits=limits)] == [False, True]
+    for read, is_read in ((None, False), (ReadOptions(), True)):
+        (one,) = classifier([good], read=read)
+        assert (one.error is None) == is_read
     for model in (pipeline, tiny_folder):
-        (one,) = classify(good, ["a", "b"], model=model, limits=Limits(pixels=100))
+        (one,) = classify(good, ["a", "b"], model=model, read=ReadOptions(limits=Limits(pixels=100)))
         assert "--max-pixels" in str(one.error)
     playlist = clip_folder / "list.ffconcat"
     playlist.write_text("ffconcat version 1.0\nfile red2.mp4\n")
     (one,) = classify(playlist, ["a", "b"], model=tiny_folder)
     assert "--allow-protocols" in str(one.error)
-    (one,) = classify(playlist, ["a", "b"], model=tiny_folder, allow_protocols=["file"])
+    (one,) = classify(playlist, ["a", "b"], model=tiny_folder, read=ReadOptions(allow_protocols=["file"]))
     assert one.error is None
     playlist.unlink()
 
@@ -114,7 +117,7 @@ def test_a_program_ends_with_a_generator_left_open(tiny_folder: Path, clip_folde
         "import os, signal, sys\n"
         "from openxclip.pipeline import VideoPipeline\n"
         "pipeline = VideoPipeline.from_pretrained(sys.argv[1])\n"
-        "worker = pipeline._idle_workers[0]\n"
+        "worker = pipeline._workers._idle[0]\n"
         "found = pipeline.encode_videos([sys.argv[2]] * 9)\n"
         "next(found)\n"
         "os.kill(worker._child._process.pid, signal.SIGSTOP)\n"

@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from openxclip.errors import VideoError
-from openxclip.video import DecodeWorker, Limits, VideoReader, clips, read_clip, read_clips, sample_clips
-from openxclip.video.clips import ClipPiece, ClipPlan, PlannedClips, read_planned
+from openxclip.video import DecodeWorker, Limits, ReadOptions, VideoReader, clips, read_clip, read_clips, sample_clips
+from openxclip.video.clips import ClipPlan, PlannedClips
+from openxclip.video.reading import ClipPiece, read_planned
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +110,8 @@ def test_a_window_shorter_than_two_frames_is_refused(array: Path, worker: Decode
         next(read(array, ClipPlan(num_frames=2, window=0.05, stride=1)))
     assert len(next(read(array, ClipPlan(num_frames=2, window=0.08))).clips) == 32
     with pytest.raises(VideoError, match="0\\.067 s or more"):  # the shortest that is proposed works, rounded as it is
-        next(read(array, ClipPlan(num_frames=2, window=0.05), fps=30000 / 1001))
-    assert next(read(array, ClipPlan(num_frames=2, window=0.067), fps=30000 / 1001))
+        next(read(array, ClipPlan(num_frames=2, window=0.05), read=ReadOptions(fps=30000 / 1001)))
+    assert next(read(array, ClipPlan(num_frames=2, window=0.067), read=ReadOptions(fps=30000 / 1001)))
 
 
 def test_one_frame_is_one_window_however_short(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_frames_are_those_of_read_clip(array: Path, worker: DecodeWorker, isolat
             assert (piece.frames.frames_THWC[at] == expected.frames_THWC).all()
             assert (piece.frames.times_T[at] == expected.times_T).all()
     (piece,) = read(array, ClipPlan(num_frames=3, num_clips=4))
-    for clip, frames in zip(piece.clips, read_clips(array, num_frames=3, num_clips=4), strict=True):
+    for clip, frames in zip(piece.clips, read_clips(array, ClipPlan(num_frames=3, num_clips=4)), strict=True):
         assert (clip.start, clip.end, clip.indices) == (0, 4, frames.indices)
 
 
@@ -175,25 +176,26 @@ def test_many_clips_over_a_video_are_read_in_pieces(
 ) -> None:
     expected = sample_clips(total=100, num_frames=3, num_clips=40)
     plan = ClipPlan(num_frames=3, num_clips=40)
-    (piece,) = (worker.read_planned if isolated else read_planned)(array, plan, fps=25)  # all frames fit into one piece
+    read = worker.read_planned if isolated else read_planned
+    (piece,) = read(array, plan, read=ReadOptions(fps=25))  # all frames fit into one piece
     assert [list(clip.indices) for clip in piece.clips] == expected
     if isolated:
         return  # the child has its own bound
     monkeypatch.setattr(clips, "_PIECE_BYTES", 30 * 6 * 8 * 3)  # thirty frames
-    pieces = list(read_planned(array, plan, fps=25))
+    pieces = list(read_planned(array, plan, read=ReadOptions(fps=25)))
     assert [len(piece.clips) for piece in pieces] == [10] * 4
     assert max(len(piece.frames) for piece in pieces) <= 30
     assert [list(clip.indices) for piece in pieces for clip in piece.clips] == expected
-    rest = list(read_planned(array, plan, fps=25, first=15))
+    rest = list(read_planned(array, plan, read=ReadOptions(fps=25), first=15))
     assert [list(clip.indices) for piece in rest for clip in piece.clips] == expected[15:]
-    part = list(read_planned(array, ClipPlan(num_frames=2, num_clips=3), fps=25, start=1.0, end=2.0))
+    part = list(read_planned(array, ClipPlan(num_frames=2, num_clips=3, start=1.0, end=2.0), read=ReadOptions(fps=25)))
     assert [list(clip.indices) for piece in part for clip in piece.clips] == sample_clips(
         total=25, num_frames=2, num_clips=3, first=25
     )
 
 
 def test_clips_that_repeat_each_other_share_their_frames(array: Path) -> None:
-    (piece,) = read_planned(array, ClipPlan(num_frames=8, num_clips=4096), fps=25)
+    (piece,) = read_planned(array, ClipPlan(num_frames=8, num_clips=4096), read=ReadOptions(fps=25))
     assert len(piece.clips) == 4096
     assert len(piece.frames) == 100
 
@@ -203,7 +205,7 @@ def test_frames_that_are_made_small_as_they_come_need_fewer_decodes(
 ) -> None:
     monkeypatch.setattr(clips, "_PIECE_BYTES", 30 * 6 * 8 * 3)  # thirty frames, or 120 of a quarter of their size
     plan = ClipPlan(num_frames=3, num_clips=40)
-    pieces = list(read_planned(array, plan, fps=25, bytes_kept=6 * 8 * 3 // 4))
+    pieces = list(read_planned(array, plan, read=ReadOptions(fps=25), bytes_kept=6 * 8 * 3 // 4))
     assert [len(piece.clips) for piece in pieces] == [40] * 4  # the same clips, whose frames come in four runs
     assert [(len(piece.frames), piece.left) for piece in pieces] == [(30, 70), (30, 40), (30, 10), (10, 0)]
     assert [i for piece in pieces for i in piece.frames.indices] == list(range(100))
@@ -216,8 +218,8 @@ def test_runs_of_frames_from_another_process(tmp_path: Path, worker: DecodeWorke
     wide[:, 0, 0, 0] = np.arange(25)
     del wide
     plan = ClipPlan(num_frames=5, num_clips=5)
-    expected = list(read_planned(tmp_path / "wide.npy", plan, fps=25, bytes_kept=100_000))
-    runs = worker.read_planned(tmp_path / "wide.npy", plan, fps=25, bytes_kept=100_000)
+    expected = list(read_planned(tmp_path / "wide.npy", plan, read=ReadOptions(fps=25), bytes_kept=100_000))
+    runs = worker.read_planned(tmp_path / "wide.npy", plan, read=ReadOptions(fps=25), bytes_kept=100_000)
     got = [next(runs)]
     assert worker._child is not None
     os.kill(worker._child._process.pid, signal.SIGKILL)  # another child continues in the middle of the piece
@@ -231,9 +233,9 @@ def test_runs_of_frames_from_another_process(tmp_path: Path, worker: DecodeWorke
 
 def test_windows_are_not_of_a_part(array: Path) -> None:
     with pytest.raises(ValueError, match="windows are of the whole video"):
-        next(read_planned(array, ClipPlan(num_frames=2, window=1), fps=25, start=1.0))
+        ClipPlan(num_frames=2, window=1, start=1.0)
     with pytest.raises(VideoError, match=r"ends at 4\.00 s, before start=4\.5 s"):
-        next(read_planned(array, ClipPlan(num_frames=2), fps=25, start=4.5))
+        next(read_planned(array, ClipPlan(num_frames=2, start=4.5), read=ReadOptions(fps=25)))
 
 
 def test_a_video_is_opened_once(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

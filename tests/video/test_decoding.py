@@ -17,7 +17,7 @@ import torch
 from made_videos import ENCODINGS, FPS, HEIGHT, IRREGULAR_MS, WIDTH, Whole, encode
 
 from openxclip.errors import VideoError
-from openxclip.video import VideoReader, coded, containers, read_clip, read_clips, sample_uniform
+from openxclip.video import ClipPlan, ReadOptions, VideoReader, coded, containers, read_clip, read_clips, sample_uniform
 from openxclip.video.nal import UNKNOWN_LAYER, hevc_layer, is_unreferred, length_size
 from openxclip.video.packets import Packets, is_hidden_vp8, tells_frames
 from openxclip.video.runs import Counted, PacketIndex, Run, fingerprint
@@ -57,7 +57,7 @@ def expect(reader: VideoReader, whole: Whole, indices: list[int], note: str) -> 
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_frames_are_those_of_a_full_decode(name: str, whole: Wholes) -> None:
     video = whole(name)
-    with VideoReader(video.path, num_threads=2) as reader:
+    with VideoReader(video.path, read=ReadOptions(threads=2)) as reader:
         assert reader.num_frames == len(video.frames)
         for note, indices in patterns(len(video.frames)).items():
             expect(reader, video, indices, note)
@@ -67,7 +67,7 @@ def test_frames_are_those_of_a_full_decode(name: str, whole: Wholes) -> None:
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_times_are_those_of_a_full_decode(name: str, whole: Wholes) -> None:
     video = whole(name)
-    with VideoReader(video.path, num_threads=1) as reader:
+    with VideoReader(video.path, read=ReadOptions(threads=1)) as reader:
         if name in COUNTED or "irregular" in name:
             due = [ms / 1000 for ms in IRREGULAR_MS] if "irregular" in name else [i / FPS for i in range(60)]
         else:
@@ -104,7 +104,7 @@ def test_each_source_gives_the_same_frames(whole: Wholes) -> None:
 
 def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
     def decoded(name: str, indices: list[int]) -> int:
-        with VideoReader(videos(name), num_threads=2) as reader:
+        with VideoReader(videos(name), read=ReadOptions(threads=2)) as reader:
             before = reader.frames_decoded
             reader.get_frames(indices)
             return reader.frames_decoded - before
@@ -222,7 +222,7 @@ def test_frames_of_long_counted_films_are_those_of_a_full_decode(
     video = whole(name)
     for threads in (1, 2):
         for note, indices in patterns(len(video.frames)).items():
-            with VideoReader(video.path, num_threads=threads) as reader:
+            with VideoReader(video.path, read=ReadOptions(threads=threads)) as reader:
                 reader._footage._to_rgb = lambda frame: frame.to_ndarray(format="rgb24")
                 assert reader._footage._index is None or reader._footage._index.prints is not None
                 for i, frame in zip(indices, reader.get_frames(indices).frames_THWC.numpy(), strict=True):
@@ -333,7 +333,7 @@ def test_read_clip_takes_midpoints(whole: Wholes) -> None:
     part = read_clip(video.path, num_frames=4, start=1.0, end=2.0)
     assert list(part.indices) == [25 + i for i in sample_uniform(total=25, num_frames=4)]
     assert np.array_equal(part.frames_THWC[3].numpy(), video.frames[part.indices[3]])
-    clips = read_clips(video.path, num_frames=4, num_clips=3)
+    clips = read_clips(video.path, ClipPlan(num_frames=4, num_clips=3))
     assert [len(c) for c in clips] == [4, 4, 4]
     assert sorted(i for c in clips for i in c.indices) == sample_uniform(total=60, num_frames=12)
     for c in clips:
@@ -364,10 +364,10 @@ def test_misuse_is_named(videos: Videos) -> None:
         with pytest.raises(ValueError, match="indices is empty"):
             reader.get_frames([])
         assert "20 frames" in repr(reader)
-    with pytest.raises(ValueError, match="num_threads=-1"):
-        VideoReader(path, num_threads=-1)
+    with pytest.raises(ValueError, match="threads=-1"):
+        VideoReader(path, read=ReadOptions(threads=-1))
     with pytest.raises(ValueError, match="fps=0"):
-        VideoReader(path, fps=0)
+        VideoReader(path, read=ReadOptions(fps=0))
     with pytest.raises(TypeError, match="not int"):
         VideoReader(3)  # type: ignore[arg-type]
     for text in (io.StringIO("text"), path.open("r", encoding="latin-1")):

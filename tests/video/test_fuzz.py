@@ -17,10 +17,10 @@ import pytest
 from mutations import mutant, whole_files
 
 from openxclip.errors import VideoError
-from openxclip.video import DecodeWorker, Limits, VideoReader
+from openxclip.video import ClipPlan, DecodeWorker, Limits, ReadOptions, VideoReader
 
 # damage can make a second track, and which one is read is then said
-pytestmark = pytest.mark.filterwarnings("ignore::openxclip.video.assumptions.AssumedWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::openxclip.video.assumptions.AssumptionWarning")
 
 SEED = int(os.environ.get("OPENXCLIP_FUZZ_SEED", "20260"))
 COUNT = int(os.environ.get("OPENXCLIP_FUZZ_COUNT", "1000"))
@@ -40,7 +40,7 @@ def memory(pid: int | str, what: str) -> int:
 def outcome(worker: DecodeWorker, source: bytes | Path) -> str:
     """What reading gives; anything but frames of the right form and a VideoError fails."""
     try:
-        (frames,) = worker.read_clips(source, num_frames=4, num_clips=1, limits=LIMITS)
+        (frames,) = worker.read_clips(source, ClipPlan(num_frames=4), read=ReadOptions(limits=LIMITS))
     except VideoError as error:
         assert error.source, error  # noqa: PT017 (frames are as good)
         assert "\n" not in error.reason, error  # noqa: PT017
@@ -102,12 +102,12 @@ def test_files_that_failed_once(path: Path) -> None:
     limits = replace(LIMITS, seconds=1)
     with DecodeWorker() as worker:
         said = outcome(worker, path)
-        report = worker.inspect(path, full=True, limits=limits)
+        report = worker.inspect(path, full=True, read=ReadOptions(limits=limits))
     assert "reading it failed with" not in said
     assert report.error is None or "reading it failed with" not in report.error.reason
     if "crash" not in path.name:
         try:
-            with VideoReader(path, limits=limits) as reader:  # in this process
+            with VideoReader(path, read=ReadOptions(limits=limits)) as reader:  # in this process
                 reader.get_frames([0, reader.num_frames - 1])
         except VideoError as error:
             assert "reading it failed with" not in error.reason  # noqa: PT017

@@ -15,7 +15,7 @@ from av.packet import PacketSideData
 from made_videos import ENCODINGS, FPS, encode, picture
 from numpy.typing import NDArray
 
-from openxclip.video import VideoReader, read_clip
+from openxclip.video import ReadOptions, VideoReader, read_clip
 from openxclip.video.learned import Learned
 
 
@@ -35,14 +35,14 @@ def expect_any_order(path: Path) -> None:
     last = len(plain) - 1
     orders = [[last], [last // 2], [last, 0, last // 2, last // 3, last - 1], [1, last // 2, last], [0], [2, last]]
     for threads in (1, 2):
-        with VideoReader(path, num_threads=threads) as reader:
+        with VideoReader(path, read=ReadOptions(threads=threads)) as reader:
             reader._footage._to_rgb = stored
             assert reader.num_frames == len(plain)
             for order in orders:
                 for i, frame in zip(order, reader.get_frames(order).frames_THWC.numpy(), strict=True):
                     assert np.array_equal(frame, plain[i]), f"frame {i} of {order}, {threads} threads"
         for i in (last, last // 2):
-            with VideoReader(path, num_threads=threads) as reader:
+            with VideoReader(path, read=ReadOptions(threads=threads)) as reader:
                 reader._footage._to_rgb = stored
                 assert np.array_equal(reader.get_frames([i]).frames_THWC[0].numpy(), plain[i]), f"only frame {i}"
 
@@ -165,7 +165,7 @@ def test_headers_that_change(tmp_path: Path) -> None:
     path = changed_header(tmp_path / "made.flv")
     assert len(plain_frames(path, format="rgb24")) == 72
     expect_any_order(path)
-    with VideoReader(path, num_threads=1) as reader:
+    with VideoReader(path, read=ReadOptions(threads=1)) as reader:
         reader.get_frames([66])
         assert reader.frames_decoded <= 16  # no need to count
     clip = read_clip(path, num_frames=4, start=2.2)
@@ -232,7 +232,7 @@ Videos = Callable[[str], Path]
 @pytest.mark.parametrize("name", ["mpeg4.avi", "h264_short_gop.mkv", "mpeg2.mpg", "vp9.webm"])
 def test_the_first_packet_is_decoded_once_before_a_later_one(name: str, videos: Videos) -> None:
     assert name in ENCODINGS
-    with VideoReader(videos(name), num_threads=1) as reader:
+    with VideoReader(videos(name), read=ReadOptions(threads=1)) as reader:
         coded = reader._footage._coded
         decoded: list[Any] = []
         real = coded.decoded

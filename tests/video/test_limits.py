@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from PIL import Image
 
 from openxclip.common.sizes import in_bytes, parse_bytes
 from openxclip.errors import VideoError
-from openxclip.video import NO_LIMITS, Limits, VideoReader, read_clip, read_clips
+from openxclip.video import NO_LIMITS, ClipPlan, Limits, ReadOptions, VideoReader, read_clip, read_clips
 from openxclip.video.limits import Deadline
 
 Videos = Callable[[str], Path]
@@ -55,13 +56,13 @@ def test_reading_needs_no_torch() -> None:
 def test_each_limit_names_value_limit_and_option(clip: Path, limits: Limits, said: str) -> None:
     for source in (clip, clip.read_bytes()):
         with pytest.raises(VideoError, match=said):
-            read_clips(source, num_frames=2, num_clips=2, limits=limits)
+            read_clips(source, ClipPlan(num_frames=2, num_clips=2), read=ReadOptions(limits=limits))
 
 
 def test_what_is_just_within_the_limits(clip: Path) -> None:
     limits = Limits(pixels=6144, frames=20, memory=4 * 96 * 64 * 3)
-    assert len(read_clip(clip, num_frames=4, limits=limits)) == 4
-    assert len(read_clip(clip, num_frames=4, limits=NO_LIMITS)) == 4
+    assert len(read_clip(clip, num_frames=4, read=ReadOptions(limits=limits))) == 4
+    assert len(read_clip(clip, num_frames=4, read=ReadOptions(limits=NO_LIMITS))) == 4
 
 
 def test_absurdly_many_frames_asked_for(clip: Path) -> None:
@@ -71,9 +72,9 @@ def test_absurdly_many_frames_asked_for(clip: Path) -> None:
 
 def test_videos_counted_by_decoding_have_limits_too(videos: Videos) -> None:
     with pytest.raises(VideoError, match=r"over the limit of 59: .* --max-frames"):
-        VideoReader(videos("mpeg4_b_frames.avi"), limits=Limits(frames=59))
+        VideoReader(videos("mpeg4_b_frames.avi"), read=ReadOptions(limits=Limits(frames=59)))
     with VideoReader(videos("mpeg4_b_frames.avi")) as reader:
-        reader.limits = Limits(seconds=1e-9)
+        reader._opener = replace(reader._opener, read=ReadOptions(limits=Limits(seconds=1e-9)))
         with pytest.raises(VideoError, match="--max-seconds"):
             reader.get_frames([30])
 
@@ -116,7 +117,7 @@ def test_animations(kind: str) -> None:
         assert reader.num_frames == 4
     for limits, said in ((Limits(frames=3), "over the limit of 3"), (Limits(pixels=199), "20×10 = 200 pixels")):
         with pytest.raises(VideoError, match=said):
-            VideoReader(data, limits=limits)
+            VideoReader(data, read=ReadOptions(limits=limits))
 
 
 def test_a_gif_of_very_many_frames_ends_in_time() -> None:
@@ -124,9 +125,9 @@ def test_a_gif_of_very_many_frames_ends_in_time() -> None:
     head, frame = data[: data.index(b"\x21\xf9\x04")], data[data.index(b"\x21\xf9\x04") : -1]
     endless = head + frame * 200_000 + b";"
     with pytest.raises(VideoError, match="--max-seconds"):
-        VideoReader(endless, limits=Limits(seconds=0.2))
+        VideoReader(endless, read=ReadOptions(limits=Limits(seconds=0.2)))
     with pytest.raises(VideoError, match="--max-frames"):
-        VideoReader(endless, limits=Limits(frames=50))
+        VideoReader(endless, read=ReadOptions(limits=Limits(frames=50)))
 
 
 def test_a_picture_of_absurd_size_is_not_decoded(tmp_path: Path) -> None:
@@ -143,8 +144,11 @@ def test_folders(tmp_path: Path) -> None:
     for i in range(3):
         Image.new("RGB", (20, 10)).save(tmp_path / f"{i}.png")
     with pytest.raises(VideoError, match=r"over the limit of 2: .*--max-frames"):
-        VideoReader(tmp_path, limits=Limits(frames=2))
-    with VideoReader(tmp_path, limits=Limits(pixels=100)) as reader, pytest.raises(VideoError, match="--max-pixels"):
+        VideoReader(tmp_path, read=ReadOptions(limits=Limits(frames=2)))
+    with (
+        VideoReader(tmp_path, read=ReadOptions(limits=Limits(pixels=100))) as reader,
+        pytest.raises(VideoError, match="--max-pixels"),
+    ):
         reader.get_frames([0])
 
 
@@ -170,7 +174,7 @@ def test_arrays_are_not_believed(shape: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(data)
     for source in (data, tmp_path / "a.npy"):
         with pytest.raises(VideoError, match=said):
-            VideoReader(source, limits=limits)
+            VideoReader(source, read=ReadOptions(limits=limits))
 
 
 def test_an_array_by_columns(tmp_path: Path) -> None:
@@ -225,7 +229,7 @@ def test_a_pipe_to_which_nobody_writes_ends_at_its_limit(tmp_path: Path) -> None
         for source in (tmp_path / "pipe", file):
             started = time.monotonic()
             with pytest.raises(VideoError, match=r"longer than the limit of 0\.2 s"):
-                VideoReader(source, limits=Limits(seconds=0.2))
+                VideoReader(source, read=ReadOptions(limits=Limits(seconds=0.2)))
             assert time.monotonic() - started < 10
         assert os.get_blocking(out)
 
@@ -233,7 +237,7 @@ def test_a_pipe_to_which_nobody_writes_ends_at_its_limit(tmp_path: Path) -> None
 def test_an_endless_pipe_ends_at_its_limit() -> None:
     with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as process:
         with pytest.raises(VideoError, match=r"goes on after 5.* MB.* over the limit of 5 MB: .* --max-memory"):
-            VideoReader(process.stdout, limits=Limits(memory=5_000_000))  # type: ignore[arg-type]
+            VideoReader(process.stdout, read=ReadOptions(limits=Limits(memory=5_000_000)))  # type: ignore[arg-type]
         process.kill()
 
 
@@ -247,7 +251,7 @@ def test_file_objects_that_are_no_pipes_of_the_system(clip: Path) -> None:
 
     assert len(read_clip(Response(clip.read_bytes()), num_frames=3)) == 3  # type: ignore[arg-type]
     with pytest.raises(VideoError, match="--max-memory"):
-        VideoReader(Response(bytes(9999)), limits=Limits(memory=5000))  # type: ignore[arg-type]
+        VideoReader(Response(bytes(9999)), read=ReadOptions(limits=Limits(memory=5000)))  # type: ignore[arg-type]
 
 
 # -- addresses and playlists -------------------------------------------------------------------------------------------
@@ -276,13 +280,13 @@ def test_addresses_are_opened_where_their_protocols_are_allowed(clip: Path, serv
     with pytest.raises(VideoError, match=r'allow_protocols=\["http", …\] or --allow-protocols http,…'):
         VideoReader(f"{address}/clip.mp4")
     with pytest.raises(VideoError, match="none is opened unasked"):
-        VideoReader(f"{address}/clip.mp4", allow_protocols=["https", "tls", "tcp"])
+        VideoReader(f"{address}/clip.mp4", read=ReadOptions(allow_protocols=["https", "tls", "tcp"]))
     assert asked == []
-    got = read_clip(f"{address}/clip.mp4", num_frames=3, allow_protocols=["http", "tcp"])
+    got = read_clip(f"{address}/clip.mp4", num_frames=3, read=ReadOptions(allow_protocols=["http", "tcp"]))
     assert (got.frames_THWC == read_clip(clip, num_frames=3).frames_THWC).all()
     assert asked
     with pytest.raises(VideoError, match=r"cannot be opened: .*404"):
-        VideoReader(f"{address}/gone.mp4", allow_protocols=["http", "tcp"])
+        VideoReader(f"{address}/gone.mp4", read=ReadOptions(allow_protocols=["http", "tcp"]))
 
 
 def test_playlists_open_what_their_protocols_reach_and_nothing_else(
@@ -292,19 +296,19 @@ def test_playlists_open_what_their_protocols_reach_and_nothing_else(
     (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
     (tmp_path / "files").write_text("ffconcat version 1.0\nfile clip.mp4\nfile clip.mp4\n")
     (tmp_path / "net").write_text(f"ffconcat version 1.0\nfile {address}/clip.mp4\n")
-    with VideoReader(tmp_path / "files", allow_protocols=["file"]) as reader:
+    with VideoReader(tmp_path / "files", read=ReadOptions(allow_protocols=["file"])) as reader:
         assert reader.num_frames == 40
         assert len(reader.get_frames([0, 39])) == 2
     with pytest.raises(VideoError):
-        VideoReader(tmp_path / "net", allow_protocols=["file"])
+        VideoReader(tmp_path / "net", read=ReadOptions(allow_protocols=["file"]))
     assert asked == []
-    with VideoReader(tmp_path / "net", allow_protocols=["http", "tcp"]) as reader:
+    with VideoReader(tmp_path / "net", read=ReadOptions(allow_protocols=["http", "tcp"])) as reader:
         assert reader.num_frames == 20
     for text in (f"file {tmp_path / 'clip.mp4'}", f"file 'file:{tmp_path / 'clip.mp4'}'"):
         (tmp_path / "mixed").write_text(f"ffconcat version 1.0\n{text}\n")
         for source in (tmp_path / "mixed", (tmp_path / "mixed").read_bytes()):
             with pytest.raises(VideoError):
-                VideoReader(source, allow_protocols=["http", "tcp"])
+                VideoReader(source, read=ReadOptions(allow_protocols=["http", "tcp"]))
 
 
 def test_an_hls_playlist(videos: Videos, tmp_path: Path) -> None:
@@ -313,11 +317,11 @@ def test_an_hls_playlist(videos: Videos, tmp_path: Path) -> None:
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:2.4,\na.ts\n#EXT-X-ENDLIST\n")
     with pytest.raises(VideoError, match="--allow-protocols"):
         VideoReader(path)
-    with VideoReader(path, allow_protocols=["file"]) as reader:
+    with VideoReader(path, read=ReadOptions(allow_protocols=["file"])) as reader:
         assert reader.num_frames == 60
 
 
 @pytest.mark.parametrize("names", ["https", ["file:"], ["a,b"], [""]])
 def test_protocols_that_cannot_be(clip: Path, names: object) -> None:
     with pytest.raises(ValueError, match="list of FFmpeg's names"):
-        VideoReader(clip, allow_protocols=names)  # type: ignore[arg-type]
+        VideoReader(clip, read=ReadOptions(allow_protocols=names))  # type: ignore[arg-type]

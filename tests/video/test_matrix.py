@@ -13,7 +13,7 @@ import pytest
 from made_videos import ENCODINGS, FPS, IRREGULAR_MS, MORE, MPEG, encode
 from numpy.typing import NDArray
 
-from openxclip.video import VideoReader
+from openxclip.video import ReadOptions, VideoReader
 
 Videos = Callable[[str], Path]
 STEP = 1 / FPS
@@ -193,7 +193,7 @@ def test_frames_and_times(name: str, videos: Videos, tmp_path: Path) -> None:
     lumas = [luma(f) for f in plain]
     total = len(plain)
 
-    with VideoReader(path, num_threads=2) as reader:
+    with VideoReader(path, read=ReadOptions(threads=2)) as reader:
         reader._footage._to_rgb = luma
         assert reader.num_frames == total
         some = [total - 1, *range(0, total, max(1, total // 8)), total // 2, min(1, total - 1)]
@@ -248,7 +248,7 @@ def test_a_long_file_object_is_read_as_its_path_is(tmp_path: Path) -> None:
 
 def test_passing_over_saves_decoding(videos: Videos) -> None:
     def decoded(name: str, indices: list[int]) -> int:
-        with VideoReader(videos(name), num_threads=2) as reader:
+        with VideoReader(videos(name), read=ReadOptions(threads=2)) as reader:
             reader.get_frames(indices)
             return reader.frames_decoded
 

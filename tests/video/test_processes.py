@@ -27,7 +27,7 @@ from PIL import Image
 from processes import is_gone
 
 from openxclip.errors import VideoError
-from openxclip.video import DecodeWorker, VideoReader, read_clip, sharing, worker, worker_child
+from openxclip.video import ClipPlan, DecodeWorker, ReadOptions, VideoReader, read_clip, sharing, worker, worker_child
 from openxclip.video import child as child_module
 from openxclip.video.ahead import ReadAhead
 from openxclip.video.child import how_it_died
@@ -131,7 +131,7 @@ def sources(kind: str, clip: Path, folder: Path) -> Any:
     ],
 )
 def test_a_forked_process_reads_on(kind: str, clip: Path, tmp_path: Path) -> None:
-    with VideoReader(sources(kind, clip, tmp_path), num_threads=2) as reader:
+    with VideoReader(sources(kind, clip, tmp_path), read=ReadOptions(threads=2)) as reader:
         expected = [int(reader.get_frames([i]).frames_THWC.sum()) for i in (3, 0, 2)]
 
         def read() -> list[int]:
@@ -229,7 +229,7 @@ def test_a_forked_process_ends_with_a_reader_that_it_inherited(clip: Path) -> No
     code = (
         "import gc, os, sys, time, numpy; from openxclip.video import DecodeWorker, VideoReader\n"
         "from openxclip.video.ahead import ReadAhead\n"
-        "r = VideoReader(sys.argv[1], num_threads=2); r.get_arrays([0, 9], make_room=numpy.empty)\n"
+        "r = VideoReader(sys.argv[1], read=ReadOptions(threads=2)); r.get_arrays([0, 9], make_room=numpy.empty)\n"
         "w = DecodeWorker()\n"
         "def read(item):\n    time.sleep(100)\n    yield item\n"
         "a = ReadAhead([read], [1], ahead=1)\n"
@@ -288,7 +288,7 @@ def test_readers_that_are_sent_to_another_process(clip: Path, tmp_path: Path, mo
     monkeypatch.chdir(clip.parent)
     for source in (clip, clip.name, clip.read_bytes(), BytesIO(clip.read_bytes())):
         monkeypatch.chdir(clip.parent)
-        with VideoReader(source, fps=7) as reader:
+        with VideoReader(source, read=ReadOptions(fps=7)) as reader:
             monkeypatch.chdir(tmp_path)
             with pickle.loads(pickle.dumps(reader)) as other:
                 assert (other.source, other.num_frames, other.limits) == (reader.source, 20, reader.limits)
@@ -303,7 +303,7 @@ def test_readers_that_are_sent_to_another_process(clip: Path, tmp_path: Path, mo
 def test_threads_share_a_reader(clip: Path) -> None:
     with VideoReader(clip) as reader:
         expected = [int(reader.get_frames([i]).frames_THWC.sum()) for i in range(20)]
-    with VideoReader(clip, num_threads=2) as reader, ThreadPoolExecutor(8) as pool:
+    with VideoReader(clip, read=ReadOptions(threads=2)) as reader, ThreadPoolExecutor(8) as pool:
         order = [(7 * i) % 20 for i in range(80)]
         sizes = [pool.submit(lambda: (reader.width, reader.height)) for _ in range(8)]
         got = list(pool.map(lambda i: int(reader.get_frames([i]).frames_THWC.sum()), order))
@@ -312,7 +312,7 @@ def test_threads_share_a_reader(clip: Path) -> None:
 
 
 def test_a_reader_closed_beside_reading_threads(clip: Path) -> None:
-    reader = VideoReader(clip, num_threads=2)
+    reader = VideoReader(clip, read=ReadOptions(threads=2))
 
     def read(i: int) -> str:
         try:
@@ -386,7 +386,7 @@ def test_a_wrapper_script_in_the_place_of_python(
     monkeypatch.setattr(sharing, "BY_DESCRIPTOR", by_descriptor)
     with DecodeWorker() as process:
         assert process.inspect(clip).frames == 20
-        assert not process._unable
+        assert not process._cannot_start
 
 
 def test_a_wrapper_that_closes_open_files(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,12 +451,12 @@ def test_isolation_is_not_given_up_for_errors_that_pass(
     monkeypatch.setattr(child_module, "SharedFile", refuse)
     with DecodeWorker() as process:
         with pytest.raises(VideoError, match="cannot be read: no process can be started") as caught:
-            process.read_clips(clip, num_frames=1, num_clips=1)
+            process.read_clips(clip, ClipPlan(num_frames=1))
         assert os.strerror(getattr(errno, number)) in caught.value.reason
         assert "Errno" not in caught.value.reason
         monkeypatch.undo()
         assert process.inspect(clip).frames == 20
-        assert not process._unable
+        assert not process._cannot_start
 
 
 @pytest.mark.parametrize(
@@ -510,7 +510,7 @@ def test_files_without_what_linux_has(
     assert (file.take((2, 3, 4, 3)) == 7).all()
     assert any(tmp_path.iterdir()) != by_descriptor
     with DecodeWorker() as process:
-        (frames,) = process.read_clips(clip, num_frames=4, num_clips=1)
+        (frames,) = process.read_clips(clip, ClipPlan(num_frames=4))
         assert (frames.frames_THWC == read_clip(clip, num_frames=4).frames_THWC).all()
         assert process.inspect(clip.read_bytes()).frames == 20
     file.close()
@@ -545,8 +545,8 @@ def test_a_limit_of_the_size_of_files(clip: Path) -> None:
     def read() -> object:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         with DecodeWorker() as process:
-            assert len(process.read_clips(clip, num_frames=2, num_clips=1)) == 1
-            return process.read_clips(clip, num_frames=20, num_clips=1)
+            assert len(process.read_clips(clip, ClipPlan(num_frames=2))) == 1
+            return process.read_clips(clip, ClipPlan(num_frames=20))
 
     said = in_fork(read)
     assert "it cannot be read: there is no room to pass it on between processes" in said

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from openxclip.errors import VideoError
-from openxclip.video import Limits, VideoReader, containers, remembering
+from openxclip.video import Limits, ReadOptions, VideoReader, containers, remembering
 from openxclip.video.packets import Packets
 
 COUNT = 1200
@@ -105,7 +105,7 @@ def test_limits_hold_for_what_is_known(films: dict[str, Path]) -> None:
     with VideoReader(films["packets"]):
         pass
     with pytest.raises(VideoError, match="over the limit of 1000"):
-        VideoReader(films["packets"], limits=Limits(frames=1000))
+        VideoReader(films["packets"], read=ReadOptions(limits=Limits(frames=1000)))
 
 
 def test_what_is_kept_is_bounded(

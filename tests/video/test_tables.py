@@ -13,7 +13,7 @@ import pytest
 from made_videos import ENCODINGS, MORE, encode, picture
 from test_matrix import ODDITIES
 
-from openxclip.video import VideoReader, read_clip
+from openxclip.video import ReadOptions, VideoReader, read_clip
 from openxclip.video.coded import CodedStream
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.packets import Packets
@@ -26,7 +26,7 @@ LEFT_TO_FFMPEG = {"h264_fragmented.mp4", "h264_irregular_late.mp4", "hevc_layers
 
 def demuxed(path: Path, *, tables: bool) -> tuple[Packets, bool]:
     coded = CodedStream(
-        path, name=str(path), num_threads=1, limits=Limits(), allow_protocols=(), deadline=Deadline(None, "")
+        path, name=str(path), options=ReadOptions(threads=1), deadline=Deadline(None, "")
     )
     try:
         return coded.demux(may_trust_tables=tables)
@@ -147,4 +147,4 @@ def test_many_frames_in_a_table_are_refused_as_elsewhere(videos: Videos) -> None
     from openxclip.errors import VideoError
 
     with pytest.raises(VideoError, match="over the limit of 50"):
-        VideoReader(videos("h264_open_gop.mp4"), limits=Limits(frames=50))
+        VideoReader(videos("h264_open_gop.mp4"), read=ReadOptions(limits=Limits(frames=50)))

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from openxclip.video import DecodeWorker, VideoReader, read_clip, read_clips, sample_clips, sample_uniform
-from openxclip.video.clips import ClipPlan, read_planned
+from openxclip.video.clips import ClipPlan
+from openxclip.video.reading import read_planned
 from openxclip.video.sampling import Timeline, is_steady
 
 RATES = [
@@ -204,15 +205,15 @@ def test_a_video_of_varying_rate(varying: Path) -> None:
     assert expected[:7] == [0, 1, 3, 4, 5, 6, 8]
     assert list(read_clip(varying, num_frames=8).indices) == expected
     assert list(read_clip(varying, num_frames=8, sampling="frames").indices) == sample_uniform(total=69, num_frames=8)
-    together = sorted(i for clip in read_clips(varying, num_frames=4, num_clips=2) for i in clip.indices)
+    together = sorted(i for clip in read_clips(varying, ClipPlan(num_frames=4, num_clips=2)) for i in clip.indices)
     assert together == expected
     with DecodeWorker() as worker:
-        (clip,) = worker.read_clips(varying, num_frames=8, num_clips=1)
+        (clip,) = worker.read_clips(varying, ClipPlan(num_frames=8))
         assert list(clip.indices) == expected
         for read in (read_planned, worker.read_planned):
             (piece,) = read(varying, ClipPlan(num_frames=4, num_clips=2))
             assert sorted(i for one in piece.clips for i in one.indices) == expected
-            (piece,) = read(varying, ClipPlan(num_frames=8, num_clips=1, sampling="frames"))
+            (piece,) = read(varying, ClipPlan(num_frames=8, sampling="frames"))
             assert list(piece.clips[0].indices) == sample_uniform(total=69, num_frames=8)
             (piece,) = read(varying, ClipPlan(num_frames=4, window=5.0))
             assert [clip.indices for clip in piece.clips] == [(0, 1, 3, 4), (5, 6, 8, expected[-1])]

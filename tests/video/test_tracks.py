@@ -15,8 +15,9 @@ from made_videos import encode, picture
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
-from openxclip.video import DecodeWorker, VideoReader, check, inspect, read_clip
-from openxclip.video.clips import ClipPlan, read_planned
+from openxclip.video import DecodeWorker, ReadOptions, VideoReader, check, inspect, read_clip
+from openxclip.video.clips import ClipPlan
+from openxclip.video.reading import read_planned
 from openxclip.video.tiles import read_grid
 
 SIZES = ((64, 48), (96, 64), (32, 32))
@@ -67,7 +68,7 @@ def test_the_default_track_is_ffmpegs_best_stream(suffix: str, flags: tuple[int,
 def test_a_track_by_its_number(suffix: str, tmp_path: Path) -> None:
     path = tracks(tmp_path / f"film.{suffix}", (1, 0, 0))
     for number in range(3):
-        with VideoReader(path, track=number) as reader:
+        with VideoReader(path, read=ReadOptions(track=number)) as reader:
             assert number_of(reader) == number
             assert not reader.notes
             frames = reader.get_frames([7, 3])
@@ -75,21 +76,25 @@ def test_a_track_by_its_number(suffix: str, tmp_path: Path) -> None:
             plain = [f.to_ndarray(format="rgb24") for f in container.decode(video=number)]
         assert (frames.frames_THWC.numpy() == np.stack([plain[7], plain[3]])).all()
     with pytest.raises(VideoError, match="it has 3 video tracks, 0 to 2: there is no track 3"):
-        VideoReader(path, track=3)
+        VideoReader(path, read=ReadOptions(track=3))
 
 
 def test_numbers_that_no_track_has(tmp_path: Path) -> None:
     one = encode(tmp_path / "one.mp4", "mpeg4", count=3)
     with pytest.raises(VideoError, match="it has one video track, 0: there is no track 1"):
-        VideoReader(one, track=1)
-    with VideoReader(one, track=0) as reader:
+        VideoReader(one, read=ReadOptions(track=1))
+    with VideoReader(one, read=ReadOptions(track=0)) as reader:
         assert reader.num_frames == 3
     np.save(tmp_path / "frames.npy", np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(VideoError, match="it is not a file with tracks: there is no track 1"):
-        VideoReader(tmp_path / "frames.npy", track=1)
-    with VideoReader(tmp_path / "frames.npy", track=0) as reader:
+        VideoReader(tmp_path / "frames.npy", read=ReadOptions(track=1))
+    with VideoReader(tmp_path / "frames.npy", read=ReadOptions(track=0)) as reader:
         assert reader.num_frames == 2
-    for make in (lambda: VideoReader(one, track=-1), lambda: check(one, track=-1), lambda: inspect(one, track=-1)):
+    for make in (
+        lambda: VideoReader(one, read=ReadOptions(track=-1)),
+        lambda: check(one, read=ReadOptions(track=-1)),
+        lambda: inspect(one, read=ReadOptions(track=-1)),
+    ):
         with pytest.raises(ValueError, match="track=-1 must be 0 or more"):
             make()
 
@@ -97,18 +102,21 @@ def test_numbers_that_no_track_has(tmp_path: Path) -> None:
 def test_every_way_of_reading_takes_a_track(tmp_path: Path) -> None:
     path = tracks(tmp_path / "film.mkv", (1, 0))
     width, height = SIZES[1]
-    assert read_clip(path, num_frames=2, track=1).frames_THWC.shape == (2, height, width, 3)
-    (piece,) = read_planned(path, ClipPlan(num_frames=2), track=1)
+    assert read_clip(path, num_frames=2, read=ReadOptions(track=1)).frames_THWC.shape == (2, height, width, 3)
+    (piece,) = read_planned(path, ClipPlan(num_frames=2), read=ReadOptions(track=1))
     assert piece.frames.frames_THWC.shape[1:3] == (height, width)
     with DecodeWorker() as worker:
-        assert worker.read_clips(path, num_frames=2, num_clips=1, track=1)[0].frames_THWC.shape[1:3] == (height, width)
-        (piece,) = worker.read_planned(path, ClipPlan(num_frames=2), track=1)
+        assert worker.read_clips(path, ClipPlan(num_frames=2), read=ReadOptions(track=1))[0].frames_THWC.shape[1:3] == (
+            height,
+            width,
+        )
+        (piece,) = worker.read_planned(path, ClipPlan(num_frames=2), read=ReadOptions(track=1))
         assert piece.frames.frames_THWC.shape[1:3] == (height, width)
-        assert worker.inspect(path, track=1).width == width
-    assert inspect(path, track=1).width == width
-    (report,) = check(path, track=1)
+        assert worker.inspect(path, read=ReadOptions(track=1)).width == width
+    assert inspect(path, read=ReadOptions(track=1)).width == width
+    (report,) = check(path, read=ReadOptions(track=1))
     assert (report.width, report.is_fine) == (width, True)
-    (report,) = check(path, track=2)
+    (report,) = check(path, read=ReadOptions(track=2))
     assert report.error is not None
 
 
@@ -125,7 +133,7 @@ def test_covers_are_no_tracks(tmp_path: Path) -> None:
                 packet.stream = film
                 new.mux(packet)
     for track in (None, 0):
-        with VideoReader(tmp_path / "covered.mp4", track=track) as reader:
+        with VideoReader(tmp_path / "covered.mp4", read=ReadOptions(track=track)) as reader:
             assert (number_of(reader), reader.num_frames, reader.notes) == (0, 12, ())
 
 

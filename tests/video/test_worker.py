@@ -17,7 +17,7 @@ from made_videos import encode
 from processes import is_gone
 
 from openxclip.errors import VideoError
-from openxclip.video import DecodeWorker, Limits, read_clips
+from openxclip.video import ClipPlan, DecodeWorker, Limits, ReadOptions, read_clips
 
 HOLDERS = [Path(p) for p in {tempfile.gettempdir(), "/dev/shm"} if Path(p).is_dir()]
 
@@ -44,14 +44,14 @@ def run(code: str, *arguments: object, cwd: Path | None = None) -> subprocess.Co
 
 
 def test_the_same_frames_as_in_this_process(clip: Path, worker: DecodeWorker, tmp_path: Path) -> None:
-    how = {"num_frames": 3, "num_clips": 2, "start": 0.2}
-    expected = read_clips(clip, **how)  # type: ignore[arg-type]
+    plan = ClipPlan(num_frames=3, num_clips=2, start=0.2)
+    expected = read_clips(clip, plan)
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(clip.read_bytes()))
     writer.start()
     with clip.open("rb") as file:
         for source in (clip, str(clip), clip.read_bytes(), tmp_path / "pipe", file):
-            got = worker.read_clips(source, **how)  # type: ignore[arg-type]
+            got = worker.read_clips(source, plan)
             assert len(got) == 2
             for one, other in zip(got, expected, strict=True):
                 assert (one.frames_THWC == other.frames_THWC).all()
@@ -61,26 +61,26 @@ def test_the_same_frames_as_in_this_process(clip: Path, worker: DecodeWorker, tm
 
 
 def test_frames_are_the_callers_own(clip: Path, worker: DecodeWorker) -> None:
-    (first,) = worker.read_clips(clip, num_frames=2, num_clips=1)
+    (first,) = worker.read_clips(clip, ClipPlan(num_frames=2))
     before = first.frames_THWC.clone()
-    worker.read_clips(clip, num_frames=4, num_clips=1, start=0.5)
+    worker.read_clips(clip, ClipPlan(num_frames=4, start=0.5))
     assert (first.frames_THWC == before).all()
     first.frames_THWC.fill_(0)
 
 
 def test_the_child_does_without_torch(clip: Path, worker: DecodeWorker) -> None:
-    worker.read_clips(clip, num_frames=2, num_clips=1)
+    worker.read_clips(clip, ClipPlan(num_frames=2))
     maps = Path(f"/proc/{child_of(worker).pid}/maps")
     assert not maps.exists() or "libtorch" not in maps.read_text()
 
 
 def test_the_childs_memory_is_limited(clip: Path, worker: DecodeWorker) -> None:
-    worker.read_clips(clip, num_frames=2, num_clips=1, limits=Limits(memory=1 << 20, pixels=1 << 20))
+    worker.read_clips(clip, ClipPlan(num_frames=2), read=ReadOptions(limits=Limits(memory=1 << 20, pixels=1 << 20)))
     told = Path(f"/proc/{child_of(worker).pid}/limits")
     for line in told.read_text().splitlines() if told.exists() else []:
         if line.startswith("Max address space"):
             assert int(line.split()[3]) < 8 << 30
-    worker.read_clips(clip, num_frames=2, num_clips=1, limits=Limits(memory=None))
+    worker.read_clips(clip, ClipPlan(num_frames=2), read=ReadOptions(limits=Limits(memory=None)))
     assert not told.exists() or "Max address space         unlimited" in told.read_text()
 
 
@@ -92,35 +92,35 @@ def test_errors_are_those_of_this_process(
     monkeypatch.chdir(tmp_path)  # the child was started elsewhere
     for source in ("text.mp4", "gone.mp4", "empty", "", "a\0b", "http://127.0.0.1/a.mp4", b"", b"no video", os.devnull):
         with pytest.raises(VideoError) as here:
-            read_clips(source, num_frames=2, num_clips=1)
+            read_clips(source, ClipPlan(num_frames=2))
         with pytest.raises(VideoError) as there:
-            worker.read_clips(source, num_frames=2, num_clips=1)
+            worker.read_clips(source, ClipPlan(num_frames=2))
         assert (there.value.source, there.value.reason) == (here.value.source, here.value.reason)
     with pytest.raises(ValueError, match="num_frames=0"):
-        worker.read_clips(clip, num_frames=0, num_clips=1)
+        worker.read_clips(clip, ClipPlan(num_frames=0))
     with pytest.raises(ValueError, match="fps=0"):
-        worker.read_clips(clip, num_frames=1, num_clips=1, fps=0)
+        worker.read_clips(clip, ClipPlan(num_frames=1), read=ReadOptions(fps=0))
     with pytest.raises(TypeError, match="a video is a path"):
-        worker.read_clips(7, num_frames=1, num_clips=1)  # type: ignore[arg-type]
+        worker.read_clips(7, ClipPlan(num_frames=1))  # type: ignore[arg-type]
     with pytest.raises(VideoError, match="--max-memory"):
-        worker.read_clips(clip, num_frames=2, num_clips=1, limits=Limits(memory=1000))
-    assert len(worker.read_clips(clip, num_frames=2, num_clips=1)) == 1
+        worker.read_clips(clip, ClipPlan(num_frames=2), read=ReadOptions(limits=Limits(memory=1000)))
+    assert len(worker.read_clips(clip, ClipPlan(num_frames=2))) == 1
 
 
 def test_names_that_are_no_text(clip: Path, worker: DecodeWorker, tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n'\".mp4"))
     path.write_bytes(clip.read_bytes())
-    assert len(worker.read_clips(path, num_frames=2, num_clips=1)) == 1
+    assert len(worker.read_clips(path, ClipPlan(num_frames=2))) == 1
 
 
 def test_a_child_that_hangs_is_killed_at_the_limit(clip: Path, worker: DecodeWorker) -> None:
-    worker.read_clips(clip, num_frames=1, num_clips=1)
+    worker.read_clips(clip, ClipPlan(num_frames=1))
     hung = child_of(worker)
     os.kill(hung.pid, signal.SIGSTOP)
     with pytest.raises(VideoError, match=r"took longer than the limit of 0\.1 s: .*--max-seconds"):
-        worker.read_clips(clip, num_frames=1, num_clips=1, limits=Limits(seconds=0.1))
+        worker.read_clips(clip, ClipPlan(num_frames=1), read=ReadOptions(limits=Limits(seconds=0.1)))
     assert hung.returncode == -signal.SIGKILL  # and taken notice of: no zombie
-    assert len(worker.read_clips(clip, num_frames=1, num_clips=1)) == 1
+    assert len(worker.read_clips(clip, ClipPlan(num_frames=1))) == 1
     assert child_of(worker).pid != hung.pid
 
 
@@ -131,7 +131,7 @@ def test_a_child_that_hangs_is_killed_at_the_limit(clip: Path, worker: DecodeWor
 def test_a_child_that_dies_in_the_middle_of_a_read(
     kill: signal.Signals, said: str, clip: Path, worker: DecodeWorker
 ) -> None:
-    worker.read_clips(clip, num_frames=1, num_clips=1)
+    worker.read_clips(clip, ClipPlan(num_frames=1))
     dying = child_of(worker)
     os.kill(dying.pid, signal.SIGSTOP)  # so that it is in the middle of it
 
@@ -142,23 +142,23 @@ def test_a_child_that_dies_in_the_middle_of_a_read(
     timer = threading.Timer(0.2, end)
     timer.start()
     with pytest.raises(VideoError, match=said):
-        worker.read_clips(clip, num_frames=1, num_clips=1)
+        worker.read_clips(clip, ClipPlan(num_frames=1))
     timer.join()
     assert dying.returncode == -kill
-    assert len(worker.read_clips(clip, num_frames=1, num_clips=1)) == 1
+    assert len(worker.read_clips(clip, ClipPlan(num_frames=1))) == 1
 
 
 def test_a_child_that_died_between_two_reads(clip: Path, worker: DecodeWorker) -> None:
-    worker.read_clips(clip, num_frames=1, num_clips=1)
+    worker.read_clips(clip, ClipPlan(num_frames=1))
     child_of(worker).kill()
     child_of(worker).wait()
-    assert len(worker.read_clips(clip, num_frames=1, num_clips=1)) == 1
+    assert len(worker.read_clips(clip, ClipPlan(num_frames=1))) == 1
 
 
 def test_what_a_child_answers_is_not_believed(clip: Path, worker: DecodeWorker) -> None:
     answers = [b"[]\n", b"garbage\n", b"\xff\n", b"{}\n", b'{"shape": ["x"]}\n', b'{"shape": [9999999, 9999, 9, 3]}\n']
     for answer in [*answers, b'{"shape": [1, 64, 96, 3], "times": [], "indices": []}\n']:
-        worker.read_clips(clip, num_frames=1, num_clips=1)
+        worker.read_clips(clip, ClipPlan(num_frames=1))
         assert worker._child is not None
         real = worker._child._answers
         out, into = os.pipe()
@@ -167,7 +167,7 @@ def test_what_a_child_answers_is_not_believed(clip: Path, worker: DecodeWorker) 
         with open(out, "rb") as forged:  # noqa: PTH123
             worker._child._answers = forged
             with pytest.raises(VideoError):
-                worker.read_clips(clip, num_frames=1, num_clips=1)
+                worker.read_clips(clip, ClipPlan(num_frames=1))
         assert real is not None
         worker._child._answers = real
         worker._child.end()
@@ -175,7 +175,7 @@ def test_what_a_child_answers_is_not_believed(clip: Path, worker: DecodeWorker) 
 
 def test_threads_share_a_worker(clip: Path, worker: DecodeWorker) -> None:
     def read(start: float) -> tuple[int, ...]:
-        return worker.read_clips(clip, num_frames=1, num_clips=1, start=start)[0].indices
+        return worker.read_clips(clip, ClipPlan(num_frames=1, start=start))[0].indices
 
     starts = [0.04 * i for i in range(20)]
     with ThreadPoolExecutor(4) as pool:
@@ -185,23 +185,23 @@ def test_threads_share_a_worker(clip: Path, worker: DecodeWorker) -> None:
 
 def test_closing_in_the_middle_of_a_read(clip: Path) -> None:
     worker = DecodeWorker()
-    worker.read_clips(clip, num_frames=1, num_clips=1)
+    worker.read_clips(clip, ClipPlan(num_frames=1))
     child = child_of(worker)
     os.kill(child.pid, signal.SIGSTOP)
     timer = threading.Timer(0.2, worker.close)
     timer.start()
     with pytest.raises(VideoError):
-        worker.read_clips(clip, num_frames=1, num_clips=1)
+        worker.read_clips(clip, ClipPlan(num_frames=1))
     timer.join()
     assert child.returncode is not None
     with pytest.raises(VideoError, match="has been closed"):
-        worker.read_clips(clip, num_frames=1, num_clips=1)
+        worker.read_clips(clip, ClipPlan(num_frames=1))
 
 
 def test_a_worker_that_is_forgotten_leaves_nothing(clip: Path) -> None:
     before = {folder: set(os.listdir(folder)) for folder in HOLDERS}  # noqa: PTH208
     worker = DecodeWorker()
-    worker.read_clips(clip, num_frames=4, num_clips=1)
+    worker.read_clips(clip, ClipPlan(num_frames=4))
     assert all(not {n for n in set(os.listdir(f)) - before[f] if "openxclip" in n} for f in HOLDERS)  # noqa: PTH208
     child = child_of(worker)
     del worker
@@ -210,7 +210,7 @@ def test_a_worker_that_is_forgotten_leaves_nothing(clip: Path) -> None:
 
 def test_a_copy_has_a_child_of_its_own(clip: Path, worker: DecodeWorker) -> None:
     with pickle.loads(pickle.dumps(worker)) as other:
-        assert len(other.read_clips(clip, num_frames=1, num_clips=1)) == 1
+        assert len(other.read_clips(clip, ClipPlan(num_frames=1))) == 1
         assert child_of(other).pid != child_of(worker).pid
 
 
@@ -218,7 +218,7 @@ def test_a_copy_has_a_child_of_its_own(clip: Path, worker: DecodeWorker) -> None
 def test_where_no_child_can_be_started(executable: str, said: str, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", executable)
     with pytest.warns(RuntimeWarning, match=said) as warned, DecodeWorker() as worker:  # noqa: PT031
-        assert len(worker.read_clips(clip, num_frames=2, num_clips=1)) == 1
+        assert len(worker.read_clips(clip, ClipPlan(num_frames=2))) == 1
         assert worker.inspect(clip).frames == 20
     assert len(warned) == 1
 

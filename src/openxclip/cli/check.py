@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.options import Target, finding_options, footage_options, found_videos, taken_limits
+from openxclip.cli.options import Target, finding_options, footage_options, found_videos, read_options
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import counted, json_line, printable
@@ -48,9 +48,7 @@ def command(
         if report is not None:
             check_report_name(report)
         paths = found_videos(videos)
-        allowed, track = footage.pop("allow_protocols"), footage.pop("track")
-        fps = footage.pop("fps")
-        limits = taken_limits(footage)
+        read = read_options(footage)
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
 
@@ -65,10 +63,7 @@ def command(
             paths,
             jobs=jobs,
             full=not quick,
-            fps=fps,
-            track=track,
-            limits=limits,
-            allow_protocols=allowed,
+            read=read,
             on_time=on_time,
         )
         try:

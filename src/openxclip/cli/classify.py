@@ -15,9 +15,9 @@ from openxclip.cli.options import (
     found_videos,
     note_of_model,
     precision_option,
+    read_options,
     renamed_option,
     sampling_option,
-    taken_limits,
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import CsvRows, Form, format_options
@@ -103,22 +103,14 @@ def command(
     from openxclip.pipeline import VideoPipeline
     from openxclip.recognition import Classifier
     from openxclip.recognition.classification import check_labels
-    from openxclip.video.sampling import check_stretch
+    from openxclip.video import ClipPlan
 
     paths = found_videos(videos)
     try:
         names = check_labels([name for name in names if name.strip()])
-        check_stretch(start, end)
-        allowed, track = footage.pop("allow_protocols"), footage.pop("track")
-        fps = footage.pop("fps")
-        pipeline = VideoPipeline.from_pretrained(
-            model,
-            device=device,
-            precision=precision,
-            limits=taken_limits(footage),
-            allow_protocols=allowed,
-            track=track,
-        )
+        plan = ClipPlan(num_frames=frames, num_clips=clips, start=start, end=end, sampling=sampling)
+        read = read_options(footage)
+        pipeline = VideoPipeline.from_pretrained(model, device=device, precision=precision, read=read)
         with progress("encoding labels", len(names), noun="label") as shown:
             classifier = Classifier(
                 pipeline,
@@ -130,13 +122,8 @@ def command(
         with progress("classifying", len(paths), prints_meanwhile=form != "table") as shown:
             results = classifier(
                 paths,
+                plan,
                 top_k=top,
-                num_frames=frames,
-                num_clips=clips,
-                start=start,
-                end=end,
-                sampling=sampling,
-                fps=fps,
                 batch=batch,
                 on_clip=lambda done: shown.clips(done, clips),
             )

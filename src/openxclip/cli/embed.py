@@ -17,8 +17,8 @@ from openxclip.cli.options import (
     found_videos,
     note_of_model,
     precision_option,
+    read_options,
     sampling_option,
-    taken_limits,
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import counted, printable, say
@@ -92,7 +92,6 @@ def command(
     from openxclip.features import embed
 
     paths = [str(path) for path in found_videos(videos)]
-    allowed, track, fps = (footage.pop(name) for name in ("allow_protocols", "track", "fps"))
     try:
         with progress("embedding", len(paths)) as shown:
 
@@ -110,16 +109,13 @@ def command(
                 window=window,
                 stride=stride,
                 sampling=sampling,
-                fps=fps,
                 patches=patches,
                 normalize=normalize,
                 batch=batch,
                 force=force,
                 device=device,
                 precision=precision,
-                limits=taken_limits(footage),
-                allow_protocols=allowed,
-                track=track,
+                read=read_options(footage),
                 on_video=on_video,
                 on_clip=lambda path, end, duration: shown.footage(end, duration),
             )

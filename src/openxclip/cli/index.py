@@ -19,8 +19,8 @@ from openxclip.cli.options import (
     named_videos,
     note_of_model,
     precision_option,
+    read_options,
     search,
-    taken_limits,
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import counted, printable, say
@@ -91,8 +91,7 @@ def command(
     device: str | None,
     precision: Precision,
     batch: Batch,
-    fps: float | None,
-    **limits: Any,
+    **footage: Any,
 ) -> None:
     """Put videos into an index that `openxclip search` searches; a missing index is made.
 
@@ -139,10 +138,8 @@ def command(
             gone = index.remove(named).removed
             click.echo(f"{printable(to)}: {counted(len(gone), 'video')} removed, {counted(len(index), 'window')}")
             return
-        is_new = index.about is None
-        work = _Work(
-            to, index, named, update, {"batch": batch, "fps": fps, "limits": taken_limits(limits)}, allow_removing
-        )
+        is_new = index.info is None
+        work = _Work(to, index, named, update, {"batch": batch, "read": read_options(footage)}, allow_removing)
         done = Added()
         if named or update:
             done = work.look(retry=update, may_be_empty=watch or update)

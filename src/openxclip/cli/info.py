@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.options import footage_options, named_videos, taken_limits
+from openxclip.cli.options import footage_options, named_videos, read_options
 from openxclip.cli.rows import Form, csv_line, format_options
 from openxclip.cli.terminal import counted, json_line, printable, say
 from openxclip.common.sizes import in_bytes
@@ -42,14 +42,13 @@ def command(paths: tuple[str, ...], form: Form, **footage: Any) -> None:
     """
     from openxclip.inspection import info
 
-    allowed, track, fps = (footage.pop(name) for name in ("allow_protocols", "track", "fps"))
-    limits = taken_limits(footage)
+    read = read_options(footage)
     failed = 0
     if form == "csv":
         click.echo(csv_line(("path", "name", "value")))
     for path in named_videos(paths):
         try:
-            found = info(path, fps=fps, track=track, limits=limits, allow_protocols=allowed)
+            found = info(path, read=read)
         except CheckpointError as error:
             failed += 1
             say(error)

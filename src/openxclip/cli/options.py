@@ -1,4 +1,4 @@
-"""What several verbs share: options, and the videos that the arguments name."""
+"""Options that several verbs share, and the videos that the arguments name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openxclip.common.files import target_path
 from openxclip.common.sizes import parse_bytes
 from openxclip.common.times import clock, parse_time
 from openxclip.hub import DEFAULT_MODEL
-from openxclip.video import limits
+from openxclip.video import DEFAULT_LIMITS, Limits, ReadOptions
 
 if TYPE_CHECKING:
     from openxclip.video import VideoSource
@@ -46,7 +46,7 @@ class _Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             return value
         names = tuple(name.strip() for name in value.split(",") if name.strip())
         if not all(name.isascii() and name.isalnum() for name in names):
-            self.fail(f"{value!r}: must be names of FFmpeg's protocols, separated by commas: https,tls,tcp", param, ctx)
+            self.fail(f"{value!r}: must be names of FFmpeg protocols, separated by commas: https,tls,tcp", param, ctx)
         return names
 
 
@@ -62,11 +62,11 @@ class _BatchSize(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class Time(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A time or length in seconds (83.5), or as tables show it (1:23.5).
+    """A time or duration in seconds (83.5) or in the form that tables show (1:23.5).
 
     Args:
-        above: it must be more than this.
-        least, most: the shortest and the longest allowed.
+        above: exclusive lower bound in seconds.
+        least, most: inclusive bounds in seconds.
     """
 
     name = "TIME"
@@ -75,7 +75,7 @@ class Time(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         self.above, self.least, self.most = above, least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds, or click's error of a value that can't be."""
+        """Return the seconds, or fail with click's error."""
         try:
             seconds = float(value) if isinstance(value, int | float) else parse_time(value)
         except ValueError as error:
@@ -89,17 +89,17 @@ class Time(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class Target(click.Path):
-    """A file or folder that is to be written: a name that it can have, with the home folder for a leading `~`.
+    """The path of an output file or folder. A leading `~` is expanded, and impossible names are refused.
 
     Args:
-        file_okay, dir_okay: whether what is there already may be a file, or a folder.
+        file_okay, dir_okay: whether an existing file, or an existing folder, is allowed.
     """
 
     def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
         super().__init__(file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path, or click's error of a value that can't be."""
+        """Return the path, or fail with click's error."""
         try:
             return super().convert(target_path(value), param, ctx)
         except ValueError as error:
@@ -111,53 +111,51 @@ batch_option = click.option(
     type=_BatchSize(),
     default="auto",
     show_default=True,
-    help="Clips in one call of the model, of one video or several; auto goes by the GPU's memory, and is 1 on a CPU.",
+    help="Clips in one call of the model, also from several videos; auto uses the GPU's memory, and is 1 on a CPU.",
 )
-
-_DEFAULT = limits.DEFAULT_LIMITS
 
 _LIMITS = (
     click.option(
         "--max-seconds",
         type=Time(above=0),
         metavar="TIME",
-        default=_DEFAULT.seconds,
+        default=DEFAULT_LIMITS.seconds,
         show_default=True,
-        help="Time that reading one video may take.",
+        help="Longest time for reading one video.",
     ),
     click.option(
         "--max-pixels",
         type=click.IntRange(1),
-        default=_DEFAULT.pixels,
+        default=DEFAULT_LIMITS.pixels,
         show_default=True,
-        help="Pixels that a frame may have.",
+        help="Most pixels of a frame.",
     ),
     click.option(
         "--max-frames",
         type=click.IntRange(1),
-        default=_DEFAULT.frames,
+        default=DEFAULT_LIMITS.frames,
         show_default=True,
-        help="Frames that a video may have.",
+        help="Most frames of a video.",
     ),
     click.option(
         "--max-memory",
         type=_Bytes(),
-        default=_DEFAULT.memory,
+        default=DEFAULT_LIMITS.memory,
         show_default="8GiB",
-        help="Memory for the frames asked for of a video, or for what a pipe gives: 2GB, 512MiB.",
+        help="Most memory for the frames of one video, or for the data of a pipe: 2GB, 512MiB.",
     ),
 )
 _protocols = click.option(
     "--allow-protocols",
     type=_Names(),
     default=(),
-    help="Open addresses and playlists, by these protocols alone: https,tls,tcp; add file for playlists that name "
-    "files. Whoever wrote a playlist then makes this machine open whatever they reach.",
+    help="Open URLs and playlists with only these protocols: https,tls,tcp; add file for playlists that name files. "
+    "The author of a playlist can then make this machine open anything that these protocols reach.",
 )
 
 
 def limit_options(command: Command) -> Command:
-    """Add the options of what reading videos may cost; `taken_limits` takes them from the arguments."""
+    """Add the options that limit the cost of reading a video; `read_options` takes them from the arguments."""
     for option in reversed(_LIMITS):
         command = option(command)
     return command
@@ -167,7 +165,7 @@ fps_option = click.option(
     "--fps",
     type=click.FloatRange(0, min_open=True),
     metavar="RATE",
-    help="Frames per second of what has no times: folders of images, .npy arrays.  [default: 25, which is a guess]",
+    help="Frames per second of folders of images and .npy arrays, which have no timestamps.  [default: 25, a guess]",
 )
 _track = click.option(
     "--track",
@@ -182,17 +180,17 @@ sampling_option = click.option(
     type=click.Choice(["time", "frames"]),
     default="time",
     show_default=True,
-    help="Where the frame rate varies, choose frames evenly by time, or by counting them, as the authors do.",
+    help="If the frame rate varies, choose frames evenly by time, or by number as the authors do.",
 )
 
 
 def footage_options(command: Command) -> Command:
-    """Add the options of what reading videos may cost and open, of which track is read, and at which rate."""
+    """Add the options for limits, protocols, track and frame rate of videos."""
     return _track(fps_option(limit_options(_protocols(command))))
 
 
 def finding_options(command: Command) -> Command:
-    """Add the options of how folders are searched for videos; `search` reads them."""
+    """Add the options for searching folders; `search` reads them."""
 
     def flag(name: str, key: str, text: str) -> Callable[[Command], Command]:
         def keep(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -200,19 +198,19 @@ def finding_options(command: Command) -> Command:
 
         return click.option(name, is_flag=True, expose_value=False, callback=keep, help=text)
 
-    text = "Take hidden files too, and search through hidden folders: .name, __MACOSX, @eaDir and the like."
+    text = "Include hidden files and folders: .name, __MACOSX, @eaDir and similar."
     hidden = flag("--hidden", _HIDDEN, text)
-    verbose = flag("--verbose", _VERBOSE, "Name every file that is left out of a folder.")
+    verbose = flag("--verbose", _VERBOSE, "Name every file that is left out.")
     return hidden(verbose(command))
 
 
 hidden_option = click.option(
-    "--hidden", is_flag=True, help="Take hidden files and folders, too: .name, __MACOSX, @eaDir; short for hidden=true."
+    "--hidden", is_flag=True, help="Include hidden files and folders: .name, __MACOSX, @eaDir; short for hidden=true."
 )
 
 
 def with_hidden(changes: tuple[str, ...], hidden: bool) -> tuple[str, ...]:
-    """The changes of a recipe, with that of `hidden_option`."""
+    """Add the change that `hidden_option` stands for to the changes of a recipe."""
     return (*changes, "hidden=true") if hidden else changes
 
 
@@ -232,12 +230,12 @@ precision_option = click.option(
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="What the model computes in; auto is fp32 on a CPU and fp16 on a GPU.",
+    help="Precision of the model; auto is fp32 on a CPU and fp16 on a GPU.",
 )
 
 
 def renamed_option(old: str, new: str) -> Callable[[Command], Command]:
-    """Add the old name of an option, hidden; using it is an error that says the new one."""
+    """Add the old name of an option, hidden. Using it is an error that names the new option."""
 
     def refuse(context: click.Context, parameter: click.Parameter, value: object) -> None:
         if value is not None:
@@ -246,20 +244,22 @@ def renamed_option(old: str, new: str) -> Callable[[Command], Command]:
     return click.option(old, hidden=True, expose_value=False, callback=refuse)
 
 
-def taken_limits(arguments: dict[str, Any]) -> limits.Limits:
-    """The limits that the options say, taken out of `arguments`."""
-    return limits.Limits(**{name: arguments.pop(f"max_{name}") for name in ("seconds", "pixels", "frames", "memory")})
+def read_options(arguments: dict[str, Any]) -> ReadOptions:
+    """Take the options of how videos are read out of the arguments of a command."""
+    limits = {name: arguments.pop(f"max_{name}") for name in ("seconds", "pixels", "frames", "memory")}
+    others = {name: arguments.pop(name) for name in ("allow_protocols", "fps", "track") if name in arguments}
+    return ReadOptions(limits=Limits(**limits), **others)
 
 
 def named_videos(videos: tuple[str, ...], *, takes_pipes: bool = True) -> Iterator[str]:
-    """The names given, with those of standard input where one is "-".
+    """Yield the names of videos, and the names on standard input for "-".
 
     Args:
-        videos: as the user gave them.
-        takes_pipes: the verb reads videos from /dev/stdin too.
+        videos: the arguments of the command.
+        takes_pipes: whether the verb also reads a video from /dev/stdin.
 
     Raises:
-        click.UsageError: standard input holds something else than names.
+        click.UsageError: standard input doesn't hold names.
     """
     for name in videos:
         if name == "-":
@@ -269,10 +269,10 @@ def named_videos(videos: tuple[str, ...], *, takes_pipes: bool = True) -> Iterat
 
 
 def found_videos(videos: tuple[str, ...]) -> list[VideoSource]:
-    """Every video that the arguments of a command with `finding_options` name.
+    """Return every video that the arguments of a command with `finding_options` name.
 
     Raises:
-        click.UsageError: there is none.
+        click.UsageError: there are no videos.
     """
     from openxclip.video.finding import check_found
 
@@ -286,7 +286,7 @@ def found_videos(videos: tuple[str, ...]) -> list[VideoSource]:
 
 
 def search(named: Iterable[str]) -> list[VideoSource]:
-    """What `find_videos` finds by the command's `finding_options`; of what it left out, each thing is said once."""
+    """Call `find_videos` with the command's `finding_options`, and report each file that was left out once."""
     from openxclip.video import find_videos, natural_key
 
     meta = click.get_current_context().meta
@@ -317,7 +317,7 @@ def _counted(left_out: list[LeftOut]) -> str:
 
 
 def note_of_model(model: str) -> None:
-    """Say, after all else, what the shipped model doesn't know."""
+    """Print a note about the limits of the included model."""
     if model == "mini":
         note(
             "mini knows only openxclip's rendered playground (emoji that move), not real footage; "
@@ -326,13 +326,13 @@ def note_of_model(model: str) -> None:
 
 
 def common_to_all(command: click.Command) -> click.Command:
-    """The command with what every verb has: `--quiet` (see `terminal.is_quiet`), and help that cuts no word."""
+    """Add what every verb has to a command: `--quiet` (see `terminal.is_quiet`), and help that doesn't split words."""
 
     def keep(context: click.Context, _: click.Parameter, value: bool) -> None:
         context.meta[QUIET] = value
 
     if command.context_class is not Context:
-        text = "Show no progress and no notes; warnings and errors are shown."
+        text = "Hide progress and notes; warnings and errors are always shown."
         quiet = click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=keep, help=text)
         command.params.append(quiet)
         command.context_class = Context

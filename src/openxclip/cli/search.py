@@ -13,7 +13,7 @@ from openxclip.cli.options import Target, Time, fps_option, index_option, precis
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import counted, json_line, printable, say
-from openxclip.common.files import checked_folder, written_whole
+from openxclip.common.files import atomic_file, checked_folder
 from openxclip.errors import OpenXCLIPError, VideoError
 
 if TYPE_CHECKING:
@@ -88,11 +88,12 @@ def command(
     if video is not None and min_score is not None:
         raise click.UsageError("--min-score doesn't go with --video, which has no score: use --min-similarity.")
     from openxclip.search import Hit, VideoIndex, write_contact_sheet
-    from openxclip.search.sheet import check_sheet
+    from openxclip.search.contact_sheet import check_contact_sheet
+    from openxclip.video import ReadOptions
 
     try:
         if html is not None:
-            check_sheet(html)
+            check_contact_sheet(html)
         if thumbnails is not None:
             _check_folder(thumbnails)
         index = VideoIndex.open(uri, model=model, device=device, precision=precision)
@@ -101,7 +102,7 @@ def command(
             video=video,
             start=start,
             end=end,
-            fps=fps,
+            read=ReadOptions(fps=fps),
             k=top,
             where=where,
             rerank=rerank,
@@ -160,7 +161,7 @@ def _write_thumbnails(hits: list[Hit], folder: Path, names: dict[Hit, str]) -> N
         for number, hit in enumerate(hits, start=1):
             path = folder / f"{number:03}.jpg"
             try:
-                with written_whole(path) as partial:
+                with atomic_file(path) as partial:
                     partial.write_bytes(thumbnail(hit, reader=reader))
                 names[hit] = str(path)
             except VideoError as error:

@@ -32,8 +32,9 @@ from openxclip.evaluation.results import (
 from openxclip.evaluation.retrieval import retrieval_metrics
 from openxclip.evaluation.scoring import class_features, finite, score, views_of
 from openxclip.pipeline import VideoPipeline
-from openxclip.pipeline.batching import Batch, EncodedVideo
+from openxclip.pipeline.batching import Batch, VideoResult
 from openxclip.recognition.classification import check_labels
+from openxclip.video import ClipPlan
 from openxclip.video.sampling import Sampling, check_stretch
 
 #: Called with how many samples are done, and of how many.
@@ -92,10 +93,8 @@ def evaluate(
     dataset_hash = whole.hash()  # first of all: a file that has gone is missed now, and not hours later
     views = views_of(pipeline, num_crops)
     text_KE = class_features(pipeline, classes, templates)
-    encoded = pipeline.encode_parts(
-        [whole.samples[index] for index in indices], views, num_frames=num_frames, num_clips=num_clips,
-        sampling=sampling, batch=batch,
-    )  # fmt: skip
+    plan = ClipPlan(num_frames=num_frames, num_clips=num_clips, sampling=sampling)
+    encoded = pipeline.encode_parts([whole.samples[index] for index in indices], views, plan, batch=batch)
     names = sample_names(whole)
     predictions: list[Prediction] = []
     errors: list[Unread] = []
@@ -176,7 +175,8 @@ def evaluate_retrieval(
     views = views_of(pipeline, 1)
     text_KE = pipeline.encode_texts(texts, what="caption")
     firsts = [dataset.samples[indices[0]] for indices in videos.values()]
-    encoded = pipeline.encode_parts(firsts, views, num_frames=num_frames, sampling=sampling, batch=batch)
+    plan = ClipPlan(num_frames=num_frames, sampling=sampling)
+    encoded = pipeline.encode_parts(firsts, views, plan, batch=batch)
     names = sample_names(dataset)
     columns: list[NDArray[np.float32]] = []
     read: list[list[int]] = []  # of each video that could be, its samples
@@ -344,7 +344,7 @@ def _prediction(
     return Prediction(index, name, label, top, float(probability[label]))
 
 
-def _unread(index: int, name: str, video: EncodedVideo) -> Unread:
+def _unread(index: int, name: str, video: VideoResult) -> Unread:
     assert video.error is not None
     return Unread(index, name, video.error.reason)
 

@@ -1,4 +1,4 @@
-"""Files of features (.parquet, .npz, .safetensors), written row by row: what is in memory is a few hundred of them."""
+"""Write files of features (.parquet, .npz, .safetensors) part by part, with a few hundred rows in memory."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from openxclip.common.files import is_utf8
 from openxclip.errors import needs_package
 
-Columns = dict[str, NDArray[Any]]  # of some rows: by name, all of one length
-Rows = Callable[
-    [Sequence[str]], Iterator[Columns]
-]  # some columns (and `video`) of all rows from the beginning, in parts
-Shapes = dict[str, tuple[str, tuple[int, ...]]]  # of each column its dtype and whole shape, the number of rows first
+# Columns of some rows, by name, all of one length.
+Columns = dict[str, NDArray[Any]]
+# Yields all rows from the first on, in parts, with the named columns and `video`.
+Rows = Callable[[Sequence[str]], Iterator[Columns]]
+# dtype and shape of each column, with all rows.
+Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
 METADATA_NAME = "openxclip"
 _SAFETENSORS_CODES = {"float32": "F32", "float64": "F64", "int64": "I64"}
@@ -29,11 +30,11 @@ _ROWS_IN_GROUP = 1024
 
 
 def check_suffix(path: Path) -> str:
-    """The suffix of a file of features.
+    """Return the suffix of a file of features.
 
     Raises:
-        MissingPackageError: the package that writes it isn't installed.
-        ValueError: it is none that can be written.
+        MissingPackageError: the package that writes this format isn't installed.
+        ValueError: there is no such format.
     """
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
@@ -45,10 +46,10 @@ def check_suffix(path: Path) -> str:
 
 
 def check_names(path: Path, names: list[str]) -> None:
-    """Refuse more names of videos than the format has room for.
+    """Refuse more names of videos than the format can store.
 
     Raises:
-        ValueError: there are.
+        ValueError: there are more.
     """
     if path.suffix.lower() == ".safetensors" and len(json.dumps(names)) > _LONGEST_HEADER // 2:
         raise ValueError(f"{path}: {len(names)} names are too many for safetensors: choose .npz or .parquet.")
@@ -58,22 +59,22 @@ def write_features(path: Path, rows: Rows, shapes: Shapes, metadata: Any) -> Non
     """Write a file of features.
 
     Args:
-        path: of the file, its format by its suffix.
-        rows: gives the rows, each time that it is called.
-        shapes: of the columns.
-        metadata: JSON, kept under the name "openxclip"; its `paths` are the videos that the column `video` counts.
+        path: path of the file, whose suffix decides the format.
+        rows: yields the rows; it is called several times.
+        shapes: the columns.
+        metadata: JSON, stored under the name "openxclip"; the column `video` has indices into its `paths`.
 
     Raises:
-        OSError: it can't be written.
+        OSError: the file can't be written.
     """
     with path.open("wb") as file:
         _WRITERS[path.suffix.lower()](file, rows, shapes, metadata)
         file.flush()
-        os.fsync(file.fileno())  # before it takes its name: a name for an empty file would be worse than none
+        os.fsync(file.fileno())  # before it is moved to its place, where a crash must not leave an empty file
 
 
 def _write_safetensors(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> None:
-    """A header's length, the header in JSON, one tensor after the other (https://huggingface.co/docs/safetensors)."""
+    """Write a header's length, the header in JSON, then the tensors (https://huggingface.co/docs/safetensors)."""
     header: dict[str, Any] = {"__metadata__": {METADATA_NAME: json.dumps(metadata, allow_nan=False)}}
     end = 0
     for name, (dtype, shape) in shapes.items():
@@ -88,11 +89,11 @@ def _write_safetensors(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any
 
 
 def _write_npz(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> None:
-    """A zip archive of one .npy for each column, uncompressed as by numpy.savez; the metadata is a text of shape ()."""
+    """Write a zip archive of one .npy per column, uncompressed as by numpy.savez; the metadata has shape ()."""
     text = np.array(json.dumps(metadata, allow_nan=False))
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, (dtype, shape) in {METADATA_NAME: (text.dtype.str, ()), **shapes}.items():
-            # of no time, so that the same features are the same file
+            # without a time, so that the same features make the same file
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_2_0(member, head)  # type: ignore[arg-type,unused-ignore]
@@ -101,7 +102,7 @@ def _write_npz(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> Non
 
 
 def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> None:
-    """A table, in which the video is named by its path; arrays are lists (of lists) of fixed length."""
+    """Write a table that names each video by its path; arrays become lists (of lists) of fixed length."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -128,24 +129,24 @@ def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) ->
 
 
 def _in_groups(parts: Iterable[Columns]) -> Iterator[Columns]:
-    """The same rows in groups of one size (but for the last): how they were kept until now leaves no trace."""
+    """Yield the same rows in groups of one size (except the last), however they were divided before."""
     held: list[Columns] = []
     count = 0
     for part in parts:
         held.append(part)
         count += len(part["video"])
         if count >= _ROWS_IN_GROUP:
-            joined = {name: np.concatenate([one[name] for one in held]) for name in part}
+            joined = {name: np.concatenate([columns[name] for columns in held]) for name in part}
             whole = count - count % _ROWS_IN_GROUP
             for start in range(0, whole, _ROWS_IN_GROUP):
                 yield {name: column[start : start + _ROWS_IN_GROUP] for name, column in joined.items()}
             held, count = [{name: column[whole:] for name, column in joined.items()}], count - whole
     if count:
-        yield {name: np.concatenate([one[name] for one in held]) for name in held[0]}
+        yield {name: np.concatenate([columns[name] for columns in held]) for name in held[0]}
 
 
 def _storable(name: str) -> str:
-    """A name that Parquet takes. One that isn't UTF-8 has no rows, so that none refers to what opens nothing."""
+    """Return a name that Parquet can store. A video whose name isn't UTF-8 has no rows, so none refers to it."""
     return name if is_utf8(name) else ""
 
 

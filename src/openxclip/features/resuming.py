@@ -1,7 +1,7 @@
-"""Work that can be interrupted: a folder beside the file that it is to become, with what is done of it so far.
+"""Keep the rows of an unfinished file in a folder beside it, so that an interrupted run can be resumed.
 
-A manifest, written once, says what the work is. Each shard has some rows, and says how far the work had come with them;
-it appears whole or not at all, so that the folder is right at every moment.
+A manifest, written once, says what the work is. Each shard has some rows, and the progress of the work with them.
+Shards are written atomically, so the folder is valid at every moment.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from openxclip.common.locks import take_lock
 from openxclip.features.files import Columns
 
 _MANIFEST, _LOCK, _MOVED = "manifest.json", "lock", "moved"
-_IS_OURS = "unfinished file of features"
+_KIND = "unfinished file of features"
+
+Position = tuple[int, int]  # the number of a video, and of one of its clips, from 0
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,19 @@ class Progress:
     """How far the work has come.
 
     Attributes:
-        next: which video comes next, and which of its clips, counted from 0.
-        errors: of videos that can't be read, why, by their number.
+        next: which video comes next, and which of its clips.
+        errors: number of each video that can't be read, and the reason.
     """
 
-    next: tuple[int, int] = (0, 0)
+    next: Position = (0, 0)
     errors: tuple[tuple[int, str], ...] = ()
 
 
 class Unfinished:
-    """The folder of what is to become `target`, for one run at a time; close it, or use it as a context manager.
+    """The folder of an unfinished `target`, for one run at a time; close it, or use it as a context manager.
 
     Raises:
-        ValueError: something else has the folder's name, or another run is at work in it.
+        ValueError: something else has the folder's name, or another run uses the folder.
         OSError: it can't be written.
     """
 
@@ -50,7 +52,7 @@ class Unfinished:
         self.target = target
         self.folder = target.with_name(f"{target.name}.part")
         self._whole = self.folder / f"whole{target.suffix}"
-        if self.folder.is_dir() and self._is_anothers():
+        if self.folder.is_dir() and not self._is_ours():
             raise ValueError(f"{self.folder}: is no folder of an unfinished {target.name}: move it away.")
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder}: is not a folder, but unfinished work goes there: move it away.")
@@ -60,7 +62,7 @@ class Unfinished:
             if not take_lock(self._lock):
                 raise ValueError(f"{self.target}: another run is at work on it.")
             if (self.folder / _MOVED).exists() and not self._whole.exists():
-                self._clear()  # of a run that was ended when its file had taken its place
+                self._clear()  # a run was killed after its file had taken its place
         except BaseException:
             self._lock.close()
             raise
@@ -72,74 +74,73 @@ class Unfinished:
         self.close()
 
     def close(self) -> None:
-        """Let others work on it; without anything done, the folder is gone."""
+        """Let other runs use the folder; an empty folder is removed."""
         if not (self.folder / _MANIFEST).exists():
             (self.folder / _LOCK).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
         self._lock.close()
 
-    def begin(self, manifest: dict[str, Any], *, anew: bool) -> dict[str, Any]:
-        """Say what the work is.
+    def begin(self, manifest: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
+        """Begin the work, or resume it.
 
         Args:
-            manifest: JSON; `options`, a dict, and `videos`, a list of lists that begin with a path, must be those of
-                what is there.
-            anew: begin from the beginning if they are not.
+            manifest: JSON. To resume, `options`, a dict, and `videos`, a list of lists that begin with a path, must be
+                those of the folder.
+            overwrite: start again if they are not.
 
         Returns:
-            The manifest that rules: what is there, if it is the same work.
+            The manifest to work by: the folder's, if the work is resumed.
 
         Raises:
-            ValueError: there is the beginning of other work, and `anew` is False.
+            ValueError: the folder has other work, and `overwrite` is False.
         """
-        there = self._manifest()
-        if there is not None:
-            others = _difference(there, manifest)
-            if not others:
+        earlier = self._manifest()
+        if earlier is not None:
+            difference = _difference(earlier, manifest)
+            if not difference:
                 for leftover in (self._whole, self.folder / _MOVED, *self.folder.glob("*.tmp")):
                     leftover.unlink(missing_ok=True)
-                return there
-            if not anew:
+                return earlier
+            if not overwrite:
                 raise ValueError(
-                    f"{self.folder}: is of an unfinished run with {others}: finish it as it was begun, or begin anew "
-                    "with force=True."
+                    f"{self.folder}: is of an unfinished run with {difference}: resume it with the same arguments, or "
+                    "start again with force=True."
                 )
         self._clear()
-        manifest = {"kind": _IS_OURS, **manifest}
+        manifest = {"kind": _KIND, **manifest}
         self._write(self.folder / _MANIFEST, json.dumps(manifest, indent=1, allow_nan=False).encode())
         return manifest
 
     def progress(self) -> Progress:
-        """How far it has come; a damaged shard (a crash of the system may leave such) is deleted, and all after it."""
+        """Return how far the work has come, after deleting damaged shards (left by a system crash) and later ones."""
         progress, errors = Progress(), []
         shards = self._shards()
         for number, shard in enumerate(shards):
             try:
                 with safe_open(shard, framework="np") as opened:
-                    said = json.loads(opened.metadata()["progress"])
+                    values = json.loads(opened.metadata()["progress"])
             except (SafetensorError, OSError, ValueError, KeyError, TypeError):
                 for damaged in shards[number:]:
                     damaged.unlink()
                 break
-            errors += [(int(video), str(reason)) for video, reason in said["errors"]]
-            progress = Progress((int(said["next"][0]), int(said["next"][1])), tuple(errors))
+            errors += [(int(video), str(reason)) for video, reason in values["errors"]]
+            progress = Progress((int(values["next"][0]), int(values["next"][1])), tuple(errors))
         return progress
 
     def add(self, rows: Columns, progress: Progress) -> None:
-        """Keep some more rows.
+        """Write some more rows.
 
         Args:
-            rows: of no video that comes before those kept already.
-            progress: how far it has come with them; its errors are those since the last call alone.
+            rows: rows of videos that don't come before those already written.
+            progress: how far the work has come with them; only errors since the last call.
         """
-        said = asdict(progress)
         shards = self._shards()
         number = int(shards[-1].stem) + 1 if shards else 0
-        self._write(self.folder / f"{number:08}.safetensors", save(rows, {"progress": json.dumps(said)}))
+        self._write(self.folder / f"{number:08}.safetensors", save(rows, {"progress": json.dumps(asdict(progress))}))
 
     def rows(self, names: Sequence[str], *, without: Collection[int] = ()) -> Iterator[Columns]:
-        """What was kept in these columns and in `video`, shard by shard, but for the rows of some videos."""
+        """Yield these columns and `video`, shard by shard, without the rows of some videos."""
         left_out = np.array(sorted(without), dtype=np.int64)
         for shard in self._shards():
             with safe_open(shard, framework="np") as opened:
@@ -150,7 +151,7 @@ class Unfinished:
 
     @contextlib.contextmanager
     def finishing(self) -> Iterator[Path]:
-        """Where the whole file is to be written; it takes its place then, and the folder is gone."""
+        """Lend the path where the file is written; then move the file to its place and remove the folder."""
         try:
             yield self._whole
         except BaseException as error:
@@ -162,7 +163,7 @@ class Unfinished:
         self._clear()
 
     def discard(self) -> None:
-        """Delete what was kept: it makes no file."""
+        """Delete all rows, without making a file."""
         self._clear()
 
     # -- files -------------------------------------------------------------------------------------------------------
@@ -173,16 +174,16 @@ class Unfinished:
     def _manifest(self) -> dict[str, Any] | None:
         with contextlib.suppress(OSError, ValueError, RecursionError):
             manifest = json.loads((self.folder / _MANIFEST).read_bytes())
-            if isinstance(manifest, dict) and manifest.get("kind") == _IS_OURS:
+            if isinstance(manifest, dict) and manifest.get("kind") == _KIND:
                 return manifest
         return None
 
-    def _is_anothers(self) -> bool:
-        held = {path.name for path in self.folder.iterdir() if not path.name.startswith(f".{_MANIFEST}.")}
-        return self._manifest() is None and not held <= {_LOCK, _MOVED}
+    def _is_ours(self) -> bool:
+        names = {path.name for path in self.folder.iterdir() if not path.name.startswith(f".{_MANIFEST}.")}
+        return self._manifest() is not None or names <= {_LOCK, _MOVED}
 
     def _clear(self) -> None:
-        """Delete what is here, the manifest last: without it, whatever else there is would be somebody else's."""
+        """Delete all our files, the manifest last: without it, the folder would count as somebody else's."""
         ours = [*self._shards(), *self.folder.glob("*.tmp"), self._whole, self.folder / _MANIFEST, self.folder / _MOVED]
         for path in ours:
             path.unlink(missing_ok=True)
@@ -196,16 +197,15 @@ class Unfinished:
             raise
 
 
-def _difference(there: dict[str, Any], now: dict[str, Any]) -> str:
-    """In which way what is there is other work; nothing if it is the same."""
-    now = json.loads(json.dumps(now))  # as it looks when it is read
-    before, options = there.get("options", {}), now["options"]
-    others = [name for name in {**before, **options} if before.get(name) != options.get(name)]
-    if others:
-        name = others[0]
-        shown = [json.dumps(one.get(name)) for one in (before, options)]
-        return f"another {name}" + (f" ({shown[0]}, now {shown[1]})" if max(map(len, shown)) < 80 else "")
-    videos = there.get("videos", [])
+def _difference(earlier: dict[str, Any], now: dict[str, Any]) -> str:
+    """Describe the first difference between two manifests; empty if they are of the same work."""
+    now = json.loads(json.dumps(now))  # as it looks after reading
+    before, options = earlier.get("options", {}), now["options"]
+    for name in {**before, **options}:
+        if before.get(name) != options.get(name):
+            old, new = json.dumps(before.get(name)), json.dumps(options.get(name))
+            return f"another {name}" + (f" ({old}, now {new})" if max(len(old), len(new)) < 80 else "")
+    videos = earlier.get("videos", [])
     for number, (old, new) in enumerate(zip(videos, now["videos"], strict=False)):
         if old[0] != new[0]:
             return f"other videos (number {number + 1} was {old[0]}, now {new[0]})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from openxclip import hub
@@ -11,7 +10,7 @@ from openxclip.checkpoints import CheckpointDescription, describe_checkpoint
 from openxclip.checkpoints.files import looks_like_weights
 from openxclip.common.files import user_path
 from openxclip.errors import CheckpointError
-from openxclip.video import DEFAULT_LIMITS, VIDEO_SUFFIXES, DecodeWorker, Limits, VideoReport
+from openxclip.video import VIDEO_SUFFIXES, DecodeWorker, ReadOptions, VideoReport
 
 _CONFIGS = ("config.json", "open_clip_config.json")
 
@@ -19,10 +18,7 @@ _CONFIGS = ("config.json", "open_clip_config.json")
 def info(
     path: str | os.PathLike[str],
     *,
-    fps: float | None = None,
-    track: int | None = None,
-    limits: Limits = DEFAULT_LIMITS,
-    allow_protocols: Sequence[str] = (),
+    read: ReadOptions | None = None,
 ) -> CheckpointDescription | VideoReport:
     """What a path is: sizes, frames, how it was made, and what is wrong with it.
 
@@ -32,7 +28,7 @@ def info(
     Args:
         path: a model's folder, a file of weights, the hub id of a model in the cache, `"mini"`; or a video, as for
             `openxclip.video.VideoReader`.
-        fps, track, limits, allow_protocols: as for `openxclip.video.VideoReader`.
+        read: how a video is read, as for `openxclip.video.VideoReader`.
 
     Raises:
         CheckpointError: it is a model or checkpoint that can't be read. (A video's error is in its report.)
@@ -40,7 +36,7 @@ def info(
     if is_checkpoint(path):
         return describe_checkpoint(path if isinstance(path, str) else Path(path), local_files_only=True)
     with DecodeWorker() as worker:
-        return worker.inspect(path, fps=fps, track=track, limits=limits, allow_protocols=allow_protocols)
+        return worker.inspect(path, read=read)
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:

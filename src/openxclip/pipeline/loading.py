@@ -1,15 +1,14 @@
-"""What every verb takes as its model: a name, by which it is loaded, or a pipeline that is there."""
+"""The pipeline of what every verb takes as its model: a name to load, or a pipeline."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from openxclip.engine import Precision
 from openxclip.pipeline import VideoPipeline
-from openxclip.video import DEFAULT_LIMITS, Limits
+from openxclip.video import ReadOptions
 
 
 def as_pipeline(
@@ -19,26 +18,24 @@ def as_pipeline(
     dtype: torch.dtype | str | None = None,
     precision: Precision | None = None,
     isolate: bool | None = None,
-    limits: Limits | None = None,
-    allow_protocols: Sequence[str] | None = None,
-    track: int | None = None,
+    read: ReadOptions | None = None,
 ) -> VideoPipeline:
-    """The pipeline of a model's name, or the one given.
+    """Load the pipeline of a model's name, or return the given pipeline.
 
     Args:
-        model: see `VideoPipeline.from_pretrained`; or a pipeline, which has the rest of its own.
-        device, dtype, precision, isolate, limits, allow_protocols, track: see there; None is the default.
+        model: see `VideoPipeline.from_pretrained`; or a pipeline.
+        device, dtype, precision, isolate: see there; None is the default. Not with a pipeline, which has its own.
+        read: the `read` of a pipeline that is loaded here.
 
     Raises:
-        ValueError: one of these beside a pipeline (but `limits`, which are for each call), or one that can't be.
-        TypeError: neither a name nor a pipeline.
+        ValueError: `device`, `dtype`, `precision` or `isolate` with a pipeline, or one that is out of its range.
+        TypeError: `model` is neither a name nor a pipeline.
         CheckpointError: the model can't be found or loaded.
     """
     if isinstance(model, VideoPipeline):
-        if any(given is not None for given in (device, dtype, precision, isolate, allow_protocols, track)):
+        if any(given is not None for given in (device, dtype, precision, isolate)):
             raise ValueError(
-                "device, dtype, precision, isolate, allow_protocols and track are for a model that is loaded here; "
-                "the pipeline's has its own."
+                "device, dtype, precision and isolate are for a model that is loaded here; the pipeline's has its own."
             )
         return model
     if not isinstance(model, str | Path):
@@ -49,7 +46,5 @@ def as_pipeline(
         dtype=dtype,
         precision=precision or "auto",
         isolate=True if isolate is None else isolate,
-        limits=limits or DEFAULT_LIMITS,
-        allow_protocols=allow_protocols or (),
-        track=track,
+        read=read,
     )

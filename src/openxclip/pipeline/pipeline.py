@@ -1,9 +1,10 @@
-"""Videos in, features out: the next files are decoded and made small while the model is at work on a batch of clips."""
+"""Turn videos into features: the next files are decoded and resized while the model encodes a batch of clips."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -20,59 +21,52 @@ from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.model import VideoFeatures, XCLIPModel
 from openxclip.model.devices import as_computing_device
-from openxclip.model.finite import finite
+from openxclip.model.finite import require_finite
 from openxclip.pipeline.batching import (
     Batch,
     Encoded,
     EncodedClip,
-    EncodedVideo,
-    ReadClip,
-    VideoPart,
-    Views,
-    apart,
+    VideoResult,
     batch_size,
     check_batch,
-    in_batches,
-    joined,
-    read_small,
+    encode_in_batches,
+    join_clips,
+    separate_clips,
 )
+from openxclip.pipeline.clip_reading import ClipReader, ReadClip, VideoPart, Views
+from openxclip.pipeline.workers import WorkerPool, close_workers
 from openxclip.processing import XCLIPProcessor
 from openxclip.processing.texts import warn_of_cuts
-from openxclip.video import DEFAULT_LIMITS, DecodeWorker, Limits, VideoSource
+from openxclip.video import ClipPlan, DecodeWorker, ReadOptions, VideoSource
 from openxclip.video.ahead import Item, ReadAhead
-from openxclip.video.clips import ClipPlan
-from openxclip.video.opening import check_protocols, check_track
-from openxclip.video.sampling import Sampling, check_fps, check_stretch
 
-_TEXTS_AT_ONCE = 64  # of a plain model: bounds the memory of long label lists
-_TEXTS_AT_ONCE_OPTIMIZED = 512  # it puts those of one length together
+_TEXTS_AT_ONCE = 64  # in a plain model; bounds the memory of long label lists
+_TEXTS_AT_ONCE_OPTIMIZED = 512  # it puts texts of one length together
 _MOST_READERS = 8
-_MOST_VIEWS = 3  # of a frame, in the paper's protocols
-# Preparing weights costs as much as it saves over a thousand tokens or more: one short clip is answered without.
+_MOST_VIEWS = 3  # views of a frame in the paper's protocols
+# Preparing weights costs as much as it saves over a thousand tokens: one short clip is encoded without.
 _PATIENCE = 1000
 
 Reader = Callable[[DecodeWorker | None, Item], Generator[list[ReadClip], None, None]]
 
 
 class VideoPipeline:
-    """A model and its processor, from videos (files, or frames in memory) to features and scores.
+    """A model and its processor: from videos (files, or frames in memory) to features and scores.
 
     Args:
-        model: in eval mode, else it is refused when it is used.
-        processor: of the same folder.
-        precision: how the model is optimised (see `openxclip.optimize`), unless it is already; None takes it as it is.
-        isolate: read videos in another process (with a GPU, in several), so that one that makes a decoder crash, hang
-            or grow is an error like any other. It starts here, in the background, in a quarter of a second, and costs a
-            few milliseconds a video. Open files and frames in memory are read in this process.
-        limits: what reading one video may cost.
-        allow_protocols: what playlists and addresses may open, see `openxclip.video.VideoReader`.
-        track: which of a file's video tracks is read, see there.
+        model: in eval mode; a model in training mode is refused when it is used.
+        processor: the model's processor.
+        precision: how the model is optimised (see `openxclip.optimize`), unless it is already; None leaves it as it is.
+        isolate: read videos in another process (with a GPU, in several), so that a video that makes a decoder crash,
+            hang or grow is an error like any other. The process starts here, in the background, in a quarter of a
+            second, and costs a few milliseconds a video. Open files and frames in memory are read in this process.
+        read: how videos are read; default is `ReadOptions()`.
+        name: the name by which the model was loaded, if it was.
+        workers: a pool that was made before the model was loaded, instead of `isolate`.
 
     Attributes:
-        name: of the model, by which it was loaded; None if it wasn't loaded here.
+        model, processor, name, read: as above.
     """
-
-    name: str | None = None
 
     def __init__(
         self,
@@ -81,20 +75,17 @@ class VideoPipeline:
         *,
         precision: Precision | None = "auto",
         isolate: bool = True,
-        limits: Limits = DEFAULT_LIMITS,
-        allow_protocols: Sequence[str] = (),
-        track: int | None = None,
+        read: ReadOptions | None = None,
+        name: str | None = None,
+        workers: WorkerPool | None = None,
     ) -> None:
         if precision is not None and type(model) is XCLIPModel:
             model = OptimizedXCLIPModel(model, precision, patience=_PATIENCE)
         self.model = model
         self.processor = processor
-        self.isolate = isolate
-        self.limits = limits
-        self.allow_protocols = check_protocols(allow_protocols)
-        check_track(track)
-        self.track = track
-        self._idle_workers = [DecodeWorker()] if isolate else []
+        self.name = name
+        self.read = read or ReadOptions()
+        self._workers = workers or WorkerPool(isolate)
 
     @classmethod
     def from_pretrained(
@@ -105,50 +96,41 @@ class VideoPipeline:
         dtype: torch.dtype | str | None = None,
         precision: Precision | None = "auto",
         isolate: bool = True,
-        limits: Limits = DEFAULT_LIMITS,
-        allow_protocols: Sequence[str] = (),
-        track: int | None = None,
+        read: ReadOptions | None = None,
         **hub_options: Any,
     ) -> VideoPipeline:
-        """The pipeline of a folder, a hub id or the shipped `"mini"` (which knows only the rendered playground).
+        """Load the pipeline of a folder, a hub id or the shipped `"mini"` (which knows only the rendered playground).
 
         Args:
             name_or_path: see `XCLIPModel.from_pretrained`.
             device: default is a GPU if there is one, else the CPU.
-            dtype: of the weights, default float32.
-            precision, isolate, limits, allow_protocols, track: see `VideoPipeline`.
+            dtype: dtype of the weights, default float32.
+            precision, isolate, read: see `VideoPipeline`.
             **hub_options: see `openxclip.hub.resolve_folder`.
         """
-        allow_protocols = check_protocols(allow_protocols)
-        check_track(track)
         if precision is not None:
             check_precision(precision)  # before the model is loaded
-        workers = [DecodeWorker()] if isolate else []  # now, so that it gets ready while the model is loaded
+        workers = WorkerPool(isolate)  # its process starts while the model is loaded
         try:
             device = as_computing_device(device or "auto")
             model = XCLIPModel.from_pretrained(name_or_path, device=device, dtype=dtype, **hub_options)
             processor = XCLIPProcessor.from_pretrained(name_or_path, **hub_options)
-            pipeline = cls(
-                model, processor, precision=precision, isolate=False, limits=limits, allow_protocols=allow_protocols
-            )
+            return cls(model, processor, precision=precision, read=read, name=str(name_or_path), workers=workers)
         except BaseException:
-            _close(workers)
+            workers.close()
             raise
-        pipeline.track = track
-        pipeline.isolate, pipeline._idle_workers, pipeline.name = isolate, workers, str(name_or_path)
-        return pipeline
 
     @torch.no_grad()
     def encode_texts(
         self, texts: Sequence[str], *, what: str = "text", on_text: Callable[[int], object] = lambda done: None
     ) -> Tensor:
-        """(K, E), as `XCLIPModel.get_text_features`, of one or more texts.
+        """Return the features (K, E) of K texts, as `XCLIPModel.get_text_features`.
 
-        A text with more tokens than the model has positions for (77) is cut, with a warning that names it.
+        A text with more tokens than the model has positions for (77) is truncated, with a warning that names it.
 
         Args:
-            texts: K of them.
-            what: they are called in that warning.
+            texts: one or more texts.
+            what: what a text is called in that warning.
             on_text: called now and then with the number of texts that are done.
         """
         self._check_mode()
@@ -161,51 +143,39 @@ class VideoPipeline:
             inputs = self.processor(text=[*texts[i : i + at_once]], return_tensors="pt", padding=True, truncation=True)
             chunks.append(self.model.get_text_features(**inputs.to(self.model.device)))
             on_text(min(i + at_once, len(texts)))
-        return finite(torch.cat(chunks), self.name)
+        return require_finite(torch.cat(chunks), self.name)
 
     def encode_videos(
         self,
         sources: Iterable[VideoSource],
+        plan: ClipPlan | None = None,
         *,
-        num_frames: int | None = None,
-        num_clips: int = 1,
-        start: float | None = None,
-        end: float | None = None,
-        sampling: Sampling = "time",
-        fps: float | None = None,
-        limits: Limits | None = None,
+        read: ReadOptions | None = None,
         batch: Batch = "auto",
         on_clip: Callable[[int], object] = lambda done: None,
-    ) -> Generator[EncodedVideo, None, None]:
-        """The features of each video, in the order given; one that can't be read is returned with its error.
+    ) -> Generator[VideoResult, None, None]:
+        """Encode videos, in the order given; the result of a video that can't be read has its error.
 
         The next videos are read while the model works. No result waits for a later video, or for later `sources`.
 
         Args:
-            sources: paths, bytes, file objects, or frames in memory by `openxclip.processing.sources.in_memory`. An
-                iterator is taken from in a thread of its own, a few videos ahead.
-            num_frames: T of a clip; default is what the model was trained with.
-            num_clips: C clips over each video (see `openxclip.video.sample_clips`).
-            start, end: the part of every video that is looked at, in seconds.
-            sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
-            fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
-            limits: what reading one video may cost; default is the pipeline's.
-            batch: the most clips in one call of the model, of one video or several; "auto" is 1 on a CPU, and by the
-                memory on a GPU (see `openxclip.pipeline.batching.batch_size`).
+            sources: paths, bytes, file objects, or frames in memory by `openxclip.processing.sources.in_memory`. Items
+                of an iterator are taken in another thread, a few videos ahead.
+            plan: which clips of each video; default is one over all of it.
+            read: how videos are read; default is the pipeline's.
+            batch: the most clips in one call of the model, of one video or several; "auto" is 1 on a CPU, and depends
+                on the memory of a GPU (see `openxclip.pipeline.batching.batch_size`).
             on_clip: called after each clip with the number of clips of its video that are done.
 
         Raises:
-            ValueError: an argument that can't be, or a model in training mode; at the call, before any video is read.
+            ValueError: an argument is out of its range, or the model is in training mode; at the call, before any video
+                is read.
         """
-        check_stretch(start, end)
-        check_fps(fps)
-        frames, size = self._checked(num_frames, batch)
-        plan = ClipPlan(num_frames=frames, num_clips=num_clips, sampling=sampling)
-        how: dict[str, Any] = {"plan": plan, "start": start, "end": end, "fps": fps, **self._reading(limits)}
-        reader = partial(self._read_video, how)
-        ahead = 2 + math.ceil(size / max(1, num_clips))  # one to hide reading behind the model, one for uneven lengths
-        encoded = self._encoded(sources, reader, ahead=ahead, batch=size, only_full=False)
-        return joined(encoded, lambda source: source, on_clip)
+        reader = self._clip_reader(plan or ClipPlan(), read)
+        size = self._batch_size(batch, reader.plan)
+        ahead = 2 + math.ceil(size / reader.plan.num_clips)  # one hides reading behind the model, one evens out lengths
+        encoded = self._encode_all(sources, partial(_read_video, reader), ahead=ahead, batch=size, only_full=False)
+        return join_clips(encoded, lambda source: source, on_clip)
 
     def encode_clips(
         self,
@@ -213,11 +183,10 @@ class VideoPipeline:
         plan: ClipPlan,
         *,
         first: int = 0,
-        fps: float | None = None,
-        limits: Limits | None = None,
+        read: ReadOptions | None = None,
         batch: Batch = "auto",
     ) -> Generator[EncodedClip, None, None]:
-        """The features of each clip that a plan makes of each video, in order, and the end of each video.
+        """Encode each clip that a plan makes of each video; yield the clips and the end of each video, in order.
 
         Memory is bounded however long a video is: some 256 MiB of decoded frames for each process that reads, and about
         a hundred small clips besides the batch. All batches but the last are full, so that the same sources give the
@@ -225,161 +194,114 @@ class VideoPipeline:
 
         Args:
             sources: as for `encode_videos`.
-            plan: which clips of a video.
-            first: how many clips of the first video to skip, in order to resume there.
-            fps: as for `encode_videos`.
-            limits: as for `encode_videos`, of every piece of a video.
+            plan: which clips of each video.
+            first: clips of the first video to skip when resuming.
+            read: as for `encode_videos`; `limits.seconds` holds for each piece of a video.
             batch: the clips in one call of the model; "auto" is as for `encode_videos`.
 
         Raises:
             ValueError: as for `encode_videos`.
         """
-        check_fps(fps)
-        _, size = self._checked(plan.num_frames, batch)
-        if isinstance(self.model, OptimizedXCLIPModel):
-            self.model.lose_patience()
-        reader = partial(self._read_planned, {"plan": plan, "fps": fps, **self._reading(limits)})
+        reader = self._clip_reader(plan, read)
+        size = self._batch_size(batch, reader.plan)
         items: Iterable[tuple[VideoSource, int]] = zip(sources, chain([first], repeat(0)), strict=False)
         items = list(items) if isinstance(sources, Sequence) else items
-        return apart(self._encoded(items, reader, ahead=2 + size, batch=size, only_full=True))
+        encoded = self._encode_all(items, partial(_read_clips, reader), ahead=2 + size, batch=size, only_full=True)
+        return separate_clips(encoded)
 
     def encode_parts(
         self,
         parts: Iterable[VideoPart],
         views: Views,
+        plan: ClipPlan | None = None,
         *,
-        num_frames: int | None = None,
-        num_clips: int = 1,
-        sampling: Sampling = "time",
-        limits: Limits | None = None,
+        read: ReadOptions | None = None,
         batch: Batch = "auto",
-    ) -> Generator[EncodedVideo, None, None]:
-        """The features of the views of each clip of parts of videos, in order: what a model is tested by.
+    ) -> Generator[VideoResult, None, None]:
+        """Encode the views of each clip of parts of videos, in order, to test a model.
 
-        Batches are always full (but for the last), as in `encode_clips`, for the same reason.
+        All batches but the last are full, as in `encode_clips`, for the same reason.
 
         Args:
-            parts: as `sources` of `encode_videos`, opened by the threads that read them; one that can't be opened is
-                returned with its error.
-            views: called, by a thread that reads, with frames, uint8 (N, 3, H, W), of one clip or several. It gives
+            parts: as `sources` of `encode_videos`, opened by the threads that read them; the result of a part that
+                can't be opened has its error.
+            views: called, by a thread that reads, with frames, uint8 (N, 3, H, W), of one clip or several. It returns
                 one view or several, uint8 (N, 3, height, width), whose levels are then scaled as the processor says.
-            num_frames, num_clips, sampling, limits, batch: as for `encode_videos`; each view is one clip of a batch.
+            plan, read, batch: as for `encode_videos`; each view is one clip of a batch. A part has its own start and
+                end.
 
         Returns:
-            For each part an `EncodedVideo` of its `source`; its features and times are those of the first clip's
-            views, then of the second's, and so on.
+            For each part a result with its `source`; the features and times are those of the first clip's views, then
+            of the second's, and so on.
 
         Raises:
             ValueError: as for `encode_videos`.
         """
-        frames, size = self._checked(num_frames, batch)
-        if isinstance(self.model, OptimizedXCLIPModel):
-            self.model.lose_patience()
-        plan = ClipPlan(num_frames=frames, num_clips=num_clips, sampling=sampling)
-        how = {"plan": plan, **self._reading(limits), "views": views}
-        how["bytes_kept"] *= _MOST_VIEWS
-        reader = partial(self._read_part, how)
-        ahead = 2 + math.ceil(size / max(1, num_clips))
-        return joined(self._encoded(parts, reader, ahead=ahead, batch=size, only_full=True), lambda part: part.source)
+        reader = self._clip_reader(plan or ClipPlan(), read)
+        reader = replace(reader, views=views, bytes_kept=_MOST_VIEWS * reader.bytes_kept)
+        size = self._batch_size(batch, reader.plan)
+        ahead = 2 + math.ceil(size / reader.plan.num_clips)
+        encoded = self._encode_all(parts, partial(_read_part, reader), ahead=ahead, batch=size, only_full=True)
+        return join_clips(encoded, lambda part: part.source)
 
-    def _checked(self, num_frames: int | None, batch: Batch) -> tuple[int, int]:
-        """Frames of a clip, and clips in one call of the model."""
+    def _batch_size(self, batch: Batch, plan: ClipPlan) -> int:
+        """Return the number of clips in one call of the model, after checks of what could make it fail."""
         self._check_mode()
         check_batch(batch)
         model = self.model
-        frames: int = model.config.vision_config.num_frames if num_frames is None else num_frames
-        return frames, batch_size(batch, model.config, num_frames=frames, device=model.device, dtype=model.dtype)
+        return batch_size(batch, model.config, num_frames=plan.frames_per_clip, device=model.device, dtype=model.dtype)
 
-    def _reading(self, limits: Limits | None) -> dict[str, Any]:
-        readers, side = self._num_readers(), self.model.config.vision_config.image_size
-        return {
-            "views": lambda frames_TCHW: [self.processor.image_processor.levels(frames_TCHW)],
-            "bytes_kept": 3 * side**2,
-            "limits": self.limits if limits is None else limits,
-            "allow_protocols": self.allow_protocols,
-            "track": self.track,
-            "num_threads": 0 if readers == 1 else max(1, num_cores() // readers),
-        }
-
-    # -- in the threads that read ------------------------------------------------------------------------------------
-    def _read_video(
-        self, how: dict[str, Any], worker: DecodeWorker | None, source: VideoSource
-    ) -> Generator[list[ReadClip], None, None]:
-        for part in read_small(worker, source, **how):
-            yield [view for clip in part.clips for view in part.read_clips(clip)]
-            del part  # before the next one is read
-
-    def _read_part(
-        self, how: dict[str, Any], worker: DecodeWorker | None, part: VideoPart
-    ) -> Generator[list[ReadClip], None, None]:
-        try:
-            for small in read_small(worker, part.open(), start=part.start, end=part.end, **how):
-                yield [view for clip in small.clips for view in small.read_clips(clip)]
-                del small
-        except VideoError as error:
-            raise VideoError(part.source, error.reason) from None  # content has no name of its own
-        except OSError as error:
-            raise VideoError(part.source, f"it cannot be opened: {error.strerror or error}") from None
-
-    def _read_planned(
-        self, how: dict[str, Any], worker: DecodeWorker | None, item: tuple[VideoSource, int]
-    ) -> Generator[list[ReadClip], None, None]:
-        for part in read_small(worker, item[0], first=item[1], **how):
-            yield [part.planned_clip(clip) for clip in part.clips]
-            del part
-
-    # -- in the caller's ---------------------------------------------------------------------------------------------
+    def _clip_reader(self, plan: ClipPlan, read: ReadOptions | None) -> ClipReader:
+        """Return what reads the clips of a plan for the model; several readers share the cores."""
+        config = self.model.config.vision_config
+        read, readers = read or self.read, self._num_readers()
+        if not read.threads and readers > 1:
+            read = replace(read, threads=max(1, num_cores() // readers))
+        return ClipReader(
+            plan=replace(plan, num_frames=config.num_frames) if plan.num_frames is None else plan,
+            read=read,
+            views=lambda frames_TCHW: [self.processor.image_processor.levels(frames_TCHW)],
+            bytes_kept=3 * config.image_size**2,
+        )
 
     @torch.no_grad()
-    def _encoded(
+    def _encode_all(
         self, items: Iterable[Item], reader: Reader[Item], *, ahead: int, batch: int, only_full: bool
     ) -> Generator[Encoded[Item], None, None]:
-        workers = self._take_workers(items)
+        """Encode the clips of all items, which threads read ahead; see `encode_in_batches`."""
+        if only_full and isinstance(self.model, OptimizedXCLIPModel):
+            self.model.lose_patience()
+        count = self._num_readers()
+        if isinstance(items, Sequence):
+            count = max(1, min(count, len(items)))
+        workers = self._workers.take(count)
         readers = [partial(reader, worker) for worker in workers]
-
-        def interrupt() -> None:
-            _close(workers)
-
         is_done = False
         read: ReadAhead[Item, list[ReadClip]] | None = None
         try:
-            ahead += len(workers) - 1
-            read = ReadAhead(readers, items, ahead=ahead, room=batch + 1, size=len, interrupt=interrupt)
-            yield from in_batches(read, self._encode, batch=batch, only_full=only_full)
+            interrupt = partial(close_workers, workers)
+            read = ReadAhead(readers, items, ahead=ahead + count - 1, room=batch + 1, size=len, interrupt=interrupt)
+            yield from encode_in_batches(read, self._encode, batch=batch, only_full=only_full)
             is_done = True
         finally:
             if read is not None:
                 read.close()
             if is_done:
-                self._idle_workers.extend(worker for worker in workers if worker is not None)
+                self._workers.give_back(workers)
             else:
-                interrupt()  # one may be in the middle of a video that nobody waits for any more
+                close_workers(workers)  # one may be in the middle of a video whose result nobody waits for
 
     def _encode(self, levels: list[Tensor]) -> VideoFeatures:
         values = self.processor.image_processor.values(levels, device=self.model.device)
-        return finite(self.model.encode_video(values), self.name)
-
-    def _take_workers(self, items: Iterable[Any]) -> list[DecodeWorker | None]:
-        """Some that nobody else reads with, for there may be several iterators at once; None reads without."""
-        number = self._num_readers()
-        if isinstance(items, Sequence):
-            number = max(1, min(number, len(items)))
-        return [self._take_worker() if self.isolate else None for _ in range(number)]
+        return require_finite(self.model.encode_video(values), self.name)
 
     def _num_readers(self) -> int:
         # On a CPU one reader keeps up with the model, and more would only take cores from it.
         return 1 if self.model.device.type == "cpu" else max(1, min(num_cores() // 2, _MOST_READERS))
 
-    def _take_worker(self) -> DecodeWorker:
-        try:
-            return self._idle_workers.pop()
-        except IndexError:
-            return DecodeWorker()
-
     def close(self) -> None:
-        """End the processes that read; the next video starts one again."""
-        _close(self._idle_workers)
-        self._idle_workers.clear()
+        """End the processes that read videos; the next video starts one again."""
+        self._workers.close()
 
     def _check_mode(self) -> None:
         say_if_forked()
@@ -388,13 +310,39 @@ class VideoPipeline:
 
     @torch.no_grad()
     def score(self, text_features_KE: Tensor, features: VideoFeatures) -> Tensor:
-        """(C, K) `logits_per_video` of one video's C clips."""
+        """Return the `logits_per_video` (C, K) of one video's C clips."""
         self._check_mode()
         logits: Tensor = self.model(text_features=text_features_KE, video_features=features).logits_per_video
-        return finite(logits.float(), self.name)
+        return require_finite(logits.float(), self.name)
 
 
-def _close(workers: Iterable[DecodeWorker | None]) -> None:
-    for worker in workers:
-        if worker is not None:
-            worker.close()
+# -- what the threads that read do -------------------------------------------------------------------------------------
+
+
+def _read_video(
+    reader: ClipReader, worker: DecodeWorker | None, source: VideoSource
+) -> Generator[list[ReadClip], None, None]:
+    for part in reader.parts(worker, source):
+        yield [view for clip in part.clips for view in part.clip_views(clip)]
+        del part  # before the next one is read
+
+
+def _read_part(
+    reader: ClipReader, worker: DecodeWorker | None, part: VideoPart
+) -> Generator[list[ReadClip], None, None]:
+    try:
+        own_reader = replace(reader, plan=replace(reader.plan, start=part.start, end=part.end))
+        yield from _read_video(own_reader, worker, part.open())
+    except VideoError as error:
+        raise VideoError(part.source, error.reason) from None  # content has no name of its own
+    except OSError as error:
+        raise VideoError(part.source, f"it cannot be opened: {error.strerror or error}") from None
+
+
+def _read_clips(
+    reader: ClipReader, worker: DecodeWorker | None, item: tuple[VideoSource, int]
+) -> Generator[list[ReadClip], None, None]:
+    source, first = item
+    for part in reader.parts(worker, source, first=first):
+        yield [part.planned_clip(clip) for clip in part.clips]
+        del part

@@ -1,4 +1,4 @@
-"""What is happening in a video, in words from a list."""
+"""Recognise what happens in a video, by labels in words."""
 
 from openxclip.recognition.background import BACKGROUND_TEXTS
 from openxclip.recognition.classification import Classification, Classifier, LabelScore, classify, iter_classify

@@ -1,4 +1,4 @@
-"""Neutral texts, and the share of a text against them: a score that means something alone."""
+"""Score a text against neutral texts, so that its score doesn't depend on other labels."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ BACKGROUND_TEXTS = ("a video", "a video of something", "a scene", "an empty scen
 
 
 def share_against_neutral(logits_CK: Tensor, neutral_CN: Tensor) -> Tensor:
-    """Each text's share of a softmax over it and the neutral texts: above 0.5 it fits better than all of them together.
+    """Return each text's share of a softmax over it and the neutral texts.
+
+    Above 0.5, a text fits better than all neutral texts together. No text changes another one's share.
 
     Args:
-        logits_CK: of C clips for K texts.
-        neutral_CN: of the same clips for the neutral texts.
+        logits_CK: logits of C clips for K texts.
+        neutral_CN: logits of the same clips for the neutral texts.
 
     Returns:
-        (C, K), from 0 to 1; no text changes another one's share.
+        (C, K), from 0 to 1.
     """
     return torch.sigmoid(logits_CK - neutral_CN.logsumexp(dim=1, keepdim=True))

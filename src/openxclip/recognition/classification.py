@@ -1,4 +1,4 @@
-"""Zero-shot classification: which of some labels a video shows, or none of them."""
+"""Classify videos by labels in words, or as none of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,13 +15,13 @@ from openxclip.engine import Precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.pipeline import VideoPipeline
-from openxclip.pipeline.batching import Batch, EncodedVideo, check_batch
+from openxclip.pipeline.batching import Batch, VideoResult, check_batch
 from openxclip.pipeline.loading import as_pipeline
 from openxclip.processing.sources import Videos, as_sources
 from openxclip.processing.texts import check_distinct
 from openxclip.recognition.background import BACKGROUND_TEXTS, share_against_neutral
-from openxclip.video import Limits, VideoSource, find_videos, source_name
-from openxclip.video.sampling import Sampling, check_fps, check_sampling, check_stretch
+from openxclip.video import ClipPlan, ReadOptions, VideoSource, find_videos, source_name
+from openxclip.video.sampling import Sampling
 
 NONE_OF_THESE = "none of these"
 
@@ -33,10 +32,10 @@ class LabelScore:
 
     Attributes:
         label: as it was given.
-        probability: softmax over the labels, the mean over clips. It says which label fits best, and sums to 1
-            whether or not any of them fits: with one label it is 1 for every video.
-        score: softmax over this label and the neutral texts alone, the mean over clips: above 0.5, the label fits
-            better than all of `BACKGROUND_TEXTS` together. It doesn't depend on the other labels.
+        probability: softmax over the labels, averaged over clips. It says which label fits best. Probabilities sum to
+            1 even if no label fits: a single label has 1 for every video.
+        score: softmax over this label and the neutral texts only, averaged over clips. Above 0.5, the label fits better
+            than all `BACKGROUND_TEXTS` together. It doesn't depend on the other labels.
     """
 
     label: str
@@ -46,15 +45,15 @@ class LabelScore:
 
 @dataclass(frozen=True)
 class Classification:
-    """What a video shows, or why that can't be said.
+    """What a video shows, or why it could not be read.
 
     Attributes:
         path: the video, as it was named; frames in memory are "frames 1", "frames 2", ….
-        labels: the best ones, by falling probability; empty if the video could not be read.
+        labels: the best labels, by falling probability; empty if the video could not be read.
         outcome: the best label, or "none of these" if its score is below `min_score`; None if there is an error.
-        none_of_these: the neutral texts' share against the best label alone, 1 minus its score: so it doesn't shrink as
-            labels are added, and decides the outcome with them.
-        times: of each clip's frames, in seconds.
+        none_of_these: the neutral texts' share against the best label alone, 1 minus its score, so that it doesn't
+            shrink as labels are added.
+        times: times of each clip's frames, in seconds.
         error: why the video could not be read; None if it could.
     """
 
@@ -67,19 +66,18 @@ class Classification:
 
 
 class Classifier:
-    """Labels encoded once, for any number of videos.
+    """Classifies any number of videos by labels that are encoded once.
 
     Args:
         pipeline: the model and its processor.
-        labels: two or more, or one whose `score` is of interest.
-        template: what is made of each label before it is encoded; `{}` stands for the label. The paper encodes the
-            bare class name.
+        labels: two or more labels, or one if only its `score` matters.
+        template: the text that is encoded for a label, with `{}` for the label. The paper encodes the bare class name.
         min_score: the score that the best label must reach, from 0 (always) to 1.
         on_text: called now and then with the number of texts that are encoded: the labels, and a few neutral ones.
 
     Raises:
-        ValueError: no labels, an empty or repeated one, two that are the same to the model; a template without `{}`; a
-            `min_score` out of range.
+        ValueError: there are no labels, one is empty or repeated, or two are the same to the model; the template has
+            no `{}`; `min_score` is out of its range.
     """
 
     @renamed(threshold="min_score")
@@ -103,29 +101,38 @@ class Classifier:
         check_distinct(pipeline.processor.tokenizer, texts)
         self._text_features_KE = pipeline.encode_texts([*texts, *BACKGROUND_TEXTS], what="label", on_text=on_text)
 
-    def __call__(self, videos: Iterable[VideoSource], *, top_k: int = 5, **clips: Any) -> Iterator[Classification]:
+    def __call__(
+        self,
+        videos: Iterable[VideoSource],
+        plan: ClipPlan | None = None,
+        *,
+        top_k: int = 5,
+        read: ReadOptions | None = None,
+        batch: Batch = "auto",
+        on_clip: Callable[[int], object] = lambda done: None,
+    ) -> Iterator[Classification]:
         """Classify videos, in the order given.
 
         Args:
             videos: as `sources` of `VideoPipeline.encode_videos`.
-            top_k: how many labels of each are returned.
-            **clips: num_frames, num_clips, start, end, sampling, fps, limits, batch, on_clip: see
-                `VideoPipeline.encode_videos`.
+            top_k: how many labels of each video are returned.
+            plan, read, batch, on_clip: see `VideoPipeline.encode_videos`.
 
         Raises:
-            ValueError: an argument that can't be.
+            ValueError: an argument is out of its range.
         """
         if isinstance(videos, str | bytes):
             raise TypeError("videos must be a list of them: put the one in brackets.")
         if top_k < 1:
             raise ValueError(f"top_k={top_k}: must be 1 or more.")
-        return (self._classified(encoded, top_k) for encoded in self.pipeline.encode_videos(videos, **clips))
+        results = self.pipeline.encode_videos(videos, plan, read=read, batch=batch, on_clip=on_clip)
+        return (self._classify(result, top_k) for result in results)
 
-    def _classified(self, encoded: EncodedVideo, top_k: int) -> Classification:
-        name = source_name(encoded.source)
-        if encoded.features is None:
-            return Classification(name, error=encoded.error)
-        logits_CK = self.pipeline.score(self._text_features_KE, encoded.features)
+    def _classify(self, result: VideoResult, top_k: int) -> Classification:
+        name = source_name(result.source)
+        if result.features is None:
+            return Classification(name, error=result.error)
+        logits_CK = self.pipeline.score(self._text_features_KE, result.features)
         probability, score = scores_of_labels(logits_CK, len(self.labels))
         order = probability.argsort(descending=True, stable=True).tolist()
         ranked = [LabelScore(self.labels[i], probability[i].item(), score[i].item()) for i in order[:top_k]]
@@ -134,30 +141,30 @@ class Classifier:
             labels=tuple(ranked),
             outcome=ranked[0].label if ranked[0].score >= self.min_score else NONE_OF_THESE,
             none_of_these=1 - ranked[0].score,
-            times=encoded.times,
+            times=result.times,
         )
 
 
 def scores_of_labels(logits_CK: Tensor, num_labels: int) -> tuple[Tensor, Tensor]:
-    """What the logits of labels and of the neutral texts behind them say; the mean over clips of each.
+    """Return the probabilities and the scores of labels, averaged over clips (see `LabelScore`).
 
     Args:
-        logits_CK: of C clips for the labels first, then for one or more neutral texts.
-        num_labels: how many are labels.
+        logits_CK: logits of C clips for the labels first, then for one or more neutral texts.
+        num_labels: the number of labels.
 
     Returns:
-        (labels,) softmax over the labels; (labels,) each label's part of a softmax over it and the neutral texts.
+        two tensors of shape (labels,).
     """
     labels, neutral = logits_CK[:, :num_labels], logits_CK[:, num_labels:]
     return labels.softmax(dim=1).mean(dim=0), share_against_neutral(labels, neutral).mean(dim=0)
 
 
 def check_labels(labels: Sequence[str]) -> list[str]:
-    """The labels without white space round them.
+    """Return the labels without white space round them.
 
     Raises:
-        ValueError: there are none, or one is empty or given twice.
-        TypeError: a string instead of a list of them.
+        ValueError: there are no labels, or one is empty or given twice.
+        TypeError: `labels` is a string instead of a list.
     """
     if isinstance(labels, str):
         raise TypeError(f"labels must be a list of texts, not one text: [{labels!r}]?")
@@ -183,7 +190,6 @@ def classify(
     start: float | None = None,
     end: float | None = None,
     sampling: Sampling = "time",
-    fps: float | None = None,
     top_k: int = 5,
     template: str = "{}",
     min_score: float = 0.5,
@@ -192,25 +198,23 @@ def classify(
     dtype: torch.dtype | str | None = None,
     precision: Precision | None = None,
     isolate: bool | None = None,
-    limits: Limits | None = None,
-    allow_protocols: Sequence[str] | None = None,
-    track: int | None = None,
+    read: ReadOptions | None = None,
 ) -> list[Classification]:
     """Say which of `labels` each video shows; the twin of `openxclip classify`.
 
-    The results come together at the end: an interruption loses them. `iter_classify` gives each when it is there.
+    The results come together at the end, so an interruption loses them. `iter_classify` yields each as soon as it is
+    there.
 
     Args:
         paths, labels: see `iter_classify`.
-        model, num_frames, num_clips, start, end, sampling: see `iter_classify`.
-        fps, top_k, template, min_score, batch: see `iter_classify`.
-        device, dtype, precision, isolate, limits, allow_protocols, track: see `iter_classify`.
+        model, num_frames, num_clips, start, end, sampling, top_k, template: see `iter_classify`.
+        min_score, batch, device, dtype, precision, isolate, read: see `iter_classify`.
 
     Returns:
-        One result for each video, in order; `error` is set in those that could not be read.
+        One result for each video, in order; `error` is set in those of videos that could not be read.
 
     Raises:
-        ValueError, CheckpointError: see `iter_classify`.
+        ValueError, TypeError, CheckpointError: see `iter_classify`.
     """
     return list(
         iter_classify(
@@ -222,7 +226,6 @@ def classify(
             start=start,
             end=end,
             sampling=sampling,
-            fps=fps,
             top_k=top_k,
             template=template,
             min_score=min_score,
@@ -231,9 +234,7 @@ def classify(
             dtype=dtype,
             precision=precision,
             isolate=isolate,
-            limits=limits,
-            allow_protocols=allow_protocols,
-            track=track,
+            read=read,
         )
     )
 
@@ -249,7 +250,6 @@ def iter_classify(
     start: float | None = None,
     end: float | None = None,
     sampling: Sampling = "time",
-    fps: float | None = None,
     top_k: int = 5,
     template: str = "{}",
     min_score: float = 0.5,
@@ -258,69 +258,43 @@ def iter_classify(
     dtype: torch.dtype | str | None = None,
     precision: Precision | None = None,
     isolate: bool | None = None,
-    limits: Limits | None = None,
-    allow_protocols: Sequence[str] | None = None,
-    track: int | None = None,
+    read: ReadOptions | None = None,
 ) -> Iterator[Classification]:
     """Say which of `labels` each video shows, video by video: each result comes as soon as it is there.
 
-    Use `classify` for all of them as a list.
+    Use `classify` for all results as a list.
 
     Args:
         paths: one or more files, folders and globs (see `openxclip.video.find_videos`); bytes and open files; and
             frames in memory, in the forms of `openxclip.processing.frames`: a list of frames, or an array of 4
-            dimensions, is one video; a list of these, among which paths may be, or an array of 5 dimensions is several.
-            In results such videos are called "frames 1", "frames 2", … in their order. Frames are not copied, and must
-            not change before the result is there.
+            dimensions, is one video; a list of these, which may contain paths too, or an array of 5 dimensions is
+            several. In results such videos are called "frames 1", "frames 2", … in their order. Frames are not copied,
+            and must not change before the result is there.
         labels: what to choose from.
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
-        num_frames: frames of a clip; default is what the model was trained with.
+        num_frames: frames of a clip; default is the number that the model was trained with.
         num_clips: clips over each video, whose probabilities are averaged.
-        start, end: the part of every video that is looked at, in seconds.
+        start, end: the part of every video that is used, in seconds.
         sampling: how the frames of a clip are chosen, by "time" or by counting "frames", see
             `openxclip.video.sampling.Timeline`.
-        fps: frames per second of what carries no times: frames in memory, folders of images, `.npy` arrays.
         top_k: how many labels of each video are returned.
         template, min_score: see `Classifier`.
         batch: clips in one call of the model, see `VideoPipeline.encode_videos`.
-        device, dtype, precision: see `VideoPipeline.from_pretrained`.
-        isolate, allow_protocols, track: see `VideoPipeline`.
-        limits: what reading one video may cost.
+        device, dtype, precision, isolate: see `VideoPipeline.from_pretrained`.
+        read: how videos are read; default is the pipeline's `read`, or `ReadOptions()`.
 
     Returns:
-        A generator of one result for each video, in order; `error` is set in those that could not be read.
+        A generator of one result for each video, in order; `error` is set in those of videos that could not be read.
 
     Raises:
-        ValueError, TypeError: an argument that can't be, frames in memory included; at the call, before any video is
+        ValueError, TypeError: an argument can't be used, frames in memory included; at the call, before any video is
             read.
         CheckpointError: the model can't be found or loaded.
     """
-    labels = check_labels(labels)  # before the model is loaded
-    check_stretch(start, end)
-    check_sampling(sampling)
-    check_fps(fps)
+    labels = check_labels(labels)  # before the model is loaded, as the next
+    plan = ClipPlan(num_frames=num_frames, num_clips=num_clips, start=start, end=end, sampling=sampling)
     check_batch(batch)
     sources = as_sources(paths)
-    pipeline = as_pipeline(
-        model,
-        device=device,
-        dtype=dtype,
-        precision=precision,
-        isolate=isolate,
-        limits=limits,
-        allow_protocols=allow_protocols,
-        track=track,
-    )
+    pipeline = as_pipeline(model, device=device, dtype=dtype, precision=precision, isolate=isolate, read=read)
     classifier = Classifier(pipeline, labels, template=template, min_score=min_score)
-    return classifier(
-        find_videos(sources),
-        top_k=top_k,
-        num_frames=num_frames,
-        num_clips=num_clips,
-        start=start,
-        end=end,
-        sampling=sampling,
-        fps=fps,
-        limits=limits,
-        batch=batch,
-    )
+    return classifier(find_videos(sources), plan, top_k=top_k, read=read, batch=batch)

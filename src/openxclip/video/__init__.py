@@ -1,7 +1,8 @@
-"""Video in: which frames to take (`sampling`, `views`) and the frames themselves (`decoding`)."""
+"""Read videos: choose frames (`sampling`, `clips`, `views`) and decode exactly those (`decoding`, `reading`)."""
 
 from openxclip.video.checking import check, check_videos, write_report
-from openxclip.video.decoding import VideoReader, read_clip, read_clips
+from openxclip.video.clips import ClipPlan
+from openxclip.video.decoding import VideoReader
 from openxclip.video.finding import find_videos
 from openxclip.video.formats import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from openxclip.video.frames import Frames
@@ -9,6 +10,8 @@ from openxclip.video.images import natural_key
 from openxclip.video.inspection import VideoReport, inspect
 from openxclip.video.limits import DEFAULT_LIMITS, NO_LIMITS, Limits
 from openxclip.video.opening import VideoSource, source_name
+from openxclip.video.options import ReadOptions
+from openxclip.video.reading import read_clip, read_clips
 from openxclip.video.sampling import frame_range, sample_clips, sample_dense, sample_times, sample_uniform
 from openxclip.video.views import Box, crop_boxes, rescaled
 from openxclip.video.worker import DecodeWorker
@@ -19,9 +22,11 @@ __all__ = [
     "NO_LIMITS",
     "VIDEO_SUFFIXES",
     "Box",
+    "ClipPlan",
     "DecodeWorker",
     "Frames",
     "Limits",
+    "ReadOptions",
     "VideoReader",
     "VideoReport",
     "VideoSource",

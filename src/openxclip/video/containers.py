@@ -7,7 +7,7 @@ which packets a frame needs (`runs.py`), and only those are decoded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,9 +20,10 @@ from openxclip.common.forking import leak, watch_forks
 from openxclip.errors import VideoError
 from openxclip.video.coded import CodedStream, ContradictionError, LostPlaceError
 from openxclip.video.colour import RGBConverter
-from openxclip.video.frames import Place, steady_times
-from openxclip.video.limits import Deadline, Limits
-from openxclip.video.orientation import Turn, stated_turn, tells_orientation, turn_of
+from openxclip.video.frames import Kind, Place, steady_times
+from openxclip.video.limits import Deadline
+from openxclip.video.options import ReadOptions
+from openxclip.video.orientation import Turn, has_orientation, stated_turn, turn_of
 from openxclip.video.packets import Packets, tells_frames
 from openxclip.video.remembering import Known, identity, recall, remember
 from openxclip.video.run_decoding import UndecodableError, frames_of_run
@@ -61,32 +62,20 @@ class ContainerFootage:
     Args:
         source: a path, a seekable binary file, or an address (a string) of one of `allow_protocols`.
         name: for errors.
-        num_threads: for decoding; 0 is as many as decode soonest.
-        limits: what it may cost.
-        allow_protocols: what FFmpeg may open beside the source itself; playlists are read only where there are any.
-        track: which video track, see `tracks.choose`.
+        options: how to read it; playlists are read only if it allows protocols.
     """
+
+    kind: Kind = "video"
 
     def __init__(
         self,
         source: Path | BinaryIO | str,
         *,
         name: str,
-        num_threads: int,
-        limits: Limits | None = None,
-        allow_protocols: Sequence[str] = (),
-        track: int | None = None,
+        options: ReadOptions,
     ) -> None:
-        self._source, self._name, self._limits = source, name, limits or Limits()
-        self._coded = CodedStream(
-            source,
-            name=name,
-            num_threads=num_threads,
-            limits=self._limits,
-            allow_protocols=tuple(allow_protocols),
-            deadline=Deadline(self._limits.seconds, name),
-            track=track,
-        )
+        self._source, self._name, self._limits = source, name, options.limits
+        self._coded = CodedStream(source, name=name, options=options, deadline=Deadline(options.limits.seconds, name))
         self._index: PacketIndex | None = None
         self._slots = np.empty(0, dtype=np.int64)
         self._skips = True
@@ -237,7 +226,7 @@ class ContainerFootage:
                 self._index,
                 self.times,
                 self.duration,
-                needs_one_thread=one_thread and coded.num_threads == 1,
+                needs_one_thread=one_thread and coded.threads == 1,
             )
             remember(key, known)
 
@@ -255,11 +244,11 @@ class ContainerFootage:
             return False
         if self._read_runs(index, indices, place):
             return True
-        if index.prints is None and (self._coded.num_threads != 1 or self._skips):
+        if index.prints is None and (self._coded.threads != 1 or self._skips):
             # with several threads errors come late or never, and of what is skipped nothing is known: it takes a plain
             # decode to tell damage from a wrong index
             self._skips = False
-            self._coded.reopen(num_threads=1)
+            self._coded.reopen(threads=1)
             return self._read_runs(index, indices, place)
         return False
 
@@ -291,8 +280,8 @@ class ContainerFootage:
     def _count(self) -> None:
         """Find the frames by decoding them all, once, and remember which packets they come from."""
         frames = self._noted_frames()
-        if len(frames) != len(self._packets) and self._coded.num_threads != 1:
-            self._coded.reopen(num_threads=1)  # see `_read_by_packets`
+        if len(frames) != len(self._packets) and self._coded.threads != 1:
+            self._coded.reopen(threads=1)  # see `_read_by_packets`
             frames = self._noted_frames()
         if not frames:
             raise self._error(
@@ -391,7 +380,7 @@ class ContainerFootage:
             return True
         if turn not in (None, Turn()) and turn != stated_turn(self._source, coded.stream):
             return True
-        return tells_orientation(coded.first_head, codec=self.codec, length_size=coded.length_size)
+        return has_orientation(coded.first_head, codec=self.codec, length_size=coded.length_size)
 
     def _error(self, reason: str) -> VideoError:
         return VideoError(self._name, reason)

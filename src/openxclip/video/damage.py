@@ -28,7 +28,7 @@ _MOST_GAPS = 0.01  # of all steps, but three at least: where there are more, the
 
 def decoded_strictly(coded: CodedStream) -> Iterator[tuple[Any | None, list[Any]]]:
     """Each packet with the frames that came of it (None: of the end), on one thread, which misses no damage."""
-    coded.reopen(num_threads=1)
+    coded.reopen(threads=1)
     if coded.codec in _STRICT:
         context = coded.stream.codec_context
         context.options = {**context.options, "err_detect": _STRICT[coded.codec]}

@@ -1,98 +1,85 @@
-"""Frames from files, bytes, streams, folders and arrays: exactly those asked for, with their times."""
+"""Read frames of videos, images and arrays by index, and exactly those."""
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.common.forking import ForkSafeLock
 from openxclip.errors import VideoError
-from openxclip.video.assumptions import warn_of
-from openxclip.video.choosing import choose_clips
+from openxclip.video.assumptions import warn_of_assumptions
 from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, machine_failure, raise_failure
 from openxclip.video.frames import Footage, Frames
-from openxclip.video.limits import DEFAULT_LIMITS, Deadline, Limits
-from openxclip.video.opening import Opener, Settled, VideoSource, check_protocols, check_track, source_name
-from openxclip.video.sampling import Sampling, Short, check_fps
+from openxclip.video.limits import Deadline, Limits
+from openxclip.video.opening import Opener, Settled, VideoSource, source_name
+from openxclip.video.options import ReadOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _IN_WORKER = "open it in the worker"
+_ITERATED_BYTES = 64 << 20  # of frames that iteration decodes at once
 
-# Makes room for frames: from a shape to an array of uint8.
+# Allocates an array of uint8 of a shape, for frames.
 MakeRoom = Callable[[tuple[int, ...]], "NDArray[np.uint8]"]
+# Frames (T, H, W, 3), their times (T,), and their indices.
+Arrays = tuple["NDArray[np.uint8]", "NDArray[np.float64]", tuple[int, ...]]
 
 
 class VideoReader:
     """Random access to the frames of a video, by index and with times.
 
-    A frame is the one that decoding the whole video would yield at that place, bit for bit. Only what it depends on is
-    decoded. What the source is, its content says, not its name: a video file; a GIF, WebP or other image (a still image
-    is a video of one frame; transparency is shown on white); a folder of images in natural order; a `.npy` array of
-    uint8 (T, H, W, 3) or (T, 3, H, W). A pipe is read into memory first.
+    A frame is bit for bit the one that a decode of the whole video yields at that index; only what it depends on is
+    decoded. The content of the source, not its name, decides what it is: a video file; a GIF, WebP or other image (a
+    still image is a video of one frame; transparency is shown on white); a folder of images in natural order; a `.npy`
+    array of uint8 (T, H, W, 3) or (T, 3, H, W). A pipe is read into memory first.
 
-    Playlists, which name other files, and addresses are refused unless `allow_protocols` says what FFmpeg may open:
-    then whoever wrote the playlist makes this machine open whatever these protocols reach.
+    Playlists, which name other files, and addresses are refused unless `read.allow_protocols` says what FFmpeg may
+    open: then whoever wrote the playlist makes this machine open whatever these protocols reach.
 
-    Use it as a context manager, or call `close`. Threads may share a reader: their reads come one after the other, and
-    `close` waits for the read that goes on. A forked or spawned worker may use the reader of its parent: it opens the
-    source again. This is refused for a file object, whose place in the file would be shared with the parent: open it in
+    A reader is a sequence: `len(reader)` is the number of frames, `reader[i]` a frame, `reader[a:b:s]` the `Frames` of
+    a slice, and iteration yields every frame.
+
+    Use it as a context manager, or call `close`. Threads may share a reader: they read one after the other, and `close`
+    waits for a running read. A forked or spawned worker may use its parent's reader, which opens the source again. A
+    reader of a file object can't be used so, because parent and worker would share the position in the file: open it in
     the worker.
 
     Args:
         source: path (`~` is the home folder), bytes or a buffer (bytearray, memoryview, mmap), or file object opened in
             binary mode (read from its beginning, and left open).
-        fps: frames per second of folders and arrays, whose frames carry no times. Without it 25 are assumed, which is
-            noted, and warned of when frames are read.
-        num_threads: threads for decoding; 0 is one a core, or one alone where that is faster.
-        track: which of several video tracks, counted from 0 in the order of the file; None is the one that players
-            show: one with the flag "default", then the one with the higher bit rate. Covers don't count.
-        limits: what reading it may cost, see `Limits`.
-        allow_protocols: FFmpeg's names of what may be opened beside the source itself, such as "https", "tls", "tcp"
-            (an https address takes all three) or "file" (what a playlist on this machine names).
+        read: how to open and read it; default is `ReadOptions()`.
 
     Attributes:
-        source: how messages name the source.
-        num_frames: how many frames there are, exactly.
+        source: the name of the source in messages.
+        limits: what reading it may cost.
+        num_frames: the exact number of frames.
         times: when each frame is shown, float64 seconds of shape (num_frames,), ascending, from the container's own
             start: the first is usually 0.0.
         duration: when the last frame ends, in seconds.
-        tick: what the container rounds times to, in seconds; 0 if the frames carry no times.
+        tick: the unit to which the container rounds times, in seconds; 0 if the frames carry no times.
         fps: frames per second on average.
-        width: of the first frame in pixels, as it is shown.
-        height: of the first frame in pixels, as it is shown.
+        width, height: size of the first frame in pixels, as it is shown.
         codec: how it is coded, e.g. "h264".
         frames_decoded: how many frames have been decoded so far.
-        notes: what should be known of how the frames were made, in words; complete once frames were read.
+        notes: sentences on how the frames were made, for the user; complete once frames were read.
 
     Raises:
         VideoError: the source is missing, empty, cut off, damaged, without video, or not a video at all; or it takes
             more than its limits.
         TypeError: `source` is none of the kinds above.
-        ValueError: `fps`, `num_threads` or `track` is out of its range.
     """
 
-    def __init__(
-        self,
-        source: VideoSource,
-        *,
-        fps: float | None = None,
-        num_threads: int = 0,
-        track: int | None = None,
-        limits: Limits = DEFAULT_LIMITS,
-        allow_protocols: Sequence[str] = (),
-    ) -> None:
-        check_fps(fps)
-        check_track(track)
-        if num_threads < 0:
-            raise ValueError(f"num_threads={num_threads} must be 0 (one a core) or more")
+    def __init__(self, source: VideoSource, *, read: ReadOptions | None = None) -> None:
         self.source = source_name(source)
-        self.limits = limits
-        self._opener = Opener(self.source, fps, num_threads, limits, check_protocols(allow_protocols), track)
+        self._opener = Opener(self.source, read or ReadOptions())
         self._open(self._opener.settle(source))
 
     def _open(self, settled: Settled) -> None:
@@ -108,15 +95,15 @@ class VideoReader:
     def __getstate__(self) -> dict[str, Any]:
         if isinstance(self._settled, WatchedFile):
             raise TypeError(f"{self.source}: a reader of an open file cannot be sent to another process: {_IN_WORKER}")
-        return {"source": self.source, "limits": self.limits, "opener": self._opener, "settled": self._settled}
+        return {"source": self.source, "opener": self._opener, "settled": self._settled}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.source, self.limits, self._opener = state["source"], state["limits"], state["opener"]
+        self.source, self._opener = state["source"], state["opener"]
         self._open(state["settled"])
 
     @contextmanager
     def in_use(self) -> Iterator[Footage]:
-        """The footage, for one thread at a time and opened by this process."""
+        """Lend the footage to one thread at a time, opened by this process."""
         with self._lock:
             if self._closed:
                 raise VideoError(self.source, "its reader has been closed: open it again")
@@ -126,7 +113,7 @@ class VideoReader:
                 yield self._footage
 
     def _reopen(self) -> None:
-        """Open it again in a forked process. The footage of the parent is left alone: see `forking`."""
+        """Open the source again in a forked process, without touching the parent's footage (see `forking`)."""
         if isinstance(self._settled, WatchedFile):
             raise VideoError(
                 self.source, f"its file object is shared with the process that this one was forked from: {_IN_WORKER}"
@@ -137,8 +124,48 @@ class VideoReader:
             raise VideoError(self.source, "it has changed since it was opened: open it again")
         self._pid = os.getpid()
 
+    def __len__(self) -> int:
+        return self.num_frames
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Frames: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | Frames:
+        """Return a frame, uint8 RGB of shape (H, W, 3), or the `Frames` of a slice.
+
+        Args:
+            index: a frame, counted from the end if it is negative; or a slice that isn't empty.
+
+        Raises:
+            IndexError: there is no such frame.
+            ValueError: the slice is empty.
+            VideoError: a frame cannot be decoded, or the frames take more than the limits.
+        """
+        if isinstance(index, slice):
+            return self.get_frames(range(*index.indices(len(self))))
+        number = operator.index(index)
+        if number < -len(self):
+            raise self._no_frame(number)
+        return self.get_frames([number + len(self) if number < 0 else number]).frames_THWC[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield every frame, uint8 RGB of shape (H, W, 3); some are decoded at once."""
+        step = max(1, _ITERATED_BYTES // (self.height * self.width * 3))
+        for first in range(0, len(self), step):
+            yield from self[first : first + step].frames_THWC
+
+    def _no_frame(self, number: int) -> IndexError:
+        return IndexError(f"frame {number} is outside {self.source}: it has frames 0 to {len(self) - 1}")
+
     @property
-    def num_frames(self) -> int:  # noqa: D102 (attributes are described above)
+    def limits(self) -> Limits:  # noqa: D102 (attributes are described above)
+        return self._opener.read.limits
+
+    @property
+    def num_frames(self) -> int:  # noqa: D102
         return len(self._footage.times)
 
     @property
@@ -179,32 +206,30 @@ class VideoReader:
         return self._footage.notes
 
     def get_frames(self, indices: Sequence[int]) -> Frames:
-        """The frames of these indices, in this order; in whatever order and however often, each is decoded once.
+        """Read the frames of these indices, in this order. A repeated index is decoded once.
 
         Args:
             indices: frames of the video, each in `[0, num_frames)`.
 
         Returns:
-            As many frames as indices.
+            One frame per index.
 
         Raises:
             ValueError: no index is given.
             IndexError: an index is outside the video.
-            VideoError: one of the frames cannot be decoded, or they take more than the limits.
+            VideoError: a frame cannot be decoded, or the frames take more than the limits.
         """
-        with self._lock:  # so that the clock of one thread isn't another's
+        with self._lock:  # so that threads don't restart each other's time limit
             self.restart_clock()
-            arrays = self.get_arrays(indices, make_room=_in_memory)
+            arrays = self.get_arrays(indices, make_room=in_memory)
         return Frames.from_arrays(*arrays)
 
-    def get_arrays(
-        self, indices: Sequence[int], *, make_room: MakeRoom
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float64], tuple[int, ...]]:
-        """As `get_frames`, without PyTorch, within the time that is left of the limit.
+    def get_arrays(self, indices: Sequence[int], *, make_room: MakeRoom) -> Arrays:
+        """Read the frames of these indices, as `get_frames`, but without PyTorch and without restarting the time limit.
 
         Args:
             indices: as for `get_frames`.
-            make_room: gives an array of uint8 of a shape, for the frames.
+            make_room: allocates an array of uint8 of a shape, for the frames.
 
         Returns:
             frames (T, H, W, 3), their times (T,), and their indices.
@@ -214,7 +239,7 @@ class VideoReader:
             raise ValueError("indices is empty: ask for at least one frame")
         for i in order:
             if not 0 <= i < self.num_frames:
-                raise IndexError(f"frame {i} is outside {self.source}: it has frames 0 to {self.num_frames - 1}")
+                raise self._no_frame(i)
         slots: dict[int, list[int]] = {}
         for slot, i in enumerate(order):
             slots.setdefault(i, []).append(slot)
@@ -238,11 +263,11 @@ class VideoReader:
         with self.in_use() as footage:
             footage.read(sorted(slots), place)
             notes = footage.notes
-        warn_of(notes)
+        warn_of_assumptions(notes)
         return out[0], self.times[order], tuple(order)
 
     def restart_clock(self) -> None:
-        """Allow what follows the whole limit of time."""
+        """Restart the time limit."""
         with self._lock:
             self._footage.deadline = Deadline(self.limits.seconds, self.source)
 
@@ -255,10 +280,10 @@ class VideoReader:
             return self._shape
 
     def close(self) -> None:
-        """Let go of the file; a file object given by the caller stays open."""
+        """Close the file; a file object given by the caller stays open."""
         with self._lock:
             self._closed = True
-            if self._pid == os.getpid():  # a forked process must not free what it inherited: see `forking`
+            if self._pid == os.getpid():  # a forked process must not free inherited memory: see `forking`
                 self._footage.close()
 
     def __enter__(self) -> VideoReader:
@@ -273,88 +298,12 @@ class VideoReader:
         return f"VideoReader({self.source!r}, {self.num_frames} frames, {self.duration:.2f} s, {self.codec})"
 
 
-def read_clip(
-    source: VideoSource,
-    *,
-    num_frames: int,
-    start: float | None = None,
-    end: float | None = None,
-    short: Short = "spread",
-    sampling: Sampling = "time",
-    fps: float | None = None,
-    num_threads: int = 0,
-    track: int | None = None,
-    limits: Limits = DEFAULT_LIMITS,
-    allow_protocols: Sequence[str] = (),
-) -> Frames:
-    """One clip over a video: `num_frames` frames at the midpoints of equal segments.
-
-    Args:
-        source: as for `VideoReader`.
-        num_frames: frames of the clip.
-        start: where in the video to begin, in seconds (default: at its start).
-        end: where in the video to end, in seconds (default: at its end).
-        short: for videos of fewer frames, see `sampling.sample_uniform`.
-        sampling: "time", or "frames" to count frames as the authors do, see `sampling.Timeline`.
-        fps: as for `VideoReader`.
-        num_threads, track: as for `VideoReader`.
-        limits: as for `VideoReader`; `seconds` holds for opening and reading together.
-        allow_protocols: as for `VideoReader`.
-
-    Raises:
-        VideoError: as `VideoReader`, or the video ends before `start`, or is too short where `short` is "error".
-        ValueError: an argument is out of its range.
-    """
-    clips = read_clips(
-        source,
-        num_frames=num_frames,
-        num_clips=1,
-        start=start,
-        end=end,
-        short=short,
-        sampling=sampling,
-        fps=fps,
-        num_threads=num_threads,
-        track=track,
-        limits=limits,
-        allow_protocols=allow_protocols,
-    )
-    return clips[0]
-
-
-def read_clips(
-    source: VideoSource,
-    *,
-    num_frames: int,
-    num_clips: int,
-    start: float | None = None,
-    end: float | None = None,
-    short: Short = "spread",
-    sampling: Sampling = "time",
-    fps: float | None = None,
-    num_threads: int = 0,
-    track: int | None = None,
-    limits: Limits = DEFAULT_LIMITS,
-    allow_protocols: Sequence[str] = (),
-) -> list[Frames]:
-    """Several clips over a video (see `sampling.sample_clips`), in one decode; arguments and errors as `read_clip`."""
-    with VideoReader(
-        source, fps=fps, num_threads=num_threads, track=track, limits=limits, allow_protocols=allow_protocols
-    ) as reader:
-        clips = choose_clips(
-            reader, num_frames=num_frames, num_clips=num_clips, start=start, end=end, short=short, sampling=sampling
-        )
-        arrays = reader.get_arrays([i for clip in clips for i in clip], make_room=_in_memory)
-    frames = Frames.from_arrays(*arrays)
-    return [frames.take(slice(c * num_frames, (c + 1) * num_frames)) for c in range(num_clips)]
-
-
 @contextmanager
 def _only_video_errors(name: str, source: Settled) -> Iterator[None]:
-    """Make every failure a `VideoError` that says whether the source cannot be read, or is damaged.
+    """Turn every failure into a `VideoError` that says whether the source cannot be read or is damaged.
 
-    Damage makes libraries fail in ways that nobody has thought of. A failure of the machine or of the caller's file
-    object is none of the video's, also where a library swallowed it.
+    Damage makes libraries fail with any exception. A failure of the machine or of the caller's file object is reported
+    as such, even if a library swallowed it.
     """
     if isinstance(source, WatchedFile):
         source.forget()
@@ -375,5 +324,6 @@ def _only_video_errors(name: str, source: Settled) -> Iterator[None]:
     raise_failure(name, source)
 
 
-def _in_memory(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def in_memory(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Allocate room for frames in this process's memory."""
     return np.empty(shape, dtype=np.uint8)

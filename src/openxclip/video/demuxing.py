@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,8 +14,9 @@ from openxclip.video.failures import cannot_be_read
 from openxclip.video.formats import DEMUXERS
 from openxclip.video.intactness import ending
 from openxclip.video.jpegs import begins_with_jpeg
-from openxclip.video.limits import Deadline, Limits
-from openxclip.video.refusals import not_opened
+from openxclip.video.limits import Deadline
+from openxclip.video.options import ReadOptions
+from openxclip.video.refusals import why_not_opened
 from openxclip.video.tracks import choose
 
 _FORMATS = ",".join(DEMUXERS)  # all others, playlists above all, are refused before they are looked into
@@ -30,30 +30,26 @@ def open_video(
     source: Path | BinaryIO | str,
     *,
     name: str,
-    num_threads: int,
-    limits: Limits,
-    allow_protocols: Sequence[str],
+    options: ReadOptions,
     deadline: Deadline,
-    track: int | None = None,
     is_first: bool = True,
 ) -> tuple[Any, Any, tuple[str, ...]]:
     """The container, the video stream that is read, ready to be decoded, and notes for the user.
 
     Args:
-        source, name, num_threads, limits, allow_protocols: see `ContainerFootage`.
+        source, name, options: see `ContainerFootage`.
         deadline: until when FFmpeg may wait for the source.
-        track: see `tracks.choose`.
         is_first: whether to look if the file is encrypted or cut off; once is enough.
 
     Raises:
         VideoError: it can't be opened, has no video, is encrypted or cut off, or has larger frames than it may.
     """
-    protocols = list(allow_protocols)
-    options = {"format_whitelist": _FORMATS}
+    limits, protocols = options.limits, list(options.allow_protocols)
+    container_options = {"format_whitelist": _FORMATS}
     # a file needs leave for files to be opened by its path: no playlist may have that by the way
     if protocols and ("file" in protocols or not isinstance(source, Path)):
-        options["format_whitelist"] += f",{_PLAYLIST_FORMATS}"
-        options["safe"] = "0"  # of concat: the whitelist says what may be opened, not how it is named
+        container_options["format_whitelist"] += f",{_PLAYLIST_FORMATS}"
+        container_options["safe"] = "0"  # of concat: the whitelist says what may be opened, not how it is named
     # by its name, FFmpeg would take such a file for one picture of a folder
     format_name = "mjpeg" if not isinstance(source, str) and begins_with_jpeg(source) else None
     target: str | BinaryIO
@@ -65,7 +61,7 @@ def open_video(
     else:
         target = source
         target.seek(0)
-    options["protocol_whitelist"] = ",".join(protocols) or "none"  # no other file, whatever the data say
+    container_options["protocol_whitelist"] = ",".join(protocols) or "none"  # no other file, whatever the data say
     # FFmpeg counts rows with their padding; `check_pixels` is exact
     most_pixels = {} if limits.pixels is None else {"max_pixels": str(2 * limits.pixels + (1 << 16))}
     try:
@@ -74,17 +70,17 @@ def open_video(
             "r",
             format=format_name,
             options=most_pixels,
-            container_options=options,
+            container_options=container_options,
             metadata_errors="replace",
             timeout=deadline.left(),
         )
     except (av.error.FFmpegError, UnicodeError, ValueError) as error:
         deadline.check()
-        raise VideoError(name, not_opened(source, error)) from None
+        raise VideoError(name, why_not_opened(source, error)) from None
     except OSError as error:  # of the caller's file object
         raise VideoError(name, cannot_be_read(error)) from error
     try:
-        stream, note = choose(container, source, track=track, name=name)
+        stream, note = choose(container, source, track=options.track, name=name)
         notes = [note]
         if is_first and not isinstance(source, str):  # of an address, only FFmpeg reads
             notes.append(_check_readable(source, container, stream, name))
@@ -94,7 +90,7 @@ def open_video(
             )
         stream.thread_type = "AUTO"
         context = stream.codec_context
-        context.thread_count = num_threads or _best_threads(context)
+        context.thread_count = options.threads or _best_threads(context)
         context.options = most_pixels
         limits.check_pixels(name, width=context.width, height=context.height)
     except BaseException:

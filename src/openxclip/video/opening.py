@@ -6,7 +6,6 @@ import io
 import mmap
 import os
 import stat
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,14 @@ from openxclip.video.arrays import ArrayFootage
 from openxclip.video.containers import ContainerFootage
 from openxclip.video.failures import WatchedFile, cannot_be_read
 from openxclip.video.frames import Footage
-from openxclip.video.images import FolderFootage, ImageFootage, is_image
-from openxclip.video.jpegs import is_stream
+from openxclip.video.images import FolderFootage, ImageFootage
+from openxclip.video.jpegs import is_motion_jpeg
 from openxclip.video.limits import Limits
 from openxclip.video.memory import MemoryFootage, MemoryVideo
-from openxclip.video.refusals import is_playlist
+from openxclip.video.options import ReadOptions
+from openxclip.video.signatures import image_format, is_playlist
 from openxclip.video.streams import NamedBytes, is_pipe, read_pipe
-from openxclip.video.tiles import TiledFootage, grid_of
+from openxclip.video.tiles import TiledFootage, read_grid
 from openxclip.video.tracks import is_heif
 
 VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | mmap.mmap | BinaryIO | MemoryVideo
@@ -36,14 +36,15 @@ _LONGEST_PATH = 4000  # bytes; systems allow 4096 and less
 
 @dataclass(frozen=True)
 class Opener:
-    """From a source to its footage; the arguments are those of `VideoReader`, checked."""
+    """Opens the footage of a source.
+
+    Attributes:
+        name: the name of the source in messages.
+        read: how to open it.
+    """
 
     name: str
-    fps: float | None
-    num_threads: int
-    limits: Limits
-    allow_protocols: tuple[str, ...]
-    track: int | None = None
+    read: ReadOptions
 
     def settle(self, source: VideoSource) -> Settled:
         """The source in a form that can be opened again, also after the current folder has changed.
@@ -56,7 +57,7 @@ class Opener:
             if isinstance(source, str | os.PathLike):
                 return self._settle_path(os.fspath(source))
             if is_buffer(source):
-                return io.BytesIO(content(source, name=self.name, limits=self.limits))
+                return io.BytesIO(content(source, name=self.name, limits=self.read.limits))
             if isinstance(source, MemoryVideo):
                 return source
             return self._settle_file(source)  # type: ignore[arg-type]
@@ -67,12 +68,12 @@ class Opener:
 
     def _settle_path(self, text: str) -> Settled:
         scheme, _, rest = text.partition("://")
-        if rest and scheme in self.allow_protocols:
+        if rest and scheme in self.read.allow_protocols:
             return text
         path = Path(located(text)) if text else Path(self.name)
         with suppress(OSError, ValueError):  # what is wrong with it, `open` says
             if is_pipe(path):
-                return read_pipe(path, name=self.name, limits=self.limits)
+                return read_pipe(path, name=self.name, limits=self.read.limits)
         return path
 
     def open(self, source: Settled) -> Footage:
@@ -82,9 +83,9 @@ class Opener:
             VideoError: it can't be read.
         """
         footage = self._open(source)
-        if self.track and not isinstance(footage, ContainerFootage):
+        if self.read.track and not isinstance(footage, ContainerFootage):
             footage.close()
-            raise VideoError(self.name, f"it is not a file with tracks: there is no track {self.track}")
+            raise VideoError(self.name, f"it is not a file with tracks: there is no track {self.read.track}")
         return footage
 
     def _open(self, source: Settled) -> Footage:
@@ -93,7 +94,7 @@ class Opener:
         if isinstance(source, Path):
             return self._open_path(source)
         if isinstance(source, MemoryVideo):
-            return MemoryFootage(source, fps=self.fps, limits=self.limits)
+            return MemoryFootage(source, fps=self.read.fps, limits=self.read.limits)
         source.seek(0)
         head = source.read(64)
         source.seek(0)
@@ -102,7 +103,7 @@ class Opener:
     def _open_path(self, path: Path) -> Footage:
         try:
             if path.is_dir():
-                return FolderFootage(path, name=self.name, fps=self.fps, limits=self.limits)
+                return FolderFootage(path, name=self.name, fps=self.read.fps, limits=self.read.limits)
             if not stat.S_ISREG(path.stat().st_mode):
                 raise VideoError(self.name, "it is neither a file nor a folder but a device: give a file, or a pipe")
             with path.open("rb") as file:
@@ -115,38 +116,32 @@ class Opener:
         if not head:
             raise VideoError(self.name, "it is empty: copy, download or record it again")
         if head.startswith(b"\x93NUMPY"):
-            return ArrayFootage(data, name=self.name, fps=self.fps, limits=self.limits)
-        is_motion_jpeg = head.startswith(b"\xff\xd8\xff") and is_stream(data)
-        if is_image(head) and not is_motion_jpeg:
+            return ArrayFootage(data, name=self.name, fps=self.read.fps, limits=self.read.limits)
+        image = image_format(head)
+        if image is not None and not (image == "JPEG" and is_motion_jpeg(data)):
             try:
-                return ImageFootage(data, name=self.name, limits=self.limits)
+                return ImageFootage(data, name=self.name, limits=self.read.limits)
             except VideoError:
                 if head[4:8] != b"ftyp":  # of AVIF, FFmpeg reads what this Pillow may not
                     raise
-        grid = grid_of(data) if head[4:8] == b"ftyp" and is_heif(head[8 : head[3]]) else None
+        grid = read_grid(data) if head[4:8] == b"ftyp" and is_heif(head[8 : head[3]]) else None
         if grid is not None:
-            return TiledFootage(data, grid, name=self.name, limits=self.limits)
-        if isinstance(data, Path) and is_playlist(head) and self.allow_protocols and "file" not in self.allow_protocols:
-            # by its path, FFmpeg could open it only with leave to open every other file that it names
+            return TiledFootage(data, grid, name=self.name, limits=self.read.limits)
+        protocols = self.read.allow_protocols
+        if isinstance(data, Path) and is_playlist(head) and protocols and "file" not in protocols:
+            # to open it by its path, FFmpeg would need permission to open every other file that it names
             data = NamedBytes(data.read_bytes(), self.name)
         return self._container(data)
 
     def _container(self, data: Path | BinaryIO | str) -> Footage:
-        return ContainerFootage(
-            data,
-            name=self.name,
-            num_threads=self.num_threads,
-            limits=self.limits,
-            allow_protocols=self.allow_protocols,
-            track=self.track,
-        )
+        return ContainerFootage(data, name=self.name, options=self.read)
 
     def _settle_file(self, source: BinaryIO) -> Settled:
         """The file at its beginning; one that cannot go back (a pipe) is read into memory."""
         if not hasattr(source, "read"):
             raise TypeError(f"a video is a path, bytes or an open binary file, not {type(source).__name__}")
         if not (hasattr(source, "seekable") and source.seekable()):
-            return read_pipe(source, name=self.name, limits=self.limits)
+            return read_pipe(source, name=self.name, limits=self.read.limits)
         source.seek(0)
         if not isinstance(source.read(0), bytes):
             raise TypeError('the file is open as text: open it in binary mode ("rb")')
@@ -209,27 +204,6 @@ def source_name(source: VideoSource) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source) or "(no path)"
     return str(getattr(source, "name", None) or "file object")
-
-
-def check_track(track: int | None) -> None:
-    """Refuse what can't be the number of a track.
-
-    Raises:
-        ValueError: it is below 0.
-    """
-    if track is not None and track < 0:
-        raise ValueError(f"track={track} must be 0 or more: tracks are counted from 0")
-
-
-def check_protocols(names: Sequence[str]) -> tuple[str, ...]:
-    """The names of FFmpeg's protocols, if that is what they are.
-
-    Raises:
-        ValueError: one of them can't be.
-    """
-    if isinstance(names, str) or not all(name.isascii() and name.isalnum() for name in names):
-        raise ValueError(f'allow_protocols={names!r} must be a list of FFmpeg\'s names of protocols, such as ["https"]')
-    return tuple(names)
 
 
 def _why_not_read(name: str, error: OSError | ValueError) -> str:

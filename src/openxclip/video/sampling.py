@@ -329,6 +329,15 @@ def check_sampling(sampling: str) -> None:
         raise ValueError(f"sampling={sampling!r}: must be {' or '.join(get_args(Sampling))}.")
 
 
+def check_short(short: str) -> None:
+    """Refuse an unknown policy for short videos.
+
+    Raises:
+        ValueError: `short` is none of them.
+    """
+    _one_of(Short, short=short)
+
+
 def check_stretch(start: float | None, end: float | None) -> None:
     """Refuse a part of a video, in seconds, that no video can have.
 
@@ -340,16 +349,6 @@ def check_stretch(start: float | None, end: float | None) -> None:
         raise ValueError(f"start={start}: must be 0 or more seconds.")
     if not last > first:
         raise ValueError(f"end={end}: must be after start={first:g}.")
-
-
-def check_fps(fps: float | None) -> None:
-    """Refuse frames per second that can't be.
-
-    Raises:
-        ValueError: it isn't a number above 0.
-    """
-    if fps is not None and not 0 < fps < math.inf:
-        raise ValueError(f"fps={fps}: must be a number above 0.")
 
 
 def _fit(wanted: range, *, total: int, short: Past, first: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the child process of a `DecodeWorker` runs: it answers requests, one after the other."""
+"""The program of a `DecodeWorker`'s child process: it answers requests, one after the other."""
 
 from __future__ import annotations
 
@@ -12,69 +12,69 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from openxclip.errors import VideoError
-from openxclip.video.assumptions import collected
-from openxclip.video.choosing import choose_clips
+from openxclip.video.assumptions import collect_assumptions
 from openxclip.video.clips import ClipPlan, PlannedClips, next_run
 from openxclip.video.decoding import VideoReader
 from openxclip.video.failures import cannot_be_read
 from openxclip.video.inspection import inspect
 from openxclip.video.limits import GRACE_S, Limits
+from openxclip.video.options import ReadOptions
+from openxclip.video.reading import read_arrays
 from openxclip.video.sharing import SharedFile
 from openxclip.video.streams import NamedBytes
 
-_BASE_BYTES = 2 << 30  # of address space that it may take beside its limits: threads, decoders, libraries
-_BYTES_A_PIXEL = 64  # that a decoder may take for its reference frames and threads, at most
-
-_TELLS_EVERY_S = 0.5
+_BASE_BYTES = 2 << 30  # address space that it may take besides its limits: threads, decoders, libraries
+_BYTES_A_PIXEL = 64  # the most that a decoder takes for its reference frames and threads
+_PROGRESS_EVERY_S = 0.5
 
 
 def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: str, inbox_address: str) -> NoReturn:
-    """Answer requests, one after the other: what the child process runs (see `child._BOOTSTRAP`).
+    """Answer requests, one after the other; `child._BOOTSTRAP` calls it.
 
     Args:
-        requests: lines of JSON. The thread that fills it ends this process when the parent is gone.
-        answers: where to write one line for each.
-        frames_address, inbox_address: of the `SharedFile`s.
+        requests: lines of JSON. The thread that fills the queue ends this process when the parent is gone.
+        answers: where to write one line per request.
+        frames_address, inbox_address: the addresses of the `SharedFile`s.
     """
     if hasattr(signal, "SIGINT"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     frames, inbox = SharedFile(frames_address), SharedFile(inbox_address)
-    guard, kept = _MemoryGuard(), _Kept()
-    _trust_own_limits()
+    guard, kept = _MemoryGuard(), _KeptReader()
+    _lift_pillow_limit()
     with open(os.devnull, "r+b") as nothing:  # noqa: PTH123
-        for stream in range(3):  # so that no library reads requests or prints into the answers
+        for stream in range(3):  # so that no library reads requests or prints among the answers
             os.dup2(nothing.fileno(), stream)
     answer: dict[str, Any] = {"ready": True, "limits_memory": guard.works}
     while True:
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
         request = json.loads(requests.get())
-        limits = Limits(**request["limits"])
-        guard.set(limits)
-        if limits.seconds is not None and hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, limits.seconds + 2 * GRACE_S)  # should nobody be there to kill it
-        with collected() as assumed:
-            answer = _answer_to(request, limits, frames, inbox, kept, _Teller(answers))
+        read = ReadOptions.from_dict(request["read"])
+        guard.set(read.limits)
+        if read.limits.seconds is not None and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, read.limits.seconds + 2 * GRACE_S)  # in case the parent can't kill it
+        with collect_assumptions() as assumed:
+            answer = _answer_to(request, read, frames, inbox, kept, _ProgressSender(answers))
         answer["assumed"] = assumed
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-class _Teller:
-    """Says now and then how far a long request has come."""
+class _ProgressSender:
+    """Sends the progress of a long request to the parent."""
 
     def __init__(self, answers: BinaryIO) -> None:
-        self._answers, self._next = answers, time.monotonic() + _TELLS_EVERY_S
+        self._answers, self._next = answers, time.monotonic() + _PROGRESS_EVERY_S
 
     def __call__(self, end: float, duration: float) -> None:
-        """So many seconds are done, of so many."""
+        """Send that the video is read until `end`, in seconds."""
         if (now := time.monotonic()) >= self._next:
-            self._next = now + _TELLS_EVERY_S
+            self._next = now + _PROGRESS_EVERY_S
             self._answers.write(json.dumps({"time": [end, duration]}).encode() + b"\n")
             self._answers.flush()
 
 
-class _Kept:
+class _KeptReader:
     """The reader that stays open from one piece of a video to the next."""
 
     def __init__(self) -> None:
@@ -82,65 +82,57 @@ class _Kept:
         self.reader: VideoReader
         self.clips: PlannedClips
 
-    def open(
-        self,
-        token: str,
-        source: str | NamedBytes,
-        plan: ClipPlan,
-        *,
-        start: float | None,
-        end: float | None,
-        **how: Any,
-    ) -> None:
-        """Have the reader of this token, which is opened if there is another or none."""
+    def open(self, token: str, source: str | NamedBytes, plan: ClipPlan, read: ReadOptions) -> None:
+        """Open the reader of this token, unless it is open."""
         if token == self._token:
             self.reader.restart_clock()
             return
         self.close()
-        self.reader = VideoReader(source, **how)
+        self.reader = VideoReader(source, read=read)
         self._token = token
-        self.clips = PlannedClips(plan, self.reader, start=start, end=end)
+        self.clips = PlannedClips(plan, self.reader)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the reader."""
         if self._token is not None:
             self._token = None
             self.reader.close()
 
 
 def _answer_to(
-    request: dict[str, Any], limits: Limits, frames: SharedFile, inbox: SharedFile, kept: _Kept, tell: _Teller
+    request: dict[str, Any],
+    read: ReadOptions,
+    frames: SharedFile,
+    inbox: SharedFile,
+    kept: _KeptReader,
+    send_progress: _ProgressSender,
 ) -> dict[str, Any]:
-    name, path = request["name"], request["path"]
-    how, common = request["how"], {"limits": limits, "allow_protocols": request["allow_protocols"]}
+    name, path, how = request["name"], request["path"], request["how"]
     try:
         source = NamedBytes(inbox.read(request["size"]), name) if path is None else path
         if request["what"] == "planned":
-            return _next_piece(kept, source, how, common, frames)
+            return _next_piece(kept, source, how, read, frames)
         kept.close()
         if request["what"] == "inspect":
-            report = inspect(source, **how, **common, on_time=tell)
+            report = inspect(source, full=how["full"], read=read, on_time=send_progress)
             return {"report": report.as_dict() | {"path": name}}
-        opening = {name: how.pop(name) for name in ("fps", "num_threads", "track")}
-        with VideoReader(source, **opening, **common) as reader:
-            clips = choose_clips(reader, **how)
-            order = [i for clip in clips for i in clip]
-            array_THWC, times_T, indices = reader.get_arrays(order, make_room=frames.make_room)
+        with VideoReader(source, read=read) as reader:
+            array_THWC, times_T, indices = read_arrays(reader, ClipPlan(**how["plan"]), make_room=frames.make_room)
         return {"shape": array_THWC.shape, "times": times_T.tolist(), "indices": indices}
     except VideoError as error:
         return {"error": [error.source, error.reason]}
-    except (MemoryError, OSError) as error:  # of what lies around the reading itself, which makes video errors
+    except (MemoryError, OSError) as error:  # not from the reading itself, which raises video errors
         return {"error": [name, cannot_be_read(error)]}
     except (ValueError, TypeError) as error:
         return {"invalid": str(error)}
 
 
 def _next_piece(
-    kept: _Kept, source: str | NamedBytes, how: dict[str, Any], common: dict[str, Any], frames: SharedFile
+    kept: _KeptReader, source: str | NamedBytes, how: dict[str, Any], read: ReadOptions, frames: SharedFile
 ) -> dict[str, Any]:
     try:
-        first, sent, bytes_kept = how.pop("first"), how.pop("sent"), how.pop("bytes_kept")
-        kept.open(how.pop("token"), source, ClipPlan(**how.pop("plan")), **how, **common)
+        first, sent, bytes_kept = how["first"], how["sent"], how["bytes_kept"]
+        kept.open(how["token"], source, ClipPlan(**how["plan"]), read)
         clips = kept.clips.piece(first, kept.reader, bytes_kept=bytes_kept)
         if not clips:
             kept.close()
@@ -159,10 +151,10 @@ def _next_piece(
 
 
 class _MemoryGuard:
-    """A limit of address space, where the system keeps one: what a decoder allocates is refused, not killed."""
+    """Limits address space, if the system can, so that a decoder's allocation fails before its process is killed."""
 
     def __init__(self) -> None:
-        self._used: int | None = None  # bytes; None where the system cannot limit or report it
+        self._used: int | None = None  # bytes; None if the system can't limit or report them
         with contextlib.suppress(OSError, ImportError, ValueError):
             import resource
 
@@ -175,7 +167,7 @@ class _MemoryGuard:
         return self._used is not None
 
     def set(self, limits: Limits) -> None:
-        """Allow what these limits and a decoder within them may take."""
+        """Limit address space to what a decoder may take within these limits."""
         if self._used is None:
             return
         import resource
@@ -189,8 +181,8 @@ class _MemoryGuard:
         resource.setrlimit(resource.RLIMIT_AS, (allowed, highest))
 
 
-def _trust_own_limits() -> None:
-    """Pillow has a limit of pixels for the whole process; in this one there are those that are sent."""
+def _lift_pillow_limit() -> None:
+    """Lift Pillow's limit of pixels for the whole process, because each request brings its own."""
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None

@@ -1,0 +1,182 @@
+"""Read the clips of videos, resized and cropped for the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from openxclip.processing.featureless import is_featureless
+from openxclip.video import ClipPlan, DecodeWorker, Frames, ReadOptions, VideoSource
+from openxclip.video.clips import Clip, frames_needed
+from openxclip.video.reading import read_planned
+
+# From frames, uint8 (T, 3, H, W), to their views, each as the model sees it. A view of a frame depends on it alone.
+Views = Callable[[Tensor], Sequence[Tensor]]
+
+_CLIPS_AT_ONCE = 32  # the views of clips may take more memory than the frames that they share
+
+
+class VideoPart(Protocol):
+    """A part of a video, which is opened by the thread that reads it: a sample of a dataset.
+
+    Attributes:
+        source: its name.
+        start, end: the part, in seconds; None is the start or end of the video.
+    """
+
+    @property
+    def source(self) -> str: ...  # noqa: D102 (attributes are described above)
+    @property
+    def start(self) -> float | None: ...  # noqa: D102
+    @property
+    def end(self) -> float | None: ...  # noqa: D102
+    def open(self) -> str | bytes:
+        """Return the path of the video, or its content."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a clip shows of its video.
+
+    Attributes:
+        times: times of its frames, in seconds.
+        start, end: the part of the video that it stands for, in seconds; NaN if unknown.
+        duration: duration of the video, in seconds; NaN if unknown.
+        size: width and height of its frames, in pixels; 0 if unknown.
+        is_featureless: whether it is of one colour or frozen; see `openxclip.processing.featureless`.
+    """
+
+    times: tuple[float, ...]
+    start: float = math.nan
+    end: float = math.nan
+    duration: float = math.nan
+    size: tuple[int, int] = (0, 0)
+    is_featureless: bool = False
+
+
+class ReadClip(NamedTuple):
+    """A clip that was read: uint8 levels (T, 3, H, W), resized and cropped for the model, and what they show."""
+
+    levels_TCHW: Tensor  # noqa: N815
+    moment: Moment
+
+
+class ResizedClips(NamedTuple):
+    """Some clips of a video, and their frames as the model sees them.
+
+    Attributes:
+        clips: the clips.
+        views: views of their N frames, uint8 (N, 3, H, W) each.
+        places: the position of each frame in a view, by its index in the video.
+        times: time of each frame, in seconds.
+        duration: duration of the video, in seconds.
+        size: width and height of its frames, in pixels.
+    """
+
+    clips: tuple[Clip, ...]
+    views: list[Tensor]
+    places: dict[int, int]
+    times: list[float]
+    duration: float
+    size: tuple[int, int]
+
+    def clip_views(self, clip: Clip) -> list[ReadClip]:
+        """Return a clip once for each view; its moments have only times."""
+        at = [self.places[index] for index in clip.indices]
+        moment = Moment(tuple(self.times[place] for place in at))
+        return [ReadClip(view[at], moment) for view in self.views]
+
+    def planned_clip(self, clip: Clip) -> ReadClip:
+        """Return a clip in the only view, with its whole moment."""
+        (levels, moment), *_ = self.clip_views(clip)
+        shown = Moment(moment.times, clip.start, clip.end, self.duration, self.size, is_featureless(levels))
+        return ReadClip(levels, shown)
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Reads the clips of videos, and resizes their frames as they come.
+
+    If resized frames take less memory, they are resized when they are read, so that many fit in memory together; others
+    are resized when their clips are handed on, at most 32 at once.
+
+    Attributes:
+        plan: which clips.
+        read: how videos are read.
+        views: makes the views of frames, each by itself.
+        bytes_kept: about how many bytes the views of a frame take.
+    """
+
+    plan: ClipPlan
+    read: ReadOptions
+    views: Views
+    bytes_kept: int
+
+    def parts(
+        self, worker: DecodeWorker | None, source: VideoSource, *, first: int = 0
+    ) -> Generator[ResizedClips, None, None]:
+        """Read the clips of a video, some at a time.
+
+        Args:
+            worker: the process that reads it; None is this one.
+            source: the video.
+            first: clips to skip.
+        """
+        reader = read_planned if worker is None else worker.read_planned
+        held = _HeldFrames(self.views, self.bytes_kept)
+        for piece in reader(source, self.plan, first=first, bytes_kept=self.bytes_kept, read=self.read):
+            held.add(piece.frames)
+            clips, duration, left = piece.clips, piece.duration, piece.left
+            del piece  # before the next one is read
+            if left:
+                continue
+            held.join_runs()
+            for i in range(0, len(clips), _CLIPS_AT_ONCE):
+                yield held.take(clips[i : i + _CLIPS_AT_ONCE], duration)
+            held.clear()
+
+
+class _HeldFrames:
+    """The frames of some clips, which come in several runs."""
+
+    def __init__(self, views: Views, bytes_kept: int) -> None:
+        self._views, self._bytes_kept = views, bytes_kept
+        self._are_small, self._size = False, (0, 0)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        self._runs: list[list[Tensor]] = []  # the views of each run; small frames are held as they are
+        self._indices: list[int] = []
+        self._times: list[float] = []
+
+    def add(self, frames: Frames) -> None:
+        """Hold another run of frames."""
+        frames_TCHW = frames.frames_THWC.permute(0, 3, 1, 2)
+        height, width = frames_TCHW.shape[-2:]
+        self._size, self._are_small = (width, height), 3 * height * width <= self._bytes_kept
+        self._runs.append([frames_TCHW] if self._are_small else list(self._views(frames_TCHW)))
+        self._indices += frames.indices
+        self._times += frames.times_T.tolist()
+
+    def join_runs(self) -> None:
+        """Join the runs, when all frames of the clips are there."""
+        if len(self._runs) > 1:
+            self._runs = [[torch.cat(runs) for runs in zip(*self._runs, strict=True)]]
+        self._places = {index: place for place, index in enumerate(self._indices)}
+
+    def take(self, clips: tuple[Clip, ...], duration: float) -> ResizedClips:
+        """Return some of the clips."""
+        (held,) = self._runs
+        if not self._are_small:
+            return ResizedClips(clips, held, self._places, self._times, duration, self._size)
+        indices = frames_needed(clips)
+        at = [self._places[index] for index in indices]
+        views = list(self._views(held[0] if len(at) == len(self._indices) else held[0][at]))
+        places, times = {index: place for place, index in enumerate(indices)}, [self._times[place] for place in at]
+        return ResizedClips(clips, views, places, times, duration, self._size)
