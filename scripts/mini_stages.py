@@ -25,10 +25,10 @@ from openxclip.playground.captions import (
     STILL_SIZES,
     TURNS,
     VISIBILITIES,
+    sentences_with_every_word,
 )
 from openxclip.playground.clips import Clips, caption_of
 from openxclip.playground.motion import States
-from openxclip.playground.vocabulary import sentences_of_the_playground
 from openxclip.playground.world import REVERSES
 from openxclip.processing import CLIPTokenizer
 from openxclip.recognition.background import BACKGROUND_TEXTS
@@ -73,7 +73,7 @@ class Texts:
     def __init__(self, sentences: Iterable[str] | None = None) -> None:
         self._tokenizer = CLIPTokenizer()
         if sentences is None:
-            sentences = [*sentences_of_the_playground(), *BACKGROUND_TEXTS]
+            sentences = [*sentences_with_every_word(), *BACKGROUND_TEXTS]
         self.used = sorted({token for ids in self._tokenizer(list(sentences))["input_ids"] for token in ids})
         self._row = {token: row for row, token in enumerate(self.used)}
         self._known: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""The playground: the same pixels for the same seed, actions that are what their captions say."""
+"""The playground: a seed determines the pixels, and actions look as their captions say."""
 
 import hashlib
 import json
@@ -26,9 +26,14 @@ from openxclip.playground import (
     render_clips,
     render_stills,
 )
-from openxclip.playground.captions import PLACES, STILL_SIZES, TURNS, VISIBILITIES
+from openxclip.playground.captions import (
+    PLACES,
+    STILL_SIZES,
+    TURNS,
+    VISIBILITIES,
+    sentences_with_every_word,
+)
 from openxclip.playground.rendering import load_sprites, soften
-from openxclip.playground.vocabulary import sentences_of_the_playground
 from openxclip.processing import CLIPTokenizer
 from openxclip.video import VideoReader
 
@@ -46,7 +51,7 @@ def clips_of(action, seed=0, count=16, **options):
     return render_clips(count, seed, things=torch.arange(count), actions=actions, **options)
 
 
-def test_how_large_the_world_is():
+def test_the_size_of_the_world():
     assert 200 <= len(THINGS) <= 400
     assert len(SEEN_THINGS) == 200
     assert (*SEEN_THINGS, *UNSEEN_THINGS) == THINGS
@@ -63,21 +68,21 @@ def test_same_seed_same_bytes_in_a_fresh_process():
         "print(*(hashlib.sha256(f.contiguous().numpy().tobytes()).hexdigest()"
         " for f in (render_clips(4, 7, size=32).frames, render_stills(4, 7, size=32).frames)))"
     )
-    there = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert there == [digest(render_clips(4, 7, size=32).frames), digest(render_stills(4, 7, size=32).frames)]
-    assert digest(render_clips(4, 8, size=32).frames) != there[0]
+    digests = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert digests == [digest(render_clips(4, 7, size=32).frames), digest(render_stills(4, 7, size=32).frames)]
+    assert digest(render_clips(4, 8, size=32).frames) != digests[0]
 
 
 @pytest.mark.parametrize(("first", "second"), ORDER_PAIRS)
-def test_an_order_pair_has_the_same_frames_in_the_other_order(first, second):
-    one, other = clips_of(first, 3, 6).frames, clips_of(second, 3, 6).frames
-    assert torch.equal(one, other.flip(1))
-    for a, b in zip(one, other, strict=True):
+def test_an_order_pair_has_the_same_frames_in_opposite_order(first, second):
+    forward, backward = clips_of(first, 3, 6).frames, clips_of(second, 3, 6).frames
+    assert torch.equal(forward, backward.flip(1))
+    for a, b in zip(forward, backward, strict=True):
         assert sorted(map(digest, a)) == sorted(map(digest, b))
         assert not torch.equal(a, b)
 
 
-def test_order_pairs_are_each_others_reverse():
+def test_the_reverse_of_a_reverse_is_the_action():
     for action in ACTIONS:
         back = ACTIONS[NUMBER[action.reverse]]
         assert back.reverse == action.name
@@ -94,13 +99,13 @@ def test_order_pairs_are_each_others_reverse():
         ("approaches", "size", 1), ("leaves", "size", -1),
     ],
 )  # fmt: skip
-def test_actions_do_what_they_say(action, field, sign):
+def test_actions_change_states_as_named(action, field, sign):
     values = getattr(clips_of(action, hard=0.0).states, field)[:, 0]
     assert (sign * (values[:, -1] - values[:, 0]) > 0.2).all()
     assert (sign * values.diff(dim=1) >= 0).all()
 
 
-def test_what_stops_moves_first_and_rests_then():
+def test_stopping_things_move_first_and_then_rest():
     for action, moving, resting in (("stops", slice(0, 3), slice(5, 7)), ("starts", slice(4, 7), slice(0, 2))):
         states = clips_of(action, hard=0.0).states
         steps = torch.stack([states.x, states.y])[:, :, 0].diff(dim=-1).abs().sum(0)
@@ -108,7 +113,7 @@ def test_what_stops_moves_first_and_rests_then():
         assert (steps[:, moving].sum(1) > 0.1).all()
 
 
-def test_who_does_what_to_whom():
+def test_actions_of_two_things():
     def distance(states):
         return torch.hypot(states.x[:, 0] - states.x[:, 1], states.y[:, 0] - states.y[:, 1])
 
@@ -116,11 +121,11 @@ def test_who_does_what_to_whom():
         return torch.hypot(states.x[:, who].diff(dim=1), states.y[:, who].diff(dim=1)).sum(1)
 
     chased, followed, hit = (clips_of(a, hard=0.0).states for a in ("chases", "follows", "bumps into"))
-    assert (distance(chased)[:, -1] < distance(chased)[:, 0]).all()  # who chases comes nearer
+    assert (distance(chased)[:, -1] < distance(chased)[:, 0]).all()  # the chaser comes nearer
     assert (distance(followed).diff(dim=1).abs() < 1e-4).all()
     ahead = (chased.x[:, 1] - chased.x[:, 0]) * (chased.x[:, 1, -1:] - chased.x[:, 1, :1])
     assert (ahead > 0).all()  # and is behind
-    assert (hit.x[:, 1, :4].diff(dim=1).abs() < 1e-5).all()  # who is hit rests until then
+    assert (hit.x[:, 1, :4].diff(dim=1).abs() < 1e-5).all()  # the thing that is hit rests until then
     assert ((hit.x[:, 1, -1] - hit.x[:, 1, 0]).abs() > 0.3).all()
     for action in ("passes", "hides behind"):
         states = clips_of(action, hard=0.0).states
@@ -129,7 +134,7 @@ def test_who_does_what_to_whom():
     hidden = distance(clips_of("hides behind", hard=0.0).states)
     assert (hidden[:, -1] < 0.2).all()
     lifted, dropped = clips_of("picks up", hard=0.0).states, clips_of("drops", hard=0.0).states
-    assert (lifted.y[:, 1, -1] < lifted.y[:, 1, 0] - 0.3).all()  # upwards is less
+    assert (lifted.y[:, 1, -1] < lifted.y[:, 1, 0] - 0.3).all()  # y points down
     assert (lifted.y[:, 0] < lifted.y[:, 1]).all()
     assert torch.allclose(lifted.y, dropped.y.flip(-1))
     swapped = clips_of("swaps places with", hard=0.0).states
@@ -137,7 +142,7 @@ def test_who_does_what_to_whom():
 
 
 def dark_thing_centre(frames):
-    """Centre of what differs from the background, in frame units: (T, 2)."""
+    """Return the centre of all that differs from the background, in frame units: (T, 2)."""
     weight = frames.float().sub(frames[:, :, :1, :1].float()).abs().sum(1)
     weight = weight * (weight > 60)
     ticks = (torch.arange(weight.shape[-1]) + 0.5) / weight.shape[-1] * 2 - 1
@@ -147,7 +152,7 @@ def dark_thing_centre(frames):
 
 @pytest.mark.parametrize("size", [64, 160])
 @pytest.mark.parametrize(("action", "axis", "sign"), [("moves right", 0, 1), ("moves up", 1, -1)])
-def test_pixels_move_where_the_states_say(action, axis, sign, size):
+def test_pixels_move_as_states_do(action, axis, sign, size):
     clips = clips_of(action, 1, 8, size=size, hard=0.0)
     for frames, x, y in zip(clips.frames, clips.states.x[:, 0], clips.states.y[:, 0], strict=True):
         centre = dark_thing_centre(frames)
@@ -169,18 +174,18 @@ def test_captions_name_what_is_shown():
         assert bool(names["other"]) == ACTIONS[NUMBER[names["action"]]].has_other
         assert names["other"] in sentence
         assert names["other"] != names["thing"]
-        for word, told in (("small", clips.sizes[i] == 0), ("big", clips.sizes[i] == 2)):
-            assert (f" {word} " in sentence) == told
+        for word, applies in (("small", clips.sizes[i] == 0), ("big", clips.sizes[i] == 2)):
+            assert (f" {word} " in sentence) == applies
         assert sentence.endswith("slowly") == (clips.paces[i] == 0)
     assert 40 <= empty <= 85
 
 
-def test_an_empty_clip_shows_the_background_alone():
+def test_an_empty_clip_shows_only_the_background():
     frames = render_clips(4, 2, size=32, empty=1.0, hard=0.0).frames
     assert torch.equal(frames, frames[:, :1].expand_as(frames))
 
 
-def test_splits_show_what_they_say():
+def test_splits():
     for split in ("seen", "unseen pairs", "unseen things"):
         clips = render_clips(400, 6, size=8, num_frames=1, split=split, empty=0.0)
         pairs = list(zip(clips.things.tolist(), clips.actions.tolist(), strict=True))
@@ -196,7 +201,7 @@ def test_splits_show_what_they_say():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"batch": 0}, "batch=0"),
         ({"batch": 2, "size": 4}, "size=4"),
@@ -204,8 +209,8 @@ def test_splits_show_what_they_say():
         ({"batch": 2, "things": torch.zeros(2, dtype=torch.long)}, "together"),
     ],
 )
-def test_arguments_that_cannot_be(arguments, told):
-    with pytest.raises(ValueError, match=told):
+def test_invalid_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
         render_clips(seed=0, **arguments)
 
 
@@ -229,7 +234,7 @@ def test_stills_are_described():
     assert (stills.others != stills.things).all()
 
 
-def test_sentences():
+def test_captions():
     assert caption(THINGS.index("owl"), NUMBER["moves left"]) == "an owl moves left"
     assert caption(THINGS.index("cat"), NUMBER["chases"], THINGS.index("owl")) == "a cat chases an owl"
     assert (
@@ -241,7 +246,7 @@ def test_sentences():
 
 
 def test_every_word_is_in_the_vocabulary():
-    known = {token for ids in CLIPTokenizer()(sentences_of_the_playground())["input_ids"] for token in ids}
+    known = {token for ids in CLIPTokenizer()(sentences_with_every_word())["input_ids"] for token in ids}
     clips = render_clips(500, 8, size=8, num_frames=1)
     assert {token for ids in CLIPTokenizer()(clips.captions)["input_ids"] for token in ids} <= known
 
@@ -259,18 +264,18 @@ def test_the_atlas_holds_every_thing_once():
     assert "CC-BY 4.0" in (FOLDER / "CREDITS.md").read_text()
 
 
-def test_compression_coarsens_and_nothing_else():
+def test_soften_changes_only_details():
     frames = torch.rand(24, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
     assert torch.equal(soften(frames, torch.Generator().manual_seed(1), strength=0.0), frames)
     coarse = soften(frames, torch.Generator().manual_seed(1))
     assert coarse.shape == frames.shape
     assert 0.01 < (coarse - frames).abs().mean() < 0.2
-    smooth = torch.full_like(frames, 0.5)  # has no detail to lose: each clip stays of one colour
+    smooth = torch.full_like(frames, 0.5)  # without details, each clip keeps a single colour
     spread = soften(smooth, torch.Generator().manual_seed(1)).flatten(3).std(-1)
     assert spread.max() < 1e-5
 
 
-def test_the_data_set_gives_the_same_clips_with_any_number_of_workers():
+def test_the_dataset_gives_the_same_clips_with_any_number_of_workers():
     data = PlaygroundDataset(3, block=2, size=16)
     alone = list(islice(data, 4))
     assert set(alone[0]) == {"frames", "caption", "thing", "action", "other"}
@@ -282,7 +287,7 @@ def test_the_data_set_gives_the_same_clips_with_any_number_of_workers():
         assert block["caption"] == [item["caption"] for item in expected]
 
 
-def test_export_writes_an_mp4_that_reads_back(tmp_path):
+def test_an_exported_mp4_can_be_read(tmp_path):
     frames = render_clips(1, 0, size=64, num_frames=12, hard=0.0, empty=0.0).frames[0]
     path = export_clip(frames, tmp_path / "clip.mp4", fps=12)
     with VideoReader(path) as reader:

@@ -1,4 +1,4 @@
-"""The rendered world that the shipped model `mini` was trained on: Twemoji things that move, grow, chase each other…
+"""A rendered world in which Twemoji things move, grow and chase each other; the shipped model `mini` learned from it.
 
 Graphics: Twemoji, CC-BY 4.0 (see CREDITS.md beside this file).
 """

@@ -1,7 +1,7 @@
-"""Sentences of the playground: what things are called, and what is said of actions and of single frames.
+"""Captions of clips and of single frames.
 
-A template has {a} ("a cat", with its attributes "a small bluish cat") or {thing} ("cat"), {does} ("moves left") or
-{doing} ("moving left"). What is done to another thing is completed by it: "chases a dog".
+A template has {a} ("a cat", or with attributes "a small bluish cat") or {thing} ("cat"), and {does} ("moves left") or
+{doing} ("moving left"). An action that is done to another thing names it: "chases a dog".
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PACES: tuple[str, ...] = ("slowly", "", "quickly")
 
 
 def with_article(name: str) -> str:
-    """'a cat', 'an apple'."""
+    """Return 'a cat', 'an apple'."""
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
@@ -49,14 +49,14 @@ def caption(
     tint: int = 0,
     pace: int = 1,
 ) -> str:
-    """One sentence.
+    """Return one sentence.
 
     Args:
         thing: index into THINGS, if the template has {a} or {thing}.
         action: index into ACTIONS, if the template has {does} or {doing}.
-        other: to which thing it is done; "something" if an action needs one and none is given.
-        template: default is "{a} {does}", or the one of them that is given.
-        synonym: which way to say the action: 0 is its name; the number is taken modulo how many there are.
+        other: index of the thing that the action is done to; "something" if the action needs one and none is given.
+        template: default is "{a} {does}", without the part that isn't given.
+        synonym: number of the action's synonym, modulo the number of synonyms; 0 is its name.
         size, tint, pace: indices into SIZES, TINTS and PACES.
     """
     if template is None:
@@ -66,15 +66,14 @@ def caption(
         words["thing"] = " ".join(word for word in (SIZES[size], TINTS[tint], THINGS[thing]) if word)
         words["a"] = with_article(words["thing"])
     if action is not None:
-        what = ACTIONS[action]
-        ways = ((what.name, what.doing), *what.synonyms)
-        after = ""
-        if what.has_other:
-            after = " something" if other is None else f" {with_article(THINGS[other])}"
+        names = ((ACTIONS[action].name, ACTIONS[action].doing), *ACTIONS[action].synonyms)
+        ending = ""
+        if ACTIONS[action].has_other:
+            ending = " something" if other is None else f" {with_article(THINGS[other])}"
         if PACES[pace]:
-            after += f" {PACES[pace]}"
-        does, doing = ways[synonym % len(ways)]
-        words |= {"does": does + after, "doing": doing + after}
+            ending += f" {PACES[pace]}"
+        does, doing = names[synonym % len(names)]
+        words |= {"does": does + ending, "doing": doing + ending}
     return template.format(**words)
 
 
@@ -89,9 +88,7 @@ VISIBILITIES: tuple[str, ...] = ("faint", "clear")
 
 
 def describe(states: States) -> dict[str, list[int]]:
-    """What can be said of single frames (B, A, 1) by their first thing: indices into PLACES, STILL_SIZES, TURNS and
-    VISIBILITIES.
-    """
+    """Describe the first thing of single frames (B, A, 1): indices into PLACES, STILL_SIZES, TURNS and VISIBILITIES."""
 
     def third(value: float) -> int:
         return 0 if value < -0.2 else 2 if value > 0.2 else 1
@@ -105,3 +102,22 @@ def describe(states: States) -> dict[str, list[int]]:
         "turn": [round(a / (math.pi / 2)) % 4 for a in angle],
         "visibility": [0 if a < 0.6 else 1 for a in alpha],
     }
+
+
+def sentences_with_every_word() -> list[str]:
+    """Return sentences that contain each word of the playground at least once, for vocabularies."""
+    sentences = [caption(t, template=template) for t in range(len(THINGS)) for template in NAME_TEMPLATES]
+    sentences += [
+        caption(0, a, 0, template=template, synonym=synonym)
+        for a, action in enumerate(ACTIONS)
+        for template in (*CAPTION_TEMPLATES, *ACTION_TEMPLATES)
+        for synonym in range(1 + len(action.synonyms))
+    ]
+    sentences += [
+        caption(0, 0, size=s, tint=t, pace=p)
+        for s in range(len(SIZES))
+        for t in range(len(TINTS))
+        for p in range(len(PACES))
+    ]
+    sentences += [f"something {word}" for word in (*PLACES, *STILL_SIZES, *TURNS, *VISIBILITIES)]
+    return [*sentences, EMPTY_CAPTION]

@@ -1,4 +1,4 @@
-"""Batches of rendered clips and of single frames, the same for the same seed, and a data set of clips.
+"""Render batches of clips and of single frames, reproducibly from a seed.
 
 Legend: B clips, A actors, T frames, C channels, H and W pixels.
 """
@@ -31,20 +31,20 @@ from openxclip.playground.world import ACTIONS, SEEN_THINGS, THINGS, is_unseen_p
 Split = Literal["seen", "unseen pairs", "unseen things", "all"]
 
 _TINTS = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.15, 0.15], [0.15, 0.85, 0.2], [0.2, 0.35, 1.0], [0.7, 0.2, 0.9]])
-_SCALES = torch.tensor([0.72, 1.0, 1.28])  # of small, usual and big things
+_SCALES = torch.tensor([0.72, 1.0, 1.28])  # small, usual and big things
 
 
 @dataclass
 class Clips:
-    """What `render_clips` returns.
+    """Rendered clips.
 
     Attributes:
         frames: uint8 (B, T, 3, H, W).
         things, actions: indices into THINGS and ACTIONS, (B,); both -1 for an empty scene.
-        others: to which thing it is done, (B,); -1 where there is none.
+        others: index of the thing that the action is done to, (B,); -1 for none.
         sizes, tints, paces: indices into SIZES, TINTS and PACES of `captions`, (B,).
-        captions: one sentence a clip ("a cat moves left"), which names size, tint and pace where they are unusual.
-        states: where the two actors are, (B, 2, T) a field, as the camera sees them.
+        captions: one sentence per clip ("a cat moves left"), with unusual size, tint and pace.
+        states: states of the two actors as the camera sees them, (B, 2, T) per field.
     """
 
     frames: Tensor
@@ -58,7 +58,7 @@ class Clips:
     states: States
 
     def names(self, i: int) -> dict[str, str]:
-        """Thing, action and other of clip `i` by name; "" where there is none."""
+        """Return the names of thing, action and other thing of clip `i`; "" for none."""
         thing, action, other = (int(values[i]) for values in (self.things, self.actions, self.others))
         return {
             "thing": THINGS[thing] if thing >= 0 else "",
@@ -69,13 +69,13 @@ class Clips:
 
 @dataclass
 class Stills:
-    """What `render_stills` returns.
+    """Rendered single frames.
 
     Attributes:
         frames: uint8 (B, 3, H, W).
-        things, others: indices into THINGS, (B,); others are -1 where there is one thing alone.
-        states: (B, 2, 1) a field.
-        words: what is said of the first thing, see `captions.describe`.
+        things, others: indices into THINGS, (B,); others are -1 in frames of one thing.
+        states: (B, 2, 1) per field.
+        words: description of the first thing, see `captions.describe`.
     """
 
     frames: Tensor
@@ -86,34 +86,34 @@ class Stills:
 
 
 def as_generator(seed: int | torch.Generator) -> torch.Generator:
-    """A generator of this seed, or the one given."""
+    """Return a generator with this seed, or the given generator."""
     return seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
 
 
 @cache
 def pairs_of(split: Split) -> Tensor:
-    """The pairs of thing and action of a split: indices into THINGS and ACTIONS, (N, 2)."""
-    wanted: dict[str, Callable[[int, int], bool]] = {
+    """Return the pairs of thing and action of a split: indices into THINGS and ACTIONS, (N, 2)."""
+    belongs: dict[str, Callable[[int, int], bool]] = {
         "seen": lambda t, a: t < len(SEEN_THINGS) and not is_unseen_pair(t, a),
         "unseen pairs": lambda t, a: t < len(SEEN_THINGS) and is_unseen_pair(t, a),
         "unseen things": lambda t, a: t >= len(SEEN_THINGS),
         "all": lambda t, a: True,
     }
-    if split not in wanted:
-        raise ValueError(f"split={split!r} must be one of {', '.join(map(repr, wanted))}")
-    return torch.tensor([(t, a) for t in range(len(THINGS)) for a in range(len(ACTIONS)) if wanted[split](t, a)])
+    if split not in belongs:
+        raise ValueError(f"split={split!r} must be one of {', '.join(map(repr, belongs))}")
+    return torch.tensor([(t, a) for t in range(len(THINGS)) for a in range(len(ACTIONS)) if belongs[split](t, a)])
 
 
 def draw_pairs(batch: int, generator: torch.Generator, split: Split) -> tuple[Tensor, Tensor]:
-    """Things and actions of a split, (B,) each: actions evenly, and things evenly of those that go with them."""
+    """Draw things and actions of a split, (B,) each: actions uniformly, and things uniformly for each action."""
     pairs = pairs_of(split)
     actions = torch.randint(0, len(ACTIONS), (batch,), generator=generator)
-    luck = torch.rand(batch, generator=generator)
+    position = torch.rand(batch, generator=generator)
     things = torch.empty(batch, dtype=torch.long)
     for action in actions.unique().tolist():
         choice = pairs[pairs[:, 1] == action, 0]
         rows = actions == action
-        things[rows] = choice[(luck[rows] * len(choice)).long()]
+        things[rows] = choice[(position[rows] * len(choice)).long()]
     return things, actions
 
 
@@ -132,25 +132,24 @@ def render_clips(
 ) -> Clips:
     """Render clips in which one thing does one action, alone or to another thing.
 
-    A clip of the second action of an order pair is one of the first played backwards: the same seed and things give
-    the same frames in the other order.
+    The two actions of an order pair have the same frames in opposite order, for the same seed and things.
 
     Args:
         batch: B.
-        seed: a number, or a generator that is used up.
+        seed: a number, or a generator, whose state changes.
         size: side of the square frames, in pixels.
         num_frames: T.
-        things, actions: indices (B,), both or neither; drawn if not given: actions evenly, and things evenly of those
-            that the split shows doing them.
-        others: to which things it is done, indices (B,); drawn if not given, never the thing itself.
-        split: from which pairs of things and actions to draw: "seen" are those of training, and only seen things are
-            the others and distractors there; "unseen pairs", "unseen things", "all".
-        empty: share of clips that show the background only.
-        hard: 0 (plain colours, a camera that stands still, nothing else in the way) to 1 (textures, drift and zoom,
+        things, actions: indices (B,), both or neither; by default actions are drawn uniformly, and things uniformly
+            among those that do the action in the split.
+        others: indices (B,) of the things that actions are done to; by default drawn, never the thing itself.
+        split: pairs of things and actions to draw from: "seen" (those of training), "unseen pairs", "unseen things" or
+            "all". Others and distractors are always seen things.
+        empty: share of clips that show only the background.
+        hard: from 0 (plain colours, static camera, nothing else in the scene) to 1 (textures, drift and zoom,
             distractors, bars in front, tints, brightness, blur, noise and compression).
 
     Raises:
-        ValueError: an argument that can't be.
+        ValueError: an argument is out of its range.
     """
     if batch < 1 or num_frames < 1 or size < 8:
         raise ValueError(f"batch={batch} and num_frames={num_frames} must be 1 or more, size={size} 8 or more")
@@ -205,7 +204,7 @@ def render_clips(
 
 
 def caption_of(clips: Clips, i: int, *, template: str | None = None, synonym: int = 0) -> str:
-    """What clip `i` shows, in one sentence; arguments as `caption`."""
+    """Return the caption of clip `i`; arguments as for `caption`."""
     thing, action, other = (int(values[i]) for values in (clips.things, clips.actions, clips.others))
     if thing < 0:
         return EMPTY_CAPTION
@@ -231,16 +230,19 @@ def render_stills(
     split: Literal["seen", "all"] = "seen",
     among: Sequence[int] | None = None,
 ) -> Stills:
-    """Render single frames of one thing, or of two beside each other.
+    """Render single frames of one thing, or of two things beside each other.
 
     Args:
         batch: B.
-        seed: a number, or a generator that is used up.
+        seed: a number, or a generator, whose state changes.
         size: side of the square frames, in pixels.
-        hard: 0 (upright, clear, on plain colours) to 1 (many turned, some faint, and what `render_clips` has).
+        hard: from 0 (upright, opaque, on plain colours) to 1 (many turned, some faint, and as `render_clips`).
         pairs: share of frames that show two things.
         split: "seen" leaves out the things that training doesn't show.
         among: indices of at least two things to draw from, instead of a split.
+
+    Raises:
+        ValueError: `among` has fewer than two things.
     """
     generator = as_generator(seed)
     drawn_from = torch.arange(len(SEEN_THINGS) if split == "seen" else len(THINGS))
@@ -267,13 +269,13 @@ def render_stills(
 
 
 def _seldom(batch: int, generator: torch.Generator, number: int, usual: int, share: float) -> Tensor:
-    """Indices (B,): most often the usual one, and evenly any in about `share` / 2 of all."""
+    """Draw indices (B,): the usual one, but uniformly any for about `share` / 2 of all."""
     drawn = torch.randint(0, number, (batch,), generator=generator)
     return torch.where(torch.rand(batch, generator=generator) < 0.5 * share, drawn, usual)
 
 
 def _camera(batch: int, num_frames: int, generator: torch.Generator, hard: float) -> tuple[Tensor, Tensor]:
-    """How a camera drifts and zooms in some clips: (B, 2, T) in frame units and (B, T)."""
+    """Draw a camera's drift in frame units (B, 2, T) and zoom (B, T); in some clips the camera moves."""
     t = torch.linspace(-0.5, 0.5, num_frames) if num_frames > 1 else torch.zeros(1)
     drifts = torch.rand(batch, generator=generator) < 0.35 * hard
     way = uniform(generator, 0, 2 * math.pi, batch)
@@ -293,7 +295,7 @@ def _background(batch: int, size: int, shift: Tensor, zoom: Tensor, generator: t
 
 
 def _distract(frames: Tensor, generator: torch.Generator, hard: float) -> None:
-    """Put a small seen thing that does nothing into some of the clips."""
+    """Paint a small seen thing that does nothing into some of the clips."""
     batch, num_frames = frames.shape[:2]
     rows = (torch.rand(batch, generator=generator) < 0.2 * hard).nonzero()[:, 0]
     things = torch.randint(0, len(SEEN_THINGS), (batch,), generator=generator)[rows]
@@ -316,12 +318,12 @@ def _finish(frames: Tensor, generator: torch.Generator, hard: float) -> Tensor:
 class PlaygroundDataset(IterableDataset[dict[str, Any]]):
     """An endless stream of clips: {"frames": uint8 (T, 3, H, W), "caption", "thing", "action", "other"} (names, or "").
 
-    Worker i of n of a DataLoader yields every n-th block, so that any number of workers gives the same clips.
+    Worker i of n of a DataLoader yields every n-th block, so any number of workers gives the same clips.
 
     Args:
-        seed: of the whole stream.
-        block: clips rendered at once.
-        options: those of `render_clips`.
+        seed: seeds the whole stream.
+        block: number of clips rendered at once.
+        options: options of `render_clips`.
     """
 
     def __init__(self, seed: int = 0, *, block: int = 16, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Clips as mp4 files."""
+"""Write clips as mp4 files."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pathlib import Path
 
 from torch import Tensor
 
-from openxclip.common.files import written_whole
+from openxclip.common.files import atomic_file
 from openxclip.playground.clips import Split, render_clips
 from openxclip.video.writing import write_mp4
 
 
 def export_clip(frames: Tensor | Iterable[Tensor], path: str | Path, *, fps: float = 24, quality: int = 26) -> Path:
-    """Write frames as H.264 (yuv420p) mp4. The file appears whole or not at all.
+    """Write frames as H.264 (yuv420p) mp4, atomically.
 
     Args:
-        frames: uint8 (T, 3, H, W), H and W even; or several such, one after the other.
-        path: of the file.
+        frames: uint8 (T, 3, H, W) with even H and W, or several such tensors in sequence.
+        path: path of the file.
         fps: frames per second.
         quality: x264's CRF: lower is better and larger.
 
     Raises:
-        ValueError: an odd side, which yuv420p cannot hold.
-        OSError: it can't be written.
+        ValueError: H or W is odd, which yuv420p can't represent.
+        OSError: the file can't be written.
     """
     path = Path(path)
     parts = [frames] if isinstance(frames, Tensor) else frames
     arrays = (frame.permute(1, 2, 0).contiguous().numpy() for part_TCHW in parts for frame in part_TCHW)
-    with written_whole(path) as partial, partial.open("wb") as file:
+    with atomic_file(path) as partial, partial.open("wb") as file:
         write_mp4(arrays, file, fps=fps, quality=quality)
     return path
 
@@ -51,23 +51,23 @@ def export_clips(
 ) -> Path:
     """Render clips into a folder: 00000.mp4 and so on, and captions.jsonl with a line for each.
 
-    An interruption leaves whole files and their lines.
+    An interruption leaves complete files and their lines.
 
     Args:
-        folder: is made if it doesn't exist.
-        number: of clips.
-        seed: another seed, other clips.
+        folder: created if it doesn't exist.
+        number: number of clips.
+        seed: seeds the clips.
         size: side of the square frames, in pixels; even.
         seconds, fps: length of a clip, and frames per second.
         split, hard: see `render_clips`.
-        on_clip: is called after each clip.
+        on_clip: called after each clip.
 
     Returns:
         The path of captions.jsonl.
 
     Raises:
-        FileExistsError: one of the files is there already.
-        ValueError: an argument that can't be.
+        FileExistsError: one of the files exists.
+        ValueError: an argument is out of its range.
         OSError: the folder can't be written.
     """
     folder = Path(folder)
@@ -76,7 +76,7 @@ def export_clips(
     refuse_existing(captions, *paths)
     folder.mkdir(parents=True, exist_ok=True)
     num_frames = max(1, round(seconds * fps))
-    with captions.open("x", encoding="utf-8") as lines, _gone_if_empty(captions):
+    with captions.open("x", encoding="utf-8") as lines, _removed_if_empty(captions):
         for i, path in enumerate(paths):
             clip = render_clips(
                 1, seed * 1_000_003 + i, size=size, num_frames=num_frames, split=split, hard=hard, empty=0.0
@@ -89,19 +89,19 @@ def export_clips(
 
 
 @contextmanager
-def _gone_if_empty(captions: Path) -> Iterator[None]:
-    """Leave no empty file, which would be in the way of the next try."""
+def _removed_if_empty(captions: Path) -> Iterator[None]:
+    """Remove the file if it stays empty, so that the next call doesn't refuse to replace it."""
     try:
         yield
     finally:
         if captions.stat().st_size == 0:
             captions.unlink()
-            with suppress(OSError):  # there is something else in it
+            with suppress(OSError):  # the folder holds other files
                 captions.parent.rmdir()
 
 
 def refuse_existing(*paths: Path) -> None:
-    """FileExistsError for the first of these that is there."""
+    """Raise FileExistsError for the first path that exists."""
     for path in paths:
         if path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))

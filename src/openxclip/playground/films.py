@@ -1,4 +1,4 @@
-"""Minutes of film with several events and their true times: for timelines, search, and whatever else is long."""
+"""Make films of several minutes with many events at known times, for timelines and search."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from openxclip.common.files import written_whole
+from openxclip.common.files import atomic_file
 from openxclip.playground.captions import caption
 from openxclip.playground.clips import Split, draw_pairs, render_clips
 from openxclip.playground.export import export_clip, refuse_existing
 from openxclip.playground.motion import uniform
 from openxclip.playground.world import ACTIONS, SEEN_THINGS, THINGS
 
-_SHORTEST_S, _LONGEST_S = 1.5, 4.0  # of an event
+_SHORTEST_S, _LONGEST_S = 1.5, 4.0  # duration of an event
 _PAUSE_S = (0.5, 3.0)
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens in a film.
+    """An event of a film.
 
     Attributes:
-        start, end: in seconds from the film's start.
-        caption: "a cat chases a dog".
-        thing, action, other: the names; other is "" where there is none.
+        start, end: seconds from the film's start.
+        caption: for example "a cat chases a dog".
+        thing, action, other: their names; other is "" for none.
     """
 
     start: float
@@ -43,17 +43,17 @@ class Event:
 class _Shot:
     num_frames: int
     seed: int
-    pair: tuple[int, int, int] | None  # thing, action, other; None: nothing happens
+    pair: tuple[int, int, int] | None  # thing, action, other; None for a pause
 
 
 class Film:
-    """A film: shots in which one event happens, and empty ones between them.
+    """A film: shots of one event each, and pauses between them.
 
-    Frames are rendered when they are asked for, so a long film takes no more memory than its longest shot.
+    Each shot is rendered when it is needed, so a long film takes no more memory than its longest shot.
 
     Attributes:
-        events: what happens, in order.
-        num_frames: of the whole film.
+        events: the events in order.
+        num_frames: number of frames of the whole film.
         fps: frames per second.
         size: side of the square frames, in pixels.
     """
@@ -65,11 +65,11 @@ class Film:
 
     @property
     def duration(self) -> float:
-        """In seconds."""
+        """Seconds."""
         return self.num_frames / self.fps
 
     def shots(self) -> Iterator[Tensor]:
-        """The frames of each shot in turn, uint8 (T, 3, H, W)."""
+        """Yield the frames of each shot, uint8 (T, 3, H, W)."""
         for shot in self._shots:
             pair = shot.pair or (0, 0, 1)
             thing, action, other = (torch.tensor([value]) for value in pair)
@@ -85,7 +85,7 @@ class Film:
                 hard=self._hard,
             ).frames[0]
 
-    def _told_shots(self, on_shot: Callable[[float], object]) -> Iterator[Tensor]:
+    def _shots_with_progress(self, on_shot: Callable[[float], object]) -> Iterator[Tensor]:
         frames = 0
         for shot in self.shots():
             yield shot
@@ -94,7 +94,7 @@ class Film:
 
     @property
     def frames(self) -> Tensor:
-        """All frames at once, uint8 (T, 3, H, W)."""
+        """All frames, uint8 (T, 3, H, W)."""
         return torch.cat(list(self.shots()))
 
     def save(
@@ -103,60 +103,60 @@ class Film:
         """Write the film as mp4, and its events as JSON beside it (`film.json` for `film.mp4`).
 
         Args:
-            path: of the film; its folder is made if it doesn't exist.
-            replace: write over what is there.
-            on_shot: called with the end of each shot, in seconds, when it is written.
+            path: path of the film; its folder is created if it doesn't exist.
+            replace: replace existing files.
+            on_shot: called with the end of each shot, in seconds, after the shot is written.
 
         Raises:
-            FileExistsError: one of the two is there already, and isn't to be replaced.
-            ValueError: an odd side, which H.264 in yuv420p cannot hold.
-            OSError: it can't be written.
+            FileExistsError: one of the two files exists and `replace` is False.
+            ValueError: the side is odd, which H.264 in yuv420p can't represent.
+            OSError: a file can't be written.
         """
         path = Path(path)
         if not replace:
             refuse_existing(path, path.with_suffix(".json"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        export_clip(self._told_shots(on_shot), path, fps=self.fps)
-        told = {"fps": self.fps, "duration": self.duration, "events": [asdict(event) for event in self.events]}
-        with written_whole(path.with_suffix(".json")) as partial:
-            partial.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        export_clip(self._shots_with_progress(on_shot), path, fps=self.fps)
+        summary = {"fps": self.fps, "duration": self.duration, "events": [asdict(event) for event in self.events]}
+        with atomic_file(path.with_suffix(".json")) as partial:
+            partial.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         return path
 
 
 def film(
     seconds: float, seed: int, *, size: int = 128, fps: float = 12, split: Split = "all", hard: float = 1.0
 ) -> Film:
-    """A film of about this length (it ends with the first pause after it), the same for the same seed.
+    """Make a film of about this length, which ends with the first event after it, reproducibly from a seed.
 
     Args:
-        seconds: how long.
-        seed: a number.
+        seconds: minimum length.
+        seed: seeds the film.
         size: side of the square frames, in pixels.
         fps: frames per second.
         split, hard: see `render_clips`.
 
     Raises:
-        ValueError: a length or rate that can't be.
+        ValueError: the length or the rate is out of its range.
     """
     if not (0 < seconds < 1e6 and 1 <= fps <= 1000):
         raise ValueError(f"seconds={seconds} must be above 0, and fps={fps} from 1 to 1000")
     generator = torch.Generator().manual_seed(seed)
     shots: list[_Shot] = []
     events: list[Event] = []
-    at = 0
-    while at < seconds * fps:
-        for happens in (False, True):
-            low, high = (_SHORTEST_S, _LONGEST_S) if happens else _PAUSE_S
+    frame = 0
+    while frame < seconds * fps:
+        for has_event in (False, True):
+            low, high = (_SHORTEST_S, _LONGEST_S) if has_event else _PAUSE_S
             num_frames = max(1, round(float(uniform(generator, low, high, 1)) * fps))
             thing, action = (int(drawn) for drawn in draw_pairs(1, generator, split))
             other = int(torch.randint(0, len(SEEN_THINGS) - 1, (1,), generator=generator))
             other += other >= thing
             shot_seed = int(torch.randint(0, 1 << 62, (1,), generator=generator))
-            shots.append(_Shot(num_frames, shot_seed, (thing, action, other) if happens else None))
-            if happens:
-                to_whom = other if ACTIONS[action].has_other else None
-                events.append(_event(at / fps, (at + num_frames) / fps, thing, action, to_whom))
-            at += num_frames
+            shots.append(_Shot(num_frames, shot_seed, (thing, action, other) if has_event else None))
+            if has_event:
+                shown_other = other if ACTIONS[action].has_other else None
+                events.append(_event(frame / fps, (frame + num_frames) / fps, thing, action, shown_other))
+            frame += num_frames
     return Film(shots, events, fps=fps, size=size, hard=hard)
 
 

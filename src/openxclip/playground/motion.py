@@ -1,8 +1,8 @@
-"""How each action moves the things that do it.
+"""Move things as their actions need it.
 
-Legend: B clips, A actors (0: who does it, 1: to whom), T frames. Positions are in frame units: (-1, -1) is the top left
-corner, (1, 1) the bottom right one. A size is the side of the sprite as a fraction of the frame's side, so that it is
-also half the side in frame units.
+Legend: B clips, A actors (0 does the action, 1 is the other thing), T frames. Positions are in frame units: (-1, -1) is
+the top left corner, (1, 1) the bottom right one. A size is the side of the sprite as a fraction of the frame's side, so
+it is also half the side in frame units.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from openxclip.playground.world import ACTION_NAMES, REVERSES
 
 @dataclass
 class States:
-    """Where things are and how they look, one tensor of the same shape per field.
+    """Positions and looks of things, one tensor of the same shape per field.
 
     Attributes:
         x, y: centre, in frame units.
         size: side of the sprite as a fraction of the frame's side.
-        angle: clockwise turn in radians.
-        stretch: horizontal factor; negative is mirrored.
-        alpha: visibility, 0 to 1.
+        angle: clockwise rotation in radians.
+        stretch: horizontal factor; a negative one mirrors.
+        alpha: opacity, 0 to 1.
     """
 
     x: Tensor
@@ -37,11 +37,11 @@ class States:
     alpha: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> States:
-        """The same with each field changed."""
+        """Apply a function to each field."""
         return States(*(change(getattr(self, field.name)) for field in fields(self)))
 
     def reversed_where(self, backwards_B: Tensor) -> States:
-        """The same, (B, …, T), with time running backwards in some of the clips (bool, (B,))."""
+        """Reverse the time of states (B, …, T) in some of the clips (bool, (B,))."""
 
         def reverse(values: Tensor) -> Tensor:
             where = backwards_B.view(-1, *[1] * (values.dim() - 1))
@@ -51,48 +51,48 @@ class States:
 
 
 def uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
-    """Numbers drawn evenly from [low, high)."""
+    """Draw numbers uniformly from [low, high)."""
     return low + (high - low) * torch.rand(*shape, generator=generator)
 
 
 def signs(generator: torch.Generator, *shape: int) -> Tensor:
-    """-1 or 1."""
+    """Draw -1 or 1."""
     return torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
 
 
 def frame_times(num_frames: int) -> Tensor:
-    """Midpoints of `num_frames` equal parts of a clip that lasts from 0 to 1: (T,)."""
+    """Return the midpoints of `num_frames` equal parts of [0, 1]: (T,)."""
     return (torch.arange(num_frames) + 0.5) / num_frames
 
 
 def is_backwards(actions_B: Tensor) -> Tensor:
-    """Which actions are rendered as another one played backwards: bool (B,)."""
+    """Return which actions are rendered as their reverse played backwards: bool (B,)."""
     return torch.tensor(REVERSES)[actions_B] < actions_B
 
 
 def act(actions_B: Tensor, num_frames: int, generator: torch.Generator, pace_B: Tensor | None = None) -> States:
-    """Draw one way of doing each action and return its states, before time is turned round.
+    """Draw states for each action, before time is reversed.
 
-    The second action of an order pair gets the states of the first: play it backwards (`is_backwards`).
+    The second action of an order pair gets the states of the first, to be played backwards (`is_backwards`).
 
     Args:
         actions_B: indices into ACTIONS.
-        num_frames: T; the clip is seen at the midpoints of T equal parts.
-        generator: is used up.
-        pace_B: how fast what can be done quickly or slowly is done, 0 to 1; drawn if not given.
+        num_frames: T; frames are at the midpoints of T equal parts of the clip.
+        generator: its state changes.
+        pace_B: speed of paced actions, 0 to 1; drawn by default.
 
     Returns:
-        (B, 2, T); what has no other has a second actor of alpha 0.
+        (B, 2, T); the second actor has alpha 0 if the action is done to nothing.
     """
     batch = len(actions_B)
     drawn = uniform(generator, 0, 1, batch)
     pace = (drawn if pace_B is None else pace_B)[:, None]
-    one, other = _alone(batch, num_frames, generator, pace), _together(batch, num_frames, generator)
+    single, double = _single_actions(batch, num_frames, generator, pace), _double_actions(batch, num_frames, generator)
     kind_B = torch.minimum(actions_B, torch.tensor(REVERSES)[actions_B])
     result = [_at_rest(batch, num_frames, generator, low=0.36, high=0.56), _absent(batch, num_frames)]
-    for name, changes in one.items():
+    for name, changes in single.items():
         _put(result[0], changes, kind_B == ACTION_NAMES.index(name))
-    for name, (first, second) in other.items():
+    for name, (first, second) in double.items():
         chosen_B = kind_B == ACTION_NAMES.index(name)
         _put(result[0], first, chosen_B)
         _put(result[1], second | {"alpha": torch.ones(batch, num_frames)}, chosen_B)
@@ -107,7 +107,7 @@ def _put(states: States, changes: dict[str, Tensor], chosen_B: Tensor) -> None:
 
 def _at_rest(batch: int, num_frames: int, generator: torch.Generator, *, low: float, high: float) -> States:
     size = uniform(generator, low, high, batch, 1)
-    room = 0.95 - size  # the whole thing stays in the frame
+    room = 0.95 - size  # keeps the thing in the frame
     x, y = (signs(generator, batch, 1) * torch.rand(batch, 1, generator=generator) * room for _ in range(2))
     angle = uniform(generator, -0.12, 0.12, batch, 1)
     still = torch.zeros(batch, num_frames)
@@ -119,8 +119,10 @@ def _absent(batch: int, num_frames: int) -> States:
     return States(zero, zero.clone(), one * 0.3, zero.clone(), one.clone(), zero.clone())
 
 
-def _alone(batch: int, num_frames: int, generator: torch.Generator, pace: Tensor) -> dict[str, dict[str, Tensor]]:
-    """What changes with each action of one thing: (B, T) a field."""
+def _single_actions(
+    batch: int, num_frames: int, generator: torch.Generator, pace: Tensor
+) -> dict[str, dict[str, Tensor]]:
+    """Return the fields that each action of one thing changes: (B, T) each."""
     t = frame_times(num_frames)[None]
 
     def draw(low: float, high: float) -> Tensor:
@@ -133,7 +135,7 @@ def _alone(batch: int, num_frames: int, generator: torch.Generator, pace: Tensor
     room = 0.95 - size
     x, y = draw(-1, 1) * room, draw(-1, 1) * room
     phase = draw(0, 1)
-    path = (0.55 + 0.45 * pace) * room * (1 - 2 * t)  # from one side towards the other
+    path = (0.55 + 0.45 * pace) * room * (1 - 2 * t)  # from one side to the other
     ramp = ((t - draw(0.15, 0.35)) / draw(0.3, 0.5)).clamp(0, 1)
     turns = 2 * math.pi * (0.45 + 0.4 * pace) * t
     orbit = 2 * math.pi * (sign() * (0.8 + 0.5 * pace) * t + phase)
@@ -142,7 +144,7 @@ def _alone(batch: int, num_frames: int, generator: torch.Generator, pace: Tensor
     swing = torch.sin(2 * math.pi * (draw(1.3, 1.8) * t + phase)) * draw(0.6, 0.95)
     hop = draw(0.75, 1.0) * room * (2 * torch.sin(math.pi * (draw(1.6, 2.4) * t + phase)).abs() - 1)
     on = torch.remainder(draw(1.6, 2.4) * t + phase, 1) < 0.5
-    ahead = (t / draw(0.45, 0.6)).clamp(max=1)  # to the place of rest, and no further
+    ahead = (t / draw(0.45, 0.6)).clamp(max=1)  # ends at the place of rest
     sideways = torch.rand(batch, 1, generator=generator) < 0.5
     come = sign() * room * (ahead * draw(0.8, 1.1) - 0.9)
     zig = (torch.remainder(draw(1.6, 2.2) * t + phase, 1) * 2 - 1).abs() * 2 - 1
@@ -154,7 +156,7 @@ def _alone(batch: int, num_frames: int, generator: torch.Generator, pace: Tensor
         "shrinks": {"size": draw(0.5, 0.68) * (draw(0.28, 0.4) ** t), "x": x * 0.6, "y": y * 0.6},
         "vanishes": {"alpha": 1 - ramp},
         "spins counterclockwise": {"angle": draw(-math.pi, math.pi) - turns},
-        # the road is seen from above: what is far is small and high
+        # seen from above: distant things are small and high
         "approaches": {
             "size": far * (draw(2.9, 3.6) ** t),
             "x": x * (1 - 0.6 * t),
@@ -181,10 +183,10 @@ def _alone(batch: int, num_frames: int, generator: torch.Generator, pace: Tensor
     }
 
 
-def _together(
+def _double_actions(
     batch: int, num_frames: int, generator: torch.Generator
 ) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """What changes with each action of one thing to another, for either: (B, T) a field."""
+    """Return the fields that each action of one thing on another changes, for both things: (B, T) each."""
     t = frame_times(num_frames)[None]
 
     def draw(low: float, high: float) -> Tensor:
@@ -199,13 +201,13 @@ def _together(
     def both(first: dict[str, Tensor], second: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return sizes[0] | first, sizes[1] | second
 
-    # who flees swerves, who chases comes nearer and swerves later; who follows keeps a distance and its way
+    # a chased thing swerves, its chaser comes nearer and swerves later; a follower keeps its distance and direction
     fled = way * (-0.25 + 0.95 * t)
     gap = draw(0.8, 0.9) - draw(0.3, 0.4) * t
     swerve = draw(0.2, 0.3)
     rate, phase = draw(1.3, 1.7), draw(0, 1)
     led = way * (0.05 + draw(0.45, 0.6) * t)
-    hit = 0.5  # when they touch
+    hit = 0.5  # time of contact
     where = way * draw(0.0, 0.1)
     to_touch = where - way * touch - way * 0.9 * (hit - t).clamp(min=0) / hit * 0.85
     thrown = (t - hit).clamp(min=0)
@@ -245,16 +247,16 @@ def _together(
 
 
 def pose(num: int, generator: torch.Generator, *, hard: float = 1.0, pairs: float = 0.0) -> States:
-    """Draw single frames of one thing or two, anywhere, any size; with `hard` > 0 turned, mirrored and faint ones.
+    """Draw states of single frames with one or two things at any place and size, some turned or faint if `hard` > 0.
 
     Args:
         num: B.
-        generator: is used up.
-        hard: 0 to 1: the share of things that are turned, and of those that are faint.
+        generator: its state changes.
+        hard: from 0 to 1, scales the shares of turned, narrow and faint things.
         pairs: share of frames that show two things, side by side.
 
     Returns:
-        (B, 2, 1); the second thing has alpha 0 where there is one.
+        (B, 2, 1); the second thing has alpha 0 in frames of one thing.
     """
     shape = (num, 2, 1)
     size = uniform(generator, 0.2, 0.68, num, 1, 1).expand(shape).clone()
@@ -283,12 +285,12 @@ def pose(num: int, generator: torch.Generator, *, hard: float = 1.0, pairs: floa
 
 
 def move_camera(states: States, shift_B2T: Tensor, zoom_BT: Tensor) -> States:
-    """The same seen by a camera that has moved: everything is shifted, then scaled about the middle.
+    """Return the states as a moved camera sees them: shifted, then scaled about the centre.
 
     Args:
         states: (B, A, T).
-        shift_B2T: in frame units, x and y.
-        zoom_BT: factor.
+        shift_B2T: x and y in frame units.
+        zoom_BT: factors.
     """
     zoom = zoom_BT[:, None]
     return States(

@@ -1,4 +1,4 @@
-"""Pixels of the playground: backgrounds, and sprites put on them, a whole batch in one affine_grid and grid_sample.
+"""Draw backgrounds and paint sprites on them, a whole batch with one affine_grid and grid_sample.
 
 Legend: B clips, A things in a clip, T frames, C channels, H and W pixels.
 """
@@ -18,16 +18,16 @@ from torch import Tensor
 from openxclip.playground.motion import States, signs, uniform
 from openxclip.playground.world import INDEX
 
-_BANK, _BANK_SIDE = 96, 128  # textures that backgrounds are cut from
-_MIP_UP_TO = 112  # pixels of a frame's side up to which sprites of half the size do
+_BANK, _BANK_SIDE = 96, 128  # number and side of the textures that backgrounds are cut from
+_MIP_UP_TO = 112  # frames up to this side, in pixels, use sprites of half the size
 
 
 @cache
 def load_sprites(side: int = 64) -> Tensor:
-    """The things' graphics, premultiplied by their alpha: float (things, 4, side, side) from 0 to 1.
+    """Load the things' graphics, premultiplied by their alpha: float (things, 4, side, side) from 0 to 1.
 
     Args:
-        side: 64, or 32 for small frames, in which the large ones would flicker.
+        side: 64, or 32 for small frames, in which large sprites would flicker.
     """
     tile, columns = INDEX["tile"], INDEX["columns"]
     with Image.open(Path(__file__).parent / "sprites.png") as image:
@@ -41,7 +41,7 @@ def load_sprites(side: int = 64) -> Tensor:
 
 @cache
 def _textures() -> Tensor:
-    """What backgrounds are cut from: (N, 3, S, S) of mean 0 and deviation about 1; the same in every process.
+    """Make textures to cut backgrounds from: (N, 3, S, S) of mean 0 and deviation about 1, the same in every process.
 
     Clouds (noise with as much contrast in every octave, as photographs have), landscapes (a bright sky, a horizon,
     rough ground), stripes and checks.
@@ -77,13 +77,13 @@ def _textures() -> Tensor:
 
 
 def draw_backgrounds(num: int, size: int, generator: torch.Generator, *, variety: float = 1.0) -> Tensor:
-    """Backgrounds with room around them for a camera to move: (num, 3, S, S), S a quarter more than `size`.
+    """Draw backgrounds with a margin for camera movement: (num, 3, S, S), S a quarter more than `size`.
 
     Args:
         num: B.
         size: side of the frames, in pixels.
-        generator: is used up.
-        variety: 0 is one plain colour each; 1 is plain, a gradient or a texture, more or less lively.
+        generator: its state changes.
+        variety: 0 gives plain colours; 1 gives plain colours, gradients and textures of varying contrast.
     """
     side = round(1.25 * size)
     colour = uniform(generator, 0.08, 0.95, num, 3, 1, 1)
@@ -106,7 +106,7 @@ def draw_backgrounds(num: int, size: int, generator: torch.Generator, *, variety
 
 
 def film_background(background_B3SS: Tensor, shift_B2T: Tensor, zoom_BT: Tensor, size: int) -> Tensor:
-    """What a moving camera sees of backgrounds: (B, T, 3, H, W); see `motion.move_camera`."""
+    """Return what a moving camera sees of backgrounds: (B, T, 3, H, W); see `motion.move_camera`."""
     B, T = zoom_BT.shape
     inner = size / background_B3SS.shape[-1]
     zero = torch.zeros(B, T)
@@ -123,20 +123,20 @@ def film_background(background_B3SS: Tensor, shift_B2T: Tensor, zoom_BT: Tensor,
 
 
 def middle(background_B3SS: Tensor, size: int) -> Tensor:
-    """What a camera that stands still sees of backgrounds: (B, 3, H, W)."""
+    """Return what a static camera sees of backgrounds: (B, 3, H, W)."""
     edge = (background_B3SS.shape[-1] - size) // 2
     return background_B3SS[..., edge : edge + size, edge : edge + size]
 
 
 def paint(frames_BT3HW: Tensor, things_N: Tensor, states_NT: States, rows_N: Tensor, tints_N3: Tensor) -> None:
-    """Put one thing on some of the clips, in place.
+    """Paint one thing into some of the clips, in place.
 
     Args:
         frames_BT3HW: floats from 0 to 1.
         things_N: indices into THINGS.
         states_NT: (N, T).
-        rows_N: which clips, each once.
-        tints_N3: colours that things are tinted with, see `tint`; 0 is none.
+        rows_N: distinct indices of clips.
+        tints_N3: colours to tint the things with, see `tint`; 0 is none.
     """
     N, T = states_NT.x.shape
     if not N:
@@ -144,7 +144,7 @@ def paint(frames_BT3HW: Tensor, things_N: Tensor, states_NT: States, rows_N: Ten
     H, W = frames_BT3HW.shape[-2:]
     s = states_NT
     cos, sin = s.angle.cos(), s.angle.sin()
-    # Rows of the inverse transform: from a pixel's place in the frame to a place on the sprite.
+    # Rows of the inverse transform, from positions in the frame to positions on the sprite.
     wide = torch.where(s.stretch < 0, -1.0, 1.0) * s.stretch.abs().clamp(min=0.04) * s.size
     row_x = torch.stack([cos / wide, sin / wide, -(cos * s.x + sin * s.y) / wide], dim=-1)
     row_y = torch.stack([-sin / s.size, cos / s.size, (sin * s.x - cos * s.y) / s.size], dim=-1)
@@ -159,7 +159,7 @@ def paint(frames_BT3HW: Tensor, things_N: Tensor, states_NT: States, rows_N: Ten
 
 
 def tint(sprites_N4SS: Tensor, tints_N3: Tensor) -> Tensor:
-    """Sprites whose colours are drawn half-way towards a colour times their brightness; (0, 0, 0) leaves them."""
+    """Blend the colours of sprites with a tint times their brightness; (0, 0, 0) leaves a sprite as it is."""
     is_tinted = tints_N3.sum(1) > 0
     if not is_tinted.any():
         return sprites_N4SS
@@ -172,7 +172,7 @@ def tint(sprites_N4SS: Tensor, tints_N3: Tensor) -> Tensor:
 
 
 def cover(frames_BT3HW: Tensor, rows_N: Tensor, generator: torch.Generator) -> None:
-    """Put a plain bar across some of the clips, in place: what moves is hidden now and then."""
+    """Paint a plain bar across some of the clips, in place, which hides moving things at times."""
     num, size = len(rows_N), frames_BT3HW.shape[-1]
     ticks = (torch.arange(size) + 0.5) / size * 2 - 1
     where, half = uniform(generator, -0.8, 0.8, num, 1), uniform(generator, 0.05, 0.13, num, 1)
@@ -184,20 +184,20 @@ def cover(frames_BT3HW: Tensor, rows_N: Tensor, generator: torch.Generator) -> N
 
 
 def draw_grain(num: int, num_frames: int, size: int, generator: torch.Generator, strength: float) -> Tensor:
-    """Mild grey noise, new in every frame and up to `strength` (standard deviation) in a clip: (B, T, 1, H, W)."""
-    bank = torch.randn(16, size, size, generator=generator)  # drawing all of it would take longer than painting
+    """Draw mild grey noise, new in every frame, with a standard deviation up to `strength`: (B, T, 1, H, W)."""
+    bank = torch.randn(16, size, size, generator=generator)  # drawing each frame anew would take longer than painting
     choice = torch.randint(0, 16, (num, num_frames), generator=generator)
     level = uniform(generator, 0, strength, num, 1, 1, 1, 1)
     return bank[choice][:, :, None] * level
 
 
 def soften(frames_BT3HW: Tensor, generator: torch.Generator, *, strength: float = 1.0) -> Tensor:
-    """Blur some clips, shift the brightness and colours of all, and coarsen some as JPEG and video codecs do.
+    """Blur some clips, change the brightness and colours of all, and quantise some as JPEG and video codecs do.
 
     Args:
         frames_BT3HW: floats from 0 to 1.
-        generator: is used up.
-        strength: 0 leaves them as they are.
+        generator: its state changes.
+        strength: 0 changes nothing.
     """
     B = len(frames_BT3HW)
     flat = frames_BT3HW.flatten(0, 1)
@@ -211,7 +211,7 @@ def soften(frames_BT3HW: Tensor, generator: torch.Generator, *, strength: float 
     step = uniform(generator, 0.02, 0.1, B) * strength
     rows = (torch.rand(B, generator=generator) < 0.4).nonzero()[:, 0]
     if strength and len(rows) and not frames.shape[-1] % 8:
-        frames[rows] = _coarsened(frames[rows], step[rows])
+        frames[rows] = _quantise(frames[rows], step[rows])
     return frames.clamp(0, 1)
 
 
@@ -223,8 +223,8 @@ def _cosines() -> Tensor:
     return table
 
 
-def _coarsened(frames_NT3HW: Tensor, step_N: Tensor) -> Tensor:
-    """The cosine transform of blocks of 8 × 8 pixels, rounded the more coarsely the finer the detail, and back."""
+def _quantise(frames_NT3HW: Tensor, step_N: Tensor) -> Tensor:
+    """Round the cosine transform of blocks of 8 × 8 pixels, high frequencies more coarsely."""
     dct = _cosines()
     H, W = frames_NT3HW.shape[-2:]
     blocks = frames_NT3HW.unflatten(-1, (W // 8, 8)).unflatten(-3, (H // 8, 8)).transpose(-3, -2)

@@ -1,4 +1,4 @@
-"""What exists and what happens in the playground: things, actions, and which of them training never shows.
+"""Things and actions of the playground, and which of them training never shows.
 
 Graphics and names of things come from sprites.json (made by scripts/make_sprites.py).
 """
@@ -14,23 +14,23 @@ INDEX = json.loads((Path(__file__).parent / "sprites.json").read_text(encoding="
 THINGS: tuple[str, ...] = tuple(entry["name"] for entry in INDEX["things"])
 
 UNSEEN_THINGS: tuple[str, ...] = tuple(entry["name"] for entry in INDEX["things"] if entry["unseen"])
-"""Things that training never shows: what they do can be asked, their names are untrained words."""
+"""Things that training never shows. Questions can be about what they do, but their names are untrained words."""
 
 SEEN_THINGS: tuple[str, ...] = tuple(entry["name"] for entry in INDEX["things"] if not entry["unseen"])
 
 
 @dataclass(frozen=True)
 class Action:
-    """Something that a thing does, alone or to another.
+    """An action of one thing, alone or done to another thing.
 
     Attributes:
-        name: third person ("moves left", "chases"), also its identity.
-        doing: the same as a participle ("moving left", "chasing").
-        reverse: name of the action that it is when played backwards; its own where it is none of an order pair.
-        synonyms: other ways to say it, as pairs of name and participle.
-        has_other: it is done to another thing ("a cat chases a dog").
-        tells_roles: with another thing, it matters who does it to whom.
-        is_paced: it can be done quickly or slowly.
+        name: third person ("moves left", "chases"); it identifies the action.
+        doing: the participle ("moving left", "chasing").
+        reverse: name of the action that it becomes when played backwards; its own name outside of order pairs.
+        synonyms: pairs of third person and participle.
+        has_other: whether it is done to another thing ("a cat chases a dog").
+        tells_roles: whether it matters which of the two things does it.
+        is_paced: whether it can be done quickly or slowly.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Action:
 
 
 def _pair(first: tuple[str, ...], second: tuple[str, ...], **kind: bool) -> tuple[Action, Action]:
-    """Two actions, each the other played backwards; each as name, participle, and the same of one synonym."""
+    """Make an order pair from name, participle, and the two forms of a synonym of each action."""
     return tuple(  # type: ignore[return-value]
         Action(words[0], words[1], other[0], ((words[2], words[3]),), **kind)
         for words, other in ((first, second), (second, first))
@@ -115,18 +115,18 @@ ORDER_PAIRS: tuple[tuple[str, str], ...] = tuple(
     for number, action in enumerate(ACTIONS)
     if ACTION_NAMES.index(action.reverse) > number
 )
-"""Pairs of actions where each is the other played backwards: the order of the frames alone tells them apart."""
+"""Pairs of actions that are each other played backwards: only the order of frames distinguishes them."""
 
 REVERSES: tuple[int, ...] = tuple(ACTION_NAMES.index(action.reverse) for action in ACTIONS)
 """The index of each action's reverse."""
 
 
 def is_unseen_pair(thing: int, action: int) -> bool:
-    """Whether training never shows this thing doing this action (nor the action's reverse): one pair in eight.
+    """Return whether training never shows this thing doing this action or its reverse: one pair in eight.
 
     Args:
-        thing: index into THINGS, of who does it.
+        thing: index into THINGS of the thing that does it.
         action: index into ACTIONS.
     """
-    kind = min(action, REVERSES[action])  # the two of an order pair show the same frames
+    kind = min(action, REVERSES[action])  # the two actions of an order pair show the same frames
     return (5 * thing + 3 * kind) % 8 == 0
