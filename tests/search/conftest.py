@@ -1,4 +1,4 @@
-"""An index of three small videos."""
+"""Fixtures: an index of three small videos."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ def videos(clip_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(pipeline: VideoPipeline, videos: Path, tmp_path: Path) -> VideoIndex:
-    made = VideoIndex.open(tmp_path / "index", model=pipeline, window=0.4, stride=0.2)
-    assert len(made) == 0
-    assert made.files() == []
-    added = made.add(videos)
-    assert sorted(added.added) == sorted(str(path) for path in videos.rglob("*.mp4"))
-    assert not added.errors
-    return made
+def folder(tmp_path: Path) -> Path:
+    """Return the folder of `index`."""
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def index(pipeline: VideoPipeline, videos: Path, folder: Path) -> VideoIndex:
+    index = VideoIndex.open(folder, model=pipeline, window=0.4, stride=0.2)
+    assert len(index) == 0
+    assert index.files() == []
+    done = index.add(videos)
+    assert sorted(done.added) == sorted(str(path) for path in videos.rglob("*.mp4"))
+    assert not done.errors
+    return index

@@ -1,4 +1,4 @@
-"""Duplicates: copies, parts and chains, of embeddings made here and of videos."""
+"""Duplicates: copies, parts and chains, of synthetic embeddings and of videos."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from openxclip import VideoIndex, VideoIndexError
-from openxclip.search import candidates, cells
+from openxclip.search import candidates, partitioning
 from openxclip.search.candidates import Candidates
-from openxclip.search.compared import Videos
 from openxclip.search.duplicates import DuplicateGroup, find_duplicates
-from openxclip.search.not_duplicates import pair_of
+from openxclip.search.indexed_videos import IndexedVideos
+from openxclip.search.not_duplicates import pair_key
 
 Windows = dict[str, list[np.ndarray]]
 
 
-def videos_of(windows: Windows, *, contents: dict[str, str] | None = None, **columns: list[float]) -> Videos:
-    """Videos with windows of 10 s; columns are of `Videos`, in the order of `windows`."""
+def videos_of(windows: Windows, *, contents: dict[str, str] | None = None, **columns: list[float]) -> IndexedVideos:
+    """Return videos with windows of 10 s, and with these values of attributes, in the order of `windows`."""
     contents = contents or {}
-    counts = np.array([len(those) for those in windows.values()])
-    videos = Videos(
+    counts = np.array([len(embeddings) for embeddings in windows.values()])
+    videos = IndexedVideos(
         paths=list(windows),
         durations=10.0 * counts,
         pixels=np.zeros(len(windows), dtype=np.int64),
@@ -33,29 +33,30 @@ def videos_of(windows: Windows, *, contents: dict[str, str] | None = None, **col
         are_files=np.ones(len(windows), dtype=bool),
         counts=counts,
         start_N=np.concatenate([10.0 * np.arange(count) for count in counts]),
-        embedding_NE=np.stack([window for those in windows.values() for window in those]).astype(np.float32),
+        embedding_NE=np.stack([window for embeddings in windows.values() for window in embeddings]).astype(np.float32),
     )
     return dataclasses.replace(videos, **{name: np.array(column) for name, column in columns.items()})
 
 
-def groups_of(windows: Windows | Videos, **options) -> list[DuplicateGroup]:
-    videos = windows if isinstance(windows, Videos) else videos_of(windows)
+def groups_of(windows: Windows | IndexedVideos, **options) -> list[DuplicateGroup]:
+    videos = windows if isinstance(windows, IndexedVideos) else videos_of(windows)
     return find_duplicates(videos, **{"min_similarity": 0.95, "overlap": 0.8, **options})
 
 
-def found(windows: Windows | Videos, **options) -> dict[str, list[str]]:
-    return {group.path: [one.path for one in group.duplicates] for group in groups_of(windows, **options)}
+def duplicate_paths(windows: Windows | IndexedVideos, **options) -> dict[str, list[str]]:
+    groups = groups_of(windows, **options)
+    return {group.path: [duplicate.path for duplicate in group.duplicates] for group in groups}
 
 
 def axes(count: int, *, near: float = 0.0) -> list[np.ndarray]:
-    """Windows that are unlike each other; `near` turns each a little, to a cosine of about 1 - near²/2."""
+    """Return orthogonal windows; `near` turns each a little, to a cosine of about 1 - near²/2."""
     made = np.eye(64)[:count] + near * np.eye(64)[32 : 32 + count]
     return list(made / np.linalg.norm(made, axis=1, keepdims=True))
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 2048])
-def test_copies_and_parts(monkeypatch, at_once) -> None:
-    monkeypatch.setattr(candidates, "_AT_ONCE", at_once)
+@pytest.mark.parametrize("batch", [1, 3, 2048])
+def test_copies_and_parts(monkeypatch, batch) -> None:
+    monkeypatch.setattr(candidates, "_BATCH", batch)
     a = axes(8)
     windows = {
         "part": a[2:5],
@@ -64,75 +65,74 @@ def test_copies_and_parts(monkeypatch, at_once) -> None:
         "copy": axes(8, near=0.1),
         "half": a[:3] + axes(20)[17:20],
     }
-    assert {keep: set(those) for keep, those in found(windows).items()} == {"copy": {"a", "part"}}
+    assert {keep: set(paths) for keep, paths in duplicate_paths(windows).items()} == {"copy": {"a", "part"}}
     (group,) = groups_of(windows)
-    of = {one.path: one for one in group.duplicates}
-    assert of["part"].overlap == 1
+    part = next(duplicate for duplicate in group.duplicates if duplicate.path == "part")
+    assert part.overlap == 1
     assert group.duration == 80
-    assert of["part"].duration == 30
-    assert found(windows, min_similarity=0.999) == {"a": ["part"]}
-    assert "half" in found(windows, overlap=0.5)["copy"]
+    assert part.duration == 30
+    assert duplicate_paths(windows, min_similarity=0.999) == {"a": ["part"]}
+    assert "half" in duplicate_paths(windows, overlap=0.5)["copy"]
 
 
-def test_a_share_of_windows_is_not_rounded_up() -> None:
+def test_the_overlap_is_not_rounded_up() -> None:
     a = axes(10)
-    assert found({"longer": a, "other": a[:4] + axes(12)[11:]}, overlap=0.8) == {"longer": ["other"]}
-    assert found({"longer": a, "other": a[:7] + axes(13)[10:]}, overlap=0.7) == {"longer": ["other"]}
-    assert found({"longer": a, "other": a[:6] + axes(14)[10:]}, overlap=0.7) == {}
+    assert duplicate_paths({"longer": a, "other": a[:4] + axes(12)[11:]}, overlap=0.8) == {"longer": ["other"]}
+    assert duplicate_paths({"longer": a, "other": a[:7] + axes(13)[10:]}, overlap=0.7) == {"longer": ["other"]}
+    assert duplicate_paths({"longer": a, "other": a[:6] + axes(14)[10:]}, overlap=0.7) == {}
 
 
-def test_the_one_to_keep_is_no_duplicate_of_another() -> None:
-    """Each of a chain is similar to the next: what is kept is not what another group would have deleted."""
+def test_the_video_to_keep_is_no_duplicate_in_another_group() -> None:
+    """In a chain, each video is similar to the next."""
     turned = [np.cos(angle) * np.eye(4)[0] + np.sin(angle) * np.eye(4)[1] for angle in np.linspace(0, 1.0, 5)]
-    windows = {f"v{i}": [one] for i, one in enumerate(turned)}
+    windows = {f"v{i}": [window] for i, window in enumerate(turned)}
     vectors = dict(zip(windows, turned, strict=True))
     for keep in ("longest", "largest", "oldest", "highest-resolution"):
-        groups = found(windows, keep=keep)
-        deleted = {path for those in groups.values() for path in those}
+        groups = duplicate_paths(windows, keep=keep)
+        deleted = {path for paths in groups.values() for path in paths}
         assert deleted
         assert not deleted & set(groups)
-        assert all(vectors[kept] @ vectors[one] >= 0.95 for kept, those in groups.items() for one in those)
+        assert all(vectors[kept] @ vectors[path] >= 0.95 for kept, paths in groups.items() for path in paths)
 
 
-# -- the same files --------------------------------------------------------------------------------------------------
+# -- the same files ----------------------------------------------------------------------------------------------------
 
 
-def test_identical_is_said_of_each_pair() -> None:
-    """The one to keep is a third: the two copies of each other are named, and one of them is left out."""
+def test_identical_files_are_named_if_neither_is_kept() -> None:
     windows = {name: axes(2) for name in ("copy 1", "copy 2", "another encoding")}
     contents = {"copy 1": "x", "copy 2": "x", "another encoding": "y"}
     (group,) = groups_of(videos_of(windows, contents=contents))
     assert group.path == "another encoding"  # the largest file
-    assert [(one.path, one.identical, one.identical_to) for one in group.duplicates] == [
+    assert [(copy.path, copy.identical, copy.identical_to) for copy in group.duplicates] == [
         ("copy 1", False, None),
         ("copy 2", False, "copy 1"),
     ]
 
 
-def test_copies_of_the_one_to_keep_come_first() -> None:
+def test_copies_of_the_video_to_keep_come_first() -> None:
     windows = {"b": axes(2, near=0.01), "a": axes(2), "a2": axes(2), "a3": axes(2), "unknown": axes(2)}
     contents = {"b": "y", "a": "x", "a2": "x", "a3": "x"}
     videos = videos_of(windows, contents=contents, sizes=[1, 9, 9, 9, 1], modified=[5, 1, 2, 3, 4])
     (group,) = groups_of(videos)
     assert group.path == "a"
-    told = [(one.path, one.identical, one.identical_to) for one in group.duplicates]
-    assert told == [("a2", True, "a"), ("a3", True, "a"), ("unknown", False, None), ("b", False, None)]
-    assert all((one.similarity, one.overlap, one.begins) == (1, 1, 0) for one in group.duplicates if one.identical)
+    identical = [(copy.path, copy.identical, copy.identical_to) for copy in group.duplicates]
+    assert identical == [("a2", True, "a"), ("a3", True, "a"), ("unknown", False, None), ("b", False, None)]
+    assert all((copy.similarity, copy.overlap, copy.begins) == (1, 1, 0) for copy in group.duplicates[:2])
 
 
-def test_files_without_features_are_compared_by_their_bytes() -> None:
+def test_featureless_files_are_compared_by_their_bytes() -> None:
     nothing = {"counts": [0, 0, 0, 2], "start_N": [0.0, 10.0]}
     windows = {"black": [], "black copy": [], "white": [], "film": axes(2)}
     videos = videos_of(windows | {"film": axes(2)}, contents={"black": "x", "black copy": "x", "white": "y"})
-    assert found(dataclasses.replace(videos, **{name: np.array(one) for name, one in nothing.items()})) == {
-        "black copy": ["black"]
-    }
+    assert duplicate_paths(
+        dataclasses.replace(videos, **{name: np.array(values) for name, values in nothing.items()})
+    ) == {"black copy": ["black"]}
 
 
-# -- which one to keep -------------------------------------------------------------------------------------------------
+# -- which video to keep -----------------------------------------------------------------------------------------------
 
 
-def test_which_one_is_kept() -> None:
+def test_which_video_is_kept() -> None:
     columns = {
         "durations": [20.0, 20.09, 19.0, 19.9],
         "pixels": [400, 100, 900, 100],
@@ -145,7 +145,7 @@ def test_which_one_is_kept() -> None:
         for keep in ("longest", "largest", "oldest", "highest-resolution")
     }
     assert kept == {
-        "longest": "sharp",  # the other one is longer by 0.09 s only
+        "longest": "sharp",  # the other video is longer by 0.09 s only
         "largest": "large and old",
         "oldest": "large and old",
         "highest-resolution": "sharpest",
@@ -154,28 +154,30 @@ def test_which_one_is_kept() -> None:
         groups_of(videos_of(windows, **columns), keep="best")
 
 
-def test_groups_do_not_depend_on_which_one_is_kept() -> None:
+def test_groups_do_not_depend_on_which_video_is_kept() -> None:
     random = np.random.default_rng(5)
     base = np.eye(16)[random.integers(0, 16, 120)]
     windows = {
-        f"v{i:03}": [one / np.linalg.norm(one)] for i, one in enumerate(base + random.normal(0, 0.06, base.shape))
+        f"v{i:03}": [row / np.linalg.norm(row)] for i, row in enumerate(base + random.normal(0, 0.06, base.shape))
     }
     videos = videos_of(windows, modified=random.permutation(120), pixels=random.permutation(120))
     sets = [
-        {frozenset((group.path, *(one.path for one in group.duplicates))) for group in groups_of(videos, keep=keep)}
+        {frozenset((group.path, *(copy.path for copy in group.duplicates))) for group in groups_of(videos, keep=keep)}
         for keep in ("longest", "largest", "oldest", "highest-resolution")
     ]
     assert len(sets[0]) > 5
     assert sets.count(sets[0]) == 4
 
 
-def test_a_part_is_never_kept_for_the_whole() -> None:
+def test_a_part_is_never_kept_instead_of_the_whole() -> None:
     whole = axes(8)
     older = {"modified": [2, 1], "sizes": [1, 9], "pixels": [1, 9]}
     for keep in ("longest", "largest", "oldest", "highest-resolution"):
-        assert found(videos_of({"whole": whole, "part": whole[:3]}, **older), keep=keep) == {"whole": ["part"]}
+        assert duplicate_paths(videos_of({"whole": whole, "part": whole[:3]}, **older), keep=keep) == {
+            "whole": ["part"]
+        }
         still = videos_of({"an hour of one scene": [axes(1)[0]] * 8, "ten seconds of it": axes(1)}, **older)
-        assert found(still, keep=keep) == {"an hour of one scene": ["ten seconds of it"]}
+        assert duplicate_paths(still, keep=keep) == {"an hour of one scene": ["ten seconds of it"]}
 
 
 # -- where a part begins -----------------------------------------------------------------------------------------------
@@ -185,11 +187,11 @@ def test_where_a_part_begins() -> None:
     a = axes(12)
     windows = {"whole": a, "part": a[5:8], "shuffled": [a[7], a[2], a[3], a[4]], "copy": a}
     (group,) = groups_of(videos_of(windows, sizes=[9, 1, 1, 1]))
-    begins = {one.path: one.begins for one in group.duplicates}
+    begins = {copy.path: copy.begins for copy in group.duplicates}
     assert begins == {"part": 50.0, "shuffled": 10.0, "copy": 0.0}
 
 
-def test_a_part_of_a_scene_that_repeats_begins_where_it_fits_best() -> None:
+def test_a_part_of_a_repeating_scene_begins_where_it_fits_best() -> None:
     repeated = axes(1, near=0.2)[0]
     whole = [repeated, axes(3)[1], repeated, axes(1)[0], axes(3)[2], repeated]
     (group,) = groups_of({"whole": whole, "part": whole[3:5]})
@@ -199,19 +201,18 @@ def test_a_part_of_a_scene_that_repeats_begins_where_it_fits_best() -> None:
 # -- featureless windows -----------------------------------------------------------------------------------------------
 
 
-def tables_of(videos: list[dict], windows: list[dict]) -> Videos:
+def tables_of(videos: list[dict], windows: list[dict]) -> IndexedVideos:
     import pyarrow as pa
 
     from openxclip.search.schema import VideoRow, videos_table
 
     table = videos_table([VideoRow(state="complete", **video) for video in videos])
     kind = pa.list_(pa.float32(), 4)
-    parts = [pa.table({**{k: [v] for k, v in one.items() if k != "embedding"}}) for one in windows]
     parts = [
-        part.append_column("embedding", pa.array([one["embedding"]], kind))
-        for part, one in zip(parts, windows, strict=True)
+        pa.table({**{name: [value] for name, value in row.items()}, "embedding": pa.array([row["embedding"]], kind)})
+        for row in windows
     ]
-    return Videos.of(table, parts)
+    return IndexedVideos.from_tables(table, parts)
 
 
 def window(video: int, number: int, embedding: list[float], *, featureless: bool = False) -> dict:
@@ -219,7 +220,7 @@ def window(video: int, number: int, embedding: list[float], *, featureless: bool
     return {**columns, "embedding": embedding}
 
 
-def test_a_black_clip_is_no_copy_of_a_film_with_dark_seconds() -> None:
+def test_a_black_clip_is_no_copy_of_a_film_with_black_seconds() -> None:
     dark, day, night = [1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, 0]
     videos = [
         {"id": 7, "path": "film", "duration": 6.0, "width": 4, "height": 3},
@@ -240,9 +241,9 @@ def test_a_black_clip_is_no_copy_of_a_film_with_dark_seconds() -> None:
     )
     assert read.start_N.tolist() == [2.0, 4.0, 2.0]
     assert read.embedding_NE.tolist() == [day, night, night]
-    assert found(read) == {"film": ["part"]}
-    counted = tables_of(videos, [{**one, "featureless": False} for one in windows])
-    assert "black" in found(counted)["film"], "it is the flag that tells"
+    assert duplicate_paths(read) == {"film": ["part"]}
+    counted = tables_of(videos, [{**row, "featureless": False} for row in windows])
+    assert "black" in duplicate_paths(counted)["film"], "the flag makes the difference"
 
 
 def test_an_index_without_windows() -> None:
@@ -254,8 +255,8 @@ def test_an_index_without_windows() -> None:
 # -- many windows ------------------------------------------------------------------------------------------------------
 
 
-def exhaustive(videos: Videos, min_similarity: float, overlap: float) -> dict[str, list[str]]:
-    """Every window compared with every other one."""
+def exhaustive(videos: IndexedVideos, min_similarity: float, overlap: float) -> dict[str, list[str]]:
+    """Find groups by comparing all pairs of windows."""
     order = np.lexsort((videos.modified, -videos.sizes, -videos.pixels, -videos.durations))
     videos = videos.take(order)
     ends = np.cumsum(videos.counts)
@@ -276,17 +277,17 @@ def exhaustive(videos: Videos, min_similarity: float, overlap: float) -> dict[st
                 is_kept[video] = True
             else:
                 groups.setdefault(first, []).append(videos.paths[video])
-    return {videos.paths[first]: sorted(those) for first, those in groups.items()}
+    return {videos.paths[first]: sorted(paths) for first, paths in groups.items()}
 
 
-def with_copies(videos: int, width: int, seed: int, *, common: float = 0.0) -> Videos:
-    """Random videos of 1 to 4 windows, and as many that are copies at cosines from 0.9 to 1, most of them at 0.95.
+def with_copies(videos: int, width: int, seed: int, *, common: float = 0.0) -> IndexedVideos:
+    """Return random videos of 1 to 4 windows, and a copy of each at cosines from 0.9 to 1, most of them near 0.95.
 
     Args:
-        videos: how many.
+        videos: number of originals.
         width: E.
-        seed: of what is random.
-        common: the cosine of any two windows that are no copies.
+        seed: seeds the random numbers.
+        common: cosine of any two windows that are no copies.
     """
     random = np.random.default_rng(seed)
 
@@ -303,7 +304,7 @@ def with_copies(videos: int, width: int, seed: int, *, common: float = 0.0) -> V
         random.random(half) < 0.5, random.uniform(0.9, 1, half), 0.95 + random.choice([-1e-5, 1e-5], half)
     )
     copies = cosine[:, None] * originals + np.sqrt(1 - cosine**2)[:, None] * across
-    return Videos(
+    return IndexedVideos(
         paths=[f"{i:06}" for i in range(2 * videos)],
         durations=counts.astype(np.float64),
         pixels=np.zeros(2 * videos, dtype=np.int64),
@@ -317,17 +318,17 @@ def with_copies(videos: int, width: int, seed: int, *, common: float = 0.0) -> V
     )
 
 
-def check_same_groups(videos: Videos, *, is_complete: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Candidates] = []
+def check_same_groups(videos: IndexedVideos, *, is_exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    created: list[Candidates] = []
     plain = Candidates.__init__
 
-    def remembered(self: Candidates, *args, **options) -> None:
+    def recorded(self: Candidates, *args, **options) -> None:
         plain(self, *args, **options)
-        made.append(self)
+        created.append(self)
 
-    monkeypatch.setattr(Candidates, "__init__", remembered)
-    groups = {keep: sorted(those) for keep, those in found(videos, overlap=0.6).items()}
-    assert made[0].is_complete == is_complete
+    monkeypatch.setattr(Candidates, "__init__", recorded)
+    groups = {keep: sorted(paths) for keep, paths in duplicate_paths(videos, overlap=0.6).items()}
+    assert created[0].is_exact == is_exact
     assert len(groups) > len(videos.paths) / 10
     expected = exhaustive(videos, 0.95, 0.6)
     assert {frozenset((keep, *those)) for keep, those in groups.items()} == {
@@ -336,27 +337,27 @@ def check_same_groups(videos: Videos, *, is_complete: bool, monkeypatch: pytest.
 
 
 def test_cells_give_the_groups_of_comparing_everything(monkeypatch) -> None:
-    monkeypatch.setattr(cells, "_CELL", 16)
-    monkeypatch.setattr(cells, "_TRIALS", 1024)
-    check_same_groups(with_copies(250, 64, 0), is_complete=False, monkeypatch=monkeypatch)
+    monkeypatch.setattr(partitioning, "_CELL", 16)
+    monkeypatch.setattr(partitioning, "_TRIALS", 1024)
+    check_same_groups(with_copies(250, 64, 0), is_exact=False, monkeypatch=monkeypatch)
 
 
 def test_embeddings_that_are_all_similar_are_all_compared(monkeypatch) -> None:
-    """Footage of one camera: no cells separate it, which is found out, and nothing is missed."""
-    monkeypatch.setattr(cells, "_CELL", 16)
-    check_same_groups(with_copies(250, 48, 3, common=0.92), is_complete=True, monkeypatch=monkeypatch)
+    """No cells separate the footage of one camera. This is detected, and nothing is missed."""
+    monkeypatch.setattr(partitioning, "_CELL", 16)
+    check_same_groups(with_copies(250, 48, 3, common=0.92), is_exact=True, monkeypatch=monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("common", [0.0, 0.5])
 def test_cells_give_the_groups_of_comparing_everything_at_full_size(common, monkeypatch) -> None:
-    check_same_groups(with_copies(4000, 512, 9, common=common), is_complete=False, monkeypatch=monkeypatch)
+    check_same_groups(with_copies(4000, 512, 9, common=common), is_exact=False, monkeypatch=monkeypatch)
 
 
 @pytest.mark.slow
-def test_pairs_compared_grow_about_as_windows_do(monkeypatch) -> None:
-    """Work counted in cosines, not in seconds."""
-    monkeypatch.setattr(cells, "_CELL", 32)
+def test_the_number_of_compared_pairs_grows_about_as_the_number_of_windows(monkeypatch) -> None:
+    """Count cosines instead of measuring time."""
+    monkeypatch.setattr(partitioning, "_CELL", 32)
     work = 0
 
     def counted(self, rows, members):
@@ -364,49 +365,56 @@ def test_pairs_compared_grow_about_as_windows_do(monkeypatch) -> None:
         work += len(rows) * len(members)
         return iter(())
 
-    monkeypatch.setattr(Candidates, "_compared", counted)
+    monkeypatch.setattr(Candidates, "_compare", counted)
     costs = []
     for videos in (2000, 8000):
         work = 0
-        found(with_copies(videos, 64, 1))
+        duplicate_paths(with_copies(videos, 64, 1))
         costs.append(work)
     assert np.log(costs[1] / costs[0]) / np.log(4) < 1.3
 
 
 def test_a_video_longer_than_a_block(monkeypatch) -> None:
-    monkeypatch.setattr(candidates, "_AT_ONCE", 4)
+    monkeypatch.setattr(candidates, "_BATCH", 4)
     long = axes(30)
-    assert found({"long": long, "copy": [*long[3:20]], "short": long[:2]}) == {"long": ["copy", "short"]}
+    assert duplicate_paths({"long": long, "copy": [*long[3:20]], "short": long[:2]}) == {"long": ["copy", "short"]}
 
 
-# -- what a person says ------------------------------------------------------------------------------------------------
+# -- excluded pairs ------------------------------------------------------------------------------------------------
 
 
-def test_pairs_that_are_no_duplicates() -> None:
+def test_excluded_pairs_are_never_in_one_group() -> None:
     windows = {"abc": axes(2), "ab": axes(2), "a": axes(2)}
-    assert found(windows) == {"abc": ["a", "ab"]}
-    assert found(windows, not_duplicates={pair_of(("a", ""), ("abc", ""))}) == {"abc": ["ab"]}
-    assert found(windows, not_duplicates={pair_of(("a", ""), ("ab", ""))}) == {"abc": ["ab"]}, "not in one group either"
-    apart = {pair_of(("ab", ""), ("abc", ""))}
-    assert found(windows, not_duplicates=apart) == {"abc": ["a"]}
-    # Whichever one comes first, it is never above one that it is no duplicate of
-    assert found(videos_of(windows, modified=[2, 3, 1]), keep="oldest", not_duplicates=apart) == {"a": ["abc"]}
+    assert duplicate_paths(windows) == {"abc": ["a", "ab"]}
+    assert duplicate_paths(windows, not_duplicates={pair_key(("a", ""), ("abc", ""))}) == {"abc": ["ab"]}
+    assert duplicate_paths(windows, not_duplicates={pair_key(("a", ""), ("ab", ""))}) == {"abc": ["ab"]}, (
+        "not in one group either"
+    )
+    excluded = {pair_key(("ab", ""), ("abc", ""))}
+    assert duplicate_paths(windows, not_duplicates=excluded) == {"abc": ["a"]}
+    # No video to keep comes before a video that it is no duplicate of
+    assert duplicate_paths(videos_of(windows, modified=[2, 3, 1]), keep="oldest", not_duplicates=excluded) == {
+        "a": ["abc"]
+    }
     contents = {"abc": "x", "ab": "x", "a": "y"}
     same = videos_of(windows, contents=contents)
-    assert found(same, not_duplicates={pair_of(("abc", "x"), ("a", "y"))}) == {"abc": ["ab"]}, "nor of its copies"
-    assert found(same, not_duplicates={pair_of(("abc", "x"), ("ab", "x"))}) == {"abc": ["a"]}
+    assert duplicate_paths(same, not_duplicates={pair_key(("abc", "x"), ("a", "y"))}) == {"abc": ["ab"]}, (
+        "nor of its copies"
+    )
+    assert duplicate_paths(same, not_duplicates={pair_key(("abc", "x"), ("ab", "x"))}) == {"abc": ["a"]}
 
 
-def test_pairs_are_remembered(index: VideoIndex, videos: Path, tmp_path: Path) -> None:
+def test_excluded_pairs_are_remembered(index: VideoIndex, videos: Path, tmp_path: Path) -> None:
     for name in ("copy.mp4", "again.mp4"):
         shutil.copy(videos / "red2.mp4", videos / name)
     with (videos / "again.mp4").open("ab") as file:
-        file.write(b"\0")  # another content
+        file.write(b"\0")
     index.add(videos)
 
     def copies() -> set[str]:
         groups = index.duplicates(min_similarity=0.99999)
-        return {Path(path).name for group in groups for path in (group.path, *(one.path for one in group.duplicates))}
+        paths = [path for group in groups for path in (group.path, *(copy.path for copy in group.duplicates))]
+        return {Path(path).name for path in paths}
 
     assert copies() == {"red2.mp4", "copy.mp4", "again.mp4"}
     pair = (videos / "red2.mp4", videos / "again.mp4")
@@ -424,7 +432,7 @@ def test_pairs_are_remembered(index: VideoIndex, videos: Path, tmp_path: Path) -
     assert copies() == {"red2.mp4", "moved.mp4"}
 
 
-def test_pairs_that_can_not_be_remembered(index: VideoIndex, videos: Path, tmp_path: Path) -> None:
+def test_pairs_that_cannot_be_remembered(index: VideoIndex, videos: Path, tmp_path: Path) -> None:
     red, blue = videos / "red2.mp4", videos / "more/blue.mp4"
     with pytest.raises(ValueError, match=r"nothing\.mp4: isn't in the index"):
         index.duplicates(not_duplicates=[(red, blue), (red, "nothing.mp4")])
@@ -440,7 +448,7 @@ def test_pairs_that_can_not_be_remembered(index: VideoIndex, videos: Path, tmp_p
 # -- an index ----------------------------------------------------------------------------------------------------------
 
 
-def test_of_an_index(index: VideoIndex, videos: Path, tmp_path: Path) -> None:
+def test_duplicates_in_an_index(index: VideoIndex, videos: Path, tmp_path: Path) -> None:
     assert index.duplicates(min_similarity=1.0, where="path like '%blue%'") == []
     shutil.copy(videos / "red2.mp4", videos / "copy.mp4")
     index.add(videos)
@@ -449,15 +457,15 @@ def test_of_an_index(index: VideoIndex, videos: Path, tmp_path: Path) -> None:
     assert len(seen) == 4
     copies = {group.path: group.duplicates for group in groups}
     (path,) = {str(videos / "red2.mp4"), str(videos / "copy.mp4")} & copies.keys()
-    (one,) = (one for one in copies[path] if one.identical)
-    assert {path, one.path} == {str(videos / "red2.mp4"), str(videos / "copy.mp4")}
-    assert one.similarity == pytest.approx(1)
+    (copy,) = (copy for copy in copies[path] if copy.identical)
+    assert {path, copy.path} == {str(videos / "red2.mp4"), str(videos / "copy.mp4")}
+    assert copy.similarity == pytest.approx(1)
     assert index.duplicates(where="path like '%nothing%'") == []
     exactly = index.duplicates(min_similarity=1.0)
-    assert any(one.identical for group in exactly for one in group.duplicates)
+    assert any(copy.identical for group in exactly for copy in group.duplicates)
     (videos / "a link.mp4").symlink_to(videos / "more/blue.mp4")
     index.add(videos)
-    assert not any("a link" in str(group) for group in index.duplicates())  # it is no copy
+    assert not any("a link" in str(group) for group in index.duplicates())  # a link is no copy
     (videos / "copy.mp4").unlink()
     (videos / "red2.mp4").touch()
     assert not any("red2" in str(group) or "copy.mp4" in str(group) for group in index.duplicates())
@@ -471,7 +479,7 @@ def test_of_an_index(index: VideoIndex, videos: Path, tmp_path: Path) -> None:
         VideoIndex.open(tmp_path / "none").duplicates()
 
 
-def test_frames_from_memory_are_compared_beside_files(index: VideoIndex) -> None:
+def test_frames_from_memory_are_compared(index: VideoIndex) -> None:
     frames = np.random.default_rng(0).integers(0, 255, (8, 64, 64, 3), dtype=np.uint8)
     for name in ("a", "b"):
         index.add_frames(name, frames, fps=8.0)

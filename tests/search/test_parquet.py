@@ -1,4 +1,4 @@
-"""Parquet out and in: nothing is lost on the way, and what can't be in an index is refused."""
+"""Parquet export and import: nothing is lost, and windows that don't fit an index are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from openxclip import CheckpointError, VideoIndex, VideoIndexError
-from openxclip.search import parquet as ours
+from openxclip.search import parquet as exporting
 
 TEXT = "a red video"
 
@@ -23,7 +23,7 @@ def exported(index: VideoIndex, tmp_path: Path) -> Path:
     return path
 
 
-def shown(index: VideoIndex) -> dict:
+def scores(index: VideoIndex) -> dict:
     hits = index.search(TEXT, k=100, merge=False)
     assert all(hit.reranked for hit in hits)
     assert len({(hit.path, hit.start) for hit in hits}) == len(hits) == len(index)
@@ -34,28 +34,29 @@ def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, values)
 
 
-def changed(path: Path, change, **about) -> Path:
+def changed(path: Path, change, **info) -> Path:
+    """Write a changed copy of an exported file."""
     table = parquet.read_table(path)
-    metadata = {**json.loads(table.schema.metadata[b"openxclip"]), **about}
+    metadata = {**json.loads(table.schema.metadata[b"openxclip"]), **info}
     table = change(table).replace_schema_metadata({"openxclip": json.dumps(metadata)})
     new = path.with_name("changed.parquet")
     parquet.write_table(table, new)
     return new
 
 
-def test_there_and_back(index, exported, tmp_path, pipeline, videos) -> None:
+def test_export_and_import(index, exported, tmp_path, pipeline, videos) -> None:
     assert {"path", "start", "end", "embedding", "patches"} <= set(parquet.read_schema(exported).names)
     other = VideoIndex.open(tmp_path / "other", device="cpu")
     assert sorted(other.add(exported).added) == index.files()
-    assert other.about == index.about
-    assert shown(other) == pytest.approx(shown(index), abs=1e-5)
-    assert sorted(other.add(exported).added) == index.files()  # again, in the place of what is there
+    assert other.info == index.info
+    assert scores(other) == pytest.approx(scores(index), abs=1e-5)
+    assert sorted(other.add(exported).added) == index.files()  # replaces what the first import added
     assert len(other) == len(index)
-    assert shown(other) == pytest.approx(shown(index), abs=1e-5)
-    assert len(other.add(videos).unchanged) == 3  # which has the files' states
+    assert scores(other) == pytest.approx(scores(index), abs=1e-5)
+    assert len(other.add(videos).unchanged) == 3  # the export has what recognises the files
 
 
-def test_several_machines_parts(index, exported, videos, tmp_path, pipeline) -> None:
+def test_parts_from_several_machines(index, exported, videos, tmp_path, pipeline) -> None:
     (videos / "more/blue.mp4").rename(videos / "only.mp4")
     part = VideoIndex.open(tmp_path / "part", model=pipeline, window=0.4, stride=0.2)
     part.add([videos / "only.mp4", videos / "red2.mp4"])
@@ -67,7 +68,7 @@ def test_several_machines_parts(index, exported, videos, tmp_path, pipeline) -> 
     assert len({(hit.path, hit.start) for hit in whole.search(TEXT, k=100, merge=False)}) == 16
 
 
-def test_windows_that_are_no_more_go(index, exported, pipeline, videos, tmp_path) -> None:
+def test_an_import_removes_windows_that_the_file_lacks(index, exported, pipeline, videos, tmp_path) -> None:
     red = str(videos / "red2.mp4")
     table = parquet.read_table(exported)
     keep = [row["path"] != red or row["number"] < 2 for row in table.select(["path", "number"]).to_pylist()]
@@ -76,10 +77,10 @@ def test_windows_that_are_no_more_go(index, exported, pipeline, videos, tmp_path
     assert len(index.search(TEXT, where=f"path = '{red}'", merge=False)) == 2
 
 
-def test_an_import_that_is_stopped_leaves_no_video_by_half(index, exported, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(ours, "_ROWS_AT_ONCE", 3)
+def test_an_interrupted_import_leaves_no_incomplete_video(index, exported, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(exporting, "_BATCH_ROWS", 3)
     other = VideoIndex.open(tmp_path / "other", device="cpu")
-    tables = ours.ParquetWindows.tables
+    tables = exporting.ParquetWindows.tables
 
     def stopped(self, *, patches):
         for number, table in enumerate(tables(self, patches=patches)):
@@ -87,7 +88,7 @@ def test_an_import_that_is_stopped_leaves_no_video_by_half(index, exported, tmp_
                 raise RuntimeError("stopped")
             yield table
 
-    for into, before in ((other, {}), (index, shown(index))):
+    for into, before in ((other, {}), (index, scores(index))):
         calls = 0
 
         def counted(self, **options):
@@ -95,43 +96,43 @@ def test_an_import_that_is_stopped_leaves_no_video_by_half(index, exported, tmp_
             calls += 1
             return stopped(self, **options)
 
-        videos = ours.ParquetWindows(str(exported)).videos()
+        videos = exporting.ParquetWindows(str(exported)).check_rows()
         with monkeypatch.context() as patched:
-            patched.setattr(ours.ParquetWindows, "videos", lambda self, videos=videos: videos)
-            patched.setattr(ours.ParquetWindows, "tables", counted)
+            patched.setattr(exporting.ParquetWindows, "check_rows", lambda self, videos=videos: videos)
+            patched.setattr(exporting.ParquetWindows, "tables", counted)
             calls = 0
             with pytest.raises(VideoIndexError, match="can't be written"):
                 into.add(exported)
         assert len(into) == len(before)
-    assert shown(index) == pytest.approx(before, abs=1e-5)
+    assert scores(index) == pytest.approx(before, abs=1e-5)
     other.add(exported)
-    assert shown(other) == pytest.approx(shown(index), abs=1e-5)
+    assert scores(other) == pytest.approx(scores(index), abs=1e-5)
 
 
-def test_what_can_not_be_put_there(index, exported, tmp_path, pipeline) -> None:
+def test_windows_that_do_not_fit_are_refused(index, exported, tmp_path, pipeline) -> None:
     def longer(table: pa.Table) -> pa.Table:
         values = np.stack(table["embedding"].to_numpy()) * 3
         array = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
         return with_column(table, "embedding", array)
 
-    before = shown(index)
-    for change, about, what in (
-        (lambda t: t, {"weights": "0" * 64}, "its windows are of weights 0000"),
-        (lambda t: t, {"window": 3.0}, r"of window 3\.0, the index's of 0\.4"),
+    before = scores(index)
+    for change, info, message in (
+        (lambda t: t, {"weights": "0" * 64}, "its windows have weights 0000"),
+        (lambda t: t, {"window": 3.0}, r"have window 3\.0, but the index's have 0\.4"),
         (lambda t: t, {"patches": False}, "has no patches"),
         (longer, {}, "has length 3: it must be 1"),
         (lambda t: t.drop(["embedding"]), {}, "has no column 'embedding'"),
         (lambda t: t.slice(1), {}, "are missing: their numbers must be"),
-        (lambda t: pa.concat_tables([t, t]), {}, "is there twice"),
-        (lambda t: t, {"weights": None}, "of weights None"),
+        (lambda t: pa.concat_tables([t, t]), {}, "two windows have the same path and number"),
+        (lambda t: t, {"weights": None}, "have weights None"),
         (lambda t: t.drop(["patches"]), {}, "has no column 'patches'"),
         (lambda t: with_column(t, "patches", pa.nulls(len(t), pa.binary())), {}, "has rows without patches"),
         (lambda t: with_column(t, "path", pa.nulls(len(t), pa.string())), {}, "has rows without path"),
         (lambda t: with_column(t, "start", pa.array([np.nan] * len(t))), {}, "has a start that is no number"),
         (lambda t: with_column(t, "number", pa.array(["a"] * len(t))), {}, "can't be read"),
     ):
-        with pytest.raises(VideoIndexError, match=what):
-            index.add(changed(exported, change, **about))
+        with pytest.raises(VideoIndexError, match=message):
+            index.add(changed(exported, change, **info))
     schema = parquet.read_schema(exported)
     for number, metadata in enumerate(({}, {"openxclip": "{nope"}, {"openxclip": "[1]"}, {"openxclip": "{}"})):
         path = tmp_path / f"metadata{number}.parquet"
@@ -142,19 +143,23 @@ def test_what_can_not_be_put_there(index, exported, tmp_path, pipeline) -> None:
     assert not (tmp_path / "new").exists()
     parquet.write_table(pa.table({"path": ["a"]}).replace_schema_metadata(schema.metadata), tmp_path / "other.parquet")
     (tmp_path / "broken.parquet").write_bytes(exported.read_bytes()[:-100])
-    for name, what in (("other", "has no column"), ("broken", "can't be read as Parquet"), ("none", "can't be read")):
-        with pytest.raises(VideoIndexError, match=what):
+    for name, message in (
+        ("other", "has no column"),
+        ("broken", "can't be read as Parquet"),
+        ("none", "can't be read"),
+    ):
+        with pytest.raises(VideoIndexError, match=message):
             index.add(tmp_path / f"{name}.parquet")
-    assert shown(index) == pytest.approx(before, abs=1e-5)
+    assert scores(index) == pytest.approx(before, abs=1e-5)
     with pytest.raises(ValueError, match=r"must end with \.parquet"):
         index.export(tmp_path / "windows.csv")
     with pytest.raises(VideoIndexError, match="there is no index"):
         VideoIndex.open(tmp_path / "nothing").export(tmp_path / "x.parquet")
     wanted = VideoIndex.open(tmp_path / "fresh", model=pipeline, window=3.0)
-    with pytest.raises(VideoIndexError, match=r"of window 0\.4, the index's of 3\.0"):
+    with pytest.raises(VideoIndexError, match=r"have window 0\.4, but the index's have 3\.0"):
         wanted.add(exported)
     with pytest.raises(CheckpointError):
-        VideoIndex.open(tmp_path / "fresh", model=tmp_path).add(exported)  # no model at all
+        VideoIndex.open(tmp_path / "fresh", model=tmp_path).add(exported)  # a folder without a model
     assert not (tmp_path / "fresh").exists()
 
 

@@ -1,4 +1,4 @@
-"""What was found, to be seen: stills, clips that play, and the page of them."""
+"""Stills and clips of hits, and the page that shows them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 from openxclip import VideoError
-from openxclip.search import Hit, pictures, thumbnail, write_contact_sheet
-from openxclip.search.pictures import playing_clip, shown
+from openxclip.search import Hit, previews, thumbnail, write_contact_sheet
+from openxclip.search.previews import preview_clip, preview_span
 from openxclip.video import DecodeWorker
 from openxclip.video.writing import write_mp4
 
 
 @pytest.fixture
 def hit(tmp_path: Path) -> Hit:
-    """Seconds 2 to 5 of a video that grows brighter, 25 levels a second, on its way to the right."""
+    """Return seconds 2 to 5 of a video that gets brighter by 25 levels a second."""
     path = tmp_path / "brighter & <b>.mp4"
     frames = (np.full((60, 100, 3), i, dtype=np.uint8) for i in range(200))
     with path.open("wb") as file:
@@ -34,13 +34,14 @@ def hit(tmp_path: Path) -> Hit:
 
 
 def levels(data: bytes) -> tuple[list[float], float, tuple[int, int]]:
+    """Return the mean brightness of each frame, the frame rate, and height and width."""
     with av.open(BytesIO(data)) as container:
         stream = container.streams.video[0]
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
         return [float(frame.mean()) for frame in frames], float(stream.average_rate), frames[0].shape[:2]
 
 
-def test_a_still_is_the_middle_of_the_best_window(hit: Hit) -> None:
+def test_a_thumbnail_is_the_middle_of_the_best_window(hit: Hit) -> None:
     image = Image.open(BytesIO(thumbnail(hit, width=50)))
     assert image.format == "JPEG"
     assert image.size == (50, 30)
@@ -51,32 +52,32 @@ def test_a_still_is_the_middle_of_the_best_window(hit: Hit) -> None:
         thumbnail(hit, width=0)
 
 
-@pytest.mark.parametrize("at_once", [1, 100_000, 256 << 20])
-def test_a_clip_shows_the_moment(hit: Hit, monkeypatch, at_once) -> None:
-    monkeypatch.setattr(pictures, "_BYTES_AT_ONCE", at_once)
+@pytest.mark.parametrize("batch_bytes", [1, 100_000, 256 << 20])
+def test_a_clip_shows_the_moment(hit: Hit, monkeypatch, batch_bytes) -> None:
+    monkeypatch.setattr(previews, "_BATCH_BYTES", batch_bytes)
     with DecodeWorker() as reader:
-        shown, fps, size = levels(playing_clip(hit, height=40, reader=reader))
-        assert (fps, size, len(shown)) == (12, (40, 66), 36)
-        np.testing.assert_allclose(shown, 25 * (2 + (np.arange(36) + 0.5) / 12), atol=5)
-        long, fps, _ = levels(playing_clip(replace(hit, start=0.0, end=8.0), height=40, reader=reader))
-        monkeypatch.setattr(pictures, "_CLIP_FRAMES", 16)
-        few, fps, _ = levels(playing_clip(replace(hit, start=0.0, end=8.0), height=40, reader=reader))
+        brightness, fps, size = levels(preview_clip(hit, height=40, reader=reader))
+        assert (fps, size, len(brightness)) == (12, (40, 66), 36)
+        np.testing.assert_allclose(brightness, 25 * (2 + (np.arange(36) + 0.5) / 12), atol=5)
+        long, fps, _ = levels(preview_clip(replace(hit, start=0.0, end=8.0), height=40, reader=reader))
+        monkeypatch.setattr(previews, "_CLIP_FRAMES", 16)
+        few, fps, _ = levels(preview_clip(replace(hit, start=0.0, end=8.0), height=40, reader=reader))
         assert (len(long), len(few), fps) == (96, 16, 2)
-        tiny, _, _ = levels(playing_clip(replace(hit, start=2.0, end=2.001), height=40, reader=reader))
+        tiny, _, _ = levels(preview_clip(replace(hit, start=2.0, end=2.001), height=40, reader=reader))
         assert len(tiny) == 1
 
 
-def test_of_a_long_moment_the_best_window_is_shown(hit: Hit) -> None:
+def test_a_clip_of_a_long_moment_shows_the_best_window(hit: Hit) -> None:
     hour = replace(hit, start=0.0, end=3600.0, best_start=100.0, best_end=102.0)
-    assert shown(hour) == (91.0, 111.0)
-    assert shown(replace(hour, best_start=1.0, best_end=3.0)) == (0.0, 20.0)
-    assert shown(replace(hour, best_start=3598.0, best_end=3600.0)) == (3580.0, 3600.0)
-    assert shown(replace(hour, best_start=100.0, best_end=160.0)) == (100.0, 160.0)
-    assert shown(replace(hour, end=20.0)) == (0.0, 20.0)
-    assert shown(replace(hour, end=60.0, best_start=0.0, best_end=60.0, windows=1)) == (0.0, 60.0)
+    assert preview_span(hour) == (91.0, 111.0)
+    assert preview_span(replace(hour, best_start=1.0, best_end=3.0)) == (0.0, 20.0)
+    assert preview_span(replace(hour, best_start=3598.0, best_end=3600.0)) == (3580.0, 3600.0)
+    assert preview_span(replace(hour, best_start=100.0, best_end=160.0)) == (100.0, 160.0)
+    assert preview_span(replace(hour, end=20.0)) == (0.0, 20.0)
+    assert preview_span(replace(hour, end=60.0, best_start=0.0, best_end=60.0, windows=1)) == (0.0, 60.0)
 
 
-def test_the_page(hit: Hit, tmp_path: Path) -> None:
+def test_a_contact_sheet(hit: Hit, tmp_path: Path) -> None:
     gone = replace(hit, path=str(tmp_path / "gone.mp4"), score=None, similarity=-0.25, reranked=False)
     page = tmp_path / "found.html"
     seen = []
@@ -87,15 +88,15 @@ def test_the_page(hit: Hit, tmp_path: Path) -> None:
     assert "brighter &amp; &lt;b&gt;.mp4" in text
     assert "0:02.0 – 0:05.0, best at 0:03.0" in text
     assert ">0.30</span>" in text
-    assert ">-0.250</span>" in text  # without a score, the similarity
+    assert ">-0.250</span>" in text  # the similarity replaces a missing score
     assert "no such file" in text
     (clip,) = re.findall(r'src="data:video/mp4;base64,([^"]+)"', text)
     assert len(levels(base64.b64decode(clip))[0]) == 36
-    assert not re.findall(r"(?:src|href|url)\W+https?:", text)  # it needs nothing else
+    assert not re.findall(r"(?:src|href|url)\W+https?:", text)  # the page needs no other file
     assert [path.name for path in tmp_path.glob("*.html*")] == ["found.html"]
 
 
-def test_what_can_not_be_shown(hit: Hit, tmp_path: Path) -> None:
+def test_pages_and_thumbnails_that_cannot_be_made(hit: Hit, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must end with \.html"):
         write_contact_sheet([], hit.path, title="a")
     assert Path(hit.path).stat().st_size > 100
@@ -106,7 +107,7 @@ def test_what_can_not_be_shown(hit: Hit, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(3000, 4), (4, 3000), (2, 2)])
-def test_odd_shapes(tmp_path: Path, width: int, height: int) -> None:
+def test_extreme_shapes(tmp_path: Path, width: int, height: int) -> None:
     path = tmp_path / "odd.gif"
     Image.new("RGB", (width, height), "red").save(path)
     hit = Hit(
@@ -117,4 +118,4 @@ def test_odd_shapes(tmp_path: Path, width: int, height: int) -> None:
         image = Image.open(BytesIO(thumbnail(hit, width=100, reader=reader)))
         assert image.size[0] == 100
         assert image.size[1] <= 400
-        levels(playing_clip(hit, reader=reader))
+        levels(preview_clip(hit, reader=reader))
