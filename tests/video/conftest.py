@@ -1,4 +1,4 @@
-"""The videos of `made_videos`, each made once and decoded as a whole once."""
+"""The videos of `made_videos`, each made and decoded once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from made_videos import ENCODINGS, MORE, Whole, encode
 
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Paths of the videos in ENCODINGS and MORE by name, each made when first asked for."""
+    """Paths of the videos in ENCODINGS and MORE by name; each is made on first use."""
     folder = tmp_path_factory.mktemp("videos")
 
     def get(name: str) -> Path:
         path = folder / name
         if not path.exists():
-            codec, how = (ENCODINGS | MORE)[name]
-            encode(path, codec, **how)
+            codec, options = (ENCODINGS | MORE)[name]
+            encode(path, codec, **options)
         return path
 
     return get
@@ -27,7 +27,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def whole(videos: Callable[[str], Path]) -> Callable[[str], Whole]:
-    """The same videos, decoded as a whole in the plainest way."""
+    """The same videos, decoded from beginning to end with PyAV alone."""
     decoded: dict[str, Whole] = {}
 
     def get(name: str) -> Whole:

@@ -1,4 +1,4 @@
-"""HEIF files built box by box: stills with properties and Exif, and grids of tiles. Source: ISO/IEC 23008-12."""
+"""Make HEIF files box by box: stills with properties and Exif, and grids of tiles. Source: ISO/IEC 23008-12."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def n(value: int, size: int = 2) -> bytes:
 
 
 def hevc(picture_HWC: np.ndarray) -> tuple[bytes, bytes]:
-    """A picture as one HEVC sample, and the box `hvcC` that belongs to it."""
+    """Encode a picture as one HEVC sample; return it with its `hvcC` box."""
     height, width = picture_HWC.shape[:2]
     encoder = av.CodecContext.create("libx265", "w")
     encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, "yuv420p", Fraction(1, 25)
@@ -41,7 +41,7 @@ def hevc(picture_HWC: np.ndarray) -> tuple[bytes, bytes]:
 
 
 def exif(orientation: int) -> bytes:
-    """What an item of the type Exif holds: an offset, then TIFF with one entry."""
+    """Make the content of an Exif item: an offset, then TIFF with one entry."""
     tiff = b"II*\0" + (8).to_bytes(4, "little") + (1).to_bytes(2, "little")
     tiff += (0x112).to_bytes(2, "little") + (3).to_bytes(2, "little") + (1).to_bytes(4, "little")
     tiff += orientation.to_bytes(2, "little") + bytes(6)
@@ -59,16 +59,17 @@ def still(
     extra: bytes = b"",
     brand: bytes = b"heic",
 ) -> bytes:
-    """A still of `picture(0)`.
+    """Make a still of `picture(0)`.
 
     Args:
-        turns: quarter turns anticlockwise, as the property `irot` says them.
-        mirror: the axis that the property `imir` says.
-        orientation: what Exif says.
+        turns: value of the property `irot`, quarter turns anticlockwise.
+        mirror: value of the property `imir`, the axis.
+        orientation: value of the Exif orientation.
         tiles: rows and columns of a grid of tiles of 64 × 64.
         size: width and height.
-        in_idat: the grid is described in the box `idat`, as phones do, and not beside the pictures.
-        extra: boxes behind it.
+        in_idat: put the grid's description into the box `idat`, as phones do, not beside the pictures.
+        extra: boxes to append.
+        brand: major brand of the file.
     """
     width, height = size
     shown = picture(0, width, height)
@@ -143,13 +144,13 @@ def still(
     return start + meta(len(start) + len(meta(0)) + 8) + box(b"mdat", data) + extra
 
 
-def shown(**how: Any) -> np.ndarray:
-    """What PyAV makes of the picture of a still without tiles, by itself: (H, W, 3)."""
-    return decoded(picture(0, *how.get("size", (96, 64))))
+def shown(**options: Any) -> np.ndarray:
+    """Return what PyAV decodes from the picture of a still without tiles: (H, W, 3)."""
+    return decoded(picture(0, *options.get("size", (96, 64))))
 
 
 def decoded(picture_HWC: np.ndarray) -> np.ndarray:
-    """What PyAV makes of a picture's sample."""
+    """Encode a picture and return what PyAV decodes."""
     sample, header = hevc(picture_HWC)
     context = av.CodecContext.create("hevc", "r")
     context.extradata = header[8:]
@@ -158,7 +159,7 @@ def decoded(picture_HWC: np.ndarray) -> np.ndarray:
 
 
 def with_sequence(still: bytes, film: bytes) -> bytes:
-    """A still and, behind it, the boxes of an MP4 film, whose frames are now further on by the still's length."""
+    """Append the boxes of an MP4 film to a still, and shift its chunk offsets by the still's length."""
     start = int.from_bytes(film[:4], "big")  # its `ftyp`
     data, shift = bytearray(film[start:]), len(still) - start
     at = data.index(b"stco") + 8

@@ -1,4 +1,4 @@
-"""Moving images with what encoders seldom write, made byte by byte: boxes, disposal and blending of any kind."""
+"""Make images byte by byte with features that encoders seldom write: any box, disposal and blending."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 24, 16
 
 
 class Part(NamedTuple):
-    """One frame of an animated PNG: samples (h, w, channels), where they go, and how."""
+    """One frame of an animated PNG: samples (h, w, channels), their position, disposal and blending."""
 
     samples: np.ndarray
     x: int = 0
@@ -22,7 +22,7 @@ class Part(NamedTuple):
     delay: tuple[int, int] = (1, 10)
 
 
-COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels
+COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -30,20 +30,20 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def apng(
-    parts: list[Part], *, before: bytes = b"", still: np.ndarray | None = None, colours: int | None = None
+    parts: list[Part], *, before: bytes = b"", still: np.ndarray | None = None, colour_type: int | None = None
 ) -> bytes:
-    """An animated PNG.
+    """Make an animated PNG.
 
     Args:
-        parts: its frames.
-        before: chunks before the pixels.
+        parts: the frames.
+        before: chunks to put before the pixels.
         still: the picture for programs without animation.
-        colours: the colour type, if not that of the samples' channels.
+        colour_type: the colour type; default follows from the number of channels.
     """
     first = parts[0].samples
     depth = 8 * first.dtype.itemsize
-    colours = COLOUR_TYPES[first.shape[2]] if colours is None else colours
-    out = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, colours, 0, 0, 0))
+    colour_type = COLOUR_TYPES[first.shape[2]] if colour_type is None else colour_type
+    out = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, colour_type, 0, 0, 0))
     out += before + chunk(b"acTL", struct.pack(">II", len(parts), 0))
     if still is not None:
         out += chunk(b"IDAT", _packed(still))
@@ -67,7 +67,7 @@ def _packed(samples: np.ndarray) -> bytes:
 
 
 def random_parts(seed: int, *, channels: int = 4, dtype: type = np.uint8, count: int = 8) -> list[Part]:
-    """Frames of random size, place, disposal and blending, half of them transparent in part."""
+    """Make frames of random size, position, disposal and blending, half of them partly transparent."""
     rng = np.random.default_rng(seed)
     parts = []
     for i in range(count):
@@ -84,13 +84,13 @@ def random_parts(seed: int, *, channels: int = 4, dtype: type = np.uint8, count:
 
 
 def tiff(samples: np.ndarray, *, bits: int | None = None, tags: dict[int, int] | None = None) -> bytes:
-    """A grey TIFF of one uncompressed strip: uint16 (of 12 bits too), uint32, int16, int32 or float32."""
+    """Make a grey TIFF of one uncompressed strip: uint16 (also of 12 bits), uint32, int16, int32 or float32."""
     height, width = samples.shape
     bits = bits or 8 * samples.dtype.itemsize
     if bits == 12:  # two samples in three bytes
         pairs = samples.reshape(height, -1, 2).astype(np.uint32)
-        whole = pairs[..., 0] << 12 | pairs[..., 1]
-        data = b"".join(int(one).to_bytes(3, "big") for one in whole.ravel())
+        packed = pairs[..., 0] << 12 | pairs[..., 1]
+        data = b"".join(int(pair).to_bytes(3, "big") for pair in packed.ravel())
     else:
         data = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
     kinds = {"u": 1, "i": 2, "f": 3}

@@ -1,4 +1,4 @@
-"""Waiting for processes."""
+"""Wait for processes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def is_gone(pid: int, patience: float = 60) -> bool:
-    """Whether a process, of which this one may not be the parent, ends in time."""
-    end = time.monotonic() + patience
+def is_gone(pid: int, timeout_s: float = 60) -> bool:
+    """Tell whether a process, not necessarily a child of this one, ends in time."""
+    end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         try:
             os.kill(pid, 0)
@@ -19,6 +19,6 @@ def is_gone(pid: int, patience: float = 60) -> bool:
         with suppress(OSError):
             stat = Path(f"/proc/{pid}/stat").read_text()
             if stat.rpartition(")")[2].split()[0] == "Z":
-                return True  # it has ended, and nobody collects its status
+                return True  # a zombie: it has ended, but nobody collects its status
         time.sleep(0.02)
     return False

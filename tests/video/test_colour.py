@@ -1,4 +1,4 @@
-"""Pixels against FFmpeg's own filters, and against the standards' formulas written anew here."""
+"""Pixels compared with FFmpeg's own filters and with an independent implementation of the standards' formulas."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ def spread(blocks: np.ndarray, height: int, width: int, step: tuple[int, int]) -
 
 
 def flat_frame(pix_fmt: str, matrix: int, color_range: int, *, seed: int = 0) -> tuple[av.VideoFrame, np.ndarray]:
-    """A frame of one-coloured blocks, and its codes (rows, columns, 3), one for each block."""
+    """Make a frame of one-coloured blocks; return it with the code of each block (rows, columns, 3)."""
     rows, columns = 3, 4
     frame = av.VideoFrame(columns * BLOCK, rows * BLOCK, pix_fmt)
     bits = frame.format.components[0].bits
-    one = 2 ** (bits - 8)
+    unit = 2 ** (bits - 8)
     draw = np.random.default_rng([seed, matrix, color_range])
-    floor, top = (0, 256 * one - 1) if color_range == FULL else (16 * one, 235 * one)
+    floor, top = (0, 256 * unit - 1) if color_range == FULL else (16 * unit, 235 * unit)
     luma = draw.integers(floor, top + 1, (rows, columns))
-    codes = [luma, *(128 * one + draw.integers(-70 * one, 70 * one, (rows, columns)) for _ in "uv")]
+    codes = [luma, *(128 * unit + draw.integers(-70 * unit, 70 * unit, (rows, columns)) for _ in "uv")]
     for plane, blocks in zip(frame.planes, codes, strict=False):
         step = (BLOCK * plane.height // frame.height, BLOCK * plane.width // frame.width)
         put(plane, spread(blocks, plane.height, plane.width, step), bits)
@@ -78,7 +78,7 @@ def middles(image: np.ndarray) -> np.ndarray:
 
 
 def signal(codes: np.ndarray, bits: int, matrix: int, color_range: int) -> np.ndarray:
-    """R'G'B' in [0, 1] as ITU-T H.273 defines it."""
+    """Compute R'G'B' in [0, 1] as ITU-T H.273 defines it."""
     kr, kb = LUMA[matrix]
     if color_range == FULL:
         y, u, v = np.moveaxis((codes - [0, 2 ** (bits - 1), 2 ** (bits - 1)]) / (2**bits - 1), -1, 0)
@@ -89,7 +89,7 @@ def signal(codes: np.ndarray, bits: int, matrix: int, color_range: int) -> np.nd
 
 
 def filtered(frame: av.VideoFrame, scale: str) -> np.ndarray:
-    """What FFmpeg's filters make of a frame."""
+    """Convert a frame with FFmpeg's filters."""
     graph = Graph()
     names = (
         f"colorspace={FILTER_NAMES.get(frame.colorspace, 'unknown')}:range={('unknown', 'tv', 'pc')[frame.color_range]}"
@@ -106,9 +106,9 @@ def filtered(frame: av.VideoFrame, scale: str) -> np.ndarray:
     return graph.vpull().to_ndarray()
 
 
-def apart(one: np.ndarray, other: np.ndarray) -> float:
-    assert one.shape == other.shape
-    return float(np.abs(one.astype(float) - other).max())
+def max_difference(a: np.ndarray, b: np.ndarray) -> float:
+    assert a.shape == b.shape
+    return float(np.abs(a.astype(float) - b).max())
 
 
 def write(
@@ -130,7 +130,7 @@ def write(
 
 # -- YCbCr -----------------------------------------------------------------------------------------------------------
 
-DEPTHS = {  # how far FFmpeg itself may be from the formulas
+TOLERANCES = {  # how far FFmpeg itself may be from the formulas
     "yuv444p": 1.0,
     "yuv444p10le": 1.5,
     "yuv444p12le": 1.5,
@@ -147,36 +147,36 @@ DEPTHS = {  # how far FFmpeg itself may be from the formulas
 
 @pytest.mark.parametrize("color_range", [LIMITED, FULL])
 @pytest.mark.parametrize("matrix", LUMA)
-def test_ycbcr_is_ffmpegs_and_the_standards(matrix: int, color_range: int) -> None:
+def test_ycbcr_matches_ffmpeg_and_the_standards(matrix: int, color_range: int) -> None:
     convert = RGBConverter()
-    for seed, (pix_fmt, allowed) in enumerate(DEPTHS.items()):
+    for seed, (pix_fmt, allowed) in enumerate(TOLERANCES.items()):
         frame, codes = flat_frame(pix_fmt, matrix, color_range, seed=seed)
         got = convert(frame)
         bits = frame.format.components[0].bits
-        assert apart(middles(got), signal(codes, bits, matrix, color_range) * 255) <= allowed, pix_fmt
+        assert max_difference(middles(got), signal(codes, bits, matrix, color_range) * 255) <= allowed, pix_fmt
         named = {} if matrix == UNSPECIFIED else {"in_color_matrix": FILTER_NAMES[matrix]}
-        how = {"flags": "bilinear", "in_range": "pc" if color_range == FULL else "tv", "out_range": "pc", **named}
-        assert apart(got, filtered(frame, ":".join(f"{k}={v}" for k, v in how.items()))) <= 1, pix_fmt
+        scale = {"flags": "bilinear", "in_range": "pc" if color_range == FULL else "tv", "out_range": "pc", **named}
+        assert max_difference(got, filtered(frame, ":".join(f"{k}={v}" for k, v in scale.items()))) <= 1, pix_fmt
         assert (frame.colorspace, frame.color_range) == (matrix, color_range)
     assert convert.notes == ()
 
 
-def test_the_matrices_and_ranges_differ() -> None:
+def test_matrices_and_ranges_differ() -> None:
     frame, _ = flat_frame("yuv420p", BT709, LIMITED)
-    seen = []
+    pictures = []
     for matrix in (BT709, SMPTE170M, BT2020):
         for color_range in (LIMITED, FULL):
             frame.colorspace, frame.color_range = matrix, color_range
-            seen.append(RGBConverter()(frame))
-    for i, one in enumerate(seen):
-        assert all(apart(one, other) > 4 for other in seen[:i])
+            pictures.append(RGBConverter()(frame))
+    for i, converted in enumerate(pictures):
+        assert all(max_difference(converted, other) > 4 for other in pictures[:i])
 
 
 @pytest.mark.parametrize(
     "pix_fmt", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "nv12", "yuyv422", "yuv420p10le", "p010le"]
 )
 @pytest.mark.parametrize("size", [(96, 64), (97, 63)])
-def test_frames_are_those_of_pyav(pix_fmt: str, size: tuple[int, int]) -> None:
+def test_frames_equal_those_of_pyav(pix_fmt: str, size: tuple[int, int]) -> None:
     frame = av.VideoFrame.from_ndarray(picture(3, *size)).reformat(format=pix_fmt)
     convert = RGBConverter()
     for matrix in (UNSPECIFIED, BT709, BT2020):
@@ -198,13 +198,13 @@ def test_tags_may_change_from_frame_to_frame() -> None:
         assert np.array_equal(convert(frame), RGBConverter()(frame))
 
 
-def test_what_ffmpeg_does_not_know_is_read_as_the_nearest() -> None:
+def test_unknown_matrices_are_read_as_the_nearest() -> None:
     frame, _ = flat_frame("yuv420p", BT2020, LIMITED)
-    due = RGBConverter()(frame)
+    expected = RGBConverter()(frame)
     for matrix, name in ((10, "constant luminance"), (14, "ICtCp")):
         frame.colorspace = matrix
         convert = RGBConverter()
-        assert np.array_equal(convert(frame), due)
+        assert np.array_equal(convert(frame), expected)
         assert len(convert.notes) == 1
         assert name in convert.notes[0]
         assert frame.colorspace == matrix
@@ -214,11 +214,11 @@ def test_what_ffmpeg_does_not_know_is_read_as_the_nearest() -> None:
         convert(frame)
         assert "not known here and read as BT.601" in convert.notes[0]
     frame.colorspace, frame.color_range = BT2020, 3
-    assert np.array_equal(RGBConverter()(frame), due)
+    assert np.array_equal(RGBConverter()(frame), expected)
 
 
 @pytest.mark.parametrize("pix_fmt", ["gray32le", "yaf32le", "rgbaf32le"])
-def test_pixels_that_cannot_be_shown_are_an_error(pix_fmt: str) -> None:
+def test_unknown_pixel_formats_are_an_error(pix_fmt: str) -> None:
     with pytest.raises(VideoError, match=rf"^odd\.mkv: its pixels are of a kind not known here \({pix_fmt}\)"):
         RGBConverter(name="odd.mkv")(av.VideoFrame(32, 16, pix_fmt))
 
@@ -229,7 +229,7 @@ def test_pixels_that_cannot_be_shown_are_an_error(pix_fmt: str) -> None:
 @pytest.mark.parametrize(
     "pix_fmt", ["rgb24", "bgr24", "gbrp", "gbrp10le", "gbrp12le", "gbrp16le", "rgb48le", "bgr48le"]
 )
-def test_rgb_stays_as_it_is(pix_fmt: str) -> None:
+def test_rgb_is_unchanged(pix_fmt: str) -> None:
     rgb = picture(5, 97, 63)
     bits = int("".join(filter(str.isdigit, pix_fmt.replace("24", "8").replace("48", "16"))) or 8)
     codes = np.rint(rgb / 255 * (2**bits - 1)).astype(np.uint16 if bits > 8 else np.uint8)
@@ -237,11 +237,11 @@ def test_rgb_stays_as_it_is(pix_fmt: str) -> None:
     for color_range in (0, LIMITED, FULL):
         frame = av.VideoFrame.from_ndarray(stored, format=pix_fmt)
         frame.color_range = color_range
-        assert apart(RGBConverter()(frame), rgb) <= (1 if bits > 8 else 0)
+        assert max_difference(RGBConverter()(frame), rgb) <= (1 if bits > 8 else 0)
 
 
 @pytest.mark.parametrize("pix_fmt", ["gray", "gray10le", "gray12le", "gray16le"])
-def test_grey_is_full_range_unless_it_says_limited(pix_fmt: str) -> None:
+def test_grey_is_full_range_unless_stated(pix_fmt: str) -> None:
     frame = av.VideoFrame(256, 2, pix_fmt)
     bits = frame.format.components[0].bits
     codes = np.tile(np.linspace(0, 2**bits - 1, 256).round().astype(int), (2, 1))
@@ -250,18 +250,18 @@ def test_grey_is_full_range_unless_it_says_limited(pix_fmt: str) -> None:
         frame.color_range = color_range
         got = RGBConverter()(frame)
         assert (got == got[..., :1]).all()
-        assert apart(got[..., 0], codes / (2**bits - 1) * 255) <= 1.5
+        assert max_difference(got[..., 0], codes / (2**bits - 1) * 255) <= 1.5
     frame.color_range = LIMITED
     got = RGBConverter()(frame)
     assert (got == got[..., :1]).all()
-    assert apart(got[..., 0], np.clip((codes / 2 ** (bits - 8) - 16) / 219, 0, 1) * 255) <= 1
+    assert max_difference(got[..., 0], np.clip((codes / 2 ** (bits - 8) - 16) / 219, 0, 1) * 255) <= 1
 
 
 @pytest.mark.parametrize(
     "pix_fmt", ["yuva420p", "yuva444p10le", "rgba", "argb", "gbrap", "gbrap10le", "ya8", "rgba64le"]
 )
 @pytest.mark.parametrize("opaque", [False, True])
-def test_what_is_transparent_is_shown_on_white(pix_fmt: str, opaque: bool) -> None:
+def test_transparency_is_shown_on_white(pix_fmt: str, opaque: bool) -> None:
     rgb = np.full((64, 256, 3), (90, 90, 90) if pix_fmt == "ya8" else (200, 40, 120), np.uint8)
     alpha = np.full((64, 256), 255) if opaque else np.tile(np.arange(256), (64, 1))
     rgba = np.dstack([rgb, alpha]).astype(np.uint8)
@@ -271,8 +271,8 @@ def test_what_is_transparent_is_shown_on_white(pix_fmt: str, opaque: bool) -> No
     else:
         frame = av.VideoFrame.from_ndarray(rgba, format="rgba").reformat(format=pix_fmt)
     convert = RGBConverter()
-    due = rgb * (alpha / 255)[..., None] + 255 * (1 - alpha / 255)[..., None]
-    assert apart(convert(frame), due) <= (4 if pix_fmt.startswith("yuv") else 2)
+    expected = rgb * (alpha / 255)[..., None] + 255 * (1 - alpha / 255)[..., None]
+    assert max_difference(convert(frame), expected) <= (4 if pix_fmt.startswith("yuv") else 2)
     assert convert.notes == (() if opaque else ("transparent parts are shown on white",))
 
 
@@ -290,7 +290,7 @@ def test_a_palette_may_be_transparent() -> None:
 
 
 def pq_nits(code: np.ndarray) -> np.ndarray:
-    """SMPTE ST 2084, as in BT.2100 table 4."""
+    """Follow SMPTE ST 2084, as in BT.2100 table 4."""
     root = code ** (32 / 2523)
     return 10000 * (np.maximum(root - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * root)) ** (8192 / 1305)
 
@@ -301,7 +301,7 @@ def pq_code(nits: np.ndarray) -> np.ndarray:
 
 
 def hlg_nits(code: np.ndarray) -> np.ndarray:
-    """BT.2100 table 5, on a display of 1000 cd/m²."""
+    """Follow BT.2100 table 5, for a display of 1000 cd/m²."""
     a = 0.17883277
     b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)
     scene = np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
@@ -310,7 +310,7 @@ def hlg_nits(code: np.ndarray) -> np.ndarray:
 
 
 def shown_in_sdr(nits: np.ndarray) -> np.ndarray:
-    """BT.2390's EETF from 1000 to 203 cd/m² on the greatest component, BT.2087's matrix, BT.1886's inverse."""
+    """Apply BT.2390's EETF from 1000 to 203 cd/m² to the greatest component, BT.2087's matrix, BT.1886's inverse."""
     most = np.maximum(nits.max(-1, keepdims=True), 1e-6)
     e = np.minimum(pq_code(most) / pq_code(1000), 1)
     top = pq_code(203) / pq_code(1000)
@@ -336,14 +336,14 @@ def tagged(frame: av.VideoFrame, transfer: int, primaries: int = BT2020) -> av.V
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])
 @pytest.mark.parametrize("pix_fmt", ["yuv444p10le", "yuv420p10le", "yuv420p12le", "yuv422p10le"])
-def test_hdr_colours_are_those_of_the_formulas(transfer: int, pix_fmt: str) -> None:
+def test_hdr_colours_match_the_formulas(transfer: int, pix_fmt: str) -> None:
     for seed in range(6):
         frame, codes = flat_frame(pix_fmt, BT2020, LIMITED, seed=seed)
         convert = RGBConverter()
         got = middles(convert(tagged(frame, transfer)))
         code = signal(codes, frame.format.components[0].bits, BT2020, LIMITED)
-        due = shown_in_sdr(pq_nits(code) if transfer == PQ else hlg_nits(code))
-        assert apart(got, due) <= 1
+        expected = shown_in_sdr(pq_nits(code) if transfer == PQ else hlg_nits(code))
+        assert max_difference(got, expected) <= 1
         name = "PQ" if transfer == PQ else "HLG"
         assert convert.notes == (f"HDR ({name}, BT.2020) is tone-mapped to SDR BT.709",)
 
@@ -362,7 +362,7 @@ def test_hdr_greys_stay_grey_and_in_order(transfer: int, matrix: int) -> None:
     assert (row[0].max(), row[-1].min()) == (0, 255)
     code = (np.arange(877) / 876)[:, None] * np.ones(3)
     nits = pq_nits(code) if transfer == PQ else hlg_nits(code)
-    assert apart(row, shown_in_sdr(nits)) <= 1
+    assert max_difference(row, shown_in_sdr(nits)) <= 1
     at = {level: int(row[np.abs(nits[:, 0] - level).argmin(), 1]) for level in (1, 100, 203, 400, 600)}
     assert 20 < at[1] < 40
     assert 175 < at[100] < 200
@@ -372,20 +372,20 @@ def test_hdr_greys_stay_grey_and_in_order(transfer: int, matrix: int) -> None:
 
 @pytest.mark.parametrize(("pix_fmt", "transfer"), [("yuv420p10le", PQ), ("gray10le", 1), ("yuv420p", 1)])
 def test_every_call_gives_the_same_picture(pix_fmt: str, transfer: int) -> None:
-    frame = av.VideoFrame(1926, 1022, pix_fmt)  # swscale's threads share it out unevenly
+    frame = av.VideoFrame(1926, 1022, pix_fmt)  # swscale's threads get unequal slices
     noise = np.random.default_rng(0)
     for plane in frame.planes:
         plane.update(noise.integers(0, 1024, plane.buffer_size // 2, dtype=np.uint16).tobytes())
     frame.color_range = LIMITED
     pictures = []
     for _ in range(6):
-        noise.integers(0, 256, 8_000_000, dtype=np.uint8)  # other values lie in freed memory
+        noise.integers(0, 256, 8_000_000, dtype=np.uint8)  # puts other values into freed memory
         pictures.append(RGBConverter()(tagged(frame, transfer)))
     assert all(np.array_equal(picture, pictures[0]) for picture in pictures)
 
 
 def test_hdr_is_the_same_with_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = av.VideoFrame(1030, 1022, "yuv420p10le")  # rows are padded, and the last band is narrower
+    frame = av.VideoFrame(1030, 1022, "yuv420p10le")  # padded rows, and a narrower last band
     noise = np.random.default_rng(0)
     for plane in frame.planes:
         plane.update(noise.integers(0, 1024, plane.buffer_size // 2, dtype=np.uint16).tobytes())
@@ -410,7 +410,7 @@ def test_hdr_in_other_primaries_and_in_rgb() -> None:
         assert convert.notes == (f"HDR (PQ, {name}) is tone-mapped to SDR BT.709",)
 
 
-def test_wide_gamut_in_sdr_is_told() -> None:
+def test_wide_gamut_in_sdr_is_noted() -> None:
     frame, _ = flat_frame("yuv420p10le", BT2020, LIMITED)
     convert = RGBConverter()
     convert(tagged(frame, 14))
@@ -439,7 +439,7 @@ def with_matrix(source: Path, path: Path, a: float, b: float, c: float, d: float
 
 
 def moved(stored: np.ndarray, a: int, b: int, c: int, d: int) -> np.ndarray:
-    """Each pixel where ISO/IEC 14496-12 puts it: (p, q, 1) = (x, y, 1) · ((a, b, u), (c, d, v), (x, y, w))."""
+    """Put each pixel where ISO/IEC 14496-12 says: (p, q, 1) = (x, y, 1) · ((a, b, u), (c, d, v), (x, y, w))."""
     y, x = np.mgrid[: stored.shape[0], : stored.shape[1]]
     p, q = a * x + c * y, b * x + d * y
     p, q = p - p.min(), q - q.min()
@@ -461,46 +461,46 @@ def test_pictures_are_turned_and_mirrored_as_the_file_says(
     with VideoReader(path) as reader:
         assert (reader.height, reader.width) == ((96, 64) if matrix[1] else (64, 96))
         got = reader.get_frames([0, 1]).frames_THWC.numpy()
-    for one, before in zip(got, stored, strict=True):
-        assert np.array_equal(one, moved(before, *matrix))
+    for frame, stored_frame in zip(got, stored, strict=True):
+        assert np.array_equal(frame, moved(stored_frame, *matrix))
     assert reader.notes == ()
 
 
-def test_other_angles_are_left_and_told(upright: Path, tmp_path: Path) -> None:
+def test_other_angles_are_noted_but_not_followed(upright: Path, tmp_path: Path) -> None:
     with VideoReader(upright) as reader:
-        due = reader.get_frames([0]).frames_THWC
+        expected = reader.get_frames([0]).frames_THWC
     path = with_matrix(upright, tmp_path / "tilted.mp4", 0.866, 0.5, -0.5, 0.866)
     with VideoReader(path) as reader:
-        assert (reader.get_frames([0]).frames_THWC == due).all()
+        assert (reader.get_frames([0]).frames_THWC == expected).all()
     assert reader.notes == ("it is meant to be turned by other than a quarter: frames are left as stored",)
     path = with_matrix(upright, tmp_path / "stretched.mp4", 1.5, 0, 0, 0.75)
     with VideoReader(path) as reader:
-        assert (reader.get_frames([0]).frames_THWC == due).all()
+        assert (reader.get_frames([0]).frames_THWC == expected).all()
     assert reader.notes == ("pixels are not square (2:1): frames are left as stored, not stretched",)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turns_are_known_beside_side_data_that_pyav_does_not_know(orientation: int) -> None:
-    """Exif in a Motion JPEG is such, and its orientation comes as a display matrix too."""
+def test_display_matrix_beside_unknown_side_data(orientation: int) -> None:
+    """PyAV doesn't know Exif side data of Motion JPEG; FFmpeg turns its orientation into a display matrix too."""
     data, exif = io.BytesIO(), Image.Exif()
     exif[0x112] = orientation
     Image.fromarray(picture(1)).save(data, "JPEG", exif=exif)
     decoder = av.CodecContext.create("mjpeg", "r")
     (frame,) = decoder.decode(av.Packet(data.getvalue())) + decoder.decode(None)
     got = RGBConverter()(frame)
-    due = np.asarray(ImageOps.exif_transpose(Image.open(data)))
-    assert got.shape == due.shape
-    assert np.abs(got.astype(int) - due).mean() < 10  # chroma is scaled otherwise by Pillow
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(data)))
+    assert got.shape == expected.shape
+    assert np.abs(got.astype(int) - expected).mean() < 10  # Pillow scales chroma differently
 
 
 def smooth(i: int, width: int, height: int) -> np.ndarray:
-    """A picture in which it doesn't matter where exactly chroma lies, which FFmpeg's filters see a little otherwise."""
+    """Make a picture for which the exact chroma position, where FFmpeg's filters differ, doesn't matter."""
     y, x = np.mgrid[:height, :width] / max(height, width)
     return np.stack([250 * x, 200 * y + 5 * i, 220 - 150 * x], -1).astype(np.uint8)
 
 
 def resized(path: Path, codec: str) -> list[np.ndarray]:
-    """A video that is 96×64 for 5 frames and then 128×96; its frames as stored."""
+    """Write a video of 5 frames of 96×64 and then 5 of 128×96; return the frames as stored."""
     stored, packets = [], []
     for size in ((96, 64), (128, 96)):
         encoder = av.CodecContext.create(codec, "w")
@@ -535,20 +535,20 @@ def resized(path: Path, codec: str) -> list[np.ndarray]:
     [("a.h264", "libx264"), ("a.ts", "libx264"), ("a.webm", "libvpx-vp9"), ("b.webm", "libvpx")],
 )
 def test_frames_of_another_size_are_scaled_to_the_first(name: str, codec: str, tmp_path: Path) -> None:
-    due = resized(tmp_path / name, codec)
-    for lie in (False, True):
+    expected = resized(tmp_path / name, codec)
+    for header_is_wrong in (False, True):
         for indices in ([9], [7, 2, 0], list(range(10))):
             with VideoReader(tmp_path / name) as reader:
-                if lie:  # of the header; a file may say how it is to be cropped only with its frames
-                    reader._footage._first_size = (100, 80)
+                if header_is_wrong:  # some files state their cropping only with their frames
+                    reader._footage._coded.first_size = (100, 80)
                 got = reader.get_frames(indices).frames_THWC.numpy()
                 assert (reader.height, reader.width) == (64, 96)
-            for one, i in zip(got, indices, strict=True):
-                assert apart(one, due[i]) <= 3
+            for frame, i in zip(got, indices, strict=True):
+                assert max_difference(frame, expected[i]) <= 3
             assert reader.notes == ("frames differ in size: all are scaled to the size of the first",)
 
 
-def test_pixels_that_are_not_square_are_told(tmp_path: Path) -> None:
+def test_pixels_that_are_not_square_are_noted(tmp_path: Path) -> None:
     frames = (av.VideoFrame.from_ndarray(picture(i)).reformat(format="yuv420p") for i in range(2))
     path = write(tmp_path / "wide.mp4", "libx264", frames, sample_aspect_ratio=Fraction(64, 45))
     with VideoReader(path) as reader:
@@ -556,7 +556,7 @@ def test_pixels_that_are_not_square_are_told(tmp_path: Path) -> None:
     assert reader.notes == ("pixels are not square (64:45): frames are left as stored, not stretched",)
 
 
-def test_woven_fields_are_told(tmp_path: Path) -> None:
+def test_interlaced_frames_are_noted(tmp_path: Path) -> None:
     frames = (av.VideoFrame.from_ndarray(picture(i)).reformat(format="yuv420p") for i in range(3))
     path = write(tmp_path / "fields.mkv", "libx264", frames, options={"x264-params": "interlaced=1"})
     with VideoReader(path) as reader:
@@ -567,7 +567,7 @@ def test_woven_fields_are_told(tmp_path: Path) -> None:
 # -- whole files -----------------------------------------------------------------------------------------------------
 
 
-def test_files_tell_their_colours(tmp_path: Path) -> None:
+def test_colours_of_files(tmp_path: Path) -> None:
     for codec, path, pix_fmt in (
         ("ffv1", tmp_path / "a.mkv", "yuv420p10le"),
         ("libvpx-vp9", tmp_path / "a.webm", "yuv444p"),
@@ -581,16 +581,18 @@ def test_files_tell_their_colours(tmp_path: Path) -> None:
             with VideoReader(path) as reader:
                 got = reader.get_frames([0]).frames_THWC[0].numpy()
             bits = frame.format.components[0].bits
-            assert apart(middles(got), signal(codes, bits, BT709, color_range) * 255) <= DEPTHS[pix_fmt], path
+            assert max_difference(middles(got), signal(codes, bits, BT709, color_range) * 255) <= TOLERANCES[pix_fmt], (
+                path
+            )
 
 
-def test_images_tell_that_they_are_transparent(tmp_path: Path) -> None:
-    for alpha, told in ((255, ()), (100, ("transparent parts are shown on white",))):
+def test_transparent_images_are_noted(tmp_path: Path) -> None:
+    for alpha, notes in ((255, ()), (100, ("transparent parts are shown on white",))):
         Image.new("RGBA", (8, 6), (0, 0, 200, alpha)).save(tmp_path / "a.png")
         for source in (tmp_path / "a.png", tmp_path):
             with VideoReader(source) as reader:
                 got = reader.get_frames([0]).frames_THWC[0, 0, 0].tolist()
-            assert reader.notes == told
+            assert reader.notes == notes
             assert got == [255 - alpha, 255 - alpha, 255 - round(55 * alpha / 255)]
 
 
@@ -601,7 +603,7 @@ def test_prores_4444_is_shown_on_white(tmp_path: Path) -> None:
     path = write(tmp_path / "logo.mov", "prores_ks", [frame], options={"profile": "4444"})
     with VideoReader(path) as reader:
         got = reader.get_frames([0]).frames_THWC[0].numpy()
-    assert apart(got[:, :40], rgba[:, :40, :3]) <= 6
+    assert max_difference(got[:, :40], rgba[:, :40, :3]) <= 6
     assert (got[:, 56:] == 255).all()
     assert reader.notes == ("transparent parts are shown on white",)
 
@@ -617,5 +619,5 @@ def test_hevc_in_pq_is_tone_mapped(tmp_path: Path) -> None:
     path = write(tmp_path / "hdr.mp4", "libx265", [frame], options=options, **tags)
     with VideoReader(path) as reader:
         got = reader.get_frames([0]).frames_THWC[0].numpy()
-    assert apart(got[32, 16::32], shown_in_sdr(levels[:, None] * np.ones(3))) <= 1.5
+    assert max_difference(got[32, 16::32], shown_in_sdr(levels[:, None] * np.ones(3))) <= 1.5
     assert reader.notes == ("HDR (PQ, BT.2020) is tone-mapped to SDR BT.709",)

@@ -1,4 +1,4 @@
-"""From names to videos: folders that can't be listed are named, never skipped."""
+"""Finding videos: folders that can't be listed are returned, never skipped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Deny = Callable[[Path], None]
 
 @pytest.fixture
 def deny(monkeypatch: pytest.MonkeyPatch) -> Deny:
-    """From now on this folder can't be listed, by whoever runs the tests."""
+    """Make a folder unlistable, even for root."""
     denied: set[Path] = set()
     scandir, listdir = os.scandir, os.listdir
 
@@ -37,7 +37,7 @@ def deny(monkeypatch: pytest.MonkeyPatch) -> Deny:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A video, and one in each of two folders."""
+    """A folder with a video, and a video in each of two subfolders."""
     for name in ("a.mp4", "locked/b.mp4", "open/c.mp4"):
         path = tmp_path / "videos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,32 +45,32 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "videos"
 
 
-def test_a_folder_below_that_cannot_be_listed_is_among_the_videos(folder: Path, deny: Deny) -> None:
+def test_an_unlistable_subfolder_is_returned(folder: Path, deny: Deny) -> None:
     deny(folder / "locked")
     assert find_videos([folder]) == [folder / "a.mp4", folder / "locked", folder / "open/c.mp4"]
 
 
 @pytest.mark.parametrize("pattern", ["*/*.mp4", "**/*.mp4", "lo*/*.mp4", "locked/*.mp4"])
-def test_a_glob_names_the_folders_on_its_way_that_cannot_be_listed(folder: Path, deny: Deny, pattern: str) -> None:
-    whole = find_videos([folder / pattern])
+def test_a_glob_returns_unlistable_folders_on_its_way(folder: Path, deny: Deny, pattern: str) -> None:
+    all_videos = find_videos([folder / pattern])
     deny(folder / "locked")
     found = find_videos([folder / pattern])
-    assert set(found) == set(whole) - {folder / "locked/b.mp4"} | {folder / "locked"}
+    assert set(found) == set(all_videos) - {folder / "locked/b.mp4"} | {folder / "locked"}
 
 
-def test_a_glob_that_needs_no_list_of_a_folder(folder: Path, deny: Deny) -> None:
+def test_a_glob_needs_no_listing_of_named_files(folder: Path, deny: Deny) -> None:
     deny(folder / "locked")
     assert find_videos([folder / "*/b.mp4"]) == [folder / "locked/b.mp4"]
 
 
-def test_the_root_that_cannot_be_listed(folder: Path, deny: Deny) -> None:
+def test_an_unlistable_root(folder: Path, deny: Deny) -> None:
     deny(folder)
     assert find_videos([folder]) == [folder]
     with pytest.raises(VideoError, match="videos: reading it is not permitted: check who may read"):
         VideoReader(folder)
 
 
-def test_a_folder_that_vanishes_while_it_is_looked_into(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_vanishes_during_the_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 
     def vanishing(path: Any) -> Any:
@@ -86,7 +86,7 @@ def test_a_folder_that_vanishes_while_it_is_looked_into(folder: Path, monkeypatc
     assert report.error.reason == "there is no such file: check the path"
 
 
-def test_links_that_lead_round_in_circles(folder: Path) -> None:
+def test_circular_links(folder: Path) -> None:
     (folder / "open/up").symlink_to(folder)
     (folder / "self.mp4").symlink_to(folder / "self.mp4")
     assert find_videos([folder]) == [
@@ -96,7 +96,7 @@ def test_links_that_lead_round_in_circles(folder: Path) -> None:
         VideoReader(folder / "self.mp4")
 
 
-def test_files_that_may_not_be_looked_at_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_without_permission_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stat = Path.stat
 
     def refusing(self: Path, **options: Any) -> os.stat_result:

@@ -1,4 +1,4 @@
-"""Pictures of 16 and 32 bits are scaled by what their format says, or by an assumption that is said."""
+"""Images of 16 and 32 bits are scaled by the white that their format states, or by an assumption with a warning."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from openxclip.video import ClipPlan, DecodeWorker, VideoReader, inspect
 from openxclip.video.assumptions import AssumptionWarning
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)
-LEVELS[0, :2] = 0, 255  # so that the range is known
+LEVELS[0, :2] = 0, 255  # so that the full range occurs
 
 
-def saved(image: Image.Image, kind: str) -> bytes:
+def encoded(image: Image.Image, kind: str) -> bytes:
     out = io.BytesIO()
     image.save(out, kind)
     return out.getvalue()
@@ -34,11 +34,11 @@ def pgm(white: int) -> bytes:
 WIDE = LEVELS.astype(np.uint16) * 257
 SHARE = LEVELS.astype(np.float32) / 255
 STATED = {
-    "PNG": saved(Image.fromarray(WIDE), "PNG"),
+    "PNG": encoded(Image.fromarray(WIDE), "PNG"),
     "PGM": pgm(65535),
     "PGM of 10 bits": pgm(1023),
-    "TIFF": saved(Image.fromarray(WIDE), "TIFF"),
-    "TIFF, big-endian": saved(Image.frombytes("I;16B", (16, 12), WIDE.astype(">u2").tobytes()), "TIFF"),
+    "TIFF": encoded(Image.fromarray(WIDE), "TIFF"),
+    "TIFF, big-endian": encoded(Image.frombytes("I;16B", (16, 12), WIDE.astype(">u2").tobytes()), "TIFF"),
     "TIFF of 12 bits": tiff(np.rint(LEVELS * (4095 / 255)).astype(np.uint16), bits=12),
     "TIFF whose white is 0": tiff(65535 - WIDE, tags={262: 0}),
     "TIFF of 32 bits": tiff(LEVELS.astype(np.uint32) * 0x01010101),
@@ -62,8 +62,8 @@ def opened(data: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize("form", STATED)
-def test_what_the_format_says(form: str, tmp_path: Path) -> None:
-    (tmp_path / "1.png").write_bytes(STATED[form])  # what it is, its content says
+def test_stated_white(form: str, tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(STATED[form])  # the suffix doesn't matter
     for source in (tmp_path, tmp_path / "1.png", STATED[form]):
         with VideoReader(source) as reader:
             got = reader.get_frames([0]).frames_THWC[0].numpy()
@@ -75,11 +75,11 @@ def test_what_the_format_says(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ASSUMED)
-def test_what_must_be_assumed_is_said(form: str, tmp_path: Path) -> None:
+def test_assumed_white_is_reported(form: str, tmp_path: Path) -> None:
     data, kind, white = ASSUMED[form]
     (tmp_path / "1.tif").write_bytes(data)
     with DecodeWorker() as worker, pytest.warns(AssumptionWarning, match=f"{kind} .*: {white} was assumed"):
-        worker.read_clips(tmp_path / "1.tif", ClipPlan(num_frames=1))  # as the commands read
+        worker.read_clips(tmp_path / "1.tif", ClipPlan(num_frames=1))  # as the commands do
     for source in (tmp_path, tmp_path / "1.tif"):
         with VideoReader(source) as reader, pytest.warns(AssumptionWarning, match=f"{kind} .*: {white} was assumed"):
             got = reader.get_frames([0]).frames_THWC[0].numpy()
@@ -93,7 +93,7 @@ def test_what_must_be_assumed_is_said(form: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_all_frames_of_a_video_have_one_scale(mode: str, tmp_path: Path) -> None:
-    """A dark frame of a video stays dark."""
+    """A dark frame of a video stays dark beside bright ones."""
     kind = np.int32 if mode == "I" else np.float32
     dark, bright = (WIDE // 512).astype(kind), WIDE.astype(kind)
     for i, values in enumerate((dark, bright, dark)):
@@ -116,7 +116,7 @@ def test_all_frames_of_a_video_have_one_scale(mode: str, tmp_path: Path) -> None
     assert np.array_equal(np.stack([frame[..., 0] for frame in frames]), expected)
 
 
-def test_numbers_that_are_none_and_below_black() -> None:
+def test_nan_infinite_and_negative_values() -> None:
     values = np.array([[np.nan, -1, 0, 0.5], [1, np.inf, -np.inf, 0.25]], np.float32)
     with pytest.warns(UserWarning, match=r"1 was assumed.*highest value is 1\)"):
         (frame,) = in_memory([Image.fromarray(values)], "one").frames
@@ -128,8 +128,8 @@ def test_a_transparent_value_of_16_bits_is_shown_on_white() -> None:
     clear = int(parts[0].samples[3, 4, 0])
     data = apng(parts, before=chunk(b"tRNS", clear.to_bytes(2, "big")))
     still = data.replace(chunk(b"acTL", bytes([0, 0, 0, 1, 0, 0, 0, 0])), b"")
-    for one in (data, still):
-        with VideoReader(one) as reader:
+    for source in (data, still):
+        with VideoReader(source) as reader:
             frame = reader.get_frames([0]).frames_THWC[0, ..., 0].numpy()
             expected = np.rint(parts[0].samples[..., 0] / 257)
             assert frame[3, 4] == 255
@@ -137,7 +137,7 @@ def test_a_transparent_value_of_16_bits_is_shown_on_white() -> None:
             assert any("transparent" in note for note in reader.notes)
 
 
-def test_a_turned_photo_of_16_bits(tmp_path: Path) -> None:
+def test_exif_orientation_of_a_16_bit_photo(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(WIDE).save(tmp_path / "a.png", exif=exif)

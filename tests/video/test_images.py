@@ -1,3 +1,5 @@
+"""Still and animated images, folders of images, and arrays."""
+
 from __future__ import annotations
 
 import io
@@ -70,7 +72,7 @@ def test_transparency_is_shown_on_white_and_photos_are_turned(tmp_path: Path) ->
     assert (np.delete(got[0].reshape(-1, 3), 2 * 8 + 3, 0) == 255).all()
 
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise
+    exif[0x0112] = 6  # turn a quarter clockwise
     images(1)[0].save(tmp_path / "turned.png", exif=exif)
     with VideoReader(tmp_path / "turned.png") as reader:
         assert (reader.height, reader.width) == (WIDTH, HEIGHT)
@@ -151,8 +153,8 @@ def test_damaged_images(tmp_path: Path) -> None:
         reader.get_frames([1])
 
 
-def test_no_image_is_read_by_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostScript by another name: Pillow would give it to Ghostscript, which runs what is written in it."""
+def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow would pass PostScript, whatever its suffix, to Ghostscript, which runs it."""
     ran = tmp_path / "ran"
     program = tmp_path / "bin" / "gs"
     program.parent.mkdir()

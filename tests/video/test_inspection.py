@@ -1,3 +1,5 @@
+"""Reports on videos and collections, and the problems in them."""
+
 from __future__ import annotations
 
 import csv
@@ -26,7 +28,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return encode(tmp_path_factory.mktemp("inspection") / "whole.mp4", "libx264", count=30, gop=10)
 
 
-def test_what_a_video_is(whole: Path) -> None:
+def test_facts_of_a_video(whole: Path) -> None:
     report = inspect(whole, full=True)
     assert report == VideoReport(
         path=str(whole),
@@ -47,7 +49,7 @@ def test_what_a_video_is(whole: Path) -> None:
         interlaced=False,
         alpha=False,
         size_bytes=whole.stat().st_size,
-        # said by no header of it: matrix, range, transfer, sound
+        # the file states no matrix, range, transfer or sound
     )
     assert report.is_fine
     assert inspect(whole) == report
@@ -75,8 +77,8 @@ def test_facts_of_other_kinds(tmp_path: Path, videos: Videos) -> None:
     pictures = [Image.fromarray(picture(i)) for i in range(3)]
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=40)
     (tmp_path / "folder").mkdir()
-    for i, one in enumerate(pictures):
-        one.save(tmp_path / "folder" / f"{i}.png")
+    for i, image in enumerate(pictures):
+        image.save(tmp_path / "folder" / f"{i}.png")
     np.save(tmp_path / "a.npy", np.stack([picture(i) for i in range(3)]))
     for name, kind in (("a.gif", "image"), ("folder", "images"), ("a.npy", "array")):
         report = inspect(tmp_path / name, full=True)
@@ -84,7 +86,7 @@ def test_facts_of_other_kinds(tmp_path: Path, videos: Videos) -> None:
         assert report.is_fine
 
 
-def test_reports_as_plain_values(whole: Path, tmp_path: Path) -> None:
+def test_reports_as_json_values(whole: Path, tmp_path: Path) -> None:
     for source in (whole, tmp_path / "gone.mp4"):
         report = inspect(source)
         again = VideoReport.from_dict(json.loads(json.dumps(report.as_dict())))
@@ -112,11 +114,11 @@ def test_damaged_packets(whole: Path, tmp_path: Path) -> None:
     path.write_bytes(whole.read_bytes().replace(packet, b"\0" * 5 + b"\xff" * (len(packet) - 5)))
     found = problems(path)
     assert "can't be decoded" in found or "only in part" in found
-    assert "0.4" in found  # where the first is
+    assert "0.4" in found  # time of the first damaged frame
     assert problems(path, full=False) == ""
 
 
-def test_frames_that_refer_to_what_is_missing(tmp_path: Path) -> None:
+def test_frames_that_refer_to_missing_frames(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.ts", "libx264", count=40, gop=10, b_frames=0)
     data = whole.read_bytes()
     (tmp_path / "cut.ts").write_bytes(data[188 * (len(data) // 188 // 3) :])
@@ -125,7 +127,7 @@ def test_frames_that_refer_to_what_is_missing(tmp_path: Path) -> None:
 
 
 def remuxed(source: Path, path: Path, keep: Callable[[int], bool], retime: Callable[[int], int]) -> Path:
-    """The packets of a video that are to be kept, at other times."""
+    """Copy the packets for which `keep` is true, with times changed by `retime`."""
     with av.open(str(source)) as container, av.open(str(path), "w") as out:
         stream = out.add_stream_from_template(container.streams.video[0])
         for i, packet in enumerate(p for p in container.demux(video=0) if p.size):
@@ -143,13 +145,13 @@ def test_no_key_frame_at_the_start(tmp_path: Path) -> None:
     assert "doesn't start with a key frame" in problems(path)
 
 
-def test_a_header_that_tells_of_other_frames(tmp_path: Path) -> None:
+def test_a_header_with_a_wrong_frame_count(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.avi", "mpeg4", count=40, gop=10)
     data = bytearray(whole.read_bytes())
     at = data.index(b"strh") + 8 + 32  # dwLength of the stream: frames
     assert int.from_bytes(data[at : at + 4], "little") == 40
     data[at : at + 4] = (400).to_bytes(4, "little")
-    path = tmp_path / "told.avi"
+    path = tmp_path / "wrong.avi"
     path.write_bytes(data)
     found = problems(path)
     assert "its header tells of 400 frames, and there are 40" in found
@@ -169,20 +171,20 @@ def test_frames_that_change_in_size(tmp_path: Path) -> None:
     assert "12 frames have another size than the first" in problems(both)
 
 
-def test_short_and_cut_off_and_none(tmp_path: Path, whole: Path) -> None:
+def test_short_cut_off_and_missing_files(tmp_path: Path, whole: Path) -> None:
     assert "very short: 2 frames" in problems(encode(tmp_path / "short.mp4", "libx264", count=2))
     fast = encode(tmp_path / "fast.mp4", "libx264", muxer={"movflags": "faststart"})
     (tmp_path / "cut.mp4").write_bytes(fast.read_bytes()[:-500])
-    for name, said in (("cut.mp4", "cut off"), ("gone.mp4", "no such file")):
+    for name, reason in (("cut.mp4", "cut off"), ("gone.mp4", "no such file")):
         report = inspect(tmp_path / name)
         assert report.error is not None
-        assert said in report.error.reason
+        assert reason in report.error.reason
         assert not report.is_fine
     with pytest.raises(TypeError):
         inspect(7)  # type: ignore[arg-type]
 
 
-def test_pictures_of_a_folder(tmp_path: Path) -> None:
+def test_damaged_pictures_of_a_folder(tmp_path: Path) -> None:
     for i in range(9):
         Image.fromarray(picture(i)).save(tmp_path / f"{i}.png")
     for i in range(2, 9):
@@ -219,15 +221,15 @@ def test_check_gives_reports_in_order(collection: Path) -> None:
     assert list(check_videos([], jobs=2)) == []
 
 
-def test_checking_stops_when_nobody_asks_for_more(collection: Path) -> None:
+def test_closing_the_iterator_ends_the_workers(collection: Path) -> None:
     before = children()
-    found = check_videos([collection / "0.mp4"] * 50, jobs=2)
-    next(found)
+    reports = check_videos([collection / "0.mp4"] * 50, jobs=2)
+    next(reports)
     assert len(children() - before) == 2
     for pid in children() - before:
         os.kill(pid, signal.SIGSTOP)
     started = time.monotonic()
-    found.close()  # type: ignore[attr-defined]
+    reports.close()  # type: ignore[attr-defined]
     assert time.monotonic() - started < 60
     assert children() == before
 

@@ -1,4 +1,4 @@
-"""Moving images: whatever is read before, each frame is the one that decoding from front to back gives."""
+"""Animated images: each frame equals that of a decode from front to back, whatever was read before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from openxclip.video import VideoReader, inspect
 
 
 def in_any_order(data: bytes) -> np.ndarray:
-    """All frames, after a check that they are the same in other orders, alone, and after any one other."""
+    """Return all frames after checking that other orders, and each frame alone, give the same."""
     with VideoReader(data) as reader:
         count = reader.num_frames
         forward = np.stack([reader.get_frames([i]).frames_THWC[0].numpy() for i in range(count)])
@@ -33,7 +33,7 @@ def in_any_order(data: bytes) -> np.ndarray:
 
 
 def by_ffmpeg(data: bytes, name: str) -> list[np.ndarray]:
-    """What a plain decode from front to back gives, on white."""
+    """Decode from front to back with FFmpeg, on white."""
     shown = []
     with av.open(io.BytesIO(data), format=name) as container:
         for frame in container.decode(video=0):
@@ -46,14 +46,14 @@ def by_ffmpeg(data: bytes, name: str) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("seed", range(4))
-def test_apng_of_any_boxes_disposal_and_blending(seed: int, channels: int) -> None:
+def test_apng_boxes_disposal_and_blending(seed: int, channels: int) -> None:
     parts = random_parts(seed, channels=channels)
     got = in_any_order(apng(parts))
-    # FFmpeg can't show what an opaque format leaves empty: the same with an alpha of 255
+    # FFmpeg can't show the empty parts of an opaque format: compare with the same frames with an alpha of 255
     expected = by_ffmpeg(apng([part._replace(samples=_with_alpha(part.samples)) for part in parts]), "apng")
     assert len(got) == len(expected) == 8
     for i, frame in enumerate(expected):
-        # FFmpeg and Pillow round differently what is half transparent, and each frame adds to it
+        # FFmpeg and Pillow round half-transparent pixels differently, and the errors add up over the frames
         assert np.abs(got[i].astype(int) - frame).max() <= (0 if channels in (1, 3) else 6), f"frame {i}"
 
 
@@ -64,7 +64,7 @@ def _with_alpha(samples: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_apng_of_16_bits(channels: int) -> None:
-    """FFmpeg doesn't blend these: the 8-bit picture of the same parts is what is expected."""
+    """FFmpeg doesn't blend 16-bit frames: compare with the same frames of 8 bits."""
     wide = random_parts(5, channels=channels, dtype=np.uint16)
     narrow = [part._replace(samples=((part.samples.astype(np.uint32) + 128) // 257).astype(np.uint8)) for part in wide]
     got, expected = in_any_order(apng(wide)), in_any_order(apng(narrow))
@@ -75,12 +75,12 @@ def test_apng_of_a_palette() -> None:
     colours = np.random.default_rng(1).integers(0, 256, (5, 3), dtype=np.uint8)
     before = chunk(b"PLTE", colours.tobytes()) + chunk(b"tRNS", bytes([255, 0]))
     parts = [part._replace(samples=part.samples % 5) for part in random_parts(6, channels=1)]
-    data = apng(parts, before=before, colours=3)
+    data = apng(parts, before=before, colour_type=3)
     got, expected = in_any_order(data), by_ffmpeg(data, "apng")
     assert np.array_equal(got, np.stack(expected))
 
 
-def test_apng_as_ffmpeg_writes_it(tmp_path: Path) -> None:
+def test_apng_written_by_ffmpeg(tmp_path: Path) -> None:
     path = tmp_path / "a.apng"
     with av.open(str(path), "w", format="apng") as out:
         stream = out.add_stream("apng", rate=10)
@@ -95,17 +95,17 @@ def test_apng_as_ffmpeg_writes_it(tmp_path: Path) -> None:
         assert reader.times == pytest.approx(np.arange(6) / 10)
 
 
-def test_times_of_apng_and_the_picture_for_programs_without_animation() -> None:
+def test_apng_times_and_its_still_picture() -> None:
     levels = [np.full((HEIGHT, WIDTH, 3), 40 * i, np.uint8) for i in range(4)]
-    delays = [(1, 4), (0, 7), (3, 0), (0, 0)]  # nothing over 0 is hundredths
-    data = apng([Part(*one, delay=delay) for one, delay in zip(zip(levels), delays, strict=True)], still=levels[3])
+    delays = [(1, 4), (0, 7), (3, 0), (0, 0)]  # a denominator of 0 means hundredths
+    data = apng([Part(samples, delay=delay) for samples, delay in zip(levels, delays, strict=True)], still=levels[3])
     with VideoReader(data) as reader:
         assert reader.times == pytest.approx([0, 0.25, 0.35, 0.38])
         assert reader.duration == pytest.approx(0.48)
         assert reader.get_frames([0, 1]).frames_THWC[:, 0, 0, 0].tolist() == [0, 40]
 
 
-def test_one_frame_of_apng_is_turned_like_any_photo() -> None:
+def test_exif_orientation_of_a_still_apng() -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
     samples = random_parts(0, channels=3)[0].samples
@@ -116,7 +116,7 @@ def test_one_frame_of_apng_is_turned_like_any_photo() -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_apng_that_is_cut_off_or_damaged(share: float) -> None:
+def test_cut_off_and_damaged_apng(share: float) -> None:
     data = apng(random_parts(1))
     at = int(share * len(data))
     with pytest.raises(VideoError, match="it ends in the middle"):
@@ -126,7 +126,7 @@ def test_apng_that_is_cut_off_or_damaged(share: float) -> None:
     assert inspect(data[:at], full=True).error is not None
 
 
-def test_apng_frames_that_can_not_be() -> None:
+def test_invalid_apng_frames() -> None:
     good = random_parts(2, count=2)
     with pytest.raises(VideoError, match="a frame reaches out of its picture"):
         VideoReader(apng([good[0], good[0]._replace(x=1)]))
@@ -138,7 +138,7 @@ def test_apng_frames_that_can_not_be() -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_gif_of_any_boxes_and_disposal(seed: int) -> None:
+def test_gif_boxes_and_disposal(seed: int) -> None:
     for clear in (0, 0.5, 1):
         data = gif(seed, clear=clear)
         assert np.array_equal(in_any_order(data), np.stack(by_ffmpeg(data, "gif")))
@@ -146,8 +146,8 @@ def test_gif_of_any_boxes_and_disposal(seed: int) -> None:
 
 @pytest.mark.parametrize("optimize", [True, False])
 @pytest.mark.parametrize("disposal", [0, 1, 2, 3])
-def test_gif_as_pillow_writes_it(disposal: int, optimize: bool) -> None:
-    """A sprite that moves over an opaque first picture: later frames are boxes with a transparent colour."""
+def test_gif_written_by_pillow(disposal: int, optimize: bool) -> None:
+    """A sprite moves over an opaque first frame: later frames are boxes with a transparent colour."""
     frames = []
     for i in range(5):
         levels = np.full((64, 96, 4), 30, np.uint8)
@@ -155,14 +155,14 @@ def test_gif_as_pillow_writes_it(disposal: int, optimize: bool) -> None:
         levels[10:30, 10 * i : 10 * i + 20] = [200, 40 * i, 90, 255]
         frames.append(Image.fromarray(levels, "RGBA"))
     out = io.BytesIO()
-    how = {"disposal": disposal, "optimize": optimize, "duration": 50}
-    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], **how)
+    options = {"disposal": disposal, "optimize": optimize, "duration": 50}
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], **options)
     data = out.getvalue()
     assert np.array_equal(in_any_order(data), np.stack(by_ffmpeg(data, "gif")))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.7])
-def test_gif_that_is_cut_off(share: float) -> None:
+def test_cut_off_gif(share: float) -> None:
     data = gif(1, clear=0.5)
     data = data[: data.index(b",", int(share * len(data))) + 30]
     with pytest.raises(VideoError, match="damaged or cut off: it ends in the middle"):
@@ -178,8 +178,7 @@ def test_gif_with_bytes_between_its_blocks_and_no_end() -> None:
         VideoReader(data[:at] + bytes(1 << 17) + data[at:])
 
 
-def test_gif_of_a_frame_that_reaches_out_of_the_screen() -> None:
-    """It is cut off: all frames have the size of the screen."""
+def test_gif_frame_beyond_the_screen_is_clipped() -> None:
     data = gif(0, clear=1)
     at = data.index(b",", data.index(b",") + 1)
     data = data[: at + 1] + struct.pack("<HH", 9, 8) + data[at + 5 :]  # the second frame, 18 x 8 in a screen of 24 x 16
@@ -189,7 +188,7 @@ def test_gif_of_a_frame_that_reaches_out_of_the_screen() -> None:
 
 
 @pytest.mark.parametrize("lossless", [True, False])
-def test_webp_of_half_transparent_pictures(tmp_path: Path, lossless: bool) -> None:
+def test_half_transparent_webp(tmp_path: Path, lossless: bool) -> None:
     rng = np.random.default_rng(3)
     frames = []
     for i in range(6):
@@ -206,7 +205,7 @@ def test_webp_of_half_transparent_pictures(tmp_path: Path, lossless: bool) -> No
             assert np.abs(got[i].astype(int) - np.array(white.convert("RGB"))).max() <= 1
 
 
-def test_a_photo_with_further_pictures_in_its_file_is_still(tmp_path: Path) -> None:
+def test_mpo_is_a_still_image(tmp_path: Path) -> None:
     left, right = Image.fromarray(picture(0)), Image.fromarray(picture(9, 32, 32))
     left.save(tmp_path / "a.mpo", "MPO", save_all=True, append_images=[right], quality=95)
     with VideoReader(tmp_path / "a.mpo") as reader:
@@ -214,7 +213,7 @@ def test_a_photo_with_further_pictures_in_its_file_is_still(tmp_path: Path) -> N
 
 
 def gif(seed: int, *, clear: float) -> bytes:
-    """A GIF of frames of random size, place, disposal and palette, a share of them with a transparent colour."""
+    """Make a GIF with frames of random size, position, disposal and palette; a share has a transparent colour."""
     rng = np.random.default_rng(seed)
     screen = struct.pack("<HHBBB", WIDTH, HEIGHT, 0xF1, 0, 0)
     out = b"GIF89a" + screen + rng.integers(0, 256, 12, dtype=np.uint8).tobytes()
@@ -232,7 +231,7 @@ def gif(seed: int, *, clear: float) -> bytes:
 
 
 def _lzw(indices: list[int]) -> bytes:
-    """GIF's compression without compressing: the table is cleared after every second code, which has 3 bits."""
+    """Encode as GIF does, without compressing: the table is cleared after every second code of 3 bits."""
     codes = [code for i in range(0, len(indices), 2) for code in (4, *indices[i : i + 2])] + [5]
     bits = sum(code << 3 * n for n, code in enumerate(codes))
     data = bits.to_bytes((3 * len(codes) + 7) // 8, "little")

@@ -1,4 +1,4 @@
-"""A display matrix that only some frames have: one rule, all frames are turned as the first; one size everywhere."""
+"""Display matrices that only some frames have: all frames are turned as the first, so that all have one size."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ X265 = {"x265-params": "log-level=none:pools=1:keyint=8:min-keyint=8:scenecut=0"
 
 
 def message(codec: str, quarters: int) -> bytes:
-    """A NAL unit with a display orientation message, of so many quarters anticlockwise."""
+    """Make a NAL unit with a display orientation message of some quarters anticlockwise."""
     bits = f"000{quarters * 0x4000:016b}" + ("0100" if codec == "h264" else "0")
-    bits = bits + "1" + "0" * (-(len(bits) + 1) % 8)  # the payload is aligned as the unit's end is
+    bits = bits + "1" + "0" * (-(len(bits) + 1) % 8)  # the payload is padded as the end of a unit is
     payload = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
     head = b"\x06" if codec == "h264" else b"\x4e\x01"
     return head + bytes([47, len(payload)]) + payload + b"\x80"
 
 
 def with_messages(source: Path, path: Path, codec: str, frames: Collection[int], quarters: int = 1) -> Path:
-    """The same video, in which these packets bring a message."""
+    """Copy a video and put a message into these packets."""
     unit = message(codec, quarters)
     with av.open(str(source)) as old, av.open(str(path), "w") as new:
         from_stream = old.streams.video[0]
@@ -58,8 +58,8 @@ def upright(tmp_path_factory: pytest.TempPathFactory) -> Source:
     def get(codec: str) -> Path:
         if codec not in made:
             path = tmp_path_factory.mktemp("upright") / f"{codec}.mp4"
-            how = {"gop": 8, "b_frames": 2} if codec == "h264" else {"options": X265}
-            made[codec] = encode(path, "libx264" if codec == "h264" else "libx265", count=COUNT, **how)  # type: ignore[arg-type]
+            options = {"gop": 8, "b_frames": 2} if codec == "h264" else {"options": X265}
+            made[codec] = encode(path, "libx264" if codec == "h264" else "libx265", count=COUNT, **options)  # type: ignore[arg-type]
         return made[codec]
 
     return get
@@ -70,7 +70,8 @@ def decoded(path: Path) -> list[NDArray[np.uint8]]:
         return [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
 
 
-WHERE: dict[str, tuple[Collection[int], int]] = {  # which packets, and by how many quarters the first is turned
+# Packets with a message, and the quarters by which the first frame is turned
+PACKETS: dict[str, tuple[Collection[int], int]] = {
     "first": ((0,), 1),
     "key frames": ((0, 8, 16), 1),
     "all": (range(COUNT), 1),
@@ -79,30 +80,30 @@ WHERE: dict[str, tuple[Collection[int], int]] = {  # which packets, and by how m
 }
 
 
-@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("where", PACKETS)
 @pytest.mark.parametrize(
     ("codec", "suffix"), [("h264", "mp4"), ("h264", "mkv"), ("h264", "mov"), ("hevc", "mp4"), ("hevc", "mkv")]
 )
 def test_all_frames_are_turned_as_the_first(
     codec: str, suffix: str, where: str, upright: Source, tmp_path: Path
 ) -> None:
-    frames, quarters = WHERE[where]
+    frames, quarters = PACKETS[where]
     path = with_messages(upright(codec), tmp_path / f"film.{suffix}", codec, frames)
     expected = np.stack([np.rot90(frame, quarters) for frame in decoded(upright(codec))])
     with av.open(str(path)) as container:
-        told = [round(f.rotation) for f in container.decode(video=0)]
-    assert told[0] == 90 * quarters
-    if codec == "h264":  # of HEVC, FFmpeg lets a message hold until the next
-        assert (len(set(told)) > 1) == (where in ("first", "key frames", "later"))
+        rotations = [round(f.rotation) for f in container.decode(video=0)]
+    assert rotations[0] == 90 * quarters
+    if codec == "h264":  # in HEVC, FFmpeg applies a message until the next one
+        assert (len(set(rotations)) > 1) == (where in ("first", "key frames", "later"))
     size = expected.shape[1:3]
-    for order in ([17, 3, 0, 9], [20], [0, 23], [9]):  # each with a new reader, which has not seen the first frame
+    for order in ([17, 3, 0, 9], [20], [0, 23], [9]):  # each with a new reader that has not seen the first frame
         with VideoReader(path) as reader:
             assert (reader.get_frames(order).frames_THWC.numpy() == expected[order]).all()
             assert (reader.height, reader.width) == size
     with VideoReader(path) as reader:
         assert (reader.height, reader.width) == size
         assert (reader.get_frames(range(COUNT)).frames_THWC.numpy() == expected).all()
-        assert (NOTE in reader.notes) == (len(set(told)) > 1)
+        assert (NOTE in reader.notes) == (len(set(rotations)) > 1)
     assert read_clip(path, num_frames=4, start=0.5).frames_THWC.shape[1:3] == size
     report = inspect(path, full=True)
     assert (report.height, report.width, report.rotation, report.problems) == (*size, 90 * quarters, ())
@@ -118,20 +119,20 @@ def test_transport_streams_and_bare_streams(upright: Source, tmp_path: Path) -> 
         assert (report.height, report.width, report.rotation) == (96, 64, 90)
 
 
-def test_the_container_and_a_message_together(upright: Source, tmp_path: Path) -> None:
-    """FFmpeg lets the message win on the frames that have it; the first frame has none, so the container's holds."""
+def test_the_container_and_a_message_disagree(upright: Source, tmp_path: Path) -> None:
+    """FFmpeg follows the message on frames that have one; the first has none, so the container's matrix holds."""
     turned = encode(tmp_path / "turned.mp4", "libx264", gop=8, count=COUNT, rotation=-90)
     path = with_messages(turned, tmp_path / "both.mp4", "h264", (8,), quarters=2)
     expected = np.rot90(np.stack(decoded(turned)), -1, axes=(1, 2))
     with av.open(str(path)) as container:
-        told = {round(f.rotation) for f in container.decode(video=0)}
-    assert len(told) == 2 or told == {-90}
+        rotations = {round(f.rotation) for f in container.decode(video=0)}
+    assert len(rotations) == 2 or rotations == {-90}
     for order in ([10], [0, 8], [20, 8]):
         with VideoReader(path) as reader:
             assert (reader.get_frames(order).frames_THWC.numpy() == expected[order]).all()
 
 
-def test_every_verb_gives_one_size(upright: Source, tmp_path: Path) -> None:
+def test_reports_and_clips_have_one_size(upright: Source, tmp_path: Path) -> None:
     path = with_messages(upright("h264"), tmp_path / "film.mp4", "h264", (0,))
     with DecodeWorker() as worker:
         report = worker.inspect(path)
@@ -155,7 +156,7 @@ def test_messages_are_found_among_others() -> None:
 @pytest.mark.parametrize("suffix", ["avi", "mov", "mkv"])
 @pytest.mark.parametrize("orientations", [(6, 1, 1, 1), (1, 1, 6, 6), (6, 6, 6, 6)])
 def test_exif_in_motion_jpeg(suffix: str, orientations: tuple[int, ...], tmp_path: Path) -> None:
-    """A picture's Exif turns it: that of the first picture turns the video."""
+    """The Exif orientation of the first picture turns the whole video."""
     with av.open(str(tmp_path / f"film.{suffix}"), "w") as out:
         stream = out.add_stream("mjpeg", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"

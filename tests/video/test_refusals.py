@@ -1,6 +1,6 @@
-"""The table of all refusals: each with an input that causes it, and the whole sentence that is said of it.
+"""A table of all refusals: each with an input that causes it, and the complete message.
 
-The sentences that the code can say are collected from its source; one that no row of the table causes is a failure.
+The messages are also collected from the source code; a message that no row of the table causes is a failure.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ Cause = Callable[[Path, Patch], object]
 AGAIN = "Copy, download or record it again"
 
 
-def film(folder: Path, suffix: str = "mp4", codec: str = "mpeg4", **how: Any) -> bytes:
-    return encode(folder / f"film.{suffix}", codec, **{"count": 10, "gop": 5, **how}).read_bytes()
+def film(folder: Path, suffix: str = "mp4", codec: str = "mpeg4", **options: Any) -> bytes:
+    return encode(folder / f"film.{suffix}", codec, **{"count": 10, "gop": 5, **options}).read_bytes()
 
 
-def fast(folder: Path) -> bytes:
+def fast_start(folder: Path) -> bytes:
     return film(folder, muxer={"movflags": "faststart"})
 
 
-def of_data(make: Callable[[Path], bytes], **options: Any) -> Cause:
+def opening(make: Callable[[Path], bytes], **options: Any) -> Cause:
     return lambda folder, patch: VideoReader(make(folder), read=ReadOptions(**options))
 
 
@@ -54,7 +54,7 @@ def replaced(data: bytes, old: bytes, new: bytes) -> bytes:
 
 
 class Failing(io.BytesIO):
-    """A file on a disk that fails after some bytes."""
+    """A file on a disk that fails after `after` bytes."""
 
     def __init__(self, data: bytes, after: int) -> None:
         super().__init__(data)
@@ -79,26 +79,26 @@ def array(data: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def image(kind: str, size: tuple[int, int] = (64, 48), **how: Any) -> bytes:
+def image(kind: str, size: tuple[int, int] = (64, 48), **options: Any) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture(0, *size)).save(file, kind, **how)
+    Image.fromarray(picture(0, *size)).save(file, kind, **options)
     return file.getvalue()
 
 
-def folder_of(folder: Path, *files: tuple[str, bytes]) -> Path:
+def folder_with(folder: Path, *files: tuple[str, bytes]) -> Path:
     (folder / "frames").mkdir()
     for name, data in files:
         (folder / "frames" / name).write_bytes(data)
     return folder / "frames"
 
 
-def all_of(source: Any, **options: Any) -> None:
+def read_all(source: Any, **options: Any) -> None:
     with VideoReader(source, read=ReadOptions(**options)) as reader:
         reader.get_frames(range(reader.num_frames))
 
 
 def damaged(folder: Path, number: int) -> bytes:
-    """All-intra, one packet of which is zeros."""
+    """Make an all-intra film with one packet of zeros."""
     data = bytearray(film(folder, gop=1))
     with av.open(str(folder / "film.mp4")) as container:
         packet = bytes([p for p in container.demux(video=0) if p.size][number])
@@ -108,7 +108,7 @@ def damaged(folder: Path, number: int) -> bytes:
 
 
 def without_pictures(folder: Path) -> bytes:
-    """AV1 whose last packet is only padding, which decoders take without a word."""
+    """Make an AV1 film whose last packet is only padding, which decoders accept silently."""
     data = bytearray(film(folder, codec="libsvtav1", gop=20, options={"preset": "12", "svtav1-params": "lp=1"}))
     with av.open(str(folder / "film.mp4")) as container:
         packet = bytes([p for p in container.demux(video=0) if p.size][-1])
@@ -148,7 +148,7 @@ def not_permitted(folder: Path, patch: Patch) -> None:
     VideoReader(path)
 
 
-def bombs(folder: Path, patch: Patch) -> None:
+def decompression_bomb(folder: Path, patch: Patch) -> None:
     patch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     VideoReader(image("PNG"))
 
@@ -158,7 +158,7 @@ def unforeseen(folder: Path, patch: Patch) -> None:
         raise KeyError("frame")
 
     patch.setattr(RGBConverter, "__call__", fail)
-    all_of(film(folder))
+    read_all(film(folder))
 
 
 def closed(folder: Path, patch: Patch) -> None:
@@ -168,14 +168,14 @@ def closed(folder: Path, patch: Patch) -> None:
 
 
 def shortened(folder: Path, patch: Patch) -> None:
-    """A moving image whose later frames are gone when it is read, as of a file that is written over meanwhile."""
+    """Read an animated image whose later frames have vanished, as when the file is overwritten meanwhile."""
 
     def seek(self: object, frame: int) -> None:
         raise EOFError
 
     pictures = [Image.fromarray(picture(i)) for i in range(4)]
-    pictures[0].save(folder / "moving.webp", save_all=True, append_images=pictures[1:])
-    with VideoReader(folder / "moving.webp") as reader:
+    pictures[0].save(folder / "animated.webp", save_all=True, append_images=pictures[1:])
+    with VideoReader(folder / "animated.webp") as reader:
         patch.setattr("PIL.WebPImagePlugin.WebPImageFile.seek", seek)
         reader.get_frames([3])
 
@@ -215,7 +215,7 @@ def flv(folder: Path, *, size: bool) -> bytes:
 
 
 def one_tag_less(folder: Path) -> bytes:
-    """An FLV that ends with a whole tag, before the size that it tells."""
+    """Make an FLV that ends with a complete tag, before the size that its header states."""
     data = film(folder, "flv", "flv", count=40)
     at, ends = 13, []
     while at < len(data):
@@ -225,7 +225,7 @@ def one_tag_less(folder: Path) -> bytes:
 
 
 TABLE: dict[str, tuple[Cause, str]] = {
-    # what the name leads to
+    # names
     "no file": (lambda f, p: VideoReader(f / "none.mp4"), "there is no such file: check the path"),
     "link": (linked, "it is a link to /nowhere/a.mp4, where there is nothing: check the link"),
     "address": (
@@ -242,12 +242,12 @@ TABLE: dict[str, tuple[Cause, str]] = {
         lambda f, p: VideoReader(os.devnull),
         "it is neither a file nor a folder but a device: give a file, or a pipe",
     ),
-    "empty file": (of_data(lambda f: b""), "it is empty: copy, download or record it again"),
+    "empty file": (opening(lambda f: b""), "it is empty: copy, download or record it again"),
     "empty folder": (empty_folder, r"there are no videos in it, and no images to be the frames of one \(\..*\)"),
     "name with NUL": (lambda f, p: VideoReader("a\0b"), "it cannot be read: embedded null byte"),
-    # what is no video
+    # files that are no videos
     "noise": (
-        of_data(lambda f: bytes(range(256)) * 40),
+        opening(lambda f: bytes(range(256)) * 40),
         "it is not a video, or its beginning is damaged or encrypted: no known format was recognised. Check the file, "
         "or copy it again",
     ),
@@ -257,7 +257,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         "here): convert it, e.g. to MP4",
     ),
     "playlist": (
-        of_data(lambda f: b"#EXTM3U\n#EXTINF:2,\na.ts\n"),
+        opening(lambda f: b"#EXTM3U\n#EXTINF:2,\na.ts\n"),
         "it is a playlist, which only names other files: give those themselves, or say what it may open with "
         "allow_protocols=… or --allow-protocols",
     ),
@@ -266,7 +266,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         "it has sound but no picture: give a file with a video track",
     ),
     "no track at all": (
-        of_data(lambda f: replaced(film(f, "mkv"), b"\x83\x81\1", b"\x83\x81\x11")),  # of the type of subtitles
+        opening(lambda f: replaced(film(f, "mkv"), b"\x83\x81\1", b"\x83\x81\x11")),  # track type: subtitles
         "it has no video track: give a file with one",
     ),
     "no such track": (
@@ -274,86 +274,86 @@ TABLE: dict[str, tuple[Cause, str]] = {
         "it has 2 video tracks, 0 to 1: there is no track 4",
     ),
     "track of a picture": (
-        of_data(lambda f: image("PNG"), track=1),
+        opening(lambda f: image("PNG"), track=1),
         "it is not a file with tracks: there is no track 1",
     ),
     "unknown codec": (
-        of_data(lambda f: replaced(film(f, codec="libx264"), b"avc1", b"zz9v")),
+        opening(lambda f: replaced(film(f, codec="libx264"), b"avc1", b"zz9v")),
         "its video is coded in a way that this FFmpeg cannot decode: convert it, e.g. to H.264",
     ),
     "unknown pixels": (odd_pixels, "its pixels are of a kind not known here (yaf32le): convert it, e.g. to H.264"),
     "tiles": (
-        of_data(lambda f: replaced(still(tiles=(1, 2)), b"grid", b"iovl")),
+        opening(lambda f: replaced(still(tiles=(1, 2)), b"grid", b"iovl")),
         "it is a picture of 2 tiles, which are not put together here: convert it, e.g. to JPEG",
     ),
     "tiles that are missing": (
-        lambda f, p: all_of(replaced(still(tiles=(1, 2)), b"dimg\0\3\0\2\0\1\0\2", b"dimg\0\3\0\1\0\1\0\2")),
+        lambda f, p: read_all(replaced(still(tiles=(1, 2)), b"dimg\0\3\0\2\0\1\0\2", b"dimg\0\3\0\1\0\1\0\2")),
         "it is a damaged HEIF picture: .*. Copy or download it again",
     ),
     # encrypted
     "encrypted": (
-        of_data(lambda f: common(f / "a.mp4")),
+        opening(lambda f: common(f / "a.mp4")),
         "it is encrypted (Common Encryption, cenc): decrypt it first",
     ),
     "encrypted in parts": (
-        of_data(lambda f: scrambled(f / "a.ts", 10)),
+        opening(lambda f: scrambled(f / "a.ts", 10)),
         "parts of it are encrypted (scrambled for broadcasting): decrypt it first",
     ),
     # cut off
-    "cut off": (of_data(cut(fast, 0.7)), rf"it is cut off: the last \d+ bytes are missing. {AGAIN}"),
+    "cut off": (opening(cut(fast_start, 0.7)), rf"it is cut off: the last \d+ bytes are missing. {AGAIN}"),
     "cut off in its index": (
-        of_data(cut_in_index),
+        opening(cut_in_index),
         rf"it is cut off: the last \d+ bytes of its index \(moov\) are missing. {AGAIN}",
     ),
     "cut off before its index": (
-        of_data(cut(film, 0.5)),
+        opening(cut(film, 0.5)),
         "it is an MP4 without its index (moov), which is written last: it was cut off, or its recording was not "
         f"completed. {AGAIN}",
     ),
     "FLV of which bytes are missing": (
-        of_data(lambda f: flv(f, size=True)),
+        opening(lambda f: flv(f, size=True)),
         rf"it is cut off: the last \d+ bytes are missing. {AGAIN}",
     ),
     "FLV that ends between two tags": (
-        of_data(one_tag_less),
+        opening(one_tag_less),
         rf"it is cut off: the last \d+ bytes are missing. {AGAIN}",
     ),
     "FLV of which seconds are missing": (
-        of_data(lambda f: flv(f, size=False)),
+        opening(lambda f: flv(f, size=False)),
         rf"it is cut off at [01]\.\d\d s of the 1.60 s that its header tells of. {AGAIN}",
     ),
     "array that is cut off": (
-        of_data(lambda f: array(np.zeros((2, 8, 8, 3), np.uint8))[:-5]),
+        opening(lambda f: array(np.zeros((2, 8, 8, 3), np.uint8))[:-5]),
         "it is cut off: the last 5 bytes are missing. Copy or write it again",
     ),
     "fragments alone": (
-        of_data(fragments),
+        opening(fragments),
         "it is a piece of a fragmented MP4 without the beginning that describes it (moov): put its initialisation "
         "segment before it",
     ),
     # damaged
     "index of an MP4": (
-        of_data(with_broken_index),
+        opening(with_broken_index),
         f"it is an MP4 whose index (moov) is damaged: FFmpeg cannot read it. {AGAIN}",
     ),
     "HEIF that holds nothing": (
-        of_data(lambda f: box(b"ftyp", b"heic", bytes(4), b"mif1") + box(b"meta", bytes(4))),
+        opening(lambda f: box(b"ftyp", b"heic", bytes(4), b"mif1") + box(b"meta", bytes(4))),
         "it is a HEIF picture that FFmpeg cannot read: convert it, e.g. to JPEG",
     ),
     "header of a Matroska file": (
-        of_data(lambda f: film(f, "mkv")[:20]),
+        opening(lambda f: film(f, "mkv")[:20]),
         f"it begins as Matroska or WebM, but its header is damaged or cut off. {AGAIN}",
     ),
     "a frame": (
-        lambda f, p: all_of(damaged(f, 4)),
+        lambda f, p: read_all(damaged(f, 4)),
         "it is damaged: frame 4 (0.16 s) cannot be decoded. Copy or download it again",
     ),
     "a packet without picture": (
-        lambda f, p: all_of(without_pictures(f)),
+        lambda f, p: read_all(without_pictures(f)),
         r"it seemed to have more than 9 frames, but only \d+ can be decoded: ask for others",
     ),
     "all frames": (
-        lambda f, p: all_of(replaced(film(f, "avi", b_frames=2), b"\0\0\1\xb6", b"\0\0\1\xb2")),
+        lambda f, p: read_all(replaced(film(f, "avi", b_frames=2), b"\0\0\1\xb6", b"\0\0\1\xb2")),
         "none of its frames can be decoded: it is damaged, or cut from a longer file. Copy or download it again",
     ),
     "something unforeseen": (
@@ -362,58 +362,58 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     # images and arrays
     "image": (
-        of_data(lambda f: image("PNG")[:20]),
+        opening(lambda f: image("PNG")[:20]),
         "it is an image that cannot be read: its PNG data are damaged, cut off, or of a variant that is not read here. "
         "Copy or convert it",
     ),
     "pixels of an image": (
-        of_data(lambda f: image("JPEG", (320, 240))[:-900]),
+        opening(lambda f: image("JPEG", (320, 240))[:-900]),
         "it is damaged or cut off: its pixels cannot be decoded. Copy or convert it",
     ),
     "image of a folder": (
-        lambda f, p: all_of(folder_of(f, ("1.png", image("PNG")), ("2.png", b"text"))),
+        lambda f, p: read_all(folder_with(f, ("1.png", image("PNG")), ("2.png", b"text"))),
         "it is an image that cannot be read: its data are damaged, cut off, or of a variant that is not read here. "
         "Copy or convert it",
     ),
     "image of more pixels than Pillow's": (
-        bombs,
+        decompression_bomb,
         "it has more pixels than Pillow allows (200): make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS",
     ),
     "images of two sizes": (
-        lambda f, p: all_of(folder_of(f, ("1.png", image("PNG")), ("2.png", image("PNG", (32, 32))))),
+        lambda f, p: read_all(folder_with(f, ("1.png", image("PNG")), ("2.png", image("PNG", (32, 32))))),
         "its frames differ in size: frame 1 is 32×32 and another 64×48: make them all of one size",
     ),
     "image that changes": (shortened, "it has no frame 3 any more: it has changed while it was read"),
     "array of floats": (
-        of_data(lambda f: array(np.zeros((2, 8, 8, 3)))),
+        opening(lambda f: array(np.zeros((2, 8, 8, 3)))),
         "it is an array of shape (2, 8, 8, 3) and type float64: frames are uint8 of shape (T, H, W, 3) or "
         "(T, 3, H, W), with at least one frame",
     ),
     "array of objects": (
-        of_data(lambda f: array(np.array([{}], dtype=object))),
+        opening(lambda f: array(np.array([{}], dtype=object))),
         "it is an array that cannot be read: it holds Python objects, which could be programs. Write it as uint8",
     ),
     "header of an array": (
-        of_data(lambda f: array(np.zeros((2, 8, 8, 3), np.uint8))[:30]),
+        opening(lambda f: array(np.zeros((2, 8, 8, 3), np.uint8))[:30]),
         "it is an array that cannot be read: its header is damaged or cut off. Copy or write it again",
     ),
-    # limits, and what is asked for
+    # limits and arguments
     "time": (
         slow,
         "reading it took longer than the limit of 0.05 s: raise it with Limits(seconds=…) or --max-seconds",
     ),
     "pixels": (
-        of_data(film, limits=Limits(pixels=100)),
+        opening(film, limits=Limits(pixels=100)),
         "its frames have 96×64 = 6144 pixels, over the limit of 100: if that is meant, raise it with Limits(pixels=…) "
         "or --max-pixels",
     ),
     "frames": (
-        of_data(film, limits=Limits(frames=3)),
+        opening(film, limits=Limits(frames=3)),
         "it has 4 frames or more, over the limit of 3: if that is meant, raise it with Limits(frames=…) or "
         "--max-frames",
     ),
     "memory": (
-        lambda f, p: all_of(film(f), limits=Limits(memory=10_000)),
+        lambda f, p: read_all(film(f), limits=Limits(memory=10_000)),
         "the 10 frames of 96×64 asked for take 184 kB, over the limit of 10 kB: if that is meant, raise it with "
         "Limits(memory=…) or --max-memory; or ask for fewer frames",
     ),
@@ -450,16 +450,16 @@ def reason_of(name: str, folder: Path, patch: Patch) -> str:
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_the_sentence(name: str, tmp_path: Path, monkeypatch: Patch) -> None:
-    reason, due = reason_of(name, tmp_path, monkeypatch), TABLE[name][1]
-    assert reason == due or re.fullmatch(due, reason), reason
-    of_libraries = ("Errno", "object at 0x", "Invalid data found", "cannot identify", "tile cannot extend")
-    assert not [words for words in (*of_libraries, str(tmp_path)) if words in reason]
+def test_message(name: str, tmp_path: Path, monkeypatch: Patch) -> None:
+    reason, expected = reason_of(name, tmp_path, monkeypatch), TABLE[name][1]
+    assert reason == expected or re.fullmatch(expected, reason), reason
+    library_words = ("Errno", "object at 0x", "Invalid data found", "cannot identify", "tile cannot extend")
+    assert not [words for words in (*library_words, str(tmp_path)) if words in reason]
     assert "\n" not in reason
 
 
 def patterns(node: ast.expr | None) -> list[str]:
-    """The sentences of an expression, with a wildcard for each value."""
+    """Return the messages of an expression, with a wildcard for each value."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return [re.escape(node.value)]
     if isinstance(node, ast.JoinedStr):
@@ -469,42 +469,42 @@ def patterns(node: ast.expr | None) -> list[str]:
     return []
 
 
-#: Modules whose functions return sentences, and those whose refusals need another process: test_processes.py and
+#: Modules whose functions return messages, and modules whose refusals need another process: test_processes.py and
 #: test_worker.py cause these.
-SAYING = {"refusals", "failures", "opening"}
-OF_PROCESSES = {"worker", "worker_child", "child"}
-ELSEWHERE = (  # in the same files: a reader in a forked process; and of an address, see `test_sources`
+RETURNING = {"refusals", "failures", "opening"}
+WITH_PROCESSES = {"worker", "worker_child", "child"}
+ELSEWHERE = (  # tested there too: readers in forked processes and addresses
     "its file object is shared with the process",
     "it has changed since it was opened",
     "it is encrypted (Common Encryption): decrypt it first",
 )
 
 
-def sentences() -> list[str]:
-    found = []
+def messages() -> list[str]:
+    collected = []
     for path in sorted(Path(openxclip.video.__file__).parent.glob("*.py")):
-        if path.stem in OF_PROCESSES:
+        if path.stem in WITH_PROCESSES:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 called = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 number = {"VideoError": 1, "_error": 0, "Ending": 0}.get(called)
                 if number is not None and len(node.args) > number:
-                    found += patterns(node.args[number])
-            elif isinstance(node, ast.Return) and path.stem in SAYING:
-                found += [pattern for pattern in patterns(node.value) if len(pattern) > 20]
-    return found
+                    collected += patterns(node.args[number])
+            elif isinstance(node, ast.Return) and path.stem in RETURNING:
+                collected += [pattern for pattern in patterns(node.value) if len(pattern) > 20]
+    return collected
 
 
-def test_every_sentence_of_the_code_is_in_the_table(tmp_path: Path) -> None:
-    all_sentences = sentences()
-    assert len(all_sentences) > 50
-    said = [due for _, due in TABLE.values()]
-    said += [due.replace("\\", "").replace("d+", "5").replace(".*", "").replace("[d.]+", "5") for due in said]
+def test_every_message_of_the_code_is_in_the_table() -> None:
+    all_messages = messages()
+    assert len(all_messages) > 50
+    expected = [pattern for _, pattern in TABLE.values()]
+    expected += [p.replace("\\", "").replace("d+", "5").replace(".*", "").replace("[d.]+", "5") for p in expected]
     missing = [
         pattern
-        for pattern in all_sentences
-        if not any(re.fullmatch(pattern, one) for one in said)
+        for pattern in all_messages
+        if not any(re.fullmatch(pattern, message) for message in expected)
         and not pattern.startswith(tuple(re.escape(words) for words in ELSEWHERE))
     ]
     assert not missing

@@ -1,4 +1,4 @@
-"""Which files of a folder are videos, which of its images move, and what is left out and counted."""
+"""Which files of a folder are videos, which of its images are animated, and what is left out and counted."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from openxclip.video.sniffing import why_not_a_video
 OTHERS = set("m4a m4b isma mks mka ogg avs mpo ty+".split())  # noqa: SIM905 (sound, stills, scripts, no suffix)
 
 
-def image(kind: str, count: int, **how: object) -> bytes:
+def image(kind: str, count: int, **options: object) -> bytes:
     frames = [Image.fromarray(picture(9 * i)) for i in range(count)]
     data = io.BytesIO()
     more = {"save_all": True, "append_images": frames[1:], "duration": 50} if count > 1 else {}
-    frames[0].save(data, kind, **more, **how)
+    frames[0].save(data, kind, **more, **options)
     return data.getvalue()
 
 
@@ -52,8 +52,8 @@ VIDEOS = {
     "i.npy": array(np.zeros((2, 3, 4, 5), np.uint8)),
     "j.ts": b"G" + bytes(187),
     "k.mod": b"\0\0\1\xba",
-    "l.MTS": b"",  # empty: reading it says so
-    "m.gif": b"GIF89a, and nothing that makes sense",  # so is this
+    "l.MTS": b"",  # empty: an error when it is read
+    "m.gif": b"GIF89a, and nothing that makes sense",  # another error
 }
 NOT_VIDEOS = {
     "a.gif": (image("GIF", 1), "a still picture"),
@@ -82,10 +82,10 @@ def put(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def test_the_list_of_suffixes_is_that_of_what_is_read() -> None:
+def test_suffixes_of_all_formats_are_known() -> None:
     assert DEMUXERS_USED.split(",") == list(DEMUXERS)
     for name, suffixes in DEMUXERS.items():
-        if suffixes and name != "amv":  # which FFmpeg reads as AVI
+        if suffixes and name != "amv":  # FFmpeg reads AMV with its AVI demuxer
             assert {f".{suffix}" for suffix in suffixes.split()} <= VIDEO_SUFFIXES
             of_ffmpeg = av.format.ContainerFormat(name, "r").extensions - OTHERS
             assert {f".{suffix}" for suffix in of_ffmpeg} <= VIDEO_SUFFIXES | MAY_BE_ANIMATED
@@ -103,17 +103,17 @@ def test_videos_by_their_first_bytes(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NOT_VIDEOS)
-def test_what_is_no_video(name: str, tmp_path: Path) -> None:
+def test_files_that_are_no_videos(name: str, tmp_path: Path) -> None:
     data, reason = NOT_VIDEOS[name]
     put(tmp_path, {name: data, "x.mp4": b""})
     left_out: list[LeftOut] = []
     assert find_videos([tmp_path], on_left_out=left_out.append) == [tmp_path / "x.mp4"]
     assert left_out == [(tmp_path / name, reason)]
-    assert find_videos([tmp_path / name]) == [tmp_path / name]  # named, it is what the user means
+    assert find_videos([tmp_path / name]) == [tmp_path / name]  # naming a file takes it
 
 
 def test_a_folder_of_stills_is_one_video_whatever_their_format(tmp_path: Path) -> None:
-    """WebP and GIF, which may move, too: each was a video of one frame."""
+    """Stills in formats that may be animated are frames too, not videos of one frame."""
     for kind in ("gif", "webp", "png", "avif"):
         folder = put(tmp_path / kind, {f"{i}.{kind}": image(kind.upper(), 1) for i in range(3)} | {"notes.txt": b""})
         left_out: list[LeftOut] = []
@@ -128,8 +128,8 @@ def test_hidden_files_and_folders(tmp_path: Path) -> None:
     put(tmp_path, dict.fromkeys([*names, ".DS_Store", "lost+found/f.mp4", "#recycle/g.mp4"], b""))
     left_out: list[LeftOut] = []
     assert find_videos([tmp_path], on_left_out=left_out.append) == [tmp_path / "a.mp4"]
-    gone = "._a.mp4 .Trash-1000 @eaDir __MACOSX more/.ipynb_checkpoints lost+found #recycle".split()  # noqa: SIM905
-    assert {(one.path, one.reason) for one in left_out} == {(tmp_path / name, "hidden") for name in gone}
+    hidden = "._a.mp4 .Trash-1000 @eaDir __MACOSX more/.ipynb_checkpoints lost+found #recycle".split()  # noqa: SIM905
+    assert {(item.path, item.reason) for item in left_out} == {(tmp_path / name, "hidden") for name in hidden}
     assert len(find_videos([tmp_path], hidden=True)) == 8
     assert find_videos([tmp_path / ".Trash-1000"]) == [tmp_path / ".Trash-1000/b.mp4"]  # named
     assert find_videos([tmp_path / "._a.mp4"]) == [tmp_path / "._a.mp4"]
@@ -146,17 +146,17 @@ def test_hidden_files_of_a_glob(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif("sys.version_info < (3, 11)", reason="glob can't include hidden files before")
-def test_hidden_files_of_a_glob_that_are_asked_for(tmp_path: Path) -> None:
+def test_hidden_option_with_a_glob(tmp_path: Path) -> None:
     put(tmp_path, dict.fromkeys(["a.mp4", "._a.mp4", ".x/b.mp4", "@eaDir/c.mp4"], b""))
     assert len(find_videos([f"{tmp_path}/**/*.mp4"], hidden=True)) == 4
 
 
-def test_training_takes_the_same_files(tmp_path: Path) -> None:
+def test_datasets_take_the_same_files(tmp_path: Path) -> None:
     for label in ("run", "walk"):
         put(tmp_path / label, VIDEOS | {f"other-{name}": data for name, (data, _) in NOT_VIDEOS.items()})
         put(tmp_path / label, {".x/a.mp4": b"x", "@eaDir/a.mp4": b"x", "._a.mp4": b"x"})
     dataset = open_dataset(tmp_path)
-    full = {name for name, data in VIDEOS.items() if data}  # the empty one is among the problems
+    full = {name for name, data in VIDEOS.items() if data}  # the empty file is among the problems
     assert {Path(sample.source).name for sample in dataset.samples} == full
     assert any(
         problem.startswith(f"left out {2 * len(NOT_VIDEOS)} files that are not videos: ")
@@ -164,7 +164,7 @@ def test_training_takes_the_same_files(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_that_may_not_be_read_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, {"a.png": b"", "b.npy": b"", "c.ts": b"x"})
 
     def refusing(self: Path, *_: object, **__: object) -> None:

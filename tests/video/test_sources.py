@@ -1,4 +1,4 @@
-"""The forms that a source may have, names that can't be, and failures of the machine, which are no damage."""
+"""Forms of sources, impossible names, and failures of the machine, which aren't reported as damage."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[DecodeWorker]:
-    with DecodeWorker() as one:
-        yield one
+    with DecodeWorker() as worker:
+        yield worker
 
 
-def opened(source: Any) -> int:
+def count_by_reader(source: Any) -> int:
     with VideoReader(source) as reader:
         return reader.num_frames
 
 
-def taken(source: Any) -> int:
+def count_by_clip(source: Any) -> int:
     return read_clip(source, num_frames=20).indices[-1] + 1
 
 
-def reported(source: Any) -> int | None:
+def count_by_inspect(source: Any) -> int | None:
     report = inspect(source)
     if report.error is not None:
         raise report.error
     return report.frames
 
 
-def checked(source: Any) -> int | None:
+def count_by_check(source: Any) -> int | None:
     (report,) = check(source, jobs=1, full=False)
     if report.error is not None:
         raise report.error
@@ -72,18 +72,18 @@ Ways = list[Callable[[Any], "int | None"]]
 
 @pytest.fixture
 def ways(worker: DecodeWorker) -> Ways:
-    """Everything that takes a source, each giving how many frames there are."""
+    """All functions that take a source; each returns the number of frames."""
 
     def in_worker(source: Any) -> int:
         return worker.read_clips(source, ClipPlan(num_frames=20))[0].indices[-1] + 1
 
-    def inspected(source: Any) -> int | None:
+    def inspected_by_worker(source: Any) -> int | None:
         report = worker.inspect(source)
         if report.error is not None:
             raise report.error
         return report.frames
 
-    return [opened, taken, reported, in_worker, inspected]
+    return [count_by_reader, count_by_clip, count_by_inspect, in_worker, inspected_by_worker]
 
 
 # -- forms -------------------------------------------------------------------------------------------------------------
@@ -99,14 +99,17 @@ def test_buffers(clip: Path, ways: Ways) -> None:
                 assert way(source) == 20
             assert inspect(source).path == f"video of {len(data)} bytes"
             assert inspect(source).size_bytes == len(data)
-        assert checked(bytearray(data)) == 20
+        assert count_by_check(bytearray(data)) == 20
         assert mapped.tell() == 100
         assert mapped.read(0) == b""
     view = memoryview(data)
     view.release()
-    for source, said in ((mapped, "closed mmap: it cannot be read"), (view, "released memoryview: it cannot be read")):
+    for source, message in (
+        (mapped, "closed mmap: it cannot be read"),
+        (view, "released memoryview: it cannot be read"),
+    ):
         for way in ways:
-            with pytest.raises(VideoError, match=said):
+            with pytest.raises(VideoError, match=message):
                 way(source)
     with pytest.raises(VideoError, match="--max-memory"):
         VideoReader(bytearray(data), read=ReadOptions(limits=Limits(memory=1000)))
@@ -131,7 +134,7 @@ def test_home(clip: Path, ways: Ways, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "~").mkdir()
     (tmp_path / "~" / "clip.mp4").write_bytes(encode(tmp_path / "short.mp4", "libx264", count=9).read_bytes())
-    assert [way("~/clip.mp4") for way in (opened, reported, checked)] == [9, 9, 9]
+    assert [way("~/clip.mp4") for way in (count_by_reader, count_by_inspect, count_by_check)] == [9, 9, 9]
     assert find_videos(["~/clip.mp4"]) == [Path("~/clip.mp4")]
 
 
@@ -151,7 +154,7 @@ def test_the_current_folder_may_change(clip: Path, tmp_path: Path, monkeypatch: 
             folder.get_frames([1])
 
 
-def test_pictures_are_named_as_the_folder_was(
+def test_errors_name_pictures_relative_to_the_given_folder(
     worker: DecodeWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "frames").mkdir()
@@ -161,7 +164,7 @@ def test_pictures_are_named_as_the_folder_was(
         worker.read_clips("frames", ClipPlan(num_frames=1))
 
 
-# -- names that can't be -----------------------------------------------------------------------------------------------
+# -- impossible names -----------------------------------------------------------------------------------------------
 
 NAMES = [
     "x" * 300 + ".mp4",
@@ -174,7 +177,7 @@ NAMES = [
 ]
 
 
-def test_names_that_cannot_be(clip: Path, ways: Ways, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_names(clip: Path, ways: Ways, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in [*NAMES, f"{tmp_path}/{'x' * 300}", f"{tmp_path}/" + "y/" * 3000]:
         for source in (name, Path(name)):
@@ -185,13 +188,13 @@ def test_names_that_cannot_be(clip: Path, ways: Ways, tmp_path: Path, monkeypatc
                 assert "cannot be read: " in caught.value.reason or "no such file" in caught.value.reason
                 assert "Errno" not in caught.value.reason
     found = find_videos([*NAMES, clip])
-    assert [str(one) for one in found] == [*(str(Path(name)) for name in NAMES), str(clip)]
+    assert [str(video) for video in found] == [*(str(Path(name)) for name in NAMES), str(clip)]
     assert [report.frames for report in check_videos(found, jobs=1, full=False)] == [None] * len(NAMES) + [20]
 
 
 @pytest.fixture
 def deep(clip: Path, tmp_path: Path) -> Iterator[int]:
-    """A folder whose path is longer than any path may be, with the clip in it; an open descriptor."""
+    """Make a folder whose path is longer than systems allow, with the clip in it; return an open descriptor."""
     fd = os.open(tmp_path, os.O_RDONLY)
     for i in range(25):
         name = f"{i:0200}"
@@ -206,7 +209,7 @@ def deep(clip: Path, tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-def test_folders_that_are_too_deep_to_be_listed(deep: int, clip: Path, tmp_path: Path) -> None:
+def test_folders_too_deep_to_be_listed(deep: int, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "good.mp4").write_bytes(clip.read_bytes())
     found = find_videos([tmp_path])
     assert len(found) == 2
@@ -221,7 +224,7 @@ def test_folders_that_are_too_deep_to_be_listed(deep: int, clip: Path, tmp_path:
 def test_a_current_folder_that_is_too_deep(deep: int, worker: DecodeWorker) -> None:
     def read() -> object:
         os.fchdir(deep)
-        return opened("deep.mp4"), taken("deep.mp4"), worker.inspect("deep.mp4").frames
+        return count_by_reader("deep.mp4"), count_by_clip("deep.mp4"), worker.inspect("deep.mp4").frames
 
     assert in_fork(read) == "(20, 20, 20)"
 
@@ -230,7 +233,7 @@ def test_a_current_folder_that_is_too_deep(deep: int, worker: DecodeWorker) -> N
 
 
 class Failing(io.BytesIO):
-    """A file that fails after some bytes, as one on a network does."""
+    """A file that fails after some bytes, as on a network."""
 
     def __init__(self, data: bytes, error: Exception, after: int) -> None:
         super().__init__(data)
@@ -259,7 +262,7 @@ def contents(kind: str, clip: Path) -> bytes:
 
 @pytest.mark.parametrize("kind", ["mp4", "npy", "gif", "png", "jpeg", "webp", "tiff"])
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "reason"),
     [
         (OSError("NFS gone"), "it cannot be read: NFS gone"),
         (OSError(errno.EIO, "Input/output error", "a.mp4"), "it cannot be read: Input/output error"),
@@ -267,7 +270,7 @@ def contents(kind: str, clip: Path) -> bytes:
         (VideoError("a.tar", "it cannot be read: gone"), "it cannot be read: gone"),
     ],
 )
-def test_a_file_object_that_fails(kind: str, error: Exception, said: str, clip: Path, worker: DecodeWorker) -> None:
+def test_a_file_object_that_fails(kind: str, error: Exception, reason: str, clip: Path, worker: DecodeWorker) -> None:
     data = contents(kind, clip)
     failed = 0
     for after in [0, 10, 64, *range(200, 3 * len(data), len(data) // 4)]:
@@ -278,22 +281,22 @@ def test_a_file_object_that_fails(kind: str, error: Exception, said: str, clip: 
                 reader.get_frames(range(reader.num_frames))
         except VideoError as caught:
             reasons.append(caught.reason)
-        assert reasons in ([], [said])
+        assert reasons in ([], [reason])
         failed += len(reasons)
     assert failed >= 4
-    with pytest.raises(VideoError, match=said):
+    with pytest.raises(VideoError, match=reason):
         worker.read_clips(Failing(data, error, 100), ClipPlan(num_frames=1))
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """More than FFmpeg reads ahead of what it is asked for."""
+    """A video longer than FFmpeg's read-ahead."""
     path = encode(tmp_path_factory.mktemp("large") / "large.mkv", "ffv1", count=100)
     assert path.stat().st_size > 150_000
     return path
 
 
-def test_a_failure_passes(large: Path) -> None:
+def test_reading_works_again_after_a_failure(large: Path) -> None:
     file = Failing(large.read_bytes(), OSError("NFS gone"), 10**9)
     with VideoReader(file) as reader:
         file.left = 0
@@ -317,7 +320,7 @@ def test_a_closed_file_and_a_closed_reader(large: Path, ways: Ways) -> None:
         _ = reader.width
 
 
-def test_damage_stays_damage(clip: Path) -> None:
+def test_damage_of_file_objects_is_reported_as_damage(clip: Path) -> None:
     data = bytearray(clip.read_bytes())
     with av.open(str(clip)) as container:
         packet = next(p for p in container.demux(video=0) if p.size)
@@ -345,27 +348,27 @@ def test_too_many_open_files(kind: str, clip: Path, tmp_path: Path) -> None:
         (path / "0.png").write_bytes(contents("png", clip))
     else:
         path.write_bytes(contents(kind, clip))
-    opened(path)  # what is imported or opened once
+    count_by_reader(path)  # imports and opens what is needed once
 
     def read() -> object:
-        said = set()
+        results = set()
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         limit = 400
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
-        taken = []
+        descriptors = []
         try:
             while True:
-                taken.append(os.open(os.devnull, os.O_RDONLY))
+                descriptors.append(os.open(os.devnull, os.O_RDONLY))
         except OSError:
             pass
         for _ in range(6):
             try:
                 with VideoReader(path) as reader:
-                    said.add(len(reader.get_arrays([0], make_room=np.empty)[1]))
+                    results.add(len(reader.get_arrays([0], make_room=np.empty)[1]))
             except VideoError as error:
-                said.add(error.reason)
-            os.close(taken.pop())
-        return sorted(map(str, said))
+                results.add(error.reason)
+            os.close(descriptors.pop())
+        return sorted(map(str, results))
 
     assert in_fork(read) == str(["1", f"it cannot be read: {os.strerror(errno.EMFILE)}"])
 
@@ -381,7 +384,7 @@ def test_errors_of_the_system_in_ffmpeg(clip: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(av.error.FFmpegError) as caught:
             av.error.err_check(-number)
         assert machine_failure(caught.value) is None
-    for number in (errno.EIO, errno.EPERM):  # a demuxer's words for the end of its data, too
+    for number in (errno.EIO, errno.EPERM):  # demuxers also return these at the end of their data
         with pytest.raises(av.error.FFmpegError) as caught:
             av.error.err_check(-number)
         assert machine_failure(caught.value) is None
@@ -390,14 +393,14 @@ def test_errors_of_the_system_in_ffmpeg(clip: Path, monkeypatch: pytest.MonkeyPa
     assert ffmpeg_failure(caught.value, clip) == os.strerror(errno.EIO)
 
 
-@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here that cannot be read")
-def test_a_file_that_the_machine_cannot_read(ways: Ways) -> None:
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no unreadable file on this system")
+def test_an_unreadable_file(ways: Ways) -> None:
     for way in ways:
         with pytest.raises(VideoError, match=f"it cannot be read: {os.strerror(errno.EIO)}"):
             way("/proc/self/mem")
 
 
-def test_no_memory_is_no_damage(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lack_of_memory_is_not_reported_as_damage(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with VideoReader(clip) as reader:
 
         def refuse(shape: tuple[int, ...]) -> Any:
