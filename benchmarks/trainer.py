@@ -26,7 +26,7 @@ from openxclip import Trainer, XCLIPModel, XCLIPProcessor
 from openxclip.evaluation import evaluate_recipe
 from openxclip.recipes import read_recipe
 from openxclip.training import train
-from openxclip.training.optimisation import Schedule, adamw, parameter_groups, trained_names
+from openxclip.training.optimisation import Schedule, adamw, parameter_groups, set_trainable
 from openxclip.video import read_clip
 
 
@@ -60,7 +60,7 @@ def by_trainer(data: Path, out: Path, seed: int) -> None:
         pixels = torch.stack([row["pixel_values"] for row in rows])
         return {**texts, "pixel_values": pixels, "labels": torch.tensor([row["labels"] for row in rows])}
 
-    list(trained_names(model, towers=recipe.towers, loss="classes"))
+    set_trainable(model, towers=recipe.towers, loss="classes")
     groups = parameter_groups(model, lr=recipe.lr, fresh_factor=recipe.fresh_factor, weight_decay=recipe.weight_decay)
     optimizer = adamw(model, groups, betas=recipe.betas, eps=recipe.eps)
     per_epoch = len(clips) // recipe.batch

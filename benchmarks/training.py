@@ -26,9 +26,10 @@ from openxclip.benchmarking.videos import make_clip
 from openxclip.datasets import Dataset, Sample
 from openxclip.model.outputs import XCLIPOutput
 from openxclip.recipes import read_recipe
-from openxclip.training.log import read_log
-from openxclip.training.loop import run
 from openxclip.training.distributed import Processes
+from openxclip.training.log import read_log
+from openxclip.training.loop import TrainingLoop
+from openxclip.training.setup import Setup
 
 
 class Theirs(nn.Module):
@@ -71,7 +72,8 @@ def main() -> None:
         for turn in range(arguments.rounds):
             for name, learner in (("openxclip", model), ("transformers", Theirs(model))):
                 folder = Path(work, f"{name}{turn}")
-                run(recipe, learner, XCLIPProcessor(), dataset, folder, Processes(0, 1, torch.device("cpu")))  # type: ignore[arg-type]
+                alone = Processes(0, 1, torch.device("cpu"))
+                TrainingLoop(Setup(recipe, learner, XCLIPProcessor(), dataset, None, alone), folder).run()  # type: ignore[arg-type]
                 steps = [line for line in read_log(folder) if line["kind"] == "step"][1:]  # the first waits for readers
                 seconds = sum(line["seconds"] for line in steps)
                 found[name].append({

@@ -15,12 +15,12 @@ import torch
 
 from openxclip import VideoPipeline, check, classify
 from openxclip.common.files import NOT_UTF8
-from openxclip.hub import similar_name
+from openxclip.hub import suggest_model
 from openxclip.model.devices import as_device
 from openxclip.processing import CLIPTokenizer
 from openxclip.processing.texts import check_distinct, warn_of_cuts
 from openxclip.training import train
-from openxclip.training.job import TrainingError
+from openxclip.training.errors import TrainingError
 
 Run = Callable[..., Any]
 LONG = "a cat that sits on a mat " * 15
@@ -72,12 +72,12 @@ def test_a_misspelt_folder_gets_a_suggestion(
 ) -> None:
     shutil.copytree(tiny_folder, tmp_path / "my-model")
     (tmp_path / "recordings").mkdir()
-    assert similar_name(str(tmp_path / "my-modle")) == f"did you mean {tmp_path / 'my-model'}?"
+    assert suggest_model(str(tmp_path / "my-modle")) == f"did you mean {tmp_path / 'my-model'}?"
     monkeypatch.chdir(tmp_path)
-    assert similar_name("./my-modle") == "did you mean ./my-model?"
-    assert similar_name("recording") == ""  # what is there is no model
-    assert similar_name("mini") == ""
-    assert similar_name("openai/clip-vit-base-patch32") == ""
+    assert suggest_model("./my-modle") == "did you mean ./my-model?"
+    assert suggest_model("recording") == ""  # what is there is no model
+    assert suggest_model("mini") == ""
+    assert suggest_model("openai/clip-vit-base-patch32") == ""
 
 
 # ---------------------------------------------------------------------------------------------------------- devices
@@ -160,7 +160,7 @@ def test_a_training_whose_notes_are_damaged(data: Path, tmp_path: Path) -> None:
     (tmp_path / "out/training").mkdir(parents=True)
     (tmp_path / "out/training/begun.json").write_text("{")
     with pytest.raises(
-        TrainingError, match=r"begun\.json: is damaged: choose another folder, or delete .*out to begin"
+        TrainingError, match=r"begun\.json: is damaged: choose another folder, or delete .*out to start over"
     ):
         train("my-videos", f"data={data}", out=tmp_path / "out")
 

@@ -18,10 +18,9 @@ from openxclip import OpenXCLIPError
 from openxclip.evaluation.results import Results
 from openxclip.recipes import RECIPES, read_recipe
 from openxclip.recipes.recipe import RecipeError
-from openxclip.training import EvalReport, job, train
-from openxclip.training.job import TrainingError
+from openxclip.training import EvalReport, job, train, validation
+from openxclip.training.errors import StateError, TrainingError
 from openxclip.training.log import read_log
-from openxclip.training.state import StateError
 
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "warmup_epochs=0", "batch=6", "lr=1e-3",
          "precision=fp32", "hold_out=0.3", "eval_every=1")  # fmt: skip
@@ -37,16 +36,16 @@ def train_tiny(tiny_folder: Path, class_folder: Path, out: Path, *changes: str, 
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
     """Evaluations give `ACCURACIES`, one after the other; the weights that each was of."""
     weights: list[dict[str, torch.Tensor]] = []
-    plain, once = job._judged, list[Results]()
+    plain, once = job.validate, list[Results]()
 
-    def judged(recipe: Any, model: Any, *rest: Any) -> Any:
+    def validate(setup: Any, model: Any, stop: Any) -> Any:
         if not once:
-            once.append(plain(recipe, model, *rest))
+            once.append(plain(setup, model, stop))
         results = replace(once[0], metrics={**once[0].metrics, "top1": ACCURACIES[len(weights)]})
         weights.append({name: p.detach().clone() for name, p in model.named_parameters()})
         return results
 
-    monkeypatch.setattr(job, "_judged", judged)
+    monkeypatch.setattr(job, "validate", validate)
     return weights
 
 
@@ -110,14 +109,14 @@ def test_the_best_outlives_an_interruption(
 def test_an_evaluation_that_was_interrupted_is_done_first(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, plain = tmp_path / "out", job.evaluate
+    out, plain = tmp_path / "out", validation.evaluate
 
     def interrupted(*arguments: Any, **how: Any) -> Any:
         signal.raise_signal(signal.SIGTERM)
         return plain(*arguments, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(job, "evaluate", interrupted)
+        patch.setattr(validation, "evaluate", interrupted)
         assert train_tiny(tiny_folder, class_folder, out, "epochs=3").steps == 1
     assert not (out / "training/judged.json").exists()
     reports: list[EvalReport] = []
@@ -141,8 +140,8 @@ def test_figures_of_each_class_are_on_the_card(tiny_folder: Path, class_folder: 
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
-        (("keep=best", "hold_out=0"), TrainingError, "keep=best: needs videos to judge by: give val_data="),
-        (("patience=3", "hold_out=0"), TrainingError, "patience=3: needs videos to judge by"),
+        (("keep=best", "hold_out=0"), TrainingError, "keep=best: needs videos to evaluate on: give val_data="),
+        (("patience=3", "hold_out=0"), TrainingError, "patience=3: needs videos to evaluate on"),
         (("metric=top5",), TrainingError, "metric=top5: is for more than 5 classes, and there are 3: use metric=top1"),
         (("keep=best", "eval_every=0"), RecipeError, "keep='best': needs an evaluation more often than at the end"),
         (("metric=text_to_video R@1",), RecipeError, "is of captions"),
@@ -172,7 +171,7 @@ def test_a_damaged_file_of_judgements(tiny_folder: Path, class_folder: Path, tmp
     out = tmp_path / "out"
     train_tiny(tiny_folder, class_folder, out, "epochs=3", on_eval=lambda report: signal.raise_signal(signal.SIGTERM))
     (out / "training/judged.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(StateError, match=r"judged\.json: can't be read .*delete it to judge again"):
+    with pytest.raises(StateError, match=r"judged\.json: can't be read .*delete it to evaluate again"):
         train_tiny(tiny_folder, class_folder, out, "epochs=3")
 
 

@@ -26,12 +26,13 @@ from openxclip.datasets import Dataset, open_dataset
 from openxclip.evaluation.results import Results
 from openxclip.recipes import Recipe, read_recipe
 from openxclip.training import plan_training, train
-from openxclip.training.loading import Pass, Steps, TrainClips, drawn_from, load
-from openxclip.training.job import TrainingError
-from openxclip.training.log import read_log
-from openxclip.training.loop import Trained, run
+from openxclip.training.batches import Batches, ClipKey, seeded_generator
 from openxclip.training.distributed import Processes
-from openxclip.training.stopping import NothingReadError
+from openxclip.training.errors import NothingReadError, TrainingError
+from openxclip.training.loading import Pass, TrainClips, make_loader
+from openxclip.training.log import read_log
+from openxclip.training.loop import LoopResult, TrainingLoop
+from openxclip.training.setup import Setup
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "hold_out=0", "warmup_epochs=0",
@@ -42,11 +43,14 @@ def recipe(tiny_folder: Path, *changes: str) -> Recipe:
     return read_recipe("my-videos", [f"model={tiny_folder}", *PLAIN, *changes])
 
 
-def trained(recipe: Recipe, class_folder: Path, folder: Path, dataset: Dataset | None = None) -> Trained:
+def setup_of(recipe: Recipe, dataset: Dataset) -> Setup:
+    model, processor = XCLIPModel.from_pretrained(recipe.model), XCLIPProcessor.from_pretrained(recipe.model)
+    return Setup(recipe, model, processor, dataset, None, ALONE)
+
+
+def trained(recipe: Recipe, class_folder: Path, folder: Path, dataset: Dataset | None = None) -> LoopResult:
     torch.manual_seed(0)
-    model = XCLIPModel.from_pretrained(recipe.model)
-    processor = XCLIPProcessor.from_pretrained(recipe.model)
-    return run(recipe, model, processor, dataset or open_dataset(class_folder), folder, ALONE)
+    return TrainingLoop(setup_of(recipe, dataset or open_dataset(class_folder)), folder).run()
 
 
 def losses(folder: Path) -> list[float]:
@@ -59,9 +63,9 @@ def plain_step(recipe: Recipe, class_folder: Path) -> tuple[float, dict[str, Ten
     model = XCLIPModel.from_pretrained(recipe.model).train()
     processor = XCLIPProcessor.from_pretrained(recipe.model)
     clips = TrainClips(dataset.samples, num_frames=4, size=32, crop_scales=recipe.augment.crop_scales,
-                       seed=recipe.seed, per_epoch=1)  # fmt: skip
+                       seed=recipe.seed, steps_per_epoch=1)  # fmt: skip
     order = range(len(dataset.samples))
-    videos = torch.stack([clips[(i, 0, 0, True)][1] for i in order]).float() / 255  # type: ignore[misc]
+    videos = torch.stack([clips[ClipKey(i, 0, 0, True)][1] for i in order]).float() / 255  # type: ignore[misc]
     mean, std = (
         torch.tensor(values).view(3, 1, 1)
         for values in (processor.image_processor.image_mean, processor.image_processor.image_std)
@@ -100,14 +104,14 @@ def test_every_sample_once_an_epoch() -> None:
         seen: list[int] = []
         counts = []
         for rank in range(world):
-            steps = Steps(23, batch=8, batch_per_pass=3, seed=5, rank=rank, world=world)
-            assert steps.per_epoch == 3
-            mine = list(steps.mine(3, 6))
+            batches = Batches(23, batch=8, batch_per_pass=3, seed=5, rank=rank, world=world)
+            assert batches.steps_per_epoch == 3
+            mine = list(batches.keys(3, 6))
             counts.append(len(mine))
-            seen += [sample for part in mine for sample, _, _, is_counted in part if is_counted]
+            seen += [key.sample for keys in mine for key in keys if key.is_counted]
         assert sorted(seen) == list(range(23))
         assert len(set(counts)) == 1
-    first, second = (Steps(23, 23, 23, 5).of_step(epoch)[0] for epoch in (0, 1))
+    first, second = (Batches(23, 23, 23, 5).passes(epoch)[0] for epoch in (0, 1))
     assert first != second
     assert sorted(first) == sorted(second)
 
@@ -115,31 +119,30 @@ def test_every_sample_once_an_epoch() -> None:
 def test_the_order_of_samples_is_drawn_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The order is that of a permutation that each step would draw for itself, as it was in earlier versions."""
 
-    def of_step(steps: Steps, step: int) -> list[list[int]]:
-        epoch, within = divmod(step, steps.per_epoch)
-        order = torch.randperm(steps.samples, generator=drawn_from(steps.seed, epoch)).tolist()
-        chosen = order[within * steps.batch : (within + 1) * steps.batch]
-        return [chosen[i : i + steps.batch_per_pass] for i in range(0, len(chosen), steps.batch_per_pass)]
+    def passes(batches: Batches, step: int) -> list[list[int]]:
+        epoch, within = divmod(step, batches.steps_per_epoch)
+        order = torch.randperm(batches.num_samples, generator=seeded_generator(batches.seed, epoch)).tolist()
+        chosen = order[within * batches.batch : (within + 1) * batches.batch]
+        return [chosen[i : i + batches.batch_per_pass] for i in range(0, len(chosen), batches.batch_per_pass)]
 
     for samples, batch, seed in ((1, 1, 0), (23, 8, 5), (100, 7, 1), (100, 7, 2), (1000, 256, 2**31 - 1)):
-        steps = Steps(samples, batch, 3, seed)
-        for step in (*range(3 * steps.per_epoch), 0):
-            assert steps.of_step(step) == of_step(steps, step)
+        batches = Batches(samples, batch, 3, seed)
+        for step in (*range(3 * batches.steps_per_epoch), 0):
+            assert batches.passes(step) == passes(batches, step)
     drawn: list[int] = []
     permutation = torch.randperm
     monkeypatch.setattr(torch, "randperm", lambda number, **how: drawn.append(number) or permutation(number, **how))
-    steps = Steps(999, 10, 5, seed=3)
-    assert len(list(steps.mine(50, 250))) == 200 * 2
+    assert len(list(Batches(999, 10, 5, seed=3).keys(50, 250))) == 200 * 2
     assert drawn == [999, 999, 999]
 
 
 def test_clips_are_the_same_whatever_reads_them(class_folder: Path) -> None:
     dataset = open_dataset(class_folder)
-    steps = Steps(len(dataset.samples), 4, 2, seed=0)
+    batches = Batches(len(dataset.samples), 4, 2, seed=0)
 
     def all_of(workers: int, first: int) -> list[Pass]:
-        clips = TrainClips(dataset.samples, num_frames=4, size=32, crop_scales=(1, 0.66), seed=0, per_epoch=3)
-        return list(load(clips, steps, first=first, last=6, workers=workers, pin=False))
+        clips = TrainClips(dataset.samples, num_frames=4, size=32, crop_scales=(1, 0.66), seed=0, steps_per_epoch=3)
+        return list(make_loader(clips, batches, first=first, last=6, workers=workers, pin=False))
 
     alone, shared, later = all_of(0, 0), all_of(2, 0), all_of(0, 4)
     assert len(alone) == len(shared)
@@ -157,7 +160,9 @@ def test_clips_are_the_same_whatever_reads_them(class_folder: Path) -> None:
 
 
 def test_draws_depend_on_every_number() -> None:
-    drawn = {int(torch.randint(2**60, (), generator=drawn_from(*n))) for n in ((1, 2, 3), (1, 3, 2), (1, 2), (1, 2, 4))}
+    drawn = {
+        int(torch.randint(2**60, (), generator=seeded_generator(*n))) for n in ((1, 2, 3), (1, 3, 2), (1, 2), (1, 2, 4))
+    }
     assert len(drawn) == 4
 
 
@@ -185,8 +190,8 @@ def test_what_cannot_be_read_is_counted_and_named(tiny_folder: Path, class_folde
 
 def _loss_of(how: Recipe, dataset: Dataset, number: int) -> float:
     model, processor = XCLIPModel.from_pretrained(how.model), XCLIPProcessor.from_pretrained(how.model)
-    clips = TrainClips(dataset.samples, num_frames=4, size=32, crop_scales=(1.0,), seed=0, per_epoch=1)
-    pixels = processor(videos=[list(clips[(number, 0, 0, True)][1].numpy())], return_tensors="pt").pixel_values  # type: ignore[union-attr]
+    clips = TrainClips(dataset.samples, num_frames=4, size=32, crop_scales=(1.0,), seed=0, steps_per_epoch=1)
+    pixels = processor(videos=[list(clips[ClipKey(number, 0, 0, True)][1].numpy())], return_tensors="pt").pixel_values  # type: ignore[union-attr]
     tokens = processor(text=list(dataset.classes), return_tensors="pt", padding=True)
     with torch.no_grad():
         logits = model(**tokens, pixel_values=pixels).logits_per_video
@@ -215,9 +220,8 @@ def test_variants_learn_and_go_on_to_the_bit(
     def stop(epoch: int, *_: Any) -> None:
         raise _EnoughError
 
-    model, processor = XCLIPModel.from_pretrained(how.model), XCLIPProcessor.from_pretrained(how.model)
     with pytest.raises(_EnoughError):
-        run(how, model, processor, open_dataset(class_folder), folder, ALONE, on_epoch=stop)
+        TrainingLoop(setup_of(how, open_dataset(class_folder)), folder, on_epoch=stop).run()
     parts = trained(how, class_folder, folder)
     assert losses(folder) == losses(tmp_path / "whole")
     assert len(losses(folder)) == 9
@@ -309,7 +313,7 @@ def test_a_model_that_was_trained_but_not_written(
         raise _KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr("openxclip.training.job._judged", killed)
+        patch.setattr("openxclip.training.job.validate", killed)
         with pytest.raises(_KilledError):
             train("my-videos", *changes, out=tmp_path / "out", say=lambda text: None)
     assert not (tmp_path / "out/config.json").exists()

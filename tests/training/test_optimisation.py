@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from openxclip import XCLIPModel
-from openxclip.training.optimisation import Schedule, adamw, is_fresh, parameter_groups, trained_names
+from openxclip.training.optimisation import Schedule, adamw, is_fresh, parameter_groups, set_trainable
 
 # Fully supervised: 8e-6 to 8e-8 over 30 epochs, 5 of them warm-up. Of 100 steps each: 3,000 and 500.
 PAPER = Schedule(total=3000, warmup=500, minimum=8e-8)
@@ -44,7 +44,7 @@ def model(tiny_folder) -> XCLIPModel:  # type: ignore[no-untyped-def]
 
 def test_groups(tiny_folder) -> None:  # type: ignore[no-untyped-def]
     learner = model(tiny_folder)
-    trained = set(trained_names(learner, towers="visual", loss="classes"))
+    trained = set_trainable(learner, towers="visual", loss="classes")
     frozen = {name for name, _ in learner.named_parameters()} - trained
     assert frozen == {name for name in frozen if name.startswith("text_") or name == "logit_scale"}
     assert not any(name.startswith("text_") for name in trained)
@@ -77,7 +77,7 @@ def test_groups(tiny_folder) -> None:  # type: ignore[no-untyped-def]
 def test_towers(tiny_folder) -> None:  # type: ignore[no-untyped-def]
     for towers, text, visual in (("text", True, False), ("both", True, True), ("none", False, False)):
         learner = model(tiny_folder)
-        trained = set(trained_names(learner, towers=towers, loss="pairs"))  # type: ignore[arg-type]
+        trained = set_trainable(learner, towers=towers, loss="pairs")  # type: ignore[arg-type]
         assert ("text_projection.weight" in trained) == text
         assert ("visual_projection.weight" in trained) == visual
         assert "logit_scale" in trained
@@ -87,16 +87,16 @@ def test_towers(tiny_folder) -> None:  # type: ignore[no-untyped-def]
 def test_the_temperature_is_trained_as_the_authors_do(tiny_folder) -> None:  # type: ignore[no-untyped-def]
     """With both towers, at CLIP's rate and with weight decay, as it is no vector; frozen where a tower is."""
     for towers in ("visual", "text", "none"):
-        assert "logit_scale" not in set(trained_names(model(tiny_folder), towers=towers, loss="classes"))  # type: ignore[arg-type]
+        assert "logit_scale" not in set_trainable(model(tiny_folder), towers=towers, loss="classes")  # type: ignore[arg-type]
     learner = model(tiny_folder)
-    assert "logit_scale" in set(trained_names(learner, towers="both", loss="classes"))
+    assert "logit_scale" in set_trainable(learner, towers="both", loss="classes")
     (group,) = [one for one in parameter_groups(learner, lr=8e-6) if "logit_scale" in one.names]
     assert (group.lr, group.weight_decay) == (8e-6, 0.001)
 
 
 def test_the_optimizer_takes_the_rates(tiny_folder) -> None:  # type: ignore[no-untyped-def]
     learner = model(tiny_folder)
-    set(trained_names(learner, towers="visual", loss="classes"))
+    set_trainable(learner, towers="visual", loss="classes")
     optimizer = adamw(learner, parameter_groups(learner, lr=8e-6), betas=(0.9, 0.98), eps=1e-8)
     PAPER.apply(optimizer, 500)
     assert {round(group["lr"], 12) for group in optimizer.param_groups} == {7.469461e-06, 7.4646375e-05}

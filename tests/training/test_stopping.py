@@ -20,10 +20,9 @@ from safetensors.torch import load_file
 
 from openxclip.common.memory import is_out_of_memory
 from openxclip.training import train
-from openxclip.training.job import TrainingError
+from openxclip.training.errors import DivergedError, NothingReadError, StoppedError, TrainingError
+from openxclip.training.gradients import GradientComputer
 from openxclip.training.log import read_log
-from openxclip.training.stopping import DivergedError, NothingReadError, StoppedError
-from openxclip.training.gradients import Teacher
 
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "hold_out=0", "warmup_epochs=0",
          "batch=3", "epochs=2", "lr=1e-3", "eval_every=0", "precision=fp32")  # fmt: skip
@@ -56,13 +55,13 @@ def test_the_last_good_state_stays(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of an epoch that was saved; the same command ends in the same way, and the state is still there."""
-    plain = Teacher.gradients
+    plain = GradientComputer.compute
 
-    def broken(self: Teacher, reader: Any, steps: Any, step: int, scaler: Any) -> Any:
-        found = plain(self, reader, steps, step, scaler)
-        return found._replace(loss=math.inf) if step == 4 else found
+    def broken(self: GradientComputer, reader: Any, batches: Any, step: int, scaler: Any) -> Any:
+        outcome = plain(self, reader, batches, step, scaler)
+        return outcome._replace(loss=math.inf) if step == 4 else outcome
 
-    monkeypatch.setattr(Teacher, "gradients", broken)
+    monkeypatch.setattr(GradientComputer, "compute", broken)
     out, saved = tmp_path / "out", tmp_path / "out/training/state.safetensors"
     for _ in range(2):
         with pytest.raises(DivergedError, match=r"the loss of step 5 is inf.*The state after step 3 is saved"):
@@ -103,14 +102,14 @@ OF_MEMORY = (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried
 
 def no_memory_in_step_4(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """From here on, passes of several clips fail in the fourth step."""
-    plain = Teacher._loss
+    plain = GradientComputer._loss
 
-    def failing(self: Teacher, batch: Any) -> Any:
+    def failing(self: GradientComputer, batch: Any) -> Any:
         if batch.step == 3 and len(batch.clips) > 1:
             raise error
         return plain(self, batch)
 
-    monkeypatch.setattr(Teacher, "_loss", failing)
+    monkeypatch.setattr(GradientComputer, "_loss", failing)
 
 
 def test_no_memory(tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

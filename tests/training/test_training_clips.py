@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from openxclip.datasets import Sample
+from openxclip.training.batches import ClipKey
 from openxclip.training.loading import TrainClips
 from openxclip.video import VideoReader, read_clip
 
@@ -42,8 +43,8 @@ def chosen(monkeypatch: pytest.MonkeyPatch, sample: Sample, *, seed: int = 0, **
 
     with monkeypatch.context() as patch:
         patch.setattr(VideoReader, "get_frames", noted)
-        clips = TrainClips([sample], size=32, crop_scales=(1.0,), seed=seed, per_epoch=1, **how)
-        clips[(0, 0, 0, True)]
+        clips = TrainClips([sample], size=32, crop_scales=(1.0,), seed=seed, steps_per_epoch=1, **how)
+        clips[ClipKey(0, 0, 0, True)]
     (indices,) = read
     return tuple(indices)
 

@@ -27,7 +27,7 @@ from openxclip.datasets.labels import read_names
 from openxclip.errors import OpenXCLIPError
 from openxclip.recipes.recipe import Data, Recipe
 
-_JUDGES = ("val", "test")  # splits, in the order in which they are preferred
+_VAL_SPLITS = ("val", "test")  # splits, in the order in which they are preferred
 
 
 class DataError(OpenXCLIPError):
@@ -40,7 +40,7 @@ def training_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     Raises:
         OpenXCLIPError: data can't be read, don't fit each other, or the recipe names none.
     """
-    with values_are_the_users():
+    with value_errors_as_data_errors():
         return _training_data(recipe)
 
 
@@ -51,7 +51,7 @@ def evaluation_data(recipe: Recipe) -> Dataset:
         OpenXCLIPError: data can't be read, or the recipe names none.
     """
     data = recipe.dataset
-    with values_are_the_users():
+    with value_errors_as_data_errors():
         if data.seen is None and data.unseen_list is None and not data.unseen:
             if data.val_data is not None:
                 return _opened_val(data, data.val_data)
@@ -79,7 +79,7 @@ def _training_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     train = _opened(data, data.data, split)
     val_split = data.val_split
     if val_split is None and data.val_data is None:
-        val_split = next((name for name in _JUDGES if name in splits and name != split), None)
+        val_split = next((name for name in _VAL_SPLITS if name in splits and name != split), None)
     val: Dataset | None = None
     if data.val_data is not None:
         val = _opened_val(data, data.val_data)
@@ -138,7 +138,7 @@ def _no_data() -> DataError:
 
 
 @contextmanager
-def values_are_the_users() -> Iterator[None]:
+def value_errors_as_data_errors() -> Iterator[None]:
     """Recipes are what users write: a value that data don't fit is their mistake, not the program's."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""The processes that train together, started by torchrun; or the one."""
+"""The processes that train together: those that torchrun started, or this one alone."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from openxclip.model.devices import as_computing_device
 @dataclass(frozen=True)
 class Processes:
     """Attributes:
-    rank: of this one, from 0.
-    world: how many there are.
-    device: what this one computes on.
+    rank: rank of this process, from 0.
+    world: number of processes.
+    device: device on which this process computes.
     """
 
     rank: int
@@ -31,74 +31,82 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes files and says things."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
-    def total(self, *numbers: float) -> list[float]:
-        """The sums over all processes, in float64."""
+    def sum(self, *numbers: float) -> list[float]:
+        """Sum each number over all processes, in float64."""
         if self.world == 1:
             return list(numbers)
         sums = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         dist.all_reduce(sums)
         return [float(value) for value in sums.tolist()]
 
-    def average(self, tensor: Tensor) -> None:
-        """Put the mean over all processes into it."""
+    def any(self, value: bool) -> bool:
+        """Return whether the value is true in any process."""
+        return bool(self.sum(value)[0])
+
+    def average_(self, tensor: Tensor) -> None:
+        """Average a tensor over all processes, in place."""
         dist.all_reduce(tensor)
         tensor.div_(self.world)
 
-    def gathered(self, value: Any) -> list[Any]:
-        """Every process's value, in the order of ranks."""
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes, in the order of ranks."""
         if self.world == 1:
             return [value]
         values = [None] * self.world
         dist.all_gather_object(values, value)
         return values
 
-    def of_main(self, value: Any) -> Any:
-        """What the main process has."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the main process's value."""
         if self.world == 1:
             return value
         values = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
-    def rows_of_all(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        """All processes' rows one after the other, gradients included.
+    def wait_for_main(self) -> None:
+        """Wait until the main process gets here, too."""
+        self.broadcast(None)
+
+    def gather_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """Concatenate the rows of all processes; gradients flow back to each.
 
         Args:
-            rows: of this process.
-            counts: how many each process has.
+            rows: rows of this process.
+            counts: number of rows of each process.
         """
         if self.world == 1:
             return rows
         from torch.distributed.nn.functional import all_gather
 
-        padded = F.pad(rows, (0, 0, 0, max(counts) - len(rows)))  # all must send as many
+        padded = F.pad(rows, (0, 0, 0, max(counts) - len(rows)))  # all_gather needs equal shapes
         return torch.cat([part[:count] for part, count in zip(all_gather(padded), counts, strict=True)])
 
 
 @contextmanager
-def processes(device: torch.device | str | None = None) -> Iterator[Processes]:
-    """Those that torchrun started, joined while the block runs; without it, this one alone.
+def join_processes(device: torch.device | str | None = None) -> Iterator[Processes]:
+    """Join the processes that torchrun started while the block runs; without torchrun, this process is alone.
 
     Args:
-        device: default is this process's GPU if there is one, else the CPU.
+        device: device to compute on; default is this process's GPU if there is one, else the CPU.
     """
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device is None:
-        device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+        device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
     device = as_computing_device(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     joins = world > 1 and not dist.is_initialized()
     if joins:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
-    # Loaders, optimizers and seeds make small tensors on the default device, which a program may have set to "meta"
-    is_changed = torch.get_default_device().type != "cpu"
+    # Loaders, optimizers and seeds make small tensors on the default device, which a program may have set to "meta".
+    is_cpu_default = torch.get_default_device().type == "cpu"
     try:
-        with torch.device("cpu") if is_changed else nullcontext(), torch.inference_mode(False), torch.enable_grad():
+        with nullcontext() if is_cpu_default else torch.device("cpu"), torch.inference_mode(False), torch.enable_grad():
             yield Processes(rank, world, device)
     finally:
         if joins:

@@ -1,4 +1,4 @@
-"""The gradients of one optimizer step: clips are augmented and scored, and the loss goes backward."""
+"""Compute the gradients of one optimizer step: augment clips, score them, and propagate the loss backward."""
 
 from __future__ import annotations
 
@@ -12,164 +12,167 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from openxclip.datasets import Dataset
-from openxclip.model import XCLIPModel
-from openxclip.processing import XCLIPProcessor
 from openxclip.recipes import Recipe
 from openxclip.training.augmentation import Augmentation
-from openxclip.training.loading import Pass, Steps, drawn_from
+from openxclip.training.batches import Batches, seeded_generator
+from openxclip.training.loading import Pass, PassReader
 from openxclip.training.losses import class_loss_sum, pair_loss_sum
-from openxclip.training.distributed import Processes
-from openxclip.training.reading import Reader
+from openxclip.training.setup import Setup
+
+_TEXTS_PER_CALL = 64
 
 
-def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
-    """What products are computed in."""
+def choose_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """Return the dtype of matrix products."""
     if recipe.precision == "auto":
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if bf16 else torch.float32
+        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bf16 else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
 
 
-class Texts:
-    """The class names' features, encoded once where their tower is frozen; or the tokens, for it to be trained."""
+class TextInputs:
+    """Text arguments of the model's forward: features if the text tower is frozen, tokens if it is trained."""
 
-    def __init__(
-        self, recipe: Recipe, model: XCLIPModel, processor: XCLIPProcessor, dataset: Dataset, processes: Processes
-    ) -> None:
-        self._processor, self._device = processor, processes.device
-        self._learns = recipe.towers in ("text", "both")
-        self._arguments: dict[str, Tensor] = {}
+    def __init__(self, setup: Setup) -> None:
+        self._processor, self._device = setup.processor, setup.processes.device
+        self._classes: dict[str, Tensor] = {}
+        recipe = setup.recipe
         if recipe.loss == "classes":
-            texts = [recipe.template.replace("{}", name) for name in dataset.classes]
-            self._arguments = self._encoded(model, texts)
+            self._classes = self.captions([recipe.template.replace("{}", name) for name in setup.dataset.classes])
+            if recipe.towers not in ("text", "both"):
+                self._classes = _encode(setup, **self._classes)
 
-    def of_classes(self) -> dict[str, Tensor]:
-        """What the model's forward takes of the classes."""
-        return self._arguments
+    def classes(self) -> dict[str, Tensor]:
+        """Return the arguments for the class names."""
+        return self._classes
 
-    def of(self, captions: list[str]) -> dict[str, Tensor]:
-        """What it takes of these captions."""
+    def captions(self, captions: list[str]) -> dict[str, Tensor]:
+        """Return the arguments for captions."""
         tokens = self._processor(text=captions, return_tensors="pt", padding=True, truncation=True).to(self._device)
         return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
 
-    def _encoded(self, model: XCLIPModel, texts: list[str]) -> dict[str, Tensor]:
-        tokens = self.of(texts)
-        if self._learns:
-            return tokens
-        ids, mask = tokens["input_ids"], tokens["attention_mask"]
-        with torch.no_grad():
-            parts: list[Tensor] = [
-                model.get_text_features(ids[i : i + 64], mask[i : i + 64]) for i in range(0, len(ids), 64)
-            ]
-        return {"text_features": torch.cat(parts)}
+
+@torch.no_grad()
+def _encode(setup: Setup, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+    parts: list[Tensor] = [
+        setup.model.get_text_features(ids, mask)
+        for ids, mask in zip(input_ids.split(_TEXTS_PER_CALL), attention_mask.split(_TEXTS_PER_CALL), strict=True)
+    ]
+    return {"text_features": torch.cat(parts)}
 
 
-class Gradients(NamedTuple):
-    """What the gradients of a step came from.
+class StepOutcome(NamedTuple):
+    """What the gradients of a step were computed from.
 
     Attributes:
-        loss: sum over the clips of all processes.
-        clips: how many these are.
-        waited: seconds in which this process waited for data.
-        errors: why clips of this process couldn't be read, by the number of their sample.
-        failed: in some process no more clips come, so the gradients are not those of the whole step.
+        loss: sum of the losses of all clips, over all processes.
+        clips: number of clips, over all processes.
+        waited: seconds in which this process waited for clips.
+        errors: why clips of this process could not be read, by the index of their sample.
+        is_incomplete: True if a worker of any process died, so that clips of the step are missing.
     """
 
     loss: float
     clips: int
     waited: float
     errors: dict[int, str]
-    failed: bool
+    is_incomplete: bool
 
 
-class Teacher:
-    """Makes the gradients of a step."""
+class GradientComputer:
+    """Compute the gradients of optimizer steps.
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        model: XCLIPModel,
-        wrapped: nn.Module,
-        texts: Texts,
-        processor: XCLIPProcessor,
-        dataset: Dataset,
-        processes: Processes,
-        dtype: torch.dtype,
-    ) -> None:
-        self._recipe, self._model, self._wrapped, self._texts = recipe, model, wrapped, texts
-        self._dataset, self._processes, self._dtype = dataset, processes, dtype
-        transforms, augment = processor.image_processor, recipe.augment
+    Args:
+        setup: the training's setup.
+        wrapped: the model, wrapped if several processes train it.
+        texts: text inputs.
+        dtype: dtype of matrix products.
+    """
+
+    def __init__(self, setup: Setup, wrapped: nn.Module, texts: TextInputs, dtype: torch.dtype) -> None:
+        self._recipe, self._model, self._dataset = setup.recipe, setup.model, setup.dataset
+        self._processes, self._wrapped, self._texts, self._dtype = setup.processes, wrapped, texts, dtype
+        transforms = setup.processor.image_processor
         self._augment = Augmentation(
-            flip=augment.flip, jitter=augment.jitter, brightness=augment.brightness, contrast=augment.contrast,
-            saturation=augment.saturation, hue=augment.hue, grey=augment.grey, mixup=augment.mixup,
-            cutmix=augment.cutmix, mix_switch=augment.mix_switch, label_smoothing=augment.label_smoothing,
-            mean=tuple(transforms.image_mean), std=tuple(transforms.image_std),
-        )  # fmt: skip
+            **setup.recipe.augment.model_dump(exclude={"crop_scales"}),
+            mean=tuple(transforms.image_mean),
+            std=tuple(transforms.image_std),
+        )
 
-    def gradients(self, reader: Reader, steps: Steps, step: int, scaler: torch.amp.GradScaler) -> Gradients:
-        """Of one step, as the sum over clips divided by how many the step should have, times the processes."""
+    def compute(self, reader: PassReader, batches: Batches, step: int, scaler: torch.amp.GradScaler) -> StepOutcome:
+        """Add the gradients of a step to the parameters' `grad`.
+
+        They are sums over the clips, divided by the number of clips that the step should have and multiplied by the
+        number of processes, since wrapped models average gradients over processes.
+        """
         losses: list[Tensor] = []
-        counted, waited, errors = 0, 0.0, {}
-        passes = steps.passes_each(step)
-        for number in range(passes):
+        num_clips, waited, errors = 0, 0.0, {}
+        num_passes = batches.num_passes(step)
+        for i in range(num_passes):
             began = time.perf_counter()
-            batch = reader.next(step)
+            batch = reader.read(step)
             waited += time.perf_counter() - began
-            if batch.counts:
+            if batch.is_counted:
                 errors.update(batch.errors)
-            clips = len(batch.clips) if batch.counts else 0
-            with _synchronised(self._wrapped, number == passes - 1):
+            counted = len(batch.clips) if batch.is_counted else 0
+            with _synchronise_gradients(self._wrapped, is_last=i == num_passes - 1):
                 loss = self._loss(batch)
-                weight = self._processes.world / steps.clips_of(step) if clips else 0.0
+                weight = self._processes.world / batches.num_clips(step) if counted else 0.0
                 scaler.scale(loss * weight).backward()
-            if clips:
+            if counted:
                 losses.append(loss.detach())
-                counted += clips
+                num_clips += counted
         if isinstance(self._wrapped, FSDPModule) and self._model.logit_scale.grad is not None:
-            self._processes.average(self._model.logit_scale.grad)
-        total = float(torch.stack(losses).sum()) if losses else 0.0
-        sums = self._processes.total(total, counted, bool(reader.failure))
-        return Gradients(sums[0], round(sums[1]), waited, errors, bool(sums[2]))
+            self._processes.average_(self._model.logit_scale.grad)  # FSDP doesn't shard it, nor average its gradient
+        loss_sum = float(torch.stack(losses).sum()) if losses else 0.0
+        sums = self._processes.sum(loss_sum, num_clips, bool(reader.failure))
+        return StepOutcome(sums[0], round(sums[1]), waited, errors, bool(sums[2]))
 
     @torch.no_grad()
-    def is_sound(self) -> bool:
-        """Whether the weights and the scores of a black clip are finite; leaves the model in eval mode."""
-        vision = self._model.config.vision_config
-        shape = (1, vision.num_frames, 3, vision.image_size, vision.image_size)
-        texts = self._texts.of_classes() if self._recipe.loss == "classes" else self._texts.of([""])
+    def is_model_finite(self) -> bool:
+        """Return whether the weights and the scores of a black clip are finite. Leaves the model in eval mode."""
+        texts = self._texts.classes() if self._recipe.loss == "classes" else self._texts.captions([""])
         self._wrapped.eval()
         with self._autocast():
-            logits = self._wrapped(pixel_values=torch.zeros(shape, device=self._processes.device), **texts)
-        bad = not bool(logits.logits_per_video.isfinite().all())
-        trained = [p.detach() for p in self._model.parameters() if p.requires_grad]
-        bad = bad or not all(bool(getattr(p, "to_local", lambda p=p: p)().isfinite().all()) for p in trained)
-        return not self._processes.total(bad)[0]
+            outputs = self._wrapped(pixel_values=self._black_clip(torch.float32), **texts)
+        tensors = [p.detach() for p in self._model.parameters() if p.requires_grad]
+        local = [outputs.logits_per_video, *(getattr(tensor, "to_local", lambda t=tensor: t)() for tensor in tensors)]
+        is_finite = all(bool(tensor.isfinite().all()) for tensor in local)
+        return not self._processes.any(not is_finite)
 
     def _loss(self, batch: Pass) -> Tensor:
-        vision = self._model.config.vision_config
-        clips, samples = batch.clips, list(batch.samples)
-        if not samples:  # none could be read; every process must take every pass
-            side = vision.image_size
-            clips, samples = torch.zeros(1, vision.num_frames, 3, side, side, dtype=torch.uint8, device="cpu"), [0]
+        """Return the sum of the losses of a pass's clips."""
+        clips, samples = batch.clips, batch.samples
+        if not samples:  # no clip could be read, but every process must take every pass
+            clips, samples = self._black_clip(torch.uint8), (0,)
         clips = clips.to(self._processes.device, non_blocking=True)
-        draw = drawn_from(self._recipe.seed, batch.step, batch.number, 2)
-        all_samples = self._dataset.samples
+        generator = seeded_generator(self._recipe.seed, batch.step, batch.pass_index, 2)
         if self._recipe.loss == "classes":
-            labels = torch.tensor([all_samples[number].label for number in samples], device=clips.device)
-            pixels, targets = self._augment(clips, labels, len(self._dataset.classes), generator=draw)
-            assert targets is not None
-            with self._autocast():
-                logits = self._wrapped(pixel_values=pixels, **self._texts.of_classes()).logits_per_video
-            return class_loss_sum(logits, targets)
-        pixels, _ = self._augment(clips, None, 0, generator=draw)
-        counted = len(batch.samples) if batch.counts else 0
-        captions = self._processes.gathered([str(all_samples[number].text) for number in samples[:counted]])
-        everyones = [text for part in captions for text in part] or [""]
+            return self._class_loss(clips, samples, generator)
+        return self._pair_loss(clips, batch.samples if batch.is_counted else (), generator)
+
+    def _class_loss(self, clips: Tensor, samples: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        labels = torch.tensor([self._dataset.samples[i].label for i in samples], device=clips.device)
+        pixels, targets = self._augment(clips, labels, len(self._dataset.classes), generator=generator)
+        assert targets is not None
         with self._autocast():
-            logits = self._wrapped(pixel_values=pixels, **self._texts.of(everyones)).logits_per_video
-        loss = pair_loss_sum(logits[:counted], [len(part) for part in captions], self._processes)
-        return loss if counted else loss + 0 * logits.sum()  # every process must have a gradient to share
+            logits = self._wrapped(pixel_values=pixels, **self._texts.classes()).logits_per_video
+        return class_loss_sum(logits, targets)
+
+    def _pair_loss(self, clips: Tensor, counted: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Contrast the counted clips with the captions of all processes; there may be no counted clip."""
+        pixels, _ = self._augment(clips, None, 0, generator=generator)
+        captions = self._processes.gather([str(self._dataset.samples[i].text) for i in counted])
+        all_captions = [caption for part in captions for caption in part] or [""]
+        with self._autocast():
+            logits = self._wrapped(pixel_values=pixels, **self._texts.captions(all_captions)).logits_per_video
+        loss = pair_loss_sum(logits[: len(counted)], [len(part) for part in captions], self._processes)
+        return loss if counted else loss + 0 * logits.sum()  # every process needs gradients to synchronise
+
+    def _black_clip(self, dtype: torch.dtype) -> Tensor:
+        vision = self._model.config.vision_config
+        shape = (1, vision.num_frames, 3, vision.image_size, vision.image_size)
+        return torch.zeros(shape, dtype=dtype, device=self._processes.device)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._dtype == torch.float32:
@@ -178,8 +181,8 @@ class Teacher:
 
 
 @contextmanager
-def _synchronised(model: nn.Module, is_last: bool) -> Iterator[None]:
-    """Gradients go round the processes once a step, with its last pass."""
+def _synchronise_gradients(model: nn.Module, is_last: bool) -> Iterator[None]:
+    """Exchange gradients between processes in the last pass of a step only."""
     if isinstance(model, DistributedDataParallel):
         with nullcontext() if is_last else model.no_sync():
             yield

@@ -1,4 +1,4 @@
-"""What happened in a training: a line of JSON each."""
+"""The log of a training: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from openxclip.common.files import as_os_error, written_whole
+from openxclip.common.files import as_os_error, atomic_file
 
 
-class Logbook:
-    """Appends to `log.jsonl`; lines of steps that are taken again are left out.
+class TrainingLog:
+    """Append to `log.jsonl`; lines of steps that will be repeated are removed first.
 
     Args:
-        folder: of the training; made if it isn't there.
-        first_step: the step that training goes on from.
+        folder: folder of the log; created if it is missing.
+        first_step: step at which the training starts or resumes.
     """
 
     def __init__(self, folder: Path, *, first_step: int) -> None:
@@ -25,30 +25,30 @@ class Logbook:
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
-                    known = json.loads(line)
+                    entry = json.loads(line)
                 except ValueError:
-                    continue  # torn when the program was killed
-                if isinstance(known, dict) and isinstance(known.get("step"), int) and known["step"] < first_step:
+                    continue  # the program was killed while it wrote this line
+                if isinstance(entry, dict) and isinstance(entry.get("step"), int) and entry["step"] < first_step:
                     kept.append(line + "\n")
-        with written_whole(path) as partial:
+        with atomic_file(path) as partial:
             partial.write_text("".join(kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """One event of a step."""
+        """Write an entry."""
         try:
             self._file.write(json.dumps({"kind": kind, "step": step, **values}, allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
-            as_os_error(error, self._file.name)  # whose name an error of writing lacks
+            as_os_error(error, self._file.name)  # adds the file name, which errors of writing lack
             raise
 
     def close(self) -> None:
-        """Nothing is written after this."""
-        with suppress(OSError):  # what couldn't be written has been reported
+        """Close the file."""
+        with suppress(OSError):  # an error of writing has been raised before
             self._file.close()
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a training's log."""
+    """Read the entries of a training's log."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -1,9 +1,9 @@
-"""The training loop: X-CLIP's three settings, one optimizer step after the other (arXiv 2208.02816, §4.1).
+"""The training loop for X-CLIP's three settings (arXiv 2208.02816, §4.1).
 
-A step takes `batch` clips in passes of `batch_per_pass`, which the processes share out. Gradients are sums over clips,
-divided by how many could be read, so that a step is the same in one pass or many, in one process or several. Nothing
-random outlives a step, and the state that is saved is all that the next step needs: a training that was killed goes on
-with the same losses to the bit.
+Each step takes `batch` clips in passes of `batch_per_pass` through the model, which the processes share. Gradients are
+sums over clips, divided by the number of clips that could be read. So a step is the same in one pass or several, and
+in one process or several. No random state outlives a step, and the saved state has everything that the next step
+needs, so a training that was killed resumes with the same losses to the bit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,21 +22,22 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
 from openxclip.common.cores import num_cores
 from openxclip.common.memory import is_out_of_memory
-from openxclip.datasets import Dataset
 from openxclip.model import XCLIPModel
-from openxclip.processing import XCLIPProcessor
 from openxclip.recipes import Recipe
-from openxclip.training.loading import Steps, TrainClips, drawn_from, load
-from openxclip.training.log import Logbook
-from openxclip.training.optimisation import Schedule, adamw, parameter_groups, trained_names
+from openxclip.training.batches import seeded_generator
 from openxclip.training.distributed import Processes
-from openxclip.training.reading import Reader, reading
-from openxclip.training.state import Learner, load_state, read_facts, save_state
-from openxclip.training.stopping import NothingReadError, diverged, no_memory, no_reader
-from openxclip.training.gradients import Gradients, Teacher, Texts, precision_of
+from openxclip.training.errors import NothingReadError, diverged_error, out_of_memory_error, worker_error
+from openxclip.training.gradients import GradientComputer, StepOutcome, TextInputs, choose_dtype
+from openxclip.training.loading import Pass, PassReader, TrainClips, make_loader, read_ahead
+from openxclip.training.log import TrainingLog
+from openxclip.training.optimisation import adamw, parameter_groups, set_trainable
+from openxclip.training.planning import plan_steps
+from openxclip.training.setup import Setup
+from openxclip.training.state import TrainingState, load_state, read_progress, save_state
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,14 @@ class StepReport:
     """One optimizer step.
 
     Attributes:
-        step, total: counted from 0, of how many.
-        epoch: counted from 0.
-        loss: mean over the clips of all processes.
-        lr: of CLIP's own parameters.
-        clips: that were learnt from.
-        seconds: that it took.
-        waited: of them, for data.
+        step: index of the step, counted from 0.
+        total: number of steps in the training.
+        epoch: index of the epoch, counted from 0.
+        loss: mean loss of the clips of all processes.
+        lr: learning rate of CLIP's own parameters.
+        clips: number of clips, over all processes.
+        seconds: duration of the step.
+        waited: seconds of these in which the step waited for clips.
     """
 
     step: int
@@ -64,14 +66,14 @@ class StepReport:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """How a training ended.
+class LoopResult:
+    """How a training loop ended.
 
     Attributes:
-        model: with the last weights, or their average if one is kept; unwrapped.
-        step: how many steps are done.
-        finished: whether that is all; False if it was asked to stop.
-        unreadable: videos that could not be read, and why.
+        model: the unwrapped model with the last weights, or with their moving average if there is one.
+        step: number of steps that are done.
+        finished: False if the training was asked to stop.
+        unreadable: why videos could not be read, by path.
     """
 
     model: XCLIPModel
@@ -80,226 +82,293 @@ class Trained:
     unreadable: dict[str, str]
 
 
-def run(
-    recipe: Recipe,
-    model: XCLIPModel,
-    processor: XCLIPProcessor,
-    dataset: Dataset,
-    folder: Path,
-    processes: Processes,
-    *,
-    stop: threading.Event | None = None,
-    on_start: Callable[[int, int], None] = lambda step, total: None,
-    on_step: Callable[[StepReport], None] = lambda report: None,
-    on_epoch: Callable[[int, XCLIPModel, Logbook | None], Any] = lambda epoch, model, log: None,
-) -> Trained:
-    """Train, or resume where the folder's state ends.
+class TrainingLoop:
+    """Train a model, or resume from the state in the folder.
 
     Args:
-        recipe: how.
-        model: as it is before the first step, on the CPU; it is trained in place.
-        processor: its own, for texts, size, mean and standard deviation.
-        dataset: what to learn from.
-        folder: for the state and the log.
-        processes: that train together.
-        stop: when this is set, the step that runs is finished, and the state saved.
-        on_start: called before the first step with the number of steps that are done already, and of all.
+        setup: recipe, model and data; the model is trained in place.
+        folder: folder for the state and the log.
+        stop: when this event is set, the current step is finished and the state saved.
+        on_start: called before the first step with the number of steps that are done and of all steps.
         on_step: called after each step.
-        on_epoch: called by all processes after each epoch that is to be judged, with the epoch's number, from 1, and
-            the model in eval mode; the state is saved before. Called again for the same epoch when a training resumes
-            there. If it returns True, the training ends there.
-
-    Raises:
-        StateError: the folder's state is of another recipe or other data.
-        DivergedError: the loss or what the model gives isn't finite; the state that was saved last stays.
-        StoppedError: memory ran out, or a process that reads videos was killed; the state was saved, if possible.
-        NothingReadError: no video can be read.
+        on_epoch: called by all processes after each epoch that is to be evaluated, once the state is saved, with the
+            number of the epoch from 1, the model in eval mode and the main process's log. Called again for the same
+            epoch if the training resumes there. If it returns True, the training ends.
     """
-    stop = stop or threading.Event()
-    steps = Steps(
-        len(dataset.samples), recipe.batch, recipe.batch_per_pass, recipe.seed, processes.rank, processes.world
-    )
-    total = steps.per_epoch * recipe.epochs
-    schedule = Schedule(total=total, warmup=round(steps.per_epoch * recipe.warmup_epochs), minimum=recipe.minimum_lr)
-    model.to(processes.device)
-    set(trained_names(model, towers=recipe.towers, loss=recipe.loss))
-    texts = Texts(recipe, model, processor, dataset, processes)
-    wrapped = _wrapped(model, recipe, processes)
+
+    def __init__(
+        self,
+        setup: Setup,
+        folder: Path,
+        *,
+        stop: threading.Event | None = None,
+        on_start: Callable[[int, int], None] = lambda step, total: None,
+        on_step: Callable[[StepReport], None] = lambda report: None,
+        on_epoch: Callable[[int, XCLIPModel, TrainingLog | None], Any] = lambda epoch, model, log: None,
+    ) -> None:
+        self._setup, self._recipe, self._processes, self._folder = setup, setup.recipe, setup.processes, folder
+        self._stop = stop or threading.Event()
+        self._on_start, self._on_step, self._on_epoch = on_start, on_step, on_epoch
+        self._batches, self._schedule = plan_steps(setup)
+        self._total_steps = self._schedule.total
+        self._num_workers = max(1, num_cores() - 1) if self._recipe.workers is None else self._recipe.workers
+        setup.model.to(self._processes.device)
+        set_trainable(setup.model, towers=self._recipe.towers, loss=self._recipe.loss)
+        texts = TextInputs(setup)  # encoded before the model is sharded
+        dtype = choose_dtype(self._recipe, self._processes.device)
+        self._state = _make_state(setup, dtype)
+        self._gradients = GradientComputer(setup, self._state.model, texts, dtype)
+        self._log: TrainingLog | None = None
+        self._unreadable: dict[str, str] = {}
+        self._step = self._saved_step = 0
+        self._saved_at = time.monotonic()
+        self._clips_in_epoch = 0  # clips that were read since the epoch began or the training resumed
+        self._is_ended_early = False
+
+    def run(self) -> LoopResult:
+        """Run all steps that aren't done yet.
+
+        Raises:
+            StateError: the folder's state is damaged.
+            DivergedError: the loss or the model's outputs are not finite; the last saved state stays.
+            StoppedError: memory ran out or a worker was killed; the state was saved if possible.
+            NothingReadError: no video can be read.
+        """
+        self._resume()
+        self._on_start(self._step, self._total_steps)
+        with self._open_log(), read_ahead(self._make_loader()) as reader:
+            if self._is_evaluation_due():  # the training may have been interrupted before this evaluation
+                self._evaluate()
+            while not self._is_done():
+                began = time.perf_counter()
+                outcome = self._compute_gradients(reader)
+                if outcome.is_incomplete:
+                    self._handle_worker_failure(reader)
+                    break
+                loss = self._optimise(outcome)
+                self._report(outcome, loss, time.perf_counter() - began)
+                self._count_step(outcome)
+                if self._is_evaluation_due():
+                    self._save()
+                    self._evaluate()
+                elif self._is_save_due():
+                    self._save()
+        if self._step > self._saved_step:
+            self._save()
+        is_finished = self._is_ended_early or self._step == self._total_steps
+        return LoopResult(self._full_model().eval(), self._step, is_finished, self._unreadable)
+
+    def _is_done(self) -> bool:
+        return self._step == self._total_steps or self._is_ended_early or self._is_asked_to_stop()
+
+    def _is_asked_to_stop(self) -> bool:
+        return self._processes.any(self._stop.is_set())
+
+    def _is_evaluation_due(self) -> bool:
+        epoch, step_in_epoch = divmod(self._step, self._batches.steps_per_epoch)
+        every = self._recipe.eval_every
+        is_chosen = self._step == self._total_steps or (every > 0 and epoch % every == 0)
+        return self._step > 0 and step_in_epoch == 0 and is_chosen
+
+    def _is_save_due(self) -> bool:
+        minutes = (time.monotonic() - self._saved_at) / 60
+        return self._processes.any(self._processes.is_main and minutes > self._recipe.save_every)
+
+    # -- one step
+
+    def _compute_gradients(self, reader: PassReader) -> StepOutcome:
+        """Run the forward and backward passes of a step.
+
+        Raises:
+            StoppedError: memory ran out.
+        """
+        self._schedule.apply(self._state.optimizer, self._step)
+        generator = seeded_generator(self._recipe.seed, self._step, self._processes.rank)
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator, device="cpu")))  # for drop path
+        self._state.model.train()
+        try:
+            return self._gradients.compute(reader, self._batches, self._step, self._state.scaler)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # outside of the except block, which keeps alive what was computed
+        torch.cuda.empty_cache()
+        self._state.optimizer.zero_grad(set_to_none=True)
+        if self._processes.world == 1:  # saving needs all processes, and the others may be elsewhere
+            self._save_if_memory_allows()
+        raise out_of_memory_error(self._recipe, self._folder, self._step, self._saved_step)
+
+    def _handle_worker_failure(self, reader: PassReader) -> None:
+        """Save the state of the last complete step.
+
+        Raises:
+            StoppedError: the worker wasn't ended by the signal that asked the training to stop.
+        """
+        self._state.optimizer.zero_grad(set_to_none=True)
+        self._save_if_memory_allows()
+        if not self._is_asked_to_stop():
+            raise worker_error(self._folder, reader.failure, self._num_workers, self._saved_step)
+
+    def _optimise(self, outcome: StepOutcome) -> float:
+        """Update the weights, and return the mean loss.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        loss = outcome.loss / max(outcome.clips, 1)
+        if not math.isfinite(loss):
+            problem = f"the loss of step {self._step + 1} is {loss}"
+            raise diverged_error(self._recipe, self._folder, problem, self._saved_step)
+        if outcome.clips:
+            self._update_weights(correction=self._batches.num_clips(self._step) / outcome.clips)
+        self._state.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def _update_weights(self, correction: float) -> None:
+        """Take an optimizer step; `correction` scales the gradients to a mean over the clips that could be read."""
+        model, optimizer, scaler = self._state.model, self._state.optimizer, self._state.scaler
+        scaler.unscale_(optimizer)
+        if correction != 1.0:
+            torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], correction)
+        if self._recipe.clip_grad is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), self._recipe.clip_grad)
+        scaler.step(optimizer)
+        scaler.update()
+        if self._state.average is not None and self._recipe.ema is not None:
+            parameters = dict(self._setup.model.named_parameters())
+            with torch.no_grad():
+                for name, average in self._state.average.items():
+                    average.lerp_(parameters[name], 1 - self._recipe.ema)
+
+    def _report(self, outcome: StepOutcome, loss: float, seconds: float) -> None:
+        report = StepReport(
+            self._step, self._total_steps, self._step // self._batches.steps_per_epoch, loss,
+            self._schedule.rate(self._step, self._recipe.lr), outcome.clips, seconds, outcome.waited,
+        )  # fmt: skip
+        samples = self._setup.dataset.samples
+        unreadable = [(samples[i].source, reason) for i, reason in outcome.errors.items()]
+        self._unreadable.update(unreadable)
+        if self._log is not None:
+            self._log.write("step", self._step, epoch=report.epoch, loss=loss, lr=report.lr, clips=report.clips,
+                            seconds=round(seconds, 4), waited=round(report.waited, 4))  # fmt: skip
+            for path, reason in unreadable:
+                self._log.write("unreadable", self._step, path=path, why=reason)
+        self._on_step(report)
+
+    def _count_step(self, outcome: StepOutcome) -> None:
+        """Count a step that is done.
+
+        Raises:
+            NothingReadError: no clip could be read in an epoch, and no video is known to be readable.
+        """
+        self._step += 1
+        self._clips_in_epoch += outcome.clips
+        if self._step % self._batches.steps_per_epoch:
+            return
+        if not self._clips_in_epoch:
+            self._check_any_readable()
+        self._clips_in_epoch = 0
+
+    def _check_any_readable(self) -> None:
+        dataset, unreadable = self._setup.dataset, self._gather_unreadable()
+        if all(sample.source in unreadable for sample in dataset.samples):
+            path, reason = next(iter(unreadable.items()))
+            raise NothingReadError(
+                f"{dataset.name}: none of the {len(unreadable)} videos can be read, so there is nothing to learn "
+                f"from; the first: {path}: {reason}"
+            )
+
+    def _gather_unreadable(self) -> dict[str, str]:
+        return {path: reason for part in self._processes.gather(self._unreadable) for path, reason in part.items()}
+
+    # -- between steps
+
+    def _resume(self) -> None:
+        """Load the folder's state if there is one."""
+        path = self._folder / "state.safetensors"
+        progress = self._processes.broadcast(read_progress(path))
+        if progress is not None:
+            load_state(path, self._state, progress)
+            self._step = self._saved_step = int(progress["step"])
+            self._unreadable = dict(progress["unreadable"])
+
+    def _open_log(self) -> AbstractContextManager[Any]:
+        if not self._processes.is_main:
+            return nullcontext()
+        self._log = TrainingLog(self._folder, first_step=self._step)
+        return closing(self._log)
+
+    def _make_loader(self) -> DataLoader[Pass]:
+        vision, recipe = self._setup.model.config.vision_config, self._recipe
+        clips = TrainClips(
+            self._setup.dataset.samples, num_frames=vision.num_frames, size=vision.image_size,
+            crop_scales=recipe.augment.crop_scales, seed=recipe.seed, steps_per_epoch=self._batches.steps_per_epoch,
+            sampling=recipe.sampling,
+        )  # fmt: skip
+        pin = self._processes.device.type == "cuda"
+        return make_loader(
+            clips, self._batches, first=self._step, last=self._total_steps, workers=self._num_workers, pin=pin
+        )
+
+    def _save(self) -> None:
+        """Save the state.
+
+        Raises:
+            DivergedError: the model is not finite; the last saved state stays.
+        """
+        if not self._gradients.is_model_finite():
+            problem = f"the outputs of the model after step {self._step} are not finite numbers"
+            raise diverged_error(self._recipe, self._folder, problem, self._saved_step)
+        self._unreadable.update(self._gather_unreadable())
+        progress = {"step": self._step, "unreadable": self._unreadable}
+        save_state(self._folder / "state.safetensors", self._state, progress, self._processes)
+        self._saved_step, self._saved_at = self._step, time.monotonic()
+
+    def _save_if_memory_allows(self) -> None:
+        if self._step == self._saved_step:
+            return
+        try:
+            self._save()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+
+    def _evaluate(self) -> None:
+        self._state.model.eval()
+        epoch = self._step // self._batches.steps_per_epoch
+        self._is_ended_early = bool(self._on_epoch(epoch, self._full_model(), self._log))
+
+    def _full_model(self) -> XCLIPModel:
+        """Return the unwrapped and unsharded model, with the averaged weights if there are any."""
+        model = self._setup.model
+        if self._state.average is None and not isinstance(model, FSDPModule):
+            return model
+        weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+        full_model = XCLIPModel(model.config).to(model.device)
+        full_model.load_state_dict({**weights, **(self._state.average or {})})
+        return full_model.eval()
+
+
+def _make_state(setup: Setup, dtype: torch.dtype) -> TrainingState:
+    recipe, model, device = setup.recipe, setup.model, setup.processes.device
+    wrapped = _wrap(model, recipe, setup.processes)
     groups = parameter_groups(model, lr=recipe.lr, fresh_factor=recipe.fresh_factor, weight_decay=recipe.weight_decay)
-    dtype = precision_of(recipe, processes.device)
-    learner = Learner(
+    return TrainingState(
         wrapped,
         adamw(model, groups, betas=recipe.betas, eps=recipe.eps),
-        torch.amp.GradScaler(processes.device.type, enabled=dtype == torch.float16),
+        torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
         {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad} if recipe.ema else None,
     )
-    state = folder / "state.safetensors"
-    facts = processes.of_main(read_facts(state))
-    first = 0
-    if facts is not None:
-        load_state(state, learner, facts)
-        first = int(facts["step"])
-    unreadable: dict[str, str] = dict(facts["unreadable"]) if facts else {}
-    clips = TrainClips(
-        dataset.samples, num_frames=model.config.vision_config.num_frames,
-        size=model.config.vision_config.image_size, crop_scales=recipe.augment.crop_scales,
-        seed=recipe.seed, per_epoch=steps.per_epoch, sampling=recipe.sampling,
-    )  # fmt: skip
-    workers = max(1, num_cores() - 1) if recipe.workers is None else recipe.workers
-    loader = load(clips, steps, first=first, last=total, workers=workers, pin=processes.device.type == "cuda")
-    teacher = Teacher(recipe, model, wrapped, texts, processor, dataset, processes, dtype)
-    log = Logbook(folder, first_step=first) if processes.is_main else None
-    saved, saved_at = first, time.monotonic()
-    step, ends, read = first, False, 0  # clips that were read since the epoch began, or the training resumed
-
-    def save() -> None:
-        nonlocal saved, saved_at
-        if not teacher.is_sound():
-            raise diverged(recipe, folder, f"the outputs of the model after step {step} are not finite numbers", saved)
-        all_unreadable = {path: why for part in processes.gathered(unreadable) for path, why in part.items()}
-        unreadable.update(all_unreadable)
-        save_state(state, learner, {"step": step, "unreadable": all_unreadable}, processes)
-        saved, saved_at = step, time.monotonic()
-
-    def is_judged() -> bool:
-        """Whether the model is to be judged after this many steps."""
-        epoch, within = divmod(step, steps.per_epoch)
-        every = recipe.eval_every
-        return step > 0 and within == 0 and (step == total or (every > 0 and epoch % every == 0))
-
-    def judged() -> bool:
-        """Have the model judged; whether the training ends with that."""
-        wrapped.eval()
-        return bool(on_epoch(step // steps.per_epoch, _plain(model, learner, recipe), log))
-
-    on_start(first, total)
-    with nullcontext() if log is None else closing(log), reading(loader) as reader:
-        if is_judged():
-            ends = judged()
-        while step < total and not ends and not _any(stop.is_set(), processes):
-            began = time.perf_counter()
-            schedule.apply(learner.optimizer, step)
-            torch.manual_seed(
-                int(torch.randint(2**31, (), generator=drawn_from(recipe.seed, step, processes.rank), device="cpu"))
-            )
-            wrapped.train()
-            taught, is_full = _gradients(teacher, steps, step, learner, reader)
-            if is_full or taught.failed:
-                learner.optimizer.zero_grad(set_to_none=True)
-                if step > saved and not (is_full and processes.world > 1):  # the others may not have come so far
-                    _save_if_there_is_memory(save)
-                if not is_full and _any(stop.is_set(), processes):
-                    break
-                raise (
-                    no_memory(recipe, folder, step, saved)
-                    if is_full
-                    else no_reader(folder, reader.failure, workers, saved)
-                )
-            unreadable.update({dataset.samples[number].source: why for number, why in taught.errors.items()})
-            loss = taught.loss / max(taught.clips, 1)
-            if not math.isfinite(loss):
-                raise diverged(recipe, folder, f"the loss of step {step + 1} is {loss}", saved)
-            if taught.clips:
-                _take_step(learner, recipe, steps.clips_of(step) / taught.clips)
-            learner.optimizer.zero_grad(set_to_none=True)
-            report = StepReport(
-                step, total, step // steps.per_epoch, loss, schedule.rate(step, recipe.lr), taught.clips,
-                time.perf_counter() - began, taught.waited,
-            )  # fmt: skip
-            if log is not None:
-                log.write("step", step, epoch=report.epoch, loss=report.loss, lr=report.lr, clips=report.clips,
-                          seconds=round(report.seconds, 4), waited=round(report.waited, 4))  # fmt: skip
-                for number, why in taught.errors.items():
-                    log.write("unreadable", step, path=dataset.samples[number].source, why=why)
-            on_step(report)
-            step += 1
-            read += taught.clips
-            if step % steps.per_epoch == 0:
-                _check_any_read(read, unreadable, dataset, processes)
-                read = 0
-            if is_judged():
-                save()
-                ends = judged()
-            elif _any(processes.is_main and time.monotonic() - saved_at > 60 * recipe.save_every, processes):
-                save()
-    if step > saved:
-        save()
-    return Trained(_plain(model, learner, recipe).eval(), step, ends or step == total, unreadable)
 
 
-def _any(value: bool, processes: Processes) -> bool:
-    """Whether it holds in one of the processes, as all of them get to know."""
-    return bool(processes.total(value)[0])
-
-
-def _gradients(teacher: Teacher, steps: Steps, step: int, learner: Learner, reader: Reader) -> tuple[Gradients, bool]:
-    """The gradients of a step, and whether memory ran out."""
-    try:
-        return teacher.gradients(reader, steps, step, learner.scaler), False
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    torch.cuda.empty_cache()  # outside of the block, which keeps alive what was computed
-    return Gradients(0.0, 0, 0.0, {}, True), True
-
-
-def _save_if_there_is_memory(save: Callable[[], None]) -> None:
-    try:
-        save()
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-
-
-def _check_any_read(read: int, unreadable: dict[str, str], dataset: Dataset, processes: Processes) -> None:
-    """Refuse to go on after an epoch in which no video could be read."""
-    everyones = {path: why for part in processes.gathered(unreadable) for path, why in part.items()}
-    if read or any(sample.source not in everyones for sample in dataset.samples):
-        return
-    path, why = next(iter(everyones.items()))
-    raise NothingReadError(
-        f"{dataset.name}: none of the {len(everyones)} videos can be read, so there is nothing to learn from; the "
-        f"first: {path}: {why}"
-    )
-
-
-def _take_step(learner: Learner, recipe: Recipe, correction: float) -> None:
-    learner.scaler.unscale_(learner.optimizer)
-    gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
-    if correction != 1.0:  # some clips couldn't be read
-        torch._foreach_mul_(gradients, correction)
-    if recipe.clip_grad is not None:
-        nn.utils.clip_grad_norm_(learner.model.parameters(), recipe.clip_grad)
-    learner.scaler.step(learner.optimizer)
-    learner.scaler.update()
-    if learner.average is not None and recipe.ema is not None:
-        parameters = dict(_unwrapped(learner.model).named_parameters())
-        with torch.no_grad():
-            for name, average in learner.average.items():
-                average.lerp_(parameters[name], 1 - recipe.ema)
-
-
-def _wrapped(model: XCLIPModel, recipe: Recipe, processes: Processes) -> nn.Module:
+def _wrap(model: XCLIPModel, recipe: Recipe, processes: Processes) -> nn.Module:
+    """Wrap the model for several processes: shard it in place, or replicate it."""
     if processes.world == 1:
         return model
     if recipe.sharded:
         for block in [*model.vision_model.encoder.layers, *model.text_model.encoder.layers]:
             fully_shard(block)
-        fully_shard(model, ignored_params={model.logit_scale})  # one number can't be shared out
+        fully_shard(model, ignored_params={model.logit_scale})  # a scalar can't be sharded
         return model
-    on_gpu = processes.device.type == "cuda"
-    return DistributedDataParallel(model, device_ids=[processes.device] if on_gpu else None)
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if isinstance(model, DistributedDataParallel) else model
-
-
-def _plain(model: XCLIPModel, learner: Learner, recipe: Recipe) -> XCLIPModel:
-    """The model by itself, whole in every process, with the weights that count."""
-    if learner.average is None and not isinstance(model, FSDPModule):
-        return model
-    weights = get_model_state_dict(_unwrapped(learner.model), options=StateDictOptions(full_state_dict=True))
-    plain = XCLIPModel(model.config).to(model.device)
-    plain.load_state_dict({**weights, **(learner.average or {})})
-    return plain.eval()
+    is_on_gpu = processes.device.type == "cuda"
+    return DistributedDataParallel(model, device_ids=[processes.device] if is_on_gpu else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,19 +14,20 @@ Loss = Literal["classes", "pairs"]
 
 
 def is_fresh(name: str) -> bool:
-    """Whether a parameter is one that CLIP hasn't: messages, MIT, prompts. They learn ten times as fast."""
+    """Return whether CLIP lacks a parameter: messages, MIT and prompts. Fresh parameters learn ten times as fast."""
     return name.startswith(("mit.", "prompts_")) or "message_" in name
 
 
-def trains(name: str, *, towers: Towers, loss: Loss) -> bool:
-    """Whether a parameter is trained.
+def is_trained(name: str, *, towers: Towers, loss: Loss) -> bool:
+    """Return whether a parameter is trained.
 
-    CLIP's temperature, `logit_scale`, is trained with both towers, as in the authors' code, and with pairs.
+    Messages, MIT and prompts always are. CLIP's temperature, `logit_scale`, is trained with both towers, as in the
+    authors' code, and with pairs.
 
     Args:
-        name: in `XCLIPModel.named_parameters()`.
-        towers: which of CLIP's two are trained; messages, MIT and prompts always are. The paper trains the visual one.
-        loss: what is minimised.
+        name: name in `XCLIPModel.named_parameters()`.
+        towers: CLIP's towers that are trained; the paper trains the visual one.
+        loss: the loss that is minimised.
     """
     if is_fresh(name):
         return True
@@ -36,8 +36,21 @@ def trains(name: str, *, towers: Towers, loss: Loss) -> bool:
     return towers in ("both", "text" if name.startswith("text_") else "visual")
 
 
+def set_trainable(model: nn.Module, *, towers: Towers, loss: Loss) -> set[str]:
+    """Set `requires_grad` of every parameter, and return the names of those that are trained; see `is_trained`."""
+    trained = set()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(is_trained(name, towers=towers, loss=loss))
+        if parameter.requires_grad:
+            trained.add(name)
+    return trained
+
+
 def has_weight_decay(name: str, parameter: nn.Parameter) -> bool:
-    """Not vectors, biases and positions. The temperature, a single number, has, as in the authors' code."""
+    """Return whether weight decay applies: not to vectors, biases and positions, but to the temperature, a scalar.
+
+    This is what the authors' code does.
+    """
     return parameter.ndim != 1 and not name.endswith(".bias") and "position_embedding" not in name
 
 
@@ -46,10 +59,10 @@ class ParameterGroup:
     """Parameters with one peak learning rate and one weight decay.
 
     Attributes:
-        name: in words.
-        lr: the base rate that the schedule scales.
-        weight_decay: of AdamW.
-        names: of the parameters.
+        name: description for users.
+        lr: base learning rate, which the schedule scales.
+        weight_decay: AdamW's weight decay.
+        names: names of the parameters.
     """
 
     name: str
@@ -61,20 +74,20 @@ class ParameterGroup:
 def parameter_groups(
     model: nn.Module, *, lr: float, fresh_factor: float = 10.0, weight_decay: float = 0.001
 ) -> list[ParameterGroup]:
-    """Of the parameters that require a gradient, in at most four groups; each parameter is in one.
+    """Divide the parameters that require a gradient into at most four groups.
 
     Args:
         model: an XCLIPModel whose frozen parameters don't require a gradient.
-        lr: of what CLIP has.
-        fresh_factor: what is fresh learns so many times as fast.
-        weight_decay: of what has any.
+        lr: base learning rate of CLIP's own parameters.
+        fresh_factor: factor for the learning rate of fresh parameters, see `is_fresh`.
+        weight_decay: weight decay of the parameters that have one, see `has_weight_decay`.
     """
-    found: dict[tuple[bool, bool], list[str]] = {}
+    names_of: dict[tuple[bool, bool], list[str]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            found.setdefault((is_fresh(name), has_weight_decay(name, parameter)), []).append(name)
+            names_of.setdefault((is_fresh(name), has_weight_decay(name, parameter)), []).append(name)
     groups = []
-    for (fresh, decays), names in sorted(found.items()):
+    for (fresh, decays), names in sorted(names_of.items()):
         title = f"{'messages, MIT, prompts' if fresh else 'CLIP'}, {'with' if decays else 'without'} weight decay"
         rate = lr * fresh_factor if fresh else lr
         groups.append(ParameterGroup(title, rate, weight_decay if decays else 0.0, tuple(names)))
@@ -84,10 +97,10 @@ def parameter_groups(
 def adamw(
     model: nn.Module, groups: list[ParameterGroup], *, betas: tuple[float, float], eps: float
 ) -> torch.optim.AdamW:
-    """The optimizer; each of its groups knows its base rate as `base_lr`.
+    """Make the optimizer. Each of its groups has its base learning rate as `base_lr`.
 
     Raises:
-        ValueError: nothing is trained.
+        ValueError: there are no groups, so nothing is trained.
     """
     if not groups:
         raise ValueError("no parameter of the model requires a gradient: there is nothing to train.")
@@ -101,21 +114,24 @@ def adamw(
         }
         for group in groups
     ]
-    fused = all(p.device.type in ("cpu", "cuda") for p in parameters.values())  # one pass over the weights
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters.values())  # reads the weights once per step
     return torch.optim.AdamW(options, betas=betas, eps=eps, fused=fused)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A cosine over all steps, of which a linear warm-up from 0 replaces the first.
+    """A cosine over all steps, whose first steps are replaced by a linear warm-up from 0.
 
-    As in the authors' code, the cosine is counted from step 0: where it takes over, it has already fallen (to 0.93 of
-    the base rate after 5 of 30 epochs). The minimum is one rate for every group.
+    As in the authors' code, the cosine is counted from step 0, so it has already fallen when the warm-up ends (to 0.93
+    of the base rate after 5 of 30 epochs). The minimum is the same for all groups.
 
     Attributes:
-        total: steps of the whole training.
-        warmup: of them, how many the warm-up takes.
-        minimum: the learning rate at the end.
+        total: steps in the training.
+        warmup: steps in the warm-up.
+        minimum: learning rate at the end.
+
+    Raises:
+        ValueError: `warmup` is not from 0 to `total`, or `total` is below 1.
     """
 
     total: int
@@ -127,20 +143,12 @@ class Schedule:
             raise ValueError(f"a warm-up of {self.warmup} steps of {self.total}: must be from 0 to all of 1 or more.")
 
     def rate(self, step: int, base: float) -> float:
-        """The learning rate of a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0."""
         if step < self.warmup:
             return base * step / self.warmup
         return self.minimum + (base - self.minimum) * (1 + math.cos(math.pi * step / self.total)) / 2
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Set every group's rate."""
+        """Set the learning rate of every group."""
         for group in optimizer.param_groups:
             group["lr"] = self.rate(step, group["base_lr"])
-
-
-def trained_names(model: nn.Module, *, towers: Towers, loss: Loss) -> Iterator[str]:
-    """Have each parameter require a gradient or not; the names of those that do."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(trains(name, towers=towers, loss=loss))
-        if parameter.requires_grad:
-            yield name

@@ -1,4 +1,4 @@
-"""What a training would do, before it does it: `openxclip train --dry-run`."""
+"""What a training would do: `openxclip train --dry-run`."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from pathlib import Path
 
 import torch
 
-from openxclip.datasets import Dataset, describe_problems
-from openxclip.model import XCLIPModel
-from openxclip.processing import XCLIPProcessor
+from openxclip.datasets import describe_problems
 from openxclip.recipes import Recipe
-from openxclip.training.loading import Steps
-from openxclip.training.optimisation import ParameterGroup, Schedule, parameter_groups, trained_names
+from openxclip.training.batches import Batches
+from openxclip.training.optimisation import ParameterGroup, Schedule, parameter_groups, set_trainable
+from openxclip.training.setup import Setup
 
-_VECTORS = 16  # that a block keeps of each token
+_VECTORS = 16  # that a block keeps of each token for the backward pass
 _LOADED_LATER = 100 * 2**20  # bytes of libraries that only the first step and the first evaluation load
 
 
 @dataclass(frozen=True)
 class Plan:
     """Attributes:
-    classes, clips, val_clips: how many.
-    epochs, steps_per_epoch: of the optimizer.
-    passes: through the model, of each step and process.
-    schedule: of the learning rate.
-    groups: of parameters.
-    frozen: number of parameters that aren't trained.
-    trained: number of those that are.
-    memory: bytes of weights, gradients, moments and activations, about; on a CPU, of Python and its libraries too.
-    problems: what is wanting in the data, see `openxclip.datasets.describe_problems`: lines, at most ten a part.
+    classes, clips, val_clips: number of classes, training clips and validation clips.
+    epochs: number of epochs.
+    steps_per_epoch: optimizer steps in an epoch.
+    passes: passes through the model that each process takes in a step.
+    schedule: schedule of the learning rate.
+    groups: parameter groups.
+    frozen, trained: number of frozen and of trained parameters.
+    memory: estimated bytes for weights, gradients, moments and activations; on a CPU, also Python and its libraries.
+    problems: lines about problems of the data, see `openxclip.datasets.describe_problems`.
     """
 
     classes: int
@@ -47,11 +46,11 @@ class Plan:
     problems: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        warm = self.schedule.warmup
         lines = [
             f"{self.clips} clips of {self.classes} classes" if self.classes else f"{self.clips} clips with captions",
-            f"judged by {self.val_clips} others" if self.val_clips else "judged by none",
-            f"{self.epochs} epochs of {self.steps_per_epoch} steps, {self.passes} passes a step; warm-up over {warm}",
+            f"evaluated on {self.val_clips} other clips" if self.val_clips else "no clips to evaluate on",
+            f"{self.epochs} epochs of {self.steps_per_epoch} steps, {self.passes} passes per step; warm-up over "
+            f"{self.schedule.warmup} steps",
             f"{self.trained / 1e6:.2f} M parameters are trained, {self.frozen / 1e6:.2f} M are frozen:",
         ]
         lines += [
@@ -59,54 +58,60 @@ class Plan:
             f"weight decay {group.weight_decay:g}"
             for group in self.groups
         ]
-        lines.append(f"about {self.memory / 2**30:.1f} GiB of memory for one process, beside those that read videos")
+        lines.append(f"about {self.memory / 2**30:.1f} GiB of memory per process, without the workers that read videos")
         return "\n".join([*lines, *self.problems])
 
 
-def plan(
-    recipe: Recipe,
-    model: XCLIPModel,
-    processor: XCLIPProcessor,
-    dataset: Dataset,
-    val: Dataset | None,
-    *,
-    world: int = 1,
-    beside: int = 0,
-) -> Plan:
-    """What the recipe comes to with this model and data.
+def make_plan(setup: Setup, *, memory_before: int = 0) -> Plan:
+    """Return what a training would do; sets the model's `requires_grad`.
 
     Args:
-        recipe, model, processor, dataset, val: of the training.
-        world: how many processes train together.
-        beside: bytes of memory that this process had in use before the model was loaded, see `memory_in_use`.
+        setup: the training's setup.
+        memory_before: bytes that this process used before the model was loaded, see `memory_in_use`.
     """
-    set(trained_names(model, towers=recipe.towers, loss=recipe.loss))
-    steps = Steps(len(dataset.samples), recipe.batch, recipe.batch_per_pass, recipe.seed, world=world)
-    total = steps.per_epoch * recipe.epochs
-    groups = parameter_groups(model, lr=recipe.lr, fresh_factor=recipe.fresh_factor, weight_decay=recipe.weight_decay)
-    trained = model.num_parameters(only_trainable=True)
-    everything = model.num_parameters()
-    weights = 4 * everything + 12 * trained  # and of what is trained, the gradient and AdamW's two moments
-    weights += 4 * trained * (recipe.ema is not None)
-    weights = weights // world if recipe.sharded else weights + 4 * trained * (world > 1)  # DDP's buckets
+    recipe, model, val = setup.recipe, setup.model, setup.val
+    set_trainable(model, towers=recipe.towers, loss=recipe.loss)
+    batches, schedule = plan_steps(setup)
+    num_trained = model.num_parameters(only_trainable=True)
+    num_frozen = model.num_parameters() - num_trained
+    memory = _weight_memory(setup, num_frozen, num_trained) + _activation_memory(setup)
+    if memory_before:
+        memory += memory_before + _LOADED_LATER
+    datasets = [dataset for dataset in (setup.dataset, val) if dataset is not None]
     return Plan(
-        classes=len(dataset.classes),
-        clips=len(dataset.samples),
+        classes=len(setup.dataset.classes),
+        clips=len(setup.dataset.samples),
         val_clips=0 if val is None else len(val.samples),
         epochs=recipe.epochs,
-        steps_per_epoch=steps.per_epoch,
-        passes=steps.passes_each(0),
-        schedule=Schedule(total=total, warmup=round(steps.per_epoch * recipe.warmup_epochs), minimum=recipe.minimum_lr),
-        groups=groups,
-        frozen=everything - trained,
-        trained=trained,
-        memory=weights + _activations(recipe, model, processor, dataset, world) + (beside and beside + _LOADED_LATER),
-        problems=tuple(line for one in (dataset, val) if one for line in describe_problems(one).splitlines()),
+        steps_per_epoch=batches.steps_per_epoch,
+        passes=batches.num_passes(0),
+        schedule=schedule,
+        groups=parameter_groups(
+            model, lr=recipe.lr, fresh_factor=recipe.fresh_factor, weight_decay=recipe.weight_decay
+        ),
+        frozen=num_frozen,
+        trained=num_trained,
+        memory=memory,
+        problems=tuple(line for dataset in datasets for line in describe_problems(dataset).splitlines()),
     )
 
 
+def plan_steps(setup: Setup) -> tuple[Batches, Schedule]:
+    """Return the batches of a training and the schedule of its learning rate."""
+    recipe, processes = setup.recipe, setup.processes
+    batches = Batches(
+        len(setup.dataset.samples), recipe.batch, recipe.batch_per_pass, recipe.seed, processes.rank, processes.world
+    )
+    schedule = Schedule(
+        total=batches.steps_per_epoch * recipe.epochs,
+        warmup=round(batches.steps_per_epoch * recipe.warmup_epochs),
+        minimum=recipe.minimum_lr,
+    )
+    return batches, schedule
+
+
 def memory_in_use() -> int:
-    """Bytes of memory that this process has in use; 0 where a GPU's memory counts, or the system doesn't say."""
+    """Return the bytes of memory that this process uses; 0 if there is a GPU or the system doesn't tell."""
     if torch.cuda.is_available():
         return 0
     try:
@@ -116,26 +121,35 @@ def memory_in_use() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _activations(recipe: Recipe, model: XCLIPModel, processor: XCLIPProcessor, dataset: Dataset, world: int) -> int:
-    """Bytes that one pass keeps for its backward, in float32: of each token sixteen vectors in each block.
+def _weight_memory(setup: Setup, num_frozen: int, num_trained: int) -> int:
+    """Return the bytes of weights, gradients and AdamW's two moments, and of the moving average if there is one."""
+    world, tensors_per_trained = setup.processes.world, 4 + (setup.recipe.ema is not None)
+    memory = 4 * (num_frozen + tensors_per_trained * num_trained)
+    if setup.recipe.sharded:
+        return memory // world
+    return memory + 4 * num_trained * (world > 1)  # buckets of DistributedDataParallel
 
-    (Two norms, queries, keys, values, what attention gives, two residuals, and twice the MLP's four.) With checkpointed
-    gradients, one a block and those of one block. The text tower's count where it is trained; each clip has prompts of
-    its own for each text.
+
+def _activation_memory(setup: Setup) -> int:
+    """Return the bytes that one pass keeps for its backward pass, in float32: 16 vectors per token and block.
+
+    (Two norms, queries, keys, values, the output of attention, two residuals, and twice the MLP's four.) Each clip has
+    its own prompts for each text. The text tower counts only if it is trained.
     """
+    recipe, model, dataset = setup.recipe, setup.model, setup.dataset
     vision, text, clips = model.config.vision_config, model.config.text_config, recipe.batch_per_pass
-    texts = len(dataset.classes) or clips * world
+    texts = len(dataset.classes) or clips * setup.processes.world
     tokens = clips * vision.num_frames * ((vision.image_size // vision.patch_size) ** 2 + 2)
-    numbers = _kept(recipe, tokens * vision.hidden_size, vision.num_hidden_layers)
+    numbers = _kept_numbers(recipe, tokens * vision.hidden_size, vision.num_hidden_layers)
     numbers += _VECTORS * clips * texts * model.config.projection_dim * model.config.prompt_layers
     if recipe.towers in ("text", "both"):
-        some = dataset.classes or [str(sample.text) for sample in dataset.samples[:1000]]
-        length = max(map(len, processor.tokenizer([recipe.template.replace("{}", one) for one in some]).input_ids))
-        length = min(length, text.max_position_embeddings)
-        numbers += _kept(recipe, texts * length * text.hidden_size, text.num_hidden_layers)
+        examples = dataset.classes or [str(sample.text) for sample in dataset.samples[:1000]]
+        tokens_of = setup.processor.tokenizer([recipe.template.replace("{}", name) for name in examples]).input_ids
+        length = min(max(map(len, tokens_of)), text.max_position_embeddings)
+        numbers += _kept_numbers(recipe, texts * length * text.hidden_size, text.num_hidden_layers)
     return 4 * numbers
 
 
-def _kept(recipe: Recipe, vector: int, blocks: int) -> int:
-    """Numbers that the blocks of a tower keep."""
+def _kept_numbers(recipe: Recipe, vector: int, blocks: int) -> int:
+    """Return how many numbers a tower keeps; with checkpointed gradients, one vector per block and one whole block."""
     return vector * (blocks + _VECTORS if recipe.checkpoint_gradients else _VECTORS * blocks)

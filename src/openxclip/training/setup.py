@@ -1,40 +1,59 @@
-"""What a recipe names, loaded: the model that is to learn, and the videos."""
+"""Load what a recipe names: the model to train and the videos."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from openxclip.checkpoints import read_checkpoint
 from openxclip.conversion import processor_of
-from openxclip.datasets import (
-    Dataset,
-)
+from openxclip.datasets import Dataset
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
 from openxclip.processing.texts import check_distinct, warn_of_cuts
 from openxclip.recipes import Recipe
-from openxclip.recipes.data import values_are_the_users
+from openxclip.recipes.data import value_errors_as_data_errors
+from openxclip.training.distributed import Processes
 
-_JUDGES = ("val", "test")  # splits, in the order in which they are preferred
 
+@dataclass(frozen=True)
+class Setup:
+    """What a training works with.
 
-def start_model(recipe: Recipe) -> tuple[XCLIPModel, XCLIPProcessor]:
-    """The model as it is before the first step, and its processor.
-
-    A CLIP gets messages, MIT and prompts at random, by the recipe's seed. An X-CLIP of another number of frames gets
-    temporal positions interpolated to the recipe's.
+    Attributes:
+        recipe: the recipe.
+        model: the model before the first step, on the CPU; it is trained in place.
+        processor: the model's processor, for texts, frame size, mean and standard deviation.
+        dataset: videos to train on.
+        val: videos to validate on, or None.
+        processes: processes that train together.
     """
-    found = read_checkpoint(recipe.model)
-    if found.kind == "clip":
+
+    recipe: Recipe
+    model: XCLIPModel
+    processor: XCLIPProcessor
+    dataset: Dataset
+    val: Dataset | None
+    processes: Processes
+
+
+def load_model(recipe: Recipe) -> tuple[XCLIPModel, XCLIPProcessor]:
+    """Load the model to start from, and its processor.
+
+    Weights that a CLIP lacks (messages, MIT, prompts) are random; the recipe's seed seeds them. An X-CLIP for another
+    number of frames gets interpolated temporal positions.
+    """
+    checkpoint = read_checkpoint(recipe.model)
+    if checkpoint.kind == "clip":
         model = XCLIPModel.from_clip(recipe.model, num_frames=recipe.frames or 8, seed=recipe.seed, dtype="float32")
     else:
         model = XCLIPModel.from_pretrained(recipe.model, dtype="float32")
         if recipe.frames:
-            set_num_frames(model, recipe.frames)
-    processor = processor_of(recipe.model, found, model.config, {})
-    vision = model.config.vision_config
-    vision.drop_path_rate = recipe.drop_path
+            _set_num_frames(model, recipe.frames)
+    processor = processor_of(recipe.model, checkpoint, model.config)
+    model.config.vision_config.drop_path_rate = recipe.drop_path
     blocks = list(model.vision_model.encoder.layers)
     for i, block in enumerate(blocks):
         block.drop_path.rate = recipe.drop_path * i / max(len(blocks) - 1, 1)  # type: ignore[union-attr]
@@ -43,26 +62,27 @@ def start_model(recipe: Recipe) -> tuple[XCLIPModel, XCLIPProcessor]:
     return model, processor
 
 
-def check_texts(recipe: Recipe, processor: XCLIPProcessor, dataset: Dataset, val: Dataset | None) -> None:
-    """Warn of class names and captions that are longer than the model reads.
-
-    Raises:
-        DataError: two class names are the same to the model.
-    """
-    tokenizer = processor.tokenizer
-    for classes in dict.fromkeys(one.classes for one in (dataset, val) if one is not None and one.classes):
-        texts = [recipe.template.replace("{}", name) for name in classes]
-        with values_are_the_users():
-            check_distinct(tokenizer, texts, "class name")
-        warn_of_cuts(tokenizer, texts, "class name")
-    captions = dict.fromkeys(sample.text for one in (dataset, val) if one for sample in one.samples if sample.text)
-    if captions and not dataset.classes:
-        warn_of_cuts(tokenizer, list(captions), "caption")
-
-
-def set_num_frames(model: XCLIPModel, num_frames: int) -> None:
-    """Make it a model of clips of so many frames: MIT's positions are interpolated."""
+def _set_num_frames(model: XCLIPModel, num_frames: int) -> None:
+    """Change the number of frames per clip of a model, by interpolating MIT's temporal positions."""
     if num_frames != model.config.vision_config.num_frames:
         with torch.no_grad():
             model.mit.position_embedding = nn.Parameter(model.mit.positions(num_frames).detach().clone())
         model.config.vision_config.num_frames = num_frames
+
+
+def check_texts(setup: Setup) -> None:
+    """Warn of class names and captions that are too long for the model.
+
+    Raises:
+        DataError: the model can't tell two class names apart.
+    """
+    tokenizer = setup.processor.tokenizer
+    datasets = [dataset for dataset in (setup.dataset, setup.val) if dataset is not None]
+    for classes in dict.fromkeys(dataset.classes for dataset in datasets if dataset.classes):
+        texts = [setup.recipe.template.replace("{}", name) for name in classes]
+        with value_errors_as_data_errors():
+            check_distinct(tokenizer, texts, "class name")
+        warn_of_cuts(tokenizer, texts, "class name")
+    captions = dict.fromkeys(sample.text for dataset in datasets for sample in dataset.samples if sample.text)
+    if captions and not setup.dataset.classes:
+        warn_of_cuts(tokenizer, list(captions), "caption")

@@ -1,4 +1,4 @@
-"""All that a training needs to go on as if it had never stopped, in one file that is whole or isn't there."""
+"""Save and load the state of a training, so that it resumes as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -19,27 +19,23 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from openxclip.common.files import reason_of, written_whole
-from openxclip.errors import OpenXCLIPError
+from openxclip.common.files import atomic_file, reason_of
 from openxclip.training.distributed import Processes
+from openxclip.training.errors import StateError
 
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _FORMAT = "openxclip training state 1"
 
 
-class StateError(OpenXCLIPError):
-    """A training can't go on from what is there."""
-
-
 @dataclass
-class Learner:
-    """What changes in training.
+class TrainingState:
+    """Everything that an optimizer step changes.
 
     Attributes:
-        model: wrapped for several processes, or not.
-        optimizer: of its trained parameters.
-        scaler: of float16's gradients.
-        average: of the weights, by name; None if none is kept.
+        model: the model, wrapped if several processes train it.
+        optimizer: optimizer of the trained parameters.
+        scaler: loss scaler, used with float16.
+        average: moving average of the trained weights by name, or None if the recipe keeps none.
     """
 
     model: nn.Module
@@ -48,64 +44,64 @@ class Learner:
     average: dict[str, Tensor] | None = None
 
 
-def save_state(path: Path, learner: Learner, facts: dict[str, Any], processes: Processes) -> None:
-    """Write the state; called by all processes, written by the main one.
+def save_state(path: Path, state: TrainingState, progress: dict[str, Any], processes: Processes) -> None:
+    """Write the state. All processes call this; the main one writes.
 
     Args:
-        path: is replaced, whole.
-        learner: of which only what is trained is written: what is frozen comes from where training started.
-        facts: JSON values to be read back: where in the training this is.
-        processes: that train together.
+        path: file to write; an existing one is replaced atomically.
+        state: the state. Frozen weights aren't written: they are those that the training started from.
+        progress: JSON values that `read_progress` returns.
+        processes: processes that train together.
     """
-    trained = {name.removeprefix("module.") for name, p in learner.model.named_parameters() if p.requires_grad}
-    weights: Any = get_model_state_dict(learner.model, options=_WHOLE)
-    moments: Any = get_optimizer_state_dict(learner.model, learner.optimizer, options=_WHOLE)
+    trained = {name.removeprefix("module.") for name, p in state.model.named_parameters() if p.requires_grad}
+    weights: Any = get_model_state_dict(state.model, options=_FULL)
+    optimizer: Any = get_optimizer_state_dict(state.model, state.optimizer, options=_FULL)
     if not processes.is_main:
         return
     tensors = {f"model.{name}": tensor for name, tensor in weights.items() if name in trained}
-    for name, state in moments.get("state", {}).items():
-        tensors |= {f"optimizer.{name}:{key}": torch.as_tensor(value) for key, value in state.items()}
-    tensors |= {f"average.{name}": tensor.cpu() for name, tensor in (learner.average or {}).items()}
-    meta = {"format": _FORMAT, "facts": json.dumps({**facts, "scaler": learner.scaler.state_dict()})}
-    with written_whole(path) as partial:
-        save_file({name: _alone(tensor) for name, tensor in tensors.items()}, partial, metadata=meta)
+    for name, moments in optimizer.get("state", {}).items():
+        tensors |= {f"optimizer.{name}:{key}": torch.as_tensor(value) for key, value in moments.items()}
+    tensors |= {f"average.{name}": tensor.cpu() for name, tensor in (state.average or {}).items()}
+    metadata = {"format": _FORMAT, "facts": json.dumps({**progress, "scaler": state.scaler.state_dict()})}
+    with atomic_file(path) as partial:
+        save_file({name: _unshared(tensor) for name, tensor in tensors.items()}, partial, metadata=metadata)
 
 
-def _alone(tensor: Tensor) -> Tensor:
-    """The tensor with memory of its own, as safetensors wants it: a copy only where it shares it with others."""
+def _unshared(tensor: Tensor) -> Tensor:
+    """Return the tensor with memory of its own, which safetensors requires; copy it only if it shares memory."""
     tensor = tensor.contiguous()
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
-def read_facts(path: Path) -> dict[str, Any] | None:
-    """What was said of the state there; None if there is none.
+def read_progress(path: Path) -> dict[str, Any] | None:
+    """Read the `progress` that was given to `save_state`, and the scaler's state; None if there is no such file.
 
     Raises:
-        StateError: it is no training's state.
+        StateError: the file is damaged, or is not the state of a training.
     """
     if not path.exists():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            meta = file.metadata() or {}
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise StateError(f"{path}: can't be read ({reason_of(error)}): delete it to begin anew.") from error
-    if meta.get("format") != _FORMAT:
-        raise StateError(f"{path}: is no state of a training: move it away.")
-    facts: dict[str, Any] = json.loads(meta["facts"])
-    return facts
+        raise StateError(f"{path}: can't be read ({reason_of(error)}): delete it to start over.") from error
+    if metadata.get("format") != _FORMAT:
+        raise StateError(f"{path}: is not the state of a training: move it away.")
+    progress: dict[str, Any] = json.loads(metadata["facts"])
+    return progress
 
 
-def load_state(path: Path, learner: Learner, facts: dict[str, Any]) -> None:
-    """Put the state into a learner that was made as the one that was saved.
+def load_state(path: Path, state: TrainingState, progress: dict[str, Any]) -> None:
+    """Load a saved state.
 
     Args:
-        path: of the state.
-        learner: is changed.
-        facts: what `read_facts` gave.
+        path: file that `save_state` wrote.
+        state: state of the same model and recipe, changed in place.
+        progress: result of `read_progress`.
     """
     weights: dict[str, Any] = {}
-    state: dict[str, Any] = {}
+    moments: dict[str, Any] = {}
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (it is no dict)
             kind, _, rest = name.partition(".")
@@ -113,13 +109,12 @@ def load_state(path: Path, learner: Learner, facts: dict[str, Any]) -> None:
                 weights[rest] = file.get_tensor(name)
             elif kind == "optimizer":
                 parameter, _, key = rest.rpartition(":")
-                state.setdefault(parameter, {})[key] = file.get_tensor(name)
-            elif learner.average is not None:
-                learner.average[rest].copy_(file.get_tensor(name))
+                moments.setdefault(parameter, {})[key] = file.get_tensor(name)
+            elif state.average is not None:
+                state.average[rest].copy_(file.get_tensor(name))
     options = StateDictOptions(full_state_dict=True, strict=False)
-    set_model_state_dict(learner.model, weights, options=options)
-    fresh = get_optimizer_state_dict(learner.model, learner.optimizer, options=_WHOLE)
-    set_optimizer_state_dict(
-        learner.model, learner.optimizer, {"state": state, "param_groups": fresh["param_groups"]}, options=options
-    )
-    learner.scaler.load_state_dict(facts["scaler"])
+    set_model_state_dict(state.model, weights, options=options)
+    groups = get_optimizer_state_dict(state.model, state.optimizer, options=_FULL)["param_groups"]
+    optimizer: Any = {"state": moments, "param_groups": groups}
+    set_optimizer_state_dict(state.model, state.optimizer, optimizer, options=options)
+    state.scaler.load_state_dict(progress["scaler"])

@@ -1,8 +1,9 @@
-"""What a training was judged to be after each epoch, and the weights of the best one."""
+"""Evaluate the model while it is trained, record the results by epoch, and keep the weights of the best epoch."""
 
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,27 +12,33 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from openxclip.common.files import reason_of, written_whole
+from openxclip.common.files import atomic_file, reason_of
+from openxclip.common.memory import is_out_of_memory
+from openxclip.datasets import Dataset
 from openxclip.errors import OpenXCLIPError
-from openxclip.evaluation.results import Results, numbers_of
+from openxclip.evaluation.protocols import evaluate, evaluate_retrieval
+from openxclip.evaluation.results import TOP, EvaluationProtocol, Results, merge_results, scalar_metrics
+from openxclip.model import XCLIPModel
+from openxclip.pipeline import VideoPipeline
 from openxclip.recipes import Recipe
 from openxclip.training.distributed import Processes
-from openxclip.training.state import StateError
+from openxclip.training.errors import StateError, StoppedError, TrainingError
+from openxclip.training.setup import Setup
 
-_WEIGHTS, _RESULTS = "best.safetensors", "best.json"
+_HISTORY, _BEST_WEIGHTS, _BEST_RESULTS = "judged.json", "best.safetensors", "best.json"
 
 
 @dataclass(frozen=True)
 class EvalReport:
-    """One evaluation of the model while it learns.
+    """One evaluation of the model during training.
 
     Attributes:
-        epoch: after which it was, counted from 1.
-        step: after which it was, counted from 0, as in the `StepReport` of that step.
-        results: of the evaluation.
-        metric: what decides which epoch is the best: "top1", say.
-        value: of it, from 0 to 1.
-        is_best: whether it is better than after all epochs before.
+        epoch: epoch after which the model was evaluated, counted from 1.
+        step: step after which the model was evaluated, counted from 0 as in `StepReport`.
+        results: results of the evaluation.
+        metric: name of the metric that decides which epoch is the best, such as "top1".
+        value: value of this metric, from 0 to 1.
+        is_best: whether the value is higher than after all earlier epochs.
     """
 
     epoch: int
@@ -46,70 +53,79 @@ class EvalReport:
         return f"epoch {self.epoch}: {self.results}{best}"
 
 
-class Judgements:
-    """The evaluations of a training by epoch, in `judged.json`, so that they outlive an interruption.
+class EvalHistory:
+    """The metric's value by epoch, in a file that a resumed training reads.
 
     Args:
-        folder: of the training.
-        recipe: says what is the best, what is kept, and how long to wait for a better one.
-        processes: that train together; the main one alone reads and writes.
+        folder: folder of the training.
+        recipe: recipe of the training.
+        processes: processes that train together; only the main one reads and writes files.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, processes: Processes) -> None:
         self._folder, self._recipe = folder, recipe
-        found = _read(folder / "judged.json") if processes.is_main else None
-        self._values: dict[int, float] = processes.of_main(found)  # of the metric, by epoch, in order
+        values = _read_values(folder / _HISTORY) if processes.is_main else None
+        self._values: dict[int, float] = processes.broadcast(values)  # by epoch, in order
 
     def has(self, epoch: int) -> bool:
-        """Whether the model of this epoch was judged."""
+        """Return whether the model of this epoch was evaluated."""
         return epoch in self._values
 
     @property
-    def best(self) -> int | None:
-        """The first epoch of the best value."""
+    def best_epoch(self) -> int | None:
+        """The first epoch with the best value."""
         return max(self._values, key=lambda epoch: self._values[epoch], default=None)
 
-    def is_enough(self) -> bool:
-        """Whether as many evaluations in a row as the recipe's `patience` were no better than one before."""
-        best, patience = self.best, self._recipe.patience
-        return patience is not None and best is not None and sum(one > best for one in self._values) >= patience
+    def is_patience_exhausted(self) -> bool:
+        """Return whether the last `patience` evaluations or more were no better than an earlier one."""
+        best, patience = self.best_epoch, self._recipe.patience
+        return patience is not None and best is not None and sum(epoch > best for epoch in self._values) >= patience
 
     def report(self, epoch: int, step: int, results: Results) -> EvalReport:
-        """What an evaluation came to; it isn't kept yet."""
-        value = value_of(results, self._recipe.metric)
-        before = [one for other, one in self._values.items() if other < epoch]
-        metric = self._recipe.metric or _default(results)
-        return EvalReport(epoch, step, results, metric, value, not before or value > max(before))
+        """Compare results with those of earlier epochs, without recording them.
 
-    def keep(self, report: EvalReport, model: nn.Module, trained: set[str]) -> None:
-        """Remember it, and write it down; with `keep=best`, and before that, the weights of the best.
-
-        Args:
-            report: of an evaluation.
-            model: which it is of.
-            trained: names of the parameters that training changes.
+        Raises:
+            OpenXCLIPError: the results don't have the recipe's metric.
         """
-        if self._recipe.keep == "best" and report.is_best:
-            tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if name in trained}
-            with written_whole(self._folder / _WEIGHTS) as partial:
-                save_file(tensors, partial)
-            report.results.save(self._folder / _RESULTS)
-        self.note(report)
-        with written_whole(self._folder / "judged.json") as partial:
-            partial.write_text(json.dumps(self._values, allow_nan=False) + "\n", encoding="utf-8")
+        metric = self._recipe.metric or ("top1" if results.task == "classification" else "text_to_video R@1")
+        numbers = dict(scalar_metrics(results.metrics))
+        if metric not in numbers:  # such as R@10 of ten videos, which is always 1
+            raise OpenXCLIPError(
+                f"metric={metric}: is not measured with so few videos to evaluate on; there is {', '.join(numbers)}."
+            )
+        value = float(numbers[metric])
+        is_best = all(value > earlier for other, earlier in self._values.items() if other < epoch)
+        return EvalReport(epoch, step, results, metric, value, is_best)
 
-    def note(self, report: EvalReport) -> None:
-        """Remember it in this process, and nothing of later epochs."""
+    def add(self, report: EvalReport) -> None:
+        """Record an evaluation in this process, and forget those of later epochs."""
         earlier = {epoch: value for epoch, value in self._values.items() if epoch < report.epoch}
         self._values = {**earlier, report.epoch: report.value}
 
+    def save(self, report: EvalReport, model: nn.Module, trained: set[str]) -> None:
+        """Record an evaluation and write the history; with `keep=best`, first write the weights if they are the best.
+
+        Args:
+            report: report of the evaluation.
+            model: the evaluated model.
+            trained: names of the trained parameters.
+        """
+        if self._recipe.keep == "best" and report.is_best:
+            tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if name in trained}
+            with atomic_file(self._folder / _BEST_WEIGHTS) as partial:
+                save_file(tensors, partial)
+            report.results.save(self._folder / _BEST_RESULTS)
+        self.add(report)
+        with atomic_file(self._folder / _HISTORY) as partial:
+            partial.write_text(json.dumps(self._values, allow_nan=False) + "\n", encoding="utf-8")
+
     def load_best(self, model: nn.Module) -> Results:
-        """Put the weights of the best epoch into the model; what it was judged to be.
+        """Load the weights of the best epoch into the model, and return its results.
 
         Raises:
-            StateError: they can't be read.
+            StateError: the weights can't be read.
         """
-        path = self._folder / _WEIGHTS
+        path = self._folder / _BEST_WEIGHTS
         try:
             weights: dict[str, Tensor] = load_file(path)
         except (SafetensorError, OSError) as error:
@@ -118,37 +134,93 @@ class Judgements:
         with torch.no_grad():
             for name, tensor in weights.items():
                 parameters[name].copy_(tensor)
-        return Results.load(self._folder / _RESULTS)
+        return Results.load(self._folder / _BEST_RESULTS)
 
-    def forget_best(self) -> None:
-        """Delete the weights and the results of the best, once they are the model."""
-        for name in (_WEIGHTS, _RESULTS):
+    def delete_best(self) -> None:
+        """Delete the weights and results of the best epoch, which the finished model's folder has."""
+        for name in (_BEST_WEIGHTS, _BEST_RESULTS):
             (self._folder / name).unlink(missing_ok=True)
 
 
-def value_of(results: Results, metric: str | None) -> float:
-    """The metric that decides; None is top-1, or R@1 from text to video.
-
-    Raises:
-        OpenXCLIPError: it isn't measured: R@10 of ten videos, say, which is always 1.
-    """
-    numbers = dict(numbers_of(results.metrics))
-    name = metric or _default(results)
-    if name not in numbers:
-        raise OpenXCLIPError(
-            f"metric={name}: is not measured with so few videos to judge by; there is {', '.join(numbers)}."
-        )
-    return float(numbers[name])
-
-
-def _read(path: Path) -> dict[int, float]:
+def _read_values(path: Path) -> dict[int, float]:
     try:
         if not path.exists():
             return {}
         return {int(epoch): float(value) for epoch, value in json.loads(path.read_bytes()).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise StateError(f"{path}: can't be read ({reason_of(error)}): delete it to judge again.") from error
+        raise StateError(f"{path}: can't be read ({reason_of(error)}): delete it to evaluate again.") from error
 
 
-def _default(results: Results) -> str:
-    return "top1" if results.task == "classification" else "text_to_video R@1"
+def check_metric(recipe: Recipe, val: Dataset | None) -> None:
+    """Check that the metric which the recipe asks for can be measured.
+
+    Raises:
+        TrainingError: there is no validation data, or it has too few classes for top-5.
+    """
+    fields = ("keep", "patience", "metric")
+    asked = next((name for name in fields if getattr(recipe, name) != Recipe.model_fields[name].default), None)
+    if asked and val is None:
+        raise TrainingError(
+            f"{asked}={getattr(recipe, asked)}: needs videos to evaluate on: give val_data=, val_split= or hold_out=."
+        )
+    if recipe.metric == f"top{TOP}" and val is not None and len(val.classes) <= TOP:
+        raise TrainingError(
+            f"metric=top{TOP}: is for more than {TOP} classes, and there are {len(val.classes)}: use metric=top1."
+        )
+
+
+class _StopRequestedError(Exception):
+    """An evaluation is interrupted because the training was asked to stop."""
+
+
+def validate(setup: Setup, model: XCLIPModel, stop: threading.Event) -> Results | None:
+    """Evaluate a model on the validation data; each process tests a part.
+
+    Returns:
+        The results for all validation data, or None if the training was asked to stop meanwhile.
+
+    Raises:
+        TrainingError: the model's scores are not finite.
+        OpenXCLIPError: no video can be read.
+        StoppedError: memory ran out.
+    """
+    recipe, processes = setup.recipe, setup.processes
+    is_training = model.training
+    model.eval()
+    pipeline = VideoPipeline(model, setup.processor)
+    results: Results | None
+    try:
+        results = _evaluate(setup, pipeline, stop)
+    except _StopRequestedError:
+        results = None
+    except ValueError as error:  # the arguments were checked before, so the scores are not finite
+        raise TrainingError(f"the model can't be evaluated: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise StoppedError(
+            "memory ran out while the model was evaluated. The state is saved: close other programs, or give fewer "
+            f"clips= and crops= (they are {recipe.clips} and {recipe.crops}), and run the same command to resume."
+        ) from error
+    finally:
+        pipeline.close()
+        model.train(is_training)
+    return None if processes.any(stop.is_set()) else results  # a signal may also have ended what reads the videos
+
+
+def _evaluate(setup: Setup, pipeline: VideoPipeline, stop: threading.Event) -> Results:
+    recipe, val, processes = setup.recipe, setup.val, setup.processes
+    assert val is not None
+
+    def check_stop(done: int, total: int) -> None:
+        if processes.world == 1 and stop.is_set():  # several processes must all finish their parts
+            raise _StopRequestedError
+
+    if not val.classes:
+        return evaluate_retrieval(pipeline, val, sampling=recipe.sampling, on_progress=check_stop)
+    part = (processes.rank, processes.world) if processes.world > 1 else None
+    protocol = EvaluationProtocol(
+        num_clips=recipe.clips, num_crops=recipe.crops, sampling=recipe.sampling, templates=(recipe.template,)
+    )
+    results = evaluate(pipeline, val, protocol, part=part, on_progress=check_stop)
+    return results if part is None else merge_results(processes.gather(results))
