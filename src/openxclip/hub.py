@@ -1,4 +1,4 @@
-"""From a model's name to a folder on this machine, and back: local paths, the shipped model, the Hugging Face hub."""
+"""Find the folder of a model by its name: a local path, the shipped model, or a Hugging Face hub id."""
 
 from __future__ import annotations
 
@@ -6,23 +6,49 @@ import difflib
 import errno
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 from openxclip.common.files import cannot_read, reason_of, user_path
 from openxclip.errors import CheckpointError
 
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-_UNNEEDED = frozenset(
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing since Python 3.11
+
+
+class HubOptions(TypedDict, total=False):
+    """Keyword arguments of everything that reads from the hub, with huggingface_hub's names.
+
+    Attributes:
+        revision: branch, tag or commit of a hub repository.
+        cache_dir: folder for downloads; default is huggingface_hub's own cache.
+        local_files_only: use only files that are in the cache already.
+        token: for private repositories; True uses the one that was saved by logging in.
+        force_download: download files even if they are in the cache.
+        subfolder: a folder inside the one that is named.
+    """
+
+    revision: str | None
+    cache_dir: str | Path | None
+    local_files_only: bool
+    token: str | bool | None
+    force_download: bool
+    subfolder: str
+
+
+# Arguments of transformers that need nothing here: no code of a repository is ever run, and downloads always resume.
+_IGNORED = frozenset(
     {"_commit_hash", "_from_auto", "_from_pipeline", "code_revision", "proxies", "resume_download", "trust_remote_code"}
 )
 SHIPPED_MODELS = ("mini",)
 DEFAULT_MODEL = "microsoft/xclip-base-patch32"
-#: Suffixes by which a name is known to be that of a file of weights. (Reading goes by content.)
+#: Suffixes of weight files. They only help to understand a name; files are read by their content.
 WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".safetensors"})
-_SIMILAR = 0.75  # of difflib's ratio: one wrong letter in four, or two exchanged
+_SIMILARITY = 0.75  # difflib's ratio: one wrong letter in four, or two swapped
 #: Hub ids of the models that the paper's authors trained; `openxclip.checkpoints.RELEASED` describes them.
 RELEASED_MODELS = tuple(
     f"microsoft/xclip-{name}"
@@ -36,41 +62,31 @@ RELEASED_MODELS = tuple(
 
 
 def resolve_folder(
-    name_or_path: str | Path,
-    *,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    token: str | bool | None = None,
-    force_download: bool = False,
-    subfolder: str = "",
-    allow_patterns: Sequence[str] | None = None,
+    name_or_path: str | Path, *, allow_patterns: Sequence[str] | None = None, **hub_options: Unpack[HubOptions]
 ) -> Path:
-    """The local folder that holds what `name_or_path` names; hub repositories are downloaded into the cache first.
+    """Return the local folder of a model. A hub repository is downloaded into the cache first.
 
     Args:
         name_or_path: a folder; a name in `SHIPPED_MODELS` (write `./mini` for a folder of that name); or a hub id.
-        revision: branch, tag or commit of a hub repository.
-        cache_dir: where downloads are kept; default is huggingface_hub's own cache.
-        local_files_only: take only what is in the cache already.
-        token: for private repositories; True takes the one that was saved by logging in.
-        force_download: download even what is in the cache.
-        subfolder: a folder inside the one that is named.
-        allow_patterns: the files that are wanted from a hub repository, as glob patterns; None is all.
+        allow_patterns: glob patterns of the files to download from a hub repository; None downloads all.
+        **hub_options: see `HubOptions`.
 
     Raises:
         CheckpointError: there is no such folder or repository, or the hub can't be reached.
     """
+    if unknown := hub_options.keys() - HubOptions.__annotations__.keys():
+        raise TypeError(f"resolve_folder got an unexpected keyword argument {', '.join(map(repr, unknown))}")
+    subfolder = hub_options.pop("subfolder", None) or ""
     name = str(name_or_path)
     if not name:
         raise CheckpointError("the model's name is empty.")
     if name in SHIPPED_MODELS:
         return Path(__file__).parent / "models" / name / subfolder
     path = user_path(name_or_path)
-    if os.path.isdir(path):  # noqa: PTH112 (Path's raises an error of too long a name)
+    if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises an error if the name is too long)
         folder = path / subfolder
         try:
-            os.stat(os.path.join(folder, "."))  # noqa: PTH116, PTH118 (Path drops the point, which asks for leave to enter)
+            os.stat(os.path.join(folder, "."))  # noqa: PTH116, PTH118 (Path drops the dot, which tests the permission to enter)
         except PermissionError as error:
             raise CheckpointError(cannot_read(folder, error)) from error
         except (OSError, ValueError):
@@ -79,72 +95,69 @@ def resolve_folder(
     if os.path.exists(path):  # noqa: PTH110
         raise CheckpointError(f"{path}: is a file; a model is a folder with config.json and weights in it.")
     if path.suffix.lower() in WEIGHTS_SUFFIXES:
-        raise CheckpointError(f"{name}: there is no such file: {similar_name(name) or 'check the path.'}")
+        raise CheckpointError(f"{name}: there is no such file: {suggest_model(name) or 'check the path.'}")
     if isinstance(name_or_path, Path) or not _looks_like_hub_id(name):
         raise CheckpointError(
             f"{name}: there is no such folder, and it is neither a shipped model ({', '.join(SHIPPED_MODELS)}) "
-            f"nor a hub id such as {DEFAULT_MODEL}" + (f": {hint}" if (hint := similar_name(name)) else ".")
+            f"nor a hub id such as {DEFAULT_MODEL}{_hint(name)}"
         )
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
-    return (
-        _download(
-            name,
-            revision=revision,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            token=token,
-            force_download=force_download,
-            allow_patterns=None if allow_patterns is None else [prefix + pattern for pattern in allow_patterns],
-        )
-        / subfolder
-    )
+    patterns = None if allow_patterns is None else [prefix + pattern for pattern in allow_patterns]
+    return _download(name, patterns, **hub_options) / subfolder
 
 
-def parted_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keyword arguments of a `from_pretrained`, parted into those of `resolve_folder` and all others.
+def split_options(options: Mapping[str, Any]) -> tuple[HubOptions, dict[str, Any]]:
+    """Split the keyword arguments of a `from_pretrained` into `HubOptions` and the others.
 
-    What transformers takes too and what needs nothing here is left out: no code of a repository is ever run, and
-    downloads always resume.
+    `use_auth_token` is an older name of `token`. Arguments of transformers that need nothing here are dropped.
 
     Raises:
-        ValueError: `proxies` are given.
+        ValueError: `proxies` is given, or both `token` and `use_auth_token` are.
     """
     if options.get("proxies"):
-        raise ValueError("proxies= is not taken: set HTTPS_PROXY in the environment.")
-    given = {name: value for name, value in options.items() if name not in _UNNEEDED}
-    if (older := given.pop("use_auth_token", None)) is not None:
-        given.setdefault("token", older)
-    hub_options = {name: given.pop(name) for name in HUB_OPTIONS if name in given}
-    hub_options["subfolder"] = hub_options.get("subfolder") or ""
-    return hub_options, given
+        raise ValueError("proxies= is not supported: set HTTPS_PROXY in the environment to the proxy's address.")
+    others = {name: value for name, value in options.items() if name not in _IGNORED}
+    older_token = others.pop("use_auth_token", None)
+    if older_token is not None:
+        if others.get("token") is not None:
+            raise ValueError("token and use_auth_token are one argument by two names: pass token alone.")
+        others["token"] = older_token
+    hub_options = {name: others.pop(name) for name in HubOptions.__annotations__ if name in others}
+    return cast(HubOptions, hub_options), others
 
 
 def existing_file(name_or_path: str | Path) -> Path | None:
-    """The file that it names, or None where it names a folder, a shipped model or a hub id."""
+    """Return the file of that name, or None if it is a folder, a shipped model or a hub id."""
     if not str(name_or_path) or str(name_or_path) in SHIPPED_MODELS:
         return None
     path = user_path(name_or_path)
-    return path if os.path.isfile(path) else None  # noqa: PTH113 (Path's raises an error of too long a name)
+    return path if os.path.isfile(path) else None  # noqa: PTH113 (Path.is_file raises an error if the name is too long)
 
 
-def similar_name(name: str, cache_dir: str | Path | None = None) -> str:
-    """The question "did you mean …?" where a model's name is close to that of one that there is; else nothing."""
+def suggest_model(name: str, cache_dir: str | Path | None = None) -> str:
+    """Return the question "did you mean …?" if an existing model has a similar name; otherwise an empty string."""
     cached: list[str] = []
     with suppress(CheckpointError, OSError):
         cached = [model.name for model in cached_models(cache_dir)]
     ids = (*cached, *RELEASED_MODELS)
-    beside: list[str] = []
+    neighbours: list[str] = []
     with suppress(OSError, ValueError):
         path = user_path(name)
-        close = difflib.get_close_matches(path.name, os.listdir(path.parent), cutoff=_SIMILAR)  # noqa: PTH208
-        beside = [name.removesuffix(path.name) + one for one in close if _is_model(path.with_name(one))]
-    known = [*beside, *SHIPPED_MODELS, *ids]
-    if name in known:  # it is spelt right, and something else is wrong
+        similar = difflib.get_close_matches(path.name, os.listdir(path.parent), cutoff=_SIMILARITY)  # noqa: PTH208
+        neighbours = [name.removesuffix(path.name) + other for other in similar if _is_model(path.with_name(other))]
+    known = [*neighbours, *SHIPPED_MODELS, *ids]
+    if name in known:  # the name is right, and something else is wrong
         return ""
-    by_text = {one.split("/")[-1]: one for one in ids if "/" not in name}  # the owner was left out
-    by_text |= {one.casefold(): one for one in known}
-    found = difflib.get_close_matches(name.casefold(), by_text, n=1, cutoff=_SIMILAR)
-    return f"did you mean {by_text[found[0]]}?" if found else ""
+    by_text = {model_id.split("/")[-1]: model_id for model_id in ids if "/" not in name}  # the owner was left out
+    by_text |= {other.casefold(): other for other in known}
+    best = difflib.get_close_matches(name.casefold(), by_text, n=1, cutoff=_SIMILARITY)
+    return f"did you mean {by_text[best[0]]}?" if best else ""
+
+
+def _hint(name: str, cache_dir: str | Path | None = None) -> str:
+    """The end of a sentence about an unknown model: a suggestion if there is one, else a full stop."""
+    suggestion = suggest_model(name, cache_dir)
+    return f": {suggestion}" if suggestion else "."
 
 
 def _is_model(path: Path) -> bool:
@@ -154,7 +167,7 @@ def _is_model(path: Path) -> bool:
 
 
 def content_of(folder: Path) -> str:
-    """The first few names in a folder, for a sentence on what isn't in it."""
+    """Return the first few names in a folder, for the message that a file is missing from it."""
     try:
         return ", ".join(sorted(os.listdir(folder))[:8]) or "nothing"  # noqa: PTH208
     except OSError as error:
@@ -162,7 +175,7 @@ def content_of(folder: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; CheckpointError if there is none."""
+    """Read the object in a JSON file, or raise CheckpointError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -175,7 +188,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _looks_like_hub_id(name: str) -> bool:
-    """Whether it is OWNER/NAME. The hub's few ids without an owner are not of X-CLIPs or CLIPs."""
+    """Whether the name is OWNER/NAME. None of the hub's few ids without an owner is an X-CLIP or a CLIP."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in __all__
 
@@ -186,93 +199,81 @@ def _looks_like_hub_id(name: str) -> bool:
     return "/" in name
 
 
-def _download(
-    repo_id: str,
-    *,
-    revision: str | None,
-    cache_dir: str | Path | None,
-    local_files_only: bool,
-    token: str | bool | None,
-    force_download: bool,
-    allow_patterns: list[str] | None,
-) -> Path:
+def _download(repo_id: str, allow_patterns: list[str] | None, **hub_options: Unpack[HubOptions]) -> Path:
+    """Download a repository into the cache, or find it there; see `resolve_folder`."""
     import huggingface_hub
     from huggingface_hub import errors
 
+    revision, cache_dir = hub_options.get("revision"), hub_options.get("cache_dir")
+    local_files_only = hub_options.get("local_files_only", False)
     _check_home(repo_id, cache_dir, downloads=not local_files_only)
-
-    def snapshot(offline: bool) -> Path:
+    try:
         return Path(
             huggingface_hub.snapshot_download(
                 repo_id,
                 revision=revision,
                 cache_dir=cache_dir,
-                local_files_only=offline,
-                token=token,
-                force_download=force_download and not offline,
+                local_files_only=local_files_only,
+                token=hub_options.get("token"),
+                force_download=hub_options.get("force_download", False) and not local_files_only,
                 allow_patterns=allow_patterns,
             )
         )
-
-    try:
-        return snapshot(local_files_only)
     except errors.GatedRepoError as error:
         raise CheckpointError(
             f"{repo_id}: access must be asked for on its hub page; then log in with `hf auth login`."
         ) from error
     except errors.RepositoryNotFoundError as error:
-        hint = similar_name(repo_id, cache_dir)
         raise CheckpointError(
             f"{repo_id}: no such repository on the hub (or a private one: log in with `hf auth login`), "
-            "and no such folder here" + (f": {hint}" if hint else ".")
+            f"and no such folder here{_hint(repo_id, cache_dir)}"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise CheckpointError(f"{repo_id}: has no revision {revision!r} on the hub.") from error
     except errors.LocalEntryNotFoundError as error:
-        at = "" if revision is None else f", revision {revision!r},"
-        where = f"{repo_id}{at}: is not in the local cache"
+        which = "" if revision is None else f", revision {revision!r},"
+        problem = f"{repo_id}{which}: is not in the local cache"
         if local_files_only:
-            hint = similar_name(repo_id, cache_dir)
-            raise CheckpointError(where + (f": {hint}" if hint else ".")) from error
-        why = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.HF_HUB_OFFLINE else "the hub can't be reached"
-        raise CheckpointError(f"{where}, and {why}. {_instead(repo_id, cache_dir)}") from error
+            raise CheckpointError(problem + _hint(repo_id, cache_dir)) from error
+        reason = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.HF_HUB_OFFLINE else "the hub can't be reached"
+        raise CheckpointError(f"{problem}, and {reason}. {_advice(repo_id, cache_dir)}") from error
     except (errors.HfHubHTTPError, OSError) as error:
-        if getattr(error, "filename", None) is not None:  # a file of the cache, not the network
+        if getattr(error, "filename", None) is not None:  # a file in the cache, not the network
             raise CheckpointError(
-                f"{repo_id}: can't be kept in the hub's cache: {error.filename}: {reason_of(error)}. Set HF_HOME to a "
-                "folder that can be written, on a disk with room."
+                f"{repo_id}: can't be stored in the hub's cache: {error.filename}: {reason_of(error)}. "
+                "Set HF_HOME to a writable folder on a disk with free space."
             ) from error
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise CheckpointError(
-                f"{repo_id}: can't be downloaded: the disk is full. Make room, or set HF_HOME to a folder elsewhere."
+                f"{repo_id}: can't be downloaded: the disk is full. Free some space, or set HF_HOME to another disk."
             ) from error
         raise CheckpointError(
-            f"{repo_id}: the hub can't be reached ({type(error).__name__}). {_instead(repo_id, cache_dir)}"
+            f"{repo_id}: the hub can't be reached ({type(error).__name__}). {_advice(repo_id, cache_dir)}"
         ) from error
 
 
-def _instead(name: str, cache_dir: str | Path | None) -> str:
-    """What helps where a model can't be downloaded: another spelling, or another model."""
+def _advice(name: str, cache_dir: str | Path | None) -> str:
+    """A sentence on what to do if a model can't be downloaded."""
     from huggingface_hub import constants
 
-    if hint := similar_name(name, cache_dir):
-        return hint[0].upper() + hint[1:]
-    helps = "Unset HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "Connect to the network"
+    if suggestion := suggest_model(name, cache_dir):
+        return suggestion[0].upper() + suggestion[1:]
+    remedy = "Unset HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "Connect to the network"
     return (
-        f"{helps}, or name a model's folder. (The model mini needs no download, but it knows only openxclip's rendered "
-        "playground.)"
+        f"{remedy}, or name a model's folder. (The model mini needs no download, but it knows only openxclip's "
+        "rendered playground.)"
     )
 
 
 def _check_home(what: str, cache_dir: str | Path | None, *, downloads: bool) -> None:
-    """Refuse a cache whose folder isn't known: huggingface_hub would make a folder that is called `~`, or fail."""
+    """Refuse a cache below an unknown home folder: huggingface_hub would make a folder named `~`, or fail."""
     from huggingface_hub import constants
 
     places = [cache_dir or constants.HF_HUB_CACHE, *([constants.HF_HOME] if downloads else [])]
     if any(str(user_path(place)).startswith("~") for place in places):
         raise CheckpointError(
             f"{what}: there is no folder for the hub's cache, because this user has no home folder. Set HF_HOME to a "
-            "folder that can be written."
+            "writable folder."
         )
 
 
@@ -289,30 +290,47 @@ def push_folder(
     """Upload every file of `folder` to the hub repository `repo_id`, which is made if it doesn't exist.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
     """
     import huggingface_hub
 
     api = huggingface_hub.HfApi(token=token)
     api.create_repo(repo_id, private=private, exist_ok=True)
     commit = api.upload_folder(
-        repo_id=repo_id,
-        folder_path=str(folder),
-        revision=revision,
-        commit_message=commit_message,
-        create_pr=create_pr,
+        repo_id=repo_id, folder_path=str(folder), revision=revision, commit_message=commit_message, create_pr=create_pr
     )
     return str(commit.commit_url)
 
 
+def save_and_push(save: Callable[[str], object], repo_id: str, **push_options: Any) -> str:
+    """Save into a temporary folder and upload it.
+
+    Args:
+        save: writes into the folder that it is given.
+        repo_id, **push_options: see `push_folder`.
+
+    Returns:
+        The URL of the commit.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        save(folder)
+        return push_folder(folder, repo_id, **push_options)
+
+
+def check_push_options(push_options: Mapping[str, Any], push_to_hub: bool) -> None:
+    """Raise TypeError if options of `push_folder` are given and nothing is pushed."""
+    if push_options and not push_to_hub:
+        raise TypeError(f"save_pretrained: {', '.join(push_options)}: no such argument without push_to_hub=True.")
+
+
 class CachedModel(NamedTuple):
-    """An X-CLIP that was downloaded from the hub and lies in its cache.
+    """An X-CLIP in the hub's cache.
 
     Attributes:
         name: hub id.
-        bytes_on_disk: of all its revisions together.
-        last_used: seconds since 1970, as the file system has it.
-        folder: of this repository in the cache.
+        bytes_on_disk: size of all its revisions together.
+        last_used: seconds since 1970, from the file system.
+        folder: this repository's folder in the cache.
     """
 
     name: str
@@ -322,43 +340,11 @@ class CachedModel(NamedTuple):
 
 
 def cached_models(cache_dir: str | Path | None = None) -> list[CachedModel]:
-    """The X-CLIPs in the hub's cache, by name; models of other kinds, which other programs put there, are left out.
+    """Return the X-CLIPs in the hub's cache, sorted by name, without models of other kinds.
 
     Args:
         cache_dir: default is huggingface_hub's own cache.
     """
-    return sorted(
-        CachedModel(repo.repo_id, repo.size_on_disk, repo.last_accessed, repo.repo_path)
-        for repo in _cached_repos(cache_dir)
-    )
-
-
-def remove_cached(names: Iterable[str], cache_dir: str | Path | None = None) -> int:
-    """Delete these X-CLIPs from the hub's cache.
-
-    Returns:
-        The bytes freed.
-
-    Raises:
-        CheckpointError: one of them is not in the cache (then none is deleted), or can't be deleted.
-    """
-    import shutil
-
-    cached = {model.name: model for model in cached_models(cache_dir)}
-    wanted = list(dict.fromkeys(names))
-    missing = [name for name in wanted if name not in cached]
-    if missing:
-        there = ", ".join(cached) or "none"
-        raise CheckpointError(f"{', '.join(missing)}: not among the X-CLIPs in the hub's cache (there: {there}).")
-    try:
-        for name in wanted:
-            shutil.rmtree(cached[name].folder)
-    except OSError as error:
-        raise CheckpointError(f"{name}: can't be deleted from the hub's cache: {reason_of(error)}.") from error
-    return sum(cached[name].bytes_on_disk for name in wanted)
-
-
-def _cached_repos(cache_dir: str | Path | None) -> list[Any]:
     from huggingface_hub import CacheNotFound, scan_cache_dir
 
     _check_home("the hub's models", cache_dir, downloads=False)
@@ -368,7 +354,34 @@ def _cached_repos(cache_dir: str | Path | None) -> list[Any]:
         return []
     except ValueError as error:  # the cache's path is a file
         raise CheckpointError(f"the hub's cache can't be read: {error}") from error
-    return [repo for repo in repos if repo.repo_type == "model" and _is_xclip(repo)]
+    return sorted(
+        CachedModel(repo.repo_id, repo.size_on_disk, repo.last_accessed, repo.repo_path)
+        for repo in repos
+        if repo.repo_type == "model" and _is_xclip(repo)
+    )
+
+
+def remove_cached(names: Iterable[str], cache_dir: str | Path | None = None) -> int:
+    """Delete these X-CLIPs from the hub's cache.
+
+    Returns:
+        The number of bytes freed.
+
+    Raises:
+        CheckpointError: one of them is not in the cache (then none is deleted), or can't be deleted.
+    """
+    cached = {model.name: model for model in cached_models(cache_dir)}
+    wanted = list(dict.fromkeys(names))
+    missing = [name for name in wanted if name not in cached]
+    if missing:
+        known = ", ".join(cached) or "none"
+        raise CheckpointError(f"{', '.join(missing)}: not among the X-CLIPs in the hub's cache (there: {known}).")
+    try:
+        for name in wanted:
+            shutil.rmtree(cached[name].folder)
+    except OSError as error:
+        raise CheckpointError(f"{name}: can't be deleted from the hub's cache: {reason_of(error)}.") from error
+    return sum(cached[name].bytes_on_disk for name in wanted)
 
 
 def _is_xclip(repo: Any) -> bool:
@@ -378,5 +391,5 @@ def _is_xclip(repo: Any) -> bool:
             if path.is_file() and read_json(path).get("model_type") == "xclip":
                 return True
         except CheckpointError:
-            continue  # a torn download
+            continue  # an incomplete download
     return str(repo.repo_id).split("/")[-1].lower().startswith("xclip")

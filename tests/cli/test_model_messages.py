@@ -128,7 +128,7 @@ def test_a_folder_for_a_model_that_is_a_file(run: Run, models: Path, tmp_path: P
     target = tmp_path / "file"
     target.touch()
     ran = run("init", "--from", models / DAMAGED, "--out", target)
-    assert ran.stderr == f"openxclip: {target}: is not a folder, but a model is one: choose another place.\n"
+    assert ran.stderr == f"openxclip: {target}: is a file, but this model needs a folder: choose another place.\n"
 
 
 def test_a_model_that_is_not_in_the_cache(run: Run, tmp_path: Path) -> None:

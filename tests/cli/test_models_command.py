@@ -14,7 +14,7 @@ import pytest
 
 from openxclip.checkpoints import RELEASED
 from openxclip.cli.main import main
-from openxclip.hub import RELEASED_MODELS, similar_name
+from openxclip.hub import RELEASED_MODELS, suggest_model
 
 
 def lines(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> list[str]:
@@ -75,7 +75,7 @@ def test_models_in_the_cache_are_listed_too(
         "mini", "microsoft/xclip-base-patch32", "someone/my-xclip"
     }  # fmt: skip
     assert (rows["someone/my-xclip"]["frames"], rows["someone/my-xclip"]["resolution"]) == (4, 32)
-    assert "did you mean someone/my-xclip?" in similar_name("someone/my-xlcip")
+    assert "did you mean someone/my-xclip?" in suggest_model("someone/my-xlcip")
 
 
 def test_the_names_of_released_models_are_known_to_the_hub_module() -> None:

@@ -84,7 +84,7 @@ def test_a_misspelt_option_is_refused_with_the_likely_name(tiny_folder: Path) ->
 def test_options_of_transformers_that_need_nothing(tiny_folder: Path) -> None:
     taken = {"trust_remote_code": True, "resume_download": True, "use_auth_token": None, "proxies": None}
     assert XCLIPConfig.from_pretrained(tiny_folder, **taken) == XCLIPConfig.from_pretrained(tiny_folder)
-    with pytest.raises(ValueError, match=r"^proxies= is not taken: set HTTPS_PROXY"):
+    with pytest.raises(ValueError, match=r"^proxies= is not supported: set HTTPS_PROXY"):
         XCLIPConfig.from_pretrained(tiny_folder, proxies={"https": "localhost"})
 
 

@@ -1,9 +1,10 @@
-"""Weights in and out. Knows files and names of tensors, and no model class. Imports no PyTorch before it must."""
+"""Read and write files of weights. Knows no model class, and imports PyTorch only when tensors are read."""
 
 from openxclip.checkpoints.authors import save_authors_file
 from openxclip.checkpoints.description import CheckpointDescription, describe_checkpoint
 from openxclip.checkpoints.folder import LoadedWeights, load_state_dict, save_state_dict
 from openxclip.checkpoints.formats import Checkpoint, read_checkpoint
+from openxclip.checkpoints.loading import Pretrained, config_in, open_clip_start, open_pretrained
 from openxclip.checkpoints.released import RELEASED, Released
 
 __all__ = [
@@ -11,9 +12,13 @@ __all__ = [
     "Checkpoint",
     "CheckpointDescription",
     "LoadedWeights",
+    "Pretrained",
     "Released",
+    "config_in",
     "describe_checkpoint",
     "load_state_dict",
+    "open_clip_start",
+    "open_pretrained",
     "read_checkpoint",
     "save_authors_file",
     "save_state_dict",

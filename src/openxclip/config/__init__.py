@@ -1,6 +1,15 @@
-"""The configs of X-CLIP and its towers: dataclasses, and JSON as in the hub's folders."""
+"""The configs of X-CLIP and its towers: dataclasses, written as JSON as in the hub's folders."""
 
-from openxclip.config.base import CONFIG_NAME, ConfigT, read_config_json
-from openxclip.config.xclip import XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
+from openxclip.config.base import CONFIG_NAME, Config, ConfigT, read_model_type
+from openxclip.config.xclip import HEAD_WIDTH, XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
 
-__all__ = ["CONFIG_NAME", "ConfigT", "XCLIPConfig", "XCLIPTextConfig", "XCLIPVisionConfig", "read_config_json"]
+__all__ = [
+    "CONFIG_NAME",
+    "HEAD_WIDTH",
+    "Config",
+    "ConfigT",
+    "XCLIPConfig",
+    "XCLIPTextConfig",
+    "XCLIPVisionConfig",
+    "read_model_type",
+]

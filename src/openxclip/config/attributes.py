@@ -1,4 +1,4 @@
-"""The attributes that transformers gives every config, for code that reads or sets them."""
+"""The attributes that transformers gives every config, for client code that reads or sets them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-NAME = "_name_or_path"  # a place on this machine: never written into a config.json
+NAME = "_name_or_path"  # may be a local path, so it is never written into a config.json
 _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
 
 def check_attention(implementation: Any) -> None:
-    """Refuse the unknown name of an attention implementation. Known names change nothing.
+    """Refuse the unknown name of an attention implementation. Known names change nothing: PyTorch picks the kernel.
 
     Args:
-        implementation: a name, or a dict of names by part of the model; PyTorch picks the kernel whatever it says.
+        implementation: a name, a dict of names by part of the model, or None.
 
     Raises:
-        ValueError: there is no attention of this name.
+        ValueError: a name is unknown.
     """
     names = implementation.values() if isinstance(implementation, dict) else [implementation]
     for name in names:
@@ -32,21 +32,19 @@ def check_attention(implementation: Any) -> None:
 
 
 class CommonAttributes:
-    """Base of every config.
-
-    Attributes that transformers gives every config have its defaults here, and are in JSON only once they are set.
+    """Attributes with transformers' defaults, which are written into JSON only after they were set.
 
     Attributes:
-        output_attentions, output_hidden_states: what a forward returns if its arguments don't say.
-        return_dict: whether a forward returns an object rather than a tuple if its argument doesn't say.
-        gradient_checkpointing: whether a model of this config keeps no activations inside blocks.
-        architectures: names of the classes that the weights are of.
+        output_attentions, output_hidden_states: defaults for the arguments of `forward` of these names.
+        return_dict: whether `forward` returns an object rather than a tuple by default.
+        gradient_checkpointing: whether a model of this config enables gradient checkpointing.
+        architectures: names of the classes that the weights belong to.
         id2label, label2id, num_labels: classes of a head that client code adds; no class here has one.
-        dtype: of the weights in the folder, a torch.dtype or None; `torch_dtype` is its older name.
-        name_or_path: what the model of this config was read from, "" if it wasn't.
+        dtype: torch.dtype of the weights in the folder, or None; `torch_dtype` is its older name.
+        name_or_path: name from which the config was read; "" if it was not read.
     """
 
-    # Not annotated: subclasses are dataclasses, and these are not their fields.
+    # Not annotated, because subclasses are dataclasses and would take these as fields.
     output_attentions = False
     output_hidden_states = False
     return_dict = True
@@ -57,12 +55,12 @@ class CommonAttributes:
 
     @property
     def use_return_dict(self) -> bool:
-        """`return_dict`, by the name that transformers 4 reads."""
+        """`return_dict`, under transformers 4's name."""
         return bool(self.return_dict)
 
     @property
     def name_or_path(self) -> str:
-        """What the model of this config was read from; "" if it wasn't read."""
+        """Name from which the config was read; "" if it was not read."""
         return str(vars(self).get(NAME, ""))
 
     @name_or_path.setter
@@ -79,7 +77,7 @@ class CommonAttributes:
 
     @property
     def _attn_implementation(self) -> str:
-        """What client code reads: PyTorch's scaled_dot_product_attention is the only implementation."""
+        """Always PyTorch's scaled_dot_product_attention, the only implementation."""
         return "sdpa"
 
     @_attn_implementation.setter
@@ -87,19 +85,19 @@ class CommonAttributes:
         check_attention(value)
 
     def __iter__(self) -> Iterator[str]:
-        """The names of the attributes, as in transformers."""
+        """Iterate over the names of the attributes, as in transformers."""
         return iter(vars(self))
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The type of the weights in the folder; None if it isn't known."""
-        named = vars(self).get("dtype")
-        if named is None:
+        """The torch.dtype of the weights in the folder; None if it is unknown."""
+        name = vars(self).get("dtype")
+        if name is None:
             return None
-        import torch  # only here: configs are read without PyTorch
+        import torch  # here, because configs are read without PyTorch
 
-        found = getattr(torch, str(named), None)
-        return found if isinstance(found, torch.dtype) else None
+        dtype = getattr(torch, str(name), None)
+        return dtype if isinstance(dtype, torch.dtype) else None
 
     @dtype.setter
     def dtype(self, value: torch.dtype | str | None) -> None:
@@ -107,7 +105,7 @@ class CommonAttributes:
 
     @property
     def torch_dtype(self) -> torch.dtype | None:
-        """`dtype`, by its older name."""
+        """`dtype`, under its older name."""
         return self.dtype
 
     @torch_dtype.setter
@@ -116,9 +114,9 @@ class CommonAttributes:
 
     @property
     def id2label(self) -> dict[int, str]:
-        """Class numbers to names; two classes if nobody set any, as in transformers."""
-        found: dict[int, str] | None = vars(self).get("id2label")
-        return {0: "LABEL_0", 1: "LABEL_1"} if found is None else found
+        """Class names by number; by default two classes, as in transformers."""
+        labels: dict[int, str] | None = vars(self).get("id2label")
+        return {0: "LABEL_0", 1: "LABEL_1"} if labels is None else labels
 
     @id2label.setter
     def id2label(self, value: dict[Any, str] | None) -> None:
@@ -128,9 +126,9 @@ class CommonAttributes:
 
     @property
     def label2id(self) -> dict[str, int]:
-        """Class names to numbers; the inverse of `id2label` if nobody set it."""
-        found: dict[str, int] | None = vars(self).get("label2id")
-        return {name: number for number, name in self.id2label.items()} if found is None else found
+        """Class numbers by name; by default the inverse of `id2label`."""
+        numbers: dict[str, int] | None = vars(self).get("label2id")
+        return {name: number for number, name in self.id2label.items()} if numbers is None else numbers
 
     @label2id.setter
     def label2id(self, value: dict[str, int] | None) -> None:
@@ -138,11 +136,11 @@ class CommonAttributes:
 
     @property
     def num_labels(self) -> int:
-        """How many classes `id2label` has."""
+        """The number of classes in `id2label`."""
         return len(self.id2label)
 
     @num_labels.setter
     def num_labels(self, value: int) -> None:
         if value != self.num_labels:
             self.id2label = {number: f"LABEL_{number}" for number in range(value)}
-            self.label2id = None  # which makes it the inverse
+            self.label2id = None  # the inverse of id2label again

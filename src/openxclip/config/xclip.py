@@ -1,6 +1,6 @@
-"""The shape of an X-CLIP: three dataclasses, written as JSON the way the hub's folders have it.
+"""The configs of an X-CLIP and its two towers: dataclasses with the fields of the hub's config.json.
 
-Defaults are those of `microsoft/xclip-base-patch32` (8 frames). Table of the released sizes: arXiv 2208.02816, §4.1.
+Defaults are those of `microsoft/xclip-base-patch32` (8 frames). The released sizes are in arXiv 2208.02816, §4.1.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from openxclip.config.base import CONFIG_NAME, Config, ConfigT, read_config_json
+from openxclip.config.base import Config, ConfigT
 
-__all__ = ["CONFIG_NAME", "XCLIPConfig", "XCLIPTextConfig", "XCLIPVisionConfig", "read_config_json"]
+HEAD_WIDTH = 64  # of every attention head in the released models, and in OpenAI's CLIPs
 
 
 def _check_heads(owner: str, width: int, heads: int, width_name: str, heads_name: str) -> None:
@@ -19,8 +19,21 @@ def _check_heads(owner: str, width: int, heads: int, width_name: str, heads_name
         raise ValueError(f"{owner}: {width_name}={width} can't be split over {heads_name}={heads} attention heads.")
 
 
+class _TowerConfig(Config):
+    """A config that is also a part of `XCLIPConfig`."""
+
+    @classmethod
+    def select_part(cls, values: dict[str, Any], source: Path) -> dict[str, Any]:
+        if values.get("model_type") != XCLIPConfig.model_type:
+            return super().select_part(values, source)
+        whole = XCLIPConfig.from_dict(values)
+        part = next(name for name, tower in XCLIPConfig.sub_configs.items() if issubclass(cls, tower))
+        tower: Config = getattr(whole, part)
+        return tower.to_dict()
+
+
 @dataclass(init=False, eq=False, repr=False)
-class XCLIPTextConfig(Config):
+class XCLIPTextConfig(_TowerConfig):
     """The text tower: CLIP's causal transformer."""
 
     model_type: ClassVar[str] = "xclip_text_model"
@@ -36,22 +49,16 @@ class XCLIPTextConfig(Config):
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
     initializer_factor: float = 1.0
-    pad_token_id: int | None = 1  # the three ids are what the released folders say; nothing here depends on
-    bos_token_id: int | None = 0  # them: the end of a text is found as its highest id
+    pad_token_id: int | None = 1  # these three ids are in the released folders, but nothing here uses them:
+    bos_token_id: int | None = 0  # the end of a text is found as its highest id
     eos_token_id: int | None = 2
 
     def _validate(self) -> None:
         _check_heads("text", self.hidden_size, self.num_attention_heads, "hidden_size", "num_attention_heads")
 
-    @classmethod
-    def _own_part(cls, values: dict[str, Any], folder: Path) -> dict[str, Any]:
-        if values.get("model_type") == XCLIPConfig.model_type:
-            return XCLIPConfig.from_dict(values).text_config.to_dict()
-        return super()._own_part(values, folder)
-
 
 @dataclass(init=False, eq=False, repr=False)
-class XCLIPVisionConfig(Config):
+class XCLIPVisionConfig(_TowerConfig):
     """The video tower: CLIP's vision transformer with cross-frame messages, and the size of the MIT on top of it."""
 
     model_type: ClassVar[str] = "xclip_vision_model"
@@ -67,7 +74,7 @@ class XCLIPVisionConfig(Config):
     num_channels: int = 3
     image_size: int = 224
     patch_size: int = 32
-    num_frames: int = 8  # what the temporal positions were trained for; any other number is interpolated
+    num_frames: int = 8  # temporal positions in the weights; they are interpolated for other numbers of frames
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
     attention_dropout: float = 0.0
@@ -77,31 +84,20 @@ class XCLIPVisionConfig(Config):
 
     def _validate(self) -> None:
         _check_heads("vision", self.hidden_size, self.num_attention_heads, "hidden_size", "num_attention_heads")
-        _check_heads(
-            "MIT",
-            self.mit_hidden_size,
-            self.mit_num_attention_heads,
-            "mit_hidden_size",
-            "mit_num_attention_heads",
-        )
+        width, heads = self.mit_hidden_size, self.mit_num_attention_heads
+        _check_heads("MIT", width, heads, "mit_hidden_size", "mit_num_attention_heads")
         if self.image_size < self.patch_size:
             raise ValueError(f"image_size={self.image_size} is smaller than patch_size={self.patch_size}.")
         if not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"drop_path_rate={self.drop_path_rate}: must be in [0, 1).")
-
-    @classmethod
-    def _own_part(cls, values: dict[str, Any], folder: Path) -> dict[str, Any]:
-        if values.get("model_type") == XCLIPConfig.model_type:
-            return XCLIPConfig.from_dict(values).vision_config.to_dict()
-        return super()._own_part(values, folder)
 
 
 @dataclass(init=False, eq=False, repr=False)
 class XCLIPConfig(Config):
     """A whole X-CLIP: both towers, the joint width E, and the video-specific prompts.
 
-    `text_config` and `vision_config` take a config, a dict of its fields, or None for the defaults. `projection_dim` is
-    `vision_config.mit_hidden_size` where it isn't given.
+    `text_config` and `vision_config` take a config, a dict of its fields, or None for the defaults. `projection_dim`
+    defaults to `vision_config.mit_hidden_size`.
     """
 
     model_type: ClassVar[str] = "xclip"
@@ -120,8 +116,8 @@ class XCLIPConfig(Config):
     initializer_factor: float = 1.0
 
     def __init__(self, **values: Any) -> None:
-        # Folders written before transformers 4.30 may name the towers *_config_dict too; where they do, it rules.
         for name in ("text_config", "vision_config"):
+            # Folders written before transformers 4.30 may also have *_config_dict, which then takes precedence.
             older = values.pop(f"{name}_dict", None)
             if older is not None:
                 if not isinstance(older, dict):
@@ -130,22 +126,17 @@ class XCLIPConfig(Config):
                 values[name] = {**(tower.to_dict() if isinstance(tower, Config) else tower), **older}
         if "projection_dim" not in values:  # MIT works on projected frame features
             vision = values.get("vision_config")
-            width = (
-                vision.get("mit_hidden_size") if isinstance(vision, dict) else getattr(vision, "mit_hidden_size", None)
-            )
-            values |= {} if width is None else {"projection_dim": width}
+            key = "mit_hidden_size"
+            width = vision.get(key) if isinstance(vision, dict) else getattr(vision, key, None)
+            if width is not None:
+                values["projection_dim"] = width
         super().__init__(**values)
 
     def _validate(self) -> None:
         self.text_config = _as_config(XCLIPTextConfig, self.text_config)
         self.vision_config = _as_config(XCLIPVisionConfig, self.vision_config)
-        _check_heads(
-            "prompts",
-            self.projection_dim,
-            self.prompt_num_attention_heads,
-            "projection_dim",
-            "prompt_num_attention_heads",
-        )
+        heads = self.prompt_num_attention_heads
+        _check_heads("prompts", self.projection_dim, heads, "projection_dim", "prompt_num_attention_heads")
         if self.vision_config.mit_hidden_size != self.projection_dim:
             raise ValueError(
                 f"vision_config.mit_hidden_size={self.vision_config.mit_hidden_size} and projection_dim="
@@ -156,19 +147,24 @@ class XCLIPConfig(Config):
     def from_text_vision_configs(
         cls, text_config: XCLIPTextConfig, vision_config: XCLIPVisionConfig, **kwargs: Any
     ) -> XCLIPConfig:
-        """A config from its two towers; `kwargs` are the other fields."""
+        """Make a config from its two towers; `kwargs` are the other fields."""
         return cls(text_config=text_config.to_dict(), vision_config=vision_config.to_dict(), **kwargs)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> XCLIPTextConfig:
-        """`text_config`."""
+        """Return `text_config`."""
         return self.text_config
 
     @property
-    def has_converters_heads(self) -> bool:
-        """True for a joint width of 768 with 8 heads in MIT or the prompts.
+    def authors_heads(self) -> int:
+        """Number of attention heads in MIT and in the prompts, each, in the authors' code: E / 64."""
+        return max(1, self.projection_dim // HEAD_WIDTH)
 
-        So transformers' converter wrote the large models' folders, where the authors' code has E / 64 = 12: such a
-        folder computes something else than the authors' model with the same weights.
+    @property
+    def has_converters_heads(self) -> bool:
+        """Whether MIT or the prompts have 8 heads at a joint width of 768.
+
+        transformers' converter wrote the folders of the large models so, but the authors' code has 12 heads: such a
+        folder computes other scores than the authors' model with the same weights.
         """
         return self.projection_dim == 768 and 8 in (
             self.vision_config.mit_num_attention_heads,
@@ -182,5 +178,5 @@ def _as_config(cls: type[ConfigT], value: Any) -> ConfigT:
     try:
         return cls.of(value)
     except TypeError:
-        found = type(value).__name__
-        raise TypeError(f"expected a {cls.__name__}, a dict of its fields or None, got {found}.") from None
+        kind = type(value).__name__
+        raise TypeError(f"expected a {cls.__name__}, a dict of its fields or None, got {kind}.") from None

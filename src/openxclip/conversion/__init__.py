@@ -1,4 +1,4 @@
-"""Checkpoints from one format into another (`convert`), and an X-CLIP started from a CLIP (`init_from_clip`)."""
+"""Convert checkpoints between formats (`convert`), and start an X-CLIP from a CLIP (`init_from_clip`)."""
 
 from openxclip.conversion.converting import Conversion, convert, processor_of
 from openxclip.conversion.from_clip import Initialization, init_from_clip

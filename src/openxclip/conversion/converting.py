@@ -1,4 +1,4 @@
-"""Weights from one format to another: what `openxclip convert` does."""
+"""Convert weights from one format to another, as `openxclip convert` does."""
 
 from __future__ import annotations
 
@@ -6,31 +6,34 @@ import contextlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from openxclip import checkpoints, hub
 from openxclip.checkpoints.folder import atomic_model_folder
-from openxclip.checkpoints.formats import CONFIG_NAME, KEPT_TEXTS
+from openxclip.checkpoints.formats import KEPT_TEXTS
 from openxclip.common.files import cannot_write, checked_folder, checked_target, target_path
-from openxclip.config import XCLIPConfig
+from openxclip.config import CONFIG_NAME, XCLIPConfig
 from openxclip.errors import CheckpointError
 from openxclip.model import XCLIPModel
-from openxclip.processing import XCLIPProcessor
+from openxclip.processing import CLIPTokenizer, VideoProcessor, XCLIPProcessor
 from openxclip.processing.tokenizer import TOKENIZER_FILES
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing since Python 3.11
 
 Target = Literal["hub", "authors"]
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was done.
+    """A finished conversion.
 
     Attributes:
-        source, target: from where to where.
-        kind, format: of the source: see `openxclip.checkpoints.Checkpoint`.
-        parameters: of the X-CLIP that was written.
-        frames: of its clips.
-        notes: what its user should know.
+        source, target: the paths or names that were read and written.
+        kind, format: kind and format of the source: see `openxclip.checkpoints.Checkpoint`.
+        parameters: number of parameters of the X-CLIP that was written.
+        frames: T, the frames of its clips.
+        notes: warnings for its user.
     """
 
     source: str
@@ -53,49 +56,51 @@ def convert(
     text_heads: int | None = None,
     seed: int = 0,
     force: bool = False,
-    **hub_options: Any,
+    **hub_options: Unpack[hub.HubOptions],
 ) -> Conversion:
-    """Write the weights of an X-CLIP in another format; of a CLIP, the X-CLIP that training starts from.
+    """Write an X-CLIP in another format. A CLIP is converted to the untrained X-CLIP that starts from it.
 
-    The numbers stay as they are, bit for bit. From the hub's format to the authors' and back gives the same files.
+    The numbers stay the same, bit for bit. Converting from the hub's format to the authors' and back gives the same
+    files.
 
     Args:
-        source: what `openxclip.checkpoints.read_checkpoint` reads.
-        target: a folder for "hub", a file for "authors". It appears whole or not at all.
+        source: a name or path that `openxclip.checkpoints.read_checkpoint` reads.
+        target: a folder for "hub", a file for "authors"; it is written atomically.
         to: "hub" writes a folder that this package and transformers load, "authors" a `.pth` that the authors' code
             loads.
         num_frames: T of the X-CLIP that starts from a CLIP; default 8.
         hidden_act, vision_heads, text_heads: see `openxclip.checkpoints.read_checkpoint`.
-        seed: of what starts at random in an X-CLIP from a CLIP.
-        force: write over what is there. In a folder, other files are left alone.
-        **hub_options: see `openxclip.hub.resolve_folder`.
+        seed: seeds the random initialisation of an X-CLIP that starts from a CLIP.
+        force: overwrite the target. Other files in a folder are kept.
+        **hub_options: see `openxclip.hub.HubOptions`.
 
     Raises:
-        CheckpointError: the source can't be read, or the target is there already or can't be written.
-        ValueError: an argument that can't be.
+        CheckpointError: the source can't be read, or the target exists or can't be written.
+        ValueError: an argument has an unsupported value or doesn't apply to this source.
     """
     if to not in ("hub", "authors"):
         raise ValueError(f"to={to!r}: choose hub or authors.")
-    target = _checked_target(target, to, force)
+    target = check_target(target, is_folder=to == "hub", force=force)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = checkpoints.read_checkpoint(
+        checkpoint = checkpoints.read_checkpoint(
             source, hidden_act=hidden_act, vision_heads=vision_heads, text_heads=text_heads, **hub_options
         )
     notes = [str(warning.message) for warning in caught]
-    if found.kind == "clip":
+    if checkpoint.kind == "clip":
+        vision, text = checkpoint.config["vision_config"], checkpoint.config["text_config"]
         model = XCLIPModel.from_clip(
             source,
             num_frames=num_frames or 8,
-            hidden_act=found.config["vision_config"]["hidden_act"],
-            vision_heads=found.config["vision_config"]["num_attention_heads"],
-            text_heads=found.config["text_config"]["num_attention_heads"],
+            hidden_act=vision["hidden_act"],
+            vision_heads=vision["num_attention_heads"],
+            text_heads=text["num_attention_heads"],
             seed=seed,
             **hub_options,
         )
-        notes.append("messages, MIT and prompts are untrained: this is where training starts")
+        notes.append("messages, MIT and prompts are untrained: train this model before use")
     else:
-        if found.format == "hub" and {hidden_act, vision_heads, text_heads} != {None}:
+        if checkpoint.format == "hub" and {hidden_act, vision_heads, text_heads} != {None}:
             raise ValueError(
                 "activation and heads are for files that don't have them: this model's config.json has them."
             )
@@ -104,91 +109,98 @@ def convert(
                 "the number of frames is for a CLIP; an X-CLIP keeps the one that it was trained with (the model takes "
                 "clips of any number)."
             )
-        model = _as_stored(found)
-    texts = _texts(found, model)
+        config = checkpoints.config_in(checkpoint, XCLIPConfig)
+        model = XCLIPModel.from_state(config, checkpoint.tensors, checkpoint.source)
+    texts = _texts_of(checkpoint, model)
     if to == "hub":
-        processor = processor_of(source, found, model.config, hub_options)
+        processor = processor_of(source, checkpoint, model.config, **hub_options)
         _write_folder(target, model, processor, texts)
     else:
-        notes += _told_to_authors(model.config)
+        notes += _differences_from_authors(model.config)
         checkpoints.save_authors_file(model.state_dict(), target, texts=texts)
     frames = model.config.vision_config.num_frames
-    return Conversion(str(source), target, found.kind, found.format, model.num_parameters(), frames, tuple(notes))
+    return Conversion(
+        str(source), target, checkpoint.kind, checkpoint.format, model.num_parameters(), frames, tuple(notes)
+    )
 
 
-def _checked_target(named: str | Path, to: Target, force: bool) -> Path:
-    """Where to write: of a link, where it leads."""
+def check_target(path: str | Path, *, is_folder: bool, force: bool) -> Path:
+    """Return the path to write, with a link resolved, after checking that it can be written.
+
+    Args:
+        path: path of a model's folder or of a file.
+        is_folder: whether a folder is written.
+        force: allow a file, or a folder with files in it, to be overwritten.
+
+    Raises:
+        CheckpointError: the target exists without `force`, is not a folder or file as expected, or can't be written.
+    """
     try:
-        target = target_path(named)
+        target = target_path(path)
+        target = target.resolve() if target.is_symlink() else target
+        exists = any(target.iterdir()) if target.is_dir() else target.exists()
+        is_special = exists and not (target.is_file() or target.is_dir())
+    except OSError as error:
+        raise CheckpointError(cannot_write(path, error)) from error
     except ValueError as error:
         raise CheckpointError(str(error)) from error
-    try:
-        target = target.resolve() if target.is_symlink() else target
-        is_special = target.exists() and not (target.is_file() or target.is_dir())
-        there = any(target.iterdir()) if target.is_dir() else target.exists()
-    except OSError as error:
-        raise CheckpointError(cannot_write(target, error)) from error
-    except RuntimeError as error:  # what Python before 3.13 makes of a link to itself
-        raise CheckpointError(f"{target}: can't be written: it is a link to itself.") from error
+    except RuntimeError as error:  # Python before 3.13 raises it for a link to itself
+        raise CheckpointError(f"{path}: can't be written: it is a link to itself.") from error
     if is_special:
         raise CheckpointError(f"{target}: is a device or pipe, not a file or folder: choose another place.")
-    if to == "hub" and target.exists() and not target.is_dir():
-        raise CheckpointError(f"{target}: is a file, but the hub's format is a folder.")
-    if to == "authors" and target.is_dir():
+    if is_folder and exists and not target.is_dir():
+        raise CheckpointError(f"{target}: is a file, but this model needs a folder: choose another place.")
+    if not is_folder and target.is_dir():
         raise CheckpointError(f"{target}: is a folder, but the authors' format is a file, such as {target / 'x.pth'}.")
-    if there and not force:
-        raise CheckpointError(f"{target}: is there already: choose another place, or write over it with --force.")
+    if exists and not force:
+        raise CheckpointError(
+            f"{target}: is there already: choose another place, or overwrite it with force=True (--force)."
+        )
     try:
-        if to == "hub" or not target.absolute().parent.is_dir():  # which will be made
-            checked_folder(target if to == "hub" else target.parent, of_model=to == "hub")
-        else:
+        if is_folder:
+            checked_folder(target, of_model=True)
+        elif target.absolute().parent.is_dir():
             checked_target(target)
+        else:  # the folder will be created
+            checked_folder(target.parent)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     return target
 
 
-def _as_stored(found: checkpoints.Checkpoint) -> XCLIPModel:
-    """The model with the very tensors, checked against its configuration."""
-    config = cast(XCLIPConfig, XCLIPModel.config_of(found))
-    return XCLIPModel.from_state(config, found.tensors, found.source)
-
-
-def _texts(found: checkpoints.Checkpoint, model: XCLIPModel) -> dict[str, str]:
-    """config.json and preprocessor_config.json: the source's own, to the byte, where it has them."""
-    texts = {name: text for name, text in found.texts.items() if found.kind == "xclip"}
+def _texts_of(checkpoint: checkpoints.Checkpoint, model: XCLIPModel) -> dict[str, str]:
+    """The texts of config.json and preprocessor_config.json: the source's own, to the byte, if it has them."""
+    texts = dict(checkpoint.texts) if checkpoint.kind == "xclip" else {}
     if CONFIG_NAME not in texts:
-        written = XCLIPConfig.from_dict(model.config.to_dict())
-        written.architectures = ["XCLIPModel"]
-        written.dtype = str(model.dtype).removeprefix("torch.")
-        texts[CONFIG_NAME] = written.to_json_string()
+        texts[CONFIG_NAME] = model.config_to_save().to_json_string()
     return texts
 
 
 def processor_of(
-    source: str | Path, found: checkpoints.Checkpoint, config: XCLIPConfig, hub_options: dict[str, Any]
+    source: str | Path,
+    checkpoint: checkpoints.Checkpoint,
+    config: XCLIPConfig,
+    **hub_options: Unpack[hub.HubOptions],
 ) -> XCLIPProcessor:
-    """The processor of a checkpoint: its own, or that of the released models at its resolution.
+    """Return a checkpoint's own processor, or else the released models' processor at its resolution.
 
     Args:
-        source: where the checkpoint was found.
-        found: what was read there.
-        config: of the X-CLIP that is made of it.
-        hub_options: see `openxclip.hub.resolve_folder`.
+        source: name or path of the checkpoint.
+        checkpoint: what was read from there.
+        config: config of the X-CLIP that is made of it.
+        **hub_options: see `openxclip.hub.HubOptions`.
     """
-    if found.format == "hub" and hub.existing_file(source) is None:
-        with contextlib.suppress(CheckpointError):  # a folder of weights alone
+    is_file = hub.existing_file(source) is not None
+    if checkpoint.format == "hub" and not is_file:
+        with contextlib.suppress(CheckpointError):  # a folder without a processor
             return XCLIPProcessor.from_pretrained(source, **hub_options)
-    if found.kind == "xclip" and hub.existing_file(source) is not None:
+    if checkpoint.kind == "xclip" and is_file:
         return XCLIPProcessor.from_pretrained(source)
-    from openxclip.processing import CLIPTokenizer, VideoProcessor
-
     size = config.vision_config.image_size
     tokenizer = None
-    if found.format == "huggingface_clip" and hub.existing_file(source) is None:
-        tokenizer = CLIPTokenizer.from_pretrained(
-            hub.resolve_folder(source, **hub_options, allow_patterns=TOKENIZER_FILES)
-        )
+    if checkpoint.format == "huggingface_clip" and not is_file:
+        folder = hub.resolve_folder(source, **hub_options, allow_patterns=TOKENIZER_FILES)
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
     return XCLIPProcessor(VideoProcessor(size=size, crop_size=size), tokenizer)
 
 
@@ -201,15 +213,15 @@ def _write_folder(target: Path, model: XCLIPModel, processor: XCLIPProcessor, te
                 (folder / name).write_text(texts[name], encoding="utf-8", newline="")
 
 
-def _told_to_authors(config: XCLIPConfig) -> list[str]:
-    """Where the authors' code would compute something else with the same weights."""
+def _differences_from_authors(config: XCLIPConfig) -> list[str]:
+    """Notes on why the authors' code would compute other scores with the same weights."""
     vision, notes = config.vision_config, []
-    heads = max(1, config.projection_dim // 64)
+    heads = config.authors_heads
     if (vision.mit_num_attention_heads, config.prompt_num_attention_heads) != (heads, heads):
         notes.append(
             f"the authors' code has {heads} heads in MIT and prompts at a joint width of {config.projection_dim}, this "
             f"model {vision.mit_num_attention_heads} and {config.prompt_num_attention_heads}: scores will differ there"
         )
     if {vision.hidden_act, config.text_config.hidden_act, config.prompt_hidden_act} != {"quick_gelu"}:
-        notes.append("the authors' code has QuickGELU everywhere, this model hasn't: scores will differ there")
+        notes.append("the authors' code has QuickGELU everywhere, this model doesn't: scores will differ there")
     return notes

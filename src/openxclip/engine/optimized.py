@@ -16,7 +16,7 @@ from openxclip.engine.precision import Precision, check_precision, choose_dtype
 from openxclip.engine.preparation import Parts, Preparation
 from openxclip.model import VideoFeatures, XCLIPModel
 from openxclip.model.outputs import TransformerOutput
-from openxclip.model.xclip import EncodedVideo
+from openxclip.model.xclip import VideoOutputs
 
 _TEXTS_KEPT = 20_000
 
@@ -177,32 +177,31 @@ class OptimizedXCLIPModel(XCLIPModel):
         return self.plain._encode_text(ids_KL, None, None)[0].float() if tower is None else tower(ids_KL, ends_K)
 
     def _integrate(
-        self, pixel_values: Tensor, interpolate_pos_encoding: bool, num_frames: int | None, **shown: bool
+        self, pixels_NCHW: Tensor, num_frames: int, interpolate_pos_encoding: bool, **shown: bool
     ) -> tuple[TransformerOutput, TransformerOutput]:
-        done = self._fast_video(pixel_values, interpolate_pos_encoding, num_frames, shown)
+        done = self._fast_video(pixels_NCHW, num_frames, interpolate_pos_encoding, shown)
         if done is None:
-            return super()._integrate(pixel_values, interpolate_pos_encoding, num_frames, **shown)
+            return super()._integrate(pixels_NCHW, num_frames, interpolate_pos_encoding, **shown)
         return done.vision_output, done.mit_output
 
     def _encode_video(
-        self, pixel_values: Tensor, interpolate_pos_encoding: bool, num_frames: int | None, **shown: bool
-    ) -> EncodedVideo:
-        done = self._fast_video(pixel_values, interpolate_pos_encoding, num_frames, shown)
+        self, pixels_NCHW: Tensor, num_frames: int, interpolate_pos_encoding: bool, **shown: bool
+    ) -> VideoOutputs:
+        done = self._fast_video(pixels_NCHW, num_frames, interpolate_pos_encoding, shown)
         if done is None:
-            return self.plain._encode_video(pixel_values, interpolate_pos_encoding, num_frames, **shown)
+            return self.plain._encode_video(pixels_NCHW, num_frames, interpolate_pos_encoding, **shown)
         return done
 
     def _fast_video(
-        self, pixel_values: Tensor, interpolate: bool, num_frames: int | None, shown: dict[str, bool]
-    ) -> EncodedVideo | None:
+        self, pixels_NCHW: Tensor, num_frames: int, interpolate: bool, shown: dict[str, bool]
+    ) -> VideoOutputs | None:
         state = None if any(shown.values()) else self._preparation.parts()
-        if state is None or not pixel_values.numel() or not self._is_here(pixel_values):
+        if state is None or not pixels_NCHW.numel() or not self._is_here(pixels_NCHW):
             return None
         patch, channels = self.vision_model.embeddings.patch_size, self.config.vision_config.num_channels
-        parts = state.video(pixel_values.numel() // (channels * patch**2))
+        parts = state.video(pixels_NCHW.numel() // (channels * patch**2))
         if parts is None:
             return None
-        pixels_NCHW, num_frames = self.vision_model.split_frames(pixel_values, num_frames)
         positions = self.vision_model.embeddings.positions(*pixels_NCHW.shape[-2:], interpolate=interpolate)
         last_NLD, pooled_ND = parts[0](pixels_NCHW, num_frames, positions)
         frames_BTE, patches_BPE = parts[0].project(last_NLD, pooled_ND, num_frames)
@@ -213,7 +212,7 @@ class OptimizedXCLIPModel(XCLIPModel):
             self._preparation.refuse("video tower", "float16 overflowed on a video; bf16 doesn't")
             return None
         dtype = self.dtype
-        return EncodedVideo(
+        return VideoOutputs(
             VideoFeatures(video_BE.to(dtype), patches_BPE.to(dtype)),
             TransformerOutput(last_NLD.to(dtype), pooled_ND.to(dtype)),
             TransformerOutput(integrated_BTE.to(dtype), video_BE.to(dtype)),

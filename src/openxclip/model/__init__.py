@@ -1,4 +1,9 @@
-"""The model, one file for each part of the paper."""
+"""The model.
+
+The paper is in `xclip` (the whole model), `vision`, `text`, `integration`, `prompting`, `layers` and `losses`. What is
+there for code that was written for transformers is in `pretrained` (loading and saving) with `fitting`, `arguments`
+and `devices`, and in `members`, `features` and `auto`.
+"""
 
 from openxclip.model.outputs import TransformerOutput, VideoFeatures, XCLIPOutput
 from openxclip.model.pretrained import XCLIPPreTrainedModel

@@ -1,4 +1,4 @@
-"""Weights and outputs that are not finite numbers, as a training leaves them that has diverged: refused."""
+"""Refuse weights and outputs that are not finite numbers, as after a training run that diverged."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from openxclip.model.outputs import VideoFeatures
 
 Outputs = TypeVar("Outputs", Tensor, VideoFeatures)
 
-# Looking at every weight would take many times as long as loading, which maps the file and reads nothing. A loss that
-# is NaN makes every trained weight NaN, and these are of each part that can be trained. What they miss, the first
-# output shows.
-_LOOKED_AT = (
+# Checking every weight would take many times as long as loading, which maps the file and reads nothing. A loss that is
+# NaN makes every trained weight NaN, and this is a weight of each part that can be trained. Other damage shows in the
+# first output.
+_CHECKED_WEIGHTS = (
     "logit_scale",
     "prompts_visual_layernorm.weight",
     "mit.encoder.layers.0.layer_norm1.weight",
@@ -26,16 +26,16 @@ _LOOKED_AT = (
 
 
 def check_weights(tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Refuse weights that are not finite, by a few of them.
+    """Refuse weights that are not finite, by checking a few of them.
 
     Args:
-        tensors: by name.
-        source: where they are from, for the message.
+        tensors: weights by name.
+        source: file of the weights, for the message.
 
     Raises:
-        CheckpointError: one is NaN or infinite.
+        CheckpointError: a number is NaN or infinite.
     """
-    for name in _LOOKED_AT:
+    for name in _CHECKED_WEIGHTS:
         if name in tensors and not tensors[name].isfinite().all():
             raise CheckpointError(
                 f"{source}: {name} has numbers that are not finite (NaN or infinite), as after a training that "
@@ -43,15 +43,15 @@ def check_weights(tensors: Mapping[str, Tensor], source: Path) -> None:
             )
 
 
-def finite(outputs: Outputs, model: str | None) -> Outputs:
-    """The same features or scores; refused if they are not finite.
+def require_finite(outputs: Outputs, model: str | None) -> Outputs:
+    """Return features or scores unchanged if they are finite.
 
     Args:
-        outputs: of a model.
-        model: its name, for the message.
+        outputs: features or scores of a model.
+        model: name of the model, for the message.
 
     Raises:
-        CheckpointError: one is NaN or infinite.
+        CheckpointError: a number is NaN or infinite.
     """
     for output in (outputs,) if isinstance(outputs, Tensor) else outputs:
         if not output.isfinite().all():

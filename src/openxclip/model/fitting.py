@@ -1,9 +1,9 @@
-"""Which tensor of a checkpoint becomes which parameter, and what to say of those that have no partner."""
+"""Match the tensors of a checkpoint to the parameters of a model, and report those that have no counterpart."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -12,159 +12,153 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from openxclip.checkpoints.names import TABLE
 from openxclip.errors import CheckpointError
 
 _ModuleT = TypeVar("_ModuleT", bound=nn.Module)
-_NAMED = 10  # in a warning
+_MAX_NAMES = 10  # in a warning
 
-# Modules of a whole X-CLIP: where a model takes one part of its folder, the others are no surprise.
-_PARTS = frozenset(
-    {
-        "logit_scale",
-        "mit",
-        "prompts_generator",
-        "prompts_visual_layernorm",
-        "prompts_visual_projection",
-        "text_model",
-        "text_projection",
-        "vision_model",
-        "visual_projection",
-    }
-)
+# Modules of a whole X-CLIP. A model that loads one part of a folder doesn't warn about the others.
+_PARTS = frozenset(name.partition(".")[0] for row in TABLE for name in row.hub)
 
 
-class Misshapen(NamedTuple):
-    """A tensor of another shape than the parameter that it is for."""
+class Mismatch(NamedTuple):
+    """A tensor whose shape differs from its parameter's."""
 
     name: str
-    found: tuple[int, ...]
-    wanted: tuple[int, ...]
+    shape: tuple[int, ...]
+    expected: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What of a checkpoint goes where.
+    """The tensors of a checkpoint matched to a model.
 
     Attributes:
         state: tensors by the names of the model's parameters and buffers.
-        missing: names of the model that the checkpoint has no tensor for.
-        misshapen: names of the model whose tensor has another shape; these are not in `state`.
+        missing: names of the model that have no tensor in the checkpoint.
+        mismatched: names of the model whose tensors have another shape; these are not in `state`.
         unused: names of the checkpoint that no part of an X-CLIP has.
-        own: which names of the model belong to openxclip's classes, and not to a class that inherits from them.
-        unexpected: names of the checkpoint that lie inside one of openxclip's classes, which has no such parameter.
+        own: names of the model that belong to openxclip's classes, and not to a class that inherits from them.
+        unexpected: names of the checkpoint inside one of openxclip's classes that has no such parameter.
     """
 
     state: dict[str, Tensor]
     missing: list[str]
-    misshapen: list[Misshapen]
+    mismatched: list[Mismatch]
     unused: list[str]
     own: frozenset[str]
     unexpected: list[str]
 
     @property
-    def fresh(self) -> list[str]:
-        """Names of the model that keep their random start."""
-        return sorted({*self.missing, *(one.name for one in self.misshapen)})
+    def initialized(self) -> list[str]:
+        """Names of the model that keep their random initialisation."""
+        return sorted({*self.missing, *(mismatch.name for mismatch in self.mismatched)})
 
     def check(self, model: nn.Module, source: Path, *, ignore_mismatched_sizes: bool) -> None:
-        """Raise CheckpointError, with everything that doesn't fit, if openxclip's own classes are not filled.
+        """Raise CheckpointError, listing all problems, if a parameter of openxclip's own classes gets no tensor.
 
-        A parameter may start at random if a subclass has added it, or if it is misshapen and that may be ignored.
+        A parameter may keep its random initialisation if a subclass has added it, or if its shape differs and
+        `ignore_mismatched_sizes` is set.
         """
-        problems = _listed("missing", [name for name in self.missing if name in self.own])
-        at = len(problems)
-        if not ignore_mismatched_sizes:
-            problems += _listed(
-                "misshapen", [f"{one.name} {one.found}, the config says {one.wanted}" for one in self.misshapen]
-            )
-        if problems or self.unexpected:
-            problems[at:at] = _listed("unexpected", sorted([*self.unexpected, *self.unused]))
-            raise CheckpointError(f"{source}: the weights don't fit {type(model).__name__}.\n" + "\n".join(problems))
+        missing = [name for name in self.missing if name in self.own]
+        mismatched = [] if ignore_mismatched_sizes else self.mismatched
+        if not (missing or mismatched or self.unexpected):
+            return
+        problems = [
+            *_list_names("missing", missing),
+            *_list_names("unexpected", sorted([*self.unexpected, *self.unused])),
+            *_list_names("misshapen", [f"{m.name} {m.shape}, the config says {m.expected}" for m in mismatched]),
+        ]
+        raise CheckpointError(f"{source}: the weights don't fit {type(model).__name__}.\n" + "\n".join(problems))
 
     def warn(self, source: Path, *, stacklevel: int) -> None:
-        """Name, in one warning, what starts at random and what is not used."""
-        told = []
-        if self.fresh:
-            told.append(f"these weights start at random, so train them before use: {_named(self.fresh)}")
+        """Warn once about weights that start at random and weights that are not used."""
+        notes = []
+        if self.initialized:
+            notes.append(f"these weights start at random, so train them before use: {_join(self.initialized)}")
         if self.unused:
-            told.append(f"these weights of the file are not used, for the model has no such: {_named(self.unused)}")
-        if told:
-            warnings.warn(f"{source}: {'; '.join(told)}.", stacklevel=stacklevel + 1)
+            notes.append(f"these weights of the file are not used, because the model has none: {_join(self.unused)}")
+        if notes:
+            warnings.warn(f"{source}: {'; '.join(notes)}.", stacklevel=stacklevel + 1)
 
     def report(self) -> dict[str, Any]:
-        """What transformers returns with `output_loading_info=True`."""
+        """Return the dict that transformers returns with `output_loading_info=True`."""
         return {
             "missing_keys": set(self.missing),
             "unexpected_keys": {*self.unexpected, *self.unused},
-            "mismatched_keys": {tuple(one) for one in self.misshapen},
+            "mismatched_keys": {tuple(mismatch) for mismatch in self.mismatched},
             "error_msgs": [],
         }
 
 
-def fit(model: nn.Module, own_classes: Mapping[str, nn.Module], found: Mapping[str, Tensor]) -> Fit:
-    """Which tensors are for which parameters and buffers of a model.
+def fit(model: nn.Module, own_classes: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> Fit:
+    """Match tensors to the parameters and buffers of a model.
 
-    Each part that is one of openxclip's classes is looked for as a whole, under whatever prefix the checkpoint has it:
-    a tower inside a whole X-CLIP, an X-CLIP inside the model that wraps it, or the other way round.
+    Each part that is one of openxclip's classes is looked for as a whole, under any prefix: the checkpoint may have a
+    tower inside a whole X-CLIP, an X-CLIP inside a model that wraps it, or the other way round.
 
     Args:
-        model: the model; only the shapes of its tensors matter.
+        model: the model; only the shapes of its tensors are used.
         own_classes: by path in the model, a module of the same class with openxclip's own parameters alone.
-        found: tensors of the checkpoint.
+        tensors: tensors of the checkpoint by name.
     """
-    # Index numbers that transformers saved before 4.31; they are counted out anew.
-    found = {name: tensor for name, tensor in found.items() if not name.endswith("embeddings.position_ids")}
-    wanted = model.state_dict()
-    sources = {name: name for name in wanted}
+    # Index buffers that transformers saved before 4.31; they are computed here.
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("embeddings.position_ids")}
+    expected = model.state_dict()
+    sources = {name: name for name in expected}  # names in the checkpoint by names in the model
     own: set[str] = set()
-    insides: list[tuple[str, frozenset[str]]] = []  # a prefix of the checkpoint, and what begins behind it
+    own_prefixes: list[tuple[str, frozenset[str]]] = []  # a prefix in the checkpoint, and the modules below it
     for path, part in own_classes.items():
-        names = [name for name in part.state_dict() if path + name in wanted]
-        prefix = _prefix_of(names, found)
+        names = [name for name in part.state_dict() if path + name in expected]
+        prefix = _prefix_of(names, tensors)
         sources |= {path + name: prefix + name for name in names}
         own |= {path + name for name in names}
-        insides.append((prefix, frozenset(name.partition(".")[0] for name in names)))
-    state, missing, misshapen = {}, [], []
-    for name, tensor in wanted.items():
-        given = found.get(sources[name])
-        if given is None:
+        own_prefixes.append((prefix, frozenset(name.partition(".")[0] for name in names)))
+
+    state, missing, mismatched = {}, [], []
+    for name, parameter in expected.items():
+        tensor = tensors.get(sources[name])
+        if tensor is None:
             missing.append(name)
-        elif given.shape != tensor.shape:
-            misshapen.append(Misshapen(name, tuple(given.shape), tuple(tensor.shape)))
+        elif tensor.shape != parameter.shape:
+            mismatched.append(Mismatch(name, tuple(tensor.shape), tuple(parameter.shape)))
         else:
-            state[name] = given
-    rest = sorted(found.keys() - set(sources.values()))
-    unexpected = [
-        name
-        for name in rest
-        if any(name.startswith(at) and name.removeprefix(at).partition(".")[0] in parts for at, parts in insides)
-    ]
+            state[name] = tensor
+
+    def is_inside_own_class(name: str) -> bool:
+        return any(
+            name.startswith(prefix) and name.removeprefix(prefix).partition(".")[0] in modules
+            for prefix, modules in own_prefixes
+        )
+
+    rest = sorted(tensors.keys() - set(sources.values()))
+    unexpected = [name for name in rest if is_inside_own_class(name)]
     unused = [name for name in rest if name not in unexpected and name.partition(".")[0] not in _PARTS]
-    return Fit(state, sorted(missing), misshapen, unused, frozenset(own), unexpected)
+    return Fit(state, sorted(missing), mismatched, unused, frozenset(own), unexpected)
 
 
-def _prefix_of(names: Collection[str], found: Mapping[str, Tensor]) -> str:
+def _prefix_of(names: Collection[str], tensors: Mapping[str, Tensor]) -> str:
     """The prefix under which a checkpoint has the most of these names."""
     probes = list(names)[:3]
-    prefixes = {name[: -len(probe)] for name in found for probe in probes if name.endswith(probe)}
+    prefixes = {name[: -len(probe)] for name in tensors for probe in probes if name.endswith(probe)}
     possible = {prefix for prefix in prefixes if prefix == "" or prefix.endswith(".")} | {""}
-    return min(possible, key=lambda prefix: (-sum(prefix + name in found for name in names), len(prefix), prefix))
+    return min(possible, key=lambda prefix: (-sum(prefix + name in tensors for name in names), len(prefix), prefix))
 
 
-def _listed(what: str, names: Iterable[str]) -> list[str]:
-    names = list(names)
-    return [f"  {what} ({len(names)}):"] * bool(names) + [f"    {name}" for name in names]
+def _list_names(title: str, names: list[str]) -> list[str]:
+    return [f"  {title} ({len(names)}):"] * bool(names) + [f"    {name}" for name in names]
 
 
-def _named(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+def _join(names: list[str]) -> str:
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-class WithoutStart(TorchFunctionMode):
-    """Inside it, what fills a tensor at random or with a constant leaves it alone.
+class SkipInitialization(TorchFunctionMode):
+    """Context in which functions that fill a tensor, at random or with a constant, do nothing.
 
-    Meta tensors have nothing to fill, and a random fill of one imports torch's compiler, which takes seconds.
+    Meta tensors have nothing to fill, and filling one at random imports torch's compiler, which takes seconds.
     """
 
     _FILLS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.clamp_, Tensor.zero_, Tensor.fill_})
@@ -174,12 +168,12 @@ class WithoutStart(TorchFunctionMode):
     ) -> Any:
         if func in self._FILLS:
             return args[0]
-        if getattr(func, "__module__", None) == nn.init.__name__:  # comes with the tensor by position or by name
+        if getattr(func, "__module__", None) == nn.init.__name__:  # gets the tensor by position or by name
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
 
 
-def on_meta(cls: type[_ModuleT], *args: Any, **kwargs: Any) -> _ModuleT:
-    """A module whose tensors have shapes and no numbers."""
-    with torch.device("meta"), WithoutStart():
+def build_on_meta(cls: type[_ModuleT], *args: Any, **kwargs: Any) -> _ModuleT:
+    """Build a module whose tensors have shapes and no numbers."""
+    with torch.device("meta"), SkipInitialization():
         return cls(*args, **kwargs)

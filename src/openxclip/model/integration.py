@@ -1,4 +1,4 @@
-"""MIT, the multi-frame integration transformer: where the order of frames comes in (arXiv 2208.02816, §3.2, eq. 9)."""
+"""MIT, the multi-frame integration transformer, which models the order of frames (arXiv 2208.02816, §3.2, eq. 9)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openxclip.config import XCLIPVisionConfig
-from openxclip.model.layers import Block, Encoder, start_truncated
-from openxclip.model.outputs import TransformerOutput, asked, returned
+from openxclip.model.layers import Block, Encoder, initialize_truncated_normal
+from openxclip.model.outputs import TransformerOutput, output_or_tuple, resolve_flag
 
 
 class MultiframeIntegrationTransformer(nn.Module):
-    """Temporal positions, pre-norm blocks, a residual around the whole, the mean over frames.
+    """Adds temporal positions, applies pre-norm blocks and a residual around them, and averages over frames.
 
-    Any number of frames is taken: where it differs from the T that the positions were trained for, they are
-    interpolated linearly along time, each position standing for the middle of its T-th of the video
-    (`align_corners=False`), so that 8 frames and 16 frames of the same clip get positions of the same moments. The
-    first time, a warning says so.
+    Any number of frames is accepted. If it differs from the T for which the positions were trained, they are
+    interpolated linearly along time. Each position stands for the middle of its T-th of the video
+    (`align_corners=False`), so that 8 frames and 16 frames of the same clip get positions for the same moments. The
+    first interpolation warns.
     """
 
     def __init__(self, config: XCLIPVisionConfig) -> None:
@@ -43,19 +43,19 @@ class MultiframeIntegrationTransformer(nn.Module):
             config,
         )
         nn.init.trunc_normal_(self.position_embedding, std=0.02)
-        start_truncated(self.encoder)
-        self._said_interpolated = False
+        initialize_truncated_normal(self.encoder)
+        self._has_warned = False
 
     def positions(self, num_frames: int) -> Tensor:
-        """(1, num_frames, E)."""
+        """Return the temporal positions, (1, num_frames, E)."""
         trained = self.position_embedding.shape[1]
         if num_frames == trained:
             return self.position_embedding
-        if not torch.compiler.is_compiling() and not self._said_interpolated:
-            self._said_interpolated = True
+        if not torch.compiler.is_compiling() and not self._has_warned:
+            self._has_warned = True
             warnings.warn(
                 f"the model's temporal positions are for {trained} frames; for {num_frames} they are interpolated "
-                "linearly (said once).",
+                "linearly (this warning is shown once).",
                 stacklevel=2,
             )
         return F.interpolate(
@@ -73,18 +73,18 @@ class MultiframeIntegrationTransformer(nn.Module):
 
         Args:
             hidden_states: (B, T, E) features of the frames.
-            output_attentions, output_hidden_states: also return every block's.
-            return_dict: False for a tuple.
+            output_attentions, output_hidden_states: also return those of every block.
+            return_dict: False returns a tuple.
 
         Returns:
-            `last_hidden_state` (B, T, E), `pooler_output` (B, E): their mean over T.
+            `last_hidden_state` (B, T, E), and `pooler_output` (B, E), its mean over T.
         """
         encoded = self.encoder(
             hidden_states + self.positions(hidden_states.shape[1]),
-            output_attentions=asked(self.config, "output_attentions", output_attentions),
-            output_hidden_states=asked(self.config, "output_hidden_states", output_hidden_states),
+            output_attentions=resolve_flag(self.config, "output_attentions", output_attentions),
+            output_hidden_states=resolve_flag(self.config, "output_hidden_states", output_hidden_states),
             return_dict=True,
         )
-        last_BTE = encoded.last_hidden_state + hidden_states  # the residual is without positions
+        last_BTE = encoded.last_hidden_state + hidden_states  # the residual has no positions
         output = TransformerOutput(last_BTE, last_BTE.mean(dim=1), encoded.hidden_states, encoded.attentions)
-        return returned(self.config, output, return_dict)
+        return output_or_tuple(self.config, output, return_dict)

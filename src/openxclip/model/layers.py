@@ -1,7 +1,7 @@
-"""What every part of X-CLIP is made of: attention, MLP, the pre-norm block, drop path (arXiv 2208.02816, §3.2).
+"""Layers of all parts of X-CLIP: attention, MLP, the pre-norm block, drop path (arXiv 2208.02816, §3.2).
 
-Shape suffixes, here and in the files beside this one: B videos, T frames, P patches, K texts, D width, E joint width,
-H heads, N any batch, L tokens that ask, S tokens that are asked.
+Shape suffixes in this folder: B videos, T frames, P patches, K texts, D width, E joint width, H heads, N any batch,
+L query tokens, S key tokens.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from openxclip.model.outputs import TransformerOutput, asked, returned
+from openxclip.model.outputs import TransformerOutput, output_or_tuple, resolve_flag
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """`x * sigmoid(1.702 x)`: the GELU that OpenAI's CLIP was trained with."""
+    """Compute `x * sigmoid(1.702 x)`, the GELU that OpenAI's CLIP was trained with."""
     return x * torch.sigmoid(1.702 * x)
 
 
@@ -38,18 +38,18 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The function of that name.
+    """Return the activation function of that name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the name is unknown.
     """
     if name not in ACTIVATIONS:
-        raise ValueError(f"activation {name!r} is not known; known are {', '.join(ACTIVATIONS)}.")
+        raise ValueError(f"activation {name!r} is unknown; known are {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name]
 
 
 class Activation(nn.Module):
-    """An activation by name, as a module: hooks and replacements reach it, and checkpoints number it."""
+    """An activation by name. It is a module, so that it can be hooked or replaced, and has a number in checkpoints."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -71,15 +71,15 @@ def attend(
     dropout: float = 0.0,
     need_weights: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Multi-head attention on projected inputs.
+    """Compute multi-head attention on projected inputs.
 
     Args:
         q_NLD, k_NSD, v_NSD: queries, keys and values.
         num_heads: H, a divisor of D.
-        mask: broadcastable to (N, H, L, S): bool, True where a query may look; or numbers to be added to the scores.
-        is_causal: instead of a mask: query l looks at keys up to l (L equals S).
-        dropout: probability of dropping a weight.
-        need_weights: also return the weights; the plain path, for no fused kernel gives them.
+        mask: broadcastable to (N, H, L, S): bool, True where a query may attend; or numbers to add to the scores.
+        is_causal: without a mask, query l attends to keys up to l (L equals S).
+        dropout: probability of dropping an attention weight.
+        need_weights: also return the weights, which no fused kernel does, so that a slower path is taken.
 
     Returns:
         (N, L, D), and the (N, H, L, S) weights or None.
@@ -105,28 +105,28 @@ def attend(
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:
-    """(length, length) bool, True on and below the diagonal."""
+    """Return (length, length) bool, True on and below the diagonal."""
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 
 
-def _both(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """What two attention masks say together."""
+def _combine_masks(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The mask that allows only what both masks allow."""
     if mask is None or other is None:
         return other if mask is None else mask
     if mask.dtype == other.dtype == torch.bool:
         return mask & other
-    return _added(mask) + _added(other)
+    return _as_additive(mask) + _as_additive(other)
 
 
-def _added(mask: Tensor) -> Tensor:
-    """An attention mask as numbers to be added to scores."""
+def _as_additive(mask: Tensor) -> Tensor:
+    """An attention mask as numbers to add to scores."""
     if mask.dtype != torch.bool:
         return mask
     return torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, float("-inf"))
 
 
 class Attention(nn.Module):
-    """Multi-head attention of tokens among themselves."""
+    """Multi-head self-attention."""
 
     module_order = ("k_proj", "v_proj", "q_proj", "out_proj")
 
@@ -149,13 +149,13 @@ class Attention(nn.Module):
         *,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend.
+        """Apply self-attention.
 
         Args:
             hidden_states: (N, L, D).
-            attention_mask, causal_attention_mask: see `attend`; what one of them forbids is forbidden.
+            attention_mask, causal_attention_mask: see `attend`; both must allow a pair of tokens.
             output_attentions: also return the weights.
-            is_causal: without a mask, a token looks at itself and those before it.
+            is_causal: without a mask, a token attends to itself and the tokens before it.
 
         Returns:
             (N, L, D), and the (N, H, L, L) weights or None.
@@ -165,7 +165,7 @@ class Attention(nn.Module):
             self.k_proj(hidden_states),
             self.v_proj(hidden_states),
             self.num_heads,
-            mask=_both(attention_mask, causal_attention_mask),
+            mask=_combine_masks(attention_mask, causal_attention_mask),
             is_causal=is_causal,
             dropout=self.dropout if self.training else 0.0,
             need_weights=bool(output_attentions),
@@ -185,16 +185,16 @@ class MLP(nn.Module):
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Same shape in and out."""
         if self._is_quick_gelu() and is_bare(self.fc1, nn.Linear) and is_bare(self.fc2, nn.Linear):
-            return self._with_scales_in_products(hidden_states)
+            return self._quick_gelu_fused(hidden_states)
         out: Tensor = self.fc2(self.activation_fn(self.fc1(hidden_states)))
         return out
 
     def _is_quick_gelu(self) -> bool:
         return is_bare(self.activation_fn, Activation) and self.activation_fn.function is quick_gelu
 
-    def _with_scales_in_products(self, x: Tensor) -> Tensor:
-        """QuickGELU(h) is SiLU(1.702 h) / 1.702; both factors ride along in the products, so that of its three passes
-        over the widest tensor of the model one is left.
+    def _quick_gelu_fused(self, x: Tensor) -> Tensor:
+        """QuickGELU(h) is SiLU(1.702 h) / 1.702. Both factors are folded into the matrix products, which leaves one
+        of three passes over the widest tensor of the model.
         """
         scale = 1.702
         inner = torch.addmm(self.fc1.bias, x.flatten(0, -2), self.fc1.weight.T, beta=scale, alpha=scale)
@@ -204,21 +204,21 @@ class MLP(nn.Module):
 
 
 def is_bare(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether its weights say all that it does: nobody wrapped it (LoRA, quantisation) or hangs on its call."""
+    """Whether a module has exactly this class and no hooks, so that its weights may be used without calling it."""
     return type(module) is kind and not (
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
 
 
 def is_traced() -> bool:
-    """Whether what runs is recorded for other inputs (compiled, exported, traced): then nothing may hang on values."""
+    """Whether the code is compiled, exported or traced, which rules out data-dependent control flow."""
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (arXiv 1603.09382): in training, a residual branch is dropped for whole videos at random.
+    """Stochastic depth (arXiv 1603.09382): in training, drop a residual branch for whole videos at random.
 
-    Frames of one video share their fate, and what is kept is scaled so that the expectation stays the same.
+    Kept videos are scaled so that the expectation stays the same.
     """
 
     def __init__(self, rate: float) -> None:
@@ -226,7 +226,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor, num_videos: int) -> Tensor:
-        """`x` is (B * anything, ...), the rows of a video lying together."""
+        """Drop videos of `x`, (B * anything, ...), in which the rows of a video are contiguous."""
         if self.rate == 0.0 or not self.training:
             return x
         kept_B = torch.rand(num_videos, device=x.device) >= self.rate
@@ -267,7 +267,7 @@ class Block(nn.Module):
         *,
         is_causal: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Arguments as of `Attention.forward`. Returns a tuple of (N, L, D), and the weights if they are asked for."""
+        """Return a tuple of (N, L, D), and the weights with `output_attentions`; see `Attention.forward`."""
         attended, weights = self.self_attn(
             self.layer_norm1(hidden_states),
             attention_mask,
@@ -281,7 +281,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Blocks one after the other."""
+    """A sequence of blocks."""
 
     def __init__(self, layers: Iterable[nn.Module], config: Any) -> None:
         super().__init__()
@@ -297,61 +297,61 @@ class Encoder(nn.Module):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **how: Any,
+        **block_options: Any,
     ) -> TransformerOutput | tuple[Any, ...]:
         """Run every block.
 
         Args:
             inputs_embeds: (N, L, D), the first block's input.
-            attention_mask, causal_attention_mask: of all blocks, see `Attention.forward`.
-            output_attentions, output_hidden_states: also return every block's.
-            return_dict: False for a tuple.
-            **how: other arguments of the blocks: `is_causal`; in the video tower `num_frames`.
+            attention_mask, causal_attention_mask: masks for all blocks, see `Attention.forward`.
+            output_attentions, output_hidden_states: also return those of every block.
+            return_dict: False returns a tuple.
+            **block_options: other arguments of the blocks: `is_causal`; in the video tower `num_frames`.
 
         Returns:
             `last_hidden_state` (N, L, D); no `pooler_output`.
         """
-        with_attentions = asked(self.config, "output_attentions", output_attentions)
-        with_states = asked(self.config, "output_hidden_states", output_hidden_states)
+        with_attentions = resolve_flag(self.config, "output_attentions", output_attentions)
+        with_states = resolve_flag(self.config, "output_hidden_states", output_hidden_states)
         x, masks = inputs_embeds, (attention_mask, causal_attention_mask)
         hidden_states, attentions = [x], []
         for layer in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                # Non-reentrant: gradients are right whether or not x asks for one. Drop path's randomness is replayed.
-                found = checkpoint(layer, x, *masks, with_attentions, use_reentrant=False, **how)
+                # Non-reentrant: gradients are right even if x requires none, and drop path's randomness is replayed.
+                outputs = checkpoint(layer, x, *masks, with_attentions, use_reentrant=False, **block_options)
             else:
-                found = layer(x, *masks, with_attentions, **how)
-            x = found[0]
-            if with_states:  # else every block's would be kept alive to the end
+                outputs = layer(x, *masks, with_attentions, **block_options)
+            x = outputs[0]
+            if with_states:  # otherwise the list would keep every block's output in memory
                 hidden_states.append(x)
             if with_attentions:
-                attentions.append(found[1])
+                attentions.append(outputs[1])
         output = TransformerOutput(
             x,
             hidden_states=tuple(hidden_states) if with_states else None,
             attentions=tuple(attentions) if with_attentions else None,
         )
-        return returned(self.config, output, return_dict)
+        return output_or_tuple(self.config, output, return_dict)
 
 
-def order_as_transformers(model: nn.Module) -> None:
-    """Put the parameters into the order of transformers 5's class: an optimizer's state knows them by it.
+def reorder_like_transformers(model: nn.Module) -> None:
+    """Put the parameters into the order of transformers 5's class, because an optimizer's state is indexed by it.
 
-    They are not made in that order, so that a seed goes on giving the same random start.
+    They are made in another order, in which a seed gives the same random initialisation as before.
     """
     for part in list(model.modules()):
         order: tuple[str, ...] = getattr(part, "module_order", ())
         if order != tuple(name for name, _ in part.named_children() if name in order):
             for name in order:
                 child = getattr(part, name, None)
-                if child is None:  # a subclass has removed it
+                if child is None:  # removed by a subclass
                     continue
                 delattr(part, name)
                 setattr(part, name, child)
 
 
-def start_as_clip(blocks: Iterable[nn.Module], width: int, num_layers: int, factor: float) -> None:
-    """Random start of a tower's blocks as in OpenAI's CLIP (arXiv 2103.00020): narrower where residuals add up."""
+def initialize_like_clip(blocks: Iterable[nn.Module], width: int, num_layers: int, factor: float) -> None:
+    """Initialise a tower's blocks as in OpenAI's CLIP (arXiv 2103.00020), with smaller weights before residual sums."""
     residual_std = width**-0.5 * (2 * num_layers) ** -0.5 * factor
     for block in blocks:
         attention, mlp = block.self_attn, block.mlp
@@ -362,19 +362,14 @@ def start_as_clip(blocks: Iterable[nn.Module], width: int, num_layers: int, fact
         nn.init.normal_(attention.out_proj.weight, std=residual_std)
         nn.init.normal_(mlp.fc1.weight, std=(2 * width) ** -0.5 * factor)
         nn.init.normal_(mlp.fc2.weight, std=residual_std)
-        for linear in (
-            attention.q_proj,
-            attention.k_proj,
-            attention.v_proj,
-            attention.out_proj,
-            mlp.fc1,
-            mlp.fc2,
-        ):
-            nn.init.zeros_(linear.bias)
+        for module in (attention, mlp):
+            for linear in module.children():
+                if isinstance(linear, nn.Linear):
+                    nn.init.zeros_(linear.bias)
 
 
-def start_truncated(module: nn.Module) -> None:
-    """Every linear in it: truncated normal of 0.02, zero bias. So start MIT and the prompt generator."""
+def initialize_truncated_normal(module: nn.Module) -> None:
+    """Initialise every linear layer in a module by a truncated normal of std 0.02 and a zero bias."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.trunc_normal_(part.weight, std=0.02)

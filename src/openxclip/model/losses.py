@@ -1,4 +1,4 @@
-"""The two losses of a forward: over classes, and over pairs."""
+"""The two losses of `XCLIPModel.forward`: over classes, and over pairs of texts and videos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def class_loss(logits_BK: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy over the K texts as classes (arXiv 2208.02816, §3.1).
+    """Return the cross-entropy over the K texts as classes (arXiv 2208.02816, §3.1).
 
     Args:
         logits_BK: `logits_per_video`.
@@ -28,7 +28,7 @@ def class_loss(logits_BK: Tensor, labels: Tensor) -> Tensor:
 
 
 def contrastive_loss(logits_BK: Tensor) -> Tensor:
-    """CLIP's symmetric loss, text i being that of video i (arXiv 2103.00020, figure 3)."""
+    """Return CLIP's symmetric loss, where text i belongs to video i (arXiv 2103.00020, figure 3)."""
     videos, texts = logits_BK.shape
     if videos != texts:
         raise ValueError(

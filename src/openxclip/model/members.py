@@ -1,4 +1,4 @@
-"""What training libraries and client code ask of a model, under transformers' names."""
+"""Attributes and methods of models that training libraries and client code use, under transformers' names."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class Members(nn.Module):
     """Attributes and methods that are the same for every model class.
 
     Attributes:
-        base_model_prefix: under this name a class that wraps an `XCLIPModel` holds it.
-        main_input_name: the argument whose size says how much a batch is.
+        base_model_prefix: name of the attribute in which a class that wraps an `XCLIPModel` holds it.
+        main_input_name: the argument whose size is the size of a batch.
         supports_gradient_checkpointing: always True.
-        name_or_path: what the model was loaded from; PEFT writes it beside an adapter.
-        vocab_size: the number of tokens; there once it was changed.
+        name_or_path: name from which the model was loaded; PEFT writes it beside an adapter.
+        vocab_size: the number of tokens; exists only after it was changed.
     """
 
     base_model_prefix: ClassVar[str] = "x_clip"
     main_input_name: ClassVar[str] = "input_ids"
     supports_gradient_checkpointing: ClassVar[bool] = True
-    # Modules that stay on one device, because a residual goes around them: Accelerate and FSDP wrap these.
+    # Modules with a residual connection, which must stay on one device: Accelerate and FSDP wrap these.
     _no_split_modules: ClassVar[list[str]] = [
         "Block",
         "CrossFrameBlock",
@@ -40,7 +40,7 @@ class Members(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     @property
@@ -50,15 +50,15 @@ class Members(nn.Module):
 
     @property
     def base_model(self) -> nn.Module:
-        """The X-CLIP inside a model that wraps it as `base_model_prefix` says; otherwise the model itself."""
-        found: nn.Module = getattr(self, self.base_model_prefix, self)
-        return found
+        """The X-CLIP in the attribute `base_model_prefix` of a model that wraps it; otherwise the model itself."""
+        base: nn.Module = getattr(self, self.base_model_prefix, self)
+        return base
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """How many numbers the weights are.
+        """Count the parameters.
 
         Args:
-            only_trainable: count only those that take a gradient.
+            only_trainable: count only those that require a gradient.
             exclude_embeddings: leave out the tables of `nn.Embedding`.
         """
         tables = {
@@ -68,20 +68,20 @@ class Members(nn.Module):
         return sum(p.numel() for p in counted if p.requires_grad or not only_trainable)
 
     def get_memory_footprint(self, return_buffers: bool = True) -> int:
-        """Bytes of the weights, and of the buffers."""
+        """Return the bytes of the parameters and, with `return_buffers`, the buffers."""
         tensors = [*self.parameters(), *(self.buffers() if return_buffers else ())]
         return sum(tensor.nbytes for tensor in tensors)
 
     @classmethod
     def can_generate(cls) -> bool:
-        """False: the model writes no text."""
+        """Return False, because the model generates no text."""
         return False
 
     def tie_weights(self, *_: Any, **__: Any) -> None:
-        """Do nothing: no two parts share a weight."""
+        """Do nothing, because no two parts share a weight."""
 
     def set_attn_implementation(self, attn_implementation: str | dict[str, str]) -> None:
-        """Check the name, and go on with PyTorch's kernels, which give attention maps too when they are asked for.
+        """Check the name, and change nothing: PyTorch picks the kernel.
 
         Raises:
             ValueError: there is no attention of this name.
@@ -93,10 +93,10 @@ class Members(nn.Module):
     def gradient_checkpointing_enable(
         self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
     ) -> None:
-        """Keep no activations inside blocks for the backward pass, but compute them again: slower, far less memory.
+        """Recompute activations inside blocks in the backward pass, which is slower and needs far less memory.
 
         Args:
-            gradient_checkpointing_kwargs: accepted and not needed: checkpointing is always the non-reentrant kind.
+            gradient_checkpointing_kwargs: has no effect, because checkpointing is always non-reentrant.
             options: `every_n_layers=1` and `offload=False`, the only values of transformers' options that are
                 supported.
 
@@ -118,11 +118,11 @@ class Members(nn.Module):
     def activation_checkpointing_enable(
         self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
     ) -> None:
-        """`gradient_checkpointing_enable`, by its newer name."""
+        """Call `gradient_checkpointing_enable`, which has this newer name."""
         self.gradient_checkpointing_enable(activation_checkpointing_kwargs, **options)
 
     def activation_checkpointing_disable(self) -> None:
-        """`gradient_checkpointing_disable`, by its newer name."""
+        """Call `gradient_checkpointing_disable`, which has this newer name."""
         self.gradient_checkpointing_disable()
 
     def _set_gradient_checkpointing(self, enabled: bool) -> None:
@@ -132,18 +132,18 @@ class Members(nn.Module):
 
     @property
     def is_gradient_checkpointing(self) -> bool:
-        """Whether any part keeps no activations."""
+        """Whether gradient checkpointing is enabled in any part."""
         return any(isinstance(m, Encoder) and m.gradient_checkpointing for m in self.modules())
 
     @property
     def is_activation_checkpointing(self) -> bool:
-        """`is_gradient_checkpointing`, by its newer name."""
+        """`is_gradient_checkpointing`, under its newer name."""
         return self.is_gradient_checkpointing
 
     # -- embeddings --------------------------------------------------------------------------------------------------
 
     def get_input_embeddings(self) -> nn.Module:
-        """The table of tokens; in a model without texts, the convolution that makes patches.
+        """Return the token embedding, or in a model without texts the patch embedding.
 
         Raises:
             NotImplementedError: a subclass has neither.
@@ -151,23 +151,24 @@ class Members(nn.Module):
         return self.get_submodule(self._input_embeddings())
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Put another module in the place of `get_input_embeddings`."""
+        """Replace the module that `get_input_embeddings` returns."""
         above, _, name = self._input_embeddings().rpartition(".")
         setattr(self.get_submodule(above), name, value)
 
     def get_output_embeddings(self) -> None:
-        """None: the model writes no text."""
+        """Return None, because the model generates no text."""
 
     def _input_embeddings(self) -> str:
+        """Path of the token embedding, or else of the patch embedding."""
         paths = [str(path) for path, _ in self.named_modules()]
-        for wanted in ("token_embedding", "patch_embedding"):
+        for name in ("token_embedding", "patch_embedding"):
             for path in paths:
-                if path.rpartition(".")[2] == wanted:
+                if path.rpartition(".")[2] == name:
                     return path
         raise NotImplementedError(f"{type(self).__name__} has no embedding of tokens or patches.")
 
     def enable_input_require_grads(self) -> None:
-        """Have the input embeddings give outputs that take a gradient, as training of adapters alone needs."""
+        """Make the outputs of the input embeddings require a gradient, which training only adapters needs."""
         self.disable_input_require_grads()
         self._require_grads_hook = self.get_input_embeddings().register_forward_hook(_require_grad)
 
@@ -180,15 +181,15 @@ class Members(nn.Module):
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Module:
-        """Change the number of tokens; the config says it too afterwards.
+        """Change the number of tokens, in the config too.
 
         Args:
-            new_num_tokens: how many; None leaves them as they are.
+            new_num_tokens: the new number; None keeps it.
             pad_to_multiple_of: round up to a multiple of this.
-            mean_resizing: new tokens start as the mean of the others; otherwise at random, of std 0.02.
+            mean_resizing: initialise new tokens as the mean of the others; otherwise at random with std 0.02.
 
         Returns:
-            The table, an `nn.Embedding`.
+            The new token embedding.
 
         Raises:
             ValueError: the model has no tokens.

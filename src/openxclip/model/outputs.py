@@ -1,4 +1,4 @@
-"""What the models return: dicts whose values are attributes too and have positions, as transformers' outputs do."""
+"""Outputs of the models: dicts whose values can also be read as attributes and by position, as in transformers."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import torch
-from torch.utils import _pytree as pytree  # torch.export's own registration imports seconds' worth of modules
+from torch.utils import _pytree as pytree  # torch.export's own registration takes seconds to import
 
 _OutputT = TypeVar("_OutputT", bound="Output")
 _PAIRS = (Mapping, Iterator)  # a tuple: PyTorch 2.8 can't compile isinstance with a union
 
 
 class VideoFeatures(NamedTuple):
-    """What must be kept of a video to score it against any texts later: `XCLIPModel.encode_video` makes it.
+    """The features of videos for scoring them against any texts later, from `XCLIPModel.encode_video`.
 
     Attributes:
-        pooled: (B, E) integrated frame features, not normalised: what `get_video_features` returns.
-        patches: (B, P, E) projected patch tokens, averaged over frames: what the prompts attend to.
+        pooled: (B, E) integrated frame features, not normalised, as from `get_video_features`.
+        patches: (B, P, E) projected patch tokens, averaged over frames, to which the prompts attend.
     """
 
     pooled: torch.Tensor
@@ -26,15 +26,15 @@ class VideoFeatures(NamedTuple):
 
 
 class Output(dict[str, Any]):
-    """A dict of the fields that are not None, in the order of the class; a field is also an attribute.
+    """A dict of the fields that are not None, in the order of the class. Every field is also an attribute.
 
-    An integer or a slice as the key indexes `to_tuple()`. Setting a field by name or as an attribute sets both; set
-    to None it leaves the dict. Instead of fields, the class takes one dict or an iterator of (name, value) pairs:
-    `torch.nn.DataParallel` and Accelerate rebuild outputs that way.
+    An integer or slice as the key indexes `to_tuple()`. Setting a field by name or as an attribute sets both; a field
+    set to None is removed from the dict. Instead of fields, the class also accepts one dict or an iterator of
+    (name, value) pairs, because `torch.nn.DataParallel` and Accelerate rebuild outputs that way.
     """
 
     def __init_subclass__(cls) -> None:
-        pytree.register_pytree_node(  # so that torch.export and torch.compile take it as a result
+        pytree.register_pytree_node(  # for torch.export and torch.compile
             cls,
             _values_and_names,
             lambda values, names: cls(dict(zip(names, values, strict=True))),
@@ -52,16 +52,16 @@ class Output(dict[str, Any]):
         self._fill()
 
     def _fill(self) -> None:
-        """Put the fields that are there into the dict, in order, and what else it has after them."""
+        """Put the fields that aren't None into the dict, in order, and its other items after them."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         others = {name: value for name, value in dict.items(self) if name not in values}
         dict.clear(self)
         dict.update(self, {name: value for name, value in values.items() if value is not None}, **others)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        is_set_anew = name in self.__dict__
+        is_initialized = name in self.__dict__
         object.__setattr__(self, name, value)
-        if is_set_anew:
+        if is_initialized:
             self._fill()
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -76,7 +76,7 @@ class Output(dict[str, Any]):
         return self.to_tuple()[key]
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The values of the dict, as a tuple; outputs inside become tuples too."""
+        """Return the values of the dict as a tuple; nested outputs become tuples too."""
         return tuple(value.to_tuple() if isinstance(value, Output) else value for value in self.values())
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
@@ -88,13 +88,13 @@ class Output(dict[str, Any]):
         return type(self), (dict(self),)
 
 
-def asked(config: Any, name: str, given: bool | None) -> bool:
-    """An `output_*` argument, or what the config says where it is None."""
+def resolve_flag(config: Any, name: str, given: bool | None) -> bool:
+    """Return an `output_*` argument, or its default in the config if it is None."""
     return bool(getattr(config, name, False)) if given is None else given
 
 
-def returned(config: Any, output: _OutputT, return_dict: bool | None) -> _OutputT | tuple[Any, ...]:
-    """The output, or a tuple of what is in it, as `return_dict` says, or the config where it is None."""
+def output_or_tuple(config: Any, output: _OutputT, return_dict: bool | None) -> _OutputT | tuple[Any, ...]:
+    """Return the output, or its values as a tuple if `return_dict` is False; the config has the default for None."""
     if return_dict is None:
         return_dict = getattr(config, "use_return_dict", getattr(config, "return_dict", True))
     return output if return_dict else output.to_tuple()
@@ -116,14 +116,14 @@ class TransformerOutput(Output):
 
     Attributes:
         last_hidden_state: (N, L, D).
-        pooler_output: (N, D) the end-of-text token's state; the class token's after `post_layernorm`; the mean over T;
-            None where blocks alone were called.
+        pooler_output: (N, D): in the text tower the state of the end-of-text token; in the video tower the class
+            token's after `post_layernorm`; in MIT the mean over T; None from blocks alone.
         hidden_states: with `output_hidden_states`, the input of the first block and each block's output.
         attentions: with `output_attentions`, each block's (N, H, L, L) weights; in the video tower L is
-            1 + patches + 1, the message token being the last row and column.
+            1 + patches + 1, with the message token as the last row and column.
     """
 
-    last_hidden_state: torch.Tensor = None  # type: ignore[assignment]  # absent only while an output is rebuilt
+    last_hidden_state: torch.Tensor = None  # type: ignore[assignment]  # None only while an output is rebuilt
     pooler_output: torch.Tensor = None  # type: ignore[assignment]
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
@@ -137,10 +137,10 @@ class XCLIPOutput(Output):
         loss: scalar; class cross-entropy with `labels`, contrastive with `return_loss`.
         logits_per_video: (B, K) `exp(logit_scale) * cos(video, text + prompt)`.
         logits_per_text: (K, B) its transpose.
-        text_embeds: (B, K, E) unit vectors of text + prompt, for they depend on the video; (K, E) unit vectors of the
-            bare texts in a forward without a video.
+        text_embeds: (B, K, E) unit vectors of text + prompt, which depend on the video; (K, E) unit vectors of the
+            texts alone in a forward without videos.
         video_embeds: (B, E) unit vectors.
-        text_model_output, vision_model_output, mit_output: of the parts that ran.
+        text_model_output, vision_model_output, mit_output: outputs of the parts that ran.
     """
 
     loss: torch.Tensor | None = None

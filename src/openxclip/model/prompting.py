@@ -1,4 +1,4 @@
-"""Video-specific prompting: what is seen in a video is added to each text before scoring (arXiv 2208.02816, §3.3)."""
+"""Video-specific prompting: each text attends to a video's patches before scoring (arXiv 2208.02816, §3.3)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from openxclip.config import XCLIPConfig
-from openxclip.model.layers import Activation, attend, start_truncated
+from openxclip.model.layers import Activation, attend, initialize_truncated_normal
 
 
 class CrossAttention(nn.Module):
-    """Texts ask, patches answer. No biases on queries, keys and values."""
+    """Attention of texts to patches, without biases on queries, keys and values."""
 
     module_order = ("k_proj", "v_proj", "q_proj", "proj", "proj_drop")
 
@@ -25,7 +25,7 @@ class CrossAttention(nn.Module):
         self.proj_drop = nn.Dropout(projection_dropout)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """(B, K, E) of the texts (B, K, E) and the patches (B, P, E), which are both keys and values."""
+        """Return (B, K, E) for texts (B, K, E) as queries and patches (B, P, E) as both keys and values."""
         out_BKE, _ = attend(
             self.q_proj(queries),
             self.k_proj(keys),
@@ -50,7 +50,7 @@ class PromptDecoderLayer(nn.Module):
             projection_dropout=config.prompt_projection_dropout,
         )
         self.norm1 = nn.LayerNorm(width, eps=eps)
-        self.norm3 = nn.LayerNorm(width, eps=eps)  # the authors numbered it so; checkpoints do too
+        self.norm3 = nn.LayerNorm(width, eps=eps)  # the authors' number, which checkpoints have
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width),
             Activation(config.prompt_hidden_act),
@@ -59,7 +59,7 @@ class PromptDecoderLayer(nn.Module):
         )
 
     def forward(self, hidden_states: Tensor, visual: Tensor) -> Tensor:
-        """(B, K, E) of the texts (B, K, E) and the patches (B, P, E)."""
+        """Return (B, K, E) for texts (B, K, E) and patches (B, P, E)."""
         text_BKE = hidden_states + self.cross_attn(self.norm1(hidden_states), visual, visual)
         out: Tensor = text_BKE + self.mlp(self.norm3(text_BKE))
         return out
@@ -74,10 +74,10 @@ class VideoSpecificPrompt(nn.Module):
         self.layernorm = nn.LayerNorm(width, eps=config.vision_config.layer_norm_eps)
         self.decoder = nn.ModuleList(PromptDecoderLayer(config) for _ in range(config.prompt_layers))
         self.alpha = nn.Parameter(torch.full((width,), config.prompt_alpha))
-        start_truncated(self.decoder)
+        initialize_truncated_normal(self.decoder)
 
     def forward(self, text: Tensor, visual: Tensor) -> Tensor:
-        """(B, K, E), to be added to the texts (B, K, E), from the patches (B, P, E)."""
+        """Return the prompts (B, K, E) to add to texts (B, K, E), from patches (B, P, E)."""
         visual = self.layernorm(visual)
         for layer in self.decoder:
             text = layer(text, visual)

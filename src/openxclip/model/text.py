@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from openxclip.config import XCLIPTextConfig
-from openxclip.model.layers import Block, Encoder, causal_mask, start_as_clip
-from openxclip.model.outputs import TransformerOutput, asked, returned
+from openxclip.model.layers import Block, Encoder, causal_mask, initialize_like_clip
+from openxclip.model.outputs import TransformerOutput, output_or_tuple, resolve_flag
 from openxclip.model.pretrained import XCLIPPreTrainedModel
 
 
 class TextEmbeddings(nn.Module):
-    """Token plus learned position."""
+    """Token embeddings plus learned positions."""
 
     def __init__(self, config: XCLIPTextConfig) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class TextEmbeddings(nn.Module):
 
     @property
     def position_ids(self) -> Tensor:
-        """(1, context): 0, 1, 2, …"""
+        """Position numbers 0, 1, 2, …, (1, context)."""
         return torch.arange(self.position_embedding.num_embeddings, device=self.position_embedding.weight.device)[None]
 
     def forward(
@@ -35,7 +35,7 @@ class TextEmbeddings(nn.Module):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
-        """(K, L, D) of the token ids (K, L), or of what `inputs_embeds` (K, L, D) has in place of their embeddings."""
+        """Return (K, L, D) for token ids (K, L), or for `inputs_embeds` (K, L, D) instead of token embeddings."""
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("pass input_ids or inputs_embeds.")
@@ -55,7 +55,7 @@ class TextEmbeddings(nn.Module):
 
 
 class XCLIPTextModel(XCLIPPreTrainedModel):
-    """Texts in, one state for each token and one for each text out, before the projection to the joint width."""
+    """Encodes texts into a state for each token and one for each text, before the projection to the joint width."""
 
     config_class = XCLIPTextConfig
     weights_prefix = "text_model."
@@ -81,12 +81,12 @@ class XCLIPTextModel(XCLIPPreTrainedModel):
             config,
         )
         self.final_layer_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        start_as_clip(self.encoder.layers, width, config.num_hidden_layers, config.initializer_factor)
+        initialize_like_clip(self.encoder.layers, width, config.num_hidden_layers, config.initializer_factor)
         self.post_init()
 
     @property
     def text_model(self) -> XCLIPTextModel:
-        """The tower itself: in transformers 4 its parts are in an attribute of this name."""
+        """The tower itself, because transformers 4 has its parts in an attribute of this name."""
         return self
 
     def forward(
@@ -103,14 +103,14 @@ class XCLIPTextModel(XCLIPPreTrainedModel):
         Args:
             input_ids: (K, L) token ids, L up to the context (77); the highest id of a text is its end-of-text.
                 Leading dimensions beyond K are flattened.
-            attention_mask: (K, L), 0 where no token may look. Attention being causal, padding after the end of a text
-                never changes its `pooler_output`.
+            attention_mask: (K, L), 0 at tokens to which no token may attend. Padding after the end of a text never
+                changes its `pooler_output`, because attention is causal.
             position_ids: (K, L) or (1, L); default 0, 1, 2, …
-            output_attentions, output_hidden_states: also return every block's.
-            return_dict: False for a tuple.
+            output_attentions, output_hidden_states: also return those of every block.
+            return_dict: False returns a tuple.
 
         Returns:
-            `last_hidden_state` (K, L, D), `pooler_output` (K, D).
+            `last_hidden_state` (K, L, D) and `pooler_output` (K, D).
         """
         input_ids_KL = input_ids.reshape(-1, input_ids.shape[-1])
         mask = None
@@ -125,12 +125,12 @@ class XCLIPTextModel(XCLIPPreTrainedModel):
         encoded = self.encoder(
             self.embeddings(input_ids=input_ids_KL, position_ids=position_ids),
             mask,
-            output_attentions=asked(self.config, "output_attentions", output_attentions),
-            output_hidden_states=asked(self.config, "output_hidden_states", output_hidden_states),
+            output_attentions=resolve_flag(self.config, "output_attentions", output_attentions),
+            output_hidden_states=resolve_flag(self.config, "output_hidden_states", output_hidden_states),
             return_dict=True,
             is_causal=mask is None,
         )
         last_KLD = self.final_layer_norm(encoded.last_hidden_state)
         pooled_KD = last_KLD[torch.arange(last_KLD.shape[0], device=last_KLD.device), input_ids_KL.argmax(-1)]
         output = TransformerOutput(last_KLD, pooled_KD, encoded.hidden_states, encoded.attentions)
-        return returned(self.config, output, return_dict)
+        return output_or_tuple(self.config, output, return_dict)

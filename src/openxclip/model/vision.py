@@ -1,8 +1,8 @@
 """The video tower: CLIP's vision transformer with a cross-frame message in every block (arXiv 2208.02816, §3.2).
 
 In a block each frame writes a message token from its class token; the messages of a video's frames attend to each
-other (cross-frame fusion attention); then every frame attends over its own tokens and its message (intra-frame
-diffusion attention), and the message is thrown away.
+other (cross-frame fusion attention); then every frame attends to its own tokens and its message (intra-frame
+diffusion attention), and the message is discarded.
 """
 
 from __future__ import annotations
@@ -14,20 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openxclip.config import XCLIPVisionConfig
-from openxclip.model.layers import (
-    MLP,
-    Attention,
-    DropPath,
-    Encoder,
-    is_bare,
-    start_as_clip,
-)
-from openxclip.model.outputs import TransformerOutput, asked, returned
+from openxclip.model.layers import MLP, Attention, DropPath, Encoder, initialize_like_clip, is_bare
+from openxclip.model.outputs import TransformerOutput, output_or_tuple, resolve_flag
 from openxclip.model.pretrained import XCLIPPreTrainedModel
 
 
 class VisionEmbeddings(nn.Module):
-    """Patches as tokens, a class token before them, learned positions."""
+    """A class token, patches as tokens, and learned positions."""
 
     def __init__(self, config: XCLIPVisionConfig) -> None:
         super().__init__()
@@ -45,11 +38,11 @@ class VisionEmbeddings(nn.Module):
 
     @property
     def position_ids(self) -> Tensor:
-        """(1, 1 + P): 0, 1, 2, …"""
+        """Position numbers 0, 1, 2, …, (1, 1 + P)."""
         return torch.arange(self.num_positions, device=self.position_embedding.weight.device)[None]
 
     def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
-        """(N, 1 + P, D) of the frames (N, C, H, W)."""
+        """Return (N, 1 + P, D) for frames (N, C, H, W)."""
         pixels_NCHW = pixel_values.to(self.patch_embedding.weight.dtype)
         positions = self.positions(*pixels_NCHW.shape[-2:], interpolate=interpolate_pos_encoding)
         patches_NPD = self._embed_patches(pixels_NCHW)
@@ -57,10 +50,10 @@ class VisionEmbeddings(nn.Module):
         return torch.cat([class_N1D, patches_NPD], dim=1) + positions
 
     def positions(self, height: int, width: int, *, interpolate: bool) -> Tensor:
-        """(1 + P, D) of frames of that size.
+        """Return the positions (1 + P, D) for frames of that size.
 
         Raises:
-            ValueError: it isn't the model's, and they may not be interpolated.
+            ValueError: the size isn't the model's and `interpolate` is False, or it is smaller than one patch.
         """
         expected = self.image_size
         if (height, width) == (expected, expected):
@@ -73,7 +66,7 @@ class VisionEmbeddings(nn.Module):
         )
 
     def _embed_patches(self, pixels_NCHW: Tensor) -> Tensor:
-        """(N, P, D). As a linear of each patch's pixels, which is what the convolution is, and faster."""
+        """Patches as tokens (N, P, D), by a linear layer, which equals the convolution and is faster."""
         convolution = self.patch_embedding
         if not is_bare(convolution, nn.Conv2d):
             wrapped: Tensor = convolution(pixels_NCHW)
@@ -81,7 +74,7 @@ class VisionEmbeddings(nn.Module):
         return F.linear(cut_into_patches(pixels_NCHW, self.patch_size), convolution.weight.flatten(1))
 
     def _positions_at(self, rows: int, columns: int) -> Tensor:
-        """The trained grid of positions, resized bicubically to rows x columns: (1 + rows * columns, D)."""
+        """The trained grid of positions resized bicubically to rows x columns: (1 + rows * columns, D)."""
         if rows < 1 or columns < 1:
             raise ValueError(f"pixel_values are smaller than one patch of {self.patch_size}x{self.patch_size}.")
         weight = self.position_embedding.weight
@@ -91,7 +84,7 @@ class VisionEmbeddings(nn.Module):
 
 
 def cut_into_patches(pixels_NCHW: Tensor, patch: int) -> Tensor:
-    """(N, P, C * patch * patch), row by row; what is left over at the right and below is cut off."""
+    """Return patches (N, P, C * patch * patch), row by row, without incomplete ones at the right and bottom."""
     rows, columns = pixels_NCHW.shape[-2] // patch, pixels_NCHW.shape[-1] // patch
     whole = pixels_NCHW[..., : rows * patch, : columns * patch]
     cut = whole.unflatten(3, (columns, patch)).unflatten(2, (rows, patch))  # (N, C, rows, patch, columns, patch)
@@ -125,11 +118,11 @@ class CrossFrameBlock(nn.Module):
         self.layer_norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(width, config.intermediate_size, config.hidden_act)
         self.drop_path = DropPath(drop_path_rate)
-        self._start_messages()
+        self._initialize_messages()
 
-    def _start_messages(self) -> None:
-        # message_fc keeps nn.Linear's start; message_attn gets nn.MultiheadAttention's: Xavier over the stacked
-        # (3 D, D) input projection, zero biases.
+    def _initialize_messages(self) -> None:
+        # message_fc keeps nn.Linear's initialisation; message_attn gets nn.MultiheadAttention's: Xavier over the
+        # stacked (3 D, D) input projection, and zero biases.
         attention = self.message_attn
         bound = (6 / (4 * self.message_fc.in_features)) ** 0.5
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
@@ -146,17 +139,17 @@ class CrossFrameBlock(nn.Module):
         *,
         num_frames: int | None = None,
     ) -> tuple[Tensor, ...]:
-        """Let each frame attend over its tokens and its message.
+        """Let each frame attend to its tokens and its message.
 
         Args:
             hidden_states: (B * T, 1 + P, D).
-            attention_mask, causal_attention_mask: see `Attention.forward`; over 1 + P + 1 tokens, the last being the
-                message.
+            attention_mask, causal_attention_mask: see `Attention.forward`; over 1 + P + 1 tokens, of which the last is
+                the message.
             output_attentions: also return the weights.
             num_frames: T; default the config's.
 
         Returns:
-            A tuple of (B * T, 1 + P, D), and the (B * T, H, 1 + P + 1, 1 + P + 1) weights if they are asked for.
+            A tuple of (B * T, 1 + P, D), and with `output_attentions` the (B * T, H, 1 + P + 1, 1 + P + 1) weights.
         """
         x_NLD, num_frames = hidden_states, self.num_frames if num_frames is None else num_frames
         num_videos = x_NLD.shape[0] // num_frames
@@ -164,8 +157,8 @@ class CrossFrameBlock(nn.Module):
         fused_BTD, _ = self.message_attn(self.message_ln(message_BTD))
         message_BTD = message_BTD + self.drop_path(fused_BTD, num_videos)
 
-        # The message asks too, though its answer is thrown away: so hooks on these parts see each of them called once,
-        # with all tokens, and a map of weights has a row for the message. It is one token in 51, and saves a copy.
+        # The message is a query too, although its result is discarded: hooks on these parts then see one call with all
+        # tokens, and attention maps have a row for the message. It is one token in 51, and saves a copy.
         tokens_NSD = self.layer_norm1(torch.cat([x_NLD, message_BTD.flatten(0, 1)[:, None]], dim=1))
         attended, weights = self.self_attn(tokens_NSD, attention_mask, causal_attention_mask, output_attentions)
         x_NLD = x_NLD + self.drop_path(attended[:, :-1], num_videos)
@@ -174,7 +167,7 @@ class CrossFrameBlock(nn.Module):
 
 
 class XCLIPVisionModel(XCLIPPreTrainedModel):
-    """Frames in, one state for each patch and one for each frame out, before the projection to the joint width."""
+    """Encodes frames into a state for each patch and one for each frame, before the projection to the joint width."""
 
     config_class = XCLIPVisionConfig
     weights_prefix = "vision_model."
@@ -192,25 +185,26 @@ class XCLIPVisionModel(XCLIPPreTrainedModel):
             (CrossFrameBlock(config, config.drop_path_rate * i / max(depth - 1, 1)) for i in range(depth)), config
         )
         self.post_layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        start_as_clip(self.encoder.layers, width, depth, config.initializer_factor)
+        initialize_like_clip(self.encoder.layers, width, depth, config.initializer_factor)
         self.post_init()
 
     @property
     def vision_model(self) -> XCLIPVisionModel:
-        """The tower itself: in transformers 4 its parts are in an attribute of this name."""
+        """The tower itself, because transformers 4 has its parts in an attribute of this name."""
         return self
 
     def split_frames(self, pixel_values: Tensor, num_frames: int | None = None) -> tuple[Tensor, int]:
-        """The frames of a batch, and how many of them are one video.
+        """Return the frames of a batch of videos, and the number of frames of a video.
 
         Args:
-            pixel_values: (B, T, C, H, W), or (B * T, C, H, W) where T is `num_frames`, by default the config's.
+            pixel_values: (B, T, C, H, W), or (B * T, C, H, W) with `num_frames` for T, by default the config's.
+            num_frames: T.
 
         Returns:
             (B * T, C, H, W), and T.
 
         Raises:
-            ValueError: the frames can't be dealt out so.
+            ValueError: the frames can't be divided into videos of T frames.
         """
         if pixel_values.ndim == 5:
             if num_frames is not None and num_frames != pixel_values.shape[1]:
@@ -247,25 +241,25 @@ class XCLIPVisionModel(XCLIPPreTrainedModel):
         """Encode the frames of videos, which exchange messages with the other frames of their video.
 
         Args:
-            pixel_values: (B, T, C, H, W), any T; or (B * T, C, H, W) where T is `num_frames`.
-            output_attentions, output_hidden_states: also return every block's.
-            interpolate_pos_encoding: take frames of any size of at least one patch, by resizing the position grid.
-            return_dict: False for a tuple.
+            pixel_values: (B, T, C, H, W), any T; or (B * T, C, H, W), with `num_frames` for T.
+            output_attentions, output_hidden_states: also return those of every block.
+            interpolate_pos_encoding: accept frames of any size of at least one patch, by resizing the position grid.
+            return_dict: False returns a tuple.
             num_frames: T of a 4-D `pixel_values`; default `config.num_frames`.
 
         Returns:
-            `last_hidden_state` (B * T, 1 + P, D), `pooler_output` (B * T, D).
+            `last_hidden_state` (B * T, 1 + P, D) and `pooler_output` (B * T, D).
         """
         pixels_NCHW, num_frames = self.split_frames(pixel_values, num_frames)
         embedded_NLD = self.embeddings(pixels_NCHW, interpolate_pos_encoding=interpolate_pos_encoding)
         encoded = self.encoder(
             self.pre_layernorm(embedded_NLD),
-            output_attentions=asked(self.config, "output_attentions", output_attentions),
-            output_hidden_states=asked(self.config, "output_hidden_states", output_hidden_states),
+            output_attentions=resolve_flag(self.config, "output_attentions", output_attentions),
+            output_hidden_states=resolve_flag(self.config, "output_hidden_states", output_hidden_states),
             return_dict=True,
             num_frames=num_frames,
         )
         last_NLD = encoded.last_hidden_state
         pooled_ND = self.post_layernorm(last_NLD[:, 0])
         output = TransformerOutput(last_NLD, pooled_ND, encoded.hidden_states, encoded.attentions)
-        return returned(self.config, output, return_dict)
+        return output_or_tuple(self.config, output, return_dict)

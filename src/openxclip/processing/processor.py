@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +11,7 @@ import torch
 
 from openxclip.checkpoints import read_checkpoint
 from openxclip.errors import CheckpointError
-from openxclip.hub import existing_file, parted_options, push_folder, read_json, resolve_folder
+from openxclip.hub import existing_file, read_json, resolve_folder, save_and_push, split_options
 from openxclip.processing.batch import BatchEncoding, check_tensors, convert_rows
 from openxclip.processing.encoding import TEXT_OPTIONS
 from openxclip.processing.frames import is_array, is_frame
@@ -90,7 +89,7 @@ class XCLIPProcessor:
             TypeError: there is no such option.
             ValueError: a setting is out of its range.
         """
-        hub_options, others = parted_options(options)
+        hub_options, others = split_options(options)
         settings = settings_only(
             others, (*FRAME_SETTINGS, *TOKENIZER_SETTINGS, "num_frames"), f"{cls.__name__}.from_pretrained"
         )
@@ -140,9 +139,7 @@ class XCLIPProcessor:
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the processor's files to a hub repository; options as `openxclip.hub.push_folder` takes them."""
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return push_folder(folder, repo_id, **options)
+        return save_and_push(self.save_pretrained, repo_id, **options)
 
     # ------------------------------------------------------------------------------------------------ inputs
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from openxclip.common.argument_names import did_you_mean
 
-#: Of `from_pretrained`, beside those of `openxclip.hub.parted_options`: there is one tokenizer, one set of transforms,
+#: Of `from_pretrained`, beside those of `openxclip.hub.split_options`: there is one tokenizer, one set of transforms,
 #: and no weights.
 _UNNEEDED_IN_LOADING = frozenset(
     {

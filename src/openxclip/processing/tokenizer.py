@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import processors
 
 from openxclip.errors import CheckpointError
-from openxclip.hub import parted_options, push_folder, read_json, resolve_folder
+from openxclip.hub import read_json, resolve_folder, save_and_push, split_options
 from openxclip.processing.bpe import byte_pair_tokenizer, read_merges, read_tokenizer
 from openxclip.processing.encoding import Encoder
 from openxclip.processing.settings import settings_only
@@ -118,7 +118,7 @@ class CLIPTokenizer(Encoder):
             CheckpointError: there is no such folder, or a file in it can't be read.
             TypeError: there is no such option.
         """
-        hub_options, others = parted_options(options)
+        hub_options, others = split_options(options)
         settings = settings_only(others, TOKENIZER_SETTINGS, f"{cls.__name__}.from_pretrained")
         folder = resolve_folder(pretrained_model_name_or_path, allow_patterns=TOKENIZER_FILES, **hub_options)
         made = cls._of_folder(folder, settings)
@@ -168,9 +168,7 @@ class CLIPTokenizer(Encoder):
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the tokenizer's files to a hub repository; options as `openxclip.hub.push_folder` takes them."""
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return push_folder(folder, repo_id, **options)
+        return save_and_push(self.save_pretrained, repo_id, **options)
 
     def save_pretrained(self, save_directory: str | Path, *, processor_class: str | None = None) -> tuple[str, ...]:
         """Write tokenizer.json, vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json.

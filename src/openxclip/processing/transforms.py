@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from openxclip.errors import CheckpointError
-from openxclip.hub import parted_options, read_json, resolve_folder
+from openxclip.hub import read_json, resolve_folder, split_options
 from openxclip.processing.batch import BatchEncoding, check_tensors
 from openxclip.processing.frames import Video, as_videos
 from openxclip.processing.pixels import in_place, write_levels, write_values
@@ -90,7 +90,7 @@ class VideoProcessor:
             TypeError: there is no such option.
             ValueError: a setting is out of its range.
         """
-        hub_options, others = parted_options(options)
+        hub_options, others = split_options(options)
         settings = settings_only(others, FRAME_SETTINGS, f"{cls.__name__}.from_pretrained")
         folder = resolve_folder(pretrained_model_name_or_path, allow_patterns=TRANSFORM_FILES, **hub_options)
         files = [folder / name for name in TRANSFORM_FILES if (folder / name).is_file()]
