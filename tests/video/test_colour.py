@@ -212,14 +212,14 @@ def test_unknown_matrices_are_read_as_the_nearest() -> None:
         frame.colorspace = matrix
         convert = RGBConverter()
         convert(frame)
-        assert "not known here and read as BT.601" in convert.notes[0]
+        assert "is not supported and read as BT.601" in convert.notes[0]
     frame.colorspace, frame.color_range = BT2020, 3
     assert np.array_equal(RGBConverter()(frame), expected)
 
 
 @pytest.mark.parametrize("pix_fmt", ["gray32le", "yaf32le", "rgbaf32le"])
 def test_unknown_pixel_formats_are_an_error(pix_fmt: str) -> None:
-    with pytest.raises(VideoError, match=rf"^odd\.mkv: its pixels are of a kind not known here \({pix_fmt}\)"):
+    with pytest.raises(VideoError, match=rf"^odd\.mkv: its pixel format {pix_fmt} is not supported"):
         RGBConverter(name="odd.mkv")(av.VideoFrame(32, 16, pix_fmt))
 
 
@@ -472,7 +472,7 @@ def test_other_angles_are_noted_but_not_followed(upright: Path, tmp_path: Path) 
     path = with_matrix(upright, tmp_path / "tilted.mp4", 0.866, 0.5, -0.5, 0.866)
     with VideoReader(path) as reader:
         assert (reader.get_frames([0]).frames_THWC == expected).all()
-    assert reader.notes == ("it is meant to be turned by other than a quarter: frames are left as stored",)
+    assert reader.notes == ("its rotation is no multiple of 90°: frames are left as stored",)
     path = with_matrix(upright, tmp_path / "stretched.mp4", 1.5, 0, 0, 0.75)
     with VideoReader(path) as reader:
         assert (reader.get_frames([0]).frames_THWC == expected).all()

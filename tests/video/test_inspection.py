@@ -154,7 +154,7 @@ def test_a_header_with_a_wrong_frame_count(tmp_path: Path) -> None:
     path = tmp_path / "wrong.avi"
     path.write_bytes(data)
     found = problems(path)
-    assert "its header tells of 400 frames, and there are 40" in found
+    assert "its header says 400 frames, but there are 40" in found
 
 
 def test_frames_that_change_in_size(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from openxclip.video.nal import length_size
 from openxclip.video.orientation import has_orientation
 
 COUNT = 24
-NOTE = "frames differ in how they are to be turned: all are turned as the first"
+NOTE = "frames differ in rotation: all are turned as the first"
 X265 = {"x265-params": "log-level=none:pools=1:keyint=8:min-keyint=8:scenecut=0"}
 
 

@@ -243,7 +243,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         "it is neither a file nor a folder but a device: give a file, or a pipe",
     ),
     "empty file": (opening(lambda f: b""), "it is empty: copy, download or record it again"),
-    "empty folder": (empty_folder, r"there are no videos in it, and no images to be the frames of one \(\..*\)"),
+    "empty folder": (empty_folder, r"it holds no videos, and no images that could be frames \(\..*\)"),
     "name with NUL": (lambda f, p: VideoReader("a\0b"), "it cannot be read: embedded null byte"),
     # files that are no videos
     "noise": (
@@ -253,12 +253,12 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "subtitles": (
         lambda f, p: VideoReader(write(f, "a.srt", b"1\n00:00:00,000 --> 00:00:01,000\nHello\n\n" * 9)),
-        "it is not a video but of another kind (a script, text, subtitles, or a sound or image format that is not read "
-        "here): convert it, e.g. to MP4",
+        "it is not a video but another kind of file (a script, text, subtitles, or an unsupported sound or image "
+        "format): convert it, e.g. to MP4",
     ),
     "playlist": (
         opening(lambda f: b"#EXTM3U\n#EXTINF:2,\na.ts\n"),
-        "it is a playlist, which only names other files: give those themselves, or say what it may open with "
+        "it is a playlist, which only names other files: give those files instead, or allow it to open them with "
         "allow_protocols=… or --allow-protocols",
     ),
     "sound": (
@@ -281,7 +281,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         opening(lambda f: replaced(film(f, codec="libx264"), b"avc1", b"zz9v")),
         "its video is coded in a way that this FFmpeg cannot decode: convert it, e.g. to H.264",
     ),
-    "unknown pixels": (odd_pixels, "its pixels are of a kind not known here (yaf32le): convert it, e.g. to H.264"),
+    "unknown pixels": (odd_pixels, "its pixel format yaf32le is not supported: convert it, e.g. to H.264"),
     "tiles": (
         opening(lambda f: replaced(still(tiles=(1, 2)), b"grid", b"iovl")),
         "it is a picture of 2 tiles, which are not put together here: convert it, e.g. to JPEG",
@@ -328,8 +328,8 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "fragments alone": (
         opening(fragments),
-        "it is a piece of a fragmented MP4 without the beginning that describes it (moov): put its initialisation "
-        "segment before it",
+        "it is a fragment of an MP4 without the header that describes it (moov): put its initialisation segment "
+        "before it",
     ),
     # damaged
     "index of an MP4": (
@@ -363,7 +363,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     # images and arrays
     "image": (
         opening(lambda f: image("PNG")[:20]),
-        "it is an image that cannot be read: its PNG data are damaged, cut off, or of a variant that is not read here. "
+        "it is an image that cannot be read: its PNG data are damaged, cut off, or of an unsupported variant. "
         "Copy or convert it",
     ),
     "pixels of an image": (
@@ -372,7 +372,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "image of a folder": (
         lambda f, p: read_all(folder_with(f, ("1.png", image("PNG")), ("2.png", b"text"))),
-        "it is an image that cannot be read: its data are damaged, cut off, or of a variant that is not read here. "
+        "it is an image that cannot be read: its data are damaged, cut off, or of an unsupported variant. "
         "Copy or convert it",
     ),
     "image of more pixels than Pillow's": (
@@ -383,7 +383,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         lambda f, p: read_all(folder_with(f, ("1.png", image("PNG")), ("2.png", image("PNG", (32, 32))))),
         "its frames differ in size: frame 1 is 32×32 and another 64×48: make them all of one size",
     ),
-    "image that changes": (shortened, "it has no frame 3 any more: it has changed while it was read"),
+    "image that changes": (shortened, "it no longer has frame 3: it has changed while it was read"),
     "array of floats": (
         opening(lambda f: array(np.zeros((2, 8, 8, 3)))),
         "it is an array of shape (2, 8, 8, 3) and type float64: frames are uint8 of shape (T, H, W, 3) or "
@@ -391,7 +391,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "array of objects": (
         opening(lambda f: array(np.array([{}], dtype=object))),
-        "it is an array that cannot be read: it holds Python objects, which could be programs. Write it as uint8",
+        "it is an array that cannot be read: it holds Python objects, which could run code. Save it as uint8",
     ),
     "header of an array": (
         opening(lambda f: array(np.zeros((2, 8, 8, 3), np.uint8))[:30]),

@@ -274,13 +274,13 @@ def found_videos(videos: tuple[str, ...]) -> list[VideoSource]:
     Raises:
         click.UsageError: there are no videos.
     """
-    from openxclip.video.finding import check_found
+    from openxclip.video.finding import require_videos
 
     named = list(named_videos(videos))
     if not named:
         raise click.UsageError("no videos are named.")
     try:
-        return check_found(search(named))
+        return require_videos(search(named))
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
 

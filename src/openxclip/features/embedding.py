@@ -27,7 +27,7 @@ from openxclip.processing.sources import Videos, as_sources
 from openxclip.video import ClipPlan, ReadOptions, find_videos
 from openxclip.video.assumptions import ASSUMED_FPS
 from openxclip.video.clips import WINDOW_RULE
-from openxclip.video.finding import check_found
+from openxclip.video.finding import require_videos
 from openxclip.video.memory import MemoryVideo
 from openxclip.video.sampling import Sampling
 
@@ -199,7 +199,7 @@ def _named_sources(paths: Videos) -> list[str | MemoryVideo]:
             raise TypeError(
                 f"embed takes paths and frames in memory, not {type(source).__name__}: save it to a file first."
             )
-    found = check_found(find_videos(given))
+    found = require_videos(find_videos(given))
     if not found:
         raise ValueError("no videos are named.")
     return [source if isinstance(source, MemoryVideo) else str(source) for source in found]

@@ -83,7 +83,7 @@ class AnimatedPng(ComposedImage):
         """Return the sequence number and the piece, without data yet, of a frame control chunk."""
         number, width, height, x, y, numerator, denominator, dispose, blend = struct.unpack(">5I2H2B", data)
         if not (width and height and x + width <= self.size[0] and y + height <= self.size[1]):
-            raise DamagedImageError("a frame reaches out of its picture")
+            raise DamagedImageError("a frame extends beyond the picture")
         chunks: _Chunks = []
         piece = Piece(
             (x, y, x + width, y + height),

@@ -37,7 +37,7 @@ class ArrayFootage:
             shape, start = header.shape, file.tell()
             num_missing = math.prod(shape) * header.dtype.itemsize - (file.seek(0, io.SEEK_END) - start)
         if header.dtype.hasobject:
-            why = "it holds Python objects, which could be programs. Write it as uint8"
+            why = "it holds Python objects, which could run code. Save it as uint8"
             raise VideoError(name, f"it is an array that cannot be read: {why}")
         if not _holds_frames(header):
             raise VideoError(

@@ -98,7 +98,7 @@ class RGBConverter:
 
     def _unknown_format(self, frame: av.VideoFrame) -> VideoError:
         kind = frame.format.name
-        return VideoError(self._name, f"its pixels are of a kind not known here ({kind}): convert it, e.g. to H.264")
+        return VideoError(self._name, f"its pixel format {kind} is not supported: convert it, e.g. to H.264")
 
     def _note(self, text: str) -> None:
         self._notes.setdefault(text)
@@ -106,12 +106,12 @@ class RGBConverter:
     def _turn_of_video(self, frame: av.VideoFrame) -> Turn:
         turn = turn_of(frame)
         if turn is None:
-            self._note("it is meant to be turned by other than a quarter: frames are left as stored")
+            self._note("its rotation is no multiple of 90°: frames are left as stored")
             turn = Turn()
         if self._first_turn is None:
             self._first_turn = turn
         elif turn != self._first_turn:
-            self._note("frames differ in how they are to be turned: all are turned as the first")
+            self._note("frames differ in rotation: all are turned as the first")
         return self._first_turn
 
     def _to_rgb(self, frame: av.VideoFrame, width: int, height: int) -> NDArray[np.uint8]:

@@ -63,7 +63,7 @@ def find_videos(
     return videos
 
 
-def check_found(videos: Sequence[VideoSource]) -> list[VideoSource]:
+def require_videos(videos: Sequence[VideoSource]) -> list[VideoSource]:
     """Return the list that `find_videos` returned, unless it consists of folders without videos and images.
 
     Raises:

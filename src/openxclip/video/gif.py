@@ -100,7 +100,7 @@ class AnimatedGif(ComposedImage):
             else:  # viewers skip such bytes
                 num_skipped += 1
                 if num_skipped > _MAX_SKIPPED:
-                    raise DamagedImageError("much of it is no part of a GIF")
+                    raise DamagedImageError("much of it is not GIF data")
 
     def _extension(self, control: _Control) -> _Control:
         kind = self._read(1)

@@ -92,7 +92,7 @@ class ImageFootage:
         for i in indices:
             picture = self._picture(i)
             if picture is None:
-                raise VideoError(self._name, f"it has no frame {i} any more: it has changed while it was read")
+                raise VideoError(self._name, f"it no longer has frame {i}: it has changed while it was read")
             self.frames_decoded += 1
             white = None if assumed is None else assumed.white
             frame_HWC, is_transparent = _to_rgb(picture, turn=not self._is_animated, white=white)
@@ -171,7 +171,7 @@ class FolderFootage:
         self._files = sorted(images, key=lambda path: natural_key(path.name))
         if not self._files:
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise VideoError(name, f"there are no videos in it, and no images to be the frames of one ({suffixes})")
+            raise VideoError(name, f"it holds no videos, and no images that could be frames ({suffixes})")
         limits.check_frames(name, len(self._files))
         self.frames_decoded = 0
         self._unknown_white: UnknownWhite | None = None

@@ -212,7 +212,7 @@ def _find_damage_of_file(footage: ContainerFootage) -> list[str]:
     problems = []
     file, coded = footage.file, footage.coded
     if coded.ends_within_packet:
-        problems.append("it is cut off: its last frame isn't whole")
+        problems.append("it is cut off: its last frame is incomplete")
     elif file is not None and (cut := found_at_end(file, coded.container, footage.packets)):
         problems.append(cut)
     if file is not None:
@@ -236,9 +236,9 @@ def _find_contradictions_to_header(footage: ContainerFootage) -> list[str]:
     problems = []
     told = told_by_header(footage.coded.container, footage.coded.stream, footage.packets)
     if told.frames and abs(told.frames - told.found) > 1:
-        problems.append(f"its header tells of {told.frames} frames, and there are {told.found}")
+        problems.append(f"its header says {told.frames} frames, but there are {told.found}")
     if told.seconds and abs(told.seconds - told.found_s) > max(0.5, 0.02 * told.found_s, 1.5 * told.step_s):
-        problems.append(f"its header tells of {told.seconds:.2f} s, and its frames last {told.found_s:.2f} s")
+        problems.append(f"its header says {told.seconds:.2f} s, but its frames last {told.found_s:.2f} s")
     return problems
 
 

@@ -35,8 +35,8 @@ def why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
         head = file.read(64)
         if is_playlist(head):
             return (
-                "it is a playlist, which only names other files: give those themselves, or say what it may open with "
-                "allow_protocols=… or --allow-protocols"
+                "it is a playlist, which only names other files: give those files instead, or allow it to open them "
+                "with allow_protocols=… or --allow-protocols"
             )
         if head[4:8] in _MP4_BOXES:
             return _why_mp4_not_opened(file, size)
@@ -45,8 +45,8 @@ def why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
         return f"it begins as {container}, but its header is damaged or cut off. {_COPY_AGAIN}"
     if getattr(error, "errno", None) == errno.EINVAL:
         return (
-            "it is not a video but of another kind (a script, text, subtitles, or a sound or image format that is not "
-            "read here): convert it, e.g. to MP4"
+            "it is not a video but another kind of file (a script, text, subtitles, or an unsupported sound or image "
+            "format): convert it, e.g. to MP4"
         )
     return (
         "it is not a video, or its beginning is damaged or encrypted: no known format was recognised. Check the file, "
@@ -68,8 +68,8 @@ def _why_mp4_not_opened(file: BinaryIO, size: int) -> str:
         return "it is a HEIF picture that FFmpeg cannot read: convert it, e.g. to JPEG"
     if names & {b"moof", b"styp", b"sidx"}:
         return (
-            "it is a piece of a fragmented MP4 without the beginning that describes it (moov): put its initialisation "
-            "segment before it"
+            "it is a fragment of an MP4 without the header that describes it (moov): put its initialisation segment "
+            "before it"
         )
     return (
         "it is an MP4 without its index (moov), which is written last: it was cut off, or its recording was not "
@@ -94,7 +94,7 @@ def why_image_not_opened(source: Path | BinaryIO, error: Exception) -> str:
         kind = image_format(file.read(64))
     data = f"its {kind} data" if kind else "its data"
     return (
-        f"it is an image that cannot be read: {data} are damaged, cut off, or of a variant that is not read here. "
+        f"it is an image that cannot be read: {data} are damaged, cut off, or of an unsupported variant. "
         "Copy or convert it"
     )
 

@@ -97,5 +97,5 @@ class FrameConverter:
         if nearest not in (BT709, BT2020):
             nearest = BT601
         name = _UNKNOWN_MATRICES.get(matrix, f"number {matrix}")
-        self._note(f"its colour matrix ({name}) is not known here and read as {_NAMES[nearest]}: colours may be wrong")
+        self._note(f"its colour matrix ({name}) is not supported and read as {_NAMES[nearest]}: colours may be wrong")
         return nearest

@@ -170,7 +170,7 @@ class TiledFootage:
         limits.check_pixels(name, width=grid.width, height=grid.height)
         limits.check_memory(name, count=1, height=grid.height, width=grid.width)
         if len(grid.tiles) != grid.rows * grid.columns or not grid.width or not grid.height:
-            raise self._damaged(f"of its {grid.rows * grid.columns} tiles, {len(grid.tiles)} are named")
+            raise self._damaged(f"of its {grid.rows * grid.columns} tiles, only {len(grid.tiles)} are listed")
         self._to_rgb = RGBConverter(name=name)
         self.times: NDArray[np.float64] = np.zeros(1)
 
