@@ -88,7 +88,7 @@ def filled(folder: Path, windows: int) -> Any:
         VideoRow(id=i + 1, path=f"/none/{i}.mp4", state="complete", windows=10, size=i, duration=10.0)
         for i in range(windows // 10)
     ]
-    store.put(videos, new=True)
+    store.put_videos(videos, new=True)
 
     def tables() -> Iterator[Any]:
         for first in range(0, len(videos), 500):
@@ -110,7 +110,7 @@ def filled(folder: Path, windows: int) -> Any:
                 }
             )
 
-    store.add_tables(tables())
+    store.add_window_tables(tables())
     store.tidy()
     return index
 
@@ -280,7 +280,7 @@ def adds(count: int, *, at_once: bool) -> dict[str, float]:
         for part in [paths] if at_once else paths[1:]:
             index.add(part)
         written, disk = written_bytes() - began, bytes_of(folder / "index")
-        live = sum(table.stats()["total_bytes"] for _, table in index._store._by_name())
+        live = sum(table.stats()["total_bytes"] for _, table in index._store._tables())
         index.compact()
         compacted = bytes_of(folder / "index")
     return {name: value / 1e6 for name, value in

@@ -59,9 +59,9 @@ from openxclip.playground.captions import caption
 from openxclip.playground.clips import render_clips
 from openxclip.playground.export import export_clip
 from openxclip.playground.world import THINGS
-from openxclip.search import Hit, scoring, searching, upkeep
+from openxclip.search import Hit, maintenance, moments, scoring
 from openxclip.search.index import RERANK
-from openxclip.search.packing import pack
+from openxclip.search.patches import compress_patches
 from openxclip.search.schema import VideoRow
 from openxclip.search.store import Store
 
@@ -136,7 +136,7 @@ def recall(arguments: argparse.Namespace) -> dict[str, Any]:
     done = index.add(folder)
     if done.added:
         print(f"{len(done.added)} videos indexed in {time.perf_counter() - began:.0f} s")
-    scoring.unpack = cache(scoring.unpack)  # every query asks for all of them
+    scoring.decompress_patches = cache(scoring.decompress_patches)  # every query asks for all of them
     random = np.random.default_rng(0)
     everywhere = {(path, start, end) for path, start, end in windows(index)}
     shown = sorted(text for text, where in right.items() if any(is_right(*one, where) for one in everywhere))
@@ -170,7 +170,7 @@ def recall(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def windows(index: VideoIndex) -> Iterator[tuple[str, float, float]]:
-    for table in index._store.tables(["path", "start", "end"]):
+    for table in index._store.read_windows(["path", "start", "end"]):
         for row in table.to_pylist():
             yield row["path"], row["start"], row["end"]
 
@@ -197,7 +197,7 @@ def hits(arguments: argparse.Namespace) -> dict[str, Any]:
     captions = sorted(right)
     result: dict[str, Any] = {"windows": len(index)}
     for share in (None, 0.0, 0.25, 0.5, 0.6, 0.75):
-        searching._LEVEL = share or 0.0
+        moments._LEVEL = share or 0.0
         unions, repeated, videos = [], [], []
         for text in captions[:200]:
             found = index.search(text, rerank=0, merge=share is not None)
@@ -211,7 +211,7 @@ def hits(arguments: argparse.Namespace) -> dict[str, Any]:
             name: round(float(np.mean(of)), 3) for name, of in row.items()
         }
         print(share, result["raw" if share is None else f"{share} of the way"], flush=True)
-    searching._LEVEL = 0.5
+    moments._LEVEL = 0.5
     words = {word for text in captions for word in text.split()}
     absent = [f"a {thing} spins" for thing in THINGS if not words & {*thing.split()}]
     for name, texts in (("captions", captions[::3]), ("in no film", absent)):
@@ -254,7 +254,7 @@ class Tiled:
         return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
     def _patches(self) -> bytes:
-        return pack(self._random.standard_normal((49, 512), dtype=np.float32))
+        return compress_patches(self._random.standard_normal((49, 512), dtype=np.float32))
 
     def table(self, first: int, number: int, *, patches: bool) -> Any:
         """Windows as an index has them, in videos of ten."""
@@ -295,15 +295,15 @@ def measure(
     began = time.perf_counter()
     parts = range(0, number, 5000)
     videos = (VideoRow(id=i, path=f"/archive/{i:07}.mp4", state="complete", windows=10) for i in range(number // 10))
-    store.put(videos, new=True)
-    store.add_tables(tiled.table(first, 5000, patches=patches) for first in parts)
+    store.put_videos(videos, new=True)
+    store.add_window_tables(tiled.table(first, 5000, patches=patches) for first in parts)
     result: dict[str, Any] = {"written in s": round(time.perf_counter() - began, 1)}
     queries = tiled.draw(50)
     exact = [set(np.argsort(-scores)[:RERANK].tolist()) for scores in exact_scores(store, queries)]
     for how in ("every window compared", "index of vectors"):
         if how == "index of vectors":
             began = time.perf_counter()
-            upkeep.index_vectors(store._windows)
+            maintenance.build_vector_index(store._windows)
             result["index of vectors built in s"] = round(time.perf_counter() - began, 1)
         row = {"a query without reranking, ms": milliseconds(index, pipeline, queries, rerank=0)}
         if patches:
@@ -325,7 +325,7 @@ def exact_scores(store: Store, queries_QE: NDArray[np.float32]) -> NDArray[np.fl
     """(Q, N), in the order in which they were written, which is that of their numbers."""
     parts = [
         queries_QE @ table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1).T
-        for table in store.tables(["embedding"])
+        for table in store.read_windows(["embedding"])
     ]
     return np.concatenate(parts, axis=1)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from openxclip import XCLIPProcessor
 from openxclip.benchmarking.measuring import cpu_name
 from openxclip.benchmarking.peers import Peer, random_model
-from openxclip.benchmarking.processes import labels_of
+from openxclip.benchmarking.processes import make_labels
 from openxclip.benchmarking.videos import make_clip
 from openxclip.datasets import Dataset, Sample
 from openxclip.model.outputs import XCLIPOutput
@@ -49,7 +49,7 @@ class Theirs(nn.Module):
         return self._ours[0].get_text_features(ids, mask)
 
     def forward(self, pixel_values: Tensor, text_features: Tensor) -> XCLIPOutput:
-        return XCLIPOutput(logits_per_video=self._peer[0].scored_by_parts(pixel_values, text_features))
+        return XCLIPOutput(logits_per_video=self._peer[0].score_by_parts(pixel_values, text_features))
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         clip = Path(work, "clip.mp4")
         make_clip(clip, 340, 256)
-        classes = tuple(labels_of())
+        classes = tuple(make_labels())
         samples = tuple(Sample(str(clip), label=i) for i in range(2 * (arguments.steps + 1)))
         dataset = Dataset("clips", samples, classes)
         recipe = read_recipe("kinetics", ["model=x", "batch=2", "batch_per_pass=2", "epochs=1", "warmup_epochs=0",

@@ -1,4 +1,4 @@
-"""`openxclip bench` measures what it says and compares like with like; nothing here asserts a time."""
+"""`openxclip bench`: rows, comparisons and output. No test asserts a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(peers.PRESETS, name, TINY)
 
 
-def test_the_command_names_what_there_is() -> None:
+def test_the_command_offers_all_models_and_sections() -> None:
     assert tuple(peers.PRESETS) == _MODELS
     assert _SECTIONS == SECTIONS
 
@@ -61,9 +61,9 @@ def test_a_table_and_its_json(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
-def test_one_part_as_it_is_typed(tmp_path: Path) -> None:
-    typed = ["--only", "text", "--rounds", "1", "--threads", "1", "--out", str(tmp_path / "rows.json")]
-    done = CliRunner().invoke(command, typed)
+def test_one_section_by_the_command(tmp_path: Path) -> None:
+    arguments = ["--only", "text", "--rounds", "1", "--threads", "1", "--out", str(tmp_path / "rows.json")]
+    done = CliRunner().invoke(command, arguments)
     assert done.exit_code == 0, done.output
     rows = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))["rows"]
     assert rows
@@ -73,17 +73,17 @@ def test_one_part_as_it_is_typed(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_the_peer_is_the_same_model() -> None:
-    """Used either way: the tuned one, by its parts, has to give what its forward gives."""
+    """The tuned method, which runs the peer by its parts, gives what its forward gives."""
     model = peers.random_model("base-patch32")
     peer = peers.Peer(model)
     ids, pixels = inference.class_names(), inference.clips_for(model, 2)
     with torch.no_grad():
-        right = model(ids, pixels).logits_per_video
+        reference = model(ids, pixels).logits_per_video
         for logits in (
             peer.model(input_ids=ids, pixel_values=pixels).logits_per_video,
-            peer.scored_by_parts(pixels, peer.text(ids)),
+            peer.score_by_parts(pixels, peer.text(ids)),
         ):
-            assert (logits - right).abs().max() <= 1e-4 * right.abs().max()
+            assert (logits - reference).abs().max() <= 1e-4 * reference.abs().max()
         assert (peer.video(pixels) - model.get_video_features(pixels)).abs().max() < 1e-5
 
 
@@ -101,8 +101,7 @@ def test_without_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_whole_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scripts of transformers run too, and answer for every clip."""
-    monkeypatch.setattr(table, "can_pack", lambda dtype: False)  # fp32 alone
+    monkeypatch.setattr(table, "can_pack", lambda dtype: False)  # only fp32
     rows = bench(sections=["startup", "classify"], rounds=1, say=lambda line: None)
     assert [row.what.split(",")[0] for row in rows] == [
         "openxclip --help", "first result", "classify 20 clips x 400 names", "peak RSS of it",
@@ -112,20 +111,20 @@ def test_whole_processes(monkeypatch: pytest.MonkeyPatch) -> None:
         processes.run("raise SystemExit('no such thing')")
 
 
-def test_medians_take_turns() -> None:
+def test_medians_call_methods_in_turns() -> None:
     order: list[str] = []
-    taken = medians({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, Rounds(3))
+    measured = medians({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, Rounds(3))
     assert order == ["a", "b"] * 4
-    assert taken.seconds.keys() == {"a", "b"}
-    assert taken.rounds == 3
+    assert measured.seconds.keys() == {"a", "b"}
+    assert measured.rounds == 3
 
 
-def test_what_takes_long_gets_fewer_rounds() -> None:
+def test_slow_methods_get_fewer_rounds() -> None:
     runs = in_turns({"a": lambda: 1, "b": lambda: 2}, Rounds(9, longest=0.0))
     assert runs == {"a": [1, 1], "b": [2, 2]}
 
 
-def test_a_row_in_words() -> None:
+def test_a_row_as_text() -> None:
     row = Row("what", "s", 0.5, 2.0, None, "note")
     assert row.as_dict()["documented_ratio"] == 0.25
     assert row.as_dict()["tuned_ratio"] is None
@@ -134,12 +133,12 @@ def test_a_row_in_words() -> None:
     assert str(row).endswith("note")
 
 
-def test_peaks_are_of_what_the_machine_has() -> None:
+def test_gemm_peaks() -> None:
     peaks = gemm_peaks(rounds=1)
     assert peaks["fp32"] > 1e8
 
 
-def test_bad_arguments() -> None:
+def test_invalid_arguments() -> None:
     with pytest.raises(ValueError, match="model base-patch8: must be of base-patch32"):
         bench(["base-patch8"])
     with pytest.raises(ValueError, match="section missing: must be of vision"):

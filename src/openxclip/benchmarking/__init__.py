@@ -1,4 +1,4 @@
-"""How fast this machine is with openxclip, and with transformers beside it: `openxclip bench`."""
+"""Measure the speed of openxclip and of transformers on this machine, for `openxclip bench`."""
 
 from openxclip.benchmarking.table import SECTIONS, bench
 

@@ -1,4 +1,4 @@
-"""What is measured within one process: towers, texts, prompts, the training step."""
+"""Measure towers, texts, prompts and the training step within one process."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _NAMES = 400
 
 
 def class_names(length: int = 16, padded: int | None = None) -> Tensor:
-    """400 texts of 4 to `length` tokens, as class names are long, padded as the documented processor pads."""
-    draw = torch.Generator().manual_seed(1)
-    ends = torch.randint(3, 10, (_NAMES,), generator=draw)
+    """Return 400 texts of 4 to `length` tokens, as long as class names, padded as the documented processor pads."""
+    generator = torch.Generator().manual_seed(1)
+    ends = torch.randint(3, 10, (_NAMES,), generator=generator)
     ends[0] = length - 1
-    places = torch.arange(padded or length)
-    ids = torch.randint(300, 49000, (_NAMES, len(places)), generator=draw)
+    positions = torch.arange(padded or length)
+    ids = torch.randint(300, 49000, (_NAMES, len(positions)), generator=generator)
     ids[:, 0] = 49406
-    return torch.where(places < ends[:, None], ids, 49407)
+    return torch.where(positions < ends[:, None], ids, 49407)
 
 
 def clips_for(model: XCLIPModel, videos: int) -> Tensor:
-    """(B, T, C, H, W) noise of the model's size."""
+    """Return noise (B, T, C, H, W) of the model's size."""
     vision = model.config.vision_config
     return torch.randn(videos, vision.num_frames, vision.num_channels, vision.image_size, vision.image_size)
 
@@ -41,7 +41,7 @@ def _autocast(precision: str) -> AbstractContextManager[Any]:
     return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def _expertly(call: Callable[[], Any], precision: str) -> Callable[[], Any]:
+def _with_inference_mode(call: Callable[[], Any], precision: str) -> Callable[[], Any]:
     def run() -> Any:
         with torch.inference_mode(), _autocast(precision):
             return call()
@@ -49,7 +49,7 @@ def _expertly(call: Callable[[], Any], precision: str) -> Callable[[], Any]:
     return run
 
 
-def _plainly(call: Callable[[], Any]) -> Callable[[], Any]:
+def _without_gradients(call: Callable[[], Any]) -> Callable[[], Any]:
     def run() -> Any:
         with torch.no_grad():
             return call()
@@ -58,102 +58,113 @@ def _plainly(call: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _rows(
-    what: str, taken: Medians, precisions: Sequence[Precision], notes: Mapping[Precision, str] | None = None
+    what: str, measured: Medians, precisions: Sequence[Precision], notes: Mapping[Precision, str] | None = None
 ) -> Iterator[Row]:
-    """One for each precision, of ways called "ours fp32", "tuned fp32", …, and "documented"."""
-    seconds = taken.seconds
+    """Yield a row per precision, from methods called "ours fp32", "tuned fp32", …, and "documented"."""
+    seconds = measured.seconds
     for precision in precisions:
         yield Row(
             f"{what}, {precision}", "s", seconds[f"ours {precision}"], seconds.get("documented"),
-            seconds.get(f"tuned {precision}"), (notes or {}).get(precision, ""), taken.rounds,
+            seconds.get(f"tuned {precision}"), (notes or {}).get(precision, ""), measured.rounds,
         )  # fmt: skip
 
 
 def vision(
-    name: str, model: XCLIPModel, peer: Peer | None, how: Rounds, peaks: dict[str, float], precisions: list[Precision]
+    name: str,
+    model: XCLIPModel,
+    peer: Peer | None,
+    rounds: Rounds,
+    peaks: dict[str, float],
+    precisions: list[Precision],
 ) -> Iterator[Row]:
-    """One video of 8 frames: the plain model, then the optimised one in each precision, all in one loop."""
+    """Measure one video of 8 frames by the plain model and by the optimised model in each precision."""
     pixels = clips_for(model, 1)
     fast = {precision: optimize(model, precision, verbose=False) for precision in precisions}
-    ways: dict[str, Callable[[], Any]] = {"plain": _plainly(lambda: model.get_video_features(pixels))}
+    methods: dict[str, Callable[[], Any]] = {"plain": _without_gradients(lambda: model.get_video_features(pixels))}
     for precision, optimized in fast.items():
-        ways[precision] = _plainly(lambda optimized=optimized: optimized.get_video_features(pixels))  # type: ignore[misc]
-    right = ways["plain"]()
+        methods[precision] = _without_gradients(lambda optimized=optimized: optimized.get_video_features(pixels))  # type: ignore[misc]
+    reference = methods["plain"]()
     if peer is not None:
-        ways["documented"] = _plainly(lambda: peer.video(pixels))
-        ways["tuned fp32"] = _expertly(lambda: peer.video(pixels), "fp32")
-        ways["tuned bf16"] = _expertly(lambda: peer.video(pixels), "bf16")
-        right = ways["documented"]()
-    taken, done = medians(ways, how)
+        methods["documented"] = _without_gradients(lambda: peer.video(pixels))
+        methods["tuned fp32"] = _with_inference_mode(lambda: peer.video(pixels), "fp32")
+        methods["tuned bf16"] = _with_inference_mode(lambda: peer.video(pixels), "bf16")
+        reference = methods["documented"]()
+    seconds, num_rounds = medians(methods, rounds)
     operations = _operations(model)
-    documented = taken.get("documented")
-    yield Row(f"{name} video, plain fp32", "s", taken["plain"], documented, taken.get("tuned fp32"), rounds=done)
+    documented = seconds.get("documented")
+    yield Row(
+        f"{name} video, plain fp32", "s", seconds["plain"], documented, seconds.get("tuned fp32"), rounds=num_rounds
+    )
     for precision in precisions:
         kernel = str(fast[precision].kernel.dtype).removeprefix("torch.")
         peak = peaks.get({"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[kernel])
-        share = "" if peak is None else f", {100 * operations / taken[precision] / peak:.0f} % of GEMM peak"
-        error = relative_error(ways[precision](), right)
-        tuned = taken.get("tuned fp32" if precision == "fp32" else "tuned bf16")
+        share = "" if peak is None else f", {100 * operations / seconds[precision] / peak:.0f} % of GEMM peak"
+        error = relative_error(methods[precision](), reference)
+        tuned = seconds.get("tuned fp32" if precision == "fp32" else "tuned bf16")
         yield Row(
-            f"{name} video, optimised {precision}", "s", taken[precision], documented, tuned,
-            f"off {error:.1e}{share}", done,
+            f"{name} video, optimised {precision}", "s", seconds[precision], documented, tuned,
+            f"off {error:.1e}{share}", num_rounds,
         )  # fmt: skip
 
 
 def _operations(model: XCLIPModel) -> float:
-    """2 x multiply-adds of the video side, without prompts."""
+    """Return 2 x multiply-adds of the video side, without prompts."""
     return float(profile(model, num_texts=1).video.flops)
 
 
-def texts(name: str, model: XCLIPModel, peer: Peer | None, how: Rounds, precisions: list[Precision]) -> Iterator[Row]:
-    """400 class names that weren't seen before; prompts; and the next video over the same names."""
+def texts(
+    name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds, precisions: list[Precision]
+) -> Iterator[Row]:
+    """Measure 400 new class names, the next video with the same names, and prompts."""
     ids, pixels = class_names(), clips_for(model, 1)
-    ways: dict[str, Callable[[], Any]] = {}
-    right, off = _plainly(lambda: model.get_text_features(ids))(), {}
+    methods: dict[str, Callable[[], Any]] = {}
+    reference, errors = _without_gradients(lambda: model.get_text_features(ids))(), {}
     for precision in precisions:
         cold = optimize(model, precision, verbose=False, texts_kept=0)
-        ways[f"ours {precision}"] = _plainly(partial(cold.get_text_features, ids))
-        off[precision] = f"off {relative_error(ways[f'ours {precision}'](), right):.1e}"
+        methods[f"ours {precision}"] = _without_gradients(partial(cold.get_text_features, ids))
+        errors[precision] = f"off {relative_error(methods[f'ours {precision}'](), reference):.1e}"
         if peer is not None:
-            ways[f"tuned {precision}"] = _expertly(partial(peer.text, ids), precision)
+            methods[f"tuned {precision}"] = _with_inference_mode(partial(peer.text, ids), precision)
     if peer is not None:
-        ways["documented"] = _plainly(partial(peer.text, ids))
-    yield from _rows(f"{name} {_NAMES} class names, cold", medians(ways, how), precisions, off)
-    ways = {}
+        methods["documented"] = _without_gradients(partial(peer.text, ids))
+    yield from _rows(f"{name} {_NAMES} class names, cold", medians(methods, rounds), precisions, errors)
+    methods = {}
     warm = {precision: optimize(model, precision, verbose=False) for precision in precisions}
     for precision, optimized in warm.items():
-        ways[f"ours {precision}"] = _plainly(partial(optimized, ids, pixels))
+        methods[f"ours {precision}"] = _without_gradients(partial(optimized, ids, pixels))
         if peer is not None:
-            ways[f"tuned {precision}"] = _expertly(partial(peer.scored_by_parts, pixels, right), precision)
+            methods[f"tuned {precision}"] = _with_inference_mode(
+                partial(peer.score_by_parts, pixels, reference), precision
+            )
     if peer is not None:
-        ways["documented"] = _plainly(partial(peer.model, input_ids=ids, pixel_values=pixels))
-    yield from _rows(f"{name} next video, same {_NAMES} names", medians(ways, how), precisions)
+        methods["documented"] = _without_gradients(partial(peer.model, input_ids=ids, pixel_values=pixels))
+    yield from _rows(f"{name} next video, same {_NAMES} names", medians(methods, rounds), precisions)
     width, videos = model.config.projection_dim, 8
     text_BKE, patches_BPE = torch.randn(_NAMES, width).expand(videos, -1, -1), torch.randn(videos, 49, width)
-    ways = {}
+    methods = {}
     for precision, optimized in warm.items():
-        ways[f"ours {precision}"] = _plainly(partial(optimized._prompts, text_BKE, patches_BPE))
+        methods[f"ours {precision}"] = _without_gradients(partial(optimized._prompts, text_BKE, patches_BPE))
         if peer is not None:
             prompts = partial(peer.model.prompts_generator, text_BKE, patches_BPE)
-            ways[f"tuned {precision}"] = _expertly(prompts, precision)
-            ways["documented"] = _plainly(prompts)
-    yield from _rows(f"{name} prompts, {videos} videos x {_NAMES}", medians(ways, how), precisions)
+            methods[f"tuned {precision}"] = _with_inference_mode(prompts, precision)
+            methods["documented"] = _without_gradients(prompts)
+    yield from _rows(f"{name} prompts, {videos} videos x {_NAMES}", medians(methods, rounds), precisions)
 
 
-def padded_texts(name: str, model: XCLIPModel, peer: Peer | None, how: Rounds) -> Iterator[Row]:
-    """The whole forward on 400 texts padded to 77, for the second time."""
+def padded_texts(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) -> Iterator[Row]:
+    """Measure the second forward on 400 texts padded to 77 tokens."""
     ids, pixels = class_names(padded=77), clips_for(model, 1)
     fast = optimize(model, "fp32", verbose=False)
-    ways: dict[str, Callable[[], Any]] = {"ours fp32": _plainly(partial(fast, ids, pixels))}
+    methods: dict[str, Callable[[], Any]] = {"ours fp32": _without_gradients(partial(fast, ids, pixels))}
     if peer is not None:
-        ways["documented"] = _plainly(partial(peer.model, input_ids=ids, pixel_values=pixels))
-    yield from _rows(f"{name} forward, {_NAMES} texts at 77, second call", medians(ways, how), ["fp32"])
+        methods["documented"] = _without_gradients(partial(peer.model, input_ids=ids, pixel_values=pixels))
+    yield from _rows(f"{name} forward, {_NAMES} texts at 77, second call", medians(methods, rounds), ["fp32"])
 
 
-def training(name: str, model: XCLIPModel, peer: Peer | None, how: Rounds) -> Iterator[Row]:
-    """Forward, backward and AdamW step of 2 videos on 400 frozen texts; the documented way encodes the texts anew."""
+def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) -> Iterator[Row]:
+    """Measure a training step of 2 videos on 400 frozen texts, which the documented method encodes in each step."""
     ids, pixels, labels = class_names(), clips_for(model, 2), torch.tensor([3, 5])
-    text_KE = _plainly(lambda: model.get_text_features(ids))()
+    text_KE = _without_gradients(lambda: model.get_text_features(ids))()
 
     def step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], precision: str) -> Callable[[], Any]:
         def run() -> None:
@@ -165,21 +176,21 @@ def training(name: str, model: XCLIPModel, peer: Peer | None, how: Rounds) -> It
 
         return run
 
-    def optimizer(which: Any, **options: Any) -> torch.optim.Optimizer:
-        for part, weight in which.named_parameters():
+    def optimizer(trained: Any, **options: Any) -> torch.optim.Optimizer:
+        for part, weight in trained.named_parameters():
             weight.requires_grad_(not part.startswith("text_"))
-        return torch.optim.AdamW([p for p in which.parameters() if p.requires_grad], lr=1e-8, **options)
+        return torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=1e-8, **options)
 
     ours = optimizer(model, fused=True)
     theirs = optimizer(peer.model) if peer is not None else None
-    ways: dict[str, Callable[[], Any]] = {}
+    methods: dict[str, Callable[[], Any]] = {}
     for precision in ("fp32", "bf16"):
 
         def loss() -> Tensor:
             value: Tensor = model(text_features=text_KE, pixel_values=pixels, labels=labels).loss
             return value
 
-        ways[f"ours {precision}"] = step(ours, loss, precision)
+        methods[f"ours {precision}"] = step(ours, loss, precision)
         if peer is not None and theirs is not None:
 
             def documented() -> Tensor:
@@ -187,11 +198,11 @@ def training(name: str, model: XCLIPModel, peer: Peer | None, how: Rounds) -> It
                 return F.cross_entropy(logits, labels)
 
             def tuned() -> Tensor:
-                return F.cross_entropy(peer.scored_by_parts(pixels, text_KE), labels)
+                return F.cross_entropy(peer.score_by_parts(pixels, text_KE), labels)
 
-            ways["documented"] = step(theirs, documented, "fp32")
-            ways[f"tuned {precision}"] = step(theirs, tuned, precision)
-    yield from _rows(f"{name} training step, 2 videos, {_NAMES} texts", medians(ways, how), ["fp32", "bf16"])
-    for which in [model] if peer is None else [model, peer.model]:
-        which.requires_grad_(True)
-        which.zero_grad()
+            methods["documented"] = step(theirs, documented, "fp32")
+            methods[f"tuned {precision}"] = step(theirs, tuned, precision)
+    yield from _rows(f"{name} training step, 2 videos, {_NAMES} texts", medians(methods, rounds), ["fp32", "bf16"])
+    for trained in [model] if peer is None else [model, peer.model]:
+        trained.requires_grad_(True)
+        trained.zero_grad()

@@ -1,4 +1,4 @@
-"""Runs that take turns, medians, and the table that they make."""
+"""Run methods in turns, take medians, and format the table."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import torch
 
 from openxclip.engine.linears import Kernel, Linear, can_pack
 
-_FEWEST = 2  # rounds, however long they take
+_MIN_ROUNDS = 2
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """How often each way of a row is measured.
+    """How often each method of a row is measured.
 
     Attributes:
-        number: of rounds.
-        longest: seconds that the rounds of one row may take; what takes longer gets fewer of them, at least two.
+        number: maximum number of rounds.
+        longest: seconds that the rounds of one row may take; slow rows get fewer rounds, at least two.
     """
 
     number: int
@@ -33,9 +33,11 @@ class Rounds:
 
 
 class Medians(NamedTuple):
-    """Attributes:
-    seconds: the median of each way.
-    rounds: of how many.
+    """Medians of several methods.
+
+    Attributes:
+        seconds: median of each method.
+        rounds: number of rounds.
     """
 
     seconds: dict[str, float]
@@ -44,17 +46,17 @@ class Medians(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One line: what was measured, and the medians.
+    """One row of the table.
 
     Attributes:
-        what: in words.
-        unit: of all three.
-        ours: of openxclip.
-        documented: of transformers used as its documentation does; None if it isn't there.
-        tuned: of transformers as an expert would use it: text features reused and trimmed, inference mode, sdpa, and
-            bfloat16 autocast where ours computes in bfloat16.
-        note: an error or a share, in words.
-        rounds: that these are the medians of.
+        what: what was measured.
+        unit: unit of the three medians.
+        ours: median of openxclip.
+        documented: median of transformers used as in its documentation; None without transformers.
+        tuned: median of transformers as an expert would use it: text features reused and trimmed, inference mode,
+            sdpa, and bfloat16 autocast when openxclip computes in bfloat16.
+        note: an error or a share of the peak.
+        rounds: number of rounds.
     """
 
     what: str
@@ -66,7 +68,7 @@ class Row:
     rounds: int = 1
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, with the ratios."""
+        """Return JSON values, with ratios."""
         values: dict[str, Any] = {"what": self.what, "unit": self.unit, "openxclip": self.ours}
         for name, peer in (("documented", self.documented), ("tuned", self.tuned)):
             values[name] = peer
@@ -89,33 +91,32 @@ def _number(value: float, unit: str) -> str:
     return f"{value:.0f} {unit}"
 
 
-def in_turns(ways: Mapping[str, Callable[[], _Result]], how: Rounds) -> dict[str, list[_Result]]:
-    """What each way returned, round by round: they take turns, so that a busy machine slows all alike."""
-    results: dict[str, list[_Result]] = {name: [] for name in ways}
+def in_turns(methods: Mapping[str, Callable[[], _Result]], rounds: Rounds) -> dict[str, list[_Result]]:
+    """Call methods in turns, so that a busy machine slows all alike; return the results of each."""
+    results: dict[str, list[_Result]] = {name: [] for name in methods}
     began = time.monotonic()
-    for done in range(how.number):
+    for num_done in range(rounds.number):
         spent = time.monotonic() - began
-        if done >= _FEWEST and spent * (done + 1) / done > how.longest:
+        if num_done >= _MIN_ROUNDS and spent * (num_done + 1) / num_done > rounds.longest:
             break
-        for name, way in ways.items():
-            results[name].append(way())
+        for name, method in methods.items():
+            results[name].append(method())
     return results
 
 
-def medians(ways: Mapping[str, Callable[[], Any]], how: Rounds) -> Medians:
-    """Median seconds of each, after a run that isn't measured."""
-    for way in ways.values():
-        way()
-    taken = in_turns({name: partial(_seconds, way) for name, way in ways.items()}, how)
-    return Medians(
-        {name: statistics.median(seconds) for name, seconds in taken.items()}, len(next(iter(taken.values())))
-    )
+def medians(methods: Mapping[str, Callable[[], Any]], rounds: Rounds) -> Medians:
+    """Return the median time of each method, after a warm-up call."""
+    for method in methods.values():
+        method()
+    times = in_turns({name: partial(_seconds, method) for name, method in methods.items()}, rounds)
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    return Medians(seconds, len(next(iter(times.values()))))
 
 
 def gemm_peaks(rounds: int = 15) -> dict[str, float]:
-    """The most operations a second (2 x multiply-adds) that this CPU gave in a product, by precision.
+    """Measure the peak operations per second (2 x multiply-adds) of matrix products on this CPU, by precision.
 
-    The best of several runs of several shapes, by PyTorch's own product and by oneDNN's packed one: a limit.
+    The peak is the best of several runs of several shapes, by PyTorch's product and by oneDNN's packed one.
     """
     peaks: dict[str, float] = {}
     with torch.no_grad():
@@ -137,18 +138,18 @@ def _seconds(call: Callable[..., Any], *arguments: Any) -> float:
     return time.perf_counter() - began
 
 
-def relative_error(ours: torch.Tensor, right: torch.Tensor) -> float:
-    """Norm of the difference over the right answer's."""
-    return float((ours.float() - right.float()).norm() / right.float().norm())
+def relative_error(ours: torch.Tensor, reference: torch.Tensor) -> float:
+    """Return the norm of the difference divided by the reference's norm."""
+    return float((ours.float() - reference.float()).norm() / reference.float().norm())
 
 
 def cpu_name() -> str:
-    """The CPU's name and what matters of its instructions, where Linux tells it."""
+    """Return the CPU's name and its half-precision units, as far as the system reports them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = found.get("flags", "").split()
+    info = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = info.get("flags", "").split()
     units = [flag for flag in ("avx512_bf16", "avx512_fp16", "amx_bf16") if flag in flags]
-    return f"{found.get('model name', platform.machine())} ({', '.join(units) or 'no half-precision units'})"
+    return f"{info.get('model name', platform.machine())} ({', '.join(units) or 'no half-precision units'})"

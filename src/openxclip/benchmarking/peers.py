@@ -1,4 +1,4 @@
-"""transformers' XCLIPModel with the same weights, used as its documentation does and as an expert would."""
+"""Run transformers' XCLIPModel with the same weights, as in its documentation and as an expert would."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from openxclip.config import XCLIPConfig
 from openxclip.model import XCLIPModel
 
 PRESETS: dict[str, dict[str, Any]] = {
-    one.name.removeprefix("microsoft/xclip-"): config_of_released(one).to_dict()
-    for one in RELEASED
-    if one.name in {f"microsoft/xclip-{name}" for name in ("base-patch32", "base-patch16", "large-patch14")}
+    released.name.removeprefix("microsoft/xclip-"): config_of_released(released).to_dict()
+    for released in RELEASED
+    if released.name in {f"microsoft/xclip-{name}" for name in ("base-patch32", "base-patch16", "large-patch14")}
 }
 
 
 def random_model(name: str) -> XCLIPModel:
-    """Of a released architecture, with random weights: neither time nor memory depends on them."""
+    """Return a model of a released architecture with random weights, on which neither time nor memory depends."""
     torch.manual_seed(0)
     return XCLIPModel(XCLIPConfig.from_dict(PRESETS[name])).eval()
 
@@ -41,26 +41,27 @@ class Peer:
         assert all("position_ids" in name for name in missing), missing
 
     def video(self, pixels_BTCHW: Tensor) -> Tensor:
-        """(B, E)."""
-        found = self.model.get_video_features(pixels_BTCHW)
-        features: Tensor = getattr(found, "pooler_output", found)  # 5.x, 4.x
-        return features
+        """Return video features (B, E)."""
+        return _features(self.model.get_video_features(pixels_BTCHW))
 
     def text(self, ids_KL: Tensor) -> Tensor:
-        """(K, E)."""
-        found = self.model.get_text_features(ids_KL)
-        features: Tensor = getattr(found, "pooler_output", found)
-        return features
+        """Return text features (K, E)."""
+        return _features(self.model.get_text_features(ids_KL))
 
-    def scored_by_parts(self, pixels_BTCHW: Tensor, text_KE: Tensor) -> Tensor:
-        """`logits_per_video` from text features that are kept, which its forward doesn't take."""
+    def score_by_parts(self, pixels_BTCHW: Tensor, text_KE: Tensor) -> Tensor:
+        """Return `logits_per_video` from cached text features, which the model's forward doesn't take."""
         model, batch, frames = self.model, *pixels_BTCHW.shape[:2]
-        seen = model.vision_model(pixels_BTCHW.flatten(0, 1))
-        video_BE = model.mit(model.visual_projection(seen.pooler_output).view(batch, frames, -1))[1]
-        patches = model.prompts_visual_layernorm(seen.last_hidden_state[:, 1:]) @ model.prompts_visual_projection
+        vision = model.vision_model(pixels_BTCHW.flatten(0, 1))
+        video_BE = model.mit(model.visual_projection(vision.pooler_output).view(batch, frames, -1))[1]
+        patches = model.prompts_visual_layernorm(vision.last_hidden_state[:, 1:]) @ model.prompts_visual_projection
         patches_BPE = patches.view(batch, frames, -1, video_BE.shape[-1]).mean(1)
         text_BKE = text_KE.expand(batch, -1, -1)
         text_BKE = text_BKE + model.prompts_generator(text_BKE, patches_BPE)
         text_BKE = text_BKE / text_BKE.norm(dim=-1, keepdim=True)
         video_BE = video_BE / video_BE.norm(dim=-1, keepdim=True)
         return torch.einsum("be,bke->bk", video_BE, model.logit_scale.exp() * text_BKE)
+
+
+def _features(output: Any) -> Tensor:
+    features: Tensor = getattr(output, "pooler_output", output)  # an output object in transformers 5, a tensor in 4
+    return features

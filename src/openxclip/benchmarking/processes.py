@@ -1,4 +1,4 @@
-"""What is measured of whole processes: start-up, and `classify` from nothing to the last answer, with its memory."""
+"""Measure whole processes: start-up, and time and memory of `classify` in a new process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from openxclip.processing import XCLIPProcessor
 PEAK = """
 import re
 print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) / 1024)
-"""  # not ru_maxrss: that starts at the size of the process which started this one
+"""  # ru_maxrss would start at the size of the parent process
 
 CLASSIFY = """
 import sys, torch, openxclip
@@ -81,7 +81,7 @@ with torch.inference_mode(), half:
         (model.logit_scale.exp() * video @ texts[0].T).softmax(dim=1).argmax()
 """
 
-NEEDED = """
+MINIMAL = """
 import sys, torch
 torch.set_num_threads(int(sys.argv[1]))
 from openxclip.model import XCLIPModel
@@ -91,46 +91,46 @@ with torch.no_grad():
     model(class_names()[1:3], clips_for(model, 1))
 """
 
-WORDS = ("playing", "cleaning", "opening", "riding", "washing", "throwing", "making", "jumping", "cooking", "reading")
+_VERBS = ("playing", "cleaning", "opening", "riding", "washing", "throwing", "making", "jumping", "cooking", "reading")
 
 
-def labels_of(number: int = 400) -> list[str]:
-    """As class names are long."""
+def make_labels(number: int = 400) -> list[str]:
+    """Return labels as long as class names."""
     things = ("guitar", "horse", "window", "bread", "ball", "shoes", "paper", "garden fence", "ice cream", "bottle")
     places = ("", " in a pool", " outside", " at home")
-    return [f"{word} {thing}{place}" for word in WORDS for thing in things for place in places][:number]
+    return [f"{verb} {thing}{place}" for verb in _VERBS for thing in things for place in places][:number]
 
 
 def run(script: str, *arguments: str) -> tuple[float, float]:
-    """Seconds of the whole process, and its peak memory in MiB.
+    """Run a script in a new process and return its seconds and its peak memory in MiB.
 
     Raises:
-        RuntimeError: it failed; with what it said.
+        RuntimeError: the process failed; the message has its last line of output.
     """
     began = time.perf_counter()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-W", "ignore", "-c", script + PEAK, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        raise RuntimeError(f"a measured process failed: {done.stderr.strip().splitlines()[-1:]}")
-    return time.perf_counter() - began, float(done.stdout.split()[-1])
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if result.returncode:
+        raise RuntimeError(f"a measured process failed: {result.stderr.strip().splitlines()[-1:]}")
+    return time.perf_counter() - began, float(result.stdout.split()[-1])
 
 
 def _medians(
-    ways: dict[str, Callable[[], tuple[float, float]]], how: Rounds
+    methods: dict[str, Callable[[], tuple[float, float]]], rounds: Rounds
 ) -> tuple[dict[str, tuple[float, float]], int]:
-    """Seconds and MiB of each, and of how many rounds they are the medians."""
-    next(iter(ways.values()))()  # files come into the page cache
-    runs = in_turns(ways, how)
-    taken = {
-        name: (statistics.median(seconds for seconds, _ in got), statistics.median(peak for _, peak in got))
-        for name, got in runs.items()
+    """Return median seconds and MiB of each method, and the number of rounds."""
+    next(iter(methods.values()))()  # loads files into the page cache
+    runs = in_turns(methods, rounds)
+    measured = {
+        name: (statistics.median(seconds for seconds, _ in results), statistics.median(peak for _, peak in results))
+        for name, results in runs.items()
     }
-    return taken, len(next(iter(runs.values())))
+    return measured, len(next(iter(runs.values())))
 
 
 class Folder:
-    """A B/32 of random weights and 20 clips, for as long as it is open."""
+    """A temporary folder with a B/32 of random weights, and 20 clips."""
 
     def __init__(self, clips: Sequence[Path] = ()) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -138,8 +138,8 @@ class Folder:
         self.model, self.labels = str(root / "model"), str(root / "labels.txt")
         random_model("base-patch32").save_pretrained(self.model)
         XCLIPProcessor().save_pretrained(self.model)
-        Path(self.labels).write_text("\n".join(labels_of()), encoding="utf-8")
-        Path(self.labels + ".two").write_text("\n".join(labels_of(2)), encoding="utf-8")
+        Path(self.labels).write_text("\n".join(make_labels()), encoding="utf-8")
+        Path(self.labels + ".two").write_text("\n".join(make_labels(2)), encoding="utf-8")
         paths = [str(clip) for clip in clips]
         if not paths:
             paths = [str(root / "clip.mp4")]
@@ -154,47 +154,47 @@ class Folder:
 
 
 def has_transformers() -> bool:
-    """Whether the peer can be run."""
+    """Return whether transformers is installed."""
     from importlib.util import find_spec
 
     return find_spec("transformers") is not None
 
 
-def startup(how: Rounds, folder: Folder) -> Iterator[Row]:
-    """`--help`, and the first result beside what it can't do without: importing PyTorch, loading, computing."""
+def startup(rounds: Rounds, folder: Folder) -> Iterator[Row]:
+    """Measure `--help`, and the first result beside the minimum: importing PyTorch, loading and computing."""
     threads = str(torch.get_num_threads())
-    helped, done = _medians(
-        {"ours": lambda: run("from openxclip.cli.main import cli; cli(['--help'], standalone_mode=False)")}, how
+    measured, num_rounds = _medians(
+        {"ours": lambda: run("from openxclip.cli.main import cli; cli(['--help'], standalone_mode=False)")}, rounds
     )
-    yield Row("openxclip --help", "s", helped["ours"][0], rounds=done)
-    taken, done = _medians(
+    yield Row("openxclip --help", "s", measured["ours"][0], rounds=num_rounds)
+    measured, num_rounds = _medians(
         {
             "ours": lambda: run(CLASSIFY, threads, folder.model, folder.labels + ".two", "fp32", folder.clips[0]),
-            "needed": lambda: run(NEEDED, threads, folder.model),
+            "minimal": lambda: run(MINIMAL, threads, folder.model),
         },
-        how,
+        rounds,
     )
     note = "documented: import torch + load + compute by the plain model alone"
-    yield Row("first result, one clip, 2 labels", "s", taken["ours"][0], taken["needed"][0], note=note,
-              rounds=done)  # fmt: skip
+    yield Row("first result, one clip, 2 labels", "s", measured["ours"][0], measured["minimal"][0], note=note,
+              rounds=num_rounds)  # fmt: skip
 
 
-def end_to_end(how: Rounds, folder: Folder, precisions: Sequence[Precision]) -> Iterator[Row]:
-    """20 clips by 400 names in one process, start-up included."""
+def end_to_end(rounds: Rounds, folder: Folder, precisions: Sequence[Precision]) -> Iterator[Row]:
+    """Measure 20 clips with 400 names in one process, including start-up."""
     threads = str(torch.get_num_threads())
 
-    def running(script: str, precision: str) -> Callable[[], tuple[float, float]]:
+    def method(script: str, precision: str) -> Callable[[], tuple[float, float]]:
         return lambda: run(script, threads, folder.model, folder.labels, precision, *folder.clips)
 
-    ways = {str(precision): running(CLASSIFY, precision) for precision in precisions}
+    methods = {str(precision): method(CLASSIFY, precision) for precision in precisions}
     if has_transformers():
-        ways["documented"] = running(DOCUMENTED, "fp32")
-        ways |= {f"tuned {precision}": running(TUNED, precision) for precision in precisions}
-    taken, done = _medians(ways, how)
+        methods["documented"] = method(DOCUMENTED, "fp32")
+        methods |= {f"tuned {precision}": method(TUNED, precision) for precision in precisions}
+    measured, num_rounds = _medians(methods, rounds)
     for number, unit, what in ((0, "s", "classify 20 clips x 400 names"), (1, "MiB", "peak RSS of it")):
         for precision in precisions:
-            documented, tuned = taken.get("documented"), taken.get(f"tuned {precision}")
+            documented, tuned = measured.get("documented"), measured.get(f"tuned {precision}")
             yield Row(
-                f"{what}, {precision}", unit, taken[precision][number],
-                documented and documented[number], tuned and tuned[number], rounds=done,
+                f"{what}, {precision}", unit, measured[precision][number],
+                documented and documented[number], tuned and tuned[number], rounds=num_rounds,
             )  # fmt: skip

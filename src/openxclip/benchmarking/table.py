@@ -1,4 +1,4 @@
-"""`bench`: all of it in one table."""
+"""`bench`: measure all sections and report them as one table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import openxclip
 from openxclip.benchmarking import inference, processes, videos
 from openxclip.benchmarking.measuring import HEAD, Rounds, Row, cpu_name, gemm_peaks
 from openxclip.benchmarking.peers import PRESETS, Peer, random_model
-from openxclip.common.files import cannot_write, without_nan, written_whole
+from openxclip.common.files import atomic_file, cannot_write, without_nan
 from openxclip.engine import Precision
 from openxclip.engine.linears import can_pack
 from openxclip.errors import NotWrittenError
@@ -35,25 +35,25 @@ def bench(
     say: Callable[[str], Any] = print,
     on_row: Callable[[Row], object] = lambda row: None,
 ) -> list[Row]:
-    """Measure openxclip on this CPU, and transformers beside it where it is installed; the twin of `openxclip bench`.
+    """Measure openxclip on this CPU, and transformers if it is installed, as `openxclip bench` does.
 
-    Ours and theirs run in turns, with as many threads, on the same random weights, and medians are compared: on a busy
-    machine only the ratio means something.
+    Both run in turns, with the same number of threads and the same random weights, and medians are compared. On a busy
+    machine only the ratios are meaningful.
 
     Args:
-        models: of `PRESETS`; all but "vision" is measured on the first alone.
-        sections: which parts, see `SECTIONS`.
-        rounds: runs of each.
-        longest: seconds that the rounds of one row may take; slow ones get fewer, at least two.
-        threads: of PyTorch; None leaves it as it is.
-        clips: video files for "classify"; default is one that is made.
+        models: names in `PRESETS`; only "vision" is measured for all of them, the other sections for the first.
+        sections: names in `SECTIONS`.
+        rounds: maximum number of rounds.
+        longest: seconds that the rounds of one row may take; slow rows get fewer rounds, at least two.
+        threads: threads of PyTorch; None keeps the present number.
+        clips: video files for "classify"; default is a generated one.
         output: JSON file to write the rows to.
         say: called with each line of the table.
-        on_row: called with each row when it is measured.
+        on_row: called with each row.
 
     Raises:
-        ValueError: a model or section that isn't known.
-        NotWrittenError: writing `output` failed; its `result` is what is returned otherwise.
+        ValueError: a model or section is unknown, or `rounds` is below 1.
+        NotWrittenError: `output` can't be written; the error's `result` has the rows.
     """
     for given, known, what in ((models, PRESETS, "model"), (sections, SECTIONS, "section")):
         unknown = [name for name in given if name not in known]
@@ -73,7 +73,7 @@ def bench(
 def _bench(
     models: Sequence[str],
     sections: Sequence[str],
-    how: Rounds,
+    rounds: Rounds,
     clips: Sequence[str | Path],
     output: str | Path | None,
     say: Callable[[str], Any],
@@ -88,7 +88,7 @@ def _bench(
     else:
         say("transformers isn't installed: nothing to compare with (pip install transformers).")
     peaks = gemm_peaks()
-    say(f"{cpu_name()}, {torch.get_num_threads()} threads, medians of {how.number} rounds or fewer")
+    say(f"{cpu_name()}, {torch.get_num_threads()} threads, medians of {rounds.number} rounds or fewer")
     say(", ".join(f"{name} {version}" for name, version in versions.items()))
     say("GEMM peak: " + ", ".join(f"{name} {peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()))
     say(HEAD)
@@ -98,18 +98,18 @@ def _bench(
         "date": datetime.now(timezone.utc).date().isoformat(), "gemm_peak_flops": peaks,
     }  # fmt: skip
     unwritten: OSError | None = None
-    for row in _rows(models, sections, how, clips, peaks):
+    for row in _rows(models, sections, rounds, clips, peaks):
         say(str(row))
         on_row(row)
         rows.append(row)
-        if output is not None and unwritten is None:  # after each, so that a run that is stopped leaves what it has
+        if output is not None and unwritten is None:  # after each row, so that an interrupted run keeps its rows
             record["rows"] = [row.as_dict() for row in rows]
             try:
-                with written_whole(Path(output)) as partial:
+                with atomic_file(Path(output)) as partial:
                     partial.write_text(
                         json.dumps(without_nan(record), indent=1, allow_nan=False) + "\n", encoding="utf-8"
                     )
-            except OSError as error:  # the rest is measured and shown all the same
+            except OSError as error:  # the other rows are still measured and shown
                 unwritten = error
     if unwritten is not None:
         raise NotWrittenError(cannot_write(str(output), unwritten), rows)
@@ -117,7 +117,7 @@ def _bench(
 
 
 def _rows(
-    models: Sequence[str], sections: Sequence[str], how: Rounds, clips: Sequence[str | Path], peaks: dict[str, float]
+    models: Sequence[str], sections: Sequence[str], rounds: Rounds, clips: Sequence[str | Path], peaks: dict[str, float]
 ) -> Iterator[Row]:
     precisions: list[Precision] = ["fp32"]
     if can_pack(torch.bfloat16):
@@ -126,20 +126,20 @@ def _rows(
         model = random_model(name)
         peer = Peer(model) if processes.has_transformers() else None
         if "vision" in sections:
-            yield from inference.vision(name, model, peer, how, peaks, precisions)
+            yield from inference.vision(name, model, peer, rounds, peaks, precisions)
         if number:
             continue
         if "text" in sections:
-            yield from inference.texts(name, model, peer, how, precisions)
+            yield from inference.texts(name, model, peer, rounds, precisions)
         if "padded" in sections:
-            yield from inference.padded_texts(name, model, peer, how)
+            yield from inference.padded_texts(name, model, peer, rounds)
         if "training" in sections:
-            yield from inference.training(name, model, peer, how)
+            yield from inference.training(name, model, peer, rounds)
     if "decode" in sections:
-        yield from videos.decoding(how)
+        yield from videos.decoding(rounds)
     if "startup" in sections or "classify" in sections:
         with processes.Folder([Path(clip) for clip in clips]) as folder:
             if "startup" in sections:
-                yield from processes.startup(how, folder)
+                yield from processes.startup(rounds, folder)
             if "classify" in sections:
-                yield from processes.end_to_end(how, folder, precisions)
+                yield from processes.end_to_end(rounds, folder, precisions)

@@ -1,4 +1,4 @@
-"""Video files to measure with, and reading them: read_clip and VideoProcessor beside what transformers documents."""
+"""Make video files and measure decoding and preprocessing them, beside what transformers documents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECONDS, FPS, FRAMES = 10, 30, 8
 
 
 def make_clip(path: Path, width: int, height: int, *, seconds: int = SECONDS) -> None:
-    """FFmpeg's moving test picture as H.264 with B-frames and a key frame in 250."""
+    """Write FFmpeg's moving test picture as H.264 with B-frames and a key frame every 250 frames."""
     graph = av.filter.Graph()
     source = graph.add("testsrc2", f"size={width}x{height}:rate={FPS}:duration={seconds}")
     sink = graph.add("buffersink")
@@ -31,7 +31,7 @@ def make_clip(path: Path, width: int, height: int, *, seconds: int = SECONDS) ->
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=FPS, options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.thread_type = "FRAME"  # one slice a picture, as FFmpeg's command writes; PyAV's usual is several
+        stream.thread_type = "FRAME"  # one slice per picture, as the ffmpeg command writes; PyAV's default is several
         stream.codec_context.gop_size = 250
         for _ in range(seconds * FPS):
             frame = graph.pull()
@@ -42,7 +42,7 @@ def make_clip(path: Path, width: int, height: int, *, seconds: int = SECONDS) ->
 
 
 def decode_as_documented(path: Path, indices: list[int]) -> NDArray[np.uint8]:
-    """As transformers' documentation of X-CLIP reads a video: every frame up to the last one wanted."""
+    """Read frames as transformers' documentation of X-CLIP does: decode every frame up to the last one needed."""
     frames = []
     with av.open(str(path)) as container:
         for i, frame in enumerate(container.decode(video=0)):
@@ -54,13 +54,13 @@ def decode_as_documented(path: Path, indices: list[int]) -> NDArray[np.uint8]:
 
 
 def decode_here(path: Path, indices: list[int]) -> torch.Tensor:
-    """The same frames (T, H, W, 3)."""
+    """Read the same frames with openxclip, (T, H, W, 3)."""
     with VideoReader(path) as video:
         return video.get_frames(indices).frames_THWC
 
 
 def documented_processor() -> Any:
-    """Transformers' video processor of X-CLIP's checkpoints; None if it isn't installed."""
+    """Return transformers' video processor of X-CLIP's checkpoints; None without transformers."""
     try:
         from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
     except ImportError:
@@ -69,8 +69,8 @@ def documented_processor() -> Any:
     return VideoMAEImageProcessorPil(image_mean=ours.image_mean, image_std=ours.image_std)
 
 
-def decoding(how: Rounds) -> Iterator[Row]:
-    """8 frames from the first to the last of a clip of 10 s, to pixel values, at three sizes."""
+def decoding(rounds: Rounds) -> Iterator[Row]:
+    """Measure 8 frames over a clip of 10 s, from file to pixel values, at three sizes."""
     theirs, ours = documented_processor(), VideoProcessor()
     indices = np.linspace(0, SECONDS * FPS - 1, FRAMES).round().astype(int).tolist()
     for width, height in SIZES:
@@ -79,11 +79,11 @@ def decoding(how: Rounds) -> Iterator[Row]:
             make_clip(path, width, height)
             if not np.array_equal(decode_as_documented(path, indices), decode_here(path, indices).numpy()):
                 raise RuntimeError(f"the frames of {width}x{height} differ from a full decode's")
-            ways: dict[str, Callable[[], Any]] = {
+            methods: dict[str, Callable[[], Any]] = {
                 "ours": lambda: ours(decode_here(path, indices), return_tensors="pt")  # noqa: B023
             }
             if theirs is not None:
-                ways["documented"] = lambda: theirs(list(decode_as_documented(path, indices)), return_tensors="pt")  # noqa: B023
-            taken, done = medians(ways, how)
+                methods["documented"] = lambda: theirs(list(decode_as_documented(path, indices)), return_tensors="pt")  # noqa: B023
+            seconds, num_rounds = medians(methods, rounds)
             what = f"decode + preprocess, {width}x{height}"
-            yield Row(what, "s", taken["ours"], taken.get("documented"), rounds=done)
+            yield Row(what, "s", seconds["ours"], seconds.get("documented"), rounds=num_rounds)
