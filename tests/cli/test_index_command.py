@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from openxclip.search import adding
+from openxclip import VideoIndex
 
 Run = Callable[..., Any]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -27,16 +27,19 @@ def arguments(tiny_folder: Path, tmp_path: Path) -> tuple[object, ...]:
 
 
 def test_ctrl_c_says_what_is_kept(run: Run, videos: Path, arguments, monkeypatch) -> None:
-    add, seen = adding.Adding._add, []
+    add, clips = VideoIndex.add, []
 
-    def interrupted(self, video, one) -> None:
-        add(self, video, one)
-        seen.append(one)
-        if len(seen) == 5:
-            raise KeyboardInterrupt
+    def interrupted(self, paths, *, on_clip, **options):
+        def on_clip_until_interrupted(*clip: object) -> None:
+            on_clip(*clip)
+            clips.append(clip)
+            if len(clips) == 5:
+                raise KeyboardInterrupt
+
+        return add(self, paths, on_clip=on_clip_until_interrupted, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(adding.Adding, "_add", interrupted)
+        patched.setattr(VideoIndex, "add", interrupted)
         ran = run("index", videos, *arguments)
     assert ran.returncode == 130
     assert [line for line in ran.stderr.splitlines() if line] == [
@@ -96,7 +99,7 @@ def test_watching_is_said_and_ends_well(run: Run, videos: Path, arguments, monke
     ran = run("index", "--watch", "--update", videos, *arguments)
     assert ran.returncode == 0
     said = ran.stderr.splitlines()
-    assert said[0] == "openxclip: watching: looks for new and changed files every 2 s, until Ctrl-C."
+    assert said[0] == "openxclip: watching for new and changed files every 2 s, until Ctrl-C."
     assert said[-1] == "openxclip: stopped watching."
     assert ran.stderr.count("the disk may not be mounted") == 1
     assert [line.partition(": ")[2] for line in ran.stdout.splitlines()] == [
@@ -108,9 +111,9 @@ def test_watching_is_said_and_ends_well(run: Run, videos: Path, arguments, monke
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--allow-removing", "3"], "--allow-removing goes with --update"),
+        (["--allow-removing", "3"], "--allow-removing needs --update"),
         (["--watch"], "no videos are named"),
-        (["--update", "--remove"], "--remove takes files out"),
+        (["--update", "--remove"], "--remove can't be combined with --update"),
     ],
 )
 def test_options_that_do_not_go_together(run: Run, arguments, more: list[str], said: str) -> None:

@@ -75,8 +75,8 @@ def test_an_index_keeps_its_choice(run: Run, tiny_folder: Path, varying: Path, t
         done = run("index", varying, "--to", tmp_path / sampling, *how, "--sampling", sampling)
         assert done.returncode == 0, done.stderr
         index = VideoIndex.open(tmp_path / sampling, device="cpu")
-        assert index.about is not None
-        assert index.about["sampling"] == sampling
+        assert index.info is not None
+        assert index.info.sampling == sampling
         (hit,) = index.search(video=varying)  # which is looked at in the same way
         assert hit.similarity == pytest.approx(1, abs=1e-5)
     done = run("index", varying, "--to", tmp_path / "time", *how, "--sampling", "frames")
@@ -84,11 +84,12 @@ def test_an_index_keeps_its_choice(run: Run, tiny_folder: Path, varying: Path, t
     assert "was made with --sampling time; leave it out" in done.stderr.replace("\n", " ")
 
 
-def test_an_index_without_a_choice_counts(tiny_folder: Path, varying: Path, tmp_path: Path) -> None:
-    from openxclip.search.schema import sampling_of
+@pytest.mark.parametrize(("stored", "sampling"), [({}, "frames"), ({"sampling": "time"}, "time")])
+def test_an_index_that_names_no_sampling_counts_frames(stored: dict[str, str], sampling: str) -> None:
+    from openxclip.search import IndexInfo
 
-    assert sampling_of({"window": 10.0}) == "frames"
-    assert sampling_of({"window": 10.0, "sampling": "time"}) == "time"
+    info = {"model": "mini", "weights": "", "transforms": {}, "num_frames": 8, "window": 10.0, "stride": 10.0}
+    assert IndexInfo.from_json(json.dumps({**info, "patches": True, **stored}).encode()).sampling == sampling
 
 
 def test_evaluation_and_recipes(run: Run, tiny_folder: Path, varying: Path, tmp_path: Path) -> None:
