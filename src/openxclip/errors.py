@@ -1,4 +1,4 @@
-"""What can go wrong for a user, as exceptions that say what was wrong and what to do."""
+"""Exceptions whose messages tell a user what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 
 class OpenXCLIPError(Exception):
-    """Base of every error that openxclip raises for a user's input; its text is meant to be shown as it is."""
+    """Base of the errors that openxclip raises for a user's input. The message can be shown to the user unchanged."""
 
 
 class VideoError(OpenXCLIPError):
     """A video could not be read.
 
     Args:
-        source: the path, URL or description of what was to be read.
-        reason: why it could not be, in words for a user, without the source's name.
+        source: path, URL or description of the video.
+        reason: why it could not be read, in words for a user and without the source's name.
     """
 
     def __init__(self, source: object, reason: str) -> None:
@@ -25,33 +25,32 @@ class VideoError(OpenXCLIPError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
-        return type(self), (self.source, self.reason)  # so that it survives a trip between processes
+        return type(self), (self.source, self.reason)  # so that it can be pickled
 
 
 class CheckpointError(OpenXCLIPError, OSError):
-    """A model folder or checkpoint could not be found, read, or does not fit the model.
+    """A model folder or checkpoint could not be found or read, or does not fit the model.
 
-    It is an OSError too, because that is what code written for transformers catches. Its `errno` and `filename` are
-    None: the message says it all.
+    It is also an OSError, because code written for transformers catches that. Its `errno` and `filename` are None.
 
     Args:
         message: what is wrong, and what to do.
     """
 
-    def __init__(self, message: str) -> None:  # one argument: OSError would take two for a number and a text
+    def __init__(self, message: str) -> None:  # one argument, because OSError takes two as a number and a text
         super().__init__(message)
 
 
 class VideoIndexError(OpenXCLIPError):
-    """An index of videos could not be found, opened or written, or hasn't what was asked of it."""
+    """An index of videos could not be found, opened or written, or doesn't have what was asked for."""
 
 
 class NotWrittenError(OpenXCLIPError):
-    """The work is done, but its result could not be written to the file that was asked for.
+    """The work is done, but its result could not be written to the file.
 
     Args:
-        message: what could not be written, and why.
-        result: what the function would have returned.
+        message: which file could not be written, and why.
+        result: the result that the function would have returned.
     """
 
     def __init__(self, message: str, result: object) -> None:
@@ -63,21 +62,19 @@ class NotWrittenError(OpenXCLIPError):
 
 
 class MissingPackageError(OpenXCLIPError, ImportError):
-    """An optional package is needed, and is not installed or can't be imported.
+    """An optional package is needed, but is not installed or can't be imported.
 
     Args:
-        purpose: what it is needed for; the message begins with it.
-        package: its name.
+        purpose: what needs the package; the message begins with it.
+        package: name of the package.
         extra: the extra of openxclip that installs it.
-        reason: why it can't be imported, if it is installed.
+        reason: why the package can't be imported, if it is installed.
     """
 
     def __init__(self, purpose: str, package: str, extra: str, reason: str = "") -> None:
-        if reason:
-            what = f"which is installed but can't be imported ({reason}): pip install --upgrade 'openxclip[{extra}]'."
-        else:
-            what = f"which is not installed: pip install 'openxclip[{extra}]'."
-        super().__init__(f"{purpose} needs {package}, {what}")
+        state = f"installed but can't be imported ({reason})" if reason else "not installed"
+        upgrade = "--upgrade " if reason else ""
+        super().__init__(f"{purpose} needs {package}, which is {state}: pip install {upgrade}'openxclip[{extra}]'.")
         self.name = package
         self.purpose, self.extra, self.reason = purpose, extra, reason
 
@@ -87,7 +84,7 @@ class MissingPackageError(OpenXCLIPError, ImportError):
 
 @contextmanager
 def needs_package(purpose: str, package: str, extra: str) -> Iterator[None]:
-    """Turn an ImportError of the block, which imports `package`, into a `MissingPackageError`.
+    """Turn an ImportError in the block, which imports `package`, into a `MissingPackageError`.
 
     Args:
         purpose, package, extra: see `MissingPackageError`.
@@ -95,7 +92,7 @@ def needs_package(purpose: str, package: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        is_it = isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] == package
-        is_missing = is_it and sys.modules.get(package) is None  # else a module of an older version is missing
+        is_in_package = isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] == package
+        is_missing = is_in_package and sys.modules.get(package) is None  # otherwise an old version lacks a module
         reason = "" if is_missing else (str(error).splitlines() or [type(error).__name__])[0]
         raise MissingPackageError(purpose, package, extra, reason) from error

@@ -45,11 +45,7 @@ def open_pretrained(
         config_class: class of the config; a tower's class selects the tower's part of a whole X-CLIP.
         name_or_path: a folder, a hub id, the shipped `"mini"`, or a file of weights; None if `config` and `state_dict`
             are given.
-        config: replaces the folder's own config.
-        state_dict: weights by name, which replace the file's; they are copied.
-        key_mapping: regular expressions and their replacements in the names of the weights.
-        use_safetensors: True refuses weights in other formats.
-        variant: read `model.<variant>.safetensors`.
+        config, state_dict, key_mapping, use_safetensors, variant: see `openxclip.XCLIPModel.from_pretrained`.
         **hub_options: see `openxclip.hub.HubOptions`.
 
     Raises:

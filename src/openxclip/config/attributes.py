@@ -67,13 +67,7 @@ class CommonAttributes:
     def name_or_path(self, value: str | Path) -> None:
         vars(self)[NAME] = str(value)
 
-    @property
-    def _name_or_path(self) -> str:
-        return self.name_or_path
-
-    @_name_or_path.setter
-    def _name_or_path(self, value: str | Path) -> None:
-        self.name_or_path = value
+    _name_or_path = name_or_path
 
     @property
     def _attn_implementation(self) -> str:
@@ -103,14 +97,7 @@ class CommonAttributes:
     def dtype(self, value: torch.dtype | str | None) -> None:
         vars(self)["dtype"] = None if value is None else str(value).removeprefix("torch.")
 
-    @property
-    def torch_dtype(self) -> torch.dtype | None:
-        """`dtype`, under its older name."""
-        return self.dtype
-
-    @torch_dtype.setter
-    def torch_dtype(self, value: torch.dtype | str | None) -> None:
-        self.dtype = value
+    torch_dtype = dtype  # the older name
 
     @property
     def id2label(self) -> dict[int, str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from openxclip.config import XCLIPVisionConfig
 from openxclip.model.layers import Block, Encoder, initialize_truncated_normal
-from openxclip.model.outputs import TransformerOutput, output_or_tuple, resolve_flag
+from openxclip.model.outputs import TransformerOutput, output_or_tuple
 
 
 class MultiframeIntegrationTransformer(nn.Module):
@@ -26,22 +26,10 @@ class MultiframeIntegrationTransformer(nn.Module):
     def __init__(self, config: XCLIPVisionConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.mit_hidden_size
+        width, inner_width, heads = config.mit_hidden_size, config.mit_intermediate_size, config.mit_num_attention_heads
+        depth = config.mit_num_hidden_layers
         self.position_embedding = nn.Parameter(torch.empty(1, config.num_frames, width))
-        self.encoder = Encoder(
-            (
-                Block(
-                    width,
-                    config.mit_intermediate_size,
-                    config.mit_num_attention_heads,
-                    hidden_act=config.hidden_act,
-                    eps=config.layer_norm_eps,
-                    dropout=config.attention_dropout,
-                )
-                for _ in range(config.mit_num_hidden_layers)
-            ),
-            config,
-        )
+        self.encoder = Encoder((Block(config, width, inner_width, heads) for _ in range(depth)), config)
         nn.init.trunc_normal_(self.position_embedding, std=0.02)
         initialize_truncated_normal(self.encoder)
         self._has_warned = False
@@ -81,8 +69,8 @@ class MultiframeIntegrationTransformer(nn.Module):
         """
         encoded = self.encoder(
             hidden_states + self.positions(hidden_states.shape[1]),
-            output_attentions=resolve_flag(self.config, "output_attentions", output_attentions),
-            output_hidden_states=resolve_flag(self.config, "output_hidden_states", output_hidden_states),
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
             return_dict=True,
         )
         last_BTE = encoded.last_hidden_state + hidden_states  # the residual has no positions

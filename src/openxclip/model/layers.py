@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from openxclip.config import XCLIPTextConfig, XCLIPVisionConfig
 from openxclip.model.outputs import TransformerOutput, output_or_tuple, resolve_flag
 
 
@@ -243,20 +244,13 @@ class Block(nn.Module):
     """Pre-norm transformer block, as in CLIP's text tower and in MIT."""
 
     def __init__(
-        self,
-        width: int,
-        inner_width: int,
-        num_heads: int,
-        *,
-        hidden_act: str,
-        eps: float,
-        dropout: float = 0.0,
+        self, config: XCLIPTextConfig | XCLIPVisionConfig, width: int, inner_width: int, num_heads: int
     ) -> None:
         super().__init__()
-        self.self_attn = Attention(width, num_heads, dropout)
-        self.layer_norm1 = nn.LayerNorm(width, eps=eps)
-        self.mlp = MLP(width, inner_width, hidden_act)
-        self.layer_norm2 = nn.LayerNorm(width, eps=eps)
+        self.self_attn = Attention(width, num_heads, config.attention_dropout)
+        self.layer_norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.mlp = MLP(width, inner_width, config.hidden_act)
+        self.layer_norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(
         self,

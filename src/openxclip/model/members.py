@@ -121,9 +121,7 @@ class Members(nn.Module):
         """Call `gradient_checkpointing_enable`, which has this newer name."""
         self.gradient_checkpointing_enable(activation_checkpointing_kwargs, **options)
 
-    def activation_checkpointing_disable(self) -> None:
-        """Call `gradient_checkpointing_disable`, which has this newer name."""
-        self.gradient_checkpointing_disable()
+    activation_checkpointing_disable = gradient_checkpointing_disable  # the newer name
 
     def _set_gradient_checkpointing(self, enabled: bool) -> None:
         for module in self.modules():
@@ -135,10 +133,7 @@ class Members(nn.Module):
         """Whether gradient checkpointing is enabled in any part."""
         return any(isinstance(m, Encoder) and m.gradient_checkpointing for m in self.modules())
 
-    @property
-    def is_activation_checkpointing(self) -> bool:
-        """`is_gradient_checkpointing`, under its newer name."""
-        return self.is_gradient_checkpointing
+    is_activation_checkpointing = is_gradient_checkpointing  # the newer name
 
     # -- embeddings --------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from openxclip.config import XCLIPTextConfig
 from openxclip.model.layers import Block, Encoder, causal_mask, initialize_like_clip
-from openxclip.model.outputs import TransformerOutput, output_or_tuple, resolve_flag
+from openxclip.model.outputs import TransformerOutput, output_or_tuple
 from openxclip.model.pretrained import XCLIPPreTrainedModel
 
 
@@ -64,24 +64,12 @@ class XCLIPTextModel(XCLIPPreTrainedModel):
     def __init__(self, config: XCLIPTextConfig) -> None:
         super().__init__(config)
         config = self.config
-        width = config.hidden_size
+        width, inner_width, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+        depth = config.num_hidden_layers
         self.embeddings = TextEmbeddings(config)
-        self.encoder = Encoder(
-            (
-                Block(
-                    width,
-                    config.intermediate_size,
-                    config.num_attention_heads,
-                    hidden_act=config.hidden_act,
-                    eps=config.layer_norm_eps,
-                    dropout=config.attention_dropout,
-                )
-                for _ in range(config.num_hidden_layers)
-            ),
-            config,
-        )
+        self.encoder = Encoder((Block(config, width, inner_width, heads) for _ in range(depth)), config)
         self.final_layer_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        initialize_like_clip(self.encoder.layers, width, config.num_hidden_layers, config.initializer_factor)
+        initialize_like_clip(self.encoder.layers, width, depth, config.initializer_factor)
         self.post_init()
 
     @property
@@ -125,8 +113,8 @@ class XCLIPTextModel(XCLIPPreTrainedModel):
         encoded = self.encoder(
             self.embeddings(input_ids=input_ids_KL, position_ids=position_ids),
             mask,
-            output_attentions=resolve_flag(self.config, "output_attentions", output_attentions),
-            output_hidden_states=resolve_flag(self.config, "output_hidden_states", output_hidden_states),
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
             return_dict=True,
             is_causal=mask is None,
         )

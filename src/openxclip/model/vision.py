@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from openxclip.config import XCLIPVisionConfig
 from openxclip.model.layers import MLP, Attention, DropPath, Encoder, initialize_like_clip, is_bare
-from openxclip.model.outputs import TransformerOutput, output_or_tuple, resolve_flag
+from openxclip.model.outputs import TransformerOutput, output_or_tuple
 from openxclip.model.pretrained import XCLIPPreTrainedModel
 
 
@@ -254,8 +254,8 @@ class XCLIPVisionModel(XCLIPPreTrainedModel):
         embedded_NLD = self.embeddings(pixels_NCHW, interpolate_pos_encoding=interpolate_pos_encoding)
         encoded = self.encoder(
             self.pre_layernorm(embedded_NLD),
-            output_attentions=resolve_flag(self.config, "output_attentions", output_attentions),
-            output_hidden_states=resolve_flag(self.config, "output_hidden_states", output_hidden_states),
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
             return_dict=True,
             num_frames=num_frames,
         )
