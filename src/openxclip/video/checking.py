@@ -127,20 +127,24 @@ def write_report(path: str | os.PathLike[str], reports: Sequence[VideoReport]) -
     if target.suffix.lower() not in REPORT_SUFFIXES:
         raise ValueError(f"{path}: its name must end with {' or '.join(REPORT_SUFFIXES)}.")
     rows = [without_nan(report.as_dict()) for report in reports]
-    all_text = all(is_utf8(report.path) for report in reports)  # JSON can escape the others
+    needs_escapes = not all(is_utf8(report.path) for report in reports)
     if target.suffix.lower() == ".json":
-        text = json.dumps(rows, ensure_ascii=not all_text, indent=1, allow_nan=False) + "\n"
+        text = json.dumps(rows, ensure_ascii=needs_escapes, indent=1, allow_nan=False) + "\n"
     elif target.suffix.lower() == ".jsonl":
-        text = "".join(json.dumps(row, ensure_ascii=not all_text, allow_nan=False) + "\n" for row in rows)
+        text = "".join(json.dumps(row, ensure_ascii=needs_escapes, allow_nan=False) + "\n" for row in rows)
     else:
-        table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, fieldnames=list(VideoReport(path="").as_dict()))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow(row | {name: "; ".join(row[name]) for name in ("notes", "problems")})
-        text = table.getvalue()
-    with atomic_file(target) as partial:
-        partial.write_bytes(text.encode("utf-8", "surrogateescape"))  # CSV can't escape names that aren't UTF-8
+        text = _to_csv(rows)
+    with atomic_file(target) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))  # CSV can't escape names that aren't UTF-8
+
+
+def _to_csv(rows: Sequence[dict[str, Any]]) -> str:
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=list(VideoReport(path="").as_dict()))
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(row | {name: "; ".join(row[name]) for name in ("notes", "problems")})
+    return table.getvalue()
 
 
 def check_report_name(path: str | os.PathLike[str]) -> Path:
