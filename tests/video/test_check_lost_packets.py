@@ -10,7 +10,7 @@ from whole_oddities import ODDITIES
 from whole_videos import STAMPS_MS, combination, remuxed
 
 from openxclip.video import inspect
-from openxclip.video.lost_pictures import Numbers
+from openxclip.video.lost_parts import PictureNumbers
 
 TIMED = """
 libx264.mp4 libx265.mp4 mjpeg.mp4 mpeg4.mov prores_ks.mov h263.3gp libx264.matroska mjpeg.matroska
@@ -64,11 +64,11 @@ def picture(number: int, *, begins_group: bool = False) -> bytes:
 
 
 def missing(*groups: list[int]) -> int:
-    numbers = Numbers()
+    numbers = PictureNumbers()
     for group in groups:
         for i, number in enumerate(group):
             numbers.note(picture(number, begins_group=i == 0))
-    return numbers.missing()
+    return numbers.num_missing()
 
 
 def test_numbers_of_pictures() -> None:
@@ -149,9 +149,9 @@ def test_pages_of_ogg(tmp_path: Path) -> None:
     assert problems(data) == ""
     ends = pages(data)
     begin, end = ends[4], ends[5]
-    assert "pages of it are missing in 1 place, by their numbers" in problems(data[:begin] + data[end:])
+    assert "pages are missing in 1 place, by their numbers" in problems(data[:begin] + data[end:])
     changed = data[: end - 1] + bytes((data[end - 1] ^ 1,)) + data[end:]
-    assert "1 page of it is damaged, by its checksum" in problems(changed)
+    assert "1 page is damaged, by its checksum" in problems(changed)
     assert "it may be cut off: it has no page that is marked as the last" in problems(data[: ends[-2]])
 
 
@@ -159,7 +159,7 @@ def test_clusters_of_matroska(tmp_path: Path) -> None:
     data = encode(tmp_path / "a.mkv", "libvpx", count=40, gop=10).read_bytes()
     at = data.index(b"\x1f\x43\xb6\x75") + 300
     changed = data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
-    assert "1 part of it is damaged, by its checksum" in problems(changed)
+    assert "1 part is damaged, by its checksum" in problems(changed)
 
 
 def test_slices_of_ffv1(tmp_path: Path) -> None:

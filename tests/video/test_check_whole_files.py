@@ -10,7 +10,7 @@ from whole_oddities import ODDITIES
 from whole_videos import COMBINATIONS, combination
 
 from openxclip.video import inspect
-from openxclip.video.damage import gaps
+from openxclip.video.damage import missing_frames
 
 ALL = [*COMBINATIONS, *ODDITIES]
 
@@ -60,18 +60,18 @@ def times(*, count: int = 60, step: float = 0.04, without: tuple[int, ...] = ())
 
 
 def test_frames_that_are_missing_at_a_constant_rate() -> None:
-    assert gaps(times(), tick=0.001) is None
-    assert gaps(times(without=(20,)), tick=0.001) == "1 frame is missing at 0.80 s: the others are 40 ms apart"
-    found = gaps(times(without=(20, 40, 41)), tick=0.001)
+    assert missing_frames(times(), tick=0.001) is None
+    assert missing_frames(times(without=(20,)), tick=0.001) == "1 frame is missing at 0.80 s: the others are 40 ms apart"
+    found = missing_frames(times(without=(20, 40, 41)), tick=0.001)
     assert found == "3 frames are missing, the first at 0.80 s: the others are 40 ms apart"
     ntsc = np.round(times(step=1001 / 30000, without=(33,)), 3)
-    assert gaps(ntsc, tick=0.001) == "1 frame is missing at 1.10 s: the others are 33.4 ms apart"
-    assert gaps(np.round(times(step=1001 / 30000), 3), tick=0.001) is None
+    assert missing_frames(ntsc, tick=0.001) == "1 frame is missing at 1.10 s: the others are 33.4 ms apart"
+    assert missing_frames(np.round(times(step=1001 / 30000), 3), tick=0.001) is None
 
 
 def test_rates_that_vary_have_no_gaps() -> None:
-    assert gaps(times(without=tuple(range(5, 60, 9))), tick=0.001) is None  # too many for an accident
-    assert gaps(times(without=tuple(range(10, 50))), tick=0.001) is None  # a pause
-    assert gaps(np.append(times(), 2.42), tick=0.001) is None  # not a multiple
-    assert gaps(times(count=8, without=(4,)), tick=0.001) is None  # too few to know a rate
-    assert gaps(np.cumsum(np.random.default_rng(0).uniform(0.03, 0.05, 80)), tick=0.001) is None
+    assert missing_frames(times(without=tuple(range(5, 60, 9))), tick=0.001) is None  # too many for an accident
+    assert missing_frames(times(without=tuple(range(10, 50))), tick=0.001) is None  # a pause
+    assert missing_frames(np.append(times(), 2.42), tick=0.001) is None  # not a multiple
+    assert missing_frames(times(count=8, without=(4,)), tick=0.001) is None  # too few to know a rate
+    assert missing_frames(np.cumsum(np.random.default_rng(0).uniform(0.03, 0.05, 80)), tick=0.001) is None

@@ -17,10 +17,19 @@ import torch
 from made_videos import ENCODINGS, FPS, HEIGHT, IRREGULAR_MS, WIDTH, Whole, encode
 
 from openxclip.errors import VideoError
-from openxclip.video import ClipPlan, ReadOptions, VideoReader, coded, containers, read_clip, read_clips, sample_uniform
-from openxclip.video.nal import UNKNOWN_LAYER, hevc_layer, is_unreferred, length_size
+from openxclip.video import (
+    ClipPlan,
+    ReadOptions,
+    VideoReader,
+    coded_stream,
+    indexing,
+    read_clip,
+    read_clips,
+    sample_uniform,
+)
+from openxclip.video.frame_index import CountedFrames, FrameIndex, Run, fingerprint
+from openxclip.video.nal import UNKNOWN_LAYER, hevc_layer, is_disposable, length_size
 from openxclip.video.packets import Packets, is_hidden_vp8, tells_frames
-from openxclip.video.runs import Counted, PacketIndex, Run, fingerprint
 from openxclip.video.timestamps import continuous
 
 Videos = Callable[[str], Path]
@@ -118,7 +127,7 @@ def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos, monkeypatch
     assert decoded("mjpeg.avi", [0, 30, 59]) == 3
     assert decoded("vp9.webm", [59]) <= 20
     # counted when it was opened, and read from the key frame before
-    monkeypatch.setattr(containers, "_MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)
     assert decoded("h264_without_times.avi", [10]) <= 13
     assert decoded("h264_without_times.avi", [50]) <= 13
     assert decoded("mpeg2_interlaced.ts", [50]) <= 16
@@ -165,7 +174,7 @@ def test_a_clip_is_read_with_one_opening(name: str, videos: Videos, monkeypatch:
         opened.append(given)
         return real(*given, **how)
 
-    monkeypatch.setattr(coded.av, "open", counting)
+    monkeypatch.setattr(coded_stream.av, "open", counting)
     for start in (None, 0.5):
         opened.clear()
         read_clip(path, num_frames=4, start=start)
@@ -173,7 +182,7 @@ def test_a_clip_is_read_with_one_opening(name: str, videos: Videos, monkeypatch:
 
 
 def test_counted_films_are_counted_once_whatever_is_read(videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "_MOST_KEPT_BYTES", 100_000)  # as of a long film
+    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 100_000)  # as of a long film
     for name in ("h264_without_times.avi", "mpeg4_b_frames.avi", "mpeg2_interlaced.ts", "h264_interlaced.ts"):
         with VideoReader(videos(name)) as reader:
             assert reader.frames_decoded == 60
@@ -218,13 +227,13 @@ COUNTED_CODINGS = [
 def test_frames_of_long_counted_films_are_those_of_a_full_decode(
     name: str, whole: Wholes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(containers, "_MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)
     video = whole(name)
     for threads in (1, 2):
         for note, indices in patterns(len(video.frames)).items():
             with VideoReader(video.path, read=ReadOptions(threads=threads)) as reader:
                 reader._footage._to_rgb = lambda frame: frame.to_ndarray(format="rgb24")
-                assert reader._footage._index is None or reader._footage._index.prints is not None
+                assert reader._footage._index.frames is None or reader._footage._index.frames.fingerprints is not None
                 for i, frame in zip(indices, reader.get_frames(indices).frames_THWC.numpy(), strict=True):
                     assert np.array_equal(frame, video.frames[i]), f"{note}: frame {i}"
 
@@ -246,28 +255,28 @@ def test_films_that_repeat_themselves_are_read_by_reading_on(tmp_path: Path, mon
 def test_packets_are_found_by_sizes_that_follow_each_other() -> None:
     packets = Packets()
     for i, size in enumerate([5, 7, 5, 7, 9, 5, 7]):
-        packets.append(pts=i, dts=i, size=size, place=i * 100 if i % 2 else None)
-    assert packets.find(pts=3, size=7, place=300) == 3
-    assert packets.find(pts=4, size=7, place=300) is None
-    assert packets.find(pts=2, size=5, place=None) is None
-    assert packets.find_sizes([7, 9], pts=None) == 3
-    assert packets.find_sizes([5, 7], pts=None) is None  # at three places
-    assert packets.find_sizes([5, 7], pts=2) == 2
-    assert packets.find_sizes([7, 8], pts=3) is None
-    assert packets.find_sizes([], pts=3) is None
-    assert packets.find_sizes([5] * 9, pts=None) is None
-    assert packets.may_be(3, size=7, place=300)
-    assert packets.may_be(3, size=7, place=None)
-    assert packets.may_be(2, size=5, place=77)
-    assert not packets.may_be(3, size=7, place=301)
-    assert not packets.may_be(3, size=8, place=300)
-    assert not packets.may_be(7, size=7, place=None)
-    assert packets.place_before(4) == 300
-    assert packets.place_before(0) is None
+        packets.append(pts=i, dts=i, size=size, offset=i * 100 if i % 2 else None)
+    assert packets.find(pts=3, size=7, offset=300) == 3
+    assert packets.find(pts=4, size=7, offset=300) is None
+    assert packets.find(pts=2, size=5, offset=None) is None
+    assert packets.find_by_sizes([7, 9], pts=None) == 3
+    assert packets.find_by_sizes([5, 7], pts=None) is None  # at three places
+    assert packets.find_by_sizes([5, 7], pts=2) == 2
+    assert packets.find_by_sizes([7, 8], pts=3) is None
+    assert packets.find_by_sizes([], pts=3) is None
+    assert packets.find_by_sizes([5] * 9, pts=None) is None
+    assert packets.matches(3, size=7, offset=300)
+    assert packets.matches(3, size=7, offset=None)
+    assert packets.matches(2, size=5, offset=77)
+    assert not packets.matches(3, size=7, offset=301)
+    assert not packets.matches(3, size=8, offset=300)
+    assert not packets.matches(7, size=7, offset=None)
+    assert packets.offset_before(4) == 300
+    assert packets.offset_before(0) is None
 
 
 def test_a_wrong_belief_about_frames_is_found_and_put_right(whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "tells_frames", lambda packets, **kind: True)
+    monkeypatch.setattr(indexing, "tells_frames", lambda packets, **kind: True)
     for name in ("h264_without_times.avi", "mpeg4_b_frames.avi"):
         video = whole(name)
         with VideoReader(video.path) as reader:
@@ -289,7 +298,7 @@ def test_reading_goes_on_when_seeking_does_not_work(whole: Wholes, monkeypatch: 
             raise av.error.InvalidDataError(1, "cannot seek")
 
     real = av.open
-    monkeypatch.setattr(coded.av, "open", lambda *a, **k: NoSeek(real(*a, **k)))
+    monkeypatch.setattr(coded_stream.av, "open", lambda *a, **k: NoSeek(real(*a, **k)))
     with VideoReader(video.path) as reader:
         expect(reader, video, [59, 30, 2], "no seek")
         assert reader.frames_decoded < 30
@@ -386,40 +395,40 @@ def packets_of(described: list[dict[str, Any]]) -> Packets:
     return packets
 
 
-def index_of(described: list[dict[str, Any]], codec: str = "h264") -> PacketIndex:
-    return PacketIndex(packets_of(described), codec=codec)
+def index_of(described: list[dict[str, Any]], codec: str = "h264") -> FrameIndex:
+    return FrameIndex(packets_of(described), codec=codec)
 
 
 def test_runs_begin_at_the_key_frame_that_a_frame_depends_on() -> None:
     # coded order; two open groups: 8 and 9 are shown before the second key frame and need the first
     pts = [0, 3, 1, 2, 6, 4, 5, 10, 8, 9, 13, 11, 12]
     index = index_of([packet(p, key=p in (0, 10)) for p in pts])
-    assert index.frame_times().tolist() == sorted(pts)
-    assert index.plan([0]) == [Run(0, 0)]
-    assert index.plan([1]) == [Run(0, 2)]
-    assert index.plan([7]) == [Run(0, 8)]  # shown eighth: pts 8
-    assert index.plan([9]) == [Run(7, 7)]  # pts 10, the key frame
-    assert index.plan([11]) == [Run(7, 12)]
-    assert index.plan([1, 9]) == [Run(0, 7)]  # too near to be worth a seek
-    assert index.numbers(Run(7, 9)) == {10: 9, 8: 7, 9: 8}
-    assert index.floor(Run(7, 9)) == 9  # 8 and 9 belong to the group before
-    assert index.unwanted(Run(7, 9), {8}).tolist() == [True, False, True]
+    assert index.frame_stamps().tolist() == sorted(pts)
+    assert index.plan_runs([0]) == [Run(0, 0)]
+    assert index.plan_runs([1]) == [Run(0, 2)]
+    assert index.plan_runs([7]) == [Run(0, 8)]  # shown eighth: pts 8
+    assert index.plan_runs([9]) == [Run(7, 7)]  # pts 10, the key frame
+    assert index.plan_runs([11]) == [Run(7, 12)]
+    assert index.plan_runs([1, 9]) == [Run(0, 7)]  # too near to be worth a seek
+    assert index.frame_numbers(Run(7, 9)) == {10: 9, 8: 7, 9: 8}
+    assert index.first_frame(Run(7, 9)) == 9  # 8 and 9 belong to the group before
+    assert index.unneeded(Run(7, 9), {8}).tolist() == [True, False, True]
 
 
 def test_counted_frames_are_known_by_their_packets() -> None:
     # 3 holds the second field of the frame that begins in 2, 5 could not be decoded, and no packet has a time
     packets = packets_of([packet(None, key=i in (0, 4)) for i in range(8)])
-    counted = Counted(np.array([0, 2, 1, 4, 7, 6]), np.arange(6, dtype=np.uint64))
-    index = PacketIndex(packets, codec="h264", counted=counted)
-    assert index.plan([1]) == [Run(0, 3)]
-    assert index.plan([2]) == [Run(0, 1)]
-    assert index.plan([3]) == [Run(4, 5)]
-    assert index.plan([4]) == [Run(4, 7)]
-    assert index.numbers(Run(4, 7)) == {4: 3, 7: 4, 6: 5}
+    counted = CountedFrames(np.array([0, 2, 1, 4, 7, 6]), np.arange(6, dtype=np.uint64))
+    index = FrameIndex(packets, codec="h264", counted=counted)
+    assert index.plan_runs([1]) == [Run(0, 3)]
+    assert index.plan_runs([2]) == [Run(0, 1)]
+    assert index.plan_runs([3]) == [Run(4, 5)]
+    assert index.plan_runs([4]) == [Run(4, 7)]
+    assert index.frame_numbers(Run(4, 7)) == {4: 3, 7: 4, 6: 5}
     assert not index.can_skip
-    headless = PacketIndex(packets, codec="h264", counted=Counted(np.array([5, 4, 7]), counted.prints[:3]))
-    assert headless.plan([0]) == [Run(0, 6)]  # shown before the key frame
-    assert headless.plan([2]) == [Run(4, 7)]
+    headless = FrameIndex(packets, codec="h264", counted=CountedFrames(np.array([5, 4, 7]), counted.fingerprints[:3]))
+    assert headless.plan_runs([0]) == [Run(0, 6)]  # shown before the key frame
+    assert headless.plan_runs([2]) == [Run(4, 7)]
 
 
 @pytest.mark.parametrize(
@@ -451,16 +460,16 @@ def test_fingerprints_tell_pictures_apart(form: str) -> None:
 
 def test_far_groups_are_read_apart() -> None:
     index = index_of([packet(i, key=i % 20 == 0) for i in range(100)])
-    assert index.plan([1, 45, 99]) == [Run(0, 1), Run(40, 45), Run(80, 99)]
+    assert index.plan_runs([1, 45, 99]) == [Run(0, 1), Run(40, 45), Run(80, 99)]
 
 
 def test_only_the_highest_layer_of_hevc_may_be_passed_over() -> None:
     # "no reference" is said within a layer: a picture of a lower one may serve higher ones
     layers = [0, 1, 2, UNKNOWN_LAYER, 2, 0]
     index = index_of([packet(i, key=i == 0, layer=layer) for i, layer in enumerate(layers)], "hevc")
-    assert index.unwanted(Run(0, 5), {4}).tolist() == [False] * 6
+    assert index.unneeded(Run(0, 5), {4}).tolist() == [False] * 6
     known = index_of([packet(i, key=i == 0, layer=layer) for i, layer in enumerate([0, 1, 2, 2, 0])], "hevc")
-    assert known.unwanted(Run(0, 4), {3}).tolist() == [False, False, True, False, False]
+    assert known.unneeded(Run(0, 4), {3}).tolist() == [False, False, True, False, False]
 
 
 def test_hevc_layers_are_read_from_the_first_slice() -> None:
@@ -502,8 +511,8 @@ def test_lengths_of_nal_units_are_told_by_the_header() -> None:
 def test_pictures_that_no_other_refers_to_are_known(codec: str, units: list[bytes], unreferred: bool) -> None:
     by_code = b"".join(b"\0\0\1" + unit for unit in units)
     by_length = b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
-    assert is_unreferred(by_code, codec=codec, length_size=0) is unreferred
-    assert is_unreferred(by_length, codec=codec, length_size=4) is unreferred
+    assert is_disposable(by_code, codec=codec, length_size=0) is unreferred
+    assert is_disposable(by_length, codec=codec, length_size=4) is unreferred
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from made_videos import encode, picture
 
 from openxclip.errors import VideoError
 from openxclip.video import VideoReader, inspect
-from openxclip.video.encryption import encryption
+from openxclip.video.encryption import find_encryption
 
 CENC = {
     "encryption_scheme": "cenc-aes-ctr",
@@ -230,4 +230,4 @@ def test_an_encrypted_track_that_is_not_read_is_no_matter(tmp_path: Path) -> Non
 
 def encryption_of(data: bytes, number: int) -> bool:
     with av.open(io.BytesIO(data)) as container:
-        return encryption(io.BytesIO(data), container, container.streams.video[number]) is not None
+        return find_encryption(io.BytesIO(data), container, container.streams.video[number]) is not None

@@ -12,7 +12,7 @@ import pytest
 from made_videos import MPEG, encode, x265
 from numpy.typing import NDArray
 
-from openxclip.video import VideoReader, containers
+from openxclip.video import VideoReader, indexing
 from openxclip.video.keyframes import is_key
 
 VPX = {"options": {"cpu-used": "8", "lag-in-frames": "0", "deadline": "realtime"}}
@@ -83,7 +83,7 @@ def stored(frame: av.VideoFrame) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize(("codec", "container"), CASES)
 def test_lying_flags(codec: str, container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "_MOST_KEPT_BYTES", 0)  # as of a long film
+    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)  # as of a long film
     encoder, how = CODECS[codec]
     form = {"mkv": "matroska"}.get(container, container)
     source = encode(tmp_path / f"whole.{container}", encoder, **{"gop": 8, "count": 24, "container": form, **how})

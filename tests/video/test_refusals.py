@@ -22,7 +22,7 @@ from made_videos import encode, picture
 from PIL import Image
 from test_encryption import common, scrambled
 from test_errors import sound
-from test_intactness import with_number
+from test_truncation import with_number
 from test_tracks import tracks
 
 import openxclip.video
@@ -320,7 +320,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "FLV of which seconds are missing": (
         opening(lambda f: flv(f, size=False)),
-        rf"it is cut off at [01]\.\d\d s of the 1.60 s that its header tells of. {AGAIN}",
+        rf"it is cut off at [01]\.\d\d s of the 1.60 s in its header. {AGAIN}",
     ),
     "array that is cut off": (
         opening(lambda f: array(np.zeros((2, 8, 8, 3), np.uint8))[:-5]),

@@ -1,4 +1,4 @@
-"""The parts that files are made of: boxes of MP4 and its relatives, elements of Matroska; read from the file itself.
+"""Read the parts of files: boxes of MP4 and its relatives, elements of Matroska.
 
 Sources: ISO/IEC 14496-12, 4.2 (boxes); RFC 8794, sections 4 and 5 (an id and a length, both of variable size).
 """
@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 SEGMENT = b"\x18\x53\x80\x67"  # the element that holds a Matroska file
 
-_MOST_PARTS = 100_000  # on one level: no file that is read in earnest has more
+_MOST_PARTS = 100_000  # on one level; no real file has more
 
 
 class Part(NamedTuple):
@@ -26,7 +26,7 @@ class Part(NamedTuple):
 
 @contextmanager
 def reading(source: Path | BinaryIO) -> Iterator[BinaryIO]:
-    """The source as an open file; the position of a file that was open before is restored."""
+    """Open the source; the position of a file that was open before is restored."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             yield file
@@ -39,12 +39,12 @@ def reading(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 
 def size_of(file: BinaryIO) -> int:
-    """Bytes in a file; it is left at its end."""
+    """Return the size of a file in bytes, and leave the file at its end."""
     return file.seek(0, io.SEEK_END)
 
 
 def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
-    """The boxes that begin between two places. One may claim to end later; a length of 0 means `end`."""
+    """Yield the boxes that begin between two offsets. A box may claim to end later; a length of 0 means `end`."""
     at = start
     for _ in range(_MOST_PARTS):
         if at + 8 > end:
@@ -65,7 +65,7 @@ def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
 
 
 def boxes_at(file: BinaryIO, within: Part, *path: bytes) -> Iterator[Part]:
-    """The boxes at the end of a path of names, below a box that holds nothing else than boxes."""
+    """Yield the boxes at the end of a path of names, within a box that holds only boxes."""
     for box in boxes(file, within.start, within.end):
         if box.name == path[0]:
             if len(path) == 1:
@@ -75,13 +75,13 @@ def boxes_at(file: BinaryIO, within: Part, *path: bytes) -> Iterator[Part]:
 
 
 def content(file: BinaryIO, part: Part, most: int = 4096) -> bytes:
-    """The first bytes of a box or element, at most `most`."""
+    """Return the first bytes of a box or element, at most `most`."""
     file.seek(part.start)
     return file.read(min(most, max(0, part.end - part.start)))
 
 
 def track_id(file: BinaryIO, track: Part) -> int:
-    """The number of an MP4 track, by its box `trak`; 0 if it has none."""
+    """Return the number of an MP4 track, by its box `trak`; 0 if it has none."""
     for tkhd in boxes_at(file, track, b"tkhd"):
         head = content(file, tkhd, 24)
         at = 20 if head[:1] == b"\1" else 12
@@ -90,7 +90,7 @@ def track_id(file: BinaryIO, track: Part) -> int:
 
 
 def elements(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
-    """The Matroska elements that begin between two places; one of unknown length is given the end `end`."""
+    """Yield the Matroska elements that begin between two offsets; one of unknown length ends at `end`."""
     at = start
     for _ in range(_MOST_PARTS):
         if at >= end:
@@ -109,7 +109,7 @@ def elements(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
 
 
 def elements_at(file: BinaryIO, within: Part, *path: bytes) -> Iterator[Part]:
-    """The elements at the end of a path of ids."""
+    """Yield the elements at the end of a path of ids."""
     for element in elements(file, within.start, within.end):
         if element.name == path[0]:
             if len(path) == 1:
@@ -119,7 +119,7 @@ def elements_at(file: BinaryIO, within: Part, *path: bytes) -> Iterator[Part]:
 
 
 def _length(file: BinaryIO) -> tuple[bool, int | None]:
-    """A number whose leading zero bits say its length: whether it is known (not all ones), and the number."""
+    """Read a length whose leading zero bits tell its own size; return whether it is known (not all ones), and it."""
     head = file.read(1)
     if not head or not head[0]:
         return False, None

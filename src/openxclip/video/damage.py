@@ -1,4 +1,4 @@
-"""What a plain decode of a whole video, and the times of its frames, say of damage."""
+"""Find damage by decoding a whole video, and missing frames by their times."""
 
 from __future__ import annotations
 
@@ -8,51 +8,50 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.video.coded import CodedStream
-from openxclip.video.continuity import slices_are_whole
-from openxclip.video.keyframes import looks_into
-from openxclip.video.lost_pictures import Numbers
+from openxclip.video.coded_stream import CodedStream
+from openxclip.video.keyframes import recognises_keys
+from openxclip.video.lost_parts import PictureNumbers, are_slices_intact, plural
 
-# Codecs whose key frames are known from the packets' content, as FFmpeg's parsers or `keyframes` read it. For other
-# codecs only the container marks key frames, and some containers (WTV, RoQ) don't.
-_KNOWN_KEYS = frozenset({"h264", "hevc", "vvc", "av1"})
-# FFmpeg's option err_detect where it finds more than the decoder does by itself, and nothing in whole videos: checksums
-# of PNG, ends of JPEG's scans, coefficients that run out of their block
+# Codecs whose key frames FFmpeg's parsers recognise by the packets' content. For codecs that neither these nor
+# `keyframes` recognise, only the container marks key frames, and some containers (WTV, RoQ) don't.
+_PARSED_KEYS = frozenset({"h264", "hevc", "vvc", "av1"})
+# FFmpeg's option err_detect, for decoders that then find more damage, and none in intact videos: checksums of PNG, ends
+# of JPEG's scans, coefficients outside of their block
 _STRICT = dict.fromkeys(("png", "apng", "mjpeg", "amv", "jpegls"), "crccheck+explode")
 _STRICT |= dict.fromkeys(("msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"), "bitstream")
 _LONGEST_STEP_BACK_S = 0.1  # a longer one is the beginning of another recording
-_LONGEST_GAP_S, _LONGEST_GAP_STEPS = 1.0, 10  # what is longer than both is a pause, or a picture that stands
-_FEWEST_STEPS = 8  # from which on a rate is known
-_MOST_GAPS = 0.01  # of all steps, but three at least: where there are more, the rate varies
+_LONGEST_GAP_S, _LONGEST_GAP_STEPS = 1.0, 10  # a gap above both is a pause, or a still picture
+_FEWEST_STEPS = 8  # fewer don't tell a frame rate
+_MOST_GAPS = 0.01  # share of all steps, but at least three; with more gaps, the rate varies
 
 
-def decoded_strictly(coded: CodedStream) -> Iterator[tuple[Any | None, list[Any]]]:
-    """Each packet with the frames that came of it (None: of the end), on one thread, which misses no damage."""
+def decode_strictly(coded: CodedStream) -> Iterator[tuple[Any | None, list[Any]]]:
+    """Yield each packet with its frames (None with those left at the end), on one thread, which misses no damage."""
     coded.reopen(threads=1)
     if coded.codec in _STRICT:
         context = coded.stream.codec_context
         context.options = {**context.options, "err_detect": _STRICT[coded.codec]}
     for packet in coded.packets():
-        yield packet, coded.decoded(packet)
-    yield None, coded.decoded(None)
+        yield packet, coded.decode_packet(packet)
+    yield None, coded.decode_packet(None)
 
 
 class Survey(NamedTuple):
-    """What a decode found.
+    """The result of decoding a video.
 
     Attributes:
-        problems: a sentence each.
+        problems: a sentence for each problem.
         first: the first frame (PyAV's), if any.
-        decoded: how many frames came out.
+        num_decoded: number of frames.
     """
 
     problems: list[str]
     first: Any | None
-    decoded: int
+    num_decoded: int
 
 
-class _Place:
-    """How often something was found, and when first."""
+class _Tally:
+    """Counts occurrences, and keeps the time of the first."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -68,6 +67,81 @@ class _Place:
         return "" if self.first_s is None else f" (the first at {self.first_s:.2f} s)"
 
 
+class _Surveyor:
+    """Looks at the packets and frames of one video, in order."""
+
+    def __init__(self, codec: str, tick: float | None, full: bool) -> None:
+        self._codec, self._tick, self._full = codec, tick, full
+        self._failed, self._failed_before_key, self._partial = _Tally(), _Tally(), _Tally()
+        self._resized, self._disordered, self._broken_slices = _Tally(), _Tally(), _Tally()
+        self._num_intact_slices = 0
+        self._numbers = PictureNumbers()
+        self._last_pts: int | None = None
+        self._starts_with_key: bool | None = None
+        self._is_key_seen, self._key_pts = False, None
+        self.first: Any = None
+        self.num_frames = 0
+
+    def note_packet(self, packet: Any) -> None:
+        if self._starts_with_key is None:
+            self._starts_with_key = bool(packet.is_keyframe)
+        if packet.is_keyframe and not self._is_key_seen:
+            self._is_key_seen, self._key_pts = True, packet.pts
+        if self._full and self._codec in ("mpeg1video", "mpeg2video"):
+            self._numbers.note(bytes(packet))
+        if self._full and self._codec == "ffv1":
+            if are_slices_intact(bytes(packet)):
+                self._num_intact_slices += 1
+            else:
+                self._broken_slices.note(packet)
+
+    def note_failure(self, packet: Any | None) -> None:
+        if not self._is_key_seen:
+            self._failed_before_key.note(packet)
+        elif not self._is_leading(packet):
+            self._failed.note(packet)
+
+    def note_frame(self, frame: Any) -> None:
+        self.num_frames += 1
+        if frame.is_corrupt and self._is_key_seen and not self._is_leading(frame):
+            self._partial.note(frame)
+        self.first = self.first or frame
+        if (frame.width, frame.height) != (self.first.width, self.first.height):
+            self._resized.note(frame)
+        if self._tick is not None and _is_disordered(frame.pts, self._last_pts, self._tick):
+            self._disordered.note(frame)
+        self._last_pts = self._last_pts if frame.pts is None else frame.pts
+
+    def _is_leading(self, timed: Any | None) -> bool:
+        """Tell whether a packet or frame is shown before the first key frame."""
+        return self._key_pts is not None and timed is not None and timed.pts is not None and timed.pts < self._key_pts
+
+    def problems(self) -> list[str]:
+        problems, failed = [], self._failed
+        if self._starts_with_key is False and (recognises_keys(self._codec) or self._codec in _PARSED_KEYS):
+            problems.append("it doesn't start with a key frame: it was cut from a longer one")
+        elif self._failed_before_key.count:
+            failed.count += self._failed_before_key.count
+            failed.first_s = self._failed_before_key.first_s
+        if not self._full:
+            return problems
+        if failed.count:
+            problems.append(f"{plural(failed.count, 'packet')} can't be decoded{failed.at}")
+        if self._partial.count:
+            problems.append(f"{plural(self._partial.count, 'frame')} can be decoded only in part{self._partial.at}")
+        broken = self._broken_slices
+        if 0 < broken.count < self._num_intact_slices:  # else slices have no checksums
+            frames = plural(broken.count, "frame")
+            problems.append(f"{frames} {_is(broken.count)} damaged, by the checksums of slices{broken.at}")
+        if missing := self._numbers.num_missing():
+            problems.append(f"{plural(missing, 'picture')} {_is(missing)} missing, by the numbers of the others")
+        if count := self._resized.count:
+            problems.append(f"{plural(count, 'frame')} {_has(count)} another size than the first")
+        if count := self._disordered.count:
+            problems.append(f"{plural(count, 'frame')} {_has(count)} no time, or one that is not after the last")
+        return problems
+
+
 def survey(
     decoded: Iterable[tuple[Any | None, list[Any]]],
     *,
@@ -76,83 +150,32 @@ def survey(
     full: bool,
     on_frame: Callable[[int], object],
 ) -> Survey:
-    """Look at every packet and at the frames that came of it.
+    """Look at every packet and its frames.
 
     The leading pictures of the first key frame are shown before it but coded after it, and need frames from before the
-    recording: that they can't be decoded is no damage.
+    recording. It is no damage if they can't be decoded.
 
     Args:
-        decoded: packets in coded order, each with its frames or [None] if decoding failed; at last None with the rest.
+        decoded: packets in decoding order, each with its frames or with [None] if it can't be decoded; at the end None
+            with the frames left.
         codec: FFmpeg's name of the codec.
-        tick: the unit of times in seconds, where the container has a time of presentation for each packet; else None.
-        full: look at all of it; else until the first frame.
+        tick: seconds per unit of time, if the container stores a presentation time for each packet; else None.
+        full: look at the whole video, not only until the first frame.
         on_frame: called with the number of frames so far.
     """
-    failed, before_key, partial, resized, disordered = (_Place() for _ in range(5))
-    whole_slices, broken_slices = 0, _Place()
-    numbers = Numbers()
-    first: Any = None
-    count = 0
-    last_pts: int | None = None
-    starts_with_key: bool | None = None
-    key_seen, key_pts = False, None
+    surveyor = _Surveyor(codec, tick, full)
     for packet, frames in decoded:
         if packet is not None:
-            if starts_with_key is None:
-                starts_with_key = bool(packet.is_keyframe)
-            if packet.is_keyframe and not key_seen:
-                key_seen, key_pts = True, packet.pts
-            if full and codec in ("mpeg1video", "mpeg2video"):
-                numbers.note(bytes(packet))
-            if full and codec == "ffv1":
-                if slices_are_whole(bytes(packet)):
-                    whole_slices += 1
-                else:
-                    broken_slices.note(packet)
+            surveyor.note_packet(packet)
         for frame in frames:
-            timed = packet if frame is None else frame
-            leads = key_pts is not None and timed is not None and timed.pts is not None and timed.pts < key_pts
             if frame is None:
-                if not key_seen:
-                    before_key.note(packet)
-                elif not leads:
-                    failed.note(packet)
-                continue
-            count += 1
-            if frame.is_corrupt and not leads and key_seen:
-                partial.note(frame)
-            first = first or frame
-            if (frame.width, frame.height) != (first.width, first.height):
-                resized.note(frame)
-            if tick is not None and _is_disordered(frame.pts, last_pts, tick):
-                disordered.note(frame)
-            last_pts = last_pts if frame.pts is None else frame.pts
-            on_frame(count)
-        if first is not None and not full:
+                surveyor.note_failure(packet)
+            else:
+                surveyor.note_frame(frame)
+                on_frame(surveyor.num_frames)
+        if surveyor.first is not None and not full:
             break
-    problems = []
-    knows_keys = looks_into(codec) or codec in _KNOWN_KEYS
-    if starts_with_key is False and knows_keys:
-        problems.append("it doesn't start with a key frame: it was cut from a longer one")
-    elif before_key.count:
-        failed.count += before_key.count
-        failed.first_s = before_key.first_s
-    if full:
-        if failed.count:
-            problems.append(f"{counted(failed.count, 'packet')} can't be decoded{failed.at}")
-        if partial.count:
-            problems.append(f"{counted(partial.count, 'frame')} can be decoded only in part{partial.at}")
-        if broken_slices.count and whole_slices > broken_slices.count:  # else they have no checksums
-            which = counted(broken_slices.count, "frame")
-            problems.append(f"{which} {_is(broken_slices.count)} damaged, by the checksums of slices{broken_slices.at}")
-        if missing := numbers.missing():
-            problems.append(f"{counted(missing, 'picture')} {_is(missing)} missing, by the numbers of the others")
-        if resized.count:
-            problems.append(f"{counted(resized.count, 'frame')} {_has(resized.count)} another size than the first")
-        if disordered.count:
-            which = f"{counted(disordered.count, 'frame')} {_has(disordered.count)}"
-            problems.append(f"{which} no time, or one that is not after the last")
-    return Survey(problems, first, count)
+    return Survey(surveyor.problems(), surveyor.first, surveyor.num_frames)
 
 
 def _is_disordered(pts: int | None, last_pts: int | None, tick: float) -> bool:
@@ -161,49 +184,41 @@ def _is_disordered(pts: int | None, last_pts: int | None, tick: float) -> bool:
     return last_pts is not None and 0 <= (last_pts - pts) * tick <= _LONGEST_STEP_BACK_S
 
 
-def gaps(times: NDArray[np.float64], *, tick: float) -> str | None:
-    """Whether frames are missing in a video of constant rate, by their times.
+def missing_frames(times: NDArray[np.float64], *, tick: float) -> str | None:
+    """Describe the frames that are missing in a video of constant rate, by their times; None if there are none.
 
-    The rate is constant if all steps from one frame to the next are equal up to rounding, but for a few that are two
-    or more times as long. Where it varies nothing is said, nor of a step longer than a second, which may be a pause.
+    The rate is constant if all steps from one frame to the next are equal up to rounding, except a few that are two or
+    more times as long. A step longer than a second may be a pause and doesn't count.
 
     Args:
-        times: of all frames, ascending, in seconds.
+        times: times of all frames, ascending, in seconds.
         tick: what times are rounded to, in seconds.
-
-    Returns:
-        A sentence, or None.
     """
     steps = np.diff(times)
     if len(steps) < _FEWEST_STEPS:
         return None
     most = max(3, round(_MOST_GAPS * len(steps)))
     usual = float(np.median(steps))
-    slack = 0.01 * usual
-    if np.count_nonzero(np.abs(steps - usual) > slack) > most:  # times are rounded
-        slack = 1.01 * tick + 1e-6
-    regular = np.abs(steps - usual) <= slack
-    if not regular.any() or usual <= 2 * slack:
+    tolerance = 0.01 * usual
+    if np.count_nonzero(np.abs(steps - usual) > tolerance) > most:  # times are rounded
+        tolerance = 1.01 * tick + 1e-6
+    regular = np.abs(steps - usual) <= tolerance
+    if not regular.any() or usual <= 2 * tolerance:
         return None
     step = float(steps[regular].mean())
     others = np.flatnonzero(~regular)
     multiples = np.round(steps[others] / step)
-    fits = (multiples >= 2) & (np.abs(steps[others] - multiples * step) <= slack + 0.01 * step)
+    fits = (multiples >= 2) & (np.abs(steps[others] - multiples * step) <= tolerance + 0.01 * step)
     long = steps[others] > max(_LONGEST_GAP_S, _LONGEST_GAP_STEPS * step)
     if not (fits | long).all() or len(others) > most:
         return None
-    missing = others[fits & ~long]
-    if not len(missing):
+    before_gaps = others[fits & ~long]
+    if not len(before_gaps):
         return None
     count = int((multiples[fits & ~long] - 1).sum())
-    at = times[missing[0]] + step
-    more = f", the first at {at:.2f} s" if count > 1 else f" at {at:.2f} s"
-    return f"{counted(count, 'frame')} {_is(count)} missing{more}: the others are {step * 1000:.3g} ms apart"
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things, in words."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    at = times[before_gaps[0]] + step
+    where = f", the first at {at:.2f} s" if count > 1 else f" at {at:.2f} s"
+    return f"{plural(count, 'frame')} {_is(count)} missing{where}: the others are {step * 1000:.3g} ms apart"
 
 
 def _is(number: int) -> str:

@@ -1,4 +1,4 @@
-"""Opening a video file in FFmpeg (PyAV), and nothing that it names: the container, and the stream that is the video."""
+"""Open a video file with FFmpeg (PyAV), and no other file that it names, and choose its video stream."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import av
 
 from openxclip.common.cores import num_cores
 from openxclip.errors import VideoError
-from openxclip.video.encryption import encryption
+from openxclip.video.encryption import find_encryption
 from openxclip.video.failures import cannot_be_read
 from openxclip.video.formats import DEMUXERS
-from openxclip.video.intactness import ending
 from openxclip.video.jpegs import begins_with_jpeg
 from openxclip.video.limits import Deadline
 from openxclip.video.options import ReadOptions
 from openxclip.video.refusals import why_not_opened
-from openxclip.video.tracks import choose
+from openxclip.video.tracks import choose_track
+from openxclip.video.truncation import check_truncation
 
-_FORMATS = ",".join(DEMUXERS)  # all others, playlists above all, are refused before they are looked into
-_PLAYLIST_FORMATS = "hls,dash,concat"  # only where the user allows protocols, and then with those alone
+_FORMATS = ",".join(DEMUXERS)  # others, above all playlists, are refused without looking into them
+_PLAYLIST_FORMATS = "hls,dash,concat"  # only if the user allows protocols, and with these only
 _SMALL = 640 * 360  # pixels
-_LIGHT_CODECS = ("mpeg", "msmpeg", "wmv", "h263", "flv1")  # how their names begin
-_MOST_THREADS = 16  # as FFmpeg itself; each takes memory for its frames
+_LIGHT_CODECS = ("mpeg", "msmpeg", "wmv", "h263", "flv1")  # prefixes of their names
+_MOST_THREADS = 16  # FFmpeg's own limit; each takes memory for its frames
 
 
 def open_video(
@@ -34,23 +34,23 @@ def open_video(
     deadline: Deadline,
     is_first: bool = True,
 ) -> tuple[Any, Any, tuple[str, ...]]:
-    """The container, the video stream that is read, ready to be decoded, and notes for the user.
+    """Open a file; return the container, the chosen video stream with its decoder set up, and notes for the user.
 
     Args:
         source, name, options: see `ContainerFootage`.
-        deadline: until when FFmpeg may wait for the source.
-        is_first: whether to look if the file is encrypted or cut off; once is enough.
+        deadline: how long FFmpeg may wait for the source.
+        is_first: whether to check if the file is encrypted or cut off, which needs to be done only once.
 
     Raises:
-        VideoError: it can't be opened, has no video, is encrypted or cut off, or has larger frames than it may.
+        VideoError: the file can't be opened, has no video, is encrypted or cut off, or its frames exceed the limit.
     """
     limits, protocols = options.limits, list(options.allow_protocols)
     container_options = {"format_whitelist": _FORMATS}
-    # a file needs leave for files to be opened by its path: no playlist may have that by the way
+    # opening a file by its path needs the protocol "file", which a playlist must not get without permission
     if protocols and ("file" in protocols or not isinstance(source, Path)):
         container_options["format_whitelist"] += f",{_PLAYLIST_FORMATS}"
-        container_options["safe"] = "0"  # of concat: the whitelist says what may be opened, not how it is named
-    # by its name, FFmpeg would take such a file for one picture of a folder
+        container_options["safe"] = "0"  # concat checks names otherwise, but the whitelist decides what may be opened
+    # FFmpeg would take such a file for one picture of a numbered sequence, by its name
     format_name = "mjpeg" if not isinstance(source, str) and begins_with_jpeg(source) else None
     target: str | BinaryIO
     if isinstance(source, Path):
@@ -61,7 +61,7 @@ def open_video(
     else:
         target = source
         target.seek(0)
-    container_options["protocol_whitelist"] = ",".join(protocols) or "none"  # no other file, whatever the data say
+    container_options["protocol_whitelist"] = ",".join(protocols) or "none"  # no other file, whatever the data name
     # FFmpeg counts rows with their padding; `check_pixels` is exact
     most_pixels = {} if limits.pixels is None else {"max_pixels": str(2 * limits.pixels + (1 << 16))}
     try:
@@ -77,12 +77,12 @@ def open_video(
     except (av.error.FFmpegError, UnicodeError, ValueError) as error:
         deadline.check()
         raise VideoError(name, why_not_opened(source, error)) from None
-    except OSError as error:  # of the caller's file object
+    except OSError as error:  # from the caller's file object
         raise VideoError(name, cannot_be_read(error)) from error
     try:
-        stream, note = choose(container, source, track=options.track, name=name)
+        stream, note = choose_track(container, source, track=options.track, name=name)
         notes = [note]
-        if is_first and not isinstance(source, str):  # of an address, only FFmpeg reads
+        if is_first and not isinstance(source, str):  # an address is read by FFmpeg only
             notes.append(_check_readable(source, container, stream, name))
         if stream.codec_context is None:
             raise VideoError(
@@ -100,32 +100,32 @@ def open_video(
 
 
 def _check_readable(source: Path | BinaryIO, container: Any, stream: Any, name: str) -> str | None:
-    """Refuse what decoders would read as noise, or as a shorter video, without a word; or note what is odd."""
-    encrypted = encryption(source, container, stream)
+    """Refuse what decoders would read as noise, or silently as a shorter video; return a note if the end is odd."""
+    encrypted = find_encryption(source, container, stream)
     if encrypted:
         raise VideoError(name, encrypted)
-    error, note = ending(source, stream)
+    error, note = check_truncation(source, stream)
     if error:
         raise VideoError(name, error)
     return note
 
 
 def _best_threads(context: Any) -> int:
-    """How many threads decode soonest. FFmpeg's own choice is one more than there are cores, which is slower."""
+    """Return how many threads decode fastest. FFmpeg's choice, one more than there are cores, is slower."""
     if 0 < context.width * context.height <= _SMALL and context.name.startswith(_LIGHT_CODECS):
-        return 1  # such frames are decoded sooner than threads are woken for them
+        return 1  # decoding such a frame takes less time than waking a thread for it
     return min(num_cores(), _MOST_THREADS)
 
 
 def short_name(container: Any) -> str:
-    """Of the container's format."""
+    """Return a short name of the container's format, such as "mp4"."""
     name = str(container.format.name)
     if name.startswith("mov,"):
         return "mov" if container.metadata.get("major_brand", "").startswith("qt") else "mp4"
     return name.partition(",")[0]
 
 
-def coding_of_sound(container: Any) -> str | None:
-    """How the container's sound is coded; None if it has none."""
+def audio_codec(container: Any) -> str | None:
+    """Return the codec of the container's first audio stream; None if it has none."""
     audio = next((s for s in container.streams if s.type == "audio"), None)
     return None if audio is None else str(getattr(audio.codec_context, "name", None) or "unknown")

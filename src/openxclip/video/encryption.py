@@ -1,7 +1,6 @@
-"""Whether a video is encrypted, by what its file says of itself. Decoders read ciphertext as noise, or call it damaged.
+"""Find out from a file whether its video is encrypted. Decoders read ciphertext as noise, or call it damaged.
 
-One rule for files of clear and encrypted stretches: they count as encrypted. The clear stretches alone would be another
-video.
+Files with clear and encrypted stretches count as encrypted: the clear stretches alone would be another video.
 
 Sources: ISO/IEC 23001-7 (Common Encryption); ISO/IEC 14496-12, 8.12 (protected sample entries); RFC 9559, 5.1.4.1.31
 (Matroska); Apple, "MPEG-2 Stream Encryption Format for HTTP Live Streaming"; ISO/IEC 13818-1, tables 2-3 and 2-21
@@ -29,34 +28,34 @@ _ASF_GUIDS = (
     bytes.fromhex("14e68a292226174cb935dae07ee9289c"),
     bytes.fromhex("338505438169e6499b74ad12cb86d58c"),
 )
-_MXF_ENCRYPTED = (bytes.fromhex("060e2b34020401"), bytes.fromhex("0d01030102"))  # a byte of version is between them
-_SPOTS, _SPOT_BYTES = 64, 1 << 18  # places at which a long file is looked at, and how much of each
+_MXF_ENCRYPTED = (bytes.fromhex("060e2b34020401"), bytes.fromhex("0d01030102"))  # with a version byte between them
+_NUM_SPOTS, _SPOT_BYTES = 64, 1 << 18  # how many stretches of a long file are read, and their size
 _HEAD_BYTES = 1 << 20
 _FEW = 4  # packets
 _MOST_TAGS = 256
 
 
-def encryption(source: Path | BinaryIO, container: Any, stream: Any) -> str | None:
-    """How a video is encrypted, for a reader: "it is encrypted (Common Encryption, cbcs)"; None if it isn't.
+def find_encryption(source: Path | BinaryIO, container: Any, stream: Any) -> str | None:
+    """Describe how a video is encrypted ("it is encrypted (Common Encryption, cbcs): …"); None if it isn't.
 
     Args:
         source: the file.
         container: PyAV's.
-        stream: the one that is read; others may be encrypted.
+        stream: the video stream that is read; others may be encrypted.
     """
-    look = _LOOKS.get(container.format.name)
-    if look is None:
+    check = _CHECKS.get(container.format.name)
+    if check is None:
         return None
     with reading(source) as file:
-        return look(file, stream)
+        return check(file, stream)
 
 
-def _of_mp4(file: BinaryIO, stream: Any) -> str | None:
+def _check_mp4(file: BinaryIO, stream: Any) -> str | None:
     for moov in (box for box in boxes(file, 0, size_of(file)) if box.name == b"moov"):
         for track in boxes_at(file, moov, b"trak"):
             if track_id(file, track) != stream.id:
                 continue
-            # after version, flags and a count, entries follow
+            # the entries follow after version, flags and a count
             entries = [
                 entry
                 for stsd in boxes_at(file, track, b"mdia", b"minf", b"stbl", b"stsd")
@@ -64,12 +63,12 @@ def _of_mp4(file: BinaryIO, stream: Any) -> str | None:
             ]
             protected = [entry for entry in entries if entry.name in (b"encv", b"drmi")]
             if protected:
-                return _said(_scheme(file, protected[0]), in_parts=len(protected) < len(entries))
+                return _message(_scheme(file, protected[0]), in_parts=len(protected) < len(entries))
     return None
 
 
 def _scheme(file: BinaryIO, entry: Part) -> str:
-    """The scheme of a protected sample entry, from the box `schm`; 78 bytes of properties come before its boxes."""
+    """Return the scheme of a protected sample entry from the box `schm`; 78 bytes of properties precede the boxes."""
     for schm in boxes_at(file, Part(entry.name, entry.start + 78, entry.end), b"sinf", b"schm"):
         scheme = content(file, schm, 8)[4:].decode("latin-1")
         if scheme in _CENC_SCHEMES:
@@ -79,53 +78,55 @@ def _scheme(file: BinaryIO, entry: Part) -> str:
     return "FairPlay" if entry.name == b"drmi" else "by an unknown scheme"
 
 
-def _of_matroska(file: BinaryIO, stream: Any) -> str | None:
+def _check_matroska(file: BinaryIO, stream: Any) -> str | None:
     before = sum(s.type == "video" for s in list(stream.container.streams)[: stream.index])
     for track in matroska_videos(file)[before : before + 1]:
         for kind in elements_at(file, track, _ENCODINGS, _ENCODING, _ENCODING_TYPE):
             if content(file, kind).strip(b"\0"):
-                return _said("Matroska's or WebM's own encryption")
+                return _message("Matroska's or WebM's own encryption")
     return None
 
 
-def _of_transport_stream(file: BinaryIO, stream: Any) -> str | None:
+def _check_transport_stream(file: BinaryIO, stream: Any) -> str | None:
     if _stream_type(stream) == _SAMPLE_AES_H264:
-        return _said("HLS Sample-AES")
+        return _message("HLS Sample-AES")
     scrambled = total = 0
     for data in _spots(file):
-        heads = _heads_of_packets(np.frombuffer(data, np.uint8))
-        mine = heads[((heads[:, 1] & 31).astype(np.int64) << 8 | heads[:, 2]) == stream.id]
-        scrambled += int(np.count_nonzero(mine[:, 3] & 0x80))
-        total += len(mine)
-    return _said("scrambled for broadcasting", in_parts=scrambled < total) if _is_meant(scrambled, total) else None
+        heads = _packet_heads(np.frombuffer(data, np.uint8))
+        ours = heads[((heads[:, 1] & 31).astype(np.int64) << 8 | heads[:, 2]) == stream.id]
+        scrambled += int(np.count_nonzero(ours[:, 3] & 0x80))
+        total += len(ours)
+    return (
+        _message("scrambled for broadcasting", in_parts=scrambled < total) if _is_intended(scrambled, total) else None
+    )
 
 
 def _stream_type(stream: Any) -> int:
-    """What a transport stream's table says of a stream: FFmpeg has it as codec tag, which PyAV takes for letters."""
+    """Return the stream type in a transport stream's table: FFmpeg's codec tag, which PyAV takes for letters."""
     try:
         tag: bytes = stream.codec_context.codec_tag.encode()
     except UnicodeDecodeError as error:
         tag = error.object
-    except AttributeError:  # a stream without decoder
+    except AttributeError:  # a stream without a decoder
         return 0
     return tag[0] if tag else 0
 
 
-def _heads_of_packets(data: Any) -> Any:
-    """The first 4 bytes of each packet, (N, 4): packets begin with 0x47 and come at a distance of 188, 192 or 204."""
+def _packet_heads(data: Any) -> Any:
+    """Return the first 4 bytes of each packet, (N, 4); packets begin with 0x47, 188, 192 or 204 bytes apart."""
     for size in (188, 192, 204):
-        whole = len(data) // size - 1
-        if whole < 1:
+        count = len(data) // size - 1
+        if count < 1:
             continue
-        grid = data[: whole * size].reshape(whole, size)
+        grid = data[: count * size].reshape(count, size)
         at = int((grid == 0x47).sum(axis=0).argmax())
-        heads = data[at : at + whole * size].reshape(whole, size)[:, :4]
+        heads = data[at : at + count * size].reshape(count, size)[:, :4]
         if (heads[:, 0] == 0x47).mean() > 0.9:
             return heads[heads[:, 0] == 0x47]
     return np.empty((0, 4), np.uint8)
 
 
-def _of_program_stream(file: BinaryIO, stream: Any) -> str | None:
+def _check_program_stream(file: BinaryIO, stream: Any) -> str | None:
     scrambled = total = 0
     for data in _spots(file):
         at = data.find(b"\0\0\1")
@@ -134,10 +135,10 @@ def _of_program_stream(file: BinaryIO, stream: Any) -> str | None:
                 total += 1
                 scrambled += bool(data[at + 6] & 0x30)
             at = data.find(b"\0\0\1", at + 3)
-    return _said("scrambled, as on DVDs", in_parts=scrambled < total) if _is_meant(scrambled, total) else None
+    return _message("scrambled, as on DVDs", in_parts=scrambled < total) if _is_intended(scrambled, total) else None
 
 
-def _of_flv(file: BinaryIO, stream: Any) -> str | None:
+def _check_flv(file: BinaryIO, stream: Any) -> str | None:
     file.seek(5)
     at = int.from_bytes(file.read(4), "big") + 4
     filtered = total = 0
@@ -150,26 +151,26 @@ def _of_flv(file: BinaryIO, stream: Any) -> str | None:
             total += 1
             filtered += head[0] >> 5 & 1
         at += 11 + int.from_bytes(head[1:4], "big") + 4
-    return _said("Adobe Access", in_parts=filtered < total) if _is_meant(filtered, total) else None
+    return _message("Adobe Access", in_parts=filtered < total) if _is_intended(filtered, total) else None
 
 
-def _is_meant(marked: int, total: int) -> bool:
-    """Whether so many packets carry a mark on purpose: a flipped bit makes one or two, sound that looks alike a few."""
+def _is_intended(marked: int, total: int) -> bool:
+    """Tell whether so many packets are marked on purpose: damage marks one or two, similar-looking audio a few."""
     return marked >= min(_FEW, max(total, 1)) and marked * 100 > total
 
 
-def _of_asf(file: BinaryIO, stream: Any) -> str | None:
+def _check_asf(file: BinaryIO, stream: Any) -> str | None:
     head = _head(file)
-    return _said("Windows Media DRM") if any(guid in head for guid in _ASF_GUIDS) else None
+    return _message("Windows Media DRM") if any(guid in head for guid in _ASF_GUIDS) else None
 
 
-def _of_mxf(file: BinaryIO, stream: Any) -> str | None:
+def _check_mxf(file: BinaryIO, stream: Any) -> str | None:
     head = _head(file)
     first, second = _MXF_ENCRYPTED
     at = head.find(first)
     while at >= 0:
         if head[at + 8 : at + 13] == second:
-            return _said("as digital cinema does, SMPTE ST 429-6")
+            return _message("as digital cinema does, SMPTE ST 429-6")
         at = head.find(first, at + 1)
     return None
 
@@ -180,28 +181,28 @@ def _head(file: BinaryIO) -> bytes:
 
 
 def _spots(file: BinaryIO) -> list[bytes]:
-    """A file's content; of a long one, stretches at even distances."""
+    """Return the content of a file, or stretches of a long file at even distances."""
     size = size_of(file)
-    if size <= _SPOTS * _SPOT_BYTES:
+    if size <= _NUM_SPOTS * _SPOT_BYTES:
         file.seek(0)
         return [file.read(size)]
     spots = []
-    for i in range(_SPOTS):
-        file.seek(i * (size - _SPOT_BYTES) // (_SPOTS - 1))
+    for i in range(_NUM_SPOTS):
+        file.seek(i * (size - _SPOT_BYTES) // (_NUM_SPOTS - 1))
         spots.append(file.read(_SPOT_BYTES))
     return spots
 
 
-def _said(how: str, *, in_parts: bool = False) -> str:
+def _message(how: str, *, in_parts: bool = False) -> str:
     return f"{'parts of it are' if in_parts else 'it is'} encrypted ({how}): decrypt it first"
 
 
-_LOOKS: dict[str, Callable[[BinaryIO, Any], str | None]] = {
-    "mov,mp4,m4a,3gp,3g2,mj2": _of_mp4,
-    "matroska,webm": _of_matroska,
-    "mpegts": _of_transport_stream,
-    "mpeg": _of_program_stream,
-    "flv": _of_flv,
-    "asf": _of_asf,
-    "mxf": _of_mxf,
+_CHECKS: dict[str, Callable[[BinaryIO, Any], str | None]] = {
+    "mov,mp4,m4a,3gp,3g2,mj2": _check_mp4,
+    "matroska,webm": _check_matroska,
+    "mpegts": _check_transport_stream,
+    "mpeg": _check_program_stream,
+    "flv": _check_flv,
+    "asf": _check_asf,
+    "mxf": _check_mxf,
 }

@@ -1,4 +1,4 @@
-"""How much video a file's header tells of, to be compared with what there is."""
+"""Read how much video a file's header claims, and compare it with the packets."""
 
 from __future__ import annotations
 
@@ -11,60 +11,63 @@ from openxclip.video.boxes import boxes, boxes_at, content, reading, size_of, tr
 from openxclip.video.packets import Packets
 from openxclip.video.tracks import is_cover
 
-# Of others FFmpeg measures the duration, or guesses it by the bit rate; that of an MP4's track is that of its edits
-_TELL_DURATION = ("asf", "mxf", "gxf", "smjpeg", "film_cpk", "rm")
+# For other formats, FFmpeg measures the duration or guesses it by the bit rate; an MP4 track has that of its edits
+_STATES_DURATION = ("asf", "mxf", "gxf", "smjpeg", "film_cpk", "rm")
 
 
-class Told(NamedTuple):
-    """What a header tells of; 0 where it tells nothing.
+class HeaderClaims(NamedTuple):
+    """How much video a header claims, beside how much there is; 0 if it claims nothing.
 
     Attributes:
-        frames: how many there are; in AVI, places for one.
-        found: how many there are in fact.
-        seconds: how long they last.
-        found_s: how long the packets last.
-        step_s: how long one of them lasts, on average.
+        frames: number of frames that the header claims; in AVI, of slots for a frame.
+        actual_frames: number of frames or slots in the file.
+        seconds: duration that the header claims.
+        actual_s: duration of the packets.
+        step_s: average time from one packet to the next.
     """
 
     frames: int = 0
-    found: int = 0
+    actual_frames: int = 0
     seconds: float = 0.0
-    found_s: float = 0.0
+    actual_s: float = 0.0
     step_s: float = 0.0
 
 
-def told_by_header(container: Any, stream: Any, packets: Packets) -> Told:
-    """What the header of a file tells of its video.
+def header_claims(container: Any, stream: Any, packets: Packets) -> HeaderClaims:
+    """Read the claims of a file's header.
 
     Args:
         container, stream: PyAV's.
-        packets: all of the stream.
+        packets: all packets of the stream.
     """
     name = str(container.format.name)
+    claimed = int(stream.frames or 0)
     if name == "ivf":
-        return Told(int(stream.frames or 0), len(packets))
-    if name == "avi":  # FFmpeg makes up a duration of its own where the lengths in the header are odd
-        places = np.sort(packets.known_dts)
-        if not len(places):
-            return Told(int(stream.frames or 0), len(packets))
-        told, found = int(stream.frames or 0), int(places[-1]) + 1
-        longest = int(np.diff(places).max(initial=1))  # the last may stand for long, too
-        return Told(told, told if found <= told < found + 2 * longest else found)
-    if name.startswith(_TELL_DURATION):
-        others = [s for s in container.streams if s.type in ("video", "audio") and not is_cover(s)]
+        return HeaderClaims(claimed, len(packets))
+    if name == "avi":  # FFmpeg makes up a duration if the lengths in the header are odd
+        slots = np.sort(packets.known_dts)
+        if not len(slots):
+            return HeaderClaims(claimed, len(packets))
+        actual = int(slots[-1]) + 1
+        longest = int(np.diff(slots).max(initial=1))  # the last frame may last as long
+        return HeaderClaims(claimed, claimed if actual <= claimed < actual + 2 * longest else actual)
+    if name.startswith(_STATES_DURATION):
+        streams = [s for s in container.streams if s.type in ("video", "audio") and not is_cover(s)]
         stamps = np.unique(packets.pts) if packets.all_timed else np.empty(0)
-        if len(others) == 1 and len(stamps) > 1:  # with sound it is the duration of the longer
+        if len(streams) == 1 and len(stamps) > 1:  # with audio, the header has the longer duration of the two
             base = float(stream.time_base or 0)
             step_s = base * (int(stamps[-1]) - int(stamps[0])) / (len(stamps) - 1)
-            return Told(seconds=float(stream.duration or 0) * base, found_s=step_s * len(stamps), step_s=step_s)
-    return Told()
+            return HeaderClaims(
+                seconds=float(stream.duration or 0) * base, actual_s=step_s * len(stamps), step_s=step_s
+            )
+    return HeaderClaims()
 
 
 def num_edits(source: Path | BinaryIO | None, stream: Any) -> int:
-    """How many parts of an MP4's track its edit list shows, one after the other; 0 where it has none.
+    """Return how many parts of an MP4's track its edit list shows; 0 without an edit list.
 
     Args:
-        source: the file; None where there is none to look into.
+        source: the file; None if there is no file to read.
         stream: PyAV's.
     """
     if source is None:
@@ -80,7 +83,7 @@ def num_edits(source: Path | BinaryIO | None, stream: Any) -> int:
 
 
 def _num_parts(table: bytes) -> int:
-    """The entries of an edit list (ISO/IEC 14496-12, 8.6.6) that aren't empty, whose start is -1."""
+    """Count the entries of an edit list (ISO/IEC 14496-12, 8.6.6) that aren't empty; the start of those is -1."""
     size, at, length = (20, 8, 8) if table[:1] == b"\1" else (12, 4, 4)
     count = int.from_bytes(table[4:8], "big")
     rows = (table[8 + i * size : 8 + (i + 1) * size] for i in range(min(count, len(table) // size)))

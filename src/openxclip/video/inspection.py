@@ -13,16 +13,16 @@ import numpy as np
 from openxclip.errors import VideoError
 from openxclip.video.colour_codes import HLG, MATRICES, PQ, RANGES, TRANSFERS
 from openxclip.video.containers import ContainerFootage
-from openxclip.video.continuity import found_in_file
-from openxclip.video.damage import counted, decoded_strictly, gaps, survey
+from openxclip.video.damage import decode_strictly, missing_frames, survey
 from openxclip.video.decoding import VideoReader
-from openxclip.video.demuxing import coding_of_sound, short_name
+from openxclip.video.demuxing import audio_codec, short_name
+from openxclip.video.file_ends import find_cut_end
 from openxclip.video.frames import Kind
-from openxclip.video.headers import num_edits, told_by_header
-from openxclip.video.intactness import MAY_BE_CUT
+from openxclip.video.headers import header_claims, num_edits
+from openxclip.video.lost_parts import find_lost_parts, plural
 from openxclip.video.opening import VideoSource, is_buffer, source_name, with_home
 from openxclip.video.options import ReadOptions
-from openxclip.video.tails import found_at_end
+from openxclip.video.truncation import MAY_BE_CUT
 
 _WITH_TIMES = frozenset({"mp4", "mov", "matroska", "flv", "nut", "ivf", "ogg"})  # every packet has a timestamp
 _MAY_HAVE_GAPS = _WITH_TIMES | {"mpegts", "asf", "avi", "rm", "wtv", "film_cpk"}
@@ -186,7 +186,7 @@ def _inspect_container(
     num_frames, duration = reader.num_frames, reader.duration
     container = footage.coded.container
     surveyed = survey(
-        decoded_strictly(footage.coded),
+        decode_strictly(footage.coded),
         codec=footage.codec,
         tick=footage.tick if short_name(container) in _WITH_TIMES else None,
         full=full,
@@ -196,12 +196,12 @@ def _inspect_container(
     if full:
         problems += _find_damage_of_file(footage)
         if not problems:
-            problems += _find_missing_frames(reader, footage, surveyed.decoded)
+            problems += _find_missing_frames(reader, footage, surveyed.num_decoded)
     problems += [note for note in footage.notes if note.endswith(MAY_BE_CUT)]
     problems += _find_contradictions_to_header(footage)
     if num_frames < _FEW_FRAMES:
-        problems.append(f"it is very short: {counted(num_frames, 'frame')}")
-    facts = {"container": short_name(container), "sound": coding_of_sound(container)}
+        problems.append(f"it is very short: {plural(num_frames, 'frame')}")
+    facts = {"container": short_name(container), "sound": audio_codec(container)}
     if surveyed.first is not None:
         facts |= _facts_of_frame(surveyed.first)
     return facts, problems
@@ -213,10 +213,10 @@ def _find_damage_of_file(footage: ContainerFootage) -> list[str]:
     file, coded = footage.file, footage.coded
     if coded.ends_within_packet:
         problems.append("it is cut off: its last frame is incomplete")
-    elif file is not None and (cut := found_at_end(file, coded.container, footage.packets)):
+    elif file is not None and (cut := find_cut_end(file, coded.container, footage.packets)):
         problems.append(cut)
     if file is not None:
-        problems += found_in_file(file, coded.container, coded.stream, check_time=footage.deadline.check)
+        problems += find_lost_parts(file, coded.container, coded.stream, check_time=footage.deadline.check)
     return problems
 
 
@@ -228,17 +228,18 @@ def _find_missing_frames(reader: VideoReader, footage: ContainerFootage, num_dec
         return []
     if num_edits(footage.file, footage.coded.stream) >= 2:
         return []
-    missing = gaps(reader.times, tick=reader.tick)
+    missing = missing_frames(reader.times, tick=reader.tick)
     return [missing] if missing else []
 
 
 def _find_contradictions_to_header(footage: ContainerFootage) -> list[str]:
     problems = []
-    told = told_by_header(footage.coded.container, footage.coded.stream, footage.packets)
-    if told.frames and abs(told.frames - told.found) > 1:
-        problems.append(f"its header says {told.frames} frames, but there are {told.found}")
-    if told.seconds and abs(told.seconds - told.found_s) > max(0.5, 0.02 * told.found_s, 1.5 * told.step_s):
-        problems.append(f"its header says {told.seconds:.2f} s, but its frames last {told.found_s:.2f} s")
+    claims = header_claims(footage.coded.container, footage.coded.stream, footage.packets)
+    if claims.frames and abs(claims.frames - claims.actual_frames) > 1:
+        problems.append(f"its header says {claims.frames} frames, but there are {claims.actual_frames}")
+    tolerance_s = max(0.5, 0.02 * claims.actual_s, 1.5 * claims.step_s)
+    if claims.seconds and abs(claims.seconds - claims.actual_s) > tolerance_s:
+        problems.append(f"its header says {claims.seconds:.2f} s, but its frames last {claims.actual_s:.2f} s")
     return problems
 
 

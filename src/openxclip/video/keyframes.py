@@ -1,4 +1,4 @@
-"""Key frames by what the coded picture says, for codecs whose containers often flag the wrong packets.
+"""Recognise key frames by the coded picture, for codecs whose containers often flag the wrong packets.
 
 Sources: ISO/IEC 14496-2, 6.2.5 (MPEG-4 part 2); ITU-T H.263, 5.1; RFC 6386, 9.1 (VP8); the VP9 bitstream
 specification, 6.2 and annex B; RFC 9043, 3.8.1 and 4.3 (FFV1); ISO/IEC 13818-2, 6.2.3 (MPEG-1 and 2); ITU-T H.265,
@@ -10,30 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-HEAD_BYTES = 4096  # of a packet: more than comes before its first picture, as a rule
+HEAD_BYTES = 4096  # usually more than precedes a packet's first picture
 
 
 def is_key(head: bytes, *, codec: str) -> bool | None:
-    """Whether decoding can begin with a packet.
+    """Tell whether decoding can begin with a packet; None if the bytes don't tell, or for other codecs.
 
     Args:
-        head: its first bytes, `HEAD_BYTES` or all.
+        head: the first `HEAD_BYTES` of the packet, or all of it.
         codec: FFmpeg's name of the codec.
-
-    Returns:
-        None where the bytes don't say, and for codecs that are not looked into.
     """
-    look = _CODECS.get(codec)
-    return None if look is None or not head else look(head)
+    read = _READERS.get(codec)
+    return None if read is None or not head else read(head)
 
 
-def looks_into(codec: str) -> bool:
-    """Whether `is_key` knows a codec."""
-    return codec in _CODECS
+def recognises_keys(codec: str) -> bool:
+    """Tell whether `is_key` knows a codec."""
+    return codec in _READERS
 
 
 def _bits(data: bytes, first: int, count: int) -> int:
-    """`count` bits, at most 16, from bit `first` on; zeros follow the end."""
+    """Return `count` bits, at most 16, from bit `first` on, as if zeros followed the end."""
     chunk = int.from_bytes(data[first >> 3 : (first >> 3) + 3].ljust(3, b"\0"), "big")
     return chunk >> (24 - (first & 7) - count) & ((1 << count) - 1)
 
@@ -44,7 +41,7 @@ def _mpeg4(head: bytes) -> bool | None:
 
 
 def _mpeg12(head: bytes) -> bool | None:
-    at = head.find(b"\0\0\1\0")  # a picture: a number of 10 bits, then its type, of which 1 is intra
+    at = head.find(b"\0\0\1\0")  # a picture: a number of 10 bits, then its type; 1 is intra
     return None if at < 0 or at + 5 >= len(head) else head[at + 5] >> 3 & 7 == 1
 
 
@@ -65,7 +62,7 @@ def _flv1(head: bytes) -> bool | None:
 
 
 def _ffv1(head: bytes) -> bool | None:
-    # the first symbol of the range coder, in its first state of one half
+    # the range coder's first symbol, at its initial probability of one half
     return len(head) > 1 and int.from_bytes(head[:2], "big") >= 0x7F80
 
 
@@ -74,10 +71,10 @@ def _vp9(head: bytes) -> bool | None:
         return None
     profile = (head[0] >> 5 & 1) | (head[0] >> 4 & 1) << 1
     at = 5 if profile == 3 else 4
-    return not _bits(head, at, 1) and not _bits(head, at + 1, 1)  # shows no earlier frame, and is of type 0
+    return not _bits(head, at, 1) and not _bits(head, at + 1, 1)  # doesn't repeat an earlier frame, and is of type 0
 
 
-_CODECS: dict[str, Callable[[bytes], bool | None]] = {
+_READERS: dict[str, Callable[[bytes], bool | None]] = {
     "mpeg4": _mpeg4,
     "mpeg1video": _mpeg12,
     "mpeg2video": _mpeg12,

@@ -1,4 +1,4 @@
-"""What the headers of H.264's and HEVC's NAL units tell of a picture, without decoding it.
+"""Read the headers of H.264's and HEVC's NAL units, without decoding.
 
 Sources: ITU-T H.264, 7.3.1 and table 7-1; ITU-T H.265, 7.3.1.2 and table 7-1; annex B of both (start codes);
 ISO/IEC 14496-15 (lengths).
@@ -10,29 +10,22 @@ from collections.abc import Iterator
 
 UNKNOWN_LAYER = 255
 
-_H264_SLICE = 1  # of a picture with which decoding can't begin
-_H264_ASIDE = frozenset({6, 9, 12})  # messages, delimiters, filling
-_HEVC_UNREFERRED = frozenset({0, 2, 4, 6, 8})  # TRAIL_N, TSA_N, STSA_N, RADL_N, RASL_N
-_HEVC_ASIDE = frozenset({35, 38, 39})  # delimiters, filling, messages
+_H264_NON_KEY_SLICE = 1
+_H264_NO_PICTURE = frozenset({6, 9, 12})  # SEI messages, delimiters, filler
+_HEVC_DISPOSABLE = frozenset({0, 2, 4, 6, 8})  # TRAIL_N, TSA_N, STSA_N, RADL_N, RASL_N
+_HEVC_NO_PICTURE = frozenset({35, 38, 39})  # delimiters, filler, SEI messages
 
 
 def length_size(codec: str, extradata: bytes) -> int:
-    """Bytes of the length before each NAL unit, 0 for start codes, by the avcC or hvcC box of the stream's header."""
+    """Return how many bytes hold the length before each NAL unit, by the avcC or hvcC box; 0 for start codes."""
     at = {"h264": 4, "hevc": 21}.get(codec, len(extradata))
     return (extradata[at] & 3) + 1 if len(extradata) > at + 1 and extradata[0] == 1 else 0
 
 
 def hevc_layer(packet: bytes, *, length_size: int) -> int:
-    """The temporal layer of an HEVC packet's picture.
+    """Return the temporal layer (0 to 6) of an HEVC packet's picture, or `UNKNOWN_LAYER`.
 
-    A picture that is marked as no reference is none for its own layer, but may be one for higher layers.
-
-    Args:
-        packet: its bytes.
-        length_size: see `length_size`.
-
-    Returns:
-        The layer, 0 to 6, or `UNKNOWN_LAYER`.
+    A picture that is marked as non-reference is one for its own layer only: pictures of higher layers may refer to it.
     """
     for at in units(packet, length_size):
         if at + 2 <= len(packet) and packet[at] >> 1 & 0x3F < 32:  # a slice
@@ -40,28 +33,28 @@ def hevc_layer(packet: bytes, *, length_size: int) -> int:
     return UNKNOWN_LAYER
 
 
-def is_unreferred(packet: bytes, *, codec: str, length_size: int) -> bool:
-    """Whether a packet holds a picture that no other refers to, and nothing else that matters to others.
+def is_disposable(packet: bytes, *, codec: str, length_size: int) -> bool:
+    """Tell whether a packet holds only a picture that no other picture refers to.
 
     Args:
-        packet: its beginning.
-        codec: "h264" or "hevc" (of its highest temporal layer); any other is not known.
-        length_size: see `length_size`.
+        packet: the beginning of the packet.
+        codec: "h264", or "hevc" for a packet of the highest temporal layer; False for other codecs.
+        length_size: see the function `length_size`.
     """
     for at in units(packet, length_size):
         if codec == "h264":
             kind = packet[at] & 31
-            if kind not in _H264_ASIDE:
-                return kind == _H264_SLICE and not packet[at] >> 5 & 3
+            if kind not in _H264_NO_PICTURE:
+                return kind == _H264_NON_KEY_SLICE and not packet[at] >> 5 & 3
         elif codec == "hevc":
             kind = packet[at] >> 1 & 0x3F
-            if kind not in _HEVC_ASIDE:
-                return kind in _HEVC_UNREFERRED
+            if kind not in _HEVC_NO_PICTURE:
+                return kind in _HEVC_DISPOSABLE
     return False
 
 
 def units(packet: bytes, length_size: int) -> Iterator[int]:
-    """Where each NAL unit begins."""
+    """Yield where each NAL unit begins."""
     at = 0
     while True:
         if length_size:

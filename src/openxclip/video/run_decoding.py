@@ -1,21 +1,21 @@
-"""Decoding runs of packets, and comparing what comes of them with what is known."""
+"""Decode runs of packets and compare the frames with the index."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from openxclip.video.coded import CodedStream, ContradictionError
+from openxclip.video.coded_stream import CodedStream, ContradictionError
+from openxclip.video.frame_index import FrameIndex, Run, fingerprint
 from openxclip.video.keyframes import HEAD_BYTES
-from openxclip.video.nal import is_unreferred
-from openxclip.video.runs import PacketIndex, Run, fingerprint
+from openxclip.video.nal import is_disposable
 
 
 class UndecodableError(Exception):
     """Packets that a wanted frame needs are damaged.
 
     Attributes:
-        number: of the frame.
+        number: number of the frame.
     """
 
     def __init__(self, number: int) -> None:
@@ -23,77 +23,78 @@ class UndecodableError(Exception):
         self.number = number
 
 
-def frames_of_run(
-    coded: CodedStream, index: PacketIndex, run: Run, wanted: Collection[int], *, skips: bool, trusts_keys: bool
+def decode_run(
+    coded: CodedStream, index: FrameIndex, run: Run, wanted: Collection[int], *, skip: bool, trust_keys: bool
 ) -> Iterator[tuple[int, Any]]:
-    """The wanted frames that a run of packets gives, each with its number, ascending.
+    """Yield the wanted frames of a run, each with its number, ascending.
 
     Args:
         coded: the stream.
-        index: what is known of it.
-        run: the packets.
-        wanted: numbers of frames; those of other runs don't matter.
-        skips: leave out what the wanted frames don't need, where packets say so.
-        trusts_keys: whether the first packet of the run is known to be a key frame.
+        index: the frames of the stream.
+        run: the packets to decode.
+        wanted: numbers of the wanted frames; frames of other runs are ignored.
+        skip: skip packets that the wanted frames don't need, if the packets are marked as disposable.
+        trust_keys: whether the first packet of the run is known to be a key frame.
 
     Raises:
-        ContradictionError: other frames than expected.
-        UndecodableError: a wanted frame is damaged. Only said where nothing is skipped and frames weren't counted: else
-            damage is a contradiction, too.
+        ContradictionError: decoding yields other frames than the index says.
+        UndecodableError: a wanted frame is damaged. Raised only without `skip` and if frames weren't counted; otherwise
+            damage raises ContradictionError too.
     """
-    numbers, floor = index.numbers(run), index.floor(run)
-    due = {number for number in numbers.values() if number >= floor}
+    numbers, first = index.frame_numbers(run), index.first_frame(run)
+    due = {number for number in numbers.values() if number >= first}
     needed = due & set(wanted)
-    damaged = False
-    last_seen = floor - 1
-    for frame in coded.decode(_packets_of_run(coded, index, run, needed, skips=skips, trusts_keys=trusts_keys)):
+    is_damaged = False
+    last_number = first - 1
+    for frame in coded.decode(_packets_of_run(coded, index, run, needed, skip=skip, trust_keys=trust_keys)):
         if frame is None:
-            damaged = True
+            is_damaged = True
             continue
         coded.frames_decoded += 1
         number = numbers.get(frame.pts)
-        if number is None and index.prints is not None:
-            continue  # of a packet that gave no frame when frames were counted
-        if number is not None and number < floor:
-            continue  # of the group before, whose frames it needs
-        if number is None or number <= last_seen:
+        if number is None and index.fingerprints is not None:
+            continue  # its packet gave no frame when frames were counted
+        if number is not None and number < first:
+            continue  # it needs the previous group
+        if number is None or number <= last_number:
             raise ContradictionError
-        last_seen = number
+        last_number = number
         due.discard(number)
         if number in needed:
-            if index.prints is not None and fingerprint(frame) != index.prints[number]:
+            if index.fingerprints is not None and fingerprint(frame) != index.fingerprints[number]:
                 raise ContradictionError
             yield number, frame
             needed.discard(number)
-    if skips or index.prints is not None:
+    if skip or index.fingerprints is not None:
         if needed:
             raise ContradictionError
-    elif damaged and needed:
+    elif is_damaged and needed:
         raise UndecodableError(min(needed))
-    elif due and not damaged:
+    elif due and not is_damaged:
         raise ContradictionError
 
 
 def _packets_of_run(
-    coded: CodedStream, index: PacketIndex, run: Run, wanted: Collection[int], *, skips: bool, trusts_keys: bool
+    coded: CodedStream, index: FrameIndex, run: Run, needed: Collection[int], *, skip: bool, trust_keys: bool
 ) -> Iterator[Any]:
     context = coded.stream.codec_context
-    skips = skips and index.can_skip
+    skip = skip and index.can_skip
     stamps = index.stamps[run.first : run.last + 1].tolist()
-    unwanted = index.unwanted(run, [int(index.shown[number]) for number in wanted]).tolist() if skips else ()
+    unneeded = index.unneeded(run, [int(index.shown[number]) for number in needed]).tolist() if skip else ()
     for position, packet in coded.packets_at(index.packets, run.first, run.last):
         at = position - run.first
         packet.pts = stamps[at]
-        if not trusts_keys and not at and not packet.is_keyframe:
+        if not trust_keys and not at and not packet.is_keyframe:
             raise ContradictionError
-        if skips:
-            if unwanted[at] and (index.is_intra or _is_unreferred(coded, packet)):
-                continue  # a decoder that got it to skip it would still keep one of its threads from other packets
+        if skip:
+            # a packet that the decoder is told to skip would still occupy one of its threads
+            if unneeded[at] and (index.is_intra or _is_disposable(coded, packet)):
+                continue
             if not index.is_intra:
-                context.skip_frame = "NONREF" if unwanted[at] else "DEFAULT"
+                context.skip_frame = "NONREF" if unneeded[at] else "DEFAULT"
         yield packet
 
 
-def _is_unreferred(coded: CodedStream, packet: Any) -> bool:
+def _is_disposable(coded: CodedStream, packet: Any) -> bool:
     head = bytes(memoryview(packet)[:HEAD_BYTES])
-    return is_unreferred(head, codec=coded.codec, length_size=coded.length_size)
+    return is_disposable(head, codec=coded.codec, length_size=coded.length_size)

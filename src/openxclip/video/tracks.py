@@ -1,4 +1,4 @@
-"""Which of a file's video tracks is read: the one that players show, unless another is asked for."""
+"""Choose the video track of a file: the one that players show, unless another is asked for."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ _TRACKS, _TRACK, _TYPE, _ENABLED = b"\x16\x54\xae\x6b", b"\xae", b"\x83", b"\xb9
 
 
 class Choice(NamedTuple):
-    """The stream that is read, and what to tell of the choice: nothing where there was none."""
+    """The chosen stream, and a note for the user if there were several tracks."""
 
     stream: Any
     note: str | None
 
 
-def choose(container: Any, source: Path | BinaryIO | str, *, track: int | None, name: str) -> Choice:
+def choose_track(container: Any, source: Path | BinaryIO | str, *, track: int | None, name: str) -> Choice:
     """Choose the video track.
 
-    Tracks are the video streams of a file without covers and thumbnails, and in a HEIF or AVIF sequence without the
-    still beside it. The default is FFmpeg's best stream, as long as it is enabled and can be decoded: a track with the
+    Tracks are the video streams of a file without covers and thumbnails, and in a HEIF or AVIF sequence without its
+    still picture. The default is FFmpeg's best stream among those that are enabled and can be decoded: a track with the
     flag "default", then the one with the higher bit rate.
 
     Args:
         container: PyAV's.
-        source: what it was opened from.
-        track: the number of a track, counted from 0 in the order of the file; None is the default.
-        name: of the source, for errors.
+        source: what the container was opened from.
+        track: number of the track, counted from 0 in the order of the file; None chooses the default.
+        name: names the source in errors.
 
     Raises:
-        VideoError: there is no video track, or none of this number.
+        VideoError: the file has no video track, or none with this number.
     """
     tracks = _tracks(container, source, name)
     if track is not None:
         if track >= len(tracks):
-            there = "one video track, 0" if len(tracks) == 1 else f"{len(tracks)} video tracks, 0 to {len(tracks) - 1}"
-            raise VideoError(name, f"it has {there}: there is no track {track}")
+            count = "one video track, 0" if len(tracks) == 1 else f"{len(tracks)} video tracks, 0 to {len(tracks) - 1}"
+            raise VideoError(name, f"it has {count}: there is no track {track}")
         return Choice(tracks[track], None)
     if len(tracks) == 1:
         return Choice(tracks[0], None)
@@ -71,7 +71,7 @@ def choose(container: Any, source: Path | BinaryIO | str, *, track: int | None, 
 
 
 def is_cover(stream: Any) -> bool:
-    """Whether a video stream is the picture on a recording's cover."""
+    """Tell whether a video stream is a cover picture."""
     return _has(stream, _COVER)
 
 
@@ -88,11 +88,11 @@ def _tracks(container: Any, source: Path | BinaryIO | str, name: str) -> list[An
             name, f"it is a picture of {len(videos)} tiles, which are not put together here: convert it, e.g. to JPEG"
         )
     if not tracks:
-        heard = any(s.type == "audio" for s in streams)
+        has_audio = any(s.type == "audio" for s in streams)
         raise VideoError(
             name,
             "it has sound but no picture: give a file with a video track"
-            if heard
+            if has_audio
             else "it has no video track: give a file with one",
         )
     brands = container.metadata.get("major_brand", "") + container.metadata.get("compatible_brands", "")
@@ -105,13 +105,13 @@ def _tracks(container: Any, source: Path | BinaryIO | str, name: str) -> list[An
 
 
 def is_heif(brands: str | bytes) -> bool:
-    """Whether a file with these brands, four letters each, is of the family of HEIF, to which AVIF belongs."""
+    """Tell whether a file with these brands (four letters each) is HEIF or AVIF."""
     text = brands if isinstance(brands, str) else brands.decode("latin-1")
     return any(text[i : i + 4] in _HEIF_BRANDS for i in range(0, len(text), 4))
 
 
 def _auxiliary(container: Any, source: Path | BinaryIO | str) -> set[int]:
-    """The numbers of MP4's auxiliary tracks: transparency or depth, which belong to another track."""
+    """Return the numbers of MP4's auxiliary tracks, which hold another track's transparency or depth."""
     if isinstance(source, str) or not container.format.name.startswith("mov,"):
         return set()
     with reading(source) as file:
@@ -125,7 +125,7 @@ def _auxiliary(container: Any, source: Path | BinaryIO | str) -> set[int]:
 
 
 def _disabled(container: Any, source: Path | BinaryIO | str) -> set[int]:
-    """The streams that Matroska's FlagEnabled excludes. (In MP4, FFmpeg takes "enabled" for "default".)"""
+    """Return the streams that Matroska's FlagEnabled excludes. (In MP4, FFmpeg takes "enabled" for "default".)"""
     if isinstance(source, str) or container.format.name != "matroska,webm":
         return set()
     streams = [s.index for s in container.streams if s.type == "video"]
@@ -138,7 +138,7 @@ def _disabled(container: Any, source: Path | BinaryIO | str) -> set[int]:
 
 
 def matroska_videos(file: BinaryIO) -> list[Part]:
-    """The entries of a Matroska file's video tracks, in order."""
+    """Return the entries of a Matroska file's video tracks, in order."""
     segment = next((e for e in elements(file, 0, size_of(file)) if e.name == SEGMENT), None)
     tracks = None if segment is None else next(elements_at(file, segment, _TRACKS), None)
     if tracks is None:

@@ -1,9 +1,9 @@
-"""The packets of an MP4 by the tables in its header: in a moment, however long the film, and without reading the film.
+"""Read the packets of an MP4 from the tables in its header, without reading the film itself.
 
-The tables say of each sample where it is, how long it is, when it is decoded and shown, and whether it is a key frame
-(ISO/IEC 14496-12, 8.6 and 8.7). FFmpeg reads them too, but tells its caller only of packets that it has read whole.
-What is read here must agree with FFmpeg's index at some places, and with each packet when that is read. Files with
-edits, fragments or several descriptions of their samples are left to FFmpeg.
+The tables tell for each sample its offset, its size, its decoding and presentation times, and whether it is a key frame
+(ISO/IEC 14496-12, 8.6 and 8.7). FFmpeg reads them too, but reports only packets that it has read completely. The tables
+must agree with FFmpeg's index at some samples, and later with each packet that is read. Files with edits, fragments or
+several sample descriptions are left to FFmpeg.
 """
 
 from __future__ import annotations
@@ -19,34 +19,31 @@ from openxclip.video.boxes import Part, boxes, boxes_at, content, reading, size_
 from openxclip.video.packets import Packets
 
 _MOST_BYTES = 1 << 28  # of a table
-_COMPARED = 16  # samples
-_HIDES_FRAMES = ("vp8",)  # packets of which no frame comes are known by their first byte
+_NUM_COMPARED = 16  # samples
+_HIDES_FRAMES = ("vp8",)  # only the first byte of a packet tells whether its frame is shown
 
 
 class _UnusualError(Exception):
-    """A file whose tables don't tell all."""
+    """The tables of a file don't tell all about its packets."""
 
 
 def packets_by_table(
     source: Path | BinaryIO, container: Any, stream: Any, *, codec: str, first: Any, most: int | None
 ) -> Packets | None:
-    """All packets of an MP4's or MOV's video stream.
+    """Return all packets of an MP4's or MOV's video stream, or None if the tables don't tell them for certain.
 
     Args:
         source: the file.
         container, stream: PyAV's.
         codec: FFmpeg's name of the codec.
-        first: the first packet, as FFmpeg gives it.
-        most: samples, for a file that has more is refused elsewhere.
-
-    Returns:
-        None where the tables don't tell them for sure.
+        first: the first packet, as FFmpeg yields it.
+        most: limit of samples; a file with more is refused elsewhere.
     """
     if not container.format.name.startswith("mov,") or codec in _HIDES_FRAMES:
         return None
     extradata = stream.codec_context.extradata or b""
     if codec == "hevc" and not (len(extradata) > 21 and extradata[0] == 1 and extradata[21] >> 3 & 7 == 1):
-        return None  # several temporal layers, of which only the packets tell
+        return None  # with several temporal layers, only the packets tell the layer
     try:
         with reading(source) as file:
             return _Table(file, stream, most).packets(stream, first)
@@ -69,40 +66,43 @@ class _Table:
         self._track = tracks[0]
         [tables] = list(boxes_at(file, self._track, b"mdia", b"minf", b"stbl"))
         self._boxes = {box.name: box for box in boxes(file, tables.start, tables.end)}
-        self._movie_scale = _timescale(content(file, _one(boxes_at(file, movie[0], b"mvhd"))))
-        self._scale = _timescale(content(file, _one(boxes_at(file, self._track, b"mdia", b"mdhd"))))
+        self._movie_scale = _timescale(content(file, _only(boxes_at(file, movie[0], b"mvhd"))))
+        self._scale = _timescale(content(file, _only(boxes_at(file, self._track, b"mdia", b"mdhd"))))
         _expect(stream.time_base.numerator == 1 and stream.time_base.denominator == self._scale)
         count = len(stream.index_entries)
         _expect(count > 0 and (most is None or count <= most))
         self._count = count
 
     def packets(self, stream: Any, first: Any) -> Packets:
-        """The packets, which begin with the first that FFmpeg gives."""
+        """Return the packets, the first of which must be `first`."""
         _expect(_int(self._box(b"stsd", 8)[4:8]) == 1)
         sizes = self._sizes()
-        places = self._places(sizes)
+        offsets = self._offsets(sizes)
         durations = self._per_sample(b"stts", ">u4", required=True)
         _expect(bool((durations < 1 << 31).all()))
-        decoded = np.cumsum(durations) - durations
-        offsets = self._per_sample(b"ctts", ">i4", required=False)
+        dts = np.cumsum(durations) - durations
         _expect(not (stream.codec_context.has_b_frames and b"ctts" not in self._boxes))
-        shown = decoded + offsets
+        pts = dts + self._per_sample(b"ctts", ">i4", required=False)
         keys = self._keys()
-        self._expect_no_cut(shown, durations)
+        self._expect_no_cut(pts, durations)
         _expect(first.pts is not None and first.dts is not None and not first.is_discard)
-        _expect(bool(first.size == sizes[0] and first.pos == places[0]))
-        _expect(int((places + sizes).max()) <= self._size)
-        decoded += first.dts - decoded[0]
-        shown += first.pts - shown[0]
-        for i in {*np.linspace(0, self._count - 1, _COMPARED).astype(int).tolist(), min(1, self._count - 1)}:
+        _expect(bool(first.size == sizes[0] and first.pos == offsets[0]))
+        _expect(int((offsets + sizes).max()) <= self._size)
+        dts += first.dts - dts[0]
+        pts += first.pts - pts[0]
+        for i in {*np.linspace(0, self._count - 1, _NUM_COMPARED).astype(int).tolist(), min(1, self._count - 1)}:
             entry = stream.index_entries[i]
-            _expect((entry.timestamp, entry.pos, entry.size) == (int(decoded[i]), int(places[i]), int(sizes[i])))
+            _expect((entry.timestamp, entry.pos, entry.size) == (int(dts[i]), int(offsets[i]), int(sizes[i])))
             _expect(not entry.is_discard and (entry.is_keyframe or not keys[i]))
-        return Packets.of_columns(pts=shown, dts=decoded, durations=durations, sizes=sizes, places=places, keys=keys)
+        return Packets.from_columns(pts=pts, dts=dts, durations=durations, sizes=sizes, offsets=offsets, keys=keys)
 
-    def _expect_no_cut(self, shown: NDArray[np.int64], durations: NDArray[np.int64]) -> None:
-        """Refuse edits, but one that shows all samples, after a pause or none."""
-        edits = [box for part in boxes_at(self._file, self._track, b"edts") for box in _inside(self._file, part)]
+    def _expect_no_cut(self, pts: NDArray[np.int64], durations: NDArray[np.int64]) -> None:
+        """Refuse edit lists, except one that shows all samples, possibly after a pause."""
+        edits = [
+            box
+            for part in boxes_at(self._file, self._track, b"edts")
+            for box in boxes(self._file, part.start, part.end)
+        ]
         if not edits:
             return
         _expect(len(edits) == 1 and edits[0].name == b"elst")
@@ -115,9 +115,9 @@ class _Table:
             entries = entries[1:]
         _expect(len(entries) == 1 and entries[0]["rate"] == 1 << 16)
         start, length = int(entries[0]["start"]), int(entries[0]["length"])
-        _expect(0 <= start <= int(shown.min()))
+        _expect(0 <= start <= int(pts.min()))
         end = start + length * self._scale / self._movie_scale
-        _expect(not length or end + self._scale / self._movie_scale >= int((shown + durations).max()))
+        _expect(not length or end + self._scale / self._movie_scale >= int((pts + durations).max()))
 
     def _sizes(self) -> NDArray[np.int64]:
         head = self._box(b"stsz", 12)
@@ -126,10 +126,10 @@ class _Table:
             return np.full(self._count, constant, dtype=np.int64)
         return self._numbers(b"stsz", 12, ">u4")
 
-    def _places(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-        wide = b"co64" in self._boxes
-        _expect(wide != (b"stco" in self._boxes))
-        chunks = self._numbers(b"co64" if wide else b"stco", 8, ">u8" if wide else ">u4")
+    def _offsets(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+        is_64_bit = b"co64" in self._boxes
+        _expect(is_64_bit != (b"stco" in self._boxes))
+        chunks = self._numbers(b"co64" if is_64_bit else b"stco", 8, ">u8" if is_64_bit else ">u4")
         runs = self._numbers(b"stsc", 8, ">u4").reshape(-1, 3)
         _expect(len(runs) > 0 and runs[0, 0] == 1 and bool((runs[:, 2] == 1).all()))
         lengths = np.diff(np.append(runs[:, 0], len(chunks) + 1))
@@ -151,7 +151,7 @@ class _Table:
         return keys
 
     def _per_sample(self, name: bytes, form: str, *, required: bool) -> NDArray[np.int64]:
-        """A table of runs: how many samples, and the value of each."""
+        """Expand a table whose rows are a number of samples and the value of each."""
         if name not in self._boxes and not required:
             return np.zeros(self._count, dtype=np.int64)
         data = self._numbers(name, 8, form).reshape(-1, 2)
@@ -159,7 +159,7 @@ class _Table:
         return np.repeat(data[:, 1], data[:, 0])
 
     def _numbers(self, name: bytes, head: int, form: str) -> NDArray[np.int64]:
-        """The numbers of a table after its head, whose last 4 bytes say how many rows there are."""
+        """Return the numbers of a table after its `head` bytes, the last 4 of which are the number of rows."""
         data = self._box(name, _MOST_BYTES)
         width = {b"stsc": 3, b"stts": 2, b"ctts": 2}.get(name, 1)
         return np.frombuffer(data, form, offset=head, count=_int(data[head - 4 : head]) * width).astype(np.int64)
@@ -169,23 +169,19 @@ class _Table:
         return content(self._file, self._boxes[name], most)
 
 
-def _expect(usual: bool) -> None:
-    if not usual:
+def _expect(is_usual: bool) -> None:
+    if not is_usual:
         raise _UnusualError
 
 
-def _one(found: Iterator[Part]) -> Part:
-    parts = list(found)
-    _expect(len(parts) == 1)
-    return parts[0]
-
-
-def _inside(file: BinaryIO, part: Part) -> Iterator[Part]:
-    return boxes(file, part.start, part.end)
+def _only(parts: Iterator[Part]) -> Part:
+    first, *others = parts
+    _expect(not others)
+    return first
 
 
 def _timescale(head: bytes) -> int:
-    """Units in a second, of the boxes `mvhd` and `mdhd`."""
+    """Return the units in a second, from the box `mvhd` or `mdhd`."""
     scale = _int(head[20:24] if head[0] else head[12:16])
     _expect(scale > 0)
     return scale

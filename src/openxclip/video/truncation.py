@@ -1,8 +1,7 @@
-"""Whether a file has all that its own header says it has.
+"""Compare the size of a file with its header, to refuse files that were cut off.
 
-Decoders read a file that was cut off without a word, as far as it goes. A video sampled over what is left of it would
-be another video: so the formats that say how long they are, are asked. Some files claim a few bytes more than there
-are, though all their frames are there: these are read.
+Decoders silently read a file that was cut off as far as it goes, and sampling the rest would be sampling another video.
+Some files have all their frames and still claim more bytes than they have: these are read.
 
 Sources: ISO/IEC 14496-12; RFC 9559 (Matroska); Microsoft, "AVI RIFF File Reference" and "Advanced Systems Format";
 SMPTE ST 377-1, 7.1 (MXF); Adobe, "Video File Format Specification" 10.1, E.4 and E.5 (FLV), and "SWF File Format".
@@ -20,43 +19,45 @@ _CLUSTER = b"\x1f\x43\xb6\x75"
 _HEAD_BYTES = 1 << 16
 _MXF_HEADER = bytes.fromhex("060e2b34020501010d0102010102")
 _ASF_HEADER, _ASF_DATA = bytes.fromhex("3026b2758e66cf11"), bytes.fromhex("3626b2758e66cf11")
-_FLV_KINDS = (8, 9, 18)  # sound, video, data
-_LAST_TAGS, _LAST_FRAMES = 400, 12  # looked at: the frame that is shown last needn't be the last
-MAY_BE_CUT = "it may be cut off"  # how a note ends that is a doubt
+_FLV_KINDS = (8, 9, 18)  # audio, video, data
+_LAST_TAGS, _LAST_FRAMES = 400, 12  # at most; the frame that is shown last needn't be stored last
+MAY_BE_CUT = "it may be cut off"  # ends a note if the file may be incomplete
 _COPY_AGAIN = "Copy, download or record it again"
 
 
-class Ending(NamedTuple):
-    """What is wrong with the end of a file: an error where frames are missing, a note where none is."""
+class Truncation(NamedTuple):
+    """An error if frames are missing at the end of a file, or a note if only the header is wrong."""
 
     error: str | None = None
     note: str | None = None
 
 
-def ending(source: Path | BinaryIO, stream: Any) -> Ending:
-    """Compare a file's end with what its header says.
+def check_truncation(source: Path | BinaryIO, stream: Any) -> Truncation:
+    """Compare a file's size with its header.
 
     Args:
         source: the file.
-        stream: PyAV's, of the video that is read.
+        stream: PyAV's video stream.
     """
     with reading(source) as file:
         size = size_of(file)
         file.seek(0)
         head = file.read(_HEAD_BYTES)
         if head.startswith(b"FLV"):
-            return _of_flv(file, head, size, stream)
-        end, is_whole = _claim(file, head, size, stream)
+            return _check_flv(file, head, size, stream)
+        end, has_all_frames = _claimed_end(file, head, size, stream)
     missing = end - size
     if missing <= 0:
-        return Ending()
-    if is_whole:
-        return Ending(note=f"its header claims {missing} bytes more than the file has, but all its frames are there")
-    return Ending(f"it is cut off: the last {missing} bytes are missing. {_COPY_AGAIN}")
+        return Truncation()
+    if has_all_frames:
+        return Truncation(
+            note=f"its header claims {missing} bytes more than the file has, but all its frames are there"
+        )
+    return Truncation(f"it is cut off: the last {missing} bytes are missing. {_COPY_AGAIN}")
 
 
-def _claim(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[int, bool]:
-    """Where the file ends by its header (0 where that doesn't tell), and whether all frames are there nevertheless."""
+def _claimed_end(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[int, bool]:
+    """Return where the file ends by its header (0 if unknown), and whether all frames are there anyway."""
     if head[4:8] == b"ftyp" or head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
         return _end_of_media_boxes(file, size, stream)
     if head[:4] == b"RIFF":
@@ -75,26 +76,26 @@ def _claim(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[int, bo
 
 
 def _end_of_media_boxes(file: BinaryIO, size: int, stream: Any) -> tuple[int, bool]:
-    """End of the furthest `mdat` or `moov` box. All frames are there if the index has none that ends later.
+    """Return the end of the last `mdat` or `moov` box; all frames are there if the index has none that ends later.
 
-    A fragmented file (`moof` boxes) has no such end: it grows by fragments, and is whole up to where it has grown.
+    A fragmented file (`moof` boxes) grows by fragments and may end after any of them.
     """
     end = 0
-    is_whole = False
+    has_all_frames = False
     for box in boxes(file, 0, size):
         if box.name == b"moof":
             return 0, True
         if box.name in (b"mdat", b"moov"):
             end = box.end
         if box.name == b"moov":
-            is_whole = box.end <= size
-    if end > size and is_whole:
-        is_whole = len(stream.index_entries) > 0 and all(e.pos + e.size <= size for e in stream.index_entries)
-    return end, is_whole
+            has_all_frames = box.end <= size
+    if end > size and has_all_frames:
+        has_all_frames = len(stream.index_entries) > 0 and all(e.pos + e.size <= size for e in stream.index_entries)
+    return end, has_all_frames
 
 
 def _end_of_riff(file: BinaryIO, head: bytes, size: int) -> tuple[int, bool]:
-    """End of the last RIFF list (AVI of more than a gigabyte has several), and whether its list of frames is whole.
+    """Return the end of the last RIFF list (an AVI above a gigabyte has several), and whether its frames are complete.
 
     A length of 0 or all ones was never filled in.
     """
@@ -105,14 +106,14 @@ def _end_of_riff(file: BinaryIO, head: bytes, size: int) -> tuple[int, bool]:
         if length in (0, 0xFFFFFFFF) or end == size:
             break
         if end > size:
-            return end, _has_whole_movi(file, at + 12, size)
+            return end, _has_complete_movi(file, at + 12, size)
         at = end + (end & 1)
         file.seek(at)
         head = file.read(12)
     return 0, True
 
 
-def _has_whole_movi(file: BinaryIO, at: int, size: int) -> bool:
+def _has_complete_movi(file: BinaryIO, at: int, size: int) -> bool:
     while at + 12 <= size:
         file.seek(at)
         chunk = file.read(12)
@@ -124,7 +125,7 @@ def _has_whole_movi(file: BinaryIO, at: int, size: int) -> bool:
 
 
 def _end_of_segment(file: BinaryIO, size: int) -> tuple[int, bool]:
-    """End of the Matroska segment. All frames are there if something whole follows the last cluster."""
+    """Return the end of the Matroska segment; all frames are there if a complete element follows the last cluster."""
     segment = next((part for part in elements(file, 0, size) if part.name == SEGMENT), None)
     if segment is None or segment.end <= size:
         return 0, True
@@ -133,7 +134,7 @@ def _end_of_segment(file: BinaryIO, size: int) -> tuple[int, bool]:
 
 
 def _end_of_asf(file: BinaryIO, head: bytes) -> int:
-    """End of the data object, which follows the header object; a live stream has no length there."""
+    """Return the end of the data object, which follows the header object; a live stream has no length there."""
     at = int.from_bytes(head[16:24], "little")
     file.seek(at)
     data = file.read(24)
@@ -141,14 +142,14 @@ def _end_of_asf(file: BinaryIO, head: bytes) -> int:
 
 
 def footer_of_mxf(head: bytes) -> int:
-    """Where the footer begins, by the pack of the header partition, after its key and a length of variable size."""
+    """Return the offset of the footer plus 1 (0 if unknown), by the header partition's pack."""
     at = 17 + (head[16] & 0x7F if head[16] & 0x80 else 0)
     footer = int.from_bytes(head[at + 24 : at + 32], "big")
     return footer + 1 if footer else 0
 
 
 def _end_of_real_media(file: BinaryIO, size: int) -> int:
-    """End of the chunk DATA; chunks have a name, then a length that counts both, and 10 more in those of FFmpeg."""
+    """Return the end of the chunk DATA; a chunk's length counts its header, and 10 bytes more in FFmpeg's files."""
     at = 0
     while at + 8 <= size:
         file.seek(at)
@@ -162,35 +163,35 @@ def _end_of_real_media(file: BinaryIO, size: int) -> int:
     return 0
 
 
-def _of_flv(file: BinaryIO, head: bytes, size: int, stream: Any) -> Ending:
-    """FLV has no length of its own, but its first tag, onMetaData, may tell one in bytes or seconds."""
-    told_size, told_s = int(_number(head, b"filesize")), _number(head, b"duration")
-    slack_s = max(min(1.0, told_s / 10), 1.5 / float(stream.average_rate or 25))  # the last tag is as long as a frame
+def _check_flv(file: BinaryIO, head: bytes, size: int, stream: Any) -> Truncation:
+    """Compare an FLV with its first tag, onMetaData, which may state its size or duration."""
+    stated_size, stated_s = int(_number(head, b"filesize")), _number(head, b"duration")
+    tolerance_s = max(min(1.0, stated_s / 10), 1.5 / float(stream.average_rate or 25))  # the last tag lasts a frame
     last_s = _last_tag(file, size)
-    if last_s is not None:  # it ends with a whole tag
-        if told_size > size and (not told_s or last_s < told_s - slack_s):
-            return Ending(f"it is cut off: the last {told_size - size} bytes are missing. {_COPY_AGAIN}")
-        if told_s and last_s < told_s - slack_s:
-            return Ending(note=f"its header tells of {told_s:.2f} s, and it ends at {last_s:.2f} s: {MAY_BE_CUT}")
-        return Ending()
-    if told_size > size:
-        return Ending(f"it is cut off: the last {told_size - size} bytes are missing. {_COPY_AGAIN}")
-    last_s, is_cut = _walk(file, head, size)
-    if told_s and is_cut and last_s < told_s:
-        return Ending(f"it is cut off at {last_s:.2f} s of the {told_s:.2f} s that its header tells of. {_COPY_AGAIN}")
-    return Ending()
+    if last_s is not None:  # the file ends with a complete tag
+        if stated_size > size and (not stated_s or last_s < stated_s - tolerance_s):
+            return Truncation(f"it is cut off: the last {stated_size - size} bytes are missing. {_COPY_AGAIN}")
+        if stated_s and last_s < stated_s - tolerance_s:
+            return Truncation(note=f"its header says {stated_s:.2f} s, but it ends at {last_s:.2f} s: {MAY_BE_CUT}")
+        return Truncation()
+    if stated_size > size:
+        return Truncation(f"it is cut off: the last {stated_size - size} bytes are missing. {_COPY_AGAIN}")
+    last_s, is_cut = _walk_tags(file, head, size)
+    if stated_s and is_cut and last_s < stated_s:
+        return Truncation(f"it is cut off at {last_s:.2f} s of the {stated_s:.2f} s in its header. {_COPY_AGAIN}")
+    return Truncation()
 
 
-def end_of_flv(file: BinaryIO, size: int) -> bool:
-    """Whether an FLV ends within a tag."""
+def flv_ends_within_tag(file: BinaryIO, size: int) -> bool:
+    """Tell whether an FLV ends within a tag."""
     if _last_tag(file, size) is not None:
         return False
     file.seek(0)
-    return _walk(file, file.read(9), size)[1]
+    return _walk_tags(file, file.read(9), size)[1]
 
 
 def _number(head: bytes, name: bytes) -> float:
-    """A number of onMetaData (AMF 0: a name with its length, the sign of a number, 8 bytes); 0 where there is none."""
+    """Read a number of onMetaData (AMF 0: a name with its length, a type byte, 8 bytes); 0 if there is none."""
     at = head.find(len(name).to_bytes(2, "big") + name + b"\0")
     value = head[at + len(name) + 3 : at + len(name) + 11]
     number = struct.unpack(">d", value)[0] if at >= 0 and len(value) == 8 else 0.0
@@ -198,7 +199,7 @@ def _number(head: bytes, name: bytes) -> float:
 
 
 def _last_tag(file: BinaryIO, size: int) -> float | None:
-    """The latest time of the last tags in seconds; None if the file doesn't end with a whole tag and its length."""
+    """Return the latest time of the last tags in seconds; None if the file doesn't end with a complete tag."""
     last_s: float | None = None
     frames = 0
     for _ in range(_LAST_TAGS):
@@ -213,16 +214,16 @@ def _last_tag(file: BinaryIO, size: int) -> float | None:
         tag = file.read(19)
         if tag[0] & 0x1F not in _FLV_KINDS or int.from_bytes(tag[1:4], "big") + 11 != length:
             break
-        last_s = max(last_s or 0.0, _time_of(tag) + _composition_s(tag))
+        last_s = max(last_s or 0.0, _time_s(tag) + _composition_s(tag))
         frames += tag[0] & 0x1F == _FLV_KINDS[1]
         size = at
     return last_s
 
 
 def _composition_s(tag: bytes) -> float:
-    """How much later than it is decoded a frame of H.264 or HEVC is shown: milliseconds in 24 bits, with a sign.
+    """Return how much later than decoded a frame of H.264 or HEVC is shown (signed milliseconds in 24 bits).
 
-    The enhanced form of a tag has a bit for itself, then the type of packet and a name of four letters.
+    In the enhanced form of a tag, a flag bit, the packet type and a name of four letters come before.
     """
     at = 0
     if tag[0] & 0x1F == 9 and tag[11] & 0x80:
@@ -232,8 +233,8 @@ def _composition_s(tag: bytes) -> float:
     return int.from_bytes(tag[at : at + 3], "big", signed=True) / 1000 if at else 0.0
 
 
-def _walk(file: BinaryIO, head: bytes, size: int) -> tuple[float, bool]:
-    """The time of the last whole tag, and whether one follows that is cut off."""
+def _walk_tags(file: BinaryIO, head: bytes, size: int) -> tuple[float, bool]:
+    """Return the time of the last complete tag, and whether an incomplete one follows."""
     at, last_s = int.from_bytes(head[5:9], "big") + 4, 0.0
     while at < size:
         file.seek(at)
@@ -245,10 +246,10 @@ def _walk(file: BinaryIO, head: bytes, size: int) -> tuple[float, bool]:
         at += 11 + int.from_bytes(tag[1:4], "big") + 4
         if at > size:
             return last_s, True
-        last_s = _time_of(tag)
+        last_s = _time_s(tag)
     return last_s, False
 
 
-def _time_of(tag: bytes) -> float:
-    """Milliseconds in 24 bits, and 8 higher bits behind them; of a live recording, of whatever clock."""
+def _time_s(tag: bytes) -> float:
+    """Read a tag's time (milliseconds: 24 bits, then the 8 highest); live recordings may start at any time."""
     return (int.from_bytes(tag[4:7], "big") | tag[7] << 24) / 1000

@@ -16,7 +16,7 @@ from made_videos import ENCODINGS, FPS, encode, picture
 from numpy.typing import NDArray
 
 from openxclip.video import ReadOptions, VideoReader, read_clip
-from openxclip.video.learned import Learned
+from openxclip.video.decoder_state import DecoderState
 
 
 def plain_frames(path: Path, **how: Any) -> list[NDArray[np.uint8]]:
@@ -200,7 +200,7 @@ def without_huffman_tables(data: bytes) -> bytes:
 
 
 def test_learning_by_position() -> None:
-    learned = Learned("h264", b"header")
+    state = DecoderState("h264", b"header")
 
     def packet(data: bytes, *, key: bool = False, header: bytes = b"") -> av.Packet:
         made = av.Packet(data)
@@ -211,19 +211,19 @@ def test_learning_by_position() -> None:
             made.set_sidedata(side)
         return made
 
-    def header_at(position: int, *, all_of_it: bool) -> bytes:
+    def header_at(position: int, *, with_earlier: bool) -> bytes:
         made = packet(b"x")
-        learned.hand_out(made, position, all_of_it=all_of_it)
+        state.attach_side_data(made, position, with_earlier=with_earlier)
         return bytes(made.get_sidedata("new_extradata")) if made.has_sidedata("new_extradata") else b""
 
-    assert learned.teacher(0) is None
+    assert state.primer(0) is None
     coded = [b"x264 - core 120", b"", b"x264 - core 120", b"", b"x264 - core 160", b"x264 - core 99"]
     for i, data in enumerate(coded):
-        learned.note(i, packet(data + b" and more", key=i in (0, 2, 4), header=b"other" if i == 3 else b""))
-    teachers = [learned.teacher(i) for i in range(6)]
-    assert [None if t is None else t[0] for t in teachers] == [0, 0, 0, 0, 4, 4]
-    assert [header_at(i, all_of_it=True) for i in range(6)] == [b"header"] * 3 + [b"other"] * 3
-    assert [header_at(i, all_of_it=False) for i in range(6)] == [b"header", b"", b"", b"other", b"", b""]
+        state.note(i, packet(data + b" and more", key=i in (0, 2, 4), header=b"other" if i == 3 else b""))
+    primers = [state.primer(i) for i in range(6)]
+    assert [None if t is None else t[0] for t in primers] == [0, 0, 0, 0, 4, 4]
+    assert [header_at(i, with_earlier=True) for i in range(6)] == [b"header"] * 3 + [b"other"] * 3
+    assert [header_at(i, with_earlier=False) for i in range(6)] == [b"header", b"", b"", b"other", b"", b""]
 
 
 Videos = Callable[[str], Path]
@@ -235,9 +235,9 @@ def test_the_first_packet_is_decoded_once_before_a_later_one(name: str, videos: 
     with VideoReader(videos(name), read=ReadOptions(threads=1)) as reader:
         coded = reader._footage._coded
         decoded: list[Any] = []
-        real = coded.decoded
-        coded.decoded = lambda packet: (decoded.append(packet), real(packet))[1]
+        real = coded.decode_packet
+        coded.decode_packet = lambda packet: (decoded.append(packet), real(packet))[1]
         for i in (50, 20, 40):
             reader.get_frames([i])
-        first = coded.learned.teacher(0)[1]
+        first = coded.decoder_state.primer(0)[1]
         assert sum(packet is first for packet in decoded) <= 1  # or it came as the first frame, for its size

@@ -14,7 +14,7 @@ from made_videos import ENCODINGS, MORE, encode, picture
 from test_matrix import ODDITIES
 
 from openxclip.video import ReadOptions, VideoReader, read_clip
-from openxclip.video.coded import CodedStream
+from openxclip.video.coded_stream import CodedStream
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.packets import Packets
 
@@ -29,7 +29,7 @@ def demuxed(path: Path, *, tables: bool) -> tuple[Packets, bool]:
         path, name=str(path), options=ReadOptions(threads=1), deadline=Deadline(None, "")
     )
     try:
-        return coded.demux(may_trust_tables=tables)
+        return coded.demux(trust_tables=tables)
     finally:
         coded.close()
 
@@ -107,14 +107,14 @@ def test_wrong_tables_are_found_when_packets_are_read(videos: Videos, monkeypatc
     path = videos("h264_open_gop.mp4")
     with VideoReader(path) as reader:
         due, times = reader.get_frames([3, 41, 59]).frames_THWC, reader.times
-    real = Packets.of_columns
+    real = Packets.from_columns
 
     def wrong(**columns: np.ndarray) -> Packets:
-        for column in (columns["sizes"], columns["places"]):
+        for column in (columns["sizes"], columns["offsets"]):
             column[30:] += 1
         return real(**columns)
 
-    monkeypatch.setattr(Packets, "of_columns", wrong)
+    monkeypatch.setattr(Packets, "from_columns", wrong)
     for indices in ([3, 41, 59], [59, 3, 41]):
         with VideoReader(path) as reader:
             assert (reader.get_frames(sorted(indices)).frames_THWC == due).all()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from openxclip.errors import VideoError
-from openxclip.video import Limits, ReadOptions, VideoReader, containers, remembering
+from openxclip.video import Limits, ReadOptions, VideoReader, indexing, packet_cache
 from openxclip.video.packets import Packets
 
 COUNT = 1200
@@ -42,27 +42,27 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_known() -> Iterator[None]:
-    remembering._kept.clear()
+    packet_cache._entries.clear()
     yield
-    remembering._kept.clear()
+    packet_cache._entries.clear()
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How many packets were looked at, and how often frames were counted."""
     done = {"packets": 0, "counts": 0}
-    add, count = Packets.add, containers.ContainerFootage._count
+    add, count = Packets.add, indexing.count_frames
 
     def adding(self: Packets, *arguments: object, **how: object) -> None:
         done["packets"] += 1
         add(self, *arguments, **how)  # type: ignore[arg-type]
 
-    def counting(self: containers.ContainerFootage) -> None:
+    def counting(*arguments: object, **how: object) -> indexing.StreamIndex:
         done["counts"] += 1
-        count(self)
+        return count(*arguments, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Packets, "add", adding)
-    monkeypatch.setattr(containers.ContainerFootage, "_count", counting)
+    monkeypatch.setattr(indexing, "count_frames", counting)
     return done
 
 
@@ -70,7 +70,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 def test_a_second_opening_reads_no_packets(
     films: dict[str, Path], reads: dict[str, int], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(containers, "_MOST_KEPT_BYTES", 0)  # as of a film that is too large to keep its frames
+    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)  # as of a film that is too large to keep its frames
     indices = [1100, 3, 600, 601]
     with VideoReader(films[kind]) as first:
         expected = first.get_frames(indices)
@@ -111,10 +111,10 @@ def test_limits_hold_for_what_is_known(films: dict[str, Path]) -> None:
 def test_what_is_kept_is_bounded(
     films: dict[str, Path], tmp_path: Path, reads: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remembering, "_MOST_PACKETS", 2 * COUNT)
+    monkeypatch.setattr(packet_cache, "_MOST_PACKETS", 2 * COUNT)
     paths = [Path(shutil.copy(films["packets"], tmp_path / f"{i}.mkv")) for i in range(3)]
     for path in (*paths, paths[2], paths[1], paths[0]):  # 0 was dropped for 2, and 2 is dropped for 0
         with VideoReader(path):
             pass
     assert reads["packets"] == 4 * COUNT
-    assert len(remembering._kept) == 2
+    assert len(packet_cache._entries) == 2

@@ -83,14 +83,14 @@ def test_flv_that_tells_its_duration_only(make: Make) -> None:
     data = with_number(make("flv"), b"filesize", 0)
     end = tags(data)[30]
     for cut in (end - 1, end + 5, end + 13, len(data) - 1):
-        assert "s of the 2.00 s that its header tells of" in reason_of(data[:cut])
+        assert "s of the 2.00 s in its header" in reason_of(data[:cut])
     with VideoReader(data[:end]) as reader:  # between two tags: nothing says whether the cut or the header is wrong
         assert reader.num_frames < COUNT
         assert reader.notes[0].endswith("it may be cut off")
     short = with_number(data, b"duration", 60)
     with VideoReader(short) as reader:
         assert reader.num_frames == COUNT
-        assert reader.notes == ("its header tells of 60.00 s, and it ends at 1.96 s: it may be cut off",)
+        assert reader.notes == ("its header says 60.00 s, but it ends at 1.96 s: it may be cut off",)
     assert any("60.00 s" in problem for problem in inspect(short).problems)
 
 

@@ -1,6 +1,6 @@
-"""Whether the last part of a file is whole. Frames behind which a file is cut off are read; `check` says where it ends.
+"""Find out for `check` whether the last part of a file is complete, even if all its frames can be read.
 
-Sources, beside those of `intactness`: the NUT specification (its index); ISO/IEC 13818-1, 2.5.3 (packets of MPEG-PS);
+Sources, besides those of `truncation`: the NUT specification (its index); ISO/IEC 13818-1, 2.5.3 (packets of MPEG-PS);
 SMPTE 360M (GXF); RFC 9559 (Matroska); WTV's header as FFmpeg writes it.
 """
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from openxclip.video.boxes import SEGMENT, boxes, elements, reading, size_of
-from openxclip.video.intactness import end_of_flv, footer_of_mxf
 from openxclip.video.packets import Packets
+from openxclip.video.truncation import flv_ends_within_tag, footer_of_mxf
 
 _CLUSTER = b"\x1f\x43\xb6\x75"
 _NOWHERE = 1 << 62
@@ -20,37 +20,37 @@ _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _NUT_INDEX = bytes.fromhex("4e58dd672f23e64e")
 _GXF_PACKET, _GXF_END = bytes(4) + b"\x01", 0xFB
 _PACK = b"\0\0\1\xba"
-_SEARCHED = 1 << 20  # bytes at the end of a program stream
+_SEARCHED = 1 << 20  # bytes, at the end of a program stream
 _HEAD = 1 << 16
-_PADDING = 64  # bytes behind the last picture
+_PADDING = 64  # bytes, after the last picture
 _MOST_CHUNKS = 10_000_000
-# Of these a frame follows the other, and nothing comes behind the last
+# Formats that consist of frames only
 _BARE_FRAMES = ("yuv4mpegpipe", "dv")
 
 
-def found_at_end(source: Path | BinaryIO, container: Any, packets: Packets) -> str | None:
-    """What is missing at a file's end by its last part, in a sentence; None if nothing is.
+def find_cut_end(source: Path | BinaryIO, container: Any, packets: Packets) -> str | None:
+    """Describe what is missing at a file's end, by its last part; None if it is complete.
 
     Args:
         source: the file.
         container: PyAV's.
-        packets: all of its video.
+        packets: all packets of its video.
     """
     name = str(container.format.name)
     with reading(source) as file:
         size = size_of(file)
         if name in _BARE_FRAMES:
-            rest = size - packets.end()
-            return "it is cut off: its last frame isn't whole" if rest else None
+            rest = size - packets.end_offset()
+            return "it is cut off: its last frame is incomplete" if rest else None
         if name == "mjpeg":
             file.seek(max(0, size - _PADDING))
-            is_whole = file.read().rstrip(b"\0").rfind(b"\xff\xd9") >= 0
-            return None if is_whole else "it is cut off: its last picture isn't whole"
+            is_complete = file.read().rstrip(b"\0").rfind(b"\xff\xd9") >= 0
+            return None if is_complete else "it is cut off: its last picture is incomplete"
         if name == "nut":
-            return _of_nut(file, size)
+            return _check_nut(file, size)
         if name == "flv":
-            is_cut = end_of_flv(file, size)
-            return "it is cut off: its last tag isn't whole" if is_cut else None
+            is_cut = flv_ends_within_tag(file, size)
+            return "it is cut off: its last tag is incomplete" if is_cut else None
         if name.startswith("mov,"):
             missing = _end_of_boxes(file, size, container) - size
         elif name in _ENDS:
@@ -61,7 +61,7 @@ def found_at_end(source: Path | BinaryIO, container: Any, packets: Packets) -> s
 
 
 def _end_of_boxes(file: BinaryIO, size: int, container: Any) -> int:
-    """End of the last box. A box of frames may claim more than there is if all that an index names is there."""
+    """Return the end of the last box; an `mdat` may claim more than the file has if all indexed samples are there."""
     end, claimed, is_fragmented = 0, 0, False
     for box in boxes(file, 0, size):
         is_fragmented = is_fragmented or box.name == b"moof"
@@ -75,7 +75,7 @@ def _end_of_boxes(file: BinaryIO, size: int, container: Any) -> int:
 
 
 def _end_of_segment(file: BinaryIO, size: int) -> int:
-    """End of the last element; clusters whose length isn't known are looked into."""
+    """Return the end of the last element, within clusters of unknown length too."""
     at, end = 0, 0
     for _ in range(_MOST_CHUNKS):
         part = next(elements(file, at, _NOWHERE), None) if at < size else None
@@ -90,7 +90,7 @@ def _end_of_segment(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_riff(file: BinaryIO, size: int) -> int:
-    """End of the last chunk in the last RIFF list. What a list claims to have behind it is not missed."""
+    """Return the end of the last chunk in the last RIFF list, whatever the list claims to have after it."""
     at, end = 0, 0
     while at + 12 <= size:
         file.seek(at)
@@ -120,7 +120,7 @@ def _end_of_asf(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_mxf(file: BinaryIO, size: int) -> int:
-    """End of the last key, length and value behind the footer."""
+    """Return the end of the last key, length and value after the footer."""
     file.seek(0)
     at = footer_of_mxf(file.read(_HEAD)) - 1
     end = 0
@@ -136,7 +136,7 @@ def _end_of_mxf(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_gxf(file: BinaryIO, size: int) -> int:
-    """Its last packet, of 16 bytes, is a mark."""
+    """Return where the last packet, an end marker of 16 bytes, ends or should end."""
     file.seek(max(0, size - 16))
     tail = file.read(16)
     for missing in range(16):
@@ -157,7 +157,7 @@ def _end_of_smjpeg(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_program_stream(file: BinaryIO, size: int) -> int:
-    """End of the last packet in the last pack."""
+    """Return the end of the last packet in the last pack."""
     begin = max(0, size - _SEARCHED)
     file.seek(begin)
     data = file.read(_SEARCHED)
@@ -169,7 +169,7 @@ def _end_of_program_stream(file: BinaryIO, size: int) -> int:
     at += 14 + (data[at + 13] & 7) if data[at + 4] & 0xC0 == 0x40 else 12
     while at < len(data):
         if b"\0\0\1\xb9".startswith(data[at : at + 4]):
-            return begin + at + 4  # the end, or its beginning
+            return begin + at + 4  # the end code, or its beginning
         if data[at : at + 3] != b"\0\0\1":
             break
         if at + 6 > len(data):
@@ -178,8 +178,8 @@ def _end_of_program_stream(file: BinaryIO, size: int) -> int:
     return begin + at
 
 
-def _of_nut(file: BinaryIO, size: int) -> str | None:
-    """A file that was finished ends with an index, whose end says how long it is."""
+def _check_nut(file: BinaryIO, size: int) -> str | None:
+    """Check for the index at the end of a finished file, whose last bytes tell its length."""
     file.seek(max(0, size - 12))
     length = int.from_bytes(file.read(12)[:8], "big")
     if 24 <= length <= size:

@@ -1,0 +1,103 @@
+"""Keep what a decoder must have seen before it starts at a later packet.
+
+A demuxer hands out some side data only once: the palette, a new header. A decoder remembers what the first packet says
+about its encoder. To start at a later key frame, the decoder has to be given both again.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from typing import Any, cast
+
+from av.packet import Packet, PacketSideData, PktSideDataT, packet_sidedata_type_from_literal
+
+from openxclip.video.keyframes import HEAD_BYTES
+
+# Side data that hold until other side data of the same kind come
+_LASTING = frozenset({"palette", "new_extradata", "param_change"})
+
+# Codecs whose pictures are decoded without reference to anything before. JPEG isn't one of them, though each picture is
+# coded by itself: its tables may be in the first picture only.
+_INDEPENDENT = frozenset(
+    (  # noqa: SIM905
+        "prores dnxhd huffyuv ffvhuff utvideo rawvideo v210 dvvideo jpeg2000 png cfhd magicyuv r210 r10k v308 v408 "
+        "v410 y41p"
+    ).split()
+)
+_X264 = re.compile(rb"x264 - core (\d+)")
+
+
+class DecoderState:
+    """What a stream's packets tell the decoder, by their positions in decoding order.
+
+    Args:
+        codec: FFmpeg's name of the codec.
+        extradata: the header that holds from the beginning.
+    """
+
+    def __init__(self, codec: str, extradata: bytes) -> None:
+        self._codec, self._extradata = codec, extradata
+        self._side_data: dict[str, list[tuple[int, PacketSideData]]] = {}
+        self._primers: list[tuple[int, Any]] = []
+        self._build: bytes | None = None
+
+    def note(self, position: int, packet: Any) -> None:
+        """Record what a packet tells; to be called once for each packet, in order."""
+        for data in packet.iter_sidedata():
+            if data.data_type in _LASTING:
+                self._note_side_data(position, data)
+        if position == 0:
+            self._build = self._x264_build(packet)
+            if self._codec not in _INDEPENDENT:
+                self._primers.append((0, _copy(packet)))
+        elif packet.is_keyframe and (build := self._x264_build(packet)) not in (None, self._build):
+            self._build = build
+            self._primers.append((position, _copy(packet)))
+
+    def primer(self, position: int) -> tuple[int, Any] | None:
+        """Return the packet that has to be decoded before the one at `position`, or is that one, with its position."""
+        at = bisect_right(self._primers, position, key=lambda primer: primer[0])
+        return self._primers[at - 1] if at else None
+
+    def attach_side_data(self, packet: Any, position: int, *, with_earlier: bool) -> None:
+        """Give a packet its side data again.
+
+        Args:
+            packet: PyAV's packet.
+            position: position of the packet.
+            with_earlier: attach the side data of earlier packets that still hold, too.
+        """
+        for entries in self._side_data.values():
+            at = bisect_right(entries, position, key=lambda entry: entry[0])
+            if at and (with_earlier or entries[at - 1][0] == position):
+                entries[at - 1][1].to_packet(packet)
+
+    def _note_side_data(self, position: int, data: PacketSideData) -> None:
+        entries = self._side_data.setdefault(data.data_type, [])
+        if not entries and position and data.data_type == "new_extradata" and self._extradata:
+            entries.append((0, _make_side_data("new_extradata", self._extradata)))
+        entries.append((position, data))
+
+    def _x264_build(self, packet: Any) -> bytes | None:
+        """Return the build of x264 that a message names; FFmpeg's decoder works around the errors of old builds."""
+        if self._codec != "h264":
+            return None
+        match = _X264.search(bytes(memoryview(packet)[:HEAD_BYTES]))
+        return None if match is None else match[1]
+
+
+def _copy(packet: Any) -> Any:
+    """Copy a packet, so that it outlives its file."""
+    copy = Packet(bytes(packet))
+    copy.is_keyframe = packet.is_keyframe
+    for data in packet.iter_sidedata():
+        data.to_packet(copy)
+    return copy
+
+
+def _make_side_data(kind: PktSideDataT, content: bytes) -> PacketSideData:
+    make = cast(Any, PacketSideData)  # its arguments are missing in PyAV's stubs
+    data: PacketSideData = make(packet_sidedata_type_from_literal(kind), len(content))
+    data.update(content)
+    return data

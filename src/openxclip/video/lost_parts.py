@@ -1,0 +1,307 @@
+"""Find missing or changed parts of a file by counters, checksums and picture numbers.
+
+Sources: ISO/IEC 13818-1, 2.4.3 (the continuity counter of MPEG-TS); RFC 3533, 6 (pages of Ogg); RFC 9559 and RFC 8794,
+11.3.1 (Matroska's CRC-32); RFC 9043, 4.9 (FFV1's slices); ISO/IEC 13818-2, 6.3.8 and 6.3.9 (`temporal_reference`, the
+number of a picture within its group in presentation order).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openxclip.video.boxes import SEGMENT, Part, elements, reading, size_of
+
+_TS_BYTES, _TS_SIZES = 188, (188, 192, 204)
+_TS_READ = 1 << 14  # packets at once
+_SYNC_SEARCH = 1 << 16
+_CRC_32, _CLUSTER = b"\xbf", b"\x1f\x43\xb6\x75"
+_MOST_ELEMENT = 1 << 28  # bytes
+_REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
+_GROUP, _PICTURE = b"\0\0\1\xb8", b"\0\0\1\0"
+# Share of all pictures that may be missing, but at least three. With more, or in short videos, the numbers mean
+# something else.
+_MOST_MISSING = 0.01
+_FEWEST_PICTURES = 8
+
+
+def find_lost_parts(
+    source: Path | BinaryIO, container: Any, stream: Any, *, check_time: Callable[[], object]
+) -> list[str]:
+    """Check a container's counters and checksums; return one sentence for each kind of problem.
+
+    Args:
+        source: the file.
+        container, stream: PyAV's.
+        check_time: called now and then; raises if the check takes too long.
+    """
+    name = str(container.format.name)
+    with reading(source) as file:
+        if name == "mpegts":
+            return _check_ts(file, stream.id, check_time)
+        if name == "ogg":
+            return _check_ogg(file, check_time)
+        if name.startswith("matroska"):
+            return _check_matroska(file, check_time)
+    return []
+
+
+# -- MPEG-TS -----------------------------------------------------------------------------------------------------------
+
+
+class _Headers(NamedTuple):
+    """The headers of one PID's transport packets, in order, one value for each packet.
+
+    Attributes:
+        counters: the continuity counter.
+        has_payload: whether the packet has bytes of the stream; other packets don't count.
+        is_start: whether a new frame begins in the packet.
+        may_jump: whether the counter may jump here: it says so (discontinuity_indicator), or another recording begins,
+            because a table of programs whose own counter jumped or is 0 came just before.
+        is_bad: whether the receiver marked the packet as broken.
+    """
+
+    counters: NDArray[np.int64]
+    has_payload: NDArray[np.bool_]
+    is_start: NDArray[np.bool_]
+    may_jump: NDArray[np.bool_]
+    is_bad: NDArray[np.bool_]
+
+
+def _check_ts(file: BinaryIO, pid: int, check_time: Callable[[], object]) -> list[str]:
+    problems, size = [], size_of(file)
+    first, step = _sync(file)
+    if not step:
+        return []
+    if rest := (size - first) % step:
+        file.seek(size - rest)
+        if file.read(5)[4 if step == 192 else 0 :][:1] == b"\x47" or rest < 5:
+            problems.append(f"it is cut off: its last transport packet has {rest} of {step} bytes")
+    headers = _read_headers(file, first, step, size, pid, check_time)
+    if num_bad := int(headers.is_bad.sum()):
+        verb = "was" if num_bad == 1 else "were"
+        problems.append(f"{plural(num_bad, 'transport packet')} of its video {verb} received with errors")
+    kept = headers.has_payload
+    steps = np.diff(headers.counters[kept]) % 16
+    # a packet may be sent twice (step 0); a recording begins with a table of programs and the start of a frame
+    is_lost = (steps > 1) & ~(headers.may_jump & headers.is_start)[kept][1:]
+    if num_lost := int(is_lost.sum()):
+        problems.append(f"transport packets of its video are missing in {plural(num_lost, 'place')}, by their counter")
+    return problems
+
+
+def _sync(file: BinaryIO) -> tuple[int, int]:
+    """Return where the first packet of a transport stream begins and the distance to the next; 0 if there is none."""
+    file.seek(0)
+    head = np.frombuffer(file.read(_SYNC_SEARCH), np.uint8) == 0x47
+    for at in np.flatnonzero(head[: 2 * _TS_SIZES[-1]]).tolist():
+        for step in _TS_SIZES:
+            if head[at::step][:8].all() and len(head[at::step]) > 1:
+                return (at - 4 if step == 192 and at >= 4 else at), step
+    return 0, 0
+
+
+def _read_headers(
+    file: BinaryIO, first: int, step: int, size: int, pid: int, check_time: Callable[[], object]
+) -> _Headers:
+    parts, table_before, last_of_table = [], False, -1
+    offset = 4 if step == 192 else 0
+    for at in range(first, size - step + 1, _TS_READ * step):
+        check_time()
+        file.seek(at)
+        data = np.frombuffer(file.read(min(_TS_READ, (size - at) // step) * step), np.uint8)
+        rows = data.reshape(-1, step)[:, offset : offset + 6].astype(np.int64)
+        rows = rows[rows[:, 0] == 0x47]
+        pids = (rows[:, 1] & 0x1F) << 8 | rows[:, 2]
+        is_ours, tables = pids == pid, np.flatnonzero(pids == 0)
+        numbers = rows[tables, 3] & 15
+        jumps = (np.diff(numbers, prepend=last_of_table) % 16 > 1) | (numbers == 0)
+        last_of_table = int(numbers[-1]) if len(numbers) else last_of_table
+        is_table = np.zeros(len(rows), np.bool_)
+        is_table[tables[jumps]] = True
+        has_field = (rows[:, 3] & 0x20 > 0) & (rows[:, 4] > 0)
+        # whether such a table came between the stream's last packet and this one
+        seen = np.cumsum(is_table)[is_ours]
+        new_table = np.diff(seen, prepend=-1 if table_before else 0) > 0
+        table_before = bool(is_table[np.flatnonzero(is_ours)[-1] :].any()) if is_ours.any() else table_before
+        mine = rows[is_ours]
+        parts.append(
+            (
+                mine[:, 3] & 15,
+                mine[:, 3] & 0x10 > 0,
+                mine[:, 1] & 0x40 > 0,
+                new_table | (has_field[is_ours] & (mine[:, 5] & 0x80 > 0)),
+                mine[:, 1] & 0x80 > 0,
+            )
+        )
+    empty = np.empty(0, np.int64)
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [empty] * 5
+    return _Headers(columns[0], *(column.astype(np.bool_) for column in columns[1:]))
+
+
+# -- Ogg ---------------------------------------------------------------------------------------------------------------
+
+
+def _check_ogg(file: BinaryIO, check_time: Callable[[], object]) -> list[str]:
+    """Check the numbers and checksums of pages, and whether the last page of each stream is marked as such."""
+    size, at = size_of(file), 0
+    wrong = missing = 0
+    is_cut = False
+    last: dict[int, int] = {}
+    ended: set[int] = set()
+    while at < size:
+        check_time()
+        file.seek(at)
+        head = file.read(27)
+        if head[:4] != b"OggS" or len(head) < 27:
+            is_cut = is_cut or len(head) < 27
+            at = _next_page(file, at + 1)
+            wrong += at < size
+            continue
+        lengths = file.read(head[26])
+        body = file.read(sum(lengths))
+        at = file.tell()
+        if len(lengths) < head[26] or len(body) < sum(lengths):
+            is_cut = True
+            break
+        page = head[:22] + bytes(4) + head[26:] + lengths + body
+        if not _has_crc(page, int.from_bytes(head[22:26], "little")):
+            wrong += 1
+        number, stream = int.from_bytes(head[18:22], "little"), int.from_bytes(head[14:18], "little")
+        if head[5] & 2 or stream in ended:
+            last.pop(stream, None)  # a stream begins, or another one after its end
+        missing += stream in last and number > last[stream] + 1
+        last[stream] = number
+        if head[5] & 4:
+            ended.add(stream)
+    problems = []
+    if is_cut:
+        problems.append("it is cut off: its last page is incomplete")
+    elif last and set(last) - ended:
+        problems.append("it may be cut off: it has no page that is marked as the last")
+    if wrong:
+        problems.append(_damaged(wrong, "page"))
+    if missing:
+        problems.append(f"pages are missing in {plural(missing, 'place')}, by their numbers")
+    return problems
+
+
+def _next_page(file: BinaryIO, at: int) -> int:
+    """Return where the next page begins, or the end of the file."""
+    file.seek(at)
+    while data := file.read(1 << 16):
+        if (begin := data.find(b"OggS")) >= 0:
+            return at + begin
+        if len(data) < 4:
+            break
+        at += len(data) - 3
+        file.seek(at)
+    return size_of(file)
+
+
+def _has_crc(data: bytes, expected: int) -> bool:
+    """Compare the CRC-32 that takes the highest bit first and starts at 0."""
+    mirrored = zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{mirrored:032b}"[::-1], 2) == expected
+
+
+# -- Matroska ----------------------------------------------------------------------------------------------------------
+
+
+def _check_matroska(file: BinaryIO, check_time: Callable[[], object]) -> list[str]:
+    wrong = 0
+    for part in _elements_of_segment(file):
+        check_time()
+        wrong += not _is_intact(file, part)
+    return [_damaged(wrong, "part")] if wrong else []
+
+
+def _elements_of_segment(file: BinaryIO) -> Iterator[Part]:
+    size = size_of(file)
+    for part in elements(file, 0, size):
+        if part.name == SEGMENT:
+            yield from elements(file, part.start, min(part.end, size))
+
+
+def _is_intact(file: BinaryIO, part: Part) -> bool:
+    """Tell whether an element's checksum, if its first child is one, is that of its other children."""
+    file.seek(part.start)
+    head = file.read(6)
+    if head[:1] != _CRC_32 or head[1:2] != b"\x84" or part.end - part.start > _MOST_ELEMENT:
+        return True
+    return zlib.crc32(file.read(part.end - part.start - 6)) == int.from_bytes(head[2:], "little")
+
+
+# -- FFV1 --------------------------------------------------------------------------------------------------------------
+
+
+def are_slices_intact(packet: bytes) -> bool:
+    """Tell whether the checksums of all slices of an FFV1 packet, which must have them, are right."""
+    end = len(packet)
+    while end > 8:
+        start = end - 8 - int.from_bytes(packet[end - 8 : end - 5], "big")
+        if start < 0 or packet[end - 5] or not _has_crc(packet[start:end], 0):
+            return False
+        end = start
+    return not end
+
+
+# -- MPEG-1 and MPEG-2 -------------------------------------------------------------------------------------------------
+
+
+class PictureNumbers:
+    """The numbers of a stream's pictures, by group."""
+
+    def __init__(self) -> None:
+        self._groups: list[list[int]] = []
+
+    def note(self, packet: bytes) -> None:
+        """Read the number of the next packet, in decoding order."""
+        picture = packet.find(_PICTURE)
+        if picture < 0 or picture + 6 > len(packet):
+            return
+        if not self._groups or 0 <= packet.find(_GROUP) < picture:
+            self._groups.append([])
+        number = packet[picture + 4] << 2 | packet[picture + 5] >> 6
+        if self._groups[-1][-1:] != [number]:  # else the second field of a frame
+            self._groups[-1].append(number)
+
+    def num_missing(self) -> int:
+        """Return how many pictures are missing; 0 if the numbers don't follow the rule everywhere else."""
+        total = 0
+        for group in self._groups:
+            gaps = _num_gaps(group, is_last=group is self._groups[-1])
+            if gaps is None:
+                return 0
+            total += gaps
+        pictures = sum(map(len, self._groups))
+        return total if pictures >= _FEWEST_PICTURES and total <= max(3, _MOST_MISSING * pictures) else 0
+
+
+def _num_gaps(numbers: list[int], *, is_last: bool) -> int | None:
+    """Return how many numbers of a group are missing; None if they aren't one for each picture.
+
+    Editors leave out some of the pictures that are shown before the first coded one. A recording ends before the
+    pictures that would have been coded last.
+    """
+    present, first, last = set(numbers), numbers[0], max(numbers)
+    if len(present) < len(numbers):
+        return None
+    if is_last and numbers[-1] == last:
+        last = max((n for n in numbers if n < last), default=last)
+    return sum(n not in present for n in range(first, last))
+
+
+def plural(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "2 frames"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _damaged(number: int, noun: str) -> str:
+    verb, owner = ("is", "its") if number == 1 else ("are", "their")
+    return f"{plural(number, noun)} {verb} damaged, by {owner} checksum"
