@@ -34,7 +34,7 @@ NAMES = (
 
 
 def library(module: Any) -> SimpleNamespace:
-    """The names of X-CLIP of one module, with its Trainer; what only transformers has comes from there for both."""
+    """X-CLIP's classes and the Trainer of one module; classes that only transformers has are the same for both."""
     names = {name: getattr(module, name) for name in (*NAMES, "Trainer")}
     shared = {
         name: getattr(transformers, name)
@@ -49,11 +49,11 @@ OURS, THEIRS = library(openxclip), library(transformers)
 
 @dataclass(frozen=True)
 class Given:
-    """What patterns work on. All of it is made anew for each library, so that a pattern may change it.
+    """The inputs of patterns. They are made again for each library, so that a pattern may change them.
 
     Attributes:
-        folder: a whole tiny model that transformers wrote, in the hub's format, with tokenizer and processor: 4 frames
-            of 32 x 32 pixels, CLIP's vocabulary.
+        folder: a tiny model in the hub's format, written by transformers, with tokenizer and processor: 4 frames of
+            32 x 32 pixels, CLIP's vocabulary.
         scratch: an empty folder.
     """
 
@@ -62,7 +62,7 @@ class Given:
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """4 frames (H, W, 3) of uint8, as high as the model takes them: resizing may differ by a level."""
+        """4 frames (H, W, 3) of uint8, of the model's height, because the libraries resize slightly differently."""
         drawn = np.random.default_rng(0)
         return [drawn.integers(0, 256, (32, 40, 3), dtype=np.uint8) for _ in range(4)]
 
@@ -81,17 +81,17 @@ class Given:
 
     @property
     def input_ids(self) -> torch.Tensor:
-        """(K, L) of 3 texts; CLIP's marks at both ends."""
+        """(K, L) of 3 texts, with CLIP's start and end tokens."""
         return torch.tensor([[49406, 320, 1929, 49407], [49406, 2368, 4161, 49407], [49406, 4370, 525, 49407]])
 
     def model(self, lib: Any, **options: Any) -> Any:
-        """The model; without options a copy of one that was loaded before, which is sooner had."""
+        """The model; without options a copy of one that was loaded before, which is faster."""
         if options:
             return lib.XCLIPModel.from_pretrained(self.folder, **options)
         return copy.deepcopy(_loaded(lib.XCLIPModel, self.folder))
 
     def processor(self, lib: Any, **options: Any) -> Any:
-        """The processor; transformers' without options is a copy, too."""
+        """The processor; without options transformers' is a copy, too."""
         if options or lib is OURS:
             return lib.XCLIPProcessor.from_pretrained(self.folder, **options)
         return copy.deepcopy(_loaded(lib.XCLIPProcessor, self.folder))

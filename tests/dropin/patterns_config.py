@@ -30,7 +30,7 @@ def flags_of_outputs(lib: Any, given: Any) -> Any:
 
 
 @pattern("client")
-def name_of_return_dict_in_4(lib: Any, given: Any) -> Any:
+def use_return_dict_of_transformers_4(lib: Any, given: Any) -> Any:
     config = given.model(lib).config
     return [config.return_dict, config.use_return_dict]
 
@@ -48,7 +48,7 @@ def flags_by_keyword(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def flag_of_hidden_states_in_saved_json(lib: Any, given: Any) -> Any:
+def output_hidden_states_in_saved_json(lib: Any, given: Any) -> Any:
     lib.XCLIPConfig(output_hidden_states=True).save_pretrained(given.scratch)
     return json.loads((given.scratch / "config.json").read_text())["output_hidden_states"]
 
@@ -76,7 +76,7 @@ def from_dict_with_overrides(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def dtype_by_its_older_name(lib: Any, given: Any) -> Any:
+def torch_dtype(lib: Any, given: Any) -> Any:
     config = lib.XCLIPConfig(torch_dtype=torch.float16)
     return [str(config.torch_dtype), json.loads(config.to_json_string())["dtype"]]
 
@@ -120,7 +120,7 @@ def json_file_of_differences(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def whole_json_string(lib: Any, given: Any) -> Any:
+def full_json_string(lib: Any, given: Any) -> Any:
     said = json.loads(lib.XCLIPConfig(prompt_layers=3).to_json_string(use_diff=False))
     return [said["prompt_layers"], said["projection_dim"], said["text_config"]["vocab_size"]]
 
@@ -132,14 +132,14 @@ def difference_from_the_defaults(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def update_of_fields(lib: Any, given: Any) -> Any:
+def update(lib: Any, given: Any) -> Any:
     config = lib.XCLIPConfig()
     config.update({"prompt_layers": 3, "prompt_alpha": 0.2, "my_own": "kept"})
     return [config.prompt_layers, config.prompt_alpha, config.my_own]
 
 
 @pattern("config")
-def text_config_of_a_config(lib: Any, given: Any) -> Any:
+def get_text_config(lib: Any, given: Any) -> Any:
     config = lib.XCLIPConfig.from_pretrained(given.folder)
     return [sizes(config.get_text_config()), sizes(config.text_config.get_text_config())]
 
@@ -178,7 +178,7 @@ def from_text_vision_configs(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def width_set_after_large_towers(lib: Any, given: Any) -> Any:
+def projection_dim_set_after_large_towers(lib: Any, given: Any) -> Any:
     text = lib.XCLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12)
     vision = lib.XCLIPVisionConfig(mit_hidden_size=768, mit_intermediate_size=3072, mit_num_attention_heads=12)
     config = lib.XCLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict())
@@ -187,12 +187,12 @@ def width_set_after_large_towers(lib: Any, given: Any) -> Any:
 
 
 @pattern("config", outcome_4=ONLY_HERE)
-def tower_as_an_object(lib: Any, given: Any) -> Any:
+def tower_config_as_an_object(lib: Any, given: Any) -> Any:
     return lib.XCLIPConfig(text_config=lib.XCLIPTextConfig(vocab_size=20)).text_config.vocab_size
 
 
 @pattern("config")
-def tower_from_a_whole_folder(lib: Any, given: Any) -> Any:
+def tower_configs_of_a_whole_model(lib: Any, given: Any) -> Any:
     text = lib.XCLIPTextConfig.from_pretrained(given.folder)
     return [sizes(text), lib.XCLIPVisionConfig.from_pretrained(given.folder).num_frames]
 
@@ -210,13 +210,13 @@ def number_of_labels(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def labels_through_a_folder(lib: Any, given: Any) -> Any:
+def labels_saved_and_loaded(lib: Any, given: Any) -> Any:
     lib.XCLIPConfig(id2label={0: "cat", 1: "dog", 2: "cow"}).save_pretrained(given.scratch)
     return lib.XCLIPConfig.from_pretrained(given.scratch).id2label[2]
 
 
 @pattern("config")
-def number_of_labels_of_a_folder(lib: Any, given: Any) -> Any:
+def number_of_labels_as_an_override(lib: Any, given: Any) -> Any:
     return lib.XCLIPConfig.from_pretrained(given.folder, num_labels=5).num_labels
 
 
@@ -232,27 +232,27 @@ def auto_config_with_a_field(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def auto_config_of_a_type(lib: Any, given: Any) -> Any:
+def auto_config_for_model(lib: Any, given: Any) -> Any:
     made = lib.AutoConfig.for_model
     return [made("xclip").prompt_layers, made("xclip", prompt_layers=3).prompt_layers]
 
 
 @pattern("config")
-def auto_model_of_a_config(lib: Any, given: Any) -> Any:
+def auto_model_from_config(lib: Any, given: Any) -> Any:
     config = lib.AutoConfig.from_pretrained(given.folder)
     model = lib.AutoModel.from_config(config)
     return [type(model).__name__, sum(p.numel() for p in model.parameters()), model.training]
 
 
 @pattern("config")
-def auto_model_with_a_config(lib: Any, given: Any) -> Any:
+def auto_model_from_pretrained_with_a_config(lib: Any, given: Any) -> Any:
     config = lib.AutoConfig.from_pretrained(given.folder)
     model = lib.AutoModel.from_pretrained(given.folder, config=config)
     return model(given.input_ids, given.pixel_values).logits_per_text
 
 
 @pattern("config")
-def config_of_transformers_into_a_model(lib: Any, given: Any) -> Any:
+def model_from_a_transformers_config(lib: Any, given: Any) -> Any:
     import transformers
 
     config = transformers.XCLIPConfig.from_pretrained(given.folder)
@@ -262,7 +262,7 @@ def config_of_transformers_into_a_model(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def config_of_transformers_into_from_pretrained(lib: Any, given: Any) -> Any:
+def from_pretrained_with_a_transformers_config(lib: Any, given: Any) -> Any:
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(given.folder)
@@ -271,7 +271,7 @@ def config_of_transformers_into_from_pretrained(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def tower_config_of_transformers_into_a_tower(lib: Any, given: Any) -> Any:
+def towers_from_transformers_tower_configs(lib: Any, given: Any) -> Any:
     import transformers
 
     config = transformers.XCLIPConfig.from_pretrained(given.folder)
@@ -282,7 +282,7 @@ def tower_config_of_transformers_into_a_tower(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def model_of_a_changed_config(lib: Any, given: Any) -> Any:
+def model_from_a_changed_config(lib: Any, given: Any) -> Any:
     config = lib.XCLIPConfig.from_pretrained(given.folder)
     config.vision_config.num_hidden_layers = 1
     return sum(p.numel() for p in lib.XCLIPModel(config).parameters())
@@ -300,7 +300,7 @@ def misspelt_option(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def dict_of_a_config(lib: Any, given: Any) -> Any:
+def get_config_dict(lib: Any, given: Any) -> Any:
     said, others = lib.XCLIPConfig.get_config_dict(given.folder)
     return [said["model_type"], said["projection_dim"], others]
 
@@ -311,7 +311,7 @@ def sub_configs(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def absent_folder(lib: Any, given: Any) -> Any:
+def missing_folder(lib: Any, given: Any) -> Any:
     return lib.XCLIPConfig.from_pretrained(given.scratch / "nowhere", local_files_only=True)
 
 
@@ -322,7 +322,7 @@ def config_of_another_family(lib: Any, given: Any) -> Any:
 
 
 @pattern("config", outcome=ONLY_THERE, reason="widths that no model can have are refused when the config is made")
-def widths_that_differ(lib: Any, given: Any) -> Any:
+def contradictory_widths(lib: Any, given: Any) -> Any:
     return lib.XCLIPConfig(projection_dim=256).projection_dim
 
 
@@ -332,5 +332,5 @@ def iterating_over_a_config(lib: Any, given: Any) -> Any:
 
 
 @pattern("config")
-def name_of_the_attention_of_a_loaded_model(lib: Any, given: Any) -> Any:
+def attn_implementation_of_a_loaded_model(lib: Any, given: Any) -> Any:
     return given.model(lib).config._attn_implementation in ("sdpa", "eager")

@@ -1,4 +1,4 @@
-"""The snippets of transformers' documentation of X-CLIP, told in own words and without a download."""
+"""Patterns from transformers' documentation of X-CLIP, rewritten so that nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from registry import DIFFERS, EQUAL, ONLY_HERE, pattern
 
 
-def sampled(frames: list[np.ndarray], count: int) -> list[np.ndarray]:
-    """So many frames of a video, as the documentation's helper picks indices."""
+def sample_frames(frames: list[np.ndarray], count: int) -> list[np.ndarray]:
+    """Sample frames of a video by indices like those of the documentation's helper."""
     rng = np.random.default_rng(0)
     end = rng.integers(count, len(frames) + 1)
     return [frames[i] for i in np.linspace(0, end - 1, count).astype(int)]
@@ -37,7 +37,7 @@ def config_of_a_vision_tower(lib: Any, given: Any) -> Any:
 
 
 @pattern("docs", outcome=ONLY_HERE, outcome_4=EQUAL)
-def config_of_two_configs(lib: Any, given: Any) -> Any:
+def config_from_two_tower_configs(lib: Any, given: Any) -> Any:
     text, vision = lib.XCLIPTextConfig(hidden_size=16), lib.XCLIPVisionConfig(hidden_size=24)
     config = lib.XCLIPConfig.from_text_vision_configs(text, vision)
     return [config.text_config.hidden_size, config.vision_config.hidden_size, config.projection_dim]
@@ -50,7 +50,7 @@ def config_by_default(lib: Any, given: Any) -> Any:
 
 
 @pattern("docs")
-def text_tower_pooled(lib: Any, given: Any) -> Any:
+def pooled_output_of_the_text_tower(lib: Any, given: Any) -> Any:
     model = given.model(lib).text_model
     tokenizer = lib.AutoTokenizer.from_pretrained(given.folder)
     inputs = tokenizer(["a photo of a cat", "a photo of a dog"], padding=True, return_tensors="pt")
@@ -59,10 +59,10 @@ def text_tower_pooled(lib: Any, given: Any) -> Any:
 
 
 @pattern("docs", outcome_4=ONLY_HERE)
-def vision_tower_pooled(lib: Any, given: Any) -> Any:
+def pooled_output_of_the_vision_tower(lib: Any, given: Any) -> Any:
     processor = lib.AutoProcessor.from_pretrained(given.folder)
     model = given.model(lib).vision_model
-    pixel_values = processor(videos=sampled(given.arrays * 2, 4), return_tensors="pt").pixel_values
+    pixel_values = processor(videos=sample_frames(given.arrays * 2, 4), return_tensors="pt").pixel_values
     _, _, num_channels, height, width = pixel_values.shape
     outputs = model(pixel_values.reshape(-1, num_channels, height, width))
     return outputs.last_hidden_state
@@ -89,24 +89,24 @@ def text_features_in_inference_mode(lib: Any, given: Any) -> Any:
 def video_features(lib: Any, given: Any) -> Any:
     processor = lib.AutoProcessor.from_pretrained(given.folder)
     model = lib.AutoModel.from_pretrained(given.folder)
-    inputs = processor(videos=sampled(given.arrays * 2, 4), return_tensors="pt")
+    inputs = processor(videos=sample_frames(given.arrays * 2, 4), return_tensors="pt")
     return values_of(model.get_video_features(**inputs))
 
 
 @pattern("docs", outcome_4=ONLY_HERE)
-def video_features_have_a_width(lib: Any, given: Any) -> Any:
+def width_of_video_features(lib: Any, given: Any) -> Any:
     processor = lib.AutoProcessor.from_pretrained(given.folder)
     inputs = processor(videos=list(given.arrays), return_tensors="pt")
     return list(values_of(given.model(lib).get_video_features(**inputs)).shape)
 
 
 @pattern("docs", outcome_4=ONLY_HERE)
-def classified_among_three(lib: Any, given: Any) -> Any:
+def classification_among_three_texts(lib: Any, given: Any) -> Any:
     processor = lib.AutoProcessor.from_pretrained(given.folder)
     model = lib.AutoModel.from_pretrained(given.folder)
     inputs = processor(
         text=["playing sports", "eating spaghetti", "go shopping"],
-        videos=sampled(given.arrays * 2, 4),
+        videos=sample_frames(given.arrays * 2, 4),
         return_tensors="pt",
         padding=True,
     )
@@ -116,7 +116,7 @@ def classified_among_three(lib: Any, given: Any) -> Any:
 
 
 @pattern("docs", outcome_4=ONLY_HERE)
-def classified_with_the_processors_class(lib: Any, given: Any) -> Any:
+def classification_with_the_processor_class(lib: Any, given: Any) -> Any:
     processor, model = given.processor(lib), given.model(lib)
     inputs = processor(text=given.texts, videos=given.arrays, return_tensors="pt", padding=True)
     return {name: list(value.shape) for name, value in inputs.items()} | {
@@ -130,13 +130,13 @@ def contrastive_loss(lib: Any, given: Any) -> Any:
 
 
 @pattern("docs")
-def positions_interpolated(lib: Any, given: Any) -> Any:
+def interpolated_positions(lib: Any, given: Any) -> Any:
     pixels = torch.nn.functional.interpolate(given.pixel_values.flatten(0, 1), size=(48, 48)).unflatten(0, (2, 4))
     return given.model(lib)(given.input_ids, pixels, interpolate_pos_encoding=True).logits_per_video
 
 
 @pattern("docs")
-def everything_in_the_output(lib: Any, given: Any) -> Any:
+def all_outputs(lib: Any, given: Any) -> Any:
     outputs = given.model(lib)(given.input_ids, given.pixel_values)
     return {
         name: getattr(outputs, name) for name in ("logits_per_video", "logits_per_text", "text_embeds", "video_embeds")
@@ -144,12 +144,12 @@ def everything_in_the_output(lib: Any, given: Any) -> Any:
 
 
 @pattern("docs", outcome=DIFFERS, outcome_4=EQUAL, reason="4.x's order of the fields")
-def tuple_of_the_output(lib: Any, given: Any) -> Any:
+def output_as_a_tuple(lib: Any, given: Any) -> Any:
     return given.model(lib)(given.input_ids, given.pixel_values).to_tuple()[0]
 
 
 @pattern("docs")
-def config_back_from_the_model(lib: Any, given: Any) -> Any:
+def config_of_the_model(lib: Any, given: Any) -> Any:
     configuration = given.model(lib).config
     return [configuration.model_type, configuration.text_config.model_type, configuration.vision_config.model_type]
 

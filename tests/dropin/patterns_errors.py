@@ -12,12 +12,12 @@ from registry import DIFFERS, EQUAL, ONLY_HERE, ONLY_THERE, pattern
 
 
 def copied(given: Any) -> Path:
-    """A folder that may be spoilt."""
+    """Copy the folder, so that it may be damaged."""
     return Path(shutil.copytree(given.folder, given.scratch / "model"))
 
 
 def caught(run: Any) -> str:
-    """How client code that offers a way out sees a missing model."""
+    """Return the exception class that client code with a fallback would catch."""
     try:
         run()
     except OSError:
@@ -26,68 +26,68 @@ def caught(run: Any) -> str:
 
 
 @pattern("errors")
-def absent_id(lib: Any, given: Any) -> Any:
+def missing_hub_id(lib: Any, given: Any) -> Any:
     return lib.XCLIPModel.from_pretrained("nobody/no-such-xclip", local_files_only=True)
 
 
 @pattern("errors")
-def absent_id_is_an_os_error(lib: Any, given: Any) -> Any:
+def missing_hub_id_is_an_os_error(lib: Any, given: Any) -> Any:
     return caught(lambda: lib.XCLIPModel.from_pretrained("nobody/no-such-xclip", local_files_only=True))
 
 
 @pattern("errors", outcome_4=ONLY_HERE)
-def absent_folder(lib: Any, given: Any) -> Any:
+def missing_folder(lib: Any, given: Any) -> Any:
     return caught(lambda: lib.XCLIPModel.from_pretrained(str(given.scratch / "none")))
 
 
 @pattern("errors")
-def absent_config(lib: Any, given: Any) -> Any:
+def missing_hub_id_of_a_config(lib: Any, given: Any) -> Any:
     return caught(lambda: lib.XCLIPConfig.from_pretrained("nobody/no-such-xclip", local_files_only=True))
 
 
 @pattern("errors")
-def absent_processor(lib: Any, given: Any) -> Any:
+def missing_hub_id_of_a_processor(lib: Any, given: Any) -> Any:
     return caught(lambda: lib.XCLIPProcessor.from_pretrained("nobody/no-such-xclip", local_files_only=True))
 
 
 @pattern("errors")
-def absent_tower(lib: Any, given: Any) -> Any:
+def missing_hub_id_of_a_tower(lib: Any, given: Any) -> Any:
     return caught(lambda: lib.XCLIPVisionModel.from_pretrained("nobody/no-such-xclip", local_files_only=True))
 
 
 @pattern("errors")
-def absent_id_of_an_auto_class(lib: Any, given: Any) -> Any:
+def missing_hub_id_of_an_auto_class(lib: Any, given: Any) -> Any:
     return caught(lambda: lib.AutoModel.from_pretrained("nobody/no-such-xclip", local_files_only=True))
 
 
 @pattern("errors")
-def absent_subfolder(lib: Any, given: Any) -> Any:
+def missing_subfolder(lib: Any, given: Any) -> Any:
     return caught(lambda: given.model(lib, subfolder="none"))
 
 
 @pattern("errors")
-def absent_weights(lib: Any, given: Any) -> Any:
+def missing_weights(lib: Any, given: Any) -> Any:
     folder = copied(given)
     (folder / "model.safetensors").unlink()
     return caught(lambda: lib.XCLIPModel.from_pretrained(folder))
 
 
 @pattern("errors", outcome=DIFFERS, reason="a folder without a config is a CheckpointError, not the default config")
-def absent_config_file(lib: Any, given: Any) -> Any:
+def missing_config_file(lib: Any, given: Any) -> Any:
     folder = copied(given)
     (folder / "config.json").unlink()
     return caught(lambda: lib.XCLIPConfig.from_pretrained(folder))
 
 
 @pattern("errors")
-def config_that_is_no_json(lib: Any, given: Any) -> Any:
+def config_that_is_not_json(lib: Any, given: Any) -> Any:
     folder = copied(given)
     (folder / "config.json").write_text("{")
     return caught(lambda: lib.XCLIPModel.from_pretrained(folder))
 
 
 @pattern("errors")
-def weights_cut_off(lib: Any, given: Any) -> Any:
+def truncated_weights(lib: Any, given: Any) -> Any:
     folder = copied(given)
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[:5000])
@@ -95,7 +95,7 @@ def weights_cut_off(lib: Any, given: Any) -> Any:
 
 
 @pattern("errors")
-def way_out_to_another_model(lib: Any, given: Any) -> Any:
+def fallback_to_another_model(lib: Any, given: Any) -> Any:
     try:
         model = lib.XCLIPModel.from_pretrained("nobody/no-such-xclip", local_files_only=True)
     except OSError:
@@ -104,7 +104,7 @@ def way_out_to_another_model(lib: Any, given: Any) -> Any:
 
 
 @pattern("errors", outcome_4=ONLY_HERE)
-def way_out_by_environment_error(lib: Any, given: Any) -> Any:
+def fallback_on_environment_error(lib: Any, given: Any) -> Any:
     try:
         return lib.XCLIPModel.from_pretrained(given.scratch / "none")
     except EnvironmentError:  # noqa: UP024 (as older code spells it)
@@ -112,41 +112,41 @@ def way_out_by_environment_error(lib: Any, given: Any) -> Any:
 
 
 @pattern("errors", outcome=ONLY_THERE, outcome_4=EQUAL, reason="heads that don't divide the width are a ValueError")
-def widths_that_no_heads_share(lib: Any, given: Any) -> Any:
+def width_that_heads_do_not_divide(lib: Any, given: Any) -> Any:
     config = lib.XCLIPConfig.from_pretrained(given.folder)
     config.text_config.num_attention_heads = 3
     return lib.XCLIPModel(config).config.text_config.num_attention_heads
 
 
 @pattern("errors", outcome=DIFFERS, reason="a value that can't be is a ValueError")
-def activation_that_nobody_knows(lib: Any, given: Any) -> Any:
+def unknown_activation(lib: Any, given: Any) -> Any:
     config = lib.XCLIPConfig.from_pretrained(given.folder)
     config.text_config.hidden_act = "bogus"
     return lib.XCLIPModel(config)
 
 
 @pattern("errors")
-def model_of_no_config(lib: Any, given: Any) -> Any:
+def model_without_a_config(lib: Any, given: Any) -> Any:
     return lib.XCLIPModel()
 
 
 @pattern("errors", outcome=DIFFERS, reason="a config of another class is a TypeError")
-def model_of_a_towers_config(lib: Any, given: Any) -> Any:
+def model_from_a_tower_config(lib: Any, given: Any) -> Any:
     return lib.XCLIPModel(lib.XCLIPTextConfig())
 
 
 @pattern("errors")
-def model_of_a_dict(lib: Any, given: Any) -> Any:
+def model_from_a_dict(lib: Any, given: Any) -> Any:
     return lib.XCLIPModel({"projection_dim": 16})
 
 
 @pattern("errors", outcome_4=DIFFERS, reason="a value that can't be is a ValueError")
-def dtype_that_nobody_knows(lib: Any, given: Any) -> Any:
+def unknown_dtype(lib: Any, given: Any) -> Any:
     return given.model(lib, dtype="float99")
 
 
 @pattern("errors")
-def state_dict_that_lacks_keys(lib: Any, given: Any) -> Any:
+def state_dict_with_missing_keys(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     state = model.state_dict()
     del state["logit_scale"]
@@ -154,20 +154,20 @@ def state_dict_that_lacks_keys(lib: Any, given: Any) -> Any:
 
 
 @pattern("errors")
-def state_dict_with_more_keys(lib: Any, given: Any) -> Any:
+def state_dict_with_unexpected_keys(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     return model.load_state_dict({**model.state_dict(), "head.weight": torch.zeros(2)})
 
 
 @pattern("errors")
-def state_dict_with_more_keys_not_strict(lib: Any, given: Any) -> Any:
+def state_dict_with_unexpected_keys_not_strict(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     found = model.load_state_dict({**model.state_dict(), "head.weight": torch.zeros(2)}, strict=False)
     return [found.missing_keys, found.unexpected_keys]
 
 
 @pattern("errors", outcome=ONLY_THERE, reason="weights that are missing are a CheckpointError")
-def folder_whose_weights_are_missing(lib: Any, given: Any) -> Any:
+def folder_with_missing_weights(lib: Any, given: Any) -> Any:
     from safetensors.torch import load_file, save_file
 
     folder = copied(given)
@@ -179,7 +179,7 @@ def folder_whose_weights_are_missing(lib: Any, given: Any) -> Any:
 
 
 @pattern("errors")
-def one_text_too_long(lib: Any, given: Any) -> Any:
+def too_long_text(lib: Any, given: Any) -> Any:
     return given.model(lib).get_text_features(torch.full((1, 100), 320))
 
 
@@ -194,12 +194,12 @@ def nothing_to_encode(lib: Any, given: Any) -> Any:
 
 
 @pattern("errors", outcome=ONLY_THERE, reason="an unknown keyword is a TypeError")
-def argument_of_no_name(lib: Any, given: Any) -> Any:
+def unknown_keyword(lib: Any, given: Any) -> Any:
     return given.model(lib).get_text_features(given.input_ids, bogus=1)
 
 
 @pattern("errors")
-def attribute_that_is_not_there(lib: Any, given: Any) -> Any:
+def missing_attribute(lib: Any, given: Any) -> Any:
     return given.model(lib).no_such_thing
 
 
@@ -212,7 +212,7 @@ def model_of_another_family(lib: Any, given: Any) -> Any:
 
 
 @pattern("errors", outcome=ONLY_THERE, reason="a folder that can't be written is a CheckpointError")
-def saved_into_a_file(lib: Any, given: Any) -> Any:
+def save_to_a_path_that_is_a_file(lib: Any, given: Any) -> Any:
     (given.scratch / "file").touch()
     given.model(lib).save_pretrained(given.scratch / "file")
     return (given.scratch / "file").is_file()

@@ -1,4 +1,4 @@
-"""Patterns of issue threads and forum questions, told in other words."""
+"""Patterns from issue threads and forum questions, rewritten."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from patterns_models import STATES, features, vision_tower
 from registry import DIFFERS, EQUAL, ONLY_HERE, ONLY_THERE, pattern
 from torch import Tensor, nn
 
-WITHOUT_KEPT = "a tensor in place of 5.x's object: " + STATES
+TENSOR_WITHOUT_STATES = "a tensor in place of 5.x's object: " + STATES
 
 
 @pattern("issues", outcome_4=EQUAL)
 def one_image_as_a_video(lib: Any, given: Any) -> Any:
-    """One picture, repeated to the number of frames."""
+    """One image, repeated to the number of frames."""
     inputs = given.processor(lib)(text=given.texts, images=given.images[:1] * 4, return_tensors="pt", padding=True)
     return given.model(lib)(**inputs).logits_per_video
 
@@ -27,27 +27,27 @@ def one_image_alone(lib: Any, given: Any) -> Any:
 
 
 @pattern("issues", outcome_4=ONLY_HERE)
-def features_that_give_pooler_output(lib: Any, given: Any) -> Any:
+def pooler_output_of_features(lib: Any, given: Any) -> Any:
     return given.model(lib).get_text_features(given.input_ids).pooler_output
 
 
 @pattern("issues", outcome_4=ONLY_HERE)
-def features_that_give_hidden_states(lib: Any, given: Any) -> Any:
+def hidden_states_of_features(lib: Any, given: Any) -> Any:
     return list(given.model(lib).get_video_features(given.pixel_values, output_hidden_states=True).hidden_states)
 
 
 @pattern("issues", outcome_4=ONLY_HERE)
-def features_that_give_attentions(lib: Any, given: Any) -> Any:
+def attentions_of_features(lib: Any, given: Any) -> Any:
     model = given.model(lib, attn_implementation="eager")
     return list(model.get_text_features(given.input_ids, output_attentions=True).attentions)
 
 
-@pattern("issues", outcome=DIFFERS, outcome_4=EQUAL, reason=WITHOUT_KEPT)
+@pattern("issues", outcome=DIFFERS, outcome_4=EQUAL, reason=TENSOR_WITHOUT_STATES)
 def type_of_features(lib: Any, given: Any) -> Any:
     return isinstance(given.model(lib).get_text_features(given.input_ids), Tensor)
 
 
-@pattern("issues", outcome=ONLY_THERE, outcome_4=EQUAL, reason=WITHOUT_KEPT)
+@pattern("issues", outcome=ONLY_THERE, outcome_4=EQUAL, reason=TENSOR_WITHOUT_STATES)
 def features_as_a_dict(lib: Any, given: Any) -> Any:
     return given.model(lib).get_text_features(given.input_ids)["pooler_output"]
 
@@ -71,7 +71,7 @@ def wrapper_of_an_evaluation_suite(lib: Any, given: Any) -> Any:
 
 @pattern("issues", outcome_4=EQUAL)
 def feature_extraction_of_the_text_tower(lib: Any, given: Any) -> Any:
-    """What pipeline("feature-extraction") takes from an output: its first item."""
+    """pipeline("feature-extraction") uses the first item of an output."""
     tower = given.model(lib).text_model
     return tower(given.input_ids)[0]
 
@@ -96,14 +96,14 @@ def six_frames_in_the_vision_tower(lib: Any, given: Any) -> Any:
 
 
 @pattern("issues")
-def five_dimensional_pixels_in_one_batch(lib: Any, given: Any) -> Any:
+def batch_of_5d_pixels(lib: Any, given: Any) -> Any:
     both = given.model(lib)(given.input_ids, given.pixel_values).logits_per_video
     single = [given.model(lib)(given.input_ids, one[None]).logits_per_video for one in given.pixel_values]
     return [both, torch.cat(single)]
 
 
 @pattern("issues")
-def why_scores_depend_on_the_other_texts(lib: Any, given: Any) -> Any:
+def scores_with_other_texts(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     raw = model(given.input_ids, given.pixel_values).logits_per_video
     fewer = model(given.input_ids[:2], given.pixel_values).logits_per_video
@@ -167,7 +167,7 @@ def gradient_checkpointing_gives_the_same_gradients(lib: Any, given: Any) -> Any
 
 
 @pattern("issues")
-def a_head_of_classes_on_top(lib: Any, given: Any) -> Any:
+def classification_head(lib: Any, given: Any) -> Any:
     class Classifier(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -193,7 +193,7 @@ def save_and_load_a_fine_tuned_model(lib: Any, given: Any) -> Any:
 
 
 @pattern("issues", outcome_4=ONLY_HERE)
-def batch_of_videos_of_one_length(lib: Any, given: Any) -> Any:
+def batch_of_videos_of_equal_length(lib: Any, given: Any) -> Any:
     videos = [given.images, given.images[::-1]]
     inputs = given.processor(lib)(text=given.texts, videos=videos, return_tensors="pt", padding=True)
     return [list(inputs["pixel_values"].shape), given.model(lib)(**inputs).logits_per_video]
@@ -206,7 +206,7 @@ def similarity_of_two_videos(lib: Any, given: Any) -> Any:
 
 
 @pattern("issues", outcome_4=ONLY_HERE)
-def features_kept_on_disk(lib: Any, given: Any) -> Any:
+def features_saved_and_loaded(lib: Any, given: Any) -> Any:
     with torch.no_grad():
         torch.save(features(given.model(lib).get_video_features(given.pixel_values)), given.scratch / "video.pt")
     return torch.load(given.scratch / "video.pt", weights_only=True)
@@ -220,12 +220,12 @@ def features_as_arrays(lib: Any, given: Any) -> Any:
 
 
 @pattern("issues")
-def pixel_values_in_the_wrong_place(lib: Any, given: Any) -> Any:
+def pixel_values_as_the_first_argument(lib: Any, given: Any) -> Any:
     return given.model(lib)(given.pixel_values, given.input_ids)
 
 
 @pattern("issues")
-def video_tower_of_four_dimensions(lib: Any, given: Any) -> Any:
+def vision_tower_with_4d_pixels(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     out = model.vision_model(given.pixel_values.reshape(-1, 3, 32, 32))
     return [list(out.last_hidden_state.shape), out.pooler_output]

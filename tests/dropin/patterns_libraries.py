@@ -1,4 +1,4 @@
-"""Patterns of what training libraries ask of a model, of PEFT, of Accelerate, and of leaving PyTorch's eager mode."""
+"""Patterns of members that training libraries use, of PEFT, of Accelerate, and of export and quantisation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from patterns_training import losses_of, trainer_of
 from registry import ONLY_HERE, pattern
 
-# What libraries ask of a model
+# Members that libraries use
 
 
 @pattern("training")
-def parameters_counted(lib: Any, given: Any) -> Any:
+def number_of_parameters(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     return [model.num_parameters(), model.num_parameters(exclude_embeddings=True)]
 
@@ -55,27 +55,27 @@ def patch_embeddings(lib: Any, given: Any) -> Any:
 
 
 @pattern("training", outcome_4=ONLY_HERE)
-def text_embeddings_set(lib: Any, given: Any) -> Any:
+def replaced_text_embeddings(lib: Any, given: Any) -> Any:
     model = given.model(lib).text_model
     model.set_input_embeddings(torch.nn.Embedding.from_pretrained(model.get_input_embeddings().weight.detach() * 2))
     return model(given.input_ids).pooler_output
 
 
 @pattern("training", outcome_4=ONLY_HERE)
-def tokens_added(lib: Any, given: Any) -> Any:
+def resized_token_embeddings(lib: Any, given: Any) -> Any:
     model = given.model(lib).text_model
     table = model.resize_token_embeddings(49410)
     return [list(table.weight.shape), model.config.vocab_size, table.weight[:49408].sum()]
 
 
 @pattern("training", outcome_4=ONLY_HERE)
-def tokens_padded(lib: Any, given: Any) -> Any:
+def padded_token_embeddings(lib: Any, given: Any) -> Any:
     model = given.model(lib).text_model
     return list(model.resize_token_embeddings(49408, pad_to_multiple_of=1000).weight.shape)
 
 
 @pattern("training", outcome_4=ONLY_HERE)
-def inputs_take_gradients(lib: Any, given: Any) -> Any:
+def inputs_that_require_gradients(lib: Any, given: Any) -> Any:
     model = given.model(lib).text_model
     model.requires_grad_(False)
     model.enable_input_require_grads()
@@ -90,33 +90,33 @@ def memory_footprint(lib: Any, given: Any) -> Any:
 
 
 @pattern("training")
-def ties_nothing(lib: Any, given: Any) -> Any:
+def tie_weights(lib: Any, given: Any) -> Any:
     return given.model(lib).tie_weights()
 
 
 @pattern("training")
-def generates_nothing(lib: Any, given: Any) -> Any:
+def can_generate(lib: Any, given: Any) -> Any:
     return given.model(lib).can_generate()
 
 
 @pattern("training")
-def main_input(lib: Any, given: Any) -> Any:
+def main_input_name(lib: Any, given: Any) -> Any:
     return [lib.XCLIPModel.main_input_name, lib.XCLIPTextModel.main_input_name, lib.XCLIPVisionModel.main_input_name]
 
 
 @pattern("training")
-def prefix_of_the_base(lib: Any, given: Any) -> Any:
+def base_model_prefix(lib: Any, given: Any) -> Any:
     return lib.XCLIPModel.base_model_prefix
 
 
 @pattern("training")
-def copied_deeply(lib: Any, given: Any) -> Any:
+def deep_copy_of_a_model(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     return copy.deepcopy(model)(given.input_ids, given.pixel_values).logits_per_video
 
 
 @pattern("training")
-def moved_and_cast(lib: Any, given: Any) -> Any:
+def device_and_dtype_conversion(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     return [str(model.half().dtype), str(model.float().dtype), str(model.to("cpu", torch.bfloat16).dtype)]
 
@@ -164,7 +164,7 @@ def lora_merged(lib: Any, given: Any) -> Any:
 
 
 @pattern("training")
-def lora_saved_names_its_base(lib: Any, given: Any) -> Any:
+def lora_adapter_names_its_base_model(lib: Any, given: Any) -> Any:
     adapted(lib, given).save_pretrained(given.scratch)
     saved = json.loads((given.scratch / "adapter_config.json").read_text())
     return saved["base_model_name_or_path"] == str(given.folder)
@@ -197,7 +197,7 @@ def lora_under_the_trainer(lib: Any, given: Any) -> Any:
 
 
 @pattern("training", tolerance=1e-4)
-def accelerate_a_step(lib: Any, given: Any) -> Any:
+def accelerate_step(lib: Any, given: Any) -> Any:
     import accelerate
 
     accelerator = accelerate.Accelerator(cpu=True)
@@ -226,7 +226,7 @@ def accelerate_saves(lib: Any, given: Any) -> Any:
 
 
 @pattern("training")
-def accelerate_saves_its_state(lib: Any, given: Any) -> Any:
+def accelerate_saves_state(lib: Any, given: Any) -> Any:
     import accelerate
 
     accelerator = accelerate.Accelerator(cpu=True)
@@ -256,7 +256,7 @@ def accelerate_dispatches(lib: Any, given: Any) -> Any:
 
 
 @pattern("training")
-def accelerate_plans_a_split(lib: Any, given: Any) -> Any:
+def accelerate_infers_a_device_map(lib: Any, given: Any) -> Any:
     import accelerate
 
     model = given.model(lib)
@@ -266,7 +266,7 @@ def accelerate_plans_a_split(lib: Any, given: Any) -> Any:
 
 
 @pattern("training")
-def accelerate_starts_empty(lib: Any, given: Any) -> Any:
+def accelerate_empty_weights(lib: Any, given: Any) -> Any:
     import accelerate
 
     config = lib.XCLIPConfig.from_pretrained(given.folder)
@@ -275,7 +275,7 @@ def accelerate_starts_empty(lib: Any, given: Any) -> Any:
     return [model.device.type, len(list(model.parameters()))]
 
 
-# Leaving PyTorch
+# Export and other transformations
 
 
 @pattern("training")
@@ -292,7 +292,7 @@ def quantized_dynamically(lib: Any, given: Any) -> Any:
 
 
 @pattern("training")
-def averaged(lib: Any, given: Any) -> Any:
+def averaged_model(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     averaging = torch.optim.swa_utils.AveragedModel(model)
     averaging.update_parameters(model)

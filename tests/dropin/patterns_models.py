@@ -1,4 +1,4 @@
-"""Patterns of client code: what projects that use X-CLIP do with the model's classes."""
+"""Patterns of projects that use the model's classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STATES = "the features are a tensor: with output_hidden_states=True it has the s
 
 
 def features(output: Any) -> Tensor:
-    """Of either version's get_*_features, as careful clients write it."""
+    """The tensor from either version's get_*_features, as careful clients get it."""
     found: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return found
 
@@ -30,7 +30,7 @@ def logits(lib: Any, given: Any, model: Any = None) -> Tensor:
 
 
 def vision_tower(lib: Any, given: Any) -> Any:
-    """With the folder's weights, in every version: 5.x finds none for a tower in the folder of a whole model."""
+    """The vision tower with the folder's weights. 5.x can't load a tower from the folder of a whole model."""
     whole = given.model(lib)
     tower = lib.XCLIPVisionModel(whole.config.vision_config).eval()
     getattr(tower, "vision_model", tower).load_state_dict(whole.vision_model.state_dict())
@@ -45,7 +45,7 @@ def softmax_of_logits_per_video(lib: Any, given: Any) -> Any:
 
 
 @pattern("client", outcome_4=ONLY_HERE)
-def more_frames_and_texts_than_usual(lib: Any, given: Any) -> Any:
+def more_frames_and_texts(lib: Any, given: Any) -> Any:
     config = lib.XCLIPConfig.from_pretrained(given.folder)
     config.vision_config.num_frames = 32
     model = lib.XCLIPModel(config).eval()
@@ -81,18 +81,18 @@ def features_by_pooler_output(lib: Any, given: Any) -> Any:
 
 
 @pattern("client", outcome=DIFFERS, outcome_4=EQUAL, reason="a tensor, as in 4.x; 5.x's object has no norm")
-def features_normalised_as_a_tensor(lib: Any, given: Any) -> Any:
+def norm_of_features(lib: Any, given: Any) -> Any:
     text = given.model(lib).get_text_features(given.input_ids)
     return text / text.norm(p=2, dim=-1, keepdim=True) if isinstance(text, Tensor) else "an object"
 
 
 @pattern("client", outcome=ONLY_THERE, outcome_4=EQUAL, reason=STATES)
-def states_of_the_tower_from_features(lib: Any, given: Any) -> Any:
+def last_hidden_state_of_features(lib: Any, given: Any) -> Any:
     return given.model(lib).get_video_features(given.pixel_values).last_hidden_state
 
 
 @pattern("client", outcome_4=ONLY_HERE)
-def states_of_the_tower_asked_for(lib: Any, given: Any) -> Any:
+def last_hidden_state_of_features_with_hidden_states(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     video = model.get_video_features(given.pixel_values, output_hidden_states=True)
     text = model.get_text_features(given.input_ids, output_hidden_states=True)
@@ -100,7 +100,7 @@ def states_of_the_tower_asked_for(lib: Any, given: Any) -> Any:
 
 
 @pattern("client")
-def pixel_values_of_a_wrong_type(lib: Any, given: Any) -> Any:
+def numpy_pixel_values(lib: Any, given: Any) -> Any:
     return given.model(lib)(given.input_ids.float(), given.pixel_values)
 
 
@@ -113,7 +113,7 @@ def best_label(lib: Any, given: Any) -> Any:
 
 
 @pattern("client", outcome_4=ONLY_HERE)
-def features_of_four_dimensional_images(lib: Any, given: Any) -> Any:
+def features_of_4d_images(lib: Any, given: Any) -> Any:
     model, processor = given.model(lib), given.processor(lib)
     import numpy as np
 
@@ -123,7 +123,7 @@ def features_of_four_dimensional_images(lib: Any, given: Any) -> Any:
 
 
 @pattern("client")
-def sliding_window_on_the_models_device(lib: Any, given: Any) -> Any:
+def sliding_window(lib: Any, given: Any) -> Any:
     model, processor = given.model(lib), given.processor(lib)
     frames, scores = given.images * 3, []
     for start in range(0, len(frames) - 3, 2):
@@ -136,7 +136,7 @@ def sliding_window_on_the_models_device(lib: Any, given: Any) -> Any:
 
 
 @pattern("client")
-def keys_assigned_to_the_batch_and_gradients(lib: Any, given: Any) -> Any:
+def gradients_with_a_batch_of_assigned_keys(lib: Any, given: Any) -> Any:
     model, inputs = given.model(lib), batch(lib, given)
     inputs["pixel_values"] = inputs["pixel_values"].requires_grad_()
     model(**inputs).logits_per_video[0, 0].backward()
@@ -144,7 +144,7 @@ def keys_assigned_to_the_batch_and_gradients(lib: Any, given: Any) -> Any:
 
 
 @pattern("client", tolerance=1e-4)
-def own_class_around_the_towers_takes_a_step(lib: Any, given: Any) -> Any:
+def training_step_of_a_class_with_two_towers(lib: Any, given: Any) -> Any:
     class Classifier(nn.Module):
         def __init__(self, whole: Any) -> None:
             super().__init__()
@@ -195,7 +195,7 @@ def mit_called_with_return_dict(lib: Any, given: Any) -> Any:
 
 
 @pattern("client", outcome=DIFFERS, outcome_4=DIFFERS, reason="4.x left mit_output out; order and nested fields differ")
-def unpacked_tuple(lib: Any, given: Any) -> Any:
+def tuple_unpacking(lib: Any, given: Any) -> Any:
     found = given.model(lib)(given.input_ids, given.pixel_values, return_dict=False)
     return [list(value.shape) if isinstance(value, Tensor) else len(value) for value in found]
 
@@ -208,7 +208,7 @@ def tokenizer_and_features_of_the_auto_classes(lib: Any, given: Any) -> Any:
 
 
 @pattern("client", tolerance=2e-2)
-def texts_encoded_beforehand_then_the_parts_by_position(lib: Any, given: Any) -> Any:
+def precomputed_texts_and_parts_called_by_position(lib: Any, given: Any) -> Any:
     model = lib.AutoModel.from_pretrained(given.folder, device_map="cpu", torch_dtype=torch.float16)
     with torch.no_grad():
         text = features(model.get_text_features(given.input_ids))
@@ -223,8 +223,8 @@ def texts_encoded_beforehand_then_the_parts_by_position(lib: Any, given: Any) ->
 
 
 @pattern("client")
-def forward_written_out_with_the_configs_flags(lib: Any, given: Any) -> Any:
-    """A forward copied from transformers 4's source, which reads three flags from the config."""
+def copied_forward_with_flags_of_the_config(lib: Any, given: Any) -> Any:
+    """A forward copied from transformers 4's source, which reads three flags of the config."""
     model, pixels = given.model(lib), given.pixel_values
     flags = {
         "output_attentions": model.config.output_attentions,
@@ -251,7 +251,7 @@ def dummy_text_for_the_video_alone(lib: Any, given: Any) -> Any:
 
 
 @pattern("client")
-def own_pixel_values_and_no_mask(lib: Any, given: Any) -> Any:
+def pixel_values_without_a_mask(lib: Any, given: Any) -> Any:
     return given.model(lib)(input_ids=given.input_ids, pixel_values=given.pixel_values).logits_per_video
 
 
@@ -268,7 +268,7 @@ def more_frames_than_the_model_was_trained_for(lib: Any, given: Any) -> Any:
 
 
 @pattern("client", outcome_4=ONLY_HERE)
-def list_of_lists_of_frames_by_the_configs_number(lib: Any, given: Any) -> Any:
+def list_of_lists_of_num_frames_frames(lib: Any, given: Any) -> Any:
     model, count = given.model(lib), given.model(lib).config.vision_config.num_frames
     videos = [given.arrays[:count], given.arrays[::-1][:count]]
     return features(model.get_video_features(given.processor(lib)(videos=videos, return_tensors="pt").pixel_values))
@@ -283,7 +283,7 @@ def tokens_updated_with_the_frames(lib: Any, given: Any) -> Any:
 
 
 @pattern("client", outcome_4=ONLY_HERE)
-def learning_rates_by_layer(lib: Any, given: Any) -> Any:
+def learning_rates_per_layer(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     groups = []
     for depth, block in enumerate(model.vision_model.encoder.layers):
@@ -297,7 +297,7 @@ def learning_rates_by_layer(lib: Any, given: Any) -> Any:
 
 
 @pattern("client")
-def data_parallel_without_devices(lib: Any, given: Any) -> Any:
+def data_parallel_on_the_cpu(lib: Any, given: Any) -> Any:
     wrapped = nn.DataParallel(given.model(lib))
     return wrapped(input_ids=given.input_ids, pixel_values=given.pixel_values).logits_per_video
 
@@ -320,7 +320,7 @@ def interpolated_positions_of_an_integration_test(lib: Any, given: Any) -> Any:
 
 
 @pattern("client", outcome=ONLY_HERE, outcome_4=EQUAL)
-def config_of_the_converter(lib: Any, given: Any) -> Any:
+def config_of_the_conversion_script(lib: Any, given: Any) -> Any:
     text = lib.XCLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12)
     vision = lib.XCLIPVisionConfig(patch_size=14, num_frames=8, hidden_size=1024, num_attention_heads=16)
     vision.mit_hidden_size, vision.mit_intermediate_size = 768, 3072

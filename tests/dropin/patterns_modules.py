@@ -1,4 +1,4 @@
-"""Patterns of a whole module: copied, saved, moved, traced, pruned."""
+"""Patterns of a model as a PyTorch module: copied, saved, moved, traced, pruned."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 @pattern("modules")
-def deep_copied(lib: Any, given: Any) -> Any:
+def deep_copy_of_weights(lib: Any, given: Any) -> Any:
     return logits(lib, given, copy.deepcopy(given.model(lib)))
 
 
@@ -23,7 +23,7 @@ def pickled(lib: Any, given: Any) -> Any:
 
 
 @pattern("modules")
-def saved_whole_with_torch(lib: Any, given: Any) -> Any:
+def saved_with_torch_save(lib: Any, given: Any) -> Any:
     torch.save(given.model(lib), given.scratch / "model.pt")
     return logits(lib, given, torch.load(given.scratch / "model.pt", weights_only=False))
 
@@ -37,12 +37,12 @@ def state_dict_saved_and_loaded(lib: Any, given: Any) -> Any:
 
 
 @pattern("modules")
-def state_dict_that_does_not_fit(lib: Any, given: Any) -> Any:
+def state_dict_of_another_size(lib: Any, given: Any) -> Any:
     return list(given.model(lib).load_state_dict({"no_such.weight": torch.ones(1)}))
 
 
 @pattern("modules")
-def state_dict_not_strict(lib: Any, given: Any) -> Any:
+def state_dict_loaded_not_strict(lib: Any, given: Any) -> Any:
     keys = given.model(lib).load_state_dict(
         {"logit_scale": torch.tensor(1.0), "head.weight": torch.ones(1)}, strict=False
     )
@@ -69,13 +69,13 @@ def autocast(lib: Any, given: Any) -> Any:
 
 
 @pattern("modules")
-def moved(lib: Any, given: Any) -> Any:
+def moved_to_a_device(lib: Any, given: Any) -> Any:
     model = given.model(lib).to("cpu").to(torch.device("cpu"), torch.float32).to(dtype=torch.float32)
     return [str(model.device), str(model.dtype), logits(lib, given, model.cpu().float())]
 
 
 @pattern("modules")
-def moved_without_saying_where(lib: Any, given: Any) -> Any:
+def moved_to_the_default_device(lib: Any, given: Any) -> Any:
     return logits(lib, given, given.model(lib).to(None))
 
 

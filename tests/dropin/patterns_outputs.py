@@ -1,4 +1,4 @@
-"""Patterns of what a forward returns: by attribute, name and position; losses; hidden states; what frameworks do."""
+"""Patterns of outputs: access by attribute, name and position; losses; hidden states; use by frameworks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def forward(lib: Any, given: Any, **options: Any) -> Any:
 
 
 def rebuilt(data: Any, change: Any) -> Any:
-    """As Accelerate and DataParallel walk through outputs."""
+    """Rebuild outputs as Accelerate and DataParallel do."""
     if isinstance(data, Tensor):
         return change(data)
     if isinstance(data, dict):
@@ -46,7 +46,7 @@ def names_in_order(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs")
-def a_dict(lib: Any, given: Any) -> Any:
+def dict_methods(lib: Any, given: Any) -> Any:
     out = forward(lib, given)
     return [
         isinstance(out, dict),
@@ -58,7 +58,7 @@ def a_dict(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs")
-def expanded_as_keywords(lib: Any, given: Any) -> Any:
+def unpacked_as_keywords(lib: Any, given: Any) -> Any:
     def gathered(**fields: Any) -> Any:
         return {name: fields[name] for name in NAMES}
 
@@ -66,7 +66,7 @@ def expanded_as_keywords(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs")
-def an_item_set(lib: Any, given: Any) -> Any:
+def item_assignment(lib: Any, given: Any) -> Any:
     out = forward(lib, given)
     out["logits_per_video"] = out["logits_per_video"] * 2
     out["prediction"] = out.logits_per_video.argmax(-1)
@@ -74,36 +74,36 @@ def an_item_set(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs")
-def an_attribute_set(lib: Any, given: Any) -> Any:
+def attribute_assignment(lib: Any, given: Any) -> Any:
     out = forward(lib, given)
     out.video_embeds = F.normalize(out.video_embeds + 1, dim=-1)
     return out["video_embeds"]
 
 
 @pattern("outputs")
-def a_field_removed(lib: Any, given: Any) -> Any:
+def pop_of_a_field(lib: Any, given: Any) -> Any:
     return forward(lib, given).pop("text_embeds")
 
 
 @pattern("outputs")
-def a_field_deleted(lib: Any, given: Any) -> Any:
+def deletion_of_a_field(lib: Any, given: Any) -> Any:
     out = forward(lib, given)
     del out["text_embeds"]
     return sorted(out)
 
 
 @pattern("outputs")
-def a_name_that_is_not_there(lib: Any, given: Any) -> Any:
+def missing_field(lib: Any, given: Any) -> Any:
     return forward(lib, given)["logits_per_image"]
 
 
 @pattern("outputs")
-def an_attribute_that_is_not_there(lib: Any, given: Any) -> Any:
+def missing_output_attribute(lib: Any, given: Any) -> Any:
     return forward(lib, given).logits_per_image
 
 
 @pattern("outputs")
-def a_position_that_is_not_there(lib: Any, given: Any) -> Any:
+def missing_position(lib: Any, given: Any) -> Any:
     return forward(lib, given)[20]
 
 
@@ -126,7 +126,7 @@ def copied_and_pickled(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs")
-def tuple_of_a_tower(lib: Any, given: Any) -> Any:
+def tower_output_as_a_tuple(lib: Any, given: Any) -> Any:
     text = given.model(lib).text_model(given.input_ids, output_hidden_states=True).to_tuple()
     return [text[0], text[1], *text[2]]
 
@@ -142,7 +142,7 @@ def contrastive_loss(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs", outcome=DIFFERS, outcome_4=EQUAL, reason="positions are 4.x's; 5.x put logits_per_text first")
-def loss_and_what_follows_by_position(lib: Any, given: Any) -> Any:
+def loss_and_logits_by_position(lib: Any, given: Any) -> Any:
     out = given.model(lib)(given.input_ids[:2], given.pixel_values[:, :, :, :, :].contiguous(), return_loss=True)
     return [out[0], out[1]]
 
@@ -153,7 +153,7 @@ def contrastive_loss_of_unequal_numbers(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs", outcome=DIFFERS, outcome_4=ONLY_HERE, reason="labels= give class cross-entropy; 5.x ignores them")
-def loss_of_labels(lib: Any, given: Any) -> Any:
+def loss_with_labels(lib: Any, given: Any) -> Any:
     return forward(lib, given, labels=torch.tensor([2, 0])).loss
 
 
@@ -182,7 +182,7 @@ def attention_maps_of_the_default_attention(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs")
-def rollout_of_attention(lib: Any, given: Any) -> Any:
+def attention_rollout(lib: Any, given: Any) -> Any:
     model = given.model(lib, attn_implementation="eager")
     maps = model.vision_model(given.pixel_values[0], output_attentions=True).attentions
     joint = torch.eye(maps[0].shape[-1])
@@ -192,21 +192,21 @@ def rollout_of_attention(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs")
-def hidden_states_by_the_models_config(lib: Any, given: Any) -> Any:
+def hidden_states_from_the_config(lib: Any, given: Any) -> Any:
     model = given.model(lib, output_hidden_states=True)
     text = model.text_model(given.input_ids, output_hidden_states=model.config.output_hidden_states)
     return list(text.hidden_states)
 
 
 @pattern("outputs")
-def hidden_states_by_a_towers_config(lib: Any, given: Any) -> Any:
+def hidden_states_from_a_tower_config(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     model.text_model.config.output_hidden_states = True
     return list(model.text_model(given.input_ids).hidden_states)
 
 
 @pattern("outputs")
-def no_hidden_states_unless_asked(lib: Any, given: Any) -> Any:
+def no_hidden_states_by_default(lib: Any, given: Any) -> Any:
     out = forward(lib, given)
     return [out.text_model_output.hidden_states, out.vision_model_output.get("attentions")]
 
@@ -234,7 +234,7 @@ def float32_under_accelerate(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs")
-def walked_by_pytree(lib: Any, given: Any) -> Any:
+def pytree_flattening(lib: Any, given: Any) -> Any:
     from torch.utils import _pytree as pytree
 
     out = pytree.tree_map(lambda value: value + 1, forward(lib, given))
@@ -242,12 +242,12 @@ def walked_by_pytree(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs", outcome=ONLY_HERE)
-def video_alone(lib: Any, given: Any) -> Any:
+def video_without_texts(lib: Any, given: Any) -> Any:
     return given.model(lib)(pixel_values=given.pixel_values).video_embeds
 
 
 @pattern("outputs", outcome=DIFFERS, outcome_4=ONLY_HERE, reason="a set for each video; 5.x flattens them into one")
-def a_set_of_texts_for_each_video(lib: Any, given: Any) -> Any:
+def separate_texts_for_each_video(lib: Any, given: Any) -> Any:
     ids = torch.stack([given.input_ids, given.input_ids.flip(0)])
     return given.model(lib)(ids, given.pixel_values).logits_per_video
 
@@ -258,7 +258,7 @@ def texts_and_videos_missing(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs", outcome=DIFFERS, outcome_4=DIFFERS, reason="None in place of ids is refused in words")
-def lists_in_place_of_tensors(lib: Any, given: Any) -> Any:
+def lists_instead_of_tensors(lib: Any, given: Any) -> Any:
     return given.model(lib)(given.input_ids.tolist(), given.pixel_values)
 
 
@@ -268,5 +268,5 @@ def frames_of_another_size(lib: Any, given: Any) -> Any:
 
 
 @pattern("outputs")
-def text_that_is_too_long(lib: Any, given: Any) -> Any:
+def text_longer_than_the_context(lib: Any, given: Any) -> Any:
     return given.model(lib)(torch.ones(1, 78, dtype=torch.long), given.pixel_values)

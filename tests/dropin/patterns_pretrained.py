@@ -16,7 +16,7 @@ def scores(model: Any, given: Any) -> torch.Tensor:
 
 
 def loaded(lib: Any, given: Any, **options: Any) -> dict[str, Any]:
-    """What a model is like that was loaded with these options."""
+    """Load a model with these options and return its properties."""
     model = given.model(lib, **options)
     return {
         "dtype": str(model.dtype),
@@ -26,11 +26,11 @@ def loaded(lib: Any, given: Any, **options: Any) -> dict[str, Any]:
     }
 
 
-# The options of client code, one by one
+# Options of client code, one by one
 
 
 @pattern("from_pretrained")
-def folder_as_path_and_as_text(lib: Any, given: Any) -> Any:
+def folder_as_path_and_as_string(lib: Any, given: Any) -> Any:
     return [lib.XCLIPModel.from_pretrained(name).logit_scale for name in (given.folder, str(given.folder))]
 
 
@@ -60,7 +60,7 @@ def dtype_auto(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def dtype_auto_of_a_half_folder(lib: Any, given: Any) -> Any:
+def dtype_auto_of_half_precision_weights(lib: Any, given: Any) -> Any:
     given.model(lib).half().save_pretrained(given.scratch)
     return str(lib.XCLIPModel.from_pretrained(given.scratch, dtype="auto").dtype)
 
@@ -76,7 +76,7 @@ def device_map_auto(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def device_map_of_the_whole(lib: Any, given: Any) -> Any:
+def device_map_of_the_whole_model(lib: Any, given: Any) -> Any:
     return loaded(lib, given, device_map={"": "cpu"})
 
 
@@ -91,7 +91,7 @@ def device_map_none(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def max_memory_with_room(lib: Any, given: Any) -> Any:
+def max_memory(lib: Any, given: Any) -> Any:
     return loaded(lib, given, device_map="auto", max_memory={"cpu": "10GB"})
 
 
@@ -146,24 +146,24 @@ def attention_sdpa(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def attention_that_nobody_knows(lib: Any, given: Any) -> Any:
+def unknown_attention(lib: Any, given: Any) -> Any:
     return loaded(lib, given, attn_implementation="bogus")
 
 
 @pattern("from_pretrained")
-def attention_set_later(lib: Any, given: Any) -> Any:
+def set_attn_implementation(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     model.set_attn_implementation("eager")
     return scores(model, given)
 
 
 @pattern("from_pretrained")
-def attention_set_to_what_nobody_knows(lib: Any, given: Any) -> Any:
+def set_attn_implementation_to_an_unknown_name(lib: Any, given: Any) -> Any:
     return given.model(lib).set_attn_implementation("bogus")
 
 
 @pattern("from_pretrained", outcome=ONLY_HERE, outcome_4=EQUAL)
-def attentions_asked_for_when_loading(lib: Any, given: Any) -> Any:
+def output_attentions_when_loading(lib: Any, given: Any) -> Any:
     model = given.model(lib, output_hidden_states=True)
     return len(model(given.input_ids, given.pixel_values).vision_model_output.hidden_states)
 
@@ -189,12 +189,12 @@ def config_object(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def a_field_of_the_config(lib: Any, given: Any) -> Any:
+def config_field_as_a_keyword(lib: Any, given: Any) -> Any:
     return given.model(lib, logit_scale_init_value=1.5).config.logit_scale_init_value
 
 
 @pattern("from_pretrained")
-def weights_from_a_dict(lib: Any, given: Any) -> Any:
+def weights_from_a_state_dict(lib: Any, given: Any) -> Any:
     state = given.model(lib).state_dict()
     state["logit_scale"] = torch.tensor(1.0)
     config = lib.XCLIPConfig.from_pretrained(given.folder)
@@ -202,7 +202,7 @@ def weights_from_a_dict(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained", outcome=DIFFERS, reason="the weights of state_dict= are copied, not shared")
-def a_copy_does_not_share_the_dict(lib: Any, given: Any) -> Any:
+def weights_shared_with_the_state_dict(lib: Any, given: Any) -> Any:
     state = given.model(lib).state_dict()
     model = lib.XCLIPModel.from_pretrained(None, config=lib.XCLIPConfig.from_pretrained(given.folder), state_dict=state)
     before = scores(model, given)
@@ -216,12 +216,12 @@ def quantization_none(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def a_misspelt_argument(lib: Any, given: Any) -> Any:
+def misspelt_argument(lib: Any, given: Any) -> Any:
     return loaded(lib, given, devise_map="cpu")
 
 
 @pattern("from_pretrained")
-def names_of_weights_changed(lib: Any, given: Any) -> Any:
+def key_mapping(lib: Any, given: Any) -> Any:
     state = load_file(given.folder / "model.safetensors")
     save_file({f"net.{k}": v for k, v in state.items()}, given.scratch / "model.safetensors", {"format": "pt"})
     (given.scratch / "config.json").write_text((given.folder / "config.json").read_text())
@@ -229,7 +229,7 @@ def names_of_weights_changed(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def loading_info_of_a_whole_folder(lib: Any, given: Any) -> Any:
+def loading_info(lib: Any, given: Any) -> Any:
     _, info = given.model(lib, output_loading_info=True)
     return {name: len(info[name]) for name in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")}
 
@@ -246,7 +246,7 @@ def mismatched_sizes_ignored(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained", outcome=DIFFERS, reason="weights that don't fit are a CheckpointError")
-def another_number_of_frames(lib: Any, given: Any) -> Any:
+def other_number_of_frames(lib: Any, given: Any) -> Any:
     config = lib.XCLIPConfig.from_pretrained(given.folder)
     config.vision_config.num_frames = 6
     return given.model(lib, config=config)

@@ -23,12 +23,12 @@ def _read_once(read: Any, folder: Path) -> Any:
 
 
 def tokenizer(lib: Any, given: Any) -> Any:
-    """One for all patterns that don't change it: transformers takes a second to read it."""
+    """A shared tokenizer for patterns that don't change it, because transformers takes a second to load one."""
     return _read_once(lib.AutoTokenizer.from_pretrained, given.folder)
 
 
 def small_tokenizer(lib: Any, given: Any, **options: Any) -> Any:
-    """One of few tokens, read anew: for patterns that change it, or read it in some way."""
+    """A newly loaded tokenizer with few tokens, for patterns that change it or load it with options."""
     folder = given.scratch / "small"
     merges = clip_merges()[:2000]
     folder.mkdir()
@@ -39,7 +39,7 @@ def small_tokenizer(lib: Any, given: Any, **options: Any) -> Any:
 
 
 def processor(lib: Any, given: Any) -> Any:
-    """As `tokenizer`."""
+    """A shared processor for patterns that don't change it."""
     return _read_once(lib.XCLIPProcessor.from_pretrained, given.folder)
 
 
@@ -79,7 +79,7 @@ def arrays_in_videos(lib: Any, given: Any) -> Any:
 
 
 @pattern("client")
-def images_of_four_dimensions(lib: Any, given: Any) -> Any:
+def images_as_a_4d_array(lib: Any, given: Any) -> Any:
     return processor(lib, given)(images=list(np.stack(given.arrays)), return_tensors="pt").pixel_values
 
 
@@ -103,13 +103,13 @@ def tokenizer_batch_with_the_image_processors(lib: Any, given: Any) -> Any:
 
 
 @pattern("client")
-def slow_tokenizer_asked_for(lib: Any, given: Any) -> Any:
+def use_fast_false(lib: Any, given: Any) -> Any:
     made = small_tokenizer(lib, given, use_fast=True)
     return made(given.texts, padding=True, return_tensors="pt").to("cpu")["input_ids"]
 
 
 @pattern("client")
-def keys_assigned_to_the_batch(lib: Any, given: Any) -> Any:
+def keys_assigned_to_a_batch(lib: Any, given: Any) -> Any:
     batch = processor(lib, given)(text=given.texts, images=given.arrays, return_tensors="pt", padding=True)
     batch["pixel_values"] = batch["pixel_values"] * 2
     return dict(batch.to("cpu"))
@@ -128,13 +128,13 @@ def sampling_rate(lib: Any, given: Any) -> Any:
 
 
 @pattern("processor", outcome=DIFFERS, outcome_4=EQUAL, reason="channels_last is obeyed, as in 4.x; 5.x ignores it")
-def data_format_last(lib: Any, given: Any) -> Any:
+def data_format_channels_last(lib: Any, given: Any) -> Any:
     made = processor(lib, given).image_processor(given.arrays, data_format="channels_last", return_tensors="np")
     return np.asarray(made["pixel_values"]).shape
 
 
 @pattern("processor")
-def data_format_first(lib: Any, given: Any) -> Any:
+def data_format_channels_first(lib: Any, given: Any) -> Any:
     return processor(lib, given)(images=given.arrays, data_format="channels_first", return_tensors="pt").pixel_values
 
 
@@ -156,24 +156,24 @@ def dicts_of_arguments(lib: Any, given: Any) -> Any:
 
 
 @pattern("processor")
-def settings_of_a_call(lib: Any, given: Any) -> Any:
+def settings_in_a_call(lib: Any, given: Any) -> Any:
     options = {"do_resize": False, "do_center_crop": False, "do_rescale": True, "do_normalize": False}
     return processor(lib, given)(images=given.arrays, return_tensors="pt", **options).pixel_values
 
 
 @pattern("processor", outcome=ONLY_HERE, outcome_4=EQUAL)
-def none_is_the_processors_own(lib: Any, given: Any) -> Any:
+def none_means_the_default(lib: Any, given: Any) -> Any:
     made = processor(lib, given).image_processor(given.arrays, do_resize=None, image_mean=None, return_tensors="pt")
     return made.pixel_values
 
 
 @pattern("processor")
-def images_by_preprocess(lib: Any, given: Any) -> Any:
+def preprocess(lib: Any, given: Any) -> Any:
     return processor(lib, given).image_processor.preprocess(given.arrays, return_tensors="pt").pixel_values
 
 
 @pattern("processor")
-def rgb_is_asked_for(lib: Any, given: Any) -> Any:
+def do_convert_rgb(lib: Any, given: Any) -> Any:
     return processor(lib, given).image_processor(given.images, return_tensors="pt").pixel_values
 
 
@@ -201,19 +201,19 @@ def image_processor_of_transformers_by_keyword(lib: Any, given: Any) -> Any:
 
 
 @pattern("errors")
-def tokenizer_of_another_kind(lib: Any, given: Any) -> Any:
+def tokenizer_of_another_class(lib: Any, given: Any) -> Any:
     lib.XCLIPProcessor(transformers.VideoMAEImageProcessor(), object())
 
 
 @pattern("processor")
-def settings_of_from_pretrained(lib: Any, given: Any) -> Any:
+def settings_in_from_pretrained(lib: Any, given: Any) -> Any:
     own = given.processor(lib, do_normalize=False, size={"shortest_edge": 32}, model_max_length=50)
     made = own(images=given.arrays, return_tensors="pt").pixel_values
     return [own.tokenizer.model_max_length, made]
 
 
 @pattern("processor")
-def options_of_from_pretrained_that_need_nothing(lib: Any, given: Any) -> Any:
+def ignored_options_of_from_pretrained(lib: Any, given: Any) -> Any:
     own = given.processor(lib, torch_dtype=torch.float16, trust_remote_code=True, use_fast=True)
     return own.tokenizer(given.texts)["input_ids"]
 
@@ -242,23 +242,23 @@ def auto_image_processor(lib: Any, given: Any) -> Any:
 
 
 @pattern("processor")
-def mean_of_the_image_processor(lib: Any, given: Any) -> Any:
+def image_mean(lib: Any, given: Any) -> Any:
     made = processor(lib, given).image_processor
     return [list(made.image_mean), list(made.image_std), made.crop_size["height"], made.do_resize, int(made.resample)]
 
 
 @pattern("processor")
-def decoded(lib: Any, given: Any) -> Any:
+def batch_decode(lib: Any, given: Any) -> Any:
     own = processor(lib, given)
     ids = own(text=given.texts, images=given.arrays, return_tensors="pt", padding=True)["input_ids"]
     return [own.batch_decode(ids, skip_special_tokens=True), own.decode(ids[0])]
 
 
 @pattern("errors")
-def nothing_given(lib: Any, given: Any) -> Any:
+def call_without_inputs(lib: Any, given: Any) -> Any:
     return processor(lib, given)()
 
 
 @pattern("errors")
-def unknown_kind_of_tensors(lib: Any, given: Any) -> Any:
+def unknown_return_tensors(lib: Any, given: Any) -> Any:
     return processor(lib, given)(text=given.texts, images=given.arrays, return_tensors="zz", padding=True)

@@ -1,4 +1,4 @@
-"""Patterns of classes of one's own, and of `save_pretrained`."""
+"""Patterns of custom classes, and of `save_pretrained`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from patterns_pretrained import scores
 from registry import DIFFERS, EQUAL, ONLY_HERE, pattern
 from safetensors.torch import load_file
 
-# Classes of one's own
+# Custom classes
 
 
 def headed(lib: Any) -> Any:
-    """A class that adds a head to the whole."""
+    """Return a subclass of the model that adds a head."""
 
     class Classifier(lib.XCLIPModel):
         def __init__(self, config: Any) -> None:
@@ -27,7 +27,7 @@ def headed(lib: Any) -> Any:
 
 
 def wrapping(lib: Any) -> Any:
-    """A class that holds the whole under the usual name."""
+    """Return a class that holds the model under the usual name."""
 
     class Wrapper(lib.XCLIPPreTrainedModel):
         config_class = lib.XCLIPConfig
@@ -65,13 +65,13 @@ def subclass_saved_and_loaded(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def wrapper_around_the_whole(lib: Any, given: Any) -> Any:
+def wrapper_around_a_model(lib: Any, given: Any) -> Any:
     model, info = wrapping(lib).from_pretrained(given.folder, num_labels=5, output_loading_info=True)
     return {"missing": sorted(info["missing_keys"]), "scores": scores(model.x_clip, given)}
 
 
 @pattern("from_pretrained", outcome_4=ONLY_HERE)
-def wrapper_is_trained_a_step(lib: Any, given: Any) -> Any:
+def training_step_of_a_wrapper(lib: Any, given: Any) -> Any:
     model = wrapping(lib).from_pretrained(given.folder, num_labels=2)
     torch.nn.init.constant_(model.head.weight, 0.1)
     torch.nn.init.zeros_(model.head.bias)
@@ -89,13 +89,13 @@ def wrapper_saved_and_loaded(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def the_whole_out_of_a_wrappers_folder(lib: Any, given: Any) -> Any:
+def model_from_the_folder_of_a_wrapper(lib: Any, given: Any) -> Any:
     wrapping(lib).from_pretrained(given.folder, num_labels=5).save_pretrained(given.scratch)
     return scores(lib.XCLIPModel.from_pretrained(given.scratch), given)
 
 
 @pattern("from_pretrained")
-def head_left_behind(lib: Any, given: Any) -> Any:
+def model_from_the_folder_of_a_subclass(lib: Any, given: Any) -> Any:
     headed(lib).from_pretrained(given.folder, num_labels=5).save_pretrained(given.scratch)
     model, info = lib.XCLIPModel.from_pretrained(given.scratch, output_loading_info=True)
     return {"unexpected": sorted(info["unexpected_keys"]), "scores": scores(model, given)}
@@ -115,13 +115,13 @@ def base_model_of_a_wrapper(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def base_model_of_the_whole(lib: Any, given: Any) -> Any:
+def base_model_of_a_model(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     return model.base_model is model
 
 
 @pattern("from_pretrained")
-def own_start_of_a_head(lib: Any, given: Any) -> Any:
+def init_weights_of_a_subclass(lib: Any, given: Any) -> Any:
     class Started(headed(lib)):  # type: ignore[misc]
         def _init_weights(self, module: torch.nn.Module) -> None:
             if isinstance(module, torch.nn.Linear) and module is getattr(self, "head", None):
@@ -152,7 +152,7 @@ def saved_by_the_main_process(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def saved_from_a_dict(lib: Any, given: Any) -> Any:
+def saved_from_a_state_dict(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     state = {name: value + 1 for name, value in model.state_dict().items()}
     model.save_pretrained(given.scratch, state_dict=state)
@@ -172,7 +172,7 @@ def saved_with_a_variant_in_shards(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def a_variant_that_is_not_there(lib: Any, given: Any) -> Any:
+def missing_variant(lib: Any, given: Any) -> Any:
     return given.model(lib, variant="fp16")
 
 
@@ -190,7 +190,7 @@ def saved_config(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def saved_over_itself(lib: Any, given: Any) -> Any:
+def saved_over_its_own_folder(lib: Any, given: Any) -> Any:
     given.model(lib).save_pretrained(given.scratch)
     model = lib.XCLIPModel.from_pretrained(given.scratch)
     model.save_pretrained(given.scratch)
@@ -228,7 +228,7 @@ def auto_model(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def state_dicts_load(lib: Any, given: Any) -> Any:
+def state_dict_of_the_other_library(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     found = model.load_state_dict(copy.deepcopy(model.state_dict()))
     return [found.missing_keys, found.unexpected_keys]
@@ -241,6 +241,6 @@ def name_or_path(lib: Any, given: Any) -> Any:
 
 
 @pattern("from_pretrained")
-def made_from_a_config(lib: Any, given: Any) -> Any:
+def from_config(lib: Any, given: Any) -> Any:
     model = lib.XCLIPModel._from_config(lib.XCLIPConfig.from_pretrained(given.folder), attn_implementation="eager")
     return [str(model.dtype), model.training, sorted(model.state_dict())[0]]

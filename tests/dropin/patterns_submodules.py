@@ -11,7 +11,7 @@ from registry import DIFFERS, EQUAL, ONLY_HERE, pattern
 from torch import Tensor, nn
 
 
-def states(*shape: int) -> Tensor:
+def noise(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(2))
 
 
@@ -20,75 +20,75 @@ def states(*shape: int) -> Tensor:
 
 @pattern("submodules")
 def prompts_generator_by_name(lib: Any, given: Any) -> Any:
-    return given.model(lib).prompts_generator(text=states(2, 3, 16), visual=states(2, 16, 16))
+    return given.model(lib).prompts_generator(text=noise(2, 3, 16), visual=noise(2, 16, 16))
 
 
 @pattern("submodules")
 def layers_of_the_prompts_by_position(lib: Any, given: Any) -> Any:
     layer = given.model(lib).prompts_generator.decoder[0]
-    text, visual = states(2, 3, 16), states(2, 16, 16)
+    text, visual = noise(2, 3, 16), noise(2, 16, 16)
     return [layer(text, visual), layer.cross_attn(text, visual, visual), layer.mlp(text)]
 
 
 @pattern("submodules")
 def cross_attention_by_name(lib: Any, given: Any) -> Any:
     attention = given.model(lib).prompts_generator.decoder[1].cross_attn
-    return attention(queries=states(2, 3, 16), keys=states(2, 5, 16), values=states(2, 5, 16))
+    return attention(queries=noise(2, 3, 16), keys=noise(2, 5, 16), values=noise(2, 5, 16))
 
 
 @pattern("submodules")
 def mit_by_position(lib: Any, given: Any) -> Any:
-    out = given.model(lib).mit(states(2, 4, 16))
+    out = given.model(lib).mit(noise(2, 4, 16))
     return [out[0], out[1]]
 
 
 @pattern("submodules")
-def mits_states_asked_for(lib: Any, given: Any) -> Any:
-    out = given.model(lib).mit(hidden_states=states(2, 4, 16), output_hidden_states=True, return_dict=True)
+def hidden_states_of_mit_called_alone(lib: Any, given: Any) -> Any:
+    out = given.model(lib).mit(hidden_states=noise(2, 4, 16), output_hidden_states=True, return_dict=True)
     return [out.last_hidden_state, out.pooler_output]
 
 
 @pattern("submodules", outcome=ONLY_HERE, outcome_4=EQUAL)
-def mits_states_in_the_output(lib: Any, given: Any) -> Any:
-    out = given.model(lib).mit(hidden_states=states(2, 4, 16), output_hidden_states=True, return_dict=True)
+def hidden_states_of_mit_in_the_output(lib: Any, given: Any) -> Any:
+    out = given.model(lib).mit(hidden_states=noise(2, 4, 16), output_hidden_states=True, return_dict=True)
     return list(out.hidden_states)
 
 
 @pattern("submodules")
 def encoder_of_mit_by_name(lib: Any, given: Any) -> Any:
-    return given.model(lib).mit.encoder(inputs_embeds=states(2, 4, 16))[0]
+    return given.model(lib).mit.encoder(inputs_embeds=noise(2, 4, 16))[0]
 
 
 @pattern("submodules")
 def vision_encoder_by_name(lib: Any, given: Any) -> Any:
-    return given.model(lib).vision_model.encoder(inputs_embeds=states(8, 17, 24)).last_hidden_state
+    return given.model(lib).vision_model.encoder(inputs_embeds=noise(8, 17, 24)).last_hidden_state
 
 
 @pattern("submodules", outcome=DIFFERS, outcome_4=EQUAL, reason="5.x's encoder ignores the flag; the states are 4.x's")
-def states_of_the_vision_encoder(lib: Any, given: Any) -> Any:
-    out = given.model(lib).vision_model.encoder(inputs_embeds=states(8, 17, 24), output_hidden_states=True)
+def hidden_states_of_the_vision_encoder(lib: Any, given: Any) -> Any:
+    out = given.model(lib).vision_model.encoder(inputs_embeds=noise(8, 17, 24), output_hidden_states=True)
     return [list(x.shape) for x in out.hidden_states] if "hidden_states" in out else None
 
 
 @pattern("submodules")
-def text_encoder_with_an_added_mask(lib: Any, given: Any) -> Any:
-    """Learned prompts: embeddings are made outside, and the mask is added to the scores."""
+def text_encoder_with_an_additive_mask(lib: Any, given: Any) -> Any:
+    """Learned prompts: the client computes embeddings, and the mask is added to the scores."""
     model = given.model(lib)
     lowest = torch.finfo(torch.float32).min
     mask = torch.full((5, 5), lowest).triu(1)[None, None].expand(2, -1, -1, -1)
-    hidden = model.text_model.embeddings(inputs_embeds=states(2, 5, 16))
+    hidden = model.text_model.embeddings(inputs_embeds=noise(2, 5, 16))
     out = model.text_model.encoder(inputs_embeds=hidden, attention_mask=mask)[0]
     return model.text_model.final_layer_norm(out)[:, -1]
 
 
 @pattern("submodules", outcome=DIFFERS, outcome_4=EQUAL, reason="5.x ignores causal_attention_mask; it is obeyed")
-def text_encoder_with_both_masks_of_4(lib: Any, given: Any) -> Any:
+def text_encoder_with_both_masks_of_transformers_4(lib: Any, given: Any) -> Any:
     lowest = torch.finfo(torch.float32).min
     causal = torch.full((5, 5), lowest).triu(1)[None, None]
     padding = torch.zeros(2, 1, 5, 5)
     padding[1, ..., 3:] = lowest
     encoder = given.model(lib).text_model.encoder
-    out = encoder(states(2, 5, 16), attention_mask=padding, causal_attention_mask=causal, output_attentions=False)
+    out = encoder(noise(2, 5, 16), attention_mask=padding, causal_attention_mask=causal, output_attentions=False)
     return out[0][0]
 
 
@@ -99,7 +99,7 @@ def text_embeddings_by_name(lib: Any, given: Any) -> Any:
     return [
         embeddings(input_ids=given.input_ids),
         embeddings(input_ids=given.input_ids, position_ids=positions),
-        embeddings(inputs_embeds=states(2, 6, 16)),
+        embeddings(inputs_embeds=noise(2, 6, 16)),
         embeddings.position_ids,
     ]
 
@@ -120,29 +120,29 @@ def vision_embeddings_by_name(lib: Any, given: Any) -> Any:
 @pattern("submodules")
 def attention_by_name(lib: Any, given: Any) -> Any:
     attention = given.model(lib).text_model.encoder.layers[0].self_attn
-    return [attention(hidden_states=states(2, 5, 16), attention_mask=None)[0], attention.num_heads, attention.scale]
+    return [attention(hidden_states=noise(2, 5, 16), attention_mask=None)[0], attention.num_heads, attention.scale]
 
 
 @pattern("submodules")
 def mlp_by_name_and_its_activation(lib: Any, given: Any) -> Any:
     mlp = given.model(lib).vision_model.encoder.layers[0].mlp
-    hidden = states(2, 5, 24)
+    hidden = noise(2, 5, 24)
     return [mlp(hidden_states=hidden), mlp.fc2(mlp.activation_fn(mlp.fc1(hidden)))]
 
 
 @pattern("submodules", outcome=ONLY_HERE, outcome_4=EQUAL)
-def block_of_the_vision_tower_as_in_4(lib: Any, given: Any) -> Any:
-    return given.model(lib).vision_model.encoder.layers[0](states(8, 17, 24), None, None)[0]
+def vision_block_as_in_transformers_4(lib: Any, given: Any) -> Any:
+    return given.model(lib).vision_model.encoder.layers[0](noise(8, 17, 24), None, None)[0]
 
 
 @pattern("submodules", outcome=DIFFERS, outcome_4=EQUAL, reason="blocks return 4.x's tuples, not 5.x's tensors")
 def type_of_a_blocks_output(lib: Any, given: Any) -> Any:
     layer = given.model(lib).text_model.encoder.layers[0]
-    return type(layer(states(2, 5, 16), attention_mask=None, causal_attention_mask=None)).__name__
+    return type(layer(noise(2, 5, 16), attention_mask=None, causal_attention_mask=None)).__name__
 
 
 @pattern("submodules")
-def block_by_block(lib: Any, given: Any) -> Any:
+def blocks_called_one_by_one(lib: Any, given: Any) -> Any:
     vision = given.model(lib).vision_model
     hidden = vision.pre_layernorm(vision.embeddings(given.pixel_values.flatten(0, 1)))
     for layer in vision.encoder.layers:
@@ -152,7 +152,7 @@ def block_by_block(lib: Any, given: Any) -> Any:
 
 
 @pattern("submodules")
-def tower_by_its_own_keywords(lib: Any, given: Any) -> Any:
+def tower_called_with_keywords(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     text = model.text_model(input_ids=given.input_ids, attention_mask=torch.ones(3, 4), return_dict=True)
     vision = model.vision_model(pixel_values=given.pixel_values.flatten(0, 1), return_dict=False)
@@ -160,7 +160,7 @@ def tower_by_its_own_keywords(lib: Any, given: Any) -> Any:
 
 
 @pattern("submodules")
-def widths(lib: Any, given: Any) -> Any:
+def width_attributes(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     return [model.projection_dim, model.text_embed_dim, model.vision_embed_dim, model.mit.position_embedding.shape[1]]
 
@@ -201,7 +201,7 @@ def attention_output_by_a_hook(lib: Any, given: Any) -> Any:
 
 
 @pattern("submodules")
-def output_of_blocks_by_a_hook(lib: Any, given: Any) -> Any:
+def block_outputs_by_a_hook(lib: Any, given: Any) -> Any:
     model, kept = given.model(lib), {}
     for number, layer in enumerate([*model.text_model.encoder.layers, *model.vision_model.encoder.layers]):
         layer.register_forward_hook(
@@ -243,7 +243,7 @@ def activation_replaced(lib: Any, given: Any) -> Any:
 
 
 @pattern("submodules")
-def linear_replaced_by_a_low_rank_one(lib: Any, given: Any) -> Any:
+def linear_replaced_by_a_low_rank_layer(lib: Any, given: Any) -> Any:
     class LowRank(nn.Module):
         def __init__(self, base: nn.Linear) -> None:
             super().__init__()
@@ -296,7 +296,7 @@ def gradients_of_every_part(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     model(given.input_ids[:2], given.pixel_values, return_loss=True).loss.backward()
     whole = {name: p.grad.norm() for name, p in model.named_parameters() if not name.endswith(("k_proj.bias",))}
-    alike = "vision_model.encoder.layers.0.message_attn."  # all messages are alike there: its true gradient is 0
+    alike = "vision_model.encoder.layers.0.message_attn."  # messages are equal there: the true gradient is 0
     return {name: grad for name, grad in whole.items() if not name.startswith(alike)}
 
 
@@ -308,7 +308,7 @@ def gradient_of_the_pixels(lib: Any, given: Any) -> Any:
 
 
 @pattern("submodules")
-def groups_with_and_without_decay(lib: Any, given: Any) -> Any:
+def parameter_groups_with_and_without_decay(lib: Any, given: Any) -> Any:
     model = given.model(lib)
     norms = [name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)]
     plain = sorted(n for n, p in model.named_parameters() if p.ndim < 2 or n.rpartition(".")[0] in norms)

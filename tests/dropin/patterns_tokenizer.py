@@ -11,7 +11,7 @@ import transformers
 from patterns_processor import processor, small_tokenizer, tokenizer
 from registry import DIFFERS, EQUAL, ONLY_HERE, ONLY_THERE, pattern
 
-LEFT_OUT = "overflowing pieces of texts are not returned"
+NOT_RETURNED = "overflowing pieces of texts are not returned"
 
 
 @pattern("processor")
@@ -53,12 +53,12 @@ def pairs_truncated(lib: Any, given: Any) -> Any:
 
 
 @pattern("processor")
-def words(lib: Any, given: Any) -> Any:
+def split_words(lib: Any, given: Any) -> Any:
     return dict(tokenizer(lib, given)([["hello", "world"], ["dogs"]], is_split_into_words=True, padding=True))
 
 
 @pattern("processor")
-def words_of_one_text(lib: Any, given: Any) -> Any:
+def split_words_of_one_text(lib: Any, given: Any) -> Any:
     batch = tokenizer(lib, given)(["playing", "guitars"], is_split_into_words=True)
     return [batch["input_ids"], batch.word_ids()]
 
@@ -82,18 +82,18 @@ def encodings_of_a_batch(lib: Any, given: Any) -> Any:
 
 
 @pattern("processor")
-def tensors_afterwards(lib: Any, given: Any) -> Any:
+def convert_to_tensors(lib: Any, given: Any) -> Any:
     batch = tokenizer(lib, given)(given.texts, padding=True)
     return dict(batch.convert_to_tensors("pt"))
 
 
 @pattern("processor")
-def tensors_afterwards_of_one_text(lib: Any, given: Any) -> Any:
+def convert_to_tensors_of_one_text(lib: Any, given: Any) -> Any:
     return dict(tokenizer(lib, given)("a dog").convert_to_tensors("pt", prepend_batch_axis=True))
 
 
 @pattern("processor")
-def padded_afterwards(lib: Any, given: Any) -> Any:
+def pad(lib: Any, given: Any) -> Any:
     made = tokenizer(lib, given)
     return dict(made.pad(made(given.texts), padding=True, return_tensors="pt", pad_to_multiple_of=8))
 
@@ -169,33 +169,33 @@ def added_special_tokens(lib: Any, given: Any) -> Any:
 
 
 @pattern("processor")
-def other_padding_token(lib: Any, given: Any) -> Any:
+def replaced_padding_token(lib: Any, given: Any) -> Any:
     made = small_tokenizer(lib, given)
     made.add_special_tokens({"pad_token": "<pad>"})
     return [made.pad_token, made.pad_token_id, made(given.texts, padding=True)["input_ids"]]
 
 
 @pattern("processor")
-def padding_token_of_from_pretrained(lib: Any, given: Any) -> Any:
+def padding_token_in_from_pretrained(lib: Any, given: Any) -> Any:
     made = small_tokenizer(lib, given, pad_token="!")
     return [made.pad_token, made.pad_token_id, made(given.texts, padding=True)["input_ids"]]
 
 
 @pattern("processor")
-def length_of_from_pretrained(lib: Any, given: Any) -> Any:
+def model_max_length_in_from_pretrained(lib: Any, given: Any) -> Any:
     made = small_tokenizer(lib, given, model_max_length=5)
     return [made.model_max_length, made(given.texts, truncation=True)["input_ids"], made.max_len_single_sentence]
 
 
 @pattern("processor")
-def padding_side_set(lib: Any, given: Any) -> Any:
+def padding_side_attribute(lib: Any, given: Any) -> Any:
     made = small_tokenizer(lib, given)
     made.padding_side = "left"
     return dict(made(given.texts, padding=True))
 
 
 @pattern("processor")
-def padding_side_of_a_call(lib: Any, given: Any) -> Any:
+def padding_side_in_a_call(lib: Any, given: Any) -> Any:
     return dict(tokenizer(lib, given)(given.texts, padding=True, padding_side="left"))
 
 
@@ -225,7 +225,7 @@ def vocabulary(lib: Any, given: Any) -> Any:
 
 
 @pattern("processor", outcome=ONLY_HERE, outcome_4=EQUAL)
-def special_tokens_by_hand(lib: Any, given: Any) -> Any:
+def build_inputs_with_special_tokens(lib: Any, given: Any) -> Any:
     made = tokenizer(lib, given)
     return [made.build_inputs_with_special_tokens([5, 6]), made.build_inputs_with_special_tokens([5], [6])]
 
@@ -265,7 +265,7 @@ def decoded_with_cleaning(lib: Any, given: Any) -> Any:
 
 
 @pattern("processor", outcome_4=ONLY_HERE)
-def several_decoded(lib: Any, given: Any) -> Any:
+def decode_several(lib: Any, given: Any) -> Any:
     made = tokenizer(lib, given)
     return made.decode(made(["a dog", "a cat"])["input_ids"], True)
 
@@ -273,31 +273,31 @@ def several_decoded(lib: Any, given: Any) -> Any:
 @pattern(
     "processor", outcome=DIFFERS, reason="spaces between words are given back; transformers leaves its marks of them"
 )
-def tokens_as_text(lib: Any, given: Any) -> Any:
+def convert_tokens_to_string(lib: Any, given: Any) -> Any:
     made = tokenizer(lib, given)
     return made.convert_tokens_to_string(made.tokenize("hello there"))
 
 
-@pattern("processor", outcome=ONLY_THERE, reason=LEFT_OUT)
-def overflowing_pieces(lib: Any, given: Any) -> Any:
+@pattern("processor", outcome=ONLY_THERE, reason=NOT_RETURNED)
+def overflowing_tokens(lib: Any, given: Any) -> Any:
     made = tokenizer(lib, given)
     return dict(made(given.texts, truncation=True, max_length=4, stride=1, return_overflowing_tokens=True))
 
 
 @pattern("processor")
-def copies_of_a_tokenizer(lib: Any, given: Any) -> Any:
+def copied_and_pickled_tokenizer(lib: Any, given: Any) -> Any:
     made = small_tokenizer(lib, given)
     return [pickle.loads(pickle.dumps(made))("a dog")["input_ids"], copy.deepcopy(made)("a dog")["input_ids"]]
 
 
 @pattern("processor")
-def copies_of_a_batch(lib: Any, given: Any) -> Any:
+def copied_and_pickled_batch(lib: Any, given: Any) -> Any:
     batch = tokenizer(lib, given)(given.texts, padding=True, return_tensors="pt")
     return [dict(pickle.loads(pickle.dumps(batch))), dict(copy.deepcopy(batch)), batch.copy()["input_ids"]]
 
 
 @pattern("errors")
-def unequal_rows_into_tensors(lib: Any, given: Any) -> Any:
+def tensors_of_unequal_rows(lib: Any, given: Any) -> Any:
     return tokenizer(lib, given)(given.texts, return_tensors="pt")
 
 
@@ -307,5 +307,5 @@ def pad_without_ids(lib: Any, given: Any) -> Any:
 
 
 @pattern("errors")
-def absent_tokenizer(lib: Any, given: Any) -> Any:
+def missing_hub_id_of_a_tokenizer(lib: Any, given: Any) -> Any:
     return lib.AutoTokenizer.from_pretrained("nowhere/nothing", local_files_only=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @pattern("client")
 def second_order_differences_of_frames(lib: Any, given: Any) -> Any:
-    """A detector without training: how evenly the frames' features move."""
+    """A detector that needs no training and measures how evenly features move from frame to frame."""
     pixels = given.pixel_values
     with torch.no_grad():
         frames = vision_tower(lib, given)(pixels.flatten(0, 1)).pooler_output.unflatten(0, pixels.shape[:2])
@@ -42,7 +42,7 @@ def text_tower_with_the_processor_as_tokenizer(lib: Any, given: Any) -> Any:
 
 
 class Patches(nn.Module):
-    """Other embeddings, that a client puts in the place of the tower's."""
+    """Embeddings with which a client replaces the tower's."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -79,8 +79,8 @@ def layers_of_the_inner_model_unfrozen_under_a_head(lib: Any, given: Any) -> Any
 
 
 @pattern("client")
-def trained_tower_of_another_project(lib: Any, given: Any) -> Any:
-    """A detector that keeps a tower, written with 4.x: its file has `backbone.vision_model.…` and is loaded here."""
+def detector_with_a_tower(lib: Any, given: Any) -> Any:
+    """A detector with a tower, saved with 4.x: its file has `backbone.vision_model.…` and is loaded here."""
 
     class Detector(nn.Module):
         def __init__(self, tower: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Patterns of training: transformers' Trainer, PEFT, Accelerate, and what they read of a model."""
+"""Patterns of training, with transformers' Trainer and with custom loops."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Clips(Dataset[dict[str, Any]]):
 
 
 def captioned(given: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch in which text i is of video i."""
+    """Collate a batch in which text i belongs to video i."""
     shift = torch.tensor([0, 1, 1, 0])
     ids = torch.stack([given.input_ids[0] + row["number"] * shift for row in rows])
     pixels = torch.stack([row["pixel_values"] for row in rows])
@@ -31,7 +31,7 @@ def captioned(given: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def trainer_of(lib: Any, given: Any, model: Any = None, **options: Any) -> Any:
-    """A trainer of four small steps on the CPU."""
+    """A Trainer on the CPU that takes a few steps."""
     model = given.model(lib) if model is None else model
     arguments = lib.TrainingArguments(
         str(given.scratch / "trained"),
@@ -74,7 +74,7 @@ def trainer_accumulates(lib: Any, given: Any) -> Any:
 
 
 @pattern("training", tolerance=1e-4)
-def trainer_checkpoints_gradients(lib: Any, given: Any) -> Any:
+def trainer_with_gradient_checkpointing(lib: Any, given: Any) -> Any:
     options = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     trainer = trainer_of(lib, given, **options)
     trainer.train()
@@ -124,7 +124,7 @@ def trainer_resumes(lib: Any, given: Any) -> Any:
 
 
 @pattern("training", tolerance=1e-4)
-def trainer_loads_the_best(lib: Any, given: Any) -> Any:
+def trainer_loads_the_best_model(lib: Any, given: Any) -> Any:
     options = {"load_best_model_at_end": True, "eval_strategy": "steps", "save_strategy": "steps"}
     trainer = trainer_of(lib, given, **options, eval_steps=1, save_steps=1)
     trainer.train()
@@ -146,7 +146,7 @@ def trainer_with_class_labels(lib: Any, given: Any) -> Any:
 
 
 @pattern("training", outcome_4=ONLY_HERE, tolerance=1e-4)
-def trainer_of_a_class_of_ones_own(lib: Any, given: Any) -> Any:
+def trainer_with_a_custom_model(lib: Any, given: Any) -> Any:
     class Classifier(lib.XCLIPPreTrainedModel):
         config_class = lib.XCLIPConfig
 
@@ -205,7 +205,7 @@ def trainer_with_a_processor(lib: Any, given: Any) -> Any:
     return [losses_of(trainer), [len(ids) for ids in texts["input_ids"]]]
 
 
-# A loop of one's own
+# Custom training loops
 
 
 @pattern("training", tolerance=1e-4)
@@ -231,7 +231,7 @@ def gradients_of_every_part(lib: Any, given: Any) -> Any:
 
 
 @pattern("training")
-def groups_without_decay(lib: Any, given: Any) -> Any:
+def parameter_groups_without_decay(lib: Any, given: Any) -> Any:
     names = [name for name, _ in given.model(lib).named_parameters()]
     return sorted(name for name in names if any(part in name for part in ("bias", "norm", "alpha")))
 

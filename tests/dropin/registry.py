@@ -1,15 +1,15 @@
-"""The table of call patterns: how one is written down, run with either library, and compared.
+"""The table of call patterns, and functions that run a pattern with either library and compare the results.
 
-A pattern is a function of two arguments that does what client code does and returns what that code would look at:
-tensors, numbers, strings, or nested dicts and lists of them. `lib` is the library under test, where names such as
-`lib.XCLIPModel` are openxclip's or transformers'; `given` holds folders and inputs. The outcome says what to expect:
+A pattern is a function of two arguments that does what client code does and returns what that code would use: tensors,
+numbers, strings, or nested dicts and lists of them. `lib` is the library under test, where names such as
+`lib.XCLIPModel` are openxclip's or transformers'; `given` holds folders and inputs. The expected outcome is one of:
 
 - `EQUAL`: both return values equal within 1e-5 of the largest, or both raise errors that one `except` clause catches.
 - `ONLY_HERE`: transformers raises, openxclip returns.
 - `DIFFERS`: both return or raise something else; `reason` says why, and docs/from-transformers.md lists it.
 - `ONLY_THERE`: openxclip refuses; `reason` says why, and docs/from-transformers.md lists it.
 
-`outcome_4` is the outcome beside transformers 4.x where it is another one.
+`outcome_4` is the outcome with transformers 4.x, if it is another one.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def pattern(
     reason: str = "",
     tolerance: float = TOLERANCE,
 ) -> Callable[[Callable[[Any, Any], Any]], Callable[[Any, Any], Any]]:
-    """Register a function as a row; its name is the row's name."""
+    """Add a function to the table, under its own name."""
 
     def register(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         if {outcome, outcome_4} & {DIFFERS, ONLY_THERE} and not reason:
@@ -89,7 +89,7 @@ def result_of(run: Callable[[Any, Any], Any], lib: Any, given: Any) -> Result:
 
 
 def plain(value: Any) -> Any:
-    """The value without its library's classes."""
+    """Convert a value to plain Python and NumPy types."""
     if isinstance(value, torch.Tensor):
         return value.detach().float().numpy() if value.is_floating_point() else value.detach().numpy()
     if isinstance(value, np.ndarray | np.generic):
@@ -106,7 +106,7 @@ def plain(value: Any) -> Any:
 
 
 def difference(ours: Any, theirs: Any, tolerance: float, at: str = "result") -> str | None:
-    """Where two values differ, in words; None if they don't."""
+    """Describe the first difference between two values; None if there is none."""
     if isinstance(ours, np.ndarray) and isinstance(theirs, np.ndarray):
         if ours.shape != theirs.shape:
             return f"{at}: shape {ours.shape} here, {theirs.shape} there"
@@ -134,12 +134,12 @@ def difference(ours: Any, theirs: Any, tolerance: float, at: str = "result") -> 
 
 
 def kind_of(error: Exception) -> type[BaseException]:
-    """The built-in class by which client code that knows neither library catches an error."""
+    """Return the built-in exception class with which client code can catch an error of either library."""
     return next(c for c in type(error).__mro__ if c.__module__ == builtins.__name__)
 
 
 def problem(row: Pattern, ours: Result, theirs: Result, expected: Outcome) -> str | None:
-    """What is wrong with a row, in words; None if its outcome is the expected one."""
+    """Describe how the outcome of a row differs from the expected one; None if it doesn't."""
     if ours.error is None and theirs.error is None:
         found = difference(ours.value, theirs.value, row.tolerance)
         actual = EQUAL if found is None else DIFFERS

@@ -1,4 +1,4 @@
-"""Every call pattern of the table, with openxclip and with the installed transformers."""
+"""Run every call pattern of the table with openxclip and with the installed transformers, and compare."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from registry import PATTERNS, Pattern, problem, result_of
 IS_4 = transformers.__version__.startswith("4.")
 
 
-# These take a second or more each; one of a training, one of an evaluation and one of LoRA stay among the fast tests.
+# These take a second or more each. One pattern each of training, evaluation and LoRA stays among the fast tests.
 _SLOW = re.compile(r"trainer_(?!trains$|evaluates$)|lora_(?!merged$)|exported|loop_with|traced|saved_and_read")
 
 
@@ -45,12 +45,12 @@ def test_pattern(row: Pattern, hub_folder: Path, tmp_path: Path) -> None:
         scratch = tmp_path / lib.name
         scratch.mkdir()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # which of the two warns of what is another test's matter
+            warnings.simplefilter("ignore")  # other tests check warnings
             results[lib.name] = result_of(row.run, lib, Given(hub_folder, scratch))
     found = problem(row, results["openxclip"], results["transformers"], row.outcome_4 if IS_4 else row.outcome)
     assert found is None, found
 
 
-def test_names_are_given_once() -> None:
+def test_names_of_patterns_are_unique() -> None:
     names = [(row.group, row.name) for row in PATTERNS]
     assert len(set(names)) == len(names)
