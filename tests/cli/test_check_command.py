@@ -58,7 +58,7 @@ def test_all_fine_and_limits(run: Run, collection: Path) -> None:
     [
         (["--max-memory", "lots"], "write it as 2GB"),
         (["--max-frames", "0"], "x>=1"),
-        (["--allow-protocols", "file:,http"], "names of FFmpeg's protocols"),
+        (["--allow-protocols", "file:,http"], "names of FFmpeg protocols"),
         (["--report", "report.txt"], "must end with .json, .jsonl or .csv"),
         (["--jobs", "0"], "x>=1"),
     ],

@@ -84,7 +84,7 @@ def test_videos_that_cannot_be_read(run: Run, tiny_folder: Path, clip_folder: Pa
         (("--out", "f.npz", "--window", "inf"), "'inf' is not a time"),
         (("--out", "f.npz", "--stride", 1), "say how long a window is"),
         (("--out", "f.npz", "--batch", "none"), "must be a number of clips"),
-        (("--out", "there.npz"), "there.npz is there already: choose another --out, or write over it with --force"),
+        (("--out", "there.npz"), "there.npz exists already: choose another --out, or overwrite it with --force"),
         (("--out", "folder.npz", "--force"), "is a folder"),
     ],
 )
@@ -137,7 +137,7 @@ def test_killed_at_any_time_it_becomes_the_same_file(run: Run, tiny_folder: Path
             process.send_signal(kill)
             _, said = process.communicate(timeout=60)
         assert process.returncode == code
-        kept = ["openxclip: what is done is kept: run the same command to resume", "openxclip: interrupted"]
+        kept = ["openxclip: the progress is saved: run the same command to resume", "openxclip: interrupted"]
         assert [line for line in said.splitlines() if line] == (kept if code == 130 else [])
         assert not out.exists()
     ran = run("embed", *arguments, "--out", out)
@@ -160,7 +160,7 @@ def test_a_full_disk(run: Run, tiny_folder: Path, many: Path, tmp_path: Path) ->
     )
     assert ran.returncode == 1, ran.stderr
     assert "File too large" in ran.stderr
-    assert "what is done is kept: run the same command to resume" in ran.stderr
+    assert "the progress is saved: run the same command to resume" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "f.npz").exists()
     ran = run("embed", *arguments, "--patches", *WINDOW)

@@ -48,7 +48,7 @@ def test_a_model_is_trained_and_judged(run: Run, clip_folder: Path, tiny_folder:
     small = (f"model={tiny_folder}", "epochs=1", "warmup_epochs=0", "eval_every=0", "workers=0")
     trained = run("train", *how, *small, "--out", tmp_path / "out")
     assert trained.returncode == 0, trained.stderr
-    assert "the model, its card and its results are there" in trained.stdout
+    assert "wrote the model, its card and its results" in trained.stdout
     judged = run("eval", *how, "--model", tmp_path / "out", "--out", tmp_path / "judged")
     assert judged.returncode == 0, judged.stderr
     assert "top1" in judged.stdout

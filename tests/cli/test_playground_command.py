@@ -27,11 +27,11 @@ def test_clips_and_what_they_show(run: Run, tmp_path: Path) -> None:
     assert len(list(out.iterdir())) == 4
     again = run("playground", "--out", out, "--clips", 3)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
     (out / "captions.jsonl").unlink()
     before = (out / "00000.mp4").read_bytes()
     again = run("playground", "--out", out, "--clips", 1, "--seed", 6)
-    assert "00000.mp4 is there already" in again.stderr
+    assert "00000.mp4 exists already" in again.stderr
     assert (out / "00000.mp4").read_bytes() == before
 
 

@@ -147,7 +147,7 @@ def test_watching(made: tuple[Path, Path], tiny_folder: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        ((), "say what to search for"), (("a", "--video", "b.mp4"), "say what to search for"),
+        ((), "give a sentence to search for"), (("a", "--video", "b.mp4"), "give a sentence to search for"),
         (("a", "--where", "colour = 3"), "can't be understood"), (("--video", "missing.mp4"), "no such file"),
     ],
 )  # fmt: skip
@@ -164,10 +164,13 @@ def test_mistakes_of_an_index(made: tuple[Path, Path], tmp_path: Path) -> None:
     for arguments, what in (
         ((videos, "--to", index, "--window", 3), "was made with --window 0.5"),
         (("--to", index), "no videos are named"),
-        ((videos / "red2.mp4", "--to", index, "--remove", "--update"), "--remove takes files out"),
+        ((videos / "red2.mp4", "--to", index, "--remove", "--update"), "--remove can't be combined with --update"),
         ((tmp_path / "none.mp4", "--to", index, "--remove"), "isn't in the index"),
         ((videos, "--to", videos), "is no index of videos"),
-        ((videos / "red2.mp4", "--to", index, "--remove", "--export", "a.parquet"), "it doesn't go with --export"),
+        (
+            (videos / "red2.mp4", "--to", index, "--remove", "--export", "a.parquet"),
+            "--remove can't be combined with --export",
+        ),
         (("--to", index, "--export", tmp_path / "a.csv"), "must end with .parquet"),
         (("a.parquet", "--to", index, "--watch"), "--watch is for videos"),
         ((tmp_path / "none.parquet", "--to", index), "can't be read as Parquet"),

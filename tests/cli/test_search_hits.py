@@ -54,7 +54,7 @@ def test_only_what_is_good_enough(run: Run, made: Path) -> None:
         few = found(run, "a red video", "--in", made, "--raw", "--top", 100, option, least)
         assert few == [hit for hit in raw if hit[field] >= least]
     none = run("search", "a red video", "--in", made, "--min-score", 1, "--device", "cpu", columns=80)
-    assert (none.returncode, none.stdout) == (0, "nothing in the index meets the conditions.\n")
+    assert (none.returncode, none.stdout) == (0, "no moment of the index meets the conditions.\n")
 
 
 def test_a_part_of_a_video(run: Run, made: Path, clip_folder: Path) -> None:

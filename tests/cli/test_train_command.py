@@ -33,7 +33,7 @@ def test_train_then_eval_then_compare(run: Run, tiny_folder: Path, clip_folder: 
     assert not dry.stderr
     done = run("train", *common, "epochs=2", "warmup_epochs=0", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "the model, its card and its results are there" in done.stdout
+    assert "wrote the model, its card and its results" in done.stdout
     assert "2 epochs of 1 steps" in done.stderr
     for name in ("a", "b"):
         judged = run("eval", *common, "--model", tmp_path / "out", "--out", tmp_path / name)
@@ -64,7 +64,7 @@ def test_train_then_eval_then_compare(run: Run, tiny_folder: Path, clip_folder: 
         ),
         (("my-videos", "data=nowhere", "--dry-run"), "nowhere: there is no such file or folder"),
         (("my-videos", "--dry-run"), "the recipe names no data: give data="),
-        (("my-videos", "epoch=3", "--dry-run"), "epoch=3: epoch isn't known: is it epochs?"),
+        (("my-videos", "epoch=3", "--dry-run"), "epoch=3: epoch is unknown: did you mean epochs?"),
         (("my-videos", "data=x"), "--out is missing"),
     ],
 )
@@ -141,6 +141,6 @@ def test_train_names_ten_that_cannot_be_read(run: Run, tiny_folder: Path, clip_f
     changes = ("hold_out=0", "warmup_epochs=0", "epochs=1", "workers=0", "jitter=0", "batch=18")
     done = run("train", "my-videos", f"model={tiny_folder}", f"data={data}", *changes, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("could not be read, and was not learnt from: ") == 10
+    assert done.stderr.count("could not be read and was skipped: ") == 10
     assert "and 4 more: " in done.stderr
     assert "training/log.jsonl names all" in done.stderr

@@ -99,7 +99,7 @@ def nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             "openxclip.model.XCLIPModel.from_state",
             "openxclip.checkpoints.read_checkpoint",
             "openxclip.playground.export.export_clip",
-            "openxclip.evaluation.judging.evaluation_data",
+            "openxclip.evaluation.runs.evaluation_data",
             "openxclip.training.job.training_data",
             "openxclip.pipeline.pipeline.VideoPipeline.from_pretrained",
         ):

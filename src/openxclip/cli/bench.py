@@ -1,4 +1,4 @@
-"""`openxclip bench`: how fast this machine is."""
+"""`openxclip bench`: measures the speed of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openxclip.common.files import checked_target
 if TYPE_CHECKING:
     from openxclip.benchmarking.measuring import Row
 
-# Not imported: that would take PyTorch.
+# Copies of names in benchmarking/, because importing them would import PyTorch.
 _MODELS = ("base-patch32", "base-patch16", "large-patch14")
 _SECTIONS = (
     "vision",
@@ -32,16 +32,16 @@ _SECTIONS = (
 
 @click.command("bench")
 @click.option("--model", "models", type=click.Choice(_MODELS), multiple=True, default=("base-patch32",),
-              show_default=True, help="Architecture, of random weights; may be given several times.")  # fmt: skip
+              show_default=True, help="Architecture, with random weights; may be repeated.")  # fmt: skip
 @click.option("--only", "sections", type=click.Choice(_SECTIONS), multiple=True, metavar="PART",
-              help=f"This part alone; may be given several times: {', '.join(_SECTIONS)}.")  # fmt: skip
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each.")
+              help=f"Measure only this part; may be repeated: {', '.join(_SECTIONS)}.")  # fmt: skip
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each measurement.")
 @click.option("--longest", type=Time(), default=40, show_default=True,
-              help="What takes longer than this for its rounds gets fewer, at least two.")  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), help="Of PyTorch.  [default: PyTorch's choice]")
+              help="Measurements that take longer than this get fewer rounds, but at least two.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(1), help="Threads of PyTorch.  [default: PyTorch's choice]")
 @click.option("--clip", "clips", type=click.Path(exists=True, dir_okay=False), multiple=True,
-              help="Video files for classify.  [default: one that is made]")  # fmt: skip
-@click.option("--out", "output", type=Target(dir_okay=False), help="JSON file to write the rows to as well.")
+              help="Video file for the classify rows; may be repeated.  [default: a generated one]")  # fmt: skip
+@click.option("--out", "output", type=Target(dir_okay=False), help="Also write the rows to this JSON file.")
 @format_options
 def command(
     models: tuple[str, ...],
@@ -53,11 +53,11 @@ def command(
     output: Path | None,
     form: Form,
 ) -> None:
-    """Measure openxclip on this CPU, beside transformers if that is installed.
+    """Measure openxclip on this CPU, and transformers if it is installed.
 
-    Both run in turns, on the same random weights, with as many threads; medians are compared. A ratio below 1 is
-    openxclip's advantage: "documented" is transformers as its documentation uses it, "tuned" as an expert would (text
-    features kept, inference mode, bf16 autocast where ours is bf16).
+    Both run alternately, with the same random weights and the same number of threads, and medians are compared. A ratio
+    below 1 means that openxclip is faster. "documented" is transformers as in its documentation, "tuned" as an expert
+    would use it (cached text features, inference mode, bf16 autocast where openxclip uses bf16).
     """
     if output is not None:
         try:

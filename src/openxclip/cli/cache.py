@@ -1,4 +1,4 @@
-"""`openxclip cache`: which X-CLIPs were downloaded, and away with them."""
+"""`openxclip cache`: lists and deletes downloaded X-CLIPs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from openxclip.common.sizes import in_bytes
 
 @click.command("cache")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option("--clear", is_flag=True, help="Delete the MODELs, or all that are listed.")
+@click.option("--clear", is_flag=True, help="Delete the MODELs, or all listed models.")
 @click.option("--yes", is_flag=True, help="Don't ask before deleting.")
 @format_options
 def command(models: tuple[str, ...], clear: bool, yes: bool, form: Form) -> None:
-    """Show the X-CLIPs that were downloaded from the hub, or delete them.
+    """List the X-CLIPs that were downloaded from the hub, or delete them.
 
-    MODEL is a hub id such as microsoft/xclip-base-patch32. Models of other kinds in the same cache are neither shown
-    nor touched. Where the cache is, the environment variable HF_HOME says.
+    MODEL is a hub id such as microsoft/xclip-base-patch32. Models of other kinds in this cache are neither listed nor
+    deleted. The environment variable HF_HOME sets the place of the cache.
     """
     cached = hub.cached_models()
     if clear:
@@ -32,7 +32,7 @@ def command(models: tuple[str, ...], clear: bool, yes: bool, form: Form) -> None
         cached = [model for model in cached if model.name in models]
         unknown = [name for name in models if name not in {model.name for model in cached}]
         if unknown:
-            raise click.UsageError(f"{', '.join(unknown)}: not in the cache; without a name, all of it is shown.")
+            raise click.UsageError(f"{', '.join(unknown)}: not in the cache; without a name, all models are listed.")
     entries = [{**model._asdict(), "last_used": _day(model.last_used), "folder": str(model.folder)} for model in cached]
     if form == "csv":
         rows = CsvRows(hub.CachedModel._fields)
@@ -44,7 +44,9 @@ def command(models: tuple[str, ...], clear: bool, yes: bool, form: Form) -> None
     elif cached:
         _show_table(cached)
     else:
-        click.echo("No X-CLIP has been downloaded. (mini comes with the package; `openxclip models` lists the others.)")
+        click.echo(
+            "No X-CLIP has been downloaded. (mini is included in the package; `openxclip models` lists the others.)"
+        )
 
 
 def _clear(names: list[str], cached: list[hub.CachedModel], yes: bool) -> None:

@@ -1,4 +1,4 @@
-"""`openxclip check`: which videos of a collection can't be read, or are damaged."""
+"""`openxclip check`: finds unreadable and damaged videos."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @click.command("check", no_args_is_help=True)
 @click.argument("videos", nargs=-1, required=True, metavar="PATH...")
-@click.option("--jobs", type=click.IntRange(1), help="Videos read at once.  [default: one a core]")
-@click.option("--quick", is_flag=True, help="Look at headers, packets and the first frame only: damage is not found.")
+@click.option("--jobs", type=click.IntRange(1), help="Videos to read at the same time.  [default: one per core]")
+@click.option("--quick", is_flag=True, help="Read only headers, packets and the first frame. This doesn't find damage.")
 @click.option(
     "--report",
     type=Target(dir_okay=False),
-    help="Write what was found of every video to a file: .json, .jsonl or .csv.",
+    help="Write the findings about every video to a .json, .jsonl or .csv file.",
 )
 @format_options
 @finding_options
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 def command(
     videos: tuple[str, ...], jobs: int | None, quick: bool, report: Path | None, form: Form, **footage: Any
 ) -> None:
-    """Verify videos: decode each to its end, several at once, each in a process of its own.
+    """Check videos: decode each to its end, several at the same time, each in a separate process.
 
-    A PATH is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one a
+    A PATH is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one per
     line.
 
-    It reports videos that can't be read, are cut off or damaged, have lost frames, have a header that tells of other
-    frames than there are, have frames without proper times or of several sizes, don't start with a key frame, or are
-    very short. The exit status is 1 if there is any.
+    It reports videos that can't be read, are cut off or damaged, have lost frames, have a header that contradicts the
+    frames, have frames without valid timestamps or of several sizes, don't start with a key frame, or are very short.
+    The exit status is 1 if there are any.
     """
     from openxclip.video import VideoReport, check_videos, write_report
     from openxclip.video.checking import check_report_name
@@ -80,7 +80,7 @@ def command(
         _show_table([one for one in reports if not one.is_fine])
     click.echo(_summary(reports), err=form != "table")
     if report is not None:
-        write_report(report, reports)  # last, so that an error takes nothing away from the output
+        write_report(report, reports)  # last, so that an error doesn't suppress other output
     if not all(one.is_fine for one in reports):
         sys.exit(1)
 
@@ -109,7 +109,7 @@ def _show_table(reports: list[VideoReport]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("video", overflow="fold")
-    table.add_column("what is wrong", overflow="fold")
+    table.add_column("problem", overflow="fold")
     for one in reports:
         problems = [Text(printable(problem), style="yellow") for problem in one.problems]
         if one.error is not None:

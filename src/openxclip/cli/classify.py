@@ -1,4 +1,4 @@
-"""`openxclip classify`: videos in, a table or JSON Lines out."""
+"""`openxclip classify`: chooses labels for videos."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these",
 
 @click.command("classify", no_args_is_help=True)
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
-@click.option("--labels", metavar='"A, B, C"', help="What to choose from, separated by commas.")
-@click.option("--labels-file", type=click.File(encoding="utf-8-sig"), help="The same from a file, one a line.")
+@click.option("--labels", metavar='"A, B, C"', help="The labels to choose from, separated by commas.")
+@click.option("--labels-file", type=click.File(encoding="utf-8-sig"), help="A file with the labels, one per line.")
 @click.option(
     "--model",
     default=DEFAULT_MODEL,
@@ -46,18 +46,20 @@ _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these",
     help="A folder, a hub id, or mini (knows only the rendered playground).",
 )
 @click.option("--frames", type=click.IntRange(1), help="Frames of a clip.  [default: what the model was trained with]")
-@click.option("--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips over each video, averaged.")
-@click.option("--start", type=Time(), help="Look only from this time on: 83.5 or 1:23.5.")
-@click.option("--end", type=Time(above=0), help="Look only up to this time.")
+@click.option(
+    "--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips per video; their scores are averaged."
+)
+@click.option("--start", type=Time(), help="Read the video only from this time: 83.5 or 1:23.5.")
+@click.option("--end", type=Time(above=0), help="Read the video only up to this time.")
 @sampling_option
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Labels shown of each video.")
-@click.option("--template", default="{}", show_default=True, help='What is made of a label: "a video of {}".')
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Labels to show per video.")
+@click.option("--template", default="{}", show_default=True, help='Text for a label, for example "a video of {}".')
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help='Score that the best label must reach, or the outcome is "none of these".',
+    help='If the best label has a lower score, the outcome is "none of these".',
 )
 @renamed_option("--threshold", "--min-score")
 @format_options
@@ -85,20 +87,22 @@ def command(
     batch: Batch,
     **footage: Any,
 ) -> None:
-    """Say which of some labels each VIDEO shows.
+    """Choose the labels that fit each VIDEO.
 
-    A VIDEO is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one a
-    line; /dev/stdin is a video that comes through a pipe.
+    A VIDEO is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one per
+    line; /dev/stdin reads a video from a pipe.
 
-    Two numbers are given for each label. The probability compares the labels with each other: probabilities sum to 1
-    even if no label fits. The score compares the label alone with neutral texts ("a video", "a scene", ...), however
-    many labels there are. If the best label's score is below --min-score, the outcome is "none of these"; the JSON's
-    none_of_these is 1 minus that score.
+    Each label gets two numbers. The probability compares the labels with each other: probabilities sum to 1 even if no
+    label fits. The score compares one label with neutral texts ("a video", "a scene", ...) and doesn't depend on the
+    other labels. If the best label's score is below --min-score, the outcome is "none of these". none_of_these in the
+    JSON is 1 minus that score.
 
-    Videos that can't be read are named on stderr, the others go on, and the exit status is 1.
+    Videos that can't be read are reported on stderr, the others are processed, and the exit status is 1.
     """
     if (labels is None) == (labels_file is None):
-        raise click.UsageError('say what to choose from: --labels "a, b, c" or --labels-file FILE (one of them).')
+        raise click.UsageError(
+            'give the labels to choose from: --labels "a, b, c" or --labels-file FILE (one of them).'
+        )
     names = labels.split(",") if labels is not None else _lines(labels_file)
     from openxclip.pipeline import VideoPipeline
     from openxclip.recognition import Classifier
@@ -136,7 +140,7 @@ def command(
                         say(result.error)
                     output.add(result)
                     shown()
-            finally:  # interrupted or not: what was found is shown
+            finally:  # show the results so far, even after an interruption
                 shown.close()
                 output.end()
     except ValueError as error:
@@ -156,7 +160,7 @@ def _lines(file: TextIO | None) -> list[str]:
 
 
 class _JsonLines:
-    """One JSON object a video."""
+    """Prints one JSON object per video."""
 
     def add(self, result: Classification) -> None:
         click.echo(json_line(as_dict(result)))
@@ -166,7 +170,7 @@ class _JsonLines:
 
 
 class _Csv:
-    """A row for each label of each video; for a video that can't be read, one with the error."""
+    """Prints one row per label and video, and one row with the error for a video that can't be read."""
 
     def __init__(self) -> None:
         self._rows = CsvRows(_COLUMNS)
@@ -181,7 +185,7 @@ class _Csv:
 
 
 class _Table:
-    """A table of all videos at the end."""
+    """Prints a table of all videos at the end."""
 
     def __init__(self) -> None:
         from rich import box
@@ -204,7 +208,7 @@ class _Table:
 
 
 def _add_rows(table: Table, result: Classification) -> None:
-    """A video's outcome in its first row, the labels after it; what was not chosen is dim."""
+    """Add the outcome of a video in its first row and the labels below; labels that weren't chosen are dim."""
     from rich.text import Text
 
     if result.error is not None:
@@ -225,7 +229,7 @@ def _add_rows(table: Table, result: Classification) -> None:
 
 
 def as_dict(result: Classification) -> dict[str, Any]:
-    """A result as plain JSON values."""
+    """Return a result as JSON values."""
     if result.error is not None:
         return {"path": result.path, "error": result.error.reason}
     return {

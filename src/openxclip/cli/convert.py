@@ -1,4 +1,4 @@
-"""`openxclip convert`: weights from one format to another."""
+"""`openxclip convert`: converts weights between formats."""
 
 from __future__ import annotations
 
@@ -15,17 +15,27 @@ from openxclip.cli.terminal import counted, note, printable
 @click.command("convert", no_args_is_help=True)
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST", type=Target())
-@click.option("--to", type=click.Choice(["hub", "authors"]), default="hub", show_default=True, help="What DST becomes.")
+@click.option("--to", type=click.Choice(["hub", "authors"]), default="hub", show_default=True, help="Format of DST.")
 @click.option("--frames", type=click.IntRange(1), help="Frames of a clip, if SRC is a CLIP.  [default: 8]")
 @click.option(
     "--activation",
     type=click.Choice(["quick_gelu", "gelu"]),
-    help="Of a CLIP that doesn't tell: quick_gelu for OpenAI's and those named so.",
+    help="Activation of a CLIP whose file doesn't state it: quick_gelu for OpenAI's weights.",
 )
-@click.option("--vision-heads", type=click.IntRange(1), help="Attention heads, where the width doesn't tell.")
-@click.option("--text-heads", type=click.IntRange(1), help="The same of the text tower.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of what a CLIP lacks and starts at random.")
-@click.option("--force", is_flag=True, help="Write over DST if it is there.")
+@click.option(
+    "--vision-heads",
+    type=click.IntRange(1),
+    help="Attention heads of the vision tower, if its width doesn't determine them.",
+)
+@click.option(
+    "--text-heads",
+    type=click.IntRange(1),
+    help="Attention heads of the text tower, if its width doesn't determine them.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the parts that a CLIP lacks, which start at random."
+)
+@click.option("--force", is_flag=True, help="Overwrite DST if it exists.")
 def command(
     source: str,
     target: Path,
@@ -37,10 +47,10 @@ def command(
     seed: int,
     force: bool,
 ) -> None:
-    """Write the weights SRC as a model folder (hub), or as a file for the authors' code (authors).
+    """Convert the weights SRC to a model folder (hub) or to a file for the authors' code (authors).
 
     SRC is an X-CLIP (folder, hub id, the authors' .pth) or a CLIP (OpenAI's .pt, open_clip's or Hugging Face's files
-    and folders), of which an X-CLIP is made that is ready to be trained.
+    and folders). A CLIP becomes an X-CLIP that is ready for training.
     """
     from openxclip.conversion import convert
 

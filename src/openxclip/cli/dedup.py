@@ -1,4 +1,4 @@
-"""`openxclip dedup`: which videos of an index are copies of others, or parts of them."""
+"""`openxclip dedup`: finds videos of an index that are copies or parts of others."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ _COLUMNS = (
     type=click.FloatRange(0, 1, min_open=True),
     default=0.95,
     show_default=True,
-    help="Cosine from which on two windows are similar.",
+    help="Lowest cosine of two similar windows.",
 )
 @click.option(
     "--overlap",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.8,
     show_default=True,
-    help="Share of a video's windows that must be similar to one of the other video's.",
+    help="Share of a video's windows that must be similar to a window of the other video.",
 )
 @click.option(
     "--keep",
     type=click.Choice(["longest", "largest", "oldest", "highest-resolution"]),
     default="longest",
     show_default=True,
-    help="Which video of a group comes first, among those that contain all the others; largest is by bytes.",
+    help="Which video of a group to keep, among those that contain all the others; largest means bytes.",
 )
 @click.option(
     "--not-duplicates",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Two paths a line with a tab between: never report these pairs, now and later.",
+    help="A file with two paths per line, separated by a tab: never report these pairs, now and later.",
 )
 @where_option
 @format_options
@@ -66,8 +66,8 @@ def command(
 ) -> None:
     """Find the videos of an index that are copies of others: the same file, another encoding, a part.
 
-    In each group, the video to keep comes first and then those that it contains. Black, white and frozen windows don't
-    count. No file is deleted. This prints the byte copies of files that are listed before them:
+    Each group lists the video to keep and then the videos that it contains. Black, white and frozen windows don't
+    count. No file is deleted. This command prints the files that are byte copies of an earlier file:
 
     \b
       openxclip dedup --in archive.index --json \\
@@ -116,7 +116,7 @@ def command(
 
 
 def _with_scores(group: DuplicateGroup) -> dict[str, Any]:
-    """As `search` prints its hits: there is no text, so `score` is null."""
+    """Return the group as JSON values. `score` is null as in a `search` by video, because there is no text."""
     return {**asdict(group), "duplicates": [{**asdict(one), "score": None} for one in group.duplicates]}
 
 

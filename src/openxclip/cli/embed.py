@@ -1,4 +1,4 @@
-"""`openxclip embed`: the features of many videos in one file."""
+"""`openxclip embed`: writes the features of videos to a file."""
 
 from __future__ import annotations
 
@@ -47,13 +47,19 @@ if TYPE_CHECKING:
     help="A folder, a hub id, or mini (knows only the rendered playground).",
 )
 @click.option("--frames", type=click.IntRange(1), help="Frames of a clip.  [default: what the model was trained with]")
-@click.option("--clips", type=click.IntRange(1), help="Clips over each video, a row for each.  [default: 1]")
-@click.option("--window", type=Time(above=0), help="Instead, a row for each window of this length: 10 or 0:10.")
-@click.option("--stride", type=Time(above=0), help="From one window to the next.  [default: the window]")
+@click.option("--clips", type=click.IntRange(1), help="Clips per video, with one row each.  [default: 1]")
+@click.option("--window", type=Time(above=0), help="One row for each window of this length instead: 10 or 0:10.")
+@click.option(
+    "--stride", type=Time(above=0), help="Time from the start of one window to the next.  [default: the window]"
+)
 @sampling_option
-@click.option("--patches", is_flag=True, help="Also what is needed to score texts later, with their prompts.")
+@click.option(
+    "--patches", is_flag=True, help="Also write the patch features, which are needed to score texts with prompts later."
+)
 @click.option("--normalize", is_flag=True, help="Scale each feature to length 1.")
-@click.option("--force", is_flag=True, help="Write over OUT if it is there; begin anew what was begun otherwise.")
+@click.option(
+    "--force", is_flag=True, help="Overwrite OUT if it exists, and discard an unfinished run with other options."
+)
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
 @batch_option
@@ -78,17 +84,17 @@ def command(
 ) -> None:
     """Write the features of videos to a file, a row for each clip or window.
 
-    A PATH is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one a
+    A PATH is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one per
     line.
 
-    A row has the video's path, start and end in seconds, the times of its frames, and the feature: the model's output
-    for the clip (MIT's), as it is without --normalize.
+    A row has the path of the video, the start and end in seconds, the times of the frames, and the feature: the output
+    of MIT for the clip, not normalised unless --normalize is given.
 
-    The same command resumes an interrupted run, whose results are in OUT.part. Videos that can't be read are skipped,
-    and named on stderr and in the file; the exit status is then 1.
+    The same command resumes an interrupted run; its results so far are in OUT.part. Videos that can't be read are
+    skipped and reported on stderr and in the file, and the exit status is 1.
     """
     if window is not None and clips is not None:
-        raise click.UsageError("say --clips N or --window TIME, not both.")
+        raise click.UsageError("give --clips N or --window TIME, not both.")
     from openxclip.features import embed
 
     paths = [str(path) for path in found_videos(videos)]
@@ -123,13 +129,13 @@ def command(
         raise click.UsageError(printable(str(error).replace("force=True", "--force"))) from error
     except FileExistsError as error:
         raise click.UsageError(
-            f"{printable(str(error.filename))} is there already: choose another --out, or write over it with --force."
+            f"{printable(str(error.filename))} exists already: choose another --out, or overwrite it with --force."
         ) from error
-    except CheckpointError:  # nothing has been embedded yet
+    except CheckpointError:  # the model couldn't be loaded, so there is nothing to resume
         raise
     except (KeyboardInterrupt, OSError):
         if out.with_name(f"{out.name}.part").is_dir():
-            say("what is done is kept: run the same command to resume")
+            say("the progress is saved: run the same command to resume")
         raise
     number = counted(len(done.paths), "video")
     if done.rows:

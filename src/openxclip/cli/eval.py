@@ -1,4 +1,4 @@
-"""`openxclip eval`: how good a model is, by a recipe's protocol."""
+"""`openxclip eval`: evaluates a model by a recipe's protocol."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from openxclip.cli.terminal import printable, say, say_first
 
 if TYPE_CHECKING:
     from openxclip.engine import Precision
-    from openxclip.evaluation.judging import Summary
+    from openxclip.evaluation.runs import Summary
 
 
 @click.command("eval", no_args_is_help=True)
 @click.argument("recipe", required=False)
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--model", help="What is judged: a folder, a hub id, or mini.")
+@click.option("--model", help="The model to evaluate: a folder, a hub id, or mini.")
 @click.option("--out", type=Target(), help="Folder for results.json, confusion matrix and plots.")
 @click.option(
     "--template",
     "templates",
     multiple=True,
-    help="What is made of a class name, {} standing for it; several are averaged.  [default: the recipe's]",
+    help="Text for a class name, with {} for the name; several are averaged.  [default: the recipe's]",
 )
-@click.option("--no-prompts", is_flag=True, help="Leave the video-specific prompts out.")
+@click.option("--no-prompts", is_flag=True, help="Don't use the video-specific prompts.")
 @click.option(
     "--over", metavar="KEY=V1,V2,…", help="One evaluation for each value, and their mean: fold=1,2,3 or seed=0,1,2."
 )
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     nargs=2,
     type=click.Path(path_type=Path),
     metavar="A B",
-    help="Instead: is B better than A? Two results.json of the same videos, by a paired bootstrap.",
+    help="Compare two results.json of the same videos by a paired bootstrap: is B better than A?",
 )
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
@@ -54,7 +54,7 @@ def command(
     precision: Precision,
     hidden: bool,
 ) -> None:
-    """Judge a model by a RECIPE's data, clips and crops.
+    """Evaluate a model with the data, clips and crops of a RECIPE.
 
     \b
       openxclip eval my-videos data=clips/ \\
@@ -63,7 +63,7 @@ def command(
     """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
     if compare is not None:
         if recipe is not None or model is not None:
-            raise click.UsageError("--compare takes two files of results alone.")
+            raise click.UsageError("--compare takes two files of results and nothing else.")
         from openxclip.evaluation import compare_files
 
         click.echo(printable(str(compare_files(*compare)), lines=True))
@@ -100,7 +100,7 @@ def command(
     if unwritten is not None:
         raise unwritten
     if out is not None:
-        click.echo(f"{printable(str(out))}: the results are there.")
+        click.echo(f"{printable(str(out))}: wrote the results.")
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Help on terminals of any width, without words that are cut; and options in errors, as they are typed."""
+"""Help that doesn't split words on terminals of any width, and errors that name options as they are typed."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from collections.abc import Iterable
 
 import click
 
-_HYPHEN = "\u2011"  # at which lines aren't broken
+_HYPHEN = "\u2011"  # a hyphen at which lines are not wrapped
 
 
 class HelpFormatter(click.HelpFormatter):
-    """Breaks lines at blanks alone: names like xclip-base-patch32 stay whole, to be copied."""
+    """Wrap lines only at spaces, so that names like xclip-base-patch32 stay whole and can be copied."""
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        """The options, with a narrower first column on narrow terminals."""
+        """Write the options, with a narrower first column on narrow terminals."""
         kept = [(first, second.replace("-", _HYPHEN)) for first, second in rows]
         super().write_dl(kept, min(col_max, self.width // 3), col_spacing)
 
     def write_text(self, text: str) -> None:
-        """A paragraph."""
+        """Write a paragraph."""
         super().write_text(text.replace("-", _HYPHEN))
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
-        """The line of usage."""
+        """Write the usage line."""
         super().write_usage(prog, args.replace("-", _HYPHEN), prefix)
 
     def getvalue(self) -> str:
-        """All of it, with the hyphens that were written."""
+        """Return the text with ordinary hyphens."""
         return super().getvalue().replace(_HYPHEN, "-")
 
 
 class Context(click.Context):
-    """click's, with these help texts."""
+    """click's context, with this formatter."""
 
     formatter_class = HelpFormatter
 
 
-_NAMES = {"num_frames": "frames", "num_clips": "clips", "num_texts": "texts", "k": "top"}  # in Python, and typed
+_NAMES = {"num_frames": "frames", "num_clips": "clips", "num_texts": "texts", "k": "top"}  # Python argument: option
 
 
 def as_typed(error: click.UsageError) -> str:
-    """An error's message with the library's `num_frames=0` as the command's `--frames 0`, where it has that option."""
+    """Replace Python arguments in an error message by options of the command: `num_frames=0` becomes `--frames 0`."""
     options: dict[str, str] = {}
     for parameter in error.ctx.command.params if error.ctx is not None else ():
         long = [name for name in parameter.opts if name.startswith("--")]

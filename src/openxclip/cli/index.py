@@ -1,4 +1,4 @@
-"""`openxclip index`: put videos into an index, keep it up to date, take them out."""
+"""`openxclip index`: adds, updates and removes videos of an index."""
 
 from __future__ import annotations
 
@@ -38,35 +38,44 @@ _NAMED = 10  # missing files
 
 @click.command("index", no_args_is_help=True)
 @click.argument("videos", nargs=-1, metavar="[PATH...]")
-@click.option("--to", required=True, metavar="DIR", help="Folder of the index, or s3://… and what else LanceDB takes.")
-@click.option("--model", help="A folder, a hub id, or mini.  [default: the index's; of a new one as in classify]")
-@click.option("--window", type=Time(above=0), help="Of a new index: a window's length.  [default: 10]")
-@click.option("--stride", type=Time(above=0), help="From one window to the next.  [default: the window]")
+@click.option(
+    "--to",
+    required=True,
+    metavar="DIR",
+    help="Folder of the index, or another place that LanceDB takes, such as s3://…",
+)
+@click.option(
+    "--model", help="A folder, a hub id, or mini.  [default: the model of the index; for a new index as in classify]"
+)
+@click.option("--window", type=Time(above=0), help="Length of a window of a new index.  [default: 10]")
+@click.option(
+    "--stride", type=Time(above=0), help="Time from the start of one window to the next.  [default: the window]"
+)
 @click.option(
     "--frames", type=click.IntRange(1), help="Frames of a window.  [default: what the model was trained with]"
 )
 @click.option(
     "--sampling",
     type=click.Choice(["time", "frames"]),
-    help="Of a new index: how frames are chosen, as in classify.  [default: time]",
+    help="How a new index chooses frames, as in classify.  [default: time]",
 )
-@click.option("--no-patches", is_flag=True, help="Of a new index: smaller, but its hits can't be reranked by prompts.")
-@click.option("--update", is_flag=True, help="Look at all files of the index again: changed or missing ones too.")
+@click.option("--no-patches", is_flag=True, help="Make a new index smaller; its hits can't be reranked with prompts.")
+@click.option("--update", is_flag=True, help="Look for changed and missing files of the index too.")
 @click.option(
     "--allow-removing",
     type=click.IntRange(0),
     metavar="N",
-    help="With --update: remove up to N missing files, even if they look like a disk that isn't mounted.",
+    help="With --update: remove up to N missing files, even if the disk may not be mounted.",
 )
 @click.option("--remove", is_flag=True, help="Remove the files or folders from the index instead.")
-@click.option("--compact", is_flag=True, help="Rewrite the index without what was deleted, and its old versions.")
+@click.option("--compact", is_flag=True, help="Rewrite the index without deleted rows and old versions.")
 @click.option(
     "--export",
     type=Target(dir_okay=False),
     metavar="FILE",
-    help="Write all windows to FILE.parquet, which `openxclip index FILE.parquet` takes, on another machine too.",
+    help="Write all windows to FILE.parquet, which `openxclip index FILE.parquet` reads, also on another machine.",
 )
-@click.option("--watch", is_flag=True, help="Keep looking for new and changed files, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Keep looking for new and changed files until Ctrl-C.")
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
 @batch_option
@@ -93,29 +102,30 @@ def command(
     batch: Batch,
     **footage: Any,
 ) -> None:
-    """Put videos into an index that `openxclip search` searches; a missing index is made.
+    """Add videos to an index for `openxclip search`, and create the index if it doesn't exist.
 
     A PATH is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one per
-    line. A .parquet file that --export wrote adds the windows that it has.
+    line. A .parquet file that --export wrote adds its windows.
 
-    Unchanged, moved and copied files are not decoded again. An interrupted run resumes when it is started again, in the
-    middle of a long video too. Videos that can't be read are named on stderr, and the exit status is 1; --update tries
+    Unchanged, moved and copied files are not decoded again. The same command resumes an interrupted run, even in the
+    middle of a long video. Videos that can't be read are reported on stderr, and the exit status is 1; --update tries
     them again.
 
-    --update removes missing files from the index, but not if they are more than 10 and more than 10 % of its files, or
-    all files of the index or of a named folder: the disk may not be mounted. --allow-removing N removes up to N.
+    --update removes missing files from the index. It keeps them if the disk may not be mounted: if more than 10 files
+    and more than 10 % of the index are missing, or all files of the index or of a named folder. --allow-removing N
+    removes up to N of them.
     """
     if remove and (update or watch):
-        raise click.UsageError("--remove takes files out: it doesn't go with --update or --watch.")
+        raise click.UsageError("--remove can't be combined with --update or --watch.")
     if allow_removing is not None and not update:
-        raise click.UsageError("--allow-removing goes with --update.")
+        raise click.UsageError("--allow-removing needs --update.")
     named = list(named_videos(videos, takes_pipes=False))
     if not named and not update and ((not compact and export is None) or watch):
         raise click.UsageError("no videos are named.")
     if watch and any(name.lower().endswith(".parquet") for name in named):
         raise click.UsageError("--watch is for videos: add the .parquet files without it.")
     if remove and export is not None:
-        raise click.UsageError("--remove takes files out: it doesn't go with --export.")
+        raise click.UsageError("--remove can't be combined with --export.")
     from openxclip.common.files import checked_target
     from openxclip.search import Added, VideoIndex
     from openxclip.search.parquet import SUFFIX
@@ -164,7 +174,7 @@ def command(
 
 
 class _Work:
-    """What one call of the command does over and over, with --watch."""
+    """The work of one run of the command, which --watch repeats."""
 
     def __init__(
         self,
@@ -180,12 +190,12 @@ class _Work:
         self._said: set[str] = set()
 
     def look(self, *, retry: bool, may_be_empty: bool = True) -> Added:
-        """Add new and changed files; with --update, look at those of the index as well."""
+        """Add new and changed files; with --update, look at the files of the index too."""
         from openxclip.search import Added
-        from openxclip.video.finding import check_found
+        from openxclip.video.finding import require_videos
 
         found = search(self._named)
-        videos = [str(path) for path in (found if may_be_empty else check_found(found))]
+        videos = [str(path) for path in (found if may_be_empty else require_videos(found))]
         total = len(self._index.files()) * self._update + len(videos)
         try:
             with progress("indexing", total) as shown:
@@ -199,7 +209,7 @@ class _Work:
                     shown.footage(end, duration)
 
                 calls: dict[str, Any] = {**self._options, "on_video": on_video, "on_clip": on_clip}
-                # first, so that files that were moved are recognised before they are missed
+                # first, so that moved files are recognised before they count as missing
                 new = self._index.add(videos, **calls) if videos else Added()
                 old = self._index.update(retry=retry, **self._removing, **calls) if self._update else Added()
         except KeyboardInterrupt:
@@ -211,16 +221,16 @@ class _Work:
         return done
 
     def watch(self) -> None:
-        """Look again and again, until Ctrl-C."""
+        """Look for changes until Ctrl-C."""
         from openxclip.errors import VideoIndexError
 
-        say(f"watching: looks for new and changed files every {_LOOKS_EVERY_S:g} s, until Ctrl-C.")
+        say(f"watching for new and changed files every {_LOOKS_EVERY_S:g} s, until Ctrl-C.")
         try:
             while True:
                 time.sleep(_LOOKS_EVERY_S)
                 try:
                     done = self.look(retry=False)
-                except VideoIndexError as error:  # another process writes, or the disk is full: it may pass
+                except VideoIndexError as error:  # another process writes, or the disk is full; this may pass
                     self._say(f"{error} Trying again.")
                     continue
                 if done.added or done.removed or done.moved:
@@ -229,7 +239,7 @@ class _Work:
             say("stopped watching.")
 
     def summary(self, done: Added) -> str:
-        """What came of it, and what the index has now."""
+        """Return a summary of a run and of the index."""
         counts = {
             "added": done.added, "moved": done.moved, "unchanged": done.unchanged, "removed": done.removed,
             "missing but not removed": done.held_back, "unreadable": done.errors,
@@ -251,7 +261,7 @@ class _Work:
 
 
 def together(new: Added, old: Added) -> Added:
-    """The results of adding named files and of looking at those of the index, each file once."""
+    """Merge the results of adding files and of updating the index, with each file once."""
     from openxclip.search import Added
 
     changed = {*new.added, *old.added}

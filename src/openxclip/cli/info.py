@@ -1,4 +1,4 @@
-"""`openxclip info`: what a path is."""
+"""`openxclip info`: describes videos, models and checkpoints."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _FORMATS = {
 @format_options
 @footage_options
 def command(paths: tuple[str, ...], form: Form, **footage: Any) -> None:
-    """Say what each PATH is: a video (codec, size, frames, colours), a model folder or a checkpoint.
+    """Describe each PATH: a video (codec, size, frames, colours), a model folder or a checkpoint.
 
-    "-" reads names from standard input, one a line. In CSV, each fact is a row: path, name, value.
+    "-" reads names from standard input, one per line. CSV has one row per fact: path, name, value.
 
-    Nothing is downloaded, no weights are read and no program in a checkpoint is run; of a video one frame is decoded
-    (`openxclip check` decodes all of it). The exit status is 1 if one of them can't be read.
+    This downloads nothing, reads no weights and runs no program in a checkpoint. It decodes one frame of a video
+    (`openxclip check` decodes the whole video). The exit status is 1 if a PATH can't be read.
     """
     from openxclip.inspection import info
 
@@ -76,12 +76,12 @@ def _as_dict(found: CheckpointDescription | VideoReport) -> dict[str, Any]:
 
 
 def _kernel(found: CheckpointDescription) -> str:
-    """How an X-CLIP is computed on this machine's CPU unless another precision is asked for; "" for a CLIP."""
+    """Return the kernel that computes an X-CLIP on this CPU in the default precision; "" for a CLIP."""
     if found.kind != "xclip":
         return ""
     try:
         import torch
-    except ImportError:  # nothing else of this command needs it
+    except ImportError:  # the rest of this command works without PyTorch
         return ""
     from openxclip.engine.linears import chosen_kernel
 

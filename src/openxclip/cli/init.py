@@ -1,4 +1,4 @@
-"""`openxclip init`: a model folder to be trained, started from a CLIP."""
+"""`openxclip init`: starts an X-CLIP from a CLIP, for training."""
 
 from __future__ import annotations
 
@@ -21,17 +21,27 @@ from openxclip.cli.terminal import counted, note, printable
 )
 @click.option("--out", type=Target(), required=True, metavar="DIR", help="Folder to write.")
 @click.option("--frames", type=click.IntRange(1), default=8, show_default=True, help="Frames of a clip.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of what CLIP lacks and starts at random.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the parts that a CLIP lacks, which start at random."
+)
 @click.option(
     "--hidden-act",
     "--activation",
     "hidden_act",
     type=click.Choice(["quick_gelu", "gelu"]),
-    help="Of a CLIP that doesn't tell: quick_gelu for OpenAI's and those named so.",
+    help="Activation of a CLIP whose file doesn't state it: quick_gelu for OpenAI's weights.",
 )
-@click.option("--vision-heads", type=click.IntRange(1), help="Attention heads, where the width doesn't tell.")
-@click.option("--text-heads", type=click.IntRange(1), help="The same of the text tower.")
-@click.option("--force", is_flag=True, help="Write over what is in DIR; other files there are left alone.")
+@click.option(
+    "--vision-heads",
+    type=click.IntRange(1),
+    help="Attention heads of the vision tower, if its width doesn't determine them.",
+)
+@click.option(
+    "--text-heads",
+    type=click.IntRange(1),
+    help="Attention heads of the text tower, if its width doesn't determine them.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the model in DIR; other files there stay.")
 def command(
     source: str,
     out: Path,

@@ -1,4 +1,4 @@
-"""`openxclip`, the command. Each verb is a file beside this one, imported when it is called: --help stays quick."""
+"""The command `openxclip`. Each verb is a file in this folder, imported only when it is called, so --help is fast."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from openxclip.common.files import as_os_error, reason_of
 from openxclip.errors import CheckpointError, OpenXCLIPError
 
 _VERBS = {
-    "classify": "Say which of some labels each video shows.",
+    "classify": "Choose the labels that fit each video.",
     "embed": "Write the features of videos to a file.",
-    "index": "Put videos into an index that can be searched.",
-    "search": "Find moments in an index by a sentence, or by another video.",
+    "index": "Build and update a searchable index of videos.",
+    "search": "Find moments in an index by a sentence or by another video.",
     "dedup": "Find the videos of an index that are copies of others.",
     "train": "Train a model on your videos, by a recipe.",
-    "eval": "Judge a model by a recipe's data and protocol.",
-    "init": "Make an X-CLIP of a CLIP, to be trained.",
-    "info": "Say what a video, model folder or checkpoint is.",
-    "check": "Verify a collection of videos and write a report.",
-    "convert": "Convert a checkpoint: hub folders, the authors' files, and CLIPs as a start.",
+    "eval": "Evaluate a model by a recipe's data and protocol.",
+    "init": "Start an X-CLIP from a CLIP, for training.",
+    "info": "Describe a video, model folder or checkpoint.",
+    "check": "Find unreadable and damaged videos, and write a report.",
+    "convert": "Convert checkpoints: hub folders, the authors' files, and CLIPs.",
     "profile": "Count a model's parameters, operations and memory, part by part.",
-    "models": "List the released checkpoints with what was published of them.",
-    "playground": "Render clips and films whose right labels are known.",
-    "bench": "Measure openxclip on this machine, beside transformers.",
-    "cache": "Show or delete the models that were downloaded.",
+    "models": "List the released models with their published accuracy.",
+    "playground": "Render clips and films with known labels.",
+    "bench": "Measure the speed of openxclip and transformers on this machine.",
+    "cache": "List or delete downloaded models.",
 }
 
 
@@ -64,22 +64,22 @@ class _Verbs(click.Group):
         return common_to_all(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):  # from the table above: listing them must not import them
+        with formatter.section("Commands"):  # from the table above, because listing the verbs must not import them
             formatter.write_dl(list(_VERBS.items()))
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="openxclip")
 def cli() -> None:
-    """Recognise what happens in video from words: X-CLIP.
+    """Recognise, search and learn what happens in video from words, with X-CLIP.
 
-    The model mini comes with the package and knows only openxclip's rendered playground, not real footage. On the clips
-    in the project's folder:
+    The included model mini knows only openxclip's rendered playground, not real footage. Try it on the clips in the
+    project's folder:
 
     \b
       openxclip classify samples --model mini \\
           --labels-file samples/labels.txt
-    """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
+    """  # noqa: D301 (\b tells click not to wrap the paragraph)
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -87,45 +87,47 @@ def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _let_threads_sleep() -> None:
-    """Have OpenMP's threads sleep while they wait, before PyTorch is loaded. The user's own settings win.
+    """Make OpenMP's threads sleep while they wait, unless the user chose otherwise. Call it before PyTorch is loaded.
 
-    Threads that spin take the cores from the decoding process and from other programs: docs/speed.md has the figures.
+    Spinning threads take cores from the decoding process and from other programs; docs/speed.md has the figures.
     """
     if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def main() -> None:
-    """Run the command; a user's mistake is one line on stderr, not a traceback."""
+    """Run the command. A user's mistake prints one line on stderr and no traceback."""
     _let_threads_sleep()
     prepare_streams()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleans up on the way, as Ctrl-C does
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleans up as Ctrl-C does
     warnings.showwarning = _say_warning
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Abort:  # what click makes of Ctrl-C
+    except click.exceptions.Abort:  # click turns Ctrl-C into Abort
         say("interrupted")
         sys.exit(130)
     except click.ClickException as error:
-        if type(error) is click.UsageError:  # the others are click's own
+        if type(error) is click.UsageError:  # click's own subclasses already show options as typed
             error = click.UsageError(as_typed(error), error.ctx)
         error.show()
         sys.exit(error.exit_code)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except OpenXCLIPError as error:
-        say(error, lines=isinstance(error, CheckpointError))  # which lists what doesn't fit
+        say(error, lines=isinstance(error, CheckpointError))  # it lists the weights that don't fit on several lines
         sys.exit(1)
     except OutputError as error:
         if error.is_closed:  # `openxclip … | head`
             sys.exit(0)
         say(error)
         sys.exit(1)
-    except OSError as error:  # of a file that is written: a full disk, say; others are caught where they arise
+    except (
+        OSError
+    ) as error:  # while writing a file, for example on a full disk; other OSErrors are handled where they occur
         name = "" if error.filename is None else f"{error.filename}: "
         say(f"{name}{reason_of(error)}")
         sys.exit(1)
-    except Exception as error:  # safetensors and LanceDB have their own for what the system refuses
+    except Exception as error:  # safetensors and LanceDB wrap system errors in their own exceptions
         found = as_os_error(error, "")
         if found is None:
             raise

@@ -1,4 +1,4 @@
-"""`openxclip models`: the models that --model takes by name."""
+"""`openxclip models`: lists the models that --model takes by name."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _SHORTER = {  # so that the table fits 80 columns
 @click.command("models")
 @format_options
 def command(form: Form) -> None:
-    """List the models that --model takes by name: their size, what they were trained on, and how good they are.
+    """List the models that --model takes by name, with their size, training data and accuracy.
 
-    These are the model that comes with openxclip, the released ones, and other X-CLIPs in the hub's cache. Accuracy is
-    what the paper reports (arXiv 2208.02816).
+    These are the included model, the released models, and other X-CLIPs in the hub's cache. The accuracy is that of the
+    paper (arXiv 2208.02816).
     """
     models = _models()
     if form == "csv":
@@ -45,9 +45,9 @@ def command(form: Form) -> None:
 
 
 def _models() -> list[dict[str, Any]]:
-    """A row for each model: of `Released`, its download, and whether it is on this machine already."""
+    """Return a row for each model: the fields of `Released`, the download size, and whether it is downloaded."""
     cached: list[str] = []
-    with suppress(OpenXCLIPError, OSError):  # there is no cache, or it can't be read
+    with suppress(OpenXCLIPError, OSError):  # the cache doesn't exist or can't be read
         cached = [model.name for model in hub.cached_models()]
     names = {one.name for one in RELEASED}
     others = [_of_cache(name) for name in cached if name not in names]
@@ -57,7 +57,7 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _of_cache(name: str) -> Released:
-    """An X-CLIP that isn't a released one; numbers are 0 where it can't be read."""
+    """Describe a cached X-CLIP that isn't a released model; numbers are 0 if it can't be read."""
     from openxclip.checkpoints import describe_checkpoint
 
     with suppress(OpenXCLIPError, OSError):
@@ -69,7 +69,7 @@ def _of_cache(name: str) -> Released:
 
 
 def as_dict(one: Released) -> dict[str, Any]:
-    """A checkpoint as plain JSON values."""
+    """Return a released model as JSON values."""
     values = dataclasses.asdict(one)
     del values["bytes_of_a_parameter"]
     return {**values, "download_bytes": one.download_bytes}
@@ -97,9 +97,9 @@ def _show_table(models: list[dict[str, Any]]) -> None:
         )
     print_table(table)
     click.echo(
-        "GB: of the download, or here already; clip: frames × pixels; data: trained on it\n"
-        "(K: Kinetics); accuracy: %, top-1 and top-5, or of zero-shot, as published\n"
-        "(arXiv 2208.02816). mini knows only openxclip's rendered playground.\n"
+        "GB: download size, or here if it is on this machine; clip: frames × pixels;\n"
+        "data: training data (K: Kinetics); accuracy: %, top-1 and top-5, or zero-shot, as\n"
+        "published (arXiv 2208.02816). mini knows only openxclip's rendered playground.\n"
         "--model also takes a model's folder, a file of weights (.pth, .safetensors) and\n"
         "the hub id of any X-CLIP."
     )

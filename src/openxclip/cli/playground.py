@@ -1,4 +1,4 @@
-"""`openxclip playground`: clips and films of the rendered world, as files."""
+"""`openxclip playground`: writes rendered clips and films."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ from openxclip.common.times import clock
 
 @click.command("playground", no_args_is_help=True)
 @click.option("--out", type=Target(file_okay=False), required=True, help="Folder to write to.")
-@click.option("--clips", type=click.IntRange(1), help="How many clips to render.")
+@click.option("--clips", type=click.IntRange(1), help="Number of clips to render.")
 @click.option("--film", type=Time(least=1, most=36_000), help="Render one film of this length: 90 or 1:30.")
-@click.option("--seed", type=click.IntRange(0, 2**40), default=0, show_default=True, help="Another seed, other clips.")
-@click.option("--size", type=click.IntRange(32, 1024), default=256, show_default=True, help="Pixels of a side; even.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**40), default=0, show_default=True, help="Seed; another seed gives other clips."
+)
+@click.option(
+    "--size",
+    type=click.IntRange(32, 1024),
+    default=256,
+    show_default=True,
+    help="Width and height in pixels; an even number.",
+)
 @click.option("--seconds", type=Time(least=0.1, most=60), default=2.0, show_default=True, help="Length of a clip.")
 @click.option("--fps", type=click.IntRange(1, 60), default=24, show_default=True, help="Frames per second.")
 @click.option(
@@ -25,10 +33,14 @@ from openxclip.common.times import clock
     type=click.Choice(["seen", "unseen pairs", "unseen things", "all"]),
     default="all",
     show_default=True,
-    help="Which pairs of things and actions: those that mini was trained on (seen), those it wasn't, all.",
+    help="Pairs of things and actions to render: pairs that mini was trained on (seen), other pairs, or all.",
 )
 @click.option(
-    "--hard", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="From plain scenes (0) to all there is."
+    "--hard",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Difficulty of the scenes, from plain (0) to full (1).",
 )
 def command(
     out: Path,
@@ -41,31 +53,31 @@ def command(
     split: str,
     hard: float,
 ) -> None:
-    """Render clips of emoji that move, grow, chase each other: videos whose right labels are known.
+    """Render clips of emoji that move, grow and chase each other, with known labels.
 
-    --clips writes 00000.mp4 and so on, and captions.jsonl with a line for each: its caption, thing, action and other.
-    --film writes film.mp4, and film.json with what happens in it and when. What is in OUT under these names already is
-    kept, and nothing is written then.
+    --clips writes 00000.mp4 and so on, and captions.jsonl with caption, thing, action and other of each clip. --film
+    writes film.mp4, and film.json with the events and their times. If OUT already has one of these files, nothing is
+    written.
     """
     from openxclip.playground import Split, export_clips
     from openxclip.playground import film as render_film
 
     if (clips is None) == (film is None):
-        raise click.UsageError("say --clips N or --film TIME.")
+        raise click.UsageError("give --clips N or --film TIME.")
     if size % 2:
         raise click.UsageError(f"--size {size}: H.264 needs an even number.")
-    kind: Split = split  # type: ignore[assignment]  # one of the choices
+    kind: Split = split  # type: ignore[assignment]  # click has checked the choice
     try:
         if film:
             made = render_film(film, seed, size=size, fps=fps, split=kind, hard=hard)
             with progress("rendering", 1, noun="film") as shown:
                 path = made.save(out / "film.mp4", replace=False, on_shot=lambda end: shown.footage(end, made.duration))
             events = counted(len(made.events), "event")
-            click.echo(f"{printable(str(path))}: {clock(made.duration)}, {events}; film.json says when")
+            click.echo(f"{printable(str(path))}: {clock(made.duration)}, {events}; film.json has their times")
             return
         assert clips is not None
         with progress("rendering", clips, noun="clip") as shown:
             export_clips(out, clips, seed, size=size, seconds=seconds, fps=fps, split=kind, hard=hard, on_clip=shown)
     except FileExistsError as error:
-        raise click.UsageError(f"{printable(str(error.filename))} is there already: choose another --out.") from error
-    click.echo(f"{printable(str(out))}: {counted(clips, 'clip')}; captions.jsonl says what they show")
+        raise click.UsageError(f"{printable(str(error.filename))} exists already: choose another --out.") from error
+    click.echo(f"{printable(str(out))}: {counted(clips, 'clip')}; captions.jsonl has their captions")

@@ -1,4 +1,4 @@
-"""`openxclip profile`: what a model costs."""
+"""`openxclip profile`: counts parameters, operations and memory of a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openxclip.cli.terminal import counted, json_line, printable
 if TYPE_CHECKING:
     from openxclip.inspection import Cost, Profile
 
-# The rows below a group's own, by the name of their part; none where the group is one part.
+# The parts of each group and their titles; a group of one part has no further rows.
 _GROUPS: dict[str, dict[str, str]] = {
     "video tower": {
         "vision_embeddings": "embeddings",
@@ -35,17 +35,23 @@ _COLUMNS = ("part", "per", "parameters", "macs", "flops", *_BYTES)
 
 @click.command("profile", no_args_is_help=True)
 @click.argument("model", metavar="MODEL")
-@click.option("--frames", type=click.IntRange(1), help="Frames of the video.  [default: as MODEL was trained]")
 @click.option(
-    "--texts", type=click.IntRange(1), default=400, show_default=True, help="Texts that the video is scored against."
+    "--frames", type=click.IntRange(1), help="Frames of the video.  [default: the frames that MODEL was trained with]"
+)
+@click.option(
+    "--texts",
+    type=click.IntRange(1),
+    default=400,
+    show_default=True,
+    help="Number of texts that the video is scored against.",
 )
 @format_options
 def command(model: str, frames: int | None, texts: int, form: Form) -> None:
-    """Count what MODEL costs, part by part: parameters, operations, and memory for one video.
+    """Count parameters, operations and memory of each part of MODEL, for one video.
 
-    MODEL is a folder, a checkpoint, a hub id, or mini. This is arithmetic on its configuration: no weights are read,
-    and nothing is downloaded of the released models. What the paper (arXiv 2208.02816) calls FLOPs are the GMACs of
-    each video against 400 texts.
+    MODEL is a folder, a checkpoint, a hub id, or mini. The numbers are computed from its configuration: no weights are
+    read, and released models aren't downloaded. The FLOPs of the paper (arXiv 2208.02816) are the GMACs of one video
+    against 400 texts.
     """
     from openxclip.inspection import profile
 

@@ -1,4 +1,4 @@
-"""How far a verb has come: a bar on a terminal, elsewhere a line every 30 seconds, both on stderr."""
+"""Progress on stderr: a bar on a terminal, a line every 30 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from openxclip.cli.terminal import counted, say
 from openxclip.common.times import clock
 
 LINE_EVERY_S = 30.0
-_SPEED_OVER_S = 120.0  # the time left is estimated from the latest two minutes
+_SPEED_OVER_S = 120.0  # the time left is estimated from the last two minutes
 _SAMPLE_EVERY_S = 1.0
 
 
 class Progress:
-    """Counts what is done. Call it when one more item is done.
+    """Counts finished items. Call it after each item.
 
     Args:
-        what: is being done: "indexing".
-        total: how many items there are; None if nobody knows.
-        noun: what one item is called.
-        now: the clock, in seconds.
+        what: name of the work, such as "indexing".
+        total: number of items; None if it is unknown.
+        noun: name of one item.
+        now: clock that returns seconds.
     """
 
     def __init__(
@@ -35,43 +35,43 @@ class Progress:
         self.note = ""
         self._now, self._began = now, now()
         self._done = 0.0
-        self._parts: dict[str, tuple[float, str]] = {}  # of items in progress: the share that is done, and in words
+        self._parts: dict[str, tuple[float, str]] = {}  # items in progress: finished share, and progress in words
         self._samples: deque[tuple[float, float]] = deque([(self._began, 0.0)])
 
     def __call__(self, name: str = "") -> None:
-        """One more item is done; `name` where several are in progress at once."""
+        """Count one more item; pass its `name` if several are in progress at once."""
         self._done += 1
         self._parts.pop(name, None)
         self._update()
 
     def at(self, done: float, total: int | None = None, *, note: str = "") -> None:
-        """So many items are done, of so many; `note` is shown behind."""
+        """Set the number of finished items, the total, and a note that is shown after them."""
         self._done, self.note = done, note
         self.total = self.total if total is None else total
         self._update()
 
     def footage(self, end: float, duration: float, name: str = "") -> None:
-        """A video in progress is done up to `end`, of `duration`, both in seconds."""
-        if duration > 0:  # NaN isn't
+        """Set the progress of a video: `end` of `duration`, both in seconds."""
+        if duration > 0:  # false for NaN
             end = min(end, duration)
             self._parts[name] = (end / duration, f"{clock(end)} of {clock(duration)}")
         self._update()
 
     def clips(self, done: int, number: int) -> None:
-        """So many clips of the video in progress are done, of so many."""
+        """Set the number of finished clips of the video in progress, and their total number."""
         if number > 1:
             self._parts[""] = (done / number, f"{done} of {counted(number, 'clip')}")
         self._update()
 
     @property
     def fraction(self) -> float | None:
-        """From 0 to 1; None if nobody knows."""
+        """The finished share from 0 to 1; None if it is unknown."""
         if not self.total:
             return None
         return min(1.0, (self._done + sum(share for share, _ in tuple(self._parts.values()))) / self.total)
 
     def text(self) -> str:
-        """What is done, of how much."""
+        """Return the progress in words."""
         parts = [words for _, words in tuple(self._parts.values())]
         part = parts[0] if len(parts) == 1 else ""
         if self.total == 1 and part:
@@ -83,11 +83,11 @@ class Progress:
         return ", ".join(text for text in (items, part) if text)
 
     def state(self) -> str:
-        """What is done, the time left, and the note."""
+        """Return the progress, the time left and the note."""
         return ", ".join(part for part in (self.text(), self.left(), self.note) if part)
 
     def left(self) -> str:
-        """The time left in words, or the time taken where it can't be estimated."""
+        """Return the time left in words, or the elapsed time if it can't be estimated."""
         now, fraction = self._now(), self.fraction
         before, at_first = self._samples[0]
         if fraction is not None and fraction > at_first and now > before:
@@ -103,14 +103,14 @@ class Progress:
         self.show()
 
     def show(self) -> None:
-        """Have what is shown follow; here nothing is."""
+        """Update the display; this class has none."""
 
     def close(self) -> None:
-        """Show nothing any more."""
+        """Remove the display."""
 
 
 class _Lines(Progress):
-    """A line every 30 seconds, also while nothing is reported."""
+    """Prints a line every 30 seconds, even if no progress is reported."""
 
     def __init__(self, what: str, total: int | None, noun: str, now: Callable[[], float]) -> None:
         super().__init__(what, total, noun, now)
@@ -136,7 +136,7 @@ class _Lines(Progress):
 
 
 class _Bar(Progress):
-    """A bar in the last line of a terminal; it makes room for whatever else is written there."""
+    """A bar in the last line of a terminal. It makes room for other output."""
 
     def __init__(self, what: str, total: int | None, noun: str, now: Callable[[], float]) -> None:
         super().__init__(what, total, noun, now)
@@ -174,7 +174,7 @@ class _Bar(Progress):
         self._bar.stop()
 
     def make_room(self, write: Callable[[], int], *, ends_line: bool) -> int:
-        """Write without the bar, and draw it again in the line below."""
+        """Hide the bar, write, and draw the bar again in the next line."""
         with self._lock:
             if not self._is_hidden:
                 self._bar.stop()
@@ -195,15 +195,15 @@ def progress(
     prints_meanwhile: bool = False,
     now: Callable[[], float] = time.monotonic,
 ) -> Iterator[Progress]:
-    """Show how far the block has come; `--quiet` shows nothing.
+    """Show the progress of a block of code, unless --quiet was passed.
 
     Args:
-        what: is being done: "indexing".
-        total: how many items there are; None if nobody knows (yet).
-        noun: what one item is called.
-        prints_meanwhile: results go to stdout before the end. Where that is a pipe, the program that reads it may print
-            to the same terminal, so lines are shown instead of a bar.
-        now: the clock, in seconds.
+        what: name of the work, such as "indexing".
+        total: number of items; None if it is unknown.
+        noun: name of one item.
+        prints_meanwhile: whether results are printed to stdout during the work. If stdout is a pipe, its reader may
+            print to the same terminal, so lines are printed instead of a bar.
+        now: clock that returns seconds.
     """
     kind: type[_Bar] | type[_Lines] | None = _Lines
     if terminal.is_quiet():

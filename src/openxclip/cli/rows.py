@@ -1,4 +1,4 @@
-"""Rows as a table, as JSON Lines or as CSV: the options of every verb that prints rows."""
+"""Output formats of verbs that print rows: a table, JSON Lines or CSV."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def format_options(command: Command) -> Command:
         "--format",
         "output_format",
         type=click.Choice(["table", "jsonl", "csv"]),
-        help="How rows are printed.  [default: table on a terminal, jsonl elsewhere]",
+        help="Output format.  [default: table on a terminal, jsonl elsewhere]",
     )
     add_json = click.option("--json", "as_json", is_flag=True, help="Short for --format jsonl.")
     return add_format(add_json(with_form))  # type: ignore[return-value]
 
 
 class CsvRows:
-    """Prints rows of CSV; the header comes first, also where there are no rows.
+    """Prints rows of CSV after a header, which is printed even if there are no rows.
 
     Args:
-        columns: their names, in order.
+        columns: names of the columns, in order.
     """
 
     def __init__(self, columns: Sequence[str]) -> None:
@@ -50,12 +50,12 @@ class CsvRows:
         click.echo(csv_line(columns))
 
     def print(self, row: Mapping[str, Any]) -> None:
-        """Print a row; a column that it lacks stays empty."""
+        """Print a row. Missing columns stay empty."""
         click.echo(csv_line(row.get(name) for name in self.columns))
 
 
 def csv_line(values: Iterable[Any]) -> str:
-    """A line of CSV without its end: nothing for None, true and false as in JSON, JSON for lists."""
+    """Return a CSV line without a line end. None is empty; booleans, lists and dicts are JSON."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow([_cell(value) for value in values])
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""`openxclip search`: the moments that are most like a sentence or a video, as a table, JSON Lines or CSV."""
+"""`openxclip search`: finds the moments of an index that are most similar to a sentence or a video."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
 @click.command("search", no_args_is_help=True)
 @click.argument("text", required=False)
 @index_option
-@click.option("--video", metavar="PATH", help="Search for what is like this video, instead of a text.")
-@click.option("--start", type=Time(), help="Search for the part of --video from this time on: 83.5 or 1:23.5.")
-@click.option("--end", type=Time(above=0), help="Search for the part of --video up to this time.")
+@click.option("--video", metavar="PATH", help="Search by this video instead of a text.")
+@click.option("--start", type=Time(), help="Use the part of --video from this time: 83.5 or 1:23.5.")
+@click.option("--end", type=Time(above=0), help="Use the part of --video up to this time.")
 @fps_option
-@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Moments shown.")
-@click.option("--per-video", type=click.IntRange(1), metavar="N", help="At most this many moments from one video.")
-@click.option("--min-score", type=click.FloatRange(0, 1), help="Only moments with this score or more.")
-@click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Only moments with this similarity or more.")
-@click.option("--raw", is_flag=True, help="Show each window, instead of neighbouring ones as one moment.")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Moments to show.")
+@click.option("--per-video", type=click.IntRange(1), metavar="N", help="Most moments of one video.")
+@click.option("--min-score", type=click.FloatRange(0, 1), help="Lowest score.")
+@click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Lowest similarity.")
+@click.option("--raw", is_flag=True, help="Show single windows instead of merging neighbours to moments.")
 @where_option
 @click.option(
     "--rerank",
     type=click.IntRange(0),
     default=200,
     show_default=True,
-    help="How many candidates are ordered by their similarity with prompts; 0 turns prompts off.",
+    help="Number of candidates to rerank with prompts; 0 turns prompts off.",
 )
-@click.option("--model", help="Where the index's model is, if it isn't where it was.")
+@click.option("--model", help="The model of the index, if it has moved.")
 @format_options
-@click.option("--html", type=Target(), help="Write a page with a playing clip of each moment too.")
+@click.option("--html", type=Target(), help="Also write a page with a playing clip of each moment.")
 @click.option(
     "--thumbnails",
     type=Target(file_okay=False),
     metavar="DIR",
-    help="Write a JPEG of each moment there; JSON and CSV name it as thumbnail.",
+    help="Write a JPEG of each moment to this folder; the field thumbnail in JSON and CSV names it.",
 )
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @precision_option
@@ -73,20 +73,20 @@ def command(
     device: str | None,
     precision: Precision,
 ) -> None:
-    """Find the moments of an index that are most like TEXT, or like another video.
+    """Find the moments of an index that are most similar to TEXT or to another video.
 
-    Neighbouring windows of a video are one moment; "best" is where its best window is.
+    Neighbouring windows of a video are merged to one moment; "best" is the start of its best window.
 
-    Two numbers are given for each moment. The score compares TEXT with neutral texts ("a video", "a scene", ...), as in
-    classify: below 0.5, the moment hardly shows what TEXT says. The similarity is the cosine that orders the moments,
-    with X-CLIP's video-specific prompts where the index has what they need. A search by video has no score.
+    Each moment has two numbers. The score compares TEXT with neutral texts ("a video", "a scene", ...), as in classify:
+    below 0.5, the moment hardly shows TEXT. The similarity is the cosine that orders the moments. It uses X-CLIP's
+    video-specific prompts if the index has patch features. A search by video has no score.
     """
     if (text is None) == (video is None):
-        raise click.UsageError('say what to search for: a sentence, such as "a cat jumps", or --video PATH.')
+        raise click.UsageError('give a sentence to search for, such as "a cat jumps", or --video PATH.')
     if video is None and (start is not None or end is not None):
-        raise click.UsageError("--start and --end are the part of a video to search for: give --video PATH too.")
+        raise click.UsageError("--start and --end select a part of --video: give --video PATH too.")
     if video is not None and min_score is not None:
-        raise click.UsageError("--min-score doesn't go with --video, which has no score: use --min-similarity.")
+        raise click.UsageError("--min-score can't be combined with --video, which has no score: use --min-similarity.")
     from openxclip.search import Hit, VideoIndex, write_contact_sheet
     from openxclip.search.contact_sheet import check_contact_sheet
     from openxclip.video import ReadOptions
@@ -114,7 +114,7 @@ def command(
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
     pictures: dict[Hit, str] = {}
-    unwritten: Exception | None = None  # a full disk takes nothing away from what was found
+    unwritten: Exception | None = None  # raised at the end, so that hits are printed even if the disk is full
     try:
         if thumbnails is not None:
             _write_thumbnails(hits, thumbnails, pictures)
@@ -139,25 +139,25 @@ def command(
     elif not len(index):
         click.echo("the index is empty.")
     else:
-        click.echo("nothing in the index meets the conditions.")
+        click.echo("no moment of the index meets the conditions.")
     if unwritten is not None:
         raise unwritten
 
 
 def _check_folder(folder: Path) -> None:
     checked_folder(folder)
-    with suppress(OSError):  # it isn't there
+    with suppress(OSError):  # the folder doesn't exist
         if any(folder.iterdir()):
-            raise ValueError(f"{folder}: has files in it already: name another folder for the pictures.")
+            raise ValueError(f"{folder}: has files in it already: choose another folder for the thumbnails.")
 
 
 def _write_thumbnails(hits: list[Hit], folder: Path, names: dict[Hit, str]) -> None:
-    """Write a picture of each moment, and put its file into `names`; a video that can't be read has none."""
+    """Write a thumbnail of each moment and add its path to `names`; unreadable videos have none."""
     from openxclip.search import thumbnail
     from openxclip.video import DecodeWorker
 
     folder.mkdir(parents=True, exist_ok=True)
-    with progress("writing pictures", len(hits), noun="moment") as shown, DecodeWorker() as reader:
+    with progress("writing thumbnails", len(hits), noun="moment") as shown, DecodeWorker() as reader:
         for number, hit in enumerate(hits, start=1):
             path = folder / f"{number:03}.jpg"
             try:

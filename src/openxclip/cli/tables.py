@@ -9,16 +9,16 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-_NARROWEST = 12  # characters of a column whose text is folded: with fewer, names become hard to read
+_NARROWEST = 12  # characters; names in a narrower folded column are hard to read
 _WIDEST = 10_000  # wider than any table
 
 
 def print_table(table: Table, *, title: int = 0) -> None:
-    """Print a table; where the terminal is too narrow for its columns, each row as lines, so that no text is lost.
+    """Print a table. If the terminal is too narrow, print each row as several lines, so that no text is lost.
 
     Args:
-        table: its cells are texts; columns with `no_wrap` are never folded.
-        title: the number of the column that comes first in these lines.
+        table: a table of text cells; columns with `no_wrap` are never folded.
+        title: index of the column that is printed first if rows are printed as lines.
     """
     console = Console()
     if _width_needed(table, console) <= console.width:

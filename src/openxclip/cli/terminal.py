@@ -1,4 +1,4 @@
-"""Text that comes from files (their names, what is written in them), fit for a terminal; and the standard streams."""
+"""Standard streams, and text from files that is safe to print on a terminal."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import click
 
 from openxclip.common.files import without_nan
 
-_MOST_NAMED = 10  # of many alike, so many are named
-QUIET = "openxclip.quiet"  # in click's meta: --quiet was given
+_MOST_NAMED = 10  # messages of one kind that are printed
+QUIET = "openxclip.quiet"  # key in click's meta for --quiet
 
 
 class OutputError(Exception):
     """Standard output can't be written.
 
     Attributes:
-        is_closed: its reader has gone, as `head` does when it has its lines.
+        is_closed: the reader closed the pipe, as `head` does.
     """
 
     def __init__(self, error: OSError) -> None:
@@ -31,29 +31,29 @@ class OutputError(Exception):
 
 
 class Bar(Protocol):
-    """A bar of progress in the last line of a terminal."""
+    """A progress bar in the last line of a terminal."""
 
     def make_room(self, write: Callable[[], int], *, ends_line: bool) -> int:
-        """Call `write` while the bar isn't shown; draw it again if the text ends its line."""
+        """Hide the bar, call `write`, and draw the bar again if the text ends with a line end."""
 
 
-_bar: Bar | None = None  # at most one is shown
+_bar: Bar | None = None  # the visible bar
 
 
 def set_bar(bar: Bar | None) -> None:
-    """From now on, what is written to the terminal makes this bar move out of the way."""
+    """Set the bar that makes room for other output; None for no bar."""
     global _bar
     _bar = bar
 
 
 class _Stream:
-    """A text stream with other errors.
+    """A text stream that makes room for the progress bar.
 
-    It hides `buffer`, because click would write to that directly where the encoding is ASCII.
+    It hides `buffer`, because click writes to it directly if the encoding is ASCII.
 
     Args:
-        stream: what is written to.
-        is_beneath: it draws the bar of progress itself; what is written to another makes room.
+        stream: the underlying stream.
+        is_beneath: whether the progress bar itself is written to this stream.
     """
 
     def __init__(self, stream: TextIO, *, is_beneath: bool = False) -> None:
@@ -71,14 +71,14 @@ class _Stream:
 
         def write() -> int:
             written = self._stream.write(text)
-            self._stream.flush()  # before the bar is drawn, by another stream
+            self._stream.flush()  # before another stream draws the bar
             return written
 
         return bar.make_room(write, ends_line=text.endswith("\n"))
 
 
 class _Output(_Stream):
-    """Standard output: its errors are told from those of other files, and are raised once."""
+    """Standard output. Its errors are raised once, as `OutputError`."""
 
     _failed = False
 
@@ -90,7 +90,7 @@ class _Output(_Stream):
 
     def flush(self) -> None:
         if self._failed:
-            return  # Python flushes again when it ends, and would print a traceback
+            return  # Python flushes again at exit and would print a traceback
         try:
             self._stream.flush()
         except OSError as error:
@@ -102,7 +102,7 @@ class _Output(_Stream):
 
 
 class _Messages(_Stream):
-    """Standard error: a message that can't be written is lost, and the work goes on."""
+    """Standard error. A message that can't be written is dropped, and the work continues."""
 
     def write(self, text: str) -> int:
         try:
@@ -118,7 +118,7 @@ class _Messages(_Stream):
 
 
 def _names_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
-    """For what an encoding lacks: the bytes of a file's name that are no text, escapes for other characters."""
+    """Encode the undecodable bytes of a file name as they are, and other missing characters as escapes."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
@@ -130,11 +130,11 @@ _ERRORS = {"stdin": "surrogateescape", "stdout": "openxclip.names", "stderr": "b
 
 
 def prepare_streams() -> None:
-    """Make the standard streams safe to use, whatever the caller has done with them.
+    """Make the standard streams safe to use in any environment.
 
-    A closed one (`>&-`) becomes the null device, so that no file gets its number. Characters that an encoding lacks are
-    written as escapes. Names of files that are not text can be read, and written to standard output as their bytes, so
-    that they open the files again. Errors are those of `_Output` and `_Messages`.
+    A closed stream (`>&-`) becomes the null device, so that no file gets its descriptor. Characters that the encoding
+    lacks are written as escapes. File names that are not text are read and written as their bytes, so that the output
+    can open the files again. `_Output` and `_Messages` handle errors.
     """
     while (unused := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -142,7 +142,7 @@ def prepare_streams() -> None:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
-        reconfigure = getattr(getattr(sys, name), "reconfigure", None)  # a test's stream may lack it
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)  # streams of tests may lack it
         if reconfigure is not None:
             reconfigure(errors=_ERRORS[name])
     sys.stdout = cast(TextIO, _Output(sys.stdout))
@@ -150,11 +150,11 @@ def prepare_streams() -> None:
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """The text with what a terminal would obey, not show, written out as in Python.
+    """Escape control characters in a text, as in a Python literal, so that a terminal can't obey them.
 
     Args:
-        text: of whatever origin.
-        lines: let it go on over several lines where they are indented, as those of our own lists are.
+        text: any text.
+        lines: keep line ends that are followed by two spaces, as in our own lists.
     """
     if text.isprintable():
         return text
@@ -164,9 +164,9 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def json_line(value: object) -> str:
-    """A value as a line of JSON; ASCII alone where the output's encoding lacks a character of it.
+    """Return a value as one line of JSON, in ASCII if the encoding of the output lacks one of its characters.
 
-    A number that is not finite, which JSON lacks, is null: here it stands for what isn't known, as a duration.
+    Numbers that are not finite become null, because JSON has none; they stand for unknown values such as a duration.
     """
     value = without_nan(value)
     line = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
@@ -178,12 +178,12 @@ def json_line(value: object) -> str:
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number of things: 1 video, 2 videos; 1 class, 2 classes."""
+    """Return a number with its noun: 1 video, 2 videos; 1 class, 2 classes."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def say_first(messages: Sequence[str], *, rest: str) -> None:
-    """The first ten messages, and how many more there are; `rest` says where these are."""
+    """Print the first ten messages and the number of others; `rest` says where to find them."""
     for message in messages[:_MOST_NAMED]:
         say(message)
     if len(messages) > _MOST_NAMED:
@@ -191,17 +191,17 @@ def say_first(messages: Sequence[str], *, rest: str) -> None:
 
 
 def beneath(stream: TextIO) -> TextIO:
-    """The same stream for the bar itself, which needn't make room for what it writes."""
+    """Return the stream to which the bar itself is written."""
     return cast(TextIO, _Messages(getattr(stream, "_stream", stream), is_beneath=True))
 
 
 def can_show_bar() -> bool:
-    """Whether stderr is a terminal on which a line can be erased."""
+    """Return whether stderr is a terminal that can erase lines."""
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def is_pipe(stream: TextIO) -> bool:
-    """Whether another program reads what is written there."""
+    """Return whether a stream is a pipe or socket."""
     try:
         mode = os.fstat(stream.fileno()).st_mode
     except (OSError, ValueError):
@@ -210,17 +210,17 @@ def is_pipe(stream: TextIO) -> bool:
 
 
 def is_quiet() -> bool:
-    """Whether the user asked for --quiet."""
+    """Return whether the user passed --quiet."""
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.meta.get(QUIET))
 
 
 def note(message: object) -> None:
-    """A message that --quiet leaves out."""
+    """Print a message that --quiet hides."""
     if not is_quiet():
         say(f"note: {message}")
 
 
 def say(message: object, *, lines: bool = False) -> None:
-    """A message to the user, on stderr."""
+    """Print a message to stderr."""
     click.echo(f"openxclip: {printable(str(message), lines=lines)}", err=True)

@@ -1,4 +1,4 @@
-"""`openxclip train`: a recipe in, a model folder out."""
+"""`openxclip train`: trains a model by a recipe."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from openxclip.common.files import checked_folder
 if TYPE_CHECKING:
     from openxclip.training import StepReport
 
-_SHOWN_STEPS = 20  # over which what is shown is a mean
+_SHOWN_STEPS = 20  # the displayed loss is the mean of so many steps
 
 
 @click.command("train", no_args_is_help=True)
 @click.argument("recipe")
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--out", type=Target(), help="Folder for the model.  [needed, but for --dry-run]")
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--out", type=Target(), help="Folder for the model.  [required, except with --dry-run]")
+@click.option("--dry-run", is_flag=True, help="Print the plan of the training, and do nothing.")
 @click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 @hidden_option
 def command(
     recipe: str, changes: tuple[str, ...], out: Path | None, dry_run: bool, device: str | None, hidden: bool
 ) -> None:
-    """Train a model by a RECIPE: my-videos, few-shot, kinetics, zero-shot, or a YAML file of yours.
+    """Train a model by a RECIPE: my-videos, few-shot, kinetics, zero-shot, or your own YAML file.
 
-    KEY=VALUE replaces what the recipe has; docs/training.md lists the keys. Started again with the same arguments, a
-    training that was stopped goes on where it was.
+    KEY=VALUE replaces a value of the recipe; docs/training.md lists the keys. The same command resumes an interrupted
+    training.
 
     \b
       openxclip train my-videos data=clips/ --out my-model
@@ -67,14 +67,12 @@ def command(
         result = train(recipe, *changes, out=out, device=device, on_step=on_step, say=_say)
     if int(os.environ.get("RANK", "0")):
         return
-    unreadable = [
-        f"could not be read, and was not learnt from: {path}: {why}" for path, why in result.unreadable.items()
-    ]
+    unreadable = [f"could not be read and was skipped: {path}: {why}" for path, why in result.unreadable.items()]
     say_first(unreadable, rest=f": {printable(str(out))}/training/log.jsonl names all")
     if not result.finished:
         say(f"stopped after {counted(result.steps, 'step')}: run the same command to resume.")
         sys.exit(130)
-    click.echo(f"{result.folder}: the model, its card and its results are there.")
+    click.echo(f"{result.folder}: wrote the model, its card and its results.")
 
 
 def _say(text: str) -> None:
@@ -87,8 +85,8 @@ def _printable(text: str) -> str:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[StepReport], None]]:
-    """What shows each step."""
-    if int(os.environ.get("RANK", "0")):  # of several processes, the first one shows it
+    """Yield the function that shows a step."""
+    if int(os.environ.get("RANK", "0")):  # only the first of several processes shows progress
         yield lambda report: None
         return
     with progress("training", noun="step") as shown:
@@ -101,7 +99,7 @@ def _progress() -> Iterator[Callable[[StepReport], None]]:
 
 
 class _Figures:
-    """The latest steps in words: plain means of the last 20, or of all if there are fewer."""
+    """Describes the last 20 steps, or all if there are fewer, by plain means."""
 
     def __init__(self) -> None:
         self._last: deque[StepReport] = deque(maxlen=_SHOWN_STEPS)
