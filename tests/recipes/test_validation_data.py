@@ -60,7 +60,7 @@ def test_shared_names_are_said(lists: Path) -> None:
     _, val = data_of(lists, f"val_data={lists / 'novel.txt'}")
     assert val is not None
     assert val.classes == ("run", "walk")
-    assert any("if its numbers count others, give val_names=" in problem for problem in val.problems)
+    assert any("if its numbers mean other classes, give val_names=" in problem for problem in val.problems)
 
 
 def test_videos_of_their_own(lists: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_folder_beside_a_list(lists: Path) -> None:
 
 @pytest.mark.parametrize("key", ["val_names=x", "val_videos=x", "val_fold=2"])
 def test_they_need_val_data(key: str) -> None:
-    with pytest.raises(RecipeError, match=r"is of val_data, which is missing: use (names|videos|fold)="):
+    with pytest.raises(RecipeError, match=r"is for val_data, which is missing: use (names|videos|fold)="):
         read_recipe("my-videos", [key])
 
 

@@ -1,4 +1,4 @@
-"""Recipes: everything that decides a training or an evaluation, in YAML."""
+"""Recipes: YAML files that define a training and its evaluation."""
 
 from openxclip.recipes.recipe import RECIPES, Recipe, read_recipe
 

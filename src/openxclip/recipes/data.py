@@ -1,4 +1,4 @@
-"""The videos that a recipe names."""
+"""Open the videos that a recipe names."""
 
 from __future__ import annotations
 
@@ -27,119 +27,113 @@ from openxclip.datasets.labels import read_names
 from openxclip.errors import OpenXCLIPError
 from openxclip.recipes.recipe import Data, Recipe
 
-_VAL_SPLITS = ("val", "test")  # splits, in the order in which they are preferred
+_VAL_SPLITS = ("val", "test")  # in the order of preference
 
 
 class DataError(OpenXCLIPError):
-    """The data that a recipe names don't fit each other."""
+    """The data that a recipe names can't be used, or don't fit each other."""
 
 
 def training_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
-    """What is learnt from, and what it is judged by while it learns, if the recipe has any.
+    """Return the videos to train on, and those to validate on if the recipe names any.
 
     Raises:
-        OpenXCLIPError: data can't be read, don't fit each other, or the recipe names none.
+        OpenXCLIPError: the recipe names no data, or they can't be read or don't fit each other.
     """
     with value_errors_as_data_errors():
-        return _training_data(recipe)
+        train, val = _open_both(recipe)
+        if recipe.loss == "classes" and not train.classes:
+            raise DataError(f"{train.name}: has captions instead of classes: train it with loss=pairs.")
+        if recipe.loss == "pairs" and any(sample.text is None for sample in train.samples):
+            raise DataError(f"{train.name}: has classes instead of captions: train it with loss=classes.")
+        if val is not None and train.classes and recipe.dataset.val_names is None:
+            val = with_classes(val, train.classes)
+        if val is not None and bool(val.classes) != bool(train.classes):
+            raise DataError(f"{val.name} and {train.name}: both must have classes, or both captions.")
+        return train, val
 
 
 def evaluation_data(recipe: Recipe) -> Dataset:
-    """What `openxclip eval` judges a model by: the recipe's evaluation part, or all of `data` where it has none.
+    """Return the videos for `openxclip eval`: the recipe's validation data, or all of `data` if it has none.
 
     Raises:
-        OpenXCLIPError: data can't be read, or the recipe names none.
+        OpenXCLIPError: the recipe names no data, or they can't be read.
     """
     data = recipe.dataset
     with value_errors_as_data_errors():
-        if data.seen is None and data.unseen_list is None and not data.unseen:
-            if data.val_data is not None:
-                return _opened_val(data, data.val_data)
-            train, val = _training_data(recipe)
-            return train if val is None else val
+        chooses_classes = data.seen is not None or data.unseen_list is not None or data.unseen > 0
         if data.val_data is not None:
-            found = _opened_val(data, data.val_data)
-        elif data.data is not None:
-            found = _opened(data, data.data, data.val_split, "val_split")
+            dataset = _open_val(data, data.val_data)
+        elif not chooses_classes:
+            train, val = training_data(recipe)
+            dataset = train if val is None else val
         else:
-            raise _no_data()
+            dataset = _open(data, data.val_split, key="val_split")
         if data.seen is not None:
-            found = without_classes(found, read_class_list(data.seen))
+            dataset = without_classes(dataset, read_class_list(data.seen))
         if data.unseen_list is not None:
-            return only_classes(found, read_class_list(data.unseen_list))
-        return draw_classes(found, data.unseen, seed=recipe.seed) if data.unseen else found
+            return only_classes(dataset, read_class_list(data.unseen_list))
+        return draw_classes(dataset, data.unseen, seed=recipe.seed) if data.unseen else dataset
 
 
-def _training_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
+def _open_both(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     data = recipe.dataset
-    if data.data is None:
-        raise _no_data()
-    splits = dataset_splits(data.data, format=data.format)
+    splits = () if data.data is None else dataset_splits(data.data, format=data.format)
     split = data.split or ("train" if "train" in splits else None)
-    train = _opened(data, data.data, split)
+    train, val = _open(data, split), None
     val_split = data.val_split
-    if val_split is None and data.val_data is None:
+    if val_split is None:
         val_split = next((name for name in _VAL_SPLITS if name in splits and name != split), None)
-    val: Dataset | None = None
     if data.val_data is not None:
-        val = _opened_val(data, data.val_data)
+        val = _open_val(data, data.val_data)
     elif val_split is not None:
-        val = _opened(data, data.data, val_split, "val_split")
+        val = _open(data, val_split, key="val_split")
     elif data.hold_out:
         train, val = hold_out(train, data.hold_out, seed=recipe.seed)
     if data.shots_list is not None:
         train = few_shot_from_list(train, data.shots_list)
     elif data.shots:
         train = few_shot(train, data.shots, seed=recipe.seed)
-    if recipe.loss == "classes" and not train.classes:
-        raise DataError(f"{train.name}: has captions instead of classes: train it with loss=pairs.")
-    if recipe.loss == "pairs" and any(sample.text is None for sample in train.samples):
-        raise DataError(f"{train.name}: has classes instead of captions: train it with loss=classes.")
-    if val is not None and train.classes and data.val_names is None:
-        val = with_classes(val, train.classes)
-    if val is not None and bool(val.classes) != bool(train.classes):
-        raise DataError(f"{val.name} and {train.name}: both must have classes, or both captions.")
     return train, val
 
 
-def _opened(data: Data, path: Path, split: str | None, key: str = "split") -> Dataset:
-    """The dataset at a path; an error names the recipe's key for the split."""
+def _open(data: Data, split: str | None, key: str = "split") -> Dataset:
+    """Open a split of `data`; errors call the split by the recipe's `key`."""
+    if data.data is None:
+        raise DataError("the recipe names no data: give data=, a folder of class folders or a list (docs/datasets.md).")
     try:
         return open_dataset(
-            path, format=data.format, videos=data.videos, split=split, fold=data.fold, names=data.names,
+            data.data, format=data.format, videos=data.videos, split=split, fold=data.fold, names=data.names,
             hidden=data.hidden,
         )  # fmt: skip
     except ValueError as error:
         raise DataError(str(error).replace(" split=", f" {key}=")) from error
 
 
-def _opened_val(data: Data, path: Path) -> Dataset:
-    """`val_data` by its own keys, and where they aren't given by those of `data`, if they are of any use for it."""
-    videos, fold, names = data.val_videos, data.val_fold, data.val_names
+def _open_val(data: Data, path: Path) -> Dataset:
+    """Open `val_data`. Keys that aren't given for it are those of `data`, if they apply to its format."""
+    videos, fold = data.val_videos, data.val_fold
     if videos is None and data.videos is not None and takes_videos(path, format=data.val_format):
         videos = data.videos
     if fold is None:
         fold = data.fold if has_folds(path, format=data.val_format) else 1
     try:
-        found = open_dataset(
-            path, format=data.val_format, videos=videos, split=data.val_split, fold=fold, names=names or data.names,
-            hidden=data.hidden,
+        dataset = open_dataset(
+            path, format=data.val_format, videos=videos, split=data.val_split, fold=fold,
+            names=data.val_names or data.names, hidden=data.hidden,
         )  # fmt: skip
     except ValueError as error:
         raise DataError(re.sub(r"(?<!\w)(split|videos|fold|names)=", r"val_\1=", str(error))) from error
-    if names is None and data.names is not None and found.classes and all(map(str.isdecimal, read_names(data.names))):
-        note = f"{data.names}: names the classes of {path}, too: if its numbers count others, give val_names="
-        found = replace(found, problems=(*found.problems, note))
-    return found
-
-
-def _no_data() -> DataError:
-    return DataError("the recipe names no data: give data=, a folder of class folders or a list (docs/datasets.md).")
+    shared_names = data.names if data.val_names is None and dataset.classes else None
+    if shared_names is not None and all(map(str.isdecimal, read_names(shared_names))):
+        note = f"{shared_names}: also names the classes of {path}: if its numbers mean other classes, give val_names="
+        dataset = replace(dataset, problems=(*dataset.problems, note))
+    return dataset
 
 
 @contextmanager
 def value_errors_as_data_errors() -> Iterator[None]:
-    """Recipes are what users write: a value that data don't fit is their mistake, not the program's."""
+    """Turn ValueErrors into DataErrors: a value that doesn't fit the data is a mistake in the recipe."""
     try:
         yield
     except ValueError as error:

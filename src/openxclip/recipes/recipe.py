@@ -1,6 +1,6 @@
-"""Recipes: all that decides a training, as YAML whose every value is checked before anything is loaded.
+"""Read recipes: YAML files that define a training and its evaluation. Every value is checked before anything is loaded.
 
-The defaults are the paper's (arXiv 2208.02816, §4.1 and the supplement); the files in `recipes/` say only what differs.
+The defaults are the paper's (arXiv 2208.02816, §4.1 and the supplement); the YAML files have only what differs.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Chance = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Fold = Annotated[int, Field(ge=1, le=3)]
 
-
-#: Metrics by which one epoch is better than another: of classes, and of captions.
+#: Metrics that can decide which epoch is the best: for classes, and for captions.
 Metric = Literal[
     "top1", "top5", "mean_class_accuracy",
     "text_to_video R@1", "text_to_video R@5", "text_to_video R@10",
@@ -38,39 +38,39 @@ Metric = Literal[
 
 
 class RecipeError(OpenXCLIPError):
-    """A recipe can't be read, or has a value that can't be."""
+    """A recipe can't be read, or has an invalid value."""
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
 
-class Data(_Part):
-    """Which videos; see docs/datasets.md."""
+class Data(_Section):
+    """The videos; see docs/datasets.md."""
 
     data: Path | None = None  # a folder of class folders, a list, shards, or a folder of official annotation files
     format: Format = "auto"
-    videos: Path | None = None  # where the paths of a list begin
-    split: str | None = None  # of `data`: default "train" where it has one
-    fold: Annotated[int, Field(ge=1, le=3)] = 1  # of UCF-101 and HMDB-51
-    names: Path | None = None  # other texts for the classes
-    hidden: bool = False  # take hidden files and folders, too
-    val_data: Path | None = None  # default: `data` with `val_split`, or a part of `data` that is held out
+    videos: Path | None = None  # folder that the paths of a list are relative to
+    split: str | None = None  # split of `data`; default: "train" if there is one
+    fold: Fold = 1  # fold of UCF-101 and HMDB-51
+    names: Path | None = None  # file with other texts for the classes
+    hidden: bool = False  # include hidden files and folders
+    val_data: Path | None = None  # default: `val_split` of `data`, or the part of `data` that is held out
     val_split: str | None = None
-    val_format: Format = "auto"  # of val_data
-    val_videos: Path | None = None  # where the paths of val_data begin; default: `videos`, of lists
-    val_fold: Annotated[int, Field(ge=1, le=3)] | None = None  # default: `fold`
-    val_names: Path | None = None  # default: `names`; where given, val_data keeps classes of its own
-    hold_out: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of each class, where there is no val_data and no val_split
-    shots: Annotated[int, Field(ge=0)] = 0  # videos of each class that are trained on; 0 for all
-    shots_list: Path | None = None  # their names, instead of a draw
-    unseen: Annotated[int, Field(ge=0)] = 0  # classes of the evaluation that are drawn, of those that `seen` hasn't
-    unseen_list: Path | None = None  # their names, instead of a draw
-    seen: Path | None = None  # names of the classes that training shows, which the evaluation leaves out
+    val_format: Format = "auto"
+    val_videos: Path | None = None  # default: `videos` if val_data is a list
+    val_fold: Fold | None = None  # default: `fold`
+    val_names: Path | None = None  # default: `names`; if given, val_data has its own classes
+    hold_out: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of each class, without val_data and val_split
+    shots: Annotated[int, Field(ge=0)] = 0  # training videos per class; 0 for all
+    shots_list: Path | None = None  # file with their names; default: they are drawn at random
+    unseen: Annotated[int, Field(ge=0)] = 0  # number of classes to draw for the evaluation; 0 for all
+    unseen_list: Path | None = None  # file with their names, instead of a draw
+    seen: Path | None = None  # file with the classes of the training, which the evaluation leaves out
 
 
-class Augmentations(_Part):
-    """What is done to clips in training."""
+class Augmentations(_Section):
+    """Random changes of training clips; see `openxclip.training.augmentation.Augmentation`."""
 
     flip: Chance = 0.5
     jitter: Chance = 0.8
@@ -81,115 +81,131 @@ class Augmentations(_Part):
     grey: Chance = 0.2
     mixup: NotNegative = 0.8
     cutmix: NotNegative = 1.0
-    mix_switch: Chance = 0.5  # how often CutMix rather than MixUp, where both are on
+    mix_switch: Chance = 0.5  # share of batches with CutMix rather than MixUp, if both are on
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     crop_scales: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.875, 0.75, 0.66)
 
 
-class Recipe(_Part):
-    """One training and how it is evaluated.
+class Recipe(_Section):
+    """A training and its evaluation. In the file, the fields of `Data` and `Augmentations` are on the same level."""
 
-    Beside the fields of `Data` and `Augmentations`, which stand on the same level of the file.
-    """
-
-    # what learns
-    model: str  # a CLIP to start from, or an X-CLIP to go on with: a folder, a file, a hub id or "mini"
-    frames: Count | None = None  # T of a clip; default: the model's
-    sampling: Sampling = "time"  # of the frames of a clip; "frames" counts them, as the authors do
+    # model
+    model: str  # CLIP or X-CLIP to start from: a folder, a file, a hub id or "mini"
+    frames: Count | None = None  # frames per clip; default: the model's
+    sampling: Sampling = "time"  # how the frames of a clip are chosen; "frames" counts them, as the authors do
     towers: Literal["visual", "text", "both", "none"] = "visual"
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     loss: Literal["classes", "pairs"] = "classes"  # pairs: contrastive, between clips and captions
-    template: str = "{}"  # the paper's texts are the bare class names
+    template: str = "{}"  # the paper's texts are the plain class names
 
-    # how
+    # training
     epochs: Count = 30
     warmup_epochs: NotNegative = 5
-    batch: Count = 256  # clips of an optimizer step, over all processes
-    batch_per_pass: Count = 8  # of them, how many one process takes through the model at once
+    batch: Count = 256  # clips per optimizer step, over all processes
+    batch_per_pass: Count = 8  # clips that a process passes through the model at once
     lr: Positive = 8e-6
-    min_lr: NotNegative | None = None  # default lr / 100
-    fresh_factor: Positive = 10.0  # messages, MIT and prompts learn so many times as fast
+    min_lr: NotNegative | None = None  # default: lr / 100
+    fresh_factor: Positive = 10.0  # factor for the learning rate of messages, MIT and prompts
     weight_decay: NotNegative = 0.001
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
     eps: Positive = 1e-8
     clip_grad: Positive | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 if the GPU has it, else fp32
     checkpoint_gradients: bool = False
-    sharded: bool = False  # FSDP2 instead of DDP, where there are several processes
+    sharded: bool = False  # FSDP2 instead of DDP, if there are several processes
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     workers: Annotated[int, Field(ge=0)] | None = None  # processes that read videos; default: one fewer than cores
     save_every: Positive = 10.0  # minutes
     augment: Augmentations = Augmentations()
     dataset: Data = Data()
 
-    # how it is judged
-    eval_every: Annotated[int, Field(ge=0)] = 1  # epochs; 0 for only at the end
-    keep: Literal["last", "best"] = "last"  # which epoch's weights the model gets
-    metric: Metric | None = None  # what "best" is by; default: top1, or text_to_video R@1 of captions
-    patience: Count | None = None  # end after so many evaluations in a row that were no better; default: never
+    # evaluation
+    eval_every: Annotated[int, Field(ge=0)] = 1  # epochs; 0 to evaluate only at the end
+    keep: Literal["last", "best"] = "last"  # epoch whose weights the model gets
+    metric: Metric | None = None  # decides which epoch is the best; default: top1, or text_to_video R@1 for captions
+    patience: Count | None = None  # evaluations in a row without an improvement that end the training; default: never
     clips: Count = 1
     crops: Literal[1, 3] = 1
 
     @model_validator(mode="after")
-    def _fit(self) -> Recipe:
+    def _check_combinations(self) -> Recipe:
+        has_classes = self.loss == "classes"
         _require("{}" in self.template, "template", self.template, "must have {} where the class name goes")
-        _require(self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs,
-                 f"must be at most epochs={self.epochs}")  # fmt: skip
-        _require(self.min_lr is None or self.min_lr <= self.lr, "min_lr", self.min_lr, f"must be at most lr={self.lr}")
-        _require(not (self.sharded and self.ema), "ema", self.ema, "can't be kept of a model that is sharded")
-        for field, value in (("keep", self.keep == "best" and "best"), ("patience", self.patience)):
-            _require(not value or self.eval_every > 0, field, value, "needs an evaluation more often than at the end: "
-                     "give eval_every=1, or more epochs")  # fmt: skip
         _require(
-            self.metric is None or (self.loss == "classes") == (" R@" not in self.metric), "metric", self.metric,
-            "is of captions (loss=pairs)" if self.loss == "classes" else "is of classes (loss=classes)",
-        )  # fmt: skip
+            self.warmup_epochs <= self.epochs,
+            "warmup_epochs",
+            self.warmup_epochs,
+            f"must be at most epochs={self.epochs}",
+        )
+        _require(self.min_lr is None or self.min_lr <= self.lr, "min_lr", self.min_lr, f"must be at most lr={self.lr}")
+        _require(not (self.sharded and self.ema), "ema", self.ema, "can't be used with sharded=true")
+        _require(has_classes or not self.dataset.shots, "shots", self.dataset.shots, "needs loss=classes")
+        for field, value in (("keep", self.keep == "best" and "best"), ("patience", self.patience)):
+            reason = "needs an evaluation more often than at the end: give eval_every=1, or more epochs"
+            _require(not value or self.eval_every > 0, field, value, reason)
+        if self.metric is not None:
+            reason = "is for captions (loss=pairs)" if has_classes else "is for classes (loss=classes)"
+            _require((" R@" not in self.metric) == has_classes, "metric", self.metric, reason)
         for field in ("val_videos", "val_fold", "val_names"):
             value = getattr(self.dataset, field)
-            _require(value is None or self.dataset.val_data is not None, field, str(value), "is of val_data, which is "
-                     f"missing: use {field.removeprefix('val_')}=")  # fmt: skip
-        _require(
-            self.loss == "classes" or not self.dataset.shots, "shots", self.dataset.shots, "are of classes, not pairs"
-        )
+            reason = f"is for val_data, which is missing: use {field.removeprefix('val_')}="
+            _require(value is None or self.dataset.val_data is not None, field, str(value), reason)
         return self
 
     @property
     def minimum_lr(self) -> float:
-        """The rate at the end."""
+        """The learning rate at the end."""
         return self.lr / 100 if self.min_lr is None else self.min_lr
 
 
-def _require(holds: bool, field: str, value: object, why: str) -> None:
+def _require(holds: bool, field: str, value: object, reason: str) -> None:
     if not holds:
-        raise _UnfittingError(field, value, why)
+        raise _CombinationError(field, value, reason)
 
 
-class _UnfittingError(ValueError):
-    def __init__(self, field: str, value: object, why: str) -> None:
-        super().__init__(why)
+class _CombinationError(ValueError):
+    """The value of a field doesn't fit other fields."""
+
+    def __init__(self, field: str, value: object, reason: str) -> None:
+        super().__init__(reason)
         self.field, self.value = field, value
 
 
-_PARTS: dict[str, type[_Part]] = {"dataset": Data, "augment": Augmentations}
-_PART_OF = {field: part for part, kind in _PARTS.items() for field in kind.model_fields}
-FIELDS = tuple(name for name in Recipe.model_fields if name not in _PARTS) + tuple(_PART_OF)
+_SECTIONS: dict[str, type[_Section]] = {"dataset": Data, "augment": Augmentations}
+_SECTION_OF = {field: name for name, section in _SECTIONS.items() for field in section.model_fields}
+FIELDS = tuple(name for name in Recipe.model_fields if name not in _SECTIONS) + tuple(_SECTION_OF)
 
 
 def read_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """A recipe that comes with openxclip, or a file of one's own.
+    """Read a recipe of this package or a file.
 
     Args:
-        name_or_path: one of `RECIPES`, or a YAML file.
-        changes: `key=value`, which replace the file's; values are YAML.
+        name_or_path: one of `RECIPES`, or the path of a YAML file.
+        changes: `key=value` each, to replace values of the file; values are YAML.
 
     Raises:
-        RecipeError: there is none; a key isn't known; a value can't be, with the line where it stands.
+        RecipeError: there is no such recipe, a key is unknown or a value is invalid; the line is named.
     """
     name = str(name_or_path)
     path = _FOLDER / f"{name}.yaml" if name in RECIPES else user_path(name)
+    values, places = _parse(_read_text(path, name), str(path))
+    for change in changes:
+        key, equals, value = change.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise RecipeError(f"{change!r}: must be key=value, as in epochs=10.")
+        try:
+            values[key] = yaml.safe_load(value) if is_utf8(value) else value  # YAML refuses paths that aren't UTF-8
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{change!r}: the value is not valid YAML: {_first_line(error)}.") from error
+        places[key] = change
+    return _validate(values, places, str(path))
+
+
+def _read_text(path: Path, name: str) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: is not text in UTF-8: save it as UTF-8.") from error
     except (OSError, ValueError) as error:
@@ -198,65 +214,55 @@ def read_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe
             hint = f": did you mean {close[0]}?" if close else "."
             raise RecipeError(f"recipe {name!r}: must be {', '.join(RECIPES)}, or a .yaml file{hint}") from error
         raise RecipeError(cannot_read(path, error) if isinstance(error, OSError) else f"{path}: {error}.") from error
-    values, places = _read_yaml(text, str(path))
-    for change in changes:
-        key, equals, value = change.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise RecipeError(f"{change!r}: must be key=value, as in epochs=10.")
-        try:
-            values[key] = yaml.safe_load(value) if is_utf8(value) else value  # a path, which YAML would refuse
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{change!r}: the value is no YAML: {_first_line(error)}.") from error
-        places[key] = change
-    return _checked(values, places, str(path))
 
 
-def _read_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values, and where each stands."""
+def _parse(text: str, source: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the values, and the line of each for messages."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"{source}, line {mark.line + 1}" if mark else source
-        raise RecipeError(f"{where}: is no YAML: {getattr(error, 'problem', None) or _first_line(error)}.") from error
+        place = f"{source}, line {mark.line + 1}" if mark else source
+        problem = getattr(error, "problem", None) or _first_line(error)
+        raise RecipeError(f"{place}: is not valid YAML: {problem}.") from error
     if values is None:
         return {}, {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise RecipeError(f"{source}: must be lines of `key: value`.")
     places: dict[str, str] = {}
     for key_node, _ in node.value:
-        line = f"{source}, line {key_node.start_mark.line + 1}"
+        place = f"{source}, line {key_node.start_mark.line + 1}"
         if key_node.value in places:
-            raise RecipeError(f"{line}: {key_node.value} stands there a second time.")
-        places[key_node.value] = line
+            raise RecipeError(f"{place}: {key_node.value} is given a second time.")
+        places[key_node.value] = place
     return values, places
 
 
-def _checked(values: dict[str, Any], places: dict[str, str], source: str) -> Recipe:
-    whole: dict[str, Any] = {part: {} for part in _PARTS}
+def _validate(values: dict[str, Any], places: dict[str, str], source: str) -> Recipe:
+    nested: dict[str, Any] = {section: {} for section in _SECTIONS}
     for key, value in values.items():
         if key not in FIELDS:
-            near = difflib.get_close_matches(key, FIELDS, n=1)
-            hint = f"is it {near[0]}?" if near else f"there are {', '.join(FIELDS)}."
-            raise RecipeError(f"{places[key]}: {key} isn't known: {hint}")
-        (whole[_PART_OF[key]] if key in _PART_OF else whole)[key] = value
+            close = difflib.get_close_matches(key, FIELDS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(FIELDS)}."
+            raise RecipeError(f"{places[key]}: {key} is unknown: {hint}")
+        (nested[_SECTION_OF[key]] if key in _SECTION_OF else nested)[key] = value
     try:
-        return Recipe.model_validate(whole)
+        return Recipe.model_validate(nested)
     except ValidationError as error:
-        raise RecipeError("\n".join(_words(one, places, source) for one in error.errors())) from error
+        raise RecipeError("\n".join(_describe(details, places, source) for details in error.errors())) from error
 
 
-def _words(error: Any, places: dict[str, str], source: str) -> str:
-    cause = (error.get("ctx") or {}).get("error")
-    if isinstance(cause, _UnfittingError):
+def _describe(details: Any, places: dict[str, str], source: str) -> str:
+    """Return a message for one of pydantic's errors."""
+    cause = (details.get("ctx") or {}).get("error")
+    if isinstance(cause, _CombinationError):
         return f"{places.get(cause.field, source)}: {cause.field}={cause.value!r}: {cause}."
-    names = [str(part) for part in error["loc"] if part not in _PARTS]
-    if error["type"] == "missing":
+    names = [str(part) for part in details["loc"] if part not in _SECTIONS]
+    if details["type"] == "missing":
         return f"{source}: {names[0]} is missing: give it as {names[0]}=…"
-    said = error["msg"][0].lower() + error["msg"][1:]
-    return f"{places.get(names[0], source)}: {'.'.join(names)}={error['input']!r}: {said}."
+    problem = details["msg"][0].lower() + details["msg"][1:]
+    return f"{places.get(names[0], source)}: {'.'.join(names)}={details['input']!r}: {problem}."
 
 
 def _first_line(error: Exception) -> str:
