@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from paper_baselines import late_pooled_probabilities, mean_pooled_logits
 from torch import Tensor, nn
 
-from openxclip.evaluation.baselines import late_pooled_probabilities, mean_pooled_logits
 from openxclip.model import XCLIPModel
 
 METHODS = ("mean", "late", "cross-frame", "mit", "vectors", "x-clip")

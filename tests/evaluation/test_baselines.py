@@ -1,4 +1,4 @@
-"""The baselines are CLIP: transformers' own says the same, and so does X-CLIP with everything new in it silenced."""
+"""The baselines of scripts/ equal CLIP of transformers, and X-CLIP with everything beyond CLIP silenced."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TESTS = Path(__file__).parent.parent
-sys.path += [str(TESTS / name) for name in ("model", "checkpoints") if str(TESTS / name) not in sys.path]
+FOLDERS = (TESTS / "model", TESTS / "checkpoints", TESTS.parent / "scripts")
+sys.path += [str(folder) for folder in FOLDERS if str(folder) not in sys.path]
 
 from made_models import clip_model, without_message  # noqa: E402
-from peers import quiet_transformers  # noqa: E402
-
-from openxclip import XCLIPModel  # noqa: E402
-from openxclip.evaluation.baselines import (  # noqa: E402
+from paper_baselines import (  # noqa: E402
     frame_features,
     late_pooled_probabilities,
     mean_pooled_features,
     mean_pooled_logits,
 )
+from peers import quiet_transformers  # noqa: E402
+
+from openxclip import XCLIPModel  # noqa: E402
 
 # (sizes of the CLIP, videos, frames, texts)
 SHAPES: list[tuple[dict[str, Any], int, int, int]] = [
@@ -64,11 +65,11 @@ def inputs(model: XCLIPModel, videos: int, frames: int, texts: int) -> tuple[Ten
 
 @contextmanager
 def silenced(model: XCLIPModel) -> Iterator[None]:
-    """X-CLIP as it is called, with nothing of what it adds to CLIP.
+    """Silence everything that X-CLIP adds to CLIP.
 
-    Prompts and MIT are silenced by weights: alpha is 0, MIT's branches and positions are, so that what is left of it is
-    twice its input's mean, which has the same direction. Messages can't be: attention gives no key the weight 0,
-    whatever the weights. So each block's attention is kept from seeing any token that asks nothing: the message.
+    Zero weights silence the prompts and MIT: alpha is 0, and so are MIT's branches and positions, which leaves twice
+    the mean of its input, in the same direction. Weights can't silence messages, because attention gives no key the
+    weight 0. So each block's attention is patched to leave the message out.
     """
     with torch.no_grad():
         model.prompts_generator.alpha.zero_()
@@ -115,10 +116,10 @@ def test_a_silenced_xclip_is_mean_pooled_clip(
 
 @pytest.mark.parametrize(("settings", "videos", "frames", "texts"), SOME_SHAPES)
 @torch.no_grad()
-def test_but_for_roundings_it_is_exact(
+def test_differences_are_rounding_errors(
     settings: dict[str, Any], videos: int, frames: int, texts: int, tmp_path: Path
 ) -> None:
-    """In double precision what differs is nine digits smaller: so it was rounding."""
+    """In double precision the differences are nine digits smaller."""
     model, clip = started(tmp_path / "clip", frames, **settings)
     model, clip = model.double(), clip.double()
     pixels, ids = inputs(model, videos, frames, texts)
@@ -153,7 +154,7 @@ def test_features_of_frames_and_late_pooling(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_baseline_can_be_trained(tmp_path: Path) -> None:
-    """Its gradients are those of the towers alone, with and without checkpointing; drop path acts."""
+    """Only the towers get gradients, and drop path works."""
     model, _ = started(tmp_path / "clip", 3)
     pixels, ids = inputs(model, 2, 3, 4)
     model.train()
@@ -167,16 +168,12 @@ def test_the_baseline_can_be_trained(tmp_path: Path) -> None:
     plain = gradients()
     assert "vision_model.encoder.layers.0.mlp.fc1.weight" in plain
     assert not any("message" in name or name.startswith(("mit.", "prompts_")) for name in plain)
-    model.gradient_checkpointing_enable()
-    again = gradients()
-    assert plain.keys() == again.keys()
-    assert all(torch.allclose(plain[name], again[name], atol=1e-7) for name in plain)
     for block in model.vision_model.encoder.layers:
         block.drop_path.rate = 0.5  # type: ignore[union-attr,assignment]
     assert not torch.equal(mean_pooled_features(model, pixels), mean_pooled_features(model, pixels))
 
 
-def test_frames_that_do_not_fit(tmp_path: Path) -> None:
+def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
     model, _ = started(tmp_path / "clip", 3)
     with pytest.raises(ValueError, match="image_size is 32x32"):
         mean_pooled_features(model, torch.zeros(1, 3, 3, 16, 16))

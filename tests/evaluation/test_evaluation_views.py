@@ -1,4 +1,4 @@
-"""Views of evaluation are cut where the paper's code cuts them; everything else rounds as transformers does."""
+"""Evaluation views are cropped as in the paper's code; everything else rounds as transformers does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from openxclip import VideoPipeline
-from openxclip.evaluation.scoring import views_of
+from openxclip.evaluation.scoring import view_maker
 from openxclip.processing import VideoProcessor
 from openxclip.processing.sources import in_memory
 from openxclip.training.augmentation import multi_scale_crop
@@ -42,11 +42,11 @@ def views(num_crops: int, size: int = 224, **settings: Any) -> Any:
     processor = SimpleNamespace(image_processor=VideoProcessor(**settings))
     config = SimpleNamespace(vision_config=SimpleNamespace(image_size=size))
     made: Any = SimpleNamespace(processor=processor, model=SimpleNamespace(config=config))
-    return views_of(made, num_crops)
+    return view_maker(made, num_crops)
 
 
 @pytest.mark.parametrize("upright", [False, True])
-def test_three_crops_are_those_of_frames_with_a_rounded_longer_side(upright: bool) -> None:
+def test_three_crops_round_the_longer_side(upright: bool) -> None:
     found = frames(WIDTH, HEIGHT) if upright else frames()
     resized = pillows(found[0], (298, 224) if upright else (224, 298))
     made = views(3)(found)
@@ -56,7 +56,7 @@ def test_three_crops_are_those_of_frames_with_a_rounded_longer_side(upright: boo
 
 
 @pytest.mark.parametrize(("height", "width"), [(240, 323), (323, 240)])
-def test_the_one_crop_is_the_middle_of_frames_with_a_rounded_longer_side(height: int, width: int) -> None:
+def test_one_crop_rounds_the_longer_side(height: int, width: int) -> None:
     """The short side becomes 256, the longer one 344.5."""
     found = frames(height, width)
     sides = (256, 345) if width > height else (345, 256)
@@ -73,14 +73,14 @@ def test_the_processor_rounds_down_as_transformers_does() -> None:
     assert off(cut[0], pillows(found[0], (224, 297))[:, 36:260]) <= 1
 
 
-def test_what_classify_embed_and_index_encode_is_rounded_down(tiny_folder: Path) -> None:
-    """They all read by a pipeline. 85 × 64 becomes 42 × 32 in it, and 43 × 32 in evaluation."""
+def test_classify_embed_and_index_round_down(tiny_folder: Path) -> None:
+    """85 × 64 becomes 42 × 32 in the pipeline that they use, and 43 × 32 in evaluation."""
     pipeline = VideoPipeline.from_pretrained(tiny_folder, device="cpu", isolate=False)
     transforms = pipeline.processor.image_processor
     frames_TCHW = frames(64, 85, count=4)
     with torch.no_grad():
         expected = pipeline.model.encode_video(transforms.values([transforms.levels(frames_TCHW)])).pooled
-        middle = views_of(pipeline, 3)(frames_TCHW)[1]
+        middle = view_maker(pipeline, 3)(frames_TCHW)[1]
         elsewhere = pipeline.model.encode_video(transforms.values([middle])).pooled
     video = in_memory(frames_TCHW.permute(0, 2, 3, 1).numpy(), "x")
     found = next(iter(pipeline.encode_videos([video]))).features.pooled
@@ -89,7 +89,7 @@ def test_what_classify_embed_and_index_encode_is_rounded_down(tiny_folder: Path)
 
 
 @pytest.mark.parametrize(("height", "width"), [(720, 1280), (480, 639), (333, 250)])
-def test_boxes_of_training_are_those_of_the_resized_frame(height: int, width: int) -> None:
+def test_training_boxes_match_the_resized_frame(height: int, width: int) -> None:
     """mmaction's MultiScaleCrop in a frame of mmcv's rescale_size, as shares of the decoded frame."""
     scale = 256 / min(height, width)
     around = int(height * scale + 0.5), int(width * scale + 0.5)

@@ -1,4 +1,4 @@
-"""Pictures: that they are there, whole, and show what they are of."""
+"""Plots of confusion and calibration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def confused(number: int) -> tuple[Any, list[str]]:
     return matrix, [f"doing thing number {i}" for i in range(number)]
 
 
-def test_a_table(tmp_path: Path) -> None:
+def test_a_confusion_table(tmp_path: Path) -> None:
     matrix, classes = np.array([[3, 1], [0, 2]]), ['to "run", fast', "sit\ndown"]
     assert write_confusion_table(matrix, classes, tmp_path / "c.csv") == tmp_path / "c.csv"
     with (tmp_path / "c.csv").open(encoding="utf-8", newline="") as file:
@@ -40,7 +40,7 @@ def test_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "number", [1, 26, *(pytest.param(number, marks=pytest.mark.slow) for number in (2, 10, 25, 60, 61, 400))]
 )
-def test_sizes(tmp_path: Path, number: int) -> None:
+def test_confusion_plots_of_every_size(tmp_path: Path, number: int) -> None:
     matrix, classes = confused(number)
     picture = pixels(draw_confusion(matrix, classes, tmp_path / "c.png"))
     assert max(picture.shape) < 2600
@@ -57,8 +57,8 @@ def test_more_than_sixty_classes_are_not_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_darker_the_more(tmp_path: Path) -> None:
-    """A diagonal of blue on white, or white on blue's place: the mean colour says how much is right."""
+def test_darker_cells_have_more_samples(tmp_path: Path) -> None:
+    """A diagonal has more dark pixels than equal counts everywhere."""
     eye, blank = np.eye(70, dtype=int), np.ones((70, 70), dtype=int)
     classes = [str(i) for i in range(70)]
     sharp, spread = (pixels(draw_confusion(m, classes, tmp_path / "c.png")) for m in (eye, blank))
@@ -67,7 +67,7 @@ def test_the_darker_the_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["costs $x_{$", "跳舞", "a" * 300, "", "naïve_\\frac{1}{2}", "two\nlines"])
-def test_names_that_are_no_plain_words(tmp_path: Path, name: str) -> None:
+def test_unusual_class_names(tmp_path: Path, name: str) -> None:
     picture = pixels(draw_confusion(np.array([[1, 0], [2, 3]]), [name, "b"], tmp_path / "c.png"))
     assert max(picture.shape) < 2000
 
@@ -92,7 +92,7 @@ def test_a_reliability_diagram(tmp_path: Path) -> None:
     assert (pixels(tmp_path / "r.png") != pixels(tmp_path / "s.png")).any()
 
 
-def test_what_is_there_is_kept_if_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_keeps_the_existing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
     (tmp_path / "r.png").write_text("mine")
@@ -108,7 +108,7 @@ def test_what_is_there_is_kept_if_there_is_an_error(tmp_path: Path, monkeypatch:
     assert [path.name for path in tmp_path.iterdir()] == ["r.png"]
 
 
-def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_matrices_and_a_missing_package_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for draw in (draw_confusion, write_confusion_table):
         with pytest.raises(ValueError, match=r"a confusion matrix of \(2, 2\) for 3 classes"):
             draw(np.eye(2, dtype=int), ["a", "b", "c"], tmp_path / "c")

@@ -1,4 +1,4 @@
-"""Pictures of what a model confuses and of how far it can be believed, and the numbers beside them."""
+"""Plot confusion matrices and reliability diagrams, and write confusion matrices as CSV."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.common.files import written_whole
+from openxclip.common.files import atomic_file
 from openxclip.errors import needs_package
 from openxclip.evaluation.metrics import Calibration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST_NAMED = 60  # classes: more names would not be read
-_MOST_COUNTED = 25  # classes: more numbers would not fit their cells
-_LONGEST_NAME = 40
+_MAX_NAMED = 60  # classes; more names would be illegible
+_MAX_COUNTED = 25  # classes; more numbers would not fit their cells
+_MAX_NAME = 40  # characters
 _POINTS_PER_INCH = 72
 _INK, _PALE = "#08306b", "#c6dbef"
 
 
 def write_confusion_table(matrix_KK: NDArray[np.int64], classes: Sequence[str], path: str | Path) -> Path:
-    """A confusion matrix as CSV: a row for each class, with its name first; the columns are what was predicted.
+    """Write a confusion matrix as CSV, with a row for each true class and a column for each predicted one.
 
     Args:
         matrix_KK: see `metrics.confusion_matrix`.
-        classes: their names.
-        path: of the file, which appears whole or not at all.
+        classes: class names.
+        path: the file, which is written atomically.
 
     Raises:
-        ValueError: there are not as many classes as rows.
-        OSError: it can't be written.
+        ValueError: the numbers of classes and rows differ.
+        OSError: the file can't be written.
     """
     _check(matrix_KK, classes)
     with (
-        written_whole(Path(path)) as partial,
+        atomic_file(Path(path)) as partial,
         partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         table = csv.writer(file, lineterminator="\n")
@@ -51,35 +51,35 @@ def write_confusion_table(matrix_KK: NDArray[np.int64], classes: Sequence[str], 
 
 
 def draw_confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str], path: str | Path) -> Path:
-    """A confusion matrix as PNG: the darker a cell, the greater its share of the samples of its row.
+    """Draw a confusion matrix as PNG; the shade of a cell shows its share of its row's samples.
 
-    Up to 60 classes are named, and up to 25 have their counts in the cells.
+    Up to 60 classes have their names, and up to 25 their counts in the cells.
 
     Args:
         matrix_KK, classes, path: see `write_confusion_table`.
 
     Raises:
         MissingPackageError: matplotlib isn't installed.
-        ValueError: there are not as many classes as rows.
-        OSError: it can't be written.
+        ValueError: the numbers of classes and rows differ.
+        OSError: the file can't be written.
     """
     _check(matrix_KK, classes)
     number = len(classes)
     shares_KK = matrix_KK / np.maximum(matrix_KK.sum(axis=1, keepdims=True), 1)
-    side = min(max(2.5, 0.28 * number), 12.0) if number <= _MOST_NAMED else 10.0
-    size = min(8.0, 0.5 * _POINTS_PER_INCH * side / number)  # half of a row, so that lines stay apart
+    side = min(max(2.5, 0.28 * number), 12.0) if number <= _MAX_NAMED else 10.0
+    size = min(8.0, 0.5 * _POINTS_PER_INCH * side / number)  # half a row, so that lines don't touch
     figure = new_figure(side + 3.0, side + 2.6)
     axes = figure.add_subplot()
     picture = axes.imshow(shares_KK, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(picture, ax=axes, fraction=0.04, pad=0.02, label="share of the row's samples")
     axes.set(xlabel="predicted", ylabel="truth")
-    if number <= _MOST_NAMED:
-        names = [_short(name) for name in classes]
+    if number <= _MAX_NAMED:
+        names = [_shorten(name) for name in classes]
         axes.set_xticks(range(number), names, rotation=90, fontsize=size, parse_math=False)
         axes.set_yticks(range(number), names, fontsize=size, parse_math=False)
     else:
         axes.set(xticks=[], yticks=[], xlabel=f"predicted ({number} classes)", ylabel=f"truth ({number} classes)")
-    if number <= _MOST_COUNTED:
+    if number <= _MAX_COUNTED:
         for (row, column), count in np.ndenumerate(matrix_KK):
             if count:
                 colour = "white" if shares_KK[row, column] > 0.5 else "black"
@@ -88,15 +88,15 @@ def draw_confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str], path: s
 
 
 def draw_reliability(calibration: Calibration, path: str | Path) -> Path:
-    """A reliability diagram as PNG: accuracy over confidence, and how many samples each bin has.
+    """Draw a reliability diagram as PNG: accuracy by confidence, and the number of samples in each bin.
 
     Args:
         calibration: see `metrics.calibration`.
-        path: of the file, which appears whole or not at all.
+        path: the file, which is written atomically.
 
     Raises:
         MissingPackageError: matplotlib isn't installed.
-        OSError: it can't be written.
+        OSError: the file can't be written.
     """
     bins = [one for one in calibration.bins if one.count]
     low = [one.low for one in calibration.bins]
@@ -116,8 +116,8 @@ def draw_reliability(calibration: Calibration, path: str | Path) -> Path:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """One that no window and no other thread's plots have to do with: drawn by Agg, without pyplot."""
-    with needs_package("a plot", "matplotlib", "plots"), _without_notes():
+    """Make a figure drawn by Agg without pyplot, so it needs no window and shares no state with other threads."""
+    with needs_package("a plot", "matplotlib", "plots"), _quiet_import():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -126,8 +126,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 @contextmanager
-def _without_notes() -> Iterator[None]:
-    """Import matplotlib without its note that it keeps its cache elsewhere, where the user's can't be written."""
+def _quiet_import() -> Iterator[None]:
+    """Suppress matplotlib's note that it uses a temporary cache if the user's can't be written."""
     log = logging.getLogger("matplotlib")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -138,19 +138,19 @@ def _without_notes() -> Iterator[None]:
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """As PNG; the file appears whole or not at all."""
-    with written_whole(Path(path)) as partial, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")  # of scripts that its font lacks: boxes
+    """Write a figure as PNG, atomically."""
+    with atomic_file(Path(path)) as partial, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")  # its font lacks some scripts
         figure.savefig(partial, format="png", dpi=150)
     return Path(path)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+def _shorten(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
 
 
 def _check(matrix_KK: NDArray[Any], classes: Sequence[str]) -> None:
     if matrix_KK.shape != (len(classes), len(classes)) or not classes:
         raise ValueError(
-            f"a confusion matrix of {matrix_KK.shape} for {len(classes)} classes: both of its sides must be as long."
+            f"a confusion matrix of {matrix_KK.shape} for {len(classes)} classes: both must have the same number."
         )

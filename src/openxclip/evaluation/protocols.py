@@ -1,13 +1,13 @@
-"""Testing a model on a data set, as the paper does (arXiv 2208.02816, section 4): from files to results.
+"""Evaluate a model on a dataset as the paper does (arXiv 2208.02816, section 4).
 
 Shapes: V views of a video, K texts or classes, E joint width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -17,28 +17,32 @@ from numpy.typing import NDArray
 
 from openxclip._version import __version__
 from openxclip.checkpoints.fingerprints import fingerprint
-from openxclip.datasets.samples import Dataset, Sample, sample_names
+from openxclip.datasets.samples import Dataset, sample_names
 from openxclip.errors import OpenXCLIPError
 from openxclip.evaluation.results import (
     TOP,
     EvaluationProtocol,
     Prediction,
     Results,
-    Task,
     Unread,
+    check_any_read,
     classification_metrics,
-    hashes_of_weights,
+    hash_weight_files,
 )
 from openxclip.evaluation.retrieval import retrieval_metrics
-from openxclip.evaluation.scoring import class_features, finite, score, views_of
+from openxclip.evaluation.scoring import check_finite, class_features, score_views, view_maker
 from openxclip.pipeline import VideoPipeline
 from openxclip.pipeline.batching import Batch, VideoResult
 from openxclip.recognition.classification import check_labels
 from openxclip.video import ClipPlan
 from openxclip.video.sampling import Sampling, check_stretch
 
-#: Called with how many samples are done, and of how many.
+#: Called with the number of finished videos and their total.
 OnProgress = Callable[[int, int], object]
+
+
+def ignore_progress(done: int, total: int) -> None:
+    """Do nothing with progress."""
 
 
 # ---------------------------------------------------------------------------------------------------- classification
@@ -47,55 +51,50 @@ OnProgress = Callable[[int, int], object]
 def evaluate(
     pipeline: VideoPipeline,
     dataset: Dataset,
+    protocol: EvaluationProtocol = EvaluationProtocol(),  # noqa: B008 (frozen)
     *,
-    num_clips: int = 1,
-    num_crops: int = 1,
-    num_frames: int | None = None,
-    sampling: Sampling = "time",
-    templates: Sequence[str] = ("{}",),
-    use_prompts: bool = True,
+    part: tuple[int, int] | None = None,
     batch: Batch = "auto",
-    seed: int | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Results:
-    """Which class each video of a data set is taken for.
+    """Classify each video of a dataset.
 
-    A video's probabilities are the mean over its views of the softmax over the classes. Its views are those of the
-    paper: clips over the whole of it (see `openxclip.video.sample_clips`; nothing is drawn at random), each seen in
-    one crop, the centre of frames whose short side is 256/224 of the crop's, or in three, left, centre and right (or
-    top, centre and bottom) of frames whose short side is the crop's.
+    A video's probabilities are the mean over its views of the softmax over the classes. The views are those of the
+    paper: clips over the whole video (see `openxclip.video.sample_clips`; nothing is random), each with one crop, the
+    centre of frames whose short side is 256/224 of the crop's, or with three, left, centre and right (or top, centre
+    and bottom) of frames whose short side is the crop's.
 
     Args:
         pipeline: the model in eval mode, and its processor.
-        dataset: samples with labels; or a part of it (see `part_of`).
-        num_clips: clips over each video; the paper's fully supervised protocol has 4.
-        num_crops: 1 or 3; the paper's fully supervised protocol has 3.
-        num_frames: frames of a clip; default is what the model was trained with.
-        sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
-        templates: what is made of a class name; `{}` stands for it. Of several, see `class_features`.
-        use_prompts: add the video-specific prompts to the texts, as the model was trained.
+        dataset: samples with labels.
+        protocol: clips, crops, frames and texts; by default one clip and one crop with the bare class names.
+        part: (rank, number of parts) to evaluate only every n-th sample, from number `rank` on; None for all. The
+            results of all parts can be merged with `merge_results`.
         batch: views in one call of the model, see `VideoPipeline.encode_videos`.
-        seed: of the draw that chose the data, only to be written down: here nothing is drawn.
         on_progress: called after each sample.
 
     Returns:
-        Results with these metrics, over the samples that could be read: `top1`, `top5` (of more than five classes),
-        `mean_class_accuracy` (over classes that have samples), `calibration_error`, `class_accuracy` by name (None
+        Results with these metrics over the samples that could be read: `top1`, `top5` (for more than five classes),
+        `mean_class_accuracy` (over the classes with samples), `calibration_error`, `class_accuracy` by name (None
         without samples), and `reliability`, the table of bins.
 
     Raises:
-        ValueError: an argument, label or class that can't be, or scores that are no numbers.
-        OpenXCLIPError: a sample's file has gone, or not one of them can be read.
+        ValueError: an argument, label or class is invalid, or the scores are not finite.
+        OpenXCLIPError: a sample's file no longer exists, or no sample can be read.
     """
-    classes = _classes(dataset)
-    whole, indices, part = _chosen(dataset)
-    labels = _labels(whole, len(classes))
-    dataset_hash = whole.hash()  # first of all: a file that has gone is missed now, and not hours later
-    views = views_of(pipeline, num_crops)
-    text_KE = class_features(pipeline, classes, templates)
-    plan = ClipPlan(num_frames=num_frames, num_clips=num_clips, sampling=sampling)
-    encoded = pipeline.encode_parts([whole.samples[index] for index in indices], views, plan, batch=batch)
-    names = sample_names(whole)
+    protocol = replace(protocol, num_frames=_num_frames(pipeline, protocol.num_frames))
+    rank, num_parts = part or (0, 1)
+    if not 0 <= rank < num_parts:
+        raise ValueError(f"part={part}: the rank must be from 0 to the number of parts - 1.")
+    classes = _checked_classes(dataset)
+    _check_samples(dataset)
+    labels = _checked_labels(dataset, len(classes))
+    dataset_hash = dataset.hash()  # before any work: a file that no longer exists is noticed now, not hours later
+    make_views = view_maker(pipeline, protocol.num_crops)
+    text_KE = class_features(pipeline, classes, protocol.templates)
+    plan = ClipPlan(num_frames=protocol.num_frames, num_clips=protocol.num_clips, sampling=protocol.sampling)
+    indices, names = range(rank, len(dataset.samples), num_parts), sample_names(dataset)
+    encoded = pipeline.encode_parts([dataset.samples[index] for index in indices], make_views, plan, batch=batch)
     predictions: list[Prediction] = []
     errors: list[Unread] = []
     with closing(encoded):
@@ -103,27 +102,22 @@ def evaluate(
             if video.features is None:
                 errors.append(_unread(index, names[index], video))
             else:
-                logits_VK = score(pipeline, text_KE, video.features, use_prompts=use_prompts)
-                probability_K = finite(logits_VK, names[index]).softmax(dim=1).mean(dim=0).numpy()
-                best = np.argsort(-probability_K, kind="stable")
-                predictions.append(_prediction(index, names[index], labels[index], probability_K, best))
-            if on_progress is not None:
-                on_progress(done, len(indices))
-    if part is None and not predictions:
-        raise OpenXCLIPError(_none_read(whole.name, errors))
-    return _results(
-        "classification",
-        pipeline,
-        whole,
-        dataset_hash=dataset_hash,
+                logits_VK = score_views(pipeline, text_KE, video.features, use_prompts=protocol.use_prompts)
+                probability_K = check_finite(logits_VK, names[index]).softmax(dim=1).mean(dim=0).numpy()
+                order_K = np.argsort(-probability_K, kind="stable")
+                predictions.append(_prediction(index, names[index], labels[index], probability_K, order_K))
+            on_progress(done, len(indices))
+    if part is None:
+        check_any_read(dataset.name, predictions, errors)
+    return Results(
+        task="classification",
         classes=classes,
-        protocol=EvaluationProtocol(
-            num_clips, num_crops, _frames(pipeline, num_frames), tuple(templates), use_prompts, seed, sampling
-        ),
+        protocol=protocol,
         metrics=classification_metrics(predictions, classes),
-        predictions=predictions,
-        errors=errors,
+        predictions=tuple(predictions),
+        errors=tuple(errors),
         part=part,
+        **_origin(pipeline, dataset, dataset_hash),
     )
 
 
@@ -138,168 +132,98 @@ def evaluate_retrieval(
     sampling: Sampling = "time",
     use_prompts: bool = True,
     batch: Batch = "auto",
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Results:
-    """How well videos are found by their texts, and texts by their video.
+    """Find videos by their texts, and texts by their videos.
 
-    A video is seen in one clip and one crop, as in `evaluate`. Samples of the same stretch of the same file are texts
-    of one video. Where a video can't be read, its texts aren't looked for either.
+    Each video has one clip and one crop, as in `evaluate`. Samples with the same file and stretch are texts of one
+    video. The texts of a video that can't be read are excluded.
 
     Args:
         pipeline: the model in eval mode, and its processor.
         dataset: samples with texts, of two videos or more.
-        num_frames, sampling, batch: see `evaluate`.
-        use_prompts: add the video-specific prompts to the texts: then a text has other features beside each video, and
+        num_frames, sampling: see `EvaluationProtocol`.
+        use_prompts: add the video-specific prompts to the texts. A text then has other features with each video, so
             every pair is scored by itself.
+        batch: see `evaluate`.
         on_progress: called after each video.
 
     Returns:
-        Results whose metrics are those of `retrieval.retrieval_metrics`, and whose predictions are the videos found
-        by each text, with a softmax over the videos.
+        Results with the metrics of `retrieval.retrieval_metrics`. The predictions are the videos found by each text,
+        with a softmax over the videos.
 
     Raises:
-        ValueError: an argument that can't be, a sample without a text, or scores that are no numbers.
-        OpenXCLIPError: a sample's file has gone, or fewer than two videos can be read.
+        ValueError: an argument is invalid, a sample has no text, or the scores are not finite.
+        OpenXCLIPError: a sample's file no longer exists, or fewer than two videos can be read.
     """
-    if isinstance(dataset, DatasetPart):
-        raise ValueError("retrieval chooses among all videos: give the whole data set, not a part of it.")
+    num_frames = _num_frames(pipeline, num_frames)
     _check_samples(dataset)
-    texts = [sample.text or "" for sample in dataset.samples]
-    for sample, text in zip(dataset.samples, texts, strict=True):
-        if not text.strip():
-            raise ValueError(f"{dataset.name}: {sample.source} has no text to be found by.")
+    texts = _checked_texts(dataset)
     dataset_hash = dataset.hash()
-    videos: dict[tuple[str, float | None, float | None], list[int]] = {}
+    groups: dict[tuple[str, float | None, float | None], list[int]] = {}  # the samples of each video
     for index, sample in enumerate(dataset.samples):
-        videos.setdefault((sample.source, sample.start, sample.end), []).append(index)
-    views = views_of(pipeline, 1)
+        groups.setdefault((sample.source, sample.start, sample.end), []).append(index)
     text_KE = pipeline.encode_texts(texts, what="caption")
-    firsts = [dataset.samples[indices[0]] for indices in videos.values()]
     plan = ClipPlan(num_frames=num_frames, sampling=sampling)
-    encoded = pipeline.encode_parts(firsts, views, plan, batch=batch)
+    videos = [dataset.samples[indices[0]] for indices in groups.values()]
+    encoded = pipeline.encode_parts(videos, view_maker(pipeline, 1), plan, batch=batch)
     names = sample_names(dataset)
     columns: list[NDArray[np.float32]] = []
-    read: list[list[int]] = []  # of each video that could be, its samples
+    read: list[list[int]] = []  # the samples of each video that could be read
     errors: list[Unread] = []
     with closing(encoded):
-        for done, (indices, video) in enumerate(zip(videos.values(), encoded, strict=True), 1):
+        for done, (indices, video) in enumerate(zip(groups.values(), encoded, strict=True), 1):
             if video.features is None:
-                errors.extend(_unread(index, names[index], video) for index in indices)
+                errors += [_unread(index, names[index], video) for index in indices]
             else:
-                logits_1K = score(pipeline, text_KE, video.features, use_prompts=use_prompts)
-                columns.append(finite(logits_1K, names[indices[0]])[0].float().numpy())
+                logits_1K = score_views(pipeline, text_KE, video.features, use_prompts=use_prompts)
+                columns.append(check_finite(logits_1K, names[indices[0]])[0].float().numpy())
                 read.append(indices)
-            if on_progress is not None:
-                on_progress(done, len(videos))
+            on_progress(done, len(groups))
     if len(read) < 2:
-        why = f": {errors[0].sample}: {errors[0].reason}" if errors else "."
-        raise OpenXCLIPError(f"{dataset.name}: {len(read)} videos to choose from, but two are needed{why}")
+        reason = f": {errors[0].sample}: {errors[0].reason}" if errors else "."
+        raise OpenXCLIPError(f"{dataset.name}: {len(read)} videos to choose from, but two are needed{reason}")
     video_of = {index: number for number, indices in enumerate(read) for index in indices}
-    known = sorted(video_of)
-    similarity_KV = np.stack(columns, axis=1)[known]
-    of_text_K = np.array([video_of[index] for index in known])
+    similarity_KV = np.stack(columns, axis=1)[sorted(video_of)]
+    of_text_K = np.array([video_of[index] for index in sorted(video_of)])
     predictions = []
-    for index, row_V, own in zip(known, similarity_KV, of_text_K.tolist(), strict=True):
-        row_V = row_V.astype(np.float64)  # a copy of the whole matrix could be of many gigabytes
-        probability_V = np.exp(row_V - row_V.max())
-        probability_V /= probability_V.sum()
-        best = np.lexsort((np.arange(len(row_V)) == own, -row_V))  # of equal ones its own comes last, as in the metrics
-        predictions.append(_prediction(index, names[index], own, probability_V, best))
-    return _results(
-        "retrieval",
-        pipeline,
-        dataset,
-        dataset_hash=dataset_hash,
+    for index, row_V in zip(sorted(video_of), similarity_KV, strict=True):
+        probability_V = _softmax(row_V)
+        is_own_V = np.arange(len(row_V)) == video_of[index]
+        order_V = np.lexsort((is_own_V, -row_V))  # of equal scores its own comes last, as in the metrics
+        predictions.append(_prediction(index, names[index], video_of[index], probability_V, order_V))
+    return Results(
+        task="retrieval",
         classes=tuple(names[indices[0]] for indices in read),
-        protocol=EvaluationProtocol(1, 1, _frames(pipeline, num_frames), ("{}",), use_prompts, sampling=sampling),
+        protocol=EvaluationProtocol(num_frames=num_frames, use_prompts=use_prompts, sampling=sampling),
         metrics=retrieval_metrics(similarity_KV, of_text_K),
-        predictions=predictions,
-        errors=sorted(errors, key=lambda one: one.index),
-        part=None,
-    )
-
-
-# ------------------------------------------------------------------------------------------------------- parts of data
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetPart(Dataset):
-    """Some samples of a data set: those that one of several processes tests.
-
-    Attributes:
-        whole: the data set.
-        rank: number of the part, from 0.
-        world_size: how many parts there are.
-    """
-
-    whole: Dataset
-    rank: int
-    world_size: int
-
-
-def part_of(dataset: Dataset, rank: int, world_size: int) -> DatasetPart:
-    """Every `world_size`-th sample, from number `rank` on: no sample is in two parts, and none in no part.
-
-    Raises:
-        ValueError: `rank` isn't from 0 to `world_size` - 1.
-    """
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank={rank}, world_size={world_size}: the rank must be from 0 to world_size - 1.")
-    samples = dataset.samples[rank::world_size]
-    return DatasetPart(
-        dataset.name, samples, dataset.classes, root=dataset.root, whole=dataset, rank=rank, world_size=world_size
-    )
-
-
-def merged(results: Sequence[Results]) -> Results:
-    """The results of all parts of a data set as one: those of testing it at once.
-
-    Args:
-        results: of every part (see `part_of`), in any order.
-
-    Raises:
-        ValueError: they aren't the parts of one test; what differs or is missing is named.
-        OpenXCLIPError: not one sample could be read.
-    """
-    if not results:
-        raise ValueError("there are no results to merge.")
-    first = results[0]
-    for name in ("task", "model_hash", "dataset", "dataset_hash", "num_samples", "classes", "protocol"):
-        for other in results:
-            if getattr(other, name) != getattr(first, name):
-                raise ValueError(f"these results are no parts of one test, for they differ in {name}.")
-    parts = [one.part for one in results]
-    expected = [(rank, len(results)) for rank in range(len(results))]
-    if None in parts or sorted(part for part in parts if part) != expected:
-        raise ValueError(f"{len(results)} results of the parts {parts}: there must be each of {expected} once.")
-    predictions = sorted((one for each in results for one in each.predictions), key=lambda one: one.index)
-    errors = sorted((one for each in results for one in each.errors), key=lambda one: one.index)
-    found = sorted([*(one.index for one in predictions), *(one.index for one in errors)])
-    if found != list(range(first.num_samples)):
-        raise ValueError(f"the parts have {len(found)} samples, not each of the {first.num_samples} once.")
-    if not predictions:
-        raise OpenXCLIPError(_none_read(first.dataset, errors))
-    return replace(
-        first,
-        metrics=classification_metrics(predictions, first.classes),
         predictions=tuple(predictions),
-        errors=tuple(errors),
-        date=max(one.date for one in results),
-        part=None,
+        errors=tuple(sorted(errors, key=lambda one: one.index)),
+        **_origin(pipeline, dataset, dataset_hash),
     )
 
 
-def _chosen(dataset: Dataset) -> tuple[Dataset, list[int], tuple[int, int] | None]:
-    """The whole data set, the indices in it of the samples that are to be tested, and which part of it they are."""
-    whole = dataset.whole if isinstance(dataset, DatasetPart) else dataset
-    _check_samples(whole)
-    if isinstance(dataset, DatasetPart):
-        indices = list(range(dataset.rank, len(whole.samples), dataset.world_size))
-        return whole, indices, (dataset.rank, dataset.world_size)
-    return whole, list(range(len(whole.samples))), None
+def _softmax(row_V: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return a softmax in float64, of one row at a time: a copy of the whole matrix could need many gigabytes."""
+    exponential_V: NDArray[np.float64] = np.exp(row_V.astype(np.float64) - row_V.max())
+    exponential_V /= exponential_V.sum()
+    return exponential_V
 
 
-def _classes(dataset: Dataset) -> tuple[str, ...]:
+# ------------------------------------------------------------------------------------------------------------- checks
+
+
+def _check_samples(dataset: Dataset) -> None:
+    if not dataset.samples:
+        raise ValueError(f"{dataset.name}: has no samples.")
+    for sample in dataset.samples:
+        try:
+            check_stretch(sample.start, sample.end)
+        except ValueError as error:  # noqa: PERF203 (the message names the sample)
+            raise ValueError(f"{dataset.name}: {sample.source}: {error}") from None
+
+
+def _checked_classes(dataset: Dataset) -> tuple[str, ...]:
     if not dataset.classes:
         raise ValueError(f"{dataset.name}: has no classes to choose from; captions are for evaluate_retrieval.")
     try:
@@ -308,7 +232,7 @@ def _classes(dataset: Dataset) -> tuple[str, ...]:
         raise ValueError(f"{dataset.name}: {error}") from None
 
 
-def _labels(dataset: Dataset, num_classes: int) -> list[int]:
+def _checked_labels(dataset: Dataset, num_classes: int) -> list[int]:
     labels = []
     for sample in dataset.samples:
         if sample.label is None or not 0 <= sample.label < num_classes:
@@ -320,27 +244,24 @@ def _labels(dataset: Dataset, num_classes: int) -> list[int]:
     return labels
 
 
-def _check_samples(dataset: Dataset) -> None:
-    if not dataset.samples:
-        raise ValueError(f"{dataset.name}: has no samples.")
+def _checked_texts(dataset: Dataset) -> list[str]:
     for sample in dataset.samples:
-        _check_stretch(dataset, sample)
-
-
-def _check_stretch(dataset: Dataset, sample: Sample) -> None:
-    try:
-        check_stretch(sample.start, sample.end)
-    except ValueError as error:
-        raise ValueError(f"{dataset.name}: {sample.source}: {error}") from None
+        if not (sample.text or "").strip():
+            raise ValueError(f"{dataset.name}: {sample.source} has no text to be found by.")
+    return [sample.text or "" for sample in dataset.samples]
 
 
 # ------------------------------------------------------------------------------------------------------------- results
 
 
+def _num_frames(pipeline: VideoPipeline, num_frames: int | None) -> int:
+    return pipeline.model.config.vision_config.num_frames if num_frames is None else num_frames
+
+
 def _prediction(
-    index: int, name: str, label: int, probability: NDArray[np.float64], best: NDArray[np.int64]
+    index: int, name: str, label: int, probability: NDArray[np.float64], order: NDArray[np.int64]
 ) -> Prediction:
-    top = tuple((int(one), float(probability[one])) for one in best[:TOP])
+    top = tuple((int(one), float(probability[one])) for one in order[:TOP])
     return Prediction(index, name, label, top, float(probability[label]))
 
 
@@ -349,46 +270,19 @@ def _unread(index: int, name: str, video: VideoResult) -> Unread:
     return Unread(index, name, video.error.reason)
 
 
-def _none_read(dataset: str, errors: Sequence[Unread]) -> str:
-    first = errors[0]
-    return f"{dataset}: none of the {len(errors)} samples can be read; the first: {first.sample}: {first.reason}"
-
-
-def _frames(pipeline: VideoPipeline, num_frames: int | None) -> int:
-    return pipeline.model.config.vision_config.num_frames if num_frames is None else num_frames
-
-
-def _results(
-    task: Task,
-    pipeline: VideoPipeline,
-    whole: Dataset,
-    *,
-    dataset_hash: str,
-    classes: tuple[str, ...],
-    protocol: EvaluationProtocol,
-    metrics: dict[str, Any],
-    predictions: Sequence[Prediction],
-    errors: Sequence[Unread],
-    part: tuple[int, int] | None,
-) -> Results:
-    return Results(
-        task=task,
-        model=pipeline.name,
-        model_hash=fingerprint(pipeline.model),
-        model_files=hashes_of_weights(pipeline.name),
-        dataset=whole.name,
-        dataset_hash=dataset_hash,
-        num_samples=len(whole.samples),
-        classes=classes,
-        protocol=protocol,
-        metrics=metrics,
-        predictions=tuple(predictions),
-        errors=tuple(errors),
-        openxclip=__version__,
-        torch=str(torch.__version__),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        part=part,
-        problems=whole.problems,
-        missing=whole.num_missing(),
-        named=whole.named,
-    )
+def _origin(pipeline: VideoPipeline, dataset: Dataset, dataset_hash: str) -> dict[str, Any]:
+    """Return the fields of `Results` that say which model, data and versions were used, and when."""
+    return {
+        "model": pipeline.name,
+        "model_hash": fingerprint(pipeline.model),
+        "model_files": hash_weight_files(pipeline.name),
+        "dataset": dataset.name,
+        "dataset_hash": dataset_hash,
+        "num_samples": len(dataset.samples),
+        "openxclip": __version__,
+        "torch": str(torch.__version__),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "problems": dataset.problems,
+        "missing": dataset.num_missing(),
+        "named": dataset.num_expected,
+    }

@@ -1,4 +1,4 @@
-"""What came out of testing a model, with all that is needed to believe it, compare it and repeat it: a JSON file."""
+"""Evaluation results with everything needed to check, compare and repeat them, stored as a JSON file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,52 +15,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.checkpoints.folder import find_weights
-from openxclip.common.files import reason_of, user_path, written_whole
+from openxclip.common.files import atomic_file, reason_of, user_path
 from openxclip.errors import CheckpointError, OpenXCLIPError
 from openxclip.evaluation.metrics import calibration, confusion_matrix, per_class_accuracy
 from openxclip.hub import SHIPPED_MODELS
+from openxclip.video.sampling import Sampling
 
 Task = Literal["classification", "retrieval"]
 
-TOP = 5  # of each sample's best classes, so many are kept
+TOP = 5  # number of a sample's best classes that are stored
 
 _FORMAT = "openxclip results 1"
 
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """How a model was asked.
+    """How a model is evaluated.
 
     Attributes:
-        num_clips: clips over each video.
-        num_crops: crops of each clip: 1, or 3 along the longer side.
-        num_frames: frames of a clip.
-        templates: what was made of each class name; `{}` stands for it.
-        use_prompts: whether the video-specific prompts were added to the texts.
-        seed: of the draw that chose the data (few shots, some of the classes); None if there was none.
-        sampling: how the frames of a clip were chosen, by "time" or by counting "frames".
+        num_clips: clips over each video; the paper's fully supervised protocol has 4.
+        num_crops: crops of each clip: 1 or, as in the paper's fully supervised protocol, 3 along the longer side.
+        num_frames: frames of a clip; None for the number that the model was trained with. Results have the number.
+        templates: texts made from each class name, which replaces `{}`; see `scoring.class_features`.
+        use_prompts: whether the video-specific prompts are added to the texts, as in training.
+        seed: seed of the random choice of the data (few shots, some of the classes), as a record; None without one.
+        sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
     """
 
-    num_clips: int
-    num_crops: int
-    num_frames: int
-    templates: tuple[str, ...]
-    use_prompts: bool
+    num_clips: int = 1
+    num_crops: int = 1
+    num_frames: int | None = None
+    templates: tuple[str, ...] = ("{}",)
+    use_prompts: bool = True
     seed: int | None = None
-    sampling: str = "time"
+    sampling: Sampling = "time"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was said of one sample.
+    """The prediction for one sample.
 
     Attributes:
-        index: of the sample in the data set, from 0.
-        sample: its name in the data set.
-        label: index of what it is, in `Results.classes`.
-        top: the five best, or all if there are fewer: index and probability, best first. See `metrics.ranks_of_labels`
-            for the order of equal ones; in retrieval, a text's own video comes last of these.
-        probability: of the label.
+        index: index of the sample in the dataset, from 0.
+        sample: name of the sample.
+        label: index of the true class in `Results.classes`.
+        top: index and probability of the best five classes (or of all, if there are fewer), best first. Of equal
+            classes, the one with the lower index comes first; in retrieval, a text's own video comes last.
+        probability: probability of the true class.
     """
 
     index: int
@@ -70,17 +71,17 @@ class Prediction:
     probability: float
 
     def is_right(self, k: int = 1) -> bool:
-        """Whether the label is among the best `k`, at most five."""
+        """Tell whether the true class is among the best `k`, at most five."""
         return any(index == self.label for index, _ in self.top[:k])
 
 
 @dataclass(frozen=True)
 class Unread:
-    """A sample that is no part of the metrics, because it couldn't be read.
+    """A sample that isn't part of the metrics because it couldn't be read.
 
     Attributes:
-        index, sample: as in `Prediction`.
-        reason: why.
+        index, sample: see `Prediction`.
+        reason: why it couldn't be read.
     """
 
     index: int
@@ -90,29 +91,29 @@ class Unread:
 
 @dataclass(frozen=True)
 class Results:
-    """What came out of testing a model.
+    """The results of one evaluation.
 
     Attributes:
-        task: "classification"; or "retrieval", where each text is a sample, and videos take the place of classes.
-        model: its name; None if it wasn't loaded by one.
-        model_hash: SHA-256 of the weights that were tested, see `openxclip.features.embedding.fingerprint`.
-        model_files: SHA-256 of each file of weights in the folder that the model was loaded from, by name; empty if it
-            wasn't loaded from a folder. (What was trained since is in `model_hash` alone.)
-        dataset: its name.
-        dataset_hash: `Dataset.hash()`, of all of it.
-        num_samples: of all of it.
-        classes: their names; in retrieval the names of the videos that could be read.
-        protocol: how the model was asked.
-        metrics: over the samples that could be read.
-        predictions: of those samples, in the order of the data set.
-        errors: the other samples.
-        openxclip, torch: versions.
-        date: when it was done, in ISO 8601 and UTC.
-        part: number of the part of the data set that was tested, from 0, and how many parts there are; None if it is
-            all of it. See `openxclip.evaluation.protocols.merged`.
-        problems: what is wanting in the data set, see `Dataset.problems`.
-        missing: how many videos the data set names whose files are missing or empty; they are in no metric.
-        named: how many videos it names, there or missing.
+        task: "classification"; or "retrieval", where each text is a sample and videos take the place of classes.
+        model: name that the model was loaded by; None if there is none.
+        model_hash: SHA-256 of the evaluated weights, see `openxclip.checkpoints.fingerprints.fingerprint`.
+        model_files: SHA-256 of each weight file in the folder that the model was loaded from, by name; {} if it wasn't
+            loaded from a folder. (Training after loading changes only `model_hash`.)
+        dataset: name of the dataset.
+        dataset_hash: `Dataset.hash()` of the whole dataset.
+        num_samples: number of samples in the whole dataset.
+        classes: class names; in retrieval the names of the videos that could be read.
+        protocol: how the model was evaluated.
+        metrics: metrics over the samples that could be read.
+        predictions: predictions for these samples, in the order of the dataset.
+        errors: the samples that couldn't be read.
+        openxclip, torch: package versions.
+        date: end of the evaluation, in ISO 8601 and UTC.
+        part: index of the evaluated part of the dataset and number of parts; None for the whole dataset. See
+            `merge_results`.
+        problems: problems of the dataset, see `Dataset.problems`.
+        missing: number of videos that the dataset names but whose files are missing or empty; no metric includes them.
+        named: number of videos that the dataset names, present or missing.
     """
 
     task: Task
@@ -136,25 +137,25 @@ class Results:
     named: int = 0
 
     def save(self, path: str | Path) -> Path:
-        """Write a JSON file, a line for each prediction. It appears whole or not at all.
+        """Write a JSON file atomically, with a line for each prediction.
 
         Raises:
-            OSError: it can't be written.
+            OSError: the file can't be written.
         """
         content = {"format": _FORMAT, **asdict(self)}
         lines = [json.dumps(one, allow_nan=False) for one in content.pop("predictions")]
         head = json.dumps(content, indent=2, allow_nan=False).removesuffix("\n}")
         text = f'{head},\n  "predictions": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}\n"
-        with written_whole(Path(path)) as partial:
+        with atomic_file(Path(path)) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")
         return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
-        """What `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            OpenXCLIPError: there is no such file, or it holds something else.
+            OpenXCLIPError: there is no such file, or it has other contents.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -177,7 +178,7 @@ class Results:
             Prediction(**{**one, "top": tuple((int(index), float(share)) for index, share in one["top"])})
             for one in content["predictions"]
         )
-        changed = {
+        converted = {
             "classes": tuple(content["classes"]),
             "protocol": EvaluationProtocol(**{**protocol, "templates": tuple(protocol["templates"])}),
             "predictions": tuple(predictions),
@@ -185,12 +186,23 @@ class Results:
             "problems": tuple(content.get("problems", ())),
             "part": None if content["part"] is None else tuple(content["part"]),
         }
-        return cls(**{**content, **changed})
+        return cls(**{**content, **converted})
+
+    def confusion_matrix(self) -> NDArray[np.int64]:
+        """Return the confusion matrix (K, K) of a classification, see `metrics.confusion_matrix`.
+
+        Raises:
+            ValueError: the results are of another task.
+        """
+        if self.task != "classification":
+            raise ValueError(f"results of {self.task} have no confusion matrix: give those of a classification.")
+        predicted, labels = [one.top[0][0] for one in self.predictions], [one.label for one in self.predictions]
+        return confusion_matrix(predicted, labels, len(self.classes))
 
     def __str__(self) -> str:
-        """The metrics in words, but for those of each class, and how many samples they are over."""
-        said = [f"{name} {_shown(name, value)}" for name, value in numbers_of(self.metrics)]
-        text = f"{', '.join(said) or 'no metrics'} ({len(self.predictions)} samples of {self.dataset})"
+        """Describe the metrics that are single numbers, and how many samples and videos they are over."""
+        numbers = [f"{name} {_format_number(name, value)}" for name, value in scalar_metrics(self.metrics)]
+        text = f"{', '.join(numbers) or 'no metrics'} ({len(self.predictions)} samples of {self.dataset})"
         if self.missing:
             text += f"; {self.missing} of {self.named} videos are missing ({100 * self.missing / self.named:.1f} %)"
         if self.errors:
@@ -199,8 +211,53 @@ class Results:
         return text
 
 
+def merge_results(results: Sequence[Results]) -> Results:
+    """Merge the results of all parts of a dataset into those of the whole.
+
+    Args:
+        results: results of every part (see `protocols.evaluate`), in any order.
+
+    Raises:
+        ValueError: they aren't the parts of one evaluation.
+        OpenXCLIPError: no sample could be read.
+    """
+    if not results:
+        raise ValueError("there are no results to merge.")
+    first = results[0]
+    for name in ("task", "model_hash", "dataset", "dataset_hash", "num_samples", "classes", "protocol"):
+        if any(getattr(other, name) != getattr(first, name) for other in results):
+            raise ValueError(f"these results are no parts of one evaluation: they differ in {name}.")
+    parts = [one.part for one in results]
+    expected = [(rank, len(results)) for rank in range(len(results))]
+    if None in parts or sorted(part for part in parts if part) != expected:
+        raise ValueError(f"{len(results)} results of the parts {parts}: there must be each of {expected} once.")
+    predictions = sorted((one for each in results for one in each.predictions), key=lambda one: one.index)
+    errors = sorted((one for each in results for one in each.errors), key=lambda one: one.index)
+    indices = sorted([one.index for one in predictions] + [one.index for one in errors])
+    if indices != list(range(first.num_samples)):
+        raise ValueError(f"the parts have {len(indices)} samples, not each of the {first.num_samples} once.")
+    check_any_read(first.dataset, predictions, errors)
+    return replace(
+        first,
+        metrics=classification_metrics(predictions, first.classes),
+        predictions=tuple(predictions),
+        errors=tuple(errors),
+        date=max(one.date for one in results),
+        part=None,
+    )
+
+
+def check_any_read(dataset: str, predictions: Sequence[Prediction], errors: Sequence[Unread]) -> None:
+    """Raise an OpenXCLIPError with the first reason if no sample of a dataset could be read."""
+    if not predictions:
+        raise OpenXCLIPError(
+            f"{dataset}: none of the {len(errors)} samples can be read; the first: {errors[0].sample}: "
+            f"{errors[0].reason}"
+        )
+
+
 def classification_metrics(predictions: Sequence[Prediction], classes: Sequence[str]) -> dict[str, Any]:
-    """What `openxclip.evaluation.protocols.evaluate` says of some predictions; nothing of none."""
+    """Return the metrics that `protocols.evaluate` describes; {} without predictions."""
     if not predictions:
         return {}
     labels_N, predicted_N = [one.label for one in predictions], [one.top[0][0] for one in predictions]
@@ -222,43 +279,29 @@ def classification_metrics(predictions: Sequence[Prediction], classes: Sequence[
     }
 
 
-def confusion_of(results: Results) -> NDArray[np.int64]:
-    """The confusion matrix (K, K) of results of a classification, see `metrics.confusion_matrix`.
-
-    Raises:
-        ValueError: they are of another task, or without samples.
-    """
-    if results.task != "classification":
-        raise ValueError(f"results of {results.task} have no confusion matrix: give those of a classification.")
-    predictions = results.predictions
-    return confusion_matrix(
-        [one.top[0][0] for one in predictions], [one.label for one in predictions], len(results.classes)
-    )
-
-
-def hashes_of_weights(model: str | None) -> dict[str, str]:
-    """SHA-256 of the files of weights in a model's folder, by name; nothing of what is no folder."""
+def hash_weight_files(model: str | None) -> dict[str, str]:
+    """Return the SHA-256 of each weight file in a model's folder, by name; {} if the model is no folder."""
     if model is None or not (model in SHIPPED_MODELS or os.path.isdir(user_path(model))):  # noqa: PTH112
         return {}
     hashes = {}
-    with suppress(CheckpointError, OSError):  # the folder is no longer what it was when the model was loaded
+    with suppress(CheckpointError, OSError):  # the folder may have changed since the model was loaded
         for path in find_weights(model)[1]:
-            hashed = hashlib.sha256()
+            digest = hashlib.sha256()
             with path.open("rb") as file:
-                while piece := file.read(1 << 20):
-                    hashed.update(piece)
-            hashes[path.name] = hashed.hexdigest()
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+            hashes[path.name] = digest.hexdigest()
     return hashes
 
 
-def numbers_of(metrics: dict[str, Any], group: str = "") -> Iterator[tuple[str, float]]:
-    """The metrics that are one number, with their names: "top1", "text_to_video R@1"; those of classes are left out."""
+def scalar_metrics(metrics: dict[str, Any], group: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the metrics that are single numbers with their names: "top1", "text_to_video R@1"; not those of classes."""
     for name, value in metrics.items():
         if isinstance(value, dict) and not group and name != "class_accuracy":
-            yield from numbers_of(value, f"{name} ")
+            yield from scalar_metrics(value, f"{name} ")
         elif isinstance(value, int | float):
             yield f"{group}{name}", value
 
 
-def _shown(name: str, value: float) -> str:
+def _format_number(name: str, value: float) -> str:
     return f"{value:g}" if name.endswith("MdR") else f"{100 * value:.2f} %"

@@ -1,4 +1,4 @@
-"""From a video's features to its scores, as the paper tests: views, names, prompts (arXiv 2208.02816, §4.1).
+"""Views, text features and scores as in the paper's evaluation (arXiv 2208.02816, §4.1).
 
 Shapes: V views of a video, T frames, K classes or texts, M templates, E joint width.
 """
@@ -18,29 +18,30 @@ from openxclip.processing import VideoProcessor
 from openxclip.processing.texts import check_distinct
 from openxclip.video import crop_boxes, rescaled
 
-_TEXTS_AT_ONCE = 1024  # each has a prompt of its own for each view: bounds their memory
+_TEXTS_AT_ONCE = 1024  # bounds memory: each text has its own prompt for each view
 
 
 def class_features(pipeline: VideoPipeline, classes: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
-    """(K, E) text features of classes, before any prompt.
+    """Return the text features (K, E) of classes, before any prompt.
 
-    With one template they are those of its texts, as in training. With several, the directions of a class's features
-    are averaged, as CLIP does (arXiv 2103.00020, section 3.1.4), and the length is the mean of theirs: the prompts were
-    trained beside features of that length.
+    With one template they are the features of its texts, as in training. With several, the directions of a class's
+    features are averaged, as in CLIP (arXiv 2103.00020, section 3.1.4). Their length is the mean length, because the
+    prompts were trained with features of that length.
 
     Raises:
-        ValueError: no templates, one without `{}`, or two classes whose texts are the same to the model.
+        ValueError: there are no templates, one doesn't have exactly one `{}`, or two classes have texts that are the
+            same to the model.
     """
     if isinstance(templates, str) or not templates:
-        raise ValueError(f"templates must be a list of one or more of them, got {templates!r}.")
+        raise ValueError(f"templates={templates!r}: must be a list of one or more.")
     for template in templates:
         if template.count("{}") != 1:
             raise ValueError(f"template {template!r}: must have {{}} once, where the class goes.")
     texts = []
     for template in templates:
-        of_template = [template.replace("{}", name) for name in classes]
-        check_distinct(pipeline.processor.tokenizer, of_template, "class name")
-        texts += of_template
+        class_texts = [template.replace("{}", name) for name in classes]
+        check_distinct(pipeline.processor.tokenizer, class_texts, "class name")
+        texts += class_texts
     features = pipeline.encode_texts(texts, what="class name")
     if len(templates) == 1:
         return features
@@ -51,52 +52,52 @@ def class_features(pipeline: VideoPipeline, classes: Sequence[str], templates: S
     return scaled_KE.to(features.dtype)
 
 
-def views_of(pipeline: VideoPipeline, num_crops: int) -> Callable[[Tensor], Sequence[Tensor]]:
-    """What makes the crops of a clip's frames, for `VideoPipeline.encode_parts`: see `evaluate`.
+def view_maker(pipeline: VideoPipeline, num_crops: int) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Return the function that crops a clip's frames, for `VideoPipeline.encode_parts`; see `protocols.evaluate`.
 
     Raises:
-        ValueError: another number than 1 or 3.
+        ValueError: `num_crops` is neither 1 nor 3.
     """
     processor, size = pipeline.processor.image_processor, pipeline.model.config.vision_config.image_size
     if num_crops == 1:
-        return partial(_centre, processor, size)
+        return partial(_crop_centre, processor, size)
     if num_crops == 3:
-        return partial(_three_crops, processor, size)
+        return partial(_crop_three, processor, size)
     raise ValueError(f"num_crops={num_crops}: must be 1, the centre, or 3 along the longer side.")
 
 
-def _resizing(processor: VideoProcessor, short_side: int, frames_TCHW: Tensor) -> VideoProcessor:
-    """The transforms with a resize of these frames as the paper's code rounds it, see `rescaled`."""
-    height, width = rescaled(height=frames_TCHW.shape[-2], width=frames_TCHW.shape[-1], short_side=short_side)
-    return processor.replace(do_resize=True, size={"height": height, "width": width}, do_center_crop=False)
-
-
-def _centre(processor: VideoProcessor, size: int, frames_TCHW: Tensor) -> list[Tensor]:
-    resizing = _resizing(processor, size * 256 // 224, frames_TCHW)
+def _crop_centre(processor: VideoProcessor, size: int, frames_TCHW: Tensor) -> list[Tensor]:
+    resizing = _with_resize(processor, size * 256 // 224, frames_TCHW)
     return [resizing.replace(do_center_crop=True, crop_size=size).levels(frames_TCHW)]
 
 
-def _three_crops(processor: VideoProcessor, size: int, frames_TCHW: Tensor) -> list[Tensor]:
-    levels_TCHW = _resizing(processor, size, frames_TCHW).levels(frames_TCHW)
+def _crop_three(processor: VideoProcessor, size: int, frames_TCHW: Tensor) -> list[Tensor]:
+    levels_TCHW = _with_resize(processor, size, frames_TCHW).levels(frames_TCHW)
     height, width = levels_TCHW.shape[-2:]
     boxes = crop_boxes(height=height, width=width, size=size)
     return [levels_TCHW[..., box.top : box.top + size, box.left : box.left + size] for box in boxes]
 
 
+def _with_resize(processor: VideoProcessor, short_side: int, frames_TCHW: Tensor) -> VideoProcessor:
+    """Return the transforms with a resize of these frames that rounds as the paper's code does, see `rescaled`."""
+    height, width = rescaled(height=frames_TCHW.shape[-2], width=frames_TCHW.shape[-1], short_side=short_side)
+    return processor.replace(do_resize=True, size={"height": height, "width": width}, do_center_crop=False)
+
+
 @torch.no_grad()
-def score(pipeline: VideoPipeline, text_KE: Tensor, features: VideoFeatures, *, use_prompts: bool) -> Tensor:
-    """(V, K) logits of one video's views; without prompts, the scaled cosines of the bare texts."""
+def score_views(pipeline: VideoPipeline, text_KE: Tensor, features: VideoFeatures, *, use_prompts: bool) -> Tensor:
+    """Return the logits (V, K) of one video's views; without prompts, the scaled cosines of the bare texts."""
     if use_prompts:
         return torch.cat([pipeline.score(some, features) for some in text_KE.split(_TEXTS_AT_ONCE)], dim=1)
     video_VE, text_KE = F.normalize(features.pooled.float(), dim=-1), F.normalize(text_KE.float(), dim=-1)
     return pipeline.model.logit_scale.float().exp() * (video_VE @ text_KE.T)
 
 
-def finite(logits: Tensor, name: str) -> Tensor:
-    """The same in float64 on the CPU.
+def check_finite(logits: Tensor, name: str) -> Tensor:
+    """Return the logits in float64 on the CPU.
 
     Raises:
-        ValueError: one is NaN or infinite.
+        ValueError: a logit is NaN or infinite.
     """
     if not logits.isfinite().all():
         raise ValueError(f"{name}: the model's scores are not finite numbers; its weights may have diverged.")
