@@ -1,4 +1,4 @@
-"""From names to folders, and up to the hub: what is asked of huggingface_hub, and what its errors become."""
+"""Downloads from and uploads to the hub: calls of huggingface_hub, and its errors."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_push_uploads_what_save_writes(tiny_folder: Path, monkeypatch: pytest.Mo
     assert {"preprocessor_config.json", "tokenizer.json"} <= set(calls[-1][1][1])
 
 
-def test_a_save_that_pushes(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_save_pretrained_with_push_to_hub(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pushed: list[Any] = []
     monkeypatch.setattr(hub, "push_folder", lambda *args, **options: pushed.append((*args, options)))
     XCLIPModel.from_pretrained(tiny_folder).save_pretrained(tmp_path / "mine", push_to_hub=True, private=True)
     assert pushed == [(tmp_path / "mine", "mine", {"private": True})]
 
 
-def test_what_is_asked_of_the_hub(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_arguments_of_downloads(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[tuple[str, dict[str, Any]]] = []
 
     def download(repo_id: str, **options: Any) -> str:
@@ -80,7 +80,7 @@ def fails(error: Exception) -> Any:
 
 
 class Response:
-    """As much of one as huggingface_hub's errors look at."""
+    """The attributes that huggingface_hub's errors read."""
 
     headers: dict[str, str] = {}  # noqa: RUF012
     request = None
@@ -97,7 +97,7 @@ class Response:
         (ConnectionResetError("no"), "the hub can't be reached"),
     ],
 )
-def test_errors_of_the_hub(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_errors_become_checkpoint_errors(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fails(error))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(CheckpointError, match=said) as raised:
@@ -105,13 +105,13 @@ def test_errors_of_the_hub(error: Exception, said: str, monkeypatch: pytest.Monk
     assert "someone/some-model" in str(raised.value)
 
 
-def test_a_folder_of_the_same_name_goes_before_the_hub(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_folder_takes_precedence_over_the_hub(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fails(AssertionError("asked the hub")))
     monkeypatch.chdir(tiny_folder.parent)
     assert hub.resolve_folder(tiny_folder.name) == Path(tiny_folder.name)
 
 
-def test_the_package_names_what_it_exports() -> None:
+def test_the_package_exports_its_public_names() -> None:
     assert {"XCLIPModel", "classify", "video"} <= set(openxclip.__all__)
     for name in openxclip.__all__:
         value = getattr(openxclip, name)

@@ -1,4 +1,4 @@
-"""Configs: what may be set, what is written, and configs of transformers."""
+"""Configs: fields and overrides, JSON, and configs of transformers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_an_override_of_a_tower_keeps_its_other_fields(tower: str, tiny_folder: 
     assert whole == changed
 
 
-def test_an_override_of_a_tower_holds_for_the_model(tiny_folder: Path) -> None:
+def test_an_override_of_a_tower_reaches_the_model(tiny_folder: Path) -> None:
     model = XCLIPModel.from_pretrained(tiny_folder, vision_config={"layer_norm_eps": 1e-3})
     assert model.vision_model.pre_layernorm.eps == 1e-3
     assert model.config.vision_config.hidden_size == XCLIPConfig.from_pretrained(tiny_folder).vision_config.hidden_size
@@ -32,19 +32,19 @@ def test_an_override_of_a_tower_holds_for_the_model(tiny_folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, "bfloat16", "torch.bfloat16"])
-def test_a_dtype_is_a_dtype_and_its_name_in_json(name: str, dtype: torch.dtype | str) -> None:
+def test_dtype_is_written_by_name(name: str, dtype: torch.dtype | str) -> None:
     config = XCLIPConfig(**{name: dtype})
     assert config.dtype is config.torch_dtype is torch.bfloat16
     assert json.loads(config.to_json_string())["dtype"] == "bfloat16"
     assert XCLIPConfig(dtype="float16", torch_dtype="float32").dtype is torch.float16
 
 
-def test_what_json_has_no_form_for_becomes_text(tmp_path: Path) -> None:
+def test_values_that_json_lacks_are_written_as_text(tmp_path: Path) -> None:
     XCLIPConfig(mine={"types": [torch.float16], "where": torch.device("cpu")}).save_pretrained(tmp_path)
     assert XCLIPConfig.from_pretrained(tmp_path).mine == {"types": ["float16"], "where": "cpu"}
 
 
-def test_json_has_an_attribute_once_it_is_set() -> None:
+def test_only_attributes_that_were_set_are_written() -> None:
     assert (
         not {"output_attentions", "return_dict", "id2label", "dtype", "_name_or_path"} & XCLIPConfig().to_dict().keys()
     )
@@ -62,7 +62,7 @@ def test_json_has_an_attribute_once_it_is_set() -> None:
 
 
 @pytest.mark.parametrize("name", ["output_attentions", "output_hidden_states", "return_dict", "gradient_checkpointing"])
-def test_a_flag_is_true_or_false(name: str) -> None:
+def test_a_flag_must_be_a_bool(name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}='yes': must be True or False.$"):
         XCLIPConfig(**{name: "yes"})
 
@@ -81,14 +81,14 @@ def test_a_misspelt_option_is_refused_with_the_likely_name(tiny_folder: Path) ->
         AutoConfig.from_pretrained(tiny_folder, zzz=3)
 
 
-def test_options_of_transformers_that_need_nothing(tiny_folder: Path) -> None:
+def test_ignored_options_of_transformers(tiny_folder: Path) -> None:
     taken = {"trust_remote_code": True, "resume_download": True, "use_auth_token": None, "proxies": None}
     assert XCLIPConfig.from_pretrained(tiny_folder, **taken) == XCLIPConfig.from_pretrained(tiny_folder)
     with pytest.raises(ValueError, match=r"^proxies= is not supported: set HTTPS_PROXY"):
         XCLIPConfig.from_pretrained(tiny_folder, proxies={"https": "localhost"})
 
 
-def test_a_config_of_transformers_says_the_same(tiny_folder: Path) -> None:
+def test_a_config_of_transformers_is_converted(tiny_folder: Path) -> None:
     theirs = transformers.XCLIPConfig.from_pretrained(tiny_folder)
     theirs.text_config.layer_norm_eps, theirs.output_hidden_states, theirs.mine = 1e-3, True, "kept"
     ours = XCLIPConfig.of(theirs)
@@ -104,12 +104,12 @@ def test_a_config_of_transformers_says_the_same(tiny_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [transformers.CLIPTextConfig(), XCLIPConfig(), {}, None])
-def test_a_config_of_another_kind_is_refused(wrong: object) -> None:
+def test_a_config_of_another_class_is_refused(wrong: object) -> None:
     with pytest.raises(TypeError, match=f"^a XCLIPTextConfig is needed, not an object of type {type(wrong).__name__}"):
         XCLIPTextConfig.of(wrong)
 
 
-def test_the_joint_width_is_the_width_of_mit() -> None:
+def test_projection_dim_defaults_to_the_width_of_mit() -> None:
     assert XCLIPConfig(vision_config={"mit_hidden_size": 256}).projection_dim == 256
     assert XCLIPConfig().projection_dim == 512
     config = XCLIPConfig()
@@ -118,7 +118,7 @@ def test_the_joint_width_is_the_width_of_mit() -> None:
         XCLIPModel(config)
 
 
-def test_labels_are_numbered() -> None:
+def test_labels_have_numbers() -> None:
     config = XCLIPConfig(num_labels=3)
     assert config.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
     config.id2label = {"0": "cat", "1": "dog"}
@@ -139,7 +139,7 @@ def test_auto_classes_refuse_another_family(tmp_path: Path) -> None:
         AutoConfig.from_pretrained(tmp_path)
 
 
-def test_a_model_of_a_config_has_the_dtype_that_is_asked_for(tiny_folder: Path) -> None:
+def test_dtype_of_a_model_from_a_config(tiny_folder: Path) -> None:
     config = XCLIPConfig.from_pretrained(tiny_folder)
     assert AutoModel.from_config(config, torch_dtype="bfloat16", attn_implementation="sdpa").dtype is torch.bfloat16
     assert AutoModel.from_config(config.text_config).dtype is torch.float32

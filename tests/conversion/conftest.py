@@ -1,4 +1,4 @@
-"""The tests of conversion use the reference models of two other rooms."""
+"""Make the reference models of tests/model and tests/checkpoints importable."""
 
 from __future__ import annotations
 

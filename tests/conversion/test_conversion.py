@@ -1,4 +1,4 @@
-"""From one format to another and back."""
+"""Conversion from one format to another and back."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_hub_to_authors_and_back_is_the_same_to_the_byte(tiny_folder: Path, tmp_path: Path) -> None:
+def test_hub_to_authors_and_back_gives_the_same_bytes(tiny_folder: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(tiny_folder, tmp_path / "source"))
     config = (source / "config.json").read_text()
-    (source / "config.json").write_text(config.replace("{\n", '{\n   "kept":  "ü",\n', 1))  # not as we'd write it
+    (source / "config.json").write_text(config.replace("{\n", '{\n   "kept":  "ü",\n', 1))  # unlike ours
     done = openxclip.convert(source, tmp_path / "x.pth", to="authors")
     assert (done.kind, done.format, done.frames) == ("xclip", "hub", 4)
     back = openxclip.convert(tmp_path / "x.pth", tmp_path / "back")
@@ -46,7 +46,7 @@ def test_half_precision_stays_half(tiny_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_authors_code_gets(tmp_path: Path) -> None:
+def test_the_authors_code_loads_the_file(tmp_path: Path) -> None:
     authors = authors_model()
     torch.save({"model": authors.state_dict()}, tmp_path / "k400.pth")
     openxclip.convert(tmp_path / "k400.pth", tmp_path / "hub")
@@ -68,7 +68,7 @@ def test_what_the_authors_code_gets(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_clip_becomes_a_start(tmp_path: Path) -> None:
+def test_a_clip_is_converted_to_an_untrained_x_clip(tmp_path: Path) -> None:
     clip = clip_model(act="gelu")
     torch.save(openai_state(clip), tmp_path / "clip.pt")
     done = openxclip.convert(tmp_path / "clip.pt", tmp_path / "start", num_frames=5)
@@ -87,7 +87,7 @@ def test_a_clip_becomes_a_start(tmp_path: Path) -> None:
     assert openxclip.XCLIPModel.from_pretrained(tmp_path / "start.pth").config.vision_config.hidden_act == "gelu"
 
 
-def test_other_heads_than_the_authors_are_told(tmp_path: Path) -> None:
+def test_other_numbers_of_heads_are_noted(tmp_path: Path) -> None:
     torch.save({"model": authors_model(joint=128, text_width=64).state_dict()}, tmp_path / "x.pth")
     openxclip.convert(tmp_path / "x.pth", tmp_path / "hub")
     assert openxclip.convert(tmp_path / "hub", tmp_path / "y.pth", to="authors").notes == ()
@@ -99,7 +99,7 @@ def test_other_heads_than_the_authors_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_clip_of_hugging_face_brings_its_tokenizer(tmp_path: Path) -> None:
+def test_a_hugging_face_clip_keeps_its_tokenizer(tmp_path: Path) -> None:
     with quiet_transformers():
         clip_model().save_pretrained(tmp_path / "clip")
     (tmp_path / "clip" / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.1, 0.1]}')
@@ -110,7 +110,7 @@ def test_a_clip_of_hugging_face_brings_its_tokenizer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["one tensor", "slices", "overlapping", "one flat buffer"])
 @pytest.mark.slow
-def test_tensors_on_one_memory_are_all_written(kind: str, tiny_folder: Path, tmp_path: Path) -> None:
+def test_tensors_that_share_memory_are_all_written(kind: str, tiny_folder: Path, tmp_path: Path) -> None:
     openxclip.convert(tiny_folder, tmp_path / "x.pth", to="authors")
     value = torch.load(tmp_path / "x.pth", weights_only=True)
     state = value["model"]
@@ -131,14 +131,14 @@ def test_tensors_on_one_memory_are_all_written(kind: str, tiny_folder: Path, tmp
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-# What is there already
+# Existing targets
 
 
-def test_what_is_there_is_kept(tiny_folder: Path, tmp_path: Path) -> None:
+def test_an_existing_target_is_kept_without_force(tiny_folder: Path, tmp_path: Path) -> None:
     for to, target in (("hub", tmp_path / "folder"), ("authors", tmp_path / "file.pth")):
         if to == "hub":
             target.mkdir()
-            openxclip.convert(tiny_folder, target)  # an empty folder is no loss
+            openxclip.convert(tiny_folder, target)  # an empty folder may be used
             (target / "notes.txt").write_text("mine")
             (target / "pytorch_model.bin").write_bytes(b"older")
         else:
@@ -156,7 +156,7 @@ def test_what_is_there_is_kept(tiny_folder: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file.pth", "folder"]
 
 
-def test_what_is_no_file_stays_as_it_is(tiny_folder: Path, tmp_path: Path) -> None:
+def test_special_files_and_links(tiny_folder: Path, tmp_path: Path) -> None:
     pipe, link, loop, file = (tmp_path / name for name in ("pipe", "link.pth", "loop", "file.pth"))
     os.mkfifo(pipe)
     for to in ("hub", "authors"):
@@ -166,7 +166,7 @@ def test_what_is_no_file_stays_as_it_is(tiny_folder: Path, tmp_path: Path) -> No
     loop.symlink_to(loop)
     with pytest.raises(CheckpointError, match="can't be written"):
         openxclip.convert(tiny_folder, loop, to="authors")
-    link.symlink_to(file)  # where it leads is where to write
+    link.symlink_to(file)  # the link's target is written
     openxclip.convert(tiny_folder, link, to="authors")
     assert link.is_symlink()
     openxclip.XCLIPModel.from_pretrained(file)
@@ -175,7 +175,7 @@ def test_what_is_no_file_stays_as_it_is(tiny_folder: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("to", ["hub", "authors"])
-def test_a_failure_leaves_nothing(to: Any, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_leave_no_files(to: Any, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -191,7 +191,7 @@ def test_a_failure_leaves_nothing(to: Any, tiny_folder: Path, tmp_path: Path, mo
 
 
 @pytest.mark.slow
-def test_files_are_as_readable_as_others(tiny_folder: Path, tmp_path: Path) -> None:
+def test_files_have_default_permissions(tiny_folder: Path, tmp_path: Path) -> None:
     openxclip.convert(tiny_folder, tmp_path / "x.pth", to="authors")
     openxclip.convert(tiny_folder, tmp_path / "x")
     (tmp_path / "like").touch()
@@ -203,7 +203,7 @@ def test_files_are_as_readable_as_others(tiny_folder: Path, tmp_path: Path) -> N
     assert os.access(tmp_path / "x", os.R_OK)
 
 
-def test_arguments_that_cannot_be(tiny_folder: Path, tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="number of frames is for a CLIP"):
         openxclip.convert(tiny_folder, tmp_path / "x", num_frames=4)
     with pytest.raises(ValueError, match=r"this model's config.json has them"):
@@ -213,7 +213,7 @@ def test_arguments_that_cannot_be(tiny_folder: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_source_over_itself(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_source_may_be_overwritten(tiny_folder: Path, tmp_path: Path) -> None:
     source = tmp_path / "x.pth"
     clip = clip_model()
     openxclip.convert(tiny_folder, source, to="authors")

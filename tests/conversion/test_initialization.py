@@ -1,4 +1,4 @@
-"""A model folder to be trained, from CLIPs of every origin."""
+"""Untrained model folders that start from CLIPs of every format."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_whole_folder_is_written(done: Initialization, clip: transformers.CLIPModel, clip_file: Path) -> None:
+def test_a_complete_folder_is_written(done: Initialization, clip: transformers.CLIPModel, clip_file: Path) -> None:
     assert (done.source, done.format) == (str(clip_file), "openai")
     assert (done.frames, done.resolution, done.seed) == (5, 32, 7)
     model, processor = XCLIPModel.from_pretrained(done.path), XCLIPProcessor.from_pretrained(done.path)
@@ -68,7 +68,7 @@ def test_a_whole_folder_is_written(done: Initialization, clip: transformers.CLIP
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
-def test_the_card_tells_what_it_is(done: Initialization) -> None:
+def test_the_model_card(done: Initialization) -> None:
     card = (done.path / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: openxclip\n")
     for told in (
@@ -83,7 +83,7 @@ def test_the_card_tells_what_it_is(done: Initialization) -> None:
 
 
 @pytest.mark.slow
-def test_the_seed_decides_what_is_random(clip_file: Path, done: Initialization, tmp_path: Path) -> None:
+def test_the_seed_determines_random_weights(clip_file: Path, done: Initialization, tmp_path: Path) -> None:
     torch.manual_seed(99)
     again = init_from_clip(clip_file, tmp_path / "again", num_frames=5, seed=7)
     assert files(again.path) == files(done.path)
@@ -92,7 +92,7 @@ def test_the_seed_decides_what_is_random(clip_file: Path, done: Initialization, 
     assert files(other.path)["config.json"] == files(done.path)["config.json"]
 
 
-def test_a_clip_of_hugging_face(clip: transformers.CLIPModel, tmp_path: Path) -> None:
+def test_a_hugging_face_clip(clip: transformers.CLIPModel, tmp_path: Path) -> None:
     with quiet_transformers():
         clip.save_pretrained(tmp_path / "clip")
     done = init_from_clip(tmp_path / "clip", tmp_path / "start")
@@ -101,7 +101,7 @@ def test_a_clip_of_hugging_face(clip: transformers.CLIPModel, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_clip_of_open_clip(tmp_path: Path) -> None:
+def test_an_open_clip_clip(tmp_path: Path) -> None:
     clip = clip_model(vocab=VOCABULARY, act="gelu")
     save_file(openai_state(clip), tmp_path / "clip.safetensors")
     done = init_from_clip(tmp_path / "clip.safetensors", tmp_path / "start", num_frames=3)
@@ -114,10 +114,10 @@ def test_a_clip_of_open_clip(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_there_is_kept(clip_file: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_is_kept_without_force(clip_file: Path, tmp_path: Path) -> None:
     target = tmp_path / "start"
     target.mkdir()
-    init_from_clip(clip_file, target, num_frames=2)  # an empty folder is no loss
+    init_from_clip(clip_file, target, num_frames=2)  # an empty folder may be used
     before = files(target)
     (target / "notes.txt").write_text("mine")
     (target / "pytorch_model.bin").write_bytes(b"older")
@@ -131,7 +131,7 @@ def test_what_is_there_is_kept(clip_file: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["start"]
 
 
-def test_places_that_cannot_be(clip_file: Path, tmp_path: Path) -> None:
+def test_invalid_targets_are_refused(clip_file: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(CheckpointError, match="is a file, but this model needs a folder"):
         init_from_clip(clip_file, tmp_path / "file", force=True)
@@ -144,7 +144,7 @@ def test_places_that_cannot_be(clip_file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["weights", pytest.param("card", marks=pytest.mark.slow)])
-def test_a_failure_leaves_nothing(where: str, clip_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_leave_no_files(where: str, clip_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -156,7 +156,7 @@ def test_a_failure_leaves_nothing(where: str, clip_file: Path, tmp_path: Path, m
     assert list((tmp_path / "deep").iterdir()) == []
 
 
-def test_sources_that_cannot_be(tiny_folder: Path, tmp_path: Path) -> None:
+def test_invalid_sources_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="X-CLIP already"):
         init_from_clip(tiny_folder, tmp_path / "start")
     with pytest.raises(CheckpointError, match="nowhere"):
@@ -170,8 +170,8 @@ def test_sources_that_cannot_be(tiny_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_clip_brings_its_own_tokenizer(clip: transformers.CLIPModel, done: Initialization, tmp_path: Path) -> None:
-    """A folder's vocabulary goes with its weights."""
+def test_a_clip_keeps_its_own_tokenizer(clip: transformers.CLIPModel, done: Initialization, tmp_path: Path) -> None:
+    """The tokenizer of a CLIP's folder is kept with its weights."""
     with quiet_transformers():
         clip.save_pretrained(tmp_path / "clip")
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):

@@ -16,8 +16,8 @@ import torch
 
 @pytest.fixture(autouse=True)
 def tidy(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Same random numbers whatever ran before; full-size models gone before the next test builds its own."""
+    """Seed the generator for each test, and free full-size models after it."""
     torch.manual_seed(0)
     yield
     if request.node.get_closest_marker("slow") is not None:
-        gc.collect()  # half a second, which a tiny model isn't worth
+        gc.collect()  # takes half a second, so not after tests with tiny models

@@ -1,4 +1,4 @@
-"""Helpers that set openxclip beside its peers: configurations, redrawn weights, inputs and comparisons."""
+"""Helpers for comparing openxclip with transformers and the authors: configs, random weights, inputs, comparisons."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ TINY: dict[str, Any] = {
 
 
 def with_settings(base: dict[str, Any], **settings: Any) -> dict[str, Any]:
-    """A copy of `base` with `vision_*` / `text_*` keys put into the sub-configs and all others at the top."""
+    """Return a copy of `base` with `vision_*` / `text_*` settings in the tower configs and others at the top."""
     config = copy.deepcopy(base)
     for key, value in settings.items():
         part, _, rest = key.partition("_")
@@ -87,7 +87,7 @@ def our_config(config: dict[str, Any]) -> openxclip.XCLIPConfig:
 
 
 def our_model(config: dict[str, Any], seed: int | None = 0) -> openxclip.XCLIPModel:
-    """Ours with redrawn weights, or with the start that training has where `seed` is None."""
+    """Our model with weights by `redraw`, or with its own initialisation if `seed` is None."""
     model = openxclip.XCLIPModel(our_config(config)).eval()
     if seed is not None:
         redraw(model, seed)
@@ -95,7 +95,7 @@ def our_model(config: dict[str, Any], seed: int | None = 0) -> openxclip.XCLIPMo
 
 
 def our_model_with_weights_of(source: nn.Module, config: dict[str, Any]) -> openxclip.XCLIPModel:
-    """Same tensors, not copies, so that full-size pairs fit in memory; key names must be identical."""
+    """Our model with the same tensors as `source`, so that full-size pairs fit in memory; keys must be identical."""
     with torch.device("meta"):
         model = openxclip.XCLIPModel(our_config(config)).eval()
     assert not list(model.buffers())
@@ -104,10 +104,10 @@ def our_model_with_weights_of(source: nn.Module, config: dict[str, Any]) -> open
 
 
 def their_model(config: dict[str, Any], seed: int = 0) -> transformers.XCLIPModel:
-    """transformers' model on its eager attention, which is what it reports attentions from."""
+    """transformers' model with eager attention, because only that returns attention maps."""
     settings = transformers.XCLIPConfig(**copy.deepcopy(config))
     settings._attn_implementation = "eager"
-    with torch.device("meta"):  # a full-size model spends half its time on a start that is redrawn below
+    with torch.device("meta"):  # initialising a full-size model would take half the time
         model = transformers.XCLIPModel(settings).eval()
     model = model.to_empty(device="cpu")
     for name, buffer in model.named_buffers():
@@ -124,9 +124,9 @@ def pair(config: dict[str, Any], seed: int = 0) -> tuple[openxclip.XCLIPModel, t
 
 @torch.no_grad()
 def redraw(model: nn.Module, seed: int) -> None:
-    """Draws every parameter anew, norms and biases too: default starts (ones, zeros) hide swapped layers.
+    """Draw every parameter at random, norms and biases too, because defaults (ones, zeros) hide swapped layers.
 
-    MIT and prompt linears get 0.02 at E = 512, where training starts them; the rest keep activations near 1.
+    MIT and prompt linears get a std of 0.02 at E = 512, as in training; the others keep activations near 1.
     """
     generator = torch.Generator().manual_seed(seed)
     norms = {name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
@@ -154,9 +154,9 @@ def redraw(model: nn.Module, seed: int) -> None:
 
 
 def make_ids(config: dict[str, Any], texts: int, length: int, *, pad: int | None = None, seed: int = 0):
-    """(K, L) ids as the CLIP tokenizer lays them out, and their (K, L) mask.
+    """Return (K, L) ids as the CLIP tokenizer arranges them, and their (K, L) mask.
 
-    Start, words, end (the highest id), then `pad`; without `pad` all texts have the full length.
+    A text is start, words, end (the highest id), then `pad`; without `pad` all texts have the full length.
     """
     vocab = config["text_config"].get("vocab_size", 49408)
     generator = torch.Generator().manual_seed(seed)
@@ -173,9 +173,9 @@ def make_ids(config: dict[str, Any], texts: int, length: int, *, pad: int | None
 
 
 def make_pixels(config: dict[str, Any], videos: int, frames: int | None = None, size=None, seed: int = 0):
-    """(B, T, 3, H, W) coarse patterns under noise, of about the range that normalised frames have.
+    """Return (B, T, 3, H, W) coarse patterns with noise, in about the range of normalised frames.
 
-    Videos and their frames differ plainly: noise alone looks alike once averaged, and gradients would cancel.
+    Videos and frames differ clearly; with noise alone their averages would be alike, and gradients would cancel.
     """
     vision = config["vision_config"]
     height, width = size or (vision.get("image_size", 224),) * 2
@@ -193,7 +193,7 @@ TENSORS = ("loss", "logits_per_video", "logits_per_text", "text_embeds", "video_
 
 
 def fields(output: Any) -> dict[str, Tensor]:
-    """Every tensor of an XCLIPOutput, theirs or ours, under a dotted name."""
+    """Return every tensor of an XCLIPOutput of either library under a dotted name."""
     found = {name: getattr(output, name) for name in TENSORS if getattr(output, name) is not None}
     for part in PARTS:
         inner = getattr(output, part)
@@ -208,7 +208,7 @@ def fields(output: Any) -> dict[str, Tensor]:
 
 
 def relative_delta(ours: Tensor, theirs: Tensor, scale: float | None = None) -> float:
-    """max |ours - theirs| over the largest |theirs| (or `scale`)."""
+    """Return max |ours - theirs| divided by the largest |theirs|, or by `scale`."""
     assert ours.shape == theirs.shape, (tuple(ours.shape), tuple(theirs.shape))
     assert torch.isfinite(ours).all()
     largest = theirs.abs().max().item() if scale is None else scale
@@ -217,9 +217,9 @@ def relative_delta(ours: Tensor, theirs: Tensor, scale: float | None = None) -> 
 
 
 def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = TOLERANCE) -> None:
-    """Same names, same shapes, every field within `tolerance` of its largest value; all misses are told.
+    """Assert that names and shapes are equal and every field is within `tolerance` of its largest value.
 
-    Logits have twice as much: where there is one alone, it is a sum of terms that may all but cancel.
+    Logits may differ by twice as much, because a single logit is a sum of terms that may almost cancel.
     """
     assert ours.keys() == theirs.keys(), sorted(ours.keys() ^ theirs.keys())
     deltas = {name: relative_delta(ours[name], theirs[name]) for name in theirs}
@@ -236,10 +236,10 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = TOLERANCE) -> None:
-    """As `assert_same`; where the true gradient is 0 and what is computed is rounding, by the value's size.
+    """Assert the same of gradients. Gradients that are truly 0, but for rounding, are compared at the values' scale.
 
-    Softmax ignores a key's bias. In the first block all class tokens, so all messages, are alike, and attention
-    over them is even whatever queries and keys are.
+    Softmax ignores a key's bias. In the first block all class tokens, and so all messages, are equal, so that
+    attention over them is uniform for any queries and keys.
     """
     assert ours.keys() == theirs.keys(), sorted(ours.keys() ^ theirs.keys())
     deltas = {}
@@ -260,7 +260,7 @@ def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], to
 
 @contextmanager
 def mit_recorded(model: transformers.XCLIPModel) -> Iterator[dict[str, list[Tensor]]]:
-    """transformers 5 no longer reports MIT's hidden states and attentions: taken from its layers by hooks."""
+    """Record MIT's hidden states and attentions by hooks, because transformers 5 doesn't return them."""
     record: dict[str, list[Tensor]] = {"hidden_states": [], "attentions": []}
     layers = model.mit.encoder.layers
     handles = [layers[0].register_forward_pre_hook(lambda _, inputs: record["hidden_states"].append(inputs[0]))]
@@ -280,7 +280,7 @@ def mit_recorded(model: transformers.XCLIPModel) -> Iterator[dict[str, list[Tens
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """transformers leaves a config file to the garbage collector and reports loading on its logger."""
+    """Silence transformers' log of loading, and its warning about a config file that it doesn't close."""
     logger = logging.getLogger("transformers")
     before = logger.level
     logger.setLevel(logging.ERROR)

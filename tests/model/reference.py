@@ -1,4 +1,4 @@
-"""The authors' X-CLIP, restated from the paper on `torch.nn.MultiheadAttention`, to measure openxclip by.
+"""The authors' X-CLIP, reimplemented from the paper on `torch.nn.MultiheadAttention`, as a reference for openxclip.
 
 Nothing here comes from openxclip, and no layer is shared with it: names and layout are those of OpenAI's
 CLIP, on which the authors built (Ni et al., "Expanding Language-Image Pretrained Models for General Video

@@ -1,4 +1,4 @@
-"""Arguments of transformers' from_pretrained and save_pretrained: obeyed, without effect, or refused."""
+"""Arguments of transformers' from_pretrained and save_pretrained: supported, without effect, or refused."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def names_in(folder: Path) -> list[str]:
         ("adapter_kwargs", {"name": "x"}),
     ],
 )
-def test_what_cannot_be_obeyed_is_refused_and_nothing_asked_for_is_fine(
-    name: str, value: Any, tiny_folder: Path
-) -> None:
+def test_unsupported_arguments_are_refused_unless_empty(name: str, value: Any, tiny_folder: Path) -> None:
     with pytest.raises(ValueError, match=name) as caught:
         XCLIPModel.from_pretrained(tiny_folder, **{name: value})
     assert "\n" not in str(caught.value)
@@ -46,12 +44,12 @@ def test_what_cannot_be_obeyed_is_refused_and_nothing_asked_for_is_fine(
 
 
 @pytest.mark.parametrize("name", ["eager", "sdpa", "flash_attention_2", {"text_config": "eager"}, None])
-def test_attention_that_is_known_changes_nothing(name: Any, tiny_folder: Path) -> None:
+def test_known_attention_names_are_accepted(name: Any, tiny_folder: Path) -> None:
     XCLIPModel.from_pretrained(tiny_folder, attn_implementation=name).set_attn_implementation(name)
 
 
 @pytest.mark.parametrize("name", ["bogus", "", {"text_config": "bogus"}, 3])
-def test_attention_that_nobody_knows(name: Any, tiny_folder: Path) -> None:
+def test_unknown_attention_names_are_refused(name: Any, tiny_folder: Path) -> None:
     with pytest.raises(ValueError, match="attn_implementation"):
         XCLIPModel.from_pretrained(tiny_folder, attn_implementation=name)
     with pytest.raises(ValueError, match="attn_implementation"):
@@ -65,23 +63,23 @@ def test_device_maps_of_one_device(plan: Any, tiny_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("plan", [{"mit": "cpu", "": "meta"}, {"": "disk"}, "disk", {}, "cuda:99", 99])
-def test_device_maps_that_cannot_be(plan: Any, tiny_folder: Path) -> None:
+def test_invalid_device_maps_are_refused(plan: Any, tiny_folder: Path) -> None:
     with pytest.raises(ValueError, match="device"):
         XCLIPModel.from_pretrained(tiny_folder, device_map=plan)
 
 
 @pytest.mark.parametrize("limit", [10**9, "1GB", "1GiB", "1.5 gb", "900000KB"])
-def test_max_memory_with_room(limit: Any, tiny_folder: Path) -> None:
+def test_a_model_within_max_memory_loads(limit: Any, tiny_folder: Path) -> None:
     XCLIPModel.from_pretrained(tiny_folder, max_memory={"cpu": limit, 0: 1})
 
 
 @pytest.mark.parametrize("limit", [1000, "1KB", "2MiB"])
-def test_max_memory_without_room(limit: Any, tiny_folder: Path) -> None:
+def test_a_model_above_max_memory_is_refused(limit: Any, tiny_folder: Path) -> None:
     with pytest.raises(ValueError, match="max_memory allows"):
         XCLIPModel.from_pretrained(tiny_folder, max_memory={"cpu": limit})
 
 
-def test_max_memory_counts_the_type_that_is_asked_for(tiny_folder: Path) -> None:
+def test_max_memory_is_compared_with_the_target_dtype(tiny_folder: Path) -> None:
     with pytest.raises(ValueError, match="max_memory"):
         XCLIPModel.from_pretrained(tiny_folder, max_memory={"cpu": "2MB"})
     XCLIPModel.from_pretrained(tiny_folder, max_memory={"cpu": "2MB"}, dtype=torch.bfloat16)
@@ -89,7 +87,7 @@ def test_max_memory_counts_the_type_that_is_asked_for(tiny_folder: Path) -> None
         XCLIPModel.from_pretrained(tiny_folder, max_memory={"cpu": "many"})
 
 
-def test_weights_from_a_dict_are_copied(tiny_folder: Path) -> None:
+def test_weights_from_a_state_dict_are_copied(tiny_folder: Path) -> None:
     config, state = XCLIPConfig.from_pretrained(tiny_folder), load_file(tiny_folder / "model.safetensors")
     expected = state["logit_scale"].clone()
     for name in (None, tiny_folder):
@@ -102,7 +100,7 @@ def test_weights_from_a_dict_are_copied(tiny_folder: Path) -> None:
             XCLIPModel.from_pretrained(None, **missing)
 
 
-def test_names_of_weights_are_mapped(tiny_folder: Path, tmp_path: Path) -> None:
+def test_key_mapping_renames_weights(tiny_folder: Path, tmp_path: Path) -> None:
     state = {name.replace("mit.", "temporal."): t for name, t in load_file(tiny_folder / "model.safetensors").items()}
     save_file(state, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text((tiny_folder / "config.json").read_text())
@@ -111,7 +109,7 @@ def test_names_of_weights_are_mapped(tiny_folder: Path, tmp_path: Path) -> None:
     XCLIPModel.from_pretrained(tmp_path, key_mapping={r"^temporal\.": "mit."})
 
 
-def test_pickles_are_refused_where_safetensors_are_asked_for(tiny_folder: Path, tmp_path: Path) -> None:
+def test_use_safetensors_refuses_pickles(tiny_folder: Path, tmp_path: Path) -> None:
     torch.save(load_file(tiny_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text((tiny_folder / "config.json").read_text())
     XCLIPModel.from_pretrained(tmp_path)
@@ -119,7 +117,7 @@ def test_pickles_are_refused_where_safetensors_are_asked_for(tiny_folder: Path, 
         XCLIPModel.from_pretrained(tmp_path, use_safetensors=True)
 
 
-def test_variants_lie_beside_each_other(tiny_folder: Path, tmp_path: Path) -> None:
+def test_variants_are_kept_side_by_side(tiny_folder: Path, tmp_path: Path) -> None:
     model = XCLIPModel.from_pretrained(tiny_folder)
     model.save_pretrained(tmp_path)
     with torch.no_grad():
@@ -135,7 +133,7 @@ def test_variants_lie_beside_each_other(tiny_folder: Path, tmp_path: Path) -> No
         XCLIPModel.from_pretrained(tmp_path, variant="fp16")
 
 
-def test_one_of_several_processes_saves(tiny_folder: Path, tmp_path: Path) -> None:
+def test_only_the_main_process_saves(tiny_folder: Path, tmp_path: Path) -> None:
     model = XCLIPModel.from_pretrained(tiny_folder)
     model.save_pretrained(tmp_path, is_main_process=False, save_function=torch.save)
     assert not names_in(tmp_path)
@@ -145,16 +143,16 @@ def test_one_of_several_processes_saves(tiny_folder: Path, tmp_path: Path) -> No
         model.save_pretrained(tmp_path, safe_serialization=False)
 
 
-def test_the_older_name_of_the_token(tiny_folder: Path) -> None:
+def test_use_auth_token_is_the_token(tiny_folder: Path) -> None:
     XCLIPModel.from_pretrained(tiny_folder, use_auth_token=False)
     with pytest.raises(ValueError, match="use_auth_token"):
         XCLIPModel.from_pretrained(tiny_folder, use_auth_token="a", token="b")
 
 
-# What training libraries ask of a model
+# Members that training libraries use
 
 
-def test_new_tokens_start_as_the_mean_and_are_said_to_end_a_text(tiny_folder: Path, tmp_path: Path) -> None:
+def test_resized_token_embeddings_start_at_the_mean_with_a_warning(tiny_folder: Path, tmp_path: Path) -> None:
     model = XCLIPModel.from_pretrained(tiny_folder)
     before = model.get_input_embeddings().weight.detach().clone()
     with pytest.warns(UserWarning, match="ends at it"):
@@ -171,7 +169,7 @@ def test_new_tokens_start_as_the_mean_and_are_said_to_end_a_text(tiny_folder: Pa
         model.vision_model.resize_token_embeddings(10)
 
 
-def test_input_gradients_and_what_is_kept_of_them(tiny_folder: Path) -> None:
+def test_enable_input_require_grads_can_be_undone_and_pickled(tiny_folder: Path) -> None:
     model = XCLIPModel.from_pretrained(tiny_folder).requires_grad_(False)
     ids = torch.tensor([[49406, 320, 49407]])
     model.enable_input_require_grads()
@@ -195,7 +193,7 @@ def test_options_of_gradient_checkpointing(tiny_folder: Path) -> None:
         model.gradient_checkpointing_enable(bogus=1)
 
 
-def test_counts(tiny_folder: Path) -> None:
+def test_num_parameters_and_memory_footprint(tiny_folder: Path) -> None:
     model = XCLIPModel.from_pretrained(tiny_folder)
     tables = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding))
     assert model.num_parameters() - model.num_parameters(exclude_embeddings=True) == tables
@@ -205,7 +203,7 @@ def test_counts(tiny_folder: Path) -> None:
     assert model.half().get_memory_footprint() == 2 * model.num_parameters()
 
 
-def test_blocks_that_are_not_split_are_named_as_they_are(tiny_folder: Path) -> None:
+def test_no_split_modules_exist(tiny_folder: Path) -> None:
     model = XCLIPModel.from_pretrained(tiny_folder)
     assert set(model._no_split_modules) <= {type(module).__name__ for module in model.modules()}
 
@@ -213,7 +211,7 @@ def test_blocks_that_are_not_split_are_named_as_they_are(tiny_folder: Path) -> N
 @pytest.mark.parametrize(
     ("name", "told"), [("training_args.bin", r"openxclip\.Trainer"), ("adapter_config.json", "PeftModel")]
 )
-def test_folders_without_a_config_whose_origin_is_known(name: str, told: str, tmp_path: Path) -> None:
+def test_a_missing_config_with_a_known_cause(name: str, told: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
     with pytest.raises(CheckpointError, match=rf"no config\.json in this folder.*{told}"):
         XCLIPModel.from_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""What the model promises beyond the numbers: frame order, frame counts, features in and out, output class, errors."""
+"""Behaviour of the model: order and number of frames, features, losses, outputs, precision and errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def same(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> bool:
 # Frames
 
 
-def test_only_mit_knows_the_order_of_frames(model: openxclip.XCLIPModel) -> None:
+def test_only_mit_depends_on_the_order_of_frames(model: openxclip.XCLIPModel) -> None:
     inputs = tiny_inputs()
     order = torch.tensor([5, 2, 7, 0, 3, 6, 1, 4])
     shuffled = {**inputs, "pixel_values": inputs["pixel_values"][:, order]}
@@ -50,8 +50,8 @@ def test_only_mit_knows_the_order_of_frames(model: openxclip.XCLIPModel) -> None
     assert not same(model(**inputs).logits_per_video, with_positions, 1e-4)
 
 
-def test_frames_hear_of_each_other(model: openxclip.XCLIPModel) -> None:
-    """Through messages: a change in the last frame reaches the state of the first, but not that of another video."""
+def test_frames_exchange_messages(model: openxclip.XCLIPModel) -> None:
+    """A change in the last frame changes the state of the first one, but not that of another video."""
     pixels = make_pixels(TINY, 2)
     before = model.vision_model(pixels.flatten(0, 1)).last_hidden_state
     pixels[0, -1] += 1
@@ -80,7 +80,7 @@ def test_any_number_of_frames(frames: int) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in fields(outputs).values())
 
 
-def test_the_trained_number_of_frames_says_nothing(model: openxclip.XCLIPModel) -> None:
+def test_the_trained_number_of_frames_does_not_warn(model: openxclip.XCLIPModel) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model(**tiny_inputs())
@@ -89,7 +89,7 @@ def test_the_trained_number_of_frames_says_nothing(model: openxclip.XCLIPModel) 
 @pytest.mark.filterwarnings("ignore:.*temporal positions:UserWarning")
 @pytest.mark.parametrize("frames", [1, 3, 5, 8, 12, 16, 32])
 def test_positions_are_interpolated_linearly_between_segment_middles(frames: int) -> None:
-    """A position stands for the middle of its segment of the clip; outside the outermost middles it stays."""
+    """A position stands for the middle of its segment of the clip; beyond the outermost middles it is constant."""
     model = our_model(TINY)
     trained = model.mit.position_embedding[0].double()
     expected = []
@@ -109,7 +109,7 @@ def test_the_interpolation_is_documented() -> None:
     assert "linear" in inspect.getdoc(integration.MultiframeIntegrationTransformer)
 
 
-def test_flat_frames_are_the_configs_number_of_frames(model: openxclip.XCLIPModel) -> None:
+def test_4d_pixels_have_the_frames_of_the_config(model: openxclip.XCLIPModel) -> None:
     inputs = tiny_inputs(videos=3)
     nested = model(**inputs)
     flat = model(**{**inputs, "pixel_values": inputs["pixel_values"].flatten(0, 1)})
@@ -122,7 +122,7 @@ def test_flat_frames_are_the_configs_number_of_frames(model: openxclip.XCLIPMode
 
 
 @pytest.mark.filterwarnings("ignore:.*temporal positions:UserWarning")
-def test_num_frames_says_how_flat_frames_are_dealt_out(model: openxclip.XCLIPModel) -> None:
+def test_num_frames_splits_4d_pixels(model: openxclip.XCLIPModel) -> None:
     inputs = tiny_inputs(videos=3, frames=4)
     nested = model(**inputs)
     flat = model(**{**inputs, "pixel_values": inputs["pixel_values"].flatten(0, 1)}, num_frames=4)
@@ -133,7 +133,7 @@ def test_num_frames_says_how_flat_frames_are_dealt_out(model: openxclip.XCLIPMod
     )
 
 
-def test_flat_frames_that_cannot_be_dealt_out(model: openxclip.XCLIPModel) -> None:
+def test_4d_pixels_that_cannot_be_split(model: openxclip.XCLIPModel) -> None:
     pixels = make_pixels(TINY, 1, frames=12)[0]
     with pytest.raises(ValueError, match=r"\b12\b.*\b8\b"):
         model(pixel_values=pixels)
@@ -149,7 +149,7 @@ def test_flat_frames_that_cannot_be_dealt_out(model: openxclip.XCLIPModel) -> No
         model(pixel_values=pixels[0])
 
 
-def test_another_resolution_must_be_asked_for(model: openxclip.XCLIPModel) -> None:
+def test_another_resolution_needs_interpolate_pos_encoding(model: openxclip.XCLIPModel) -> None:
     with pytest.raises(ValueError, match=r"40.*48.*32"):
         model(pixel_values=make_pixels(TINY, 1, size=(40, 48)))
     with pytest.raises(ValueError, match="patch"):
@@ -159,7 +159,7 @@ def test_another_resolution_must_be_asked_for(model: openxclip.XCLIPModel) -> No
 # Texts
 
 
-def test_what_follows_the_end_of_a_text_changes_nothing(model: openxclip.XCLIPModel) -> None:
+def test_padding_after_the_end_of_a_text_has_no_effect(model: openxclip.XCLIPModel) -> None:
     ids, _ = make_ids(TINY, 3, 9)
     bare = model.get_text_features(ids)
     for filling in (0, 5, 98):
@@ -174,20 +174,20 @@ def test_what_follows_the_end_of_a_text_changes_nothing(model: openxclip.XCLIPMo
     assert not same(model.get_text_features(changed), bare, 1e-3)
 
 
-def test_one_text_without_a_batch(model: openxclip.XCLIPModel) -> None:
-    """transformers takes (L,) ids as one text."""
+def test_one_text_without_a_batch_dimension(model: openxclip.XCLIPModel) -> None:
+    """transformers accepts (L,) ids as one text."""
     ids, _ = make_ids(TINY, 1, 9)
     assert same(model.get_text_features(ids[0]), model.get_text_features(ids))
     pixels = make_pixels(TINY, 2)
     assert same(model(ids[0], pixels).logits_per_video, model(ids, pixels).logits_per_video)
 
 
-def test_a_text_longer_than_the_context(model: openxclip.XCLIPModel) -> None:
+def test_a_text_longer_than_the_context_is_refused(model: openxclip.XCLIPModel) -> None:
     with pytest.raises(ValueError, match=r"78.*77"):
         model.get_text_features(torch.ones(1, 78, dtype=torch.int64))
 
 
-def test_a_mask_of_another_shape(model: openxclip.XCLIPModel) -> None:
+def test_a_mask_of_another_shape_is_refused(model: openxclip.XCLIPModel) -> None:
     with pytest.raises(ValueError, match=r"\(2, 8\).*\(2, 9\)"):
         model.get_text_features(make_ids(TINY, 2, 9)[0], attention_mask=torch.ones(2, 8))
 
@@ -211,7 +211,7 @@ def test_a_set_of_texts_for_each_video(model: openxclip.XCLIPModel) -> None:
         assert same(features[video], model.get_text_features(ids[video], attention_mask=mask[video]))
 
 
-def test_sets_of_texts_for_another_number_of_videos(model: openxclip.XCLIPModel) -> None:
+def test_sets_of_texts_for_another_number_of_videos_are_refused(model: openxclip.XCLIPModel) -> None:
     ids = make_ids(TINY, 8, 9)[0].view(4, 2, 9)
     with pytest.raises(ValueError, match=r"\b4\b.*\b3\b"):
         model(input_ids=ids, pixel_values=make_pixels(TINY, 3))
@@ -219,10 +219,10 @@ def test_sets_of_texts_for_another_number_of_videos(model: openxclip.XCLIPModel)
         model(text_features=torch.randn(4, 64), pixel_values=make_pixels(TINY, 3))
 
 
-# Features in and out
+# Precomputed features
 
 
-def test_what_was_computed_before_is_passed_back_in(model: openxclip.XCLIPModel) -> None:
+def test_precomputed_features_give_the_same_scores(model: openxclip.XCLIPModel) -> None:
     inputs = tiny_inputs()
     whole = model(**inputs)
     text = model.get_text_features(inputs["input_ids"])
@@ -263,14 +263,14 @@ def test_encoded_videos_of_other_shapes(model: openxclip.XCLIPModel) -> None:
     assert torch.equal(flat.pooled, video.pooled)
 
 
-def test_encoded_videos_that_do_not_fit(model: openxclip.XCLIPModel) -> None:
+def test_video_features_of_a_wrong_shape_are_refused(model: openxclip.XCLIPModel) -> None:
     text = torch.randn(3, 128)
     for pooled, patches in (((2, 64), (2, 16, 64)), ((2, 128), (3, 16, 128)), ((2, 128), (16, 128))):
         with pytest.raises(ValueError, match=re.escape(str(patches))):
             model(text_features=text, video_features=(torch.randn(pooled), torch.randn(patches)))
 
 
-def test_one_side_alone(model: openxclip.XCLIPModel) -> None:
+def test_texts_or_videos_alone(model: openxclip.XCLIPModel) -> None:
     inputs = tiny_inputs()
     video = model(pixel_values=inputs["pixel_values"])
     assert list(video) == ["video_embeds", "vision_model_output", "mit_output"]
@@ -284,7 +284,7 @@ def test_one_side_alone(model: openxclip.XCLIPModel) -> None:
     assert text.logits_per_video is None
 
 
-def test_nothing_or_too_much(model: openxclip.XCLIPModel) -> None:
+def test_missing_or_duplicate_inputs_are_refused(model: openxclip.XCLIPModel) -> None:
     inputs = tiny_inputs()
     text = model.get_text_features(inputs["input_ids"])
     video = model.encode_video(inputs["pixel_values"])
@@ -343,7 +343,7 @@ def test_labels_of_per_video_texts(model: openxclip.XCLIPModel) -> None:
         torch.zeros(4, 3, 1),
     ],
 )
-def test_labels_that_do_not_fit(model: openxclip.XCLIPModel, labels: torch.Tensor) -> None:
+def test_labels_of_a_wrong_shape_are_refused(model: openxclip.XCLIPModel, labels: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=re.escape(str(tuple(labels.shape)))):
         model(**tiny_inputs(videos=4, texts=3), labels=labels)
 
@@ -361,7 +361,7 @@ def test_the_contrastive_loss_needs_pairs(model: openxclip.XCLIPModel) -> None:
         model(input_ids=ids, pixel_values=make_pixels(TINY, 2), return_loss=True)
 
 
-def test_no_loss_unless_asked(model: openxclip.XCLIPModel) -> None:
+def test_no_loss_by_default(model: openxclip.XCLIPModel) -> None:
     assert model(**tiny_inputs(videos=3)).loss is None
     assert model(**tiny_inputs(videos=3), return_loss=False).loss is None
 
@@ -407,7 +407,7 @@ def test_fields_by_name_and_position(model: openxclip.XCLIPModel) -> None:
         without[7]
 
 
-def test_tuples(model: openxclip.XCLIPModel) -> None:
+def test_outputs_as_tuples(model: openxclip.XCLIPModel) -> None:
     inputs = tiny_inputs(videos=3)
     named = model(**inputs, return_loss=True, output_hidden_states=True)
     for listed in (
@@ -426,7 +426,7 @@ def test_tuples(model: openxclip.XCLIPModel) -> None:
     assert torch.equal(model(**inputs, return_dict=False)[0], named.logits_per_video)
 
 
-def test_tuples_of_the_towers(model: openxclip.XCLIPModel) -> None:
+def test_tower_outputs_as_tuples(model: openxclip.XCLIPModel) -> None:
     inputs = tiny_inputs()
     for tower, value in (
         (model.text_model, inputs["input_ids"]),
@@ -440,8 +440,8 @@ def test_tuples_of_the_towers(model: openxclip.XCLIPModel) -> None:
         assert torch.equal(named[1], named.pooler_output)
 
 
-def test_the_config_may_ask_for_more(model: openxclip.XCLIPModel) -> None:
-    """As in transformers, `output_hidden_states` and `return_dict` default to what the config says."""
+def test_output_flags_of_the_config(model: openxclip.XCLIPModel) -> None:
+    """As in transformers, `output_hidden_states` and `return_dict` default to the config's values."""
     for part in (model.config, model.config.text_config, model.config.vision_config):
         part.output_hidden_states = True
         part.return_dict = False
@@ -520,7 +520,7 @@ def test_training_mode_changes_nothing_without_dropout(model: openxclip.XCLIPMod
     assert torch.equal(model.train()(**inputs).logits_per_video, expected)
 
 
-def test_a_batch_is_its_videos_one_by_one(model: openxclip.XCLIPModel) -> None:
+def test_a_batch_gives_the_same_as_single_videos(model: openxclip.XCLIPModel) -> None:
     inputs = tiny_inputs(videos=4)
     together = model(**inputs)
     for video in range(4):
@@ -530,7 +530,7 @@ def test_a_batch_is_its_videos_one_by_one(model: openxclip.XCLIPModel) -> None:
 
 
 def test_strided_inputs(model: openxclip.XCLIPModel) -> None:
-    """Channels-last frames as decoders give them, and sliced ids."""
+    """Channels-last frames, as from decoders, and sliced ids."""
     inputs = tiny_inputs()
     expected = model(**inputs).logits_per_video
     pixels = inputs["pixel_values"].permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
@@ -542,7 +542,7 @@ def test_strided_inputs(model: openxclip.XCLIPModel) -> None:
     assert same(model(ids, steps).logits_per_video, expected)
 
 
-def test_inputs_are_left_as_they_were(model: openxclip.XCLIPModel) -> None:
+def test_inputs_are_not_modified(model: openxclip.XCLIPModel) -> None:
     inputs = tiny_inputs()
     kept = {name: tensor.clone() for name, tensor in inputs.items()}
     model(**inputs)

@@ -1,4 +1,4 @@
-"""Hub folders: theirs load here, ours load there, and whatever is wrong with one is told."""
+"""Hub folders: loading transformers' folders, saving for transformers, and errors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def their_folder(theirs: transformers.XCLIPModel, tmp_path_factory: pytest.TempP
 
 @pytest.fixture
 def folder(their_folder: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil."""
+    """A copy that a test may damage."""
     return Path(shutil.copytree(their_folder, tmp_path / "full"))
 
 
@@ -72,10 +72,10 @@ def edit_config(folder: Path, **values: Any) -> None:
     path.write_text(json.dumps({**config, **values}))
 
 
-# Theirs load here
+# Loading transformers' folders
 
 
-def test_a_folder_that_transformers_wrote(their_folder: Path, theirs: Any) -> None:
+def test_a_folder_written_by_transformers_loads(their_folder: Path, theirs: Any) -> None:
     for name in (their_folder, str(their_folder), f"{their_folder}/"):
         model = openxclip.XCLIPModel.from_pretrained(name)
         assert not model.training
@@ -87,7 +87,7 @@ def test_a_folder_that_transformers_wrote(their_folder: Path, theirs: Any) -> No
         assert_equal_outputs(model, theirs)
 
 
-def test_shards(theirs: Any, tmp_path: Path) -> None:
+def test_sharded_weights_load(theirs: Any, tmp_path: Path) -> None:
     with quiet_transformers():
         theirs.save_pretrained(tmp_path, max_shard_size="300KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 3
@@ -96,7 +96,7 @@ def test_shards(theirs: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_pytorch_model_bin_as_older_releases_wrote_it(folder: Path, theirs: Any, zipped: bool) -> None:
+def test_pytorch_model_bin_of_older_releases(folder: Path, theirs: Any, zipped: bool) -> None:
     (folder / "model.safetensors").unlink()
     state = dict(theirs.state_dict())
     state["text_model.embeddings.position_ids"] = torch.arange(77)[None]
@@ -122,7 +122,7 @@ def test_pytorch_model_bin_as_older_releases_wrote_it(folder: Path, theirs: Any,
     assert_equal_outputs(model, theirs)
 
 
-def test_position_ids_in_safetensors_are_no_surprise(folder: Path, theirs: Any) -> None:
+def test_position_ids_in_safetensors_are_ignored(folder: Path, theirs: Any) -> None:
     state = load_file(folder / "model.safetensors")
     state["text_model.embeddings.position_ids"] = torch.arange(77)[None]
     save_file(state, folder / "model.safetensors")
@@ -141,15 +141,15 @@ def test_a_subfolder(their_folder: Path, theirs: Any) -> None:
         openxclip.XCLIPModel.from_pretrained(their_folder.parent, subfolder="nowhere")
 
 
-def test_towers_of_a_whole_folder(their_folder: Path, theirs: Any) -> None:
+def test_towers_load_from_the_folder_of_a_whole_model(their_folder: Path, theirs: Any) -> None:
     text = openxclip.XCLIPTextModel.from_pretrained(their_folder)
     vision = openxclip.XCLIPVisionModel.from_pretrained(their_folder)
-    assert_towers(text, vision, theirs)
+    assert_equal_towers(text, vision, theirs)
     assert text.config == openxclip.XCLIPModel.from_pretrained(their_folder).config.text_config
 
 
 @torch.no_grad()
-def assert_towers(text: Any, vision: Any, theirs: Any) -> None:
+def assert_equal_towers(text: Any, vision: Any, theirs: Any) -> None:
     given = inputs()
     pixels = given["pixel_values"].flatten(0, 1)
     found = text(input_ids=given["input_ids"], attention_mask=given["attention_mask"])
@@ -164,8 +164,8 @@ def assert_towers(text: Any, vision: Any, theirs: Any) -> None:
 
 
 @pytest.mark.parametrize("release", [4, 5])
-def test_towers_of_their_own_folders(theirs: Any, tmp_path: Path, release: int) -> None:
-    """transformers 4 wrote a tower's keys with its name before them, 5 writes them bare."""
+def test_towers_load_from_their_own_folders(theirs: Any, tmp_path: Path, release: int) -> None:
+    """transformers 4 wrote a tower's keys with its name as a prefix, 5 writes them without."""
     for tower in ("text_model", "vision_model"):
         with quiet_transformers():
             getattr(theirs, tower).save_pretrained(tmp_path / tower)
@@ -174,10 +174,10 @@ def test_towers_of_their_own_folders(theirs: Any, tmp_path: Path, release: int) 
             save_file({f"{tower}.{name}": value for name, value in load_file(weights).items()}, weights)
     text = openxclip.XCLIPTextModel.from_pretrained(tmp_path / "text_model")
     vision = openxclip.XCLIPVisionModel.from_pretrained(tmp_path / "vision_model")
-    assert_towers(text, vision, theirs)
+    assert_equal_towers(text, vision, theirs)
 
 
-def test_a_tower_is_not_the_other_nor_the_whole(theirs: Any, tmp_path: Path) -> None:
+def test_a_towers_folder_is_refused_by_other_classes(theirs: Any, tmp_path: Path) -> None:
     with quiet_transformers():
         theirs.text_model.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="xclip_text_model"):
@@ -192,7 +192,7 @@ def test_auto_model(their_folder: Path, theirs: Any, tmp_path: Path) -> None:
     assert_equal_outputs(model, theirs)
 
 
-# Ours load there
+# Saving for transformers
 
 
 def loads_cleanly(cls: Any, folder: Path) -> Any:
@@ -204,7 +204,7 @@ def loads_cleanly(cls: Any, folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("shards", [False, True])
-def test_a_folder_of_ours_loads_in_transformers(tmp_path: Path, shards: bool) -> None:
+def test_our_folder_loads_in_transformers(tmp_path: Path, shards: bool) -> None:
     ours = our_model(SMALL, seed=8)
     ours.save_pretrained(tmp_path / "saved", **({"max_shard_size": "300KB"} if shards else {}))
     names = sorted(path.name for path in (tmp_path / "saved").iterdir())
@@ -224,7 +224,7 @@ def test_a_folder_of_ours_loads_in_transformers(tmp_path: Path, shards: bool) ->
     assert known.vision_config.mit_hidden_size == 128
 
 
-def test_towers_of_ours_load_in_transformers(tmp_path: Path) -> None:
+def test_our_towers_load_in_transformers(tmp_path: Path) -> None:
     ours = our_model(SMALL, seed=8)
     for tower, cls in (("text_model", "XCLIPTextModel"), ("vision_model", "XCLIPVisionModel")):
         getattr(ours, tower).save_pretrained(tmp_path / tower)
@@ -244,8 +244,8 @@ def test_a_round_trip_keeps_every_bit(tmp_path: Path) -> None:
         assert torch.equal(again.state_dict()[name], value), name
 
 
-def test_saved_weights_are_as_readable_as_the_config(tmp_path: Path) -> None:
-    """safetensors writes for the owner alone; a shared folder is for others too, as the umask allows."""
+def test_saved_weights_have_the_permissions_of_the_config(tmp_path: Path) -> None:
+    """safetensors makes files readable by the owner alone, but a folder may be shared."""
     our_model(SMALL).save_pretrained(tmp_path)
     modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
     assert modes["model.safetensors"] == modes["config.json"], {k: oct(v) for k, v in modes.items()}
@@ -264,7 +264,7 @@ def test_half_precision_round_trip(tmp_path: Path) -> None:
 
 
 def test_saving_over_the_folder_it_was_loaded_from(folder: Path) -> None:
-    """The weights in use are mapped from the very file that is replaced."""
+    """The weights in use are mapped from the file that is replaced."""
     model = openxclip.XCLIPModel.from_pretrained(folder)
     expected = {name: value.clone() for name, value in model.state_dict().items()}
     model.save_pretrained(folder)
@@ -275,8 +275,8 @@ def test_saving_over_the_folder_it_was_loaded_from(folder: Path) -> None:
         assert torch.equal(again.state_dict()[name], value), name
 
 
-def test_saving_anew_leaves_no_older_weights(folder: Path) -> None:
-    """Shards over one file and the reverse: what is left from before would be loaded in place of what was saved."""
+def test_saving_deletes_older_weights(folder: Path) -> None:
+    """Older weights, shards or one file, would be loaded instead of the new ones."""
     torch.save({}, folder / "pytorch_model.bin")
     (folder / "tokenizer.json").write_text("{}")
     ours = our_model(SMALL, seed=8)
@@ -289,7 +289,7 @@ def test_saving_anew_leaves_no_older_weights(folder: Path) -> None:
     assert torch.equal(again.visual_projection.weight, ours.visual_projection.weight)
 
 
-def test_loaded_weights_can_be_trained_and_leave_the_file_alone(folder: Path) -> None:
+def test_training_loaded_weights_does_not_change_the_file(folder: Path) -> None:
     before = (folder / "model.safetensors").read_bytes()
     model = openxclip.XCLIPModel.from_pretrained(folder).train()
     given = inputs()
@@ -301,11 +301,11 @@ def test_loaded_weights_can_be_trained_and_leave_the_file_alone(folder: Path) ->
     assert not torch.equal(fresh.visual_projection.weight, model.visual_projection.weight)
 
 
-# How weights get in
+# Loading weights
 
 
-class NothingDrawnOrCopied(TorchDispatchMode):
-    """Fails on any random draw, and counts what is newly written, on tensors that have memory."""
+class ForbidInitialization(TorchDispatchMode):
+    """Fails on random initialisation of tensors that have memory, and counts the numbers that are written to them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -321,9 +321,9 @@ class NothingDrawnOrCopied(TorchDispatchMode):
         return result
 
 
-def test_weights_are_mapped_from_the_file_and_nothing_is_drawn(folder: Path) -> None:
+def test_weights_are_mapped_from_the_file_without_initialization(folder: Path) -> None:
     generator = torch.get_rng_state()
-    with NothingDrawnOrCopied() as watched:
+    with ForbidInitialization() as watched:
         model = openxclip.XCLIPModel.from_pretrained(folder)
     assert watched.copied == 0
     assert torch.equal(torch.get_rng_state(), generator)
@@ -337,8 +337,8 @@ def test_weights_are_mapped_from_the_file_and_nothing_is_drawn(folder: Path) -> 
         assert any(start <= parameter.data_ptr() < end for start, end in ranges), name
 
 
-def test_the_watcher_sees_a_random_start() -> None:
-    with pytest.raises(AssertionError), NothingDrawnOrCopied():
+def test_the_check_detects_random_initialization() -> None:
+    with pytest.raises(AssertionError), ForbidInitialization():
         our_model(SMALL, seed=None)
 
 
@@ -351,7 +351,7 @@ def test_dtype(their_folder: Path, argument: str, value: Any) -> None:
     assert model.dtype == expected
 
 
-def test_dtypes_that_are_none(their_folder: Path) -> None:
+def test_unknown_dtypes_are_refused(their_folder: Path) -> None:
     for value in ("int8", "floot32"):
         with pytest.raises(ValueError, match=value):
             openxclip.XCLIPModel.from_pretrained(their_folder, dtype=value)
@@ -363,7 +363,7 @@ def test_device(their_folder: Path) -> None:
     assert openxclip.XCLIPModel.from_pretrained(their_folder, device="meta").device.type == "meta"
 
 
-def test_a_config_of_ones_own(their_folder: Path, theirs: Any) -> None:
+def test_a_custom_config(their_folder: Path, theirs: Any) -> None:
     config = openxclip.XCLIPConfig.from_pretrained(their_folder)
     config.vision_config.drop_path_rate = 0.25
     model = openxclip.XCLIPModel.from_pretrained(their_folder, config=config)
@@ -375,7 +375,7 @@ def test_a_config_of_ones_own(their_folder: Path, theirs: Any) -> None:
     assert model.prompts_generator.decoder[0].mlp[2].p == 0.5
 
 
-def test_an_argument_that_is_none(their_folder: Path) -> None:
+def test_an_unknown_argument_is_refused(their_folder: Path) -> None:
     with pytest.raises(TypeError, match="local_file_only"):
         openxclip.XCLIPModel.from_pretrained(their_folder, local_file_only=True)
 
@@ -392,7 +392,7 @@ LARGE_LIKE = with_settings(
 )
 
 
-def test_eight_heads_are_followed_with_one_warning(tmp_path: Path) -> None:
+def test_the_converters_eight_heads_are_used_with_one_warning(tmp_path: Path) -> None:
     theirs = their_model(LARGE_LIKE, seed=4)
     with quiet_transformers():
         theirs.save_pretrained(tmp_path)
@@ -418,8 +418,8 @@ def test_eight_heads_are_followed_with_one_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "heads"), [(512, 8), (128, 4), (64, 8), (192, 6), (768, 12)])
-def test_other_heads_are_no_reason_to_warn(tmp_path: Path, width: int, heads: int) -> None:
-    """Only the converter's large folders compute what their weights were not trained for."""
+def test_other_numbers_of_heads_do_not_warn(tmp_path: Path, width: int, heads: int) -> None:
+    """Only the converter's large folders compute other scores than the weights were trained for."""
     config = with_settings(
         SMALL,
         projection_dim=width,
@@ -433,7 +433,7 @@ def test_other_heads_are_no_reason_to_warn(tmp_path: Path, width: int, heads: in
         openxclip.XCLIPModel.from_pretrained(tmp_path)
 
 
-# What is wrong is told
+# Errors
 
 
 def message_of(folder: Path | str, cls: Any = None, **options: Any) -> str:
@@ -477,7 +477,7 @@ def test_a_tower_with_missing_keys(folder: Path) -> None:
     openxclip.XCLIPVisionModel.from_pretrained(folder)
 
 
-def test_a_config_that_the_weights_do_not_fit(folder: Path) -> None:
+def test_a_config_that_does_not_fit_the_weights_is_refused(folder: Path) -> None:
     config = openxclip.XCLIPConfig.from_pretrained(folder)
     config.vision_config.num_hidden_layers = 4
     config.vision_config.num_frames = 16
@@ -488,7 +488,7 @@ def test_a_config_that_the_weights_do_not_fit(folder: Path) -> None:
     assert "(1, 16, 128)" in message
 
 
-class Burglar:
+class MaliciousPickle:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
 
@@ -497,30 +497,30 @@ class Burglar:
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "bare pickle", "beside tensors"])
-def test_code_in_a_pickle_is_refused_and_never_run(folder: Path, tmp_path: Path, kind: str, theirs: Any) -> None:
+def test_code_in_a_pickle_is_refused_and_not_run(folder: Path, tmp_path: Path, kind: str, theirs: Any) -> None:
     (folder / "model.safetensors").unlink()
     marker, target = tmp_path / "ran", folder / "pytorch_model.bin"
-    burglar = Burglar(marker)
+    malicious = MaliciousPickle(marker)
     if kind == "bare pickle":
-        target.write_bytes(pickle.dumps({"logit_scale": burglar}, protocol=2))  # as torch itself writes
+        target.write_bytes(pickle.dumps({"logit_scale": malicious}, protocol=2))  # as torch itself writes
     elif kind == "beside tensors":
-        torch.save({**theirs.state_dict(), "extra": burglar}, target)
+        torch.save({**theirs.state_dict(), "extra": malicious}, target)
     else:
-        torch.save({"logit_scale": burglar}, target, _use_new_zipfile_serialization=kind == "zip")
+        torch.save({"logit_scale": malicious}, target, _use_new_zipfile_serialization=kind == "zip")
     message = message_of(folder)
     assert "pytorch_model.bin" in message
     assert not marker.exists()
 
 
-def test_the_burglar_would_get_in(tmp_path: Path) -> None:
-    """So that the test above can fail."""
-    torch.save(Burglar(tmp_path / "ran"), tmp_path / "x")
+def test_the_malicious_pickle_works(tmp_path: Path) -> None:
+    """Make sure that the test above can fail."""
+    torch.save(MaliciousPickle(tmp_path / "ran"), tmp_path / "x")
     torch.load(tmp_path / "x", weights_only=False)
     assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"model": {"a": torch.zeros(1)}}, {"a": 1}, torch.zeros(3)])
-def test_a_pickle_of_something_else(folder: Path, content: Any) -> None:
+def test_a_pickle_without_weights_is_refused(folder: Path, content: Any) -> None:
     (folder / "model.safetensors").unlink()
     torch.save(content, folder / "pytorch_model.bin")
     assert "pytorch_model.bin" in message_of(folder)
@@ -528,7 +528,7 @@ def test_a_pickle_of_something_else(folder: Path, content: Any) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "garbled header", "page of an error"])
-def test_damaged_weights(folder: Path, theirs: Any, name: str, damage: str) -> None:
+def test_damaged_weights_are_refused(folder: Path, theirs: Any, name: str, damage: str) -> None:
     target = folder / name
     if name != "model.safetensors":
         (folder / "model.safetensors").unlink()
@@ -547,7 +547,7 @@ def test_damaged_weights(folder: Path, theirs: Any, name: str, damage: str) -> N
     assert str(target) in message
 
 
-def test_a_folder_without_weights(folder: Path) -> None:
+def test_a_folder_without_weights_is_refused(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "notes.txt").write_text("nothing here")
     message = message_of(folder)
@@ -555,7 +555,7 @@ def test_a_folder_without_weights(folder: Path) -> None:
         assert told in message
 
 
-def test_a_missing_or_strange_shard(theirs: Any, tmp_path: Path) -> None:
+def test_a_missing_or_invalid_shard_is_refused(theirs: Any, tmp_path: Path) -> None:
     with quiet_transformers():
         theirs.save_pretrained(tmp_path, max_shard_size="300KB")
     shard = sorted(tmp_path.glob("*.safetensors"))[1]
@@ -575,7 +575,7 @@ def test_a_missing_or_strange_shard(theirs: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [None, "", "{", "[1]", '{"model_type": "clip"}', "{}"], ids=lambda content: str(content)
 )
-def test_config_files_that_are_none(folder: Path, content: str | None) -> None:
+def test_invalid_config_files_are_refused(folder: Path, content: str | None) -> None:
     if content is None:
         (folder / "config.json").unlink()
     else:
@@ -586,16 +586,16 @@ def test_config_files_that_are_none(folder: Path, content: str | None) -> None:
         assert "config.json" in message or "model_type" in message
 
 
-def test_a_config_that_cannot_be(folder: Path) -> None:
-    """A value in the file that makes no model is the file's fault, and is told as such."""
+def test_a_config_with_an_invalid_value_is_refused(folder: Path) -> None:
+    """An invalid value in the file is an error about the file."""
     edit_config(folder, prompt_num_attention_heads=5)
     with pytest.raises((CheckpointError, ValueError), match="prompt_num_attention_heads=5"):
         openxclip.XCLIPModel.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("key", ["num_hidden_layers", "intermediate_size", "hidden_act"])
-def test_a_config_of_absurd_size(folder: Path, key: str) -> None:
-    """It is refused before anything of that size is built."""
+def test_a_config_of_absurd_size_is_refused(folder: Path, key: str) -> None:
+    """The config is refused before anything of that size is built."""
     config = json.loads((folder / "config.json").read_text())
     config["text_config"][key] = 10**18
     (folder / "config.json").write_text(json.dumps(config))
@@ -605,7 +605,7 @@ def test_a_config_of_absurd_size(folder: Path, key: str) -> None:
     assert "JSON" in message_of(folder)
 
 
-def test_a_place_that_is_none(tmp_path: Path) -> None:
+def test_a_path_without_a_model_is_refused(tmp_path: Path) -> None:
     for name in (str(tmp_path / "nowhere"), tmp_path / "nowhere", "./no/such/folder", "no such model!"):
         message = message_of(name)
         assert Path(name).name in message
@@ -628,7 +628,7 @@ def test_a_hub_id_that_is_not_in_the_cache(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.fixture
 def cache(their_folder: Path, tmp_path: Path) -> Path:
-    """The hub's layout: content by hash, snapshots by commit, branches by name."""
+    """A cache in the hub's layout: content by hash, snapshots by commit, branches by name."""
     commit, cache = "0123456789abcdef0123456789abcdef01234567", tmp_path / "hub"
     home = cache / "models--someone--some-xclip"
     snapshot = home / "snapshots" / commit
@@ -665,7 +665,7 @@ def test_a_cache_without_weights(cache: Path) -> None:
     assert "model.safetensors" in message
 
 
-def test_mini_is_the_one_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mini_is_the_model_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Path(openxclip.__file__).parent / "models" / "mini"
     assert hub.resolve_folder("mini") == home
     (tmp_path / "mini").mkdir()
@@ -677,7 +677,7 @@ def test_mini_is_the_one_in_the_package(tmp_path: Path, monkeypatch: pytest.Monk
 # Configs
 
 
-def test_unknown_keys_survive(folder: Path, tmp_path: Path) -> None:
+def test_unknown_keys_are_kept(folder: Path, tmp_path: Path) -> None:
     edit_config(folder, recipe={"epochs": 30, "by": ["a", "b"]}, _name_or_path="x", id2label={"0": "jump"})
     config = json.loads((folder / "config.json").read_text())
     config["vision_config"]["colour"] = "sRGB"
@@ -702,7 +702,7 @@ def test_unknown_keys_survive(folder: Path, tmp_path: Path) -> None:
     assert again.recipe == model.config.recipe
 
 
-def test_config_defaults_are_transformers() -> None:
+def test_config_defaults_equal_transformers() -> None:
     for name in ("XCLIPConfig", "XCLIPTextConfig", "XCLIPVisionConfig"):
         theirs, ours = getattr(transformers, name)().to_dict(), getattr(openxclip, name)().to_dict()
         for key, value in ours.items():
@@ -713,7 +713,7 @@ def test_config_defaults_are_transformers() -> None:
             assert key in ours or key in ("model_type", "base_config_key", "sub_configs_defaults"), (name, key)
 
 
-def test_configs_from_their_towers() -> None:
+def test_configs_from_tower_configs() -> None:
     text = openxclip.XCLIPTextConfig(hidden_size=48, num_attention_heads=4)
     vision = openxclip.XCLIPVisionConfig(hidden_size=72, mit_hidden_size=64)
     config = openxclip.XCLIPConfig.from_text_vision_configs(
@@ -732,7 +732,7 @@ def test_configs_from_their_towers() -> None:
     )
 
 
-def test_configs_are_written_as_transformers_reads_them(tmp_path: Path) -> None:
+def test_transformers_reads_our_configs(tmp_path: Path) -> None:
     our_config(SMALL).save_pretrained(tmp_path)
     with quiet_transformers():
         theirs = transformers.XCLIPConfig.from_pretrained(tmp_path)
@@ -757,16 +757,16 @@ def test_configs_are_written_as_transformers_reads_them(tmp_path: Path) -> None:
         ({"vision_num_frames": 0}, ["num_frames=0"]),
     ],
 )
-def test_configs_that_make_no_model(settings: dict[str, Any], told: list[str]) -> None:
+def test_invalid_configs_are_refused(settings: dict[str, Any], told: list[str]) -> None:
     with pytest.raises(ValueError) as caught:
         our_config(with_settings(SMALL, **settings))
     assert all(word in str(caught.value) for word in told), str(caught.value)
 
 
-# What was found by use
+# Saving
 
 
-def test_saving_leaves_what_is_not_the_models(folder: Path) -> None:
+def test_saving_keeps_unrelated_files(folder: Path) -> None:
     others = ["model_best.safetensors", "model-ema.safetensors", "pytorch_model_backup.bin"]
     for name in others:
         (folder / name).write_bytes(b"mine")
@@ -777,7 +777,7 @@ def test_saving_leaves_what_is_not_the_models(folder: Path) -> None:
     assert not stale.exists()
 
 
-def test_other_weights_are_saved_where_they_are_given(folder: Path, tmp_path: Path) -> None:
+def test_save_pretrained_with_a_state_dict(folder: Path, tmp_path: Path) -> None:
     model = openxclip.XCLIPModel.from_pretrained(folder)
     mean = {name: tensor + 1 for name, tensor in model.state_dict().items()}
     model.save_pretrained(tmp_path / "mean", state_dict=mean)
@@ -790,6 +790,6 @@ def test_other_weights_are_saved_where_they_are_given(folder: Path, tmp_path: Pa
         model.save_pretrained(tmp_path / "typo", typo=3)
 
 
-def test_outputs_may_be_asked_for_when_loading(folder: Path) -> None:
+def test_output_flags_when_loading(folder: Path) -> None:
     model = openxclip.XCLIPModel.from_pretrained(folder, output_hidden_states=True, return_dict=False)
     assert isinstance(model(input_ids=torch.tensor([[5, 9]])), tuple)

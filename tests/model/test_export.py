@@ -1,4 +1,4 @@
-"""torch.compile and torch.export take `forward` as it is."""
+"""torch.compile and torch.export of the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from peers import TINY, assert_same, fields, make_ids, make_pixels, our_model, w
 
 import openxclip
 
-# Tracing takes a second a block, and blocks are alike.
+# Tracing takes a second per block, so the model has few of them.
 SHALLOW = with_settings(TINY, vision_num_hidden_layers=2, text_num_hidden_layers=1, prompt_layers=1)
 
 
@@ -40,7 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tuple": {"return_dict": False},
 }
 
-# Compilers take seconds: the slow tests do the others, and what else can be compiled or exported.
+# Compiling takes seconds, so only the first case is a fast test.
 PLAIN_FIRST = ["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name != "plain")]
 
 
@@ -52,7 +52,7 @@ def tensors(outputs: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
-def test_compiled_without_a_break(model: openxclip.XCLIPModel, name: str) -> None:
+def test_compiled_without_graph_breaks(model: openxclip.XCLIPModel, name: str) -> None:
     backend = "aot_eager" if name == "plain" else "eager"
     compiled = torch.compile(model, fullgraph=True, backend=backend)
     outputs = compiled(**inputs(), **OPTIONS[name])
@@ -62,8 +62,8 @@ def test_compiled_without_a_break(model: openxclip.XCLIPModel, name: str) -> Non
 
 
 @pytest.mark.slow
-def test_compiled_other_shapes(model: openxclip.XCLIPModel) -> None:
-    """Compiled for two shapes, the second time for all: no third compilation."""
+def test_compiled_with_dynamic_shapes(model: openxclip.XCLIPModel) -> None:
+    """The second compilation is for all shapes; there is no third."""
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     for videos, texts in ((2, 3), (3, 5), (4, 2)):
         given = inputs(videos, texts)

@@ -1,4 +1,4 @@
-"""What `get_text_features` and `get_video_features` return: a tensor with the attributes of transformers 5's object."""
+"""The results of `get_text_features` and `get_video_features`: tensors with attributes of transformers 5's object."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def given() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_features_answer_as_the_output_of_5_does(
+def test_features_have_the_attributes_of_transformers_5(
     grad: bool, model: openxclip.XCLIPModel, given: dict[str, Tensor]
 ) -> None:
     theirs = their_model(TINY)
@@ -84,8 +84,8 @@ def test_features_are_freed_without_the_garbage_collector(
         gc.enable()
 
 
-def test_kept_features_hold_on_to_nothing_else(model: openxclip.XCLIPModel) -> None:
-    """A thousand of them are a thousand rows: neither the towers' states nor the inputs stay."""
+def test_kept_features_do_not_keep_other_tensors(model: openxclip.XCLIPModel) -> None:
+    """Kept features keep neither the towers' states nor the inputs in memory."""
 
     def storages() -> dict[int, int]:
         gc.collect()
@@ -117,7 +117,7 @@ def test_features_are_copied_and_pickled(
     assert (tmp_path / "features.pt").stat().st_size < features.numel() * 4 + 2000
 
 
-def test_the_optimised_models_features(model: openxclip.XCLIPModel, given: dict[str, Tensor]) -> None:
+def test_features_of_an_optimized_model(model: openxclip.XCLIPModel, given: dict[str, Tensor]) -> None:
     fast = openxclip.optimize(model.requires_grad_(False), "fp32", verbose=False)
     with torch.no_grad():
         features = fast.get_text_features(given["input_ids"])

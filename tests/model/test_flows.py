@@ -1,7 +1,7 @@
-"""What transformers documents for X-CLIP, run with it and with openxclip: nothing but the import line differs.
+"""Snippets of transformers' documentation of X-CLIP, run with both libraries: only the import line differs.
 
-The flows below are text, so that they are run as a user has them. The folder they load was written by transformers,
-with random weights; the video is encoded here.
+The snippets are strings, so that they run as a user has them. They load a folder that transformers wrote, with random
+weights, and a video that is encoded here.
 """
 
 from __future__ import annotations
@@ -187,14 +187,14 @@ def run(flow: str, library: str, folder: Path, file_path: Path) -> SimpleNamespa
 
 
 def byte_letters() -> list[str]:
-    """The 256 letters that byte-level BPE writes bytes with: printable ones as they are, others from U+0100 on."""
+    """The 256 letters for bytes in byte-level BPE: printable bytes are themselves, others start at U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return [chr(byte) for byte in printable] + [chr(0x100 + i) for i in range(len(others))]
 
 
 def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """A CLIP vocabulary in small: bytes, bytes that end a word, some merges, the two special tokens last."""
+    """A small CLIP vocabulary: bytes, bytes that end a word, some merges, and the two special tokens at the end."""
     letters = byte_letters()
     merges: list[tuple[str, str]] = []
     known = {*letters, *(letter + "</w>" for letter in letters)}
@@ -235,7 +235,7 @@ def folder_32(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 frames of 10 seconds, as in the documentation: a disc that wanders over a slowly changing ground."""
+    """A video of 300 frames in 10 seconds: a disc that moves over a slowly changing background."""
     path = tmp_path_factory.mktemp("video") / "clip.mp4"
     rows, columns = np.mgrid[0:180, 0:240]
     with av.open(str(path), "w") as container:
@@ -268,10 +268,10 @@ def assert_same_inputs(ours: Any, theirs: Any) -> None:
 
 
 def assert_same_probabilities(ours: Any, theirs: Any) -> None:
-    """Frames may be a level apart, so: close as they are, and equal on transformers' own pixels."""
+    """Frames may differ by a level: results are close, and equal on transformers' own pixels."""
     assert ours.probs.shape == (1, 3)
     assert ours.probs.sum().item() == pytest.approx(1.0, abs=1e-5)
-    assert theirs.probs.max() - theirs.probs.min() > 0.02  # or nothing would be told apart
+    assert theirs.probs.max() - theirs.probs.min() > 0.02  # so that texts differ
     print(f"probabilities differ by {(ours.probs - theirs.probs).abs().max():.1e}")
     torch.testing.assert_close(ours.probs, theirs.probs, atol=1e-3, rtol=0)
     with torch.no_grad():
@@ -294,8 +294,8 @@ def test_zero_shot_classification_of_a_longer_video(folder_32: Path, video: Path
     assert_same_probabilities(ours, theirs)
 
 
-def test_the_same_longer_clip_with_a_model_for_eight_frames(folder: Path, video: Path) -> None:
-    """transformers fails here; openxclip interpolates, and says so."""
+def test_a_longer_clip_with_a_model_for_eight_frames(folder: Path, video: Path) -> None:
+    """transformers fails here; openxclip interpolates with a warning."""
     with pytest.warns(UserWarning, match=r"8 frames.*32"):
         ours = run(ZERO_SHOT, "openxclip", folder, video)
     assert ours.probs.shape == (1, 3)
@@ -319,7 +319,7 @@ def test_video_features(folder: Path, video: Path) -> None:
 
 
 def test_vision_model(folder: Path, video: Path) -> None:
-    """Compared with the tower of the whole model: transformers 5 finds no weights for a tower in such a folder."""
+    """Compared with the tower of the whole model, because transformers 5 can't load a tower from its folder."""
     ours = run(VISION_MODEL, "openxclip", folder, video)
     theirs = run(VIDEO_FEATURES, "transformers", folder, video)
     assert ours.last_hidden_state.shape == (8, 50, 96)
@@ -346,8 +346,8 @@ def test_configurations(folder: Path, video: Path) -> None:
             assert theirs.configuration.to_dict()[name][key] == value, key
 
 
-def test_a_folder_as_transformers_4_laid_it_out(folder: Path, video: Path, tmp_path: Path) -> None:
-    """preprocessor_config.json beside vocab.json and merges.txt, no processor_config.json and no tokenizer.json."""
+def test_a_folder_of_transformers_4(folder: Path, video: Path, tmp_path: Path) -> None:
+    """It has preprocessor_config.json, vocab.json and merges.txt, but no processor_config.json or tokenizer.json."""
     older = tmp_path / "older"
     older.mkdir()
     for name in ("config.json", "model.safetensors"):

@@ -1,4 +1,4 @@
-"""What code written for transformers' classes reads: outputs as dicts, parts by name, hooks, order of parameters."""
+"""Support for code that was written for transformers' classes: outputs, names of parts, hooks, parameter order."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_output_is_a_dict() -> None:
     ],
     ids=["pairs", "dict", "copy", "deepcopy", "pickle"],
 )
-def test_an_output_is_made_again(again: Any) -> None:
+def test_outputs_can_be_rebuilt(again: Any) -> None:
     output = an_output()
     made = again(output)
     assert type(made) is XCLIPOutput
@@ -76,7 +76,7 @@ def test_an_output_is_made_again(again: Any) -> None:
 
 
 def test_data_parallel_gathers_every_field(model: openxclip.XCLIPModel, given: dict[str, Tensor]) -> None:
-    """What `DataParallel` does with the outputs of two devices, on one."""
+    """Gather outputs as `DataParallel` does from two devices, on one device."""
     from torch.nn.parallel import scatter_gather
 
     videos = [model(given["input_ids"], pixels) for pixels in given["pixel_values"].split(1)]
@@ -109,7 +109,7 @@ def test_under_accelerate_outputs_are_float32(given: dict[str, Tensor]) -> None:
     assert {tensor.dtype for tensor in tensors} == {torch.float32}
 
 
-def test_the_config_says_what_is_returned(given: dict[str, Tensor]) -> None:
+def test_output_flags_of_the_whole_config(given: dict[str, Tensor]) -> None:
     config = our_config(TINY)
     config.output_hidden_states, config.output_attentions = True, True
     model = openxclip.XCLIPModel(config).requires_grad_(False)
@@ -125,7 +125,7 @@ def test_the_config_says_what_is_returned(given: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("part", ["text_model", "vision_model", "mit"])
-def test_the_config_of_a_part_says_what_it_returns(part: str, given: dict[str, Tensor]) -> None:
+def test_output_flags_of_a_parts_config(part: str, given: dict[str, Tensor]) -> None:
     model = our_model(TINY).requires_grad_(False)
     module = getattr(model, part)
     inputs = {
@@ -181,8 +181,8 @@ class Detector(nn.Module):
 
 @pytest.mark.parametrize("where", ["bare", "in a wrapper", "in a wrapper that holds the inner model"])
 @pytest.mark.parametrize("with_ids", [False, True])
-def test_a_tower_of_4_loads(where: str, with_ids: bool, given: dict[str, Tensor]) -> None:
-    """Keys as a 4.x tower has them: `vision_model.…`, and index numbers if it is older than 4.31."""
+def test_a_tower_of_transformers_4_loads(where: str, with_ids: bool, given: dict[str, Tensor]) -> None:
+    """A 4.x tower has keys `vision_model.…`, and an index buffer before 4.31."""
     config = our_config(TINY)
     trained = our_model(TINY).vision_model
     state = {f"vision_model.{name}": tensor for name, tensor in trained.state_dict().items()}
@@ -206,7 +206,7 @@ def test_a_tower_of_4_loads(where: str, with_ids: bool, given: dict[str, Tensor]
     assert all(torch.equal(tower.state_dict()[name], tensor) for name, tensor in trained.state_dict().items())
 
 
-def test_what_no_tower_has_is_still_unexpected() -> None:
+def test_unexpected_keys_of_a_tower_are_refused() -> None:
     tower = openxclip.XCLIPTextModel(our_config(TINY).text_config)
     state = {f"text_model.{name}": tensor for name, tensor in tower.state_dict().items()}
     with pytest.raises(RuntimeError, match=r'Unexpected key\(s\) in state_dict: "no_such"'):
@@ -216,8 +216,8 @@ def test_what_no_tower_has_is_still_unexpected() -> None:
         tower.load_state_dict(state)
 
 
-def test_an_encoder_takes_both_kinds_of_masks(model: openxclip.XCLIPModel, given: dict[str, Tensor]) -> None:
-    """Bool, or numbers added to the scores as transformers 4 makes them; with the weights and without."""
+def test_encoders_accept_bool_and_additive_masks(model: openxclip.XCLIPModel, given: dict[str, Tensor]) -> None:
+    """Masks are bool, or numbers to add to the scores as in transformers 4; with attention maps and without."""
     encoder = model.text_model.requires_grad_(False).encoder
     states = model.text_model.embeddings(given["input_ids"])
     seen = given["input_ids"] != 0
@@ -246,7 +246,7 @@ def test_an_encoder_takes_both_kinds_of_masks(model: openxclip.XCLIPModel, given
 def test_every_part_of_a_block_is_called_once_with_all_tokens(
     model: openxclip.XCLIPModel, given: dict[str, Tensor]
 ) -> None:
-    """Grad-CAM and its like: what hooks see is what they see of transformers' blocks."""
+    """Hooks of Grad-CAM and similar tools see the same calls as in transformers."""
     seen: dict[str, list[tuple[int, ...]]] = {"ours": [], "theirs": []}
     theirs = their_model(TINY)
     for who, whose in (("ours", model), ("theirs", theirs)):
@@ -284,7 +284,7 @@ def test_grad_cam_on_the_last_block(model: openxclip.XCLIPModel, given: dict[str
     torch.testing.assert_close(*maps, atol=1e-4, rtol=1e-3)
 
 
-# Order and switches
+# Order of parameters, and gradient checkpointing
 
 
 def test_parameters_are_in_the_order_of_transformers_5() -> None:
@@ -295,7 +295,7 @@ def test_parameters_are_in_the_order_of_transformers_5() -> None:
         assert names == [name for name, _ in getattr(theirs, tower).named_parameters()]
 
 
-def test_an_optimizers_state_crosses(given: dict[str, Tensor]) -> None:
+def test_optimizer_states_are_interchangeable(given: dict[str, Tensor]) -> None:
     ours, theirs = our_model(TINY), their_model(TINY)
     there, here = (torch.optim.AdamW(whose.parameters(), lr=1e-3) for whose in (theirs, ours))
     theirs(given["input_ids"][:2], given["pixel_values"], return_loss=True).loss.backward()
@@ -306,8 +306,8 @@ def test_an_optimizers_state_crosses(given: dict[str, Tensor]) -> None:
         assert torch.equal(here.state[parameter]["exp_avg"], there.state[by_name[name]]["exp_avg"]), name
 
 
-def test_a_seed_gives_the_same_start_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parameters are in transformers' order, but drawn in the order in which they always were: queries first."""
+def test_a_seed_gives_the_same_initialization_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parameters are in transformers' order, but are initialised in another order: queries first."""
     drawn: list[Tensor] = []
     original = nn.init.trunc_normal_
     monkeypatch.setattr(nn.init, "trunc_normal_", lambda tensor, **how: drawn.append(tensor) or original(tensor, **how))
@@ -318,7 +318,7 @@ def test_a_seed_gives_the_same_start_as_before(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("cls", ["XCLIPModel", "XCLIPVisionModel", "XCLIPTextModel"])
-def test_gradient_checkpointing_of_the_config(cls: str) -> None:
+def test_gradient_checkpointing_from_the_config(cls: str) -> None:
     whole = our_config(TINY)
     config = {"XCLIPModel": whole, "XCLIPVisionModel": whole.vision_config, "XCLIPTextModel": whole.text_config}[cls]
     assert not getattr(openxclip, cls)(config).is_gradient_checkpointing

@@ -1,4 +1,4 @@
-"""Beside the authors' architecture, restated in `reference.py` on `torch.nn.MultiheadAttention`."""
+"""Comparison with the authors' architecture, reimplemented in `reference.py` on `torch.nn.MultiheadAttention`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SHAPES = {
 
 
 def authors_model(config: dict[str, Any]) -> AuthorsXCLIP:
-    """With E/64 heads in MIT and prompts, which is no choice of the config's."""
+    """MIT and prompts have E/64 heads, as in the authors' code."""
     text, vision = config["text_config"], config["vision_config"]
     model = AuthorsXCLIP(
         image_size=vision.get("image_size", 224),
@@ -81,7 +81,7 @@ def our_fields(outputs: Any) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "base/32")) for name in SHAPES]
 )
-def test_every_field(name: str) -> None:
+def test_all_outputs(name: str) -> None:
     config = SHAPES[name]
     reference = authors_model(config)
     ours = our_model(config, seed=None)
@@ -99,7 +99,7 @@ def test_every_field(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "three frames", pytest.param("large's joint width", marks=pytest.mark.slow)])
 def test_loss_and_gradients_in_float64(name: str) -> None:
-    """Where rounding can't hide a wrong formula: the contrastive loss, and the gradient of every parameter."""
+    """In float64, rounding can't hide a wrong formula in the loss or the gradient of any parameter."""
     config = SHAPES[name]
     reference = authors_model(config).double()
     ours = our_model(config, seed=None).double()
@@ -117,8 +117,8 @@ def test_loss_and_gradients_in_float64(name: str) -> None:
     assert_same_gradients(gradients(ours), hugging_face_state(gradients(reference)), tolerance=1e-10)
 
 
-def test_the_comparison_can_fail() -> None:
-    """Two parameters swapped, of one shape and both near 1, are seen."""
+def test_the_comparison_detects_swapped_parameters() -> None:
+    """The two parameters have the same shape, and both are near 1."""
     reference = authors_model(TINY)
     state = hugging_face_state(reference.state_dict())
     block = "vision_model.encoder.layers.1."

@@ -1,4 +1,4 @@
-"""Number by number beside transformers' X-CLIP, with every parameter redrawn: outputs, loss and gradients."""
+"""Comparison with transformers' X-CLIP with random parameters: outputs, loss and gradients."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def pixels_for(config: dict[str, Any], videos: int, **options: Any) -> torch.Ten
 
 @torch.no_grad()
 def compare_everything(ours: openxclip.XCLIPModel, theirs: Any, inputs: dict[str, Any], *, loss: bool) -> None:
-    """The fast path, then the path that reports attentions, each against transformers' eager attention."""
+    """Compare the fused attention, then the attention that returns maps, with transformers' eager attention."""
     with mit_recorded(theirs) as mit:
         outputs = theirs(**inputs, output_attentions=True, output_hidden_states=True, return_loss=loss)
     expected = fields(outputs)
@@ -109,7 +109,7 @@ def compare_everything(ours: openxclip.XCLIPModel, theirs: Any, inputs: dict[str
 
 @pytest.mark.parametrize("name", SMALL_SHAPES)
 @pytest.mark.parametrize(("videos", "texts"), [(1, 1), (2, 3), (3, 3)])
-def test_every_field_of_small_shapes(name: str, videos: int, texts: int) -> None:
+def test_all_outputs_of_small_models(name: str, videos: int, texts: int) -> None:
     config = SMALL_SHAPES[name]
     ours, theirs = pair(config, seed=videos)
     ids, _ = make_ids(config, texts, 9)
@@ -118,7 +118,7 @@ def test_every_field_of_small_shapes(name: str, videos: int, texts: int) -> None
 
 
 @pytest.mark.parametrize("name", [name for name in SMALL_SHAPES if name not in ("one frame", "one patch")])
-def test_gradients_of_small_shapes(name: str) -> None:
+def test_gradients_of_small_models(name: str) -> None:
     config = SMALL_SHAPES[name]
     ours, theirs = pair(config, seed=5)
     ids, _ = make_ids(config, 3, 9)
@@ -160,7 +160,7 @@ def test_padded_texts(pad: int, mask_type: torch.dtype | None) -> None:
     assert_same({name: told[name] for name in expected}, expected)
 
 
-def test_a_mask_with_holes_is_obeyed() -> None:
+def test_a_mask_with_holes() -> None:
     ours, theirs = pair(TINY)
     ids, mask = make_ids(TINY, 3, 12)
     mask[0, 2:5] = 0
@@ -217,7 +217,7 @@ def test_positions_of_a_half_filled_grid_are_interpolated_too() -> None:
 
 
 @torch.no_grad()
-def test_features_alone() -> None:
+def test_features() -> None:
     ours, theirs = pair(TINY)
     ids, mask = make_ids(TINY, 4, 12, pad=0)
     pixels = make_pixels(TINY, 3)
@@ -230,7 +230,7 @@ def test_features_alone() -> None:
 
 
 @torch.no_grad()
-def test_towers_alone() -> None:
+def test_towers() -> None:
     for config in (TINY, ODD):
         ours, theirs = pair(config)
         ids, mask = make_ids(config, 4, 12, pad=0)
@@ -264,14 +264,14 @@ FULL_SIZES = {
     "large/14 x 8, 8 heads": with_settings(LARGE_14, vision_mit_num_attention_heads=8, prompt_num_attention_heads=8),
     "large/14 x 8, 12 heads": with_settings(LARGE_14, vision_mit_num_attention_heads=12, prompt_num_attention_heads=12),
 }
-# A forward of the largest takes up to a minute on a small machine: so each of these two goes one of our two paths, and
-# the second, whose video tower is the first's, sees frames of a quarter of the size.
+# A forward of the largest models takes up to a minute on a small machine, so each of the two tests one attention path,
+# and the second, which has the same video tower, gets smaller frames.
 PATHS = {"large/14 x 8, 8 heads": ["fast"], "large/14 x 8, 12 heads": ["attentions"]}
 
 
 @pytest.mark.parametrize("name", FULL_SIZES)
 @pytest.mark.slow
-def test_every_field_of_the_released_sizes(name: str) -> None:
+def test_all_outputs_of_released_sizes(name: str) -> None:
     config, paths = FULL_SIZES[name], PATHS.get(name, ["fast", "attentions"])
     videos = 2 if config["vision_config"]["patch_size"] == 32 else 1
     theirs = their_model(config)

@@ -1,4 +1,4 @@
-"""Classes of one's own around the model: what loads, what starts at random, and what is refused."""
+"""Subclasses and wrappers of the model: loading, initialisation of added parts, and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from openxclip.errors import CheckpointError
 
 
 class Headed(XCLIPModel):
-    """Adds a head to the whole."""
+    """Adds a head to the model."""
 
     def __init__(self, config: Any, classes: int = 3) -> None:
         super().__init__(config)
@@ -35,7 +35,7 @@ class Headed(XCLIPModel):
 
 
 class Wrapped(XCLIPPreTrainedModel):
-    """Holds the whole under a name of its own."""
+    """Holds the model under another name."""
 
     config_class = XCLIPConfig
 
@@ -69,24 +69,24 @@ class TextTower(XCLIPTextModel):
         self.head = nn.Linear(config.hidden_size, 2)
 
 
-OF_THE_WHOLE = {Headed: "", Wrapped: "inner."}
+WHOLE_MODELS = {Headed: "", Wrapped: "inner."}
 
 
 def same(found: dict[str, torch.Tensor], whole: dict[str, torch.Tensor], prefix: str, source: str = "") -> bool:
-    """Whether each weight of a part is that of the folder."""
+    """Whether each weight of a part equals the folder's."""
     names = [name for name in found if name.startswith(prefix) and not name.startswith("head.")]
     return bool(names) and all(torch.equal(found[name], whole[source + name.removeprefix(prefix)]) for name in names)
 
 
 @pytest.mark.parametrize("cls", [Headed, Wrapped, Tower, TextTower])
-def test_a_head_starts_at_random_with_one_warning(cls: Any, tiny_folder: Path) -> None:
+def test_a_new_head_is_initialized_with_one_warning(cls: Any, tiny_folder: Path) -> None:
     with pytest.warns(UserWarning, match=r"start at random.*head\.bias, head\.weight") as caught:
         model = cls.from_pretrained(tiny_folder)
     assert len(caught) == 1
     assert Path(caught[0].filename) == Path(__file__)
     whole = load_file(tiny_folder / "model.safetensors")
     prefix, source = {Tower: ("tower.", "vision_model."), TextTower: ("", "text_model.")}.get(
-        cls, (OF_THE_WHOLE.get(cls, ""), "")
+        cls, (WHOLE_MODELS.get(cls, ""), "")
     )
     assert same(model.state_dict(), whole, prefix, source)
     assert not model.training
@@ -97,7 +97,7 @@ def test_a_head_starts_at_random_with_one_warning(cls: Any, tiny_folder: Path) -
 
 
 @pytest.mark.parametrize("cls", [Headed, Wrapped, Tower, TextTower])
-def test_what_was_saved_loads_without_a_warning(cls: Any, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_saved_subclass_loads_without_a_warning(cls: Any, tiny_folder: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = cls.from_pretrained(tiny_folder)
@@ -110,8 +110,8 @@ def test_what_was_saved_loads_without_a_warning(cls: Any, tiny_folder: Path, tmp
         assert torch.equal(again.state_dict()[name], value), name
 
 
-@pytest.mark.parametrize("cls", OF_THE_WHOLE)
-def test_the_plain_class_takes_its_part_of_such_a_folder(cls: Any, tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cls", WHOLE_MODELS)
+def test_the_base_class_loads_a_subclass_folder(cls: Any, tiny_folder: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cls.from_pretrained(tiny_folder).save_pretrained(tmp_path)
@@ -130,7 +130,7 @@ def test_arguments_of_the_constructor(tiny_folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*start at random:UserWarning")
-def test_a_head_has_the_type_of_the_rest(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_head_gets_the_dtype_of_the_model(tiny_folder: Path, tmp_path: Path) -> None:
     assert Headed.from_pretrained(tiny_folder, dtype=torch.bfloat16).head.weight.dtype == torch.bfloat16
     XCLIPModel.from_pretrained(tiny_folder).half().save_pretrained(tmp_path)
     assert {p.dtype for p in Headed.from_pretrained(tmp_path, dtype="auto").parameters()} == {torch.float16}
@@ -138,7 +138,7 @@ def test_a_head_has_the_type_of_the_rest(tiny_folder: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("cls", [Headed, Wrapped])
 @pytest.mark.parametrize("spoil", ["missing", "misshapen", "unexpected"])
-def test_openxclips_own_parts_must_be_whole(cls: Any, spoil: str, tiny_folder: Path, tmp_path: Path) -> None:
+def test_incomplete_own_parts_are_refused(cls: Any, spoil: str, tiny_folder: Path, tmp_path: Path) -> None:
     state = load_file(tiny_folder / "model.safetensors")
     if spoil == "missing":
         del state["mit.position_embedding"]
@@ -152,7 +152,7 @@ def test_openxclips_own_parts_must_be_whole(cls: Any, spoil: str, tiny_folder: P
         cls.from_pretrained(tmp_path)
 
 
-def test_a_head_of_another_size(tiny_folder: Path, tmp_path: Path) -> None:
+def test_ignore_mismatched_sizes_of_a_head(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="head"):
         Headed.from_pretrained(tiny_folder).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"head\.weight \(3, 16\), the config says \(5, 16\)"):
@@ -163,7 +163,7 @@ def test_a_head_of_another_size(tiny_folder: Path, tmp_path: Path) -> None:
     assert model.head.weight.std() > 0
 
 
-def test_positions_of_another_number_of_frames(tiny_folder: Path) -> None:
+def test_ignore_mismatched_sizes_of_positions(tiny_folder: Path) -> None:
     change = {"vision_config": {"num_frames": 6}}
     with pytest.raises(CheckpointError, match=r"mit\.position_embedding"):
         XCLIPModel.from_pretrained(tiny_folder, **change)
@@ -176,7 +176,7 @@ def test_positions_of_another_number_of_frames(tiny_folder: Path) -> None:
         assert name == "mit.position_embedding" or torch.equal(value, whole[name]), name
 
 
-def test_a_long_list_is_cut(tiny_folder: Path) -> None:
+def test_a_long_list_of_names_is_truncated(tiny_folder: Path) -> None:
     class Deep(XCLIPModel):
         def __init__(self, config: Any) -> None:
             super().__init__(config)

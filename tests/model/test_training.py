@@ -1,4 +1,4 @@
-"""Training: starts, drop path, dropout, gradient checkpointing."""
+"""Training: initialisation, drop path, dropout, gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fresh() -> dict[str, torch.Tensor]:
     return {name: value.detach() for name, value in our_model(WIDE, seed=None).named_parameters()}
 
 
-def test_mit_and_prompt_linears_start_at_002_without_bias(fresh: dict[str, torch.Tensor]) -> None:
+def test_mit_and_prompt_linears_are_initialized_with_std_002_and_zero_bias(fresh: dict[str, torch.Tensor]) -> None:
     linears = [
         name
         for name, value in fresh.items()
@@ -57,18 +57,18 @@ def test_alpha_starts_at_a_tenth(fresh: dict[str, torch.Tensor]) -> None:
     assert other.prompts_generator.alpha.detach().unique().item() == pytest.approx(0.3)
 
 
-def test_the_visual_prompt_projection_starts_at_one(fresh: dict[str, torch.Tensor]) -> None:
+def test_the_visual_prompt_projection_is_initialized_with_std_1(fresh: dict[str, torch.Tensor]) -> None:
     value = fresh["prompts_visual_projection"]
     assert value.shape == (384, 256)
     assert value.std().item() == pytest.approx(1.0, rel=0.02)
 
 
-def test_logit_scale_starts_as_the_config_says(fresh: dict[str, torch.Tensor]) -> None:
+def test_logit_scale_starts_at_the_configs_value(fresh: dict[str, torch.Tensor]) -> None:
     assert fresh["logit_scale"].item() == pytest.approx(2.6592)
 
 
-def test_messages_keep_pytorchs_start(fresh: dict[str, torch.Tensor]) -> None:
-    """The authors' layers are nn.Linear and nn.MultiheadAttention, which stacks q, k and v before Xavier's start."""
+def test_messages_keep_pytorchs_initialization(fresh: dict[str, torch.Tensor]) -> None:
+    """The authors use nn.Linear and nn.MultiheadAttention, which applies Xavier to the stacked q, k and v."""
     torch.manual_seed(4)
     theirs = {
         f"vision_model.encoder.layers.0.{name}": value
@@ -93,15 +93,15 @@ def test_messages_keep_pytorchs_start(fresh: dict[str, torch.Tensor]) -> None:
             assert found.abs().max().item() == pytest.approx(value.abs().max().item(), rel=0.05), name
 
 
-def test_norms_start_neutral(fresh: dict[str, torch.Tensor]) -> None:
+def test_norms_start_as_identity(fresh: dict[str, torch.Tensor]) -> None:
     for name, value in fresh.items():
         if "norm" in name or "message_ln" in name:
             expected = torch.ones_like(value) if name.endswith("weight") else torch.zeros_like(value)
             assert torch.equal(value, expected), name
 
 
-def test_every_start_is_finite_and_drawn(fresh: dict[str, torch.Tensor]) -> None:
-    """No parameter is left as torch.empty gave it: two seeds agree where a start is fixed and differ elsewhere."""
+def test_every_parameter_is_initialized(fresh: dict[str, torch.Tensor]) -> None:
+    """Two seeds agree in fixed initial values and differ in all others, so no parameter is left uninitialised."""
     torch.manual_seed(9)
     other = dict(our_model(WIDE, seed=None).named_parameters())
     torch.manual_seed(3)
@@ -141,7 +141,7 @@ def block_outcomes(block: Any, x: torch.Tensor, frames: int, rate: float, heads:
 @pytest.mark.parametrize("frames", [3, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:.*temporal positions:UserWarning")
 def test_drop_path_drops_each_residual_of_whole_videos(frames: int) -> None:
-    """From 0 at the first block, linearly, to the rate at the last; seen by what comes out of every block."""
+    """The rate rises linearly from 0 at the first block; checked by the output of every block."""
     config = with_settings(TINY, vision_drop_path_rate=0.6, vision_num_frames=frames)
     model = our_model(config).train()
     pixels = make_pixels(config, 4).flatten(0, 1)
@@ -204,7 +204,7 @@ def test_drop_path_is_off_in_eval_mode_and_with_one_layer() -> None:
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
-def test_drop_path_rates_that_make_no_sense(rate: float) -> None:
+def test_invalid_drop_path_rates_are_refused(rate: float) -> None:
     with pytest.raises(ValueError, match=str(rate)):
         our_model(with_settings(TINY, vision_drop_path_rate=rate))
 
@@ -221,7 +221,7 @@ def test_drop_path_rates_that_make_no_sense(rate: float) -> None:
         "prompt_projection_dropout",
     ],
 )
-def test_dropout_acts_in_training_only(setting: str) -> None:
+def test_dropout_is_active_in_training_only(setting: str) -> None:
     model, plain = our_model(with_settings(TINY, **{setting: 0.5})), our_model(TINY)
     inputs = {"input_ids": make_ids(TINY, 3, 9)[0], "pixel_values": make_pixels(TINY, 2)}
     for options in ({}, {"output_attentions": True}):
@@ -265,7 +265,7 @@ def test_gradient_checkpointing_changes_no_gradient(drop_path: float, dropout: f
         assert relative_delta(found[1][name], value) <= 1e-6, name
 
 
-def test_gradient_checkpointing_keeps_less() -> None:
+def test_gradient_checkpointing_saves_memory() -> None:
     model = our_model(TINY).train()
     inputs = {"input_ids": make_ids(TINY, 3, 9)[0], "pixel_values": make_pixels(TINY, 3)}
 
@@ -285,7 +285,7 @@ def test_gradient_checkpointing_keeps_less() -> None:
     assert kept() < before / 2
 
 
-def test_gradient_checkpointing_with_reported_states() -> None:
+def test_gradient_checkpointing_with_hidden_states() -> None:
     model = our_model(TINY).train()
     model.gradient_checkpointing_enable({"use_reentrant": False})
     inputs = {"input_ids": make_ids(TINY, 3, 9)[0], "pixel_values": make_pixels(TINY, 3)}
@@ -296,7 +296,7 @@ def test_gradient_checkpointing_with_reported_states() -> None:
     assert all(torch.isfinite(gradient).all() for gradient in gradients(model).values())
 
 
-def test_checkpointing_lets_input_gradients_through() -> None:
+def test_gradient_checkpointing_keeps_input_gradients() -> None:
     model = our_model(TINY).train()
     model.requires_grad_(False)
     found = []
@@ -311,7 +311,7 @@ def test_checkpointing_lets_input_gradients_through() -> None:
 
 @pytest.mark.slow
 def test_a_few_steps_learn() -> None:
-    """The whole is trainable: four videos and their texts are told apart after some steps from the default start."""
+    """A few steps from the default initialisation learn to match four videos to their texts."""
     torch.manual_seed(0)
     model = our_model(TINY, seed=None).train()
     inputs = {"input_ids": make_ids(TINY, 4, 9)[0], "pixel_values": make_pixels(TINY, 4)}
