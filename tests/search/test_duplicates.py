@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,27 +16,34 @@ from openxclip.search.candidates import Candidates
 from openxclip.search.duplicates import DuplicateGroup, find_duplicates
 from openxclip.search.indexed_videos import IndexedVideos
 from openxclip.search.not_duplicates import pair_key
+from openxclip.search.schema import VideoRow
 
 Windows = dict[str, list[np.ndarray]]
 
 
-def videos_of(windows: Windows, *, contents: dict[str, str] | None = None, **columns: list[float]) -> IndexedVideos:
-    """Return videos with windows of 10 s, and with these values of attributes, in the order of `windows`."""
+def videos_of(windows: Windows, *, contents: dict[str, str] | None = None, **columns: list[Any]) -> IndexedVideos:
+    """Return videos with windows of 10 s, and with these values in their rows, in the order of `windows`."""
     contents = contents or {}
     counts = np.array([len(embeddings) for embeddings in windows.values()])
-    videos = IndexedVideos(
-        paths=list(windows),
-        durations=10.0 * counts,
-        pixels=np.zeros(len(windows), dtype=np.int64),
-        sizes=np.array([len(path) for path in windows]),
-        modified=np.arange(len(windows))[::-1],
-        contents=[contents.get(path, "") for path in windows],
-        are_files=np.ones(len(windows), dtype=bool),
+    rows = [
+        VideoRow(
+            id=i,
+            path=path,
+            duration=10.0 * len(windows[path]),
+            size=len(path),
+            modified=len(windows) - i,
+            content=contents.get(path, ""),
+        )
+        for i, path in enumerate(windows)
+    ]
+    for name, values in columns.items():
+        rows = [replace(row, **{name: value}) for row, value in zip(rows, values, strict=True)]
+    return IndexedVideos(
+        rows=rows,
         counts=counts,
         start_N=np.concatenate([10.0 * np.arange(count) for count in counts]),
         embedding_NE=np.stack([window for embeddings in windows.values() for window in embeddings]).astype(np.float32),
     )
-    return dataclasses.replace(videos, **{name: np.array(column) for name, column in columns.items()})
 
 
 def groups_of(windows: Windows | IndexedVideos, **options) -> list[DuplicateGroup]:
@@ -112,7 +120,7 @@ def test_identical_files_are_named_if_neither_is_kept() -> None:
 def test_copies_of_the_video_to_keep_come_first() -> None:
     windows = {"b": axes(2, near=0.01), "a": axes(2), "a2": axes(2), "a3": axes(2), "unknown": axes(2)}
     contents = {"b": "y", "a": "x", "a2": "x", "a3": "x"}
-    videos = videos_of(windows, contents=contents, sizes=[1, 9, 9, 9, 1], modified=[5, 1, 2, 3, 4])
+    videos = videos_of(windows, contents=contents, size=[1, 9, 9, 9, 1], modified=[5, 1, 2, 3, 4])
     (group,) = groups_of(videos)
     assert group.path == "a"
     identical = [(copy.path, copy.identical, copy.identical_to) for copy in group.duplicates]
@@ -121,12 +129,9 @@ def test_copies_of_the_video_to_keep_come_first() -> None:
 
 
 def test_featureless_files_are_compared_by_their_bytes() -> None:
-    nothing = {"counts": [0, 0, 0, 2], "start_N": [0.0, 10.0]}
     windows = {"black": [], "black copy": [], "white": [], "film": axes(2)}
-    videos = videos_of(windows | {"film": axes(2)}, contents={"black": "x", "black copy": "x", "white": "y"})
-    assert duplicate_paths(
-        dataclasses.replace(videos, **{name: np.array(values) for name, values in nothing.items()})
-    ) == {"black copy": ["black"]}
+    videos = videos_of(windows, contents={"black": "x", "black copy": "x", "white": "y"})
+    assert duplicate_paths(videos) == {"black copy": ["black"]}
 
 
 # -- which video to keep -----------------------------------------------------------------------------------------------
@@ -134,9 +139,10 @@ def test_featureless_files_are_compared_by_their_bytes() -> None:
 
 def test_which_video_is_kept() -> None:
     columns = {
-        "durations": [20.0, 20.09, 19.0, 19.9],
-        "pixels": [400, 100, 900, 100],
-        "sizes": [500, 100, 200, 900],
+        "duration": [20.0, 20.09, 19.0, 19.9],
+        "width": [400, 100, 900, 100],
+        "height": [1, 1, 1, 1],
+        "size": [500, 100, 200, 900],
         "modified": [40, 20, 30, 10],
     }
     windows = {name: axes(2) for name in ("sharp", "longer by two frames", "sharpest", "large and old")}
@@ -160,7 +166,7 @@ def test_groups_do_not_depend_on_which_video_is_kept() -> None:
     windows = {
         f"v{i:03}": [row / np.linalg.norm(row)] for i, row in enumerate(base + random.normal(0, 0.06, base.shape))
     }
-    videos = videos_of(windows, modified=random.permutation(120), pixels=random.permutation(120))
+    videos = videos_of(windows, modified=random.permutation(120), width=random.permutation(120), height=[1] * 120)
     sets = [
         {frozenset((group.path, *(copy.path for copy in group.duplicates))) for group in groups_of(videos, keep=keep)}
         for keep in ("longest", "largest", "oldest", "highest-resolution")
@@ -171,7 +177,7 @@ def test_groups_do_not_depend_on_which_video_is_kept() -> None:
 
 def test_a_part_is_never_kept_instead_of_the_whole() -> None:
     whole = axes(8)
-    older = {"modified": [2, 1], "sizes": [1, 9], "pixels": [1, 9]}
+    older = {"modified": [2, 1], "size": [1, 9], "width": [1, 9], "height": [1, 1]}
     for keep in ("longest", "largest", "oldest", "highest-resolution"):
         assert duplicate_paths(videos_of({"whole": whole, "part": whole[:3]}, **older), keep=keep) == {
             "whole": ["part"]
@@ -186,7 +192,7 @@ def test_a_part_is_never_kept_instead_of_the_whole() -> None:
 def test_where_a_part_begins() -> None:
     a = axes(12)
     windows = {"whole": a, "part": a[5:8], "shuffled": [a[7], a[2], a[3], a[4]], "copy": a}
-    (group,) = groups_of(videos_of(windows, sizes=[9, 1, 1, 1]))
+    (group,) = groups_of(videos_of(windows, size=[9, 1, 1, 1]))
     begins = {copy.path: copy.begins for copy in group.duplicates}
     assert begins == {"part": 50.0, "shuffled": 10.0, "copy": 0.0}
 
@@ -204,15 +210,13 @@ def test_a_part_of_a_repeating_scene_begins_where_it_fits_best() -> None:
 def tables_of(videos: list[dict], windows: list[dict]) -> IndexedVideos:
     import pyarrow as pa
 
-    from openxclip.search.schema import VideoRow, videos_table
-
-    table = videos_table([VideoRow(state="complete", **video) for video in videos])
+    rows = [VideoRow(state="complete", **video) for video in videos]
     kind = pa.list_(pa.float32(), 4)
     parts = [
         pa.table({**{name: [value] for name, value in row.items()}, "embedding": pa.array([row["embedding"]], kind)})
         for row in windows
     ]
-    return IndexedVideos.from_tables(table, parts)
+    return IndexedVideos.read(rows, parts)
 
 
 def window(video: int, number: int, embedding: list[float], *, featureless: bool = False) -> dict:
@@ -234,11 +238,8 @@ def test_a_black_clip_is_no_copy_of_a_film_with_black_seconds() -> None:
         window(4, 0, dark, featureless=True),
     ]  # fmt: skip
     read = tables_of(videos, windows)
-    assert (read.paths, read.counts.tolist(), read.pixels.tolist()) == (
-        ["black", "film", "part"],
-        [0, 2, 1],
-        [0, 12, 0],
-    )
+    assert [row.path for row in read.rows] == ["black", "film", "part"]
+    assert read.counts.tolist() == [0, 2, 1]
     assert read.start_N.tolist() == [2.0, 4.0, 2.0]
     assert read.embedding_NE.tolist() == [day, night, night]
     assert duplicate_paths(read) == {"film": ["part"]}
@@ -247,7 +248,7 @@ def test_a_black_clip_is_no_copy_of_a_film_with_black_seconds() -> None:
 
 
 def test_an_index_without_windows() -> None:
-    assert tables_of([], []).paths == []
+    assert tables_of([], []).rows == []
     assert groups_of(tables_of([], [])) == []
     assert groups_of(tables_of([{"id": 1, "path": "a"}], [window(1, 0, [1.0, 0, 0, 0], featureless=True)])) == []
 
@@ -257,7 +258,7 @@ def test_an_index_without_windows() -> None:
 
 def exhaustive(videos: IndexedVideos, min_similarity: float, overlap: float) -> dict[str, list[str]]:
     """Find groups by comparing all pairs of windows."""
-    order = np.lexsort((videos.modified, -videos.sizes, -videos.pixels, -videos.durations))
+    order = sorted(range(len(videos.rows)), key=lambda v: (-videos.rows[v].duration, -videos.rows[v].size))
     videos = videos.take(order)
     ends = np.cumsum(videos.counts)
     starts = ends - videos.counts
@@ -276,8 +277,8 @@ def exhaustive(videos: IndexedVideos, min_similarity: float, overlap: float) -> 
             if first is None:
                 is_kept[video] = True
             else:
-                groups.setdefault(first, []).append(videos.paths[video])
-    return {videos.paths[first]: sorted(paths) for first, paths in groups.items()}
+                groups.setdefault(first, []).append(videos.rows[video].path)
+    return {videos.rows[first].path: sorted(paths) for first, paths in groups.items()}
 
 
 def with_copies(videos: int, width: int, seed: int, *, common: float = 0.0) -> IndexedVideos:
@@ -304,14 +305,13 @@ def with_copies(videos: int, width: int, seed: int, *, common: float = 0.0) -> I
         random.random(half) < 0.5, random.uniform(0.9, 1, half), 0.95 + random.choice([-1e-5, 1e-5], half)
     )
     copies = cosine[:, None] * originals + np.sqrt(1 - cosine**2)[:, None] * across
+    sizes = random.permutation(2 * videos).tolist()
+    rows = [
+        VideoRow(id=i, path=f"{i:06}", duration=float(count), size=size)
+        for i, (count, size) in enumerate(zip(counts, sizes, strict=True))
+    ]
     return IndexedVideos(
-        paths=[f"{i:06}" for i in range(2 * videos)],
-        durations=counts.astype(np.float64),
-        pixels=np.zeros(2 * videos, dtype=np.int64),
-        sizes=random.permutation(2 * videos),
-        modified=np.zeros(2 * videos, dtype=np.int64),
-        contents=[""] * (2 * videos),
-        are_files=np.zeros(2 * videos, dtype=bool),
+        rows=rows,
         counts=counts,
         start_N=np.concatenate([np.arange(count, dtype=np.float64) for count in counts]),
         embedding_NE=np.concatenate([originals, copies]).astype(np.float32),
@@ -329,20 +329,20 @@ def check_same_groups(videos: IndexedVideos, *, is_exact: bool, monkeypatch: pyt
     monkeypatch.setattr(Candidates, "__init__", recorded)
     groups = {keep: sorted(paths) for keep, paths in duplicate_paths(videos, overlap=0.6).items()}
     assert created[0].is_exact == is_exact
-    assert len(groups) > len(videos.paths) / 10
+    assert len(groups) > len(videos.rows) / 10
     expected = exhaustive(videos, 0.95, 0.6)
-    assert {frozenset((keep, *those)) for keep, those in groups.items()} == {
-        frozenset((keep, *those)) for keep, those in expected.items()
+    assert {frozenset((keep, *paths)) for keep, paths in groups.items()} == {
+        frozenset((keep, *paths)) for keep, paths in expected.items()
     }
 
 
-def test_cells_give_the_groups_of_comparing_everything(monkeypatch) -> None:
+def test_partitions_give_the_groups_of_comparing_all_pairs(monkeypatch) -> None:
     monkeypatch.setattr(partitioning, "_CELL", 16)
     monkeypatch.setattr(partitioning, "_TRIALS", 1024)
     check_same_groups(with_copies(250, 64, 0), is_exact=False, monkeypatch=monkeypatch)
 
 
-def test_embeddings_that_are_all_similar_are_all_compared(monkeypatch) -> None:
+def test_all_pairs_are_compared_if_all_embeddings_are_similar(monkeypatch) -> None:
     """No cells separate the footage of one camera. This is detected, and nothing is missed."""
     monkeypatch.setattr(partitioning, "_CELL", 16)
     check_same_groups(with_copies(250, 48, 3, common=0.92), is_exact=True, monkeypatch=monkeypatch)
@@ -350,7 +350,7 @@ def test_embeddings_that_are_all_similar_are_all_compared(monkeypatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("common", [0.0, 0.5])
-def test_cells_give_the_groups_of_comparing_everything_at_full_size(common, monkeypatch) -> None:
+def test_partitions_give_the_groups_of_comparing_all_pairs_at_full_size(common, monkeypatch) -> None:
     check_same_groups(with_copies(4000, 512, 9, common=common), is_exact=False, monkeypatch=monkeypatch)
 
 

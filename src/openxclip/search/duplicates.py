@@ -89,7 +89,7 @@ def find_duplicates(
             raise ValueError(f"{name}={value}: must be above 0 and at most 1.")
     if keep not in get_args(Keep):
         raise ValueError(f"keep={keep!r}: must be one of {', '.join(get_args(Keep))}.")
-    videos = videos.take(np.array(sorted(range(len(videos.paths)), key=_Order(videos, "longest")), dtype=np.int64))
+    videos = videos.take(sorted(range(len(videos.rows)), key=_Order(videos, "longest")))
     grouping = _Grouping(videos, min_similarity, overlap, not_duplicates)
     groups = grouping.find_groups(on_video)
     order = _Order(videos, keep)
@@ -103,19 +103,18 @@ class _Order:
         self._videos, self._keep, self._longest = videos, keep, longest
 
     def __call__(self, video: int) -> tuple[object, ...]:
-        videos = self._videos
-        length = min(videos.durations[video], self._longest - _SAME_LENGTH_S)
+        row = self._videos.rows[video]
         keys = {
-            "longest": -length,
-            "highest-resolution": -videos.pixels[video],
-            "largest": -videos.sizes[video],
-            "oldest": videos.modified[video],
+            "longest": -min(row.duration, self._longest - _SAME_LENGTH_S),
+            "highest-resolution": -row.width * row.height,
+            "largest": -row.size,
+            "oldest": row.modified,
         }
-        return (keys.pop(self._keep), *keys.values(), videos.paths[video])
+        return (keys.pop(self._keep), *keys.values(), row.path)
 
     def sort_group(self, group: Collection[int]) -> list[int]:
         """Sort the videos of a group; all that are about as long as the longest count as equally long."""
-        longest = float(self._videos.durations[list(group)].max())
+        longest = max(self._videos.rows[video].duration for video in group)
         return sorted(group, key=_Order(self._videos, self._keep, longest))
 
 
@@ -146,12 +145,12 @@ class _Grouping:
         candidates = Candidates(videos.embedding_NE, videos.counts, min_similarity=self._min_similarity)
         # If the search can miss windows, half of those needed are enough for a full comparison of the two videos
         needed_V = self._needed_V if candidates.is_exact else (self._needed_V + 1) // 2
-        is_kept_V = np.zeros(len(videos.paths), dtype=bool)
+        is_kept_V = np.zeros(len(videos.rows), dtype=bool)
         groups: dict[int, list[int]] = {}
         group_of: dict[int, int] = {}  # duplicate -> first video of its group
         first_by_content: dict[str, int] = {}
         for video, found in enumerate(candidates.per_video(needed_V, is_kept_V)):
-            content = videos.contents[video]
+            content = videos.rows[video].content
             copy = first_by_content.setdefault(content, video) if content else video
             group_of_copy = group_of.get(copy, copy)
             first: int | None = group_of_copy
@@ -176,36 +175,35 @@ class _Grouping:
         """Return whether a person has said that the video is no duplicate of a video of the group."""
         if not self._not_duplicates:
             return False
-        paths, contents = self._videos.paths, self._videos.contents
-        return any(
-            pair_key((paths[video], contents[video]), (paths[member], contents[member])) in self._not_duplicates
-            for member in (first, *groups.get(first, ()))
-        )
+        rows = self._videos.rows
+        group = [rows[member] for member in (first, *groups.get(first, ()))]
+        own = rows[video].path, rows[video].content
+        return any(pair_key(own, (row.path, row.content)) in self._not_duplicates for row in group)
 
     def choose_kept(self, first: int, others: list[int], order: _Order) -> int:
         """Return the preferred video among those that contain all the others of a group, as the first one does.
 
         A short video can contain each window of a long, static one, so lengths are compared too.
         """
-        group = [first, *others]
+        group, rows = [first, *others], self._videos.rows
         for video in order.sort_group(group):
             if video == first:
                 break
-            is_long = self._videos.durations[video] >= self._overlap * self._videos.durations[first] - _SAME_LENGTH_S
+            is_long = rows[video].duration >= self._overlap * rows[first].duration - _SAME_LENGTH_S
             if is_long and all(other == video or self.contains(video, other) for other in group):
                 return video
         return first
 
     def describe(self, keep: int, group: tuple[int, ...]) -> DuplicateGroup:
         """Compare each duplicate with the video to keep."""
-        videos = self._videos
+        rows = self._videos.rows
         compared = {video: self._compare(keep, video) for video in group if video != keep}
         same = {video: self._are_same(keep, video) for video in compared}
-        ordered = sorted(compared, key=lambda v: (not same[v], -round(compared[v].similarity, 6), videos.paths[v]))
+        ordered = sorted(compared, key=lambda v: (not same[v], -round(compared[v].similarity, 6), rows[v].path))
         first_path: dict[str, str] = {}  # content -> path
         duplicates: list[Duplicate] = []
         for video in (keep, *ordered):
-            content, path = videos.contents[video], videos.paths[video]
+            content, path = rows[video].content, rows[video].path
             earlier = first_path.setdefault(content, path) if content else path
             if video == keep:
                 continue
@@ -213,7 +211,7 @@ class _Grouping:
             duplicates.append(
                 Duplicate(
                     path=path,
-                    duration=float(videos.durations[video]),
+                    duration=rows[video].duration,
                     begins=comparison.begins,
                     overlap=comparison.overlap,
                     similarity=comparison.similarity,
@@ -221,7 +219,7 @@ class _Grouping:
                     identical_to=earlier if earlier != path else None,
                 )
             )
-        return DuplicateGroup(videos.paths[keep], float(videos.durations[keep]), tuple(duplicates))
+        return DuplicateGroup(rows[keep].path, rows[keep].duration, tuple(duplicates))
 
     def contains(self, video: int, other: int) -> bool:
         """Return whether enough windows of the other video are similar to one of this video, or the files are equal."""
@@ -232,7 +230,8 @@ class _Grouping:
         return bool(self._compare(video, other).similar >= self._needed_V[other])
 
     def _are_same(self, first: int, second: int) -> bool:
-        return bool(self._videos.contents[first]) and self._videos.contents[first] == self._videos.contents[second]
+        rows = self._videos.rows
+        return bool(rows[first].content) and rows[first].content == rows[second].content
 
     def _compare(self, keep: int, video: int) -> _Comparison:
         if self._are_same(keep, video):

@@ -71,12 +71,10 @@ class VideoIndex:
             ValueError: an argument is invalid, or differs from the index's.
             VideoIndexError: the place holds something that is no index.
         """
-        settings: dict[str, Any] = {
+        settings = {
             "window": window, "stride": stride, "num_frames": num_frames, "sampling": sampling, "patches": patches
         }  # fmt: skip
-        loading: dict[str, Any] = {"device": device, "precision": precision}
-        given = [{name: value for name, value in group.items() if value is not None} for group in (settings, loading)]
-        return cls(OpenIndex(uri, model, *given))
+        return cls(OpenIndex(uri, model, settings, {"device": device, "precision": precision}))
 
     def __len__(self) -> int:
         """Return the number of windows that a search sees."""
@@ -359,12 +357,12 @@ class VideoIndex:
         """
         self._index.require()
         remembered = NotDuplicates(self._store.uri)
-        table = self._store.complete_videos_table()
-        remembered.add(not_duplicates, table)
+        rows = self._store.complete_videos()
+        remembered.add(not_duplicates, rows)
         pairs = remembered.pairs()
         windows = self._store.read_windows(IndexedVideos.COLUMNS, where)
         return find_duplicates(
-            IndexedVideos.from_tables(table, windows).without_changed_files(),
+            IndexedVideos.read(rows.values(), windows).without_changed_files(),
             min_similarity=min_similarity,
             overlap=overlap,
             keep=keep,

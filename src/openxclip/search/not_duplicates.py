@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from openxclip.common.files import atomic_file, reason_of, user_path
 from openxclip.errors import VideoIndexError
 from openxclip.search.paths import absolute_path
+from openxclip.search.schema import VideoRow
 
 FILE = "not-duplicates.tsv"
 
@@ -36,29 +36,28 @@ class NotDuplicates:
         """
         return {pair_key((line[0], line[2]), (line[1], line[3])) for line in self._lines()}
 
-    def add(self, pairs: Iterable[tuple[str | Path, str | Path]], videos: Any) -> None:
+    def add(self, pairs: Iterable[tuple[str | Path, str | Path]], videos: Mapping[str, VideoRow]) -> None:
         """Remember pairs of paths.
 
         Args:
             pairs: pairs of paths.
-            videos: pyarrow table of the videos of the index.
+            videos: videos of the index, by path.
 
         Raises:
             ValueError: a path isn't in the index or is paired with itself, or the index is in an object store.
             VideoIndexError: the file can't be read or written.
         """
-        contents = dict(zip(videos["path"].to_pylist(), videos["content"].to_pylist(), strict=True))
         lines: list[list[str]] = []
         for pair in pairs:
             first, second = (absolute_path(path) for path in pair)
             for path in (first, second):
-                if path not in contents:
+                if path not in videos:
                     raise ValueError(f"{path}: isn't in the index {self._uri}, so it is no duplicate there.")
                 if {"\t", "\n"} & set(path):
                     raise ValueError(f"{path!r}: a path with a tab or a line break can't be remembered.")
             if first == second:
                 raise ValueError(f"{first}: is paired with itself: two different videos are needed.")
-            lines.append([first, second, contents[first], contents[second]])
+            lines.append([first, second, videos[first].content, videos[second].content])
         if not lines:
             return
         if self._path is None:

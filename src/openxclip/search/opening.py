@@ -27,8 +27,8 @@ class OpenIndex:
     Args:
         uri: place of the index.
         model: name of the model or a pipeline; None is the index's model, or the default model for a new index.
-        settings: `window`, `stride`, `num_frames`, `sampling` and `patches`, if the caller gave them.
-        loading: options for loading the model.
+        settings: `window`, `stride`, `num_frames`, `sampling` and `patches`; None leaves a setting open.
+        loading: options for loading the model; None is an option's default.
 
     Raises:
         MissingPackageError: LanceDB isn't installed, or is too old.
@@ -45,11 +45,13 @@ class OpenIndex:
     ) -> None:
         uri = str(uri)  # Path would turn "s3://" into "s3:/"
         self.store = Store(uri if "://" in uri or not uri else str(target_path(uri)))
-        self._model, self._settings, self._loading = model, dict(settings), dict(loading)
+        self._model = model
+        self._settings = {name: value for name, value in settings.items() if value is not None}
+        self._loading = {name: value for name, value in loading.items() if value is not None}
         self._pipeline: VideoPipeline | None = None
         self.info = self.store.open()
         if self.info is None:
-            plan = {name: value for name, value in settings.items() if name != "patches"}
+            plan = {name: value for name, value in self._settings.items() if name != "patches"}
             ClipPlan(**{"window": WINDOW_S, **plan})  # checks the values
         else:
             self._check_settings(self.info)
@@ -86,9 +88,9 @@ class OpenIndex:
             CheckpointError: the model can't be found or loaded.
             ValueError: the model isn't the index's.
         """
-        if self._pipeline is not None:
+        if self._pipeline is not None and self.info is not None:
             return self._pipeline
-        pipeline = as_pipeline(self._model_to_load(), **self._loading)
+        pipeline = self._pipeline or as_pipeline(self._model_to_load(), **self._loading)
         described = self._describe(pipeline)
         if self.info is None:
             self.create(described, pipeline.model.config.projection_dim)
@@ -108,27 +110,22 @@ class OpenIndex:
             self.pipeline()
 
     def info_for_import(self, exported: IndexInfo) -> IndexInfo:
-        """Return the description that exported windows must fit: the index's, or that of the index to be created."""
-        return self.refresh() or replace(exported, **self._settings)
-
-    def create_for_import(self, info: IndexInfo, width: int) -> None:
-        """Create an index for exported windows, after checking that they are of the given model, if any.
-
-        Args:
-            info: description of the index.
-            width: E, the size of an embedding.
+        """Return the description that exported windows must fit: the index's, or that of the index to create.
 
         Raises:
-            CheckpointError: the model can't be found or loaded.
-            ValueError: the windows are of another model.
+            CheckpointError: the given model can't be found or loaded.
+            ValueError: the windows are of another model than the given one.
         """
+        info = self.refresh()
+        if info is not None:
+            return info
+        info = replace(exported, **self._settings)
         if self._model is not None:
-            pipeline = as_pipeline(self._model, **self._loading)
-            described = self._describe(pipeline)
+            self._pipeline = as_pipeline(self._model, **self._loading)
+            described = self._describe(self._pipeline)
             self._check_weights(info, described)
-            self._pipeline = pipeline
             info = replace(info, model=described.model)
-        self.create(info, width)
+        return info
 
     def create(self, info: IndexInfo, width: int) -> None:
         """Create the index.

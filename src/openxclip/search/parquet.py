@@ -12,16 +12,23 @@ import numpy as np
 from openxclip.common.files import atomic_file, reason_of
 from openxclip.errors import VideoIndexError
 from openxclip.search.opening import OpenIndex
-from openxclip.search.schema import INFO_KEY, SCHEMA_VERSION, IndexInfo, VideoRow, new_id
+from openxclip.search.schema import (
+    INFO_KEY,
+    SCHEMA_VERSION,
+    IndexInfo,
+    VideoRow,
+    new_id,
+    videos_schema,
+    windows_schema,
+)
 from openxclip.search.store import Store
 
 SUFFIX = ".parquet"
 _COMPARABLE = ("weights", "transforms", "num_frames", "window", "stride", "sampling")  # equal for comparable windows
-_COLUMNS = {
-    "path": "string", "number": "int32", "start": "float64", "end": "float64", "duration": "float64", "size": "int64",
-    "modified": "int64", "content": "string", "width": "int64", "height": "int64", "featureless": "bool_",
-    "embedding": "",
-}  # fmt: skip
+_COLUMNS = (
+    "path", "number", "start", "end", "duration", "size", "modified", "content", "width", "height", "featureless",
+    "embedding", "patches",
+)  # fmt: skip
 _VIDEO_COLUMNS = ("path", "size", "modified", "content", "duration", "width", "height")
 _BATCH_ROWS = 1024  # each row has some tens of kilobytes of patches
 _LENGTH_TOLERANCE = 1e-2  # of an embedding's length; more than rounding to half precision changes it
@@ -42,11 +49,7 @@ def export_windows(store: Store, path: Path) -> int:
     from pyarrow import parquet
 
     videos = {row.id: row for row in store.complete_videos().values()}
-    kinds = {**{name: getattr(pa, kind)() for name, kind in _COLUMNS.items() if kind}, "patches": pa.binary()}
-    kinds["embedding"] = pa.list_(pa.float32(), store.width)
-    schema = pa.schema(
-        [pa.field(name, kind, nullable=name == "patches") for name, kind in kinds.items()], metadata=store.metadata
-    )
+    schema = _schema(store.windows_schema)
     count = 0
     with (
         atomic_file(path) as partial,
@@ -55,13 +58,23 @@ def export_windows(store: Store, path: Path) -> int:
     ):
         for table in store.read_windows():
             rows = [videos[video] for video in table["video"].to_pylist()]
-            columns = {name: table[name] for name in schema.names if name in table.column_names}
-            for name in ("modified", "width", "height", "content"):
-                columns[name] = pa.array([getattr(row, name) for row in rows], kinds[name])
-            exported = pa.table([columns[name] for name in schema.names], schema=schema)
+            columns = [
+                table[name] if name in table.column_names else pa.array([getattr(row, name) for row in rows])
+                for name in _COLUMNS
+            ]
+            exported = pa.table(columns, schema=schema)
             writer.write_table(exported, row_group_size=_BATCH_ROWS)
             count += len(exported)
     return count
+
+
+def _schema(windows: Any) -> Any:
+    """Return the pyarrow schema of an exported file for the schema of an index's windows."""
+    import pyarrow as pa
+
+    videos = videos_schema()
+    columns = [(windows if name in windows.names else videos).field(name) for name in _COLUMNS]
+    return pa.schema(columns, metadata=windows.metadata)
 
 
 def import_windows(index: OpenIndex, paths: list[str], on_video: Callable[[str, None], object]) -> list[str]:
@@ -87,7 +100,7 @@ def import_windows(index: OpenIndex, paths: list[str], on_video: Callable[[str, 
         file.check_fits(info, width)
     videos = list(dict.fromkeys(path for file in files for path in file.check_rows()))
     if index.info is None:
-        index.create_for_import(info, width)
+        index.create(info, width)
     with index.store.writing():
         for file in files:
             _import_file(index.store, file, patches=info.patches)
@@ -143,8 +156,8 @@ class ParquetWindows:
             self.info = IndexInfo.from_json((schema.metadata or {}).get(INFO_KEY, b""))
         except ValueError as error:
             raise self._invalid("doesn't say of which model, windows and patches its embeddings are") from error
-        for name in (*_COLUMNS, *(["patches"] if self.info.patches else [])):
-            if name not in schema.names:
+        for name in _COLUMNS:
+            if name not in schema.names and (name != "patches" or self.info.patches):
                 raise self._invalid(f"has no column {name!r}")
         kind = schema.field("embedding").type
         if not (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)):
@@ -231,13 +244,12 @@ class ParquetWindows:
         """
         import pyarrow as pa
 
-        kinds = [getattr(pa, kind)() for kind in _COLUMNS.values() if kind]
-        kinds.append(pa.list_(pa.float32(), self.width))
+        schema = _schema(windows_schema(self.info, self.width))
         try:
             for batch in self._file.iter_batches(batch_size=_BATCH_ROWS):
                 table = pa.Table.from_batches([batch])
-                columns = {name: table[name].cast(kind) for name, kind in zip(_COLUMNS, kinds, strict=True)}
-                own = table["patches"].cast(pa.binary()) if patches else pa.nulls(len(table), pa.binary())
-                yield pa.table({**columns, "patches": own})
+                if not patches:
+                    table = table.select(_COLUMNS[:-1]).append_column("patches", pa.nulls(len(table), pa.binary()))
+                yield pa.table({field.name: table[field.name].cast(field.type) for field in schema})
         except (OSError, pa.ArrowException) as error:
             raise self._invalid(f"can't be read ({reason_of(error).splitlines()[0]})") from error

@@ -178,14 +178,14 @@ class Store:
             ) from error
 
     @property
-    def metadata(self) -> dict[bytes, bytes]:
-        """Metadata of the Arrow schema of windows, which holds the index's description."""
-        return dict(self._windows.schema.metadata)
+    def windows_schema(self) -> Any:
+        """The pyarrow schema of the table of windows, with the index's description in its metadata."""
+        return self._windows.schema
 
     @property
     def width(self) -> int:
         """E, the size of an embedding."""
-        return int(self._windows.schema.field("embedding").type.list_size)
+        return int(self.windows_schema.field("embedding").type.list_size)
 
     # -- videos ------------------------------------------------------------------------------------------------------
 
@@ -193,11 +193,6 @@ class Store:
         """Return the videos in any state."""
         with self._read_errors():
             return [VideoRow(**row) for row in self._videos.to_arrow().to_pylist()]
-
-    def complete_videos_table(self) -> Any:
-        """Return the complete videos as a pyarrow table."""
-        with self._read_errors():
-            return self._videos.search().where("state = 'complete'").to_arrow()
 
     def complete_videos(self) -> dict[str, VideoRow]:
         """Return the videos that searches see, by path."""
