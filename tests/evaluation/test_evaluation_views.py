@@ -16,7 +16,7 @@ from openxclip import VideoPipeline
 from openxclip.evaluation.scoring import view_maker
 from openxclip.processing import VideoProcessor
 from openxclip.processing.sources import in_memory
-from openxclip.training.augmentation import multi_scale_crop
+from openxclip.training.augmentation import draw_multi_scale_crop
 
 HEIGHT, WIDTH = 256, 340  # of Kinetics; its longer side at 224 is 297.5
 
@@ -101,7 +101,7 @@ def test_training_boxes_match_the_resized_frame(height: int, width: int) -> None
                 allowed.add((top * down, left * across, tall, wide))
     generator = torch.Generator().manual_seed(0)
     for _ in range(300):
-        box = multi_scale_crop(height, width, generator=generator)
+        box = draw_multi_scale_crop(height, width, generator=generator)
         shares = (box.top / height, box.left / width, box.height / height, box.width / width)
         pixels = [share * around[i % 2] for i, share in enumerate(shares)]
         nearest = min(max(abs(a - b) for a, b in zip(pixels, one, strict=True)) for one in allowed)

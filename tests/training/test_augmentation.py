@@ -20,12 +20,12 @@ from openxclip.processing import VideoProcessor
 from openxclip.training import augmentation
 from openxclip.training.augmentation import (
     Augmentation,
-    cropped,
-    cut_and_mixed,
-    cutmix_box,
-    mixed_up,
-    multi_scale_crop,
-    smoothed,
+    crop,
+    cutmix,
+    draw_cutmix_box,
+    draw_multi_scale_crop,
+    mixup,
+    smooth_labels,
 )
 from openxclip.video.views import Box
 
@@ -54,7 +54,7 @@ def test_boxes_are_the_papers_at_its_own_resolution() -> None:
     """Frames of 340 × 256 are not resized, so boxes are those of the released code: pairs of scales, five places."""
     generator, seen = seeded(), Counter()
     for _ in range(3000):
-        seen[multi_scale_crop(256, 340, generator=generator)] += 1
+        seen[draw_multi_scale_crop(256, 340, generator=generator)] += 1
     sides = (256, 224, 192, 168)
     sizes = Counter((sides.index(box.height), sides.index(box.width)) for box in seen.elements())
     assert set(sizes) == {(a, b) for a in range(4) for b in range(4) if abs(a - b) <= 1}
@@ -77,7 +77,7 @@ def test_boxes_are_the_papers_at_its_own_resolution() -> None:
 def test_boxes_stay_in_the_frame(height: int, width: int, size: int) -> None:
     generator, short = seeded(), min(height, width)
     for _ in range(200):
-        box = multi_scale_crop(height, width, size=size, generator=generator)
+        box = draw_multi_scale_crop(height, width, size=size, generator=generator)
         assert 0 <= box.top <= box.top + box.height <= height
         assert 0 <= box.left <= box.left + box.width <= width
         assert box.height >= 1
@@ -88,21 +88,23 @@ def test_boxes_stay_in_the_frame(height: int, width: int, size: int) -> None:
 
 def test_a_box_is_the_same_share_of_a_larger_frame() -> None:
     for seed in range(50):
-        small = multi_scale_crop(256, 340, generator=seeded(seed))
-        large = multi_scale_crop(1280, 1700, generator=seeded(seed))
+        small = draw_multi_scale_crop(256, 340, generator=seeded(seed))
+        large = draw_multi_scale_crop(1280, 1700, generator=seeded(seed))
         assert all(abs(5 * a - b) <= 3 for a, b in zip(small, large, strict=True))
 
 
 def test_boxes_of_small_clips_are_as_coarse_as_their_frames() -> None:
     """Frames for clips of 32 are resized to 36, of which 0.875 is 31 whole pixels."""
-    boxes = [multi_scale_crop(36, 50, size=32, generator=seeded(seed)) for seed in range(200)]
+    boxes = [draw_multi_scale_crop(36, 50, size=32, generator=seeded(seed)) for seed in range(200)]
     assert {box.height for box in boxes} == {box.width for box in boxes} == {36, 31, 27, 23}
 
 
 def test_scales_of_ones_own() -> None:
-    boxes = {multi_scale_crop(100, 100, scales=(1.0,), generator=seeded(seed)) for seed in range(20)}
+    boxes = {draw_multi_scale_crop(100, 100, scales=(1.0,), generator=seeded(seed)) for seed in range(20)}
     assert boxes == {Box(0, 0, 100, 100)}
-    sizes = {multi_scale_crop(256, 300, scales=(1.0, 0.5, 0.25), generator=seeded(seed))[2:] for seed in range(200)}
+    sizes = {
+        draw_multi_scale_crop(256, 300, scales=(1.0, 0.5, 0.25), generator=seeded(seed))[2:] for seed in range(200)
+    }
     assert sizes == {(256, 256), (256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64)}
 
 
@@ -118,13 +120,13 @@ def test_scales_of_ones_own() -> None:
 )
 def test_crops_that_cannot_be(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        multi_scale_crop(**arguments, generator=seeded())
+        draw_multi_scale_crop(**arguments, generator=seeded())
 
 
 def test_a_crop_is_pillows_of_the_same_box() -> None:
     frames_TCHW = noise(3, 3, 61, 90)
     box = Box(5, 11, 40, 53)
-    found = cropped(frames_TCHW, box, 24)
+    found = crop(frames_TCHW, box, 24)
     assert found.shape == (3, 3, 24, 24)
     assert found.dtype == torch.uint8
     assert found.is_contiguous()
@@ -137,17 +139,17 @@ def test_a_crop_is_pillows_of_the_same_box() -> None:
 @pytest.mark.parametrize("box", [Box(0, 0, 1, 1), Box(3, 4, 2, 7), Box(0, 0, 9, 12), Box(1, 2, 8, 8)])
 def test_any_box_becomes_a_square(box: Box) -> None:
     frames_THWC = noise(2, 9, 12, 3)  # as decoders have them
-    found = cropped(frames_THWC.permute(0, 3, 1, 2), box, 8)
+    found = crop(frames_THWC.permute(0, 3, 1, 2), box, 8)
     assert found.shape == (2, 3, 8, 8)
     if box == Box(1, 2, 8, 8):  # no resampling
         assert torch.equal(found, frames_THWC.permute(0, 3, 1, 2)[..., 1:9, 2:10])
 
 
 def test_crops_that_are_refused() -> None:
-    with pytest.raises(ValueError, match="goes beyond frames of 12×9"):
-        cropped(noise(2, 3, 9, 12), Box(2, 0, 8, 8), 8)
+    with pytest.raises(ValueError, match="exceeds frames of 12×9"):
+        crop(noise(2, 3, 9, 12), Box(2, 0, 8, 8), 8)
     with pytest.raises(ValueError, match=r"torch\.float32"):
-        cropped(torch.zeros(2, 3, 9, 12), Box(0, 0, 8, 8), 8)
+        crop(torch.zeros(2, 3, 9, 12), Box(0, 0, 8, 8), 8)
 
 
 # ------------------------------------------------------------------------------------------------------- off, and form
@@ -369,12 +371,12 @@ def test_values_stay_in_range() -> None:
 
 
 def test_mixed_targets_worked_out_by_hand() -> None:
-    targets = smoothed(torch.tensor([0, 1, 2]), 4, 0.2)  # off 0.05, on 0.85
+    targets = smooth_labels(torch.tensor([0, 1, 2]), 4, 0.2)  # off 0.05, on 0.85
     assert torch.allclose(
         targets, torch.tensor([[0.85, 0.05, 0.05, 0.05], [0.05, 0.85, 0.05, 0.05], [0.05, 0.05, 0.85, 0.05]])
     )
     clips = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1, 1).expand(3, 2, 3, 4, 5)
-    mixed, soft = mixed_up(clips, targets, 0.75)
+    mixed, soft = mixup(clips, targets, 0.75)
     assert torch.allclose(mixed[:, 0, 0, 0, 0], torch.tensor([0.25, 0.5, 0.75]))
     assert torch.allclose(
         soft,
@@ -385,12 +387,12 @@ def test_mixed_targets_worked_out_by_hand() -> None:
 
 def test_cut_targets_worked_out_by_hand() -> None:
     clips = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1, 1).expand(2, 3, 3, 4, 5)
-    cut, soft = cut_and_mixed(clips, torch.eye(2), Box(1, 2, 2, 3))  # 6 pixels of 20
+    cut, soft = cutmix(clips, torch.eye(2), Box(1, 2, 2, 3))  # 6 pixels of 20
     picture = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 2, 2, 2], [1, 1, 2, 2, 2], [1, 1, 1, 1, 1]]).float()
     assert torch.equal(cut[0], picture.expand(3, 3, 4, 5))
     assert torch.equal(cut[1], 3 - picture.expand(3, 3, 4, 5))
     assert torch.allclose(soft, torch.tensor([[0.7, 0.3], [0.3, 0.7]]))
-    untouched, same = cut_and_mixed(clips, torch.eye(2), Box(3, 2, 0, 0))
+    untouched, same = cutmix(clips, torch.eye(2), Box(3, 2, 0, 0))
     assert torch.equal(untouched, clips)
     assert torch.equal(same, torch.eye(2))
 
@@ -401,13 +403,13 @@ def test_cutmix_boxes(height: int, width: int) -> None:
     for weight in (0.0, 0.01, 0.5, 0.99, 1.0):
         share = math.sqrt(1 - weight)
         for _ in range(50):
-            box = cutmix_box(height, width, weight, generator=generator)
+            box = draw_cutmix_box(height, width, weight, generator=generator)
             assert 0 <= box.top <= box.top + box.height <= height
             assert 0 <= box.left <= box.left + box.width <= width
             assert box.height <= height * share
             assert box.width <= width * share
     if height == 224:
-        whole = [cutmix_box(224, 224, 0.75, generator=generator) for _ in range(1000)]
+        whole = [draw_cutmix_box(224, 224, 0.75, generator=generator) for _ in range(1000)]
         assert max(box.height for box in whole) == 112
         assert min(box.top for box in whole) == 0
         assert max(box.top + box.height for box in whole) == 224
@@ -416,7 +418,7 @@ def test_cutmix_boxes(height: int, width: int) -> None:
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 @pytest.mark.parametrize("batch", [2, 3, 4])
 def test_clips_are_mixed_with_their_targets(kind: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augmentation, "_beta", lambda alpha, generator: 0.64)
+    monkeypatch.setattr(augmentation, "_draw_beta", lambda alpha, generator: 0.64)
     settings = replace(OFF, **{kind: 1.0}, label_smoothing=0.1, **PLAIN)
     levels = torch.arange(batch, dtype=torch.uint8) * 20
     clips = levels.view(-1, 1, 1, 1, 1).expand(batch, 2, 3, 20, 20)
@@ -501,7 +503,7 @@ def test_the_generator_decides_everything() -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
     generator, boxes = seeded(), seeded(1)
     first = [settings(clips, labels, 9, generator=generator) for _ in range(3)]
-    [multi_scale_crop(50, 60, generator=boxes) for _ in range(3)]
+    [draw_multi_scale_crop(50, 60, generator=boxes) for _ in range(3)]
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()  # type: ignore[index]
     generator = seeded()

@@ -18,7 +18,7 @@ from openxclip.evaluation.results import Results, scalar_metrics
 from openxclip.model import XCLIPModel
 from openxclip.recipes import Recipe, read_recipe
 from openxclip.recipes.data import training_data
-from openxclip.training.augmentation import colour_operations
+from openxclip.training.augmentation import import_colour_operations
 from openxclip.training.curves import Curves
 from openxclip.training.distributed import Processes, join_processes
 from openxclip.training.errors import NothingReadError, TrainingError
@@ -120,7 +120,7 @@ def _resolve(recipe: Recipe | str | Path, changes: Sequence[str]) -> Recipe:
     elif changes:
         raise TrainingError("changes can't be combined with a Recipe: use recipe.model_copy(update=…).")
     if recipe.augment.jitter or recipe.augment.grey:
-        colour_operations()  # reports a missing package now, not at the first clip whose colours change
+        import_colour_operations()  # reports a missing package now, not at the first clip whose colours change
     return recipe
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from openxclip.datasets.samples import Sample
 from openxclip.errors import VideoError
-from openxclip.training.augmentation import cropped, multi_scale_crop
+from openxclip.training.augmentation import crop, draw_multi_scale_crop
 from openxclip.training.batches import Batches, ClipKey, seeded_generator
 from openxclip.video import ReadOptions, VideoReader
 from openxclip.video.clips import timeline_of
@@ -56,7 +56,7 @@ class TrainClips(Dataset[Any]):
         samples: samples of the dataset.
         num_frames: T, frames per clip.
         size: side of the crops in pixels.
-        crop_scales: see `augmentation.multi_scale_crop`.
+        crop_scales: see `augmentation.draw_multi_scale_crop`.
         seed: seed of all draws, together with the epoch and the index of the sample.
         steps_per_epoch: optimizer steps in an epoch.
         sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
@@ -94,8 +94,8 @@ class TrainClips(Dataset[Any]):
             indices = self._frame_indices(video, sample, generator)
             frames_TCHW = video.get_frames(indices).frames_THWC.permute(0, 3, 1, 2)
         height, width = frames_TCHW.shape[-2:]
-        box = multi_scale_crop(height, width, size=self._size, scales=self._crop_scales, generator=generator)
-        return cropped(frames_TCHW, box, self._size)
+        box = draw_multi_scale_crop(height, width, size=self._size, scales=self._crop_scales, generator=generator)
+        return crop(frames_TCHW, box, self._size)
 
     def _frame_indices(self, video: VideoReader, sample: Sample, generator: torch.Generator) -> list[int]:
         try:
