@@ -90,7 +90,7 @@ class XCLIPPreTrainedModel(Members):
         """Load a model in eval mode from a folder, a hub repository, a file, or the shipped `"mini"`.
 
         Weights are mapped from the file and become the parameters: nothing is initialised at random first, and nothing
-        is copied unless another dtype or device is resolve_flag for. Your own class is made by its constructor, and the
+        is copied unless another dtype or device is asked for. Your own class is made by its constructor, and the
         weights are copied into it.
 
         Args:
@@ -125,6 +125,7 @@ class XCLIPPreTrainedModel(Members):
         target_dtype = as_dtype(dtype if dtype is not None else torch_dtype)
         target_device = as_device(device if device is not None else device_map)
         hub_options, options = hub.split_options(options)
+        options = drop_ignored(options)
         name = pretrained_model_name_or_path
         pretrained = checkpoints.open_pretrained(
             cls.config_class,
@@ -136,7 +137,7 @@ class XCLIPPreTrainedModel(Members):
             variant=variant,
             **hub_options,
         )
-        config, arguments = cls._apply_options(pretrained.config, drop_ignored(options))
+        config, arguments = cls._apply_options(pretrained.config, options)
         config.name_or_path = pretrained.config.name_or_path if name is None else name
         _warn_about_heads(config, stacklevel=3)
         with torch.inference_mode(False):  # parameters made in inference mode could never be trained
