@@ -21,7 +21,7 @@ class Assumption(str):
 
 FPS_ASSUMED = Assumption(
     f"folders of images, arrays and frames in memory have no times: {ASSUMED_FPS:g} frames a second were assumed; "
-    "set the right rate with --fps (fps= in Python)"
+    "set the right rate with --fps (ReadOptions(fps=…) in Python)"
 )
 
 

@@ -62,14 +62,12 @@ def open_video(
         target = source
         target.seek(0)
     container_options["protocol_whitelist"] = ",".join(protocols) or "none"  # no other file, whatever the data name
-    # FFmpeg counts rows with their padding; `check_pixels` is exact
-    most_pixels = {} if limits.pixels is None else {"max_pixels": str(2 * limits.pixels + (1 << 16))}
     try:
         container: Any = av.open(
             target,
             "r",
             format=format_name,
-            options=most_pixels,
+            options=limits.decoder_options(),
             container_options=container_options,
             metadata_errors="replace",
             timeout=deadline.left(),
@@ -91,7 +89,7 @@ def open_video(
         stream.thread_type = "AUTO"
         context = stream.codec_context
         context.thread_count = options.threads or _best_threads(context)
-        context.options = most_pixels
+        context.options = limits.decoder_options()
         limits.check_pixels(name, width=context.width, height=context.height)
     except BaseException:
         container.close()

@@ -1,4 +1,4 @@
-"""What reading a video may cost, so that no file, however damaged or hostile, takes a program down with it."""
+"""Limit what reading a video may cost, so that no damaged or hostile file takes a program down."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from openxclip.errors import VideoError
 _OPTIONS = {"seconds": "--max-seconds", "pixels": "--max-pixels", "frames": "--max-frames", "memory": "--max-memory"}
 _GIB = 2**30
 
-GRACE_S = 2.0  # for a process that reads to notice itself that its time is over, and to say so
+GRACE_S = 2.0  # time for the process that reads to notice and report by itself that its time is over
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What reading one file may cost; None is no limit. A file that goes past one is refused with a `VideoError`.
+    """Limits of what reading one file may cost; None is no limit. A file over a limit is refused with a `VideoError`.
 
     Attributes:
-        seconds: wall clock of one call: opening a file, or reading frames from it (`read_clips` does both in one).
-        pixels: of one frame, before anything of it is decoded. 8192 × 8192 holds every camera's video.
-        frames: of one video: four million are 18 hours at 60 frames a second.
-        memory: bytes of the frames that one call asks for (number × height × width × 3), and of what is read from a
-            pipe, which has to be kept.
+        seconds: wall clock time of one call: opening a file, or reading frames from it (`read_clips` does both).
+        pixels: pixels of one frame, checked before it is decoded. 8192 × 8192 is enough for every camera's video.
+        frames: frames of one video: four million are 18 hours at 60 frames a second.
+        memory: bytes of the frames that one call asks for (number × height × width × 3), and of the content of a pipe,
+            which is kept in memory.
 
     Raises:
-        ValueError: a limit that is not above 0.
+        ValueError: a limit is not above 0.
     """
 
     seconds: float | None = 120.0
@@ -42,19 +42,23 @@ class Limits:
                 raise ValueError(f"{name}={limit} must be above 0, or None for no limit")
 
     def check_pixels(self, name: str, *, width: int, height: int) -> None:
-        """Refuse frames of this size if they are too large."""
+        """Raise a `VideoError` if frames of this size are too large."""
         if self.pixels is not None and width * height > self.pixels:
             raise VideoError(
                 name, f"its frames have {width}×{height} = {width * height} pixels, {self._over('pixels')}"
             )
 
+    def decoder_options(self) -> dict[str, str]:
+        """Return options for FFmpeg's decoders. They count padded rows; `check_pixels` is exact."""
+        return {} if self.pixels is None else {"max_pixels": str(2 * self.pixels + (1 << 16))}
+
     def check_frames(self, name: str, count: int) -> None:
-        """Refuse a video of this many frames if they are too many."""
+        """Raise a `VideoError` if a video of this many frames has too many."""
         if self.frames is not None and count > self.frames:
             raise VideoError(name, f"it has {count} frames or more, {self._over('frames')}")
 
     def check_memory(self, name: str, *, count: int, height: int, width: int) -> None:
-        """Refuse to make room for this many frames if that is too much."""
+        """Raise a `VideoError` if this many frames take too much memory."""
         size = count * height * width * 3
         if self.memory is not None and size > self.memory:
             raise VideoError(
@@ -64,7 +68,7 @@ class Limits:
             )
 
     def check_kept(self, name: str, size: int) -> None:
-        """Refuse to keep this many bytes of a pipe if they are too many."""
+        """Raise a `VideoError` if this many bytes of a pipe are too many."""
         if self.memory is not None and size > self.memory:
             raise VideoError(name, f"it goes on after {in_bytes(size)}, which have to be kept, {self._over('memory')}")
 
@@ -76,16 +80,16 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
-#: Reads whatever there is, however long it takes: for files that are your own.
+#: Reads everything, however long it takes; for your own files.
 NO_LIMITS = Limits(seconds=None, pixels=None, frames=None, memory=None)
 
 
 class Deadline:
-    """When a call has to be done.
+    """The time at which a call must be done.
 
     Args:
-        seconds: from now on; None: whenever.
-        name: of the source, for the error.
+        seconds: time from now on; None is no limit.
+        name: name of the source, for the error.
     """
 
     def __init__(self, seconds: float | None, name: str) -> None:
@@ -99,17 +103,17 @@ class Deadline:
             raise too_slow(self._name, self._seconds)
 
     def left(self) -> float | None:
-        """Seconds that are left, 0 if it is over; None if there is no end to it."""
+        """Return the seconds that are left, at least 0; None if there is no limit."""
         return None if self._seconds is None else max(0.0, self._end - time.monotonic())
 
 
 def too_slow(name: str, seconds: float) -> VideoError:
-    """What is said of a file that takes longer than it may."""
+    """Return the error for a file that takes longer than the limit."""
     return VideoError(
         name, f"reading it took longer than the limit of {seconds:g} s: raise it with {how_to_raise('seconds')}"
     )
 
 
 def how_to_raise(name: str) -> str:
-    """The argument and the option that set a limit."""
+    """Return the argument and the option that set a limit, for a message."""
     return f"Limits({name}=…) or {_OPTIONS[name]}"

@@ -217,8 +217,7 @@ class TiledFootage:
         else:
             self._source.seek(0)
             opened = self._source
-        most = self._limits.pixels
-        options = {} if most is None else {"max_pixels": str(2 * most + (1 << 16))}  # FFmpeg counts padding
+        options = self._limits.decoder_options()
         whitelist = {"format_whitelist": "mov", "protocol_whitelist": "file" if isinstance(opened, str) else "none"}
         try:
             with av.open(opened, "r", options=options, container_options=whitelist) as container:
