@@ -120,11 +120,13 @@ def compare(ours: list[VideoResult], theirs: list[VideoResult]) -> None:
         assert (one.features is None) == (one.error is not None)
 
 
-def pile_up(pipeline: VideoPipeline, model: Watched, sources: Any, **how: Any) -> list[VideoResult]:
-    """The results where everything is read while the model is busy with the first clip."""
+def pile_up(
+    pipeline: VideoPipeline, model: Watched, sources: Any, plan: ClipPlan | None = None, *, batch: int
+) -> list[VideoResult]:
+    """Return the results when everything is read while the model is busy with the first clip."""
     model.may_go.clear()
     threading.Timer(0.3, model.may_go.set).start()
-    return list(pipeline.encode_videos(sources, **how))
+    return list(pipeline.encode_videos(sources, plan, batch=batch))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 64])
@@ -132,7 +134,7 @@ def pile_up(pipeline: VideoPipeline, model: Watched, sources: Any, **how: Any) -
 def test_batches_across_videos_are_one_by_one(
     plain: VideoPipeline, pipeline: VideoPipeline, model: Watched, many: list[Path], batch: int, num_clips: int
 ) -> None:
-    together = pile_up(pipeline, model, many, num_clips=num_clips, batch=batch)
+    together = pile_up(pipeline, model, many, ClipPlan(num_clips=num_clips), batch=batch)
     assert max(model.calls) <= batch
     assert sum(model.calls) == 10 * num_clips
     alone = [one for path in many for one in plain.encode_videos([path], ClipPlan(num_clips=num_clips), batch=1)]
@@ -166,7 +168,7 @@ def test_what_is_read_while_the_model_is_busy_is_one_batch() -> None:
 def test_pixel_values_are_the_processors(
     plain: VideoPipeline, pipeline: VideoPipeline, model: Watched, many: list[Path]
 ) -> None:
-    pile_up(pipeline, model, many[1:7], num_clips=2, batch=5)
+    pile_up(pipeline, model, many[1:7], ClipPlan(num_clips=2), batch=5)
     expected = [
         plain.processor(
             videos=[clip.frames_THWC for clip in read_clips(path, ClipPlan(num_frames=4, num_clips=2))],

@@ -296,7 +296,7 @@ def test_errors(array: Path, worker: DecodeWorker, tmp_path: Path) -> None:
         with pytest.raises(VideoError, match="no such file"):
             list(read(tmp_path / "gone.mp4", ClipPlan(num_frames=2, window=1)))
         with pytest.raises(VideoError, match="--max-memory"):
-            list(read(array, ClipPlan(num_frames=2, window=1), limits=Limits(memory=100)))
+            list(read(array, ClipPlan(num_frames=2, window=1), read=ReadOptions(limits=Limits(memory=100))))
         with pytest.raises(VideoError, match="--max-memory"):
             list(read(array, ClipPlan(num_frames=10**9, window=1)))
         with pytest.raises(VideoError, match="--max-memory"):

@@ -19,9 +19,11 @@ from made_videos import ENCODINGS, FPS, HEIGHT, IRREGULAR_MS, WIDTH, Whole, enco
 from openxclip.errors import VideoError
 from openxclip.video import (
     ClipPlan,
+    Limits,
     ReadOptions,
     VideoReader,
     coded_stream,
+    decoding,
     indexing,
     read_clip,
     read_clips,
@@ -361,6 +363,34 @@ def test_read_clip_says_when_the_video_is_too_short(videos: Videos) -> None:
         read_clip(path, num_frames=2, start=5)
     with pytest.raises(ValueError, match="must be after"):
         read_clip(path, num_frames=2, start=0.5, end=0.2)
+
+
+@pytest.mark.parametrize("name", ["h264_open_gop.mp4", "mpeg4_b_frames.avi"])
+def test_a_reader_is_a_sequence(name: str, whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = whole(name)
+    total = len(video.frames)
+    with VideoReader(video.path) as reader:
+        assert len(reader) == total
+        for index in (0, 7, total - 1, -1, -total, np.int64(3)):
+            assert reader[index].dtype == torch.uint8
+            assert np.array_equal(reader[index].numpy(), video.frames[index])
+        for part in (slice(3, 9), slice(None, None, 25), slice(-2, None), slice(9, 3, -2), slice(50, 999)):
+            frames = reader[part]
+            assert frames.indices == tuple(range(total)[part])
+            assert np.array_equal(frames.frames_THWC.numpy(), np.stack(video.frames[part]))
+            assert frames.times_T.tolist() == reader.times[part].tolist()
+        for block in (1, 7, 999):
+            monkeypatch.setattr(decoding, "_ITERATED_BYTES", block * HEIGHT * WIDTH * 3)
+            assert np.array_equal(np.stack([frame.numpy() for frame in reader]), np.stack(video.frames))
+        for outside in (total, -total - 1):
+            with pytest.raises(IndexError, match=f"frame {outside} is outside .* 0 to {total - 1}"):
+                reader[outside]
+        with pytest.raises(ValueError, match="indices is empty"):
+            reader[5:5]
+        with pytest.raises(TypeError):
+            reader[1.5]  # type: ignore[call-overload]
+    with VideoReader(video.path, read=ReadOptions(limits=Limits(memory=2 * HEIGHT * WIDTH * 3))) as reader:
+        assert sum(1 for _ in reader) == total
 
 
 def test_misuse_is_named(videos: Videos) -> None:

@@ -413,7 +413,7 @@ def test_a_start_that_failed_is_not_waited_for_again(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = tmp_path / "count"
-    monkeypatch.setattr(child_module, "_START_S", 0.3)
+    monkeypatch.setattr(child_module, "_START_TIMEOUT_S", 0.3)
     monkeypatch.setattr(sys, "executable", script(tmp_path, f"#!/bin/sh\necho x >> '{count}'\necho busy >&2\nsleep 90"))
     with pytest.warns(RuntimeWarning, match=r"said nothing for 0\.3 s: busy") as warned, DecodeWorker() as process:
         assert [process.inspect(clip).frames for _ in range(2)] == [20, 20]

@@ -1,4 +1,4 @@
-"""Which of several video tracks is read: the one that players show, or the one asked for; HEIF's tracks and turns."""
+"""The track that players show is read, or the one asked for; HEIF's tracks and orientations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COVER, DEFAULT = 0x400, 1
 
 
 def tracks(path: Path, flags: Sequence[int], codec: str = "mpeg4") -> Path:
-    """A file of several video tracks, each of a size of its own, with these dispositions."""
+    """A file of several video tracks with these dispositions, each of another size."""
     with av.open(str(path), "w") as out:
         streams = []
         for flag, (width, height) in zip(flags, SIZES, strict=False):
@@ -43,7 +43,7 @@ def tracks(path: Path, flags: Sequence[int], codec: str = "mpeg4") -> Path:
     return path
 
 
-def number_of(reader: VideoReader) -> int:
+def track_number(reader: VideoReader) -> int:
     return SIZES.index((reader.width, reader.height))
 
 
@@ -56,20 +56,20 @@ def test_the_default_track_is_ffmpegs_best_stream(suffix: str, flags: tuple[int,
         assert best is not None
         index = best.index
     with VideoReader(path) as reader:
-        assert number_of(reader) == index
+        assert track_number(reader) == index
         assert reader.notes == (
-            f"of {len(flags)} video tracks, track {index} is read: choose another with --track (track= in Python)",
+            f"of {len(flags)} video tracks, track {index} is read: choose another with --track (ReadOptions(track=…) in Python)",
         )
-    if suffix in ("mkv", "nut"):  # flags are kept as they are
+    if suffix in ("mkv", "nut"):  # these keep the flags
         assert index == (flags.index(1) if 1 in flags else 0)
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts"])
-def test_a_track_by_its_number(suffix: str, tmp_path: Path) -> None:
+def test_a_track_is_read_by_its_number(suffix: str, tmp_path: Path) -> None:
     path = tracks(tmp_path / f"film.{suffix}", (1, 0, 0))
     for number in range(3):
         with VideoReader(path, read=ReadOptions(track=number)) as reader:
-            assert number_of(reader) == number
+            assert track_number(reader) == number
             assert not reader.notes
             frames = reader.get_frames([7, 3])
         with av.open(str(path)) as container:
@@ -79,7 +79,7 @@ def test_a_track_by_its_number(suffix: str, tmp_path: Path) -> None:
         VideoReader(path, read=ReadOptions(track=3))
 
 
-def test_numbers_that_no_track_has(tmp_path: Path) -> None:
+def test_numbers_without_a_track_are_refused(tmp_path: Path) -> None:
     one = encode(tmp_path / "one.mp4", "mpeg4", count=3)
     with pytest.raises(VideoError, match="it has one video track, 0: there is no track 1"):
         VideoReader(one, read=ReadOptions(track=1))
@@ -99,7 +99,7 @@ def test_numbers_that_no_track_has(tmp_path: Path) -> None:
             make()
 
 
-def test_every_way_of_reading_takes_a_track(tmp_path: Path) -> None:
+def test_every_reading_function_takes_a_track(tmp_path: Path) -> None:
     path = tracks(tmp_path / "film.mkv", (1, 0))
     width, height = SIZES[1]
     assert read_clip(path, num_frames=2, read=ReadOptions(track=1)).frames_THWC.shape == (2, height, width, 3)
@@ -120,7 +120,7 @@ def test_every_way_of_reading_takes_a_track(tmp_path: Path) -> None:
     assert report.error is not None
 
 
-def test_covers_are_no_tracks(tmp_path: Path) -> None:
+def test_covers_do_not_count_as_tracks(tmp_path: Path) -> None:
     path = tracks(tmp_path / "film.mp4", (1,))
     with av.open(str(path)) as old, av.open(str(tmp_path / "covered.mp4"), "w") as new:
         cover = new.add_stream("mjpeg", rate=1)
@@ -134,30 +134,30 @@ def test_covers_are_no_tracks(tmp_path: Path) -> None:
                 new.mux(packet)
     for track in (None, 0):
         with VideoReader(tmp_path / "covered.mp4", read=ReadOptions(track=track)) as reader:
-            assert (number_of(reader), reader.num_frames, reader.notes) == (0, 12, ())
+            assert (track_number(reader), reader.num_frames, reader.notes) == (0, 12, ())
 
 
 def test_disabled_tracks_are_not_the_default(tmp_path: Path) -> None:
     """MP4 by the flag of `tkhd`, Matroska by FlagEnabled."""
     data = bytearray(tracks(tmp_path / "film.mp4", (1, 1)).read_bytes())
     with VideoReader(bytes(data)) as reader:
-        chosen = number_of(reader)
+        chosen = track_number(reader)
     at = data.index(b"tkhd")
     if chosen == 1:
         at = data.index(b"tkhd", at + 1)
     data[at + 7] &= 0xFE
     with VideoReader(bytes(data)) as reader:
-        assert number_of(reader) == 1 - chosen
+        assert track_number(reader) == 1 - chosen
 
     data = bytearray(tracks(tmp_path / "film.mkv", (1, 0)).read_bytes())
     # FlagLacing, which is 0, comes in each entry of a track; as FlagEnabled it disables the first
     at = data.index(b"\x9c\x81\x00")
     data[at] = 0xB9
     with VideoReader(bytes(data)) as reader:
-        assert number_of(reader) == 1
+        assert track_number(reader) == 1
 
 
-def test_a_sequence_is_read_instead_of_the_still_beside_it(tmp_path: Path) -> None:
+def test_a_heif_sequence_is_read_instead_of_its_still(tmp_path: Path) -> None:
     film = encode(
         tmp_path / "film.mp4", "libx265", count=10, size=(64, 48), options={"x265-params": "log-level=none:pools=1"}
     )
@@ -179,10 +179,8 @@ def turned(picture_HWC: NDArray[np.uint8], turns: int, mirror: int | None) -> ND
 @pytest.mark.parametrize(
     ("turns", "mirror"), [(None, None), (1, None), (2, None), (3, None), (None, 0), (None, 1), (1, 1)]
 )
-def test_heif_is_turned_once_as_its_properties_say(
-    turns: int | None, mirror: int | None, orientation: int | None
-) -> None:
-    """Exif's orientation is no instruction in HEIF (ISO/IEC 23008-12, A.2.1), whether it agrees or not."""
+def test_heif_is_turned_once_by_its_properties(turns: int | None, mirror: int | None, orientation: int | None) -> None:
+    """HEIF ignores Exif's orientation (ISO/IEC 23008-12, A.2.1), whether it agrees or not."""
     with VideoReader(still(turns=turns, mirror=mirror, orientation=orientation)) as reader:
         frame = reader.get_frames([0]).frames_THWC[0].numpy()
         assert (reader.height, reader.width) == frame.shape[:2]
@@ -192,7 +190,7 @@ def test_heif_is_turned_once_as_its_properties_say(
 
 
 def tiled(size: tuple[int, int], tiles: tuple[int, int]) -> NDArray[np.uint8]:
-    """What `still(tiles=…)` shows, put together of its tiles decoded one by one."""
+    """Return what `still(tiles=…)` shows, from its tiles decoded one by one."""
     (width, height), (rows, columns) = size, tiles
     whole = np.pad(picture(0, width, height), ((0, rows * 64 - height), (0, columns * 64 - width), (0, 0)), mode="edge")
     cut = [[whole[r * 64 : r * 64 + 64, c * 64 : c * 64 + 64] for c in range(columns)] for r in range(rows)]
@@ -202,7 +200,7 @@ def tiled(size: tuple[int, int], tiles: tuple[int, int]) -> NDArray[np.uint8]:
 @pytest.mark.parametrize(("turns", "mirror"), [(None, None), (1, None), (2, None), (None, 0), (None, 1), (3, 1)])
 @pytest.mark.parametrize("orientation", [None, 6])
 @pytest.mark.parametrize("in_idat", [False, True])
-def test_pictures_of_tiles_are_put_together(
+def test_tiled_pictures_are_composed(
     turns: int | None, mirror: int | None, orientation: int | None, in_idat: bool, tmp_path: Path
 ) -> None:
     size, tiles = (150, 100), (2, 3)
@@ -219,7 +217,7 @@ def test_pictures_of_tiles_are_put_together(
     assert (report.kind, report.height, report.width, report.error) == ("image", *expected.shape[:2], None)
 
 
-def test_damaged_pictures_of_tiles(tmp_path: Path) -> None:
+def test_damaged_tiled_pictures_are_refused(tmp_path: Path) -> None:
     data = still(tiles=(2, 2), size=(100, 90))
     with pytest.raises(VideoError, match=r"it is a damaged HEIF picture: of its 4 tiles, .* missing|cannot be decoded"):
         VideoReader(data.replace(b"hvc1", b"zzzz", 2)).get_frames([0])
@@ -232,7 +230,7 @@ def test_damaged_pictures_of_tiles(tmp_path: Path) -> None:
         with pytest.raises(VideoError), VideoReader(data[:cut]) as reader:
             reader.get_frames([0])
     rng = np.random.default_rng(3)
-    for _ in range(200):  # whatever the boxes say
+    for _ in range(200):  # whatever the boxes contain
         hostile = bytearray(data[:900])
         for at in rng.integers(0, 900, 4):
             hostile[at] = rng.integers(256)

@@ -12,7 +12,7 @@ from openxclip.video.limits import DEFAULT_LIMITS, NO_LIMITS, Limits
 from openxclip.video.opening import VideoSource, source_name
 from openxclip.video.options import ReadOptions
 from openxclip.video.reading import read_clip, read_clips
-from openxclip.video.sampling import frame_range, sample_clips, sample_dense, sample_times, sample_uniform
+from openxclip.video.sampling import frame_range, sample_clips, sample_times, sample_uniform
 from openxclip.video.views import Box, crop_boxes, rescaled
 from openxclip.video.worker import DecodeWorker
 
@@ -41,7 +41,6 @@ __all__ = [
     "read_clips",
     "rescaled",
     "sample_clips",
-    "sample_dense",
     "sample_times",
     "sample_uniform",
     "source_name",

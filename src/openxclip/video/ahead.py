@@ -1,4 +1,4 @@
-"""Reading ahead: while one result is used, the next are made by threads that never hold up the end of the program."""
+"""Read ahead: threads make the next results while one is used, and never delay the end of the program."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from typing import Any, Generic, TypeVar
 Item = TypeVar("Item")
 Piece = TypeVar("Piece")
 
-_PATIENCE = 1.0  # seconds that a program's end waits for all readers together; one that takes longer is left there
-_PIECES_AHEAD = 2  # of one item: one to be used, one more for uneven lengths
+_EXIT_TIMEOUT_S = 1.0  # the most that the end of the program waits for all threads together
+_PIECES_AHEAD = 2  # pieces of one item: one to be used, one more for uneven lengths
 
-_reading: dict[threading.Thread, Callable[[], None]] = {}  # and what makes each end soon
+_stops: dict[threading.Thread, Callable[[], None]] = {}  # makes each running thread end soon
 
 
 @dataclass(frozen=True)
 class Step(Generic[Item, Piece]):
-    """What comes next out of a `ReadAhead`: a piece of an item, or after all its pieces its end.
+    """The next result of a `ReadAhead`: a piece of an item, or, after all its pieces, its end.
 
     Attributes:
         item: as it was given.
-        piece: None at its end.
-        error: with the end, why there are no more pieces; None if there is nothing more to read.
+        piece: a piece of the item; None at its end.
+        error: at the end, why there are no more pieces; None if nothing was wrong.
     """
 
     item: Item
@@ -38,7 +38,7 @@ class Step(Generic[Item, Piece]):
 
     @property
     def is_end(self) -> bool:
-        """Whether nothing more comes of this item."""
+        """Whether this is the end of the item."""
         return self.piece is None
 
 
@@ -51,19 +51,19 @@ class _Begun(Generic[Item, Piece]):
 
 
 class ReadAhead(Generic[Item, Piece]):
-    """An iterator over what readers make of items: for each item, in order, its pieces and then its end.
+    """An iterator over the results of readers: for each item, in order, its pieces and then its end.
 
-    Items are taken by the threads that read them, and not by whoever asks for results: an iterator that waits (for the
-    next recording, say) doesn't hold up what was read before. The threads are daemons, as those of an executor are not:
-    a program that ends in the middle of a read doesn't wait for it.
+    The threads that read take the items, not the caller: an iterator that waits (for the next recording, say) doesn't
+    delay earlier results. The threads are daemons, unlike an executor's: a program that ends in the middle of a read
+    doesn't wait for it.
 
     Args:
         readers: each is called by one thread, with one item after the other, and yields its pieces.
-        items: taken one at a time, not before they are needed.
-        ahead: how many items may be begun at once, the one whose pieces come next included.
-        room: of pieces that wait, by their `size`: where there is none left, no other item is begun.
-        size: of a piece.
-        interrupt: makes the reads that go on end soon; called where the program ends in the middle of them.
+        items: taken one at a time, when they are needed.
+        ahead: how many items may be begun at once, including the one whose pieces come next.
+        room: the most that waiting pieces may take, by `size`; without room, no other item is begun.
+        size: returns the size of a piece.
+        interrupt: makes running reads end soon; called if the program ends in the middle of them.
 
     Raises:
         RuntimeError: it is used in a forked process, which has none of its threads.
@@ -83,26 +83,26 @@ class ReadAhead(Generic[Item, Piece]):
         self._ahead, self._room, self._size = ahead, room, size
         self._interrupt = interrupt
         self._pid = os.getpid()
-        self._taking = threading.Lock()  # one of them takes an item; not under the lock below, for it may wait for it
-        self._lock = threading.RLock()  # of all that follows
+        self._taking = threading.Lock()  # held to take an item, which may take long; so it isn't the lock below
+        self._lock = threading.RLock()  # guards all that follows
         self._changed = threading.Condition(self._lock)  # for the threads that read
-        # For who asks for results, in the main thread perhaps: Ctrl-C in the middle of `Condition.wait` can leave it
-        # without its lock (RuntimeError: cannot release un-acquired lock). Held while there may be nothing new.
+        # For the caller, perhaps in the main thread: Ctrl-C in the middle of `Condition.wait` can leave it without its
+        # lock (RuntimeError: cannot release un-acquired lock). Held while there may be nothing new.
         self._news = threading.Lock()
         self._news.acquire()
         self._begun: deque[_Begun[Item, Piece]] = deque()
         self._are_taken = self._is_closed = False
-        self._failure: BaseException | None = None  # of `items`
+        self._failure: BaseException | None = None  # raised by `items`
         for reader in readers:
             thread = threading.Thread(target=self._run, args=(reader,), name="decode", daemon=True)
-            _reading[thread] = self._stop
+            _stops[thread] = self._stop
             thread.start()
 
     def __iter__(self) -> ReadAhead[Item, Piece]:
         return self
 
     def __next__(self) -> Step[Item, Piece]:
-        """The next piece or end; what `items` raised comes after the ends of those that it gave."""
+        """Return the next piece or end. An error of `items` is raised after the results of earlier items."""
         self._check_process()
         while True:
             with self._lock:
@@ -123,13 +123,13 @@ class ReadAhead(Generic[Item, Piece]):
         return Step(first.item, error=first.error)
 
     def is_ready(self) -> bool:
-        """Whether the next one, or that there is none, is known without waiting."""
+        """Whether `next` returns or ends without waiting."""
         self._check_process()
         with self._lock:
             return self._has_next()
 
     def close(self) -> None:
-        """Have the threads end after what each is reading; nothing more comes."""
+        """Stop: each thread ends after its current piece, and there are no more results."""
         if self._pid != os.getpid():
             return  # the threads, and perhaps the lock, are the parent's
         with self._lock:
@@ -139,10 +139,10 @@ class ReadAhead(Generic[Item, Piece]):
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
-            raise RuntimeError("the threads that read ahead did not come along into this forked process: start others")
+            raise RuntimeError("this forked process has no threads to read ahead: start reading again in it")
 
     def _tell(self) -> None:
-        """Wake whoever waits for a change; with the lock."""
+        """Wake the threads and the caller; the lock must be held."""
         self._changed.notify_all()
         if self._news.locked():
             self._news.release()
@@ -162,9 +162,9 @@ class ReadAhead(Generic[Item, Piece]):
         try:
             while (begun := self._take()) is not None:
                 self._read(reader, begun)
-                del begun  # not to be kept alive while there is nothing to do
+                del begun  # free it while there is nothing to do
         finally:
-            _reading.pop(threading.current_thread(), None)
+            _stops.pop(threading.current_thread(), None)
 
     def _take(self) -> _Begun[Item, Piece] | None:
         with self._taking:
@@ -178,7 +178,7 @@ class ReadAhead(Generic[Item, Piece]):
                 begun = _Begun(next(self._items))
             except StopIteration:
                 pass
-            except BaseException as error:  # to be raised where results are asked for
+            except BaseException as error:  # raised later, where results are asked for
                 failure = error
             with self._changed:
                 self._tell()
@@ -203,15 +203,15 @@ class ReadAhead(Generic[Item, Piece]):
                         begun.pieces.append(piece)
                         self._tell()
                     del piece
-        except BaseException as error:  # to be seen where results are asked for
+        except BaseException as error:  # raised or returned where results are asked for
             begun.error = error
         with self._changed:
             begun.is_read = True
             self._tell()
-        del begun  # which has the error, which has this frame: they would keep each other alive
+        del begun  # it refers to the error, which refers to this frame: a cycle
 
     def _has_room(self, begun: _Begun[Any, Any]) -> bool:
-        """Wait until another piece may be read; False if nobody wants it any more."""
+        """Wait until another piece may be read; return False if nobody needs it any more."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or len(begun.pieces) < _PIECES_AHEAD)
             return not self._is_closed
@@ -219,13 +219,13 @@ class ReadAhead(Generic[Item, Piece]):
 
 @atexit.register
 def _end_all() -> None:
-    """A thread that wakes while the interpreter is taken down can abort the program: have them end before."""
-    readers, deadline = dict(_reading), time.monotonic() + _PATIENCE
-    for stop in readers.values():
+    """End the threads before the interpreter shuts down, when a thread that wakes can abort the program."""
+    stops, deadline = dict(_stops), time.monotonic() + _EXIT_TIMEOUT_S
+    for stop in stops.values():
         stop()
-    for thread in readers:
+    for thread in stops:
         thread.join(max(0.0, deadline - time.monotonic()))
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reading.clear)  # a child that ends has no threads to wait for
+    os.register_at_fork(after_in_child=_stops.clear)  # the child has no threads to wait for

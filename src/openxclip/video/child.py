@@ -1,4 +1,4 @@
-"""The child process of a `DecodeWorker`: how it is started, asked, ended, and how its end is put in words."""
+"""Start the child process of a `DecodeWorker`, send it requests, and end it."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from numpy.typing import NDArray
 from openxclip.common.forking import watch_forks
 from openxclip.errors import VideoError
 from openxclip.video import sharing
-from openxclip.video.failures import plain
+from openxclip.video.failures import error_text
 from openxclip.video.limits import GRACE_S, too_slow
 from openxclip.video.sharing import SharedFile, clear_of_standard_streams
 
-_START_S = 60.0  # to import what it needs, on a machine that is busy
+_START_TIMEOUT_S = 60.0  # to import its modules on a busy machine
 _CHUNK = 1 << 16
-_SHOWN_LINES, _SHOWN_CHARACTERS = 3, 400  # of what the child wrote to its standard error before it failed
+_SHOWN_LINES, _SHOWN_CHARACTERS = 3, 400  # of the child's standard error, if it fails at the start
 
-# Temporary errors: starting a process may succeed for the next video
+# After these errors, starting a process may succeed for the next video.
 _TEMPORARY = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EINTR}
 )
 
-# Signals that a decoder gets for what it does itself
-_OF_CRASHES = frozenset("SIGSEGV SIGBUS SIGILL SIGFPE SIGABRT SIGSYS SIGTRAP".split())  # noqa: SIM905
-_WINDOWS_CRASH = 0x80000000  # exit statuses from here on are of exceptions of the processor or the system
+# Signals of crashes, which a decoder causes itself
+_CRASH_SIGNALS = frozenset("SIGSEGV SIGBUS SIGILL SIGFPE SIGABRT SIGSYS SIGTRAP".split())  # noqa: SIM905
+_WINDOWS_CRASH = 0x80000000  # the lowest exit status of a crash
 
-# What a new interpreter runs. It starts without `site` (-S): its path holds only the standard library, which therefore
-# comes first, and no sitecustomize or .pth file runs. The thread starts before the slow imports: it ends the child when
-# the parent ends.
+# The code of the child. It starts without `site` (-S): its path has only the standard library, which therefore comes
+# first, and no sitecustomize or .pth file runs. The thread ends the child when its parent ends; it starts before the
+# slow imports.
 _BOOTSTRAP = """
 import sys
 entries, requests, answers, *files = sys.argv[1:]
@@ -63,7 +63,7 @@ from openxclip.video.worker_child import main
 main(arrived, answers, *files)
 """
 
-_OWN_GROUP: dict[str, Any] = (  # Ctrl-C is not for it
+_OWN_GROUP: dict[str, Any] = (  # so that Ctrl-C doesn't reach it
     {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined,unused-ignore]
     if os.name == "nt"
     else {"start_new_session": True}
@@ -72,7 +72,7 @@ _warned: set[str] = set()
 
 
 class NoWorkerError(Exception):
-    """No child process can be started here."""
+    """No child process can be started on this system."""
 
 
 class NoWorkerNowError(Exception):
@@ -80,16 +80,16 @@ class NoWorkerNowError(Exception):
 
 
 class Child:
-    """One child process and its channels."""
+    """A child process, its pipes and its shared files."""
 
     def __init__(self) -> None:
         if getattr(sys, "frozen", False) or not sys.executable:
             raise NoWorkerError("there is no Python interpreter to start")
         self._pid = os.getpid()
         self._is_ready = self._timed_out = False
-        self._told = b""  # on its standard error, before it was ready
-        self._pending = b""  # of its answers, after the last line
-        self._files, self._given = contextlib.ExitStack(), contextlib.ExitStack()  # the latter: the child's ends
+        self._stderr = b""  # its standard error before it was ready
+        self._pending = b""  # the beginning of its next answer
+        self._files, self._childs_files = contextlib.ExitStack(), contextlib.ExitStack()
         watch_forks(self)
         try:
             self._frames, self._inbox, self._errors = (self._shared_file() for _ in range(3))
@@ -97,8 +97,8 @@ class Child:
         except OSError as error:
             self._files.close()
             if error.errno in _TEMPORARY:
-                raise NoWorkerNowError(plain(error)) from None
-            raise NoWorkerError(f"no process can be started ({plain(error)})") from None
+                raise NoWorkerNowError(error_text(error)) from None
+            raise NoWorkerError(f"no process can be started ({error_text(error)})") from None
         except ValueError as error:
             self._files.close()
             raise NoWorkerError(f"no process can be started ({error})") from None
@@ -111,8 +111,8 @@ class Child:
     def _launch(self) -> subprocess.Popen[bytes]:
         flags = ["-S", "-E"] if sys.flags.ignore_environment else ["-S"]
         addresses = [self._frames.address, self._inbox.address]
-        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # it is in the path below
-        env |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # no arithmetic is done there
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # `_import_path` has it
+        env |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # the child does no arithmetic
         if not sharing.BY_DESCRIPTOR:
             process = subprocess.Popen(
                 [sys.executable, *flags, "-c", _BOOTSTRAP, _import_path(), "0", "1", *addresses],
@@ -128,7 +128,7 @@ class Child:
             self._requests: Any = self._files.enter_context(process.stdin)
             self._answers: Any = self._files.enter_context(process.stdout)
             return process
-        with self._given as theirs:
+        with self._childs_files as theirs:
             requests, self._requests = _pipe(theirs, self._files)
             self._answers, answers = _pipe(self._files, theirs)
             return subprocess.Popen(
@@ -145,18 +145,18 @@ class Child:
             )
 
     def is_gone(self) -> bool:
-        """Whether it was ready once and has ended, or is the child of the process that this one was forked from."""
+        """Whether it has ended after it was ready, or belongs to the process that this one was forked from."""
         return self._pid != os.getpid() or (self._is_ready and self._process.poll() is not None)
 
     def wait_until_ready(self) -> None:
-        """Wait until it can work.
+        """Wait until the child is ready for requests.
 
         Raises:
-            NoWorkerError: it can't.
+            NoWorkerError: it ended before, or took too long.
         """
         if self._is_ready:
             return
-        answer = self._answer(_START_S, is_start=True)
+        answer = self._answer(_START_TIMEOUT_S, is_start=True)
         if answer is None:
             raise NoWorkerError(self._why_not_ready())
         self._is_ready = True
@@ -165,12 +165,11 @@ class Child:
 
     def _why_not_ready(self) -> str:
         ended = f"ended at once (status {self._process.returncode})"
-        what = f"said nothing for {_START_S:g} s" if self._timed_out else ended
-        return f"a process was started, but {what}{self._last_words()}"
+        what = f"said nothing for {_START_TIMEOUT_S:g} s" if self._timed_out else ended
+        return f"a process was started, but {what}{self._stderr_tail()}"
 
-    def _last_words(self) -> str:
-        """What it wrote to its standard error, the end of it."""
-        lines = [line.strip() for line in self._told.decode(errors="replace").splitlines() if line.strip()]
+    def _stderr_tail(self) -> str:
+        lines = [line.strip() for line in self._stderr.decode(errors="replace").splitlines() if line.strip()]
         text = " | ".join(lines[-_SHOWN_LINES:])[-_SHOWN_CHARACTERS:]
         return f": {text}" if text else ""
 
@@ -182,7 +181,7 @@ class Child:
         seconds: float | None,
         on_time: Callable[[float, float], object] = lambda end, duration: None,
     ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
-        """Send a request and wait for its answer; `on_time` is called with how far it has come meanwhile."""
+        """Send a request and return the answer with its frames; `on_time` is called with the progress meanwhile."""
         try:
             if len(data):
                 self._inbox.write(data)
@@ -191,8 +190,9 @@ class Child:
             frames = self._frames.take(tuple(answer["shape"])) if answer and "shape" in answer else None
         except (OSError, ValueError, TypeError) as error:
             self.end()
-            raise VideoError(name, f"its frames can't be had from the process that reads it: {plain(error)}") from None
-        except BaseException:  # Ctrl-C in the middle of it: the rest of the answer would be taken for the next one
+            reason = f"its frames can't be had from the process that reads it: {error_text(error)}"
+            raise VideoError(name, reason) from None
+        except BaseException:  # after Ctrl-C, the rest of the answer would be taken for the next one
             self.end()
             raise
         if answer is None:
@@ -203,26 +203,26 @@ class Child:
         return answer, frames
 
     def end(self) -> None:
-        """Kill it, and let go of everything; whoever is waiting for its answer (another thread) gets none."""
+        """Kill the child and close everything; a thread that waits for its answer gets none."""
         if self._pid != os.getpid():
-            return  # a fork of the process whose child this is: see `after_fork`
+            return  # this process was forked from the child's parent: see `after_fork`
         self._kill()
         self._process.wait()
         if not self._is_ready:
             with contextlib.suppress(OSError, ValueError):  # closed already
-                self._told = self._errors.tail(_CHUNK)
+                self._stderr = self._errors.tail(_CHUNK)
         self._files.close()
 
     def after_fork(self) -> None:
-        """See `forking`: with the other end of its pipe open in a third process, it wouldn't see its parent end."""
+        """See `forking`. If a third process kept the pipe open, the child wouldn't notice the end of its parent."""
         self._files.close()
-        self._given.close()
+        self._childs_files.close()
         if hasattr(self, "_process"):
-            self._process.returncode = 0  # it is not the child of this process, which is not to wait for it
+            self._process.returncode = 0  # this process must not wait for it, because it isn't its child
 
     def _send(self, request: dict[str, Any]) -> None:
         left = memoryview(json.dumps(request).encode() + b"\n")
-        with contextlib.suppress(BrokenPipeError):  # it has died: that is what its answer will tell
+        with contextlib.suppress(BrokenPipeError):  # it has died, which `_answer` reports
             while left:
                 left = left[self._requests.write(left) :]
 
@@ -233,9 +233,9 @@ class Child:
         is_start: bool = False,
         on_time: Callable[[float, float], object] = lambda end, duration: None,
     ) -> dict[str, Any] | None:
-        """What it says within this time, after which it is killed; None if it has ended.
+        """Return its next answer; None if it ended, or was killed because that took too long.
 
-        Before it is ready, a wrapper script may print as well where the answers come on its standard output.
+        Before it is ready, a wrapper script may print too, if answers come on the child's standard output.
         """
         timer = None if seconds is None else threading.Timer(seconds, self._stop)
         if timer is not None:
@@ -259,7 +259,7 @@ class Child:
         return answer or None
 
     def _parsed(self) -> dict[str, Any] | None:
-        """The next line; empty if it is no answer, None if there is no whole line any more."""
+        """Return the next line as JSON; empty if it isn't an object, None if there is no complete line any more."""
         line = self._line()
         try:
             answer = json.loads(line) if line else None
@@ -268,7 +268,7 @@ class Child:
         return answer if answer is None or isinstance(answer, dict) else {}
 
     def _line(self) -> bytes:
-        """The next line; nothing if there is no whole one any more."""
+        """Return the next line; empty if there is no complete line any more."""
         parts = [self._pending]
         while b"\n" not in parts[-1]:
             parts.append(self._answers.read(_CHUNK))
@@ -289,7 +289,7 @@ class Child:
 
 
 def _pipe(keeps_out: contextlib.ExitStack, keeps_in: contextlib.ExitStack) -> tuple[Any, Any]:
-    """The two ends of a new pipe, each closed with its stack."""
+    """Return the two ends of a new pipe, each closed with its stack."""
     out, into = (clear_of_standard_streams(fd) for fd in os.pipe())
     return (
         keeps_out.enter_context(os.fdopen(out, "rb", buffering=0)),
@@ -298,21 +298,21 @@ def _pipe(keeps_out: contextlib.ExitStack, keeps_in: contextlib.ExitStack) -> tu
 
 
 def _import_path() -> str:
-    """Where the child finds openxclip and what it imports: as in this process, and before anything of the user's."""
+    """Return the child's import path, with openxclip and its dependencies, as imported here, before all else."""
     ours = [str(Path(__file__).parents[2]), *(str(Path(str(module.__file__)).parents[1]) for module in (av, np, PIL))]
-    # not the current folder, which has no name there: it may be another by now, with a json.py in it
+    # without the current folder (an empty entry), which may have changed to one with a json.py in it
     others = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]  # noqa: PTH117
     return "\n".join(dict.fromkeys([*reversed(ours), *others]))
 
 
 def how_it_died(status: int) -> str:
-    """In words, from the exit status of the process that read a video."""
-    if 128 < status < 256:  # what a shell that started it says of a signal
+    """Describe the end of the process that read a video, from its exit status."""
+    if 128 < status < 256:  # a shell that started it reports a signal so
         status = 128 - status
     if status == -getattr(signal, "SIGKILL", 9):
         return "the process that read it was killed, by the system for want of memory or by somebody"
     how = signal.Signals(-status).name if -status in set(signal.Signals) else f"status {status}"
-    if how in _OF_CRASHES or status >= _WINDOWS_CRASH:
+    if how in _CRASH_SIGNALS or status >= _WINDOWS_CRASH:
         return f"reading it crashed the decoder ({how}): it is damaged, or made to do harm"
     return f"it cannot be read: the process that read it ended before it was done ({how})"
 

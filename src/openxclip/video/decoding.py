@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _IN_WORKER = "open it in the worker"
-_ITERATED_BYTES = 64 << 20  # of frames that iteration decodes at once
+_ITERATED_BYTES = 64 << 20  # of frames; smaller blocks decode more frames twice, after the key frame before them
 
 # Allocates an array of uint8 of a shape, for frames.
 MakeRoom = Callable[[tuple[int, ...]], "NDArray[np.uint8]"]
@@ -152,8 +152,9 @@ class VideoReader:
         return self.get_frames([number + len(self) if number < 0 else number]).frames_THWC[0]
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield every frame, uint8 RGB of shape (H, W, 3); some are decoded at once."""
-        step = max(1, _ITERATED_BYTES // (self.height * self.width * 3))
+        """Yield every frame, uint8 RGB of shape (H, W, 3); up to 64 MiB of frames are decoded at once."""
+        room = min(_ITERATED_BYTES, self.limits.memory or _ITERATED_BYTES)
+        step = max(1, room // (self.height * self.width * 3))
         for first in range(0, len(self), step):
             yield from self[first : first + step].frames_THWC
 

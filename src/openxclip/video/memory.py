@@ -1,4 +1,4 @@
-"""Frames that the caller has in memory, as a video that `VideoReader` opens like a file."""
+"""Read frames that the caller has in memory like a video file."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.video.assumptions import ASSUMED_FPS, FPS_ASSUMED
-from openxclip.video.frames import Place, rgb_bytes, steady_times
+from openxclip.video.frames import Kind, Place, assumed_timeline, rgb_bytes
 from openxclip.video.limits import Deadline, Limits
 
 
 @dataclass(frozen=True, eq=False)
 class MemoryVideo:
-    """The frames of one video in memory, under a name; `openxclip.processing.sources.in_memory` makes one.
+    """The frames of one video in memory; `openxclip.processing.sources.in_memory` makes one.
 
-    They are shown at the `fps` of whatever reads them (by default 25), the first at 0 s. They are read in the calling
+    The first frame is shown at 0 s, the others by the `fps` of the reader (by default 25). They are read in the calling
     process, and must not change until then.
 
     Attributes:
-        name: what results and errors call it.
+        name: the name of the video in results and errors.
         frames: T frames, one or more, each uint8 RGB of shape (H, W, 3), all of one size.
     """
 
@@ -30,7 +29,7 @@ class MemoryVideo:
     frames: Sequence[NDArray[np.uint8]]
 
     def digest(self) -> str:
-        """SHA-256 of the frames' pixels and their shape."""
+        """Return the SHA-256 of the frames' pixels and shape."""
         hashed = hashlib.sha256(repr((len(self.frames), *self.frames[0].shape)).encode())
         for frame_HWC in self.frames:
             hashed.update(rgb_bytes(frame_HWC).data)
@@ -40,6 +39,7 @@ class MemoryVideo:
 class MemoryFootage:
     """The frames of a `MemoryVideo` at `fps`. See `Footage`."""
 
+    kind: Kind = "array"
     codec = "frames in memory"
     tick = 0.0
 
@@ -47,10 +47,7 @@ class MemoryFootage:
         self.deadline = Deadline(limits.seconds, video.name)
         self._frames = video.frames
         self.frames_decoded = 0
-        self.notes: tuple[str, ...] = (FPS_ASSUMED,) if fps is None and len(video.frames) > 1 else ()
-        fps = fps or ASSUMED_FPS
-        self.times = steady_times(len(video.frames), fps)
-        self.duration = len(video.frames) / fps
+        self.times, self.duration, self.notes = assumed_timeline(len(video.frames), fps)
 
     def read(self, indices: list[int], place: Place) -> None:
         """As `Footage.read`."""

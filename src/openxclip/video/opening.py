@@ -1,4 +1,4 @@
-"""From a source (a path, an address, bytes, an open file, a pipe) to its footage, by what is in it."""
+"""Open the footage of a source: a path, an address, bytes, an open file or a pipe, by its content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from openxclip.video.jpegs import is_motion_jpeg
 from openxclip.video.limits import Limits
 from openxclip.video.memory import MemoryFootage, MemoryVideo
 from openxclip.video.options import ReadOptions
-from openxclip.video.signatures import image_format, is_playlist
+from openxclip.video.signatures import brands, image_format, is_playlist
 from openxclip.video.streams import NamedBytes, is_pipe, read_pipe
 from openxclip.video.tiles import TiledFootage, read_grid
 from openxclip.video.tracks import is_heif
@@ -47,10 +47,10 @@ class Opener:
     read: ReadOptions
 
     def settle(self, source: VideoSource) -> Settled:
-        """The source in a form that can be opened again, also after the current folder has changed.
+        """Return the source in a form that can be opened again, also after the current folder has changed.
 
         Raises:
-            VideoError: it can't be read.
+            VideoError: the source can't be read.
             TypeError: it is no source.
         """
         try:
@@ -71,16 +71,16 @@ class Opener:
         if rest and scheme in self.read.allow_protocols:
             return text
         path = Path(located(text)) if text else Path(self.name)
-        with suppress(OSError, ValueError):  # what is wrong with it, `open` says
+        with suppress(OSError, ValueError):  # `open` reports what is wrong with it
             if is_pipe(path):
                 return read_pipe(path, name=self.name, limits=self.read.limits)
         return path
 
     def open(self, source: Settled) -> Footage:
-        """The footage of a settled source.
+        """Open the footage of a settled source.
 
         Raises:
-            VideoError: it can't be read.
+            VideoError: the source can't be read.
         """
         footage = self._open(source)
         if self.read.track and not isinstance(footage, ContainerFootage):
@@ -98,13 +98,14 @@ class Opener:
         source.seek(0)
         head = source.read(64)
         source.seek(0)
-        return self._open_file(source, head)  # type: ignore[arg-type]  # a watched file has what is needed of one
+        return self._open_file(source, head)  # type: ignore[arg-type]  # a watched file has the methods that are used
 
     def _open_path(self, path: Path) -> Footage:
         try:
-            if path.is_dir():
+            mode = path.stat().st_mode
+            if stat.S_ISDIR(mode):
                 return FolderFootage(path, name=self.name, fps=self.read.fps, limits=self.read.limits)
-            if not stat.S_ISREG(path.stat().st_mode):
+            if not stat.S_ISREG(mode):
                 raise VideoError(self.name, "it is neither a file nor a folder but a device: give a file, or a pipe")
             with path.open("rb") as file:
                 head = file.read(64)
@@ -122,9 +123,9 @@ class Opener:
             try:
                 return ImageFootage(data, name=self.name, limits=self.read.limits)
             except VideoError:
-                if head[4:8] != b"ftyp":  # of AVIF, FFmpeg reads what this Pillow may not
+                if image != "AVIF":  # FFmpeg reads some AVIF images that this Pillow doesn't
                     raise
-        grid = read_grid(data) if head[4:8] == b"ftyp" and is_heif(head[8 : head[3]]) else None
+        grid = read_grid(data) if is_heif(b"".join(brands(head))) else None
         if grid is not None:
             return TiledFootage(data, grid, name=self.name, limits=self.read.limits)
         protocols = self.read.allow_protocols
@@ -137,7 +138,7 @@ class Opener:
         return ContainerFootage(data, name=self.name, options=self.read)
 
     def _settle_file(self, source: BinaryIO) -> Settled:
-        """The file at its beginning; one that cannot go back (a pipe) is read into memory."""
+        """Return the file at its beginning; a file that can't seek (a pipe) is read into memory."""
         if not hasattr(source, "read"):
             raise TypeError(f"a video is a path, bytes or an open binary file, not {type(source).__name__}")
         if not (hasattr(source, "seekable") and source.seekable()):
@@ -149,15 +150,15 @@ class Opener:
 
 
 def is_buffer(source: object) -> bool:
-    """Whether a source is the content of a video itself: bytes or what can be read like them."""
+    """Whether a source is the content of a video: bytes or a buffer."""
     return isinstance(source, bytes | bytearray | memoryview | mmap.mmap)
 
 
 def content(source: Any, *, name: str, limits: Limits) -> bytes:
-    """The bytes of a buffer, copied unless they are `bytes`: others may be changed or closed while they are read.
+    """Return the bytes of a buffer; all but `bytes` are copied, because they may be changed or closed meanwhile.
 
     Raises:
-        VideoError: they are more than may be kept, or the buffer has been closed.
+        VideoError: there are more bytes than the limit of memory, or the buffer has been closed.
     """
     if isinstance(source, bytes):
         return source
@@ -169,30 +170,30 @@ def content(source: Any, *, name: str, limits: Limits) -> bytes:
 
 
 def is_one_source(source: object) -> bool:
-    """Whether this is one video's source and not several."""
+    """Whether this is one source, not several."""
     return isinstance(source, str | os.PathLike | MemoryVideo) or is_buffer(source) or hasattr(source, "read")
 
 
 def with_home(path: str) -> str:
-    """A path in which `~` is the home folder, unless there is a file of that very name."""
+    """Return a path with `~` as the home folder, unless there is a file of that very name."""
     try:
         return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path  # noqa: PTH111
-    except ValueError:  # a user's name that can't be
+    except ValueError:  # an impossible user name
         return path
 
 
 def located(path: str) -> str:
-    """A path that means the same after the current folder has changed, where the system takes one that long."""
+    """Return an absolute path, which stays valid when the current folder changes, unless it would be too long."""
     path = with_home(path)
     try:
-        absolute = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 (as it is: Path would change it)
+        absolute = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 (Path would change the name)
         return absolute if len(os.fsencode(absolute)) < _LONGEST_PATH else path
-    except (OSError, UnicodeError):  # the current folder has been removed; or no file can have that name
+    except (OSError, UnicodeError):  # the current folder has been removed, or the name is impossible
         return path
 
 
 def source_name(source: VideoSource) -> str:
-    """What to call a source in a result or an error: its path, or what it is."""
+    """Return the name of a source in results and errors: its path, or a description."""
     if isinstance(source, bytes | bytearray | mmap.mmap):
         with suppress(ValueError):  # a map that has been closed
             return f"video of {len(source)} bytes"

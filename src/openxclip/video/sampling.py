@@ -1,9 +1,9 @@
-"""Which frames to take: arithmetic alone, without any file.
+"""Choose frames by their numbers or times, without any file.
 
-Sources: segments and their midpoints are those of temporal segment networks (Wang et al., ECCV 2016), which X-CLIP
-(Ni et al., ECCV 2022, section 4.1) follows: in training one random frame in each of T equal segments, in testing the
-middle one. The functions count frames, in integers, so that no total is large enough to be rounded wrongly. `Timeline`
-measures time instead, where the frames of a video aren't evenly spaced.
+Sources: X-CLIP (Ni et al., ECCV 2022, section 4.1) samples like temporal segment networks (Wang et al., ECCV 2016): one
+frame from each of T equal segments, a random one in training and the middle one in testing. The functions count frames
+in integers, so that no large number is rounded. `Timeline` measures time instead, if a video's frames aren't evenly
+spaced.
 """
 
 from __future__ import annotations
@@ -12,23 +12,22 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import torch  # imported where it is used: reading a file needs none of it
+    import torch  # imported where it is used, because reading a file doesn't need it
 
-Past = Literal["repeat_last", "wrap", "error"]
 Short = Literal["spread", "repeat_last", "wrap", "error"]
 Sampling = Literal["time", "frames"]
 
-# A time asked for as `i / fps` may fall a rounding error short of the frame's own time.
+# A time computed as `i / fps` may be less than the frame's own time by a rounding error.
 _TOLERANCE_S = 1e-6
 
-# Times in a container with a fine clock may have been rounded by another one from which they were copied: to
-# milliseconds in Matroska, FLV and ASF.
+# Times in a container with a fine clock may have been copied from one that rounds: Matroska, FLV and ASF round to
+# milliseconds.
 _COMMON_TICK_S = 0.001
 
 
@@ -40,31 +39,36 @@ def sample_uniform(
     short: Short = "spread",
     first: int = 0,
 ) -> list[int]:
-    """One frame from each of `num_frames` equal segments of a video.
+    """Choose one frame from each of `num_frames` equal segments of a video.
 
-    Segment t of T over N frames is the stretch [tN/T, (t+1)N/T); a frame belongs to the segment that holds its middle.
-    Without a generator the frame at the segment's midpoint is taken, `floor((2t + 1) N / 2T)` (testing); with one, a
-    random frame of the segment, each equally likely (training). With fewer frames than segments, the midpoints are
-    taken in training too.
+    Segment t of T over N frames is the interval [tN/T, (t+1)N/T); a frame belongs to the segment that has its middle.
+    Without a generator, the frame at the segment's midpoint is chosen, `floor((2t + 1) N / 2T)` (testing); with one, a
+    random frame of the segment, each equally likely (training). With fewer frames than segments, midpoints are chosen
+    in training too.
 
     Args:
-        total: frames that there are (N), at least 1.
-        num_frames: frames to take (T), at least 1.
-        generator: source of the random draws.
-        short: what to take from a video of fewer than T frames: `spread` takes the midpoints, `repeat_last` takes
-            each frame once and then the last again, `wrap` starts again from the first, `error` raises.
+        total: number of frames (N), at least 1.
+        num_frames: frames to choose (T), at least 1.
+        generator: generator of the random draws.
+        short: how to choose from fewer than T frames: `spread` takes the midpoints, `repeat_last` takes each frame once
+            and then repeats the last, `wrap` starts again from the first, `error` raises.
         first: index of the first of the `total` frames, added to every result (see `frame_range`).
 
     Returns:
         `num_frames` indices in `[first, first + total)`, ascending unless wrapped.
 
     Raises:
-        ValueError: a number is out of its range, or the video is short and `short` is "error".
+        ValueError: a number is out of its range, or there are fewer than T frames and `short` is "error".
     """
     _check(total=total, num_frames=num_frames, first=first)
-    _one_of(Short, short=short)
+    check_short(short)
     if total < num_frames and short != "spread":
-        return _fit(range(num_frames), total=total, short=short, first=first)
+        if short == "error":
+            raise ValueError(
+                f"the video has {total} frames and frame {num_frames - 1} is asked for: "
+                'ask for fewer, or choose another value of "short"'
+            )
+        return [first + (i % total if short == "wrap" else min(i, total - 1)) for i in range(num_frames)]
     if generator is None or total < num_frames:
         return [first + (2 * t + 1) * total // (2 * num_frames) for t in range(num_frames)]
     # ceil(tN/T - 1/2): the first frame whose middle is not before the segment's start
@@ -75,17 +79,17 @@ def sample_uniform(
 def sample_clips(
     *, total: int, num_frames: int, num_clips: int, short: Short = "spread", first: int = 0
 ) -> list[list[int]]:
-    """Several clips over the whole video, for testing with several views.
+    """Choose several clips over the whole video, for testing with several views.
 
-    Clip c of C takes the point `(2c + 1) / 2C` of every segment: together the clips are the midpoints of T·C segments
-    dealt out in turn, and a single clip is `sample_uniform`'s. (The paper tests with 4 clips; its code draws them at
-    random, so that results move from run to run. These don't.)
+    Clip c of C takes the point `(2c + 1) / 2C` of every segment: together the clips are the midpoints of T·C segments,
+    and a single clip is the one of `sample_uniform`. (The paper tests with 4 clips. Its code draws them at random, so
+    that results vary from run to run; these don't.)
 
     Args:
-        total: frames that there are, at least 1.
-        num_frames: frames in each clip, at least 1.
-        num_clips: clips, at least 1.
-        short: as in `sample_uniform`, for videos of fewer than `num_frames` frames, where all clips are the same.
+        total: number of frames, at least 1.
+        num_frames: frames of each clip, at least 1.
+        num_clips: number of clips, at least 1.
+        short: as in `sample_uniform`. With fewer than `num_frames` frames, all clips are the same.
         first: as in `sample_uniform`.
 
     Returns:
@@ -104,73 +108,25 @@ def sample_clips(
 def sample_clip(
     *, total: int, num_frames: int, number: int, num_clips: int, short: Short = "spread", first: int = 0
 ) -> list[int]:
-    """Clip `number` (from 0) of those of `sample_clips`; the other arguments and the errors are as there."""
+    """Choose clip `number` (from 0) of `sample_clips`; the other arguments and the errors are as there."""
     if total < num_frames:
         return sample_uniform(total=total, num_frames=num_frames, short=short, first=first)
     _check(total=total, num_frames=num_frames, first=first)
-    _one_of(Short, short=short)
+    check_short(short)
     points = num_frames * num_clips
     return [first + (2 * p + 1) * total // (2 * points) for p in range(number, points, num_clips)]
 
 
-def sample_dense(
-    *,
-    total: int,
-    num_frames: int,
-    stride: int = 1,
-    start: int | None = None,
-    generator: torch.Generator | None = None,
-    short: Past = "repeat_last",
-    first: int = 0,
-) -> list[int]:
-    """Every `stride`-th frame of one stretch of a video.
-
-    The stretch is in the middle of the video, unless `start` says where it begins or `generator` draws its beginning
-    from all those that fit. A stretch that runs past the end goes on as `short` says.
-
-    Args:
-        total: frames that there are, at least 1.
-        num_frames: frames to take, at least 1.
-        stride: distance between two of them, at least 1.
-        start: first frame of the stretch, in `[0, total)`.
-        generator: source of the random draw; not together with `start`.
-        short: what to take past the end: `repeat_last` takes the last frame again, `wrap` starts again from the first
-            frame of the video, `error` raises.
-        first: as in `sample_uniform`.
-
-    Returns:
-        `num_frames` indices in `[first, first + total)`, ascending unless wrapped.
-
-    Raises:
-        ValueError: a number is out of its range, both `start` and `generator` are given, or the stretch runs past the
-            end and `short` is "error".
-    """
-    _check(total=total, num_frames=num_frames, first=first)
-    _one_of(Past, short=short)
-    _at_least(1, stride=stride)
-    if start is not None and generator is not None:
-        raise ValueError("start and generator both say where to begin: give one of them")
-    if start is not None and not 0 <= start < total:
-        raise ValueError(f"start={start} is outside the video: it must be in [0, {total})")
-    room = max(0, total - ((num_frames - 1) * stride + 1))
-    if generator is not None:
-        start = _draw(0, room + 1, generator)
-    elif start is None:
-        start = room // 2
-    wanted = range(start, start + num_frames * stride, stride)
-    return _fit(wanted, total=total, short=short, first=first)
-
-
 def sample_times(*, times: Sequence[float], at: Sequence[float], duration: float | None = None) -> list[int]:
-    """The frame shown at each of some times: the last one whose own time has come.
+    """Return the frame that is shown at each of some times: the last frame that has appeared by then.
 
     Args:
         times: when each frame appears, in seconds, ascending.
-        at: the times asked for, in seconds, in any order. Before the first frame's time the first is taken.
-        duration: when the last frame ends, in seconds; without it the last frame is shown for ever.
+        at: times in seconds, in any order. Before the first frame's time, the first frame is returned.
+        duration: when the last frame ends, in seconds; without it, the last frame never ends.
 
     Returns:
-        One index into `times` for each of `at`.
+        One index into `times` for each time.
 
     Raises:
         ValueError: there are no frames, or a time is negative, not a number, or not before `duration`.
@@ -192,15 +148,15 @@ def frame_range(
     end: float | None = None,
     duration: float | None = None,
 ) -> range:
-    """The frames shown within a stretch of time.
+    """Return the frames that are shown in a part of a video.
 
     Use it with the other functions: `total=len(range)`, `first=range.start`.
 
     Args:
         times: when each frame appears, in seconds, ascending.
-        start: beginning of the stretch in seconds (default: of the video); the frame shown then is the first.
-        end: end of the stretch in seconds (default: of the video); frames that appear then or later are left out.
-        duration: when the last frame ends, in seconds; without it the last frame is shown for ever.
+        start: start of the part in seconds (default: of the video); the frame shown then is the first.
+        end: end of the part in seconds (default: of the video); frames that appear then or later are left out.
+        duration: when the last frame ends, in seconds; without it, the last frame never ends.
 
     Returns:
         A range of indices, never empty.
@@ -216,15 +172,15 @@ def frame_range(
 
 
 def is_steady(times: NDArray[np.float64], *, tick: float = 0.0) -> bool:
-    """Whether frames are evenly spaced, but for how their times were rounded.
+    """Whether frames are evenly spaced, except for rounding.
 
     Args:
         times: when each frame appears, in seconds, ascending; of shape (N,).
-        tick: what times are rounded to by their container, in seconds.
+        tick: the unit to which the container rounds times, in seconds.
 
     Returns:
-        True if each time is less than a tick away from where it would be if all steps were the same. A tick shorter
-        than a millisecond counts as a millisecond.
+        True if each time is less than a tick away from its time with equal steps. A tick shorter than a millisecond
+        counts as a millisecond.
     """
     if len(times) < 3:
         return True
@@ -233,18 +189,17 @@ def is_steady(times: NDArray[np.float64], *, tick: float = 0.0) -> bool:
 
 
 class Timeline:
-    """When the frames of a video are shown, and which of them stand for the video or for a part of it.
+    """The times of a video's frames, from which clips over the video or a part of it are chosen.
 
-    All verbs take their frames from here, in training and testing. By "time", a clip is cut into segments of equal
-    length in seconds, and the frame taken is the one shown at the segment's midpoint (testing) or at a random time
-    within it (training). Where the frames of a clip are evenly spaced (see `is_steady`), that is the same as counting
-    them, and they are counted: see `sample_clips` and `sample_uniform`. By "frames", they are always counted, as the
-    authors of X-CLIP do.
+    All verbs choose frames with it, in training and testing. By "time", a clip is divided into segments of equal length
+    in seconds, and the frame shown at the segment's midpoint (testing) or at a random time in it (training) is chosen.
+    If the frames of a clip are evenly spaced (see `is_steady`), that equals counting them, and they are counted: see
+    `sample_clips` and `sample_uniform`. By "frames", they are always counted, as the authors of X-CLIP do.
 
     Args:
         times: when each frame appears, in seconds, ascending; of shape (N,), N at least 1.
         duration: when the last frame ends, in seconds.
-        tick: what the container rounds times to, in seconds; 0 if it doesn't.
+        tick: the unit to which the container rounds times, in seconds; 0 if it doesn't.
         sampling: "time" or "frames".
 
     Raises:
@@ -256,11 +211,11 @@ class Timeline:
     ) -> None:
         check_sampling(sampling)
         self._times, self._list, self._duration, self._tick = times, times.tolist(), duration, tick
-        self._counts = sampling == "frames" or is_steady(times, tick=tick)
-        self._asked_last = (range(0), True)  # a part, and whether it is steady
+        self._always_counts = sampling == "frames" or is_steady(times, tick=tick)
+        self._last_part = (range(0), True)  # the frames of a part, and whether they are steady
 
     def frames(self, *, start: float | None = None, end: float | None = None) -> range:
-        """The frames of a part of the video: see `frame_range`."""
+        """Return the frames of a part of the video, see `frame_range`."""
         return frame_range(times=self._list, start=start, end=end, duration=self._duration)
 
     def clip(
@@ -274,13 +229,13 @@ class Timeline:
         short: Short = "spread",
         generator: torch.Generator | None = None,
     ) -> list[int]:
-        """One clip over the video, or over a part of it.
+        """Choose the frames of one clip over the video, or over a part of it.
 
         Args:
             num_frames: frames of the clip (T), at least 1.
-            number, num_clips: which of several clips this is, as in `sample_clip`; clip 0 of 1 with a generator.
-            start, end: of the part, in seconds.
-            short: which frames to take where there are fewer than T, as in `sample_uniform`.
+            number, num_clips: which of several clips to choose, as in `sample_clip`; clip 0 of 1 with a generator.
+            start, end: the part, in seconds.
+            short: how to choose from fewer than T frames, as in `sample_uniform`.
             generator: draws a random clip, for training.
 
         Returns:
@@ -311,19 +266,18 @@ class Timeline:
         return [min(max(i, first), shown.stop - 1) for i in sample_times(times=self._list, at=at)]
 
     def _is_counted(self, shown: range) -> bool:
-        if self._counts:
+        if self._always_counts:
             return True
-        if self._asked_last[0] != shown:
-            steady = is_steady(self._times[shown.start : shown.stop], tick=self._tick)
-            self._asked_last = (shown, steady)
-        return self._asked_last[1]
+        if self._last_part[0] != shown:
+            self._last_part = (shown, is_steady(self._times[shown.start : shown.stop], tick=self._tick))
+        return self._last_part[1]
 
 
 def check_sampling(sampling: str) -> None:
-    """Refuse a way of sampling that there isn't.
+    """Refuse an unknown way of sampling.
 
     Raises:
-        ValueError: it is neither "time" nor "frames".
+        ValueError: `sampling` is neither "time" nor "frames".
     """
     if sampling not in get_args(Sampling):
         raise ValueError(f"sampling={sampling!r}: must be {' or '.join(get_args(Sampling))}.")
@@ -335,11 +289,12 @@ def check_short(short: str) -> None:
     Raises:
         ValueError: `short` is none of them.
     """
-    _one_of(Short, short=short)
+    if short not in get_args(Short):
+        raise ValueError(f"short={short!r} is not a policy: choose one of {', '.join(get_args(Short))}")
 
 
 def check_stretch(start: float | None, end: float | None) -> None:
-    """Refuse a part of a video, in seconds, that no video can have.
+    """Refuse a part, in seconds, that no video can have.
 
     Raises:
         ValueError: `start` is negative or not a number, or `end` isn't after it.
@@ -351,15 +306,6 @@ def check_stretch(start: float | None, end: float | None) -> None:
         raise ValueError(f"end={end}: must be after start={first:g}.")
 
 
-def _fit(wanted: range, *, total: int, short: Past, first: int) -> list[int]:
-    if short == "error" and wanted[-1] >= total:
-        raise ValueError(
-            f"the video has {total} frames and frame {wanted[-1]} is asked for: "
-            'ask for fewer, or choose another value of "short"'
-        )
-    return [first + (i % total if short == "wrap" else min(i, total - 1)) for i in wanted]
-
-
 def _draw(low: int, high: int, generator: torch.Generator) -> int:
     import torch
 
@@ -367,7 +313,7 @@ def _draw(low: int, high: int, generator: torch.Generator) -> int:
 
 
 def _draw_parts(count: int, generator: torch.Generator) -> list[float]:
-    """Random numbers, each from 0 to less than 1."""
+    """Draw random numbers in [0, 1)."""
     import torch
 
     drawn: list[float] = torch.rand(count, generator=generator, dtype=torch.float64, device=generator.device).tolist()
@@ -377,12 +323,6 @@ def _draw_parts(count: int, generator: torch.Generator) -> list[float]:
 def _check(*, total: int, num_frames: int, first: int) -> None:
     _at_least(1, total=total, num_frames=num_frames)
     _at_least(0, first=first)
-
-
-def _one_of(choices: Any, **values: str) -> None:
-    for name, value in values.items():
-        if value not in get_args(choices):
-            raise ValueError(f"{name}={value!r} is not a policy: choose one of {', '.join(get_args(choices))}")
 
 
 def _at_least(minimum: int, **numbers: int) -> None:

@@ -1,4 +1,4 @@
-"""Pixels between two processes: a file that both map."""
+"""Pass pixels between two processes through a file that both map."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_KEPT_BYTES = 256 << 20  # of the file, between two reads
+_KEPT_BYTES = 256 << 20  # the most that the file keeps between two reads
 
-
-BY_DESCRIPTOR = os.name != "nt"  # a child can inherit open files; else it opens them by their names
+BY_DESCRIPTOR = os.name != "nt"  # whether a child can inherit open files; otherwise it opens them by name
 
 
 class SharedFile:
-    """A file that parent and child both map; without a name, where the system has such."""
+    """A file that parent and child both map; it has no name, if the system can do that."""
 
     def __init__(self, address: str | None = None) -> None:
-        """A new one, or that of another process.
+        """Create a file, or open the file of another process by its address.
 
         Raises:
-            OSError: it can't be made or opened.
+            OSError: the file can't be created or opened.
         """
         self._creator = os.getpid() if address is None else None
         self.address = address or ""
@@ -48,7 +47,7 @@ class SharedFile:
         self._map: mmap.mmap | None = None
 
     def write(self, data: bytes | memoryview) -> None:
-        """Make this its content."""
+        """Replace the content of the file."""
         self._file.seek(0)
         self._file.truncate(0)
         left = memoryview(data)
@@ -59,12 +58,12 @@ class SharedFile:
             raise _no_room(error) from None
 
     def read(self, size: int) -> bytes:
-        """Its first bytes."""
+        """Return the first `size` bytes."""
         self._file.seek(0)
         return b"".join(iter(lambda: self._file.read(min(size - self._file.tell(), 1 << 30)), b""))
 
     def make_room(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """An array that is the beginning of the file, which grows as needed."""
+        """Return an array in the file, which grows if it must."""
         size = math.prod(shape)
         if self._map is None or len(self._map) < size or os.fstat(self.fd).st_size < size:
             self._map = None
@@ -76,35 +75,35 @@ class SharedFile:
         try:
             if hasattr(os, "posix_fallocate"):
                 try:
-                    os.posix_fallocate(self.fd, 0, size)  # an error now, if there is no memory, and no crash later
+                    os.posix_fallocate(self.fd, 0, size)  # fails now if there is no memory, instead of a crash later
                     return
                 except OSError as error:
-                    if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # where the file system has no such call
+                    if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not supported by the file system
                         raise
             self._file.truncate(size)
         except OSError as error:
             raise _no_room(error) from None
 
     def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """A copy of the array that the other process has made there."""
+        """Return a copy of the array that the other process wrote."""
         with mmap.mmap(self._file.fileno(), math.prod(shape), access=mmap.ACCESS_READ) as mapped:
             array = np.frombuffer(mapped, dtype=np.uint8).reshape(shape).copy()
         self.shrink()
         return array
 
     def shrink(self) -> None:
-        """Give memory back, if it is much."""
+        """Truncate a large file, to free its memory."""
         if os.fstat(self._file.fileno()).st_size > _KEPT_BYTES:
             with contextlib.suppress(OSError):  # Windows can't while the child has it mapped
                 self._file.truncate(0)
 
     def tail(self, size: int) -> bytes:
-        """Its last bytes."""
+        """Return the last `size` bytes."""
         self._file.seek(max(0, os.fstat(self.fd).st_size - size))
         return bytes(self._file.read(size))
 
     def close(self) -> None:
-        """Let go of it, and remove it if it has a name: in the process that made it."""
+        """Close the file; the process that created it also deletes it, if it has a name."""
         self._file.close()
         if self._creator == os.getpid() and not self.address.isdecimal():
             with contextlib.suppress(OSError):
@@ -112,7 +111,7 @@ class SharedFile:
 
 
 def clear_of_standard_streams(fd: int) -> int:
-    """The same open file under a number above 2: where a standard stream was closed, its number is given to others."""
+    """Return the same open file under a number above 2: new files get the number of a closed standard stream."""
     if fd > 2:
         return fd
     from fcntl import F_DUPFD_CLOEXEC, fcntl

@@ -10,11 +10,11 @@ from openxclip.video.assumptions import Assumption
 from openxclip.video.boxes import (
     SEGMENT,
     Part,
-    boxes,
     boxes_at,
     content,
     elements,
     elements_at,
+    mp4_tracks,
     reading,
     size_of,
     track_id,
@@ -66,7 +66,7 @@ def choose_track(container: Any, source: Path | BinaryIO | str, *, track: int | 
     best = container.streams.best("video")
     chosen = next((s for s in leading if best is not None and s.index == best.index), leading[0])
     number = next(i for i, s in enumerate(tracks) if s.index == chosen.index)
-    note = f"of {len(tracks)} video tracks, track {number} is read: choose another with --track (track= in Python)"
+    note = f"of {len(tracks)} video tracks, track {number} is read: choose another with --track (ReadOptions(track=…) in Python)"
     return Choice(chosen, Assumption(note))
 
 
@@ -117,9 +117,7 @@ def _auxiliary(container: Any, source: Path | BinaryIO | str) -> set[int]:
     with reading(source) as file:
         return {
             track_id(file, track)
-            for moov in boxes(file, 0, size_of(file))
-            if moov.name == b"moov"
-            for track in boxes_at(file, moov, b"trak")
+            for track in mp4_tracks(file)
             if any(content(file, hdlr)[8:12] == b"auxv" for hdlr in boxes_at(file, track, b"mdia", b"hdlr"))
         }
 

@@ -1,4 +1,4 @@
-"""Spatial views of a frame: pure box arithmetic, without any pixels.
+"""Compute the boxes of spatial views of a frame, without any pixels.
 
 The paper (Ni et al., ECCV 2022, section 4.1) tests each clip on three crops along the longer side of the frame.
 """
@@ -18,14 +18,14 @@ class Box(NamedTuple):
 
 
 def rescaled(*, height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Height and width of a frame whose shorter side becomes `short_side`, rounded to the nearest pixel.
+    """Return the height and width of a frame after resizing its shorter side, rounded to the nearest pixel.
 
-    This is how the paper's code resizes (mmcv's `rescale_size`). `VideoProcessor` rounds the longer side down instead,
-    as transformers does.
+    The paper's code resizes so (mmcv's `rescale_size`). `VideoProcessor` rounds the longer side down instead, as
+    transformers does.
 
     Args:
-        height, width: of the frame in pixels, at least 1.
-        short_side: in pixels, at least 1.
+        height, width: size of the frame in pixels, at least 1.
+        short_side: the new shorter side in pixels, at least 1.
 
     Raises:
         ValueError: a number is below 1.
@@ -37,17 +37,16 @@ def rescaled(*, height: int, width: int, short_side: int) -> tuple[int, int]:
 
 
 def crop_boxes(*, height: int, width: int, size: int, num_crops: int = 3) -> list[Box]:
-    """Square crops spread evenly along the longer side of a frame, centred on the shorter one.
+    """Return square crops spread evenly along the longer side of a frame, centred on the shorter one.
 
     Three crops are left, centre, right (or top, centre, bottom); one crop is the centre. All steps between crops are
     equal, so the last crop may be a pixel away from the end of the frame, as in the paper's code (mmaction's
     `ThreeCrop`).
 
     Args:
-        height: of the (resized) frame in pixels, at least `size`.
-        width: of the (resized) frame in pixels, at least `size`.
+        height, width: size of the (resized) frame in pixels, at least `size`.
         size: side of the crops in pixels, at least 1.
-        num_crops: how many, at least 1.
+        num_crops: number of crops, at least 1.
 
     Returns:
         `num_crops` boxes of `size` × `size` pixels, each within the frame.
