@@ -3,7 +3,6 @@
 `docs/datasets.md` shows every format.
 """
 
-from openxclip.datasets.files import DatasetError
 from openxclip.datasets.labels import Names, read_class_list, readable_name
 from openxclip.datasets.opening import Format, dataset_splits, detect_format, has_folds, open_dataset, takes_videos
 from openxclip.datasets.samples import Dataset, Sample, describe_problems
@@ -16,6 +15,7 @@ from openxclip.datasets.subsets import (
     with_classes,
     without_classes,
 )
+from openxclip.datasets.text import DatasetError
 
 __all__ = [
     "Dataset",

@@ -10,33 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from openxclip.datasets.files import (
-    DatasetError,
-    base_name,
-    candidate_files,
-    candidate_folders,
-    entries,
-    is_folder,
-    parse_json,
-    placed_lines,
-    read_csv,
-    read_text,
-)
+from openxclip.datasets.files import base_name, candidate_files, candidate_folders, entries, is_folder
 from openxclip.datasets.labels import class_names, invert_numbers
 from openxclip.datasets.request import Request
 from openxclip.datasets.samples import Dataset, Sample, build_dataset
 from openxclip.datasets.splits import in_split_order, sort_splits, split_of_name
+from openxclip.datasets.text import DatasetError, placed_lines, read_csv, read_json
 from openxclip.video import natural_key
 
 _SSV2 = r"(?i)(?:something-something-v2-)?(train|validation|test|labels)\.json"
-_SSV2_LONG = r"(?i)something-something-v2-(train|validation|test)\.json"
 _CHARADES = r"(?i)charades_v1_(train|test)\.csv"
 _ACTIVITYNET = r"(?i)activity_?net.*\.json"
-
-
-def is_official_name(path: Path) -> bool:
-    """Tell whether a file has the distributed name of an annotation file that this module reads."""
-    return any(re.fullmatch(pattern, base_name(path)) for pattern in (_SSV2_LONG, _CHARADES, _ACTIVITYNET))
 
 
 # ----------------------------------------------------------------------------------------------- Something-Something V2
@@ -79,19 +63,18 @@ def ssv2_splits(path: Path) -> tuple[str, ...]:
 
 def ssv2_files(path: Path) -> dict[str, Path]:
     """Return the annotation files of Something-Something V2 by split, and "labels"; {} if there are none."""
-    for folder in _nearby_folders(path):
-        files = [file for file in entries(folder) if re.fullmatch(_SSV2, file.name)]
-        names = {file.name.lower() for file in files}
-        if any(re.fullmatch(_SSV2_LONG, file.name) for file in files) or names >= {"train.json", "labels.json"}:
-            kinds = ("train", "validation", "test", "labels")
-            by_kind = {kind: file for kind in kinds for file in files if file.name.lower().endswith(f"{kind}.json")}
-            return {"val" if kind == "validation" else kind: file for kind, file in by_kind.items()}
+    for folder in _nearby_folders(path, _SSV2):
+        tables = {match[1].lower(): file for file in entries(folder) if (match := re.fullmatch(_SSV2, file.name))}
+        is_long = any(file.name.lower().startswith("something") and kind != "labels" for kind, file in tables.items())
+        if is_long or {"train", "labels"} <= tables.keys():
+            kinds = {"train": "train", "validation": "val", "test": "test", "labels": "labels"}
+            return {split: tables[kind] for kind, split in kinds.items() if kind in tables}
     return {}
 
 
 def _read_ssv2_labels(table: Path) -> list[str]:
     """Return the templates in the order of their numbers."""
-    content = parse_json(read_text(table), str(table))
+    content = read_json(table)
     templates = invert_numbers(content) if isinstance(content, dict) else None
     if templates is None:
         raise DatasetError(f'{table}: must be an object of numbers by template: {{"Holding something": "0"}}.')
@@ -99,7 +82,7 @@ def _read_ssv2_labels(table: Path) -> list[str]:
 
 
 def _read_ssv2(table: Path) -> Iterator[tuple[str, str, str]]:
-    content = parse_json(read_text(table), str(table))
+    content = read_json(table)
     for i, entry in enumerate(content if isinstance(content, list) else [content]):
         place = f"{table}, entry {i + 1}"
         if not isinstance(entry, dict) or not isinstance(entry.get("template"), str) or "id" not in entry:
@@ -152,7 +135,7 @@ def open_charades(request: Request) -> Dataset:
 def charades_files(path: Path) -> dict[str, Path]:
     """Return the tables of Charades by split; {} if there are none."""
     tables: dict[str, Path] = {}
-    for folder in _nearby_folders(path):
+    for folder in _nearby_folders(path, _CHARADES):
         for file in entries(folder):
             if match := re.fullmatch(_CHARADES, file.name):
                 tables.setdefault(match[1].lower(), file)
@@ -213,7 +196,7 @@ def _read_activitynet(path: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
     table = activitynet_file(path)
     if table is None:
         raise DatasetError(f"{path}: has no activity_net.v1-3.min.json in it, nor in a folder in it.")
-    content = parse_json(read_text(table), str(table))
+    content = read_json(table)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict) or not all(isinstance(entry, dict) for entry in database.values()):
         raise DatasetError(f"{table}: must be an object with a database of videos, as ActivityNet's files are.")
@@ -246,6 +229,8 @@ def _clip_stretch(
     return first, last
 
 
-def _nearby_folders(path: Path) -> list[Path]:
-    """Return the folder, or the folder of the file, and its subfolders."""
-    return candidate_folders(path if is_folder(path) else path.parent)
+def _nearby_folders(path: Path, pattern: str) -> list[Path]:
+    """Return the folder, or the folder of a file whose name matches, and its subfolders."""
+    if re.fullmatch(pattern, base_name(path)) and not is_folder(path):
+        return candidate_folders(path.parent)
+    return candidate_folders(path)

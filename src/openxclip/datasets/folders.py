@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from openxclip.datasets.files import (
-    DatasetError,
     Scan,
     base_name,
     entries,
@@ -20,6 +19,7 @@ from openxclip.datasets.labels import number_labels
 from openxclip.datasets.request import Request
 from openxclip.datasets.samples import Dataset, Sample, build_dataset, class_without_videos
 from openxclip.datasets.splits import splits_by_name
+from openxclip.datasets.text import DatasetError
 
 
 def open_folders(request: Request) -> Dataset:

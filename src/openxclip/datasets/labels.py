@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from openxclip.common.files import user_path
-from openxclip.datasets.files import DatasetError, parse_json, read_csv, read_text, split_lines, to_nfc
+from openxclip.datasets.files import to_nfc
+from openxclip.datasets.text import DatasetError, read_csv, read_json, read_text, split_lines
 from openxclip.video import natural_key
 
 #: Texts for classes: a mapping by class, or a file (see `read_names`).
@@ -184,7 +185,7 @@ def _label_key(label: str) -> str:
 
 
 def _read_json(path: Path) -> dict[str, str]:
-    content = parse_json(read_text(path), str(path))
+    content = read_json(path)
     if not isinstance(content, dict | list):
         raise DatasetError(f"{path}: must be an object of texts by class, or a list of class names.")
     if isinstance(content, dict) and (numbered := invert_numbers(content)) is not None:

@@ -8,21 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from openxclip.datasets.files import (
-    DatasetError,
-    base_name,
-    entries,
-    has_video_suffix,
-    is_folder,
-    locate,
-    parse_json,
-    placed_lines,
-    read_csv,
-)
+from openxclip.datasets.files import base_name, entries, has_video_suffix, is_folder, locate
 from openxclip.datasets.labels import Names, number_labels
 from openxclip.datasets.request import Request
 from openxclip.datasets.samples import Dataset, Sample, build_dataset
 from openxclip.datasets.splits import splits_by_name
+from openxclip.datasets.text import DatasetError, parse_json, placed_lines, read_csv
 
 _TEXT, _CSV, _JSON_LINES = (".txt", ".list", ".lst"), (".csv", ".tsv"), (".jsonl", ".ndjson")
 #: Suffixes of lists.

@@ -13,13 +13,14 @@ from typing import Literal, get_args
 
 from openxclip.common.files import user_path
 from openxclip.datasets import activities, public
-from openxclip.datasets.files import DatasetError, Scan, entries, is_folder, is_video_file, subfolders
+from openxclip.datasets.files import Scan, entries, is_folder, is_video_file, subfolders
 from openxclip.datasets.folders import folder_splits, open_folders
 from openxclip.datasets.labels import Names
 from openxclip.datasets.lists import LIST_SUFFIXES, list_splits, open_list
 from openxclip.datasets.request import Request
 from openxclip.datasets.samples import Dataset
 from openxclip.datasets.shards import find_shards, open_shards, shard_splits
+from openxclip.datasets.text import DatasetError
 
 Format = Literal[
     "auto", "folders", "list", "shards", "kinetics", "ucf101", "hmdb51", "msr-vtt", "ssv2", "charades", "activitynet"
@@ -33,12 +34,14 @@ class _Reader:
     Attributes:
         open: opens a dataset.
         splits: returns its splits.
+        detect: returns something true if a path has annotation files of this format.
         takes_videos: whether its videos may lie in another folder.
         has_folds: whether it has several official splits.
     """
 
     open: Callable[[Request], Dataset]
     splits: Callable[[Path], Iterable[str]]
+    detect: Callable[[Path], object] = lambda path: False
     takes_videos: bool = True
     has_folds: bool = False
 
@@ -47,17 +50,17 @@ def _train_and_test(path: Path) -> tuple[str, ...]:
     return "train", "test"
 
 
-_READERS: dict[Format, _Reader] = {
+_READERS: dict[Format, _Reader] = {  # in the order of detection
     "folders": _Reader(open_folders, folder_splits, takes_videos=False),
     "list": _Reader(open_list, list_splits),
     "shards": _Reader(open_shards, shard_splits, takes_videos=False),
-    "kinetics": _Reader(public.open_kinetics, public.kinetics_splits),
-    "ucf101": _Reader(public.open_ucf101, _train_and_test, has_folds=True),
-    "hmdb51": _Reader(public.open_hmdb51, _train_and_test, has_folds=True),
-    "msr-vtt": _Reader(public.open_msr_vtt, public.msr_vtt_splits),
-    "ssv2": _Reader(activities.open_ssv2, activities.ssv2_splits),
-    "charades": _Reader(activities.open_charades, activities.charades_files),
-    "activitynet": _Reader(activities.open_activitynet, activities.activitynet_splits),
+    "ucf101": _Reader(public.open_ucf101, _train_and_test, public.ucf101_lists, has_folds=True),
+    "hmdb51": _Reader(public.open_hmdb51, _train_and_test, public.hmdb51_lists, has_folds=True),
+    "msr-vtt": _Reader(public.open_msr_vtt, public.msr_vtt_splits, public.msr_vtt_files),
+    "kinetics": _Reader(public.open_kinetics, public.kinetics_splits, public.kinetics_tables),
+    "charades": _Reader(activities.open_charades, activities.charades_files, activities.charades_files),
+    "activitynet": _Reader(activities.open_activitynet, activities.activitynet_splits, activities.activitynet_file),
+    "ssv2": _Reader(activities.open_ssv2, activities.ssv2_splits, activities.ssv2_files),
 }
 
 
@@ -99,6 +102,8 @@ def open_dataset(
         )
     if fold != 1 and not reader.has_folds:
         raise ValueError(f"fold={fold} is for UCF-101 and HMDB-51, and {path} has the format {format}.")
+    if fold not in (1, 2, 3):
+        raise ValueError(f"fold={fold} must be 1, 2 or 3: the datasets have three official splits.")
     if names is not None and format == "msr-vtt":
         raise ValueError("names are for classes, and MSR-VTT has captions.")
     request = Request(path, videos, split, fold, names, Scan(hidden))
@@ -137,18 +142,15 @@ def detect_format(path: Path) -> Format:
     Raises:
         DatasetError: the path doesn't exist or is no dataset.
     """
-    if is_folder(path):
-        return _detect_folder_format(path)
-    if path.suffix.lower() == ".tar" and (path.exists() or (glob.has_magic(str(path)) and find_shards(path))):
+    is_tar = path.suffix.lower() == ".tar" and not is_folder(path)
+    if is_tar and (path.exists() or (glob.has_magic(str(path)) and find_shards(path))):
         return "shards"
     _check_exists(path)
-    official = _detect_activities(path)
-    if official is not None and activities.is_official_name(path):
-        return official
-    if public.msr_vtt_files(path):
-        return "msr-vtt"
-    if public.kinetics_tables(path):
-        return "kinetics"
+    annotated = next((format for format, reader in _READERS.items() if reader.detect(path)), None)
+    if annotated is not None:
+        return annotated
+    if is_folder(path):
+        return _detect_folder_format(path)
     if path.suffix.lower() in LIST_SUFFIXES:
         return "list"
     raise DatasetError(
@@ -157,25 +159,8 @@ def detect_format(path: Path) -> Format:
     )
 
 
-def _detect_activities(path: Path) -> Literal["ssv2", "charades", "activitynet"] | None:
-    if activities.charades_files(path):
-        return "charades"
-    if activities.activitynet_file(path) is not None:
-        return "activitynet"
-    return "ssv2" if activities.ssv2_files(path) else None
-
-
 def _detect_folder_format(path: Path) -> Format:
-    if public.ucf101_lists(path) is not None:
-        return "ucf101"
-    if public.hmdb51_lists(path) is not None:
-        return "hmdb51"
-    if public.msr_vtt_files(path):
-        return "msr-vtt"
-    if public.kinetics_tables(path):
-        return "kinetics"
-    if (official := _detect_activities(path)) is not None:
-        return official
+    """Detect the format of a folder without annotation files."""
     if list_splits(path) and not folder_splits(path):
         return "list"
     has_tars = bool(shard_splits(path)) or any(file.suffix.lower() == ".tar" for file in entries(path))

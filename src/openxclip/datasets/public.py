@@ -11,22 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from openxclip.common.files import cannot_read
-from openxclip.datasets.files import (
-    DatasetError,
-    base_name,
-    candidate_files,
-    candidate_folders,
-    entries,
-    is_folder,
-    parse_json,
-    placed_lines,
-    read_csv,
-    read_text,
-)
+from openxclip.datasets.files import base_name, candidate_files, candidate_folders, entries, is_folder
 from openxclip.datasets.labels import class_names
 from openxclip.datasets.request import Request
 from openxclip.datasets.samples import Dataset, Sample, build_dataset
 from openxclip.datasets.splits import sort_splits, split_of_name
+from openxclip.datasets.text import DatasetError, placed_lines, read_csv, read_json
 from openxclip.video import natural_key
 
 # ------------------------------------------------------------------------------------------------------------- Kinetics
@@ -115,7 +105,7 @@ def open_ucf101(request: Request) -> Dataset:
     path, lists = request.path, ucf101_lists(request.path)
     if lists is None:
         raise DatasetError(f"{path}: has no classInd.txt in it, nor in a folder in it such as ucfTrainTestlist.")
-    chosen, fold = request.choose_split(("train", "test")), _checked_fold(request.fold)
+    chosen, fold = request.choose_split(("train", "test")), request.fold
     raw: list[str] = []
     for place, line in placed_lines(lists / "classInd.txt"):
         fields = line.split()
@@ -154,7 +144,7 @@ def open_hmdb51(request: Request) -> Dataset:
         raise DatasetError(
             f"{path}: has no lists CLASS_test_split1.txt, nor a folder testTrainMulti_7030_splits in it."
         )
-    chosen, fold = request.choose_split(("train", "test")), _checked_fold(request.fold)
+    chosen, fold = request.choose_split(("train", "test")), request.fold
     ending = f"_test_split{fold}.txt"
     tables = {file.name.removesuffix(ending): file for file in entries(lists) if file.name.endswith(ending)}
     if not tables:
@@ -175,12 +165,6 @@ def open_hmdb51(request: Request) -> Dataset:
 def hmdb51_lists(path: Path) -> Path | None:
     """Return the folder with the lists of the classes: this folder or a subfolder; None if there is none."""
     return _folder_with(path, r".+_test_split[123]\.txt")
-
-
-def _checked_fold(fold: int) -> int:
-    if fold not in (1, 2, 3):
-        raise ValueError(f"fold={fold} must be 1, 2 or 3: the datasets have three official splits.")
-    return fold
 
 
 def _folder_with(path: Path, pattern: str) -> Path | None:
@@ -264,7 +248,7 @@ def _read_captions(path: Path) -> dict[str, list[_Caption]]:
 
 def _read_msr_vtt(table: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Return the split of each video, and the videos with their captions."""
-    content = parse_json(read_text(table), str(table))
+    content = read_json(table)
     try:
         splits = {str(video["video_id"]): str(video["split"]) for video in content["videos"]}
         captions = [(str(one["video_id"]), str(one["caption"]).strip()) for one in content["sentences"]]

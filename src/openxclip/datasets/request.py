@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openxclip.datasets.files import DatasetError, Scan, VideoFinder, is_folder
+from openxclip.datasets.files import Scan, VideoFinder, is_folder
 from openxclip.datasets.labels import Names
 from openxclip.datasets.splits import split_of_name
+from openxclip.datasets.text import DatasetError
 
 
 @dataclass(frozen=True)

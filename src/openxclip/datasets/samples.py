@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openxclip.common.files import reason_of
-from openxclip.datasets.files import DatasetError, to_nfc
+from openxclip.datasets.files import to_nfc
 from openxclip.datasets.tars import member_size, read_member, split_source
+from openxclip.datasets.text import DatasetError
 
 _MAX_SHOWN = 10  # problems
 

@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from openxclip.datasets.files import DatasetError, Scan, base_name, entries, is_folder, parse_json, subfolders
+from openxclip.datasets.files import Scan, base_name, entries, is_folder, subfolders
 from openxclip.datasets.lists import Row, checked_fields, number_rows
 from openxclip.datasets.request import Request
 from openxclip.datasets.samples import Dataset, Sample, build_dataset
 from openxclip.datasets.splits import in_split_order, split_of_name
 from openxclip.datasets.tars import TEXT_SUFFIXES, TarIndex, tar_index
+from openxclip.datasets.text import DatasetError, parse_json
 from openxclip.video import natural_key
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from openxclip.datasets.files import DatasetError
+from openxclip.datasets.text import DatasetError
 
 _NAMES = {
     "train": ("train", "training"),

@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from openxclip.common.files import user_path
-from openxclip.datasets.files import DatasetError, placed_lines, to_nfc
+from openxclip.datasets.files import to_nfc
 from openxclip.datasets.labels import name_key
 from openxclip.datasets.samples import Dataset, Sample, class_without_videos, num_videos
+from openxclip.datasets.text import DatasetError, placed_lines
 
 
 def few_shot(dataset: Dataset, k: int, *, seed: int) -> Dataset:

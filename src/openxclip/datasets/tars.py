@@ -17,7 +17,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from openxclip.common.files import atomic_file, cache_folder, reason_of
-from openxclip.datasets.files import DatasetError, has_video_suffix
+from openxclip.datasets.files import has_video_suffix
+from openxclip.datasets.text import DatasetError
 from openxclip.errors import VideoError
 from openxclip.video.sniffing import is_hidden
 
