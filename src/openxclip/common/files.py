@@ -81,6 +81,25 @@ def target_path(path: str | Path) -> Path:
     return target
 
 
+def resolve_target(path: str | Path) -> Path:
+    """Return `target_path(path)`, or the target of the link that it is.
+
+    Raises:
+        ValueError: as `target_path`; or the path is a device, a pipe or a link to itself, or can't be looked up.
+    """
+    target = target_path(path)
+    try:
+        target = target.resolve() if target.is_symlink() else target
+        is_special = target.exists() and not (target.is_file() or target.is_dir())
+    except OSError as error:
+        raise ValueError(f"{path}: can't be written: {reason_of(error)}.") from error
+    except RuntimeError as error:  # Python before 3.13 raises it for a link to itself
+        raise ValueError(f"{path}: can't be written: it is a link to itself.") from error
+    if is_special:
+        raise ValueError(f"{path}: is a device or pipe, not a file or folder: choose another place.")
+    return target
+
+
 def checked_target(path: str | Path, *suffixes: str) -> Path:
     """Return the path of a file to write, after checking that it can be written.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from openxclip import checkpoints, hub
 from openxclip.checkpoints.folder import atomic_model_folder
 from openxclip.checkpoints.formats import KEPT_TEXTS
-from openxclip.common.files import cannot_write, checked_folder, checked_target, target_path
+from openxclip.common.files import cannot_write, checked_folder, checked_target, resolve_target
 from openxclip.config import CONFIG_NAME, XCLIPConfig
 from openxclip.errors import CheckpointError
 from openxclip.model import XCLIPModel
@@ -136,18 +136,12 @@ def check_target(path: str | Path, *, is_folder: bool, force: bool) -> Path:
         CheckpointError: the target exists without `force`, is not a folder or file as expected, or can't be written.
     """
     try:
-        target = target_path(path)
-        target = target.resolve() if target.is_symlink() else target
+        target = resolve_target(path)
         exists = any(target.iterdir()) if target.is_dir() else target.exists()
-        is_special = exists and not (target.is_file() or target.is_dir())
     except OSError as error:
         raise CheckpointError(cannot_write(path, error)) from error
     except ValueError as error:
         raise CheckpointError(str(error)) from error
-    except RuntimeError as error:  # Python before 3.13 raises it for a link to itself
-        raise CheckpointError(f"{path}: can't be written: it is a link to itself.") from error
-    if is_special:
-        raise CheckpointError(f"{target}: is a device or pipe, not a file or folder: choose another place.")
     if is_folder and exists and not target.is_dir():
         raise CheckpointError(f"{target}: is a file, but this model needs a folder: choose another place.")
     if not is_folder and target.is_dir():

@@ -13,7 +13,7 @@ import torch
 
 from openxclip._version import __version__
 from openxclip.checkpoints.fingerprints import fingerprint
-from openxclip.common.files import reason_of, stamp_of
+from openxclip.common.files import resolve_target, stamp_of
 from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.linears import Kernel
 from openxclip.features.files import check_names, check_suffix
@@ -176,13 +176,9 @@ def _options(pipeline: VideoPipeline, plan: ClipPlan, read: ReadOptions, *, patc
 def _checked_target(out: str | Path, force: bool) -> Path:
     """Return the path to write to: the target of `out`, if it is a link."""
     check_suffix(Path(out))
-    target = Path(out).expanduser()
-    try:
-        target = target.resolve() if target.is_symlink() else target
-        if target.exists() and not target.is_file():
-            raise ValueError(f"{out}: is a {'folder' if target.is_dir() else 'device or pipe'}, not a file.")
-    except (OSError, RuntimeError) as error:  # a link to itself, a name too long
-        raise ValueError(f"{out}: can't be written ({reason_of(error)}).") from error
+    target = resolve_target(out)
+    if target.is_dir():
+        raise ValueError(f"{out}: is a folder, not a file.")
     check_suffix(target)
     if target.exists() and not force:
         with suppress(OSError, ValueError):
