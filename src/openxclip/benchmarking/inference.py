@@ -19,6 +19,8 @@ from openxclip.model import XCLIPModel
 
 _NAMES = 400
 
+Call = Callable[[], Any]
+
 
 def class_names(length: int = 16, padded: int | None = None) -> Tensor:
     """Return 400 texts of 4 to `length` tokens, as long as class names, padded as the documented processor pads."""
@@ -41,7 +43,7 @@ def _autocast(precision: str) -> AbstractContextManager[Any]:
     return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def _with_inference_mode(call: Callable[[], Any], precision: str) -> Callable[[], Any]:
+def _in_inference_mode(call: Call, precision: str) -> Call:
     def run() -> Any:
         with torch.inference_mode(), _autocast(precision):
             return call()
@@ -49,12 +51,29 @@ def _with_inference_mode(call: Callable[[], Any], precision: str) -> Callable[[]
     return run
 
 
-def _without_gradients(call: Callable[[], Any]) -> Callable[[], Any]:
+def _without_gradients(call: Call) -> Call:
     def run() -> Any:
         with torch.no_grad():
             return call()
 
     return run
+
+
+def _measure(
+    what: str,
+    rounds: Rounds,
+    ours: Mapping[Precision, Call],
+    documented: Call | None,
+    tuned: Call | None = None,
+    errors: Mapping[Precision, str] | None = None,
+) -> Iterator[Row]:
+    """Measure openxclip's methods and transformers' two methods in turns, and yield a row per precision; see `Row`."""
+    methods = {f"ours {precision}": _without_gradients(call) for precision, call in ours.items()}
+    if documented is not None:
+        methods["documented"] = _without_gradients(documented)
+    if tuned is not None:
+        methods |= {f"tuned {precision}": _in_inference_mode(tuned, precision) for precision in ours}
+    yield from _rows(what, medians(methods, rounds), list(ours), errors)
 
 
 def _rows(
@@ -80,14 +99,14 @@ def vision(
     """Measure one video of 8 frames by the plain model and by the optimised model in each precision."""
     pixels = clips_for(model, 1)
     fast = {precision: optimize(model, precision, verbose=False) for precision in precisions}
-    methods: dict[str, Callable[[], Any]] = {"plain": _without_gradients(lambda: model.get_video_features(pixels))}
+    methods: dict[str, Call] = {"plain": _without_gradients(lambda: model.get_video_features(pixels))}
     for precision, optimized in fast.items():
         methods[precision] = _without_gradients(lambda optimized=optimized: optimized.get_video_features(pixels))  # type: ignore[misc]
     reference = methods["plain"]()
     if peer is not None:
         methods["documented"] = _without_gradients(lambda: peer.video(pixels))
-        methods["tuned fp32"] = _with_inference_mode(lambda: peer.video(pixels), "fp32")
-        methods["tuned bf16"] = _with_inference_mode(lambda: peer.video(pixels), "bf16")
+        methods["tuned fp32"] = _in_inference_mode(lambda: peer.video(pixels), "fp32")
+        methods["tuned bf16"] = _in_inference_mode(lambda: peer.video(pixels), "bf16")
         reference = methods["documented"]()
     seconds, num_rounds = medians(methods, rounds)
     operations = _operations(model)
@@ -117,48 +136,37 @@ def texts(
 ) -> Iterator[Row]:
     """Measure 400 new class names, the next video with the same names, and prompts."""
     ids, pixels = class_names(), clips_for(model, 1)
-    methods: dict[str, Callable[[], Any]] = {}
-    reference, errors = _without_gradients(lambda: model.get_text_features(ids))(), {}
-    for precision in precisions:
-        cold = optimize(model, precision, verbose=False, texts_kept=0)
-        methods[f"ours {precision}"] = _without_gradients(partial(cold.get_text_features, ids))
-        errors[precision] = f"off {relative_error(methods[f'ours {precision}'](), reference):.1e}"
-        if peer is not None:
-            methods[f"tuned {precision}"] = _with_inference_mode(partial(peer.text, ids), precision)
-    if peer is not None:
-        methods["documented"] = _without_gradients(partial(peer.text, ids))
-    yield from _rows(f"{name} {_NAMES} class names, cold", medians(methods, rounds), precisions, errors)
-    methods = {}
+    with torch.no_grad():
+        reference = model.get_text_features(ids)
+        cold = {precision: optimize(model, precision, verbose=False, texts_kept=0) for precision in precisions}
+        ours: dict[Precision, Call] = {p: partial(fast.get_text_features, ids) for p, fast in cold.items()}
+        errors = {precision: f"off {relative_error(call(), reference):.1e}" for precision, call in ours.items()}
+    encode = partial(peer.text, ids) if peer else None
+    yield from _measure(f"{name} {_NAMES} class names, cold", rounds, ours, encode, encode, errors)
+
     warm = {precision: optimize(model, precision, verbose=False) for precision in precisions}
-    for precision, optimized in warm.items():
-        methods[f"ours {precision}"] = _without_gradients(partial(optimized, ids, pixels))
-        if peer is not None:
-            methods[f"tuned {precision}"] = _with_inference_mode(
-                partial(peer.score_by_parts, pixels, reference), precision
-            )
-    if peer is not None:
-        methods["documented"] = _without_gradients(partial(peer.model, input_ids=ids, pixel_values=pixels))
-    yield from _rows(f"{name} next video, same {_NAMES} names", medians(methods, rounds), precisions)
+    yield from _measure(
+        f"{name} next video, same {_NAMES} names",
+        rounds,
+        {precision: partial(fast, ids, pixels) for precision, fast in warm.items()},
+        partial(peer.model, input_ids=ids, pixel_values=pixels) if peer else None,
+        partial(peer.score_by_parts, pixels, reference) if peer else None,
+    )
+
     width, videos = model.config.projection_dim, 8
     text_BKE, patches_BPE = torch.randn(_NAMES, width).expand(videos, -1, -1), torch.randn(videos, 49, width)
-    methods = {}
-    for precision, optimized in warm.items():
-        methods[f"ours {precision}"] = _without_gradients(partial(optimized._prompts, text_BKE, patches_BPE))
-        if peer is not None:
-            prompts = partial(peer.model.prompts_generator, text_BKE, patches_BPE)
-            methods[f"tuned {precision}"] = _with_inference_mode(prompts, precision)
-            methods["documented"] = _without_gradients(prompts)
-    yield from _rows(f"{name} prompts, {videos} videos x {_NAMES}", medians(methods, rounds), precisions)
+    ours = {precision: partial(fast._prompts, text_BKE, patches_BPE) for precision, fast in warm.items()}
+    prompts = partial(peer.model.prompts_generator, text_BKE, patches_BPE) if peer else None
+    yield from _measure(f"{name} prompts, {videos} videos x {_NAMES}", rounds, ours, prompts, prompts)
 
 
 def padded_texts(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) -> Iterator[Row]:
     """Measure the second forward on 400 texts padded to 77 tokens."""
     ids, pixels = class_names(padded=77), clips_for(model, 1)
     fast = optimize(model, "fp32", verbose=False)
-    methods: dict[str, Callable[[], Any]] = {"ours fp32": _without_gradients(partial(fast, ids, pixels))}
-    if peer is not None:
-        methods["documented"] = _without_gradients(partial(peer.model, input_ids=ids, pixel_values=pixels))
-    yield from _rows(f"{name} forward, {_NAMES} texts at 77, second call", medians(methods, rounds), ["fp32"])
+    documented = partial(peer.model, input_ids=ids, pixel_values=pixels) if peer else None
+    what = f"{name} forward, {_NAMES} texts at 77, second call"
+    yield from _measure(what, rounds, {"fp32": partial(fast, ids, pixels)}, documented)
 
 
 def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) -> Iterator[Row]:
@@ -166,7 +174,7 @@ def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) ->
     ids, pixels, labels = class_names(), clips_for(model, 2), torch.tensor([3, 5])
     text_KE = _without_gradients(lambda: model.get_text_features(ids))()
 
-    def step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], precision: str) -> Callable[[], Any]:
+    def step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], precision: str) -> Call:
         def run() -> None:
             with _autocast(precision):
                 value = loss()
@@ -183,7 +191,7 @@ def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) ->
 
     ours = optimizer(model, fused=True)
     theirs = optimizer(peer.model) if peer is not None else None
-    methods: dict[str, Callable[[], Any]] = {}
+    methods: dict[str, Call] = {}
     for precision in ("fp32", "bf16"):
 
         def loss() -> Tensor:
