@@ -16,7 +16,6 @@ from PIL import Image
 from openxclip.video.limits import Limits
 
 CLEAR = (0, 0, 0, 0)
-ORIENTATION = 0x0112  # Exif tag
 
 
 class Disposal(Enum):
@@ -82,13 +81,6 @@ class ComposedImage(ABC):
         self._before = self._canvas  # the canvas to restore after frame `_at` if its disposal is PREVIOUS
         if not self.has_frame(0):
             raise DamagedImageError("it has no frames")
-
-    @property
-    def orientation(self) -> int:
-        """The Exif orientation; 1 is upright."""
-        exif = Image.Exif()
-        exif.load(self._exif)
-        return int(exif.get(ORIENTATION, 1))
 
     def has_frame(self, i: int) -> bool:
         """Tell whether there are more than `i` frames, reading no further than needed."""

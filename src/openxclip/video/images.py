@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from openxclip.errors import VideoError
 from openxclip.video.apng import AnimatedPng, is_animated_png
 from openxclip.video.colour import SHOWN_ON_WHITE
-from openxclip.video.composing import ORIENTATION, ComposedImage
+from openxclip.video.composing import ComposedImage
 from openxclip.video.failures import explain_errors
 from openxclip.video.formats import IMAGE_SUFFIXES
 from openxclip.video.frames import Kind, Place, assumed_timeline, rgb_bytes
@@ -29,6 +29,7 @@ from openxclip.video.sniffing import is_hidden
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _UNTIMED_S = 0.1  # browsers show a frame without duration for this long
 _WHITE = (255, 255, 255, 255)
+_ORIENTATION = 0x0112  # Exif tag; values from 5 on swap width and height
 
 
 class ImageFootage:
@@ -104,7 +105,8 @@ class ImageFootage:
     def size(self) -> tuple[int, int]:
         """See `Footage.size`."""
         width, height = self._image.size
-        is_turned = not self._is_animated and self._image.orientation >= 5
+        picture = None if self._is_animated else self._picture(0)
+        is_turned = picture is not None and picture.getexif().get(_ORIENTATION, 1) >= 5
         return (width, height) if is_turned else (height, width)
 
     def close(self) -> None:
@@ -137,11 +139,6 @@ class _PillowImage:
         self._image = Image.open(file, formats=_available_formats())
         self.format = self._image.format
         self.size = self._image.size
-
-    @property
-    def orientation(self) -> int:
-        """The Exif orientation; 1 is upright."""
-        return int(self._image.getexif().get(ORIENTATION, 1))
 
     def picture(self, i: int) -> Image.Image | None:
         """Return frame `i`, valid until the next call; None if there are fewer frames."""
@@ -249,7 +246,7 @@ def _to_rgb(image: Image.Image, *, turn: bool, white: float | None) -> tuple[NDA
     shown: Image.Image = image
     if is_high_depth(image):
         shown = to_rgba(image, white)
-        shown.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+        shown.getexif()[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
     if turn:
         shown = ImageOps.exif_transpose(shown)
     is_transparent = False
