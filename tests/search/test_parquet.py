@@ -138,7 +138,7 @@ def test_windows_that_do_not_fit_are_refused(index, exported, tmp_path, pipeline
         path = tmp_path / f"metadata{number}.parquet"
         parquet.write_table(parquet.read_table(exported).replace_schema_metadata(metadata), path)
         for into in (index, VideoIndex.open(tmp_path / "new", device="cpu")):
-            with pytest.raises(VideoIndexError, match="doesn't say of which model"):
+            with pytest.raises(VideoIndexError, match="doesn't describe the model"):
                 into.add(path)
     assert not (tmp_path / "new").exists()
     parquet.write_table(pa.table({"path": ["a"]}).replace_schema_metadata(schema.metadata), tmp_path / "other.parquet")

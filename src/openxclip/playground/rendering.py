@@ -185,7 +185,7 @@ def cover(frames_BT3HW: Tensor, rows_N: Tensor, generator: torch.Generator) -> N
 
 def draw_grain(num: int, num_frames: int, size: int, generator: torch.Generator, strength: float) -> Tensor:
     """Draw mild grey noise, new in every frame, with a standard deviation up to `strength`: (B, T, 1, H, W)."""
-    bank = torch.randn(16, size, size, generator=generator)  # drawing each frame anew would take longer than painting
+    bank = torch.randn(16, size, size, generator=generator)  # a new draw for each frame would take longer than painting
     choice = torch.randint(0, 16, (num, num_frames), generator=generator)
     level = uniform(generator, 0, strength, num, 1, 1, 1, 1)
     return bank[choice][:, :, None] * level

@@ -121,9 +121,9 @@ class _Order:
 class _Grouping:
     """Groups videos around videos that contain all the others of their group.
 
-    Videos come by falling length. Each one joins the first video that contains it and is in no other group. So deleting
-    all duplicates keeps a video that contains each of them, and a chain of videos that are each similar to the next
-    doesn't become one group.
+    Videos are processed by falling length. Each one joins the first video that contains it and is in no other group. So
+    deleting all duplicates keeps a video that contains each of them, and a chain of videos that are each similar to the
+    next doesn't become one group.
     """
 
     def __init__(
@@ -244,16 +244,9 @@ class _Grouping:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """How a video is contained in another one.
+    """How a video is contained in another one; see `Duplicate`."""
 
-    Attributes:
-        similar: number of its windows that are similar to one of the other video.
-        overlap: their share.
-        similarity: their mean cosine.
-        begins: where it begins in the other video, in seconds.
-    """
-
-    similar: int
+    similar: int  # windows
     overlap: float
     similarity: float
     begins: float

@@ -28,7 +28,7 @@ from openxclip.search.paths import absolute_path, held_back, is_missing, matchin
 from openxclip.search.results import Added, Hit
 from openxclip.search.schema import IndexInfo
 from openxclip.search.searching import RERANK, Searcher, check_query
-from openxclip.video import ReadOptions, VideoSource, find_videos
+from openxclip.video import ClipPlan, ReadOptions, VideoSource, find_videos
 from openxclip.video.sampling import Sampling
 
 
@@ -321,7 +321,8 @@ class VideoIndex:
         if text is not None:
             return self._searcher.by_text(text, options)
         assert video is not None
-        return self._searcher.by_video(video, start, end, read, options)
+        plan = ClipPlan(num_frames=info.num_frames, sampling=info.sampling, start=start, end=end)
+        return self._searcher.by_video(video, plan, read, options)
 
     def duplicates(
         self,

@@ -31,22 +31,14 @@ OnClip = Callable[[str, float, float], object]
 
 @dataclass
 class _Pending:
-    """Work that is not committed yet.
-
-    Attributes:
-        windows: rows of windows.
-        num_bytes: size of their embeddings and patches.
-        complete, failed: videos that are done.
-        touched: videos whose file has new times but the same content.
-        copies: pairs of a complete video and a file with the same content.
-    """
+    """Work that is not committed yet."""
 
     windows: list[dict[str, Any]] = field(default_factory=list)
-    num_bytes: int = 0
+    num_bytes: int = 0  # of the windows' embeddings and patches
     complete: list[VideoRow] = field(default_factory=list)
     failed: list[VideoRow] = field(default_factory=list)
-    touched: list[VideoRow] = field(default_factory=list)
-    copies: list[tuple[VideoRow, VideoRow]] = field(default_factory=list)
+    touched: list[VideoRow] = field(default_factory=list)  # files with new times but the same content
+    copies: list[tuple[VideoRow, VideoRow]] = field(default_factory=list)  # a complete video, a file with its content
 
 
 class Indexer:
@@ -94,7 +86,7 @@ class Indexer:
 
     @property
     def result(self) -> Added:
-        """What has been done so far."""
+        """The videos processed so far."""
         return Added(
             added=tuple(self._added),
             unchanged=tuple(self._unchanged),

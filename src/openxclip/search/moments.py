@@ -15,7 +15,7 @@ _TOUCHING_S = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """Which hits a search returns; see `VideoIndex.search` for the attributes.
+    """Options that select hits; see `VideoIndex.search`.
 
     Raises:
         ValueError: a value is out of its range.
@@ -119,9 +119,9 @@ def separate_moments(windows: Iterable[Window]) -> list[Moment]:
 def merge_neighbours(windows: Iterable[Window], typical: float) -> list[Moment]:
     """Merge windows with their neighbours into moments, the best first.
 
-    From the best window on, each window that isn't part of a moment yet starts one. The moment grows to both sides over
-    windows that touch or overlap it, as long as their plain similarity is at least halfway between `typical` and the
-    best window's. A window that isn't part of it, but half or more of which lies in it, is dropped.
+    Beginning with the best window, each window that isn't part of a moment yet starts one. The moment grows to both
+    sides over windows that touch or overlap it, as long as their plain similarity is at least halfway between `typical`
+    and the best window's. Other windows of which half or more lies in the moment are dropped.
 
     Args:
         windows: candidates of any videos.

@@ -155,7 +155,7 @@ class ParquetWindows:
         try:
             self.info = IndexInfo.from_json((schema.metadata or {}).get(INFO_KEY, b""))
         except ValueError as error:
-            raise self._invalid("doesn't say of which model, windows and patches its embeddings are") from error
+            raise self._invalid("doesn't describe the model, windows and patches of its embeddings") from error
         for name in _COLUMNS:
             if name not in schema.names and (name != "patches" or self.info.patches):
                 raise self._invalid(f"has no column {name!r}")
@@ -165,7 +165,7 @@ class ParquetWindows:
         self.width = int(kind.list_size)
 
     def _invalid(self, problem: str) -> VideoIndexError:
-        return VideoIndexError(f"{self.path}: {problem}: it must be as `openxclip index --export` writes it.")
+        return VideoIndexError(f"{self.path}: {problem}: it must have the form that `openxclip index --export` writes.")
 
     def check_fits(self, info: IndexInfo, width: int) -> None:
         """Refuse windows that can't be compared with those of an index.

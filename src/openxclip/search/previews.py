@@ -1,4 +1,4 @@
-"""Show hits: a still of a moment, and a clip of it that plays everywhere."""
+"""Make a still and a short clip of a hit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score stored windows with the model, and encode a video to search for."""
+"""Score stored windows with the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
 from openxclip.recognition.background import share_against_neutral
 from openxclip.search.patches import decompress_patches
-from openxclip.video import ClipPlan, ReadOptions, VideoSource
 
 _BATCH = 512
 
@@ -76,16 +75,3 @@ def _patches(row: dict[str, Any], width: int, num_patches: int) -> NDArray[np.fl
 
 def _logit_scale(pipeline: VideoPipeline) -> float:
     return float(pipeline.model.logit_scale.detach().float().exp())
-
-
-def encode_query_video(pipeline: VideoPipeline, video: VideoSource, plan: ClipPlan, read: ReadOptions | None) -> Tensor:
-    """Return the feature (E,) of the one clip that a plan makes of a video.
-
-    Raises:
-        VideoError: the video can't be read.
-    """
-    (encoded,) = pipeline.encode_videos([video], plan, read=read)
-    if encoded.error is not None:
-        raise encoded.error
-    assert encoded.features is not None
-    return encoded.features.pooled[0]

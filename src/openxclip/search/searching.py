@@ -23,7 +23,7 @@ from openxclip.search.moments import (
 )
 from openxclip.search.results import Hit
 from openxclip.search.schema import IndexInfo
-from openxclip.search.scoring import cosines_with_prompts, encode_query_video, score_rows
+from openxclip.search.scoring import cosines_with_prompts, score_rows
 from openxclip.search.store import Store
 from openxclip.video import ClipPlan, ReadOptions, VideoSource
 from openxclip.video.sampling import check_stretch
@@ -76,21 +76,18 @@ class Searcher:
         return self._search(self._pipeline.encode_texts([text, *BACKGROUND_TEXTS]), options, is_text=True)
 
     def by_video(
-        self,
-        video: VideoSource,
-        start: float | None,
-        end: float | None,
-        read: ReadOptions | None,
-        options: SearchOptions,
+        self, video: VideoSource, plan: ClipPlan, read: ReadOptions | None, options: SearchOptions
     ) -> list[Hit]:
-        """Search for a video or a part of it; see `VideoIndex.search` for the arguments.
+        """Search for the one clip that a plan makes of a video.
 
         Raises:
             VideoError: the video can't be read.
         """
-        plan = ClipPlan(num_frames=self._info.num_frames, sampling=self._info.sampling, start=start, end=end)
-        feature_E = encode_query_video(self._pipeline, video, plan, read)
-        return self._search(feature_E[None], options, is_text=False)
+        (encoded,) = self._pipeline.encode_videos([video], plan, read=read)
+        if encoded.error is not None:
+            raise encoded.error
+        assert encoded.features is not None
+        return self._search(encoded.features.pooled, options, is_text=False)
 
     def _search(self, queries_QE: Tensor, options: SearchOptions, *, is_text: bool) -> list[Hit]:
         """Fetch candidates in rounds, each with more of them, until more would not change the hits.
