@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from openxclip.search.pictures import thumbnail
+from openxclip.search.previews import thumbnail
 from PIL import Image
 
 import openxclip

@@ -59,15 +59,9 @@ class DecodeWorker:
         except NoWorkerNowError:
             pass  # the next read tries again, and raises an error if it fails too
         except NoWorkerError as error:
-            self._read_here(error)
+            self._read_here(error, stacklevel=4)
 
-    def read_clips(
-        self,
-        source: VideoSource,
-        plan: ClipPlan,
-        *,
-        read: ReadOptions | None = None,
-    ) -> list[Frames]:
+    def read_clips(self, source: VideoSource, plan: ClipPlan, *, read: ReadOptions | None = None) -> list[Frames]:
         """Read all clips of a plan, as `openxclip.video.read_clips`.
 
         Raises:
@@ -162,11 +156,11 @@ class DecodeWorker:
                 self._finalizer()
             self._finalizer = weakref.finalize(self, child.end)  # on garbage collection, and when the program ends
 
-    def _read_here(self, error: NoWorkerError) -> None:
+    def _read_here(self, error: NoWorkerError, *, stacklevel: int) -> None:
         """Read everything in this process from now on."""
         self._child, self._cannot_start = None, True
         text = f"videos are read in this process, where a hostile one could crash it: {error}"
-        warnings.warn(text, RuntimeWarning, stacklevel=4)
+        warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)
 
     def _ask(
         self,
@@ -185,31 +179,11 @@ class DecodeWorker:
         if parcel is None:
             return None
         name, path, data = parcel
-        request = {
-            "what": what,
-            "how": how,
-            "name": name,
-            "path": path,
-            "size": len(data),
-            "read": asdict(read),
-        }
-        closed = VideoError(name, "the worker that was to read it has been closed")
-        with self._lock:
-            try:
-                if self._child is None or self._child.is_gone():
-                    self._start()
-                child = self._child
-                if self._closed or child is None:
-                    raise closed
-                child.wait_until_ready()
-                answer, frames = child.ask(request, data, name, read.limits.seconds, on_time)
-            except NoWorkerNowError as error:
-                raise VideoError(name, f"it cannot be read: no process can be started for it ({error})") from None
-            except NoWorkerError as error:
-                if self._closed:
-                    raise closed from None
-                self._read_here(error)
-                return None
+        request = {"what": what, "how": how, "name": name, "path": path, "size": len(data), "read": asdict(read)}
+        reply = self._exchange(request, data, name, read.limits.seconds, on_time)
+        if reply is None:
+            return None
+        answer, frames_THWC = reply
         if "invalid" in answer:
             raise ValueError(answer["invalid"])
         if "error" in answer:
@@ -220,7 +194,29 @@ class DecodeWorker:
         assumptions = answer.get("assumed")
         if isinstance(assumptions, list):
             warn_of_assumptions((Assumption(note) for note in assumptions), stacklevel=4)
-        return answer, frames
+        return answer, frames_THWC
+
+    def _exchange(
+        self, request: dict[str, Any], data: bytes | memoryview, name: str, seconds: float | None, on_time: OnTime
+    ) -> _Reply | None:
+        """Send a request to the child, which is started if it must be; None if no child can be started."""
+        closed = VideoError(name, "the worker that was to read it has been closed")
+        with self._lock:
+            try:
+                if self._child is None or self._child.is_gone():
+                    self._start()
+                child = self._child
+                if self._closed or child is None:
+                    raise closed
+                child.wait_until_ready()
+                return child.ask(request, data, name, seconds, on_time)
+            except NoWorkerNowError as error:
+                raise VideoError(name, f"it cannot be read: no process can be started for it ({error})") from None
+            except NoWorkerError as error:
+                if self._closed:
+                    raise closed from None
+                self._read_here(error, stacklevel=5)
+                return None
 
 
 def _frames_of(answer: dict[str, Any], frames_THWC: NDArray[np.uint8] | None, source: VideoSource) -> Frames:

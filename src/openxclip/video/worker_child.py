@@ -38,116 +38,117 @@ def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: 
     """
     if hasattr(signal, "SIGINT"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    frames, inbox = SharedFile(frames_address), SharedFile(inbox_address)
-    guard, kept = _MemoryGuard(), _KeptReader()
+    server = _Server(answers, frames=SharedFile(frames_address), inbox=SharedFile(inbox_address))
+    guard = _MemoryGuard()
     _lift_pillow_limit()
     with open(os.devnull, "r+b") as nothing:  # noqa: PTH123
         for stream in range(3):  # so that no library reads requests or prints among the answers
             os.dup2(nothing.fileno(), stream)
-    answer: dict[str, Any] = {"ready": True, "limits_memory": guard.works}
+    server.send({"ready": True, "limits_memory": guard.works})
     while True:
-        answers.write(json.dumps(answer).encode() + b"\n")
-        answers.flush()
         request = json.loads(requests.get())
         read = ReadOptions.from_dict(request["read"])
         guard.set(read.limits)
         if read.limits.seconds is not None and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, read.limits.seconds + 2 * GRACE_S)  # in case the parent can't kill it
         with collect_assumptions() as assumed:
-            answer = _answer_to(request, read, frames, inbox, kept, _ProgressSender(answers))
-        answer["assumed"] = assumed
+            answer = server.answer(request, read)
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
+        server.send({**answer, "assumed": assumed})
 
 
-class _ProgressSender:
-    """Sends the progress of a long request to the parent."""
+class _Server:
+    """Answers requests.
 
-    def __init__(self, answers: BinaryIO) -> None:
-        self._answers, self._next = answers, time.monotonic() + _PROGRESS_EVERY_S
+    Args:
+        answers: where to write lines of JSON.
+        frames: where to put frames.
+        inbox: the content of a source that has no path.
+    """
 
-    def __call__(self, end: float, duration: float) -> None:
-        """Send that the video is read until `end`, in seconds."""
-        if (now := time.monotonic()) >= self._next:
-            self._next = now + _PROGRESS_EVERY_S
-            self._answers.write(json.dumps({"time": [end, duration]}).encode() + b"\n")
-            self._answers.flush()
-
-
-class _KeptReader:
-    """The reader that stays open from one piece of a video to the next."""
-
-    def __init__(self) -> None:
+    def __init__(self, answers: BinaryIO, *, frames: SharedFile, inbox: SharedFile) -> None:
+        self._answers, self._frames, self._inbox = answers, frames, inbox
+        self._next_progress = 0.0
+        # The video that stays open from one piece to the next
         self._token: str | None = None
-        self.reader: VideoReader
-        self.clips: PlannedClips
+        self._reader: VideoReader
+        self._clips: PlannedClips
 
-    def open(self, token: str, source: str | NamedBytes, plan: ClipPlan, read: ReadOptions) -> None:
-        """Open the reader of this token, unless it is open."""
+    def send(self, message: dict[str, Any]) -> None:
+        """Write a line to the parent."""
+        self._answers.write(json.dumps(message).encode() + b"\n")
+        self._answers.flush()
+
+    def _send_progress(self, end: float, duration: float) -> None:
+        """Tell the parent, now and then, that the video is read until `end`, in seconds."""
+        if (now := time.monotonic()) >= self._next_progress:
+            self._next_progress = now + _PROGRESS_EVERY_S
+            self.send({"time": [end, duration]})
+
+    def answer(self, request: dict[str, Any], read: ReadOptions) -> dict[str, Any]:
+        """Return the answer to a request of a `DecodeWorker`."""
+        name, path, how = request["name"], request["path"], request["how"]
+        try:
+            source = NamedBytes(self._inbox.read(request["size"]), name) if path is None else path
+            if request["what"] == "planned":
+                return self._next_piece(source, how, read)
+            self._close()
+            if request["what"] == "inspect":
+                self._next_progress = time.monotonic() + _PROGRESS_EVERY_S
+                report = inspect(source, full=how["full"], read=read, on_time=self._send_progress)
+                return {"report": report.as_dict() | {"path": name}}
+            with VideoReader(source, read=read) as reader:
+                plan = ClipPlan(**how["plan"])
+                array_THWC, times_T, indices = read_arrays(reader, plan, make_room=self._frames.make_room)
+            return {"shape": array_THWC.shape, "times": times_T.tolist(), "indices": indices}
+        except VideoError as error:
+            return {"error": [error.source, error.reason]}
+        except (MemoryError, OSError) as error:  # not from the reading itself, which raises video errors
+            return {"error": [name, cannot_be_read(error)]}
+        except (ValueError, TypeError) as error:
+            return {"invalid": str(error)}
+
+    def _next_piece(self, source: str | NamedBytes, how: dict[str, Any], read: ReadOptions) -> dict[str, Any]:
+        first, sent, bytes_kept = how["first"], how["sent"], how["bytes_kept"]
+        try:
+            self._open(how["token"], source, ClipPlan(**how["plan"]), read)
+            clips = self._clips.piece(first, self._reader, bytes_kept=bytes_kept)
+            if not clips:
+                self._close()
+                return {"clips": []}
+            run, left = next_run(clips, self._reader, sent=sent, bytes_kept=bytes_kept)
+            array_THWC, times_T, indices = self._reader.get_arrays(run, make_room=self._frames.make_room)
+            is_last = not left and first + len(clips) >= len(self._clips)
+            duration = self._reader.duration
+            if is_last:
+                self._close()
+        except BaseException:
+            self._close()
+            raise
+        return {
+            "shape": array_THWC.shape,
+            "times": times_T.tolist(),
+            "indices": indices,
+            "clips": clips,
+            "duration": duration,
+            "is_last": is_last,
+        }
+
+    def _open(self, token: str, source: str | NamedBytes, plan: ClipPlan, read: ReadOptions) -> None:
+        """Open the video of this token, unless it is open."""
         if token == self._token:
-            self.reader.restart_clock()
+            self._reader.restart_clock()
             return
-        self.close()
-        self.reader = VideoReader(source, read=read)
+        self._close()
+        self._reader = VideoReader(source, read=read)
         self._token = token
-        self.clips = PlannedClips(plan, self.reader)
+        self._clips = PlannedClips(plan, self._reader)
 
-    def close(self) -> None:
-        """Close the reader."""
+    def _close(self) -> None:
         if self._token is not None:
             self._token = None
-            self.reader.close()
-
-
-def _answer_to(
-    request: dict[str, Any],
-    read: ReadOptions,
-    frames: SharedFile,
-    inbox: SharedFile,
-    kept: _KeptReader,
-    send_progress: _ProgressSender,
-) -> dict[str, Any]:
-    name, path, how = request["name"], request["path"], request["how"]
-    try:
-        source = NamedBytes(inbox.read(request["size"]), name) if path is None else path
-        if request["what"] == "planned":
-            return _next_piece(kept, source, how, read, frames)
-        kept.close()
-        if request["what"] == "inspect":
-            report = inspect(source, full=how["full"], read=read, on_time=send_progress)
-            return {"report": report.as_dict() | {"path": name}}
-        with VideoReader(source, read=read) as reader:
-            array_THWC, times_T, indices = read_arrays(reader, ClipPlan(**how["plan"]), make_room=frames.make_room)
-        return {"shape": array_THWC.shape, "times": times_T.tolist(), "indices": indices}
-    except VideoError as error:
-        return {"error": [error.source, error.reason]}
-    except (MemoryError, OSError) as error:  # not from the reading itself, which raises video errors
-        return {"error": [name, cannot_be_read(error)]}
-    except (ValueError, TypeError) as error:
-        return {"invalid": str(error)}
-
-
-def _next_piece(
-    kept: _KeptReader, source: str | NamedBytes, how: dict[str, Any], read: ReadOptions, frames: SharedFile
-) -> dict[str, Any]:
-    try:
-        first, sent, bytes_kept = how["first"], how["sent"], how["bytes_kept"]
-        kept.open(how["token"], source, ClipPlan(**how["plan"]), read)
-        clips = kept.clips.piece(first, kept.reader, bytes_kept=bytes_kept)
-        if not clips:
-            kept.close()
-            return {"clips": []}
-        run, left = next_run(clips, kept.reader, sent=sent, bytes_kept=bytes_kept)
-        array_THWC, times_T, indices = kept.reader.get_arrays(run, make_room=frames.make_room)
-        shown = {"times": times_T.tolist(), "indices": indices, "clips": clips, "left": left}
-        shown["duration"] = kept.reader.duration
-        if not left and first + len(clips) >= len(kept.clips):
-            shown["is_last"] = True
-            kept.close()
-    except BaseException:
-        kept.close()
-        raise
-    return {"shape": array_THWC.shape, **shown}
+            self._reader.close()
 
 
 class _MemoryGuard:
