@@ -1,6 +1,6 @@
 """How often `openxclip check` finds one changed byte, by codec and container.
 
-Run `python benchmarks/flipped_bytes.py`: two minutes on one core. Each whole video of `tests/video/whole_videos.py` is
+Run `python benchmarks/flipped_bytes.py`: two minutes on one core. Each whole video of `tests/video/intact_videos.py` is
 written, one byte of it is changed, anywhere in the file and to any other value, and it is checked; 20 times over, and
 always the same bytes. Prints a table and writes benchmarks/flipped_bytes.json, which a test compares with.
 
@@ -25,7 +25,7 @@ import av
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "video"))
 
-from whole_videos import COMBINATIONS, combination  # noqa: E402
+from intact_videos import COMBINATIONS, combination  # noqa: E402
 
 from openxclip.benchmarking.measuring import cpu_name  # noqa: E402
 from openxclip.video import inspect  # noqa: E402

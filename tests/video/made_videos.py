@@ -1,4 +1,4 @@
-"""Small videos of every kind, made here with PyAV: an encoder that is missing is a failure, not a skip."""
+"""Make small videos of every kind with PyAV. Tests fail, and aren't skipped, if an encoder is missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder talks otherwise
+os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder prints otherwise
 
 import av
 import numpy as np
@@ -17,7 +17,7 @@ WIDTH, HEIGHT, FPS = 96, 64, 25
 
 
 def picture(i: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """A picture that is different for every i, with moving edges."""
+    """Return a picture with moving edges that differs for every i."""
     y, x = np.mgrid[:height, :width]
     red, green = (x * 2 + i * 7) % 256, (y * 3 + i * 5) % 256
     blue = ((x - i * 3) % 32 < 8) * 200 + ((x + y + i) % 7) * 5
@@ -41,7 +41,7 @@ def encode(
     rotation: int | None = None,
     interlaced: bool = False,
 ) -> Path:
-    """A video of `picture(first)`, `picture(first + 1)`, …, 25 a second or at `pts_ms`."""
+    """Write a video of `picture(first)`, `picture(first + 1)`, …, at 25 frames per second or at `pts_ms`."""
     width, height = size
     with av.open(str(path), "w", format=container, options=muxer or {}) as out:
         stream = out.add_stream(codec, rate=FPS, options=options or {})
@@ -112,10 +112,10 @@ def x265(**params: Any) -> dict[str, Any]:
     return {"options": {"x265-params": ":".join(f"{k}={v}" for k, v in (plain | params).items())}}
 
 
-# what else there is, all in MATRIX; each depth, subsampling, range, alpha and kind of container somewhere
+# further encodings, all in MATRIX, with every depth, subsampling, range, alpha and kind of container
 MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "h264_10bit.mkv": ("libx264", {"pix_fmt": "yuv420p10le", **MPEG}),
-    "h264_disordered.mxf": ("libx264", {"gop": 12, "b_frames": 2}),  # its times of presentation are those of decoding
+    "h264_disordered.mxf": ("libx264", {"gop": 12, "b_frames": 2}),  # stores decoding times as presentation times
     "h264_422.mov": ("libx264", {"pix_fmt": "yuv422p", **MPEG}),
     "h264_444_odd.mkv": ("libx264", {"pix_fmt": "yuv444p", "size": (97, 63), **MPEG}),
     "h264_full_range.mp4": ("libx264", {"pix_fmt": "yuvj420p", **MPEG}),
@@ -175,7 +175,7 @@ MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "zmbv.avi": ("zmbv", {"pix_fmt": "bgr0", "gop": 12, "count": 20}),
     "raw.y4m": ("wrapped_avframe", {"count": 20, "container": "yuv4mpegpipe"}),
     "raw_bgr.avi": ("rawvideo", {"pix_fmt": "bgr24", "count": 20}),
-    # its times are those of decoding, later
+    # stores decoding times with a delay
     "h264_disordered.asf": ("libx264", {"gop": 12, "b_frames": 2, "options": {"x264-params": "b-adapt=0"}}),
     "h264.nut": ("libx264", {"gop": 12, "b_frames": 2}),
     "raw_palette.avi": ("rawvideo", {"pix_fmt": "monow", "count": 20}),

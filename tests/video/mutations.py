@@ -1,4 +1,4 @@
-"""Broken videos of every format, made from whole ones by numbers: the same number makes the same file."""
+"""Make broken videos of every format; the same number makes the same file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 WIDTH, HEIGHT, COUNT = 48, 32, 9
 
-# suffix of the name: container, codec, pixel format, options of the encoder, options of the muxer
+# suffix: container, codec, pixel format, options of the encoder, options of the muxer
 _ENCODED = {
     "mp4": ("mp4", "libx264", "yuv420p", {"bf": "2", "g": "4", "preset": "ultrafast"}, {}),
     "fragmented.mp4": ("mp4", "libx264", "yuv420p", {"g": "4"}, {"movflags": "frag_keyframe+empty_moov"}),
@@ -45,8 +45,8 @@ _MARKS = (
 )
 
 
-def whole_files() -> dict[str, bytes]:
-    """A small whole file of each kind, by name."""
+def intact_files() -> dict[str, bytes]:
+    """Make a small intact file of each kind, by name."""
     files = {f"seed.{name}": _encode(*how) for name, how in _ENCODED.items()}
     pictures = [Image.fromarray(picture(i, WIDTH, HEIGHT)) for i in range(4)]
     for kind in ("gif", "webp", "png", "tiff"):
@@ -77,7 +77,7 @@ def _encode(container: str, codec: str, pixel_format: str, options: dict[str, st
 
 
 def mutant(number: int, *, seed: int, files: Mapping[str, bytes]) -> tuple[str, bytes]:
-    """A broken file and its name."""
+    """Return the name and content of a broken file."""
     rng = random.Random(f"{seed} {number}")
     name = rng.choice(sorted(files))
     data = bytearray(files[name])
@@ -90,8 +90,8 @@ def mutant(number: int, *, seed: int, files: Mapping[str, bytes]) -> tuple[str, 
 Change = Callable[[random.Random, bytearray, Mapping[str, bytes]], bytearray]
 
 
-def _place(rng: random.Random, data: bytearray) -> int:
-    """Somewhere, rather in the header or the index at the end."""
+def _offset(rng: random.Random, data: bytearray) -> int:
+    """Choose an offset, more often in the header or in an index at the end."""
     reach = rng.choice((64, 256, 1024, len(data)))
     at = rng.randrange(min(reach, len(data) or 1) or 1)
     return at if rng.random() < 0.6 else max(0, len(data) - 1 - at)
@@ -99,7 +99,7 @@ def _place(rng: random.Random, data: bytearray) -> int:
 
 def _flip(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> bytearray:
     for _ in range(rng.choice((1, 2, 8, 64)) if data else 0):
-        data[_place(rng, data)] ^= 1 << rng.randrange(8)
+        data[_offset(rng, data)] ^= 1 << rng.randrange(8)
     return data
 
 
@@ -108,13 +108,13 @@ def _cut(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> byt
 
 
 def _number(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> bytearray:
-    at = _place(rng, data)
+    at = _offset(rng, data)
     data[at : at + 4] = _odd(rng)
     return data
 
 
-def _behind_a_mark(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> bytearray:
-    """A size or count of a box, chunk or element."""
+def _after_mark(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> bytearray:
+    """Change a size or count of a box, chunk or element."""
     marks = [mark for mark in _MARKS if mark in data]
     if marks:
         mark = rng.choice(marks)
@@ -133,8 +133,8 @@ def _odd(rng: random.Random) -> bytes:
 
 
 def _chunk(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> bytearray:
-    """A piece is missing, there twice, or elsewhere."""
-    start = _place(rng, data)
+    """Remove, repeat, copy or clear a piece."""
+    start = _offset(rng, data)
     piece = data[start : start + rng.choice((1, 4, 16, 200, 2000))]
     kind = rng.randrange(4)
     if kind == 0:
@@ -142,7 +142,7 @@ def _chunk(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> b
     elif kind == 1:
         data[start:start] = piece * rng.choice((1, 1, 3, 50))
     elif kind == 2:
-        at = _place(rng, data)
+        at = _offset(rng, data)
         data[at:at] = piece
     else:
         data[start : start + len(piece)] = rng.choice((b"\0", b"\xff")) * len(piece)
@@ -151,7 +151,7 @@ def _chunk(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> b
 
 def _splice(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> bytearray:
     other = files[rng.choice(sorted(files))]
-    return data[: _place(rng, data)] + other[rng.randrange(len(other)) :]
+    return data[: _offset(rng, data)] + other[rng.randrange(len(other)) :]
 
 
 def _noise(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> bytearray:
@@ -160,7 +160,7 @@ def _noise(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> b
 
 
 def _large(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> bytearray:
-    """Another width or height, wherever the file says them, and a checksum that is right for it."""
+    """Change the width or height wherever it is stored, and correct the checksum."""
     for value, other in (
         (WIDTH, rng.choice((0, 1, 65535, 0x7FFFFFFF, 16384))),
         (HEIGHT, rng.choice((0, 65535, 20000))),
@@ -174,7 +174,7 @@ def _large(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> b
 
 
 def _shape(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> bytearray:
-    """Another shape or type of an array."""
+    """Change the shape or type of an array."""
     for old, new in (
         (b"(2, 32", rng.choice((b"(9, 32", b"(-1,32", b"(1e9,2", b"((((((", b"(9**9,"))),
         (b"|u1", b"|O8"),
@@ -184,5 +184,5 @@ def _shape(rng: random.Random, data: bytearray, files: Mapping[str, bytes]) -> b
     return data
 
 
-_CHANGES: list[Change] = [_flip, _flip, _cut, _number, _number, _behind_a_mark, _behind_a_mark, _behind_a_mark]
+_CHANGES: list[Change] = [_flip, _flip, _cut, _number, _number, _after_mark, _after_mark, _after_mark]
 _CHANGES += [_chunk, _chunk, _splice, _noise, _large, _shape]

@@ -1,23 +1,23 @@
-"""`check` finds what is cut off, wherever the container says how long it is, or in what its last part must end."""
+"""`check` finds cuts in all containers that state their length or how their last part must end."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from intact_oddities import ODDITIES
+from intact_videos import combination, several
 from made_videos import encode
-from whole_oddities import ODDITIES
-from whole_videos import combination, several
 
 from openxclip.video import inspect
 
-# containers that state a length, an index, or packets with lengths of their own, by a codec that each holds
+# containers that state a length, have an index, or packets with lengths; each with a codec
 STATED = """
 libx264.mp4 mpeg4.mov libx264.matroska libvpx.webm libx264.avi mjpeg.avi wmv2.asf libx264.flv mpeg2video.mxf
 mpeg2video.mxf_opatom rv10.rm flv.swf mpeg4.nut libvpx.ogg libvpx-vp9.ivf dvvideo.gxf mpeg4.wtv h263.3gp libx264.f4v
 libx264.ismv cinepak.film_cpk mjpeg.smjpeg wrapped_avframe.yuv4mpegpipe dvvideo.dv libsvtav1.avif libwebp_anim.webp
 """
-# these have no length, but packets of which the last isn't whole
+# containers without a length, in which the last packet is incomplete
 MUXED = """
 muxed_fragmented.mp4 muxed_partly_fragmented.mp4 muxed_fragment_each.mp4 muxed_dash.mp4 muxed_faststart.mp4
 muxed_live.mkv muxed_live.webm muxed_no_size.flv muxed_no_metadata.flv muxed_m2ts.ts late_picture.avi late_picture.asf
@@ -27,7 +27,7 @@ SHARES = (0.35, 0.6, 0.8, 0.92, 0.98)
 BYTES = (1, 40)
 
 
-def whole(name: str, folder: Path) -> bytes:
+def intact(name: str, folder: Path) -> bytes:
     path = folder / name
     if name in ODDITIES:
         ODDITIES[name](path)
@@ -38,36 +38,38 @@ def whole(name: str, folder: Path) -> bytes:
 
 @pytest.mark.parametrize("name", [*STATED.split(), *MUXED.split()])
 def test_a_cut_is_found_anywhere(name: str, tmp_path: Path) -> None:
-    data = whole(name, tmp_path)
+    data = intact(name, tmp_path)
     cuts = [int(len(data) * share) for share in SHARES] + [len(data) - missing for missing in BYTES]
     for cut in cuts:
-        cut -= cut % 188 == 0 or cut % 192 == 0 or cut % 2048 == 0  # between two packets of a stream without a length
+        cut -= (
+            cut % 188 == 0 or cut % 192 == 0 or cut % 2048 == 0
+        )  # not between two packets of a stream without a length
         report = inspect(data[:cut], full=True)
         assert not report.is_fine, cut
-        said = "; ".join(report.problems) if report.error is None else report.error.reason
-        assert "Error" not in said
+        message = "; ".join(report.problems) if report.error is None else report.error.reason
+        assert "Error" not in message
 
 
 @pytest.mark.parametrize("name", ["mpeg2video.mpeg", "libx264.mpegts", "mjpeg.mjpeg"])
-def test_a_cut_within_the_last_packet(name: str, tmp_path: Path) -> None:
-    """These state no length; where they end between two packets nothing can be missed."""
-    data = whole(name, tmp_path)
+def test_a_cut_within_the_last_packet_is_found(name: str, tmp_path: Path) -> None:
+    """These formats state no length: a cut between two packets can't be noticed."""
+    data = intact(name, tmp_path)
     for cut in (len(data) // 3 // 188 * 188 // 2048 * 2048 + 300, len(data) - 800):
         assert not inspect(data[:cut], full=True).is_fine, cut
 
 
-def test_the_sentence_says_how_much_is_missing(tmp_path: Path) -> None:
-    data = whole("mpeg4.avi", tmp_path)
+def test_the_message_tells_how_much_is_missing(tmp_path: Path) -> None:
+    data = intact("mpeg4.avi", tmp_path)
     assert inspect(data[:-40], full=True).problems == ("it is cut off: the last 40 bytes are missing",)
-    assert inspect(data[:-40]).is_fine  # all frames are there: only `check` looks behind them
-    fragments = whole("muxed_fragmented.mp4", tmp_path)
+    assert inspect(data[:-40]).is_fine  # all frames are there: only `check` reads on
+    fragments = intact("muxed_fragmented.mp4", tmp_path)
     assert inspect(fragments[:-7], full=True).problems == ("it is cut off: the last 7 bytes are missing",)
-    nut = whole("mpeg4.nut", tmp_path)
+    nut = intact("mpeg4.nut", tmp_path)
     assert inspect(nut[:-1], full=True).problems == ("it may be cut off: it has no index at its end",)
 
 
-def test_the_second_part_of_a_long_avi(tmp_path: Path) -> None:
-    """An AVI of more than a gigabyte is several RIFF lists; a cut in the last is no less of one."""
+def test_a_cut_in_the_second_part_of_a_long_avi(tmp_path: Path) -> None:
+    """An AVI above a gigabyte has several RIFF lists, and the last may be cut."""
     first = encode(tmp_path / "first.avi", "mjpeg", pix_fmt="yuvj420p", count=20).read_bytes()
     at = first.index(b"00dc", first.index(b"movi"))
     chunk = first[at : at + 8 + int.from_bytes(first[at + 4 : at + 8], "little")]
@@ -79,7 +81,7 @@ def test_the_second_part_of_a_long_avi(tmp_path: Path) -> None:
     assert report.error.reason.startswith("it is cut off: the last 100 bytes are missing")
 
 
-def test_a_cut_in_the_sound_only(tmp_path: Path) -> None:
+def test_a_cut_in_the_audio_only(tmp_path: Path) -> None:
     sound = {"codec": "aac", "seconds": 6.0}
     data = several(tmp_path / "a.mp4", {"codec": "mpeg4"}, sound, muxer={"movflags": "faststart"}).read_bytes()
     assert inspect(data[:-3000], full=True).problems == ("it is cut off: the last 3000 bytes are missing",)

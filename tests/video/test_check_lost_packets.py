@@ -1,13 +1,13 @@
-"""`check` finds a lost packet wherever the container has times, counters, numbers of pages or checksums."""
+"""`check` finds lost packets by times, counters, page numbers and checksums of the container."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from intact_oddities import ODDITIES
+from intact_videos import STAMPS_MS, combination, remuxed
 from made_videos import encode
-from whole_oddities import ODDITIES
-from whole_videos import STAMPS_MS, combination, remuxed
 
 from openxclip.video import inspect
 from openxclip.video.lost_parts import PictureNumbers
@@ -26,7 +26,7 @@ def problems(data: bytes | Path) -> str:
 
 
 @pytest.mark.parametrize("name", TIMED)
-def test_one_packet_left_out(name: str, tmp_path: Path) -> None:
+def test_a_missing_packet_is_found(name: str, tmp_path: Path) -> None:
     source = combination(name, tmp_path / name)
     container = name.partition(".")[2]
     for lost in (4, 13, 24):
@@ -35,21 +35,21 @@ def test_one_packet_left_out(name: str, tmp_path: Path) -> None:
         assert problems(path)
 
 
-def test_the_sentence_says_where(tmp_path: Path) -> None:
+def test_the_message_tells_where_frames_are_missing(tmp_path: Path) -> None:
     source = encode(tmp_path / "whole.mkv", "mjpeg", pix_fmt="yuvj420p", count=50)
     path = remuxed(tmp_path / "lost.mkv", source, keep=lambda i: i not in (20, 33))
     assert problems(path) == "2 frames are missing, the first at 0.80 s: the others are 40 ms apart"
 
 
-def test_a_lost_packet_where_the_rate_varies_is_not_made_up(tmp_path: Path) -> None:
-    """What is missing there can't be told from a rate that varies; nothing is said of it."""
+def test_no_lost_packets_are_reported_at_a_varying_rate(tmp_path: Path) -> None:
+    """A missing frame can't be told from a varying rate."""
     source = encode(tmp_path / "whole.mkv", "mjpeg", pix_fmt="yuvj420p", pts_ms=STAMPS_MS["one_and_two"])
     assert problems(remuxed(tmp_path / "lost.mkv", source, keep=lambda i: i != 20)) == ""
 
 
 @pytest.mark.parametrize("container", ["mpeg", "vcd", "mxf", "mpeg1video", "mpeg2video", "asf"])
-def test_lost_pictures_of_mpeg_without_times(container: str, tmp_path: Path) -> None:
-    """Pictures are numbered within their group: all but the last of a group are missed."""
+def test_lost_pictures_of_mpeg_are_found_without_times(container: str, tmp_path: Path) -> None:
+    """Pictures are numbered within their group: all but the last of a group are found missing."""
     codec = "mpeg1video" if container in ("vcd", "mpeg1video") else "mpeg2video"
     source = encode(tmp_path / "whole", codec, count=40, gop=10, container=container)
     for lost in (4, 13, 25):
@@ -71,17 +71,17 @@ def missing(*groups: list[int]) -> int:
     return numbers.num_missing()
 
 
-def test_numbers_of_pictures() -> None:
-    whole = [2, 0, 1, 5, 3, 4, 8, 6, 7]
-    assert missing(whole, whole, whole) == 0
-    assert missing(whole, [2, 0, 1, 5, 3, 8, 6, 7], whole) == 1
-    assert missing([2, 5, 3, 4], whole) == 0  # an editor left out what is shown before the first
-    assert missing(whole, [2, 0, 1, 5]) == 0  # recording ended here
-    assert missing(whole, [2, 0, 1, 5, 3, 4, 8], whole) == 2  # it didn't
-    assert missing([1, 1, 3, 3], whole, whole) == 1  # of two fields each, which have the same number
-    assert missing([0, 7, 5], [3, 9], [2, 8, 6], [1, 9, 5]) == 0  # these are no numbers of pictures
+def test_missing_pictures_are_counted_by_their_numbers() -> None:
+    complete = [2, 0, 1, 5, 3, 4, 8, 6, 7]
+    assert missing(complete, complete, complete) == 0
+    assert missing(complete, [2, 0, 1, 5, 3, 8, 6, 7], complete) == 1
+    assert missing([2, 5, 3, 4], complete) == 0  # an editor left out what is shown before the first
+    assert missing(complete, [2, 0, 1, 5]) == 0  # the recording ended here
+    assert missing(complete, [2, 0, 1, 5, 3, 4, 8], complete) == 2  # it went on
+    assert missing([1, 1, 3, 3], complete, complete) == 1  # two fields have the same number
+    assert missing([0, 7, 5], [3, 9], [2, 8, 6], [1, 9, 5]) == 0  # not picture numbers
     assert missing([0, 1, 2, 4, 3, 5, 7, 8, 9]) == 1  # one group only
-    assert missing([0, 1, 3]) == 0  # too few to know the rule
+    assert missing([0, 1, 3]) == 0  # too few to tell the rule
     assert missing() == 0
 
 
@@ -94,36 +94,36 @@ def ts(folder: Path, name: str = "muxed_headers_again.ts") -> bytes:
 
 
 def packets_of_video(data: bytes, pid: int = 256) -> list[int]:
-    """Where the packets of a PID begin."""
+    """Return where the packets of a PID begin."""
     return [at for at in range(0, len(data), 188) if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == pid]
 
 
-def test_a_transport_packet_is_missing(tmp_path: Path) -> None:
+def test_a_missing_transport_packet_is_found(tmp_path: Path) -> None:
     data = ts(tmp_path)
     for at in packets_of_video(data)[6:-1:9]:
         assert "missing in 1 place, by their counter" in problems(data[:at] + data[at + 188 :])
 
 
-def test_null_packets_are_no_loss(tmp_path: Path) -> None:
+def test_null_packets_are_ignored(tmp_path: Path) -> None:
     data = ts(tmp_path)
     at = packets_of_video(data)[20]
     null = b"\x47\x1f\xff\x10" + b"\xff" * 184
     assert problems(data[:at] + null * 3 + data[at:]) == ""
 
 
-def test_transport_packets_that_were_received_with_errors(tmp_path: Path) -> None:
+def test_transport_packets_marked_as_broken_are_reported(tmp_path: Path) -> None:
     data = bytearray(ts(tmp_path))
     data[packets_of_video(data)[30] + 1] |= 0x80
     assert "1 transport packet of its video was received with errors" in problems(bytes(data))
 
 
 @pytest.mark.parametrize("name", ["joined.ts", "joined_mpeg2.ts", "muxed_m2ts.ts"])
-def test_counters_of_joined_recordings(name: str, tmp_path: Path) -> None:
+def test_joined_recordings_are_no_loss(name: str, tmp_path: Path) -> None:
     assert problems(ts(tmp_path, name)) == ""
 
 
-def test_segments_whose_counters_start_again(tmp_path: Path) -> None:
-    """As those of HLS put together: times go on, counters don't."""
+def test_joined_segments_whose_counters_restart_are_no_loss(tmp_path: Path) -> None:
+    """Times go on and counters restart in joined HLS segments."""
     parts = []
     for i in range(3):
         part = encode(
@@ -144,7 +144,7 @@ def pages(data: bytes) -> list[int]:
     return [*found, len(data)]
 
 
-def test_pages_of_ogg(tmp_path: Path) -> None:
+def test_lost_and_damaged_pages_of_ogg_are_found(tmp_path: Path) -> None:
     data = encode(tmp_path / "a.ogg", "libvpx", count=40, gop=10, muxer={"page_duration": "100000"}).read_bytes()
     assert problems(data) == ""
     ends = pages(data)
@@ -155,14 +155,14 @@ def test_pages_of_ogg(tmp_path: Path) -> None:
     assert "it may be cut off: it has no page that is marked as the last" in problems(data[: ends[-2]])
 
 
-def test_clusters_of_matroska(tmp_path: Path) -> None:
+def test_damaged_clusters_of_matroska_are_found(tmp_path: Path) -> None:
     data = encode(tmp_path / "a.mkv", "libvpx", count=40, gop=10).read_bytes()
     at = data.index(b"\x1f\x43\xb6\x75") + 300
     changed = data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
     assert "1 part is damaged, by its checksum" in problems(changed)
 
 
-def test_slices_of_ffv1(tmp_path: Path) -> None:
+def test_damaged_slices_of_ffv1_are_found(tmp_path: Path) -> None:
     data = encode(tmp_path / "a.avi", "ffv1", count=20).read_bytes()
     at = len(data) // 2
     changed = data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]

@@ -1,4 +1,4 @@
-"""What a decoder learns from packets that come before: known wherever reading starts."""
+"""Decoders know what earlier packets told, wherever reading starts."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from openxclip.video.decoder_state import DecoderState
 
 
 def plain_frames(path: Path, **how: Any) -> list[NDArray[np.uint8]]:
-    """Of a decode from front to back."""
+    """Decode a file from front to back."""
     with av.open(str(path)) as opened:
         opened.streams.video[0].thread_count = 1
         return [frame.to_ndarray(**how) for frame in opened.decode(video=0)]
 
 
-def stored(frame: av.VideoFrame) -> NDArray[np.uint8]:
+def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
     return frame.to_ndarray(format="rgb24")
 
 
-def expect_any_order(path: Path) -> None:
+def assert_same_in_any_order(path: Path) -> None:
     plain = plain_frames(path, format="rgb24")
     last = len(plain) - 1
     orders = [[last], [last // 2], [last, 0, last // 2, last // 3, last - 1], [1, last // 2, last], [0], [2, last]]
     for threads in (1, 2):
         with VideoReader(path, read=ReadOptions(threads=threads)) as reader:
-            reader._footage._to_rgb = stored
+            reader._footage._to_rgb = to_rgb
             assert reader.num_frames == len(plain)
             for order in orders:
                 for i, frame in zip(order, reader.get_frames(order).frames_THWC.numpy(), strict=True):
                     assert np.array_equal(frame, plain[i]), f"frame {i} of {order}, {threads} threads"
         for i in (last, last // 2):
             with VideoReader(path, read=ReadOptions(threads=threads)) as reader:
-                reader._footage._to_rgb = stored
+                reader._footage._to_rgb = to_rgb
                 assert np.array_equal(reader.get_frames([i]).frames_THWC[0].numpy(), plain[i]), f"only frame {i}"
 
 
-def claiming(build: int, path: Path) -> Path:
-    """An x264 file that says to be of another build; decoders work round the errors of old ones."""
+def with_build(build: int, path: Path) -> Path:
+    """Write another build number into an x264 file; decoders work around the errors of old builds."""
     data, count = re.subn(rb"x264 - core \d{3}", b"x264 - core %03d" % build, path.read_bytes())
     assert count == 1
     path.write_bytes(data)
@@ -56,27 +56,27 @@ def claiming(build: int, path: Path) -> Path:
 
 
 def x264_444(path: Path) -> Path:
-    # two macroblocks, of pictures with which a wrong idea of the build gives other pixels, but no error to be concealed
+    # two macroblocks whose pixels, but no errors, depend on the assumed build
     options = {"x264-params": "qp=32:scenecut=0:bframes=0"}
     how: dict[str, Any] = {"pix_fmt": "yuv444p", "gop": 8, "count": 24, "size": (32, 16), "first": 21}
     return encode(path, "libx264", options=options, **how)
 
 
 @pytest.mark.parametrize("container", ["mp4", "mkv", "mov", "flv", "ts", "avi", "nut"])
-def test_the_build_of_x264(container: str, tmp_path: Path) -> None:
+def test_the_build_of_x264_is_known_from_any_start(container: str, tmp_path: Path) -> None:
     path = x264_444(tmp_path / f"made.{container}")
-    honest = plain_frames(path, format="rgb24")
-    claimed = plain_frames(claiming(142, path), format="rgb24")
-    assert any(not np.array_equal(honest[i], claimed[i]) for i in range(16, 24))  # the build matters
-    expect_any_order(path)
+    original = plain_frames(path, format="rgb24")
+    changed = plain_frames(with_build(142, path), format="rgb24")
+    assert any(not np.array_equal(original[i], changed[i]) for i in range(16, 24))  # the build matters
+    assert_same_in_any_order(path)
 
 
-def test_each_part_has_the_build_that_it_names(tmp_path: Path) -> None:
-    old = claiming(142, x264_444(tmp_path / "old.ts"))
+def test_each_joined_part_has_its_own_build(tmp_path: Path) -> None:
+    old = with_build(142, x264_444(tmp_path / "old.ts"))
     new = x264_444(tmp_path / "new.ts")
     path = tmp_path / "both.ts"
     path.write_bytes(new.read_bytes() + old.read_bytes() + new.read_bytes())
-    expect_any_order(path)
+    assert_same_in_any_order(path)
 
 
 def stream_of(path: Path, encoder: str, pix_fmt: str, options: dict[str, str] | None = None) -> Any:
@@ -88,7 +88,7 @@ def stream_of(path: Path, encoder: str, pix_fmt: str, options: dict[str, str] | 
 
 
 def palettes(path: Path, encoder: str = "rawvideo", count: int = 20) -> Path:
-    """Pictures of 256 colours; the palette is another one from frame 10 on, where the container can say so."""
+    """Pictures of 256 colours; from frame 10 on with another palette, if the container can store one."""
     out, stream = stream_of(path, encoder, "pal8")
     with out:
         for i in range(count):
@@ -106,33 +106,33 @@ def palettes(path: Path, encoder: str = "rawvideo", count: int = 20) -> Path:
 
 
 @pytest.mark.parametrize("container", ["avi", "mov", "nut"])
-def test_palettes(container: str, tmp_path: Path) -> None:
+def test_palettes_of_raw_pictures(container: str, tmp_path: Path) -> None:
     path = palettes(tmp_path / f"made.{container}")
     frames = plain_frames(path, format="rgb24")
     assert all(len(np.unique(frame)) > 20 for frame in frames)
-    expect_any_order(path)
-    with VideoReader(path) as reader:  # as a viewer sees them: not white, which transparent would be
+    assert_same_in_any_order(path)
+    with VideoReader(path) as reader:  # as a viewer sees them: not white, as transparent pixels would be
         seen = reader.get_frames([12]).frames_THWC[0].numpy()
         assert np.abs(seen.astype(int) - frames[12]).max() <= 2
 
 
 @pytest.mark.parametrize(("encoder", "container"), [("msrle", "avi"), ("png", "avi"), ("png", "mov"), ("png", "nut")])
 def test_palettes_of_coded_pictures(encoder: str, container: str, tmp_path: Path) -> None:
-    expect_any_order(palettes(tmp_path / f"made.{container}", encoder))
+    assert_same_in_any_order(palettes(tmp_path / f"made.{container}", encoder))
 
 
 @pytest.mark.parametrize("container", ["avi", "mov"])
 @pytest.mark.parametrize("pix_fmt", ["monow", "monob"])
-def test_two_colours(container: str, pix_fmt: str, tmp_path: Path) -> None:
+def test_pictures_of_two_colours(container: str, pix_fmt: str, tmp_path: Path) -> None:
     path = tmp_path / f"made.{container}"
     encode(path, "rawvideo", pix_fmt=pix_fmt, count=12)
-    expect_any_order(path)
+    assert_same_in_any_order(path)
     with VideoReader(path) as reader:
         assert len(np.unique(reader.get_frames([7]).frames_THWC.numpy())) == 2
 
 
-def changed_header(path: Path, encoder: str = "libx264") -> Path:
-    """A stream whose second half has another header: of another size of prediction, the same size of picture."""
+def with_changing_headers(path: Path, encoder: str = "libx264") -> Path:
+    """A stream whose later parts have other headers but the same picture size."""
     halves = []
     for i, options in enumerate([{"preset": "ultrafast"}, {"preset": "slow"}, {"preset": "ultrafast", "qp": "3"}]):
         half = path.with_name(f"half{i}.flv")
@@ -161,10 +161,10 @@ def changed_header(path: Path, encoder: str = "libx264") -> Path:
     return path
 
 
-def test_headers_that_change(tmp_path: Path) -> None:
-    path = changed_header(tmp_path / "made.flv")
+def test_headers_may_change_within_a_stream(tmp_path: Path) -> None:
+    path = with_changing_headers(tmp_path / "made.flv")
     assert len(plain_frames(path, format="rgb24")) == 72
-    expect_any_order(path)
+    assert_same_in_any_order(path)
     with VideoReader(path, read=ReadOptions(threads=1)) as reader:
         reader.get_frames([66])
         assert reader.frames_decoded <= 16  # no need to count
@@ -174,7 +174,7 @@ def test_headers_that_change(tmp_path: Path) -> None:
         assert np.abs(frame.astype(int) - plain[i]).max() <= 3
 
 
-def test_jpeg_tables_of_the_first_picture_alone(tmp_path: Path) -> None:
+def test_jpeg_tables_in_the_first_picture_only(tmp_path: Path) -> None:
     source = encode(tmp_path / "whole.avi", "mjpeg", pix_fmt="yuvj420p", count=12)
     path = tmp_path / "made.avi"
     with av.open(str(source)) as old, av.open(str(path), "w") as new:
@@ -187,7 +187,7 @@ def test_jpeg_tables_of_the_first_picture_alone(tmp_path: Path) -> None:
             bare.pts, bare.dts, bare.time_base, bare.is_keyframe = packet.pts, packet.dts, packet.time_base, True
             bare.stream = stream
             new.mux(bare)
-    expect_any_order(path)
+    assert_same_in_any_order(path)
 
 
 def without_huffman_tables(data: bytes) -> bytes:
@@ -199,7 +199,7 @@ def without_huffman_tables(data: bytes) -> bytes:
     return data
 
 
-def test_learning_by_position() -> None:
+def test_state_is_kept_by_position() -> None:
     state = DecoderState("h264", b"header")
 
     def packet(data: bytes, *, key: bool = False, header: bytes = b"") -> av.Packet:
@@ -240,4 +240,6 @@ def test_the_first_packet_is_decoded_once_before_a_later_one(name: str, videos: 
         for i in (50, 20, 40):
             reader.get_frames([i])
         first = coded.decoder_state.primer(0)[1]
-        assert sum(packet is first for packet in decoded) <= 1  # or it came as the first frame, for its size
+        assert (
+            sum(packet is first for packet in decoded) <= 1
+        )  # or not at all, if it was decoded as the first frame, for its size

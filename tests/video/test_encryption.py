@@ -1,4 +1,4 @@
-"""Videos that are encrypted are refused as such in every container; what is encrypted beside them does not matter."""
+"""Encrypted videos are refused in every container; other encrypted tracks in the file don't matter."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def plain(path: Path, codec: str = "libx264") -> bytearray:
     return bytearray(encode(path, codec, count=12, gop=6).read_bytes())
 
 
-def named(data: bytes, scheme: bytes) -> bytes:
-    """With another scheme in the box `schm`."""
+def with_scheme(data: bytes, scheme: bytes) -> bytes:
+    """Write another scheme into the box `schm`."""
     at = data.index(b"schm") + 8
     return data[:at] + scheme + data[at + 4 :]
 
 
 def with_clear_entry(path: Path) -> bytes:
-    """As films are packed whose beginning is clear: a second sample entry, which isn't protected."""
+    """Add a second, unprotected sample entry, as in films with a clear beginning."""
     data = bytearray(common(path))
     at = data.index(b"stsd") + 12
     length = int.from_bytes(data[at : at + 4], "big")
@@ -52,7 +52,7 @@ def with_clear_entry(path: Path) -> bytes:
 
 
 def matroska(path: Path) -> bytes:
-    """With an element ContentEncodings in place of the track's name."""
+    """A Matroska file with an element ContentEncodings in place of the track's name."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
@@ -70,7 +70,7 @@ def matroska(path: Path) -> bytes:
 
 
 def checksum(section: bytes) -> bytes:
-    """CRC-32 of a table of a transport stream, ISO/IEC 13818-1 annex A."""
+    """Return the CRC-32 of a transport stream's table, ISO/IEC 13818-1 annex A."""
     crc = 0xFFFFFFFF
     for byte in section:
         crc ^= byte << 24
@@ -80,7 +80,7 @@ def checksum(section: bytes) -> bytes:
 
 
 def sample_aes(path: Path) -> bytes:
-    """The program's table says that its H.264 is encrypted."""
+    """A transport stream whose program table marks the H.264 as encrypted."""
     data = plain(path)
     for at in range(0, len(data), 188):
         if data[at + 1] & 31 == 0x10 and data[at + 2] == 0:  # the table's packets
@@ -94,10 +94,10 @@ def sample_aes(path: Path) -> bytes:
 
 
 def scrambled(path: Path, first: int = 0) -> bytes:
-    """The packets of the video from number `first` on carry the sign of scrambling."""
+    """A transport stream whose video packets from `first` on are marked as scrambled."""
     data = plain(path)
-    mine = [at for at in range(0, len(data), 188) if data[at + 1] & 31 == 1 and data[at + 2] == 0]
-    for at in mine[first:]:
+    ours = [at for at in range(0, len(data), 188) if data[at + 1] & 31 == 1 and data[at + 2] == 0]
+    for at in ours[first:]:
         data[at + 3] |= 0x80
     return bytes(data)
 
@@ -121,7 +121,7 @@ def filtered(path: Path) -> bytes:
 
 
 def windows_media(path: Path) -> bytes:
-    """An object of the header that isn't needed becomes one of encryption."""
+    """Turn an unneeded object of the header into an encryption object."""
     codecs = bytes.fromhex("4052d1861d31d011a3a400a0c90348f6")
     data = plain(path, "wmv2")
     at = data.index(codecs)
@@ -146,10 +146,10 @@ ENCRYPTED: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
     "cenc, AV1": ("mp4", lambda p: common(p, "libsvtav1"), "(Common Encryption, cenc)"),
     "cenc, fragments": ("mp4", lambda p: common(p, movflags="frag_keyframe+empty_moov"), "(Common Encryption, cenc)"),
     "cenc, index first": ("mp4", lambda p: common(p, movflags="faststart"), "(Common Encryption, cenc)"),
-    "cbcs": ("mp4", lambda p: named(common(p), b"cbcs"), "(Common Encryption, cbcs)"),
-    "PlayReady": ("mp4", lambda p: named(common(p), b"piff"), "(PlayReady)"),
-    "FairPlay": ("mp4", lambda p: named(common(p), b"itun").replace(b"encv", b"drmi"), "(FairPlay)"),
-    "some scheme": ("mp4", lambda p: named(common(p), b"abcd"), "(by an unknown scheme)"),
+    "cbcs": ("mp4", lambda p: with_scheme(common(p), b"cbcs"), "(Common Encryption, cbcs)"),
+    "PlayReady": ("mp4", lambda p: with_scheme(common(p), b"piff"), "(PlayReady)"),
+    "FairPlay": ("mp4", lambda p: with_scheme(common(p), b"itun").replace(b"encv", b"drmi"), "(FairPlay)"),
+    "some scheme": ("mp4", lambda p: with_scheme(common(p), b"abcd"), "(by an unknown scheme)"),
     "clear start": ("mp4", with_clear_entry, "parts of it are encrypted (Common Encryption, cenc): decrypt it first"),
     "Matroska": ("mkv", matroska, "(Matroska's or WebM's own encryption)"),
     "Sample-AES": ("ts", sample_aes, "(HLS Sample-AES)"),
@@ -163,7 +163,7 @@ ENCRYPTED: dict[str, tuple[str, Callable[[Path], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", ENCRYPTED)
-def test_what_is_encrypted_is_refused_as_such(name: str, tmp_path: Path) -> None:
+def test_encrypted_videos_are_refused(name: str, tmp_path: Path) -> None:
     suffix, make, words = ENCRYPTED[name]
     path = tmp_path / f"film.{suffix}"
     data = make(path)
@@ -176,8 +176,8 @@ def test_what_is_encrypted_is_refused_as_such(name: str, tmp_path: Path) -> None
     assert str(inspect(path, full=True).error).endswith(": decrypt it first")
 
 
-def test_a_long_recording_is_looked_at_in_places(tmp_path: Path) -> None:
-    """Scrambled in its last quarter alone, and too long to be read as a whole for this."""
+def test_long_recordings_are_checked_in_places(tmp_path: Path) -> None:
+    """The recording is scrambled only in its last quarter, and too long to be read completely for the check."""
     clear = bytes(plain(tmp_path / "clear.ts"))
     times = 20 * (1 << 20) // len(clear)
     (tmp_path / "long.ts").write_bytes(clear * times + scrambled(tmp_path / "scrambled.ts") * (times // 3))
@@ -186,11 +186,11 @@ def test_a_long_recording_is_looked_at_in_places(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["ts", "flv"])
-def test_a_flipped_bit_is_no_encryption(suffix: str, tmp_path: Path) -> None:
+def test_a_flipped_bit_is_not_taken_for_encryption(suffix: str, tmp_path: Path) -> None:
     data = plain(tmp_path / f"film.{suffix}", "libx264" if suffix == "ts" else "flv")
     if suffix == "ts":
-        mine = [at for at in range(0, len(data), 188) if data[at + 1] & 31 == 1 and data[at + 2] == 0]
-        data[mine[len(mine) // 2] + 3] |= 0x80
+        ours = [at for at in range(0, len(data), 188) if data[at + 1] & 31 == 1 and data[at + 2] == 0]
+        data[ours[len(ours) // 2] + 3] |= 0x80
     else:
         at = 13
         while data[at] != 9:
@@ -200,19 +200,18 @@ def test_a_flipped_bit_is_no_encryption(suffix: str, tmp_path: Path) -> None:
         assert reader.num_frames >= 11
 
 
-def test_what_only_speaks_of_encryption_is_read(tmp_path: Path) -> None:
+def test_an_encryption_box_without_encryption_is_ignored(tmp_path: Path) -> None:
     data = common(tmp_path / "film.mp4")
     clear = bytes(plain(tmp_path / "clear.mp4"))
     with VideoReader(clear) as reader:
         assert reader.num_frames == 12
-    # a box that speaks of encryption where nothing is encrypted
     at = data.index(b"sinf") - 4
     box = data[at : at + int.from_bytes(data[at : at + 4], "big")]
     with VideoReader(clear + len(box + b"free" * 2).to_bytes(4, "big") + b"free" + box) as reader:
         assert reader.num_frames == 12
 
 
-def test_an_encrypted_track_that_is_not_read_is_no_matter(tmp_path: Path) -> None:
+def test_an_encrypted_track_that_is_not_read_does_not_matter(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "both.mp4"), "w", options=CENC) as out:
         streams = [out.add_stream("libx264", rate=25), out.add_stream("libx264", rate=25)]
         for stream in streams:
@@ -225,9 +224,9 @@ def test_an_encrypted_track_that_is_not_read_is_no_matter(tmp_path: Path) -> Non
     data = (tmp_path / "both.mp4").read_bytes()
     second = data.index(b"encv", data.index(b"encv") + 1)
     clear = data[:second] + b"avc1" + data[second + 4 :].replace(b"sinf", b"free", 1)
-    assert [encryption_of(clear, i) for i in range(2)] == [True, False]
+    assert [is_encrypted(clear, i) for i in range(2)] == [True, False]
 
 
-def encryption_of(data: bytes, number: int) -> bool:
+def is_encrypted(data: bytes, number: int) -> bool:
     with av.open(io.BytesIO(data)) as container:
         return find_encryption(io.BytesIO(data), container, container.streams.video[number]) is not None

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -14,14 +13,14 @@ import pytest
 from made_videos import encode
 
 from openxclip.errors import VideoError
-from openxclip.video import Limits, VideoReader, find_videos
+from openxclip.video import DEFAULT_LIMITS, Limits, ReadOptions, VideoReader, find_videos
 
 Videos = Callable[[str], Path]
 
 
-def refusal(source: object, **options: Any) -> str:
+def refusal(source: object, *, limits: Limits = DEFAULT_LIMITS) -> str:
     with pytest.raises(VideoError) as caught:
-        VideoReader(source, **options)  # type: ignore[arg-type]
+        VideoReader(source, read=ReadOptions(limits=limits))  # type: ignore[arg-type]
     error = caught.value
     assert type(error) is VideoError
     assert error.source
@@ -35,25 +34,25 @@ def refusal(source: object, **options: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def silence(capfd: pytest.CaptureFixture[str]) -> object:
-    """FFmpeg is not to talk to the terminal."""
+    """FFmpeg must not write to the terminal."""
     yield
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_files(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.mp4") == "there is no such file: check the path"
     (tmp_path / "file").write_text("x")
     assert "no such file" in refusal(tmp_path / "file" / "none.mp4")
     assert "no such file" in refusal("")
     (tmp_path / "link.mp4").symlink_to("/nowhere/a.mp4")
     assert refusal(tmp_path / "link.mp4") == "it is a link to /nowhere/a.mp4, where there is nothing: check the link"
-    assert find_videos([tmp_path]) == [tmp_path / "link.mp4"]  # which is not passed over in silence
+    assert find_videos([tmp_path]) == [tmp_path / "link.mp4"]  # not skipped silently
     assert "download it first" in refusal("https://example.org/clip.mp4")
     assert "cannot be read" in refusal("a\0b.mp4")
 
 
-def test_what_is_empty(tmp_path: Path) -> None:
+def test_empty_files(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").write_bytes(b"")
     assert "it is empty" in refusal(tmp_path / "empty.mp4")
     assert "it is empty" in refusal(b"")
@@ -61,12 +60,14 @@ def test_what_is_empty(tmp_path: Path) -> None:
 
 def test_folders_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    assert "no videos in it, and no images" in refusal(tmp_path)
+    assert "no videos, and no images" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("blocked", ["open", "iterdir"])
-def test_what_may_not_be_read(blocked: str, tmp_path: Path, videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = videos("prores.mov") if blocked == "open" else tmp_path  # (the tests may run as root, who may read all)
+def test_files_without_permission(
+    blocked: str, tmp_path: Path, videos: Videos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = videos("prores.mov") if blocked == "open" else tmp_path  # patched, because the tests may run as root
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -75,7 +76,7 @@ def test_what_may_not_be_read(blocked: str, tmp_path: Path, videos: Videos, monk
     assert "not permitted" in refusal(path)
 
 
-def test_pipes_and_devices_by_name(tmp_path: Path) -> None:
+def test_pipes_and_devices(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     assert "longer than the limit of 0.1 s" in refusal(tmp_path / "pipe.mp4", limits=Limits(seconds=0.1))
     assert "neither a file nor a folder" in refusal(os.devnull)
@@ -85,13 +86,13 @@ def test_pipes_and_devices_by_name(tmp_path: Path) -> None:
     "data",
     [b"x", b"just some text, not a film\n" * 40, bytes(range(256)) * 64, b"\0" * 5000],
 )
-def test_what_is_not_a_video(data: bytes, tmp_path: Path) -> None:
+def test_files_that_are_no_videos(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(data)
     for source in (tmp_path / "clip.mp4", data):
         assert "not a video" in refusal(source)
 
 
-def sound(path: Path, codec: str) -> Path:
+def audio_file(path: Path, codec: str) -> Path:
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=48000, layout="mono")
         for i in range(10):
@@ -104,9 +105,10 @@ def sound(path: Path, codec: str) -> Path:
     return path
 
 
-def test_sound_alone(tmp_path: Path) -> None:
+def test_audio_files(tmp_path: Path) -> None:
     for name, codec in (("a.mp4", "aac"), ("a.mkv", "aac"), ("a.wav", "pcm_s16le"), ("a.avi", "pcm_s16le")):
-        assert refusal(sound(tmp_path / name, codec)) == "it has sound but no picture: give a file with a video track"
+        path = audio_file(tmp_path / name, codec)
+        assert refusal(path) == "it has sound but no picture: give a file with a video track"
 
 
 def test_videos_that_were_cut_off(videos: Videos, tmp_path: Path) -> None:
@@ -122,12 +124,12 @@ def test_videos_that_were_cut_off(videos: Videos, tmp_path: Path) -> None:
     assert "cut off" in refusal(data[: index + (len(data) - index) * 8 // 10])
 
 
-def test_a_transport_stream_has_no_end_that_could_be_missing(videos: Videos) -> None:
+def test_a_transport_stream_may_end_anywhere(videos: Videos) -> None:
     data = videos("h264_late_start.ts").read_bytes()
-    with VideoReader(data) as whole, VideoReader(data[: len(data) * 6 // 10 // 188 * 188]) as part:
+    with VideoReader(data) as complete, VideoReader(data[: len(data) * 6 // 10 // 188 * 188]) as part:
         last = part.num_frames - 3
         assert 20 < part.num_frames < 50
-        assert (whole.get_frames([last]).frames_THWC == part.get_frames([last]).frames_THWC).all()
+        assert (complete.get_frames([last]).frames_THWC == part.get_frames([last]).frames_THWC).all()
 
 
 @pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("webm", "libvpx-vp9"), ("avi", "mpeg4")])
@@ -146,7 +148,7 @@ def test_frames_that_cannot_be_decoded(suffix: str, codec: str, tmp_path: Path) 
         assert len(reader.get_frames([5, 9])) == 2
 
 
-def test_playlists_are_refused_before_what_they_name_is_opened(
+def test_playlists_are_refused_without_opening_what_they_name(
     videos: Videos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -176,7 +178,7 @@ def test_playlists_are_refused_before_what_they_name_is_opened(
             server.accept()
 
 
-def test_a_name_is_never_an_instruction(videos: Videos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_names_are_taken_literally(videos: Videos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("concat:a|b.mp4", "http:x.mp4", "-i.mp4", "100%d.mp4", "näme mit *?.mp4"):
         Path(name).write_bytes(videos("prores.mov").read_bytes())

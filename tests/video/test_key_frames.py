@@ -1,4 +1,4 @@
-"""Containers that flag the wrong packets as key frames: the frames are still those of a plain decode, in any order."""
+"""Containers that flag the wrong packets as key frames still give the frames of a plain decode, in any order."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ CONTAINERS = {
 CASES = [(codec, container) for codec, names in CONTAINERS.items() for container in names.split()]
 
 
-def flagged(source: Path, path: Path, is_flagged: Callable[[int], bool]) -> Path:
-    """The same packets, with other flags."""
+def with_flags(source: Path, path: Path, is_flagged: Callable[[int], bool]) -> Path:
+    """Write the same packets with other key flags."""
     with av.open(str(source)) as old, av.open(str(path), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         for number, packet in enumerate(old.demux(video=0)):
@@ -77,13 +77,15 @@ def flagged(source: Path, path: Path, is_flagged: Callable[[int], bool]) -> Path
     return path
 
 
-def stored(frame: av.VideoFrame) -> NDArray[np.uint8]:
+def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
     return frame.to_ndarray(format="rgb24")
 
 
 @pytest.mark.parametrize(("codec", "container"), CASES)
-def test_lying_flags(codec: str, container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)  # as of a long film
+def test_wrong_key_flags_give_the_right_frames(
+    codec: str, container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)  # as for a long film
     encoder, how = CODECS[codec]
     form = {"mkv": "matroska"}.get(container, container)
     source = encode(tmp_path / f"whole.{container}", encoder, **{"gop": 8, "count": 24, "container": form, **how})
@@ -92,33 +94,46 @@ def test_lying_flags(codec: str, container: str, tmp_path: Path, monkeypatch: py
         "none": lambda number: False,
         "some": lambda number: number % 3 == 0,
     }.items():
-        path = flagged(source, tmp_path / f"{name}.{container}", is_flagged)
+        path = with_flags(source, tmp_path / f"{name}.{container}", is_flagged)
         with av.open(str(path)) as opened:
             opened.streams.video[0].thread_count = 1
-            plain = [stored(frame) for frame in opened.decode(video=0)]
+            plain = [to_rgb(frame) for frame in opened.decode(video=0)]
         for order in ([19], [23, 3, 17, 11, 5]):
             with VideoReader(path) as reader:
-                reader._footage._to_rgb = stored
+                reader._footage._to_rgb = to_rgb
                 assert reader.num_frames == len(plain) == 24
                 for i, frame in zip(order, reader.get_frames(order).frames_THWC.numpy(), strict=True):
                     assert np.array_equal(frame, plain[i]), f"{name}: frame {i} of {order}"
 
 
-TOLD = ["msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "mpeg4", "mpeg2video", "h263", "h263+", "flv1", "ffv1", "vp8", "vp9"]
+RECOGNISED = [
+    "msmpeg4v2",
+    "msmpeg4v3",
+    "wmv1",
+    "wmv2",
+    "mpeg4",
+    "mpeg2video",
+    "h263",
+    "h263+",
+    "flv1",
+    "ffv1",
+    "vp8",
+    "vp9",
+]
 
 
-@pytest.mark.parametrize("codec", TOLD)
-def test_wrong_flags_cost_nothing_where_the_pictures_tell(codec: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", RECOGNISED)
+def test_wrong_flags_cost_nothing_if_pictures_tell_key_frames(codec: str, tmp_path: Path) -> None:
     encoder, how = CODECS[codec]
     source = encode(tmp_path / "whole.nut", encoder, **{"gop": 8, "count": 64, **how})
     for name, is_flagged in {"all": lambda number: True, "none": lambda number: False}.items():
-        with VideoReader(flagged(source, tmp_path / f"{name}.nut", is_flagged)) as reader:
+        with VideoReader(with_flags(source, tmp_path / f"{name}.nut", is_flagged)) as reader:
             reader.get_frames([60])
             assert reader.frames_decoded <= 20  # a group, the first frame for its size, and the group again
 
 
-@pytest.mark.parametrize("codec", ["mpeg1video", *TOLD])
-def test_key_frames_are_told_by_their_bits(codec: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", ["mpeg1video", *RECOGNISED])
+def test_key_frames_are_recognised_by_their_bits(codec: str, tmp_path: Path) -> None:
     encoder, how = CODECS[codec]
     path = encode(tmp_path / "whole.nut", encoder, **{"gop": 8, "count": 24, **how})
     with av.open(str(path)) as opened:
@@ -128,7 +143,7 @@ def test_key_frames_are_told_by_their_bits(codec: str, tmp_path: Path) -> None:
             assert is_key(bytes(packet), codec=codec.strip("+")) is packet.is_keyframe
 
 
-def test_what_bytes_cannot_say() -> None:
+def test_bytes_that_tell_no_key_frame() -> None:
     assert is_key(b"", codec="vp8") is None
     assert is_key(b"\0\0\1\xb6", codec="mpeg4") is None
     assert is_key(b"\0\0\1\0\0", codec="mpeg2video") is None
@@ -136,12 +151,12 @@ def test_what_bytes_cannot_say() -> None:
     assert is_key(b"\1\2\3\4", codec="flv1") is None
     assert is_key(b"\1\2\3\4", codec="vp9") is None
     assert is_key(b"\0\0\0\1\x65", codec="h264") is None
-    # H.263 with the extended type: the picture type stands after the optional part, or in its place
+    # H.263 with the extended type: the picture type follows the optional part, or takes its place
     for optional in ("001" + 18 * "0", "000"):
-        for kind, due in (("000", True), ("001", False)):
+        for kind, expected in (("000", True), ("001", False)):
             bits = "0" * 16 + "100000" + "00000000" + "10000111" + optional + kind + "000000"
             head = int(bits.ljust(96, "0"), 2).to_bytes(12, "big")
-            assert is_key(head, codec="h263") is due
+            assert is_key(head, codec="h263") is expected
     # VP9 of profile 3 has a reserved bit before `show_existing_frame`
     assert is_key(b"\xb0", codec="vp9") is True
     assert is_key(b"\xb2", codec="vp9") is False

@@ -1,4 +1,4 @@
-"""Every coding, container and oddity against a full decode in the plainest way: the same frames, at the right times."""
+"""Every codec, container and oddity gives the frames of a plain full decode, at the right times."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ STEP = 1 / FPS
 
 
 class Oddity(NamedTuple):
-    """A file made of others.
+    """A file made from other files.
 
     Attributes:
-        make: writes it; gets the path and where to find videos.
-        times: when each of its frames is shown, in seconds from the start.
+        make: writes the file; takes its path and the fixture `videos`.
+        times: when each frame is shown, in seconds from the start.
     """
 
     make: Callable[[Path, Videos], None]
     times: list[float]
 
 
-def steady(count: int) -> list[float]:
+def times_of(count: int) -> list[float]:
     return [i * STEP for i in range(count)]
 
 
 def joined(path: Path, videos: Videos, **how: Any) -> None:
-    """Two recordings, 60 frames and 40 others, one file after the other."""
+    """Two recordings, of 60 and 40 frames, one file after the other."""
     codec, usual = (ENCODINGS | MORE)[how["like"]]
     second = encode(path.with_stem("second"), codec, **{**usual, "first": 60, "count": 40})
     path.write_bytes(videos(how["like"]).read_bytes() + second.read_bytes())
@@ -45,7 +45,7 @@ def joined(path: Path, videos: Videos, **how: Any) -> None:
 def cut(
     path: Path, videos: Videos, *, like: str, part: float, patch: Callable[[bytearray], None] | None = None
 ) -> None:
-    """A file that is still being written."""
+    """The beginning of a file, as while it is being written."""
     data = bytearray(videos(like).read_bytes())
     if patch:
         patch(data)
@@ -53,21 +53,21 @@ def cut(
 
 
 def without_lengths(data: bytearray) -> None:
-    """An AVI as it is before its writer comes back to fill in the lengths."""
+    """Clear the lengths of an AVI, which its writer fills in at the end."""
     data[4:8] = bytes(4)
     movi = data.find(b"movi")
     data[movi - 4 : movi] = bytes(4)
 
 
 def wrong_counts(data: bytearray) -> None:
-    """An AVI whose headers tell of 7 frames."""
+    """Make the headers of an AVI claim 7 frames."""
     header, stream = data.find(b"avih"), data.find(b"strh")
     data[header + 8 + 16 : header + 8 + 20] = (7).to_bytes(4, "little")
     data[stream + 8 + 32 : stream + 8 + 36] = (7).to_bytes(4, "little")
 
 
 def without_tables(data: bytearray) -> None:
-    """JPEGs without Huffman tables, as cameras write them: the usual ones are meant."""
+    """Remove the Huffman tables of JPEGs, as cameras do: decoders then take the standard tables."""
     at = data.find(b"\xff\xc4")
     while at >= 0:
         length = int.from_bytes(data[at + 2 : at + 4], "big")
@@ -76,7 +76,7 @@ def without_tables(data: bytearray) -> None:
 
 
 def remuxed(path: Path, source: Path, *, drop: int = 0, shift: int = 0, muxer: dict[str, str] | None = None) -> None:
-    """The same packets without the first `drop`, `shift` frames later."""
+    """Write the same packets without the first `drop`, and `shift` frames later."""
     with av.open(str(source)) as old, av.open(str(path), "w", options=muxer or {}) as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         packets = [p for p in old.demux(video=0) if p.size]
@@ -89,7 +89,7 @@ def remuxed(path: Path, source: Path, *, drop: int = 0, shift: int = 0, muxer: d
 
 
 def trimmed(path: Path, videos: Videos) -> None:
-    """An edit list that begins within a group of pictures: the first 5 frames are only there to be decoded."""
+    """An edit list that begins within a group of pictures: the first 5 frames are decoded but not shown."""
     remuxed(
         path, videos("h264_one_key_frame.mp4"), shift=-5, muxer={"use_editlist": "1", "avoid_negative_ts": "disabled"}
     )
@@ -107,42 +107,42 @@ def streamed(path: Path, videos: Videos) -> None:
 
 
 ODDITIES: dict[str, Oddity] = {
-    "joined.ts": Oddity(lambda p, v: joined(p, v, like="h264_late_start.ts"), steady(100)),
-    "joined.mpg": Oddity(lambda p, v: joined(p, v, like="mpeg2.mpg"), steady(100)),
-    "joined.h264": Oddity(lambda p, v: joined(p, v, like="h264_bare.h264"), steady(100)),
-    "joined.m4v": Oddity(lambda p, v: joined(p, v, like="mpeg4_bare.m4v"), steady(100)),
-    "joined.mkv": Oddity(lambda p, v: joined(p, v, like="h264_short_gop.mkv"), steady(100)),
+    "joined.ts": Oddity(lambda p, v: joined(p, v, like="h264_late_start.ts"), times_of(100)),
+    "joined.mpg": Oddity(lambda p, v: joined(p, v, like="mpeg2.mpg"), times_of(100)),
+    "joined.h264": Oddity(lambda p, v: joined(p, v, like="h264_bare.h264"), times_of(100)),
+    "joined.m4v": Oddity(lambda p, v: joined(p, v, like="mpeg4_bare.m4v"), times_of(100)),
+    "joined.mkv": Oddity(lambda p, v: joined(p, v, like="h264_short_gop.mkv"), times_of(100)),
     # FFmpeg's demuxers end where the first file ends, as players do
-    "joined.mp4": Oddity(lambda p, v: joined(p, v, like="h264_open_gop.mp4"), steady(60)),
-    "gap.ts": Oddity(with_gap, steady(60)),
-    # frames 5 to 59, of which 5 is shown first; FFmpeg discards what comes before, and so does this
-    "trimmed.mp4": Oddity(trimmed, steady(55)),
-    "growing.avi": Oddity(lambda p, v: cut(p, v, like="mpeg4.avi", part=0.8, patch=without_lengths), steady(43)),
-    "growing.mkv": Oddity(streamed, steady(45)),
-    "wrong_counts.avi": Oddity(lambda p, v: cut(p, v, like="mpeg4.avi", part=1, patch=wrong_counts), steady(60)),
-    "without_tables.avi": Oddity(lambda p, v: cut(p, v, like="mjpeg.avi", part=1, patch=without_tables), steady(60)),
-    # its first group has lost its key frame: what cannot be decoded is no frame, and the rest starts the video
+    "joined.mp4": Oddity(lambda p, v: joined(p, v, like="h264_open_gop.mp4"), times_of(60)),
+    "gap.ts": Oddity(with_gap, times_of(60)),
+    # frames 5 to 59; FFmpeg discards the frames before, and so does VideoReader
+    "trimmed.mp4": Oddity(trimmed, times_of(55)),
+    "growing.avi": Oddity(lambda p, v: cut(p, v, like="mpeg4.avi", part=0.8, patch=without_lengths), times_of(43)),
+    "growing.mkv": Oddity(streamed, times_of(45)),
+    "wrong_counts.avi": Oddity(lambda p, v: cut(p, v, like="mpeg4.avi", part=1, patch=wrong_counts), times_of(60)),
+    "without_tables.avi": Oddity(lambda p, v: cut(p, v, like="mjpeg.avi", part=1, patch=without_tables), times_of(60)),
+    # the first group has lost its key frame: the video starts with the first frame that can be decoded
     "headless.ts": Oddity(lambda p, v: remuxed(p, v("h264_late_start.ts"), drop=1), []),
     "headless_open.ts": Oddity(lambda p, v: remuxed(p, v("hevc_open_gop.ts"), drop=3), []),
 }
 MATRIX = [*ENCODINGS, *MORE, *ODDITIES]
 
 
-def due_times(name: str) -> list[float]:
+def expected_times(name: str) -> list[float]:
     if name in ODDITIES:
         return ODDITIES[name].times
     if "irregular" in name:
         return [(t - IRREGULAR_MS[0]) / 1000 for t in IRREGULAR_MS]
-    return steady((ENCODINGS | MORE)[name][1].get("count", 60))
+    return times_of((ENCODINGS | MORE)[name][1].get("count", 60))
 
 
-# Where chroma lies between luma samples, FFmpeg's filter asks the frame and its plain conversion takes the nearest; of
-# interlaced frames the filter converts each field by itself. Of these the plain conversion is what a frame must equal.
+# For these, frames must equal FFmpeg's plain conversion, not its filter. The filter takes the location of chroma
+# samples from the frame, and converts the fields of interlaced frames separately.
 PLAIN = {"h264_10bit.mkv", "hevc_10bit.mkv", "mpeg4_odd.mp4", "dv.dv", "h264_interlaced.ts", "mpeg2_interlaced.ts"}
 
 
 def luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """The bytes of a frame's first plane (of RGB and palettes: all there is), as a picture of three equal colours."""
+    """Return the bytes of a frame's first plane (for RGB and palettes the only one) as a grey picture."""
     plane = frame.planes[0]
     layout = frame.format.components[0]
     packed = len(frame.planes) == 1 and len(frame.format.components) > 1
@@ -152,7 +152,7 @@ def luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
 
 
 def by_filter(frames: list[av.VideoFrame]) -> list[NDArray[np.uint8]]:
-    """RGB by FFmpeg's scale filter, which takes matrix and range from the frame; alpha on white."""
+    """Convert to RGB with FFmpeg's scale filter, which takes matrix and range from the frame; alpha on white."""
     first = frames[0]
     alpha = any(c.is_alpha for c in first.format.components) or first.format.has_palette
     graph = av.filter.Graph()
@@ -176,7 +176,7 @@ def by_filter(frames: list[av.VideoFrame]) -> list[NDArray[np.uint8]]:
     return pictures
 
 
-def test_there_are_many() -> None:
+def test_the_matrix_is_large() -> None:
     assert len(set(MATRIX)) == len(MATRIX) >= 80
 
 
@@ -201,43 +201,43 @@ def test_frames_and_times(name: str, videos: Videos, tmp_path: Path) -> None:
             got = reader.get_frames(indices).frames_THWC.numpy()
             for slot, i in enumerate(indices):
                 assert np.array_equal(got[slot], lumas[i]), f"frame {i}"
-        due = due_times(name)
-        if not due:
+        expected = expected_times(name)
+        if not expected:
             with av.open(str(path)) as container:
-                due = [float(f.time - container.streams.video[0].start_time * f.time_base) for f in plain]
-        assert len(due) == total
-        assert np.abs(reader.times - np.array(due)).max() < STEP / 2
+                expected = [float(f.time - container.streams.video[0].start_time * f.time_base) for f in plain]
+        assert len(expected) == total
+        assert np.abs(reader.times - np.array(expected)).max() < STEP / 2
         assert (np.diff(reader.times) > 0).all()
-        assert abs(reader.duration - (due[-1] + STEP)) < STEP
+        assert abs(reader.duration - (expected[-1] + STEP)) < STEP
 
     kept = sorted({0, total // 2, total - 1})
     with VideoReader(path) as reader:
         pictures = reader.get_frames(kept).frames_THWC.numpy().astype(np.int32)
     frames = [plain[i] for i in kept]
-    convert = [f.to_ndarray(format="rgb24").astype(np.int32) for f in frames] if name in PLAIN else by_filter(frames)
-    for picture, due_picture in zip(pictures, convert, strict=True):
-        assert np.abs(picture - due_picture).max() <= 2
+    converted = [f.to_ndarray(format="rgb24").astype(np.int32) for f in frames] if name in PLAIN else by_filter(frames)
+    for picture, expected_picture in zip(pictures, converted, strict=True):
+        assert np.abs(picture - expected_picture).max() <= 2
 
 
-def test_a_fragmented_file_is_read_as_far_as_it_has_grown(videos: Videos, tmp_path: Path) -> None:
-    whole = videos("h264_fragmented.mp4").read_bytes()
-    with VideoReader(whole) as reader:
+def test_a_growing_fragmented_file_is_read_to_its_present_end(videos: Videos, tmp_path: Path) -> None:
+    data = videos("h264_fragmented.mp4").read_bytes()
+    with VideoReader(data) as reader:
         frames = reader.get_frames(range(60)).frames_THWC
     path = tmp_path / "growing.mp4"
     counts = []
     for part in (0.5, 0.7, 0.97):
-        path.write_bytes(whole[: int(part * len(whole))])
+        path.write_bytes(data[: int(part * len(data))])
         for source in (path, path.read_bytes()):
             with VideoReader(source) as reader:
                 counts.append(reader.num_frames)
                 got = reader.get_frames(range(reader.num_frames)).frames_THWC
-                at = [round(t * FPS) for t in reader.times]  # at the end, B-frames between two others are missing
+                at = [round(t * FPS) for t in reader.times]  # B-frames are missing at the end
                 assert (got == frames[at]).all()
     assert counts == sorted(counts)
     assert 20 < counts[0] < counts[-1] < 60
 
 
-def test_a_long_file_object_is_read_as_its_path_is(tmp_path: Path) -> None:
+def test_a_long_file_gives_the_same_frames_from_bytes(tmp_path: Path) -> None:
     path = encode(tmp_path / "long.mp4", "mpeg4", size=(640, 480), count=30, options={"qscale": "1"}, gop=5)
     assert path.stat().st_size > 1 << 17  # more than is read at once
     with VideoReader(path) as by_path, VideoReader(path.read_bytes()) as by_bytes:
@@ -246,7 +246,7 @@ def test_a_long_file_object_is_read_as_its_path_is(tmp_path: Path) -> None:
         assert by_path.frames_decoded == by_bytes.frames_decoded
 
 
-def test_passing_over_saves_decoding(videos: Videos) -> None:
+def test_skipping_packets_saves_decoding(videos: Videos) -> None:
     def decoded(name: str, indices: list[int]) -> int:
         with VideoReader(videos(name), read=ReadOptions(threads=2)) as reader:
             reader.get_frames(indices)
@@ -256,5 +256,5 @@ def test_passing_over_saves_decoding(videos: Videos) -> None:
     assert decoded("mpeg2.mkv", [11]) <= 8
     assert decoded("mpeg4_odd.mp4", [30]) <= 4
     assert decoded("utvideo.avi", [0, 4, 8]) == 3
-    # three layers: only the highest is passed over, though the middle one is marked as no reference too
+    # of the three temporal layers only the highest is skipped
     assert 15 <= decoded("hevc_layers.mp4", [59]) <= 31

@@ -1,4 +1,4 @@
-"""The tables of MP4 and MOV: what they say is what FFmpeg says after it has read all packets."""
+"""The packets in the tables of MP4 and MOV are those that FFmpeg yields after reading the whole file."""
 
 from __future__ import annotations
 
@@ -21,44 +21,42 @@ from openxclip.video.packets import Packets
 Videos = Callable[[str], Path]
 
 NAMES = [name for name in ENCODINGS | MORE if name.endswith((".mp4", ".mov", ".3gp"))]
-LEFT_TO_FFMPEG = {"h264_fragmented.mp4", "h264_irregular_late.mp4", "hevc_layers.mp4"}
+WITHOUT_USABLE_TABLES = {"h264_fragmented.mp4", "h264_irregular_late.mp4", "hevc_layers.mp4"}
 
 
-def demuxed(path: Path, *, tables: bool) -> tuple[Packets, bool]:
-    coded = CodedStream(
-        path, name=str(path), options=ReadOptions(threads=1), deadline=Deadline(None, "")
-    )
+def demux(path: Path, *, tables: bool) -> tuple[Packets, bool]:
+    coded = CodedStream(path, name=str(path), options=ReadOptions(threads=1), deadline=Deadline(None, ""))
     try:
         return coded.demux(trust_tables=tables)
     finally:
         coded.close()
 
 
-def expect_same(path: Path, *, flags: bool = True) -> None:
-    (by_table, is_by_table), (whole, is_whole_by_table) = (demuxed(path, tables=tables) for tables in (True, False))
+def assert_same_packets(path: Path, *, flags: bool = True) -> None:
+    (by_table, is_by_table), (by_reading, uses_table) = (demux(path, tables=tables) for tables in (True, False))
     assert is_by_table
-    assert not is_whole_by_table
+    assert not uses_table
     for name, column in vars(by_table).items():
-        other = vars(whole)[name]
+        other = vars(by_reading)[name]
         if name == "_flags":  # FFmpeg may find key frames that the table doesn't name
             assert not flags or all((a | b) == b for a, b in zip(column, other, strict=True))
         else:
             assert column == other, name
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in LEFT_TO_FFMPEG])
-def test_tables_say_what_the_packets_say(name: str, videos: Videos) -> None:
-    expect_same(videos(name))
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in WITHOUT_USABLE_TABLES])
+def test_tables_agree_with_the_packets(name: str, videos: Videos) -> None:
+    assert_same_packets(videos(name))
 
 
-@pytest.mark.parametrize("name", sorted(LEFT_TO_FFMPEG))
-def test_what_tables_do_not_tell_is_left_to_ffmpeg(name: str, videos: Videos) -> None:
-    assert not demuxed(videos(name), tables=True)[1]
+@pytest.mark.parametrize("name", sorted(WITHOUT_USABLE_TABLES))
+def test_files_without_usable_tables_are_read_by_ffmpeg(name: str, videos: Videos) -> None:
+    assert not demux(videos(name), tables=True)[1]
 
 
-def test_trimmed_files_are_left_to_ffmpeg(videos: Videos, tmp_path: Path) -> None:
+def test_trimmed_files_are_read_by_ffmpeg(videos: Videos, tmp_path: Path) -> None:
     ODDITIES["trimmed.mp4"].make(tmp_path / "trimmed.mp4", videos)
-    assert not demuxed(tmp_path / "trimmed.mp4", tables=True)[1]
+    assert not demux(tmp_path / "trimmed.mp4", tables=True)[1]
 
 
 def with_sound(path: Path, **muxer: str) -> Path:
@@ -77,8 +75,8 @@ def with_sound(path: Path, **muxer: str) -> Path:
 
 
 @pytest.mark.parametrize("muxer", [{}, {"movflags": "faststart"}, {"movflags": "negative_cts_offsets"}])
-def test_other_tracks_between_the_samples(muxer: dict[str, str], tmp_path: Path) -> None:
-    expect_same(with_sound(tmp_path / "sound.mp4", **muxer))
+def test_samples_of_other_tracks_may_lie_between(muxer: dict[str, str], tmp_path: Path) -> None:
+    assert_same_packets(with_sound(tmp_path / "sound.mp4", **muxer))
 
 
 class Counting(io.BytesIO):
@@ -92,7 +90,7 @@ class Counting(io.BytesIO):
         return data
 
 
-def test_a_part_of_a_film_is_read_without_the_rest(tmp_path: Path) -> None:
+def test_reading_a_part_of_a_film_leaves_the_rest_unread(tmp_path: Path) -> None:
     path = encode(tmp_path / "film.mov", "rawvideo", pix_fmt="rgb24", count=400)
     file = Counting(path.read_bytes())
     size = len(file.getvalue())
@@ -103,10 +101,10 @@ def test_a_part_of_a_film_is_read_without_the_rest(tmp_path: Path) -> None:
     assert file.read_bytes < size / 8
 
 
-def test_wrong_tables_are_found_when_packets_are_read(videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_tables_are_detected_when_packets_are_read(videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
     path = videos("h264_open_gop.mp4")
     with VideoReader(path) as reader:
-        due, times = reader.get_frames([3, 41, 59]).frames_THWC, reader.times
+        expected, times = reader.get_frames([3, 41, 59]).frames_THWC, reader.times
     real = Packets.from_columns
 
     def wrong(**columns: np.ndarray) -> Packets:
@@ -117,11 +115,11 @@ def test_wrong_tables_are_found_when_packets_are_read(videos: Videos, monkeypatc
     monkeypatch.setattr(Packets, "from_columns", wrong)
     for indices in ([3, 41, 59], [59, 3, 41]):
         with VideoReader(path) as reader:
-            assert (reader.get_frames(sorted(indices)).frames_THWC == due).all()
+            assert (reader.get_frames(sorted(indices)).frames_THWC == expected).all()
             assert np.array_equal(reader.times, times)
 
 
-def test_damaged_tables_are_left_to_ffmpeg(videos: Videos, tmp_path: Path) -> None:
+def test_files_with_damaged_tables_are_read_by_ffmpeg(videos: Videos, tmp_path: Path) -> None:
     data = videos("h264_open_gop.mp4").read_bytes()
     draw = random.Random(1)
     by_table = 0
@@ -134,16 +132,16 @@ def test_damaged_tables_are_left_to_ffmpeg(videos: Videos, tmp_path: Path) -> No
             path = tmp_path / "broken.mp4"
             path.write_bytes(broken)
             try:
-                by_table += demuxed(path, tables=True)[1]
+                by_table += demux(path, tables=True)[1]
             except Exception as error:
                 assert type(error).__name__ == "VideoError", repr(error)  # noqa: PT017
                 continue
-            if demuxed(path, tables=True)[1]:
-                expect_same(path, flags=False)  # the keys of a wrong table are found when they are read
-    assert by_table  # where the byte didn't matter
+            if demux(path, tables=True)[1]:
+                assert_same_packets(path, flags=False)  # wrong key flags in a table are detected when packets are read
+    assert by_table  # some bytes don't matter
 
 
-def test_many_frames_in_a_table_are_refused_as_elsewhere(videos: Videos) -> None:
+def test_the_limit_of_frames_holds_for_tables(videos: Videos) -> None:
     from openxclip.errors import VideoError
 
     with pytest.raises(VideoError, match="over the limit of 50"):

@@ -1,4 +1,4 @@
-"""What is known of long files is used when they are opened again, and only while they are the same."""
+"""Indexes of long files are reused when the files are opened again, as long as they haven't changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNT = 1200
 
 
 def write(path: Path, codec: str, options: dict[str, str]) -> Path:
-    """A film of 48 s; every frame has a level of its own, modulo 250."""
+    """A film of 48 s; the grey level of each frame is its number modulo 250."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
@@ -41,7 +41,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_known() -> Iterator[None]:
+def empty_cache() -> Iterator[None]:
     packet_cache._entries.clear()
     yield
     packet_cache._entries.clear()
@@ -49,7 +49,7 @@ def nothing_is_known() -> Iterator[None]:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """How many packets were looked at, and how often frames were counted."""
+    """Number of packets that were read, and how often frames were counted."""
     done = {"packets": 0, "counts": 0}
     add, count = Packets.add, indexing.count_frames
 
@@ -67,10 +67,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("kind", ["packets", "counted"])
-def test_a_second_opening_reads_no_packets(
+def test_opening_again_reads_no_packets(
     films: dict[str, Path], reads: dict[str, int], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)  # as of a film that is too large to keep its frames
+    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)  # as for a film whose frames are too large to keep
     indices = [1100, 3, 600, 601]
     with VideoReader(films[kind]) as first:
         expected = first.get_frames(indices)
@@ -85,7 +85,7 @@ def test_a_second_opening_reads_no_packets(
     assert reads == {"packets": COUNT, "counts": int(kind == "counted")}
 
 
-def test_a_changed_file_is_read_anew(films: dict[str, Path], tmp_path: Path, reads: dict[str, int]) -> None:
+def test_a_changed_file_is_read_again(films: dict[str, Path], tmp_path: Path, reads: dict[str, int]) -> None:
     path = Path(shutil.copy(films["packets"], tmp_path / "film.mkv"))
     with VideoReader(path):
         pass
@@ -98,22 +98,22 @@ def test_a_changed_file_is_read_anew(films: dict[str, Path], tmp_path: Path, rea
         pass
     with VideoReader(path.read_bytes()):
         pass
-    assert reads["packets"] == 4 * COUNT  # bytes have no name by which to know them again
+    assert reads["packets"] == 4 * COUNT  # bytes have no path that identifies them
 
 
-def test_limits_hold_for_what_is_known(films: dict[str, Path]) -> None:
+def test_limits_hold_for_cached_files(films: dict[str, Path]) -> None:
     with VideoReader(films["packets"]):
         pass
     with pytest.raises(VideoError, match="over the limit of 1000"):
         VideoReader(films["packets"], read=ReadOptions(limits=Limits(frames=1000)))
 
 
-def test_what_is_kept_is_bounded(
+def test_the_cache_is_bounded(
     films: dict[str, Path], tmp_path: Path, reads: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packet_cache, "_MOST_PACKETS", 2 * COUNT)
     paths = [Path(shutil.copy(films["packets"], tmp_path / f"{i}.mkv")) for i in range(3)]
-    for path in (*paths, paths[2], paths[1], paths[0]):  # 0 was dropped for 2, and 2 is dropped for 0
+    for path in (*paths, paths[2], paths[1], paths[0]):  # 0 is dropped for 2, and 2 for 0
         with VideoReader(path):
             pass
     assert reads["packets"] == 4 * COUNT

@@ -21,9 +21,9 @@ from made_heif import box, still
 from made_videos import encode, picture
 from PIL import Image
 from test_encryption import common, scrambled
-from test_errors import sound
-from test_truncation import with_number
+from test_errors import audio_file
 from test_tracks import tracks
+from test_truncation import with_number
 
 import openxclip.video
 from openxclip.errors import VideoError
@@ -262,7 +262,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         "allow_protocols=… or --allow-protocols",
     ),
     "sound": (
-        lambda f, p: VideoReader(sound(f / "a.mp4", "aac")),
+        lambda f, p: VideoReader(audio_file(f / "a.mp4", "aac")),
         "it has sound but no picture: give a file with a video track",
     ),
     "no track at all": (

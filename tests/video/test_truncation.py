@@ -1,4 +1,4 @@
-"""Files that are cut off are refused wherever their header tells of more; those that only claim more are read."""
+"""Files that were cut off are refused if their header shows it; files whose header is merely wrong are read."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def reason_of(data: bytes) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_cut_off_is_refused(kind: str, make: Make) -> None:
+def test_files_that_were_cut_off_are_refused(kind: str, make: Make) -> None:
     data = make(kind)
     with VideoReader(data) as reader:
         assert (reader.num_frames, reader.notes) == (COUNT, ())
@@ -64,7 +64,7 @@ def with_number(data: bytes, name: bytes, value: float) -> bytes:
 
 
 def tags(data: bytes) -> list[int]:
-    """Where each tag of an FLV ends, its length included."""
+    """Return where each tag of an FLV ends, including its length."""
     ends, at = [], 13
     while at < len(data):
         at += 11 + int.from_bytes(data[at + 1 : at + 4], "big") + 4
@@ -72,19 +72,19 @@ def tags(data: bytes) -> list[int]:
     return ends
 
 
-def test_flv_that_tells_its_size_only(make: Make) -> None:
+def test_an_flv_that_states_only_its_size(make: Make) -> None:
     data = with_number(make("flv"), b"duration", 0)
     end = tags(data)[30]
     for cut in (end, end - 1, end + 5, end + 13):
         assert reason_of(data[:cut]).startswith(f"it is cut off: the last {len(data) - cut} bytes are missing")
 
 
-def test_flv_that_tells_its_duration_only(make: Make) -> None:
+def test_an_flv_that_states_only_its_duration(make: Make) -> None:
     data = with_number(make("flv"), b"filesize", 0)
     end = tags(data)[30]
     for cut in (end - 1, end + 5, end + 13, len(data) - 1):
         assert "s of the 2.00 s in its header" in reason_of(data[:cut])
-    with VideoReader(data[:end]) as reader:  # between two tags: nothing says whether the cut or the header is wrong
+    with VideoReader(data[:end]) as reader:  # between two tags: the header may be wrong instead
         assert reader.num_frames < COUNT
         assert reader.notes[0].endswith("it may be cut off")
     short = with_number(data, b"duration", 60)
@@ -94,26 +94,26 @@ def test_flv_that_tells_its_duration_only(make: Make) -> None:
     assert any("60.00 s" in problem for problem in inspect(short).problems)
 
 
-def test_flv_that_tells_neither_is_read_as_far_as_it_goes(make: Make) -> None:
-    """As one that is still being written."""
+def test_an_flv_that_states_neither_is_read_to_its_end(make: Make) -> None:
+    """Such a file may still be being written."""
     data = with_number(with_number(make("flv"), b"filesize", 0), b"duration", 0)
     with VideoReader(data[: tags(data)[30] + 5]) as reader:
         assert 20 < reader.num_frames < COUNT
 
 
-def test_flv_whose_size_is_wrong_but_whose_duration_is_reached(make: Make) -> None:
+def test_an_flv_of_the_right_duration_is_read_whatever_its_size(make: Make) -> None:
     data = with_number(make("flv"), b"filesize", 10**9)
     with VideoReader(data) as reader:
         assert reader.num_frames == COUNT
 
 
-def test_flv_with_something_behind_its_end(make: Make) -> None:
+def test_an_flv_with_trailing_data_is_read(make: Make) -> None:
     with VideoReader(make("flv") + b"padding of some kind") as reader:
         assert reader.num_frames == COUNT
 
 
 def claiming(data: bytes, kind: str, more: int) -> bytes:
-    """With a header that tells of more bytes than there are."""
+    """Make the header claim more bytes than there are."""
     at, order = {"mp4": (data.find(b"mdat") - 4, "big"), "mov": (data.find(b"mdat") - 4, "big"), "avi": (4, "little")}[
         kind
     ]
@@ -123,20 +123,20 @@ def claiming(data: bytes, kind: str, more: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["mp4", "mov", "avi"])
 @pytest.mark.parametrize("more", [1, 8, 100_000])
-def test_claims_of_more_bytes_than_there_are(kind: str, more: int, make: Make) -> None:
+def test_files_that_claim_too_many_bytes_are_read(kind: str, more: int, make: Make) -> None:
     data = make(kind)
-    with VideoReader(data) as whole, VideoReader(claiming(data, kind, more)) as reader:
+    with VideoReader(data) as correct, VideoReader(claiming(data, kind, more)) as reader:
         assert reader.notes == (f"its header claims {more} bytes more than the file has, but all its frames are there",)
-        assert reader.num_frames == whole.num_frames == COUNT
+        assert reader.num_frames == correct.num_frames == COUNT
         every = range(COUNT)
-        assert np.array_equal(reader.get_frames(every).frames_THWC, whole.get_frames(every).frames_THWC)
+        assert np.array_equal(reader.get_frames(every).frames_THWC, correct.get_frames(every).frames_THWC)
     report = inspect(claiming(data, kind, more), full=True)
     assert (report.error, report.problems) == (None, ())
     assert len(report.notes) == 1
     assert "it is cut off" in reason_of(claiming(data, kind, more)[:-60] if kind != "avi" else data[:-2000])
 
 
-def test_matroska_whose_segment_claims_more(make: Make) -> None:
+def test_a_matroska_file_that_claims_too_many_bytes_is_read(make: Make) -> None:
     data = bytearray(make("mkv"))
     at = data.index(b"\x18\x53\x80\x67") + 4
     assert data[at] == 1  # a length of 7 bytes follows

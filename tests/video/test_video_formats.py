@@ -1,4 +1,4 @@
-"""Formats besides the usual: each is read as PyAV decodes it plainly, in any order, from a path and from bytes."""
+"""Rare formats give the frames of a plain PyAV decode, in any order, from a path and from bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Frames = list[NDArray[np.uint8]]
 
 
 def flic(count: int = 8, width: int = 48, height: int = 32) -> bytes:
-    """An FLC whose first frame brings the palette and all pixels; the others change some lines (DELTA_FLC)."""
+    """An FLC whose first frame has the palette and all pixels; the others change some lines (DELTA_FLC)."""
 
     def chunk(kind: int, data: bytes) -> bytes:
         return struct.pack("<IH", 6 + len(data), kind) + data
@@ -42,38 +42,42 @@ def flic(count: int = 8, width: int = 48, height: int = 32) -> bytes:
     return head.ljust(80, b"\0") + struct.pack("<II", 128, 128 + len(frames[0])).ljust(48, b"\0") + b"".join(frames)
 
 
-def made(codec: str, container: str, **how: Any) -> Callable[[Path], bytes]:
+def make(codec: str, container: str, **how: Any) -> Callable[[Path], bytes]:
     return lambda path: encode(path, codec, container=container, **{"count": 8, **how}).read_bytes()
 
 
 JPEG = {"pix_fmt": "yuvj420p"}
-FORMATS: dict[str, tuple[str, int, Callable[[Path], bytes]]] = {  # suffix, frames, how it is made
-    "Motion JPEG": ("mjpeg", 8, made("mjpeg", "mjpeg", **JPEG)),
-    "Motion JPEG by another name": ("bin", 8, made("mjpeg", "mjpeg", **JPEG)),
-    "Motion JPEG by the name of a picture": ("jpg", 8, made("mjpeg", "mjpeg", **JPEG)),
-    "two JPEGs": ("mjpg", 2, made("mjpeg", "mjpeg", count=2, **JPEG)),
-    "multipart JPEG": ("mjpg", 8, made("mjpeg", "mpjpeg", **JPEG)),
-    "SMJPEG": ("mjpg", 8, made("mjpeg", "smjpeg", **JPEG)),
+FORMATS: dict[str, tuple[str, int, Callable[[Path], bytes]]] = {  # suffix, number of frames, function that makes it
+    "Motion JPEG": ("mjpeg", 8, make("mjpeg", "mjpeg", **JPEG)),
+    "Motion JPEG with another suffix": ("bin", 8, make("mjpeg", "mjpeg", **JPEG)),
+    "Motion JPEG with the suffix of a picture": ("jpg", 8, make("mjpeg", "mjpeg", **JPEG)),
+    "two JPEGs": ("mjpg", 2, make("mjpeg", "mjpeg", count=2, **JPEG)),
+    "multipart JPEG": ("mjpg", 8, make("mjpeg", "mpjpeg", **JPEG)),
+    "SMJPEG": ("mjpg", 8, make("mjpeg", "smjpeg", **JPEG)),
     "FLIC": ("flc", 8, lambda path: flic()),
-    "Sega FILM": ("cpk", 8, made("cinepak", "film_cpk", pix_fmt="rgb24")),
-    "FITS, grey": ("fits", 3, made("fits", "fits", pix_fmt="gray", count=3)),
-    "FITS, 16 bits": ("fits", 2, made("fits", "fits", pix_fmt="gray16be", count=2)),
-    "FITS, colour": ("fits", 1, made("fits", "fits", pix_fmt="gbrp", count=1)),
-    "DNxHD": ("dnxhd", 2, made("dnxhd", "dnxhd", pix_fmt="yuv422p", size=(1280, 720), options={"b": "90M"}, count=2)),
-    "RealMedia": ("rm", 8, made("rv20", "rm")),
-    "Flash": ("swf", 8, made("flv", "swf")),
-    "id RoQ": ("roq", 8, made("roqvideo", "roq", pix_fmt="yuvj444p")),
-    "Filmstrip": ("flm", 8, made("rawvideo", "filmstrip", pix_fmt="rgba")),
-    "OpenEXR": ("exr", 1, made("exr", "image2pipe", pix_fmt="gbrpf32le", count=1)),
-    "DPX": ("dpx", 1, made("dpx", "image2pipe", pix_fmt="rgb24", count=1)),
-    "QOI": ("qoi", 1, made("qoi", "image2pipe", pix_fmt="rgb24", count=1)),
-    "JPEG 2000": ("j2k", 1, made("jpeg2000", "image2pipe", pix_fmt="rgb24", count=1)),
-    "JPEG-LS": ("jls", 1, made("jpegls", "image2pipe", pix_fmt="rgb24", count=1)),
-    "PCX": ("pcx", 1, made("pcx", "image2pipe", pix_fmt="rgb24", count=1)),
-    "SGI": ("sgi", 1, made("sgi", "image2pipe", pix_fmt="rgb24", count=1)),
-    "XWD": ("xwd", 1, made("xwd", "image2pipe", pix_fmt="bgra", count=1)),
-    "Radiance": ("hdr", 1, made("hdr", "image2pipe", pix_fmt="gbrpf32le", count=1)),
-    "PFM in colour": ("pfm", 1, made("pfm", "image2pipe", pix_fmt="gbrpf32le", count=1)),
+    "Sega FILM": ("cpk", 8, make("cinepak", "film_cpk", pix_fmt="rgb24")),
+    "FITS, grey": ("fits", 3, make("fits", "fits", pix_fmt="gray", count=3)),
+    "FITS, 16 bits": ("fits", 2, make("fits", "fits", pix_fmt="gray16be", count=2)),
+    "FITS, colour": ("fits", 1, make("fits", "fits", pix_fmt="gbrp", count=1)),
+    "DNxHD": (
+        "dnxhd",
+        2,
+        make("dnxhd", "dnxhd", pix_fmt="yuv422p", size=(1280, 720), options={"b": "90M"}, count=2),
+    ),
+    "RealMedia": ("rm", 8, make("rv20", "rm")),
+    "Flash": ("swf", 8, make("flv", "swf")),
+    "id RoQ": ("roq", 8, make("roqvideo", "roq", pix_fmt="yuvj444p")),
+    "Filmstrip": ("flm", 8, make("rawvideo", "filmstrip", pix_fmt="rgba")),
+    "OpenEXR": ("exr", 1, make("exr", "image2pipe", pix_fmt="gbrpf32le", count=1)),
+    "DPX": ("dpx", 1, make("dpx", "image2pipe", pix_fmt="rgb24", count=1)),
+    "QOI": ("qoi", 1, make("qoi", "image2pipe", pix_fmt="rgb24", count=1)),
+    "JPEG 2000": ("j2k", 1, make("jpeg2000", "image2pipe", pix_fmt="rgb24", count=1)),
+    "JPEG-LS": ("jls", 1, make("jpegls", "image2pipe", pix_fmt="rgb24", count=1)),
+    "PCX": ("pcx", 1, make("pcx", "image2pipe", pix_fmt="rgb24", count=1)),
+    "SGI": ("sgi", 1, make("sgi", "image2pipe", pix_fmt="rgb24", count=1)),
+    "XWD": ("xwd", 1, make("xwd", "image2pipe", pix_fmt="bgra", count=1)),
+    "Radiance": ("hdr", 1, make("hdr", "image2pipe", pix_fmt="gbrpf32le", count=1)),
+    "PFM in colour": ("pfm", 1, make("pfm", "image2pipe", pix_fmt="gbrpf32le", count=1)),
 }
 
 
@@ -83,7 +87,7 @@ def plain(data: bytes, **options: str) -> Frames:
         try:
             for frame in container.decode(video=0):
                 frames.append(frame.to_ndarray(format="rgb24"))
-        except av.error.InvalidDataError:  # how the demuxers of SMJPEG and of multipart JPEG end
+        except av.error.InvalidDataError:  # the demuxers of SMJPEG and multipart JPEG end with this
             assert frames
     return frames
 
@@ -97,7 +101,7 @@ def test_frames_in_any_order(name: str, tmp_path: Path) -> None:
     expected = [] if name == "Filmstrip" else plain(data, **({"format": "mjpeg"} if suffix == "jpg" else {}))
     for source in (path, data):
         if name == "Filmstrip" and source is data:
-            continue  # which FFmpeg knows by its name alone
+            continue  # FFmpeg recognises it only by its name
         with VideoReader(source) as reader:
             assert reader.num_frames == count
             backwards = list(range(count))[::-1]
@@ -113,7 +117,7 @@ def photo(size: tuple[int, int] = (64, 48), **how: Any) -> bytes:
     return data.getvalue()
 
 
-def test_photos_with_something_behind_them_are_photos(tmp_path: Path) -> None:
+def test_photos_with_trailing_data_are_photos(tmp_path: Path) -> None:
     one, film = photo(), encode(tmp_path / "film.mp4", "mpeg4", count=2).read_bytes()
     file = io.BytesIO()
     Image.fromarray(picture(0)).save(file, "MPO", save_all=True, append_images=[Image.fromarray(picture(1))])
@@ -123,7 +127,7 @@ def test_photos_with_something_behind_them_are_photos(tmp_path: Path) -> None:
             assert (reader.num_frames, reader.codec) == (1, "mpo" if data == file.getvalue() else "jpeg")
 
 
-def test_streams_of_pictures_are_told_by_their_content() -> None:
+def test_motion_jpeg_is_recognised_by_its_content() -> None:
     for one in (photo(), photo(progressive=True), photo(quality=100), photo(comment=b"\xff\xd9 in a comment")):
         for between in (b"", b"\0\0\0", b"\xff\xff"):
             assert is_motion_jpeg(io.BytesIO(one + between + one))
@@ -135,8 +139,8 @@ def test_streams_of_pictures_are_told_by_their_content() -> None:
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
 @pytest.mark.parametrize("brand", [None, b"mif1", b"msf1"])
-def test_avif_and_sequences_of_it_with_alpha(brand: bytes | None) -> None:
-    """By whatever brand: transparent on white, and never the track of the transparency alone."""
+def test_avif_stills_and_sequences_with_alpha(brand: bytes | None) -> None:
+    """With any brand, transparency is shown on white, and its track isn't read as a video."""
     ramp = np.tile((np.arange(64) * 4).astype(np.uint8), (48, 1))[..., None]
     pictures = [Image.fromarray(np.dstack([np.full((48, 64, 3), 40 * i, np.uint8), ramp])) for i in range(5)]
     for many in (True, False):
@@ -149,12 +153,12 @@ def test_avif_and_sequences_of_it_with_alpha(brand: bytes | None) -> None:
             frames = reader.get_frames([0, reader.num_frames - 1]).frames_THWC.numpy().astype(int)
             assert reader.notes == ("transparent parts are shown on white",)
         for frame, level in zip(frames, (0, 160 if many else 0), strict=True):
-            due = 255 + (level - 255) * (np.arange(64) * 4) / 255
-            assert np.abs(frame.mean(axis=(0, 2)) - due).max() < 8
+            expected = 255 + (level - 255) * (np.arange(64) * 4) / 255
+            assert np.abs(frame.mean(axis=(0, 2)) - expected).max() < 8
 
 
-def test_an_alpha_track_is_no_track() -> None:
-    """FFmpeg, which reads AVIF where Pillow doesn't, takes the transparency for a video of its own."""
+def test_an_alpha_track_is_not_read_as_a_video() -> None:
+    """FFmpeg, which reads AVIF that Pillow can't, takes the transparency for a video of its own."""
     ramp = np.tile((np.arange(64) * 4).astype(np.uint8), (48, 1))[..., None]
     pictures = [Image.fromarray(np.dstack([np.full((48, 64, 3), 40 * i, np.uint8), ramp])) for i in range(5)]
     if not features.check("avif"):
@@ -172,16 +176,16 @@ def test_an_alpha_track_is_no_track() -> None:
 
 
 @pytest.mark.parametrize("name", ["concat", "hls", "dash", "sdp", "rtsp", "lavfi", "image2", "tty", "mlv", "vobsub"])
-def test_what_opens_other_files_or_is_text_is_no_format_here(name: str) -> None:
+def test_formats_that_open_other_files_or_text_are_refused(name: str) -> None:
     assert name not in DEMUXERS
 
 
-def test_every_format_of_the_list_is_one_of_ffmpegs() -> None:
+def test_all_formats_exist_in_ffmpeg() -> None:
     known = {part for name in av.formats_available for part in name.split(",")}
     assert set(DEMUXERS) <= known
 
 
-def test_text_and_noise_are_still_no_videos() -> None:
+def test_text_and_noise_are_refused() -> None:
     rng = np.random.default_rng(5)
     for data in (
         b"plain text\n" * 500,

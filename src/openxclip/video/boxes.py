@@ -6,7 +6,7 @@ Sources: ISO/IEC 14496-12, 4.2 (boxes); RFC 8794, sections 4 and 5 (an id and a 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -66,18 +66,18 @@ def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
 
 def boxes_at(file: BinaryIO, within: Part, *path: bytes) -> Iterator[Part]:
     """Yield the boxes at the end of a path of names, within a box that holds only boxes."""
-    for box in boxes(file, within.start, within.end):
-        if box.name == path[0]:
-            if len(path) == 1:
-                yield box
-            else:
-                yield from boxes_at(file, box, *path[1:])
+    return _parts_at(boxes, file, within, path)
 
 
 def content(file: BinaryIO, part: Part, most: int = 4096) -> bytes:
     """Return the first bytes of a box or element, at most `most`."""
     file.seek(part.start)
     return file.read(min(most, max(0, part.end - part.start)))
+
+
+def mp4_tracks(file: BinaryIO) -> Iterator[Part]:
+    """Yield the boxes `trak` of an MP4."""
+    yield from boxes_at(file, Part(b"", 0, size_of(file)), b"moov", b"trak")
 
 
 def track_id(file: BinaryIO, track: Part) -> int:
@@ -110,12 +110,18 @@ def elements(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
 
 def elements_at(file: BinaryIO, within: Part, *path: bytes) -> Iterator[Part]:
     """Yield the elements at the end of a path of ids."""
-    for element in elements(file, within.start, within.end):
-        if element.name == path[0]:
+    return _parts_at(elements, file, within, path)
+
+
+def _parts_at(
+    parts: Callable[[BinaryIO, int, int], Iterator[Part]], file: BinaryIO, within: Part, path: tuple[bytes, ...]
+) -> Iterator[Part]:
+    for part in parts(file, within.start, within.end):
+        if part.name == path[0]:
             if len(path) == 1:
-                yield element
+                yield part
             else:
-                yield from elements_at(file, element, *path[1:])
+                yield from _parts_at(parts, file, part, path[1:])
 
 
 def _length(file: BinaryIO) -> tuple[bool, int | None]:

@@ -13,18 +13,13 @@ from typing import Any, cast
 from av.packet import Packet, PacketSideData, PktSideDataT, packet_sidedata_type_from_literal
 
 from openxclip.video.keyframes import HEAD_BYTES
+from openxclip.video.packets import INTRA_ONLY
 
 # Side data that hold until other side data of the same kind come
 _LASTING = frozenset({"palette", "new_extradata", "param_change"})
 
-# Codecs whose pictures are decoded without reference to anything before. JPEG isn't one of them, though each picture is
-# coded by itself: its tables may be in the first picture only.
-_INDEPENDENT = frozenset(
-    (  # noqa: SIM905
-        "prores dnxhd huffyuv ffvhuff utvideo rawvideo v210 dvvideo jpeg2000 png cfhd magicyuv r210 r10k v308 v408 "
-        "v410 y41p"
-    ).split()
-)
+# Codecs that need nothing from earlier packets. JPEG's tables may be in the first picture only.
+_INDEPENDENT = INTRA_ONLY - {"mjpeg", "jpegls", "ljpeg"}
 _X264 = re.compile(rb"x264 - core (\d+)")
 
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from openxclip.video.boxes import Part, boxes, boxes_at, content, elements_at, reading, size_of, track_id
+from openxclip.video.boxes import Part, boxes, boxes_at, content, elements_at, mp4_tracks, reading, size_of, track_id
 from openxclip.video.tracks import matroska_videos
 
 _CENC_SCHEMES = ("cenc", "cens", "cbc1", "cbcs")
@@ -51,19 +51,18 @@ def find_encryption(source: Path | BinaryIO, container: Any, stream: Any) -> str
 
 
 def _check_mp4(file: BinaryIO, stream: Any) -> str | None:
-    for moov in (box for box in boxes(file, 0, size_of(file)) if box.name == b"moov"):
-        for track in boxes_at(file, moov, b"trak"):
-            if track_id(file, track) != stream.id:
-                continue
-            # the entries follow after version, flags and a count
-            entries = [
-                entry
-                for stsd in boxes_at(file, track, b"mdia", b"minf", b"stbl", b"stsd")
-                for entry in boxes(file, stsd.start + 8, stsd.end)
-            ]
-            protected = [entry for entry in entries if entry.name in (b"encv", b"drmi")]
-            if protected:
-                return _message(_scheme(file, protected[0]), in_parts=len(protected) < len(entries))
+    for track in mp4_tracks(file):
+        if track_id(file, track) != stream.id:
+            continue
+        # the entries follow after version, flags and a count
+        entries = [
+            entry
+            for stsd in boxes_at(file, track, b"mdia", b"minf", b"stbl", b"stsd")
+            for entry in boxes(file, stsd.start + 8, stsd.end)
+        ]
+        protected = [entry for entry in entries if entry.name in (b"encv", b"drmi")]
+        if protected:
+            return _message(_scheme(file, protected[0]), in_parts=len(protected) < len(entries))
     return None
 
 

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from openxclip.video.boxes import boxes, boxes_at, content, reading, size_of, track_id
+from openxclip.video.boxes import boxes_at, content, mp4_tracks, reading, track_id
 from openxclip.video.packets import Packets
 from openxclip.video.tracks import is_cover
 
@@ -73,12 +73,9 @@ def num_edits(source: Path | BinaryIO | None, stream: Any) -> int:
     if source is None:
         return 0
     with reading(source) as file:
-        for movie in boxes(file, 0, size_of(file)):
-            if movie.name != b"moov":
-                continue
-            for track in boxes(file, movie.start, movie.end):
-                if track.name == b"trak" and track_id(file, track) == stream.id:
-                    return sum(_num_parts(content(file, table)) for table in boxes_at(file, track, b"edts", b"elst"))
+        for track in mp4_tracks(file):
+            if track_id(file, track) == stream.id:
+                return sum(_num_parts(content(file, table)) for table in boxes_at(file, track, b"edts", b"elst"))
     return 0
 
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.video.boxes import SEGMENT, Part, elements, reading, size_of
 
-_TS_BYTES, _TS_SIZES = 188, (188, 192, 204)
+_TS_SIZES = (188, 192, 204)
 _TS_READ = 1 << 14  # packets at once
 _SYNC_SEARCH = 1 << 16
-_CRC_32, _CLUSTER = b"\xbf", b"\x1f\x43\xb6\x75"
+_CRC_32 = b"\xbf"
 _MOST_ELEMENT = 1 << 28  # bytes
 _REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
 _GROUP, _PICTURE = b"\0\0\1\xb8", b"\0\0\1\0"
@@ -54,25 +54,6 @@ def find_lost_parts(
 # -- MPEG-TS -----------------------------------------------------------------------------------------------------------
 
 
-class _Headers(NamedTuple):
-    """The headers of one PID's transport packets, in order, one value for each packet.
-
-    Attributes:
-        counters: the continuity counter.
-        has_payload: whether the packet has bytes of the stream; other packets don't count.
-        is_start: whether a new frame begins in the packet.
-        may_jump: whether the counter may jump here: it says so (discontinuity_indicator), or another recording begins,
-            because a table of programs whose own counter jumped or is 0 came just before.
-        is_bad: whether the receiver marked the packet as broken.
-    """
-
-    counters: NDArray[np.int64]
-    has_payload: NDArray[np.bool_]
-    is_start: NDArray[np.bool_]
-    may_jump: NDArray[np.bool_]
-    is_bad: NDArray[np.bool_]
-
-
 def _check_ts(file: BinaryIO, pid: int, check_time: Callable[[], object]) -> list[str]:
     problems, size = [], size_of(file)
     first, step = _sync(file)
@@ -82,17 +63,33 @@ def _check_ts(file: BinaryIO, pid: int, check_time: Callable[[], object]) -> lis
         file.seek(size - rest)
         if file.read(5)[4 if step == 192 else 0 :][:1] == b"\x47" or rest < 5:
             problems.append(f"it is cut off: its last transport packet has {rest} of {step} bytes")
-    headers = _read_headers(file, first, step, size, pid, check_time)
-    if num_bad := int(headers.is_bad.sum()):
+    heads = _read_heads(file, first, step, size, pid, check_time)
+    is_ours = _pids(heads) == pid
+    ours = heads[is_ours]
+    if num_bad := int(np.count_nonzero(ours[:, 1] & 0x80)):  # marked by the receiver
         verb = "was" if num_bad == 1 else "were"
         problems.append(f"{plural(num_bad, 'transport packet')} of its video {verb} received with errors")
-    kept = headers.has_payload
-    steps = np.diff(headers.counters[kept]) % 16
-    # a packet may be sent twice (step 0); a recording begins with a table of programs and the start of a frame
-    is_lost = (steps > 1) & ~(headers.may_jump & headers.is_start)[kept][1:]
-    if num_lost := int(is_lost.sum()):
+    is_announced = (ours[:, 3] & 0x20 > 0) & (ours[:, 4] > 0) & (ours[:, 5] & 0x80 > 0)  # by discontinuity_indicator
+    is_frame_start = ours[:, 1] & 0x40 > 0
+    may_jump = is_frame_start & (is_announced | _begins_recording(heads, is_ours))
+    has_payload = ours[:, 3] & 0x10 > 0  # the counter counts only packets with bytes of the stream
+    steps = np.diff((ours[has_payload, 3] & 15).astype(np.int64)) % 16
+    is_lost = (steps > 1) & ~may_jump[has_payload][1:]  # a step of 0 is a packet that was sent twice
+    if num_lost := int(np.count_nonzero(is_lost)):
         problems.append(f"transport packets of its video are missing in {plural(num_lost, 'place')}, by their counter")
     return problems
+
+
+def _begins_recording(heads: NDArray[np.uint8], is_ours: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell for each packet of the stream whether another recording may begin there.
+
+    One begins with a table of programs, whose own counter then has jumped or is 0.
+    """
+    tables = np.flatnonzero(_pids(heads) == 0)
+    counters = (heads[tables, 3] & 15).astype(np.int64)
+    is_first_table = np.zeros(len(heads), np.bool_)
+    is_first_table[tables[(np.diff(counters, prepend=-1) % 16 > 1) | (counters == 0)]] = True
+    return np.asarray(np.diff(np.cumsum(is_first_table)[is_ours], prepend=0) > 0)
 
 
 def _sync(file: BinaryIO) -> tuple[int, int]:
@@ -106,42 +103,24 @@ def _sync(file: BinaryIO) -> tuple[int, int]:
     return 0, 0
 
 
-def _read_headers(
+def _read_heads(
     file: BinaryIO, first: int, step: int, size: int, pid: int, check_time: Callable[[], object]
-) -> _Headers:
-    parts, table_before, last_of_table = [], False, -1
+) -> NDArray[np.uint8]:
+    """Return the first 6 bytes of each packet of a PID and of the table of programs (PID 0), in order; (N, 6)."""
+    parts = [np.empty((0, 6), np.uint8)]
     offset = 4 if step == 192 else 0
     for at in range(first, size - step + 1, _TS_READ * step):
         check_time()
         file.seek(at)
         data = np.frombuffer(file.read(min(_TS_READ, (size - at) // step) * step), np.uint8)
-        rows = data.reshape(-1, step)[:, offset : offset + 6].astype(np.int64)
-        rows = rows[rows[:, 0] == 0x47]
-        pids = (rows[:, 1] & 0x1F) << 8 | rows[:, 2]
-        is_ours, tables = pids == pid, np.flatnonzero(pids == 0)
-        numbers = rows[tables, 3] & 15
-        jumps = (np.diff(numbers, prepend=last_of_table) % 16 > 1) | (numbers == 0)
-        last_of_table = int(numbers[-1]) if len(numbers) else last_of_table
-        is_table = np.zeros(len(rows), np.bool_)
-        is_table[tables[jumps]] = True
-        has_field = (rows[:, 3] & 0x20 > 0) & (rows[:, 4] > 0)
-        # whether such a table came between the stream's last packet and this one
-        seen = np.cumsum(is_table)[is_ours]
-        new_table = np.diff(seen, prepend=-1 if table_before else 0) > 0
-        table_before = bool(is_table[np.flatnonzero(is_ours)[-1] :].any()) if is_ours.any() else table_before
-        mine = rows[is_ours]
-        parts.append(
-            (
-                mine[:, 3] & 15,
-                mine[:, 3] & 0x10 > 0,
-                mine[:, 1] & 0x40 > 0,
-                new_table | (has_field[is_ours] & (mine[:, 5] & 0x80 > 0)),
-                mine[:, 1] & 0x80 > 0,
-            )
-        )
-    empty = np.empty(0, np.int64)
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [empty] * 5
-    return _Headers(columns[0], *(column.astype(np.bool_) for column in columns[1:]))
+        heads = data.reshape(-1, step)[:, offset : offset + 6]
+        pids = _pids(heads)
+        parts.append(heads[(heads[:, 0] == 0x47) & ((pids == pid) | (pids == 0))])
+    return np.concatenate(parts)
+
+
+def _pids(heads: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    return np.asarray((heads[:, 1] & 0x1F).astype(np.uint16) << 8 | heads[:, 2])
 
 
 # -- Ogg ---------------------------------------------------------------------------------------------------------------

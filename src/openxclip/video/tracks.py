@@ -66,7 +66,10 @@ def choose_track(container: Any, source: Path | BinaryIO | str, *, track: int | 
     best = container.streams.best("video")
     chosen = next((s for s in leading if best is not None and s.index == best.index), leading[0])
     number = next(i for i, s in enumerate(tracks) if s.index == chosen.index)
-    note = f"of {len(tracks)} video tracks, track {number} is read: choose another with --track (ReadOptions(track=…) in Python)"
+    note = (
+        f"of {len(tracks)} video tracks, track {number} is read: choose another with --track (ReadOptions(track=…) in "
+        "Python)"
+    )
     return Choice(chosen, Assumption(note))
 
 

@@ -167,15 +167,14 @@ def _check_flv(file: BinaryIO, head: bytes, size: int, stream: Any) -> Truncatio
     """Compare an FLV with its first tag, onMetaData, which may state its size or duration."""
     stated_size, stated_s = int(_number(head, b"filesize")), _number(head, b"duration")
     tolerance_s = max(min(1.0, stated_s / 10), 1.5 / float(stream.average_rate or 25))  # the last tag lasts a frame
-    last_s = _last_tag(file, size)
-    if last_s is not None:  # the file ends with a complete tag
-        if stated_size > size and (not stated_s or last_s < stated_s - tolerance_s):
-            return Truncation(f"it is cut off: the last {stated_size - size} bytes are missing. {_COPY_AGAIN}")
-        if stated_s and last_s < stated_s - tolerance_s:
+    last_s = _last_tag_s(file, size)
+    is_too_early = last_s is None or last_s < stated_s - tolerance_s
+    if stated_size > size and (is_too_early or not stated_s):
+        return Truncation(f"it is cut off: the last {stated_size - size} bytes are missing. {_COPY_AGAIN}")
+    if last_s is not None:
+        if stated_s and is_too_early:
             return Truncation(note=f"its header says {stated_s:.2f} s, but it ends at {last_s:.2f} s: {MAY_BE_CUT}")
         return Truncation()
-    if stated_size > size:
-        return Truncation(f"it is cut off: the last {stated_size - size} bytes are missing. {_COPY_AGAIN}")
     last_s, is_cut = _walk_tags(file, head, size)
     if stated_s and is_cut and last_s < stated_s:
         return Truncation(f"it is cut off at {last_s:.2f} s of the {stated_s:.2f} s in its header. {_COPY_AGAIN}")
@@ -184,7 +183,7 @@ def _check_flv(file: BinaryIO, head: bytes, size: int, stream: Any) -> Truncatio
 
 def flv_ends_within_tag(file: BinaryIO, size: int) -> bool:
     """Tell whether an FLV ends within a tag."""
-    if _last_tag(file, size) is not None:
+    if _last_tag_s(file, size) is not None:
         return False
     file.seek(0)
     return _walk_tags(file, file.read(9), size)[1]
@@ -198,7 +197,7 @@ def _number(head: bytes, name: bytes) -> float:
     return float(number) if 0 < number < 1e15 else 0.0
 
 
-def _last_tag(file: BinaryIO, size: int) -> float | None:
+def _last_tag_s(file: BinaryIO, size: int) -> float | None:
     """Return the latest time of the last tags in seconds; None if the file doesn't end with a complete tag."""
     last_s: float | None = None
     frames = 0

@@ -1,4 +1,4 @@
-"""Whole videos: every container with every codec that it holds; sound, covers and several tracks; edit lists; rates.
+"""Make intact videos: every container with every codec it holds, audio, covers, several tracks, edit lists, rates.
 
 The tests of `check` and `benchmarks/flipped_bytes.py` use them.
 """
@@ -53,7 +53,7 @@ CODECS: dict[str, tuple[str, dict[str, str]]] = {
 CODECS["amv"] = ("yuvj420p", {})
 SIZES = {"h263": (128, 96), "h261": (176, 144), "dvvideo": (720, 576), "dnxhd": (256, 128)}
 SIZES |= {"roqvideo": (64, 64), "dxv": (64, 64)}
-# of AVI, ASF and NUT, whose tags of codecs are the same
+# codecs of AVI, ASF and NUT, which share the tags of codecs
 _TAGGED = (
     "libx264 libvpx libvpx-vp9 libsvtav1 mpeg4 mpeg1video mjpeg ffv1 h263 h263p flv msmpeg4 msmpeg4v2 wmv1 wmv2 svq1 "
     "cinepak huffyuv ffvhuff utvideo magicyuv rawvideo v210 jpeg2000 jpegls png snow flashsv h261 amv cfhd msvideo1 "
@@ -116,7 +116,7 @@ COMBINATIONS = [f"{codec}.{container}" for container, codecs in CONTAINERS.items
 
 
 def combination(name: str, path: Path, *, count: int = COUNT, muxer: dict[str, str] | None = None) -> Path:
-    """One of `COMBINATIONS`: of an encoder and a muxer."""
+    """Make one of `COMBINATIONS`, of an encoder and a muxer."""
     codec, container = name.split(".")
     pixel_format, options = CODECS[codec]
     return encode(
@@ -132,26 +132,26 @@ def combination(name: str, path: Path, *, count: int = COUNT, muxer: dict[str, s
     )
 
 
-# -- with sound, several tracks, covers --------------------------------------------------------------------------------
+# -- with audio, several tracks, covers --------------------------------------------------------------------------------
 
 Track = dict[str, Any]
 
 
 def several(path: Path, *tracks: Track, container: str | None = None, muxer: dict[str, str] | None = None) -> Path:
-    """A file of several tracks.
+    """Make a file of several tracks.
 
-    Each has a `codec` and may have: `start` in seconds, `count` of frames or `seconds` of sound, `rate`, `gop`,
+    Each track has a `codec` and may have: `start` in seconds, a `count` of frames or `seconds` of audio, `rate`, `gop`,
     `b_frames`, `is_cover`, `timecode`.
     """
     with av.open(str(path), "w", format=container, options=muxer or {}) as out:
-        streams = [_added(out, **track) for track in tracks]
+        streams = [_add_stream(out, **track) for track in tracks]
         packets = [p for stream, track in zip(streams, tracks, strict=True) for p in _packets(stream, **track)]
         for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
             out.mux(packet)
     return path
 
 
-def _added(out: Any, codec: str, **how: Any) -> Any:
+def _add_stream(out: Any, codec: str, **how: Any) -> Any:
     if "seconds" in how:
         return out.add_stream(codec, rate=48000, layout="mono")
     stream = out.add_stream(codec, rate=how.get("rate", FPS), options=CODECS[codec][1])
@@ -197,10 +197,14 @@ def remuxed(
     container: str | None = None,
     muxer: dict[str, str] | None = None,
 ) -> Path:
-    """The packets of a video, in another file; those of an index not to be kept are left out.
+    """Write the packets of a video to another file.
 
     Args:
-        shift: how much later they are shown, in seconds.
+        path: the new file.
+        source: the video.
+        keep: tells by a packet's number whether to keep it.
+        shift: how much later frames are shown, in seconds.
+        container, muxer: format and options of the new file.
     """
     with av.open(str(source)) as old, av.open(str(path), "w", format=container, options=muxer or {}) as new:
         stream = new.add_stream_from_template(old.streams.video[0])
@@ -215,10 +219,11 @@ def remuxed(
 
 
 def with_edits(data: bytes, *edits: tuple[float, float]) -> bytes:
-    """An MP4 or MOV, whose `moov` comes last, with another edit list.
+    """Replace the edit list of an MP4 or MOV whose `moov` comes last.
 
     Args:
-        edits: how long each lasts, and where in the track it begins, in seconds; -1 is an empty one.
+        data: the file.
+        edits: duration of each edit and its start in the track, in seconds; a start of -1 is an empty edit.
     """
     moov = data.rindex(b"moov") - 4
     head, movie = data[:moov], data[moov:]
@@ -240,7 +245,7 @@ def with_edits(data: bytes, *edits: tuple[float, float]) -> bytes:
 
 
 def media_start(data: bytes) -> float:
-    """Where the first edit of an MP4 begins in its track, in seconds: the delay of B-frames."""
+    """Return where the first edit of an MP4 begins in its track, in seconds: the delay of B-frames."""
     at = data.rindex(b"elst") + 16
     return int.from_bytes(data[at : at + 4], "big", signed=True) / _timescale(data[data.rindex(b"moov") :], b"mdhd")
 
@@ -258,7 +263,7 @@ def _timescale(movie: bytes, name: bytes) -> int:
     return _length(movie, at + (20 if movie[at] else 12))
 
 
-# -- rates that vary ---------------------------------------------------------------------------------------------------
+# -- varying rates -----------------------------------------------------------------------------------------------------
 
 _RANDOM = random.Random(5)
 _SOME = sorted(_RANDOM.sample(range(90), 60))

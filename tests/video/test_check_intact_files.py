@@ -1,4 +1,4 @@
-"""`check` raises no alarm over whole files, whatever is odd about them."""
+"""`check` finds no problem in intact files, however odd they are."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from whole_oddities import ODDITIES
-from whole_videos import COMBINATIONS, combination
+from intact_oddities import ODDITIES
+from intact_videos import COMBINATIONS, combination
 
 from openxclip.video import inspect
 from openxclip.video.damage import missing_frames
@@ -24,12 +24,12 @@ def make(name: str, folder: Path) -> Path:
     return path
 
 
-def alarms(path: Path) -> tuple[str, ...]:
+def problems(path: Path) -> tuple[str, ...]:
     report = inspect(path, full=True)
     return report.problems if report.error is None else (report.error.reason,)
 
 
-def test_there_are_many() -> None:
+def test_there_are_many_files() -> None:
     assert len(set(ALL)) == len(ALL) > 550
 
 
@@ -37,19 +37,19 @@ def test_there_are_many() -> None:
     "name",
     [*COMBINATIONS[::16], *list(ODDITIES)[::9]],
 )
-def test_no_alarm(name: str, tmp_path: Path) -> None:
-    assert alarms(make(name, tmp_path)) == ()
+def test_no_problem_is_found(name: str, tmp_path: Path) -> None:
+    assert problems(make(name, tmp_path)) == ()
 
 
 @pytest.mark.slow
-def test_no_alarm_over_any(tmp_path: Path) -> None:
-    found = {}
+def test_no_problem_is_found_in_any_file(tmp_path: Path) -> None:
+    false_alarms = {}
     for name in ALL:
         path = make(name, tmp_path)
-        if wrong := alarms(path):
-            found[name] = wrong
+        if found := problems(path):
+            false_alarms[name] = found
         path.unlink()
-    assert found == {}
+    assert false_alarms == {}
 
 
 # -- gaps in time ------------------------------------------------------------------------------------------------------
@@ -59,9 +59,11 @@ def times(*, count: int = 60, step: float = 0.04, without: tuple[int, ...] = ())
     return np.array([i * step for i in range(count) if i not in without])
 
 
-def test_frames_that_are_missing_at_a_constant_rate() -> None:
+def test_missing_frames_are_found_at_a_constant_rate() -> None:
     assert missing_frames(times(), tick=0.001) is None
-    assert missing_frames(times(without=(20,)), tick=0.001) == "1 frame is missing at 0.80 s: the others are 40 ms apart"
+    assert (
+        missing_frames(times(without=(20,)), tick=0.001) == "1 frame is missing at 0.80 s: the others are 40 ms apart"
+    )
     found = missing_frames(times(without=(20, 40, 41)), tick=0.001)
     assert found == "3 frames are missing, the first at 0.80 s: the others are 40 ms apart"
     ntsc = np.round(times(step=1001 / 30000, without=(33,)), 3)
@@ -69,7 +71,7 @@ def test_frames_that_are_missing_at_a_constant_rate() -> None:
     assert missing_frames(np.round(times(step=1001 / 30000), 3), tick=0.001) is None
 
 
-def test_rates_that_vary_have_no_gaps() -> None:
+def test_varying_rates_have_no_missing_frames() -> None:
     assert missing_frames(times(without=tuple(range(5, 60, 9))), tick=0.001) is None  # too many for an accident
     assert missing_frames(times(without=tuple(range(10, 50))), tick=0.001) is None  # a pause
     assert missing_frames(np.append(times(), 2.42), tick=0.001) is None  # not a multiple

@@ -1,4 +1,4 @@
-"""Oddities of whole videos: what cameras, editors, broadcasters and muxers leave in files that are not damaged."""
+"""Make odd but intact videos, as cameras, editors, broadcasters and muxers write them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import av
+from intact_videos import STAMPS_MS, media_start, remuxed, several, with_edits
 from made_videos import FPS, IRREGULAR_MS, MPEG, SVT, VPX, encode, x264, x265
-from whole_videos import STAMPS_MS, media_start, remuxed, several, with_edits
 
 Make = Callable[[Path], object]
 ODDITIES: dict[str, Make] = {}
 
-# codec of the encoder, how it encodes
+# encoder, its options
 CODINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "h264": ("libx264", {"gop": 12, "b_frames": 2}),
     "h264_open": ("libx264", x264(**{"open-gop": 1, "keyint": 12, "bframes": 2, "b-adapt": 0, "scenecut": 0})),
@@ -70,14 +70,14 @@ for _coding in CODINGS:
 
 
 def from_group(path: Path, group: int) -> Callable[[int], bool]:
-    """Which packets there are from the key frame of a group on, counted from 0."""
+    """Return a filter that keeps packets from the key frame of a group on; groups count from 0."""
     with av.open(str(path)) as container:
         keys = [i for i, p in enumerate(p for p in container.demux(video=0) if p.size) if p.is_keyframe]
     return lambda i: i >= keys[group]
 
 
 def trimmed(coding: str, *, group: int, before: float) -> Make:
-    """As `ffmpeg -ss 3 -c copy`: from a key frame on, of which `before` seconds are not shown."""
+    """Trim as `ffmpeg -ss 3 -c copy`: from a key frame on, without showing the first `before` seconds."""
 
     def make(path: Path) -> None:
         source = coded(path.with_stem(f"{path.stem}_source"), coding)
@@ -93,7 +93,7 @@ for _coding in ("h264", "h264_open", "hevc", "hevc_open", "mpeg4", "mpeg2", "vp9
     ODDITIES[f"trimmed_second_group_{_coding}.mp4"] = trimmed(_coding, group=1, before=0.16)
 
 
-# -- open groups: a recording that begins with one, whose leading pictures can't be decoded ----------------------------
+# -- recordings that begin with an open group, whose leading pictures can't be decoded ---------------------------------
 
 
 def begun_later(coding: str) -> Make:
@@ -152,16 +152,14 @@ MUXED: dict[str, tuple[str, dict[str, str]]] = {
     "constant_bit_rate.ts": ("h264", {"muxrate": "2000000"}),
     "one_frame_a_packet.ts": ("mpeg2", {"pes_payload_size": "0"}),
     "small_packets.asf": ("mpeg4", {"packet_size": "512"}),
-    "small_pages.ogg": ("vp9", {"page_duration": "50000"}),
     "reserved_index.avi": ("mpeg4", {"reserve_index_space": "4096"}),
     "no_channel_mask.avi": ("h264", {"write_channel_mask": "0"}),
     "flipped_raw.avi": ("mjpeg", {"flipped_raw_rgb": "1"}),
 }
-del MUXED["small_pages.ogg"]  # VP9 isn't written to Ogg
 for _name, (_coding, _muxer) in MUXED.items():
     ODDITIES[f"muxed_{_name}"] = lambda path, coding=_coding, muxer=_muxer: coded(path, coding, muxer=muxer)
 
-# -- rates that vary ---------------------------------------------------------------------------------------------------
+# -- varying rates -----------------------------------------------------------------------------------------------------
 
 for _name, _stamps in (STAMPS_MS | {"irregular": IRREGULAR_MS}).items():
     for _kind, _coding in (("mp4", "h264"), ("mkv", "h264"), ("flv", "h264"), ("ts", "h264"), ("nut", "mpeg4")):
@@ -182,13 +180,13 @@ for _rate in (1, Fraction(25, 2), Fraction(24000, 1001), Fraction(30000, 1001), 
     for _file in RATED.split():
         _codec, _, _kind = _file.partition(".")
         if _codec == "mpeg2video" and _rate in (1, Fraction(25, 2), 120):
-            continue  # rates that MPEG-2 doesn't have
+            continue  # MPEG-2 doesn't have these rates
         _track = {"codec": _codec, "rate": _rate, "count": 40}
         if _codec in ("libx264", "mpeg2video"):
             _track["b_frames"] = 2
         ODDITIES[f"at_{float(_rate):.2f}_{_codec}.{_kind}"] = lambda path, track=_track: several(path, track)
 
-# -- sound, covers, tracks ---------------------------------------------------------------------------------------------
+# -- audio, covers, tracks ---------------------------------------------------------------------------------------------
 
 _H264, _AAC = {"codec": "libx264", "b_frames": 2}, {"codec": "aac", "seconds": 1.2}
 _SOUNDS = {"mpg": "mp2", "avi": "pcm_s16le", "webm": "libopus", "asf": "pcm_s16le", "mxf": "pcm_s16le", "flv": "aac"}
@@ -219,7 +217,7 @@ ODDITIES |= {
     "start_at_an_hour.mp4": lambda path: several(path, {**_H264, "start": 3600.0}),
 }
 
-# -- codings -----------------------------------------------------------------------------------------------------------
+# -- encodings ---------------------------------------------------------------------------------------------------------
 
 ODDITIES |= {
     f"rotated_{degrees}.{kind}": lambda path, degrees=degrees: coded(path, "h264", rotation=degrees)
@@ -273,8 +271,8 @@ for _name, (_codec, _how) in _CODED.items():
 # -- joined ------------------------------------------------------------------------------------------------------------
 
 
-def joined(coding: str, *, first: int = 0, container: str | None = None, cuts: bool = False) -> Make:
-    """One recording behind another; of a transport stream both may be cut anywhere, at a whole packet."""
+def joined(coding: str, *, container: str | None = None) -> Make:
+    """Write one recording after another into a file."""
 
     def make(path: Path) -> None:
         parts = []
