@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -66,25 +65,18 @@ class VideoResult:
     error: VideoError | None = None
 
 
-@dataclass(frozen=True)
-class EncodedClip:
-    """One clip's features; or, after all clips of a video, its end.
+@dataclass(frozen=True, kw_only=True)
+class EncodedClip(Moment):
+    """One clip's features and moment; or, after all clips of a video, its end.
 
     Attributes:
         source: the video, as it was given.
         features: features of the clip: `pooled` (1, E), `patches` (1, P, E); None at the end.
-        times, start, end, duration, size, is_featureless: see `clip_reading.Moment`.
         error: at the end, why there are no more clips; None if nothing was wrong. Clips may have come before it.
     """
 
     source: VideoSource
     features: VideoFeatures | None = None
-    times: tuple[float, ...] = ()
-    start: float = math.nan
-    end: float = math.nan
-    duration: float = math.nan
-    size: tuple[int, int] = (0, 0)
-    is_featureless: bool = False
     error: VideoError | None = None
 
 
@@ -226,9 +218,9 @@ def separate_clips(
         for result in encoded:
             source, _ = result.item
             if result.moment is None:
-                yield EncodedClip(source, error=_video_error(result))
+                yield EncodedClip(source=source, error=_video_error(result))
             else:
-                yield EncodedClip(source, result.features, **vars(result.moment))
+                yield EncodedClip(source=source, features=result.features, **vars(result.moment))
 
 
 def _video_error(end: Encoded[Any]) -> VideoError | None:

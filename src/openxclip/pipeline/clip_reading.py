@@ -51,7 +51,7 @@ class Moment:
         is_featureless: whether it is of one colour or frozen; see `openxclip.processing.featureless`.
     """
 
-    times: tuple[float, ...]
+    times: tuple[float, ...] = ()
     start: float = math.nan
     end: float = math.nan
     duration: float = math.nan

@@ -113,35 +113,28 @@ class Child:
         addresses = [self._frames.address, self._inbox.address]
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # `_import_path` has it
         env |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # the child does no arithmetic
+        command = [sys.executable, *flags, "-c", _BOOTSTRAP, _import_path()]
+        how: dict[str, Any] = {"stderr": self._errors.fd, "env": env, **_OWN_GROUP}
+        self._requests: Any
+        self._answers: Any
         if not sharing.BY_DESCRIPTOR:
-            process = subprocess.Popen(
-                [sys.executable, *flags, "-c", _BOOTSTRAP, _import_path(), "0", "1", *addresses],
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors.fd,
-                env=env,
-                **_OWN_GROUP,
-            )
+            pipe = subprocess.PIPE
+            process = subprocess.Popen([*command, "0", "1", *addresses], bufsize=0, stdin=pipe, stdout=pipe, **how)
             assert process.stdin is not None
             assert process.stdout is not None
-            self._requests: Any = self._files.enter_context(process.stdin)
-            self._answers: Any = self._files.enter_context(process.stdout)
+            self._requests = self._files.enter_context(process.stdin)
+            self._answers = self._files.enter_context(process.stdout)
             return process
         with self._childs_files as theirs:
             requests, self._requests = _pipe(theirs, self._files)
             self._answers, answers = _pipe(self._files, theirs)
+            pipes = [requests.fileno(), answers.fileno()]
             return subprocess.Popen(
-                [
-                    *(sys.executable, *flags, "-c", _BOOTSTRAP, _import_path()),
-                    *(str(requests.fileno()), str(answers.fileno()), *addresses),
-                ],
+                [*command, *map(str, pipes), *addresses],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=self._errors.fd,
-                pass_fds=[requests.fileno(), answers.fileno(), self._frames.fd, self._inbox.fd],
-                env=env,
-                **_OWN_GROUP,
+                pass_fds=[*pipes, self._frames.fd, self._inbox.fd],
+                **how,
             )
 
     def is_gone(self) -> bool:
