@@ -106,8 +106,8 @@ def test_seeds_are_reproducible_and_the_order_mirrors() -> None:
     ("changes", "message"),
     [
         ({"task": "retrieval"}, r"task \(classification and retrieval\)"),
-        ({"dataset": "others"}, r"data set \(made up and others\)"),
-        ({"dataset_hash": "2" * 64}, r"content of the data set \(111111111111 and 222222222222\)"),
+        ({"dataset": "others"}, r"dataset \(made up and others\)"),
+        ({"dataset_hash": "2" * 64}, r"content of the dataset \(111111111111 and 222222222222\)"),
         ({"protocol": replace(PROTOCOL, num_clips=4, num_crops=3)}, r"num_clips \(1 and 4\); .*num_crops \(1 and 3\)"),
         ({"protocol": replace(PROTOCOL, num_frames=16)}, r"num_frames \(8 and 16\)"),
         ({"protocol": replace(PROTOCOL, templates=("a {}",))}, "templates"),

@@ -74,7 +74,7 @@ def compare(first: Results, second: Results, *, resamples: int = 10_000, seed: i
     differences_R = drawn_R3[:, 0] - drawn_R3[:, 1]  # times `number`, so that integers are compared
     low, high = np.quantile(differences_R, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]) / number
     observed = only_first - only_second
-    as_far = int((abs(differences_R - observed) >= abs(observed)).sum())
+    num_extreme = int((abs(differences_R - observed) >= abs(observed)).sum())
     return Comparison(
         samples=number,
         first=float(first_N.mean()),
@@ -82,7 +82,7 @@ def compare(first: Results, second: Results, *, resamples: int = 10_000, seed: i
         difference=observed / number,
         low=float(low),
         high=float(high),
-        p_value=(as_far + 1) / (resamples + 1),  # includes the observed one, so it is never 0
+        p_value=(num_extreme + 1) / (resamples + 1),  # includes the observed one, so it is never 0
         only_first_right=only_first,
         only_second_right=only_second,
     )
@@ -106,19 +106,16 @@ def _check_comparable(first: Results, second: Results) -> None:
             raise ValueError(f"the {which} results are of part {results.part[0]} of {results.part[1]}: merge them.")
         if not results.predictions:
             raise ValueError(f"the {which} results have no samples.")
-    different = [
-        f"{what} ({one} and {other})"
-        for what, one, other in (
-            ("task", first.task, second.task),
-            ("data set", first.dataset, second.dataset),
-            ("content of the data set", first.dataset_hash[:12], second.dataset_hash[:12]),
-            *(
-                (f"protocol's {field.name}", getattr(first.protocol, field.name), getattr(second.protocol, field.name))
-                for field in fields(EvaluationProtocol)
-            ),
-        )
-        if one != other
+    facts = [
+        ("task", first.task, second.task),
+        ("dataset", first.dataset, second.dataset),
+        ("content of the dataset", first.dataset_hash[:12], second.dataset_hash[:12]),
     ]
+    facts += [
+        (f"protocol's {field.name}", getattr(first.protocol, field.name), getattr(second.protocol, field.name))
+        for field in fields(EvaluationProtocol)
+    ]
+    different = [f"{what} ({one} and {other})" for what, one, other in facts if one != other]
     if different:
         raise ValueError(f"the results can't be compared: they differ in {'; '.join(different)}.")
     ours, theirs = ({one.sample: one.label for one in results.predictions} for results in (first, second))
@@ -126,8 +123,7 @@ def _check_comparable(first: Results, second: Results) -> None:
         alone = [name for name in one if name not in other]
         if alone:
             raise ValueError(
-                f"{len(alone)} samples are only in the {which} results, such as {alone[0]}: both must have the same "
-                "samples."
+                f"{len(alone)} samples are only in the {which} results, such as {alone[0]}: both must have the same."
             )
     if ours != theirs or list(ours) != list(theirs):
         raise ValueError("the results can't be compared: their labels or the order of their samples differ.")
