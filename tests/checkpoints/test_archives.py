@@ -33,7 +33,7 @@ def refused(path: Path, told: str) -> None:
 
 
 def test_the_good_one(good: Path) -> None:
-    assert torch.equal(read_pickled(good).value["a"].load(), torch.arange(4.0))
+    assert torch.equal(read_pickled(good)["a"].load(), torch.arange(4.0))
 
 
 def zipped(path: Path, *records: tuple[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
@@ -127,7 +127,7 @@ def test_records_of_more_than_four_gigabytes_in_words(good: Path, tmp_path: Path
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
     closing = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
     good.write_bytes(content[:end] + wide + locator + closing)
-    assert torch.equal(read_pickled(good).value["a"].load(), torch.arange(4.0))
+    assert torch.equal(read_pickled(good)["a"].load(), torch.arange(4.0))
     wide = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1 << 60, 1 << 60, size, start)
     good.write_bytes(content[:end] + wide + locator + closing)
     refused(good, "more than any model has")

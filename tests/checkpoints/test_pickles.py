@@ -192,7 +192,7 @@ def test_legacy_storages_are_checked_too(tmp_path: Path) -> None:
     four = np.arange(4, dtype="<f4").tobytes()
     good = state(("a", GOOD))
     found = read_pickled(legacy_file(tmp_path / "good", good, {"0": (4, four)}))
-    assert torch.equal(found.value["a"].load(), torch.arange(4.0).view(2, 2))
+    assert torch.equal(found["a"].load(), torch.arange(4.0).view(2, 2))
     for storages in ({}, {"0": (5, four)}, {"0": (4, four[:8])}, {"0": (-1, four)}, {"1": (4, four)}):
         path = legacy_file(tmp_path / "bad", good, storages)
         assert "damaged" in refused(path)
@@ -309,7 +309,7 @@ def test_what_torch_saves_is_read_as_torch_reads_it(tmp_path: Path, zipped: bool
     torch.save(value, path, _use_new_zipfile_serialization=zipped)
     found = read_pickled(path)
     assert found.layout == ("zip" if zipped else "legacy")
-    read: Any = found.value
+    read: Any = found
     for name, expected in value["model"].items():
         assert isinstance(read["model"][name], Stored)
         tensor = read["model"][name].load()
@@ -339,14 +339,14 @@ def test_every_pickle_protocol(protocol: int, tmp_path: Path) -> None:
     }
     if protocol >= 3:
         value["f"] = b"\x00" * 300
-    assert read_pickled(zip_file(tmp_path / "x", pickle.dumps(value, protocol))).value == value
+    assert read_pickled(zip_file(tmp_path / "x", pickle.dumps(value, protocol))) == value
 
 
 def test_tensors_are_mapped_and_the_file_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"a": torch.zeros(1 << 20)}, path)
     before = path.read_bytes()
-    tensor = read_pickled(path).value["a"].load()
+    tensor = read_pickled(path)["a"].load()
     mapped = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
     ranges = [tuple(int(end, 16) for end in line[0].split("-")) for line in mapped if line[-1] == str(path)]
     assert any(start <= tensor.data_ptr() < end for start, end in ranges)
@@ -358,7 +358,7 @@ def test_counters_and_dictionaries_with_defaults(tmp_path: Path) -> None:
     """What schedulers and loops keep beside the weights."""
     default = collections.defaultdict(list, {"b": [1]})
     torch.save({"milestones": collections.Counter([30, 60]), "log": default}, tmp_path / "x.pth")
-    assert read_pickled(tmp_path / "x.pth").value == {"milestones": {30: 1, 60: 1}, "log": {"b": [1]}}
+    assert read_pickled(tmp_path / "x.pth") == {"milestones": {30: 1, 60: 1}, "log": {"b": [1]}}
 
 
 def test_yacs_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,4 +366,4 @@ def test_yacs_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     path = tmp_path / "weights.pth"
     torch.save({"model": {"a": torch.ones(1)}, "config": CfgNode({"A": 1})}, path)
     monkeypatch.setitem(__import__("sys").modules, "yacs.config", None)
-    assert read_pickled(path).value["config"] == {"A": 1}
+    assert read_pickled(path)["config"] == {"A": 1}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from openxclip import OptimizedXCLIPModel, VideoFeatures, XCLIPConfig, XCLIPModel, optimize
-from openxclip.engine import linears, precision, preparation, towers
+from openxclip.engine import building, linears, precision, towers
 from openxclip.engine.linears import Kernel
 
 KERNELS = [
@@ -96,15 +96,15 @@ def with_kernel(model: XCLIPModel, kernel: Kernel, monkeypatch: pytest.MonkeyPat
 
 
 def is_prepared(model: OptimizedXCLIPModel) -> set[str]:
-    parts = model._preparation._parts
-    return set(parts._parts) if parts else set()
+    parts = model._preparation._current
+    return set(parts._prepared) if parts else set()
 
 
 # When it is prepared
 
 
-def test_patience(model: XCLIPModel) -> None:
-    fast = OptimizedXCLIPModel(model, patience=1000)
+def test_the_plain_model_answers_first(model: XCLIPModel) -> None:
+    fast = OptimizedXCLIPModel(model, prepare_after=1000)
     ids, pixels = some_ids(), some_pixels()
     plain, right = model(ids, pixels), model.get_text_features(ids)
     assert off(fast(ids, pixels).logits_per_video, plain.logits_per_video) < 1e-6  # texts are cut elsewhere
@@ -114,15 +114,15 @@ def test_patience(model: XCLIPModel) -> None:
     for _ in range(10):
         fast.get_video_features(pixels)
     assert is_prepared(fast) == {"video tower"}
-    fast.lose_patience()
+    fast.prepare_at_next_use()
     assert off(fast(some_ids(seed=7), pixels).logits_per_video, model(some_ids(seed=7), pixels).logits_per_video) < 2e-5
     assert is_prepared(fast) == {"video tower", "text tower", "prompt generator"}
 
 
-def test_no_patience_where_the_first_answers_would_be_other_ones(model: XCLIPModel) -> None:
+def test_half_precision_is_prepared_at_once(model: XCLIPModel) -> None:
     if not linears.can_pack(torch.bfloat16):
         pytest.skip("this CPU has no bf16 products")
-    fast = OptimizedXCLIPModel(model, "bf16", patience=10**9)
+    fast = OptimizedXCLIPModel(model, "bf16", prepare_after=10**9)
     fast.get_video_features(some_pixels())
     assert is_prepared(fast) == {"video tower"}
 
@@ -451,7 +451,7 @@ def test_a_path_that_fails_its_test_is_refused(model: XCLIPModel, part: str, mon
         return tuple(o * 1.001 for o in out) if isinstance(out, tuple) else out * 1.001
 
     wrong.__call__ = slightly_wrong  # type: ignore[method-assign]
-    monkeypatch.setattr(preparation, part, wrong)
+    monkeypatch.setattr(building, part, wrong)
     fast = optimize(model, verbose=False)
     with pytest.warns(UserWarning, match=r"the prepared .* is not used.*self-test is off by"):
         ours = fast(some_ids(), some_pixels()).logits_per_video
@@ -516,8 +516,8 @@ def test_another_kernel_can_be_set(model: XCLIPModel) -> None:
     fast.use_kernel(dense)
     assert fast.kernel == dense
     assert off(fast(some_ids(), some_pixels()).logits_per_video, right) < 2e-5
-    assert fast._preparation._parts is not None
-    assert fast._preparation._parts.video(1)[0]._kernel == dense  # type: ignore[index]
+    assert fast._preparation._current is not None
+    assert fast._preparation._current.video(1).tower._kernel == dense  # type: ignore[union-attr]
 
 
 def test_overflow_of_float16(model: XCLIPModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -561,7 +561,7 @@ def test_eight_threads(model: XCLIPModel) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert max(error for errors in threads.map(work, range(8)) for error in errors) < 2e-5
-    assert len(fast._preparation._parts.texts) <= 6  # type: ignore[union-attr]
+    assert len(fast._preparation._current.texts) <= 6  # type: ignore[union-attr]
 
 
 # Texts are encoded once

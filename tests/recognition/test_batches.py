@@ -131,7 +131,7 @@ def pile_up(
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 64])
 @pytest.mark.parametrize("num_clips", [1, 3])
-def test_batches_across_videos_are_one_by_one(
+def test_clips_of_several_videos_in_one_batch_have_the_same_features(
     plain: VideoPipeline, pipeline: VideoPipeline, model: Watched, many: list[Path], batch: int, num_clips: int
 ) -> None:
     together = pile_up(pipeline, model, many, ClipPlan(num_clips=num_clips), batch=batch)
@@ -142,7 +142,7 @@ def test_batches_across_videos_are_one_by_one(
     assert [one.error is None for one in together] == [i not in (0, 7, 12) for i in range(13)]
 
 
-def test_what_is_read_while_the_model_is_busy_is_one_batch() -> None:
+def test_clips_read_while_the_model_is_busy_form_one_batch() -> None:
     calls: list[int] = []
 
     def reader(item: int) -> Generator[list[ReadClip], None, None]:
@@ -165,7 +165,7 @@ def test_what_is_read_while_the_model_is_busy_is_one_batch() -> None:
     assert all(one.features is None or one.features.pooled.item() == one.item for one in got)
 
 
-def test_pixel_values_are_the_processors(
+def test_pixel_values_equal_the_processors(
     plain: VideoPipeline, pipeline: VideoPipeline, model: Watched, many: list[Path]
 ) -> None:
     pile_up(pipeline, model, many[1:7], ClipPlan(num_clips=2), batch=5)
@@ -179,7 +179,7 @@ def test_pixel_values_are_the_processors(
     assert torch.equal(torch.cat(model.inputs), torch.cat(expected))
 
 
-def test_a_video_of_more_clips_than_a_batch_is_split(
+def test_a_video_with_more_clips_than_a_batch_is_split(
     plain: VideoPipeline, pipeline: VideoPipeline, model: Watched, clip_folder: Path
 ) -> None:
     (split,) = pipeline.encode_videos([clip_folder / "red2.mp4"], ClipPlan(num_clips=7), batch=3)
@@ -208,7 +208,7 @@ def test_a_result_does_not_wait_for_the_next_input(pipeline: VideoPipeline, mode
     assert list(results) == []
 
 
-def test_a_slow_video_holds_up_neither_those_before_nor_breaks_those_behind(
+def test_a_slow_video_does_not_delay_earlier_results(
     plain: VideoPipeline, pipeline: VideoPipeline, model: Watched, many: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_read = threading.Event()
@@ -228,13 +228,13 @@ def test_a_slow_video_holds_up_neither_those_before_nor_breaks_those_behind(
     compare(got, list(plain.encode_videos(many[1:7])))
 
 
-def test_an_endless_source(pipeline: VideoPipeline, clip_folder: Path) -> None:
+def test_results_of_an_endless_source(pipeline: VideoPipeline, clip_folder: Path) -> None:
     results = pipeline.encode_videos(itertools.repeat(clip_folder / "red2.mp4"), batch=4)
     assert all(one.error is None for one in itertools.islice(results, 20))
     results.close()
 
 
-def test_what_the_source_raises_comes_after_its_results(pipeline: VideoPipeline, many: list[Path]) -> None:
+def test_an_error_of_the_source_is_raised_after_its_results(pipeline: VideoPipeline, many: list[Path]) -> None:
     def stream() -> Iterator[Path]:
         yield from many[1:4]
         raise RuntimeError("the list has a hole")
@@ -245,7 +245,7 @@ def test_what_the_source_raises_comes_after_its_results(pipeline: VideoPipeline,
         next(results)
 
 
-def test_what_is_no_video_is_raised_in_its_place(pipeline: VideoPipeline, many: list[Path]) -> None:
+def test_an_item_that_is_no_video_raises_in_its_place(pipeline: VideoPipeline, many: list[Path]) -> None:
     results = pipeline.encode_videos([many[1], 7, many[2]], batch=8)  # type: ignore[list-item]
     assert next(results).source == many[1]
     with pytest.raises(TypeError, match="a video is a path"):
@@ -255,7 +255,7 @@ def test_what_is_no_video_is_raised_in_its_place(pipeline: VideoPipeline, many: 
 
 
 @pytest.mark.parametrize("batch", [1, 6])
-def test_what_is_decoded_is_bounded(
+def test_the_number_of_decoded_clips_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     alive: list[weakref.ref[Tensor]] = []
@@ -276,14 +276,14 @@ def test_what_is_decoded_is_bounded(
     assert most <= 2 * batch + 3
 
 
-def test_results_have_memory_of_their_own(pipeline: VideoPipeline, model: Watched, many: list[Path]) -> None:
+def test_results_have_their_own_memory(pipeline: VideoPipeline, model: Watched, many: list[Path]) -> None:
     for one in pile_up(pipeline, model, many[1:7], batch=6):
         assert one.features is not None
         for tensor in one.features:
             assert tensor.untyped_storage().nbytes() == tensor.nbytes
 
 
-def test_frames_that_are_not_cropped_and_come_in_several_sizes(plain: VideoPipeline, many: list[Path]) -> None:
+def test_uncropped_frames_of_several_sizes(plain: VideoPipeline, many: list[Path]) -> None:
     class Any32:
         """Takes frames of any size: as a model with interpolated positions would."""
 
@@ -333,7 +333,7 @@ def test_one_video_has_one_reader(plain: VideoPipeline, clip_folder: Path, monke
 # ------------------------------------------------------------------------------------------------------------- clips
 
 
-def test_clips_of_a_plan_are_full_batches(
+def test_clips_of_a_plan_form_full_batches(
     plain: VideoPipeline, pipeline: VideoPipeline, model: Watched, many: list[Path]
 ) -> None:
     plan = ClipPlan(num_frames=4, window=0.2)
@@ -350,11 +350,11 @@ def test_clips_of_a_plan_are_full_batches(
             torch.testing.assert_close(one.features.pooled, alone.features.pooled, atol=1e-5, rtol=1e-5)
 
 
-def test_resuming_in_the_middle_gives_the_rest_to_the_bit(
+def test_resuming_in_the_middle_gives_identical_features(
     plain: VideoPipeline, pipeline: VideoPipeline, many: list[Path]
 ) -> None:
     # The pipeline does this itself, unless the model is watched: else the plain model computes the first clips
-    plain.model.lose_patience()
+    plain.model.prepare_at_next_use()
     plan = ClipPlan(num_frames=4, window=0.2, stride=0.1)
     whole = [one for one in pipeline.encode_clips(many[1:5], plan, batch=2) if one.features is not None]
     at = 6  # clips, three batches: in the second video
@@ -387,7 +387,7 @@ def clips_alive_after(monkeypatch: pytest.MonkeyPatch, function: str) -> list[in
 
 
 @pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 6, 64])
-def test_what_waits_of_windows_is_bounded(
+def test_the_number_of_waiting_windows_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     waiting = clips_alive_after(monkeypatch, "_read_clips")
@@ -396,7 +396,7 @@ def test_what_waits_of_windows_is_bounded(
     assert max(waiting) <= 2 * batch + 4 * 32
 
 
-def test_what_waits_of_many_clips_over_a_video_is_bounded(
+def test_the_number_of_waiting_clips_over_a_video_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one after the other, since they end together; but neither their frames nor what the model sees of them."""
@@ -410,7 +410,7 @@ def test_what_waits_of_many_clips_over_a_video_is_bounded(
 # ----------------------------------------------------------------------------------------------------- how many clips
 
 
-def test_auto_is_one_on_a_cpu_and_by_memory_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_one_on_a_cpu_and_depends_on_memory_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     config, cpu, gpu = XCLIPConfig(), torch.device("cpu"), torch.device("cuda", 0)
     how: dict[str, Any] = {"num_frames": 8, "dtype": torch.float32}
     assert batch_size("auto", config, device=cpu, **how) == 1
@@ -426,7 +426,7 @@ def test_auto_is_one_on_a_cpu_and_by_memory_on_a_gpu(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("batch", [0, -1, 1.5, True, "all", "8", None])
-def test_batches_that_cannot_be(pipeline: VideoPipeline, clip_folder: Path, batch: Any) -> None:
+def test_impossible_batches_are_refused(pipeline: VideoPipeline, clip_folder: Path, batch: Any) -> None:
     for call in (
         lambda: check_batch(batch),
         lambda: pipeline.encode_videos([], batch=batch),
@@ -465,7 +465,7 @@ START = (
 
 
 @pytest.mark.slow
-def test_a_program_ends_with_generators_left_open(tiny_folder: Path, clip_folder: Path) -> None:
+def test_a_program_with_open_generators_ends(tiny_folder: Path, clip_folder: Path) -> None:
     code = START + (
         "def waiting():\n    yield sys.argv[2]\n    time.sleep(1000)\n"
         "one = pipeline.encode_videos(itertools.repeat(sys.argv[2]), batch=3); next(one)\n"
@@ -478,7 +478,7 @@ def test_a_program_ends_with_generators_left_open(tiny_folder: Path, clip_folder
 
 
 @pytest.mark.slow
-def test_names_that_come_through_a_pipe_one_by_one(tiny_folder: Path, clip_folder: Path) -> None:
+def test_names_arrive_through_a_pipe_one_by_one(tiny_folder: Path, clip_folder: Path) -> None:
     code = START + (
         "for one in pipeline.encode_videos((line.strip() for line in sys.stdin), batch=8):\n"
         "    print(one.source, one.error is None, flush=True)\n"
@@ -500,7 +500,7 @@ def test_names_that_come_through_a_pipe_one_by_one(tiny_folder: Path, clip_folde
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_the_middle(tiny_folder: Path, clip_folder: Path) -> None:
+def test_ctrl_c_while_videos_are_encoded(tiny_folder: Path, clip_folder: Path) -> None:
     code = START + (
         "for one in pipeline.encode_videos(itertools.repeat(sys.argv[2]), batch=3): print('one', flush=True)\n"
     )
@@ -515,7 +515,7 @@ def test_ctrl_c_in_the_middle(tiny_folder: Path, clip_folder: Path) -> None:
     assert said.rstrip().endswith("KeyboardInterrupt")
 
 
-def test_closing_half_way_leaves_no_thread(plain: VideoPipeline, pipeline: VideoPipeline, clip_folder: Path) -> None:
+def test_closing_a_generator_leaves_no_thread(plain: VideoPipeline, pipeline: VideoPipeline, clip_folder: Path) -> None:
     before = set(threading.enumerate())
     for one in (plain, pipeline):
         results = one.encode_videos(itertools.repeat(clip_folder / "red2.mp4"), batch=3)
@@ -530,7 +530,7 @@ def test_closing_half_way_leaves_no_thread(plain: VideoPipeline, pipeline: Video
         time.sleep(0.01)
 
 
-def test_an_error_that_is_kept_keeps_nothing_else(plain: VideoPipeline, many: list[Path]) -> None:
+def test_a_kept_error_keeps_nothing_else_alive(plain: VideoPipeline, many: list[Path]) -> None:
     pipeline = VideoPipeline(plain.model, plain.processor, isolate=False)
     kept = [one.error for one in pipeline.encode_videos(many, batch=4) if one.error]
     assert len(kept) == 3
@@ -544,7 +544,7 @@ def test_an_error_that_is_kept_keeps_nothing_else(plain: VideoPipeline, many: li
 
 
 @pytest.mark.slow
-def test_the_commands_batch(tiny_folder: Path, clip_folder: Path) -> None:
+def test_batch_option_of_the_command(tiny_folder: Path, clip_folder: Path) -> None:
     command = [sys.executable, "-m", "openxclip.cli.main", "classify", str(clip_folder), "--labels", "a,b"]
     command += ["--model", str(tiny_folder), "--device", "cpu", "--batch"]
     rows = []
@@ -562,7 +562,7 @@ def test_the_commands_batch(tiny_folder: Path, clip_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("bytes_kept", [3 * 24 * 32 // 4, 10**9], ids=["small early", "small late"])
-def test_clips_are_the_same_however_their_frames_are_held(
+def test_clips_do_not_depend_on_how_their_frames_are_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_kept: int
 ) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (90, 24, 32, 3), dtype=np.uint8)

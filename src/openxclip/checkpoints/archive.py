@@ -1,8 +1,8 @@
-"""Zip archives as torch.save writes them: where each record lies in the file, and nothing unpacked.
+"""Find the records of zip archives that torch.save wrote, without unpacking them.
 
-Records of weights are stored, not compressed, so that they can be mapped. Whatever torch wouldn't have written (a
-compressed, encrypted or overlapping record, two of one name, bytes outside any record's place) is refused: two readers
-might see two different files in it.
+Records of weights are stored, not compressed, so that they can be mapped. Archives that torch doesn't write (with a
+compressed, encrypted or overlapping record, two records of one name, or bytes outside all records) are refused: two
+readers might see different contents in them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from openxclip.common.files import cannot_read
 from openxclip.errors import CheckpointError
 
 MAGIC = b"PK\x03\x04"
-_MOST_RECORDS = 200_000  # a training checkpoint of the largest CLIP has some 6,000
-_MOST_DIRECTORY = 64 << 20  # bytes
+_MAX_RECORDS = 200_000  # a training checkpoint of the largest CLIP has some 6,000
+_MAX_DIRECTORY = 64 << 20  # bytes
 _LOCAL, _LOCAL_MAGIC = struct.Struct("<4s5H3L2H"), MAGIC
 _ENTRY, _ENTRY_MAGIC = struct.Struct("<4s6H3L5H2L"), b"PK\x01\x02"
 _END, _END_MAGIC = struct.Struct("<4s4H2LH"), b"PK\x05\x06"
@@ -32,7 +32,7 @@ _IN_ZIP64 = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Record:
-    """Where a record's bytes are: `size` of them from `offset` on."""
+    """Position of a record's bytes in the file."""
 
     offset: int
     size: int
@@ -41,13 +41,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Archive:
-    """The records of a file by name, without the one folder that torch puts them all in."""
+    """The records of a file by name, without the folder that torch puts all of them in."""
 
     path: Path
     records: Mapping[str, Record]
 
     def read(self, name: str, limit: int) -> bytes:
-        """A record's bytes, checked by their checksum.
+        """Return a record's bytes after verifying their checksum.
 
         Raises:
             CheckpointError: there is no such record, it is longer than `limit`, or it is damaged.
@@ -66,14 +66,14 @@ class Archive:
 
 
 class _NotAsWrittenError(Exception):
-    """What is wrong with an archive, to be told with its path."""
+    """Describes what is wrong with an archive; `read_archive` adds the path."""
 
 
 def read_archive(path: Path) -> Archive:
-    """The records of a zip archive that torch.save or torch.jit.save wrote.
+    """Return the records of a zip archive that torch.save or torch.jit.save wrote.
 
     Raises:
-        CheckpointError: it is damaged, or another kind of zip.
+        CheckpointError: the archive is damaged, or another kind of zip.
     """
     try:
         with path.open("rb") as file:
@@ -94,13 +94,13 @@ def read_archive(path: Path) -> Archive:
 
 
 def _directory(file: BinaryIO, size: int) -> tuple[int, int, int]:
-    """Start and end of the central directory, and how many entries it says it has."""
+    """Return start and end of the central directory, and its number of entries."""
     if size < _END.size:
         raise _NotAsWrittenError("damaged: the archive is cut off")
     tail_start = max(0, size - _END.size - _LOCATOR.size)  # torch writes no comment after it
     file.seek(tail_start)
     tail = file.read()
-    magic, disk, directory_disk, here, count, length, start, comment = _END.unpack(tail[-_END.size :])
+    magic, disk, directory_disk, disk_count, count, length, start, comment = _END.unpack(tail[-_END.size :])
     if magic != _END_MAGIC or comment:
         raise _NotAsWrittenError("damaged: the end of the archive is missing (was the download cut off?)")
     end = size - _END.size
@@ -110,15 +110,15 @@ def _directory(file: BinaryIO, size: int) -> tuple[int, int, int]:
         if end64 + _END64.size != end - _LOCATOR.size:
             raise _NotAsWrittenError("damaged: the end of the archive doesn't fit its length")
         file.seek(end64)
-        magic, _, _, _, disk, directory_disk, here, count, length, start = _END64.unpack(file.read(_END64.size))
+        magic, _, _, _, disk, directory_disk, disk_count, count, length, start = _END64.unpack(file.read(_END64.size))
         if magic != _END64_MAGIC:
             raise _NotAsWrittenError("damaged: the end of the archive can't be read")
         end = end64
-    if disk or directory_disk or here != count:
+    if disk or directory_disk or disk_count != count:
         raise _NotAsWrittenError("refused: an archive in several parts")
     if start + length != end:
         raise _NotAsWrittenError("refused: there are bytes in the archive that belong to no record")
-    if count > _MOST_RECORDS or length > _MOST_DIRECTORY:
+    if count > _MAX_RECORDS or length > _MAX_DIRECTORY:
         raise _NotAsWrittenError(f"refused: {count} records are more than any model has")
     return start, end, count
 
@@ -141,14 +141,16 @@ def _records(file: BinaryIO, directory: bytes, count: int, directory_start: int)
         size, packed, header = _with_zip64(extra, size, packed, header)
         scripted = name.split("/", 2)[1:2] == ["code"]  # TorchScript's sources are compressed, and never read here
         if (method or packed != size) and not scripted:
-            raise _NotAsWrittenError(f"refused: its record {_short(name)} is compressed, which torch.save never does")
+            raise _NotAsWrittenError(
+                f"refused: its record {_shortened(name)} is compressed, which torch.save never does"
+            )
         if flags & 1:
-            raise _NotAsWrittenError(f"refused: its record {_short(name)} is encrypted")
+            raise _NotAsWrittenError(f"refused: its record {_shortened(name)} is encrypted")
         if name in records:
-            raise _NotAsWrittenError(f"refused: it holds two records named {_short(name)}")
+            raise _NotAsWrittenError(f"refused: it holds two records named {_shortened(name)}")
         offset = _data_offset(file, header, raw_name, directory_start)
         if offset + packed > directory_start:
-            raise _NotAsWrittenError(f"refused: its record {_short(name)} reaches beyond the file's data")
+            raise _NotAsWrittenError(f"refused: its record {_shortened(name)} reaches beyond the file's data")
         records[name] = Record(offset, packed, crc)
         places.append((header, offset + packed, name))
     if at != len(directory):
@@ -156,23 +158,23 @@ def _records(file: BinaryIO, directory: bytes, count: int, directory_start: int)
     places.sort()
     for (_, end, name), (start, _, other) in pairwise(places):
         if start < end:
-            raise _NotAsWrittenError(f"refused: its records {_short(name)} and {_short(other)} overlap")
+            raise _NotAsWrittenError(f"refused: its records {_shortened(name)} and {_shortened(other)} overlap")
     if places and places[0][0]:
         raise _NotAsWrittenError("refused: there are bytes before its first record")
     return records
 
 
 def _with_zip64(extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:
-    """The three numbers of an entry, those that don't fit 32 bits taken from its zip64 field."""
+    """Return the three numbers of an entry, taking those that don't fit 32 bits from its zip64 field."""
     if _IN_ZIP64 not in (size, packed, header):
         return size, packed, header
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, at)
         if kind == 1:
-            wide = iter(struct.unpack_from(f"<{length // 8}Q", extra[at + 4 : at + 4 + length]))
+            large_numbers = iter(struct.unpack_from(f"<{length // 8}Q", extra[at + 4 : at + 4 + length]))
             try:
-                size, packed, header = (next(wide) if n == _IN_ZIP64 else n for n in (size, packed, header))
+                size, packed, header = (next(large_numbers) if n == _IN_ZIP64 else n for n in (size, packed, header))
             except (StopIteration, RuntimeError):
                 break
             return size, packed, header
@@ -181,7 +183,7 @@ def _with_zip64(extra: bytes, size: int, packed: int, header: int) -> tuple[int,
 
 
 def _data_offset(file: BinaryIO, header: int, raw_name: bytes, limit: int) -> int:
-    """Where a record's bytes start, from its local header, which must name the same record."""
+    """Return where a record's bytes start, after checking that its local header names the same record."""
     if header + _LOCAL.size > limit:
         raise _NotAsWrittenError("refused: a record lies outside the file")
     file.seek(header)
@@ -190,11 +192,11 @@ def _data_offset(file: BinaryIO, header: int, raw_name: bytes, limit: int) -> in
     magic, *_, name_length, extra_length = _LOCAL.unpack(file.read(_LOCAL.size))
     if magic != _LOCAL_MAGIC or file.read(name_length) != raw_name:
         raise _NotAsWrittenError(
-            f"refused: the header of its record {_short(raw_name.decode('utf-8', 'replace'))} says something else "
+            f"refused: the header of its record {_shortened(raw_name.decode('utf-8', 'replace'))} says something else "
             "than the archive's list"
         )
     return header + _LOCAL.size + name_length + extra_length
 
 
-def _short(name: str) -> str:
+def _shortened(name: str) -> str:
     return repr(name if len(name) <= 80 else name[:77] + "...")

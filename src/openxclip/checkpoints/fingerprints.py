@@ -1,4 +1,4 @@
-"""Fingerprints of weights: what features and indexes are known by."""
+"""Fingerprints of weights, which features and indexes store to recognise their model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from openxclip.errors import OpenXCLIPError
 
 
 def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of a model's weights, with their names, types and shapes."""
+    """Return the SHA-256 of a model's weights, with their names, types and shapes."""
     hashed = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -24,10 +24,10 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def fingerprint_by_name(model: nn.Module, name: str) -> str:
-    """`fingerprint` of a model that was loaded by a name and not changed since.
+    """Return the `fingerprint` of a model that was loaded by a name and not changed since.
 
-    Reading all weights takes longer than loading them, which maps them: so it is done once for files of these lengths
-    and times, and remembered in the user's cache.
+    Reading all weights takes longer than loading a model, which only maps them. So the result is kept in the user's
+    cache, under the sizes and modification times of the files.
     """
     files: list[tuple[str, Stamp]] = []
     with suppress(OpenXCLIPError, OSError):
@@ -35,14 +35,14 @@ def fingerprint_by_name(model: nn.Module, name: str) -> str:
     if not files:
         return fingerprint(model)
     key = hashlib.sha256(json.dumps([files, str(next(model.parameters()).dtype)]).encode()).hexdigest()
-    known = cache_folder("fingerprints") / key[:32]
+    cached = cache_folder("fingerprints") / key[:32]
     with suppress(OSError, ValueError):
-        text = known.read_text(encoding="ascii")
+        text = cached.read_text(encoding="ascii")
         if len(text) == len(key):
             return text
-    found = fingerprint(model)
+    result = fingerprint(model)
     with suppress(OSError):
-        known.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(known) as partial:
-            partial.write_text(found, encoding="ascii")
-    return found
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(cached) as partial:
+            partial.write_text(result, encoding="ascii")
+    return result

@@ -1,4 +1,4 @@
-"""The weights of a hub folder: model.safetensors, its shards with their index, or pytorch_model.bin."""
+"""Load and save the weights of a hub folder: model.safetensors, its shards with their index, or pytorch_model.bin."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from openxclip import hub
+from openxclip.checkpoints.files import load_safetensors
 from openxclip.checkpoints.pickled import Stored, read_pickled
-from openxclip.common.files import MODEL_NOT_UTF8, as_os_error, atomic_folder, cannot_read, cannot_write, is_utf8
+from openxclip.common.files import as_os_error, atomic_folder, cannot_read, cannot_write
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -28,36 +29,36 @@ _WEIGHTS_NAME = re.compile(
 
 
 class LoadedWeights(NamedTuple):
-    """Tensors by name, and where they are from."""
+    """Tensors by name, and the file or index that they come from."""
 
     tensors: dict[str, Tensor]
     source: Path
 
 
 def load_state_dict(name_or_path: str | Path, *, variant: str | None = None, **hub_options: Any) -> LoadedWeights:
-    """The tensors of a folder or hub repository, mapped from the file rather than read where the format allows it.
+    """Load the tensors of a folder or hub repository. Files are mapped rather than read.
 
     Args:
         name_or_path, **hub_options: see `openxclip.hub.resolve_folder`.
         variant: as in `model.fp16.safetensors`.
 
     Raises:
-        CheckpointError: no weights there, or a file that is damaged or holds more than tensors.
+        CheckpointError: there are no weights, or a file is damaged or holds more than tensors.
     """
     source, files = find_weights(name_or_path, variant=variant, **hub_options)
     tensors: dict[str, Tensor] = {}
     for file in files:
-        tensors.update(_read_safetensors(file) if ".safetensors" in source.name else _read_pickled(file))
+        tensors.update(load_safetensors(file) if ".safetensors" in source.name else _read_pickled(file))
     return LoadedWeights(tensors, source)
 
 
 def find_weights(
     name_or_path: str | Path, *, variant: str | None = None, **hub_options: Any
 ) -> tuple[Path, list[Path]]:
-    """The weights file of a folder or hub repository, or its index; and the files that hold the tensors.
+    """Return the weights file of a folder or hub repository, or its index; and the files that hold the tensors.
 
     Raises:
-        CheckpointError: there are none, or some of those in the index are missing.
+        CheckpointError: there are no weights, or files that the index names are missing.
     """
     whole, pickled = _names_of(SAFETENSORS, variant), _names_of(PICKLED, variant)
     folder = hub.resolve_folder(
@@ -75,12 +76,12 @@ def find_weights(
 
 
 def _names_of(name: str, variant: str | None) -> tuple[str, str]:
-    """Of a file of weights and of the index of its shards, with a variant before the last suffix, if there is one."""
+    """Return the names of a weights file and of the index of its shards, with the variant before the last suffix."""
     names = (name, name + _INDEX)
     if variant is None:
         return names
-    first, second = (f"{one.rpartition('.')[0]}.{variant}.{one.rpartition('.')[2]}" for one in names)
-    return first, second
+    weights, index = (".".join([stem, variant, suffix]) for stem, _, suffix in (n.rpartition(".") for n in names))
+    return weights, index
 
 
 def _weights_file(folder: Path, names: tuple[str, str]) -> Path | None:
@@ -94,10 +95,10 @@ def _shards(index: Path) -> list[Path]:
         raise CheckpointError(cannot_read(index, error)) from error
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{index}: not an index of shards ({type(error).__name__}: {error}).") from error
-    # A shard lies beside its index: a name with a folder in it would read what the user did not point to.
-    strange = [name for name in names if not isinstance(name, str) or Path(name).name != name]
-    if strange:
-        raise CheckpointError(f"{index}: names {strange[0]!r}, which is not a file of this folder.")
+    # A name with a folder in it would read files outside the folder that the user gave.
+    outside = [name for name in names if not isinstance(name, str) or Path(name).name != name]
+    if outside:
+        raise CheckpointError(f"{index}: names {outside[0]!r}, which is not a file of this folder.")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise CheckpointError(
@@ -106,26 +107,11 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not is_utf8(str(path)):
-        raise CheckpointError(f"{path}: {MODEL_NOT_UTF8}")
-    try:
-        with path.open("rb"):  # safetensors says of any file that it can't open that it isn't there
-            return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        system = as_os_error(error, path)
-        why = f"{path}: damaged, or not safetensors ({error})." if system is None else cannot_read(path, system)
-        raise CheckpointError(why) from error
-
-
 def _read_pickled(path: Path) -> dict[str, Tensor]:
-    found = read_pickled(path).value
-    if not isinstance(found, dict) or not all(isinstance(value, Stored) for value in found.values()):
+    content = read_pickled(path)
+    if not isinstance(content, dict) or not all(isinstance(value, Stored) for value in content.values()):
         raise CheckpointError(f"{path}: holds no plain dictionary of tensors.")
-    return {name: stored.load() for name, stored in found.items()}
+    return {name: stored.load() for name, stored in content.items()}
 
 
 def save_state_dict(

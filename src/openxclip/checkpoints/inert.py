@@ -1,9 +1,9 @@
-"""Pickles read without running them.
+"""Read pickles without running them.
 
-A pickle is a program that may call any function it names. This reader goes through the same program, but the names in
-it stay names: each must be in a table (`stand_ins`), where it stands for a value or for a few lines of ours that check
-what they are given. Nothing else is ever called, no attribute is set on anything but our own stand-ins, and what the
-program may cost is bounded: its length, its steps, and whatever it says of sizes.
+A pickle is a program that may call any function it names. This reader interprets the same program, but names stay
+names: each must be in a table (`stand_ins`), where it stands for a value or for a short function of ours that checks
+its arguments. Nothing else is ever called, attributes are set only on our own stand-ins, and the cost is bounded: the
+program's length, its steps, and all sizes in it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from openxclip.checkpoints.stand_ins import (
     of_type,
 )
 
-LONGEST_PICKLE = 64 << 20  # bytes; that of a training checkpoint of the largest CLIP has under 2 MB
-MOST_STEPS = 1_000_000  # each makes at most a small object; that checkpoint has some 75,000
+MAX_PICKLE_BYTES = 64 << 20  # a training checkpoint of the largest CLIP has under 2 MB
+MAX_STEPS = 1_000_000  # each makes at most a small object; that checkpoint has some 75,000
 
 
 class InertReader:
-    """Reads pickles one after the other from bytes.
+    """Reads consecutive pickles from bytes.
 
     Args:
         content: the pickles.
-        makers: names that may be called, and what is done instead.
-        values: names that may stand as values, and what they stand for.
-        persistent: what a persistent id (torch's references to storages) stands for.
+        makers: functions to call in place of the names that may be called.
+        values: values of the names that may be used as values.
+        persistent: returns the value of a persistent id (torch's reference to a storage).
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class InertReader:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
-        self._do = {
+        self._actions = {
             name.removeprefix("_op_").upper(): getattr(self, name) for name in dir(self) if name.startswith("_op_")
         }
 
@@ -65,18 +65,17 @@ class InertReader:
         return self._file.tell()
 
     def read(self) -> Any:
-        """What the next pickle describes.
+        """Return the value of the next pickle.
 
         Raises:
-            RefusedPickleError: it names something that isn't in the tables, or costs too much.
-            DamagedPickleError: it is no whole pickle.
+            RefusedPickleError: the pickle names something that isn't in the tables, or costs too much.
+            DamagedPickleError: the pickle is invalid or incomplete.
         """
         self._stack, self._marks, self._memo = [], [], {}
-        do = self._do
         try:
             for opcode, argument, _ in pickletools.genops(self._file):
                 self._charge(1)
-                action = do.get(opcode.name)
+                action = self._actions.get(opcode.name)
                 if action is None:
                     raise RefusedPickleError(f"it uses the pickle instruction {opcode.name}")
                 action(argument)
@@ -88,11 +87,11 @@ class InertReader:
 
     def _charge(self, steps: int) -> None:
         self._steps += steps
-        if self._steps > MOST_STEPS:
-            raise RefusedPickleError(f"it takes more than {MOST_STEPS} steps")
+        if self._steps > MAX_STEPS:
+            raise RefusedPickleError(f"it takes more than {MAX_STEPS} steps")
 
     def _charge_copy(self, value: Any) -> None:
-        """What one step may copy again and again counts by its length."""
+        """Count a container by its length: one step may copy it."""
         if isinstance(value, list | tuple | dict | set | frozenset):
             self._charge(len(value))
 
@@ -181,9 +180,9 @@ class InertReader:
         self._push(frozenset(map(as_key, self._since_mark())))
 
     def _op_dict(self, _: None) -> None:
-        made: dict[Any, Any] = {}
-        _put_items(made, self._since_mark())
-        self._push(made)
+        items: dict[Any, Any] = {}
+        _put_items(items, self._since_mark())
+        self._push(items)
 
     def _op_tuple1(self, _: None) -> None:
         self._push((self._pop(),))
@@ -219,7 +218,7 @@ class InertReader:
     # ------------------------------------------------------------------------------------------------ the memo
 
     def _op_put(self, index: int) -> None:
-        if not 0 <= index <= MOST_STEPS:  # a dict here, but an array as long as the index in Python's own reader
+        if not 0 <= index <= MAX_STEPS:  # Python's own reader would allocate an array of that length
             raise RefusedPickleError(f"it numbers an object {index}")
         self._memo[index] = self._top()
 
@@ -233,7 +232,7 @@ class InertReader:
 
     _op_binget = _op_long_binget = _op_get
 
-    # ------------------------------------------------------------------------------------------------ names, "calls"
+    # ------------------------------------------------------------------------------------------------ names and calls
 
     def _named(self, module: str, name: str) -> Any:
         if (module, name) in self._values:
@@ -253,7 +252,7 @@ class InertReader:
     def _make(self, name: Any, arguments: Any) -> None:
         of_type(arguments, tuple)
         if not isinstance(name, Name):
-            raise RefusedPickleError(f"it calls {_described(name)}")
+            raise RefusedPickleError(f"it calls {_describe(name)}")
         self._charge(len(arguments) + sum(len(a) for a in arguments if isinstance(a, str | bytes)) // 64)
         for argument in arguments:
             self._charge_copy(argument)
@@ -267,8 +266,8 @@ class InertReader:
     _op_newobj = _op_reduce
 
     def _op_newobj_ex(self, _: None) -> None:
-        named = self._pop()
-        if of_type(named, dict):
+        keyword_arguments = self._pop()
+        if of_type(keyword_arguments, dict):
             raise RefusedPickleError("it makes an object with named arguments")
         self._op_reduce(None)
 
@@ -281,18 +280,18 @@ class InertReader:
         self._make(name, tuple(arguments))
 
     def _op_build(self, _: None) -> None:
-        state, made = self._pop(), self._top()
-        if isinstance(made, Element):
+        state, target = self._pop(), self._top()
+        if isinstance(target, Element):
             if of_type(state, tuple)[1:2] == (">",):
                 raise RefusedPickleError("it holds big-endian numbers")
-        elif isinstance(made, Inert):
+        elif isinstance(target, Inert):
             if isinstance(state, tuple) and len(state) == 2:
                 state = state[1]
             if isinstance(state, dict):
                 self._charge_copy(state)
-                made.state.update((key, value) for key, value in state.items() if type(key) is str)
-        elif not isinstance(made, dict):  # of dicts it is the attributes, which none needs
-            raise RefusedPickleError(f"it sets the state of {_described(made)}")
+                target.state.update((key, value) for key, value in state.items() if type(key) is str)
+        elif not isinstance(target, dict):  # a dict's state is its attributes, which no checkpoint needs
+            raise RefusedPickleError(f"it sets the state of {_describe(target)}")
 
     def _op_binpersid(self, _: None) -> None:
         if self._persistent is None:
@@ -300,9 +299,9 @@ class InertReader:
         self._push(self._persistent(self._pop()))
 
 
-def _described(value: Any) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, Inert):
-        return f"an object of {value.of}"
+        return f"an object of {value.name}"
     return str(value) if isinstance(value, Name) else f"a {type(value).__name__}"
 
 

@@ -1,8 +1,8 @@
-"""One table of tensor names, used both ways: the authors' (and OpenAI's and open_clip's, whom they follow) ↔ the hub's.
+"""Translate tensor names between the authors' files (and OpenAI's and open_clip's) and the hub's, by one table.
 
-`#` stands for the number of a block. In the authors' files a block's queries, keys and values are one tensor, and the
-two projections to the joint width lie transposed; nothing else differs but the names. CLIPs have the same names
-without those of messages, MIT and prompts.
+`#` stands for the number of a block. In the authors' files, a block's queries, keys and values are one tensor, and the
+two projections to the joint width are transposed; all else differs only in name. CLIPs have the same names without
+those of messages, MIT and prompts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """One tensor of the authors', and the one or three of the hub's that it is."""
+    """A tensor of the authors' files, and the one or three tensors of the hub's that it becomes."""
 
     authors: str
     hub: tuple[str, ...]
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 
 def _same(authors: str, hub: str) -> list[Row]:
-    """A module with weight and bias."""
+    """Rows of a module with weight and bias."""
     return [Row(f"{authors}.{kind}", (f"{hub}.{kind}",)) for kind in ("weight", "bias")]
 
 
@@ -88,7 +88,7 @@ _BY_AUTHORS = {row.authors: row for row in TABLE}
 _BY_HUB = {name: row for row in TABLE for name in row.hub}
 _CLIPS_OWN = frozenset(name for row in _CLIP for name in row.hub)
 
-# What a checkpoint may hold beside weights: sizes in OpenAI's archives, masks, index numbers that can be counted out.
+# Tensors of checkpoints that are no weights: sizes in OpenAI's archives, masks, position ids.
 _NO_WEIGHTS = frozenset(
     {"input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask", "n_averaged"}
 )
@@ -96,23 +96,23 @@ _BLOCK_NUMBER = re.compile(r"\.(\d+)\.")
 
 
 def _pattern(name: str) -> tuple[str, str]:
-    """The name with `#` for its block's number, and that number ("" if there is none)."""
+    """Return the name with `#` for its block's number, and that number ("" if there is none)."""
     number = _BLOCK_NUMBER.search(name)
     return (_BLOCK_NUMBER.sub(".#.", name, count=1), number[1]) if number else (name, "")
 
 
 def is_of_clip(hub_name: str) -> bool:
-    """Whether a tensor with this name of the hub's is a CLIP's; else it is of messages, MIT or prompts."""
+    """Whether a CLIP has a tensor of this name of the hub's; otherwise it belongs to messages, MIT or prompts."""
     return hub_name in _CLIPS_OWN or _pattern(hub_name)[0] in _CLIPS_OWN
 
 
 def is_no_weight(name: str) -> bool:
-    """Whether it names something in a checkpoint that no model needs."""
+    """Whether a tensor of this name is no weight and can be dropped."""
     return name in _NO_WEIGHTS or name.endswith("embeddings.position_ids")
 
 
 class Move(NamedTuple):
-    """The tensor `source` of the authors' is `targets` of the hub's."""
+    """The tensor `source` of a file becomes `targets` under the hub's names."""
 
     source: str
     targets: tuple[str, ...]
@@ -120,7 +120,7 @@ class Move(NamedTuple):
 
 
 def moves_to_hub(names: Iterable[str]) -> tuple[list[Move], list[str]]:
-    """What becomes of each of the authors' names, and the names that aren't in the table."""
+    """Return the moves of the authors' names, and the names that aren't in the table."""
     moves, unknown = [], []
     for name in names:
         pattern, number = _pattern(name)
@@ -132,65 +132,51 @@ def moves_to_hub(names: Iterable[str]) -> tuple[list[Move], list[str]]:
     return moves, unknown
 
 
-def to_hub(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' tensors under the hub's names; nothing is copied but the two transposed projections.
-
-    Raises:
-        KeyError: a name that isn't in the table.
-    """
-    moves, unknown = moves_to_hub(tensors)
-    if unknown:
-        raise KeyError(unknown[0])
-    made: dict[str, Tensor] = {}
-    for move in moves:
-        made.update(moved(tensors[move.source], move))
-    return made
-
-
 def moved(tensor: Tensor, move: Move) -> dict[str, Tensor]:
-    """A tensor of the authors' as what it is by the hub's names."""
+    """Return what a tensor of the authors' becomes under the hub's names."""
     if move.transposed:
         tensor = tensor.T.contiguous()
     return dict(zip(move.targets, _parts(tensor) if len(move.targets) > 1 else [tensor], strict=True))
 
 
 def to_authors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The hub's tensors under the authors' names, the reverse of `to_hub`, and bit for bit the same numbers.
+    """Return the hub's tensors under the authors' names, with the same bits.
 
     Raises:
-        KeyError: a name that isn't in the table, or one of three that belong together is missing.
+        KeyError: a name isn't in the table, or one of queries, keys and values is missing.
     """
     import torch
 
-    made = {}
+    by_authors_name = {}
     for name, tensor in tensors.items():
         pattern, number = _pattern(name)
         row = _BY_HUB[pattern]
-        if row.hub[0] != pattern:  # keys and values go where their queries go
+        if row.hub[0] != pattern:  # keys and values are joined with their queries
             continue
         parts = [tensors[part.replace("#", number)] for part in row.hub]
         tensor = torch.cat(parts) if len(parts) > 1 else tensor
-        made[row.authors.replace("#", number)] = tensor.T.contiguous() if row.transposed else tensor
-    return made
+        by_authors_name[row.authors.replace("#", number)] = tensor.T.contiguous() if row.transposed else tensor
+    return by_authors_name
 
 
 def _parts(tensor: Tensor) -> list[Tensor]:
-    """Three equal parts, each a storage of its own over the same memory, so that saving doesn't take them for one."""
+    """Return three equal parts: each its own storage over the same memory, so that saving treats them as separate."""
     import torch
 
     if not tensor.is_contiguous() or tensor.device.type != "cpu":
         return [part.clone() for part in tensor.chunk(3)]
-    memory, made = tensor.untyped_storage(), []
+    memory, parts = tensor.untyped_storage(), []
     for part in tensor.chunk(3):
         start = part.storage_offset() * part.element_size()
-        stretch = memory[start : start + part.numel() * part.element_size()]
-        made.append(torch.empty(0, dtype=part.dtype, device="cpu").set_(stretch, 0, part.shape, part.stride()))
-    return made
+        storage = memory[start : start + part.numel() * part.element_size()]
+        parts.append(torch.empty(0, dtype=part.dtype, device="cpu").set_(storage, 0, part.shape, part.stride()))
+    return parts
 
 
 def without_wrappers(names: Iterable[str]) -> dict[str, str]:
-    """Each name without what wraps the whole model: `module.` of parallel training, `_orig_mod.` of compiling,
-    `model.` of Lightning.
+    """Return each name without prefixes of wrappers of the whole model.
+
+    These are `module.` of parallel training, `_orig_mod.` of torch.compile, and `model.` of Lightning.
     """
     bare = {name: name for name in names}
     for wrapper in ("module.", "_orig_mod.", "module.", "model."):
@@ -200,10 +186,10 @@ def without_wrappers(names: Iterable[str]) -> dict[str, str]:
 
 
 def without_text_module(name: str) -> str:
-    """A name of open_clip's CustomTextCLIP, which keeps the text tower in `text.`, as its plain CLIP has it."""
+    """Return a name of open_clip's CustomTextCLIP, whose text tower is in `text.`, as in its plain CLIP."""
     return name.removeprefix("text.")
 
 
 def as_xclip(hugging_face_clip_name: str) -> str:
-    """A name of Hugging Face's CLIP as their X-CLIP has it: the two differ by a slip of spelling."""
+    """Return a name of Hugging Face's CLIP as in their X-CLIP: a spelling mistake makes them differ."""
     return hugging_face_clip_name.replace("vision_model.pre_layrnorm.", "vision_model.pre_layernorm.")

@@ -1,27 +1,28 @@
-"""Files of torch.save and torch.jit.save: the zip archives since torch 1.6, the pickles in a row before it.
+"""Read files of torch.save and torch.jit.save: zip archives since torch 1.6, consecutive pickles before it.
 
-The pickles in them are not run (see `inert`), and tensors become views of the mapped file once they are asked for
-(mapped privately: what is written to them never reaches the file).
+The pickles in them are not run (see `inert`). A tensor becomes a view of the mapped file when it is loaded (mapped
+privately: writing to the tensor never changes the file).
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from openxclip.checkpoints import archive
-from openxclip.checkpoints.inert import LONGEST_PICKLE, InertReader
-from openxclip.checkpoints.stand_ins import DamagedPickleError, Inert, Maker, Name, RefusedPickleError
+from openxclip.checkpoints.inert import MAX_PICKLE_BYTES, InertReader
+from openxclip.checkpoints.stand_ins import DamagedPickleError, Inert, Maker, RefusedPickleError
 from openxclip.common.files import cannot_read
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the first of the pickles in a row
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the first of the consecutive pickles
 _MAGIC_NUMBER, _PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
 _SIZES = {
     "float64": 8,
@@ -48,7 +49,7 @@ _STORAGES = {
     "BoolStorage": "bool",
     "UntypedStorage": "uint8",
 }
-_MOST_DIMENSIONS = 16
+_MAX_DIMENSIONS = 16
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class _Element:
 
 @dataclass(eq=False)
 class _Storage:
-    """What a file says of one stretch of numbers; `offset` is where they lie, once that is known."""
+    """A file's description of one block of numbers; `offset` is its position, or -1 until that is known."""
 
     key: str
     dtype: str
@@ -70,11 +71,12 @@ class _Storage:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A tensor in a file: `load()` makes it.
+    """A tensor in a file.
 
     Attributes:
-        dtype: such as "float32".
-        shape: its sizes.
+        dtype: type of its numbers, such as "float32".
+        shape: its shape.
+        load: returns the tensor.
     """
 
     dtype: str
@@ -82,24 +84,19 @@ class Stored:
     load: Callable[[], Tensor]
 
 
-@dataclass(frozen=True)
-class Pickled:
-    """What a file holds, with `Stored` for every tensor; lists and dicts in it may contain themselves."""
+def read_pickled(path: Path) -> Any:
+    """Return the content of a file of torch.save or torch.jit.save, with `Stored` for every tensor.
 
-    value: Any
-    layout: Literal["zip", "legacy", "torchscript"]
-
-
-def read_pickled(path: Path) -> Pickled:
-    """What a file of torch.save or torch.jit.save holds.
+    Lists and dicts in the content may contain themselves.
 
     Raises:
-        CheckpointError: it is damaged, in a format that isn't read, or names what no checkpoint needs.
+        CheckpointError: the file is damaged, in an unsupported format, or names something that no checkpoint needs.
     """
     try:
         with path.open("rb") as file:
             head = file.read(512)
-        return _File(path).read_zip() if head.startswith(archive.MAGIC) else _File(path).read_legacy(head)
+        file_reader = _File(path)
+        return file_reader.read_zip() if head.startswith(archive.MAGIC) else file_reader.read_legacy(head)
     except RefusedPickleError as error:
         raise CheckpointError(
             f"{path}: refused: {error}, which no weights need and which may be an attack; nothing of it was run. "
@@ -114,7 +111,7 @@ def read_pickled(path: Path) -> Pickled:
 
 
 class _File:
-    """One file, its storages, and the tensors made of them."""
+    """Reads one file: its pickles, its storages, and the tensors on them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -126,23 +123,20 @@ class _File:
 
     # ------------------------------------------------------------------------------------------------ formats
 
-    def read_zip(self) -> Pickled:
+    def read_zip(self) -> Any:
         self.archive = archive.read_archive(self.path)
         records = self.archive.records
         if "model.json" in records and "data.pkl" not in records:
             raise CheckpointError(f"{self.path}: TorchScript of torch before 1.4, which isn't read: save it anew.")
         if "byteorder" in records and self.archive.read("byteorder", 64).strip() != b"little":
             raise CheckpointError(f"{self.path}: written on a big-endian machine, which isn't read.")
-        reader = self._reader(self.archive.read("data.pkl", LONGEST_PICKLE))
-        value = reader.read()
-        scripted = "constants.pkl" in records or any(name.startswith("code/") for name in records)
-        return Pickled(value, "torchscript" if scripted else "zip")
+        return self._reader(self.archive.read("data.pkl", MAX_PICKLE_BYTES)).read()
 
-    def read_legacy(self, head: bytes) -> Pickled:
+    def read_legacy(self, head: bytes) -> Any:
         if head[257:262] == b"ustar":
             raise CheckpointError(f"{self.path}: in the tar format of torch before 0.1.10, which isn't read.")
         with self.path.open("rb") as file:
-            reader = self._reader(file.read(LONGEST_PICKLE))
+            reader = self._reader(file.read(MAX_PICKLE_BYTES))
         if reader.read() != _MAGIC_NUMBER:
             raise DamagedPickleError("a pickle, but none of torch.save")
         if reader.read() != _PROTOCOL_VERSION:
@@ -152,10 +146,10 @@ class _File:
             raise CheckpointError(f"{self.path}: written on a big-endian machine, which isn't read.")
         value, keys = reader.read(), reader.read()
         self._place_storages(keys, reader.position)
-        return Pickled(value, "legacy")
+        return value
 
     def _place_storages(self, keys: Any, at: int) -> None:
-        """After the pickles: for each key the number of elements (8 bytes), then the elements."""
+        """Find the storages behind the pickles: for each key, the number of elements (8 bytes), then the elements."""
         if not isinstance(keys, list) or any(type(key) is not str for key in keys):
             raise DamagedPickleError("its list of storages can't be read")
         if set(keys) != self.storages.keys() or len(set(keys)) != len(keys):
@@ -201,7 +195,7 @@ class _File:
         return InertReader(content, makers=makers, values=values, persistent=self._storage)
 
     def _storage(self, reference: Any) -> _Storage:
-        """The storage that a persistent id is of: ("storage", type, key, device, elements[, view])."""
+        """Return the storage of a persistent id ("storage", type, key, device, elements[, view])."""
         if not isinstance(reference, tuple) or len(reference) not in (5, 6) or reference[0] != "storage":
             raise RefusedPickleError("it refers to something that is no storage")
         _, element, key, _, count = reference[:5]
@@ -210,22 +204,22 @@ class _File:
         if not isinstance(element, _Element) or type(key) is not str or type(count) is not int or count < 0:
             raise DamagedPickleError("a storage can't be read")
         nbytes = count * _SIZES[element.name]
-        found = self.storages.get(key)
-        if found is not None:
-            if (found.dtype, found.nbytes) != (element.name, nbytes):
+        storage = self.storages.get(key)
+        if storage is not None:
+            if (storage.dtype, storage.nbytes) != (element.name, nbytes):
                 raise RefusedPickleError(f"it has two storages {key[:80]!r}")
-            return found
-        found = _Storage(key, element.name, nbytes)
+            return storage
+        storage = _Storage(key, element.name, nbytes)
         if nbytes > self.size:
             raise DamagedPickleError(f"it speaks of {nbytes} bytes of storage {key[:80]!r} in a file of {self.size}")
         if self.archive is not None:
             record = self.archive.records.get(f"data/{key}")
             if record is None or record.size < nbytes:
-                held = "missing" if record is None else f"{record.size} bytes long"
-                raise DamagedPickleError(f"its record data/{key[:80]} of {nbytes} bytes is {held}")
-            found.offset = record.offset
-        self.storages[key] = found
-        return found
+                actual = "missing" if record is None else f"{record.size} bytes long"
+                raise DamagedPickleError(f"its record data/{key[:80]} of {nbytes} bytes is {actual}")
+            storage.offset = record.offset
+        self.storages[key] = storage
+        return storage
 
     def _tensor(self, arguments: tuple[Any, ...]) -> Stored:
         storage, offset, shape, stride, *rest = arguments
@@ -246,19 +240,17 @@ class _File:
         if type(offset) is not int or offset < 0 or len(shape) != len(stride):
             raise RefusedPickleError("it has a tensor with an impossible place in its storage")
         dtype = dtype or storage.dtype
-        held = storage.nbytes // _SIZES[dtype]
-        count = 1
-        for size in shape:
-            count *= size
+        capacity = storage.nbytes // _SIZES[dtype]
+        count = math.prod(shape)
         reach = offset
         if count:
             reach += 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
-        if reach > held:
+        if reach > capacity:
             raise RefusedPickleError(
-                f"it has a tensor of {_by(shape)} that reaches beyond the {held} numbers of its storage"
+                f"it has a tensor of {_describe(shape)} that reaches beyond the {capacity} numbers of its storage"
             )
-        if count > held:  # made whole, it would take memory that the file never had
-            raise RefusedPickleError(f"it has a tensor of {_by(shape)} on {held} numbers")
+        if count > capacity:  # a contiguous copy would take more memory than the file has
+            raise RefusedPickleError(f"it has a tensor of {_describe(shape)} on {capacity} numbers")
         return Stored(dtype, shape, lambda: self._load(storage, dtype, offset, shape, stride))
 
     def _load(
@@ -283,12 +275,12 @@ class _File:
                 raise CheckpointError(
                     f"{self.path}: its name isn't UTF-8, so that PyTorch can't open it: rename it."
                 ) from None
-        found = self._mapped[offset : offset + nbytes]
-        return found if offset % 8 == 0 else found.clone()  # numbers must lie at multiples of their size
+        part = self._mapped[offset : offset + nbytes]
+        return part if offset % 8 == 0 else part.clone()  # numbers must lie at multiples of their size
 
 
 def _refuse_more_than_numbers(hooks: Any = None, metadata: Any = None, *_: Any) -> None:
-    """Hooks would run; the metadata of a view that is negated or conjugated would change what the numbers mean."""
+    """Refuse hooks, which would run, and metadata of a negated or conjugated view, which changes the numbers."""
     if hooks:
         raise RefusedPickleError("a tensor of it has hooks")
     if metadata:
@@ -305,32 +297,32 @@ def _parameter(arguments: tuple[Any, ...]) -> Stored:
 
 
 def as_sizes(value: Any) -> tuple[int, ...]:
-    """Sizes or strides of a tensor, where they can be such; RefusedPickleError else."""
-    few = isinstance(value, tuple | list) and len(value) <= _MOST_DIMENSIONS
-    if not few or not all(type(size) is int and 0 <= size < 1 << 62 for size in value):
+    """Return the sizes or strides of a tensor; RefusedPickleError if the value can't be such."""
+    is_short = isinstance(value, tuple | list) and len(value) <= _MAX_DIMENSIONS
+    if not is_short or not all(type(size) is int and 0 <= size < 1 << 62 for size in value):
         raise RefusedPickleError("it has a tensor of impossible sizes or strides")
     return tuple(value)
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _describe(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape)) or "one number"
 
 
 def module_tensors(module: Inert) -> dict[str, Stored]:
-    """The tensors of a TorchScript module by their names in its state dict."""
-    found: dict[str, Stored] = {}
-    seen, waiting = {id(module)}, [(module, "")]
-    while waiting:
-        part, prefix = waiting.pop()
+    """Return the tensors of a TorchScript module by their names in its state dict."""
+    tensors: dict[str, Stored] = {}
+    seen, queue = {id(module)}, [(module, "")]
+    while queue:
+        part, prefix = queue.pop()
         for name, value in part.state.items():
             if isinstance(value, Stored):
-                found[prefix + name] = value
-            elif is_script_module(value) and id(value) not in seen:  # each once, however often it is referred to
+                tensors[prefix + name] = value
+            elif is_script_module(value) and id(value) not in seen:  # modules may refer to each other
                 seen.add(id(value))
-                waiting.append((value, f"{prefix}{name}."))
-    return found
+                queue.append((value, f"{prefix}{name}."))
+    return tensors
 
 
 def is_script_module(value: Any) -> bool:
-    """Whether it stands for a TorchScript module."""
-    return isinstance(value, Inert) and isinstance(value.of, Name) and value.of.module.startswith("__torch__")
+    """Whether a value stands for a TorchScript module."""
+    return isinstance(value, Inert) and value.name.module.startswith("__torch__")

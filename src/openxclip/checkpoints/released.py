@@ -1,30 +1,31 @@
-"""The released checkpoints: sizes, what they were trained on, and what the paper reports of them (arXiv 2208.02816)."""
+"""The released checkpoints: sizes, training data, and the accuracies that the paper reports (arXiv 2208.02816)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from openxclip.config import XCLIPConfig
+from openxclip.checkpoints.shapes import start_from_clip
+from openxclip.config import HEAD_WIDTH, XCLIPConfig
 
-_BYTES_OF_A_PARAMETER = 4  # all of them are float32
+_BYTES_OF_A_PARAMETER = 4  # they are float32
 
 
 @dataclass(frozen=True)
 class Released:
-    """One checkpoint.
+    """A released checkpoint.
 
     Attributes:
-        name: to load it by: a hub id, or "mini".
+        name: hub id to load it by, or "mini".
         architecture: letter of the vision tower's width / pixels of a patch.
-        parameters: how many numbers the weights are.
-        frames: of a clip.
+        parameters: number of parameters.
+        frames: number of frames of a clip.
         resolution: pixels of a frame's side.
-        trained_on: the videos; the weights it started from are OpenAI's CLIP.
-        accuracy: what the paper reports, in percent: "top1" and "top5" on the test videos of what it was trained on, or
-            top-1 by the name of the data set; empty where it reports nothing.
-        measured: how that was measured; "" where it wasn't.
-        authors_file: the name of its file at the authors'; "" if there is none.
-        bytes_of_a_parameter: in its file.
+        trained_on: videos of the training, which started from OpenAI's CLIP.
+        accuracy: percentages that the paper reports: "top1" and "top5" on the test videos of the training's data set,
+            or top-1 by the name of another; empty if it reports none.
+        measured: protocol of these measurements; "" if there are none.
+        authors_file: name of the authors' file; "" if there is none.
+        bytes_of_a_parameter: bytes of a parameter in the file.
     """
 
     name: str
@@ -40,18 +41,16 @@ class Released:
 
     @property
     def download_bytes(self) -> int:
-        """Size of the weights, near enough: parameters times their bytes. 0 if it comes with the package."""
+        """Approximate size of the weights in bytes; 0 for the shipped model."""
         return 0 if self.name == "mini" else self.parameters * self.bytes_of_a_parameter
 
 
-# By the letter of an architecture: width and blocks of the video tower, and the joint width, which is the text tower's
-# too. The text tower has 12 blocks, and heads are 64 wide everywhere, as in the authors' code.
+# By the letter of the architecture: width and blocks of the video tower, and the joint width, which the text tower has
+# too. The text tower has 12 blocks.
 _TOWERS = {"B": (768, 12, 512), "L": (1024, 24, 768)}
-_HEAD = 64
 
-# At 8 frames and 224 pixels; each further frame is one more position of the joint width.
+# Parameters at 8 frames and 224 pixels; each further frame adds a position of the joint width.
 _BASE32, _BASE16, _LARGE14 = 196_585_729, 194_929_153, 575_673_601
-
 
 _VIEWS = "4 clips × 3 crops"
 
@@ -191,33 +190,27 @@ RELEASED: tuple[Released, ...] = (
 
 
 def released_as(name: str) -> Released | None:
-    """The released checkpoint of that name: a hub id, or the name of the authors' file."""
-    return next((one for one in RELEASED if name and name in (one.name, one.authors_file)), None)
+    """Return the released checkpoint of that name, which is a hub id or the name of the authors' file."""
+    return next((model for model in RELEASED if name and name in (model.name, model.authors_file)), None)
 
 
-def config_of_released(one: Released) -> XCLIPConfig:
-    """The configuration of a released checkpoint, from what is known of it: nothing is read but mini's own file.
+def config_of_released(model: Released) -> XCLIPConfig:
+    """Return the configuration of a released checkpoint. No file is read, except for mini.
 
     MIT and prompts of the large models have the heads of the authors' code (see `XCLIPConfig.has_converters_heads`).
     """
-    if one.name == "mini":
-        return XCLIPConfig.from_pretrained(one.name)
-    letter, _, patch = one.architecture.partition("/")
+    if model.name == "mini":
+        return XCLIPConfig.from_pretrained(model.name)
+    letter, _, patch = model.architecture.partition("/")
     width, layers, joint = _TOWERS[letter]
-    return XCLIPConfig(
-        text_config={"hidden_size": joint, "intermediate_size": 4 * joint, "num_attention_heads": joint // _HEAD},
-        vision_config={
-            "hidden_size": width,
-            "intermediate_size": 4 * width,
-            "num_hidden_layers": layers,
-            "num_attention_heads": width // _HEAD,
-            "mit_hidden_size": joint,
-            "mit_intermediate_size": 4 * joint,
-            "mit_num_attention_heads": joint // _HEAD,
-            "image_size": one.resolution,
-            "patch_size": int(patch),
-            "num_frames": one.frames,
-        },
-        projection_dim=joint,
-        prompt_num_attention_heads=joint // _HEAD,
-    )
+    text = {"hidden_size": joint, "intermediate_size": 4 * joint, "num_attention_heads": joint // HEAD_WIDTH}
+    vision = {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // HEAD_WIDTH,
+        "image_size": model.resolution,
+        "patch_size": int(patch),
+    }
+    clip = {"text_config": text, "vision_config": vision, "projection_dim": joint}
+    return XCLIPConfig.from_dict(start_from_clip(clip, num_frames=model.frames))

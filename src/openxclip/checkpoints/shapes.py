@@ -1,7 +1,7 @@
-"""The configuration of a model, read off its tensors' shapes.
+"""Derive a model's configuration from its tensors' shapes.
 
-Names are the hub's. What no shape tells is the number of heads: 64 wide each in everything OpenAI and the authors
-released; 16 of them in open_clip's vision towers from width 1280 on (ViT-H, g, bigG and e).
+Names are the hub's. No shape tells the number of heads: each is 64 wide in everything that OpenAI and the authors
+released; open_clip's vision towers from width 1280 on (ViT-H, g, bigG and e) have 16.
 """
 
 from __future__ import annotations
@@ -11,28 +11,29 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from openxclip.config import HEAD_WIDTH
+
 Shapes = Mapping[str, tuple[int, ...]]
-_HEAD = 64
-_WIDE, _HEADS_OF_WIDE = 1280, 16
+_LARGE_WIDTH, _LARGE_HEADS = 1280, 16
 _LETTERS = {384: "S", 512: "M", 768: "B", 896: "B+", 1024: "L", 1280: "H", 1408: "g", 1664: "bigG", 1792: "e"}
 
 
 class UnclearError(Exception):
-    """The shapes make no model, or leave something open; the text says what, and how to say it."""
+    """The shapes fit no model, or leave something open; the message says what, and which option settles it."""
 
 
 def config_of(
     shapes: Shapes, *, hidden_act: str, vision_heads: int | None = None, text_heads: int | None = None
 ) -> dict[str, Any]:
-    """The fields of an XCLIPConfig; without those of MIT, prompts and frames where the shapes are a CLIP's.
+    """Return the fields of an XCLIPConfig; for a CLIP, without those of MIT, prompts and frames.
 
     Args:
-        shapes: by the hub's names.
-        hidden_act: of both towers' MLPs.
-        vision_heads, text_heads: instead of what the widths say.
+        shapes: shapes by the hub's names.
+        hidden_act: activation of both towers' MLPs.
+        vision_heads, text_heads: numbers of heads; None derives them from the widths.
 
     Raises:
-        UnclearError: a tensor that is needed is missing or of an impossible shape.
+        UnclearError: a required tensor is missing or has an impossible shape.
     """
     vocabulary, text_width = _shape(shapes, "text_model.embeddings.token_embedding.weight", 2)
     context, _ = _shape(shapes, "text_model.embeddings.position_embedding.weight", 2)
@@ -55,7 +56,7 @@ def config_of(
         "hidden_size": width,
         "intermediate_size": _shape(shapes, "vision_model.encoder.layers.0.mlp.fc1.weight", 2)[0],
         "num_hidden_layers": _count(shapes, "vision_model.encoder.layers."),
-        "num_attention_heads": vision_heads or (_HEADS_OF_WIDE if width >= _WIDE else _heads(width, "vision")),
+        "num_attention_heads": vision_heads or (_LARGE_HEADS if width >= _LARGE_WIDTH else _heads(width, "vision")),
         "num_channels": channels,
         "image_size": grid * patch,
         "patch_size": patch,
@@ -76,7 +77,7 @@ def config_of(
 def add_video_parts(
     config: dict[str, Any], *, num_frames: int, mit_layers: int = 1, mit_inner_width: int | None = None
 ) -> None:
-    """Put in what an X-CLIP has beyond a CLIP, in the paper's sizes: MIT and prompts with heads 64 wide."""
+    """Add the fields that an X-CLIP has beyond a CLIP, in the paper's sizes: MIT and prompts with heads 64 wide."""
     joint = config["projection_dim"]
     heads = _heads(joint, "joint")
     config["prompt_num_attention_heads"] = heads
@@ -90,18 +91,18 @@ def add_video_parts(
 
 
 def start_from_clip(config: Mapping[str, Any], *, num_frames: int) -> dict[str, Any]:
-    """The fields of an XCLIPConfig whose towers are of a CLIP's configuration.
+    """Return the fields of an XCLIPConfig with the towers of a CLIP's configuration.
 
     Raises:
         UnclearError: the joint width can't be split into heads.
     """
-    made = copy.deepcopy(dict(config))
-    add_video_parts(made, num_frames=num_frames)
-    return made
+    fields = copy.deepcopy(dict(config))
+    add_video_parts(fields, num_frames=num_frames)
+    return fields
 
 
 def architecture(config: Mapping[str, Any]) -> str:
-    """Such as "B/32"; the width in place of the letter where it has none."""
+    """Return the architecture, such as "B/32"; the width replaces the letter if no letter is known."""
     vision = config["vision_config"]
     return f"{_LETTERS.get(vision['hidden_size'], vision['hidden_size'])}/{vision['patch_size']}"
 
@@ -123,7 +124,7 @@ def _count(shapes: Shapes, prefix: str) -> int:
 
 
 def _heads(width: int, tower: str) -> int:
-    heads = max(1, width // _HEAD)
+    heads = max(1, width // HEAD_WIDTH)
     if width % heads:
         option = "" if tower == "joint" else f": say {tower}_heads="
         raise UnclearError(f"its {tower} width {width} doesn't tell the number of heads{option}")

@@ -1,4 +1,4 @@
-"""What the names in a pickle stand for: the few things that a checkpoint is made of, and nothing that could act."""
+"""Harmless stand-ins for the few classes and functions that checkpoints name in their pickles."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Maker: TypeAlias = Callable[[tuple[Any, ...]], Any]
 
 
 class RefusedPickleError(Exception):
-    """The pickle names what no checkpoint needs; the text says what."""
+    """The pickle names something that no checkpoint needs; the message says what."""
 
 
 class DamagedPickleError(Exception):
-    """It is no pickle, or not a whole one."""
+    """The bytes are no pickle, or not a complete one."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """`module.name`, as a pickle refers to a class or function; never the thing itself."""
+    """A class or function that a pickle names; never the object itself."""
 
     module: str
     name: str
@@ -30,56 +30,56 @@ class Name:
 
 @dataclass(eq=False)
 class Inert:
-    """In place of an object of some class: what the pickle would have put into it."""
+    """Stands for an object of some class, with the state that the pickle gives it."""
 
-    of: Name
+    name: Name
     state: dict[str, Any] = field(default_factory=dict)
 
 
 class Settings(dict[str, Any]):
-    """In place of a yacs CfgNode: its entries, and none of its methods."""
+    """Stands for a yacs CfgNode: its entries, without its methods."""
 
 
 class Element:
-    """In place of a numpy dtype."""
+    """Stands for a numpy dtype."""
 
     def __init__(self, code: str) -> None:
         self.code = code
 
 
-_KEYS = (str, int, bool, bytes, type(None))
+_KEY_TYPES = (str, int, bool, bytes, type(None))
 
 
 def of_type(value: Any, kind: type) -> Any:
-    """The value, if it is of that type; DamagedPickleError else."""
+    """Return the value; DamagedPickleError if it is of another type."""
     if not isinstance(value, kind):
         raise DamagedPickleError(f"a {kind.__name__} is expected where a {type(value).__name__} is")
     return value
 
 
 def as_key(value: Any) -> Any:
-    """A key that costs nothing to hash: tuples in tuples take as long as they like, and so do chosen large numbers."""
-    if type(value) not in _KEYS or (type(value) is int and not -(1 << 60) < value < 1 << 60):
+    """Return a key; RefusedPickleError if hashing it may be slow, as with nested tuples and chosen large numbers."""
+    if type(value) not in _KEY_TYPES or (type(value) is int and not -(1 << 60) < value < 1 << 60):
         raise RefusedPickleError(f"it has a {type(value).__name__} as a key")
     return value
 
 
-# ---------------------------------------------------------------------------------------------------- what may be named
+# ---------------------------------------------------------------------------------------------------- allowed names
 
 
 def _make_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    made: dict[Any, Any] = {}
+    items: dict[Any, Any] = {}
     for pairs in arguments[:1]:
         if isinstance(pairs, dict):
-            made.update(pairs)
+            items.update(pairs)
         else:
             for key, value in of_type(pairs, list):
-                made[as_key(key)] = value
-    return made
+                items[as_key(key)] = value
+    return items
 
 
 def _make_default_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    return _make_dict(arguments[1:])  # the first is what it would call for a key that is missing
+    return _make_dict(arguments[1:])  # the first argument is the function for missing keys
 
 
 def _make_settings(arguments: tuple[Any, ...]) -> Settings:
@@ -95,7 +95,7 @@ def _make_path(arguments: tuple[Any, ...]) -> str:
 
 
 def _make_bytes(arguments: tuple[Any, ...]) -> bytes:
-    """`codecs.encode(text, "latin1")`, which is how the protocol that torch uses writes bytes."""
+    """Stands for `codecs.encode(text, "latin1")`, with which torch's pickle protocol writes bytes."""
     text, encoding = arguments
     if of_type(encoding, str)[:20].lower().replace("-", "").replace("_", "") not in ("latin1", "iso88591"):
         raise RefusedPickleError("it encodes text other than as latin1")
@@ -103,12 +103,12 @@ def _make_bytes(arguments: tuple[Any, ...]) -> bytes:
     return encoded
 
 
-_ELEMENTS = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
+_NUMBER_CODES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 
 
 def _make_element(arguments: tuple[Any, ...]) -> Element:
     code = of_type(arguments[0], str).lstrip("<|=")
-    if code not in _ELEMENTS:
+    if code not in _NUMBER_CODES:
         raise RefusedPickleError("it holds numpy values that are no numbers")
     return Element(code)
 

@@ -1,4 +1,4 @@
-"""Inference as fast as the machine at hand allows: `optimize` wraps a model, which doesn't know it."""
+"""Fast inference: `optimize` wraps a model without changing it."""
 
 from openxclip.engine.optimized import OptimizedXCLIPModel, optimize
 from openxclip.engine.precision import Precision

@@ -1,8 +1,8 @@
-"""Linear layers for inference: dense ones, or ones whose weights oneDNN has laid out for itself.
+"""Linear layers for inference, with dense weights or with weights in oneDNN's packed layout.
 
 The oneDNN operator fuses the activation, or the addition to the residual stream, into the product. It is private to
-PyTorch (`torch.ops.mkldnn._linear_pointwise`), has no gradient, and its packed weight can be neither copied nor saved;
-so it is asked for, tried, and kept out of everything that outlives a call of an optimised model.
+PyTorch (`torch.ops.mkldnn._linear_pointwise`), has no gradient, and its packed weight can be neither copied nor saved.
+So it is tested before use, and packed weights are never part of a model that is copied or saved.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from openxclip.model.layers import activation
 LINEAR_VARIABLE = "OPENXCLIP_LINEAR"  # dense, packed or auto
 
 _SCALE = 1.702  # QuickGELU(h) = SiLU(1.702 h) / 1.702
-_FUSED = {  # what the operator calls an activation, and its variant
+_FUSED = {  # the operator's names of activations and their variants
     "quick_gelu": ("swish", ""),
     "silu": ("swish", ""),
     "relu": ("relu", ""),
@@ -33,7 +33,7 @@ _FUSED = {  # what the operator calls an activation, and its variant
 
 @dataclass(frozen=True)
 class Kernel:
-    """How products are computed: in which dtype, and by oneDNN's packed weights or not."""
+    """How products are computed: their dtype, and whether weights are packed by oneDNN."""
 
     dtype: torch.dtype
     packed: bool = False
@@ -44,14 +44,14 @@ class Kernel:
 
 
 class Linear:
-    """`activation(x @ weight.T + bias)` for any number of rows, never with a gradient.
+    """`activation(x @ weight.T + bias)` without gradients.
 
     Args:
         weight: (out, in).
         bias: (out,) or None.
-        kernel: how.
-        hidden_act: an activation's name; that of CLIP leaves its factor 1 / 1.702 to `after`.
-        after: this layer takes what `hidden_act` of that name left.
+        kernel: how the product is computed.
+        hidden_act: name of the activation. For CLIP's "quick_gelu", the output lacks the factor 1 / 1.702.
+        after: `hidden_act` of the layer before this one, whose missing factor this layer applies.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Linear:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight) if kernel.packed else weight
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(..., in) of the kernel's dtype to (..., out) of it."""
+        """Map (..., in) to (..., out), both of the kernel's dtype."""
         if not self.kernel.packed:
             out = F.linear(x, self._weight, self._bias)
         else:
@@ -91,7 +91,7 @@ class Linear:
         return out if self._activation is None else self._activation(out)
 
     def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """`residual + self(x)`, in the residual stream's float32 whatever the kernel's dtype."""
+        """Return `residual + self(x)` in the residual stream's float32."""
         if self.kernel.packed and self.kernel.dtype == residual.dtype and self._fused == ("none", ""):
             out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
                 x.contiguous(), residual.contiguous(), self._weight, self._bias, "add"
@@ -101,7 +101,7 @@ class Linear:
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this PyTorch on this CPU has the operator, for this dtype."""
+    """Whether this PyTorch has the operator for this dtype on this CPU."""
     ops = torch.ops.mkldnn
     if not torch.backends.mkldnn.is_available() or not all(
         hasattr(ops, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
@@ -114,21 +114,21 @@ def can_pack(dtype: torch.dtype) -> bool:
             return bool(ops._is_mkldnn_fp16_supported())
         with torch.no_grad():
             ones = torch.ones(2, 8, device="cpu")
-            got = Linear(torch.eye(8, device="cpu"), ones[0], Kernel(dtype, packed=True)).added_to(ones, ones)
-        return bool((got == 3).all())
+            answer = Linear(torch.eye(8, device="cpu"), ones[0], Kernel(dtype, packed=True)).added_to(ones, ones)
+        return bool((answer == 3).all())
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
         return False
 
 
-def chosen_kernel(dtype: torch.dtype) -> Kernel:
-    """Packed wherever this CPU can pack, on x86; dense elsewhere. `OPENXCLIP_LINEAR` overrides it.
+def choose_cpu_kernel(dtype: torch.dtype) -> Kernel:
+    """Return the kernel for a CPU: packed on x86 if the CPU supports it, else dense. `OPENXCLIP_LINEAR` overrides this.
 
-    This is a rule and not a measurement, so that a model gives the same bytes in every process on a machine. With
+    The choice is a rule and not a measurement, so that a model gives the same bits in every process on a machine. With
     packed weights the towers took 0.4 to 0.97 of transformers' time in float32 on the AMD and Intel CPUs that were
     tried (benchmarks/README.md); on ARM nothing was measured.
 
     Raises:
-        ValueError: the variable has another value than "dense", "packed" or "auto".
+        ValueError: the variable has a value other than "dense", "packed" or "auto".
     """
     wanted = os.environ.get(LINEAR_VARIABLE) or "auto"
     if wanted not in ("auto", "dense", "packed"):

@@ -1,4 +1,4 @@
-"""Which kernel a model gets on its device."""
+"""Choose the dtype and kernel of a model's products for its device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import torch
 
-from openxclip.engine.linears import Kernel, can_pack, chosen_kernel
+from openxclip.engine.linears import Kernel, can_pack, choose_cpu_kernel
 from openxclip.model import XCLIPModel
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -14,10 +14,10 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check_precision(precision: str) -> Precision:
-    """The precision of that name.
+    """Return the precision of that name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such precision.
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision={precision!r}: must be one of {', '.join(get_args(Precision))}.")
@@ -25,10 +25,10 @@ def check_precision(precision: str) -> Precision:
 
 
 def choose_dtype(model: XCLIPModel, precision: Precision) -> tuple[torch.dtype, str]:
-    """What products are computed in, and why it is float32 if that isn't what was asked for.
+    """Return the dtype of products, and the reason if it is float32 although another was asked for.
 
-    "auto" is the weights' own dtype on a CPU, where half precision is another answer, and float16 on CUDA, where
-    float32 is several times slower and float16's rounding is an eighth of bfloat16's.
+    "auto" is the weights' own dtype on a CPU, where half precision would change the answer, and float16 on CUDA, where
+    float32 is several times slower and float16's rounding error is an eighth of bfloat16's.
     """
     device = model.device
     dtype = _DTYPES.get(precision)
@@ -43,5 +43,5 @@ def choose_dtype(model: XCLIPModel, precision: Precision) -> tuple[torch.dtype, 
 
 
 def choose_kernel(model: XCLIPModel, dtype: torch.dtype) -> Kernel:
-    """The kernel for the model's device, by rule (see `chosen_kernel`)."""
-    return chosen_kernel(dtype) if model.device.type == "cpu" else Kernel(dtype)
+    """Return the kernel for the model's device, by a rule (see `choose_cpu_kernel`)."""
+    return choose_cpu_kernel(dtype) if model.device.type == "cpu" else Kernel(dtype)

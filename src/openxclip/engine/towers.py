@@ -1,8 +1,8 @@
-"""The parts of X-CLIP prepared for inference: the weights of a plain part in fused layers, no module among them.
+"""The parts of X-CLIP prepared for inference: fused layers with the weights of the plain parts, none of them a module.
 
-Each computes what its plain twin in `openxclip.model` does (and names its paper section), in fewer and larger
-products. The residual stream is float32 whatever the products are computed in: that is where half precision would lose
-most. Shape suffixes as in `openxclip.model.layers`.
+Each computes the same as its counterpart in `openxclip.model`, in fewer and larger products. The residual stream is
+float32 for every dtype of the products, since half precision would lose most there. Shape suffixes as in
+`openxclip.model.layers`.
 """
 
 from __future__ import annotations
@@ -22,28 +22,30 @@ from openxclip.model.prompting import PromptDecoderLayer, VideoSpecificPrompt
 from openxclip.model.text import XCLIPTextModel
 from openxclip.model.vision import CrossFrameBlock, XCLIPVisionModel, cut_into_patches
 
-_ROWS = 512  # tokens at once where rows don't hang on each other: an MLP's inner layer then stays in a core's cache
-_GAIN = 2  # times as many operations saved as are done, before another way pays
+_ROWS = 512  # independent rows at once: an MLP's inner layer then stays in a core's cache
+_MIN_GAIN = 2  # `_attend_few` must save this many times the operations that it needs
 
-_Made = TypeVar("_Made")
+BlockT = TypeVar("BlockT")
 
 
-def prepared(
-    make: Callable[[Any, str, Kernel], _Made],
+def prepare_blocks(
+    make: Callable[[Any, str, Kernel], BlockT],
     blocks: Iterable[nn.Module],
     act: str,
     kernel: Kernel,
-    then: Callable[[nn.Module], None] = lambda block: None,
-) -> list[_Made]:
-    """Blocks in their fused layers. One after the other is copied, given to `then`, and let go of: so two of a tower
-    are never in memory, and its weights are read once.
+    after_block: Callable[[nn.Module], None] = lambda block: None,
+) -> list[BlockT]:
+    """Return blocks with fused layers.
+
+    Each plain block is copied, given to `after_block`, and released from memory before the next one is read, so that
+    a tower is not in memory twice.
     """
-    made = []
+    prepared = []
     for block in blocks:
-        made.append(make(block, act, kernel))
-        then(block)
+        prepared.append(make(block, act, kernel))
+        after_block(block)
         release(block.parameters())
-    return made
+    return prepared
 
 
 class _LayerNorm:
@@ -56,7 +58,7 @@ class _LayerNorm:
 
 
 class _Attention:
-    """Queries, keys and values in one product."""
+    """Attention with one product for queries, keys and values."""
 
     def __init__(self, attention: Attention, kernel: Kernel) -> None:
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -66,7 +68,7 @@ class _Attention:
         self._out = Linear(attention.out_proj.weight, attention.out_proj.bias, kernel)
 
     def project(self, x_NSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Three of (N, H, S, D / H)."""
+        """Return queries, keys and values, each (N, H, S, D / H)."""
         q, k, v = self._qkv(x_NSD.to(self._dtype)).unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, v
 
@@ -80,7 +82,7 @@ class _Attention:
         is_causal: bool = False,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """The residual with what was attended to."""
+        """Return the residual stream plus the attention's output."""
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
         return self._out.added_to(residual_NLD, out.transpose(1, 2).flatten(2))
 
@@ -103,23 +105,21 @@ class _Block:
 
     def __call__(self, x_NLD: Tensor, *, is_causal: bool = False) -> Tensor:
         x_NLD = self.attention.attend(x_NLD, *self.attention.project(self.norm1(x_NLD)), is_causal=is_causal)
-        return self.think(x_NLD)
+        return self.add_mlp(x_NLD)
 
-    def think(self, x: Tensor) -> Tensor:
-        """The second half."""
+    def add_mlp(self, x: Tensor) -> Tensor:
+        """Return the residual stream plus the MLP's output."""
         return self._mlp.added_to(x, self.norm2(x))
 
 
 class _CrossFrameBlock:
-    """§3.2, eq. 4 to 8."""
+    """A block with a message token for each frame (§3.2, eq. 4 to 8)."""
 
     def __init__(self, block: CrossFrameBlock, hidden_act: str, kernel: Kernel) -> None:
         self._dtype = kernel.dtype
         self._message_fc = Linear(block.message_fc.weight, block.message_fc.bias, kernel)
-        self._message_norm, self._message_attention = (
-            _LayerNorm(block.message_ln),
-            _Attention(block.message_attn, kernel),
-        )
+        self._message_norm = _LayerNorm(block.message_ln)
+        self._message_attention = _Attention(block.message_attn, kernel)
         self._norm1, self._norm2 = _LayerNorm(block.layer_norm1), _LayerNorm(block.layer_norm2)
         self._attention = _Attention(block.self_attn, kernel)
         self._mlp = _MLP(block.mlp, hidden_act, kernel)
@@ -128,14 +128,14 @@ class _CrossFrameBlock:
         message_BTD = self._message_fc(x_NLD[:, 0].to(self._dtype)).float().unflatten(0, (-1, num_frames))
         attention = self._message_attention
         message_BTD = attention.attend(message_BTD, *attention.project(self._message_norm(message_BTD)))
-        # One product for all three, though nobody reads the message's query: it is one row of each frame's.
+        # The message's query is unused, but one product for all three is faster: it is one row of each frame.
         q, k, v = self._attention.project(self._norm1(torch.cat([x_NLD, message_BTD.flatten(0, 1)[:, None]], dim=1)))
         x_NLD = self._attention.attend(x_NLD, q[:, :, :-1], k, v)
         return self._mlp.added_to(x_NLD, self._norm2(x_NLD))
 
 
 class VisionTower:
-    """`XCLIPVisionModel`, and the projection of class tokens and patches behind it."""
+    """`XCLIPVisionModel`, with the projections of class tokens and patches."""
 
     def __init__(
         self,
@@ -144,33 +144,33 @@ class VisionTower:
         norm: nn.LayerNorm,
         patch_projection: Tensor,
         kernel: Kernel,
-        then: Callable[[nn.Module], None],
+        after_block: Callable[[nn.Module], None],
     ) -> None:
-        self._embeddings = embeddings = model.embeddings  # positions are the plain model's, which may interpolate them
+        self._embeddings = embeddings = model.embeddings  # the caller computes the positions
         self._kernel = kernel
         self._patch = Linear(embeddings.patch_embedding.weight.flatten(1), None, kernel)
         self._pre_norm, self._post_norm = _LayerNorm(model.pre_layernorm), _LayerNorm(model.post_layernorm)
         act = model.config.hidden_act
-        self._blocks = prepared(_CrossFrameBlock, model.encoder.layers, act, kernel, then)
+        self._blocks = prepare_blocks(_CrossFrameBlock, model.encoder.layers, act, kernel, after_block)
         self._projection = Linear(projection.weight, projection.bias, kernel)
         self._patch_norm = _LayerNorm(norm)
         self._patch_projection = Linear(patch_projection.T, None, kernel)
 
     def __call__(self, pixels_NCHW: Tensor, num_frames: int, positions_SD: Tensor) -> tuple[Tensor, Tensor]:
-        """Last states (B * T, 1 + P, D) and class tokens (B * T, D), float32.
+        """Return last states (B * T, 1 + P, D) and class tokens (B * T, D), float32.
 
-        On a CPU, videos go one by one where one alone fills the cores: more at once would only leave the caches.
+        On a CPU, videos are processed one by one if one has enough rows for all cores: more at once would not fit the
+        caches.
         """
-        videos = pixels_NCHW.shape[0] // num_frames
-        at_once = videos
+        batch = pixels_NCHW.shape[0] // num_frames
         if pixels_NCHW.device.type == "cpu":
-            at_once = max(1, _ROWS // (num_frames * len(positions_SD)))
-        parts = [self.states(part, num_frames, positions_SD) for part in pixels_NCHW.split(at_once * num_frames)]
+            batch = max(1, _ROWS // (num_frames * len(positions_SD)))
+        parts = [self.states(part, num_frames, positions_SD) for part in pixels_NCHW.split(batch * num_frames)]
         last_NLD = parts[0] if len(parts) == 1 else torch.cat(parts)
         return last_NLD, self._post_norm(last_NLD[:, 0])
 
     def states(self, pixels_NCHW: Tensor, num_frames: int, positions_SD: Tensor) -> Tensor:
-        """Last states alone, of all videos at once."""
+        """Return last states of all videos in one batch."""
         patch = self._embeddings.patch_size
         patches_NPD = self._patch(cut_into_patches(pixels_NCHW.to(self._kernel.dtype), patch))
         first_D = self._embeddings.class_embedding.detach().float()
@@ -181,20 +181,20 @@ class VisionTower:
         return x_NLD
 
     def project(self, last_NLD: Tensor, pooled_ND: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
-        """Frame features (B, T, E), and the patches (B, P, E) that prompts attend to."""
+        """Return frame features (B, T, E), and the patches (B, P, E) that prompts attend to."""
         frames_BTE = self._projection(pooled_ND.to(self._kernel.dtype)).float().unflatten(0, (-1, num_frames))
         patches_BPD = self._patch_norm(last_NLD[:, 1:]).unflatten(0, (-1, num_frames)).mean(1)
         return frames_BTE, self._patch_projection(patches_BPD.to(self._kernel.dtype)).float()
 
 
 class Integration:
-    """MIT (§3.2, eq. 9)."""
+    """`MultiframeIntegrationTransformer` (§3.2, eq. 9)."""
 
     def __init__(self, mit: MultiframeIntegrationTransformer, hidden_act: str, kernel: Kernel) -> None:
-        self._blocks = prepared(_Block, mit.encoder.layers, hidden_act, kernel)
+        self._blocks = prepare_blocks(_Block, mit.encoder.layers, hidden_act, kernel)
 
     def __call__(self, frames_BTE: Tensor, positions_1TE: Tensor) -> tuple[Tensor, Tensor]:
-        """Last states (B, T, E) and their mean (B, E), float32."""
+        """Return last states (B, T, E) and their mean (B, E), float32."""
         x_BTE = frames_BTE + positions_1TE.float()
         for block in self._blocks:
             x_BTE = block(x_BTE)
@@ -203,28 +203,28 @@ class Integration:
 
 
 class TextTower:
-    """`XCLIPTextModel` and the projection behind it, of texts of any lengths."""
+    """`XCLIPTextModel` with its projection."""
 
     def __init__(
-        self, model: XCLIPTextModel, projection: nn.Linear, kernel: Kernel, then: Callable[[nn.Module], None]
+        self, model: XCLIPTextModel, projection: nn.Linear, kernel: Kernel, after_block: Callable[[nn.Module], None]
     ) -> None:
         self._tokens = model.embeddings.token_embedding.weight.detach()
         self._positions = model.embeddings.position_embedding.weight.detach()
         act = model.config.hidden_act
-        self._blocks = prepared(_Block, model.encoder.layers, act, kernel, then)
+        self._blocks = prepare_blocks(_Block, model.encoder.layers, act, kernel, after_block)
         self._final_norm = _LayerNorm(model.final_layer_norm)
         self._projection = Linear(projection.weight, projection.bias, kernel)
         self._kernel = kernel
 
     def __call__(self, ids_KL: Tensor, ends_K: Tensor) -> Tensor:
-        """Features (K, E), float32.
+        """Return features (K, E), float32.
 
-        Texts are taken by length and cut at the longest end of those that go together: attention is causal, so that
-        what comes after a text's end changes nothing of it.
+        Texts are sorted by length, and each batch is cut at its longest text: attention is causal, so that the tokens
+        after a text's end don't change its feature.
 
         Args:
             ids_KL: token ids.
-            ends_K: where each text's end-of-text is.
+            ends_K: position of each text's end-of-text.
         """
         order_K = ends_K.argsort()
         lengths = (ends_K[order_K] + 1).tolist()
@@ -248,20 +248,20 @@ class TextTower:
         x_KLD = F.embedding(ids_KL, self._tokens).float() + self._positions[:length].float()
         for block in self._blocks[:-1]:
             x_KLD = block(x_KLD, is_causal=True)
-        # of the last block, only what it says at each text's end is read
+        # of the last block, only the states at the texts' ends are needed
         texts = torch.arange(len(ids_KL), device=ids_KL.device)
         at_end_K1D = x_KLD[texts, ends_K][:, None]
         if self._blocks:
             last = self._blocks[-1]
             q, k, v = last.attention.project(last.norm1(x_KLD))
-            seen_K11L = (torch.arange(length, device=ids_KL.device) <= ends_K[:, None])[:, None, None]
+            mask_K11L = (torch.arange(length, device=ids_KL.device) <= ends_K[:, None])[:, None, None]
             q_at_end = q[texts, :, ends_K][:, :, None]
-            at_end_K1D = last.think(last.attention.attend(at_end_K1D, q_at_end, k, v, mask=seen_K11L))
+            at_end_K1D = last.add_mlp(last.attention.attend(at_end_K1D, q_at_end, k, v, mask=mask_K11L))
         return self._projection(self._final_norm(at_end_K1D[:, 0]).to(self._kernel.dtype)).float()
 
 
 class _PromptLayer:
-    """§3.3, eq. 12 and 13."""
+    """`PromptDecoderLayer` (§3.3, eq. 12 and 13)."""
 
     def __init__(self, layer: PromptDecoderLayer, hidden_act: str, kernel: Kernel) -> None:
         attention = layer.cross_attn
@@ -284,11 +284,11 @@ class _PromptLayer:
         return self._q(self._norm1(text_BKE).to(self._dtype))
 
     def favours_few(self, texts: int, patches: int) -> bool:
-        """Whether `_attend_few` has fewer operations than keys and values of every patch have."""
+        """Whether `_attend_few` needs far fewer operations than projecting every patch to keys and values."""
         width: int = self._k_HFE.shape[-1]
         few = texts * (self._heads * patches + width)
         in_float32: bool = self._k_HFE.dtype == self._dtype == torch.float32
-        return in_float32 and _GAIN * few < patches * width
+        return in_float32 and _MIN_GAIN * few < patches * width
 
     def __call__(self, text_BKE: Tensor, q_BKE: Tensor, patches_BPE: Tensor, *, few: bool) -> Tensor:
         out = (self._attend_few if few else self._attend)(q_BKE, patches_BPE)
@@ -301,15 +301,17 @@ class _PromptLayer:
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
     def _attend_few(self, q_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
-        """The same for few texts: a query goes through a head's key weights to the patches, and what it sees of them
-        through the value weights, so that no patch is projected: q (W_k p) = (W_kᵀ q) p, Σ a (W_v p) = W_v Σ a p.
+        """Compute the same as `_attend` for few texts, without projecting any patch.
+
+        The key weights are applied to the queries and the value weights to the attended patches:
+        q (W_k p) = (W_kᵀ q) p, Σ a (W_v p) = W_v Σ a p.
         """
         batch, texts, width = q_BKE.shape
         q_HNF = q_BKE.reshape(batch * texts, self._heads, -1).transpose(0, 1)
         q_BSE = (q_HNF @ self._k_HFE).transpose(0, 1).reshape(batch, texts * self._heads, width)
-        seen_BSP = (q_BSE @ patches_BPE.transpose(1, 2) * q_HNF.shape[-1] ** -0.5).softmax(-1)
-        seen_HNE = (seen_BSP @ patches_BPE).reshape(batch * texts, self._heads, width).transpose(0, 1)
-        out_HNF: Tensor = seen_HNE @ self._v_HFE.transpose(1, 2)
+        weights_BSP = (q_BSE @ patches_BPE.transpose(1, 2) * q_HNF.shape[-1] ** -0.5).softmax(-1)
+        attended_HNE = (weights_BSP @ patches_BPE).reshape(batch * texts, self._heads, width).transpose(0, 1)
+        out_HNF: Tensor = attended_HNE @ self._v_HFE.transpose(1, 2)
         return out_HNF.transpose(0, 1).reshape(batch, texts, width)
 
 
@@ -324,16 +326,16 @@ class Prompts:
         self._alpha = generator.alpha.detach().float()
 
     def queries(self, text_KE: Tensor) -> Tensor:
-        """What of the first layer depends on the texts alone, (K, E) of the kernel's dtype."""
+        """Return the first layer's queries, (K, E) of the kernel's dtype, which depend only on the texts."""
         return self._layers[0].queries(text_KE)
 
     def __call__(self, text_BKE: Tensor, patches_BPE: Tensor, first_BKE: Tensor | None = None) -> Tensor:
-        """Prompts (B, K, E), float32.
+        """Return prompts (B, K, E), float32.
 
         Args:
             text_BKE: text features.
-            patches_BPE: of each video.
-            first_BKE: what `queries` gave for these texts.
+            patches_BPE: patches of each video.
+            first_BKE: result of `queries` for these texts; None computes it.
         """
         patches_BPE = self._norm(patches_BPE).to(self._dtype)
         if text_BKE.device.type != "cpu":

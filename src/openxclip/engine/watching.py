@@ -1,4 +1,4 @@
-"""Noticing that a model is no longer the one that was prepared."""
+"""Detect changes of a model since it was prepared."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_SAMPLES = 3  # values of each small weight that are compared: a change through `.data` bumps no version
-_SMALL = 1 << 14  # numbers; into larger weights nobody looks, for that brings pages of their file into memory
+_SAMPLES = 3  # values of each small weight that are compared, since a change through `.data` bumps no version
+_MAX_SAMPLED = 1 << 14  # numbers; reading larger weights would bring pages of their file into memory
 
 
 class Watch:
-    """What a module and all in it were when this was made; `has_changed` costs some tens of microseconds a hundred.
+    """Records the state of a module and everything in it. `has_changed` takes some tens of microseconds for
+    a hundred modules.
 
-    Noticed are: a weight assigned, updated in place (an optimizer's step, `load_state_dict`) or moved; a submodule put
-    in place of another; and what changes a weight's numbers past PyTorch's notice (`weight.data.mul_()`), if it changes
-    one of the few of each bias, norm and other small weight that are compared.
+    It detects weights that were assigned, updated in place (by an optimizer's step, `load_state_dict`) or moved, and
+    submodules that were replaced. It detects changes that PyTorch doesn't notice (`weight.data.mul_()`) if they change
+    one of the values that are compared: a few of each bias, norm and other small weight.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -34,14 +35,14 @@ class Watch:
                         self._add_samples(weight)
 
     def _add_samples(self, weight: Tensor) -> None:
-        is_small = 0 < weight.numel() <= _SMALL and weight.is_contiguous()
+        is_small = 0 < weight.numel() <= _MAX_SAMPLED and weight.is_contiguous()
         if is_small and weight.device.type == "cpu" and weight.dtype == torch.float32:
             values = weight.detach().view(-1).numpy()
             values = values[:: max(1, (values.size - 1) // (_SAMPLES - 1))][:_SAMPLES]
-            self._samples.append((values, values.tobytes()))  # bytes: NaN equals itself
+            self._samples.append((values, values.tobytes()))  # as bytes, NaN equals itself
 
     def has_changed(self) -> bool:
-        """Whether anything noticed has happened since."""
+        """Whether the module has changed since it was recorded."""
         for table, name, identity in self._modules:
             if id(table.get(name)) != identity:
                 return True
@@ -54,7 +55,7 @@ class Watch:
         return any(values.tobytes() != before for values, before in self._samples)
 
     def obstacle(self) -> str:
-        """Why no prepared path may stand for the modules as they are now; "" if one may."""
+        """Return why prepared parts may not replace the modules as they are now, or "" if they may."""
         for module in self._all:
             if module.training:
                 return "training mode"

@@ -45,7 +45,7 @@ _TEXTS_AT_ONCE_OPTIMIZED = 512  # it puts texts of one length together
 _MOST_READERS = 8
 _MOST_VIEWS = 3  # views of a frame in the paper's protocols
 # Preparing weights costs as much as it saves over a thousand tokens: one short clip is encoded without.
-_PATIENCE = 1000
+_PREPARE_AFTER = 1000
 
 Reader = Callable[[DecodeWorker | None, Item], Generator[list[ReadClip], None, None]]
 
@@ -80,7 +80,7 @@ class VideoPipeline:
         workers: WorkerPool | None = None,
     ) -> None:
         if precision is not None and type(model) is XCLIPModel:
-            model = OptimizedXCLIPModel(model, precision, patience=_PATIENCE)
+            model = OptimizedXCLIPModel(model, precision, prepare_after=_PREPARE_AFTER)
         self.model = model
         self.processor = processor
         self.name = name
@@ -270,7 +270,7 @@ class VideoPipeline:
     ) -> Generator[Encoded[Item], None, None]:
         """Encode the clips of all items, which threads read ahead; see `encode_in_batches`."""
         if only_full and isinstance(self.model, OptimizedXCLIPModel):
-            self.model.lose_patience()
+            self.model.prepare_at_next_use()
         count = self._num_readers()
         if isinstance(items, Sequence):
             count = max(1, min(count, len(items)))
