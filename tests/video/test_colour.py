@@ -540,7 +540,7 @@ def test_frames_of_another_size_are_scaled_to_the_first(name: str, codec: str, t
         for indices in ([9], [7, 2, 0], list(range(10))):
             with VideoReader(tmp_path / name) as reader:
                 if header_is_wrong:  # some files state their cropping only with their frames
-                    reader._footage._coded.first_size = (100, 80)
+                    reader._footage.coded.first_size = (100, 80)
                 got = reader.get_frames(indices).frames_THWC.numpy()
                 assert (reader.height, reader.width) == (64, 96)
             for frame, i in zip(got, indices, strict=True):

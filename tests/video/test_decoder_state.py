@@ -233,7 +233,7 @@ Videos = Callable[[str], Path]
 def test_the_first_packet_is_decoded_once_before_a_later_one(name: str, videos: Videos) -> None:
     assert name in ENCODINGS
     with VideoReader(videos(name), read=ReadOptions(threads=1)) as reader:
-        coded = reader._footage._coded
+        coded = reader._footage.coded
         decoded: list[Any] = []
         real = coded.decode_packet
         coded.decode_packet = lambda packet: (decoded.append(packet), real(packet))[1]

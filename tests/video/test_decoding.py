@@ -137,7 +137,7 @@ def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["h264_open_gop.mp4", "h264_short_gop.mkv", "mpeg4_b_frames.avi"])
-def test_a_reader_that_is_let_go_is_gone_at_once(name: str, videos: Videos) -> None:
+def test_an_unused_reader_is_freed_at_once(name: str, videos: Videos) -> None:
     # else its decoder's threads would live on until the garbage collector runs, maybe in a forked process without them
     with VideoReader(videos(name)) as first:
         first.get_frames([3])  # what is imported on the way leaves references behind
@@ -145,7 +145,7 @@ def test_a_reader_that_is_let_go_is_gone_at_once(name: str, videos: Videos) -> N
     try:
         reader = VideoReader(videos(name))
         reader.get_frames([3, 50])
-        stream = weakref.ref(reader._footage._coded)
+        stream = weakref.ref(reader._footage.coded)
         del reader
         assert stream() is None
     finally:
@@ -167,7 +167,7 @@ def test_a_reader_that_is_let_go_is_gone_at_once(name: str, videos: Videos) -> N
         "ffv1.mkv",
     ],
 )
-def test_a_clip_is_read_with_one_opening(name: str, videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_a_clip_opens_the_file_once(name: str, videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
     path = videos(name)
     opened: list[object] = []
     real = av.open
@@ -183,7 +183,7 @@ def test_a_clip_is_read_with_one_opening(name: str, videos: Videos, monkeypatch:
         assert len(opened) == 1
 
 
-def test_counted_films_are_counted_once_whatever_is_read(videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_are_counted_by_decoding_only_once(videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 100_000)  # as of a long film
     for name in ("h264_without_times.avi", "mpeg4_b_frames.avi", "mpeg2_interlaced.ts", "h264_interlaced.ts"):
         with VideoReader(videos(name)) as reader:
@@ -197,7 +197,7 @@ def test_counted_films_are_counted_once_whatever_is_read(videos: Videos, monkeyp
             assert footage.frames_decoded - before <= 15
 
 
-def test_short_counted_films_are_decoded_once(videos: Videos, whole: Wholes) -> None:
+def test_short_videos_that_must_be_counted_are_decoded_once(videos: Videos, whole: Wholes) -> None:
     for name in ("h264_without_times.avi", "mpeg4_b_frames.avi"):
         with VideoReader(videos(name)) as reader:
             for order in ([50, 3], [59], range(60)):
@@ -226,7 +226,7 @@ COUNTED_CODINGS = [
 
 
 @pytest.mark.parametrize("name", COUNTED_CODINGS)
-def test_frames_of_long_counted_films_are_those_of_a_full_decode(
+def test_frames_of_long_videos_that_must_be_counted_equal_a_full_decode(
     name: str, whole: Wholes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)
@@ -235,12 +235,12 @@ def test_frames_of_long_counted_films_are_those_of_a_full_decode(
         for note, indices in patterns(len(video.frames)).items():
             with VideoReader(video.path, read=ReadOptions(threads=threads)) as reader:
                 reader._footage._to_rgb = lambda frame: frame.to_ndarray(format="rgb24")
-                assert reader._footage._index.frames is None or reader._footage._index.frames.fingerprints is not None
+                assert reader._footage.index.frames is None or reader._footage.index.frames.fingerprints is not None
                 for i, frame in zip(indices, reader.get_frames(indices).frames_THWC.numpy(), strict=True):
                     assert np.array_equal(frame, video.frames[i]), f"{note}: frame {i}"
 
 
-def test_films_that_repeat_themselves_are_read_by_reading_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_videos_with_repeated_packets_are_read_without_seeking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # no packet has a place or a time that holds after a seek, and all parts of the film are alike
     path = encode(tmp_path / "made.mpg", "mpeg2video", gop=12, count=12, options={"b": "2000000"})
     path.write_bytes(path.read_bytes() * 4)
@@ -254,7 +254,7 @@ def test_films_that_repeat_themselves_are_read_by_reading_on(tmp_path: Path, mon
                 assert np.abs(frame.astype(int) - plain[i]).max() <= 2
 
 
-def test_packets_are_found_by_sizes_that_follow_each_other() -> None:
+def test_packets_are_found_by_consecutive_sizes() -> None:
     packets = Packets()
     for i, size in enumerate([5, 7, 5, 7, 9, 5, 7]):
         packets.append(pts=i, dts=i, size=size, offset=i * 100 if i % 2 else None)
@@ -277,7 +277,7 @@ def test_packets_are_found_by_sizes_that_follow_each_other() -> None:
     assert packets.offset_before(0) is None
 
 
-def test_a_wrong_belief_about_frames_is_found_and_put_right(whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_frame_index_is_noticed_and_corrected(whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing, "tells_frames", lambda packets, **kind: True)
     for name in ("h264_without_times.avi", "mpeg4_b_frames.avi"):
         video = whole(name)
@@ -286,7 +286,7 @@ def test_a_wrong_belief_about_frames_is_found_and_put_right(whole: Wholes, monke
             assert reader.times == pytest.approx([i / FPS for i in range(60)])
 
 
-def test_reading_goes_on_when_seeking_does_not_work(whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_are_read_without_seeking_if_seeking_fails(whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
     video = whole("h264_short_gop.mkv")
 
     class NoSeek:
@@ -306,7 +306,7 @@ def test_reading_goes_on_when_seeking_does_not_work(whole: Wholes, monkeypatch: 
         assert reader.frames_decoded < 30
 
 
-def test_frames_are_turned_as_the_file_says(tmp_path: Path) -> None:
+def test_frames_are_rotated_by_the_files_orientation(tmp_path: Path) -> None:
     path = encode(tmp_path / "turned.mp4", "libx264", count=6, rotation=-90)
     with av.open(str(path)) as container:
         stored = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
@@ -352,7 +352,7 @@ def test_read_clip_takes_midpoints(whole: Wholes) -> None:
             assert np.array_equal(c.frames_THWC[slot].numpy(), video.frames[i])
 
 
-def test_read_clip_says_when_the_video_is_too_short(videos: Videos) -> None:
+def test_read_clip_of_a_short_video(videos: Videos) -> None:
     path = videos("prores.mov")
     assert read_clip(path, num_frames=30).indices == tuple((2 * t + 1) * 20 // 60 for t in range(30))
     assert read_clip(path, num_frames=30, short="repeat_last").indices[-11:] == (19,) * 11
@@ -393,7 +393,7 @@ def test_a_reader_is_a_sequence(name: str, whole: Wholes, monkeypatch: pytest.Mo
         assert sum(1 for _ in reader) == total
 
 
-def test_misuse_is_named(videos: Videos) -> None:
+def test_impossible_arguments_of_a_reader_are_refused(videos: Videos) -> None:
     path = videos("prores.mov")
     with VideoReader(path) as reader:
         with pytest.raises(IndexError, match=r"frame 20 is outside .* 0 to 19"):
@@ -445,7 +445,7 @@ def test_runs_begin_at_the_key_frame_that_a_frame_depends_on() -> None:
     assert index.unneeded(Run(7, 9), {8}).tolist() == [True, False, True]
 
 
-def test_counted_frames_are_known_by_their_packets() -> None:
+def test_counted_frames_are_indexed_by_their_packets() -> None:
     # 3 holds the second field of the frame that begins in 2, 5 could not be decoded, and no packet has a time
     packets = packets_of([packet(None, key=i in (0, 4)) for i in range(8)])
     counted = CountedFrames(np.array([0, 2, 1, 4, 7, 6]), np.arange(6, dtype=np.uint64))
@@ -464,7 +464,7 @@ def test_counted_frames_are_known_by_their_packets() -> None:
 @pytest.mark.parametrize(
     "form", ["yuv420p", "yuv420p10le", "nv12", "rgb24", "gray", "pal8", "monow", "yuyv422", "rgba64le"]
 )
-def test_fingerprints_tell_pictures_apart(form: str) -> None:
+def test_fingerprints_distinguish_pictures(form: str) -> None:
     def pictured(i: int, beside: int) -> av.VideoFrame:
         """Random samples; what the rows have beside them is random too."""
         frame = av.VideoFrame(38, 18, form)
@@ -488,12 +488,12 @@ def test_fingerprints_tell_pictures_apart(form: str) -> None:
     assert all(0 <= number < 2**64 for number in prints)
 
 
-def test_far_groups_are_read_apart() -> None:
+def test_distant_groups_are_read_separately() -> None:
     index = index_of([packet(i, key=i % 20 == 0) for i in range(100)])
     assert index.plan_runs([1, 45, 99]) == [Run(0, 1), Run(40, 45), Run(80, 99)]
 
 
-def test_only_the_highest_layer_of_hevc_may_be_passed_over() -> None:
+def test_only_the_highest_hevc_layer_may_be_skipped() -> None:
     # "no reference" is said within a layer: a picture of a lower one may serve higher ones
     layers = [0, 1, 2, UNKNOWN_LAYER, 2, 0]
     index = index_of([packet(i, key=i == 0, layer=layer) for i, layer in enumerate(layers)], "hevc")
@@ -513,7 +513,7 @@ def test_hevc_layers_are_read_from_the_first_slice() -> None:
         assert hevc_layer(broken, length_size=4) == UNKNOWN_LAYER
 
 
-def test_lengths_of_nal_units_are_told_by_the_header() -> None:
+def test_the_header_has_the_length_size_of_nal_units() -> None:
     assert length_size("hevc", b"\1" + bytes(20) + b"\xff\0") == 4
     assert length_size("h264", b"\1\x64\0\x1f\xfd\xe1") == 2
     assert length_size("h264", b"\0\0\0\1" + bytes(30)) == length_size("hevc", b"\0\0\0\1" + bytes(30)) == 0
@@ -538,7 +538,7 @@ def test_lengths_of_nal_units_are_told_by_the_header() -> None:
         ("mpeg2video", [b"\x01\xaa"], False),
     ],
 )
-def test_pictures_that_no_other_refers_to_are_known(codec: str, units: list[bytes], unreferred: bool) -> None:
+def test_disposable_pictures_are_recognised(codec: str, units: list[bytes], unreferred: bool) -> None:
     by_code = b"".join(b"\0\0\1" + unit for unit in units)
     by_length = b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
     assert is_disposable(by_code, codec=codec, length_size=0) is unreferred
@@ -561,7 +561,7 @@ def test_pictures_that_no_other_refers_to_are_known(codec: str, units: list[byte
         ([], False),
     ],
 )
-def test_when_packets_tell_the_frames(packets: list[dict[str, Any]], told: bool) -> None:
+def test_when_packets_determine_the_frames(packets: list[dict[str, Any]], told: bool) -> None:
     plain = {"codec": "h264", "container": "mov", "reorders": True, "interlaced": False, "longest_step": 100}
     table = packets_of(packets)
     assert tells_frames(table, **plain) is told
@@ -575,13 +575,13 @@ def test_packets_take_little_memory() -> None:
     assert sum(len(c) * c.itemsize for c in vars(packets).values()) <= 40 * 1000
 
 
-def test_hidden_vp8_frames_are_known_by_their_first_byte() -> None:
+def test_hidden_vp8_frames_are_recognised_by_their_first_byte() -> None:
     assert not is_hidden_vp8(b"\x10")
     assert is_hidden_vp8(b"\x01")
     assert not is_hidden_vp8(b"")
 
 
-def test_joined_recordings_go_on_where_the_one_before_ends() -> None:
+def test_joined_recordings_have_continuous_times() -> None:
     def times(stamps: list[int], *, may_jump: bool = True) -> list[float]:
         return continuous(np.array(stamps), second=1000, usual_step=40, may_jump=may_jump).tolist()
 
@@ -599,7 +599,7 @@ def test_joined_recordings_go_on_where_the_one_before_ends() -> None:
     assert times([40, 40, 40]) == [40, pytest.approx(53.33, abs=0.01), pytest.approx(66.67, abs=0.01)]
 
 
-def test_b_frames_of_mpeg2_in_asf_last_as_long_as_they_do(tmp_path: Path) -> None:
+def test_b_frames_of_mpeg2_in_asf_do_not_lengthen_the_video(tmp_path: Path) -> None:
     path = tmp_path / "b.asf"  # FFmpeg reads times from it that are one packet off
     with av.open(str(path), "w") as out:
         stream = out.add_stream("mpeg2video", rate=24, options={"bf": "3", "g": "12"})

@@ -146,7 +146,7 @@ def test_the_current_folder_may_change(clip: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     with VideoReader("clip.mp4") as video, VideoReader("frames") as folder:
         monkeypatch.chdir("/")
-        video._footage._coded.reopen()  # type: ignore[attr-defined]
+        video._footage.coded.reopen()  # type: ignore[attr-defined]
         assert len(video.get_frames([0, 19])) == 2
         assert len(folder.get_frames([0, 2])) == 2
         (tmp_path / "frames" / "1.png").write_bytes(b"")

@@ -23,7 +23,6 @@ from openxclip.video.indexing import COPY_AGAIN, StreamIndex, count_frames, inde
 from openxclip.video.limits import Deadline
 from openxclip.video.options import ReadOptions
 from openxclip.video.orientation import Turn, has_orientation, stated_turn, turn_of
-from openxclip.video.packets import Packets
 from openxclip.video.run_decoding import UndecodableError, decode_run
 
 
@@ -34,19 +33,25 @@ class ContainerFootage:
         source: a path, a seekable binary file, or an address (a string) with one of the allowed protocols.
         name: names the source in errors.
         options: how to read it; playlists are read only if it allows protocols.
+
+    Attributes:
+        coded: the stream that is read.
+        index: the frames of the stream.
+        file: the file that is read; None for an address.
     """
 
     kind: Kind = "video"
 
     def __init__(self, source: Path | BinaryIO | str, *, name: str, options: ReadOptions) -> None:
         self._source, self._name, self._limits = source, name, options.limits
-        self._coded = CodedStream(source, name=name, options=options, deadline=Deadline(options.limits.seconds, name))
-        self.codec, self.tick = self._coded.codec, float(self._coded.time_base)
+        self.file = None if isinstance(source, str) else source
+        self.coded = CodedStream(source, name=name, options=options, deadline=Deadline(options.limits.seconds, name))
+        self.codec, self.tick = self.coded.codec, float(self.coded.time_base)
         self._may_skip = True
         self._size: tuple[int, int] | None = None
-        self._to_rgb: Any = RGBConverter(name=name, pixel_aspect=self._coded.stream.sample_aspect_ratio)
+        self._to_rgb: Any = RGBConverter(name=name, pixel_aspect=self.coded.stream.sample_aspect_ratio)
         try:
-            self._set_index(self._cached_index())
+            self._set_index(self._find_index())
         except BaseException:
             self.close()
             raise
@@ -55,21 +60,21 @@ class ContainerFootage:
     @property
     def frames_decoded(self) -> int:
         """As `Footage.frames_decoded`."""
-        return self._coded.frames_decoded
+        return self.coded.frames_decoded
 
     @property
     def deadline(self) -> Deadline:
         """As `Footage.deadline`."""
-        return self._coded.deadline
+        return self.coded.deadline
 
     @deadline.setter
     def deadline(self, deadline: Deadline) -> None:
-        self._coded.deadline = deadline
+        self.coded.deadline = deadline
 
     @property
     def notes(self) -> tuple[str, ...]:
         """As `Footage.notes`."""
-        return (*self._coded.notes, *getattr(self._to_rgb, "notes", ()))
+        return (*self.coded.notes, *getattr(self._to_rgb, "notes", ()))
 
     def size(self) -> tuple[int, int]:
         """Return height and width; the first call decodes a frame, because only frames tell their orientation."""
@@ -81,7 +86,7 @@ class ContainerFootage:
 
     def read(self, indices: list[int], place: Place) -> None:
         """As `Footage.read`."""
-        if self._coded.first_size is None and indices[0]:
+        if self.coded.first_size is None and indices[0]:
             self.size()
         if not self._read(indices, place):
             self.size()
@@ -97,37 +102,20 @@ class ContainerFootage:
 
     def close(self) -> None:
         """As `Footage.close`. A file object given by the user stays open."""
-        self._coded.close()
+        self.coded.close()
 
     def after_fork(self) -> None:
         """See `forking`: the frames are in the decoder's memory."""
-        leak(self._index.decoded)
-
-    # -- for inspection ----------------------------------------------------------------------------------------------
-
-    @property
-    def coded(self) -> CodedStream:
-        """The stream that is read."""
-        return self._coded
-
-    @property
-    def packets(self) -> Packets:
-        """All packets of the stream."""
-        return self._index.packets
-
-    @property
-    def file(self) -> Path | BinaryIO | None:
-        """The file that is read; None for an address."""
-        return None if isinstance(self._source, str) else self._source
+        leak(self.index.decoded)
 
     # -- indexing ----------------------------------------------------------------------------------------------------
 
     def _set_index(self, index: StreamIndex) -> None:
-        self._index, self.times, self.duration = index, index.times, index.duration
+        self.index, self.times, self.duration = index, index.times, index.duration
 
-    def _cached_index(self) -> StreamIndex:
-        """Return the index from the cache if this process has indexed the file before."""
-        coded = self._coded
+    def _find_index(self) -> StreamIndex:
+        """Index the stream, or take its index from the cache if this process has opened the file before."""
+        coded = self.coded
         key = packet_cache.cache_key(self._source, coded.stream)
         cached = packet_cache.load(key)
         if cached is not None:
@@ -163,7 +151,7 @@ class ContainerFootage:
                 )
 
     def _decode_by_index(self, indices: list[int]) -> Iterator[tuple[int, Any]]:
-        index, wanted = self._index, set(indices)
+        index, wanted = self.index, set(indices)
         if index.decoded:
             for i in indices:
                 self.deadline.check()
@@ -174,13 +162,13 @@ class ContainerFootage:
             skip, trust_keys = self._may_skip, not index.is_by_table
             try:
                 for run in index.frames.plan_runs(indices):
-                    yield from decode_run(self._coded, index.frames, run, wanted, skip=skip, trust_keys=trust_keys)
+                    yield from decode_run(self.coded, index.frames, run, wanted, skip=skip, trust_keys=trust_keys)
             except UndecodableError as error:
                 raise self._undecodable(error.number) from None
 
     def _decode_in_order(self, wanted: set[int]) -> Iterator[tuple[int, Any]]:
-        self._coded.reopen()
-        for i, frame in enumerate(self._coded.decode_whole(self._coded.packets())):
+        self.coded.reopen()
+        for i, frame in enumerate(self.coded.decode_whole(self.coded.packets())):
             if i in wanted:
                 yield i, frame
                 wanted.discard(i)
@@ -190,7 +178,7 @@ class ContainerFootage:
 
     def _fall_back(self, error: ContradictionError) -> None:
         """Switch to a slower way of decoding that is more likely to agree with the file."""
-        coded, index = self._coded, self._index
+        coded, index = self.coded, self.index
         is_counted = index.frames is None or index.frames.fingerprints is not None
         if isinstance(error, LostPlaceError) and coded.can_seek:
             coded.can_seek = False
@@ -218,7 +206,7 @@ class ContainerFootage:
 
     def _may_differ_from_first(self, frame: Any) -> bool:
         """Tell whether the video's first frame may have another size or orientation than this one."""
-        coded, turn = self._coded, turn_of(frame)
+        coded, turn = self.coded, turn_of(frame)
         if (frame.width, frame.height) != coded.first_size:
             return True
         if turn not in (None, Turn()) and turn != stated_turn(self._source, coded.stream):

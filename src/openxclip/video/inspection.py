@@ -213,7 +213,7 @@ def _find_damage_of_file(footage: ContainerFootage) -> list[str]:
     file, coded = footage.file, footage.coded
     if coded.ends_within_packet:
         problems.append("it is cut off: its last frame is incomplete")
-    elif file is not None and (cut := find_cut_end(file, coded.container, footage.packets)):
+    elif file is not None and (cut := find_cut_end(file, coded.container, footage.index.packets)):
         problems.append(cut)
     if file is not None:
         problems += find_lost_parts(file, coded.container, coded.stream, check_time=footage.deadline.check)
@@ -234,7 +234,7 @@ def _find_missing_frames(reader: VideoReader, footage: ContainerFootage, num_dec
 
 def _find_contradictions_to_header(footage: ContainerFootage) -> list[str]:
     problems = []
-    claims = header_claims(footage.coded.container, footage.coded.stream, footage.packets)
+    claims = header_claims(footage.coded.container, footage.coded.stream, footage.index.packets)
     if claims.frames and abs(claims.frames - claims.actual_frames) > 1:
         problems.append(f"its header says {claims.frames} frames, but there are {claims.actual_frames}")
     tolerance_s = max(0.5, 0.02 * claims.actual_s, 1.5 * claims.step_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from openxclip.errors import VideoError
 from openxclip.video.assumptions import Assumption
@@ -26,15 +26,10 @@ _HEIF_BRANDS = frozenset(("mif1", "mif2", "msf1", "heic", "heix", "hevc", "hevx"
 _TRACKS, _TRACK, _TYPE, _ENABLED = b"\x16\x54\xae\x6b", b"\xae", b"\x83", b"\xb9"
 
 
-class Choice(NamedTuple):
-    """The chosen stream, and a note for the user if there were several tracks."""
-
-    stream: Any
-    note: str | None
-
-
-def choose_track(container: Any, source: Path | BinaryIO | str, *, track: int | None, name: str) -> Choice:
-    """Choose the video track.
+def choose_track(
+    container: Any, source: Path | BinaryIO | str, *, track: int | None, name: str
+) -> tuple[Any, str | None]:
+    """Choose the video track; return its stream, and a note for the user if there were several tracks.
 
     Tracks are the video streams of a file without covers and thumbnails, and in a HEIF or AVIF sequence without its
     still picture. The default is FFmpeg's best stream among those that are enabled and can be decoded: a track with the
@@ -54,9 +49,9 @@ def choose_track(container: Any, source: Path | BinaryIO | str, *, track: int | 
         if track >= len(tracks):
             count = "one video track, 0" if len(tracks) == 1 else f"{len(tracks)} video tracks, 0 to {len(tracks) - 1}"
             raise VideoError(name, f"it has {count}: there is no track {track}")
-        return Choice(tracks[track], None)
+        return tracks[track], None
     if len(tracks) == 1:
-        return Choice(tracks[0], None)
+        return tracks[0], None
     disabled = _disabled(container, source)
     ranks = {
         stream.index: (stream.index not in disabled, stream.codec_context is not None, _has(stream, _DEFAULT))
@@ -70,7 +65,7 @@ def choose_track(container: Any, source: Path | BinaryIO | str, *, track: int | 
         f"of {len(tracks)} video tracks, track {number} is read: choose another with --track (ReadOptions(track=…) in "
         "Python)"
     )
-    return Choice(chosen, Assumption(note))
+    return chosen, Assumption(note)
 
 
 def is_cover(stream: Any) -> bool:
