@@ -406,9 +406,9 @@ def test_lack_of_memory_is_not_reported_as_damage(clip: Path, monkeypatch: pytes
         def refuse(shape: tuple[int, ...]) -> Any:
             raise MemoryError
 
-        with pytest.raises(VideoError, match="it needs more memory than there is"):
+        with pytest.raises(VideoError, match="it needs more memory than is available"):
             reader.get_arrays([0], make_room=refuse)
     picture = contents("png", clip)
     monkeypatch.setattr(Image.Image, "convert", lambda *_: refuse(()))
-    with VideoReader(picture) as reader, pytest.raises(VideoError, match="it needs more memory than there is"):
+    with VideoReader(picture) as reader, pytest.raises(VideoError, match="it needs more memory than is available"):
         reader.get_frames([0])

@@ -12,7 +12,7 @@ import av
 
 from openxclip.errors import VideoError
 
-NO_MEMORY = "it needs more memory than there is"
+NO_MEMORY = "it needs more memory than is available"
 _CHUNK = 1 << 20
 
 # Error numbers that FFmpeg also uses for data that it cannot decode, parse or seek in
