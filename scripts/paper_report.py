@@ -10,7 +10,7 @@ from typing import Any
 
 from paper_runs import FEW, SHOTS, VIEWS, Run
 
-from openxclip.common.files import written_whole
+from openxclip.common.files import atomic_file
 from openxclip.evaluation.metrics import mean_and_std
 from openxclip.evaluation.plots import new_figure, save_figure
 
@@ -121,7 +121,7 @@ def write_report(folder: Path, runs: Sequence[Run]) -> Path:
         f"{results.hours():.1f} hours of one core for the runs that are here.",
     ]
     path = folder / "report.md"
-    with written_whole(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     _plot(
         folder / "few_shot.png",

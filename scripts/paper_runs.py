@@ -38,7 +38,7 @@ from paper_world import (
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from openxclip.common.files import written_whole
+from openxclip.common.files import atomic_file
 from openxclip.model import XCLIPModel
 from openxclip.playground.questions import Shown
 from openxclip.training.losses import class_loss_sum
@@ -134,7 +134,7 @@ def train_clip(folder: Path) -> Path:
 
 
 def _save(state: Any, path: Path) -> None:
-    with written_whole(path) as partial:
+    with atomic_file(path) as partial:
         torch.save(state, partial)
 
 
@@ -163,7 +163,7 @@ def do(run: Run, folder: Path) -> dict[str, Any]:
         "run": asdict(run), "answers": answers, "loss": sum(losses[-20:]) / len(losses[-20:]),
         "train_seconds": round(trained - began, 1), "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
-    with written_whole(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
 
