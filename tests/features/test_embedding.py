@@ -1,4 +1,4 @@
-"""Features in a file: what is in it, in each format, and that an interruption leaves no trace in it."""
+"""Files of features: their content in each format, and that interrupted runs write the same files."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def names(clip_folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A file's columns, `path` among them, and its metadata; by the libraries that its users have."""
+    """Read a file's columns, with `path`, and its metadata, with the libraries that users have."""
     columns: dict[str, Any]
     if path.suffix == ".npz":
         with np.load(path) as found:
@@ -89,7 +89,7 @@ def same(one: Path, other: Path) -> bool:
     return one.read_bytes() == other.read_bytes()
 
 
-# ----------------------------------------------------------------------------------------------------- what is in it
+# ---------------------------------------------------------------------------------------------------------- content
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -122,7 +122,7 @@ def test_clips(pipeline: VideoPipeline, clip_folder: Path, names: list[Path], tm
     assert [path.name for path in tmp_path.iterdir()] == [f"f{suffix}"]
 
 
-def test_texts_are_scored_later(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
+def test_stored_features_can_be_scored_later(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
     texts = pipeline.encode_texts(["a red wall", "the sea"])
     for normalize in (False, True):
         embed(names, tmp_path / "f.safetensors", model=pipeline, patches=True, normalize=normalize, force=True)
@@ -144,9 +144,7 @@ def test_windows(pipeline: VideoPipeline, names: list[Path], tmp_path: Path, suf
         assert times.tolist() == read_clip(path, num_frames=4, start=start, end=start + 0.4).times_T.tolist()
 
 
-def test_a_window_longer_than_the_video_is_the_video(
-    pipeline: VideoPipeline, names: list[Path], tmp_path: Path
-) -> None:
+def test_a_window_longer_than_the_video_covers_it(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
     embed(names, tmp_path / "w.npz", model=pipeline, window=60)
     embed(names, tmp_path / "c.npz", model=pipeline)
     (windows, _), (clips, _) = read(tmp_path / "w.npz"), read(tmp_path / "c.npz")
@@ -155,7 +153,7 @@ def test_a_window_longer_than_the_video_is_the_video(
         assert (windows[name] == clips[name]).all()
 
 
-def test_normalized(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
+def test_normalized_features(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
     for normalize in (False, True):
         embed(names, tmp_path / f"{normalize}.npz", model=pipeline, normalize=normalize)
     (plain, _), (unit, metadata) = read(tmp_path / "False.npz"), read(tmp_path / "True.npz")
@@ -167,34 +165,37 @@ def test_normalized(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_videos_that_cannot_be_read_have_no_rows_but_are_named(
+def test_unreadable_videos_have_no_rows_and_are_named(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, suffix: str
 ) -> None:
     (tmp_path / "notes.mp4").write_text("not a video")
     (tmp_path / "empty").mkdir()
     videos = [tmp_path / "notes.mp4", names[0], "gone.mp4", tmp_path / "empty", names[1]]
-    said: list[tuple[str, bool]] = []
+    reported: list[tuple[str, bool]] = []
     done = embed(
-        videos, tmp_path / f"f{suffix}", model=pipeline, on_video=lambda path, error: said.append((path, error is None))
+        videos,
+        tmp_path / f"f{suffix}",
+        model=pipeline,
+        on_video=lambda path, error: reported.append((path, error is None)),
     )
     columns, metadata = read(done.path)
     assert columns["path"] == [str(names[0]), str(names[1])]
     assert metadata["paths"] == list(map(str, videos))
     assert [one["path"] for one in metadata["errors"]] == [str(videos[i]) for i in (0, 2, 3)]
     assert metadata["errors"][1]["error"] == "there is no such file: check the path"
-    assert said == [(str(path), i in (1, 4)) for i, path in enumerate(videos)]
+    assert reported == [(str(path), i in (1, 4)) for i, path in enumerate(videos)]
     assert [str(error) for error in done.errors] == [f"{one['path']}: {one['error']}" for one in metadata["errors"]]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_not_one_video_can_be_read(pipeline: VideoPipeline, tmp_path: Path, suffix: str) -> None:
+def test_no_file_is_written_if_no_video_can_be_read(pipeline: VideoPipeline, tmp_path: Path, suffix: str) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
     done = embed(tmp_path / "text.mp4", tmp_path / f"f{suffix}", model=pipeline, patches=True)
     assert (done.rows, len(done.errors)) == (0, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]  # no empty file, which the next run would refuse
 
 
-def test_a_video_that_breaks_off_in_the_middle_has_no_rows(
+def test_a_video_that_fails_in_the_middle_has_no_rows(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = pipeline_module._read_clips
@@ -207,7 +208,7 @@ def test_a_video_that_breaks_off_in_the_middle_has_no_rows(
 
     expected = embed([names[0], names[2]], tmp_path / "e.npz", model=pipeline, window=0.1)
     monkeypatch.setattr(pipeline_module, "_read_clips", breaking)
-    monkeypatch.setattr(run, "_WRITE_EVERY_BYTES", 1)  # its rows have long been kept when it breaks off
+    monkeypatch.setattr(run, "_WRITE_EVERY_BYTES", 1)  # its rows are written before it fails
     done = embed(names, tmp_path / "f.npz", model=pipeline, window=0.1)
     assert (done.rows, [error.reason for error in done.errors]) == (20, ["it is damaged"])
     (columns, _), (others, _) = read(done.path), read(expected.path)
@@ -227,7 +228,7 @@ def test_names_that_are_not_utf8_are_errors_in_every_format(
         (columns, metadata), (others, _) = read(done.path), read(expected.path)
         assert columns["path"] == [str(name) for name in names[:2]] == others["path"]
         assert (columns["pooled"] == others["pooled"]).all()
-        assert [error["path"] for error in metadata["errors"]] == [str(strange)] * 3  # which can still be opened
+        assert [error["path"] for error in metadata["errors"]] == [str(strange)] * 3  # the names can still be opened
 
 
 def test_a_half_precision_model_gives_float32(tiny_folder: Path, names: list[Path], tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_a_half_precision_model_gives_float32(tiny_folder: Path, names: list[Pat
     assert columns["pooled"].dtype == columns["patches"].dtype == np.float32
 
 
-def test_batches_give_the_same(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
+def test_batches_give_the_same_features(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
     for batch in (1, 4, 100):
         embed(names, tmp_path / f"{batch}.npz", model=pipeline, window=0.1, batch=batch)
     one = read(tmp_path / "1.npz")[0]
@@ -248,11 +249,11 @@ def test_batches_give_the_same(pipeline: VideoPipeline, names: list[Path], tmp_p
         assert other["path"] == one["path"]
 
 
-# ----------------------------------------------------------------------------------------------------- what is refused
+# ----------------------------------------------------------------------------------------------------- wrong arguments
 
 
 @pytest.mark.parametrize(
-    ("out", "options", "said"),
+    ("out", "options", "message"),
     [
         ("f.csv", {}, "must end with .parquet, .npz, .safetensors"),
         ("f", {}, "must end with"),
@@ -266,15 +267,15 @@ def test_batches_give_the_same(pipeline: VideoPipeline, names: list[Path], tmp_p
         ("f.npz", {"batch": 0}, "batch=0"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_model_is_looked_for(
-    clip_folder: Path, tmp_path: Path, out: str, options: dict[str, Any], said: str
+def test_impossible_arguments_are_refused_before_the_model_is_loaded(
+    clip_folder: Path, tmp_path: Path, out: str, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         embed(clip_folder, tmp_path / out, model="./nowhere", **options)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_videos_and_things_that_are_none(pipeline: VideoPipeline, tmp_path: Path) -> None:
+def test_no_videos_and_wrong_types_are_refused(pipeline: VideoPipeline, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no videos are named"):
         embed([], tmp_path / "f.npz", model=pipeline)
     with pytest.raises(TypeError, match="embed takes paths and frames in memory, not bytes"):
@@ -284,7 +285,9 @@ def test_no_videos_and_things_that_are_none(pipeline: VideoPipeline, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_is_kept_unless_forced(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
+def test_an_existing_file_is_overwritten_only_by_force(
+    pipeline: VideoPipeline, names: list[Path], tmp_path: Path
+) -> None:
     out = tmp_path / "f.npz"
     out.write_text("mine")
     with pytest.raises(FileExistsError):
@@ -292,9 +295,9 @@ def test_what_is_there_is_kept_unless_forced(pipeline: VideoPipeline, names: lis
     assert out.read_text() == "mine"
     embed(names, out, model=pipeline, force=True)
     assert read(out)[0]["pooled"].shape == (3, 16)
-    for place, said in ((tmp_path / "folder.npz", "is a folder"), (tmp_path / "pipe.npz", "is a device or pipe")):
-        place.mkdir() if said == "is a folder" else os.mkfifo(place)
-        with pytest.raises(ValueError, match=said):
+    for place, message in ((tmp_path / "folder.npz", "is a folder"), (tmp_path / "pipe.npz", "is a device or pipe")):
+        place.mkdir() if message == "is a folder" else os.mkfifo(place)
+        with pytest.raises(ValueError, match=message):
             embed(names, place, model="./nowhere", force=True)
     (tmp_path / "loop.npz").symlink_to("loop.npz")
     with pytest.raises(ValueError, match=r"loop\.npz"):
@@ -304,7 +307,7 @@ def test_what_is_there_is_kept_unless_forced(pipeline: VideoPipeline, names: lis
         embed(names, tmp_path / "null.npz", model="./nowhere", force=True)
 
 
-def test_a_link_is_followed(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
+def test_the_target_of_a_link_is_written(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "f.npz").symlink_to("disk/real.npz")
     embed(names, tmp_path / "f.npz", model=pipeline)
@@ -340,7 +343,7 @@ class Stop(BaseException):
 
 
 def stopping_after(count: int) -> Callable[[Any, int, Any], None]:
-    """What breaks off when a row is to be added, after some others."""
+    """Return a method that stops the run after it has added some rows."""
     original, left = EmbedRun._add, [count]
 
     def add(self: Any, video: int, one: Any) -> None:
@@ -354,7 +357,7 @@ def stopping_after(count: int) -> Callable[[Any, int, Any], None]:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("batch", [1, 4])
-def test_interrupted_anywhere_it_becomes_the_same_file(
+def test_interruptions_anywhere_lead_to_the_same_file(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, batch: int
 ) -> None:
     videos = [names[0], "gone.mp4", *names[1:]]
@@ -380,7 +383,7 @@ def test_interrupted_anywhere_it_becomes_the_same_file(
 def test_a_resumed_run_keeps_its_kernel(
     tiny_folder: Path, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of two kernels differ in their last bits: a file has rows of one."""
+    """Rows of two kernels differ in their last bits, so all rows of a file have the same kernel."""
     if not can_pack(torch.float32):
         pytest.skip("this CPU has one kernel")
     how: dict[str, Any] = {"model": tiny_folder, "device": "cpu", "window": 0.1, "isolate": False}
@@ -399,7 +402,7 @@ def test_a_resumed_run_keeps_its_kernel(
     assert read(tmp_path / "f.npz")[1]["kernel"] == "float32, dense weights"
 
 
-def test_a_later_run_does_only_what_is_left(
+def test_a_resumed_run_skips_finished_work(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_ones: list[tuple[str, int]] = []
@@ -415,13 +418,13 @@ def test_a_later_run_does_only_what_is_left(
         with pytest.raises(Stop):
             embed(names, tmp_path / "f.npz", model=pipeline, window=0.1)
     read_ones.clear()
-    said: list[str] = []
-    embed(names, tmp_path / "f.npz", model=pipeline, window=0.1, on_video=lambda path, error: said.append(path))
+    reported: list[str] = []
+    embed(names, tmp_path / "f.npz", model=pipeline, window=0.1, on_video=lambda path, error: reported.append(path))
     assert read_ones == [(str(names[1]), 4), (str(names[2]), 0)]
-    assert said == list(map(str, names))  # all of them, so that a bar of progress is right
+    assert reported == list(map(str, names))  # all videos, so that the progress bar is right
 
 
-def test_another_batch_may_go_on(
+def test_a_run_can_be_resumed_with_another_batch(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(EmbedRun, "_add", stopping_after(14))
@@ -431,14 +434,14 @@ def test_another_batch_may_go_on(
     calls: list[int] = []
     original = type(pipeline.model).encode_video
     monkeypatch.setattr(type(pipeline.model), "encode_video", lambda self, x: calls.append(len(x)) or original(self, x))
-    embed(names, tmp_path / "f.npz", model=pipeline, window=0.1)  # "auto" is what it was begun with
+    embed(names, tmp_path / "f.npz", model=pipeline, window=0.1)  # "auto" keeps the batch of the first run
     assert calls == [4, 4, 4, 4, 2]
 
 
-def test_windows_of_another_rule_are_not_mixed(
+def test_windows_of_two_rules_are_not_mixed(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that another version began, which cut videos otherwise, isn't resumed."""
+    """A run of another version, which cut videos into other windows, isn't resumed."""
     with monkeypatch.context() as patch:
         patch.setattr(EmbedRun, "_add", stopping_after(14))
         patch.setattr(embedding, "WINDOW_RULE", 1)
@@ -447,10 +450,12 @@ def test_windows_of_another_rule_are_not_mixed(
                 embed(names * 5, tmp_path / name, model=pipeline, window=window)
     with pytest.raises(ValueError, match=r"another window_rule \(1, now 2\).*force"):
         embed(names * 5, tmp_path / "w.npz", model=pipeline, window=0.1)
-    assert embed(names * 5, tmp_path / "c.npz", model=pipeline).rows == 15  # clips over the whole are the same
+    assert (
+        embed(names * 5, tmp_path / "c.npz", model=pipeline).rows == 15
+    )  # clips over whole videos are the same in both versions
 
 
-def test_a_window_shorter_than_two_frames_is_that_videos_error(
+def test_a_window_shorter_than_two_frames_is_an_error_of_that_video(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path
 ) -> None:
     np.save(tmp_path / "still.npy", np.zeros((1, 8, 8, 3), dtype=np.uint8))
@@ -463,7 +468,7 @@ def test_a_window_shorter_than_two_frames_is_that_videos_error(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"window": 0.2}, r"another window \(0\.1, now 0\.2\)"),
         ({"stride": 0.2}, "another stride"),
@@ -473,21 +478,21 @@ def test_a_window_shorter_than_two_frames_is_that_videos_error(
         ({"read": ReadOptions(limits=Limits(frames=50))}, "another frames"),
     ],
 )
-def test_other_options_are_refused_or_begin_anew(
+def test_other_options_need_force_to_start_again(
     pipeline: VideoPipeline,
     names: list[Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, Any],
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.setattr(EmbedRun, "_add", stopping_after(14))
     with pytest.raises(Stop):
         embed(names, tmp_path / "f.npz", model=pipeline, window=0.1)
     monkeypatch.undo()
-    monkeypatch.setattr("warnings.warn", lambda *_, **__: None)  # of 5 frames
+    monkeypatch.setattr("warnings.warn", lambda *_, **__: None)  # num_frames=5 warns
     before = sorted(path.name for path in (tmp_path / "f.npz.part").iterdir())
-    with pytest.raises(ValueError, match=f"{said}.*force"):
+    with pytest.raises(ValueError, match=f"{message}.*force"):
         embed(names, tmp_path / "f.npz", model=pipeline, **{"window": 0.1, **options})
     assert sorted(path.name for path in (tmp_path / "f.npz.part").iterdir()) == before
     embed(names, tmp_path / "f.npz", model=pipeline, **{"window": 0.1, **options}, force=True)
@@ -496,7 +501,7 @@ def test_other_options_are_refused_or_begin_anew(
     assert not (tmp_path / "f.npz.part").exists()
 
 
-def test_force_goes_on_with_its_own_work(
+def test_force_resumes_its_own_work(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "f.npz").write_text("old")
@@ -510,7 +515,7 @@ def test_force_goes_on_with_its_own_work(
     assert read(tmp_path / "f.npz")[0]["pooled"].shape == (30, 16)
 
 
-def test_other_weights_or_videos_are_refused(
+def test_resuming_with_other_weights_or_videos_is_refused(
     tiny_folder: Path, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "model"
@@ -546,23 +551,23 @@ def test_a_full_disk(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch:  # while rows are kept
+    with monkeypatch.context() as patch:  # while rows are written
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             embed(names, tmp_path / "f.npz", **how)
     assert not (tmp_path / "f.npz").exists()
-    with monkeypatch.context() as patch:  # while the file is made of them
+    with monkeypatch.context() as patch:  # while the file is written
         patch.setattr(run, "write_features", full)
         with pytest.raises(OSError, match="No space left"):
             embed(names, tmp_path / "f.npz", **how)
     with monkeypatch.context() as patch:
-        patch.setattr(EmbedRun, "_add", stopping_after(0))  # all rows are there
+        patch.setattr(EmbedRun, "_add", stopping_after(0))  # all rows are written already
         embed(names, tmp_path / "f.npz", **how)
     assert same(tmp_path / "f.npz", tmp_path / "whole.npz")
     assert {path.name for path in tmp_path.iterdir()} == {"f.npz", "whole.npz"}
 
 
-def test_damaged_shards_are_made_again(
+def test_damaged_shards_are_computed_again(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how: dict[str, Any] = {"model": pipeline, "window": 0.1}
@@ -574,13 +579,13 @@ def test_damaged_shards_are_made_again(
     monkeypatch.undo()
     shards = sorted((tmp_path / "f.npz.part").glob("*.safetensors"))
     assert len(shards) >= 10
-    shards[4].write_bytes(b"")  # as a crash of the system may leave it
+    shards[4].write_bytes(b"")  # as after a system crash
     (tmp_path / "f.npz.part" / "00000099.safetensors.tmp").write_bytes(b"torn")
     embed(names, tmp_path / "f.npz", **how)
     assert same(tmp_path / "f.npz", tmp_path / "whole.npz")
 
 
-def test_an_end_between_the_files_place_and_the_folders_going(
+def test_a_run_killed_before_its_folder_was_removed(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(self: Any) -> None:
@@ -591,7 +596,7 @@ def test_an_end_between_the_files_place_and_the_folders_going(
 
     def clear(self: Unfinished) -> None:
         calls.append(1)
-        if len(calls) > 1:  # the first makes room
+        if len(calls) > 1:  # the first call makes room
             raise Stop
         original(self)
 
@@ -606,25 +611,25 @@ def test_an_end_between_the_files_place_and_the_folders_going(
     assert not (tmp_path / "f.npz.part").exists()
 
 
-def test_two_runs_at_once(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
+def test_two_runs_at_once_are_refused(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
     with Unfinished(tmp_path / "f.npz"), pytest.raises(ValueError, match="another run is at work on it"):
         embed(names, tmp_path / "f.npz", model=pipeline)
     embed(names, tmp_path / "f.npz", model=pipeline)
 
 
-def test_a_folder_that_is_somebody_elses(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
+def test_a_foreign_folder_is_refused(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
     (tmp_path / "f.npz.part").mkdir()
     (tmp_path / "f.npz.part" / "letter.txt").write_text("mine")
     (tmp_path / "g.npz.part").write_text("mine")
-    for name, said in (("f.npz", "is no folder of an unfinished"), ("g.npz", "is not a folder")):
+    for name, message in (("f.npz", "is no folder of an unfinished"), ("g.npz", "is not a folder")):
         for force in (False, True):
-            with pytest.raises(ValueError, match=said):
+            with pytest.raises(ValueError, match=message):
                 embed(names, tmp_path / name, model=pipeline, force=force)
     assert (tmp_path / "f.npz.part" / "letter.txt").read_text() == "mine"
 
 
 @pytest.mark.slow
-def test_what_is_kept_is_bounded(
+def test_unwritten_rows_are_bounded(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = 0
@@ -647,7 +652,7 @@ def test_what_is_kept_is_bounded(
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("parts", [[3000], [1] * 30, [1000, 24, 1, 1, 2000, 47], []])
-def test_how_rows_were_kept_leaves_no_trace(tmp_path: Path, suffix: str, parts: list[int]) -> None:
+def test_the_file_does_not_depend_on_how_rows_were_divided(tmp_path: Path, suffix: str, parts: list[int]) -> None:
     number = sum(parts)
     columns = {
         "video": np.arange(number) % 3,
@@ -668,8 +673,8 @@ def test_how_rows_were_kept_leaves_no_trace(tmp_path: Path, suffix: str, parts: 
     write_features(tmp_path / f"parts{suffix}", rows(parts), shapes, metadata)
     write_features(tmp_path / f"whole{suffix}", rows([number] if number else []), shapes, metadata)
     assert same(tmp_path / f"parts{suffix}", tmp_path / f"whole{suffix}")
-    found, said = read(tmp_path / f"parts{suffix}")
-    assert said == metadata
+    found, stored = read(tmp_path / f"parts{suffix}")
+    assert stored == metadata
     for name in ("times", "pooled", "patches"):
         assert (np.reshape(found[name], columns[name].shape) == columns[name]).all()
     assert found["path"] == ["abc"[i] for i in columns["video"]]
@@ -685,7 +690,7 @@ def test_fingerprints(tiny_folder: Path) -> None:
     assert fingerprint(model) != before
 
 
-def test_progress_of_nothing(tmp_path: Path) -> None:
+def test_progress_without_work(tmp_path: Path) -> None:
     with Unfinished(tmp_path / "f.npz") as work:
         assert work.progress() == Progress()
     assert list(tmp_path.iterdir()) == []
@@ -707,6 +712,6 @@ def test_a_loaded_models_fingerprint_is_computed_once(tiny_folder: Path, tmp_pat
     model.save_pretrained(folder)
     assert fingerprint_by_name(model, str(folder)) == fingerprint(model) != right
     assert len(counted) == 3
-    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")  # where nothing can be kept
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")  # nothing can be cached there
     assert fingerprint_by_name(model, str(folder)) == fingerprint(model)
     assert fingerprint_by_name(model, str(tmp_path / "none")) == fingerprint(model)

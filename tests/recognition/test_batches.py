@@ -1,4 +1,4 @@
-"""Clips of several videos in one call of the model: the same features, in order, as soon as they can be had."""
+"""Clips of several videos in one call of the model have the same features, in order and without delay."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PATIENCE = 30.0
 
 
 class Watched:
-    """A model of which only what a pipeline may use can be used, and which writes down its calls."""
+    """A model with only the attributes that a pipeline may use, which records its calls."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -93,7 +93,7 @@ def pipeline(plain: VideoPipeline, model: Watched) -> VideoPipeline:
 
 @pytest.fixture(scope="module")
 def many(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Twelve videos of several sizes and lengths, no two alike, of which two can't be read."""
+    """Twelve different videos of several sizes and lengths, two of them unreadable."""
     folder = tmp_path_factory.mktemp("many")
     for i in range(12):
         if i in (0, 7):
@@ -194,7 +194,7 @@ def test_a_result_does_not_wait_for_the_next_input(pipeline: VideoPipeline, mode
     def stream() -> Iterator[Path]:
         yield many[1]
         assert seen.wait(PATIENCE)
-        yield many[0]  # not a video: nor does its error wait
+        yield many[0]  # it is no video, and its error isn't delayed either
         assert seen.wait(PATIENCE)
         yield many[2]
 
@@ -285,7 +285,7 @@ def test_results_have_their_own_memory(pipeline: VideoPipeline, model: Watched, 
 
 def test_uncropped_frames_of_several_sizes(plain: VideoPipeline, many: list[Path]) -> None:
     class Any32:
-        """Takes frames of any size: as a model with interpolated positions would."""
+        """Takes frames of any size, like a model with interpolated positions."""
 
         def __init__(self) -> None:
             self.shapes: list[tuple[int, ...]] = []
@@ -308,7 +308,7 @@ def test_uncropped_frames_of_several_sizes(plain: VideoPipeline, many: list[Path
 def test_several_readers_keep_the_order(
     plain: VideoPipeline, model: Watched, many: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As beside a GPU."""
+    """Several readers are used beside a GPU."""
     monkeypatch.setattr(VideoPipeline, "_num_readers", lambda self: 3)
     pipeline = VideoPipeline(model, plain.processor)  # type: ignore[arg-type]
     got = list(pipeline.encode_videos(many, batch=4))
@@ -353,7 +353,7 @@ def test_clips_of_a_plan_form_full_batches(
 def test_resuming_in_the_middle_gives_identical_features(
     plain: VideoPipeline, pipeline: VideoPipeline, many: list[Path]
 ) -> None:
-    # The pipeline does this itself, unless the model is watched: else the plain model computes the first clips
+    # The pipeline does this itself, unless the model is watched: otherwise the plain model computes the first clips
     plain.model.prepare_at_next_use()
     plan = ClipPlan(num_frames=4, window=0.2, stride=0.1)
     whole = [one for one in pipeline.encode_clips(many[1:5], plan, batch=2) if one.features is not None]
@@ -370,7 +370,7 @@ def test_resuming_in_the_middle_gives_identical_features(
 
 
 def clips_alive_after(monkeypatch: pytest.MonkeyPatch, function: str) -> list[int]:
-    """A list to which each result of a reading function adds the number of clips that are in memory."""
+    """Return a list that grows by the number of clips in memory with each result of a reading function."""
     alive: list[weakref.ref[Tensor]] = []
     numbers: list[int] = []
     original = getattr(pipeline_module, function)
@@ -399,7 +399,7 @@ def test_the_number_of_waiting_windows_is_bounded(
 def test_the_number_of_waiting_clips_over_a_video_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not one after the other, since they end together; but neither their frames nor what the model sees of them."""
+    """All clips end at the same time, but neither their frames nor their resized frames pile up."""
     waiting = clips_alive_after(monkeypatch, "_read_video")
     (encoded,) = pipeline.encode_videos([clip_folder / "red2.mp4"], ClipPlan(num_clips=400), batch=16)
     assert encoded.features is not None
@@ -450,7 +450,7 @@ def test_classify_in_batches(plain: VideoPipeline, clip_folder: Path) -> None:
             )
 
 
-# ------------------------------------------------------------------------------------------------------------ its end
+# ------------------------------------------------------------------------------------------------------------ the end
 
 
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -494,8 +494,8 @@ def test_names_arrive_through_a_pipe_one_by_one(tiny_folder: Path, clip_folder: 
         for name in (str(clip_folder / "red2.mp4"), str(clip_folder / "red10.mp4"), "last"):
             process.stdin.write(f"{name}\n")
             process.stdin.flush()
-            assert process.stdout.readline() == f"{name} {name != 'last'}\n"  # before the next is there
-        assert process.wait(timeout=PATIENCE) == 0  # though a thread waits for another line
+            assert process.stdout.readline() == f"{name} {name != 'last'}\n"  # before the next line
+        assert process.wait(timeout=PATIENCE) == 0  # although a thread waits for another line
         assert process.stderr.read() == ""
 
 
@@ -509,10 +509,10 @@ def test_ctrl_c_while_videos_are_encoded(tiny_folder: Path, clip_folder: Path) -
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGINT
-    assert said.count("Traceback") == 1
-    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert stderr.count("Traceback") == 1
+    assert stderr.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_closing_a_generator_leaves_no_thread(plain: VideoPipeline, pipeline: VideoPipeline, clip_folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Classification: which numbers it gives, in which order, and what it refuses."""
+"""Classification: its numbers, their order, and wrong arguments."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def test_min_score_decides_the_outcome(
     assert result.outcome == (result.labels[0].label if outcome == "best" else NONE_OF_THESE)
 
 
-def test_a_bad_file_is_reported_in_its_place(pipeline: VideoPipeline, clip_folder: Path, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error_in_its_place(
+    pipeline: VideoPipeline, clip_folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "notes.mp4").write_text("not a video")
     paths = [clip_folder / "red2.mp4", tmp_path / "notes.mp4", "gone.mp4", clip_folder / "more" / "blue.mp4"]
     results = classify(paths, LABELS, model=pipeline)
@@ -126,7 +128,7 @@ def test_many_labels_are_encoded_in_chunks(pipeline: VideoPipeline) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "options", "said"),
+    ("labels", "options", "message"),
     [
         ([], {}, "no labels"),
         (["a", " "], {}, "label 2 of 2 is empty"),
@@ -135,10 +137,10 @@ def test_many_labels_are_encoded_in_chunks(pipeline: VideoPipeline) -> None:
         (["a"], {"min_score": 1.5}, "min_score=1.5"),
     ],
 )
-def test_impossible_arguments(
-    pipeline: VideoPipeline, clip_folder: Path, labels: list[str], options: dict[str, object], said: str
+def test_impossible_labels_and_templates_are_refused(
+    pipeline: VideoPipeline, clip_folder: Path, labels: list[str], options: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         classify(clip_folder, labels, model=pipeline, **options)  # type: ignore[arg-type]
 
 
@@ -155,7 +157,7 @@ def test_labels_must_be_a_list(pipeline: VideoPipeline, clip_folder: Path) -> No
         classify(clip_folder, "cat, dog", model=pipeline)
 
 
-def test_the_package_exports_it() -> None:
+def test_the_package_exports_classify() -> None:
     assert openxclip.classify is classify
 
 
@@ -164,7 +166,7 @@ def test_video_errors_survive_pickling() -> None:
     assert (error.source, error.reason, str(error)) == ("a.mp4", "is empty", "a.mp4: is empty")
 
 
-def test_names_that_are_no_files_stay_in_their_place(pipeline: VideoPipeline, clip_folder: Path) -> None:
+def test_missing_files_are_errors_in_their_place(pipeline: VideoPipeline, clip_folder: Path) -> None:
     names = ["", "a" * 300, "https://example.com/a.mp4", str(clip_folder / "red2.mp4")]
     results = classify(names, LABELS, model=pipeline)
     assert [r.error is None for r in results] == [False, False, False, True]
@@ -185,14 +187,14 @@ def test_globs_in_folders_with_brackets_and_at_home(
     assert find_videos([b"bytes"]) == [b"bytes"]
 
 
-def test_a_model_in_training_is_refused(tiny_folder: Path, clip_folder: Path) -> None:
+def test_a_model_in_training_mode_is_refused(tiny_folder: Path, clip_folder: Path) -> None:
     pipeline = VideoPipeline.from_pretrained(tiny_folder, device="cpu")
     pipeline.model.train()
     with pytest.raises(ValueError, match=r"model\.eval\(\)"):
         classify(clip_folder, LABELS, model=pipeline)
 
 
-def test_features_can_be_trained_on(pipeline: VideoPipeline, clip_folder: Path) -> None:
+def test_features_take_part_in_training(pipeline: VideoPipeline, clip_folder: Path) -> None:
     (encoded,) = pipeline.encode_videos([clip_folder / "red2.mp4"])
     assert encoded.features is not None
     probe = torch.nn.Linear(16, 2)
@@ -202,7 +204,7 @@ def test_features_can_be_trained_on(pipeline: VideoPipeline, clip_folder: Path) 
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "said"),
+    ("options", "error", "message"),
     [
         ({"top_k": 0}, ValueError, "top_k=0"),
         ({"start": 2.0, "end": 1.0}, ValueError, "end=1.0: must be after start=2"),
@@ -211,14 +213,14 @@ def test_features_can_be_trained_on(pipeline: VideoPipeline, clip_folder: Path) 
         ({"device": "cpu"}, ValueError, "the pipeline's has its own"),
     ],
 )
-def test_arguments_that_cannot_be(
-    pipeline: VideoPipeline, clip_folder: Path, options: dict[str, object], error: type[Exception], said: str
+def test_arguments_out_of_range_are_refused(
+    pipeline: VideoPipeline, clip_folder: Path, options: dict[str, object], error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         classify(clip_folder, LABELS, model=pipeline, **options)  # type: ignore[arg-type]
 
 
-def test_a_bare_model_or_path_is_named(pipeline: VideoPipeline, clip_folder: Path) -> None:
+def test_arguments_of_wrong_types_are_refused(pipeline: VideoPipeline, clip_folder: Path) -> None:
     with pytest.raises(TypeError, match=r"VideoPipeline\(model, processor\)"):
         classify(clip_folder, LABELS, model=pipeline.model)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="in brackets"):
@@ -227,7 +229,7 @@ def test_a_bare_model_or_path_is_named(pipeline: VideoPipeline, clip_folder: Pat
         pipeline.encode_texts("abc")
 
 
-def test_one_source_of_any_kind(pipeline: VideoPipeline, clip_folder: Path) -> None:
+def test_a_single_source_of_any_kind(pipeline: VideoPipeline, clip_folder: Path) -> None:
     path = clip_folder / "red2.mp4"
     with path.open("rb") as file:
         results = [classify(source, LABELS, model=pipeline)[0].labels for source in (path, path.read_bytes(), file)]

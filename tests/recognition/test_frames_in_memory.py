@@ -1,4 +1,4 @@
-"""Frames in memory: `classify`, `embed` and the pipeline treat them as a file of these frames."""
+"""`classify`, `embed` and the pipeline treat frames in memory like a file with these frames."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def file(clip_folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def decoded(file: Path) -> Frames:
-    """All frames of the file, (10, 48, 64, 3), shown at 10 a second as there."""
+    """All frames of the file, (10, 48, 64, 3), at its 10 frames a second."""
     with VideoReader(file) as reader:
         assert reader.times.tolist() == pytest.approx([i / FPS for i in range(10)])
         return reader.get_frames(range(reader.num_frames)).frames_THWC
@@ -66,7 +66,7 @@ FORMS: dict[str, Callable[[Frames], Any]] = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_every_form_is_classified_as_the_file_is(
+def test_every_form_of_frames_is_classified_like_the_file(
     pipeline: VideoPipeline, file: Path, decoded: Frames, form: Callable[[Frames], Any]
 ) -> None:
     how: dict[str, Any] = {"model": pipeline, "start": 0.2, "end": 0.85, "num_clips": 2}
@@ -87,7 +87,7 @@ def test_every_form_is_classified_as_the_file_is(
         ({"num_clips": 3}, 3),
     ],
 )
-def test_windows_and_clips_are_those_of_the_file(
+def test_windows_and_clips_equal_those_of_the_file(
     pipeline: VideoPipeline, file: Path, decoded: Frames, tmp_path: Path, plan: dict[str, Any], rows: int
 ) -> None:
     for name, video in (("file", file), ("frames", list(decoded))):
@@ -98,7 +98,7 @@ def test_windows_and_clips_are_those_of_the_file(
             assert (found[column] == expected[column]).all()
 
 
-def test_names_and_order_among_paths(pipeline: VideoPipeline, clip_folder: Path, decoded: Frames) -> None:
+def test_names_and_order_of_frames_among_paths(pipeline: VideoPipeline, clip_folder: Path, decoded: Frames) -> None:
     videos = [decoded, clip_folder, list(decoded.flip(1)), clip_folder / "gone.mp4", decoded[:1]]
     found = list(iter_classify(videos, LABELS, model=pipeline))
     names = ["frames 1", "more/blue.mp4", "red2.mp4", "red10.mp4", "frames 2", "gone.mp4", "frames 3"]
@@ -110,19 +110,19 @@ def test_names_and_order_among_paths(pipeline: VideoPipeline, clip_folder: Path,
     assert found[6].times == ((0.0,) * 4,)
 
 
-def test_one_frame_is_a_video_of_one(pipeline: VideoPipeline, decoded: Frames) -> None:
+def test_one_frame_is_a_video(pipeline: VideoPipeline, decoded: Frames) -> None:
     for frame in (decoded[0], decoded[0].numpy(), Image.fromarray(decoded[0].numpy()), decoded[0, :, :, 0]):
         (found,) = classify(frame, LABELS, model=pipeline)
         assert found.times == ((0.0,) * 4,)
 
 
-def test_start_after_the_end_is_that_videos_error(pipeline: VideoPipeline, decoded: Frames, file: Path) -> None:
+def test_start_after_the_end_is_an_error_of_that_video(pipeline: VideoPipeline, decoded: Frames, file: Path) -> None:
     found = classify([decoded, file], LABELS, model=pipeline, read=ReadOptions(fps=20), start=0.6)
     assert [str(one.error) for one in found] == ["frames 1: it ends at 0.50 s, before start=0.6 s", "None"]
 
 
 @pytest.mark.parametrize("isolate", [False, True])
-def test_fps_is_also_of_files_without_times(tiny_folder: Path, decoded: Frames, tmp_path: Path, isolate: bool) -> None:
+def test_fps_holds_for_files_without_times(tiny_folder: Path, decoded: Frames, tmp_path: Path, isolate: bool) -> None:
     pipeline = VideoPipeline.from_pretrained(tiny_folder, device="cpu", isolate=isolate, precision=None)
     np.save(tmp_path / "array.npy", decoded.numpy())
     (folder := tmp_path / "images").mkdir()
@@ -139,7 +139,7 @@ def test_fps_is_also_of_files_without_times(tiny_folder: Path, decoded: Frames, 
     pipeline.close()
 
 
-def test_what_cannot_be_frames_is_one_sentence_before_the_model_is_loaded(decoded: Frames, tmp_path: Path) -> None:
+def test_impossible_frames_are_refused_before_the_model_is_loaded(decoded: Frames, tmp_path: Path) -> None:
     array = decoded.numpy()
     wrong: list[tuple[Any, type[Exception], str]] = [
         (array[0, 0, 0], ValueError, r"an array of shape \(3,\) is no video: one video has 4 dimensions"),
@@ -162,11 +162,11 @@ def test_what_cannot_be_frames_is_one_sentence_before_the_model_is_loaded(decode
         (array.astype(int) * 2, ValueError, "frames 1: frames of whole numbers must be levels 0 to 255, but these are"),
         ([array[0], array[1] / 255], ValueError, "frames 1: the frames of one video are partly whole"),
     ]  # fmt: skip
-    for videos, kind, said in wrong:
-        with pytest.raises(kind, match=said) as caught:
+    for videos, kind, message in wrong:
+        with pytest.raises(kind, match=message) as caught:
             classify(videos, LABELS, model="no such model")
         assert "\n" not in str(caught.value)
-        with pytest.raises(kind, match=said):
+        with pytest.raises(kind, match=message):
             embed(videos, tmp_path / "f.npz", model="no such model")
     for fps in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"fps={fps}: must be a number above 0"):
@@ -212,7 +212,7 @@ def test_an_interrupted_embed_resumes_with_the_same_frames_only(
     assert (tmp_path / "f.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
-def test_only_frames_that_are_seen_are_converted(
+def test_only_sampled_frames_are_converted(
     pipeline: VideoPipeline, decoded: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     converted = []
@@ -222,7 +222,7 @@ def test_only_frames_that_are_seen_are_converted(
     assert len(converted) == 4
 
 
-def test_an_assumed_rate_is_said(pipeline: VideoPipeline, decoded: Frames) -> None:
+def test_an_assumed_rate_is_warned_of(pipeline: VideoPipeline, decoded: Frames) -> None:
     with pytest.warns(AssumptionWarning, match="frames in memory have no times: 25 frames a second were assumed"):
         classify(decoded.numpy(), LABELS, model=pipeline)
     with warnings.catch_warnings():
@@ -247,7 +247,7 @@ def test_a_source_of_frames_is_read_like_a_file(decoded: Frames) -> None:
         in_memory("a.mp4", "camera 4")
 
 
-def test_the_digest_is_of_the_pixels(decoded: Frames) -> None:
+def test_the_digest_depends_on_the_pixels(decoded: Frames) -> None:
     digest = in_memory(decoded, "a").digest()
     assert in_memory(list(decoded.numpy()), "b").digest() == digest
     others: list[Any] = [decoded[:9], decoded.flip(0), decoded.reshape(10, 64, 48, 3), decoded.reshape(20, 24, 64, 3)]

@@ -1,4 +1,4 @@
-"""The pipeline's reading processes: what they are for, and that none is left behind."""
+"""The pipeline's reading processes: their purpose, and that none is left behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def children() -> set[int]:
     return {int(pid) for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()}
 
 
-def test_the_same_features_with_and_without(tiny_folder: Path, clip_folder: Path) -> None:
+def test_the_same_features_with_and_without_isolation(tiny_folder: Path, clip_folder: Path) -> None:
     paths = [clip_folder / "red2.mp4", clip_folder / "gone.mp4", clip_folder / "more" / "blue.mp4"]
     apart = VideoPipeline.from_pretrained(tiny_folder)
     here = VideoPipeline.from_pretrained(tiny_folder, isolate=False)
@@ -33,7 +33,7 @@ def test_the_same_features_with_and_without(tiny_folder: Path, clip_folder: Path
             assert (one.features.pooled == other.features.pooled).all()
 
 
-def test_a_child_that_dies_is_one_error_beside_the_results(tiny_folder: Path, clip_folder: Path) -> None:
+def test_a_killed_child_is_an_error_of_one_video(tiny_folder: Path, clip_folder: Path) -> None:
     pipeline = VideoPipeline.from_pretrained(tiny_folder)
     (worker,) = pipeline._workers._idle
     good = clip_folder / "red2.mp4"
@@ -55,7 +55,7 @@ def test_a_child_that_dies_is_one_error_beside_the_results(tiny_folder: Path, cl
 
 
 @pytest.mark.slow
-def test_no_process_is_left(tiny_folder: Path, clip_folder: Path) -> None:
+def test_no_process_is_left_behind(tiny_folder: Path, clip_folder: Path) -> None:
     gc.collect()
     before = children()
     paths = [clip_folder / "red2.mp4"] * 5 + [clip_folder / "gone.mp4"]
@@ -74,7 +74,7 @@ def test_no_process_is_left(tiny_folder: Path, clip_folder: Path) -> None:
     assert children() == before
     assert len(list(pipeline.encode_videos(paths[:1]))) == 1
     del pipeline, abandoned, other
-    for _ in range(200):  # the thread that read with it ends in its own time
+    for _ in range(200):  # the thread that used it ends a little later
         if children() == before:
             break
         time.sleep(0.02)
@@ -112,7 +112,7 @@ def test_limits_reach_the_reader(tiny_folder: Path, clip_folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_program_ends_with_a_generator_left_open(tiny_folder: Path, clip_folder: Path) -> None:
+def test_a_program_with_an_open_generator_ends(tiny_folder: Path, clip_folder: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "from openxclip.pipeline import VideoPipeline\n"
@@ -131,7 +131,7 @@ def test_a_program_ends_with_a_generator_left_open(tiny_folder: Path, clip_folde
 @pytest.mark.slow
 def test_a_video_through_a_pipe(tiny_folder: Path, clip_folder: Path) -> None:
     command = [sys.executable, "-m", "openxclip.cli.main", "classify", "/dev/stdin", "--labels", "a,b"]
-    for stdin, code, said in (
+    for stdin, code, message in (
         ((clip_folder / "red2.mp4").read_bytes(), 0, b'"outcome"'),
         (b"y\n" * 300_000, 1, b"over the limit of 100 kB: if that is meant, raise it with"),
     ):
@@ -143,5 +143,5 @@ def test_a_video_through_a_pipe(tiny_folder: Path, clip_folder: Path) -> None:
             check=False,
         )
         assert done.returncode == code, done.stderr
-        assert said in done.stdout
+        assert message in done.stdout
         assert b"Traceback" not in done.stderr

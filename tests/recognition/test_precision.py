@@ -31,7 +31,7 @@ def test_a_pipeline_optimises_its_model(tiny_folder: Path, clip_folder: Path) ->
         assert (pipeline.encode_texts(["a", "b c"]) - plain.encode_texts(["a", "b c"])).abs().max() < 1e-4
 
 
-def test_precision_is_chosen_where_the_model_is_loaded(tiny_folder: Path, clip_folder: Path) -> None:
+def test_precision_cannot_be_given_with_a_pipeline(tiny_folder: Path, clip_folder: Path) -> None:
     pipeline = VideoPipeline.from_pretrained(tiny_folder, isolate=False)
     with pytest.raises(ValueError, match="precision and isolate are for a model"):
         openxclip.classify(clip_folder, ["a", "b"], model=pipeline, precision="fp32")

@@ -1,4 +1,4 @@
-"""PyTorch's global settings, threads and forks, in the entry points that people call from programs of their own."""
+"""The Python entry points under PyTorch's global settings, with threads and after forks."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ SETTINGS: dict[str, Any] = {
 def right(
     tiny_folder: Path, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[Classification], Path]:
-    """What is said of a video, and a file of its features, where no setting was changed."""
+    """The classification of a video and a file of its features, without changed settings."""
     video, path = clip_folder / "red2.mp4", tmp_path_factory.mktemp("right") / "right.npz"
     openxclip.embed(video, path, model=tiny_folder, device="cpu", isolate=False)
     return openxclip.classify(video, LABELS, model=tiny_folder, device="cpu", isolate=False), path
@@ -120,7 +120,7 @@ def test_a_model_loaded_under_inference_mode_can_be_trained(tiny_folder: Path) -
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_converted_weights_are_those_of_to(dtype: torch.dtype) -> None:
+def test_converted_weights_equal_those_of_to(dtype: torch.dtype) -> None:
     half = torch.randn(3, 50_000).to(dtype)
     for tensor in (half, half.T, half[:, ::2], half[:1, :5]):
         ours = converted(tensor, device=None, dtype=torch.float32)
@@ -175,11 +175,11 @@ def test_a_forked_process_classifies(tiny_folder: Path, clip_folder: Path, befor
         child = os.fork()
         if not child:
             signal.alarm(60)
-            with warnings.catch_warnings(record=True) as said:
+            with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
                 assert say(3) and say(1)
-            told = [str(one.message) for one in said if "was forked" in str(one.message)]
-            assert len(told) == (1 if (os.cpu_count() or 1) > 1 else 0), said
+            told = [str(one.message) for one in warned if "was forked" in str(one.message)]
+            assert len(told) == (1 if (os.cpu_count() or 1) > 1 else 0), warned
             assert torch.get_num_threads() == 1
             os._exit(0)
         status = os.waitpid(child, 0)[1]
@@ -194,7 +194,7 @@ def test_a_forked_process_classifies(tiny_folder: Path, clip_folder: Path, befor
 @needs_fork
 @pytest.mark.slow
 def test_loading_half_precision_weights_starts_no_threads() -> None:
-    """So a server may load mini, whose weights are float16, and then fork: no thread is missing in the children."""
+    """A server may load mini, whose weights are float16, and then fork: its children lack no threads."""
     tasks = Path("/proc/self/task")
     if not tasks.is_dir():
         pytest.skip("this system has no /proc")

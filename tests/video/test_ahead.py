@@ -1,4 +1,4 @@
-"""Reading ahead: what comes in which order, what is waited for, and how it ends."""
+"""Reading ahead: the order of results, waiting, and the end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_pieces_and_ends_come_in_order(readers: int) -> None:
     until(lambda: readers_left() == 0)
 
 
-def test_an_error_comes_after_the_pieces_before_it_and_the_next_items_go_on() -> None:
+def test_an_error_comes_after_earlier_pieces_and_does_not_stop_later_items() -> None:
     def reader(item: int) -> Generator[int, None, None]:
         yield item
         if item == 2:
@@ -54,7 +54,7 @@ def test_an_error_comes_after_the_pieces_before_it_and_the_next_items_go_on() ->
     ]  # fmt: skip
 
 
-def test_what_the_items_raise_comes_after_what_they_gave() -> None:
+def test_an_error_of_the_items_comes_after_their_results() -> None:
     def items() -> Iterator[int]:
         yield 1
         yield 2
@@ -67,7 +67,7 @@ def test_what_the_items_raise_comes_after_what_they_gave() -> None:
     assert got == ["1.0", None, "2.0", "2.1", None]
 
 
-def test_no_more_items_are_begun_than_said_nor_pieces_read() -> None:
+def test_the_numbers_of_begun_items_and_waiting_pieces_are_bounded() -> None:
     taken, read = [], []
 
     def items() -> Iterator[int]:
@@ -93,7 +93,7 @@ def test_no_more_items_are_begun_than_said_nor_pieces_read() -> None:
     until(lambda: readers_left() == 0)
 
 
-def test_an_item_that_is_not_there_yet_holds_up_nothing() -> None:
+def test_waiting_for_an_item_does_not_delay_results() -> None:
     seen = threading.Event()
 
     def items() -> Iterator[int]:
@@ -110,7 +110,7 @@ def test_an_item_that_is_not_there_yet_holds_up_nothing() -> None:
     ahead.close()
 
 
-def test_closing_lets_go_of_readers_items_and_pieces() -> None:
+def test_closing_frees_readers_items_and_pieces() -> None:
     class Piece:
         pass
 
@@ -137,7 +137,7 @@ def test_closing_lets_go_of_readers_items_and_pieces() -> None:
         next(ahead)
 
 
-def test_errors_do_not_keep_what_read_alive() -> None:
+def test_errors_do_not_keep_the_reader_alive() -> None:
     class Owner:
         def read(self, item: int) -> Generator[int, None, None]:
             raise OSError("broken")
@@ -154,7 +154,7 @@ def test_errors_do_not_keep_what_read_alive() -> None:
     until(lambda: gone() is None)
 
 
-def test_no_item_is_begun_while_there_is_no_room_for_it() -> None:
+def test_no_item_is_begun_without_room() -> None:
     taken: list[int] = []
 
     def items() -> Iterator[int]:
@@ -168,14 +168,14 @@ def test_no_item_is_begun_while_there_is_no_room_for_it() -> None:
     ahead = ReadAhead([reader], items(), ahead=100, room=25, size=len)
     until(lambda: len(taken) == 3)
     time.sleep(0.1)
-    assert len(taken) == 3  # thirty wait
+    assert len(taken) == 3  # thirty pieces wait
     next(ahead)
     until(lambda: len(taken) == 4)
     ahead.close()
 
 
-def test_who_asks_can_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`Condition.wait` leaves its lock unheld if Ctrl-C comes at its beginning: the main thread must not be in it."""
+def test_ctrl_c_while_waiting_for_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main thread must not call `Condition.wait`, which loses its lock if Ctrl-C comes at its beginning."""
     waiting: set[threading.Thread] = set()
     wait = threading.Condition.wait
 

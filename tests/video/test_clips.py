@@ -1,4 +1,4 @@
-"""Windows of videos: which there are, that they are those of `read_clip`, and what is held of a long one."""
+"""Clips and windows of videos, and the memory that reading them takes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from openxclip.video.reading import ClipPiece, read_planned
 
 @pytest.fixture(scope="module")
 def array(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """100 frames at 25 a second, 4 s; each is of its own level."""
+    """100 frames at 25 a second, 4 s, each with its own level."""
     path = tmp_path_factory.mktemp("clips") / "array.npy"
     np.save(path, np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None, None, None], (100, 6, 8, 3)))
     return path
@@ -56,18 +56,18 @@ def planned(path: Path, **plan: Any) -> list[tuple[float, float]]:
         (1.96, None, [(0, 1.96), (1.96, 4)]),
         (2.68, None, [(0, 4)]),  # 1.32 s remain, and half a window is 1.34 s
         (1.2, None, [(0, 1.2), (1.2, 2.4), (2.4, 4)]),
-        # otherwise it is a window of its own, also where it is half a window to the bit
+        # otherwise it is a window of its own, even if it is exactly half a window
         (2.6, None, [(0, 2.6), (2.6, 4)]),
         (1.6, None, [(0, 1.6), (1.6, 3.2), (3.2, 4)]),
         (1.5, None, [(0, 1.5), (1.5, 3), (3, 4)]),
-        # overlapping windows: the next one begins a stride later, too
+        # overlapping windows begin a stride apart, too
         (2, 1, [(0, 2), (1, 3), (2, 4)]),
         (4, 1, [(0, 4)]),
         (1.6, 0.7, [(0, 1.6), (0.7, 2.3), (1.4, 3), (2.1, 4)]),
         (2, 1.5, [(0, 2), (1.5, 4)]),
         (1.4, 1.3, [(0, 1.4), (1.3, 2.7), (2.6, 4)]),
         (1.6, 1.5, [(0, 1.6), (1.5, 3.1), (3, 4)]),
-        # windows with gaps: what lies in a gap stays there, unless it is a short remainder
+        # windows with gaps: a gap belongs to no window, unless it is a short remainder
         (1, 2, [(0, 1), (2, 3)]),
         (1, 4, [(0, 1)]),
         (1, 1.3, [(0, 1), (1.3, 2.3), (2.6, 4)]),
@@ -80,7 +80,7 @@ def test_windows(array: Path, window: float, stride: float | None, expected: lis
     assert planned(array, window=window, stride=stride) == expected
 
 
-def test_windows_hold_the_rule_whatever_the_rounding(array: Path) -> None:
+def test_windows_follow_the_rule_for_any_duration(array: Path) -> None:
     for hundredths in range(8, 430, 7):
         for window in (hundredths / 100, hundredths / 100 * math.pi / 3):
             found = planned(array, window=window)
@@ -92,8 +92,8 @@ def test_windows_hold_the_rule_whatever_the_rounding(array: Path) -> None:
                 assert window / 2 - 1e-6 <= found[-1][1] - found[-1][0] < window * 1.5
 
 
-def test_a_joined_remainder_is_seen(array: Path) -> None:
-    """The frames of the last window are sampled over all of it."""
+def test_the_last_window_includes_a_joined_remainder(array: Path) -> None:
+    """The frames of the last window are sampled over its whole length."""
     with VideoReader(array) as reader:
         *_, last = PlannedClips(ClipPlan(num_frames=4, window=1.2), reader)
     assert last == (2.4, 4.0, read_clip(array, num_frames=4, start=2.4).indices)
@@ -103,13 +103,13 @@ def test_a_joined_remainder_is_seen(array: Path) -> None:
 @pytest.mark.parametrize("isolated", [False, True])
 def test_a_window_shorter_than_two_frames_is_refused(array: Path, worker: DecodeWorker, isolated: bool) -> None:
     read = worker.read_planned if isolated else read_planned
-    said = (
+    message = (
         "a window of 0.05 s is shorter than two of its frames (25 frames a second): choose a window of 0.08 s or more"
     )
-    with pytest.raises(VideoError, match=re.escape(f"{array}: {said}")):
+    with pytest.raises(VideoError, match=re.escape(f"{array}: {message}")):
         next(read(array, ClipPlan(num_frames=2, window=0.05, stride=1)))
     assert len(next(read(array, ClipPlan(num_frames=2, window=0.08))).clips) == 32
-    with pytest.raises(VideoError, match="0\\.067 s or more"):  # the shortest that is proposed works, rounded as it is
+    with pytest.raises(VideoError, match="0\\.067 s or more"):  # the rounded value in the message works
         next(read(array, ClipPlan(num_frames=2, window=0.05), read=ReadOptions(fps=30000 / 1001)))
     assert next(read(array, ClipPlan(num_frames=2, window=0.067), read=ReadOptions(fps=30000 / 1001)))
 
@@ -122,7 +122,7 @@ def test_one_frame_is_one_window_however_short(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("isolated", [False, True])
-def test_frames_are_those_of_read_clip(array: Path, worker: DecodeWorker, isolated: bool) -> None:
+def test_frames_equal_those_of_read_clip(array: Path, worker: DecodeWorker, isolated: bool) -> None:
     read = worker.read_planned if isolated else read_planned
     pieces = list(read(array, ClipPlan(num_frames=3, window=0.5, stride=0.3)))
     assert sum(len(piece.clips) for piece in pieces) == 12
@@ -149,7 +149,7 @@ def test_a_window_longer_than_the_video_and_fewer_frames_than_asked(
 
 
 @pytest.mark.parametrize("isolated", [False, True])
-def test_going_on_from_a_clip(array: Path, worker: DecodeWorker, isolated: bool) -> None:
+def test_skipping_the_first_clips(array: Path, worker: DecodeWorker, isolated: bool) -> None:
     read = worker.read_planned if isolated else read_planned
     plan = ClipPlan(num_frames=2, window=0.1)
     whole = [clip for piece in read(array, plan) for clip in piece.clips]
@@ -158,7 +158,7 @@ def test_going_on_from_a_clip(array: Path, worker: DecodeWorker, isolated: bool)
         assert [clip for piece in read(array, plan, first=first) for clip in piece.clips] == whole[first:]
 
 
-def test_what_is_held_at_once_is_bounded(array: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_of_a_piece_are_bounded(array: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clips, "_PIECE_BYTES", 5 * 6 * 8 * 3)  # five frames
     pieces = list(read_planned(array, ClipPlan(num_frames=2, window=0.4)))
     assert [len(piece.clips) for piece in pieces] == [2] * 5
@@ -194,15 +194,13 @@ def test_many_clips_over_a_video_are_read_in_pieces(
     )
 
 
-def test_clips_that_repeat_each_other_share_their_frames(array: Path) -> None:
+def test_equal_clips_share_their_frames(array: Path) -> None:
     (piece,) = read_planned(array, ClipPlan(num_frames=8, num_clips=4096), read=ReadOptions(fps=25))
     assert len(piece.clips) == 4096
     assert len(piece.frames) == 100
 
 
-def test_frames_that_are_made_small_as_they_come_need_fewer_decodes(
-    array: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resizing_frames_as_they_come_needs_fewer_decodes(array: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clips, "_PIECE_BYTES", 30 * 6 * 8 * 3)  # thirty frames, or 120 of a quarter of their size
     plan = ClipPlan(num_frames=3, num_clips=40)
     pieces = list(read_planned(array, plan, read=ReadOptions(fps=25), bytes_kept=6 * 8 * 3 // 4))
@@ -231,7 +229,7 @@ def test_runs_of_frames_from_another_process(tmp_path: Path, worker: DecodeWorke
         assert one.frames.frames_THWC[:, 0, 0, 0].tolist() == list(one.frames.indices)
 
 
-def test_windows_are_not_of_a_part(array: Path) -> None:
+def test_windows_of_a_part_are_refused(array: Path) -> None:
     with pytest.raises(ValueError, match="windows are of the whole video"):
         ClipPlan(num_frames=2, window=1, start=1.0)
     with pytest.raises(VideoError, match=r"ends at 4\.00 s, before start=4\.5 s"):
@@ -263,20 +261,20 @@ def test_a_pipe_is_read_once(clip_folder: Path, worker: DecodeWorker, tmp_path: 
     assert [piece.clips for piece in through] == [piece.clips for piece in worker.read_planned(path, plan)]
 
 
-def test_a_child_that_dies_between_two_pieces(array: Path, worker: DecodeWorker) -> None:
+def test_the_child_is_killed_between_two_pieces(array: Path, worker: DecodeWorker) -> None:
     plan = ClipPlan(num_frames=2, window=0.1)
     pieces = worker.read_planned(array, plan)
     first = next(pieces)
     assert worker._child is not None
     os.kill(worker._child._process.pid, signal.SIGKILL)
     worker._child._process.wait()
-    rest = list(pieces)  # another child opens it anew
+    rest = list(pieces)  # another child opens it again
     assert [c for piece in [first, *rest] for c in piece.clips] == [
         c for p in read_planned(array, plan) for c in p.clips
     ]
 
 
-def test_two_videos_in_turn_with_one_worker(array: Path, clip_folder: Path, worker: DecodeWorker) -> None:
+def test_one_worker_alternates_between_two_videos(array: Path, clip_folder: Path, worker: DecodeWorker) -> None:
     plan = ClipPlan(num_frames=2, window=0.2, stride=0.02)
     in_turn = [worker.read_planned(path, plan) for path in (array, clip_folder / "red2.mp4")]
     got: list[list[ClipPiece]] = [[], []]
@@ -305,7 +303,7 @@ def test_errors(array: Path, worker: DecodeWorker, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plan", "said"),
+    ("plan", "message"),
     [
         ({"num_frames": 0}, "num_frames=0"),
         ({"num_frames": 1, "num_clips": 0}, "num_clips=0"),
@@ -317,6 +315,6 @@ def test_errors(array: Path, worker: DecodeWorker, tmp_path: Path) -> None:
         ({"num_frames": 1, "window": 1, "num_clips": 2}, "choose clips or windows"),
     ],
 )
-def test_plans_that_cannot_be(plan: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_impossible_plans_are_refused(plan: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         ClipPlan(**plan)

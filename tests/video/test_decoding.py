@@ -106,7 +106,7 @@ def test_each_source_gives_the_same_frames(whole: Wholes) -> None:
         video = whole(name)
         data = video.path.read_bytes()
         with video.path.open("rb") as file:
-            file.seek(100)  # what was read before doesn't matter
+            file.seek(100)  # the position in the file doesn't matter
             for source in (str(video.path), data, file, io.BytesIO(data), io.BufferedReader(Pipe(data))):
                 with VideoReader(source) as reader:
                     expect(reader, video, [59, 3, 30], f"{name} from {type(source).__name__}")
@@ -140,7 +140,7 @@ def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos, monkeypatch
 def test_an_unused_reader_is_freed_at_once(name: str, videos: Videos) -> None:
     # else its decoder's threads would live on until the garbage collector runs, maybe in a forked process without them
     with VideoReader(videos(name)) as first:
-        first.get_frames([3])  # what is imported on the way leaves references behind
+        first.get_frames([3])  # the first imports leave references behind
     gc.disable()
     try:
         reader = VideoReader(videos(name))
@@ -241,7 +241,7 @@ def test_frames_of_long_videos_that_must_be_counted_equal_a_full_decode(
 
 
 def test_videos_with_repeated_packets_are_read_without_seeking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # no packet has a place or a time that holds after a seek, and all parts of the film are alike
+    # no packet has a position or a time that holds after a seek, and all parts of the film are equal
     path = encode(tmp_path / "made.mpg", "mpeg2video", gop=12, count=12, options={"b": "2000000"})
     path.write_bytes(path.read_bytes() * 4)
     with av.open(str(path)) as opened:
@@ -466,7 +466,7 @@ def test_counted_frames_are_indexed_by_their_packets() -> None:
 )
 def test_fingerprints_distinguish_pictures(form: str) -> None:
     def pictured(i: int, beside: int) -> av.VideoFrame:
-        """Random samples; what the rows have beside them is random too."""
+        """Random samples; the padding of rows is random too."""
         frame = av.VideoFrame(38, 18, form)
         for number, plane in enumerate(frame.planes):
             samples = np.random.default_rng(beside).integers(0, 256, plane.buffer_size, dtype=np.uint8)
@@ -591,8 +591,8 @@ def test_joined_recordings_have_continuous_times() -> None:
     assert times([0, 40, 90_000, 90_040]) == [0, 40, 80, 120]  # another recording
     assert times([0, 40, 90_000, 90_040], may_jump=False) == [0, 40, 90_000, 90_040]  # a pause
     assert times([0, 40, 5000, 5040]) == [0, 40, 5000, 5040]  # too short for another recording
-    assert times([0, 80, 40, 120]) == [0, 40, 80, 120]  # mixed up, not started again
-    assert times([0, 40, 40, 80]) == [0, 40, 60, 80]  # each frame has a time of its own
+    assert times([0, 80, 40, 120]) == [0, 40, 80, 120]  # out of order, not started again
+    assert times([0, 40, 40, 80]) == [0, 40, 60, 80]  # each frame has its own time
     mixed = [0, 160, 200, 240, 40, 320, 360, 400, 80]  # far out of order, but soon later again
     assert times([*mixed, 480]) == sorted([*mixed, 480])
     assert times([*range(0, 400, 40), *range(0, 120, 40)]) == [*range(0, 520, 40)]
@@ -600,7 +600,7 @@ def test_joined_recordings_have_continuous_times() -> None:
 
 
 def test_b_frames_of_mpeg2_in_asf_do_not_lengthen_the_video(tmp_path: Path) -> None:
-    path = tmp_path / "b.asf"  # FFmpeg reads times from it that are one packet off
+    path = tmp_path / "b.asf"  # FFmpeg reads its times one packet off
     with av.open(str(path), "w") as out:
         stream = out.add_stream("mpeg2video", rate=24, options={"bf": "3", "g": "12"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"

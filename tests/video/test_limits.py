@@ -45,7 +45,7 @@ def test_reading_needs_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("limits", "message"),
     [
         (Limits(pixels=6143), r"96×64 = 6144 pixels, over the limit of 6143: .* Limits\(pixels=…\) or --max-pixels"),
         (Limits(frames=19), r"20 frames or more, over the limit of 19: .* Limits\(frames=…\) or --max-frames"),
@@ -53,13 +53,13 @@ def test_reading_needs_no_torch() -> None:
         (Limits(seconds=1e-9), r"took longer than the limit of 1e-09 s: .* Limits\(seconds=…\) or --max-seconds"),
     ],
 )
-def test_each_limit_names_value_limit_and_option(clip: Path, limits: Limits, said: str) -> None:
+def test_each_limit_names_value_limit_and_option(clip: Path, limits: Limits, message: str) -> None:
     for source in (clip, clip.read_bytes()):
-        with pytest.raises(VideoError, match=said):
+        with pytest.raises(VideoError, match=message):
             read_clips(source, ClipPlan(num_frames=2, num_clips=2), read=ReadOptions(limits=limits))
 
 
-def test_what_is_just_within_the_limits(clip: Path) -> None:
+def test_a_video_just_within_the_limits(clip: Path) -> None:
     limits = Limits(pixels=6144, frames=20, memory=4 * 96 * 64 * 3)
     assert len(read_clip(clip, num_frames=4, read=ReadOptions(limits=limits))) == 4
     assert len(read_clip(clip, num_frames=4, read=ReadOptions(limits=NO_LIMITS))) == 4
@@ -80,21 +80,21 @@ def test_videos_counted_by_decoding_have_limits_too(videos: Videos) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"seconds": 0}, {"pixels": -1}, {"frames": 0}, {"memory": float("nan")}])
-def test_limits_that_cannot_be(limits: dict[str, float]) -> None:
+def test_impossible_limits_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be above 0, or None"):
         Limits(**limits)  # type: ignore[arg-type]
 
 
 def test_amounts_of_memory() -> None:
-    said = {"2GB": 2 * 10**9, "512MiB": 512 << 20, "1.5 kb": 1500, "1000": 1000, "7 bytes": 7, "1g": 10**9}
-    assert {text: parse_bytes(text) for text in said} == said
+    sizes = {"2GB": 2 * 10**9, "512MiB": 512 << 20, "1.5 kb": 1500, "1000": 1000, "7 bytes": 7, "1g": 10**9}
+    assert {text: parse_bytes(text) for text in sizes} == sizes
     assert [in_bytes(n) for n in (7, 73728, 2 * 10**9)] == ["7 bytes", "73.7 kB", "2 GB"]
     for text in ("", "GB", "2XB", "a lot", "nan", "1e999"):
         with pytest.raises(ValueError, match="write it as"):
             parse_bytes(text)
 
 
-def test_a_deadline_that_is_none() -> None:
+def test_no_deadline() -> None:
     assert Deadline(None, "x").left() is None
     Deadline(None, "x").check()
     assert 0 < (Deadline(5.0, "x").left() or 0) <= 5
@@ -115,12 +115,12 @@ def test_animations(kind: str) -> None:
     data = animation(kind)
     with VideoReader(data) as reader:
         assert reader.num_frames == 4
-    for limits, said in ((Limits(frames=3), "over the limit of 3"), (Limits(pixels=199), "20×10 = 200 pixels")):
-        with pytest.raises(VideoError, match=said):
+    for limits, message in ((Limits(frames=3), "over the limit of 3"), (Limits(pixels=199), "20×10 = 200 pixels")):
+        with pytest.raises(VideoError, match=message):
             VideoReader(data, read=ReadOptions(limits=limits))
 
 
-def test_a_gif_of_very_many_frames_ends_in_time() -> None:
+def test_a_gif_with_very_many_frames_reaches_its_limit() -> None:
     data = animation("gif", 2)
     head, frame = data[: data.index(b"\x21\xf9\x04")], data[data.index(b"\x21\xf9\x04") : -1]
     endless = head + frame * 200_000 + b";"
@@ -158,7 +158,7 @@ def array(shape: str, data: bytes = bytes(6000)) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "message"),
     [
         ("(1000000000, 100000, 10000, 3)", "cut off: the last 299999999999+4000 bytes are missing"),
         ("(10, 10, 20, 3)", "10 frames or more, over the limit of 9"),
@@ -168,16 +168,16 @@ def array(shape: str, data: bytes = bytes(6000)) -> bytes:
         ("(" * 300, "cannot be read"),
     ],
 )
-def test_arrays_are_not_believed(shape: str, said: str, tmp_path: Path) -> None:
+def test_arrays_with_false_headers_are_refused(shape: str, message: str, tmp_path: Path) -> None:
     limits = Limits(frames=9, pixels=500)
     data = array(shape)
     (tmp_path / "a.npy").write_bytes(data)
     for source in (data, tmp_path / "a.npy"):
-        with pytest.raises(VideoError, match=said):
+        with pytest.raises(VideoError, match=message):
             VideoReader(source, read=ReadOptions(limits=limits))
 
 
-def test_an_array_by_columns(tmp_path: Path) -> None:
+def test_an_array_in_fortran_order(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
     np.save(tmp_path / "columns.npy", np.asfortranarray(frames))
     for source in (tmp_path / "columns.npy", (tmp_path / "columns.npy").read_bytes()):
@@ -190,7 +190,7 @@ def test_an_array_by_columns(tmp_path: Path) -> None:
 
 @pytest.fixture
 def feed() -> Iterator[Callable[[int | Path, bytes], None]]:
-    """Writes bytes to a pipe, in a thread, and closes it."""
+    """Return a function that writes bytes to a pipe in a thread, and closes it."""
     threads = []
 
     def write(pipe: int | Path, data: bytes) -> None:
@@ -214,7 +214,7 @@ def test_pipes_by_name_and_as_files(clip: Path, tmp_path: Path, feed: Callable[[
     os.mkfifo(tmp_path / "pipe")
     feed(tmp_path / "pipe", clip.read_bytes())
     assert (read_clip(tmp_path / "pipe", num_frames=3).frames_THWC == expected).all()
-    for ahead in (0, 5):  # something may have been looked at already, and is part of it
+    for ahead in (0, 5):  # bytes that were peeked at are part of the video
         out, into = os.pipe()
         feed(into, clip.read_bytes())
         with open(out, "rb") as file:  # noqa: PTH123
@@ -222,7 +222,7 @@ def test_pipes_by_name_and_as_files(clip: Path, tmp_path: Path, feed: Callable[[
             assert (read_clip(file, num_frames=3).frames_THWC == expected).all()
 
 
-def test_a_pipe_to_which_nobody_writes_ends_at_its_limit(tmp_path: Path) -> None:
+def test_a_silent_pipe_ends_at_its_limit(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     out, into = os.pipe()
     with open(out, "rb") as file, open(into, "wb"):  # noqa: PTH123
@@ -241,7 +241,7 @@ def test_an_endless_pipe_ends_at_its_limit() -> None:
         process.kill()
 
 
-def test_file_objects_that_are_no_pipes_of_the_system(clip: Path) -> None:
+def test_file_objects_that_cannot_seek(clip: Path) -> None:
     class Response(io.RawIOBase):
         def __init__(self, data: bytes) -> None:
             self.data = io.BytesIO(data)
@@ -259,7 +259,7 @@ def test_file_objects_that_are_no_pipes_of_the_system(clip: Path) -> None:
 
 @pytest.fixture
 def served(clip: Path) -> Iterator[tuple[str, list[str]]]:
-    """The clip's folder as an address on this machine, and what was asked for there."""
+    """Serve the clip's folder on this machine; return the address and the list of requests."""
     asked: list[str] = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -275,7 +275,7 @@ def served(clip: Path) -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-def test_addresses_are_opened_where_their_protocols_are_allowed(clip: Path, served: tuple[str, list[str]]) -> None:
+def test_addresses_are_opened_if_their_protocols_are_allowed(clip: Path, served: tuple[str, list[str]]) -> None:
     address, asked = served
     with pytest.raises(VideoError, match=r'allow_protocols=\["http", …\] or --allow-protocols http,…'):
         VideoReader(f"{address}/clip.mp4")
@@ -289,9 +289,7 @@ def test_addresses_are_opened_where_their_protocols_are_allowed(clip: Path, serv
         VideoReader(f"{address}/gone.mp4", read=ReadOptions(allow_protocols=["http", "tcp"]))
 
 
-def test_playlists_open_what_their_protocols_reach_and_nothing_else(
-    clip: Path, served: tuple[str, list[str]], tmp_path: Path
-) -> None:
+def test_playlists_use_only_allowed_protocols(clip: Path, served: tuple[str, list[str]], tmp_path: Path) -> None:
     address, asked = served
     (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
     (tmp_path / "files").write_text("ffconcat version 1.0\nfile clip.mp4\nfile clip.mp4\n")
@@ -322,6 +320,6 @@ def test_an_hls_playlist(videos: Videos, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", ["https", ["file:"], ["a,b"], [""]])
-def test_protocols_that_cannot_be(clip: Path, names: object) -> None:
+def test_impossible_protocols_are_refused(clip: Path, names: object) -> None:
     with pytest.raises(ValueError, match="list of FFmpeg's names"):
         VideoReader(clip, read=ReadOptions(allow_protocols=names))  # type: ignore[arg-type]

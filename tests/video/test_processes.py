@@ -1,4 +1,4 @@
-"""Readers and workers in forked processes, in threads, and where a system or the user's Python lacks something."""
+"""Readers and workers in forked processes and threads, and on systems or Pythons that lack something."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_fork(call: Callable[[], object]) -> str:
-    """What a call gives or raises in a forked process; a failure if that doesn't end."""
+    """Return the result or error of a call in a forked process; fail if that process doesn't end."""
     out, into = os.pipe()
-    gc.collect()  # decoders of earlier tests: a child that freed them would wait for threads that it hasn't got
+    gc.collect()  # a child that freed decoders of earlier tests would wait for threads that it doesn't have
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, which are meant here
+        warnings.simplefilter("ignore", DeprecationWarning)  # forks beside threads are intended here
         pid = os.fork()
     if pid == 0:
-        said = "nothing"
+        result = "nothing"
         try:
-            said = str(call())
+            result = str(call())
         except BaseException as error:
-            said = f"{type(error).__name__}: {error}"
+            result = f"{type(error).__name__}: {error}"
         finally:
-            os.write(into, said.encode())
+            os.write(into, result.encode())
             os._exit(0)
     os.close(into)
     try:
@@ -75,7 +75,7 @@ def run(*command: object, **how: Any) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def locked() -> Iterator[Callable[[Any], None]]:
-    """Has another thread hold a lock for the rest of the test."""
+    """Return a function that makes another thread hold a lock for the rest of the test."""
     done = threading.Event()
     threads = []
 
@@ -130,7 +130,7 @@ def sources(kind: str, clip: Path, folder: Path) -> Any:
         *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("bytes", "stream in memory", "npy")),
     ],
 )
-def test_a_forked_process_reads_on(kind: str, clip: Path, tmp_path: Path) -> None:
+def test_a_forked_process_can_use_the_reader(kind: str, clip: Path, tmp_path: Path) -> None:
     with VideoReader(sources(kind, clip, tmp_path), read=ReadOptions(threads=2)) as reader:
         expected = [int(reader.get_frames([i]).frames_THWC.sum()) for i in (3, 0, 2)]
 
@@ -146,15 +146,15 @@ def test_a_forked_process_reads_on(kind: str, clip: Path, tmp_path: Path) -> Non
 def test_a_file_object_is_refused_in_a_forked_process(clip: Path) -> None:
     with clip.open("rb") as file, VideoReader(file) as reader:
         reader.get_frames([0])
-        said = in_fork(lambda: reader.get_frames([0]))
-        assert said.startswith("VideoError")
-        assert said.endswith("open it in the worker")
+        message = in_fork(lambda: reader.get_frames([0]))
+        assert message.startswith("VideoError")
+        assert message.endswith("open it in the worker")
         assert in_fork(lambda: (reader.num_frames, reader.close())) == "(20, None)"
         assert len(reader.get_frames([5])) == 1
 
 
 @needs_fork
-def test_a_file_that_changed_before_the_fork_reads_it_again(clip: Path, tmp_path: Path) -> None:
+def test_a_file_that_changed_is_refused_in_a_forked_process(clip: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((4, 6, 8, 3), np.uint8))
     with VideoReader(path) as reader:
@@ -164,7 +164,7 @@ def test_a_file_that_changed_before_the_fork_reads_it_again(clip: Path, tmp_path
 
 
 @needs_fork
-def test_locks_that_another_thread_held_are_free_in_a_forked_process(clip: Path, locked: Callable[[Any], None]) -> None:
+def test_locks_of_other_threads_are_free_in_a_forked_process(clip: Path, locked: Callable[[Any], None]) -> None:
     with VideoReader(clip) as reader, DecodeWorker() as process:
         for lock in (reader._lock, process._lock, process._starting):
             locked(lock)
@@ -178,16 +178,16 @@ def test_a_fork_by_the_thread_that_holds_a_lock(clip: Path) -> None:
     with VideoReader(clip) as reader:
 
         def fork(shape: tuple[int, ...]) -> Any:
-            said.append(in_fork(lambda: len(reader.get_frames([4]))))
+            results.append(in_fork(lambda: len(reader.get_frames([4]))))
             return np.empty(shape, np.uint8)
 
-        said: list[str] = []
+        results: list[str] = []
         reader.get_arrays([3], make_room=fork)
-        assert said == ["1"]
+        assert results == ["1"]
 
 
 @needs_fork
-def test_a_worker_in_a_forked_process_has_a_child_of_its_own(clip: Path) -> None:
+def test_a_worker_in_a_forked_process_has_its_own_child(clip: Path) -> None:
     with DecodeWorker() as process:
         process.inspect(clip)
         assert process._child is not None
@@ -205,7 +205,7 @@ def test_a_worker_in_a_forked_process_has_a_child_of_its_own(clip: Path) -> None
 
 
 @needs_fork
-def test_the_child_ends_though_a_forked_process_goes_on(clip: Path) -> None:
+def test_the_child_ends_while_a_forked_process_runs(clip: Path) -> None:
     code = (
         "import os, sys, time; from openxclip.video import DecodeWorker; w = DecodeWorker(); w.inspect(sys.argv[1])\n"
         "other = os.fork()\n"
@@ -225,7 +225,7 @@ def test_the_child_ends_though_a_forked_process_goes_on(clip: Path) -> None:
 
 
 @needs_fork
-def test_a_forked_process_ends_with_a_reader_that_it_inherited(clip: Path) -> None:
+def test_a_forked_process_with_an_inherited_reader_ends(clip: Path) -> None:
     code = (
         "import gc, os, sys, time, numpy; from openxclip.video import DecodeWorker, VideoReader\n"
         "from openxclip.video.ahead import ReadAhead\n"
@@ -258,7 +258,7 @@ def test_reading_ahead_does_not_wait_for_threads_of_another_process(locked: Call
     assert in_fork(ahead.close) == "None"
     wait.set()
     locked.done.set()  # type: ignore[attr-defined]
-    ahead.close()  # else its thread would wait through the tests that follow
+    ahead.close()  # otherwise its thread would wait during later tests
 
 
 class Clips(torch.utils.data.Dataset[int]):
@@ -284,7 +284,7 @@ def test_a_data_loader_with_workers(clip: Path) -> None:
         assert list(loader) == [dataset[i] for i in range(4)]
 
 
-def test_readers_that_are_sent_to_another_process(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickled_reader(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(clip.parent)
     for source in (clip, clip.name, clip.read_bytes(), BytesIO(clip.read_bytes())):
         monkeypatch.chdir(clip.parent)
@@ -311,7 +311,7 @@ def test_threads_share_a_reader(clip: Path) -> None:
     assert {size.result() for size in sizes} == {(96, 64)}
 
 
-def test_a_reader_closed_beside_reading_threads(clip: Path) -> None:
+def test_a_reader_is_closed_while_threads_read(clip: Path) -> None:
     reader = VideoReader(clip, read=ReadOptions(threads=2))
 
     def read(i: int) -> str:
@@ -339,7 +339,7 @@ NAMES = ("resource", "queue", "av", "json", "numpy", "PIL", "signal", "tempfile"
 
 def test_the_child_imports_nothing_from_the_folder_of_the_script(clip: Path, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    # what the script itself imports later would be the user's modules: it has imported everything before
+    # the script imports everything first, because later imports would find the user's modules
     code = "import sys\nhere = sys.path.pop(0)\nimport openxclip.video\nsys.path.insert(0, here)\n" + READ
     (tmp_path / "script.py").write_text(code)
     for name in NAMES:
@@ -350,7 +350,7 @@ def test_the_child_imports_nothing_from_the_folder_of_the_script(clip: Path, tmp
 
 
 @pytest.mark.slow
-def test_openxclip_may_lie_beside_the_script(clip: Path, tmp_path: Path) -> None:
+def test_openxclip_in_the_folder_of_the_script(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "openxclip").symlink_to(Path(worker.__file__).parents[1])
     (tmp_path / "resource.py").write_text("raise SystemExit('imported')")
     (tmp_path / "script.py").write_text(READ + "import openxclip; print(openxclip.__file__)")
@@ -379,7 +379,7 @@ def script(folder: Path, text: str) -> str:
         ('echo hello; exec "{}" "$@"', False),
     ],
 )
-def test_a_wrapper_script_in_the_place_of_python(
+def test_a_wrapper_script_instead_of_python(
     how: str, by_descriptor: bool, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", script(tmp_path, "#!/bin/sh\n" + how.format(sys.executable)))
@@ -401,7 +401,7 @@ def test_a_wrapper_that_closes_open_files(clip: Path, tmp_path: Path, monkeypatc
         assert process.inspect(clip).frames == 20
 
 
-def test_the_reason_is_what_the_child_said(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_warning_quotes_the_childs_error(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = "yes noise | head -c 300000 >&2; echo 'no licence' >&2; exit 3"
     monkeypatch.setattr(sys, "executable", script(tmp_path, f"#!/bin/sh\n{noise}"))
     with pytest.warns(RuntimeWarning, match=r"\(status 3\): .*no licence$") as warned, DecodeWorker() as process:
@@ -409,9 +409,7 @@ def test_the_reason_is_what_the_child_said(clip: Path, tmp_path: Path, monkeypat
     assert len(str(warned[0].message)) < 700
 
 
-def test_a_start_that_failed_is_not_waited_for_again(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_start_is_not_repeated(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = tmp_path / "count"
     monkeypatch.setattr(child_module, "_START_TIMEOUT_S", 0.3)
     monkeypatch.setattr(sys, "executable", script(tmp_path, f"#!/bin/sh\necho x >> '{count}'\necho busy >&2\nsleep 90"))
@@ -439,9 +437,7 @@ def test_the_child_ends_with_a_parent_that_is_killed_while_it_starts(clip: Path,
 
 
 @pytest.mark.parametrize("number", ["EMFILE", "ENOSPC"])
-def test_isolation_is_not_given_up_for_errors_that_pass(
-    number: str, clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_isolation_survives_temporary_errors(number: str, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
     def refuse(*args: object) -> None:
@@ -460,7 +456,7 @@ def test_isolation_is_not_given_up_for_errors_that_pass(
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [
         (-signal.SIGSEGV, "crashed the decoder (SIGSEGV)"),
         (128 + signal.SIGSEGV, "crashed the decoder (SIGSEGV)"),
@@ -471,16 +467,16 @@ def test_isolation_is_not_given_up_for_errors_that_pass(
         (1, "cannot be read: the process that read it ended before it was done (status 1)"),
     ],
 )
-def test_how_a_child_died(status: int, said: str) -> None:
-    assert said in how_it_died(status)
-    assert ("damaged" in how_it_died(status)) == ("crashed" in said)
+def test_how_a_child_died(status: int, message: str) -> None:
+    assert message in how_it_died(status)
+    assert ("damaged" in how_it_died(status)) == ("crashed" in message)
 
 
 # -- other systems -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_without_what_other_systems_lack(clip: Path, tmp_path: Path) -> None:
+def test_reading_without_calls_that_other_systems_lack(clip: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     code = (
         "import os, random, select, signal, sys, threading\n"  # (random needs what it finds on its system)
@@ -498,7 +494,7 @@ def test_without_what_other_systems_lack(clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_descriptor", [True, False])
-def test_files_without_what_linux_has(
+def test_shared_files_without_linux_calls(
     by_descriptor: bool, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharing, "BY_DESCRIPTOR", by_descriptor)
@@ -539,7 +535,7 @@ def test_where_memory_cannot_be_limited(clip: Path, monkeypatch: pytest.MonkeyPa
 
 
 @needs_fork
-def test_a_limit_of_the_size_of_files(clip: Path) -> None:
+def test_a_file_size_limit_of_the_system(clip: Path) -> None:
     import resource
 
     def read() -> object:
@@ -548,15 +544,15 @@ def test_a_limit_of_the_size_of_files(clip: Path) -> None:
             assert len(process.read_clips(clip, ClipPlan(num_frames=2))) == 1
             return process.read_clips(clip, ClipPlan(num_frames=20))
 
-    said = in_fork(read)
-    assert "it cannot be read: there is no room to pass it on between processes" in said
-    assert os.strerror(27) in said
-    assert "Errno" not in said
+    message = in_fork(read)
+    assert "it cannot be read: there is no room to pass it on between processes" in message
+    assert os.strerror(27) in message
+    assert "Errno" not in message
 
 
 @needs_fork
 @pytest.mark.parametrize("is_on", [True, False])
-def test_a_fork_leaves_the_garbage_collector_as_it_was(is_on: bool) -> None:
+def test_a_fork_does_not_change_the_garbage_collector(is_on: bool) -> None:
     before = gc.isenabled()
     try:
         (gc.enable if is_on else gc.disable)()

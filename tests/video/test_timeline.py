@@ -1,4 +1,4 @@
-"""Frames by time: where a frame rate varies, and where it only looks as if it did because times are rounded."""
+"""Sampling by time: frame rates that vary, and constant ones whose times are rounded."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ rounding = st.sampled_from(["down", "nearest", "up"])
 
 
 def rounded(count: int, rate: Fraction, tick: Fraction, how: str, first: Fraction = Fraction(0)) -> NDArray[np.float64]:
-    """When frames of a constant rate are shown, as a container with these ticks has it."""
+    """Return the times of frames of a constant rate, as a container with these ticks stores them."""
     add = {"down": Fraction(0), "nearest": Fraction(1, 2), "up": Fraction(999_999, 1_000_000)}[how]
     return np.array([float(floor((first + i / rate) / tick + add) * tick) for i in range(count)])
 
@@ -53,7 +53,7 @@ def generator(seed: int = 0) -> torch.Generator:
     num_clips=st.integers(1, 5),
     first=st.fractions(0, 3, max_denominator=1000),
 )
-def test_of_a_constant_rate_frames_are_counted(
+def test_frames_of_a_constant_rate_are_counted(
     rate: Fraction, tick: Fraction, how: str, total: int, num_frames: int, num_clips: int, first: Fraction
 ) -> None:
     if tick * rate > 1:
@@ -76,7 +76,7 @@ def test_of_a_constant_rate_frames_are_counted(
     num_frames=st.integers(1, 12),
     data=st.data(),
 )
-def test_so_are_those_of_its_windows(
+def test_frames_of_windows_of_a_constant_rate_are_counted(
     rate: Fraction, tick: Fraction, total: int, num_frames: int, data: st.DataObject
 ) -> None:
     if tick * rate > 1:
@@ -97,8 +97,8 @@ def test_hours_of_a_constant_rate_are_counted() -> None:
             assert is_steady(times, tick=float(tick)), (rate, tick)
 
 
-def test_milliseconds_that_were_copied_to_a_finer_clock_are_counted() -> None:
-    """Matroska, FLV and ASF have milliseconds; their frames in an MP4 or MPEG-TS still do."""
+def test_frames_with_times_rounded_to_milliseconds_are_counted() -> None:
+    """Matroska, FLV and ASF round to milliseconds; frames copied from them to MP4 or MPEG-TS keep these times."""
     times = rounded(300, Fraction(24000, 1001), Fraction(1, 1000), "nearest")
     assert is_steady(times, tick=1 / 90000)
 
@@ -112,7 +112,7 @@ def test_milliseconds_that_were_copied_to_a_finer_clock_are_counted() -> None:
         np.concatenate([np.arange(50) * 0.033, 50 * 0.033 + np.arange(50) * 0.034]),  # steps a millisecond apart
     ],
 )
-def test_what_varies_is_measured(times: NDArray[np.float64]) -> None:
+def test_frames_of_a_varying_rate_are_sampled_by_time(times: NDArray[np.float64]) -> None:
     assert not is_steady(times, tick=0.001)
 
 
@@ -123,7 +123,7 @@ def test_what_varies_is_measured(times: NDArray[np.float64]) -> None:
     seed=st.integers(0, 100),
 )
 @settings(deadline=None)
-def test_by_time_each_frame_is_the_one_shown_then(
+def test_sampling_by_time_takes_the_frame_shown_at_that_time(
     steps: list[float], num_frames: int, num_clips: int, seed: int
 ) -> None:
     ends = np.cumsum(steps)
@@ -147,18 +147,18 @@ def test_by_time_each_frame_is_the_one_shown_then(
     assert counted.clip(num_frames=num_frames) == sample_uniform(total=len(times), num_frames=num_frames)
 
 
-def test_a_random_time_of_each_segment() -> None:
+def test_random_sampling_takes_a_time_in_each_segment() -> None:
     timeline = Timeline(VARYING, duration=10.0)
     source = generator()
     drawn = np.array([timeline.clip(num_frames=8, generator=source) for _ in range(2000)])
-    assert np.mean(drawn[:, 0] == 0) == pytest.approx(1 / 1.25, abs=0.04)  # of 1.25 s, the first second
+    assert np.mean(drawn[:, 0] == 0) == pytest.approx(1 / 1.25, abs=0.04)  # the first second of 1.25 s
     assert np.mean(drawn[:, 7] == 8) == pytest.approx(0.25 / 1.25, abs=0.04)
     assert set(drawn[:, 7]) == set(range(8, 69))
 
 
-def test_parts_are_measured_within_their_ends() -> None:
+def test_samples_of_a_part_lie_in_it() -> None:
     timeline = Timeline(VARYING, duration=10.0)
-    # from 7.9 s to 9.1 s: 0.1 s of frame 7, 1 s of frame 8, 0.1 s of those at sixty a second
+    # from 7.9 s to 9.1 s: 0.1 s of frame 7, 1 s of frame 8, 0.1 s of frames at sixty a second
     assert timeline.clip(num_frames=12, start=7.9, end=9.1) == [7, *[8] * 10, 12]
     assert timeline.clip(num_frames=4, start=7.9, end=9.1) == [8, 8, 8, 8]
     assert timeline.clip(num_frames=4, start=2.0, end=6.0) == [2, 3, 4, 5]
@@ -166,7 +166,7 @@ def test_parts_are_measured_within_their_ends() -> None:
     assert Timeline(VARYING + 5, duration=15.0).clip(num_frames=8) == AT_MIDDLES  # the picture starts late
 
 
-def test_a_way_of_sampling_that_there_is_not() -> None:
+def test_an_unknown_way_of_sampling_is_refused() -> None:
     with pytest.raises(ValueError, match="sampling='fps': must be time or frames"):
         Timeline(VARYING, duration=10.0, sampling="fps")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="sampling='fps': must be time or frames"):
@@ -237,7 +237,7 @@ def test_moving_images_are_read_by_their_durations(tmp_path: Path) -> None:
     pictures = [Image.new("RGB", (16, 12), (40 * i, 0, 0)) for i in range(5)]
     for name, durations, expected in (
         ("held.gif", [100, 1600, 100, 100, 100], [1, 1, 1, 2]),
-        ("even.gif", [30, 30, 40, 30, 30], [0, 1, 3, 4]),  # thirty a second, in hundredths
+        ("even.gif", [30, 30, 40, 30, 30], [0, 1, 3, 4]),  # thirty a second, rounded to hundredths
         ("held.webp", [100, 1600, 100, 100, 100], [1, 1, 1, 2]),
         ("held.png", [100, 1600, 100, 100, 100], [1, 1, 1, 2]),
     ):

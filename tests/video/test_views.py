@@ -18,7 +18,7 @@ def test_three_crops_are_left_centre_right() -> None:
     assert crop_boxes(height=398, width=256, size=224)[2] == Box(174, 16, 224, 224)
 
 
-def test_three_crops_of_an_odd_room_are_equally_far_from_each_other() -> None:
+def test_three_crops_are_equally_spaced_in_an_odd_room() -> None:
     """As mmaction's ThreeCrop: two steps of half the room, rounded down."""
     assert [box.left for box in crop_boxes(height=224, width=299, size=224)] == [0, 37, 74]
 
@@ -65,7 +65,7 @@ def test_crops_lie_within_and_are_evenly_spaced(size: int, more: int, extra: int
         assert boxes[n // 2] == crop_boxes(height=height, width=width, size=size, num_crops=1)[0]
 
 
-def test_errors_name_the_numbers() -> None:
+def test_impossible_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="100×300 has no crop of 224×224"):
         crop_boxes(height=300, width=100, size=224)
     with pytest.raises(ValueError, match="num_crops=0"):

@@ -60,7 +60,7 @@ def test_the_same_frames_as_in_this_process(clip: Path, worker: DecodeWorker, tm
     writer.join()
 
 
-def test_frames_are_the_callers_own(clip: Path, worker: DecodeWorker) -> None:
+def test_frames_belong_to_the_caller(clip: Path, worker: DecodeWorker) -> None:
     (first,) = worker.read_clips(clip, ClipPlan(num_frames=2))
     before = first.frames_THWC.clone()
     worker.read_clips(clip, ClipPlan(num_frames=4, start=0.5))
@@ -68,7 +68,7 @@ def test_frames_are_the_callers_own(clip: Path, worker: DecodeWorker) -> None:
     first.frames_THWC.fill_(0)
 
 
-def test_the_child_does_without_torch(clip: Path, worker: DecodeWorker) -> None:
+def test_the_child_does_not_import_torch(clip: Path, worker: DecodeWorker) -> None:
     worker.read_clips(clip, ClipPlan(num_frames=2))
     maps = Path(f"/proc/{child_of(worker).pid}/maps")
     assert not maps.exists() or "libtorch" not in maps.read_text()
@@ -84,7 +84,7 @@ def test_the_childs_memory_is_limited(clip: Path, worker: DecodeWorker) -> None:
     assert not told.exists() or "Max address space         unlimited" in told.read_text()
 
 
-def test_errors_are_those_of_this_process(
+def test_errors_equal_those_of_this_process(
     clip: Path, worker: DecodeWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "text.mp4").write_text("no video")
@@ -107,33 +107,33 @@ def test_errors_are_those_of_this_process(
     assert len(worker.read_clips(clip, ClipPlan(num_frames=2))) == 1
 
 
-def test_names_that_are_no_text(clip: Path, worker: DecodeWorker, tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_can_be_read(clip: Path, worker: DecodeWorker, tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n'\".mp4"))
     path.write_bytes(clip.read_bytes())
     assert len(worker.read_clips(path, ClipPlan(num_frames=2))) == 1
 
 
-def test_a_child_that_hangs_is_killed_at_the_limit(clip: Path, worker: DecodeWorker) -> None:
+def test_a_hanging_child_is_killed_at_the_limit(clip: Path, worker: DecodeWorker) -> None:
     worker.read_clips(clip, ClipPlan(num_frames=1))
     hung = child_of(worker)
     os.kill(hung.pid, signal.SIGSTOP)
     with pytest.raises(VideoError, match=r"took longer than the limit of 0\.1 s: .*--max-seconds"):
         worker.read_clips(clip, ClipPlan(num_frames=1), read=ReadOptions(limits=Limits(seconds=0.1)))
-    assert hung.returncode == -signal.SIGKILL  # and taken notice of: no zombie
+    assert hung.returncode == -signal.SIGKILL  # it was waited for, and is no zombie
     assert len(worker.read_clips(clip, ClipPlan(num_frames=1))) == 1
     assert child_of(worker).pid != hung.pid
 
 
 @pytest.mark.parametrize(
-    ("kill", "said"),
+    ("kill", "message"),
     [(signal.SIGSEGV, r"crashed the decoder \(SIGSEGV\)"), (signal.SIGKILL, "was killed, by the system")],
 )
-def test_a_child_that_dies_in_the_middle_of_a_read(
-    kill: signal.Signals, said: str, clip: Path, worker: DecodeWorker
+def test_the_child_is_killed_while_it_reads(
+    kill: signal.Signals, message: str, clip: Path, worker: DecodeWorker
 ) -> None:
     worker.read_clips(clip, ClipPlan(num_frames=1))
     dying = child_of(worker)
-    os.kill(dying.pid, signal.SIGSTOP)  # so that it is in the middle of it
+    os.kill(dying.pid, signal.SIGSTOP)  # so that the read doesn't end
 
     def end() -> None:
         os.kill(dying.pid, kill)
@@ -141,21 +141,21 @@ def test_a_child_that_dies_in_the_middle_of_a_read(
 
     timer = threading.Timer(0.2, end)
     timer.start()
-    with pytest.raises(VideoError, match=said):
+    with pytest.raises(VideoError, match=message):
         worker.read_clips(clip, ClipPlan(num_frames=1))
     timer.join()
     assert dying.returncode == -kill
     assert len(worker.read_clips(clip, ClipPlan(num_frames=1))) == 1
 
 
-def test_a_child_that_died_between_two_reads(clip: Path, worker: DecodeWorker) -> None:
+def test_the_child_is_killed_between_two_reads(clip: Path, worker: DecodeWorker) -> None:
     worker.read_clips(clip, ClipPlan(num_frames=1))
     child_of(worker).kill()
     child_of(worker).wait()
     assert len(worker.read_clips(clip, ClipPlan(num_frames=1))) == 1
 
 
-def test_what_a_child_answers_is_not_believed(clip: Path, worker: DecodeWorker) -> None:
+def test_invalid_answers_of_the_child_are_refused(clip: Path, worker: DecodeWorker) -> None:
     answers = [b"[]\n", b"garbage\n", b"\xff\n", b"{}\n", b'{"shape": ["x"]}\n', b'{"shape": [9999999, 9999, 9, 3]}\n']
     for answer in [*answers, b'{"shape": [1, 64, 96, 3], "times": [], "indices": []}\n']:
         worker.read_clips(clip, ClipPlan(num_frames=1))
@@ -183,7 +183,7 @@ def test_threads_share_a_worker(clip: Path, worker: DecodeWorker) -> None:
     assert got == [read(start) for start in starts]
 
 
-def test_closing_in_the_middle_of_a_read(clip: Path) -> None:
+def test_closing_while_the_child_reads(clip: Path) -> None:
     worker = DecodeWorker()
     worker.read_clips(clip, ClipPlan(num_frames=1))
     child = child_of(worker)
@@ -198,7 +198,7 @@ def test_closing_in_the_middle_of_a_read(clip: Path) -> None:
         worker.read_clips(clip, ClipPlan(num_frames=1))
 
 
-def test_a_worker_that_is_forgotten_leaves_nothing(clip: Path) -> None:
+def test_a_garbage_collected_worker_ends_its_child(clip: Path) -> None:
     before = {folder: set(os.listdir(folder)) for folder in HOLDERS}  # noqa: PTH208
     worker = DecodeWorker()
     worker.read_clips(clip, ClipPlan(num_frames=4))
@@ -208,16 +208,18 @@ def test_a_worker_that_is_forgotten_leaves_nothing(clip: Path) -> None:
     assert child.returncode is not None
 
 
-def test_a_copy_has_a_child_of_its_own(clip: Path, worker: DecodeWorker) -> None:
+def test_a_copy_has_its_own_child(clip: Path, worker: DecodeWorker) -> None:
     with pickle.loads(pickle.dumps(worker)) as other:
         assert len(other.read_clips(clip, ClipPlan(num_frames=1))) == 1
         assert child_of(other).pid != child_of(worker).pid
 
 
-@pytest.mark.parametrize(("executable", "said"), [("", "no Python interpreter"), ("/bin/false", "ended at once")])
-def test_where_no_child_can_be_started(executable: str, said: str, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("executable", "message"), [("", "no Python interpreter"), ("/bin/false", "ended at once")])
+def test_videos_are_read_here_if_no_child_can_be_started(
+    executable: str, message: str, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", executable)
-    with pytest.warns(RuntimeWarning, match=said) as warned, DecodeWorker() as worker:  # noqa: PT031
+    with pytest.warns(RuntimeWarning, match=message) as warned, DecodeWorker() as worker:  # noqa: PT031
         assert len(worker.read_clips(clip, ClipPlan(num_frames=2))) == 1
         assert worker.inspect(clip).frames == 20
     assert len(warned) == 1
@@ -248,7 +250,7 @@ def test_the_child_ends_with_a_parent_that_is_killed(clip: Path) -> None:
     assert is_gone(child)
 
 
-def test_a_program_ends_though_a_read_hangs(clip: Path) -> None:
+def test_a_program_ends_while_a_read_hangs(clip: Path) -> None:
     code = READ + (
         "import os, signal, threading, time\n"
         "from openxclip.video.ahead import ReadAhead\n"
@@ -282,14 +284,14 @@ def test_ctrl_c(clip: Path) -> None:
     child = int(parent.stdout.readline())
     time.sleep(0.3)
     os.killpg(parent.pid, signal.SIGINT)
-    _, said = parent.communicate(timeout=30)
+    _, stderr = parent.communicate(timeout=30)
     assert parent.returncode == -signal.SIGINT
-    assert said.count("Traceback") == 1
-    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert stderr.count("Traceback") == 1
+    assert stderr.rstrip().endswith("KeyboardInterrupt")
     assert is_gone(child)
 
 
-def test_the_child_imports_nothing_of_the_current_folder(tmp_path: Path) -> None:
+def test_the_child_ignores_modules_in_the_current_folder(tmp_path: Path) -> None:
     clip = encode(tmp_path / "clip.mkv", "ffv1", count=20)
     for name in ("json", "queue", "av", "numpy", "PIL"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit\n")
