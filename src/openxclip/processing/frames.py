@@ -30,8 +30,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from openxclip.video.assumptions import AssumedWarning
-from openxclip.video.levels import Unstated, grey_levels, is_wide, unstated
+from openxclip.video.assumptions import AssumptionWarning
+from openxclip.video.high_depth import UnknownWhite, is_high_depth, to_8_bit_grey, unknown_white
 
 # The frames of one video as pieces (n, 3, H, W), of uint8 or float, each of its own H and W.
 Video = list[torch.Tensor]
@@ -117,15 +117,15 @@ def _assumed_white(frames: Any) -> float | None:
 
     It is the same for all frames of a video, so that their brightness doesn't change from one to the next.
     """
-    found: Unstated | None = None
+    found: UnknownWhite | None = None
     for frame in frames:
-        one = unstated(frame) if isinstance(frame, Image.Image) else None
+        one = unknown_white(frame) if isinstance(frame, Image.Image) else None
         found = found if one is None else one | found
     if found is None:
         return None
     warnings.warn(
         f"{found.note}. Convert them to RGB, with the scale that is right, to choose another.",
-        AssumedWarning,
+        AssumptionWarning,
         stacklevel=2,
     )
     return found.white
@@ -141,8 +141,8 @@ def _frame(frame: Any, channels_last: bool | None, white: float | None = None) -
 
 
 def _rgb(image: Image.Image, white: float | None) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    if is_wide(image):  # Pillow would cut off everything above level 255
-        return np.repeat(grey_levels(image, white)[..., None], 3, axis=2)
+    if is_high_depth(image):  # Pillow would cut off everything above level 255
+        return np.repeat(to_8_bit_grey(image, white)[..., None], 3, axis=2)
     mode = image.mode
     if mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")
