@@ -1,4 +1,4 @@
-"""The training script: an interrupted run goes on where it stopped and ends where an uninterrupted one does."""
+"""The training script: an interrupted run resumes and ends with the weights of an uninterrupted one."""
 
 import sys
 from dataclasses import replace
@@ -44,7 +44,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(short, bag, tmp_path, c
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-def test_each_stage_trains_what_it_says(short, tmp_path):
+def test_the_parameters_that_each_stage_trains(short, tmp_path):
     texts = mini_stages.Texts()
     torch.manual_seed(0)
     model, probes = mini_stages.build(len(texts.used)), mini_stages.Probes()
@@ -68,7 +68,7 @@ def test_each_stage_trains_what_it_says(short, tmp_path):
         assert any(name.startswith("prompts_") for name in learnt) == (stage.name == "prompts")
 
 
-def test_what_is_remembered_is_turned_round_only_where_there_is_a_word_for_it(short):
+def test_remembered_clips_are_reversed_only_if_the_reverse_has_a_name(short):
     torch.manual_seed(0)
     memory = mini_stages.Memory(mini_stages.build(len(mini_stages.Texts().used)).eval(), bag=False)
     features, clips = memory.draw(400, torch.Generator().manual_seed(0))
@@ -101,7 +101,7 @@ def test_an_exported_model_scores_as_the_trained_one(short, tmp_path):
     torch.testing.assert_close(here, score(frames, sentences), atol=0.05, rtol=0)
 
 
-def test_a_bag_knows_no_order(short, tmp_path):
+def test_a_bag_ignores_the_order_of_frames(short, tmp_path):
     texts = mini_stages.Texts()
     torch.manual_seed(0)
     evaluate_mini.export(mini_stages.build(len(texts.used)).eval(), texts.used, tmp_path, 32)
@@ -124,7 +124,7 @@ def test_mini_has_learnt_its_world(monkeypatch):
     few = {name: shown[::6] for name, shown in questions.questions().items()}
     monkeypatch.setattr(questions, "questions", lambda: few)
     right = questions.ask(evaluate_mini.Asked(resolve_folder("mini")), 77, size=64)
-    # the model card has the measured figures; this guards against a broken folder
+    # these bounds detect a broken folder; the model card has the measured shares
     assert right["thing, seen pairs"] > 0.5
     assert right["action, seen pairs"] > 0.5
     assert right["order pairs"] > 0.75

@@ -15,17 +15,17 @@ import paper_runs
 import paper_world
 from paper_runs import Run
 
-pytestmark = pytest.mark.slow  # of a script that is run by hand
+pytestmark = pytest.mark.slow  # a script that is run by hand
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Not here: what trains for all tests is compared, to the bit, with what one test trains."""
+    """Override the fixture for all tests: results of the shared run and of single tests must agree to the bit."""
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A world of a few clips, in a folder with a CLIP that has hardly learnt anything."""
+    """Return a folder with a barely trained CLIP, for a world of a few clips."""
     few = {}
     for name, question in paper_world.QUESTIONS.items():
         few[name] = paper_world.Question(question.shown[:6], question.classes, question.hard, question.seed)
@@ -39,20 +39,20 @@ def small(tmp_path_factory):
         paper_runs._test_clips.cache_clear()
 
 
-def test_what_is_asked_as_unseen_is_not_in_the_training_clips():
+def test_unseen_questions_are_not_in_the_training_clips():
     trained = set(paper_world.CLASSES)
     assert len(trained) == len(paper_world.CLASSES) == 84 + 72
     assert trained.isdisjoint(paper_world.PAIRS)
-    assert {one.thing for one in paper_world.UNSEEN_THINGS}.isdisjoint({one.thing for one in trained})
-    for one in paper_world.PAIRS:  # but each of its words is, and its reverse is as new as it is
-        assert one.thing in {other.thing for other in trained}
-        assert one.action in {other.action for other in trained}
-        assert paper_world.reverse_of(one) in paper_world.PAIRS
+    assert {clip.thing for clip in paper_world.UNSEEN_THINGS}.isdisjoint({clip.thing for clip in trained})
+    for pair in paper_world.PAIRS:  # both words of an unseen pair were trained, and its reverse is unseen too
+        assert pair.thing in {clip.thing for clip in trained}
+        assert pair.action in {clip.action for clip in trained}
+        assert paper_world.reverse_of(pair) in paper_world.PAIRS
     seeds = {question.seed + 10 for question in paper_world.QUESTIONS.values()} | {20}
     assert not seeds & {100 + seed for seed in paper.SEEDS}
 
 
-def test_a_class_is_shown_by_its_clips_and_a_seed_gives_the_same():
+def test_a_seed_determines_the_clips_of_a_class():
     shown = paper_world.ALONE[:3] + paper_world.TWO[:2]
     clips = paper_world.render(shown, 7, num_frames=4, hard=0.5)
     assert clips.shape == (5, 4, 3, 36, 36)
@@ -62,29 +62,29 @@ def test_a_class_is_shown_by_its_clips_and_a_seed_gives_the_same():
 
 
 @pytest.mark.parametrize("method", paper_methods.METHODS)
-def test_only_mit_hears_the_order_of_frames(method):
+def test_only_mit_depends_on_the_order_of_frames(method):
     torch.manual_seed(0)
     model = paper_world.fresh_model(num_frames=4).eval()
     paper_methods.prepare(model, method)
     torch.nn.init.normal_(model.mit.position_embedding)
     pixels = torch.randn(2, 4, 3, 32, 32)
-    ids = paper_world.words().ids([one.caption for one in paper_world.CLASSES[:5]])
+    ids = paper_world.words().ids([shown.caption for shown in paper_world.CLASSES[:5]])
     with torch.no_grad():
         text = paper_methods.text_features(model, method, ids)
         forward = paper_methods.logits(model, method, pixels, text)
         backward = paper_methods.logits(model, method, pixels.flip(1), text)
     assert forward.shape == (2, 5)
-    hears = (forward - backward).abs().max() > 1e-3
-    assert hears == (method in ("mit", "vectors", "x-clip"))
+    depends_on_order = (forward - backward).abs().max() > 1e-3
+    assert depends_on_order == (method in ("mit", "vectors", "x-clip"))
 
 
-def test_learned_vectors_stand_between_the_start_and_the_words():
+def test_learned_vectors_follow_the_start_token():
     torch.manual_seed(0)
     model = paper_world.fresh_model(num_frames=4).eval()
     paper_methods.prepare(model, "vectors")
     ids = paper_world.words().ids(["a cat moves left", "a cat"])
     table = model.text_model.embeddings.token_embedding
-    with torch.no_grad():  # where the vectors are words, the features are those of the text with these words
+    with torch.no_grad():  # vectors of words give the features of the text with these words
         model.prompts_vectors.copy_(table(ids[0, 1:5]))
         written = torch.cat([ids[:, :1], ids[:1, 1:5].expand(2, -1), ids[:, 1:]], dim=1)
         expected = model.get_text_features(written)
@@ -92,7 +92,7 @@ def test_learned_vectors_stand_between_the_start_and_the_words():
 
 
 @pytest.mark.parametrize("method", paper_methods.METHODS)
-def test_a_run_is_done_once_and_answers_every_question(method, small, monkeypatch):
+def test_a_finished_run_answers_every_question_and_is_not_repeated(method, small, monkeypatch):
     run = Run(method, 1, shots=1, steps=2)
     result = paper_runs.do(run, small)
     assert set(result["answers"]) == set(paper_runs.QUESTIONS)
@@ -104,7 +104,7 @@ def test_a_run_is_done_once_and_answers_every_question(method, small, monkeypatc
 
 
 @pytest.mark.parametrize("towers", ["both", "visual", "text", "none"])
-def test_only_the_towers_that_are_said_learn(towers, small):
+def test_only_the_chosen_towers_are_trained(towers, small):
     run = Run("x-clip", 1, shots=1, steps=3, towers=towers)
     model = paper_runs.start(run, small / "clip.pt")
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -116,7 +116,7 @@ def test_only_the_towers_that_are_said_learn(towers, small):
     assert ("vision_model.post_layernorm.weight" in changed) == (towers in ("both", "visual"))
 
 
-def test_an_interrupted_clip_goes_on_to_the_same_weights(small, tmp_path, monkeypatch):
+def test_interrupted_training_of_clip_resumes_to_the_same_weights(small, tmp_path, monkeypatch):
     whole = torch.load(small / "clip.pt")
     monkeypatch.setattr(paper_runs, "SAVED_EVERY_S", -1.0)
     loss = paper_runs.stills_loss
@@ -142,7 +142,7 @@ def test_the_plan_has_every_comparison_once_for_each_seed():
     assert {run.method for run in runs} == set(paper_methods.METHODS)
 
 
-def test_the_report_is_of_what_is_there(tmp_path):
+def test_the_report_covers_finished_runs(tmp_path):
     runs = [Run("x-clip", 1), Run("x-clip", 2), Run("mean", 1)]
     for run, share in zip(runs, (0.8, 0.9, 0.3), strict=True):
         answers = {"alone": {"top-1": share, "order": share}}
