@@ -10,6 +10,7 @@ Sources: ISO/IEC 23001-7 (Common Encryption); ISO/IEC 14496-12, 8.12 (protected 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,7 +29,7 @@ _ASF_GUIDS = (
     bytes.fromhex("14e68a292226174cb935dae07ee9289c"),
     bytes.fromhex("338505438169e6499b74ad12cb86d58c"),
 )
-_MXF_ENCRYPTED = (bytes.fromhex("060e2b34020401"), bytes.fromhex("0d01030102"))  # with a version byte between them
+_MXF_ENCRYPTED = re.compile(rb"\x06\x0e\x2b\x34\x02\x04\x01.\x0d\x01\x03\x01\x02", re.DOTALL)  # any version
 _NUM_SPOTS, _SPOT_BYTES = 64, 1 << 18  # how many stretches of a long file are read, and their size
 _HEAD_BYTES = 1 << 20
 _FEW = 4  # packets
@@ -95,9 +96,7 @@ def _check_transport_stream(file: BinaryIO, stream: Any) -> str | None:
         ours = heads[((heads[:, 1] & 31).astype(np.int64) << 8 | heads[:, 2]) == stream.id]
         scrambled += int(np.count_nonzero(ours[:, 3] & 0x80))
         total += len(ours)
-    return (
-        _message("scrambled for broadcasting", in_parts=scrambled < total) if _is_intended(scrambled, total) else None
-    )
+    return _message_if_intended("scrambled for broadcasting", scrambled, total)
 
 
 def _stream_type(stream: Any) -> int:
@@ -134,7 +133,7 @@ def _check_program_stream(file: BinaryIO, stream: Any) -> str | None:
                 total += 1
                 scrambled += bool(data[at + 6] & 0x30)
             at = data.find(b"\0\0\1", at + 3)
-    return _message("scrambled, as on DVDs", in_parts=scrambled < total) if _is_intended(scrambled, total) else None
+    return _message_if_intended("scrambled, as on DVDs", scrambled, total)
 
 
 def _check_flv(file: BinaryIO, stream: Any) -> str | None:
@@ -150,12 +149,7 @@ def _check_flv(file: BinaryIO, stream: Any) -> str | None:
             total += 1
             filtered += head[0] >> 5 & 1
         at += 11 + int.from_bytes(head[1:4], "big") + 4
-    return _message("Adobe Access", in_parts=filtered < total) if _is_intended(filtered, total) else None
-
-
-def _is_intended(marked: int, total: int) -> bool:
-    """Tell whether so many packets are marked on purpose: damage marks one or two, similar-looking audio a few."""
-    return marked >= min(_FEW, max(total, 1)) and marked * 100 > total
+    return _message_if_intended("Adobe Access", filtered, total)
 
 
 def _check_asf(file: BinaryIO, stream: Any) -> str | None:
@@ -164,14 +158,7 @@ def _check_asf(file: BinaryIO, stream: Any) -> str | None:
 
 
 def _check_mxf(file: BinaryIO, stream: Any) -> str | None:
-    head = _head(file)
-    first, second = _MXF_ENCRYPTED
-    at = head.find(first)
-    while at >= 0:
-        if head[at + 8 : at + 13] == second:
-            return _message("as digital cinema does, SMPTE ST 429-6")
-        at = head.find(first, at + 1)
-    return None
+    return _message("as digital cinema does, SMPTE ST 429-6") if _MXF_ENCRYPTED.search(_head(file)) else None
 
 
 def _head(file: BinaryIO) -> bytes:
@@ -194,6 +181,13 @@ def _spots(file: BinaryIO) -> list[bytes]:
 
 def _message(how: str, *, in_parts: bool = False) -> str:
     return f"{'parts of it are' if in_parts else 'it is'} encrypted ({how}): decrypt it first"
+
+
+def _message_if_intended(how: str, marked: int, total: int) -> str | None:
+    """Return the message if packets are marked on purpose: damage marks one or two, similar-looking audio a few."""
+    if marked < min(_FEW, max(total, 1)) or marked * 100 <= total:
+        return None
+    return _message(how, in_parts=marked < total)
 
 
 _CHECKS: dict[str, Callable[[BinaryIO, Any], str | None]] = {
