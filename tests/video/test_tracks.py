@@ -81,10 +81,10 @@ def test_a_track_is_read_by_its_number(suffix: str, tmp_path: Path) -> None:
 
 
 def test_numbers_without_a_track_are_refused(tmp_path: Path) -> None:
-    one = encode(tmp_path / "one.mp4", "mpeg4", count=3)
+    single = encode(tmp_path / "one.mp4", "mpeg4", count=3)
     with pytest.raises(VideoError, match="it has one video track, 0: there is no track 1"):
-        VideoReader(one, read=ReadOptions(track=1))
-    with VideoReader(one, read=ReadOptions(track=0)) as reader:
+        VideoReader(single, read=ReadOptions(track=1))
+    with VideoReader(single, read=ReadOptions(track=0)) as reader:
         assert reader.num_frames == 3
     np.save(tmp_path / "frames.npy", np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(VideoError, match="it is not a file with tracks: there is no track 1"):
@@ -92,9 +92,9 @@ def test_numbers_without_a_track_are_refused(tmp_path: Path) -> None:
     with VideoReader(tmp_path / "frames.npy", read=ReadOptions(track=0)) as reader:
         assert reader.num_frames == 2
     for make in (
-        lambda: VideoReader(one, read=ReadOptions(track=-1)),
-        lambda: check(one, read=ReadOptions(track=-1)),
-        lambda: inspect(one, read=ReadOptions(track=-1)),
+        lambda: VideoReader(single, read=ReadOptions(track=-1)),
+        lambda: check(single, read=ReadOptions(track=-1)),
+        lambda: inspect(single, read=ReadOptions(track=-1)),
     ):
         with pytest.raises(ValueError, match="track=-1 must be 0 or more"):
             make()

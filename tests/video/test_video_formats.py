@@ -118,20 +118,20 @@ def photo(size: tuple[int, int] = (64, 48), **how: Any) -> bytes:
 
 
 def test_photos_with_trailing_data_are_photos(tmp_path: Path) -> None:
-    one, film = photo(), encode(tmp_path / "film.mp4", "mpeg4", count=2).read_bytes()
+    jpeg, film = photo(), encode(tmp_path / "film.mp4", "mpeg4", count=2).read_bytes()
     file = io.BytesIO()
     Image.fromarray(picture(0)).save(file, "MPO", save_all=True, append_images=[Image.fromarray(picture(1))])
-    for data in (one, one + film, one + photo((32, 24)), one + b"\0" * 40, one + b"trailer", file.getvalue()):
+    for data in (jpeg, jpeg + film, jpeg + photo((32, 24)), jpeg + b"\0" * 40, jpeg + b"trailer", file.getvalue()):
         assert not is_motion_jpeg(io.BytesIO(data))
         with VideoReader(data) as reader:
             assert (reader.num_frames, reader.codec) == (1, "mpo" if data == file.getvalue() else "jpeg")
 
 
 def test_motion_jpeg_is_recognised_by_its_content() -> None:
-    for one in (photo(), photo(progressive=True), photo(quality=100), photo(comment=b"\xff\xd9 in a comment")):
+    for jpeg in (photo(), photo(progressive=True), photo(quality=100), photo(comment=b"\xff\xd9 in a comment")):
         for between in (b"", b"\0\0\0", b"\xff\xff"):
-            assert is_motion_jpeg(io.BytesIO(one + between + one))
-            with VideoReader(one + between + one) as reader:
+            assert is_motion_jpeg(io.BytesIO(jpeg + between + jpeg))
+            with VideoReader(jpeg + between + jpeg) as reader:
                 assert (reader.num_frames, reader.codec) == (2, "mjpeg")
     for cut in range(4, 400, 7):
         assert not is_motion_jpeg(io.BytesIO(photo()[:cut]))
