@@ -3,6 +3,9 @@
 X-CLIP's prompts make a text's features depend on the video (arXiv 2208.02816, §3.3), so a table of embeddings can't
 give the score. A search has two stages: the plain text finds candidates among the embeddings, and only these are scored
 with prompts, which are made from patch features that the index stores.
+
+`index` has the public class. `opening` opens an index with its model, `indexer` encodes files and writes them,
+`searching` searches, `duplicates` finds copies, and `store` reads and writes the tables.
 """
 
 from openxclip.search.contact_sheet import write_contact_sheet

@@ -114,7 +114,7 @@ class _Order:
 
     def sort_group(self, group: Collection[int]) -> list[int]:
         """Sort the videos of a group; all that are about as long as the longest count as equally long."""
-        longest = max(self._videos.rows[video].duration for video in group)
+        longest = float(np.max([self._videos.rows[video].duration for video in group]))
         return sorted(group, key=_Order(self._videos, self._keep, longest))
 
 

@@ -101,6 +101,7 @@ def import_windows(index: OpenIndex, paths: list[str], on_video: Callable[[str, 
     videos = list(dict.fromkeys(path for file in files for path in file.check_rows()))
     if index.info is None:
         index.create(info, width)
+    info = index.require()
     with index.store.writing():
         for file in files:
             _import_file(index.store, file, patches=info.patches)
