@@ -105,14 +105,7 @@ class CodedStream:
         can_seek: whether to seek; if not, packets are reached by reading from the beginning.
     """
 
-    def __init__(
-        self,
-        source: Path | BinaryIO | str,
-        *,
-        name: str,
-        options: ReadOptions,
-        deadline: Deadline,
-    ) -> None:
+    def __init__(self, source: Path | BinaryIO | str, *, name: str, options: ReadOptions, deadline: Deadline) -> None:
         self._source, self._name, self._options, self._limits = source, name, options, options.limits
         self._demuxer = _Demuxer(source, name, deadline)
         self.container: Any
@@ -132,11 +125,7 @@ class CodedStream:
 
     def _open(self, *, is_first: bool = False) -> None:
         self.container, self.stream, notes = open_video(
-            self._source,
-            name=self._name,
-            options=self._options,
-            deadline=self.deadline,
-            is_first=is_first,
+            self._source, name=self._name, options=self._options, deadline=self.deadline, is_first=is_first
         )
         self.notes = notes if is_first else self.notes
         context = self.stream.codec_context

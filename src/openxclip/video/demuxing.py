@@ -27,12 +27,7 @@ _MOST_THREADS = 16  # FFmpeg's own limit; each takes memory for its frames
 
 
 def open_video(
-    source: Path | BinaryIO | str,
-    *,
-    name: str,
-    options: ReadOptions,
-    deadline: Deadline,
-    is_first: bool = True,
+    source: Path | BinaryIO | str, *, name: str, options: ReadOptions, deadline: Deadline, is_first: bool = True
 ) -> tuple[Any, Any, tuple[str, ...]]:
     """Open a file; return the container, the chosen video stream with its decoder set up, and notes for the user.
 
