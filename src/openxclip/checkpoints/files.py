@@ -212,6 +212,8 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         system_error = as_os_error(error, path)
-        if system_error is not None:
-            raise CheckpointError(cannot_read(path, system_error)) from error
-        raise CheckpointError(f"{path}: damaged, or not safetensors ({error}).") from error
+        raise CheckpointError(
+            f"{path}: damaged, or not safetensors ({error})."
+            if system_error is None
+            else cannot_read(path, system_error)
+        ) from error
