@@ -31,10 +31,10 @@ def listed(class_folder: Path, tmp_path: Path) -> Path:
 def test_a_dataset_counts_missing_videos(listed: Path) -> None:
     dataset = open_dataset(listed)
     assert (len(dataset.samples), dataset.num_missing(), dataset.num_expected) == (6, ABSENT, 19)
-    said = describe_problems(dataset).splitlines()
-    assert said[0] == "list: 13 problems, 13 of 19 videos missing (68.4%):"
-    assert len(said) == 1 + 10 + 1
-    assert said[-1] == "  and 3 more"
+    lines = describe_problems(dataset).splitlines()
+    assert lines[0] == "list: 13 problems, 13 of 19 videos missing (68.4%):"
+    assert len(lines) == 1 + 10 + 1
+    assert lines[-1] == "  and 3 more"
 
 
 def test_parts_of_a_dataset_count_their_own_missing_videos(listed: Path) -> None:
@@ -60,20 +60,20 @@ def test_a_missing_video_with_many_captions_counts_once(tmp_path: Path) -> None:
 
 def test_a_plan_shows_ten_problems_and_counts_the_rest(listed: Path, tiny_folder: Path) -> None:
     planned = plan_training("my-videos", f"model={tiny_folder}", f"data={listed}", "hold_out=0", "jitter=0")
-    said = str(planned).splitlines()
-    assert sum("gone/" in line for line in said) == 10
-    assert any("13 of 19 videos missing (68.4%)" in line for line in said)
-    assert "  and 3 more" in said
+    lines = str(planned).splitlines()
+    assert sum("gone/" in line for line in lines) == 10
+    assert any("13 of 19 videos missing (68.4%)" in line for line in lines)
+    assert "  and 3 more" in lines
 
 
 @pytest.mark.slow
 def test_results_have_all_problems(listed: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     results = evaluate_recipe("my-videos", f"data={listed}", "hold_out=0", model=tiny_folder, out=tmp_path / "out",
-                              say=said.append)  # fmt: skip
+                              say=messages.append)  # fmt: skip
     assert "; 13 of 19 videos are missing (68.4 %)" in str(results)
-    assert len(said) == 1
-    assert said[0].count("gone/") == 10
+    assert len(messages) == 1
+    assert messages[0].count("gone/") == 10
     again = Results.load(tmp_path / "out/results.json")
     assert (again.missing, again.named, len(again.problems)) == (13, 19, 13)
     assert again == results
@@ -119,9 +119,9 @@ def test_hidden_videos_of_public_datasets(tmp_path: Path) -> None:
     for i, folder in enumerate((".cache", "val")):
         (table.parent / folder).mkdir()
         (table.parent / folder / f"{i * 11:011}_000000_000010.mp4").write_bytes(b"video")
-    found = open_dataset(table.parent)
-    assert (len(found.samples), found.num_missing()) == (1, 1)
-    assert any("left out 1 hidden file or folder" in problem for problem in found.problems)
+    dataset = open_dataset(table.parent)
+    assert (len(dataset.samples), dataset.num_missing()) == (1, 1)
+    assert any("left out 1 hidden file or folder" in problem for problem in dataset.problems)
     assert len(open_dataset(table.parent, hidden=True).samples) == 2
 
 

@@ -99,8 +99,8 @@ def test_kinetics_prefers_the_video_in_the_class_folder(tmp_path: Path) -> None:
         "run/BBBBBBBBBBB.mp4",
     ):
         put(tmp_path / name)
-    found = [name for name, _ in facts(open_dataset(table))]
-    assert found == ["yoga/AAAAAAAAAAA_000003_000013.mp4", "run/BBBBBBBBBBB_000003_000013.mp4"]
+    names = [name for name, _ in facts(open_dataset(table))]
+    assert names == ["yoga/AAAAAAAAAAA_000003_000013.mp4", "run/BBBBBBBBBBB_000003_000013.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_msr_vtt(msr_vtt: Path) -> None:
     assert retrieval.name == "msr-vtt/1k-A"
 
 
-def test_msr_vtt_as_retrieval_codes_have_it(msr_vtt: Path, tmp_path: Path) -> None:
+def test_msr_vtt_in_the_layout_of_retrieval_code(msr_vtt: Path, tmp_path: Path) -> None:
     whole = {10: "train", 2: "train", 6513: "validate", 7010: "test"}
     captions = [(10, "a man sings"), (2, "a dog runs"), (7010, "a fox")]
     put(tmp_path / "msrvtt_data" / "MSRVTT_data.json", videodatainfo(whole, captions))

@@ -98,11 +98,11 @@ def test_a_silenced_xclip_is_mean_pooled_clip(
 ) -> None:
     model, clip = started(tmp_path / "clip", frames, **settings)
     pixels, ids = inputs(model, videos, frames, texts)
-    heard = model(pixel_values=pixels, input_ids=ids)
+    complete = model(pixel_values=pixels, input_ids=ids)
     ours = mean_pooled_logits(model, pixels, model.get_text_features(ids))
     with silenced(model):
         output = model(pixel_values=pixels, input_ids=ids)
-    assert (heard.logits_per_video - ours).abs().max() > 1e-3  # else there was nothing to silence
+    assert (complete.logits_per_video - ours).abs().max() > 1e-3  # else there was nothing to silence
     # The same sums in the same order; only the scores' own product is of other shapes, and may round otherwise.
     assert torch.equal(output.video_embeds, F.normalize(mean_pooled_features(model, pixels), dim=-1))
     assert (output.logits_per_video - ours).abs().max() <= 1e-6 * model.logit_scale.exp()
@@ -125,10 +125,10 @@ def test_differences_are_rounding_errors(
     pixels, ids = inputs(model, videos, frames, texts)
     pixels = pixels.double()
     with silenced(model):
-        found = model(pixel_values=pixels, input_ids=ids).logits_per_video
+        logits = model(pixel_values=pixels, input_ids=ids).logits_per_video
     video = F.normalize(clip_frames(clip, pixels).mean(dim=1), dim=-1)
     text = F.normalize(clip.text_projection(clip.text_model(input_ids=ids).pooler_output), dim=-1)
-    assert (found - clip.logit_scale.exp() * video @ text.T).abs().max() <= 1e-12 * clip.logit_scale.exp()
+    assert (logits - clip.logit_scale.exp() * video @ text.T).abs().max() <= 1e-12 * clip.logit_scale.exp()
 
 
 @torch.no_grad()
@@ -137,12 +137,12 @@ def test_features_of_frames_and_late_pooling(tmp_path: Path) -> None:
     model, clip = started(tmp_path / "clip", 4)
     pixels, ids = inputs(model, 3, 4, 5)
     expected = clip_frames(clip, pixels)
-    found = frame_features(model, pixels)
-    assert found.shape == (3, 4, 64)
-    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
-    assert torch.equal(mean_pooled_features(model, pixels), found.mean(1))
+    features = frame_features(model, pixels)
+    assert features.shape == (3, 4, 64)
+    assert (features - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert torch.equal(mean_pooled_features(model, pixels), features.mean(1))
     alone = torch.cat([frame_features(model, pixels[:, t : t + 1]) for t in range(4)], dim=1)
-    assert (alone - found).abs().max() <= 1e-5 * expected.abs().max()  # whatever the other frames are
+    assert (alone - features).abs().max() <= 1e-5 * expected.abs().max()  # doesn't depend on the other frames
 
     text = model.get_text_features(ids)
     late = late_pooled_probabilities(model, pixels, text)

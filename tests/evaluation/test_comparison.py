@@ -41,37 +41,37 @@ def results(right: Any, **changes: Any) -> Results:
 
 
 def test_compare_by_hand() -> None:
-    found = compare(results([1, 1, 1, 0, 1]), results([1, 0, 0, 1, 1]))
-    assert (found.samples, found.first, found.second) == (5, 0.8, 0.6)
-    assert found.difference == pytest.approx(0.2)
-    assert (found.only_first_right, found.only_second_right) == (2, 1)
-    assert found.low <= 0.2 <= found.high
+    comparison = compare(results([1, 1, 1, 0, 1]), results([1, 0, 0, 1, 1]))
+    assert (comparison.samples, comparison.first, comparison.second) == (5, 0.8, 0.6)
+    assert comparison.difference == pytest.approx(0.2)
+    assert (comparison.only_first_right, comparison.only_second_right) == (2, 1)
+    assert comparison.low <= 0.2 <= comparison.high
 
 
 def test_equal_results_dont_differ() -> None:
     right = np.arange(50) % 3 > 0
-    found = compare(results(right), results(right))
-    assert (found.difference, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+    comparison = compare(results(right), results(right))
+    assert (comparison.difference, comparison.low, comparison.high, comparison.p_value) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_always_right_against_never_right() -> None:
-    found = compare(results([1] * 30), results([0] * 30))
-    assert (found.difference, found.low, found.high) == (1.0, 1.0, 1.0)
-    assert found.p_value == pytest.approx(1 / 10_001)
+    comparison = compare(results([1] * 30), results([0] * 30))
+    assert (comparison.difference, comparison.low, comparison.high) == (1.0, 1.0, 1.0)
+    assert comparison.p_value == pytest.approx(1 / 10_001)
 
 
 def test_it_matches_a_bootstrap_of_sample_indices() -> None:
     draw = np.random.default_rng(5)
     first, second = draw.random(200) < 0.7, draw.random(200) < 0.6
-    found = compare(results(first), results(second))
+    comparison = compare(results(first), results(second))
     chosen = np.random.default_rng(6).integers(0, 200, size=(10_000, 200))
     each = (first.astype(int) - second.astype(int))[chosen].sum(axis=1) / 200
     low, high = np.quantile(each, [0.025, 0.975])
     observed = first.mean() - second.mean()
     p_value = (np.abs(each - observed) >= abs(observed) - 1e-9).mean()
-    assert found.difference == pytest.approx(observed)
-    assert (found.low, found.high) == (pytest.approx(low, abs=0.0101), pytest.approx(high, abs=0.0101))
-    assert found.p_value == pytest.approx(p_value, abs=0.02)
+    assert comparison.difference == pytest.approx(observed)
+    assert (comparison.low, comparison.high) == (pytest.approx(low, abs=0.0101), pytest.approx(high, abs=0.0101))
+    assert comparison.p_value == pytest.approx(p_value, abs=0.02)
 
 
 def test_pairs_matter_beyond_totals() -> None:

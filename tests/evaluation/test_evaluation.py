@@ -34,15 +34,15 @@ def test_predictions_match_the_model_called_by_hand(
     )
     texts = pipeline.encode_texts(CLASSES)
     table = []
-    for i, (sample, found) in enumerate(zip(dataset.samples, results.predictions, strict=True)):
+    for i, (sample, prediction) in enumerate(zip(dataset.samples, results.predictions, strict=True)):
         logits = logits_by_hand(pipeline, sample, texts, num_clips=num_clips, num_crops=num_crops)
         assert len(logits) == num_clips * num_crops
         expected = logits.double().softmax(dim=1).mean(dim=0)
         values, indices = expected.sort(descending=True)
-        assert (found.index, found.sample, found.label) == (i, dataset.name_of(sample), sample.label)
-        assert [index for index, _ in found.top] == indices[:5].tolist()
-        assert [share for _, share in found.top] == pytest.approx(values[:5].tolist(), abs=1e-5)
-        assert found.probability == pytest.approx(expected[sample.label or 0].item(), abs=1e-5)
+        assert (prediction.index, prediction.sample, prediction.label) == (i, dataset.name_of(sample), sample.label)
+        assert [index for index, _ in prediction.top] == indices[:5].tolist()
+        assert [share for _, share in prediction.top] == pytest.approx(values[:5].tolist(), abs=1e-5)
+        assert prediction.probability == pytest.approx(expected[sample.label or 0].item(), abs=1e-5)
         table.append(expected)
     scores, labels = torch.stack(table), [sample.label for sample in dataset.samples]
     best = scores.argsort(dim=1, descending=True)
@@ -57,10 +57,10 @@ def test_predictions_match_the_model_called_by_hand(
 
 def test_metrics_by_hand() -> None:
     """Three classes, so that there is no top-5; class 2 has no samples."""
-    said = [(0, 0, 0.9), (0, 1, 0.6), (1, 1, 0.7), (1, 1, 0.8)]
+    cases = [(0, 0, 0.9), (0, 1, 0.6), (1, 1, 0.7), (1, 1, 0.8)]
     predictions = [
         Prediction(i, str(i), label, ((best, share), (2, 0.1)), share if best == label else 0.1)
-        for i, (label, best, share) in enumerate(said)
+        for i, (label, best, share) in enumerate(cases)
     ]
     metrics = results_module.classification_metrics(predictions, ("a", "b", "c"))
     assert metrics["top1"] == 0.75
@@ -68,6 +68,14 @@ def test_metrics_by_hand() -> None:
     assert metrics["class_accuracy"] == {"a": 0.5, "b": 1.0, "c": None}
     assert metrics["mean_class_accuracy"] == 0.75
     assert metrics["calibration_error"] == pytest.approx((0.1 + 0.6 + 0.3 + 0.2) / 4)
+
+
+def test_equal_scores_are_in_the_order_of_the_classes(tiny_folder: Path, dataset: Dataset) -> None:
+    pipeline = VideoPipeline.from_pretrained(tiny_folder, device="cpu", isolate=False, precision=None)
+    with torch.no_grad():
+        pipeline.model.logit_scale.fill_(-torch.inf)  # every score is 0
+    for prediction in evaluate(pipeline, dataset).predictions:
+        assert [index for index, _ in prediction.top] == [0, 1, 2, 3, 4]
 
 
 def test_a_sample_is_a_stretch_of_a_video(pipeline: VideoPipeline, dataset: Dataset) -> None:
@@ -134,13 +142,13 @@ def test_the_protocol_records_frames_and_seed(pipeline: VideoPipeline, dataset: 
 def test_scores_without_prompts_are_cosines(pipeline: VideoPipeline, dataset: Dataset) -> None:
     plain, prompted = (evaluate(pipeline, dataset, EvaluationProtocol(use_prompts=on)) for on in (False, True))
     texts = F.normalize(pipeline.encode_texts(CLASSES), dim=-1)
-    for sample, found, other in zip(dataset.samples, plain.predictions, prompted.predictions, strict=True):
+    for sample, prediction, other in zip(dataset.samples, plain.predictions, prompted.predictions, strict=True):
         video = next(pipeline.encode_parts([sample], view_maker(pipeline, 1))).features
         assert video is not None
         cosines = F.normalize(video.pooled, dim=-1) @ texts.T
         expected = (pipeline.model.logit_scale.exp() * cosines).softmax(dim=1)[0, sample.label or 0].item()
-        assert found.probability == pytest.approx(expected, abs=1e-6)
-        assert abs(found.probability - other.probability) > 1e-4
+        assert prediction.probability == pytest.approx(expected, abs=1e-6)
+        assert abs(prediction.probability - other.probability) > 1e-4
     assert (plain.protocol.use_prompts, prompted.protocol.use_prompts) == (False, True)
 
 

@@ -71,10 +71,10 @@ def test_retrieval_by_hand(
         backwards.append(int((column[~mine] > column[mine].max()).sum()) + 1)
     assert results.metrics["video_to_text"]["MdR"] == np.median(backwards)
     assert results.metrics["video_to_text"]["R@1"] == pytest.approx(np.mean([rank == 1 for rank in backwards]))
-    for row, number, found, index in zip(similarity, of, results.predictions, known, strict=True):
-        assert (found.index, found.label) == (index, number)
-        assert found.probability == pytest.approx(row.double().softmax(dim=0)[number].item(), abs=1e-5)
-        assert [one for one, _ in found.top] == row.argsort(descending=True).tolist()
+    for row, number, prediction, index in zip(similarity, of, results.predictions, known, strict=True):
+        assert (prediction.index, prediction.label) == (index, number)
+        assert prediction.probability == pytest.approx(row.double().softmax(dim=0)[number].item(), abs=1e-5)
+        assert [one for one, _ in prediction.top] == row.argsort(descending=True).tolist()
     assert results.protocol == EvaluationProtocol(1, 1, 4, ("{}",), use_prompts=use_prompts)
     assert "text_to_video R@1 " in str(results)
 
@@ -96,7 +96,7 @@ def test_invalid_retrieval_is_refused(pipeline: VideoPipeline, captions: Dataset
     with pytest.raises(ValueError, match="has no samples"):
         evaluate_retrieval(pipeline, replace(captions, samples=()))
     for text in (None, " "):
-        with pytest.raises(ValueError, match="has no text to be found by"):
+        with pytest.raises(ValueError, match="has no text, which retrieval needs"):
             evaluate_retrieval(pipeline, replace(captions, samples=(replace(first, text=text),)))
     with pytest.raises(ValueError, match="no confusion matrix"):
         evaluate_retrieval(pipeline, captions).confusion_matrix()

@@ -28,49 +28,51 @@ def frames(height: int = HEIGHT, width: int = WIDTH, count: int = 1) -> Tensor:
     return one.expand(count, -1, -1, -1).contiguous()
 
 
-def pillows(frame_CHW: Tensor, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """(H, W, 3) of a resize to (height, width)."""
+def pillow_resize(frame_CHW: Tensor, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """Resize to (height, width) with Pillow; return (H, W, 3)."""
     image = Image.fromarray(frame_CHW.permute(1, 2, 0).numpy())
     return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
 
 
-def off(levels_CHW: Tensor, expected: np.ndarray[Any, Any]) -> int:
+def max_difference(levels_CHW: Tensor, expected: np.ndarray[Any, Any]) -> int:
     return int(np.abs(levels_CHW.permute(1, 2, 0).numpy().astype(int) - expected).max())
 
 
 def views(num_crops: int, size: int = 224, **settings: Any) -> Any:
     processor = SimpleNamespace(image_processor=VideoProcessor(**settings))
     config = SimpleNamespace(vision_config=SimpleNamespace(image_size=size))
-    made: Any = SimpleNamespace(processor=processor, model=SimpleNamespace(config=config))
-    return view_maker(made, num_crops)
+    pipeline: Any = SimpleNamespace(processor=processor, model=SimpleNamespace(config=config))
+    return view_maker(pipeline, num_crops)
 
 
 @pytest.mark.parametrize("upright", [False, True])
 def test_three_crops_round_the_longer_side(upright: bool) -> None:
-    found = frames(WIDTH, HEIGHT) if upright else frames()
-    resized = pillows(found[0], (298, 224) if upright else (224, 298))
-    made = views(3)(found)
-    for view_TCHW, place in zip(made, (0, 37, 74), strict=True):
+    source_TCHW = frames(WIDTH, HEIGHT) if upright else frames()
+    resized = pillow_resize(source_TCHW[0], (298, 224) if upright else (224, 298))
+    cropped = views(3)(source_TCHW)
+    for view_TCHW, place in zip(cropped, (0, 37, 74), strict=True):
         part = resized[place : place + 224] if upright else resized[:, place : place + 224]
-        assert off(view_TCHW[0], part) <= 1
+        assert max_difference(view_TCHW[0], part) <= 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(240, 323), (323, 240)])
 def test_one_crop_rounds_the_longer_side(height: int, width: int) -> None:
     """The short side becomes 256, the longer one 344.5."""
-    found = frames(height, width)
+    source_TCHW = frames(height, width)
     sides = (256, 345) if width > height else (345, 256)
     top, left = (sides[0] - 224) // 2, (sides[1] - 224) // 2
-    assert off(views(1)(found)[0][0], pillows(found[0], sides)[top : top + 224, left : left + 224]) <= 1
+    (view_TCHW,) = views(1)(source_TCHW)
+    expected = pillow_resize(source_TCHW[0], sides)[top : top + 224, left : left + 224]
+    assert max_difference(view_TCHW[0], expected) <= 1
 
 
 def test_the_processor_rounds_down_as_transformers_does() -> None:
-    found = frames()
-    kept = VideoProcessor(do_center_crop=False).levels(found)
+    source_TCHW = frames()
+    kept = VideoProcessor(do_center_crop=False).levels(source_TCHW)
     assert kept.shape == (1, 3, 224, 297)
-    assert off(kept[0], pillows(found[0], (224, 297))) <= 1
-    cut = VideoProcessor().levels(found)
-    assert off(cut[0], pillows(found[0], (224, 297))[:, 36:260]) <= 1
+    assert max_difference(kept[0], pillow_resize(source_TCHW[0], (224, 297))) <= 1
+    cut = VideoProcessor().levels(source_TCHW)
+    assert max_difference(cut[0], pillow_resize(source_TCHW[0], (224, 297))[:, 36:260]) <= 1
 
 
 def test_classify_embed_and_index_round_down(tiny_folder: Path) -> None:
@@ -83,8 +85,8 @@ def test_classify_embed_and_index_round_down(tiny_folder: Path) -> None:
         middle = view_maker(pipeline, 3)(frames_TCHW)[1]
         elsewhere = pipeline.model.encode_video(transforms.values([middle])).pooled
     video = in_memory(frames_TCHW.permute(0, 2, 3, 1).numpy(), "x")
-    found = next(iter(pipeline.encode_videos([video]))).features.pooled
-    assert torch.allclose(found.float(), expected, rtol=1e-4, atol=1e-5)
+    encoded = next(iter(pipeline.encode_videos([video]))).features.pooled
+    assert torch.allclose(encoded.float(), expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(elsewhere, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -247,7 +247,7 @@ def _checked_labels(dataset: Dataset, num_classes: int) -> list[int]:
 def _checked_texts(dataset: Dataset) -> list[str]:
     for sample in dataset.samples:
         if not (sample.text or "").strip():
-            raise ValueError(f"{dataset.name}: {sample.source} has no text to be found by.")
+            raise ValueError(f"{dataset.name}: {sample.source} has no text, which retrieval needs.")
     return [sample.text or "" for sample in dataset.samples]
 
 
