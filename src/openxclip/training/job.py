@@ -26,7 +26,6 @@ from openxclip.training.folder import check_folder, create_folder, remove_folder
 from openxclip.training.log import TrainingLog
 from openxclip.training.loop import LoopResult, StepReport, TrainingLoop
 from openxclip.training.model_card import model_card
-from openxclip.training.optimisation import is_trained
 from openxclip.training.planning import Plan, make_plan, memory_in_use
 from openxclip.training.setup import Setup, check_texts, load_model
 from openxclip.training.validation import EvalHistory, EvalReport, check_metric, validate
@@ -103,10 +102,11 @@ def train(
         if processes.is_main and not is_resumed:  # everything has been checked
             create_folder(out, recipe, dataset)
         processes.wait_for_main()
-        job = _Job(setup, out, on_step, on_eval, say if processes.is_main else lambda text: None)
-        job.say(str(plan))
+        if not processes.is_main:
+            say = _say_nothing
+        say(str(plan))
         try:
-            return job.run()
+            return _Job(setup, out, on_step, on_eval, say).run()
         except NothingReadError:
             if processes.is_main and not is_resumed:
                 remove_folder(out)
@@ -124,6 +124,10 @@ def _resolve(recipe: Recipe | str | Path, changes: Sequence[str]) -> Recipe:
     return recipe
 
 
+def _say_nothing(text: str) -> None:
+    pass
+
+
 class _Job:
     """One call of `train`, after everything was checked."""
 
@@ -136,7 +140,7 @@ class _Job:
         say: Callable[[str], Any],
     ) -> None:
         self._setup, self._out, self._folder = setup, out, out / "training"
-        self._on_step, self._on_eval, self.say = on_step, on_eval, say
+        self._on_step, self._on_eval, self._say = on_step, on_eval, say
         self._curves = Curves(self._folder)
         self._history = EvalHistory(self._folder, setup.recipe, setup.processes)
         self._last_results: Results | None = None
@@ -147,19 +151,20 @@ class _Job:
         with _stop_on_signals() as self._stop:
             end = self._train()
             results, epoch = self._evaluate_final(end)
-        recipe, dataset, processes = self._setup.recipe, self._setup.dataset, self._setup.processes
         if epoch is not None:
-            epochs = end.step // self._steps_per_epoch
-            if epochs < recipe.epochs:
-                self.say(f"ended after {epochs} of {recipe.epochs} epochs: {recipe.patience} evaluations in a row were "
-                         "no better")  # fmt: skip
-            if processes.is_main:
-                card = model_card(
-                    recipe, dataset, results, steps=end.step, epoch=epoch, unreadable=len(end.unreadable)
-                )  # fmt: skip
-                write_model(self._out, end.model, self._setup.processor, card, results)
-                self._history.delete_best()
+            self._finish(end, results, epoch)
         return TrainingResult(self._out, end.step, epoch is not None, results, end.unreadable, epoch)
+
+    def _finish(self, end: LoopResult, results: Results | None, epoch: int) -> None:
+        recipe, dataset = self._setup.recipe, self._setup.dataset
+        epochs = end.step // self._steps_per_epoch
+        if epochs < recipe.epochs:
+            reason = f"{recipe.patience} evaluations in a row were no better"
+            self._say(f"ended after {epochs} of {recipe.epochs} epochs: {reason}")
+        if self._setup.processes.is_main:
+            card = model_card(recipe, dataset, results, steps=end.step, epoch=epoch, unreadable=len(end.unreadable))
+            write_model(self._out, end.model, self._setup.processor, card, results)
+            self._history.delete_best()
 
     def _train(self) -> LoopResult:
         loop = TrainingLoop(
@@ -176,7 +181,7 @@ class _Job:
             self._curves.start(step)
         if step:
             epochs = f"{step / self._steps_per_epoch:.2f} of {self._setup.recipe.epochs} epochs"
-            self.say(f"resumes from the state in {self._folder}: {step} of {total} steps are done ({epochs})")
+            self._say(f"resumes from the state in {self._folder}: {step} of {total} steps are done ({epochs})")
 
     def _report_step(self, report: StepReport) -> None:
         self._curves.add_step(report)
@@ -192,19 +197,12 @@ class _Job:
         return self._history.is_patience_exhausted()
 
     def _report_eval(self, report: EvalReport, model: XCLIPModel, log: TrainingLog | None) -> None:
-        recipe, processes = self._setup.recipe, self._setup.processes
         if log is not None:
             log.write("eval", report.step, **dict(scalar_metrics(report.results.metrics)))
-        if processes.is_main:
-            trained = {
-                name for name, _ in model.named_parameters() if is_trained(name, towers=recipe.towers, loss=recipe.loss)
-            }
-            self._history.save(report, model, trained)
-        processes.wait_for_main()
-        self._history.add(report)
+        self._history.record(report, model)
         self._last_results = report.results
         self._curves.add_eval(report)
-        self.say(str(report))
+        self._say(str(report))
         self._on_eval(report)
 
     def _evaluate_final(self, end: LoopResult) -> tuple[Results | None, int | None]:
@@ -220,9 +218,7 @@ class _Job:
         if not end.finished or not self._history.has(epoch):
             return None, None
         if self._setup.recipe.keep == "best":
-            is_main = self._setup.processes.is_main
-            results = self._setup.processes.broadcast(self._history.load_best(end.model) if is_main else None)
-            return results, self._history.best_epoch
+            return self._history.load_best(end.model), self._history.best_epoch
         results = self._last_results or validate(self._setup, end.model, self._stop)  # killed after the last evaluation
         return results, None if results is None else epoch
 

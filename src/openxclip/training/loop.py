@@ -174,14 +174,8 @@ class TrainingLoop:
         minutes = (time.monotonic() - self._saved_at) / 60
         return self._processes.any(self._processes.is_main and minutes > self._recipe.save_every)
 
-    # -- one step
-
     def _compute_gradients(self, reader: PassReader) -> StepOutcome:
-        """Run the forward and backward passes of a step.
-
-        Raises:
-            StoppedError: memory ran out.
-        """
+        """Run the forward and backward passes of a step."""
         self._schedule.apply(self._state.optimizer, self._step)
         generator = seeded_generator(self._recipe.seed, self._step, self._processes.rank)
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator, device="cpu")))  # for drop path
@@ -191,7 +185,7 @@ class TrainingLoop:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        # outside of the except block, which keeps alive what was computed
+        # outside of the except block, which keeps the tensors of the failed step alive
         torch.cuda.empty_cache()
         self._state.optimizer.zero_grad(set_to_none=True)
         if self._processes.world == 1:  # saving needs all processes, and the others may be elsewhere
@@ -199,22 +193,14 @@ class TrainingLoop:
         raise out_of_memory_error(self._recipe, self._folder, self._step, self._saved_step)
 
     def _handle_worker_failure(self, reader: PassReader) -> None:
-        """Save the state of the last complete step.
-
-        Raises:
-            StoppedError: the worker wasn't ended by the signal that asked the training to stop.
-        """
+        """Save the state of the last complete step, and raise an error unless the signal to stop ended the worker."""
         self._state.optimizer.zero_grad(set_to_none=True)
         self._save_if_memory_allows()
         if not self._is_asked_to_stop():
             raise worker_error(self._folder, reader.failure, self._num_workers, self._saved_step)
 
     def _optimise(self, outcome: StepOutcome) -> float:
-        """Update the weights, and return the mean loss.
-
-        Raises:
-            DivergedError: the loss is not finite.
-        """
+        """Update the weights, and return the mean loss."""
         loss = outcome.loss / max(outcome.clips, 1)
         if not math.isfinite(loss):
             problem = f"the loss of step {self._step + 1} is {loss}"
@@ -256,11 +242,7 @@ class TrainingLoop:
         self._on_step(report)
 
     def _count_step(self, outcome: StepOutcome) -> None:
-        """Count a step that is done.
-
-        Raises:
-            NothingReadError: no clip could be read in an epoch, and no video is known to be readable.
-        """
+        """Count a step that is done; at the end of an epoch, check that any clip could be read in it."""
         self._step += 1
         self._clips_in_epoch += outcome.clips
         if self._step % self._batches.steps_per_epoch:
@@ -280,8 +262,6 @@ class TrainingLoop:
 
     def _gather_unreadable(self) -> dict[str, str]:
         return {path: reason for part in self._processes.gather(self._unreadable) for path, reason in part.items()}
-
-    # -- between steps
 
     def _resume(self) -> None:
         """Load the folder's state if there is one."""
@@ -311,11 +291,7 @@ class TrainingLoop:
         )
 
     def _save(self) -> None:
-        """Save the state.
-
-        Raises:
-            DivergedError: the model is not finite; the last saved state stays.
-        """
+        """Save the state, unless the model is not finite."""
         if not self._gradients.is_model_finite():
             problem = f"the outputs of the model after step {self._step} are not finite numbers"
             raise diverged_error(self._recipe, self._folder, problem, self._saved_step)

@@ -23,6 +23,7 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.recipes import Recipe
 from openxclip.training.distributed import Processes
 from openxclip.training.errors import StateError, StoppedError, TrainingError
+from openxclip.training.optimisation import is_trained
 from openxclip.training.setup import Setup
 
 _HISTORY, _BEST_WEIGHTS, _BEST_RESULTS = "judged.json", "best.safetensors", "best.json"
@@ -63,7 +64,7 @@ class EvalHistory:
     """
 
     def __init__(self, folder: Path, recipe: Recipe, processes: Processes) -> None:
-        self._folder, self._recipe = folder, recipe
+        self._folder, self._recipe, self._processes = folder, recipe, processes
         values = _read_values(folder / _HISTORY) if processes.is_main else None
         self._values: dict[int, float] = processes.broadcast(values)  # by epoch, in order
 
@@ -97,34 +98,41 @@ class EvalHistory:
         is_best = all(value > earlier for other, earlier in self._values.items() if other < epoch)
         return EvalReport(epoch, step, results, metric, value, is_best)
 
-    def add(self, report: EvalReport) -> None:
-        """Record an evaluation in this process, and forget those of later epochs."""
+    def record(self, report: EvalReport, model: nn.Module) -> None:
+        """Record an evaluation, and forget those of later epochs. All processes call this.
+
+        With `keep=best`, the trained weights of the evaluated model are kept, too, if they are the best so far.
+        """
         earlier = {epoch: value for epoch, value in self._values.items() if epoch < report.epoch}
         self._values = {**earlier, report.epoch: report.value}
+        if self._processes.is_main:
+            if self._recipe.keep == "best" and report.is_best:
+                self._save_best(model, report.results)
+            with atomic_file(self._folder / _HISTORY) as partial:
+                partial.write_text(json.dumps(self._values, allow_nan=False) + "\n", encoding="utf-8")
+        self._processes.wait_for_main()
 
-    def save(self, report: EvalReport, model: nn.Module, trained: set[str]) -> None:
-        """Record an evaluation and write the history; with `keep=best`, first write the weights if they are the best.
-
-        Args:
-            report: report of the evaluation.
-            model: the evaluated model.
-            trained: names of the trained parameters.
-        """
-        if self._recipe.keep == "best" and report.is_best:
-            tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if name in trained}
-            with atomic_file(self._folder / _BEST_WEIGHTS) as partial:
-                save_file(tensors, partial)
-            report.results.save(self._folder / _BEST_RESULTS)
-        self.add(report)
-        with atomic_file(self._folder / _HISTORY) as partial:
-            partial.write_text(json.dumps(self._values, allow_nan=False) + "\n", encoding="utf-8")
+    def _save_best(self, model: nn.Module, results: Results) -> None:
+        towers, loss = self._recipe.towers, self._recipe.loss
+        weights = {
+            name: parameter.detach().cpu().contiguous()
+            for name, parameter in model.named_parameters()
+            if is_trained(name, towers=towers, loss=loss)
+        }
+        with atomic_file(self._folder / _BEST_WEIGHTS) as partial:
+            save_file(weights, partial)
+        results.save(self._folder / _BEST_RESULTS)
 
     def load_best(self, model: nn.Module) -> Results:
-        """Load the weights of the best epoch into the model, and return its results.
+        """Return the results of the best epoch, and load its weights into the main process's model.
 
         Raises:
             StateError: the weights can't be read.
         """
+        results: Results = self._processes.broadcast(self._load_best(model) if self._processes.is_main else None)
+        return results
+
+    def _load_best(self, model: nn.Module) -> Results:
         path = self._folder / _BEST_WEIGHTS
         try:
             weights: dict[str, Tensor] = load_file(path)
