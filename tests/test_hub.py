@@ -88,7 +88,7 @@ class Response:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (errors.LocalEntryNotFoundError("no"), "the hub can't be reached"),
         (errors.RepositoryNotFoundError("no", response=Response()), "no such repository"),  # type: ignore[arg-type]
@@ -97,10 +97,10 @@ class Response:
         (ConnectionResetError("no"), "the hub can't be reached"),
     ],
 )
-def test_hub_errors_become_checkpoint_errors(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_errors_become_checkpoint_errors(error: Exception, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fails(error))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    with pytest.raises(CheckpointError, match=said) as raised:
+    with pytest.raises(CheckpointError, match=message) as raised:
         hub.resolve_folder("someone/some-model", revision="abc")
     assert "someone/some-model" in str(raised.value)
 

@@ -63,8 +63,8 @@ def test_the_authors_code_loads_the_file(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = authors(ids, pixels)["logits_per_video"]
         for model in (theirs.eval(), openxclip.XCLIPModel.from_pretrained(tmp_path / "hub")):
-            found = model(input_ids=ids, pixel_values=pixels).logits_per_video
-            assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+            actual = model(input_ids=ids, pixel_values=pixels).logits_per_video
+            assert (actual - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @pytest.mark.slow

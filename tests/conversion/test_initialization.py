@@ -71,7 +71,7 @@ def test_a_complete_folder_is_written(done: Initialization, clip: transformers.C
 def test_the_model_card(done: Initialization) -> None:
     card = (done.path / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: openxclip\n")
-    for told in (
+    for words in (
         "Not trained yet",
         f"`{done.source}` (openai)",
         "with seed 7",
@@ -79,7 +79,7 @@ def test_the_model_card(done: Initialization) -> None:
         "5 frames of 32 × 32",
         "ImageNet's mean",
     ):
-        assert told in card
+        assert words in card
 
 
 @pytest.mark.slow
@@ -108,9 +108,9 @@ def test_an_open_clip_clip(tmp_path: Path) -> None:
     assert done.format == "open_clip"
     assert any("GELU is assumed" in note for note in done.notes)
     assert_starts_from(XCLIPModel.from_pretrained(tmp_path / "start"), clip)
-    said = init_from_clip(tmp_path / "clip.safetensors", tmp_path / "said", num_frames=3, hidden_act="quick_gelu")
-    assert not any("assumed" in note for note in said.notes)
-    assert XCLIPModel.from_pretrained(said.path).config.vision_config.hidden_act == "quick_gelu"
+    other = init_from_clip(tmp_path / "clip.safetensors", tmp_path / "other", num_frames=3, hidden_act="quick_gelu")
+    assert not any("assumed" in note for note in other.notes)
+    assert XCLIPModel.from_pretrained(other.path).config.vision_config.hidden_act == "quick_gelu"
 
 
 @pytest.mark.slow

@@ -121,14 +121,14 @@ def json_file_of_differences(lib: Any, given: Any) -> Any:
 
 @pattern("config")
 def full_json_string(lib: Any, given: Any) -> Any:
-    said = json.loads(lib.XCLIPConfig(prompt_layers=3).to_json_string(use_diff=False))
-    return [said["prompt_layers"], said["projection_dim"], said["text_config"]["vocab_size"]]
+    values = json.loads(lib.XCLIPConfig(prompt_layers=3).to_json_string(use_diff=False))
+    return [values["prompt_layers"], values["projection_dim"], values["text_config"]["vocab_size"]]
 
 
 @pattern("config")
 def difference_from_the_defaults(lib: Any, given: Any) -> Any:
-    said = lib.XCLIPConfig(prompt_layers=3).to_diff_dict()
-    return [said["prompt_layers"], said["model_type"]]
+    values = lib.XCLIPConfig(prompt_layers=3).to_diff_dict()
+    return [values["prompt_layers"], values["model_type"]]
 
 
 @pattern("config")
@@ -301,8 +301,8 @@ def misspelt_option(lib: Any, given: Any) -> Any:
 
 @pattern("config")
 def get_config_dict(lib: Any, given: Any) -> Any:
-    said, others = lib.XCLIPConfig.get_config_dict(given.folder)
-    return [said["model_type"], said["projection_dim"], others]
+    values, others = lib.XCLIPConfig.get_config_dict(given.folder)
+    return [values["model_type"], values["projection_dim"], others]
 
 
 @pattern("config")

@@ -194,17 +194,17 @@ TENSORS = ("loss", "logits_per_video", "logits_per_text", "text_embeds", "video_
 
 def fields(output: Any) -> dict[str, Tensor]:
     """Return every tensor of an XCLIPOutput of either library under a dotted name."""
-    found = {name: getattr(output, name) for name in TENSORS if getattr(output, name) is not None}
+    tensors_by_name = {name: getattr(output, name) for name in TENSORS if getattr(output, name) is not None}
     for part in PARTS:
         inner = getattr(output, part)
         if inner is None:
             continue
         for name in ("last_hidden_state", "pooler_output"):
-            found[f"{part}.{name}"] = getattr(inner, name)
+            tensors_by_name[f"{part}.{name}"] = getattr(inner, name)
         for name in ("hidden_states", "attentions"):
             for index, tensor in enumerate(getattr(inner, name, None) or ()):
-                found[f"{part}.{name}.{index}"] = tensor
-    return found
+                tensors_by_name[f"{part}.{name}.{index}"] = tensor
+    return tensors_by_name
 
 
 def relative_delta(ours: Tensor, theirs: Tensor, scale: float | None = None) -> float:

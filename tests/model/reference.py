@@ -187,7 +187,7 @@ class PromptGenerator(nn.Module):
 
 
 class AuthorsXCLIP(nn.Module):
-    """The whole model. MIT and prompts have E/64 heads, as the authors have, unless told otherwise."""
+    """The whole model. MIT and prompts have E/64 heads, as the authors have, unless given."""
 
     def __init__(
         self,

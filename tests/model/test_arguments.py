@@ -209,9 +209,9 @@ def test_no_split_modules_exist(tiny_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("training_args.bin", r"openxclip\.Trainer"), ("adapter_config.json", "PeftModel")]
+    ("name", "words"), [("training_args.bin", r"openxclip\.Trainer"), ("adapter_config.json", "PeftModel")]
 )
-def test_a_missing_config_with_a_known_cause(name: str, told: str, tmp_path: Path) -> None:
+def test_a_missing_config_with_a_known_cause(name: str, words: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(CheckpointError, match=rf"no config\.json in this folder.*{told}"):
+    with pytest.raises(CheckpointError, match=rf"no config\.json in this folder.*{words}"):
         XCLIPModel.from_pretrained(tmp_path)

@@ -310,9 +310,9 @@ def test_class_labels(model: openxclip.XCLIPModel) -> None:
     inputs = tiny_inputs(videos=4, texts=3)
     logits = model(**inputs).logits_per_video
     labels = torch.tensor([2, 0, 1, 1])
-    found = model(**inputs, labels=labels)
-    assert same(found.loss, F.cross_entropy(logits, labels), 1e-6)
-    assert found.loss.ndim == 0
+    actual = model(**inputs, labels=labels)
+    assert same(actual.loss, F.cross_entropy(logits, labels), 1e-6)
+    assert actual.loss.ndim == 0
     soft = torch.rand(4, 3).softmax(-1)
     assert same(model(**inputs, labels=soft).loss, F.cross_entropy(logits, soft), 1e-6)
     features = model.encode_video(inputs["pixel_values"])
@@ -486,9 +486,9 @@ def test_half_precision_of_other_shapes(dtype: torch.dtype) -> None:
     model = our_model(TINY)
     inputs = tiny_inputs(frames=5, size=(40, 24))
     expected = model(**inputs, interpolate_pos_encoding=True).logits_per_video
-    found = model.to(dtype)(**inputs, interpolate_pos_encoding=True).logits_per_video
-    assert found.dtype == dtype
-    assert relative_delta(found, expected) < 0.1
+    actual = model.to(dtype)(**inputs, interpolate_pos_encoding=True).logits_per_video
+    assert actual.dtype == dtype
+    assert relative_delta(actual, expected) < 0.1
 
 
 def test_autocast() -> None:
@@ -496,16 +496,16 @@ def test_autocast() -> None:
     inputs = tiny_inputs()
     expected = model(**inputs).logits_per_video
     with torch.autocast("cpu", torch.bfloat16):
-        found = model(**inputs).logits_per_video
-    assert relative_delta(found.float(), expected) < 0.1
+        actual = model(**inputs).logits_per_video
+    assert relative_delta(actual.float(), expected) < 0.1
 
 
 def test_double_precision(model: openxclip.XCLIPModel) -> None:
     inputs = tiny_inputs()
     expected = model(**inputs).logits_per_video
-    found = model.double()(**inputs).logits_per_video
-    assert found.dtype == torch.float64
-    assert relative_delta(found, expected) < 1e-5
+    actual = model.double()(**inputs).logits_per_video
+    assert actual.dtype == torch.float64
+    assert relative_delta(actual, expected) < 1e-5
 
 
 def test_device_and_dtype(model: openxclip.XCLIPModel) -> None:

@@ -62,8 +62,8 @@ def inputs() -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def assert_equal_outputs(ours: Any, theirs: Any) -> None:
-    found, expected = fields(ours(**inputs())), fields(theirs(**inputs()))
-    assert_same(found, expected)
+    actual, expected = fields(ours(**inputs())), fields(theirs(**inputs()))
+    assert_same(actual, expected)
 
 
 def edit_config(folder: Path, **values: Any) -> None:
@@ -152,13 +152,13 @@ def test_towers_load_from_the_folder_of_a_whole_model(their_folder: Path, theirs
 def assert_equal_towers(text: Any, vision: Any, theirs: Any) -> None:
     given = inputs()
     pixels = given["pixel_values"].flatten(0, 1)
-    found = text(input_ids=given["input_ids"], attention_mask=given["attention_mask"])
+    actual = text(input_ids=given["input_ids"], attention_mask=given["attention_mask"])
     expected = theirs.text_model(input_ids=given["input_ids"], attention_mask=given["attention_mask"])
-    assert relative_delta(found.last_hidden_state, expected.last_hidden_state) <= 1e-5
-    assert relative_delta(found.pooler_output, expected.pooler_output) <= 1e-5
-    found, expected = vision(pixels), theirs.vision_model(pixels)
-    assert relative_delta(found.last_hidden_state, expected.last_hidden_state) <= 1e-5
-    assert relative_delta(found.pooler_output, expected.pooler_output) <= 1e-5
+    assert relative_delta(actual.last_hidden_state, expected.last_hidden_state) <= 1e-5
+    assert relative_delta(actual.pooler_output, expected.pooler_output) <= 1e-5
+    actual, expected = vision(pixels), theirs.vision_model(pixels)
+    assert relative_delta(actual.last_hidden_state, expected.last_hidden_state) <= 1e-5
+    assert relative_delta(actual.pooler_output, expected.pooler_output) <= 1e-5
     assert not text.training
     assert not vision.training
 
@@ -452,7 +452,7 @@ def test_every_key_that_does_not_fit_is_listed(folder: Path) -> None:
     state["logit_scale"] = torch.zeros(1)
     save_file(state, folder / "model.safetensors")
     message = message_of(folder)
-    for told in (
+    for words in (
         str(folder),
         "missing",
         "mit.position_embedding",
@@ -465,7 +465,7 @@ def test_every_key_that_does_not_fit_is_listed(folder: Path) -> None:
         "(128, 72)",
         "logit_scale",
     ):
-        assert told in message, told
+        assert words in message, words
     assert "prompts_generator.alpha" not in message
 
 
@@ -551,8 +551,8 @@ def test_a_folder_without_weights_is_refused(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "notes.txt").write_text("nothing here")
     message = message_of(folder)
-    for told in (str(folder), "model.safetensors", "pytorch_model.bin", "notes.txt"):
-        assert told in message
+    for words in (str(folder), "model.safetensors", "pytorch_model.bin", "notes.txt"):
+        assert words in message
 
 
 def test_a_missing_or_invalid_shard_is_refused(theirs: Any, tmp_path: Path) -> None:
@@ -746,7 +746,7 @@ def test_transformers_reads_our_configs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "words"),
     [
         ({"text_num_attention_heads": 5}, ["48", "5"]),
         ({"vision_num_attention_heads": 7}, ["72", "7"]),
@@ -757,10 +757,10 @@ def test_transformers_reads_our_configs(tmp_path: Path) -> None:
         ({"vision_num_frames": 0}, ["num_frames=0"]),
     ],
 )
-def test_invalid_configs_are_refused(settings: dict[str, Any], told: list[str]) -> None:
+def test_invalid_configs_are_refused(settings: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ValueError) as caught:
         our_config(with_settings(SMALL, **settings))
-    assert all(word in str(caught.value) for word in told), str(caught.value)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 # Saving

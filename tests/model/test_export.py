@@ -78,10 +78,10 @@ def test_compiled_with_other_frame_counts_and_sizes(model: openxclip.XCLIPModel)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     given = {**inputs(), "pixel_values": make_pixels(TINY, 2, frames=5, size=(40, 24))}
     options = {"interpolate_pos_encoding": True}
-    found = compiled(**given, **options)
+    actual = compiled(**given, **options)
     with pytest.warns(UserWarning, match="temporal positions"):
         expected = model(**given, **options)
-    assert_same(fields(found), fields(expected))
+    assert_same(fields(actual), fields(expected))
 
 
 @pytest.mark.slow
@@ -90,8 +90,8 @@ def test_compiled_features_and_parts(model: openxclip.XCLIPModel) -> None:
     text = model.get_text_features(given["input_ids"])
     video = model.encode_video(given["pixel_values"])
     score = torch.compile(model, fullgraph=True, backend="eager")
-    found = score(text_features=text, video_features=video)
-    assert_same(fields(found), fields(model(text_features=text, video_features=video)))
+    actual = score(text_features=text, video_features=video)
+    assert_same(fields(actual), fields(model(text_features=text, video_features=video)))
     encode = torch.compile(model.encode_video, fullgraph=True, backend="eager")
     assert torch.allclose(encode(given["pixel_values"]).patches, video.patches, atol=1e-5)
 
@@ -101,13 +101,13 @@ def test_compiled_training_step() -> None:
     ours = our_model(SHALLOW).train()
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
     given = inputs(3, 3)
-    found = []
+    results = []
     for model in (ours, compiled):
         ours.zero_grad()
         model(**given, return_loss=True).loss.backward()
-        found.append({name: p.grad.clone() for name, p in ours.named_parameters()})
-    for name, value in found[0].items():
-        torch.testing.assert_close(found[1][name], value, atol=1e-5 * max(1, value.abs().max().item()), rtol=1e-4)
+        results.append({name: p.grad.clone() for name, p in ours.named_parameters()})
+    for name, value in results[0].items():
+        torch.testing.assert_close(results[1][name], value, atol=1e-5 * max(1, value.abs().max().item()), rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -49,12 +49,12 @@ def test_features_have_the_attributes_of_transformers_5(
 
 def test_gradients_flow_through_the_attribute(model: openxclip.XCLIPModel, given: dict[str, Tensor]) -> None:
     weight = model.text_projection.weight
-    found = []
+    results = []
     for read in (lambda features: features, lambda features: features.pooler_output):
         model.zero_grad()
         read(model.get_text_features(given["input_ids"])).square().sum().backward()
-        found.append(weight.grad.clone())
-    assert torch.equal(*found)
+        results.append(weight.grad.clone())
+    assert torch.equal(*results)
 
 
 def test_features_can_be_changed_in_place(model: openxclip.XCLIPModel, given: dict[str, Tensor]) -> None:
@@ -89,7 +89,7 @@ def test_kept_features_do_not_keep_other_tensors(model: openxclip.XCLIPModel) ->
 
     def storages() -> dict[int, int]:
         gc.collect()
-        tensors = [found for found in gc.get_objects() if type(found) is Tensor]
+        tensors = [item for item in gc.get_objects() if type(item) is Tensor]
         return {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
 
     with torch.no_grad():

@@ -228,15 +228,15 @@ def test_encoders_accept_bool_and_additive_masks(model: openxclip.XCLIPModel, gi
     right = encoder(states, causal & seen[:, None, None, :]).last_hidden_state
     for masks in ((seen[:, None, None, :], causal), (added, added_causal), (seen[:, None, None, :], added_causal)):
         for weights in (False, True):
-            found = encoder(
+            actual = encoder(
                 inputs_embeds=states,
                 attention_mask=masks[0],
                 causal_attention_mask=masks[1],
                 output_attentions=weights,
                 return_dict=False,
             )
-            torch.testing.assert_close(found[0], right)
-            assert len(found) == 1 + weights
+            torch.testing.assert_close(actual[0], right)
+            assert len(actual) == 1 + weights
     assert encoder(states, is_causal=True).pooler_output is None
 
 

@@ -58,24 +58,24 @@ def authors_model(config: dict[str, Any]) -> AuthorsXCLIP:
 
 
 def reference_fields(outputs: dict[str, Any]) -> dict[str, torch.Tensor]:
-    found = {name: outputs[name] for name in ("logits_per_video", "text_embeds", "video_embeds")}
+    tensors_by_name = {name: outputs[name] for name in ("logits_per_video", "text_embeds", "video_embeds")}
     for part in ("text", "vision", "mit"):
-        found[f"{part}.last"] = outputs[part]["last"]
-        found[f"{part}.pooled"] = outputs[part]["pooled"]
+        tensors_by_name[f"{part}.last"] = outputs[part]["last"]
+        tensors_by_name[f"{part}.pooled"] = outputs[part]["pooled"]
         for kind in ("states", "attentions"):
-            found |= {f"{part}.{kind}.{i}": tensor for i, tensor in enumerate(outputs[part][kind])}
-    return found
+            tensors_by_name |= {f"{part}.{kind}.{i}": tensor for i, tensor in enumerate(outputs[part][kind])}
+    return tensors_by_name
 
 
 def our_fields(outputs: Any) -> dict[str, torch.Tensor]:
-    found = {name: getattr(outputs, name) for name in ("logits_per_video", "text_embeds", "video_embeds")}
+    tensors_by_name = {name: getattr(outputs, name) for name in ("logits_per_video", "text_embeds", "video_embeds")}
     for part in ("text", "vision", "mit"):
         inner = getattr(outputs, "mit_output" if part == "mit" else f"{part}_model_output")
-        found[f"{part}.last"] = inner.last_hidden_state
-        found[f"{part}.pooled"] = inner.pooler_output
+        tensors_by_name[f"{part}.last"] = inner.last_hidden_state
+        tensors_by_name[f"{part}.pooled"] = inner.pooler_output
         for kind, tensors in (("states", inner.hidden_states), ("attentions", inner.attentions)):
-            found |= {f"{part}.{kind}.{i}": tensor for i, tensor in enumerate(tensors)}
-    return found
+            tensors_by_name |= {f"{part}.{kind}.{i}": tensor for i, tensor in enumerate(tensors)}
+    return tensors_by_name
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_all_outputs(name: str) -> None:
     pixels = make_pixels(config, 2)
     with torch.no_grad():
         expected = reference_fields(reference(ids, pixels))
-        told = ours(input_ids=ids, pixel_values=pixels, output_attentions=True, output_hidden_states=True)
-        assert_same(our_fields(told), expected)
+        outputs = ours(input_ids=ids, pixel_values=pixels, output_attentions=True, output_hidden_states=True)
+        assert_same(our_fields(outputs), expected)
         fast = ours(input_ids=ids, pixel_values=pixels)
     for part in ("logits_per_video", "text_embeds", "video_embeds"):
         assert_same({part: getattr(fast, part)}, {part: expected[part]})
@@ -111,9 +111,9 @@ def test_loss_and_gradients_in_float64(name: str) -> None:
     by_video, by_text = logits.log_softmax(1)[diagonal, diagonal], logits.log_softmax(0)[diagonal, diagonal]
     loss = -(by_video.mean() + by_text.mean()) / 2
     loss.backward()
-    found = ours(input_ids=ids, pixel_values=pixels, return_loss=True).loss
-    found.backward()
-    assert found.item() == pytest.approx(loss.item(), rel=1e-12)
+    actual = ours(input_ids=ids, pixel_values=pixels, return_loss=True).loss
+    actual.backward()
+    assert actual.item() == pytest.approx(loss.item(), rel=1e-12)
     assert_same_gradients(gradients(ours), hugging_face_state(gradients(reference)), tolerance=1e-10)
 
 
@@ -130,6 +130,6 @@ def test_the_comparison_detects_swapped_parameters() -> None:
     pixels = make_pixels(TINY, 2)
     with torch.no_grad():
         expected = reference(ids, pixels)["logits_per_video"]
-        found = ours(input_ids=ids, pixel_values=pixels).logits_per_video
+        actual = ours(input_ids=ids, pixel_values=pixels).logits_per_video
     with pytest.raises(AssertionError):
-        assert_same({"logits": found}, {"logits": expected})
+        assert_same({"logits": actual}, {"logits": expected})

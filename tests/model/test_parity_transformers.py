@@ -99,12 +99,12 @@ def compare_everything(ours: openxclip.XCLIPModel, theirs: Any, inputs: dict[str
     assert fast.vision_model_output.hidden_states is None
     del fast
 
-    told = ours(**inputs, output_hidden_states=True, return_loss=loss)
-    assert_same(fields(told), {k: v for k, v in expected.items() if "attentions." not in k})
-    del told
+    actual = ours(**inputs, output_hidden_states=True, return_loss=loss)
+    assert_same(fields(actual), {k: v for k, v in expected.items() if "attentions." not in k})
+    del actual
 
-    told = ours(**inputs, output_attentions=True, output_hidden_states=True, return_loss=loss)
-    assert_same(fields(told), expected)
+    actual = ours(**inputs, output_attentions=True, output_hidden_states=True, return_loss=loss)
+    assert_same(fields(actual), expected)
 
 
 @pytest.mark.parametrize("name", SMALL_SHAPES)
@@ -130,7 +130,7 @@ def compare_gradients(ours: Any, theirs: Any, inputs: dict[str, Any]) -> None:
 
     The loss alone is compared in float64, in test_parity_authors.
     """
-    found = []
+    results = []
     for model in (theirs, ours):
         outputs = model(**inputs, return_loss=True)
         weigher = torch.Generator().manual_seed(7)
@@ -138,8 +138,8 @@ def compare_gradients(ours: Any, theirs: Any, inputs: dict[str, Any]) -> None:
         for field in (outputs.text_embeds, outputs.video_embeds, outputs.logits_per_video):
             total = total + (field * torch.randn(field.shape, generator=weigher)).sum()
         total.backward()
-        found.append(gradients(model))
-    assert_same_gradients(found[1], found[0])
+        results.append(gradients(model))
+    assert_same_gradients(results[1], results[0])
 
 
 @pytest.mark.parametrize("pad", [0, 98], ids=["pad with !", "pad with the end token"])
@@ -155,9 +155,9 @@ def test_padded_texts(pad: int, mask_type: torch.dtype | None) -> None:
         if mask_type is not None:
             inputs["attention_mask"] = mask.to(mask_type)
         fast = fields(ours(**inputs))
-        told = fields(ours(**inputs, output_attentions=True, output_hidden_states=True))
+        outputs = fields(ours(**inputs, output_attentions=True, output_hidden_states=True))
     assert_same(fast, {name: expected[name] for name in fast})
-    assert_same({name: told[name] for name in expected}, expected)
+    assert_same({name: outputs[name] for name in expected}, expected)
 
 
 def test_a_mask_with_holes() -> None:
@@ -180,8 +180,8 @@ def test_left_padding_gives_the_same_pooled_texts() -> None:
     ids[0, :3], mask[0, :3] = 0, 0
     with torch.no_grad():
         expected = theirs.get_text_features(ids, attention_mask=mask).pooler_output
-        found = ours.get_text_features(ids, attention_mask=mask)
-    assert relative_delta(found, expected) <= 1e-5
+        actual = ours.get_text_features(ids, attention_mask=mask)
+    assert relative_delta(actual, expected) <= 1e-5
 
 
 @pytest.mark.parametrize("length", [1, 2, 77])
@@ -241,8 +241,8 @@ def test_towers() -> None:
         text.load_state_dict(ours.text_model.state_dict())
         vision.load_state_dict(ours.vision_model.state_dict())
         expected = theirs.text_model(input_ids=ids, attention_mask=mask, **options)
-        found = text(input_ids=ids, attention_mask=mask, **options)
-        assert_same(tower_fields(found), tower_fields(expected))
+        actual = text(input_ids=ids, attention_mask=mask, **options)
+        assert_same(tower_fields(actual), tower_fields(expected))
         assert_same(tower_fields(text(ids, mask)), tower_fields(theirs.text_model(input_ids=ids, attention_mask=mask)))
         expected = theirs.vision_model(pixel_values=pixels, **options)
         assert_same(tower_fields(vision(pixel_values=pixels, **options)), tower_fields(expected))
@@ -250,10 +250,10 @@ def test_towers() -> None:
 
 
 def tower_fields(output: Any) -> dict[str, torch.Tensor]:
-    found = {"last": output.last_hidden_state, "pooled": output.pooler_output}
+    tensors_by_name = {"last": output.last_hidden_state, "pooled": output.pooler_output}
     for name in ("hidden_states", "attentions"):
-        found |= {f"{name}.{i}": tensor for i, tensor in enumerate(getattr(output, name, None) or ())}
-    return found
+        tensors_by_name |= {f"{name}.{i}": tensor for i, tensor in enumerate(getattr(output, name, None) or ())}
+    return tensors_by_name
 
 
 BASE_16 = with_settings(BASE_32, vision_patch_size=16)
@@ -290,9 +290,9 @@ def test_all_outputs_of_released_sizes(name: str) -> None:
     gc.collect()
     for path in paths:
         with torch.no_grad():
-            found = fields(ours(**inputs, **options, output_attentions=path == "attentions"))
+            actual = fields(ours(**inputs, **options, output_attentions=path == "attentions"))
         wanted = path == "attentions"
-        assert_same(found, {k: v for k, v in expected.items() if wanted or "attentions." not in k})
+        assert_same(actual, {k: v for k, v in expected.items() if wanted or "attentions." not in k})
 
 
 @pytest.mark.slow

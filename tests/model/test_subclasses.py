@@ -72,10 +72,10 @@ class TextTower(XCLIPTextModel):
 WHOLE_MODELS = {Headed: "", Wrapped: "inner."}
 
 
-def same(found: dict[str, torch.Tensor], whole: dict[str, torch.Tensor], prefix: str, source: str = "") -> bool:
+def same(actual: dict[str, torch.Tensor], whole: dict[str, torch.Tensor], prefix: str, source: str = "") -> bool:
     """Whether each weight of a part equals the folder's."""
-    names = [name for name in found if name.startswith(prefix) and not name.startswith("head.")]
-    return bool(names) and all(torch.equal(found[name], whole[source + name.removeprefix(prefix)]) for name in names)
+    names = [name for name in actual if name.startswith(prefix) and not name.startswith("head.")]
+    return bool(names) and all(torch.equal(actual[name], whole[source + name.removeprefix(prefix)]) for name in names)
 
 
 @pytest.mark.parametrize("cls", [Headed, Wrapped, Tower, TextTower])

@@ -85,12 +85,12 @@ def test_messages_keep_pytorchs_initialization(fresh: dict[str, torch.Tensor]) -
     }
     assert len(theirs) == 12
     for name, value in theirs.items():
-        found = fresh[name]
+        actual = fresh[name]
         if value.ndim == 1 and value.unique().numel() == 1:
-            assert torch.equal(found, value), name
+            assert torch.equal(actual, value), name
         else:
-            assert found.std().item() == pytest.approx(value.std().item(), rel=0.12), name
-            assert found.abs().max().item() == pytest.approx(value.abs().max().item(), rel=0.05), name
+            assert actual.std().item() == pytest.approx(value.std().item(), rel=0.12), name
+            assert actual.abs().max().item() == pytest.approx(value.abs().max().item(), rel=0.05), name
 
 
 def test_norms_start_as_identity(fresh: dict[str, torch.Tensor]) -> None:
@@ -250,7 +250,7 @@ def test_gradient_checkpointing_changes_no_gradient(drop_path: float, dropout: f
         model.text_model.requires_grad_(False)
     ids, mask = make_ids(config, 3, 9, pad=0)
     inputs = {"input_ids": ids, "pixel_values": make_pixels(config, 3), "attention_mask": mask}
-    found = []
+    results = []
     for checkpointing in (False, True):
         (model.gradient_checkpointing_enable if checkpointing else model.gradient_checkpointing_disable)()
         assert model.is_gradient_checkpointing is checkpointing
@@ -259,10 +259,10 @@ def test_gradient_checkpointing_changes_no_gradient(drop_path: float, dropout: f
         loss = model(**inputs, return_loss=True).loss
         loss.backward()
         trained = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
-        found.append({**trained, "loss": loss.detach()})
-    for name, value in found[0].items():
+        results.append({**trained, "loss": loss.detach()})
+    for name, value in results[0].items():
         assert torch.isfinite(value).all(), name
-        assert relative_delta(found[1][name], value) <= 1e-6, name
+        assert relative_delta(results[1][name], value) <= 1e-6, name
 
 
 def test_gradient_checkpointing_saves_memory() -> None:
@@ -299,14 +299,14 @@ def test_gradient_checkpointing_with_hidden_states() -> None:
 def test_gradient_checkpointing_keeps_input_gradients() -> None:
     model = our_model(TINY).train()
     model.requires_grad_(False)
-    found = []
+    results = []
     for checkpointing in (False, True):
         (model.gradient_checkpointing_enable if checkpointing else model.gradient_checkpointing_disable)()
         pixels = make_pixels(TINY, 2).requires_grad_()
         model.get_video_features(pixels).square().sum().backward()
-        found.append(pixels.grad)
-    assert found[0].abs().max() > 0
-    assert relative_delta(found[1], found[0]) <= 1e-6
+        results.append(pixels.grad)
+    assert results[0].abs().max() > 0
+    assert relative_delta(results[1], results[0]) <= 1e-6
 
 
 @pytest.mark.slow

@@ -286,7 +286,7 @@ class XCLIPPreTrainedModel(Members):
 
         Args:
             save_directory: the folder.
-            is_main_process: False writes nothing: of several processes that train together, one saves.
+            is_main_process: False writes nothing, so that only one of several training processes saves.
             state_dict: other weights of this model to write, such as their running mean.
             save_function: has no effect, because it would write pickles.
             push_to_hub: upload the folder afterwards, to `repo_id` or else to a repository of the folder's name.

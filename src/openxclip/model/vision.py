@@ -86,9 +86,9 @@ class VisionEmbeddings(nn.Module):
 def cut_into_patches(pixels_NCHW: Tensor, patch: int) -> Tensor:
     """Return patches (N, P, C * patch * patch), row by row, without incomplete ones at the right and bottom."""
     rows, columns = pixels_NCHW.shape[-2] // patch, pixels_NCHW.shape[-1] // patch
-    whole = pixels_NCHW[..., : rows * patch, : columns * patch]
-    cut = whole.unflatten(3, (columns, patch)).unflatten(2, (rows, patch))  # (N, C, rows, patch, columns, patch)
-    patches: Tensor = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    cropped = pixels_NCHW[..., : rows * patch, : columns * patch]
+    grid = cropped.unflatten(3, (columns, patch)).unflatten(2, (rows, patch))  # (N, C, rows, patch, columns, patch)
+    patches: Tensor = grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
     return patches
 
 
