@@ -157,7 +157,7 @@ def test_incomplete_members_are_problems(tmp_path: Path) -> None:
     [
         ("a.json", "{", r"s\.tar::a\.mp4, \.json: is not JSON"),
         ("a.json", "3", r"s\.tar::a\.mp4, \.json: must be an object"),
-        ("a.json", "{}", r"s\.tar::a\.mp4, \.json: has neither a label nor a text"),
+        ("a.json", "{}", r"s\.tar::a\.mp4: has neither a label nor a text"),
         ("a.json", '{"label": "run", "start": 3, "end": 2}', r"s\.tar::a\.mp4: end=2\.0 must be after start=3\.0"),
         ("a.cls", " \n", r"s\.tar::a\.mp4: label=''"),
         ("a.txt", "", r"s\.tar::a\.mp4: text=''"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -55,11 +55,8 @@ def open_list(request: Request) -> Dataset:
         lists, chosen, name = {"": path}, "", path.stem
     root = request.videos or request.folder()
     rows = {split: read_list(file) for split, file in lists.items()}
-    classes, label_of = number_rows([row for each in rows.values() for row in each], rows[chosen], request.names)
-    samples = [
-        (row.place, Sample(str(locate(root, row.path)), label_of.get(row.place), row.text, row.start, row.end))
-        for row in rows[chosen]
-    ]
+    located = [replace(row, path=str(locate(root, row.path))) for row in rows[chosen]]
+    classes, samples = label_rows([row for each in rows.values() for row in each], located, request.names)
     return build_dataset(name, root, samples, classes=classes)
 
 
@@ -73,10 +70,10 @@ def list_splits(path: Path) -> dict[str, Path]:
     return splits_by_name(path, [file for file in files if file.suffix.lower() in LIST_SUFFIXES and file.is_file()])
 
 
-def number_rows(
-    all_rows: Iterable[Row], chosen: Iterable[Row], names: Names | None
-) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Return the classes of a dataset, and the class index of each row by its place.
+def label_rows(
+    all_rows: Iterable[Row], chosen: Sequence[Row], names: Names | None
+) -> tuple[tuple[str, ...], list[tuple[str, Sample]]]:
+    """Return the classes of a dataset, and the samples of the chosen rows, each after its place.
 
     Args:
         all_rows: the rows of all splits.
@@ -90,10 +87,10 @@ def number_rows(
     captioned = next((row for row in chosen if row.label is None), None)
     if labels and captioned is not None:
         raise DatasetError(f"{captioned.place}: has a caption, but {labels[0][0]} has a label: use one kind.")
-    if not labels:
-        return (), {}
-    classes, numbers = number_labels(labels, names)
-    return classes, {place: number for (place, _), number in zip(labels, numbers, strict=True)}
+    classes, numbers = number_labels(labels, names) if labels else ((), [])
+    number_of = {place: number for (place, _), number in zip(labels, numbers, strict=True)}
+    samples = [(row.place, Sample(row.path, number_of.get(row.place), row.text, row.start, row.end)) for row in chosen]
+    return classes, samples
 
 
 def read_list(path: Path) -> list[Row]:
@@ -180,19 +177,17 @@ def _checked_row(place: str, fields: dict[str, Any]) -> Row:
     path = fields.get("path")
     if not isinstance(path, str) or not path:
         raise DatasetError(f"{place}: path={path!r} must be the path of a video.")
-    label, text, start, end = checked_fields(place, fields)
-    if label is None and text is None:
-        raise DatasetError(f"{place}: {path!r} has neither a label nor a text.")
-    if label is not None and text is not None:
-        raise DatasetError(f"{place}: {path!r} has both a label and a text: keep one.")
-    return Row(place, path, label, text, start, end)
+    row = make_row(place, path, fields)
+    if row.label is not None and row.text is not None:
+        raise DatasetError(f"{place}: has both a label and a text: keep one.")
+    return row
 
 
-def checked_fields(place: str, fields: dict[str, Any]) -> tuple[str | None, str | None, float | None, float | None]:
-    """Return the fields `label`, `text`, `start` and `end`, None where one is absent.
+def make_row(place: str, path: str, fields: dict[str, Any]) -> Row:
+    """Make a row from the fields `label`, `text`, `start` and `end`, of which some may be absent.
 
     Raises:
-        DatasetError: a field is invalid, or `end` isn't after `start`.
+        DatasetError: a field is invalid, `end` isn't after `start`, or there is neither a label nor a text.
     """
     label, text = fields.get("label"), fields.get("text")
     is_blank = isinstance(label, str) and not label.strip()
@@ -200,10 +195,12 @@ def checked_fields(place: str, fields: dict[str, Any]) -> tuple[str | None, str 
         raise DatasetError(f"{place}: label={label!r} must be a number or a name.")
     if not isinstance(text, str | None) or (text is not None and not text.strip()):
         raise DatasetError(f"{place}: text={text!r} must be a caption.")
+    if label is None and text is None:
+        raise DatasetError(f"{place}: has neither a label nor a text.")
     start, end = _seconds(place, "start", fields.get("start")), _seconds(place, "end", fields.get("end"))
     if end is not None and end <= (start or 0.0):
         raise DatasetError(f"{place}: end={end} must be after start={start or 0.0}.")
-    return None if label is None else str(label).strip(), text and text.strip(), start, end
+    return Row(place, path, None if label is None else str(label).strip(), text and text.strip(), start, end)
 
 
 def _seconds(place: str, name: str, value: object) -> float | None:

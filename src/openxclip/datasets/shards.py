@@ -5,12 +5,13 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from openxclip.datasets.files import Scan, base_name, entries, is_folder, subfolders
-from openxclip.datasets.lists import Row, checked_fields, number_rows
+from openxclip.datasets.lists import Row, label_rows, make_row
 from openxclip.datasets.request import Request
-from openxclip.datasets.samples import Dataset, Sample, build_dataset
+from openxclip.datasets.samples import Dataset, build_dataset
 from openxclip.datasets.splits import in_split_order, split_of_name
 from openxclip.datasets.tars import TEXT_SUFFIXES, TarIndex, tar_index
 from openxclip.datasets.text import DatasetError, parse_json
@@ -37,8 +38,7 @@ def open_shards(request: Request) -> Dataset:
             index = tar_index(archive)
             problems[split] += [f"{archive}: {problem}" for problem in index.problems]
             rows[split] += _read_rows(archive, index, problems[split])
-    classes, label_of = number_rows([row for each in rows.values() for row in each], rows[chosen], request.names)
-    samples = [("", Sample(row.path, label_of.get(row.place), row.text, row.start, row.end)) for row in rows[chosen]]
+    classes, samples = label_rows([row for each in rows.values() for row in each], rows[chosen], request.names)
     return build_dataset(name, request.folder(), samples, classes=classes, problems=problems[chosen])
 
 
@@ -122,7 +122,5 @@ def _parse_row(source: str, texts: dict[str, str]) -> Row:
         fields["label"] = texts[".cls"]
     if ".txt" in texts:
         fields["text"] = texts[".txt"]
-    label, text, start, end = checked_fields(source, fields)
-    if label is None and text is None:
-        raise DatasetError(f"{source}, .json: has neither a label nor a text.")
-    return Row(source, source, label, text if label is None else None, start, end)
+    row = make_row(source, source, fields)
+    return row if row.label is None else replace(row, text=None)
