@@ -227,7 +227,7 @@ def test_the_child_ends_while_a_forked_process_runs(clip: Path) -> None:
 @needs_fork
 def test_a_forked_process_with_an_inherited_reader_ends(clip: Path) -> None:
     code = (
-        "import gc, os, sys, time, numpy; from openxclip.video import DecodeWorker, VideoReader\n"
+        "import gc, os, sys, time, numpy; from openxclip.video import DecodeWorker, ReadOptions, VideoReader\n"
         "from openxclip.video.ahead import ReadAhead\n"
         "r = VideoReader(sys.argv[1], read=ReadOptions(threads=2)); r.get_arrays([0, 9], make_room=numpy.empty)\n"
         "w = DecodeWorker()\n"
@@ -253,7 +253,7 @@ def test_reading_ahead_does_not_wait_for_threads_of_another_process(locked: Call
     ahead = ReadAhead([reader], [1, 2], ahead=1)
     next(ahead)
     locked(ahead._lock)
-    assert in_fork(lambda: next(ahead)).startswith("RuntimeError: the threads that read ahead")
+    assert in_fork(lambda: next(ahead)).startswith("RuntimeError: this forked process has no threads")
     assert in_fork(ahead.is_ready).startswith("RuntimeError")
     assert in_fork(ahead.close) == "None"
     wait.set()
