@@ -16,7 +16,7 @@ import pytest
 
 from openxclip.cli.main import cli
 from openxclip.cli.names import names_from
-from openxclip.common.times import clock, parse_time
+from openxclip.common.times import format_time, parse_time
 
 Run = Callable[..., Any]
 VERBS = cli.list_commands(click.Context(cli))
@@ -141,13 +141,13 @@ def test_where_no_video_can_be_read_nothing_is_written(
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 9.9, 59.9, 60.0, 83.5, 3599.9, 3600.0, 3602.5, 360_000.0])
 def test_times_are_read_as_they_are_shown(seconds: float) -> None:
-    assert parse_time(clock(seconds)) == pytest.approx(seconds)
+    assert parse_time(format_time(seconds)) == pytest.approx(seconds)
     assert parse_time(f"{seconds:.6g}") == pytest.approx(seconds)
 
 
 def test_times_that_are_rounded_up() -> None:
-    assert clock(59.96) == "1:00.0"
-    assert clock(3599.97) == "1:00:00.0"
+    assert format_time(59.96) == "1:00.0"
+    assert format_time(3599.97) == "1:00:00.0"
 
 
 @pytest.mark.parametrize("text", ["", "x", "1:", ":5", "1:60", "1:2:3:4", "1:60:00", "-1", "nan", "inf", "1e3", "1,5"])

@@ -17,7 +17,7 @@ import torch
 
 import openxclip
 from openxclip import VideoPipeline, XCLIPModel
-from openxclip.common.threads import converted
+from openxclip.common.threads import convert_tensor
 from openxclip.recognition.classification import Classification
 
 LABELS = ["a red wall", "the sea"]
@@ -123,7 +123,7 @@ def test_a_model_loaded_under_inference_mode_can_be_trained(tiny_folder: Path) -
 def test_converted_weights_equal_those_of_to(dtype: torch.dtype) -> None:
     half = torch.randn(3, 50_000).to(dtype)
     for tensor in (half, half.T, half[:, ::2], half[:1, :5]):
-        ours = converted(tensor, device=None, dtype=torch.float32)
+        ours = convert_tensor(tensor, device=None, dtype=torch.float32)
         assert torch.equal(ours, tensor.float())
         assert ours.is_contiguous() or tensor.numel() <= 2**15
 

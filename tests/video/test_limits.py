@@ -18,7 +18,7 @@ import pytest
 from made_videos import encode
 from PIL import Image
 
-from openxclip.common.sizes import in_bytes, parse_bytes
+from openxclip.common.sizes import format_bytes, parse_bytes
 from openxclip.errors import VideoError
 from openxclip.video import NO_LIMITS, ClipPlan, Limits, ReadOptions, VideoReader, read_clip, read_clips
 from openxclip.video.limits import Deadline
@@ -88,7 +88,7 @@ def test_impossible_limits_are_refused(limits: dict[str, float]) -> None:
 def test_amounts_of_memory() -> None:
     sizes = {"2GB": 2 * 10**9, "512MiB": 512 << 20, "1.5 kb": 1500, "1000": 1000, "7 bytes": 7, "1g": 10**9}
     assert {text: parse_bytes(text) for text in sizes} == sizes
-    assert [in_bytes(n) for n in (7, 73728, 2 * 10**9)] == ["7 bytes", "73.7 kB", "2 GB"]
+    assert [format_bytes(n) for n in (7, 73728, 2 * 10**9)] == ["7 bytes", "73.7 kB", "2 GB"]
     for text in ("", "GB", "2XB", "a lot", "nan", "1e999"):
         with pytest.raises(ValueError, match="write it as"):
             parse_bytes(text)

@@ -10,7 +10,7 @@ import click
 from openxclip import hub
 from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import json_line, printable
-from openxclip.common.sizes import in_bytes
+from openxclip.common.sizes import format_bytes
 
 
 @click.command("cache")
@@ -57,9 +57,9 @@ def _clear(names: list[str], cached: list[hub.CachedModel], yes: bool) -> None:
     if not yes and all(model in {m.name for m in cached} for model in names):
         if not sys.stdin.isatty():
             raise click.UsageError("--clear asks before deleting, and nobody can answer here: add --yes.")
-        click.confirm(f"Delete {', '.join(names)} ({in_bytes(size)})?", abort=True)
+        click.confirm(f"Delete {', '.join(names)} ({format_bytes(size)})?", abort=True)
     freed = hub.remove_cached(names)
-    click.echo(f"{in_bytes(freed)} freed: {', '.join(names)}.")
+    click.echo(f"{format_bytes(freed)} freed: {', '.join(names)}.")
 
 
 def _show_table(cached: list[hub.CachedModel]) -> None:
@@ -75,7 +75,7 @@ def _show_table(cached: list[hub.CachedModel]) -> None:
     table.add_column("last used", no_wrap=True)
     table.add_column("folder", overflow="fold")
     for model in cached:
-        size, folder = in_bytes(model.bytes_on_disk), Text(printable(str(model.folder)))
+        size, folder = format_bytes(model.bytes_on_disk), Text(printable(str(model.folder)))
         table.add_row(model.name, size, _day(model.last_used), folder)
     print_table(table)
 

@@ -121,13 +121,13 @@ def _with_scores(group: DuplicateGroup) -> dict[str, Any]:
 
 
 def _show(group: DuplicateGroup) -> None:
-    from openxclip.common.times import clock
+    from openxclip.common.times import format_time
 
-    click.echo(f"{clock(group.duration):>9}  {printable(group.path)}")
+    click.echo(f"{format_time(group.duration):>9}  {printable(group.path)}")
     for one in group.duplicates:
         how = "identical" if one.identical else f"{one.overlap:.0%} of it at {one.similarity:.3f}"
         if not one.identical:
-            how += f", from {clock(one.begins)}" if one.begins else ""
+            how += f", from {format_time(one.begins)}" if one.begins else ""
             how += f"; identical to {printable(one.identical_to)}" if one.identical_to else ""
-        click.echo(f"{clock(one.duration):>9}    {printable(one.path)}  ({how})")
+        click.echo(f"{format_time(one.duration):>9}    {printable(one.path)}  ({how})")
     click.echo()

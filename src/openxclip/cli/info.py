@@ -11,8 +11,8 @@ import click
 from openxclip.cli.options import footage_options, named_videos, read_options
 from openxclip.cli.rows import Form, csv_line, format_options
 from openxclip.cli.terminal import counted, json_line, printable, say
-from openxclip.common.sizes import in_bytes
-from openxclip.common.times import clock
+from openxclip.common.sizes import format_bytes
+from openxclip.common.times import format_time
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -122,10 +122,10 @@ def _of_video(report: VideoReport) -> dict[str, str]:
         "kind": f"{kinds.get(report.kind or '', 'video')}: {coded}",
         "frames": f"{report.frames}, {report.width}×{report.height}{turned}",
         "rate": rate + (", varying" if report.variable_rate else ""),
-        "duration": clock(report.duration or 0.0) + (f", from {clock(report.start)} on" if report.start else ""),
+        "duration": format_time(report.duration or 0.0) + (f", from {format_time(report.start)} on" if report.start else ""),
         "pixels": ", ".join([part for part in light if part] + [sign for sign, true in signs.items() if true]),
         "sound": report.sound or "",
-        "size": "" if report.size_bytes is None else in_bytes(report.size_bytes),
+        "size": "" if report.size_bytes is None else format_bytes(report.size_bytes),
     }
 
 
@@ -144,7 +144,7 @@ def _of_checkpoint(found: CheckpointDescription) -> dict[str, str]:
         "joint width": str(found.joint_width),
         "activation": found.activation,
         "parameters": f"{found.parameters / 1e6:.2f} M, {found.dtype}",
-        "size": in_bytes(found.size_bytes),
+        "size": format_bytes(found.size_bytes),
         "on this CPU": _kernel(found),
         "says": ", ".join(f"{key} {value}" for key, value in said.items()),
     }

@@ -15,7 +15,7 @@ from openxclip.cli.names import names_from
 from openxclip.cli.terminal import QUIET, note, printable, say
 from openxclip.common.files import target_path
 from openxclip.common.sizes import parse_bytes
-from openxclip.common.times import clock, parse_time
+from openxclip.common.times import format_time, parse_time
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.video import DEFAULT_LIMITS, Limits, ReadOptions
 
@@ -83,7 +83,7 @@ class Time(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         if seconds <= self.above:
             self.fail(f"{value!r}: must be more than {self.above:g} seconds.", param, ctx)
         if not self.least <= seconds <= self.most:
-            most = "" if self.most == math.inf else f", and at most {clock(self.most)}"
+            most = "" if self.most == math.inf else f", and at most {format_time(self.most)}"
             self.fail(f"{value!r}: must be {self.least:g} seconds or more{most}.", param, ctx)
         return seconds
 

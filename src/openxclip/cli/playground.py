@@ -9,7 +9,7 @@ import click
 from openxclip.cli.options import Target, Time
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import counted, printable
-from openxclip.common.times import clock
+from openxclip.common.times import format_time
 
 
 @click.command("playground", no_args_is_help=True)
@@ -73,7 +73,7 @@ def command(
             with progress("rendering", 1, noun="film") as shown:
                 path = made.save(out / "film.mp4", replace=False, on_shot=lambda end: shown.footage(end, made.duration))
             events = counted(len(made.events), "event")
-            click.echo(f"{printable(str(path))}: {clock(made.duration)}, {events}; film.json has their times")
+            click.echo(f"{printable(str(path))}: {format_time(made.duration)}, {events}; film.json has their times")
             return
         assert clips is not None
         with progress("rendering", clips, noun="clip") as shown:

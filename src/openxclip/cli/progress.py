@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from openxclip.cli import terminal
 from openxclip.cli.terminal import counted, say
-from openxclip.common.times import clock
+from openxclip.common.times import format_time
 
 LINE_EVERY_S = 30.0
 _SPEED_OVER_S = 120.0  # the time left is estimated from the last two minutes
@@ -54,7 +54,7 @@ class Progress:
         """Set the progress of a video: `end` of `duration`, both in seconds."""
         if duration > 0:  # false for NaN
             end = min(end, duration)
-            self._parts[name] = (end / duration, f"{clock(end)} of {clock(duration)}")
+            self._parts[name] = (end / duration, f"{format_time(end)} of {format_time(duration)}")
         self._update()
 
     def clips(self, done: int, number: int) -> None:
@@ -218,4 +218,4 @@ def progress(
 
 
 def _whole(seconds: float) -> str:
-    return clock(round(seconds)).removesuffix(".0")
+    return format_time(round(seconds)).removesuffix(".0")

@@ -174,7 +174,7 @@ def _show(hits: list[Hit]) -> None:
     from rich.text import Text
 
     from openxclip.cli.tables import print_table
-    from openxclip.common.times import clock
+    from openxclip.common.times import format_time
 
     has_score = any(hit.score is not None for hit in hits)
     is_merged = any(hit.windows > 1 for hit in hits)
@@ -184,7 +184,7 @@ def _show(hits: list[Hit]) -> None:
     table.add_column("video", overflow="fold")
     for hit in hits:
         cells = [] if hit.score is None else [f"{hit.score:.2f}"]
-        cells += [f"{hit.similarity:.3f}", clock(hit.start), clock(hit.end)]
-        cells += [clock(hit.best_start)] if is_merged else []
+        cells += [f"{hit.similarity:.3f}", format_time(hit.start), format_time(hit.end)]
+        cells += [format_time(hit.best_start)] if is_merged else []
         table.add_row(*cells, Text(printable(hit.path)))
     print_table(table, title=len(table.columns) - 1)

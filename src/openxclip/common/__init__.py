@@ -1,1 +1,1 @@
-"""Small helpers that every room may use. They import nothing of openxclip but its errors, and no PyTorch at import."""
+"""Small helpers for all rooms. Of openxclip they import only its errors."""

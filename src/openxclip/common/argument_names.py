@@ -1,4 +1,4 @@
-"""Wrong names of arguments: what is said of an old one, and of one that is misspelt."""
+"""Messages about renamed and misspelt arguments."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 def renamed(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """Make a function refuse the old names of its arguments, with a TypeError that says the new one.
+    """Make a function refuse old names of its arguments, with a TypeError that names the new one.
 
     Args:
-        **names: the new name of each old one.
+        **names: new names by old names.
     """
 
     def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -31,6 +31,6 @@ def renamed(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Ar
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence on an unknown name: ": did you mean …?" where a known one is close, else a full stop."""
+    """Return the end of a message about an unknown name: ": did you mean …?" if a known one is similar, else "."."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f": did you mean {close[0]!r}?" if close else "."

@@ -1,7 +1,7 @@
-"""What a forked process inherits and cannot use: locks that nobody will release, decoders whose threads are missing.
+"""Handle what a forked process inherits but can't use: locked locks, and decoders without their threads.
 
-A fork copies only the thread that called it. A lock that another thread held stays locked in the child, and FFmpeg
-waits for ever for the decoding threads of a decoder that the child inherited, even to free it.
+A fork copies only the thread that called it. A lock that another thread held stays locked in the child. FFmpeg waits
+for ever for the threads of an inherited decoder, even when it frees the decoder.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 
 class Inherited(Protocol):
-    """What has to be told that it is a copy in a forked process."""
+    """An object that has to know that it is a copy in a forked process."""
 
     def after_fork(self) -> None:
-        """Called in the child, before anything else runs there. It must not wait."""
+        """Adapt to the child process. It is called before anything else runs there, and must not wait."""
 
 
 _watched: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -26,7 +26,7 @@ _leaked: list[Any] = []
 
 
 def watch_forks(inherited: Inherited) -> None:
-    """Call its `after_fork` in every forked child, for as long as it lives."""
+    """Call the object's `after_fork` in every forked child, for as long as the object lives."""
     _watched.add(inherited)
 
 
@@ -39,7 +39,7 @@ class ForkSafeLock:
 
     def after_fork(self) -> None:
         """See `Inherited`."""
-        if not self._lock._is_owned():  # type: ignore[attr-defined]  # the thread that forked goes on holding it
+        if not self._lock._is_owned():  # type: ignore[attr-defined]  # the forking thread still holds it
             self._lock = threading.RLock()
 
     def __enter__(self) -> None:
@@ -49,25 +49,25 @@ class ForkSafeLock:
         self._lock.release()
 
 
-def leak(*things: Any) -> None:
-    """Never free these, not even when the interpreter ends."""
-    _leaked.extend(things)
-    for thing in things:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))  # the list is emptied when the interpreter ends
+def leak(*objects: Any) -> None:
+    """Never free these objects, not even when the interpreter ends."""
+    _leaked.extend(objects)
+    for item in objects:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(item))  # the list is emptied when the interpreter ends
 
 
-_is_paused = False  # whether the garbage collector is off because of a fork
+_is_paused = False  # whether a fork has turned the garbage collector off
 
 
 def _before_fork() -> None:
-    """Until `after_fork` was called, the collector must not free a decoder in the child."""
+    """Turn the garbage collector off: it must not free a decoder in the child before `after_fork` was called."""
     global _is_paused
-    if gc.isenabled():  # if not, a program has it off, or another thread is forking
+    if gc.isenabled():  # else the program or another thread's fork has turned it off
         _is_paused = True
         gc.disable()
 
 
-def _collect_again() -> None:
+def _resume_collection() -> None:
     global _is_paused
     if _is_paused:
         _is_paused = False
@@ -77,8 +77,8 @@ def _collect_again() -> None:
 def _after_fork() -> None:
     for inherited in list(_watched):
         inherited.after_fork()
-    _collect_again()
+    _resume_collection()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has neither this nor forks
-    os.register_at_fork(before=_before_fork, after_in_parent=_collect_again, after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_resume_collection, after_in_child=_after_fork)

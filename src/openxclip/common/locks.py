@@ -1,4 +1,4 @@
-"""Locks on files, which end with the process that holds them."""
+"""Locks on files, which are released when the process ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import IO, Any
 
 
 def take_lock(file: IO[Any]) -> bool:
-    """Whether the file is now locked for this process, until it is closed or the process ends; or can't be locked."""
+    """Lock an open file until it is closed; False if another process holds the lock.
+
+    True is also returned on systems and file systems without locks.
+    """
     try:
         import fcntl
     except ImportError:  # Windows

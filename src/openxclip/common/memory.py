@@ -1,4 +1,4 @@
-"""Whether an error says that memory has run out."""
+"""Recognise errors that mean that memory has run out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory has run out: a GPU's, or this machine's."""
+    """Whether an error means that the memory of a GPU or of this machine has run out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    said = str(error)  # PyTorch has no type of its own for the CPU
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in said or "out of memory" in said)
+    message = str(error)  # PyTorch has no exception type for the CPU's memory
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in message or "out of memory" in message)

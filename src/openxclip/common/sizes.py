@@ -1,10 +1,10 @@
-"""Numbers of bytes as people write and read them: 512MiB, 2 GB."""
+"""Format and parse numbers of bytes: 512MiB, 2 GB."""
 
 from __future__ import annotations
 
 
-def in_bytes(size: int) -> str:
-    """A number of bytes for a reader: `parse_bytes` takes it back."""
+def format_bytes(size: int) -> str:
+    """Return a number of bytes as text, which `parse_bytes` can parse."""
     for unit, value in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= value:
             return f"{size / value:.3g} {unit}" if size < 1000 * value else f"{size / value:.0f} {unit}"
@@ -12,10 +12,10 @@ def in_bytes(size: int) -> str:
 
 
 def parse_bytes(text: str) -> int:
-    """The number of bytes that "2GB", "512 MiB" or "1000000" means.
+    """Return the number of bytes in a text such as "2GB", "512 MiB" or "1000000".
 
     Raises:
-        ValueError: it means none.
+        ValueError: the text is no number of bytes.
     """
     units = {"": 1, "b": 1, "bytes": 1}
     for power, letter in enumerate("kmgt", start=1):

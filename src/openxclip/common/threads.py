@@ -1,7 +1,7 @@
-"""PyTorch's threads where they could hang or change an answer: in forked processes, and while weights are loaded.
+"""Keep PyTorch's threads from hanging in forked processes.
 
-A fork copies only the thread that called it. OpenMP, which PyTorch computes with, then waits for ever for the threads
-that it had started in the parent. So a forked child computes with one thread, and loading a model starts none.
+A fork copies only the thread that called it. OpenMP, with which PyTorch computes, then waits for ever for threads that
+it had started in the parent. So a forked child computes with one thread, and loading a model starts no threads.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import warnings
 import torch
 from torch import Tensor
 
-_GRAIN = 1 << 15  # at::internal::GRAIN_SIZE: elements up to which PyTorch doesn't share an operation out to threads
+_GRAIN = 1 << 15  # at::internal::GRAIN_SIZE: PyTorch uses one thread for operations on up to this many elements
 
-_state = {"forked": False, "said": False}
+_state = {"forked": False, "warned": False}
 
 
 def _after_fork() -> None:
     torch.set_num_threads(1)
-    _state.update(forked=True, said=False)
+    _state.update(forked=True, warned=False)
 
 
 if hasattr(os, "register_at_fork"):  # Windows has neither this nor forks
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def say_if_forked() -> None:
+def warn_if_forked() -> None:
     """Warn once in a forked process that the model computes with one thread there."""
-    if _state["forked"] and not _state["said"] and torch.get_num_threads() == 1 and (os.cpu_count() or 1) > 1:
-        _state["said"] = True
+    if _state["forked"] and not _state["warned"] and torch.get_num_threads() == 1 and (os.cpu_count() or 1) > 1:
+        _state["warned"] = True
         warnings.warn(
             "this process was forked after PyTorch was loaded, so the model computes with one thread. To use more, "
             "load the model in the worker, or start workers by spawn.",
@@ -38,13 +38,13 @@ def say_if_forked() -> None:
         )
 
 
-def converted(tensor: Tensor, *, device: torch.device | None, dtype: torch.dtype | None) -> Tensor:
-    """`tensor.to(device, dtype)` that starts no threads on a CPU, so that a server may load a model and then fork."""
+def convert_tensor(tensor: Tensor, *, device: torch.device | None, dtype: torch.dtype | None) -> Tensor:
+    """Return `tensor.to(device, dtype)` without starting threads on a CPU, so that a server can fork afterwards."""
     is_on_cpu = tensor.device.type == "cpu" and (device is None or device.type == "cpu")
     if not is_on_cpu or dtype is None or dtype == tensor.dtype or tensor.numel() <= _GRAIN:
         return tensor.to(device=device, dtype=dtype)
     flat = tensor.contiguous().flatten()
     out = torch.empty(flat.shape, dtype=dtype, device="cpu")
-    for here, there in zip(out.split(_GRAIN), flat.split(_GRAIN), strict=True):
-        here.copy_(there)
+    for target, source in zip(out.split(_GRAIN), flat.split(_GRAIN), strict=True):
+        target.copy_(source)
     return out.view(tensor.shape)

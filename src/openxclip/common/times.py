@@ -1,4 +1,4 @@
-"""Times in a video as people write and read them: 83.5 seconds are 1:23.5."""
+"""Format and parse times in a video: 83.5 seconds are 1:23.5."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 
 
-def clock(seconds: float) -> str:
-    """A time to a tenth of a second: 1:02.5, or 1:00:02.5 from an hour on."""
+def format_time(seconds: float) -> str:
+    """Return a time to a tenth of a second: 1:02.5, or 1:00:02.5 from an hour on."""
     tenths = round(10 * seconds)
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
@@ -17,16 +17,16 @@ def clock(seconds: float) -> str:
 
 
 def parse_time(text: str) -> float:
-    """Seconds from what `clock` writes, or from a plain number of seconds.
+    """Return the seconds in a text of `format_time`, or in a plain number of seconds.
 
     Raises:
-        ValueError: the text is neither, or has 60 minutes or seconds or more after a colon.
+        ValueError: the text is neither, or has 60 or more minutes or seconds after a colon.
     """
-    found = _CLOCK.fullmatch(text.strip())
-    if found is not None:
-        hours, minutes, seconds = found.groups()
-        whole = float(seconds)
-        is_clock = minutes is not None
-        if not (is_clock and whole >= 60) and not (hours is not None and int(minutes) >= 60) and math.isfinite(whole):
-            return int(hours or 0) * 3600 + int(minutes or 0) * 60 + whole
+    match = _CLOCK.fullmatch(text.strip())
+    if match is not None:
+        hours, minutes, seconds = match.groups()
+        has_valid_seconds = float(seconds) < (math.inf if minutes is None else 60)
+        has_valid_minutes = hours is None or int(minutes) < 60
+        if has_valid_seconds and has_valid_minutes:
+            return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
     raise ValueError(f"{text!r} is not a time: write seconds (83.5) or h:mm:ss.s (1:23.5, 1:00:02.5).")

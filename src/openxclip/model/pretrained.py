@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from openxclip import checkpoints, hub
 from openxclip.checkpoints.names import is_of_clip
-from openxclip.common.threads import converted
+from openxclip.common.threads import convert_tensor
 from openxclip.config import CONFIG_NAME, Config, XCLIPConfig
 from openxclip.config.attributes import check_attention
 from openxclip.errors import CheckpointError
@@ -229,7 +229,7 @@ class XCLIPPreTrainedModel(Members):
         if matched.initialized:
             return cls(config)._load_copies(matched.state, dtype, device), matched
         state = {
-            name: converted(tensor, device=device, dtype=dtype if tensor.is_floating_point() else None)
+            name: convert_tensor(tensor, device=device, dtype=dtype if tensor.is_floating_point() else None)
             for name, tensor in matched.state.items()
         }
         model.load_state_dict(state, assign=True)

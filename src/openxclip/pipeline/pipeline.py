@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from openxclip.common.cores import num_cores
-from openxclip.common.threads import say_if_forked
+from openxclip.common.threads import warn_if_forked
 from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.precision import check_precision
 from openxclip.errors import VideoError
@@ -304,7 +304,7 @@ class VideoPipeline:
         self._workers.close()
 
     def _check_mode(self) -> None:
-        say_if_forked()
+        warn_if_forked()
         if self.model.training:
             raise ValueError("the model is in training mode, in which it drops things at random: call model.eval().")
 

@@ -1,4 +1,4 @@
-"""Texts to token ids, frames to pixel values."""
+"""Turn texts into token ids, and frames into pixel values."""
 
 from openxclip.processing.batch import BatchEncoding
 from openxclip.processing.processor import XCLIPProcessor

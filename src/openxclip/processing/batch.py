@@ -1,4 +1,4 @@
-"""What a processor returns: named inputs of the model."""
+"""`BatchEncoding`, which processors return: named inputs of the model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Tensors = Literal["pt", "np"]
 class BatchEncoding(dict[str, Any]):
     """A dict of inputs whose entries are attributes too, so that `model(**batch)` and `batch.input_ids` both work.
 
-    Entries (each present if it was asked for): `input_ids` (K, L) and `attention_mask` (K, L) of K texts of L tokens,
-    int64; `pixel_values` (B, T, 3, H, W) of B videos of T frames, float32.
+    Entries, if they were requested: `input_ids` (K, L) and `attention_mask` (K, L) of K texts of L tokens, int64;
+    `pixel_values` (B, T, 3, H, W) of B videos of T frames, float32.
 
     Args:
-        entries: by name.
-        encodings: of the K texts, as the `tokenizers` library made them; `tokens`, `word_ids` and the like need them.
+        entries: the entries by name.
+        encodings: encodings of the K texts by the `tokenizers` library, which `tokens`, `word_ids` and others need.
     """
 
     is_fast = True
@@ -32,7 +32,7 @@ class BatchEncoding(dict[str, Any]):
         self.keep_encodings(encodings)
 
     def keep_encodings(self, encodings: Sequence[Encoding] | None) -> None:
-        """Set what `tokens`, `word_ids` and the like are told from."""
+        """Set the encodings that `tokens`, `word_ids` and others need."""
         object.__setattr__(self, "_encodings", None if encodings is None else list(encodings))
 
     def __getattr__(self, name: str) -> Any:
@@ -50,7 +50,7 @@ class BatchEncoding(dict[str, Any]):
         raise KeyError(key)
 
     def copy(self) -> BatchEncoding:
-        """A batch of the same entries."""
+        """Return a batch of the same entries."""
         return BatchEncoding(self, encodings=self.encodings)
 
     @property
@@ -62,7 +62,7 @@ class BatchEncoding(dict[str, Any]):
 
     @property
     def encodings(self) -> list[Encoding] | None:
-        """The texts as the `tokenizers` library encoded them; None where the batch has none."""
+        """The encodings of the texts by the `tokenizers` library; None if the batch has none."""
         encodings: list[Encoding] | None = vars(self).get("_encodings")
         return encodings
 
@@ -72,21 +72,21 @@ class BatchEncoding(dict[str, Any]):
         return self.encodings[index]
 
     def tokens(self, batch_index: int = 0) -> list[str]:
-        """The tokens of a text, special ones and padding included; ValueError if the batch has no texts."""
+        """Return the tokens of a text, with special ones and padding; ValueError if the batch has no texts."""
         return list(self._encoding(batch_index).tokens)
 
     def word_ids(self, batch_index: int = 0) -> list[int | None]:
-        """For each token of a text the number of its word, None for special tokens; ValueError as for `tokens`."""
+        """Return the word's number for each token, None for special tokens; ValueError as for `tokens`."""
         return list(self._encoding(batch_index).word_ids)
 
     def sequence_ids(self, batch_index: int = 0) -> list[int | None]:
-        """For each token 0 or 1, the text or its pair; None for special tokens; ValueError as for `tokens`."""
+        """Return 0 (the text) or 1 (its pair) for each token, None for special tokens; ValueError as for `tokens`."""
         return list(self._encoding(batch_index).sequence_ids)
 
     def char_to_token(self, batch_or_char_index: int, char_index: int | None = None) -> int | None:
-        """The number of the token that a character is in: `(text, character)`, or `(character)` of the only text."""
-        at = (0, batch_or_char_index) if char_index is None else (batch_or_char_index, char_index)
-        token: int | None = self._encoding(at[0]).char_to_token(at[1])
+        """Return the number of a character's token: `(text, character)`, or `(character)` of the first text."""
+        text, character = (0, batch_or_char_index) if char_index is None else (batch_or_char_index, char_index)
+        token: int | None = self._encoding(text).char_to_token(character)
         return token
 
     # ------------------------------------------------------------------------------------------------ tensors
@@ -94,12 +94,12 @@ class BatchEncoding(dict[str, Any]):
     def to(
         self, *targets: str | int | torch.device | torch.dtype, non_blocking: bool = False, **named: Any
     ) -> BatchEncoding:
-        """Move every tensor to a device and cast the floating ones to a dtype, here and not in a copy.
+        """Move every tensor of this batch to a device, and cast floating ones to a dtype, in place.
 
         Args:
             targets: a device, a dtype, or one of each, in any order.
             non_blocking: don't wait for copies from pinned memory.
-            named: `device=` and `dtype=`, the same by name.
+            named: `device=` and `dtype=`.
 
         Returns:
             The batch itself.
@@ -120,16 +120,16 @@ class BatchEncoding(dict[str, Any]):
                 raise TypeError(f"to() takes a device or a dtype, not {target!r}")
         for name, value in self.items():
             if isinstance(value, torch.Tensor):
-                own = dtype if value.is_floating_point() else None
-                self[name] = value.to(device=device, dtype=own, non_blocking=non_blocking)
+                new_dtype = dtype if value.is_floating_point() else None
+                self[name] = value.to(device=device, dtype=new_dtype, non_blocking=non_blocking)
         return self
 
     def convert_to_tensors(self, tensor_type: str | None = None, prepend_batch_axis: bool = False) -> BatchEncoding:
-        """Make every entry a tensor or an array, here and not in a copy.
+        """Convert every entry of this batch to a tensor or an array, in place.
 
         Args:
             tensor_type: "pt" for tensors, "np" for arrays, None for neither.
-            prepend_batch_axis: make each the only row of a batch.
+            prepend_batch_axis: whether each entry is a single row.
 
         Returns:
             The batch itself.
@@ -144,17 +144,17 @@ class BatchEncoding(dict[str, Any]):
 
 
 def check_tensors(kind: str | None) -> None:
-    """Refuse a `return_tensors` other than "pt", "np" and None with a ValueError."""
+    """Raise a ValueError for a `return_tensors` other than "pt", "np" and None."""
     if kind not in ("pt", "np", None):
         raise ValueError(f'return_tensors={kind!r} is unknown: choose "pt" (torch), "np" (numpy) or None (lists)')
 
 
 def convert_rows(rows: Any, name: str, kind: str | None) -> Any:
-    """Rows as a tensor, an array, or as they are for None; whole numbers become int64.
+    """Convert rows to a tensor or an array; None leaves them unchanged. Whole numbers become int64.
 
     Args:
-        rows: of numbers, of lists of numbers, or of tensors or arrays; or a tensor or an array.
-        name: of the entry, for the message.
+        rows: rows of numbers, of lists of numbers, or of tensors or arrays; or a tensor or an array.
+        name: name of the entry, for the message.
         kind: "pt", "np" or None.
 
     Raises:
@@ -181,5 +181,5 @@ def convert_rows(rows: Any, name: str, kind: str | None) -> Any:
         raise ValueError(f"{name} can't be put in a tensor: it holds other things than numbers")
     array = array.astype(np.int64) if array.dtype.kind in "iu" else array
     if kind == "pt" and array.dtype == np.float64 and not isinstance(rows[0], np.ndarray):
-        array = array.astype(np.float32)  # Python's numbers, as torch.tensor makes them
+        array = array.astype(np.float32)  # as torch.tensor does for Python's numbers
     return torch.from_numpy(array) if kind == "pt" else array

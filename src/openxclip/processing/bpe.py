@@ -1,7 +1,7 @@
-"""The `tokenizers` pipeline of CLIP, from the files of a folder or from the vocabulary in the package.
+"""Build CLIP's pipeline of the `tokenizers` library, from the files of a folder or the vocabulary in the package.
 
-As in the released tokenizer.json: Unicode NFC, runs of white space to one space, lower case; words, single digits and
-runs of anything else; bytes; merges.
+The steps are those of the released tokenizer.json: Unicode NFC, white space to single spaces, lower case; splitting
+into words, single digits and runs of other characters; bytes; merges.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ _PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """The pipeline in a `tokenizer.json`, without any truncation or padding; CheckpointError if there is none."""
+    """Return the pipeline of a `tokenizer.json` without truncation and padding; CheckpointError if there is none."""
     try:
         backend = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing more specific
-        system = as_os_error(error, path)
-        why = f"{path}: is not a tokenizer ({error})." if system is None else cannot_read(path, system)
-        raise CheckpointError(why) from error
+        system_error = as_os_error(error, path)
+        if system_error is not None:
+            raise CheckpointError(cannot_read(path, system_error)) from error
+        raise CheckpointError(f"{path}: is not a tokenizer ({error}).") from error
     backend.no_truncation()
     backend.no_padding()
     return backend
 
 
 def read_merges(path: Path) -> list[tuple[str, str]]:
-    """The pairs in a `merges.txt`; CheckpointError if it holds anything else."""
+    """Return the pairs in a `merges.txt`; CheckpointError if it holds anything else."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
@@ -47,7 +48,7 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
 
 
 def byte_pair_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]], *, unk_token: str) -> Tokenizer:
-    """CLIP's pipeline with this vocabulary and these merges; CheckpointError if they don't fit each other."""
+    """Return CLIP's pipeline for a vocabulary and merges; CheckpointError if they don't fit each other."""
     try:
         model = BPE(
             vocab=vocabulary,

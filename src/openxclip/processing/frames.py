@@ -1,6 +1,6 @@
-"""From whatever holds frames (PIL images, arrays, tensors, files) to tensors of one form.
+"""Convert frames (PIL images, arrays, tensors, files) to tensors of one form.
 
-What is a frame, a video or several videos is decided by form alone:
+The form alone decides what is a frame, a video or several videos:
 
 - a frame: a PIL image; an array or tensor of 2 dimensions (grey) or 3, (H, W, C) or (C, H, W);
 - a video: a list of frames; an array or tensor of 4 dimensions, (T, H, W, C) or (T, C, H, W); a path, the bytes of a
@@ -8,14 +8,14 @@ What is a frame, a video or several videos is decided by form alone:
 - several videos: a list of videos; an array or tensor of 5 dimensions.
 
 So a list of lists is several videos, a list of 3-D arrays is one video, and a list of 4-D arrays or of paths is
-several. The axis of the channels is the one of 3; where first and last both have 3 it is the first (as in
-transformers); an axis of 1 (grey) or 4 (RGBA, whose A is dropped) counts only where none has 3. `channels_last`
-settles it where that is wrong.
+several. The channels' axis is the one of size 3; if first and last axis have size 3, it is the first (as in
+transformers). An axis of size 1 (grey) or 4 (RGBA, whose A is dropped) is taken only if none has size 3.
+`channels_last` overrides this rule.
 
-PIL images of 16 and 32 bits (modes I;16, I and F) become levels by the white that their format says: 65535 in PNG and
-PGM, the largest value of the samples in TIFF. Where nothing says it (an image made of an array, floating TIFF), it is
-the first of 1 (mode F), 255 and 65535 that no value of the video is above, and a warning says which. Arrays and tensors
-of floating numbers stay as they are.
+PIL images of 16 and 32 bits (modes I;16, I and F) become levels by the white value of their format: 65535 in PNG and
+PGM, the largest value of the samples in TIFF. If the format has none (images from arrays, floating TIFF), white is the
+first of 1 (mode F), 255 and 65535 that no value of the video exceeds, and a warning names it. Arrays and tensors of
+floating numbers are not changed.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ from PIL import Image
 from openxclip.video.assumptions import AssumptionWarning
 from openxclip.video.high_depth import UnknownWhite, is_high_depth, to_8_bit_grey, unknown_white
 
-# The frames of one video as pieces (n, 3, H, W), of uint8 or float, each of its own H and W.
+# The frames of one video in pieces (n, 3, H, W), uint8 or float; H and W may differ between pieces.
 Video = list[torch.Tensor]
 
-_ROUNDING = 1e-3  # by which floating numbers may exceed 1 and still be of the range 0 to 1
+_ROUNDING = 1e-3  # floating numbers in the range 0 to 1 may exceed 1 by this
 
 
 def as_videos(
     videos: Any, *, read_file: Callable[[Any], torch.Tensor], channels_last: bool | None = None
 ) -> list[Video]:
-    """Every video in `videos`, in any of the forms above, as tensors.
+    """Convert videos in any of the forms above to tensors.
 
     Args:
-        videos: the frames.
-        read_file: gives the frames (T, H, W, 3) of a path, of bytes, or of an open file.
-        channels_last: whether arrays end with their channels; None goes by their shape.
+        videos: one video or several.
+        read_file: returns the frames (T, H, W, 3) of a path, of bytes, or of an open file.
+        channels_last: whether the last axis of arrays is the channels'; None decides by their shape.
 
     Returns:
-        For each video its pieces (n, 3, H, W): uint8 with levels 0..255, or whatever floating type came. Nothing is
-        copied that need not be.
+        The pieces (n, 3, H, W) of each video: uint8 with levels 0..255, or floating as given. They are copied only if
+        that is necessary.
 
     Raises:
         TypeError: something is neither frame nor video.
-        ValueError: there are no frames, or a shape or value can't be that of a frame.
+        ValueError: there are no frames, or a shape or value is invalid for a frame.
     """
     return [_as_video(video, read_file, channels_last) for video in split_videos(videos)]
 
 
 def split_videos(videos: Any) -> Sequence[Any]:
-    """The videos in `videos`, in any of the forms above, each as it is.
+    """Split videos in any of the forms above into single videos, without converting them.
 
     Raises:
         TypeError, ValueError: as for `as_videos`.
@@ -83,13 +83,13 @@ def split_videos(videos: Any) -> Sequence[Any]:
         )
     if not videos:
         raise ValueError("videos is empty: there are no frames")
-    frames = [number for number, item in enumerate(videos) if is_frame(item)]
-    if len(frames) == len(videos):
+    are_frames = [is_frame(item) for item in videos]
+    if all(are_frames):
         return [videos]
-    if frames:
-        other = next(number for number in range(len(videos)) if number not in frames)
+    if any(are_frames):
+        frame, other = are_frames.index(True), are_frames.index(False)
         raise ValueError(
-            f"item {frames[0]} is a frame, but item {other} is not: give a list of frames (one video), or a list of "
+            f"item {frame} is a frame, but item {other} is not: give a list of frames (one video), or a list of "
             "videos, in which the frames of each video are a list or an array of their own"
         )
     return videos
@@ -113,22 +113,22 @@ def _as_video(video: Any, read_file: Callable[[Any], torch.Tensor], channels_las
 
 
 def _assumed_white(frames: Any) -> float | None:
-    """The value to take as white in PIL images of modes I and F that don't say it, with a warning; None without such.
+    """Return the white value for PIL images of modes I and F that state none, with a warning; None without such images.
 
-    It is the same for all frames of a video, so that their brightness doesn't change from one to the next.
+    It is the same for all frames of a video, so that the brightness doesn't change between frames.
     """
-    found: UnknownWhite | None = None
+    unknown: UnknownWhite | None = None
     for frame in frames:
-        one = unknown_white(frame) if isinstance(frame, Image.Image) else None
-        found = found if one is None else one | found
-    if found is None:
+        of_frame = unknown_white(frame) if isinstance(frame, Image.Image) else None
+        unknown = unknown if of_frame is None else of_frame | unknown
+    if unknown is None:
         return None
     warnings.warn(
-        f"{found.note}. Convert them to RGB, with the scale that is right, to choose another.",
+        f"{unknown.note}. Convert them to RGB, with the scale that is right, to choose another.",
         AssumptionWarning,
         stacklevel=2,
     )
-    return found.white
+    return unknown.white
 
 
 def _frame(frame: Any, channels_last: bool | None, white: float | None = None) -> torch.Tensor:
@@ -157,7 +157,7 @@ def _channels_first(images: torch.Tensor, channels_last: bool | None) -> torch.T
 
 
 def _channel_axis(shape: tuple[int, ...], channels_last: bool | None) -> int:
-    """Which axis of a frame (H, W, C) or (C, H, W) is that of its channels: 0 or 2."""
+    """Return the channels' axis of a frame (H, W, C) or (C, H, W): 0 or 2."""
     if channels_last is None:
         by_preference = [(axis, count) for count in (3, 1, 4) for axis in (0, 2)]
         axes = [axis for axis, count in by_preference if shape[axis] == count]
@@ -177,20 +177,20 @@ def _as_tensor(array: np.ndarray[Any, Any] | torch.Tensor) -> torch.Tensor:
         raise TypeError(f"frames of dtype {array.dtype}: they must be uint8 (0 to 255) or floating (0 to 1)")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        array = array.copy()  # torch would warn of the one and refuse the other
+        array = array.copy()  # torch warns of read-only arrays and refuses negative strides
     return torch.from_numpy(array)
 
 
 def _levels(pieces: Video) -> Video:
-    """Whole numbers of any type as uint8."""
-    others = [piece for piece in pieces if piece.dtype != torch.uint8 and not piece.is_floating_point()]
-    if not others:
+    """Convert whole numbers of any type to uint8."""
+    wider = [piece for piece in pieces if piece.dtype != torch.uint8 and not piece.is_floating_point()]
+    if not wider:
         return pieces
-    for piece in others:
+    for piece in wider:
         _check_dtype(piece)
-    low = min(int(piece.to(torch.int64).min()) for piece in others)
-    high = max(int(piece.to(torch.int64).max()) for piece in others)
-    _check_levels(low, high, are_wide=all(piece.dtype == torch.uint16 for piece in others))
+    low = min(int(piece.to(torch.int64).min()) for piece in wider)
+    high = max(int(piece.to(torch.int64).max()) for piece in wider)
+    _check_levels(low, high, are_wide=all(piece.dtype == torch.uint16 for piece in wider))
     return [piece if piece.is_floating_point() else _narrow(piece, is_wide=high > 255) for piece in pieces]
 
 
@@ -207,7 +207,7 @@ def _check_levels(low: int, high: int, *, are_wide: bool) -> None:
 
 
 def _narrow(piece: torch.Tensor, *, is_wide: bool) -> torch.Tensor:
-    """Whole numbers as uint8; if they are wide, 65535 becomes 255."""
+    """Convert whole numbers to uint8; if they are wide, 65535 becomes 255."""
     if piece.dtype == torch.uint8:
         return piece
     levels = piece.to(torch.int64)
@@ -215,16 +215,16 @@ def _narrow(piece: torch.Tensor, *, is_wide: bool) -> torch.Tensor:
 
 
 class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
-    """The frames of one video as uint8 RGB (H, W, 3), each converted when it is asked for: nothing else is copied.
+    """The frames of one video as uint8 RGB (H, W, 3), each converted when it is accessed.
 
     Whole numbers are levels 0 to 255 (uint16: to 65535 if one is above 255). Floating numbers are 0 to 1 if none is
     above 1, and otherwise 0 to 255; they are rounded to whole levels.
 
     Args:
-        video: one video in any of the forms above but a file.
+        video: one video in any of the forms above except a file.
 
     Raises:
-        TypeError: it is no video, or its numbers have another type.
+        TypeError: the argument is no video, or its numbers have another type.
         ValueError: there are no frames, frames differ in size, or a shape or a value is not valid for a frame.
     """
 
@@ -243,7 +243,7 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
         self._scale, self._are_wide = self._range()
 
     def _range(self) -> tuple[float, bool]:
-        """By what floating numbers are multiplied, and whether whole ones go to 65535."""
+        """Return the factor for floating numbers, and whether whole numbers go up to 65535."""
         low, high = math.inf, -math.inf
         types: set[torch.dtype] = set()
         for frame in self._frames:
@@ -258,8 +258,8 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
             if math.isnan(lowest):
                 raise ValueError("a frame has numbers that are NaN")
             low, high = min(low, lowest), max(high, highest)
-        if any(one.is_floating_point for one in types):
-            if not all(one.is_floating_point for one in types):
+        if any(dtype.is_floating_point for dtype in types):
+            if not all(dtype.is_floating_point for dtype in types):
                 raise ValueError("the frames of one video are partly whole and partly floating numbers: give one kind")
             if not (low >= 0 and high <= 255):
                 raise ValueError(
@@ -290,7 +290,7 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
 
 
 def _frames_of(video: Any) -> Any:
-    """The frames of one video that is in memory, one or more, each as it is."""
+    """Return the frames of one video in memory, without converting them."""
     if is_frame(video):
         return [video]
     if not (isinstance(video, list | tuple) or (is_array(video) and video.ndim == 4)):
@@ -307,7 +307,7 @@ def _frames_of(video: Any) -> Any:
 
 
 def _size(frame: Any) -> tuple[int, int]:
-    """Height and width of a frame."""
+    """Return height and width of a frame."""
     if isinstance(frame, Image.Image):
         return frame.height, frame.width
     if frame.ndim == 2:
@@ -317,17 +317,17 @@ def _size(frame: Any) -> tuple[int, int]:
 
 
 def is_file(item: Any) -> bool:
-    """Whether it is a path, the bytes of a file, or an open file."""
+    """Whether an item is a path, the bytes of a file, or an open file."""
     return isinstance(item, str | bytes | os.PathLike) or (hasattr(item, "read") and not isinstance(item, Image.Image))
 
 
 def is_array(item: Any) -> TypeGuard[np.ndarray[Any, Any] | torch.Tensor]:
-    """Whether it is an array or a tensor."""
+    """Whether an item is an array or a tensor."""
     return isinstance(item, np.ndarray | torch.Tensor)
 
 
 def is_frame(item: Any) -> bool:
-    """Whether it is a frame by its form."""
+    """Whether an item has the form of a frame."""
     return isinstance(item, Image.Image) or (is_array(item) and item.ndim in (2, 3))
 
 

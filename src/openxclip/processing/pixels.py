@@ -1,4 +1,4 @@
-"""One piece of a video into its place: resized and cropped levels, and the numbers that the model sees."""
+"""Write resized and cropped levels, and the model's pixel values, into allocated memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from openxclip.processing.resampling import resize
 
 
 def in_place(tensor: torch.Tensor) -> Any:
-    """The same memory to write to, as numpy has it on a CPU.
+    """Return the tensor's memory as a numpy array on a CPU, else the tensor.
 
-    torch spreads even these small jobs over its threads, and waking those costs milliseconds on a busy machine.
+    torch uses all its threads even for such small operations, and waking them takes milliseconds on a busy machine.
     """
     return tensor.numpy() if tensor.device.type == "cpu" else tensor
 
@@ -23,8 +23,8 @@ def write_levels(piece: torch.Tensor, levels: Any, *, size: tuple[int, int], res
 
     Args:
         piece: (n, 3, H, W), uint8 or, if there is nothing to resize, floating.
-        levels: its place (n, 3, height, width), see `in_place`.
-        size: height and width of the whole resized frame.
+        levels: output (n, 3, height, width), see `in_place`.
+        size: height and width of the resized frame before cropping.
         resample: see `openxclip.processing.resampling`.
     """
     rows, rows_out = _middle(size[0], levels.shape[-2])
@@ -35,19 +35,19 @@ def write_levels(piece: torch.Tensor, levels: Any, *, size: tuple[int, int], res
         piece = piece[..., rows, columns]
     if piece.shape != levels.shape:
         levels[...] = 0
-    # One channel at a time, and levels before values: so that numpy reads and writes whole rows.
+    # One channel at a time, and levels before values, so that numpy reads and writes whole rows
     source = in_place(piece)
     for channel in range(3):
         levels[:, channel, rows_out, columns_out] = source[:, channel]
 
 
 def write_values(levels: Any, values: Any, scale_and_offset: list[Any] | None) -> None:
-    """Levels as the numbers that the model sees.
+    """Convert levels to pixel values.
 
     Args:
         levels: (n, 3, H, W), see `in_place`.
-        values: their place, of the same shape.
-        scale_and_offset: (3, 1, 1) each; None leaves levels as they are.
+        values: output of the same shape.
+        scale_and_offset: (3, 1, 1) each; None copies the levels.
     """
     values[...] = levels
     if scale_and_offset is not None:
@@ -57,7 +57,7 @@ def write_values(levels: Any, values: Any, scale_and_offset: list[Any] | None) -
 
 
 def _middle(size: int, crop: int) -> tuple[slice, slice]:
-    """The middle `crop` of `size` pixels, and where it goes if there are fewer: half a pixel goes to the start."""
+    """Return the middle `crop` of `size` pixels, and its position in the output, which is larger if there are fewer."""
     if size >= crop:
         start = (size - crop) // 2
         return slice(start, start + crop), slice(0, crop)

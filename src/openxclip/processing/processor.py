@@ -1,4 +1,4 @@
-"""Texts and videos to the inputs of an X-CLIP model: the tokenizer and the frame transforms together."""
+"""`XCLIPProcessor`, which turns texts and videos into inputs of the model: tokenizer and frame transforms together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from openxclip.processing.settings import settings_only, warn_of_unknown
 from openxclip.processing.tokenizer import TOKENIZER_FILES, TOKENIZER_SETTINGS, CLIPTokenizer
 from openxclip.processing.transforms import FRAME_SETTINGS, TRANSFORM_FILES, VideoProcessor
 
-DEFAULT_NUM_FRAMES = 8  # what the released models see, but for those named otherwise
+DEFAULT_NUM_FRAMES = 8  # of released models whose name states no other number
 _NESTED = ("text_kwargs", "images_kwargs", "videos_kwargs", "common_kwargs")
 _OWN = (
     "return_tensors", "padding", "truncation", "max_length", "add_special_tokens", "pad_to_multiple_of",
@@ -28,17 +28,18 @@ _OWN = (
 
 
 class XCLIPProcessor:
-    """What X-CLIP needs before the model: token ids of texts, pixel values of frames.
+    """Turns texts into token ids, and frames into pixel values.
 
     Args:
-        image_processor: the frame transforms; default are those of the released 224-pixel models. An image processor of
-            transformers is taken by its settings.
-        tokenizer: default is CLIP's. A CLIP tokenizer of transformers is taken by its vocabulary and settings.
-        num_frames: frames taken from each video that is given as a file, if a call doesn't say.
-        feature_extractor: `image_processor`, by the name that early transformers 4 had for it.
+        image_processor: the frame transforms; default are those of the released 224-pixel models. The settings of an
+            image processor of transformers are taken over.
+        tokenizer: the tokenizer; default is CLIP's. Vocabulary and settings of a CLIP tokenizer of transformers are
+            taken over.
+        num_frames: default number of frames to read from a video file.
+        feature_extractor: name of `image_processor` in early transformers 4.
 
     Raises:
-        TypeError: the frame transforms or the tokenizer are of another kind.
+        TypeError: the frame transforms or the tokenizer are of another type.
     """
 
     attributes: ClassVar[list[str]] = ["image_processor", "tokenizer"]
@@ -58,31 +59,31 @@ class XCLIPProcessor:
 
     @property
     def video_processor(self) -> VideoProcessor:
-        """The frame transforms, by the name that transformers 5 has for them."""
+        """The frame transforms; transformers 5 has this name."""
         return self.image_processor
 
     @property
     def feature_extractor(self) -> VideoProcessor:
-        """The frame transforms, by the name that early transformers 4 had for them."""
+        """The frame transforms; early transformers 4 had this name."""
         return self.image_processor
 
     @property
     def model_input_names(self) -> list[str]:
-        """What a call can return."""
+        """Names of the entries that a call can return."""
         return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names]
 
     # ------------------------------------------------------------------------------------------------ folders
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> XCLIPProcessor:
-        """The processor of a model folder, written by this package or by any version of transformers.
+        """Read the processor of a model folder, written by this package or by any version of transformers.
 
         Args:
-            pretrained_model_name_or_path: a local folder, a shipped model or a hub id; or a file of weights alone, such
-                as the authors' `.pth`, which gets the transforms of the released models at its own resolution.
-            options: as `openxclip.hub.resolve_folder` takes them (revision, cache_dir, local_files_only, token, …);
-                and settings that rule over the folder's: those of `VideoProcessor` (size, do_normalize, …), those of
-                `CLIPTokenizer.from_pretrained` (model_max_length, …) and num_frames.
+            pretrained_model_name_or_path: a local folder, a shipped model or a hub id; or a file of weights, such as
+                the authors' `.pth`, which gets the transforms of the released models at its own resolution.
+            options: options of the hub (see `openxclip.hub.HubOptions`), and settings that replace the folder's: those
+                of `VideoProcessor` (size, do_normalize, …), those of `CLIPTokenizer.from_pretrained`
+                (model_max_length, …) and num_frames.
 
         Raises:
             CheckpointError: there is no such folder, or a file that is needed is missing or can't be read.
@@ -93,12 +94,15 @@ class XCLIPProcessor:
         settings = settings_only(
             others, (*FRAME_SETTINGS, *TOKENIZER_SETTINGS, "num_frames"), f"{cls.__name__}.from_pretrained"
         )
-        of_frames = {name: value for name, value in settings.items() if name in FRAME_SETTINGS}
-        of_texts = {name: value for name, value in settings.items() if name in TOKENIZER_SETTINGS}
+        frame_settings = {name: value for name, value in settings.items() if name in FRAME_SETTINGS}
+        text_settings = {name: value for name, value in settings.items() if name in TOKENIZER_SETTINGS}
         if existing_file(pretrained_model_name_or_path) is not None:
-            transforms, tokenizer = cls._of_file(pretrained_model_name_or_path), CLIPTokenizer(config=of_texts)
+            transforms, tokenizer = (
+                cls._from_weights_file(pretrained_model_name_or_path),
+                CLIPTokenizer(config=text_settings),
+            )
             num_frames = transforms.num_frames
-            made = cls(transforms.image_processor.replace(**of_frames), tokenizer, num_frames=num_frames)
+            made = cls(transforms.image_processor.replace(**frame_settings), tokenizer, num_frames=num_frames)
         else:
             patterns = [*TOKENIZER_FILES, *TRANSFORM_FILES, "config.json"]
             folder = resolve_folder(pretrained_model_name_or_path, allow_patterns=patterns, **hub_options)
@@ -106,19 +110,19 @@ class XCLIPProcessor:
             if (folder / "config.json").is_file():
                 vision = read_json(folder / "config.json").get("vision_config") or {}
                 num_frames = vision.get("num_frames") or num_frames
-            tokenizer = CLIPTokenizer.from_pretrained(folder, **of_texts)
+            tokenizer = CLIPTokenizer.from_pretrained(folder, **text_settings)
             tokenizer.name_or_path = str(pretrained_model_name_or_path)
-            made = cls(VideoProcessor.from_pretrained(folder, **of_frames), tokenizer, num_frames=num_frames)
+            made = cls(VideoProcessor.from_pretrained(folder, **frame_settings), tokenizer, num_frames=num_frames)
         made.num_frames = settings.get("num_frames", made.num_frames)
         return made
 
     @classmethod
-    def _of_file(cls, path: str | Path) -> XCLIPProcessor:
-        found = read_checkpoint(path, hidden_act="quick_gelu")  # which is no matter here
-        vision = found.config.get("vision_config") or {}
-        said = found.texts.get("preprocessor_config.json")
+    def _from_weights_file(cls, path: str | Path) -> XCLIPProcessor:
+        checkpoint = read_checkpoint(path, hidden_act="quick_gelu")  # any activation: it isn't used
+        vision = checkpoint.config.get("vision_config") or {}
+        config = checkpoint.texts.get("preprocessor_config.json")
         try:
-            transforms = VideoProcessor.from_dict(json.loads(said)) if said else None
+            transforms = VideoProcessor.from_dict(json.loads(config)) if config else None
         except (TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{path}: the preprocessor_config.json in it can't be read ({error}).") from error
         if transforms is None:
@@ -162,54 +166,54 @@ class XCLIPProcessor:
         device: torch.device | str | None = None,
         **options: Any,
     ) -> BatchEncoding:
-        """Inputs of the model from texts, videos or both; K texts and B videos need not be equally many.
+        """Return inputs of the model from texts, videos or both; K texts and B videos may differ in number.
 
-        Over-long texts: the model has 77 positions. Without `truncation`, a text is left as it is up to that limit and
-        cut to it beyond, end of text kept, with a warning (transformers passes it on, and its model fails).
+        Long texts: the model has 77 positions. Without `truncation`, longer texts are cut to that limit with their end
+        of text kept, and a warning (in transformers they are not cut, and the model fails).
 
         Frames: a list of PIL images, arrays or tensors, (H, W, 3) or (3, H, W); a 4-D array or tensor (T, H, W, 3) or
-        (T, 3, H, W); a path, the bytes of a file or an open file, of which frames are taken uniformly; or a list of
+        (T, 3, H, W); a path, the bytes of a file or an open file, from which frames are read uniformly; or a list of
         any of these, or a 5-D array or tensor, for several videos. Levels are 0..255, or floats from 0 to 1 with
         `do_rescale=False`. Grey, palette, RGBA, 16-bit and floating-point (PIL) images become RGB. See
         `openxclip.processing.frames`.
 
-        Positional arguments are told apart by what they are, since their order changed from one release of transformers
-        to the next: frames may come before texts.
+        Positional arguments are recognised by their type, since their order differs between releases of transformers:
+        frames may come before texts.
 
         Args:
-            text: one text, or K of them.
-            videos: the frames of one video, or of B.
-            images: the same by its other name.
+            text: one text, or K texts.
+            videos: the frames of one video, or of B videos.
+            images: another name of `videos`.
             return_tensors: "pt" for tensors, "np" for arrays, None for lists (of arrays, for frames).
             padding: True pads texts to the longest, "max_length" to `max_length`, False not at all; the default pads
-                to the longest if tensors or arrays are asked for.
-            truncation: True cuts texts to `max_length`, False never; default above.
-            max_length: tokens of a text, special ones included, for `padding` and `truncation`; 77 if not given.
-            add_special_tokens: put start and end of text round each.
+                to the longest if tensors or arrays are requested.
+            truncation: True cuts texts to `max_length`, False never; see above for the default.
+            max_length: number of tokens, with special ones, for `padding` and `truncation`; default is 77.
+            add_special_tokens: add start and end of text.
             pad_to_multiple_of: round the padded length up to a multiple of this.
             return_attention_mask: return `attention_mask` with the ids.
-            num_frames: frames to take from a file; default is what the model was made for.
-            input_data_format: "channels_first" or "channels_last" where the shape of arrays is ambiguous.
+            num_frames: frames to read from a file; default is the model's number.
+            input_data_format: "channels_first" or "channels_last", if the shape of arrays is ambiguous.
             data_format: "channels_last" for pixel values (B, T, H, W, 3); default is "channels_first".
-            device: where frames are transformed and left; default is where they are.
+            device: device of the frame transforms and their result; default is the frames' own.
             options: settings of `VideoProcessor` for this call (do_resize, size, resample, do_center_crop, crop_size,
-                do_rescale, rescale_factor, do_normalize, image_mean, image_std; None is the processor's own); and what
-                `CLIPTokenizer` takes beside (return_length, return_offsets_mapping, …). `text_kwargs`,
-                `images_kwargs`, `videos_kwargs` and `common_kwargs` are dicts of the same. An argument that is none of
-                these has no effect, with a warning that names the likely one.
+                do_rescale, rescale_factor, do_normalize, image_mean, image_std; None is the processor's own); and
+                further arguments of `CLIPTokenizer` (return_length, return_offsets_mapping, …). `text_kwargs`,
+                `images_kwargs`, `videos_kwargs` and `common_kwargs` are dicts of such options. Other arguments have no
+                effect, with a warning that suggests the most similar one.
 
         Returns:
             `input_ids` and `attention_mask` (K, L) of texts; `pixel_values` (B, T, 3, H, W) of videos.
 
         Raises:
-            TypeError: something is neither text nor frames.
+            TypeError: an argument is neither text nor frames.
             ValueError: neither text nor videos are given, videos have unequal numbers of frames, or a value is out of
                 its range.
             VideoError: a file can't be read.
         """
         nested = [options.pop(name, None) or {} for name in _NESTED]
         if any(nested):
-            merged = {name: value for one in nested for name, value in one.items()}
+            merged = {name: value for group in nested for name, value in group.items()}
             own = {name: value for name, value in locals().items() if name in _OWN and name not in merged}
             return self(text, videos, images, **{**own, **options, **merged})
         check_tensors(return_tensors)
@@ -255,8 +259,8 @@ class XCLIPProcessor:
         limit = self.tokenizer.model_max_length
         batch = self.tokenizer(text, **options)
         encodings = batch.encodings or []
-        if options["truncation"] is None and max(len(one.ids) for one in encodings) > limit:
-            lengths = [sum(one.attention_mask) for one in encodings]  # without padding
+        if options["truncation"] is None and max(len(encoding.ids) for encoding in encodings) > limit:
+            lengths = [sum(encoding.attention_mask) for encoding in encodings]  # without padding
             number = lengths.index(max(lengths))
             what = f"texts are padded to {len(encodings[number].ids)} tokens"
             if lengths[number] > limit:
@@ -285,12 +289,11 @@ class XCLIPProcessor:
 
 
 def _by_kind(text: Any, videos: Any, images: Any) -> tuple[Any, Any, Any]:
-    """Texts and frames, each in its place: (text, videos, images)."""
-    if _are_frames(text) and (
-        videos is None or (images is None and _are_texts(videos))
-    ):  # (images, text) of 4.57 and 5
+    """Return (text, videos, images), with texts and frames recognised by their type."""
+    # transformers 4.57 and 5 have the order (images, text, videos)
+    if _are_frames(text) and (videos is None or (images is None and _are_texts(videos))):
         return videos, text, images
-    if text is None and images is not None and _are_texts(videos):  # (None, text, videos) of these
+    if text is None and images is not None and _are_texts(videos):
         return videos, images, None
     return text, videos, images
 
@@ -303,5 +306,5 @@ def _are_frames(value: Any) -> bool:
 
 def _are_texts(value: Any) -> bool:
     return isinstance(value, str) or (
-        isinstance(value, list | tuple) and bool(value) and all(isinstance(one, str) for one in value)
+        isinstance(value, list | tuple) and bool(value) and all(isinstance(item, str) for item in value)
     )

@@ -1,4 +1,4 @@
-"""Settings of processors: their values, checked, and keyword arguments that are no settings."""
+"""Check the settings of processors, and keyword arguments that are no settings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from openxclip.common.argument_names import did_you_mean
 
-#: Of `from_pretrained`, beside those of `openxclip.hub.split_options`: there is one tokenizer, one set of transforms,
-#: and no weights.
+#: Arguments of transformers' `from_pretrained` without effect: there is one tokenizer, one set of transforms, and no
+#: weights.
 _UNNEEDED_IN_LOADING = frozenset(
     {
         "attn_implementation", "backend", "clean_up_tokenization_spaces", "config", "device_map", "dtype", "from_slow",
@@ -17,20 +17,20 @@ _UNNEEDED_IN_LOADING = frozenset(
         "use_safetensors",
     }
 )  # fmt: skip
-#: Of a call: frames are always RGB, and grouping changes no value.
+#: Arguments of a call without effect: frames are always RGB, and grouping changes no value.
 _UNNEEDED_IN_CALLS = frozenset({"disable_grouping", "do_convert_rgb", "verbose"})
 
 
 def settings_only(options: Mapping[str, Any], known: Iterable[str], owner: str) -> dict[str, Any]:
-    """What of the options of a `from_pretrained` or a constructor is a setting.
+    """Return the settings among the options of a `from_pretrained` or a constructor.
 
     Args:
-        options: by name, without those of the hub.
+        options: options by name, without those of the hub.
         known: names of settings.
-        owner: what takes them, for the message.
+        owner: name of the function that takes them, for the message.
 
     Raises:
-        TypeError: an option is neither a setting nor one that transformers takes too.
+        TypeError: an option is neither a setting nor an argument of transformers.
     """
     known = list(known)
     settings = {name: value for name, value in options.items() if name not in _UNNEEDED_IN_LOADING}
@@ -56,12 +56,12 @@ def warn_of_unknown(names: Iterable[str], known: Iterable[str], *, stacklevel: i
 
 
 def checked_size(value: Any, *, name: str, square: bool) -> dict[str, int]:
-    """A size in any of its forms as a dict of pixels; ValueError if it is none.
+    """Return a size in any of its forms as a dict of pixels; ValueError if it is none.
 
     Args:
         value: a number, two of them (height, width), or a dict.
-        name: of the setting, for the message.
-        square: whether one number is both sides, rather than the shorter one.
+        name: name of the setting, for the message.
+        square: whether a single number is both sides, rather than the shorter one.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         value = {"height": value, "width": value} if square else {"shortest_edge": value}
@@ -69,7 +69,7 @@ def checked_size(value: Any, *, name: str, square: bool) -> dict[str, int]:
         value = {"height": value[0], "width": value[1]}
     allowed = [{"height", "width"}] if square else [{"height", "width"}, {"shortest_edge"}]
     if not isinstance(value, Mapping) or set(value) not in allowed:
-        keys = " or ".join(str(sorted(one)) for one in allowed)
+        keys = " or ".join(str(sorted(keys)) for keys in allowed)
         raise ValueError(f"{name}={value!r} should be a number of pixels, (height, width), or have the keys {keys}")
     if not all(isinstance(pixels, int) and pixels > 0 for pixels in value.values()):
         raise ValueError(f"{name}={value!r} should hold whole numbers of pixels above 0")
@@ -77,8 +77,8 @@ def checked_size(value: Any, *, name: str, square: bool) -> dict[str, int]:
 
 
 def per_channel(value: Any, *, name: str) -> tuple[float, ...]:
-    """Three numbers of red, green and blue, of three or of one; ValueError if they aren't three."""
-    values = (value,) * 3 if isinstance(value, int | float) else tuple(float(one) for one in value)
+    """Return three numbers (red, green, blue), from three or from one; ValueError if there are others."""
+    values = (value,) * 3 if isinstance(value, int | float) else tuple(float(number) for number in value)
     if len(values) != 3:
         raise ValueError(f"{name}={value!r} should be three numbers (red, green, blue), or one")
     return values

@@ -1,4 +1,4 @@
-"""From what a caller gives (names of files, their content, frames in memory) to sources of videos."""
+"""Turn a caller's videos (paths, bytes, open files, frames in memory) into sources of videos."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from openxclip.video.opening import is_one_source
 
 Frame = Image.Image | np.ndarray[Any, Any] | torch.Tensor
 OneVideo = VideoSource | Frame | Sequence[Frame]
-#: One video or several: sources, and frames in memory in the forms of `openxclip.processing.frames`.
+#: One video or several: sources, or frames in memory in the forms of `openxclip.processing.frames`.
 Videos = OneVideo | Iterable[OneVideo]
 
 
 def in_memory(frames: Any, name: str) -> MemoryVideo:
-    """The frames of one video as a source, which a `VideoPipeline` takes like a path.
+    """Return the frames of one video as a source, which a `VideoPipeline` takes like a path.
 
     The frames are not copied, and must not change until they are read.
 
     Args:
-        frames: one video in any form of `openxclip.processing.frames` but a file: a list of PIL images, arrays or
-            tensors; or one array or tensor of 4 dimensions, (T, H, W, C) or (T, C, H, W). Numbers are levels 0 to 255,
+        frames: one video in any form of `openxclip.processing.frames` except a file: a list of PIL images, arrays or
+            tensors; or an array or tensor of 4 dimensions, (T, H, W, C) or (T, C, H, W). Numbers are levels 0 to 255,
             or floating from 0 to 1.
-        name: what results and errors call it.
+        name: name of the video in results and errors.
 
     Raises:
         TypeError: something is no frame, or its numbers have a type that no frame has.
@@ -42,17 +42,17 @@ def in_memory(frames: Any, name: str) -> MemoryVideo:
 
 
 def as_sources(videos: Any) -> list[VideoSource]:
-    """The sources of one video or several; frames in memory become videos named "frames 1", "frames 2", ….
+    """Return the sources of one video or several; frames in memory become videos named "frames 1", "frames 2", ….
 
     Args:
         videos: one source (a path, bytes, an open file, a `MemoryVideo`), frames in memory, or an iterable of videos,
-            each of which is one of these. An iterable of nothing but frames is one video.
+            each of which is one of these. An iterable of only frames is one video.
 
     Returns:
-        Sources as they were given, and a `MemoryVideo` for each video of frames, numbered from 1 in their order.
+        The given sources, with a `MemoryVideo` for each video of frames, numbered from 1.
 
     Raises:
-        TypeError, ValueError: as for `in_memory`; or frames stand beside videos in one list.
+        TypeError, ValueError: as for `in_memory`; or one list has both frames and videos.
     """
     if is_one_source(videos):
         return [videos]

@@ -1,4 +1,4 @@
-"""Texts that are longer than the model reads: said by name, and told from each other by what is left of them."""
+"""Warn of texts that are longer than the model reads, and refuse texts that the model can't tell apart."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def warn_of_cuts(tokenizer: CLIPTokenizer, texts: Sequence[str], what: str = "te
     """Warn of texts with more tokens than the model has positions for.
 
     Args:
-        tokenizer: of the model.
-        texts: one or more.
-        what: they are called: "label", "caption".
-        stacklevel: as of `warnings.warn`, counted from the caller.
+        tokenizer: the model's tokenizer.
+        texts: one or more texts.
+        what: word for a text in the warning, such as "label" or "caption".
+        stacklevel: as for `warnings.warn`, counted from the caller.
     """
     limit = tokenizer.model_max_length
     lengths = [len(row) for row in tokenizer(list(texts))["input_ids"]]
@@ -32,23 +32,23 @@ def warn_of_cuts(tokenizer: CLIPTokenizer, texts: Sequence[str], what: str = "te
 
 
 def check_distinct(tokenizer: CLIPTokenizer, texts: Sequence[str], what: str = "label") -> None:
-    """Refuse texts that are the same to the model: it doesn't see capitals, and reads only so many tokens.
+    """Refuse texts that are the same to the model, which ignores capitals and reads a limited number of tokens.
 
     Args:
-        tokenizer: of the model.
-        texts: one or more, each of which is to be told from the others.
-        what: they are called.
+        tokenizer: the model's tokenizer.
+        texts: one or more texts.
+        what: word for a text in the message.
 
     Raises:
-        ValueError: two of them are the same; both are named.
+        ValueError: two texts are the same; the message names both.
     """
     limit = tokenizer.model_max_length
     first: dict[tuple[int, ...], int] = {}
-    whole = tokenizer(list(texts))["input_ids"]
+    uncut = tokenizer(list(texts))["input_ids"]
     for i, row in enumerate(tokenizer(list(texts), truncation=True)["input_ids"]):
         other = first.setdefault(tuple(row), i)
         if other != i:
-            is_cut = len(whole[i]) > limit
+            is_cut = len(uncut[i]) > limit
             why = f"only up to {limit} tokens" if is_cut else "without regard to capitals and spaces"
             raise ValueError(
                 f"the {what}s {_short(texts[other])} and {_short(texts[i])} are the same to the model, which reads "

@@ -22,7 +22,7 @@ CONTEXT_LENGTH = 77  # positions of CLIP's text transformer
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 
 TOKENIZER_SETTINGS = (*SPECIAL, "additional_special_tokens", "model_max_length", "padding_side", "truncation_side")
-# A folder that knows no limit is saved with 10^30 by transformers; a real one is far below this.
+# transformers saves 10^30 for a tokenizer without a limit; real limits are far below this.
 _NO_LIMIT = 1_000_000
 
 
@@ -30,19 +30,19 @@ class CLIPTokenizer(Encoder):
     """Text to token ids and back, with the ids of CLIP's released tokenizer.
 
     Args:
-        vocab_file: a `vocab.json`, together with `merges_file`; without any file, CLIP's own vocabulary is taken.
+        vocab_file: a `vocab.json`, given with `merges_file`; without files, CLIP's own vocabulary is used.
         merges_file: a `merges.txt`.
         tokenizer_file: a `tokenizer.json`, instead of the other two.
-        config: the content of a `tokenizer_config.json`: special tokens and `model_max_length`; keys that mean nothing
-            here are kept for saving.
-        settings: some of these by keyword: the special tokens, model_max_length, padding_side, truncation_side.
+        config: content of a `tokenizer_config.json`: special tokens and `model_max_length`; unknown keys are kept for
+            saving.
+        settings: settings by keyword, which replace the configuration's: the special tokens, model_max_length,
+            padding_side, truncation_side.
 
     Attributes:
-        model_max_length: tokens that a text is truncated or padded to if no length is given, 77 unless the
-            configuration has another.
-        padding_side, truncation_side: where padding is put, and where texts are cut; "right" unless the configuration
-            has the other.
-        name_or_path: what it was read from; "" if it wasn't.
+        model_max_length: default length of truncation and padding in tokens, 77 unless the configuration has another.
+        padding_side, truncation_side: sides where texts are padded and cut; "right" unless the configuration says
+            "left".
+        name_or_path: source of the tokenizer; "" if there is none.
     """
 
     model_input_names = ("input_ids", "attention_mask")
@@ -64,8 +64,8 @@ class CLIPTokenizer(Encoder):
         self.eos_token = content(special["eos_token"])
         self.unk_token = content(special["unk_token"])
         self.pad_token = content(special["pad_token"])
-        more = self._config.get("additional_special_tokens") or []
-        self.additional_special_tokens = [content(token) for token in more]
+        additional = self._config.get("additional_special_tokens") or []
+        self.additional_special_tokens = [content(token) for token in additional]
         self.padding_side = self._side("padding_side")
         self.truncation_side = self._side("truncation_side")
         limit = self._config.get("model_max_length") or CONTEXT_LENGTH
@@ -82,15 +82,15 @@ class CLIPTokenizer(Encoder):
         else:
             given, missing = ("vocab_file", "merges_file") if vocab_file else ("merges_file", "vocab_file")
             raise ValueError(f"{given} is given without {missing}: one vocabulary is both")
-        # What tokenizer.json says of a token (whether it is found before or after lower-casing) holds.
+        # Tokens of tokenizer.json keep its flags (such as whether they are matched before lower-casing).
         known = {token.content for token in self._backend.get_added_tokens_decoder().values()}
-        listed = self._config.get("added_tokens_decoder") or {}
-        added = [listed[number] for number in sorted(listed, key=int)]
-        for token in (*special.values(), *more, *added):
+        by_id = self._config.get("added_tokens_decoder") or {}
+        added = [by_id[number] for number in sorted(by_id, key=int)]
+        for token in (*special.values(), *additional, *added):
             if content(token) not in known:
-                (self._backend.add_special_tokens if added_token(token).special else self._backend.add_tokens)(
-                    [added_token(token)]
-                )
+                new_token = added_token(token)
+                add = self._backend.add_special_tokens if new_token.special else self._backend.add_tokens
+                add([new_token])
         if tokenizer_file is None:
             self._backend.post_processor = processors.RobertaProcessing(
                 (self.eos_token, self.eos_token_id), (self.bos_token, self.bos_token_id), False, False
@@ -106,13 +106,12 @@ class CLIPTokenizer(Encoder):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> CLIPTokenizer:
-        """The tokenizer of a model folder: its tokenizer.json, else vocab.json and merges.txt, else CLIP's own.
+        """Read the tokenizer of a model folder: its tokenizer.json, else vocab.json and merges.txt, else CLIP's own.
 
         Args:
             pretrained_model_name_or_path: a local folder, a shipped model or a hub id.
-            options: as `openxclip.hub.resolve_folder` takes them (revision, cache_dir, local_files_only, token, …);
-                and settings that rule over the folder's: model_max_length, padding_side, truncation_side, the special
-                tokens.
+            options: options of the hub (see `openxclip.hub.HubOptions`), and settings that replace the folder's:
+                model_max_length, padding_side, truncation_side, the special tokens.
 
         Raises:
             CheckpointError: there is no such folder, or a file in it can't be read.
@@ -121,44 +120,46 @@ class CLIPTokenizer(Encoder):
         hub_options, others = split_options(options)
         settings = settings_only(others, TOKENIZER_SETTINGS, f"{cls.__name__}.from_pretrained")
         folder = resolve_folder(pretrained_model_name_or_path, allow_patterns=TOKENIZER_FILES, **hub_options)
-        made = cls._of_folder(folder, settings)
-        made.name_or_path = str(pretrained_model_name_or_path)
-        return made
+        tokenizer = cls._from_folder(folder, settings)
+        tokenizer.name_or_path = str(pretrained_model_name_or_path)
+        return tokenizer
 
     @classmethod
-    def _of_folder(cls, folder: Path, settings: dict[str, Any]) -> CLIPTokenizer:
+    def _from_folder(cls, folder: Path, settings: dict[str, Any]) -> CLIPTokenizer:
         config_file = folder / "tokenizer_config.json"
         config = {**(read_json(config_file) if config_file.is_file() else {}), **settings}
         if (folder / "tokenizer.json").is_file():
             return cls(tokenizer_file=folder / "tokenizer.json", config=config)
         vocab_file, merges_file = folder / "vocab.json", folder / "merges.txt"
-        found = [path for path in (vocab_file, merges_file) if path.is_file()]
-        if len(found) == 1:
-            missing = merges_file if found == [vocab_file] else vocab_file
-            raise CheckpointError(f"{folder}: has {found[0].name} but no {missing.name}; a tokenizer needs both.")
-        return cls(vocab_file, merges_file, config=config) if found else cls(config=config)
+        has_vocab, has_merges = vocab_file.is_file(), merges_file.is_file()
+        if has_vocab and has_merges:
+            return cls(vocab_file, merges_file, config=config)
+        if has_vocab or has_merges:
+            present, missing = (vocab_file, merges_file) if has_vocab else (merges_file, vocab_file)
+            raise CheckpointError(f"{folder}: has {present.name} but no {missing.name}; a tokenizer needs both.")
+        return cls(config=config)
 
     @classmethod
     def of(cls, tokenizer: Any) -> CLIPTokenizer:
-        """A tokenizer of this class: itself, or one with the vocabulary and settings of transformers' CLIP tokenizer.
+        """Return the tokenizer itself, or one with the vocabulary and settings of transformers' CLIP tokenizer.
 
         Raises:
-            TypeError: it is neither.
+            TypeError: the tokenizer is neither of this class nor a CLIP tokenizer of transformers.
         """
         if isinstance(tokenizer, cls):
             return tokenizer
-        names = {one.__name__ for one in type(tokenizer).__mro__}
+        names = {base.__name__ for base in type(tokenizer).__mro__}
         if not names & {"CLIPTokenizer", "CLIPTokenizerFast"} or not hasattr(tokenizer, "save_pretrained"):
             raise TypeError(f"tokenizer must be a CLIP tokenizer, not an object of type {type(tokenizer).__name__}.")
         with tempfile.TemporaryDirectory() as folder:
             tokenizer.save_pretrained(folder)
-            made = cls._of_folder(Path(folder), {})
-        made.name_or_path = str(getattr(tokenizer, "name_or_path", ""))
-        return made
+            copied = cls._from_folder(Path(folder), {})
+        copied.name_or_path = str(getattr(tokenizer, "name_or_path", ""))
+        return copied
 
     @property
     def init_kwargs(self) -> dict[str, Any]:
-        """The settings, by the names of tokenizer_config.json."""
+        """The settings by their names in tokenizer_config.json."""
         return {
             **self._config,
             **self.special_tokens_map,
@@ -174,16 +175,16 @@ class CLIPTokenizer(Encoder):
         """Write tokenizer.json, vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json.
 
         Args:
-            save_directory: the folder, made if it doesn't exist.
-            processor_class: name of the processor that this tokenizer belongs to, for Auto classes.
+            save_directory: the folder, which is created if it doesn't exist.
+            processor_class: name of the tokenizer's processor, for Auto classes.
 
         Returns:
             The paths of the files.
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        serialised = json.loads(self._backend.to_str())
-        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in serialised["model"]["merges"]]
+        serialized = json.loads(self._backend.to_str())
+        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in serialized["model"]["merges"]]
         special = self.special_tokens_map
         config = {
             "tokenizer_class": "CLIPTokenizer",

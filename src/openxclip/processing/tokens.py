@@ -1,4 +1,4 @@
-"""The tokens of a tokenizer: its vocabulary, special tokens, and the way back from ids to text."""
+"""The vocabulary and special tokens of a tokenizer, and the decoding of ids to text."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SPECIAL = {
     "unk_token": END_OF_TEXT,
     "pad_token": END_OF_TEXT,
 }
-_MORE = ("additional_special_tokens", "extra_special_tokens")  # of transformers 4 and 5
+_ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # of transformers 4 and 5
 
 
 class TokenTable:
-    """Base of the tokenizer.
+    """Base class of the tokenizer.
 
     Attributes:
-        bos_token, eos_token, unk_token, pad_token: the special tokens; `bos_token_id` etc. are their ids.
-        additional_special_tokens: others that were added.
+        bos_token, eos_token, unk_token, pad_token: the special tokens, with ids `bos_token_id` and so on.
+        additional_special_tokens: further special tokens that were added.
     """
 
     bos_token: str
@@ -39,18 +39,18 @@ class TokenTable:
     def decode(
         self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
     ) -> Any:
-        """The text of one sequence of ids (a list, an array, a tensor, or a single id), words separated by spaces.
+        """Return the text of a sequence of ids (a list, an array, a tensor, or a single id), with spaces between words.
 
         Args:
             token_ids: the ids; several sequences give a list of texts.
-            skip_special_tokens: leave start, end and padding out.
-            clean_up_tokenization_spaces: True takes the space before punctuation and endings such as 's away.
+            skip_special_tokens: leave out start, end and padding.
+            clean_up_tokenization_spaces: remove the space before punctuation and endings such as 's.
         """
         if hasattr(token_ids, "tolist"):
             token_ids = token_ids.tolist()
         if isinstance(token_ids, list | tuple) and token_ids and not isinstance(token_ids[0], int):
             return [self.decode(ids, skip_special_tokens, clean_up_tokenization_spaces) for ids in token_ids]
-        ids = [token_ids] if isinstance(token_ids, int) else [int(one) for one in token_ids]
+        ids = [token_ids] if isinstance(token_ids, int) else [int(token_id) for token_id in token_ids]
         text: str = self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
         text = text.replace(END_OF_WORD, " ").strip()
         for ending in (".", "?", "!", ",", "'s", "n't", "'m", "'ve", "'re") if clean_up_tokenization_spaces else ():
@@ -63,25 +63,25 @@ class TokenTable:
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
     ) -> list[str]:
-        """The text of each of several sequences of ids."""
-        return [self.decode(one, skip_special_tokens, clean_up_tokenization_spaces) for one in sequences]
+        """Return the text of each of several sequences of ids."""
+        return [self.decode(ids, skip_special_tokens, clean_up_tokenization_spaces) for ids in sequences]
 
     def convert_ids_to_tokens(self, ids: int | Iterable[int], skip_special_tokens: bool = False) -> Any:
-        """The token of an id as a str, or those of several as a list; None for an id that doesn't exist."""
+        """Return the token of an id, or a list of the tokens of several; None for an id that doesn't exist."""
         if isinstance(ids, int):
             return self._backend.id_to_token(ids)
-        left_out = set(self.all_special_ids) if skip_special_tokens else set()
-        return [self._backend.id_to_token(int(one)) for one in ids if int(one) not in left_out]
+        skipped = set(self.all_special_ids) if skip_special_tokens else set()
+        return [self._backend.id_to_token(int(number)) for number in ids if int(number) not in skipped]
 
     def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> Any:
-        """The id of a token, or those of several as a list; `unk_token_id` for a token that doesn't exist."""
+        """Return the id of a token, or a list of the ids of several; `unk_token_id` for a token that doesn't exist."""
         if not isinstance(tokens, str):
             return [self.convert_tokens_to_ids(token) for token in tokens]
         number = self._backend.token_to_id(tokens)
         return self.unk_token_id if number is None else number
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
-        """The text of tokens, words separated by spaces."""
+        """Return the text of tokens, with spaces between words."""
         text: str = self._backend.decoder.decode(list(tokens))
         return text.replace(END_OF_WORD, " ").strip()
 
@@ -89,27 +89,27 @@ class TokenTable:
 
     @property
     def backend_tokenizer(self) -> Tokenizer:
-        """The tokenizer of the `tokenizers` library that does the work."""
+        """The underlying tokenizer of the `tokenizers` library."""
         return self._backend
 
     def get_vocab(self) -> dict[str, int]:
-        """Token → id, added tokens included."""
+        """Return the ids by token, with added tokens."""
         vocabulary: dict[str, int] = self._backend.get_vocab(with_added_tokens=True)
         return vocabulary
 
     @property
     def vocab(self) -> dict[str, int]:
-        """Token → id, added tokens included."""
+        """The ids by token, with added tokens."""
         return self.get_vocab()
 
     def get_added_vocab(self) -> dict[str, int]:
-        """Token → id of the tokens that are looked for before all others: special ones and those that were added."""
+        """Return the ids by token of special and added tokens, which are matched before all others."""
         added = self._backend.get_added_tokens_decoder()
         return {added[number].content: number for number in sorted(added)}
 
     @property
     def vocab_size(self) -> int:
-        """Tokens without those added to the vocabulary; 49,408 for CLIP."""
+        """Number of tokens without added ones; 49,408 for CLIP."""
         return int(self._backend.get_vocab_size(with_added_tokens=False))
 
     def __len__(self) -> int:
@@ -121,41 +121,41 @@ class TokenTable:
     def add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
         """Add tokens to the vocabulary, with the next ids.
 
-        A model has rows for them after `model.resize_token_embeddings(len(tokenizer))`.
+        Call `model.resize_token_embeddings(len(tokenizer))` afterwards.
 
         Args:
             new_tokens: a text or an `AddedToken` of the `tokenizers` library, or several of them.
             special_tokens: whether `decode(skip_special_tokens=True)` leaves them out.
 
         Returns:
-            How many were not looked for before all others yet.
+            The number of tokens that were not added before.
         """
         tokens = [new_tokens] if isinstance(new_tokens, str | AddedToken) else list(new_tokens)
         return int((self._backend.add_special_tokens if special_tokens else self._backend.add_tokens)(tokens))
 
     def add_special_tokens(self, special_tokens_dict: Mapping[str, Any], **_: Any) -> int:
-        """Set special tokens, and add those to the vocabulary that it hasn't.
+        """Set special tokens, and add the missing ones to the vocabulary.
 
         Args:
             special_tokens_dict: `bos_token`, `eos_token`, `unk_token`, `pad_token`, and a list of
                 `additional_special_tokens`.
 
         Returns:
-            How many were not there yet.
+            The number of tokens that were added.
 
         Raises:
             ValueError: there is no such special token.
         """
         added = 0
         for name, value in special_tokens_dict.items():
-            if name in _MORE:
+            if name in _ADDITIONAL:
                 added += self.add_tokens(list(value), special_tokens=True)
                 self.additional_special_tokens = [content(token) for token in value]
             elif name in SPECIAL:
                 added += self.add_tokens([value], special_tokens=True)
                 setattr(self, name, content(value))
             else:
-                raise ValueError(f"{name!r} is no special token: they are {', '.join((*SPECIAL, _MORE[0]))}.")
+                raise ValueError(f"{name!r} is no special token: they are {', '.join((*SPECIAL, _ADDITIONAL[0]))}.")
         return added
 
     # ------------------------------------------------------------------------------------------------ special tokens
@@ -177,14 +177,14 @@ class TokenTable:
 
     @property
     def unk_token_id(self) -> int:
-        """Id of what is not in the vocabulary."""
+        """Id of characters that are not in the vocabulary."""
         return self._special_id(self.unk_token)
 
     @property
     def special_tokens_map(self) -> dict[str, Any]:
-        """The special tokens by what they are for."""
+        """The special tokens by their role."""
         more = self.additional_special_tokens
-        return {name: getattr(self, name) for name in SPECIAL} | ({_MORE[0]: list(more)} if more else {})
+        return {name: getattr(self, name) for name in SPECIAL} | ({_ADDITIONAL[0]: list(more)} if more else {})
 
     @property
     def all_special_tokens(self) -> list[str]:
@@ -197,13 +197,13 @@ class TokenTable:
         return [self._special_id(token) for token in self.all_special_tokens]
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """How many special tokens a text gets, or a text and its pair together."""
+        """Return the number of special tokens of a text, or of a text with its pair."""
         return int(self._backend.num_special_tokens_to_add(pair))
 
     def build_inputs_with_special_tokens(
         self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
     ) -> list[int]:
-        """Ids of a text, and of its pair if there is one, with start and end round each."""
+        """Return the ids of a text, and of its pair if there is one, with start and end tokens."""
         start, end = self.bos_token_id, self.eos_token_id
         return [start, *token_ids_0, end] + ([] if token_ids_1 is None else [end, *token_ids_1, end])
 
@@ -213,10 +213,10 @@ class TokenTable:
         token_ids_1: Sequence[int] | None = None,
         already_has_special_tokens: bool = False,
     ) -> list[int]:
-        """1 for each special token of a sequence and 0 for the others; as if they were added, if they aren't there."""
+        """Return 1 for each special token and 0 for others, after adding special tokens if the sequence has none."""
         if already_has_special_tokens:
             special = set(self.all_special_ids)
-            return [int(one in special) for one in token_ids_0]
+            return [int(token_id in special) for token_id in token_ids_0]
         pair = [] if token_ids_1 is None else [1, *(0 for _ in token_ids_1), 1]
         return [1, *(0 for _ in token_ids_0), 1, *pair]
 
@@ -228,14 +228,14 @@ class TokenTable:
 
 
 def content(token: str | AddedToken | Mapping[str, Any]) -> str:
-    """The text of a token in any of the forms that files and callers have it in."""
+    """Return the text of a token in any of the forms of files and callers."""
     if isinstance(token, str):
         return token
     return str(token.content if isinstance(token, AddedToken) else token["content"])
 
 
 def added_token(token: str | Mapping[str, Any]) -> AddedToken:
-    """A token of a tokenizer_config.json as the library takes it; special unless the file says otherwise."""
+    """Return a token of a tokenizer_config.json for the library; special unless the file says otherwise."""
     if isinstance(token, str):
         return AddedToken(token, special=True, normalized=False)
     flags = {name: bool(token.get(name, False)) for name in ("single_word", "lstrip", "rstrip", "normalized")}

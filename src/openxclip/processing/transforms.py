@@ -1,4 +1,4 @@
-"""Frames to the model's pixel values: resize, centre crop, rescale, normalise."""
+"""Transform frames to the model's pixel values: resize, centre crop, rescale, normalise."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ TRANSFORM_FILES = ("processor_config.json", "preprocessor_config.json")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# What a configuration that doesn't say otherwise means: transformers' defaults for VideoMAE.
-_UNSAID = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
+# transformers' defaults for VideoMAE, for configurations that leave these settings out.
+_DEFAULTS = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
 
 
 @dataclasses.dataclass
 class VideoProcessor:
-    """The transforms of a model folder, as its preprocessor_config.json or processor_config.json says.
+    """The frame transforms of a model folder, by its preprocessor_config.json or processor_config.json.
 
     Args:
         do_resize: resize frames to `size`.
-        size: `{"shortest_edge": S}` or S pixels for the shorter side, the longer one cut to a whole number;
+        size: `{"shortest_edge": S}` or S pixels for the shorter side (the longer one is rounded down);
             `{"height": H, "width": W}` or (H, W) for both.
         resample: 2 bilinear, 3 bicubic, 0 nearest (Pillow's numbers).
-        do_center_crop: cut the middle out of frames; a smaller frame is put in the middle of black.
+        do_center_crop: crop frames to the middle; smaller frames are padded with black.
         crop_size: `{"height": H, "width": W}`, (H, W), or one number for both.
         do_rescale: multiply levels by `rescale_factor`.
-        rescale_factor: 1/255 takes levels 0..255 to 0..1.
-        do_normalize: subtract `image_mean` and divide by `image_std`, for each of red, green and blue.
-        image_mean: three numbers, or one; the released X-CLIP models have ImageNet's.
+        rescale_factor: factor of levels; 1/255 maps 0..255 to 0..1.
+        do_normalize: subtract `image_mean` and divide by `image_std` in each channel.
+        image_mean: three numbers, or one; default is ImageNet's mean, as for the released X-CLIP models.
         image_std: three numbers, or one.
-        extra: what else a configuration holds, kept for saving.
+        extra: other entries of a configuration, which are kept for saving.
 
     Raises:
         ValueError: a value is out of its range.
@@ -78,12 +78,11 @@ class VideoProcessor:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> VideoProcessor:
-        """The transforms of a model folder: of its processor_config.json, else of its preprocessor_config.json.
+        """Read the transforms of a model folder, from its processor_config.json or else its preprocessor_config.json.
 
         Args:
             pretrained_model_name_or_path: a local folder, a shipped model or a hub id.
-            options: as `openxclip.hub.resolve_folder` takes them (revision, cache_dir, local_files_only, token, …);
-                and settings that rule over the folder's.
+            options: options of the hub (see `openxclip.hub.HubOptions`), and settings that replace the folder's.
 
         Raises:
             CheckpointError: there is no such folder, no such file in it, or it can't be read.
@@ -100,26 +99,26 @@ class VideoProcessor:
                 config = config.get("image_processor") or config.get("video_processor") or {}
             if config:
                 try:
-                    found = cls.from_dict(config)
+                    transforms = cls.from_dict(config)
                 except (TypeError, ValueError) as error:
                     raise CheckpointError(f"{file}: {error}") from error
-                return found.replace(**settings)
+                return transforms.replace(**settings)
         raise CheckpointError(f"{folder}: has no preprocessor_config.json, which says how frames become pixel values.")
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> VideoProcessor:
-        """The transforms that a configuration says; what it leaves out is as in transformers' VideoMAE processor."""
-        said = {name: value for name, value in config.items() if name in FRAME_SETTINGS and value is not None}
+        """Return the transforms of a configuration; defaults are those of transformers' VideoMAE processor."""
+        settings = {name: value for name, value in config.items() if name in FRAME_SETTINGS and value is not None}
         extra = {name: value for name, value in config.items() if name not in FRAME_SETTINGS}
-        return cls(**{**_UNSAID, **said}, extra=extra)
+        return cls(**{**_DEFAULTS, **settings}, extra=extra)
 
     @classmethod
     def of(cls, transforms: Any) -> VideoProcessor:
-        """Transforms of this class: themselves, or those that an image processor of transformers says.
+        """Return the transforms themselves, or those with the settings of an image processor of transformers.
 
         Raises:
-            TypeError: it is neither.
-            ValueError: it says something that isn't done here.
+            TypeError: the argument is neither.
+            ValueError: a setting isn't supported.
         """
         if isinstance(transforms, cls):
             return transforms
@@ -129,7 +128,7 @@ class VideoProcessor:
         return cls.from_dict({name: value for name, value in transforms.to_dict().items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration, as it is saved."""
+        """Return the configuration as it is saved."""
         config: dict[str, Any] = {"image_processor_type": "VideoMAEImageProcessor", **self.extra}
         for name in FRAME_SETTINGS:
             value = getattr(self, name)
@@ -137,17 +136,17 @@ class VideoProcessor:
         return config
 
     def to_json_string(self) -> str:
-        """`to_dict` as indented JSON with sorted keys and a final newline."""
+        """Return `to_dict` as indented JSON with sorted keys and a final newline."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
     def save_pretrained(self, save_directory: str | Path, *, processor_class: str | None = None) -> tuple[str, ...]:
         """Write preprocessor_config.json, which every version of transformers reads.
 
-        A processor_config.json that is in the folder already is written anew too, since later versions read it first.
+        An existing processor_config.json is replaced too, since later versions read it first.
 
         Args:
-            save_directory: the folder, made if it doesn't exist.
-            processor_class: name of the processor that the transforms belong to, for Auto classes.
+            save_directory: the folder, which is created if it doesn't exist.
+            processor_class: name of the transforms' processor, for Auto classes.
 
         Returns:
             The paths of the files.
@@ -166,7 +165,7 @@ class VideoProcessor:
     # ------------------------------------------------------------------------------------------------ frames
 
     def replace(self, **changes: Any) -> VideoProcessor:
-        """A processor with some settings changed; None leaves one as it is.
+        """Return a processor with some settings changed; None leaves a setting unchanged.
 
         Raises:
             TypeError: there is no such setting.
@@ -189,25 +188,25 @@ class VideoProcessor:
         device: torch.device | str | None = None,
         **changes: Any,
     ) -> BatchEncoding:
-        """Pixel values of one video or several, in any form that `openxclip.processing.frames` tells.
+        """Return the pixel values of one video or several, in any form of `openxclip.processing.frames`.
 
         Args:
-            videos: the frames.
-            images: the same by its other name.
+            videos: one video or several.
+            images: another name of `videos`.
             return_tensors: "pt", "np", or None for lists of lists of arrays (3, H, W).
-            num_frames: frames to take from each video that is a file, uniformly over its length.
-            input_data_format: "channels_first" or "channels_last" where the shape of arrays is ambiguous.
+            num_frames: frames to read from each video file, uniformly over its length.
+            input_data_format: "channels_first" or "channels_last", if the shape of arrays is ambiguous.
             data_format: "channels_first", or "channels_last" for (B, T, H, W, 3); None is the first.
-            device: where frames are transformed and left; None is where they are.
-            changes: other settings for this call, by the names of the class's arguments. Other arguments have no
-                effect, with a warning.
+            device: device of the transforms and the result; None is the frames' own.
+            changes: settings for this call, by the names of the class's arguments. Other arguments have no effect, with
+                a warning.
 
         Returns:
             `pixel_values` (B, T, 3, H, W).
 
         Raises:
-            TypeError: something is no frame.
-            ValueError: shapes, values or numbers of frames don't fit.
+            TypeError: an item is no frame.
+            ValueError: shapes, values or numbers of frames are invalid.
             VideoError: a file can't be read.
         """
         check_tensors(return_tensors)
@@ -236,14 +235,14 @@ class VideoProcessor:
     preprocess = __call__
 
     def transform(self, videos: Sequence[Video], *, device: torch.device | str | None = None) -> torch.Tensor:
-        """Pixel values of videos whose frames are tensors already (see `openxclip.processing.frames`).
+        """Return the pixel values of videos whose frames are tensors (see `openxclip.processing.frames`).
 
         Args:
-            videos: for each of B videos its frames in pieces (n, 3, H, W), uint8 or float, T frames altogether.
-            device: where frames are transformed; None is where the first ones are.
+            videos: the T frames of each of B videos in pieces (n, 3, H, W), uint8 or float.
+            device: device of the transforms and the result; None is the first frames' own.
 
         Returns:
-            (B, T, 3, H, W) on that device: float32; or uint8 if the frames are and no arithmetic is asked for.
+            (B, T, 3, H, W) on that device: float32; or uint8 if frames are uint8 and neither rescaled nor normalised.
 
         Raises:
             ValueError: videos have unequal numbers of frames, frames come out in unequal sizes, or floating levels
@@ -264,32 +263,34 @@ class VideoProcessor:
             )
         ((height, width),) = targets
         kinds = [self._whole_levels([piece.to(device, non_blocking=True) for piece in video]) for video in videos]
-        whole = all(piece.dtype == torch.uint8 for pieces, _ in kinds for piece in pieces)
-        plain = self._is_plain and all(unit == 1 for _, unit in kinds)
+        are_uint8 = all(piece.dtype == torch.uint8 for pieces, _ in kinds for piece in pieces)
+        keeps_levels = self._keeps_levels and all(unit == 1 for _, unit in kinds)
         values_BTCHW = torch.empty(
             len(videos),
             counts[0],
             3,
             height,
             width,
-            dtype=torch.uint8 if plain and whole else torch.float32,
+            dtype=torch.uint8 if keeps_levels and are_uint8 else torch.float32,
             device=device,
         )
         for values_TCHW, (pieces, unit) in zip(values_BTCHW, kinds, strict=True):
-            arithmetic = None if plain else [in_place(one.to(device)) for one in self._scale_and_offset(unit)]
+            arithmetic = (
+                None if keeps_levels else [in_place(tensor.to(device)) for tensor in self._scale_and_offset(unit)]
+            )
             if device.type == "cpu":
-                pieces = [frame for piece in pieces for frame in piece.split(1)]  # what is at hand fits the cache
-            for piece, place_TCHW in zip(pieces, values_TCHW.split([len(piece) for piece in pieces]), strict=True):
-                levels = in_place(torch.empty(place_TCHW.shape, dtype=piece.dtype, device=piece.device))
+                pieces = [frame for piece in pieces for frame in piece.split(1)]  # one frame fits the cache
+            for piece, out_TCHW in zip(pieces, values_TCHW.split([len(piece) for piece in pieces]), strict=True):
+                levels = in_place(torch.empty(out_TCHW.shape, dtype=piece.dtype, device=piece.device))
                 write_levels(piece, levels, size=self._resized_size(piece.shape[-2:]), resample=self.resample)
-                write_values(levels, in_place(place_TCHW), arithmetic)
+                write_values(levels, in_place(out_TCHW), arithmetic)
         return values_BTCHW
 
     def levels(self, frames_TCHW: torch.Tensor) -> torch.Tensor:
-        """Frames as small as they become: the first half of `transform`, whose other half is `values`.
+        """Resize and crop frames: the first half of `transform`; the second half is `values`.
 
         Args:
-            frames_TCHW: uint8, T frames of one video, on the CPU.
+            frames_TCHW: uint8 frames of one video, on the CPU.
 
         Returns:
             uint8 (T, 3, H, W), resized and cropped.
@@ -297,37 +298,39 @@ class VideoProcessor:
         height, width = self._output_size(frames_TCHW.shape[-2:])
         size = self._resized_size(frames_TCHW.shape[-2:])
         levels_TCHW = torch.empty(len(frames_TCHW), 3, height, width, dtype=torch.uint8, device="cpu")
-        for frame, place in zip(frames_TCHW.split(1), levels_TCHW.split(1), strict=True):
-            write_levels(frame, in_place(place), size=size, resample=self.resample)
+        for frame, out in zip(frames_TCHW.split(1), levels_TCHW.split(1), strict=True):
+            write_levels(frame, in_place(out), size=size, resample=self.resample)
         return levels_TCHW
 
     def values(self, levels: Sequence[torch.Tensor], *, device: torch.device | str | None = None) -> torch.Tensor:
-        """What `transform` makes of the frames that `levels` made these of.
+        """Convert the results of `levels` to pixel values: the second half of `transform`.
 
         Args:
-            levels: for each of B videos uint8 (T, 3, H, W), all of one shape.
-            device: where the result is to be; None is where the first ones are.
+            levels: levels of each of B videos, uint8 (T, 3, H, W), all of one shape.
+            device: device of the result; None is the first levels' own.
 
         Returns:
-            (B, T, 3, H, W) on that device, float32; or uint8 if no arithmetic is asked for.
+            (B, T, 3, H, W) on that device, float32; or uint8 if levels are neither rescaled nor normalised.
         """
         device = levels[0].device if device is None else torch.device(device)
-        dtype = torch.uint8 if self._is_plain else torch.float32
+        dtype = torch.uint8 if self._keeps_levels else torch.float32
         values_BTCHW = torch.empty(len(levels), *levels[0].shape, dtype=dtype, device=device)
-        arithmetic = None if self._is_plain else [in_place(one.to(device)) for one in self._scale_and_offset(1.0)]
-        at_once = 1 if device.type == "cpu" else len(levels[0])  # as in `transform`
-        for levels_TCHW, place_TCHW in zip(levels, values_BTCHW, strict=True):
-            pieces = levels_TCHW.to(device).split(at_once)
-            for piece, place in zip(pieces, place_TCHW.split(at_once), strict=True):
-                write_values(in_place(piece), in_place(place), arithmetic)
+        arithmetic = (
+            None if self._keeps_levels else [in_place(tensor.to(device)) for tensor in self._scale_and_offset(1.0)]
+        )
+        batch = 1 if device.type == "cpu" else len(levels[0])  # as in `transform`
+        for levels_TCHW, out_TCHW in zip(levels, values_BTCHW, strict=True):
+            pieces = levels_TCHW.to(device).split(batch)
+            for piece, out in zip(pieces, out_TCHW.split(batch), strict=True):
+                write_values(in_place(piece), in_place(out), arithmetic)
         return values_BTCHW
 
     @property
-    def _is_plain(self) -> bool:
+    def _keeps_levels(self) -> bool:
         return not self.do_rescale and not self.do_normalize
 
     def _resized_size(self, size: torch.Size) -> tuple[int, int]:
-        """(height, width) after the resize, rounded as transformers does: the longer side is cut to a whole number."""
+        """Return (height, width) after resizing; the longer side is rounded down, as in transformers."""
         height, width = size
         if not self.do_resize:
             return height, width
@@ -344,46 +347,47 @@ class VideoProcessor:
         return self._resized_size(size)
 
     def _whole_levels(self, pieces: Video) -> tuple[Video, float]:
-        """Floating frames as whole levels if they are to be resized, as in transformers; and one level's worth."""
+        """Round floating frames to levels if they are resized, as in transformers. Also return the value of a level."""
         floating = [piece for piece in pieces if piece.is_floating_point()]
         if not floating:
             return pieces, 1.0
         if len(floating) < len(pieces):
             raise ValueError("the frames of one video are partly whole and partly floating numbers: give one kind")
         low, high = min(float(piece.min()) for piece in pieces), max(float(piece.max()) for piece in pieces)
-        of_one = low >= 0 and high <= 1
-        if of_one and self.do_rescale:
-            of_one = any(bool((piece != piece.round()).any()) for piece in pieces)  # else levels 0 and 1: all but black
-            if of_one:
+        is_unit_range = low >= 0 and high <= 1
+        if is_unit_range and self.do_rescale:
+            # only whole numbers: levels 0 and 1 of an almost black video
+            is_unit_range = any(bool((piece != piece.round()).any()) for piece in pieces)
+            if is_unit_range:
                 warnings.warn(
                     "floating frames with values from 0 to 1 are rescaled once more: pass do_rescale=False for them",
                     stacklevel=4,
                 )
         if not self.do_resize:
             return [piece.float() for piece in pieces], 1.0
-        if of_one:
+        if is_unit_range:
             return [(piece.double() * 255).float().to(torch.uint8) for piece in pieces], 1 / 255
         if not (low >= 0 and high <= 255):
             raise ValueError(f"floating frames must be within 0 to 1, or 0 to 255, but these are {low:g} to {high:g}")
         return [piece.round().to(torch.uint8) for piece in pieces], 1.0
 
     def _scale_and_offset(self, unit: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rescaling and normalising as one product and one sum per channel."""
-        kind: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
-        scale = torch.full((3, 1, 1), unit * (self.rescale_factor if self.do_rescale else 1), **kind)
-        offset = torch.zeros(3, 1, 1, **kind)
+        """Return rescaling and normalising as one factor and one summand per channel, (3, 1, 1) each."""
+        options: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
+        scale = torch.full((3, 1, 1), unit * (self.rescale_factor if self.do_rescale else 1), **options)
+        offset = torch.zeros(3, 1, 1, **options)
         if self.do_normalize:
-            std = torch.tensor(self.image_std, **kind).view(3, 1, 1)
+            std = torch.tensor(self.image_std, **options).view(3, 1, 1)
             scale /= std
-            offset -= torch.tensor(self.image_mean, **kind).view(3, 1, 1) / std
+            offset -= torch.tensor(self.image_mean, **options).view(3, 1, 1) / std
         return scale.float(), offset.float()
 
 
-FRAME_SETTINGS = tuple(one.name for one in dataclasses.fields(VideoProcessor) if one.name != "extra")
+FRAME_SETTINGS = tuple(field.name for field in dataclasses.fields(VideoProcessor) if field.name != "extra")
 
 
 def _read_frames(source: Any, *, num_frames: int) -> torch.Tensor:
-    """Frames (T, H, W, 3) of a file: one from the middle of each of `num_frames` equal parts."""
-    from openxclip.video import read_clip  # only here, so that tensors are processed without a decoder
+    """Read frames (T, H, W, 3) of a file: one from the middle of each of `num_frames` equal parts."""
+    from openxclip.video import read_clip  # only here: other frames need no decoder
 
     return read_clip(source, num_frames=num_frames).frames_THWC

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path, PurePath
 
 from openxclip.common.files import atomic_file, checked_target
-from openxclip.common.times import clock
+from openxclip.common.times import format_time
 from openxclip.errors import VideoError, needs_package
 from openxclip.search.previews import preview_clip, preview_span, thumbnail
 from openxclip.search.results import Hit
@@ -59,16 +59,16 @@ def _card(hit: Hit, reader: DecodeWorker, on_hit: Callable[[], object]) -> dict[
     card: dict[str, object] = {
         "name": PurePath(hit.path).name,
         "path": hit.path,
-        "start": clock(hit.start),
-        "end": clock(hit.end),
+        "start": format_time(hit.start),
+        "end": format_time(hit.end),
         "score": "" if hit.score is None else f"{hit.score:.2f}",
         "similarity": f"{hit.similarity:.3f}",
         "prompts": hit.reranked,
-        "best": clock(hit.best_start) if hit.windows > 1 else "",
+        "best": format_time(hit.best_start) if hit.windows > 1 else "",
     }
     start, end = preview_span(hit)
     if (start, end) != (hit.start, hit.end):
-        card["shown"] = f"{clock(start)} – {clock(end)}"
+        card["shown"] = f"{format_time(start)} – {format_time(end)}"
     try:
         card["poster"] = _data_url("image/jpeg", thumbnail(hit, reader=reader))
         card["clip"] = _data_url("video/mp4", preview_clip(hit, reader=reader))

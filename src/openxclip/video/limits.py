@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from openxclip.common.sizes import in_bytes
+from openxclip.common.sizes import format_bytes
 from openxclip.errors import VideoError
 
 _OPTIONS = {"seconds": "--max-seconds", "pixels": "--max-pixels", "frames": "--max-frames", "memory": "--max-memory"}
@@ -63,18 +63,18 @@ class Limits:
         if self.memory is not None and size > self.memory:
             raise VideoError(
                 name,
-                f"the {count} frames of {width}×{height} asked for take {in_bytes(size)}, {self._over('memory')}; "
+                f"the {count} frames of {width}×{height} asked for take {format_bytes(size)}, {self._over('memory')}; "
                 "or ask for fewer frames",
             )
 
     def check_kept(self, name: str, size: int) -> None:
         """Raise a `VideoError` if this many bytes of a pipe are too many."""
         if self.memory is not None and size > self.memory:
-            raise VideoError(name, f"it goes on after {in_bytes(size)}, which have to be kept, {self._over('memory')}")
+            raise VideoError(name, f"it goes on after {format_bytes(size)}, which have to be kept, {self._over('memory')}")
 
     def _over(self, name: str) -> str:
         limit = getattr(self, name)
-        shown = in_bytes(limit) if name == "memory" else str(limit)
+        shown = format_bytes(limit) if name == "memory" else str(limit)
         return f"over the limit of {shown}: if that is meant, raise it with {how_to_raise(name)}"
 
 
