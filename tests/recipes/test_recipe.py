@@ -1,4 +1,4 @@
-"""Recipes: what comes with openxclip is the paper's, and what can't be is named with its line."""
+"""Recipes: those of the package have the paper's settings, and errors name the line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_the_papers_settings() -> None:
+def test_recipes_have_the_papers_settings() -> None:
     assert set(RECIPES) == {"few-shot", "kinetics", "my-videos", "zero-shot"}
     fully, few, zero = (read_recipe(name) for name in ("kinetics", "few-shot", "zero-shot"))
     assert [(r.epochs, r.lr, r.batch, r.frames) for r in (fully, few, zero)] == [
@@ -37,16 +37,16 @@ def test_the_papers_settings() -> None:
         assert recipe.template == "{}"
 
 
-def test_changes_replace_what_the_file_has(tmp_path: Path) -> None:
+def test_changes_replace_values_of_the_file(tmp_path: Path) -> None:
     recipe = read_recipe("kinetics", ["data=/k400", "frames=16", "mixup=0", "betas=[0.8, 0.9]", "min_lr=1e-7"])
     assert recipe.dataset.data == Path("/k400")
     assert (recipe.frames, recipe.augment.mixup, recipe.betas, recipe.minimum_lr) == (16, 0, (0.8, 0.9), 1e-7)
     again = written(tmp_path, "\n".join(recipe_lines(recipe)))
-    assert read_recipe(again) == recipe  # what the card and the folder have can be used
+    assert read_recipe(again) == recipe  # the recipe on the model card and in the folder can be read again
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("model: mini\nepoch: 3\n", r"mine.yaml, line 2: epoch is unknown: did you mean epochs\?"),
         ("model: mini\nqqq: 3\n", "line 2: qqq is unknown: there are model, frames"),
@@ -64,12 +64,12 @@ def test_changes_replace_what_the_file_has(tmp_path: Path) -> None:
         ("- model\n", "must be lines of `key: value`"),
     ],
 )
-def test_what_cannot_be(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(RecipeError, match=said):
+def test_invalid_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         read_recipe(written(tmp_path, text))
 
 
-def test_changes_that_cannot_be() -> None:
+def test_invalid_changes_are_refused() -> None:
     with pytest.raises(RecipeError, match="'epochs': must be key=value"):
         read_recipe("kinetics", ["epochs"])
     with pytest.raises(RecipeError, match="epochs=none: epochs='none'"):
@@ -82,6 +82,6 @@ def test_changes_that_cannot_be() -> None:
         read_recipe("nowhere.yaml")
 
 
-def test_every_field_is_told_of_in_the_docs() -> None:
+def test_every_field_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs/training.md").read_text(encoding="utf-8")
     assert [field for field in FIELDS if f"`{field}`" not in text] == []

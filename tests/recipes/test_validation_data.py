@@ -1,4 +1,4 @@
-"""Validation data of their own: format, videos, fold and names; and the commands that the recipes' comments give."""
+"""The keys of val_data, the classes of Kinetics-600, and the commands in the recipes' comments."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def put(path: Path, content: str = "video") -> Path:
 
 @pytest.fixture
 def lists(tmp_path: Path) -> Path:
-    """Base and novel classes, each numbered from 0, in a list and a file of names of their own."""
+    """Write base and novel classes, each with its list and its file of names, numbered from 0."""
     for i in range(4):
         put(tmp_path / "videos" / f"{i}.mp4")
         put(tmp_path / "others" / f"{i}.mp4")
@@ -43,8 +43,8 @@ def data_of(lists: Path, *changes: str) -> tuple[Dataset, Dataset | None]:
                                                    f"names={lists / 'base.csv'}", *changes]))  # fmt: skip
 
 
-def test_names_of_their_own(lists: Path) -> None:
-    """From base to novel classes: the numbers of the two lists count different names."""
+def test_val_names(lists: Path) -> None:
+    """The numbers of the two lists mean different classes."""
     changes = (f"val_data={lists / 'novel.txt'}", f"val_names={lists / 'novel.csv'}")
     train, val = data_of(lists, *changes)
     assert val is not None
@@ -55,22 +55,22 @@ def test_names_of_their_own(lists: Path) -> None:
     assert evaluation_data(recipe).classes == ("swim", "fly")
 
 
-def test_shared_names_are_said(lists: Path) -> None:
-    """Without `val_names`, numbers count the classes of `names`: right for another list of the same data."""
+def test_shared_names_are_reported(lists: Path) -> None:
+    """Without `val_names`, numbers mean the classes of `names`, as in another list of the same data."""
     _, val = data_of(lists, f"val_data={lists / 'novel.txt'}")
     assert val is not None
     assert val.classes == ("run", "walk")
     assert any("if its numbers mean other classes, give val_names=" in problem for problem in val.problems)
 
 
-def test_videos_of_their_own(lists: Path) -> None:
+def test_val_videos(lists: Path) -> None:
     _, val = data_of(lists, f"val_data={lists / 'novel.txt'}", f"val_videos={lists / 'others'}")
     assert val is not None
     assert {Path(one.source).parent.name for one in val.samples} == {"others"}
 
 
-def test_a_folder_beside_a_list(lists: Path) -> None:
-    """`videos` and `fold` are of `data`: a folder of class folders has no use for them."""
+def test_val_data_may_be_a_folder_if_data_is_a_list(lists: Path) -> None:
+    """`videos` and `fold` don't apply to a folder of class folders."""
     for name in ("run", "walk"):
         put(lists / "folders" / name / "a.mp4")
     _, val = data_of(lists, f"val_data={lists / 'folders'}", "fold=1")
@@ -79,12 +79,12 @@ def test_a_folder_beside_a_list(lists: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["val_names=x", "val_videos=x", "val_fold=2"])
-def test_they_need_val_data(key: str) -> None:
+def test_val_keys_need_val_data(key: str) -> None:
     with pytest.raises(RecipeError, match=r"is for val_data, which is missing: use (names|videos|fold)="):
         read_recipe("my-videos", [key])
 
 
-def test_errors_name_their_keys(lists: Path) -> None:
+def test_errors_name_the_val_keys(lists: Path) -> None:
     for name in ("run", "walk"):
         put(lists / "folders" / name / "a.mp4")
     put(lists / "captions.csv", "path,text\n0.mp4,someone runs\n1.mp4,someone walks\n")
@@ -105,8 +105,8 @@ def of_classes(*classes: str) -> Dataset:
     return Dataset("k600", tuple(Sample(f"{i}.mp4", i) for i in range(len(classes))), classes)
 
 
-def test_classes_with_a_new_name_are_left_out() -> None:
-    """Of eleven, and only where the names are Kinetics-400's: "hugging" alone says nothing of other classes."""
+def test_renamed_kinetics_classes_are_left_out() -> None:
+    """Eleven classes were renamed; other names, such as "hugging" alone, don't count."""
     assert len(RENAMED_IN_KINETICS_600) == len(set(RENAMED_IN_KINETICS_600.values())) == 11
     old, new = list(RENAMED_IN_KINETICS_600), list(RENAMED_IN_KINETICS_600.values())
     kinetics_600 = of_classes("archery", *new, "hugging baby", "tying shoe laces", "air drumming")
@@ -127,13 +127,13 @@ def commands_of(recipe: str) -> list[list[str]]:
     return [shlex.split(line) for line in re.findall(r"^# +(?:.*: )?openxclip (.*)$", text, re.MULTILINE)]
 
 
-def test_the_commands_of_the_recipes_are_there() -> None:
+def test_recipes_contain_commands() -> None:
     assert [len(commands_of(name)) for name in ("zero-shot", "my-videos")] == [2, 1]
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_the_commands_of_the_zero_shot_recipe(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data that they name are found, by each value of --over."""
+def test_commands_of_the_zero_shot_recipe(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data they name are found, for each value of --over."""
     for fold in (1, 2, 3):
         for name in ("run", "walk"):
             put(tmp_path / f"hmdb51/splits/{name}_test_split{fold}.txt", f"{name}{fold}.avi 2\nx.avi 1\n")
@@ -149,11 +149,11 @@ def test_the_commands_of_the_zero_shot_recipe(number: int, tmp_path: Path, monke
     assert verb == "eval"
     changes = [word for before, word in zip(["", *words], words, strict=False) if "=" in word and before != "--over"]
     key, _, values = words[words.index("--over") + 1].partition("=")
-    found = [evaluation_data(read_recipe(recipe, [*changes, f"{key}={value}"])) for value in values.split(",")]
-    assert len(found) == 3
+    datasets = [evaluation_data(read_recipe(recipe, [*changes, f"{key}={value}"])) for value in values.split(",")]
+    assert len(datasets) == 3
     if number == 0:
-        assert [sorted(Path(one.source).stem for one in each.samples) for each in found] == [
+        assert [sorted(Path(one.source).stem for one in each.samples) for each in datasets] == [
             [f"run{fold}", f"walk{fold}"] for fold in (1, 2, 3)]  # fmt: skip
     else:
-        assert all(len(each.classes) == 160 and "archery" not in each.classes for each in found)
-        assert len({each.classes for each in found}) == 3
+        assert all(len(each.classes) == 160 and "archery" not in each.classes for each in datasets)
+        assert len({each.classes for each in datasets}) == 3

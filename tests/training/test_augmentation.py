@@ -1,4 +1,4 @@
-"""Training's augmentation: what is drawn how often, what it does, and that it goes on where it stopped."""
+"""Augmentation: crops, colour changes, mixing, and determinism."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def still(batch: int, frames: int = 3, side: int = 6, seed: int = 0) -> Tensor:
-    """Clips in which nothing moves: whatever treats frames alike keeps them so."""
+    """Make clips of identical frames, which stay identical if all frames are changed alike."""
     return noise(batch, 1, 3, side, side, seed=seed).expand(-1, frames, -1, -1, -1).contiguous()
 
 
 # ------------------------------------------------------------------------------------------------------------- crops
 
 
-def test_boxes_are_the_papers_at_its_own_resolution() -> None:
+def test_boxes_match_the_paper_at_its_resolution() -> None:
     """Frames of 340 × 256 are not resized, so boxes are those of the released code: pairs of scales, five places."""
     generator, seen = seeded(), Counter()
     for _ in range(3000):
@@ -86,20 +86,20 @@ def test_boxes_stay_in_the_frame(height: int, width: int, size: int) -> None:
             assert 0.65 * short - 1 <= min(box.height, box.width) <= max(box.height, box.width) <= short
 
 
-def test_a_box_is_the_same_share_of_a_larger_frame() -> None:
+def test_boxes_scale_with_the_frame() -> None:
     for seed in range(50):
         small = draw_multi_scale_crop(256, 340, generator=seeded(seed))
         large = draw_multi_scale_crop(1280, 1700, generator=seeded(seed))
         assert all(abs(5 * a - b) <= 3 for a, b in zip(small, large, strict=True))
 
 
-def test_boxes_of_small_clips_are_as_coarse_as_their_frames() -> None:
-    """Frames for clips of 32 are resized to 36, of which 0.875 is 31 whole pixels."""
+def test_boxes_of_small_clips_are_rounded_like_their_frames() -> None:
+    """Frames for clips of 32 pixels are resized to 36, and 0.875 of 36 is rounded down to 31."""
     boxes = [draw_multi_scale_crop(36, 50, size=32, generator=seeded(seed)) for seed in range(200)]
     assert {box.height for box in boxes} == {box.width for box in boxes} == {36, 31, 27, 23}
 
 
-def test_scales_of_ones_own() -> None:
+def test_custom_scales() -> None:
     boxes = {draw_multi_scale_crop(100, 100, scales=(1.0,), generator=seeded(seed)) for seed in range(20)}
     assert boxes == {Box(0, 0, 100, 100)}
     sizes = {
@@ -109,7 +109,7 @@ def test_scales_of_ones_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"height": 0, "width": 5}, "frames of 5×0"),
         ({"height": 5, "width": 5, "size": 0}, "clips of 0 pixels"),
@@ -118,19 +118,19 @@ def test_scales_of_ones_own() -> None:
         ({"height": 5, "width": 5, "scales": (1.5,)}, "at most 1"),
     ],
 )
-def test_crops_that_cannot_be(arguments: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_invalid_crop_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         draw_multi_scale_crop(**arguments, generator=seeded())
 
 
-def test_a_crop_is_pillows_of_the_same_box() -> None:
+def test_crop_matches_pillow() -> None:
     frames_TCHW = noise(3, 3, 61, 90)
     box = Box(5, 11, 40, 53)
-    found = crop(frames_TCHW, box, 24)
-    assert found.shape == (3, 3, 24, 24)
-    assert found.dtype == torch.uint8
-    assert found.is_contiguous()
-    for frame_CHW, made_CHW in zip(frames_TCHW, found, strict=True):
+    cropped = crop(frames_TCHW, box, 24)
+    assert cropped.shape == (3, 3, 24, 24)
+    assert cropped.dtype == torch.uint8
+    assert cropped.is_contiguous()
+    for frame_CHW, made_CHW in zip(frames_TCHW, cropped, strict=True):
         image = Image.fromarray(frame_CHW.permute(1, 2, 0).numpy()).crop((11, 5, 64, 45))
         expected = np.asarray(image.resize((24, 24), Image.Resampling.BILINEAR)).astype(int)
         assert np.abs(made_CHW.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
@@ -138,14 +138,14 @@ def test_a_crop_is_pillows_of_the_same_box() -> None:
 
 @pytest.mark.parametrize("box", [Box(0, 0, 1, 1), Box(3, 4, 2, 7), Box(0, 0, 9, 12), Box(1, 2, 8, 8)])
 def test_any_box_becomes_a_square(box: Box) -> None:
-    frames_THWC = noise(2, 9, 12, 3)  # as decoders have them
-    found = crop(frames_THWC.permute(0, 3, 1, 2), box, 8)
-    assert found.shape == (2, 3, 8, 8)
+    frames_THWC = noise(2, 9, 12, 3)  # the memory layout of decoders
+    cropped = crop(frames_THWC.permute(0, 3, 1, 2), box, 8)
+    assert cropped.shape == (2, 3, 8, 8)
     if box == Box(1, 2, 8, 8):  # no resampling
-        assert torch.equal(found, frames_THWC.permute(0, 3, 1, 2)[..., 1:9, 2:10])
+        assert torch.equal(cropped, frames_THWC.permute(0, 3, 1, 2)[..., 1:9, 2:10])
 
 
-def test_crops_that_are_refused() -> None:
+def test_invalid_crops_are_refused() -> None:
     with pytest.raises(ValueError, match="exceeds frames of 12×9"):
         crop(noise(2, 3, 9, 12), Box(2, 0, 8, 8), 8)
     with pytest.raises(ValueError, match=r"torch\.float32"):
@@ -155,7 +155,7 @@ def test_crops_that_are_refused() -> None:
 # ------------------------------------------------------------------------------------------------------- off, and form
 
 
-def test_all_off_is_normalising_alone() -> None:
+def test_with_everything_off_clips_are_only_normalised() -> None:
     clips, labels = noise(3, 2, 3, 8, 6), torch.tensor([2, 0, 1])
     kept = clips.clone()
     pixels, targets = OFF(clips, labels, 4, generator=seeded())
@@ -164,11 +164,11 @@ def test_all_off_is_normalising_alone() -> None:
     assert pixels.is_contiguous()
     assert torch.equal(targets, torch.nn.functional.one_hot(labels, 4).float())
     assert torch.equal(clips, kept)
-    seen_in_tests = VideoProcessor(do_resize=False, do_center_crop=False).values(list(clips))
-    assert (pixels - seen_in_tests).abs().max() < 1e-6
+    evaluated = VideoProcessor(do_resize=False, do_center_crop=False).values(list(clips))
+    assert (pixels - evaluated).abs().max() < 1e-6
 
 
-def test_off_needs_no_kornia(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_everything_off_kornia_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     original = builtins.__import__
 
     def without(name: str, *rest: Any, **more: Any) -> Any:
@@ -184,7 +184,7 @@ def test_off_needs_no_kornia(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"flip": 1.5}, r"flip=1\.5: must be from 0 to 1"),
         ({"jitter": -0.1}, "jitter"),
@@ -198,13 +198,13 @@ def test_off_needs_no_kornia(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"std": (0.5, 0.0, 0.5)}, "above 0"),
     ],
 )
-def test_settings_that_cannot_be(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_invalid_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Augmentation(**settings)
 
 
 @pytest.mark.parametrize(
-    ("clips", "labels", "told"),
+    ("clips", "labels", "message"),
     [
         (torch.zeros(2, 2, 3, 4, 4), torch.tensor([0, 1]), r"torch\.float32"),
         (noise(2, 3, 4, 4), torch.tensor([0, 1]), r"\(2, 3, 4, 4\)"),
@@ -216,21 +216,21 @@ def test_settings_that_cannot_be(settings: dict[str, Any], told: str) -> None:
         (noise(2, 2, 3, 4, 4), torch.tensor([[0], [1]]), r"\(2, 1\)"),
     ],
 )
-def test_batches_that_cannot_be(clips: Tensor, labels: Tensor, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_invalid_batches_are_refused(clips: Tensor, labels: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Augmentation()(clips, labels, 5, generator=seeded())
 
 
 # --------------------------------------------------------------------------------------------------- flips and colours
 
 
-def test_frames_of_a_clip_share_all_draws() -> None:
+def test_frames_of_a_clip_change_alike() -> None:
     pixels, _ = Augmentation()(still(40), torch.zeros(40, dtype=torch.long), 2, generator=seeded())
     assert torch.equal(pixels, pixels[:, :1].expand_as(pixels))
 
 
 def test_contrast_changes_about_the_mean_of_the_clip() -> None:
-    """A part of the picture that stays the same stays so, even if the rest of the picture grows darker."""
+    """A static part of the picture stays static, even if the rest of the picture becomes darker."""
     clips = still(16, frames=4)
     clips[:, 2:, :, 3:] //= 2
     contrast = replace(OFF, jitter=1.0, **{**NEUTRAL, "contrast": 0.9}, **PLAIN)
@@ -246,7 +246,7 @@ def test_contrast_changes_about_the_mean_of_the_clip() -> None:
     assert spread[(clips.float() / 255 - mean).abs().flatten(1) > 0.1].nan_to_num().abs().max() < 1e-4
 
 
-def test_how_often_each_part_is_drawn() -> None:
+def test_probability_of_each_change() -> None:
     clips, number = still(2000, frames=2, side=4), 2000
     left = clips[..., 0] != clips.flip(-1)[..., 0]
     shares = {
@@ -264,8 +264,8 @@ def test_how_often_each_part_is_drawn() -> None:
     assert torch.equal(mirrored, plain.flip(-1))
 
 
-def test_a_setting_leaves_other_draws_alone() -> None:
-    """So that a comparison with and without one part sees the same clips otherwise."""
+def test_a_setting_does_not_change_other_draws() -> None:
+    """A comparison with and without one change sees the same clips otherwise."""
     clips = still(30)
     flipped, _ = replace(OFF, flip=0.5, **PLAIN)(clips, None, 0, generator=seeded())
     both, _ = replace(OFF, flip=0.5, grey=0.5, **PLAIN)(clips, None, 0, generator=seeded())
@@ -274,7 +274,7 @@ def test_a_setting_leaves_other_draws_alone() -> None:
     assert torch.equal(both[coloured], flipped[coloured])
 
 
-def test_grey_is_pillows() -> None:
+def test_grey_matches_pillow() -> None:
     clips = noise(3, 2, 3, 5, 5)
     pixels, _ = replace(OFF, grey=1.0, **PLAIN)(clips, None, 0, generator=seeded())
     assert torch.equal(pixels[:, :, 0], pixels[:, :, 1])
@@ -285,8 +285,8 @@ def test_grey_is_pillows() -> None:
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
-def test_colours_change_as_pillow_changes_them(name: str) -> None:
-    """Which is torchvision's way too. The factor isn't told, so it is found: the one that explains all pixels."""
+def test_colour_changes_match_pillow(name: str) -> None:
+    """The factor isn't known, so the test searches for one that explains all pixels."""
     kinds = {"brightness": ImageEnhance.Brightness, "contrast": ImageEnhance.Contrast, "saturation": ImageEnhance.Color}
     clips = noise(6, 1, 3, 16, 16) // 2 + 60
     pixels, _ = replace(OFF, jitter=1.0, **{**NEUTRAL, name: 0.4}, **PLAIN)(clips, None, 0, generator=seeded())
@@ -303,8 +303,8 @@ def test_colours_change_as_pillow_changes_them(name: str) -> None:
     assert min(factors) < 1 < max(factors)
 
 
-def test_contrast_is_never_turned_round() -> None:
-    """Beyond 1 the lowest factor is 0: nothing dark becomes brighter than what was bright."""
+def test_contrast_is_never_inverted() -> None:
+    """If contrast is above 1, the lowest factor is 0, so dark pixels never become brighter than bright ones."""
     clips = torch.tensor([60, 180], dtype=torch.uint8).view(1, 1, 1, 2, 1).expand(200, 1, 3, 2, 2)
     pixels, _ = replace(OFF, jitter=1.0, **{**NEUTRAL, "contrast": 2.0}, **PLAIN)(clips, None, 0, generator=seeded())
     assert (pixels[..., 1, :] >= pixels[..., 0, :]).all()
@@ -312,7 +312,7 @@ def test_contrast_is_never_turned_round() -> None:
     assert 0.15 < flat < 0.35  # a quarter of the factors would be below 0
 
 
-def test_hue_turns_the_circle_of_colours() -> None:
+def test_hue_shifts_colours() -> None:
     red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 1, 3, 1, 1).expand(200, 1, 3, 2, 2)
     pixels, _ = replace(OFF, jitter=1.0, **{**NEUTRAL, "hue": 0.1}, **PLAIN)(red, None, 0, generator=seeded())
     assert torch.allclose(pixels[:, :, 0], torch.ones(()))  # within a sixth of the circle red stays at its height
@@ -324,8 +324,8 @@ def test_hue_turns_the_circle_of_colours() -> None:
     assert turns.max() > 0.09
 
 
-def test_the_order_of_changes_is_drawn() -> None:
-    """Brightness before contrast clips other levels than after it."""
+def test_the_order_of_changes_is_random() -> None:
+    """Brightness before contrast clips other levels than brightness after contrast."""
     clips = still(1, frames=1, side=8).expand(300, -1, -1, -1, -1)
     settings = replace(OFF, jitter=1.0, **{**NEUTRAL, "brightness": 1.0, "contrast": 1.0}, **PLAIN)
     pixels, _ = settings(clips, None, 0, generator=seeded())
@@ -370,7 +370,7 @@ def test_values_stay_in_range() -> None:
 # ------------------------------------------------------------------------------------------------------------- mixing
 
 
-def test_mixed_targets_worked_out_by_hand() -> None:
+def test_mixup_by_hand() -> None:
     targets = smooth_labels(torch.tensor([0, 1, 2]), 4, 0.2)  # off 0.05, on 0.85
     assert torch.allclose(
         targets, torch.tensor([[0.85, 0.05, 0.05, 0.05], [0.05, 0.85, 0.05, 0.05], [0.05, 0.05, 0.85, 0.05]])
@@ -385,7 +385,7 @@ def test_mixed_targets_worked_out_by_hand() -> None:
     assert torch.equal(mixed[1], clips[1])  # the middle one is its own partner
 
 
-def test_cut_targets_worked_out_by_hand() -> None:
+def test_cutmix_by_hand() -> None:
     clips = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1, 1).expand(2, 3, 3, 4, 5)
     cut, soft = cutmix(clips, torch.eye(2), Box(1, 2, 2, 3))  # 6 pixels of 20
     picture = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 2, 2, 2], [1, 1, 2, 2, 2], [1, 1, 1, 1, 1]]).float()
@@ -430,19 +430,19 @@ def test_clips_are_mixed_with_their_targets(kind: str, batch: int, monkeypatch: 
             assert torch.allclose(pixels[:, 0, 0, 0, 0] * 255, 0.64 * levels + 0.36 * levels.flip(0))
             assert torch.equal(pixels, pixels[..., :1, :1].expand_as(pixels))
         else:
-            kept = (pixels[0, 0, 0] == 0).float().mean().item()  # the first clip is black, its partner isn't
+            kept = (pixels[0, 0, 0] == 0).float().mean().item()  # the first clip is black, but its partner isn't
             assert torch.equal(pixels, pixels[:, :1, :1].expand_as(pixels))
             own, partners = (of.view(-1, 1, 1, 1, 1) for of in (levels / 255, levels.flip(0) / 255))
             assert ((pixels == own) | (pixels == partners)).all()
         assert torch.allclose(targets, kept * one_hot + (1 - kept) * one_hot.flip(0))  # type: ignore[arg-type]
         shares.append(kept)
-    if kind == "cutmix":  # targets go by what is seen, where the box isn't all in the frame
+    if kind == "cutmix":  # targets follow the visible part of a box that exceeds the frame
         assert min(shares) == pytest.approx(0.64)
         assert max(shares) > 0.7
 
 
-def test_which_kind_of_mixing() -> None:
-    """CutMix with the probability that is said; where one is off, always the other."""
+def test_share_of_mixup_and_cutmix() -> None:
+    """CutMix has the given probability; if one of them is off, the other is always used."""
     clips = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1, 1).expand(2, 1, 3, 16, 16)
     labels = torch.tensor([0, 1])
 
@@ -454,12 +454,12 @@ def test_which_kind_of_mixing() -> None:
         return cuts / 400
 
     assert abs(cut_share(mixup=0.8, cutmix=1.0, mix_switch=0.25) - 0.25) < 0.1
-    assert cut_share(mixup=0.8, cutmix=0, mix_switch=1.0) < 0.05  # but for weights that are all but 0 or 1
+    assert cut_share(mixup=0.8, cutmix=0, mix_switch=1.0) < 0.05  # weights close to 0 or 1 look like CutMix
     assert cut_share(mixup=0, cutmix=1.0, mix_switch=0.0) == 1
 
 
 @pytest.mark.slow
-def test_weights_are_of_the_beta_distribution() -> None:
+def test_mixup_weights_follow_the_beta_distribution() -> None:
     """Beta(α, α) has mean 1/2 and variance 1 / (4 (2α + 1))."""
     clips = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1, 1).expand(2, 1, 3, 1, 1)
     for alpha in (0.2, 0.8, 5.0):
@@ -486,7 +486,7 @@ def test_one_clip_and_captions_are_not_mixed() -> None:
     assert torch.equal(pixels, OFF(clips, None, 0, generator=seeded())[0])
 
 
-def test_a_batch_of_which_no_clip_could_be_read() -> None:
+def test_an_empty_batch() -> None:
     pixels, targets = Augmentation()(noise(0, 2, 3, 8, 8), torch.empty(0, dtype=torch.long), 3, generator=seeded())
     assert pixels.shape == (0, 2, 3, 8, 8)
     assert targets is not None
@@ -515,23 +515,23 @@ def test_the_generator_decides_everything() -> None:
     assert not torch.equal(first[0][0], first[1][0])
 
 
-def test_a_saved_generator_goes_on() -> None:
+def test_a_restored_generator_continues() -> None:
     clips, labels, settings = noise(7, 2, 3, 8, 8), torch.arange(7), Augmentation()
     generator = seeded()
     for _ in range(3):
         settings(clips, labels, 7, generator=generator)
     state = generator.get_state()
-    went_on = [settings(clips, labels, 7, generator=generator) for _ in range(4)]
+    expected = [settings(clips, labels, 7, generator=generator) for _ in range(4)]
     other = torch.Generator()
     other.set_state(state)
-    for pixels, targets in went_on:
+    for pixels, targets in expected:
         again = settings(clips, labels, 7, generator=other)
         assert torch.equal(again[0], pixels)
         assert torch.equal(again[1], targets)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_makes_of_it_what_a_cpu_does() -> None:
+def test_gpu_matches_cpu() -> None:
     clips, labels = noise(9, 2, 3, 16, 16), torch.arange(9)
     here = Augmentation()(clips, labels, 9, generator=seeded())
     there = Augmentation()(clips.cuda(), labels.cuda(), 9, generator=seeded())

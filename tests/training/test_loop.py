@@ -1,4 +1,4 @@
-"""The loop: its arithmetic, what is the same however it is divided, and going on after any end."""
+"""The training loop: its arithmetic, its independence of passes, workers and processes, and resuming."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def plain_step(recipe: Recipe, class_folder: Path) -> tuple[float, dict[str, Tensor]]:
-    """The same step written out: all clips at once, the loss of PyTorch, its gradients."""
+    """Compute the loss and gradients of a step in plain PyTorch, with all clips in one pass."""
     dataset = open_dataset(class_folder)
     model = XCLIPModel.from_pretrained(recipe.model).train()
     processor = XCLIPProcessor.from_pretrained(recipe.model)
@@ -81,8 +81,8 @@ def plain_step(recipe: Recipe, class_folder: Path) -> tuple[float, dict[str, Ten
 
 
 @pytest.mark.parametrize("per_pass", [9, 4, 1])
-def test_a_step_is_the_plain_one(tiny_folder: Path, class_folder: Path, tmp_path: Path, per_pass: int) -> None:
-    """Nine clips in one pass or several: loss and gradients (of which AdamW's first moment is a tenth)."""
+def test_a_step_matches_plain_pytorch(tiny_folder: Path, class_folder: Path, tmp_path: Path, per_pass: int) -> None:
+    """Compare loss and gradients of nine clips in one or several passes. (AdamW's first moment is a tenth of them.)"""
     how = recipe(tiny_folder, "batch=9", f"batch_per_pass={per_pass}")
     trained(how, class_folder, tmp_path)
     loss, gradients = plain_step(how, class_folder)
@@ -99,7 +99,7 @@ def test_a_step_is_the_plain_one(tiny_folder: Path, class_folder: Path, tmp_path
     assert not any(name.startswith("model.text_") for name in state)
 
 
-def test_every_sample_once_an_epoch() -> None:
+def test_every_sample_is_used_once_per_epoch() -> None:
     for world in (1, 2, 3):
         seen: list[int] = []
         counts = []
@@ -116,8 +116,8 @@ def test_every_sample_once_an_epoch() -> None:
     assert sorted(first) == sorted(second)
 
 
-def test_the_order_of_samples_is_drawn_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The order is that of a permutation that each step would draw for itself, as it was in earlier versions."""
+def test_sample_order_is_drawn_once_per_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order is the same as if each step drew the permutation of its epoch."""
 
     def passes(batches: Batches, step: int) -> list[list[int]]:
         epoch, within = divmod(step, batches.steps_per_epoch)
@@ -136,7 +136,7 @@ def test_the_order_of_samples_is_drawn_once_an_epoch(monkeypatch: pytest.MonkeyP
     assert drawn == [999, 999, 999]
 
 
-def test_clips_are_the_same_whatever_reads_them(class_folder: Path) -> None:
+def test_clips_do_not_depend_on_workers(class_folder: Path) -> None:
     dataset = open_dataset(class_folder)
     batches = Batches(len(dataset.samples), 4, 2, seed=0)
 
@@ -156,10 +156,10 @@ def test_clips_are_the_same_whatever_reads_them(class_folder: Path) -> None:
     for part in alone:
         epochs[part.step // 3].update(zip(part.samples, part.clips, strict=True))
     assert epochs[0].keys() == epochs[1].keys() == set(range(9))
-    assert any(not torch.equal(epochs[0][i], epochs[1][i]) for i in range(9))  # other draws in another epoch
+    assert any(not torch.equal(epochs[0][i], epochs[1][i]) for i in range(9))  # another epoch has other crops
 
 
-def test_draws_depend_on_every_number() -> None:
+def test_a_seeded_generator_depends_on_every_number() -> None:
     drawn = {
         int(torch.randint(2**60, (), generator=seeded_generator(*n))) for n in ((1, 2, 3), (1, 3, 2), (1, 2), (1, 2, 4))
     }
@@ -167,7 +167,7 @@ def test_draws_depend_on_every_number() -> None:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_read_is_counted_and_named(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+def test_unreadable_videos_are_skipped_and_logged(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(class_folder, tmp_path / "classes")
     (folder / "goes_down" / "0.mp4").write_bytes(b"no video")
     how = recipe(tiny_folder, "batch=9", "batch_per_pass=3")
@@ -176,12 +176,12 @@ def test_what_cannot_be_read_is_counted_and_named(tiny_folder: Path, class_folde
     log = read_log(tmp_path / "run")
     assert [line["clips"] for line in log if line["kind"] == "step"] == [8]
     assert [Path(line["path"]).name for line in log if line["kind"] == "unreadable"] == ["0.mp4"]
-    # the mean is over those that were read: what it would be without the file
+    # the mean is over the videos that were read, as if the file were missing
     (folder / "goes_down" / "0.mp4").unlink()
     without = open_dataset(folder)
     loss = sum(_loss_of(how, without, i) for i in range(8)) / 8
     drawn_alike = losses(tmp_path / "run")[0]
-    assert abs(loss - drawn_alike) < 1.0  # other numbers, other crops; but not nine ninths of it
+    assert abs(loss - drawn_alike) < 1.0  # crops differ, since indices do; but the mean is not over nine
     for path in folder.glob("*/*.mp4"):
         path.write_bytes(b"no video")
     with pytest.raises(NothingReadError, match="none of the 8 videos can be read"):
@@ -206,10 +206,10 @@ def _loss_of(how: Recipe, dataset: Dataset, number: int) -> float:
          ("precision=bf16",), ("precision=fp16",), ("ema=0.5",), ("clip_grad=0.1",), ("towers=both",),
          ("towers=none", "drop_path=0.5"), ("checkpoint_gradients=true",)))],
 )  # fmt: skip
-def test_variants_learn_and_go_on_to_the_bit(
+def test_variants_learn_and_resume_to_the_bit(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, changes: tuple[str, ...]
 ) -> None:
-    """Stopped after the first epoch's state and taken up again: the same losses as in one go, and the same weights."""
+    """Stop after the first epoch and resume: losses and weights are those of an uninterrupted training."""
     how = recipe(tiny_folder, "batch=4", "epochs=3", "eval_every=1", *changes)
     whole = trained(how, class_folder, tmp_path / "whole")
     folder = tmp_path / "parts"
@@ -225,8 +225,8 @@ def test_variants_learn_and_go_on_to_the_bit(
     parts = trained(how, class_folder, folder)
     assert losses(folder) == losses(tmp_path / "whole")
     assert len(losses(folder)) == 9
-    for (name, one), other in zip(whole.model.named_parameters(), parts.model.parameters(), strict=True):
-        assert torch.equal(one, other), name
+    for (name, expected), resumed in zip(whole.model.named_parameters(), parts.model.parameters(), strict=True):
+        assert torch.equal(expected, resumed), name
     start = XCLIPModel.from_pretrained(how.model)
     moved = {name for (name, p), q in zip(start.named_parameters(), whole.model.parameters(), strict=True)
              if not torch.equal(p, q)}  # fmt: skip
@@ -236,7 +236,7 @@ def test_variants_learn_and_go_on_to_the_bit(
 
 
 @pytest.mark.slow
-def test_pairs(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+def test_pairs_are_learnt(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     lines = [
         {"path": str(path), "text": f"it {path.parent.name} {path.stem}"}
         for path in sorted(class_folder.glob("*/*.mp4"))
@@ -247,21 +247,21 @@ def test_pairs(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
         tiny_folder, "loss=pairs", "towers=both", "batch=9", "batch_per_pass=9", "epochs=12", "label_smoothing=0"
     )
     trained(how, class_folder, tmp_path / "run", open_dataset(listed))
-    found = losses(tmp_path / "run")
-    assert found[-1] < found[0] - 0.2
+    first, *_, last = losses(tmp_path / "run")
+    assert last < first - 0.2
 
 
-# -- whole trainings
+# -- complete trainings
 
 
-def test_from_a_folder_to_a_model(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+def test_train_writes_a_model_folder(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     changes = [f"model={tiny_folder}", f"data={class_folder}", *PLAIN, "hold_out=0.3", "epochs=2", "eval_every=1"]
-    said: list[str] = []
-    result = train("my-videos", *changes, out=tmp_path / "out", say=said.append)
+    messages: list[str] = []
+    result = train("my-videos", *changes, out=tmp_path / "out", say=messages.append)
     assert result.finished
     assert result.results is not None
     assert len(result.results.predictions) == 3  # one of each class was held out
-    assert "6 clips of 3 classes" in said[0]
+    assert "6 clips of 3 classes" in messages[0]
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"config.json", "model.safetensors", "README.md", "results.json", "training"} <= names
     assert not (tmp_path / "out/training/state.safetensors").exists()
@@ -288,7 +288,7 @@ def test_from_a_folder_to_a_model(tiny_folder: Path, class_folder: Path, tmp_pat
     ],
 )
 @pytest.mark.slow
-def test_under_a_global_setting_of_pytorch(
+def test_pytorch_global_settings_do_not_matter(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, setting: Callable[[], AbstractContextManager[object]]
 ) -> None:
     changes = [f"model={tiny_folder}", f"data={class_folder}", *PLAIN]
@@ -300,10 +300,10 @@ def test_under_a_global_setting_of_pytorch(
 
 
 @pytest.mark.slow
-def test_a_model_that_was_trained_but_not_written(
+def test_resume_after_the_last_step(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed after the last step: the same call judges and writes it."""
+    """If a training is killed after its last step, the same call evaluates and writes the model."""
     changes = [f"model={tiny_folder}", f"data={class_folder}", *PLAIN, "hold_out=0.3", "eval_every=1"]
 
     class _KilledError(Exception):
@@ -323,7 +323,7 @@ def test_a_model_that_was_trained_but_not_written(
     assert (tmp_path / "out/results.json").exists()
 
 
-def test_a_plan(tiny_folder: Path, class_folder: Path) -> None:
+def test_plan(tiny_folder: Path, class_folder: Path) -> None:
     plan = plan_training("my-videos", f"model={tiny_folder}", f"data={class_folder}", "hold_out=0.3", "batch=4")
     assert (plan.clips, plan.val_clips, plan.classes, plan.steps_per_epoch) == (6, 3, 3, 2)
     model = XCLIPModel.from_pretrained(tiny_folder)
@@ -331,8 +331,8 @@ def test_a_plan(tiny_folder: Path, class_folder: Path) -> None:
     assert "messages, MIT, prompts, with weight decay" in str(plan)
 
 
-def test_the_memory_of_a_plan(tiny_folder: Path, class_folder: Path) -> None:
-    """What each key adds, in bytes; Python and its libraries are the same for all."""
+def test_estimated_memory_of_each_key(tiny_folder: Path, class_folder: Path) -> None:
+    """Each key adds the expected bytes; Python and its libraries need the same for all."""
 
     def memory(*changes: str) -> int:
         common = (f"model={tiny_folder}", f"data={class_folder}", "hold_out=0", "jitter=0", "batch_per_pass=2")
@@ -340,7 +340,7 @@ def test_the_memory_of_a_plan(tiny_folder: Path, class_folder: Path) -> None:
 
     model = XCLIPModel.from_pretrained(tiny_folder)
     vision, tokens = model.config.vision_config, 2 * 4 * (4 * 4 + 2)
-    plain, slack = memory(), 8 * 2**20  # what the process itself takes may grow meanwhile
+    plain, slack = memory(), 8 * 2**20  # the memory of the process itself may grow meanwhile
     wider = memory("batch_per_pass=2002")
     per_clip = (
         4 * 16 * (tokens // 2 * vision.hidden_size * vision.num_hidden_layers + 3 * 16 * model.config.prompt_layers)
@@ -355,24 +355,24 @@ def test_the_memory_of_a_plan(tiny_folder: Path, class_folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "mini"])
-def test_the_memory_of_a_plan_is_what_is_seen(tiny_folder: Path, class_folder: Path, tmp_path: Path, name: str) -> None:
-    """The most that a training has in use, as the system counts it, is within 20 % of what its plan says."""
+def test_estimated_memory_is_what_is_used(tiny_folder: Path, class_folder: Path, tmp_path: Path, name: str) -> None:
+    """The peak memory of a training, as the system counts it, is within 20 % of its plan."""
     program = """
 import sys
 from openxclip.training import plan_training, train
-said = plan_training("my-videos", *sys.argv[2:]).memory
+planned = plan_training("my-videos", *sys.argv[2:]).memory
 train("my-videos", *sys.argv[2:], out=sys.argv[1], say=lambda text: None)
 (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
-print(said, int(line.split()[1]) * 1024)
+print(planned, int(line.split()[1]) * 1024)
 """
     if not Path("/proc/self/status").exists():
-        pytest.skip("only Linux says it")
+        pytest.skip("only Linux reports the peak memory")
     model = "mini" if name == "mini" else tiny_folder
     changes = (f"model={model}", f"data={class_folder}", "epochs=1", "warmup_epochs=0", "workers=1")
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "out"), *changes],
                           capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=True)  # fmt: skip
-    said, seen = map(int, done.stdout.split())
-    assert said == pytest.approx(seen, rel=0.2)
+    planned, used = map(int, done.stdout.split())
+    assert planned == pytest.approx(used, rel=0.2)
 
 
 COMMAND = [sys.executable, "-m", "openxclip.cli.main"]
@@ -391,7 +391,7 @@ def finished(command: list[str]) -> str:
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+def test_resume_after_kills_at_random_moments(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     changes = ("epochs=40", "save_every=0.0001", "workers=1", "mixup=0.8", "jitter=0.8")
     finished([*COMMAND, *arguments(tiny_folder, class_folder, tmp_path / "whole", *changes)])
     command = [*COMMAND, *arguments(tiny_folder, class_folder, tmp_path / "killed", *changes)]
@@ -410,7 +410,7 @@ def test_killed_at_random_moments(tiny_folder: Path, class_folder: Path, tmp_pat
             time.sleep(draw.uniform(0.0, 0.6))
             process.send_signal(signal.SIGKILL)
             killed += process.wait() == -signal.SIGKILL
-    assert killed >= 2  # the last may have been quicker
+    assert killed >= 2  # the last process may have finished before the signal
     if not (tmp_path / "killed/config.json").exists():
         finished(command)
     assert losses(log.parent) == losses(tmp_path / "whole/training")
@@ -420,8 +420,10 @@ def test_killed_at_random_moments(tiny_folder: Path, class_folder: Path, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_stop(tiny_folder: Path, class_folder: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """SIGTERM goes to the process, Ctrl-C to its readers as well."""
+def test_signals_stop_the_command(
+    tiny_folder: Path, class_folder: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """SIGTERM goes to the main process only, Ctrl-C to its workers as well."""
     out = tmp_path / "out"
     command = [*COMMAND, *arguments(tiny_folder, class_folder, out, "epochs=1000", "workers=1")]
     pipe = subprocess.PIPE
@@ -436,17 +438,17 @@ def test_asked_to_stop(tiny_folder: Path, class_folder: Path, tmp_path: Path, nu
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        said = process.stderr.read()
+        messages = process.stderr.read()
         assert process.wait() != 0
-    assert "run the same command to resume" in said
-    assert "Traceback" not in said
+    assert "run the same command to resume" in messages
+    assert "Traceback" not in messages
     assert (out / "training/state.safetensors").exists()
     assert not list((out / "training").glob("*.part"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharded", [False, True])
-def test_two_processes_are_one(tiny_folder: Path, class_folder: Path, tmp_path: Path, sharded: bool) -> None:
+def test_two_processes_match_one(tiny_folder: Path, class_folder: Path, tmp_path: Path, sharded: bool) -> None:
     changes = ("hold_out=0.3", "epochs=2", "eval_every=1", "mixup=0.8", "cutmix=1", "jitter=0.5", "batch=5")
     alone = arguments(tiny_folder, class_folder, tmp_path / "alone", *changes)
     together = arguments(tiny_folder, class_folder, tmp_path / "together", *changes, f"sharded={str(sharded).lower()}")
@@ -466,8 +468,8 @@ def test_two_processes_are_one(tiny_folder: Path, class_folder: Path, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharded", [False, True])
-def test_pairs_of_two_processes(tiny_folder: Path, class_folder: Path, tmp_path: Path, sharded: bool) -> None:
-    """Nine pairs: one process takes five of them in a pass, or two take three and two, contrasted together."""
+def test_pairs_in_two_processes_match_one(tiny_folder: Path, class_folder: Path, tmp_path: Path, sharded: bool) -> None:
+    """One process takes five pairs in a pass; two processes take three and two, and contrast them together."""
     lines = [
         {"path": str(path), "text": f"it {path.parent.name} {path.stem}"}
         for path in sorted(class_folder.glob("*/*.mp4"))
@@ -487,8 +489,8 @@ def test_pairs_of_two_processes(tiny_folder: Path, class_folder: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_clip_is_a_start(class_folder: Path, tmp_path: Path) -> None:
-    """Of Hugging Face's CLIP: messages, MIT and prompts at random, by the recipe's seed; frames as the recipe says."""
+def test_train_from_a_clip_checkpoint(class_folder: Path, tmp_path: Path) -> None:
+    """A CLIP of Hugging Face gets random messages, MIT and prompts by the recipe's seed, and the recipe's frames."""
     import transformers
 
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -499,7 +501,7 @@ def test_a_clip_is_a_start(class_folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     transformers.CLIPModel(config).save_pretrained(tmp_path / "clip")
     for name in ("vocab.json", "merges.txt"):
-        assert not (tmp_path / "clip" / name).exists()  # CLIP's own tokenizer is ours
+        assert not (tmp_path / "clip" / name).exists()  # so the tokenizer of this package is used
     changes = (f"data={class_folder}", *PLAIN, "frames=5", "seed=3")
     result = train("my-videos", f"model={tmp_path / 'clip'}", *changes, out=tmp_path / "out", say=lambda text: None)
     assert result.finished

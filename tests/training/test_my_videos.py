@@ -1,4 +1,4 @@
-"""The recipe `my-videos` teaches mini three actions that it was never shown, from eight clips of each."""
+"""The recipe `my-videos` teaches mini three actions that it has never seen, from eight clips of each."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # some 75 s on two quiet cores: a machine that others use too takes many times that
-def test_three_new_actions(tmp_path: Path) -> None:
+@pytest.mark.timeout(1500)  # about 75 s on two idle cores, but much longer on a busy machine
+def test_my_videos_teaches_three_new_actions(tmp_path: Path) -> None:
     import my_videos
 
     assert not {action.name for action in KNOWN} & set(my_videos.ACTIONS)

@@ -1,4 +1,4 @@
-"""Groups and rates against numbers worked out by hand from the paper's table of settings."""
+"""Parameter groups and learning rates, against numbers computed by hand from the paper's table of settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from openxclip import XCLIPModel
 from openxclip.training.optimisation import Schedule, adamw, is_fresh, parameter_groups, set_trainable
 
-# Fully supervised: 8e-6 to 8e-8 over 30 epochs, 5 of them warm-up. Of 100 steps each: 3,000 and 500.
+# Fully supervised: 8e-6 to 8e-8 over 30 epochs of 100 steps, with 5 epochs of warm-up.
 PAPER = Schedule(total=3000, warmup=500, minimum=8e-8)
 
 
@@ -20,20 +20,20 @@ PAPER = Schedule(total=3000, warmup=500, minimum=8e-8)
         (250, 4e-6, 4e-5),
         (499, 7.984e-6, 7.984e-5),
         (500, 7.4694606e-6, 7.4646375e-5),  # minimum + (base - minimum) * (1 + cos 30°) / 2, and 1.8660254 / 2 = 0.9330
-        (1500, 4.04e-6, 4.004e-5),  # half way
+        (1500, 4.04e-6, 4.004e-5),  # halfway
         (2999, 8.000217e-8, 8.002191e-8),  # (1 + cos(pi * 2999 / 3000)) / 2 = 2.7416e-7
     ],
 )
-def test_rates(step: int, rate: float, fresh: float) -> None:
+def test_learning_rates(step: int, rate: float, fresh: float) -> None:
     assert PAPER.rate(step, 8e-6) == pytest.approx(rate, rel=1e-6)
     assert PAPER.rate(step, 8e-5) == pytest.approx(fresh, rel=1e-6)
 
 
-def test_no_warmup_begins_at_the_top() -> None:
+def test_without_warmup_the_first_rate_is_the_base_rate() -> None:
     assert Schedule(total=10, warmup=0, minimum=0.0).rate(0, 1.0) == 1.0
 
 
-def test_bad_schedules() -> None:
+def test_invalid_schedules_are_refused() -> None:
     with pytest.raises(ValueError, match="a warm-up of 11 steps of 10"):
         Schedule(total=10, warmup=11, minimum=0.0)
 
@@ -42,7 +42,7 @@ def model(tiny_folder) -> XCLIPModel:  # type: ignore[no-untyped-def]
     return XCLIPModel.from_pretrained(tiny_folder)
 
 
-def test_groups(tiny_folder) -> None:  # type: ignore[no-untyped-def]
+def test_parameter_groups(tiny_folder) -> None:  # type: ignore[no-untyped-def]
     learner = model(tiny_folder)
     trained = set_trainable(learner, towers="visual", loss="classes")
     frozen = {name for name, _ in learner.named_parameters()} - trained
@@ -74,7 +74,7 @@ def test_groups(tiny_folder) -> None:  # type: ignore[no-untyped-def]
         assert by_name[name].weight_decay == decay, name
 
 
-def test_towers(tiny_folder) -> None:  # type: ignore[no-untyped-def]
+def test_trained_towers(tiny_folder) -> None:  # type: ignore[no-untyped-def]
     for towers, text, visual in (("text", True, False), ("both", True, True), ("none", False, False)):
         learner = model(tiny_folder)
         trained = set_trainable(learner, towers=towers, loss="pairs")  # type: ignore[arg-type]
@@ -84,8 +84,8 @@ def test_towers(tiny_folder) -> None:  # type: ignore[no-untyped-def]
         assert all(name in trained for name, _ in learner.named_parameters() if is_fresh(name))
 
 
-def test_the_temperature_is_trained_as_the_authors_do(tiny_folder) -> None:  # type: ignore[no-untyped-def]
-    """With both towers, at CLIP's rate and with weight decay, as it is no vector; frozen where a tower is."""
+def test_the_temperature_is_trained_as_in_the_authors_code(tiny_folder) -> None:  # type: ignore[no-untyped-def]
+    """It is trained with both towers, with CLIP's learning rate and weight decay; it is frozen if a tower is."""
     for towers in ("visual", "text", "none"):
         assert "logit_scale" not in set_trainable(model(tiny_folder), towers=towers, loss="classes")  # type: ignore[arg-type]
     learner = model(tiny_folder)
@@ -94,7 +94,7 @@ def test_the_temperature_is_trained_as_the_authors_do(tiny_folder) -> None:  # t
     assert (group.lr, group.weight_decay) == (8e-6, 0.001)
 
 
-def test_the_optimizer_takes_the_rates(tiny_folder) -> None:  # type: ignore[no-untyped-def]
+def test_the_schedule_sets_the_optimizers_rates(tiny_folder) -> None:  # type: ignore[no-untyped-def]
     learner = model(tiny_folder)
     set_trainable(learner, towers="visual", loss="classes")
     optimizer = adamw(learner, parameter_groups(learner, lr=8e-6), betas=(0.9, 0.98), eps=1e-8)

@@ -1,4 +1,4 @@
-"""How a training ends early: a loss that is not finite, no readable video, no memory, readers that are killed."""
+"""Trainings that stop early: a loss that is not finite, unreadable videos, out of memory, killed workers, signals."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def train_tiny(tiny_folder: Path, class_folder: Path, out: Path, *changes: str, 
     return train("my-videos", f"model={tiny_folder}", f"data={class_folder}", *PLAIN, *changes, out=out, **arguments)
 
 
-# -- what is not finite
+# -- values that are not finite
 
 
-def test_a_loss_that_is_not_finite_ends_it(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_training(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     out, steps = tmp_path / "out", []
     with pytest.raises(DivergedError, match=r"the loss of step \d+ is (nan|inf).*a lower lr \(it is 1e\+30\)"):
         train_tiny(tiny_folder, class_folder, out, "lr=1e30", "epochs=50", on_step=lambda one: steps.append(one.loss))
@@ -51,10 +51,10 @@ def test_a_loss_that_is_not_finite_ends_it(tiny_folder: Path, class_folder: Path
     assert not (out / "model.safetensors").exists()
 
 
-def test_the_last_good_state_stays(
+def test_the_last_good_state_is_kept(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of an epoch that was saved; the same command ends in the same way, and the state is still there."""
+    """The state of the last epoch is kept, and the same command fails again in the same way."""
     plain = GradientComputer.compute
 
     def broken(self: GradientComputer, reader: Any, batches: Any, step: int, scaler: Any) -> Any:
@@ -73,18 +73,18 @@ def test_the_last_good_state_stays(
 def test_weights_that_are_not_finite_are_not_saved(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, towers: str
 ) -> None:
-    """The last step leaves them so: its own loss was still finite."""
+    """The weights become infinite in the last step, whose loss was still finite."""
     with pytest.raises(DivergedError, match="after step 1 are not finite"):
         train_tiny(tiny_folder, class_folder, tmp_path / "out", "epochs=1", "batch=9", "lr=1e38", f"towers={towers}")
     assert not (tmp_path / "out/config.json").exists()
     assert not (tmp_path / "out/training/state.safetensors").exists()
 
 
-# -- nothing to learn from
+# -- unreadable videos
 
 
-def test_nothing_that_can_be_read(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
-    """No model, and once the videos are mended, the same command trains."""
+def test_unreadable_videos_only(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+    """Nothing is written, so the same command can be run once the videos are repaired."""
     folder = shutil.copytree(class_folder, tmp_path / "classes")
     for path in folder.glob("*/*.mp4"):
         path.write_bytes(b"no video")
@@ -93,7 +93,7 @@ def test_nothing_that_can_be_read(tiny_folder: Path, class_folder: Path, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-# -- no memory
+# -- out of memory
 
 
 OF_MEMORY = (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
@@ -101,7 +101,7 @@ OF_MEMORY = (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried
 
 
 def no_memory_in_step_4(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """From here on, passes of several clips fail in the fourth step."""
+    """Let passes of several clips fail in the fourth step."""
     plain = GradientComputer._loss
 
     def failing(self: GradientComputer, batch: Any) -> Any:
@@ -112,7 +112,7 @@ def no_memory_in_step_4(monkeypatch: pytest.MonkeyPatch, error: Exception) -> No
     monkeypatch.setattr(GradientComputer, "_loss", failing)
 
 
-def test_no_memory(tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory(tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_memory_in_step_4(monkeypatch, OF_MEMORY[0])
     with pytest.raises(StoppedError, match=r"memory ran out in step 4\. The state after step 3 is saved .*"
                        r"batch_per_pass=1 \(it is 3\) or checkpoint_gradients=true to resume"):  # fmt: skip
@@ -122,16 +122,16 @@ def test_no_memory(tiny_folder: Path, class_folder: Path, tmp_path: Path, monkey
 
 @pytest.mark.slow
 @pytest.mark.parametrize("error", OF_MEMORY)
-def test_smaller_passes_go_on_where_memory_ran_out(
+def test_resume_with_smaller_passes_after_out_of_memory(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     train_tiny(tiny_folder, class_folder, tmp_path / "whole", "batch_per_pass=3")
     no_memory_in_step_4(monkeypatch, error)
-    out, said = tmp_path / "out", list[str]()
+    out, messages = tmp_path / "out", list[str]()
     with pytest.raises(StoppedError):
         train_tiny(tiny_folder, class_folder, out, "batch_per_pass=3")
-    assert train_tiny(tiny_folder, class_folder, out, "batch_per_pass=1", say=said.append).finished
-    assert any("3 of 6 steps are done" in line for line in said)
+    assert train_tiny(tiny_folder, class_folder, out, "batch_per_pass=1", say=messages.append).finished
+    assert any("3 of 6 steps are done" in line for line in messages)
     whole, parts = (
         [line["loss"] for line in read_log(tmp_path / name / "training") if line["kind"] == "step"]
         for name in ("whole", "out")
@@ -139,21 +139,21 @@ def test_smaller_passes_go_on_where_memory_ran_out(
     assert parts == pytest.approx(whole, abs=1e-5)
 
 
-def test_which_errors_are_of_memory() -> None:
+def test_is_out_of_memory() -> None:
     assert all(map(is_out_of_memory, OF_MEMORY))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(OSError(12, "Cannot allocate memory"))
 
 
-# -- readers that are killed
+# -- killed workers and signals
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_reader_is_killed(
+def test_a_killed_worker(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was learnt is saved, and the same command goes on to the same losses."""
+    """The state is saved, and the resumed training has the same weights as an uninterrupted one."""
     train_tiny(tiny_folder, class_folder, tmp_path / "whole", "epochs=8")
     monkeypatch.setattr("torch.utils.data.dataloader._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
     before = set(active_children())
@@ -174,8 +174,8 @@ def test_a_reader_is_killed(
 
 
 @pytest.mark.slow
-def test_sigterm_to_the_whole_group(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
-    """As job schedulers send it: to the readers as well."""
+def test_sigterm_to_the_process_group(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+    """Job schedulers send SIGTERM to the workers as well."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "openxclip.cli.main", "train", "my-videos", f"model={tiny_folder}",
                f"data={class_folder}", *PLAIN, "epochs=1000", "workers=2", "--out", str(out)]  # fmt: skip
@@ -189,17 +189,17 @@ def test_sigterm_to_the_whole_group(tiny_folder: Path, class_folder: Path, tmp_p
             assert process.poll() is None
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGTERM)
-        said = process.stderr.read()
+        messages = process.stderr.read()
         assert process.wait() != 0
-    assert "run the same command to resume" in said
-    assert "Traceback" not in said
+    assert "run the same command to resume" in messages
+    assert "Traceback" not in messages
     assert (out / "training/state.safetensors").exists()
     assert json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["kind"] == "step"
 
 
-def test_asked_to_stop_between_steps(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
-    """SIGTERM in a step: it is finished and saved, and the next call says from where it goes on."""
-    out, said = tmp_path / "out", []
+def test_a_signal_within_a_step(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+    """The step is finished and saved, and the next call reports from where it resumes."""
+    out, messages = tmp_path / "out", []
 
     def stop(report: Any) -> None:
         if report.step == 1:
@@ -207,13 +207,13 @@ def test_asked_to_stop_between_steps(tiny_folder: Path, class_folder: Path, tmp_
 
     stopped = train_tiny(tiny_folder, class_folder, out, on_step=stop)
     assert (stopped.finished, stopped.steps, stopped.epoch) == (False, 2, None)
-    done = train_tiny(tiny_folder, class_folder, out, say=said.append)
+    done = train_tiny(tiny_folder, class_folder, out, say=messages.append)
     assert (done.finished, done.steps, done.epoch) == (True, 6, 2)
-    assert f"resumes from the state in {out / 'training'}: 2 of 6 steps are done (0.67 of 2 epochs)" in said
+    assert f"resumes from the state in {out / 'training'}: 2 of 6 steps are done (0.67 of 2 epochs)" in messages
 
 
-def test_pairs_need_the_same_passes(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
-    """Pairs are contrasted within a pass, so its size can't change when a training resumes."""
+def test_pairs_cannot_resume_with_other_passes(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+    """Pairs are contrasted within a pass, so the size of passes can't change when a training resumes."""
     lines = [{"path": str(path), "text": f"{path.parent.name} {path.stem}"} for path in class_folder.glob("*/*.mp4")]
     listed = tmp_path / "pairs.jsonl"
     listed.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which frames a clip of training has: of short videos, and of those whose frame rate varies."""
+"""The frames of training clips: short videos, and videos with a varying frame rate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from openxclip.video import VideoReader, read_clip
 
 
 def write(path: Path, stamps: Sequence[int], base: Fraction) -> Sample:
-    """A video whose frames are shown at these stamps."""
+    """Write a video with these timestamps."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=60)
         stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
@@ -33,7 +33,7 @@ def write(path: Path, stamps: Sequence[int], base: Fraction) -> Sample:
 
 
 def chosen(monkeypatch: pytest.MonkeyPatch, sample: Sample, *, seed: int = 0, **how: Any) -> tuple[int, ...]:
-    """The indices of the frames that a training clip is made of."""
+    """Return the frame indices of a training clip."""
     read: list[Sequence[int]] = []
     original = VideoReader.get_frames
 
@@ -50,7 +50,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch, sample: Sample, *, seed: int = 0, **
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 5, 7])
-def test_a_short_video_is_spread_as_in_testing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int) -> None:
+def test_a_short_video_is_sampled_as_in_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int) -> None:
     sample = write(tmp_path / "short.mp4", range(total), Fraction(1, 10))
     expected = tuple((2 * t + 1) * total // 16 for t in range(8))
     for seed in range(3):
@@ -59,15 +59,15 @@ def test_a_short_video_is_spread_as_in_testing(tmp_path: Path, monkeypatch: pyte
     assert read_clip(sample.source, num_frames=8).indices == expected
 
 
-def test_so_is_a_short_stretch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_stretch_is_sampled_as_in_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write(tmp_path / "long.mp4", range(30), Fraction(1, 10)).source
     expected = (10, 10, 10, 11, 11, 12, 12, 12)
     assert chosen(monkeypatch, Sample(source, label=0, start=1.0, end=1.3), num_frames=8) == expected
     assert read_clip(source, num_frames=8, start=1.0, end=1.3).indices == expected
 
 
-def test_of_a_varying_rate_frames_are_drawn_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nine seconds at one frame a second, one at sixty: by time, one frame in ten is of the last second."""
+def test_a_varying_frame_rate_is_sampled_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine seconds at 1 frame/s, then one second at 60: by time, a tenth of the frames is in the last second."""
     stamps = [60 * i for i in range(9)] + [540 + i for i in range(60)]
     sample = write(tmp_path / "varying.mp4", stamps, Fraction(1, 60))
     late = Counter[str]()
@@ -78,11 +78,11 @@ def test_of_a_varying_rate_frames_are_drawn_by_time(tmp_path: Path, monkeypatch:
             late[sampling] += sum(index >= 9 for index in indices)
     assert late["frames"] > 0.8 * 160
     assert late["time"] < 0.15 * 160
-    part = Sample(sample.source, label=0, start=9.0)  # which is of a constant rate: counted, with the same draws
+    part = Sample(sample.source, label=0, start=9.0)  # a constant rate, with the same draws
     assert chosen(monkeypatch, part, num_frames=8) == chosen(monkeypatch, part, num_frames=8, sampling="frames")
 
 
-def test_of_a_constant_rate_the_draws_are_those_of_counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_constant_frame_rate_is_sampled_as_by_counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("even.mkv", "even.mp4"):
         sample = write(tmp_path / name, range(40), Fraction(1001, 24000))
         for seed in range(3):

@@ -1,4 +1,4 @@
-"""Which epoch's weights are kept, when a training ends early, and what is reported meanwhile."""
+"""Evaluation during training: the epoch whose weights are kept, early stopping, and reports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def train_tiny(tiny_folder: Path, class_folder: Path, out: Path, *changes: str, 
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
-    """Evaluations give `ACCURACIES`, one after the other; the weights that each was of."""
+    """Make evaluations return `ACCURACIES` one after the other; return the list of the evaluated weights."""
     weights: list[dict[str, torch.Tensor]] = []
     plain, once = job.validate, list[Results]()
 
@@ -54,7 +54,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize(("keep", "epoch"), [("last", 3), pytest.param("best", 2, marks=pytest.mark.slow)])
-def test_keep(
+def test_keep_chooses_the_epoch(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, scored: list[dict[str, torch.Tensor]], keep: str, epoch: int
 ) -> None:
     reports: list[EvalReport] = []
@@ -78,17 +78,17 @@ def test_keep(
 def test_early_stopping(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, scored: list[dict[str, torch.Tensor]]
 ) -> None:
-    """0.2, 0.6, 0.4, 0.6: the last two are no better than 0.6."""
-    said: list[str] = []
+    """After 0.2, 0.6, 0.4 and 0.6, the last two evaluations were no better than 0.6."""
+    messages: list[str] = []
     done = train_tiny(tiny_folder, class_folder, tmp_path / "out", "epochs=6", "keep=best", "patience=2",
-                      say=said.append)  # fmt: skip
+                      say=messages.append)  # fmt: skip
     assert (done.finished, done.steps, done.epoch) == (True, 4, 2)
-    assert any("ended after 4 of 6 epochs: 2 evaluations in a row were no better" in line for line in said)
+    assert any("ended after 4 of 6 epochs: 2 evaluations in a row were no better" in line for line in messages)
     assert same(load_file(tmp_path / "out/model.safetensors"), scored[1])
 
 
 @pytest.mark.slow
-def test_the_best_outlives_an_interruption(
+def test_the_best_weights_survive_an_interruption(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, scored: list[dict[str, torch.Tensor]]
 ) -> None:
     out = tmp_path / "out"
@@ -106,7 +106,7 @@ def test_the_best_outlives_an_interruption(
 
 
 @pytest.mark.slow
-def test_an_evaluation_that_was_interrupted_is_done_first(
+def test_an_interrupted_evaluation_is_repeated_on_resume(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, plain = tmp_path / "out", validation.evaluate
@@ -124,7 +124,7 @@ def test_an_evaluation_that_was_interrupted_is_done_first(
     assert [one.epoch for one in reports] == [1, 2, 3]
 
 
-def test_figures_of_each_class_are_on_the_card(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+def test_the_model_card_has_results_of_each_class(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     done = train_tiny(tiny_folder, class_folder, tmp_path / "out", "epochs=1")
     rows = [line for line in (tmp_path / "out/README.md").read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
     assert rows[0] == "| class | videos | right | recall | precision |"
@@ -138,7 +138,7 @@ def test_figures_of_each_class_are_on_the_card(tiny_folder: Path, class_folder: 
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "said"),
+    ("changes", "error", "message"),
     [
         (("keep=best", "hold_out=0"), TrainingError, "keep=best: needs videos to evaluate on: give val_data="),
         (("patience=3", "hold_out=0"), TrainingError, "patience=3: needs videos to evaluate on"),
@@ -150,16 +150,21 @@ def test_figures_of_each_class_are_on_the_card(tiny_folder: Path, class_folder: 
         (("patience=0",), RecipeError, "patience=0"),
     ],
 )
-def test_what_cannot_be_kept(
-    tiny_folder: Path, class_folder: Path, tmp_path: Path, changes: tuple[str, ...], error: type[Exception], said: str
+def test_invalid_keep_metric_and_patience_are_refused(
+    tiny_folder: Path,
+    class_folder: Path,
+    tmp_path: Path,
+    changes: tuple[str, ...],
+    error: type[Exception],
+    message: str,
 ) -> None:
-    with pytest.raises(error, match=said.replace("(", r"\(")):
+    with pytest.raises(error, match=message.replace("(", r"\(")):
         train_tiny(tiny_folder, class_folder, tmp_path / "out", *changes)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_metric_that_is_not_measured(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
-    """R@10 of three videos could not be missed, so it is left out."""
+def test_an_unmeasured_metric_is_refused(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+    """R@10 of three videos is always 1, so it isn't measured."""
     lines = [{"path": str(path), "text": f"{path.parent.name} {path.stem}"} for path in class_folder.glob("*/*.mp4")]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     changes = ("loss=pairs", f"data={tmp_path / 'pairs.jsonl'}", "epochs=1", "metric=text_to_video R@10")
@@ -167,7 +172,7 @@ def test_a_metric_that_is_not_measured(tiny_folder: Path, class_folder: Path, tm
         train_tiny(tiny_folder, class_folder, tmp_path / "out", *changes)
 
 
-def test_a_damaged_file_of_judgements(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_history_is_refused(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     train_tiny(tiny_folder, class_folder, out, "epochs=3", on_eval=lambda report: signal.raise_signal(signal.SIGTERM))
     (out / "training/judged.json").write_text("[]", encoding="utf-8")
@@ -175,13 +180,15 @@ def test_a_damaged_file_of_judgements(tiny_folder: Path, class_folder: Path, tmp
         train_tiny(tiny_folder, class_folder, out, "epochs=3")
 
 
-def test_the_recipes_keep_the_last() -> None:
+def test_recipes_keep_the_last_epoch() -> None:
     assert {(read_recipe(name).keep, read_recipe(name).patience) for name in RECIPES} == {("last", None)}
 
 
 @pytest.mark.slow
-def test_curves(tmp_path: Path, tiny_folder: Path, class_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorBoard's, where it is installed, of steps and evaluations; from the step at which a training resumes."""
+def test_tensorboard_curves(
+    tmp_path: Path, tiny_folder: Path, class_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps and evaluations are written; a resumed training continues the curves at its step."""
     points: list[tuple[str, float, int]] = []
     resumed: list[int] = []
 
