@@ -17,15 +17,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from openxclip.playground.captions import EMPTY_CAPTION, caption, describe
 from openxclip.playground.motion import States, act, is_backwards, move_camera, pose, uniform
-from openxclip.playground.rendering import (
-    cover,
-    draw_backgrounds,
-    draw_grain,
-    film_background,
-    middle,
-    paint,
-    soften,
-)
+from openxclip.playground.rendering import cover, draw_backgrounds, draw_grain, film_background, middle, paint, soften
 from openxclip.playground.world import ACTIONS, SEEN_THINGS, THINGS, is_unseen_pair
 
 Split = Literal["seen", "unseen pairs", "unseen things", "all"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,18 +15,6 @@ _EMPTY: Ints = np.zeros(0, dtype=np.int64)
 _BATCH = 2048  # windows; the cosines of two batches take 16 MiB
 _BLOCKS, _MAX_BLOCK = 4, 32768  # blocks that all windows are divided into, and the most windows in one
 _MAX_KEYS = 1 << 22  # 32 MiB
-
-
-class Candidate(NamedTuple):
-    """An earlier video that may contain a later one.
-
-    Attributes:
-        video: number of the earlier video.
-        num_similar: windows of the later video that are similar to one of the earlier, at least.
-    """
-
-    video: int
-    num_similar: int
 
 
 class Candidates:
@@ -55,13 +42,16 @@ class Candidates:
         # All videos of a block are compared with each other. With partitions, larger blocks have less overhead
         self._block = _BATCH if self.is_exact else min(_MAX_BLOCK, max(_BATCH, len(embedding_NE) // _BLOCKS))
 
-    def per_video(self, needed_V: Ints, is_kept_V: NDArray[np.bool_]) -> Iterator[list[Candidate]]:
+    def per_video(self, needed_V: Ints, is_kept_V: NDArray[np.bool_]) -> Iterator[list[tuple[int, int]]]:
         """Yield the candidates of each video in turn, in order.
 
         Args:
             needed_V: number of windows of each video that must be similar to one of a candidate.
             is_kept_V: only earlier videos that are kept are candidates. The caller sets it for each video before it
                 takes the next.
+
+        Returns:
+            Pairs of an earlier video and the number of windows that are similar to one of its own, at least.
         """
         first = 0
         while first < len(self._counts):
@@ -73,8 +63,8 @@ class Candidates:
             for begin, end in zip([0, *ends[:-1]], ends, strict=True):
                 earlier = pair_P[begin:end] % len(self._counts)
                 is_kept = is_kept_V[earlier]
-                pairs = zip(earlier[is_kept].tolist(), similar_P[begin:end][is_kept].tolist(), strict=True)
-                yield [Candidate(*pair) for pair in pairs]
+                num_similar = similar_P[begin:end][is_kept]
+                yield list(zip(earlier[is_kept].tolist(), num_similar.tolist(), strict=True))
             first = last
 
     def _pairs(self, first: int, last: int, needed_V: Ints, is_kept_V: NDArray[np.bool_]) -> tuple[Ints, Ints]:

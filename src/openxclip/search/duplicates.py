@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.search.candidates import ROUNDING, Candidate, Candidates
+from openxclip.search.candidates import ROUNDING, Candidates
 from openxclip.search.indexed_videos import IndexedVideos
 from openxclip.search.not_duplicates import pair_key
 from openxclip.search.partitioning import Floats
@@ -164,8 +164,10 @@ class _Grouping:
             on_video()
         return sorted(groups.items())
 
-    def _first_that_contains(self, video: int, found: list[Candidate], groups: dict[int, list[int]]) -> int | None:
-        for earlier, num_similar in found:
+    def _first_that_contains(
+        self, video: int, candidates: list[tuple[int, int]], groups: dict[int, list[int]]
+    ) -> int | None:
+        for earlier, num_similar in candidates:
             contains = num_similar >= self._needed_V[video] or self.contains(earlier, video)
             if contains and not self._is_excluded(video, earlier, groups):
                 return earlier

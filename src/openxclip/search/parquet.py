@@ -12,15 +12,7 @@ import numpy as np
 from openxclip.common.files import atomic_file, reason_of
 from openxclip.errors import VideoIndexError
 from openxclip.search.opening import OpenIndex
-from openxclip.search.schema import (
-    INFO_KEY,
-    SCHEMA_VERSION,
-    IndexInfo,
-    VideoRow,
-    new_id,
-    videos_schema,
-    windows_schema,
-)
+from openxclip.search.schema import INFO_KEY, SCHEMA_VERSION, IndexInfo, VideoRow, new_id, videos_schema, windows_schema
 from openxclip.search.store import Store
 
 SUFFIX = ".parquet"

@@ -181,21 +181,13 @@ def windows_schema(info: IndexInfo, width: int) -> Any:
     """
     import pyarrow as pa
 
-    return pa.schema(
-        [
-            pa.field("video", pa.int64(), nullable=False),
-            pa.field("path", pa.string(), nullable=False),
-            pa.field("number", pa.int32(), nullable=False),
-            pa.field("start", pa.float64(), nullable=False),
-            pa.field("end", pa.float64(), nullable=False),
-            pa.field("duration", pa.float64(), nullable=False),
-            pa.field("size", pa.int64(), nullable=False),
-            pa.field("featureless", pa.bool_(), nullable=False),
-            pa.field("embedding", pa.list_(pa.float32(), width), nullable=False),
-            pa.field("patches", pa.binary()),
-        ],
-        metadata={INFO_KEY: info.to_json()},
-    )
+    kinds = {
+        "video": pa.int64(), "path": pa.string(), "number": pa.int32(), "start": pa.float64(), "end": pa.float64(),
+        "duration": pa.float64(), "size": pa.int64(), "featureless": pa.bool_(),
+        "embedding": pa.list_(pa.float32(), width), "patches": pa.binary(),
+    }  # fmt: skip
+    columns = [pa.field(name, kind, nullable=name == "patches") for name, kind in kinds.items()]
+    return pa.schema(columns, metadata={INFO_KEY: info.to_json()})
 
 
 def videos_table(rows: list[VideoRow]) -> Any:

@@ -13,14 +13,7 @@ from torch import Tensor
 
 from openxclip.pipeline import VideoPipeline
 from openxclip.recognition.background import BACKGROUND_TEXTS
-from openxclip.search.moments import (
-    Moment,
-    SearchOptions,
-    Window,
-    merge_neighbours,
-    select_moments,
-    separate_moments,
-)
+from openxclip.search.moments import Moment, SearchOptions, Window, merge_neighbours, select_moments, separate_moments
 from openxclip.search.results import Hit
 from openxclip.search.schema import IndexInfo
 from openxclip.search.scoring import cosines_with_prompts, score_rows
