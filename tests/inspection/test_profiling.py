@@ -1,4 +1,4 @@
-"""What `profile` counts, against the model itself: its parameters, its operations, and what it holds while it runs."""
+"""Compare the counts of `profile` with the model: its parameters, operations, and peak of memory."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from torch.utils.flop_counter import FlopCounterMode
 import openxclip
 from openxclip import CheckpointError, XCLIPConfig, XCLIPModel
 from openxclip.checkpoints import RELEASED, names
+from openxclip.checkpoints.released import config_of_released
 from openxclip.inspection import Cost
 
 NO_NETWORK = {**os.environ, "HF_HUB_OFFLINE": "1"}
 
 
 def small_config(**vision: Any) -> XCLIPConfig:
-    """No two of its sizes are the same, so that none can stand for another."""
+    """A configuration of sizes that all differ, so that none can be mistaken for another."""
     return XCLIPConfig(
         text_config={
             "vocab_size": 90,
@@ -91,7 +92,7 @@ def inputs(config: XCLIPConfig, frames: int) -> tuple[Tensor, Tensor]:
     vision = config.vision_config
     pixels = torch.randn(1, frames, vision.num_channels, vision.image_size, vision.image_size)
     ids = torch.randint(0, 40, (TEXTS, LENGTH))
-    ids[:, -1] = 49  # the highest: the end of a text, behind which nothing need be run
+    ids[:, -1] = 49  # the highest id ends a text
     return ids, pixels
 
 
@@ -122,7 +123,7 @@ def test_every_parameter_is_counted_in_its_part(config: XCLIPConfig) -> None:
 
 
 @pytest.mark.parametrize("released", RELEASED, ids=lambda one: one.name)
-def test_released_models_have_the_parameters_that_are_said_of_them(released: Any) -> None:
+def test_released_models_have_the_documented_number_of_parameters(released: Any) -> None:
     found = openxclip.profile(released.name)
     assert found.total.parameters == released.parameters
     assert (found.num_frames, found.image_size) == (released.frames, released.resolution)
@@ -132,9 +133,9 @@ def test_released_models_have_the_parameters_that_are_said_of_them(released: Any
 
 
 def counted_flops(model: XCLIPModel, call: Callable[[], object]) -> Callable[[str], int]:
-    """How many FLOPs PyTorch's counter sees in the modules of a name, by a pattern; "" is for all.
+    """Return a function from a pattern of module names ("" for all) to their FLOPs by PyTorch's counter.
 
-    The plain kernel is asked for, since the counter doesn't know the fused one of CPUs. It makes the same products.
+    Attention uses the plain kernel, which computes the same products: the counter doesn't know the CPU's fused one.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         call()
@@ -153,7 +154,7 @@ def counted_flops(model: XCLIPModel, call: Callable[[], object]) -> Callable[[st
 @pytest.mark.filterwarnings("ignore:the model's temporal positions")
 @pytest.mark.parametrize("frames", [1, 6, 9])
 def test_operations_are_those_that_pytorch_counts(config: XCLIPConfig, frames: int) -> None:
-    """Exactly: the counter leaves out what `profile` does, and knows no causal mask either."""
+    """They are equal: like `profile`, the counter leaves out elementwise operations and ignores causal masks."""
     model = XCLIPModel(config).eval()
     ids, pixels = inputs(config, frames)
     of = counted_flops(model, lambda: model(input_ids=ids, pixel_values=pixels))
@@ -170,7 +171,7 @@ def test_operations_are_those_that_pytorch_counts(config: XCLIPConfig, frames: i
     }
     flops = {name: part.flops for name, part in found.parts.items()}
     assert {name: flops[name] for name in counted} == counted
-    # what the model does outside its modules
+    # operations outside the modules
     assert flops["prompts_patches"] + flops["scores"] == of("") - sum(counted.values())
     assert found.total.flops == of("")
 
@@ -178,6 +179,18 @@ def test_operations_are_those_that_pytorch_counts(config: XCLIPConfig, frames: i
         text_features, video_features = model.get_text_features(ids), model.encode_video(pixels)
     of = counted_flops(model, lambda: model(text_features=text_features, video_features=video_features))
     assert of("") == flops["prompts_generator"] + flops["scores"]
+
+
+@pytest.mark.parametrize("name", ["microsoft/xclip-base-patch32", "microsoft/xclip-large-patch14-16-frames"])
+def test_operations_of_released_models_are_those_that_pytorch_counts(name: str) -> None:
+    config = next(config_of_released(released) for released in RELEASED if released.name == name)
+    with torch.device("meta"):  # shapes without values: nothing is computed
+        model = XCLIPModel(config).eval()
+        vision = config.vision_config
+        pixels = torch.empty(1, vision.num_frames, vision.num_channels, vision.image_size, vision.image_size)
+        ids = torch.empty(400, 77, dtype=torch.long)
+    counted = counted_flops(model, lambda: model(input_ids=ids, pixel_values=pixels))
+    assert openxclip.profile(name).total.flops == counted("")
 
 
 PAPER = {  # FLOPs in G, arXiv 2208.02816
@@ -191,7 +204,7 @@ PAPER = {  # FLOPs in G, arXiv 2208.02816
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_the_paper_s_figures(name: str) -> None:
+def test_multiply_adds_are_those_of_the_paper(name: str) -> None:
     found = openxclip.profile(name)
     assert found.video.macs / 1e9 == pytest.approx(PAPER[name], rel=0.03)
     assert found.video.flops == 2 * found.video.macs
@@ -207,7 +220,7 @@ def test_without_prompts_base_patch32_is_8_percent_cheaper() -> None:
 
 
 class Held(TorchDispatchMode):
-    """How many numbers all the tensors that are made and not yet freed hold, at most."""
+    """Records the peak number of values in tensors that were created and not freed yet."""
 
     def __init__(self, *known: Tensor) -> None:
         super().__init__()
@@ -236,8 +249,8 @@ def held(model: XCLIPModel, call: Callable[[], object], *given: Tensor) -> int:
     return watching.peak + sum(tensor.numel() for tensor in given if tensor.is_floating_point())
 
 
-def test_memory_is_what_the_model_holds(config: XCLIPConfig) -> None:
-    """Within a quarter: how many passes an activation function takes, say, is the model's affair."""
+def test_activations_are_the_peak_of_the_model(config: XCLIPConfig) -> None:
+    """Within a quarter, since details such as the temporary values of activation functions are not counted."""
     model = XCLIPModel(config).eval()
     ids, pixels = inputs(config, config.vision_config.num_frames)
     found = openxclip.profile(config, num_texts=TEXTS, text_length=LENGTH)
@@ -263,7 +276,7 @@ def test_bytes_by_dtype() -> None:
 # ---------------------------------------------------------------------------------------------------- arguments
 
 
-def test_whatever_names_a_model(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_model_by_any_name(tiny_folder: Path, tmp_path: Path) -> None:
     config = XCLIPConfig.from_pretrained(tiny_folder)
     by_config = openxclip.profile(config)
     assert (by_config.model, by_config.num_frames, by_config.image_size) == ("", 4, 32)
@@ -275,7 +288,7 @@ def test_whatever_names_a_model(tiny_folder: Path, tmp_path: Path) -> None:
     assert openxclip.profile("mini").total.parameters == XCLIPModel.from_pretrained("mini").num_parameters()
 
 
-def test_a_folder_goes_before_the_released_model_of_its_name(
+def test_a_folder_takes_precedence_over_a_released_model(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "microsoft").mkdir()
@@ -284,7 +297,7 @@ def test_a_folder_goes_before_the_released_model_of_its_name(
     assert openxclip.profile("microsoft/xclip-base-patch32").parts == openxclip.profile(tiny_folder).parts
 
 
-def test_texts_and_frames_count() -> None:
+def test_the_numbers_of_texts_and_frames_matter() -> None:
     base = openxclip.profile("mini", num_texts=100, num_frames=8)
     more_texts = openxclip.profile("mini", num_texts=200)
     assert more_texts.texts.macs == 2 * base.texts.macs
@@ -310,12 +323,12 @@ def test_texts_and_frames_count() -> None:
         ({"text_length": 0}, "text_length=0: must"),
     ],
 )
-def test_numbers_that_can_not_be(numbers: dict[str, Any], said: str) -> None:
+def test_invalid_numbers_are_refused(numbers: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         openxclip.profile("mini", **numbers)
 
 
-def test_what_is_no_model(tmp_path: Path) -> None:
+def test_anything_but_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="model is a int"):
         openxclip.profile(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="model is a XCLIPTextModel"):
@@ -329,7 +342,7 @@ def test_what_is_no_model(tmp_path: Path) -> None:
         openxclip.profile(tmp_path)
 
 
-def test_a_clip_s_file_is_told_from_an_x_clip_s(tmp_path: Path) -> None:
+def test_a_file_of_a_clip_is_refused(tmp_path: Path) -> None:
     weights = XCLIPModel(small_config()).state_dict()
     of_clip = {name: tensor for name, tensor in weights.items() if names.is_of_clip(name)}
     torch.save(names.to_authors(of_clip), tmp_path / "clip.pt")

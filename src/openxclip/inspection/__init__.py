@@ -1,4 +1,4 @@
-"""What a file, folder or model is (`info`) and costs (`profile`)."""
+"""`info` describes a file, folder or model, and `profile` counts the cost of a model."""
 
 from openxclip.inspection.information import info
 from openxclip.inspection.profiling import Cost, Profile, profile

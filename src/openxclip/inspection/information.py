@@ -1,4 +1,4 @@
-"""What a path is: a model, a checkpoint or a video."""
+"""Describe a path: a model, a checkpoint or a video."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def info(
     *,
     read: ReadOptions | None = None,
 ) -> CheckpointDescription | VideoReport:
-    """What a path is: sizes, frames, how it was made, and what is wrong with it.
+    """Describe a model, checkpoint or video: its sizes, frames and format, and its problems.
 
-    Of a model only headers are read, and nothing is downloaded; of a video, the first frame is decoded, in a process of
-    its own.
+    For a model, only headers are read and nothing is downloaded. For a video, the first frame is decoded in another
+    process.
 
     Args:
         path: a model's folder, a file of weights, the hub id of a model in the cache, `"mini"`; or a video, as for
             `openxclip.video.VideoReader`.
-        read: how a video is read, as for `openxclip.video.VideoReader`.
+        read: options of reading a video, as for `openxclip.video.VideoReader`.
 
     Raises:
-        CheckpointError: it is a model or checkpoint that can't be read. (A video's error is in its report.)
+        CheckpointError: the model or checkpoint can't be read. (A video's error is in its report.)
     """
     if is_checkpoint(path):
         return describe_checkpoint(path if isinstance(path, str) else Path(path), local_files_only=True)
@@ -40,25 +40,26 @@ def info(
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is for a model rather than for a video, judged by its name and, of a folder, by what is in it."""
+    """Whether a path is a model rather than a video, judged by its name and the content of a folder."""
     name = os.fspath(path)
     if name in hub.SHIPPED_MODELS:
         return True
-    there = user_path(name)
-    if os.path.isdir(there):  # noqa: PTH112 (Path's raises an error of too long a name)
-        # of a model, or at least no folder of pictures: a config without weights is told what it lacks
+    full_path = user_path(name)
+    if os.path.isdir(full_path):  # noqa: PTH112 (Path.is_dir raises an error if the name is too long)
+        # a config without weights is a model too: its error says what is missing
         try:
-            names = os.listdir(there)  # noqa: PTH208
+            names = os.listdir(full_path)  # noqa: PTH208
         except OSError:
-            return False  # the report on the video gives the reason
+            return False  # the video's report gives the reason
         return any(config in names for config in _CONFIGS) or any(
             Path(file).suffix in hub.WEIGHTS_SUFFIXES for file in names
         )
-    if os.path.exists(there):  # noqa: PTH110
-        return there.suffix.lower() in hub.WEIGHTS_SUFFIXES or (there.is_file() and looks_like_weights(there))
-    if there.suffix.lower() in VIDEO_SUFFIXES or "://" in name:
+    suffix = full_path.suffix.lower()
+    if os.path.exists(full_path):  # noqa: PTH110
+        return suffix in hub.WEIGHTS_SUFFIXES or (full_path.is_file() and looks_like_weights(full_path))
+    if suffix in VIDEO_SUFFIXES or "://" in name:
         return False
-    if there.suffix.lower() in hub.WEIGHTS_SUFFIXES:
+    if suffix in hub.WEIGHTS_SUFFIXES:
         return True
     try:
         hub.resolve_folder(name, local_files_only=True, allow_patterns=_CONFIGS)

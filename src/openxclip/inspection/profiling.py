@@ -1,11 +1,11 @@
-"""What a model costs, part by part: parameters, multiply-adds and memory, by arithmetic on its configuration alone.
+"""Count parameters, multiply-adds and memory of each part of a model, by arithmetic on its configuration alone.
 
 **Multiply-adds** (MACs) are those of matrix products: linear layers, the patch embedding, the two products of
-attention. What goes element by element (norms, softmax, activations, additions) is left out, as is usual: it is under
-1 % of the released models' work. A multiply-add is two floating-point operations: FLOPs are exactly twice the MACs.
+attention. Elementwise operations (norms, softmax, activations, additions) are left out, as is usual: they are under 1 %
+of the released models' work. A multiply-add is two floating-point operations: FLOPs are exactly twice the MACs.
 
-The paper's FLOPs column (arXiv 2208.02816) counts MACs: those of one view in the video tower, in MIT and in the prompts
-of 400 texts, the classes of Kinetics-400. The text tower, which runs once for all videos, is not in it. That is
+The paper's FLOPs column (arXiv 2208.02816) counts MACs of one view in the video tower, MIT and the prompts of 400
+texts, the classes of Kinetics-400. It excludes the text tower, which runs once for all videos. So it corresponds to
 `Profile.video.macs`, within 3 %:
 
 | | B/32, 8 frames | B/32, 16 | B/16, 8 | B/16, 16 | L/14, 8 | L/14 at 336 pixels, 16 |
@@ -13,14 +13,14 @@ of 400 texts, the classes of Kinetics-400. The text tower, which runs once for a
 | paper, G | 39 | 75 | 145 | 287 | 658 | 3086 |
 | here, GMACs | 37.9 | 73.6 | 143.5 | 284.5 | 655.5 | 3066.0 |
 
-Counted is what this package's model does, which is a little less than the authors': a message token is no query, since
-it is thrown away after the block, and patches are averaged over frames before they are projected for the prompts.
-Both together save under 0.7 %.
+The counts are those of this package's model, which does slightly less than the authors': a message token is no query,
+since it is dropped after the block, and patches are averaged over frames before they are projected for the prompts.
+Together this saves under 0.7 %.
 
-**Memory** of activations is what this package's forward holds at its fullest moment, for one video, or for all texts at
-once: without gradients, the clip in the weights' dtype, with fused attention (no map of all tokens by all tokens). Not
-in it are the weights, scratch memory of kernels, what an allocator keeps in reserve, and CUDA's context. A compiled
-model holds less.
+**Memory** of activations is the peak of this package's forward for one video, or for all texts at once: without
+gradients, with the clip in the weights' dtype, and with fused attention (no matrix of all tokens by all tokens). It
+excludes the weights, scratch memory of kernels, reserves of the allocator, and CUDA's context. A compiled model needs
+less.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
     from openxclip.model import XCLIPModel
 
 _BYTES = {"float32": 4, "bfloat16": 2}
-_MOST = (1 << 31) - 1  # as of the numbers in a configuration
+_MAX_NUMBER = (1 << 31) - 1  # as in configurations
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a part of a model, or several, cost.
+    """Cost of a part of a model, or of several parts.
 
     Attributes:
-        per: "video" if it runs for every video, "texts" if it runs once for all texts, "model" for a sum of both.
-        parameters: how many numbers its weights are.
-        macs: multiply-adds of its matrix products.
-        activations: how many numbers are held at its fullest moment, its inputs among them.
+        per: "video" if the part runs for every video, "texts" if it runs once for all texts, "model" for both.
+        parameters: number of parameters.
+        macs: multiply-adds of matrix products.
+        activations: peak number of values in memory, with the part's inputs.
     """
 
     per: Literal["video", "texts", "model"]
@@ -62,21 +62,21 @@ class Cost:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of its matrix products: two to a multiply-add."""
+        """Floating-point operations of matrix products: two per multiply-add."""
         return 2 * self.macs
 
     @property
     def weight_bytes(self) -> dict[str, int]:
-        """Bytes of its weights, by dtype."""
+        """Bytes of the weights, by dtype."""
         return {dtype: size * self.parameters for dtype, size in _BYTES.items()}
 
     @property
     def activation_bytes(self) -> dict[str, int]:
-        """Bytes of its activations, by dtype."""
+        """Bytes of the activations, by dtype."""
         return {dtype: size * self.activations for dtype, size in _BYTES.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as plain JSON values."""
+        """Return all values for JSON."""
         return {
             "per": self.per,
             "parameters": self.parameters,
@@ -89,13 +89,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Profile:
-    """What a model costs; how it is counted, `openxclip.inspection.profiling` says.
+    """Cost of a model, counted as `openxclip.inspection.profiling` describes.
 
     Attributes:
-        model: the name that was given; "" for a configuration or a model in memory.
-        num_frames, image_size: of the video: T, and the pixels of a frame's side.
-        num_texts, text_length: of the texts: K, and the tokens of each.
-        parts: what each part costs, in the order in which a video and then the texts go through them.
+        model: the given name; "" for a configuration or a model in memory.
+        num_frames, image_size: frames T of the video, and pixels of a frame's side.
+        num_texts, text_length: number K of texts, and tokens of each text.
+        parts: cost of each part, in the order in which a video and then the texts pass through them.
     """
 
     model: str
@@ -107,24 +107,24 @@ class Profile:
 
     @property
     def video(self) -> Cost:
-        """All that one video needs: from its frames to the scores of all texts, whose features are there already."""
+        """Cost of one video, from its frames to the scores of all texts, whose features are given."""
         return self._sum("video")
 
     @property
     def texts(self) -> Cost:
-        """All that the texts need, once for all videos: from their tokens to their features.
+        """Cost of the texts, once for all videos, from their tokens to their features.
 
-        `VideoPipeline` encodes long lists of them in parts, which holds less.
+        `VideoPipeline` encodes long lists of texts in batches, which needs less memory.
         """
         return self._sum("texts")
 
     @property
     def total(self) -> Cost:
-        """The whole model: a video and the texts in one call."""
+        """Cost of the whole model: a video and the texts in one call."""
         return self._sum("video", "texts")
 
     def of(self, names: Iterable[str]) -> Cost:
-        """Several parts as one: sums, and the fullest moment of any."""
+        """Return the cost of several parts: sums, and the highest peak of memory."""
         parts = [self.parts[name] for name in names]
         kinds = {part.per for part in parts}
         return Cost(
@@ -138,7 +138,7 @@ class Profile:
         return self.of(name for name, part in self.parts.items() if part.per in kinds)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as plain JSON values."""
+        """Return all values for JSON."""
         about = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "parts"}
         sums = {name: getattr(self, name).as_dict() for name in ("video", "texts", "total")}
         return {**about, **sums, "parts": {name: part.as_dict() for name, part in self.parts.items()}}
@@ -152,28 +152,28 @@ def profile(
     num_frames: int | None = None,
     **hub_options: Any,
 ) -> Profile:
-    """Parameters, multiply-adds and memory of each part of a model. No weight is read, and PyTorch isn't imported.
+    """Count parameters, multiply-adds and memory of each part of a model, without reading weights or importing PyTorch.
 
     Args:
-        model: a folder, a file of weights, a hub id, `"mini"`, an `XCLIPConfig`, or a model. What was released is known
-            by its name; of another hub id that isn't in the cache, config.json is downloaded.
-        num_texts: K that a video is scored against; 400 in the paper.
-        text_length: tokens of each text, padding included; default is the most there can be, the model's context (77).
-            Labels of a few words, padded to the longest of them, cost a tenth of that.
-        num_frames: T of the video; default is what the model was trained with.
+        model: a folder, a file of weights, a hub id, `"mini"`, an `XCLIPConfig`, or a model. Released models are known
+            by name; for other hub ids that aren't in the cache, config.json is downloaded.
+        num_texts: number K of texts to score; 400 in the paper.
+        text_length: tokens of each text, with padding; default is the model's context (77). Labels of a few words,
+            padded to the longest, cost a tenth of that.
+        num_frames: frames T of the video; default is the number that the model was trained with.
         **hub_options: see `openxclip.hub.resolve_folder`.
 
     Raises:
         CheckpointError: there is no such model, or it is no X-CLIP.
-        ValueError: a number that can't be.
+        ValueError: a number is out of its range.
     """
     config = _config_of(model, hub_options)
     vision, context = config.vision_config, config.text_config.max_position_embeddings
     frames = vision.num_frames if num_frames is None else num_frames
     length = context if text_length is None else text_length
     for name, value, most in (
-        ("num_texts", num_texts, _MOST),
-        ("num_frames", frames, _MOST),
+        ("num_texts", num_texts, _MAX_NUMBER),
+        ("num_frames", frames, _MAX_NUMBER),
         ("text_length", length, context),
     ):
         if type(value) is not int or not 0 < value <= most:
@@ -195,16 +195,16 @@ def _config_of(model: str | Path | XCLIPConfig | XCLIPModel, hub_options: dict[s
         return config
     file = hub.existing_file(model)
     if file is not None:
-        found = read_checkpoint(file, hidden_act="quick_gelu")  # which costs what any other does
-        if found.kind == "clip":
+        checkpoint = read_checkpoint(file, hidden_act="quick_gelu")  # every activation has the same cost
+        if checkpoint.kind == "clip":
             raise CheckpointError(f"{file}: is a CLIP (no video parts): `openxclip convert` makes an X-CLIP of it.")
         try:
-            return XCLIPConfig.from_dict(found.config)
+            return XCLIPConfig.from_dict(checkpoint.config)
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{file}: {error}") from error
-    known = released_as(str(model))
-    if known and known.name == str(model) and not hub_options and not Path(model).is_dir():
-        return config_of_released(known)
+    released = released_as(str(model))
+    if released and released.name == str(model) and not hub_options and not Path(model).is_dir():
+        return config_of_released(released)
     return XCLIPConfig.from_pretrained(model, **hub_options)
 
 
@@ -222,7 +222,7 @@ class _Work:
     def __rmul__(self, layers: int) -> _Work:
         return _Work(layers * self.parameters, layers * self.macs)
 
-    def holding(self, activations: int, per: Literal["video", "texts"] = "video") -> Cost:
+    def with_activations(self, activations: int, per: Literal["video", "texts"] = "video") -> Cost:
         return Cost(per, self.parameters, self.macs, activations)
 
 
@@ -235,9 +235,9 @@ def _norm(width: int) -> _Work:
 
 
 def _attention(batch: int, queries: int, keys: int, width: int, *, bias: bool = True) -> _Work:
-    """`batch` times so many queries to so many keys; the output projection has a bias in any case."""
+    """Count attention of `queries` to `keys`, `batch` times; the output projection always has a bias."""
     projections = 2 * _linear(batch * keys, width, width, bias=bias) + _linear(batch * queries, width, width, bias=bias)
-    products = _Work(0, 2 * batch * queries * keys * width)  # of queries with keys, and of weights with values
+    products = _Work(0, 2 * batch * queries * keys * width)  # queries with keys, and weights with values
     return projections + products + _linear(batch * queries, width, width)
 
 
@@ -246,13 +246,13 @@ def _mlp(rows: int, width: int, inner: int) -> _Work:
 
 
 def _block(batch: int, length: int, width: int, inner: int) -> _Work:
-    """A pre-norm block of self-attention and MLP. A causal mask saves nothing in this count."""
+    """Count a pre-norm block of self-attention and MLP. A causal mask doesn't reduce the count."""
     return 2 * _norm(width) + _attention(batch, length, length, width) + _mlp(batch * length, width, inner)
 
 
-def _held_by_mlp(rows: int, width: int, inner: int) -> int:
-    """The block's input, what attention gave, their sum, its norm and the result; the inner width before and after the
-    activation.
+def _peak_of_mlp(rows: int, width: int, inner: int) -> int:
+    """Return the number of values: the block's input, attention's output, their sum, its norm and the result, and the
+    inner width before and after the activation.
     """
     return rows * (5 * width + 2 * inner)
 
@@ -265,16 +265,18 @@ def _video_tower(vision: XCLIPVisionConfig, frames: int) -> dict[str, Cost]:
     clip = frames * vision.num_channels * vision.image_size**2
     embeddings = _linear(frames * patches, pixels_of_patch, width, bias=False) + _Work((1 + tokens) * width)
     messages = _linear(frames, width, width) + _norm(width) + _attention(1, frames, frames, width)
-    attention = _norm(width) + _attention(frames, tokens + 1, tokens + 1, width)  # of a frame's tokens and its message
-    norms = rows * width + frames * (tokens + 1) * width  # of a frame's tokens, and with its message
+    attention = _norm(width) + _attention(frames, tokens + 1, tokens + 1, width)  # a frame's tokens and its message
+    norms = rows * width + frames * (tokens + 1) * width  # a frame's tokens, and these with its message
     return {
-        "vision_embeddings": (embeddings + 2 * _norm(width)).holding(  # the norms are those round the blocks
+        "vision_embeddings": (embeddings + 2 * _norm(width)).with_activations(  # norms before and after the blocks
             clip + max(frames * patches * (pixels_of_patch + width), 3 * rows * width)
         ),
-        "vision_messages": (layers * messages).holding(clip + rows * width + 8 * frames * width),
-        "vision_attention": (layers * attention).holding(clip + 3 * rows * width + norms + 2 * (rows + frames) * width),
-        "vision_mlp": (layers * (_norm(width) + _mlp(rows, width, inner))).holding(
-            clip + norms + _held_by_mlp(rows, width, inner)
+        "vision_messages": (layers * messages).with_activations(clip + rows * width + 8 * frames * width),
+        "vision_attention": (layers * attention).with_activations(
+            clip + 3 * rows * width + norms + 2 * (rows + frames) * width
+        ),
+        "vision_mlp": (layers * (_norm(width) + _mlp(rows, width, inner))).with_activations(
+            clip + norms + _peak_of_mlp(rows, width, inner)
         ),
     }
 
@@ -285,20 +287,22 @@ def _after_video_tower(config: XCLIPConfig, frames: int, texts: int) -> dict[str
     patches = (vision.image_size // vision.patch_size) ** 2
     tower_out = frames * (1 + patches) * width
     mit_block = _block(1, frames, joint, mit_inner)
-    positions = _Work(vision.num_frames * joint)  # those it was trained with, whatever the video has
+    positions = _Work(vision.num_frames * joint)  # as many as it was trained with
     prompt_block = 2 * _norm(joint) + _attention(1, texts, patches, joint, bias=False) + _mlp(texts, joint, 4 * joint)
-    patch_projection = _norm(width) + _linear(patches, width, joint, bias=False)  # of their mean over frames
+    patch_projection = _norm(width) + _linear(patches, width, joint, bias=False)  # of the mean over frames
     return {
-        "visual_projection": _linear(frames, width, joint, bias=False).holding(tower_out + frames * (width + joint)),
-        "mit": (positions + vision.mit_num_hidden_layers * mit_block).holding(
-            tower_out + frames * joint + _held_by_mlp(frames, joint, mit_inner)
+        "visual_projection": _linear(frames, width, joint, bias=False).with_activations(
+            tower_out + frames * (width + joint)
         ),
-        "prompts_patches": patch_projection.holding(tower_out + patches * (frames * width + width + joint)),
-        "prompts_generator": (_norm(joint) + _Work(joint) + layers * prompt_block).holding(
-            # texts as given, in a layer, with what it attended to, normed; 3 times the inner width for QuickGELU
+        "mit": (positions + vision.mit_num_hidden_layers * mit_block).with_activations(
+            tower_out + frames * joint + _peak_of_mlp(frames, joint, mit_inner)
+        ),
+        "prompts_patches": patch_projection.with_activations(tower_out + patches * (frames * width + width + joint)),
+        "prompts_generator": (_norm(joint) + _Work(joint) + layers * prompt_block).with_activations(
+            # texts as given, in a layer, with the attention's output, normed; 3 times the inner width for QuickGELU
             2 * patches * joint + texts * (4 + 3 * 4) * joint
         ),
-        "scores": _Work(1, texts * joint).holding(4 * texts * joint),  # the temperature, and one cosine a text
+        "scores": _Work(1, texts * joint).with_activations(4 * texts * joint),  # the temperature, and a cosine per text
     }
 
 
@@ -307,6 +311,6 @@ def _texts(text: XCLIPTextConfig, joint: int, texts: int, length: int) -> dict[s
     embeddings = _Work((text.vocab_size + text.max_position_embeddings) * width)
     tower = embeddings + layers * _block(texts, length, width, inner) + _norm(width)
     return {
-        "text_tower": tower.holding(_held_by_mlp(texts * length, width, inner), "texts"),
-        "text_projection": _linear(texts, width, joint, bias=False).holding(texts * (width + joint), "texts"),
+        "text_tower": tower.with_activations(_peak_of_mlp(texts * length, width, inner), "texts"),
+        "text_projection": _linear(texts, width, joint, bias=False).with_activations(texts * (width + joint), "texts"),
     }
