@@ -15,7 +15,7 @@ from openxclip.datasets.labels import class_names, invert_numbers
 from openxclip.datasets.request import Request
 from openxclip.datasets.samples import Dataset, Sample, build_dataset
 from openxclip.datasets.splits import in_split_order, sort_splits, split_of_name
-from openxclip.datasets.text import DatasetError, placed_lines, read_csv, read_json
+from openxclip.datasets.text import DatasetError, numbered_lines, read_csv, read_json
 from openxclip.video import natural_key
 
 _SSV2 = r"(?i)(?:something-something-v2-)?(train|validation|test|labels)\.json"
@@ -91,7 +91,7 @@ def _read_ssv2(table: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _read_ssv2_answers(table: Path) -> Iterator[tuple[str, str, str]]:
-    for place, line in placed_lines(table) if table.exists() else ():
+    for place, line in numbered_lines(table) if table.exists() else ():
         video, semicolon, template = line.partition(";")
         if not semicolon:
             raise DatasetError(f"{place}: must be a video, a semicolon and a label, and is {line!r}.")
@@ -110,7 +110,7 @@ def open_charades(request: Request) -> Dataset:
     chosen = request.choose_split(tables)
     class_file = tables[chosen].parent / "Charades_v1_classes.txt"
     classes: dict[str, str] = {}
-    for place, line in placed_lines(class_file):
+    for place, line in numbered_lines(class_file):
         code, _, name = line.partition(" ")
         if not re.fullmatch(r"c\d{3}", code) or not name:
             raise DatasetError(f"{place}: must be a code such as c000 and a name, and is {line!r}.")

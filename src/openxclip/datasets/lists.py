@@ -13,7 +13,7 @@ from openxclip.datasets.labels import Names, number_labels
 from openxclip.datasets.request import Request
 from openxclip.datasets.samples import Dataset, Sample, build_dataset
 from openxclip.datasets.splits import splits_by_name
-from openxclip.datasets.text import DatasetError, parse_json, placed_lines, read_csv
+from openxclip.datasets.text import DatasetError, numbered_lines, parse_json, read_csv
 
 _TEXT, _CSV, _JSON_LINES = (".txt", ".list", ".lst"), (".csv", ".tsv"), (".jsonl", ".ndjson")
 #: Suffixes of lists.
@@ -114,7 +114,7 @@ def read_list(path: Path) -> list[Row]:
 
 
 def _read_text_rows(path: Path) -> Iterator[Row]:
-    lines = placed_lines(path)
+    lines = numbered_lines(path)
     if lines and all("\t" in line for _, line in lines):
         yield from _split_tabs(lines)
         return
@@ -166,7 +166,7 @@ def _read_csv_rows(path: Path) -> Iterator[Row]:
 
 
 def _read_json_lines(path: Path) -> Iterator[Row]:
-    for place, line in placed_lines(path):
+    for place, line in numbered_lines(path):
         fields = parse_json(line, place, hint=": there must be one object in each line")
         if not isinstance(fields, dict):
             raise DatasetError(f"{place}: must be an object with path and label or text, and is {line[:80]!r}.")

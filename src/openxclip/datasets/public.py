@@ -16,7 +16,7 @@ from openxclip.datasets.labels import class_names
 from openxclip.datasets.request import Request
 from openxclip.datasets.samples import Dataset, Sample, build_dataset
 from openxclip.datasets.splits import sort_splits, split_of_name
-from openxclip.datasets.text import DatasetError, placed_lines, read_csv, read_json
+from openxclip.datasets.text import DatasetError, numbered_lines, read_csv, read_json
 from openxclip.video import natural_key
 
 # ------------------------------------------------------------------------------------------------------------- Kinetics
@@ -107,7 +107,7 @@ def open_ucf101(request: Request) -> Dataset:
         raise DatasetError(f"{path}: has no classInd.txt in it, nor in a folder in it such as ucfTrainTestlist.")
     chosen, fold = request.choose_split(("train", "test")), request.fold
     raw: list[str] = []
-    for place, line in placed_lines(lists / "classInd.txt"):
+    for place, line in numbered_lines(lists / "classInd.txt"):
         fields = line.split()
         if len(fields) != 2 or fields[0] != str(len(raw) + 1):
             raise DatasetError(f"{place}: must be {len(raw) + 1} and a name, and is {line!r}.")
@@ -115,7 +115,7 @@ def open_ucf101(request: Request) -> Dataset:
     index_of = {name.casefold(): i for i, name in enumerate(raw)}
     finder = request.video_finder(lists.parent / "UCF-101", lists / "UCF-101")
     samples = []
-    for place, line in placed_lines(lists / f"{chosen}list{fold:02}.txt"):
+    for place, line in numbered_lines(lists / f"{chosen}list{fold:02}.txt"):
         name, number = re.fullmatch(r"(.*?)(?:\s+(\d+))?", line).groups()  # type: ignore[union-attr]  # fits any line
         label = PurePosixPath(name).parts[0]
         if label.casefold() not in index_of or "/" not in name:
@@ -153,7 +153,7 @@ def open_hmdb51(request: Request) -> Dataset:
     finder = request.video_finder(*(lists.parent / name for name in ("hmdb51_org", "hmdb51", "videos")))
     samples = []
     for index, label in enumerate(raw):
-        for place, line in placed_lines(tables[label]):
+        for place, line in numbered_lines(tables[label]):
             parts = line.rsplit(maxsplit=1)
             if len(parts) < 2 or parts[1] not in _HMDB51_SPLITS:
                 raise DatasetError(f"{place}: must be a video and 0, 1 or 2, and is {line!r}.")

@@ -17,7 +17,7 @@ from openxclip.common.files import user_path
 from openxclip.datasets.files import to_nfc
 from openxclip.datasets.labels import name_key
 from openxclip.datasets.samples import Dataset, Sample, class_without_videos, num_videos
-from openxclip.datasets.text import DatasetError, placed_lines
+from openxclip.datasets.text import DatasetError, numbered_lines
 
 
 def few_shot(dataset: Dataset, k: int, *, seed: int) -> Dataset:
@@ -64,7 +64,7 @@ def few_shot_from_list(dataset: Dataset, path: str | Path) -> Dataset:
         for key in {name, str(PurePosixPath(name).with_suffix("")), last.name, last.stem}:
             by_name.setdefault(key, []).append(sample)
     chosen: dict[Sample, None] = {}  # an ordered set
-    for place, line in placed_lines(path):
+    for place, line in numbered_lines(path):
         line = to_nfc(line)
         matches = by_name.get(line) or by_name.get(line.rsplit(maxsplit=1)[0], [])
         sources = sorted({sample.source for sample in matches})

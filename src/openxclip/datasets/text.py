@@ -40,7 +40,7 @@ def split_lines(text: str) -> list[str]:
     return re.split(r"\r\n|\r|\n", text)
 
 
-def placed_lines(path: Path) -> list[tuple[str, str]]:
+def numbered_lines(path: Path) -> list[tuple[str, str]]:
     """Return the lines of a file that aren't blank, stripped, each after its place: ("list.txt, line 1", "a.mp4 run").
 
     Raises:
