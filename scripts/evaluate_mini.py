@@ -195,9 +195,9 @@ def write_samples(score: Asked, target: Path) -> None:
 
 
 CARD = (Path(__file__).parent / "mini_card.md").read_text(encoding="utf-8")
-BAG = """ *mini-bag* is the comparison: trained on the same clips
-through the same stages but the prompts', but its frames see nothing of each other and their features are averaged, so
-that it can't know their order."""
+BAG = """ *mini-bag* is the comparison. It was
+trained on the same clips in the same stages, except the one with prompts. Its frames don't exchange messages and their
+features are averaged, so it can't know their order."""
 CHANCE = {
     "action": 1 / len(ACTIONS), "thing": 1 / len(SEEN_THINGS), "order": 0.5, "who": 0.5,
     "caption R@1": 1 / 200, "caption R@5": 5 / 200,

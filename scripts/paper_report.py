@@ -118,7 +118,7 @@ def write_report(folder: Path, runs: Sequence[Run]) -> Path:
             ["top-1"],
             [(f"{c} × {k}", [results.cell(method("x-clip"), f"views {c}x{k}", "top-1")]) for c, k in VIEWS],
         ),
-        f"{results.hours():.1f} hours of one core for the runs that are here.",
+        f"The finished runs took {results.hours():.1f} hours of one core.",
     ]
     path = folder / "report.md"
     with atomic_file(path) as partial:
