@@ -41,11 +41,14 @@ NEEDED_BY = [
 def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Make these packages as if they were not installed."""
 
+    rooms = [["openxclip", name] for name in ("recipes", "evaluation", "training")]  # import packages at their top
+
     def block(*packages: str) -> None:
         for name in list(sys.modules):
-            if name.partition(".")[0] in packages or name.startswith("openxclip.training"):  # which imports at its top
+            if name.partition(".")[0] in packages or name.split(".")[:2] in rooms:
                 monkeypatch.delitem(sys.modules, name)
-        monkeypatch.setattr(openxclip, "training", None, raising=False)
+        for _, room in rooms:
+            monkeypatch.setattr(openxclip, room, None, raising=False)
         for package in packages:
             monkeypatch.setitem(sys.modules, package, None)
 
@@ -82,6 +85,9 @@ def test_verbs_that_need_none(
         ("models",), ("cache",), ("profile", "mini"), ("info", tiny_folder),
         ("embed", video, "--model", tiny_folder, "--out", tmp_path / "f.npz", "--device", "cpu"),
         ("convert", tiny_folder, tmp_path / "authors.pth", "--to", "authors"),
+        ("classify", video, "--labels", "red, blue", "--model", tiny_folder, "--device", "cpu"),
+        ("check", video),
+        ("playground", "--out", tmp_path / "clips", "--clips", "1", "--size", "32", "--seconds", "0.5"),
     ):  # fmt: skip
         ran = run(*arguments)
         assert ran.returncode == 0, ran.stderr

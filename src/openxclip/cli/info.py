@@ -83,9 +83,9 @@ def _kernel(found: CheckpointDescription) -> str:
         import torch
     except ImportError:  # the rest of this command works without PyTorch
         return ""
-    from openxclip.engine.linears import chosen_kernel
+    from openxclip.engine.linears import choose_cpu_kernel
 
-    return str(chosen_kernel(torch.float32))
+    return str(choose_cpu_kernel(torch.float32))
 
 
 def _print(path: str, found: CheckpointDescription | VideoReport) -> None:
