@@ -1,4 +1,4 @@
-# Two commands are for everyone: `make demo` and `make test`. Each makes .venv if there is none.
+# Start with `make demo` or `make test`. Each creates .venv if it doesn't exist.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: .venv/.runtime
 	$(BIN)/openxclip classify samples --model mini --labels-file samples/labels.txt --top 3
 
-# Every feature, at least once: some minutes on two cores. What is marked slow (full-size models, processes that are
-# killed, compilers, whole trainings) is in `make test-all` as well, as it is in plain `pytest`.
+# Tests every feature at least once, in a few minutes on two cores. Tests marked slow (full-size models, killed
+# processes, compilers, whole trainings) run in `make test-all` and in plain `pytest`.
 test: .venv/.dev
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist worksteal
 
