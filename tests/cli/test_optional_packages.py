@@ -48,7 +48,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             if name.partition(".")[0] in packages or name.split(".")[:2] in rooms:
                 monkeypatch.delitem(sys.modules, name)
         for _, room in rooms:
-            monkeypatch.setattr(openxclip, room, None, raising=False)
+            monkeypatch.setitem(vars(openxclip), room, None)
         for package in packages:
             monkeypatch.setitem(sys.modules, package, None)
 

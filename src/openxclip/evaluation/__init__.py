@@ -1,6 +1,8 @@
-"""Evaluation by the paper's protocols (Ni et al., ECCV 2022, section 4): accuracy, retrieval, comparison, plots."""
+"""Evaluation by the paper's protocols (Ni et al., ECCV 2022, section 4): accuracy, retrieval, comparison, plots.
 
-from openxclip.evaluation.comparison import compare_files
-from openxclip.evaluation.runs import evaluate_over, evaluate_recipe
+`__init__.pyi` lists the public names. Each is imported when it is first used, because recipes need the extra `train`.
+"""
 
-__all__ = ["compare_files", "evaluate_over", "evaluate_recipe"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

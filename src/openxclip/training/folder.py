@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from openxclip.checkpoints.folder import atomic_model_folder
 from openxclip.common.files import atomic_file, cannot_read
 from openxclip.datasets import Dataset
 from openxclip.evaluation.results import Results
@@ -87,22 +88,14 @@ def remove_folder(out: Path) -> None:
 
 
 def write_model(out: Path, model: XCLIPModel, processor: XCLIPProcessor, card: str, results: Results | None) -> None:
-    """Write a complete model folder, and delete the state.
-
-    The files are moved into place one by one, config.json last, because it makes the folder a model.
-    """
-    folder = out / "training"
-    partial = folder / "model.part"
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    processor.save_pretrained(partial)
-    (partial / "README.md").write_text(card, "utf-8", "surrogateescape")
-    if results is not None:
-        results.save(partial / "results.json")
-    for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
-        path.replace(out / path.name)
-    partial.rmdir()
-    (folder / "state.safetensors").unlink(missing_ok=True)
+    """Write a complete model folder, and delete the state."""
+    with atomic_model_folder(out) as partial:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
+        (partial / "README.md").write_text(card, "utf-8", "surrogateescape")
+        if results is not None:
+            results.save(partial / "results.json")
+    (out / "training" / "state.safetensors").unlink(missing_ok=True)
 
 
 def _identity(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:

@@ -12,11 +12,11 @@ with needs_package("openxclip.Trainer", "transformers", "dev"):
 
 
 class Trainer(transformers.Trainer):  # type: ignore[misc]  # transformers is untyped
-    """transformers' `Trainer`, with whole folders and a loss for every batch that has one.
+    """transformers' `Trainer`, which saves complete model folders and evaluates contrastive batches.
 
-    The plain one trains these models too, but it writes a `config.json` for transformers' own classes alone, and takes
-    `eval_loss` of batches with labels alone. Here each checkpoint, and what `save_model` writes, is a folder that
-    `from_pretrained` takes; and batches with `return_loss=True` and no labels are evaluated as well.
+    transformers' own class also trains these models. But it writes `config.json` only for its own model classes, and
+    computes `eval_loss` only for batches with labels. This class saves folders that `from_pretrained` loads, and also
+    evaluates batches with `return_loss=True` and no labels.
     """
 
     label_names: list[str]
@@ -29,12 +29,12 @@ class Trainer(transformers.Trainer):  # type: ignore[misc]  # transformers is un
             model.save_config(self.args.output_dir if output_dir is None else output_dir)
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
-        """Loss, outputs and labels of one batch; see transformers' method."""
+        """Return loss, outputs and labels of a batch; see transformers' method."""
         names = self.label_names
-        contrastive = bool(inputs.get("return_loss")) and all(inputs.get(name) is None for name in names)
+        is_contrastive = bool(inputs.get("return_loss")) and all(inputs.get(name) is None for name in names)
         try:
-            if self.args.label_names is None and contrastive:
-                self.label_names = []  # or the loss of a batch without labels would be left out
+            if self.args.label_names is None and is_contrastive:
+                self.label_names = []  # transformers computes a loss without labels only if no labels are expected
             return super().prediction_step(model, inputs, *arguments, **options)
         finally:
             self.label_names = names
