@@ -176,7 +176,7 @@ def atomic_model_folder(target: Path) -> Iterator[Path]:
     """
     scratch = target
     try:
-        with atomic_folder(target) as scratch:
+        with atomic_folder(target, last="config.json") as scratch:
             yield scratch
             written = {path.name for path in scratch.iterdir()}
         _delete_older_weights(target, written)

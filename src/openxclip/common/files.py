@@ -246,10 +246,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path, *, last: str = "") -> Iterator[Path]:
     """Yield a temporary folder to write to: its content moves to `target` after the block; an error deletes it.
 
-    Files that are in `target` already and have other names stay there.
+    Files of an existing `target` with other names stay there.
+
+    Args:
+        target: the folder, which may exist.
+        last: name of the file that makes an existing `target` complete, and is moved last.
     """
     place = target if target.is_dir() else target.parent
     place.mkdir(parents=True, exist_ok=True)
@@ -259,7 +263,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         folder.mkdir()
         yield folder
         if target.is_dir():
-            for path in folder.iterdir():
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == last):
                 path.replace(target / path.name)
         else:
             folder.replace(target)
