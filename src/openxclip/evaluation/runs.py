@@ -41,7 +41,7 @@ def evaluate_recipe(
     """Evaluate a model by a recipe's data and protocol, as `openxclip eval` does.
 
     Args:
-        recipe: one of `openxclip.training.RECIPES`, a YAML file, or a `Recipe`. Its model isn't used.
+        recipe: one of `openxclip.recipes.RECIPES`, a YAML file, or a `Recipe`. Its model isn't used.
         changes: `key=value` each, which override the recipe.
         model: see `VideoPipeline.from_pretrained`; or a pipeline.
         out: folder for `results.json` and, with classes, `confusion.csv`, `confusion.png` and `reliability.png` (the
