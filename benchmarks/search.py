@@ -290,7 +290,7 @@ def measure(
     uri = arguments.run / f"{number}.index"
     shutil.rmtree(uri, ignore_errors=True)
     index = VideoIndex.open(uri, model=pipeline, patches=patches)
-    index._ready()
+    index._index.pipeline()
     store = index._store
     began = time.perf_counter()
     parts = range(0, number, 5000)

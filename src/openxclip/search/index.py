@@ -204,11 +204,12 @@ class VideoIndex:
         self._index.check_model()
         rows = self._index.videos()
         known = list(dict.fromkeys(row.path for row in rows if row.kind == "file" and row.state != "removed"))
-        missing = {path: None for path in known if is_missing(path)}
-        held = held_back(list(missing), known, [absolute_path(folder) for folder in folders], allow_removing)
+        missing = [path for path in known if is_missing(path)]
+        held = held_back(missing, known, [absolute_path(folder) for folder in folders], allow_removing)
         if missing and not held:
             self._remove(missing)
-        done = self.add([path for path in known if path not in missing], retry=retry, **options)
+        gone = set(missing)
+        done = self.add([path for path in known if path not in gone], retry=retry, **options)
         return replace(done, removed=() if held else tuple(missing), held_back=tuple(held))
 
     def remove(self, paths: str | Path | Iterable[str | Path]) -> Added:
