@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from openxclip.features.resuming import Unfinished
 from openxclip.features.run import Embedding, EmbedRun, OnClip, OnVideo
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.pipeline import VideoPipeline
-from openxclip.pipeline.batching import Batch, batch_size, check_batch
+from openxclip.pipeline.batching import Batch, check_batch
 from openxclip.pipeline.loading import as_pipeline
 from openxclip.processing.sources import Videos, as_sources
 from openxclip.video import ClipPlan, ReadOptions, find_videos
@@ -112,26 +112,23 @@ def embed(
     check_names(target, videos)
     with Unfinished(target) as work:  # before the model is loaded, because nothing may be writable there
         pipeline = as_pipeline(model, device=device, dtype=dtype, precision=precision, isolate=isolate, read=read)
-        read, network = read or pipeline.read, pipeline.model
-        if plan.num_frames is None:
-            plan = replace(plan, num_frames=network.config.vision_config.num_frames)
+        read, plan = read or pipeline.read, pipeline.complete_plan(plan)
         metadata = _metadata(pipeline, plan, normalize)
-        size = batch_size(
-            batch, network.config, num_frames=plan.frames_per_clip, device=network.device, dtype=network.dtype
-        )
-        kernel = network.kernel if isinstance(network, OptimizedXCLIPModel) else None
+        size = pipeline.clips_per_call(batch, plan)
+        optimized = pipeline.model if isinstance(pipeline.model, OptimizedXCLIPModel) else None
         manifest = work.begin(
             {
                 "options": {**metadata, **_options(pipeline, plan, read, patches=patches)},
                 "videos": [[name, *_version_of(source)] for name, source in zip(videos, sources, strict=True)],
                 "batch": size,
-                "packed": None if kernel is None else kernel.packed,
+                "packed": None if optimized is None else optimized.kernel.packed,
             },
             overwrite=force,
         )
-        if isinstance(network, OptimizedXCLIPModel):  # a resumed run computes as the first one did
-            network.use_kernel(Kernel(network.kernel.dtype, packed=manifest.get("packed", network.kernel.packed)))
-            metadata["kernel"] = str(network.kernel)
+        if optimized is not None:  # a resumed run computes as the first one did
+            own = optimized.kernel
+            optimized.use_kernel(Kernel(own.dtype, packed=manifest.get("packed", own.packed)))
+            metadata["kernel"] = str(optimized.kernel)
         if batch == "auto":
             size = int(manifest["batch"])  # as before an interruption, for the same features to the bit
         run = EmbedRun(

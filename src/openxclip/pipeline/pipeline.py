@@ -172,7 +172,7 @@ class VideoPipeline:
                 is read.
         """
         reader = self._clip_reader(plan or ClipPlan(), read)
-        size = self._batch_size(batch, reader.plan)
+        size = self.clips_per_call(batch, reader.plan)
         ahead = 2 + math.ceil(size / reader.plan.num_clips)  # one hides reading behind the model, one evens out lengths
         encoded = self._encode_all(sources, partial(_read_video, reader), ahead=ahead, batch=size, only_full=False)
         return join_clips(encoded, lambda source: source, on_clip)
@@ -203,7 +203,7 @@ class VideoPipeline:
             ValueError: as for `encode_videos`.
         """
         reader = self._clip_reader(plan, read)
-        size = self._batch_size(batch, reader.plan)
+        size = self.clips_per_call(batch, reader.plan)
         items: Iterable[tuple[VideoSource, int]] = zip(sources, chain([first], repeat(0)), strict=False)
         items = list(items) if isinstance(sources, Sequence) else items
         encoded = self._encode_all(items, partial(_read_clips, reader), ahead=2 + size, batch=size, only_full=True)
@@ -239,13 +239,22 @@ class VideoPipeline:
         """
         reader = self._clip_reader(plan or ClipPlan(), read)
         reader = replace(reader, views=views, bytes_kept=_MOST_VIEWS * reader.bytes_kept)
-        size = self._batch_size(batch, reader.plan)
+        size = self.clips_per_call(batch, reader.plan)
         ahead = 2 + math.ceil(size / reader.plan.num_clips)
         encoded = self._encode_all(parts, partial(_read_part, reader), ahead=ahead, batch=size, only_full=True)
         return join_clips(encoded, lambda part: part.source)
 
-    def _batch_size(self, batch: Batch, plan: ClipPlan) -> int:
-        """Return the number of clips in one call of the model, after checks of what could make it fail."""
+    def complete_plan(self, plan: ClipPlan) -> ClipPlan:
+        """Return a plan with the model's own number of frames, if it has none."""
+        own: int = self.model.config.vision_config.num_frames
+        return replace(plan, num_frames=own) if plan.num_frames is None else plan
+
+    def clips_per_call(self, batch: Batch, plan: ClipPlan) -> int:
+        """Return the number of clips in one call of the model, see `openxclip.pipeline.batching.batch_size`.
+
+        Raises:
+            ValueError: `batch` is no number of clips, or the model is in training mode.
+        """
         self._check_mode()
         check_batch(batch)
         model = self.model
@@ -253,15 +262,14 @@ class VideoPipeline:
 
     def _clip_reader(self, plan: ClipPlan, read: ReadOptions | None) -> ClipReader:
         """Return what reads the clips of a plan for the model; several readers share the cores."""
-        config = self.model.config.vision_config
         read, readers = read or self.read, self._num_readers()
         if not read.threads and readers > 1:
             read = replace(read, threads=max(1, num_cores() // readers))
         return ClipReader(
-            plan=replace(plan, num_frames=config.num_frames) if plan.num_frames is None else plan,
+            plan=self.complete_plan(plan),
             read=read,
             views=lambda frames_TCHW: [self.processor.image_processor.levels(frames_TCHW)],
-            bytes_kept=3 * config.image_size**2,
+            bytes_kept=3 * self.model.config.vision_config.image_size**2,
         )
 
     @torch.no_grad()
