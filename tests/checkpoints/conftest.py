@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parent.parent / "model"))
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tiny models: on a busy machine two threads wait for each other far longer than they compute."""
+    """Use one thread: on a busy machine, threads of tiny models mostly wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)

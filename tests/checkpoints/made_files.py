@@ -1,4 +1,4 @@
-"""Files as torch.save writes them, made by hand so that they can be wrong."""
+"""Build files of torch.save by hand, so that they can be invalid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAGIC_NUMBER, PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
 
 
 def zip_file(path: Path, data_pkl: bytes, records: dict[str, bytes] | None = None) -> Path:
-    """The format since torch 1.6, with this pickle."""
+    """Write a file in the format since torch 1.6."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("archive/data.pkl", data_pkl)
         for name, content in {"byteorder": b"little", "version": b"3\n", **(records or {})}.items():
@@ -20,7 +20,7 @@ def zip_file(path: Path, data_pkl: bytes, records: dict[str, bytes] | None = Non
 
 
 def legacy_file(path: Path, data_pkl: bytes, storages: dict[str, tuple[int, bytes]] | None = None) -> Path:
-    """The format before it, with this pickle, and storages as (elements, bytes)."""
+    """Write a file in the format before torch 1.6, with storages as (elements, bytes)."""
     machine = {"protocol_version": PROTOCOL_VERSION, "little_endian": True, "type_sizes": {"int": 4}}
     storages = storages or {}
     parts = [pickle.dumps(part, 2) for part in (MAGIC_NUMBER, PROTOCOL_VERSION, machine)]
@@ -64,5 +64,5 @@ def tensor(
 
 
 def state(*items: tuple[str, bytes]) -> bytes:
-    """A pickled dictionary of such pieces."""
+    """Return a pickled dictionary of pickled values."""
     return b"\x80\x02}(" + b"".join(text(name) + piece for name, piece in items) + b"u."

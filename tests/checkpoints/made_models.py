@@ -1,4 +1,4 @@
-"""Tiny models of every origin, of random weights, as files. Mappings here share nothing with the package's table."""
+"""Files of tiny random models from every source. The name mappings here are independent of the package's table."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def authors_model(seed: int = 0, **settings: Any) -> AuthorsXCLIP:
 
 
 def clip_model(seed: int = 0, *, act: str = "quick_gelu", **settings: Any) -> transformers.CLIPModel:
-    """transformers' CLIP with widths of 64 a head, as OpenAI's have."""
+    """Return transformers' CLIP with heads 64 wide, like OpenAI's."""
     size = {**AUTHORS, **settings}
     config = transformers.CLIPConfig(
         text_config={
@@ -107,7 +107,7 @@ def openai_state(model: transformers.CLIPModel) -> dict[str, Tensor]:
 
 
 def sizes(model: transformers.CLIPModel) -> dict[str, Tensor]:
-    """What OpenAI's archives have beside weights."""
+    """Tensors of OpenAI's archives that are no weights."""
     text = model.config.text_config
     values = (model.config.vision_config.image_size, text.max_position_embeddings, text.vocab_size)
     names = ("input_resolution", "context_length", "vocab_size")
@@ -136,7 +136,7 @@ class _Holder(nn.Module):
 
 
 def script_archive(state: dict[str, Tensor], path: Path) -> Path:
-    """A TorchScript archive, as OpenAI's files are."""
+    """Write a TorchScript archive like OpenAI's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's own of TorchScript, which old files still are
         torch.jit.save(torch.jit.trace(_Holder(state), torch.zeros(1), check_trace=False), str(path))
@@ -158,7 +158,7 @@ def without_message(
 
 @torch.no_grad()
 def assert_starts_from(model: Any, clip: transformers.CLIPModel, tolerance: float = 1e-5) -> None:
-    """With messages that nobody looks at, an X-CLIP's frame features and texts are the CLIP's."""
+    """Without attention to messages, an X-CLIP's frame and text features equal the CLIP's."""
     size = model.config.vision_config.image_size
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randn(6, 3, size, size, generator=generator)

@@ -1,4 +1,4 @@
-"""Zip files that torch wouldn't have written."""
+"""Zip files that torch doesn't write are refused."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def good(tmp_path: Path) -> Path:
     return zip_file(tmp_path / "weights.pth", PICKLE, {"data/0": NUMBERS})
 
 
-def refused(path: Path, told: str) -> None:
-    with pytest.raises(CheckpointError, match=told) as caught:
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
         read_pickled(path)
     assert str(caught.value).startswith(str(path))
 
 
-def test_the_good_one(good: Path) -> None:
+def test_a_valid_archive_is_read(good: Path) -> None:
     assert torch.equal(read_pickled(good)["a"].load(), torch.arange(4.0))
 
 
@@ -44,7 +44,7 @@ def zipped(path: Path, *records: tuple[str, bytes], compression: int = zipfile.Z
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_second_data_pkl(tmp_path: Path) -> None:
+def test_a_second_data_pkl_is_refused(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x", ("archive/data.pkl", PICKLE), ("archive/data.pkl", b"cos\nsystem\n."))
     refused(path, "two records named 'archive/data.pkl'")
     path = zipped(tmp_path / "y", ("archive/data.pkl", PICKLE), ("other/data.pkl", PICKLE))
@@ -53,18 +53,18 @@ def test_a_second_data_pkl(tmp_path: Path) -> None:
     refused(zipped(tmp_path / "w", ("archive/else.pkl", PICKLE)), "no data.pkl")
 
 
-def test_a_compressed_bomb(tmp_path: Path) -> None:
+def test_a_compressed_record_is_refused(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x", ("archive/data.pkl", b"N" * 50_000_000), compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 100_000
     refused(path, "compressed")
 
 
-def test_a_pickle_that_is_too_long(tmp_path: Path) -> None:
+def test_a_long_pickle_is_refused(tmp_path: Path) -> None:
     refused(zip_file(tmp_path / "x", b"N" * (65 << 20)), "more than 67108864")
 
 
 def edited(path: Path, edit: Callable[[bytearray, int, int], None]) -> None:
-    """Change bytes; `edit` gets the file, where data/0 is in the central directory, and where its local header is."""
+    """Edit the bytes, given the positions of data/0 in the central directory and of its local header."""
     content = bytearray(path.read_bytes())
     entry = content.rfind(b"PK\x01\x02", 0, content.rfind(b"archive/data/0"))
     edit(content, entry, struct.unpack_from("<L", content, entry + 42)[0])
@@ -90,14 +90,14 @@ MAGIC = b"PK\x03\x04"
 
 
 @pytest.mark.parametrize("edit", list(EDITS))
-def test_edits(good: Path, edit: str) -> None:
-    change, told = EDITS[edit]
+def test_edited_archives_are_refused(good: Path, edit: str) -> None:
+    change, message = EDITS[edit]
     edited(good, change)
-    refused(good, told)
+    refused(good, message)
 
 
-def test_records_in_records(tmp_path: Path) -> None:
-    """A record that lies inside another one, so that two readers see two things."""
+def test_nested_records_are_refused(tmp_path: Path) -> None:
+    """A record inside another one, so that two readers see different contents."""
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w") as archive:
         archive.writestr("archive/data/0", NUMBERS)
@@ -112,14 +112,14 @@ def test_records_in_records(tmp_path: Path) -> None:
     refused(path, "overlap")
 
 
-def test_a_wrong_checksum(good: Path) -> None:
+def test_a_wrong_checksum_is_refused(good: Path) -> None:
     content = good.read_bytes()
     good.write_bytes(content.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v3"))
     refused(good, "checksum")
 
 
-def test_records_of_more_than_four_gigabytes_in_words(good: Path, tmp_path: Path) -> None:
-    """zip64, as files beyond 4 GiB have it, in a small file."""
+def test_zip64_sizes_are_read(good: Path, tmp_path: Path) -> None:
+    """zip64 as in files beyond 4 GiB, in a small file."""
     content = bytearray(good.read_bytes())
     end = len(content) - 22
     count, size, start = struct.unpack_from("<HLL", content, end + 10)
@@ -133,7 +133,7 @@ def test_records_of_more_than_four_gigabytes_in_words(good: Path, tmp_path: Path
     refused(good, "more than any model has")
 
 
-def test_what_torch_writes_has_the_same_records(tmp_path: Path) -> None:
+def test_records_equal_those_of_zipfile(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"a": torch.zeros(3), "b": torch.ones(500)}, path)
     found = read_archive(path).records

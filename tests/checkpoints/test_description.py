@@ -1,4 +1,4 @@
-"""What is said of checkpoints: of a user's file, and of the released ones."""
+"""Descriptions of a user's checkpoints and of the released ones."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_clip(tmp_path: Path) -> None:
     assert found.problems == []
 
 
-def test_a_config_that_says_something_else(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_config_that_contradicts_the_weights_is_reported(tiny_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_folder, tmp_path / "x"))
     config = json.loads((folder / "config.json").read_text())
     config["vision_config"]["num_frames"] = 16
@@ -71,7 +71,7 @@ def test_a_config_that_says_something_else(tiny_folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("tower", "field", "value", "told"),
+    ("tower", "field", "value", "message"),
     [
         ("vision_config", "num_hidden_layers", 10**9, "the weights have"),
         ("vision_config", "num_hidden_layers", "12", "num_hidden_layers='12': must be a whole number"),
@@ -83,8 +83,8 @@ def test_a_config_that_says_something_else(tiny_folder: Path, tmp_path: Path) ->
         ("text_config", None, [1], "expected a XCLIPTextConfig, a dict"),
     ],
 )
-def test_configs_that_are_no_models(
-    tower: str, field: str | None, value: object, told: str, tiny_folder: Path, tmp_path: Path
+def test_invalid_configs_are_reported(
+    tower: str, field: str | None, value: object, message: str, tiny_folder: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(tiny_folder, tmp_path / "x"))
     config = json.loads((folder / "config.json").read_text())
@@ -93,7 +93,7 @@ def test_configs_that_are_no_models(
     else:
         config[tower][field] = value
     (folder / "config.json").write_text(json.dumps(config))
-    assert any(told in problem for problem in describe_checkpoint(folder).problems)
+    assert any(message in problem for problem in describe_checkpoint(folder).problems)
     with pytest.raises(CheckpointError):
         openxclip.XCLIPModel.from_pretrained(folder)
     with pytest.raises(CheckpointError):
@@ -101,11 +101,11 @@ def test_configs_that_are_no_models(
     assert not (tmp_path / "y").exists()
 
 
-def test_what_a_file_says_of_itself_is_kept_short(tmp_path: Path) -> None:
+def test_long_values_of_a_file_are_shortened(tmp_path: Path) -> None:
     long = "x" * 100_000
-    told = {"epoch": 10**5000, "max_accuracy": float("nan"), "name": long}
+    extra = {"epoch": 10**5000, "max_accuracy": float("nan"), "name": long}
     settings = {"a": long, "b": [long] * 1000, "c": 1 << 70, "d": {str(i): [long] * 100 for i in range(1000)}, "e": 1}
-    torch.save({"model": authors_model().state_dict(), **told, "args": settings}, tmp_path / "x.pth")
+    torch.save({"model": authors_model().state_dict(), **extra, "args": settings}, tmp_path / "x.pth")
     info = describe_checkpoint(tmp_path / "x.pth").info
     assert set(info) == {"name", "settings"}
     assert len(json.dumps(info, allow_nan=False)) < 20_000_000
@@ -124,7 +124,7 @@ def test_no_torch_is_imported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("released", RELEASED, ids=lambda one: one.name)
-def test_the_sizes_in_the_table_are_those_of_such_a_model(released: openxclip.checkpoints.Released) -> None:
+def test_the_sizes_of_released_models_are_right(released: openxclip.checkpoints.Released) -> None:
     if released.name == "mini":
         assert describe_checkpoint("mini").parameters == released.parameters
         return
@@ -145,7 +145,7 @@ def test_the_sizes_in_the_table_are_those_of_such_a_model(released: openxclip.ch
     assert released.download_bytes == 4 * released.parameters
 
 
-def test_every_released_name_is_there_once() -> None:
+def test_released_names_are_unique() -> None:
     names = [one.name for one in RELEASED]
     assert len(set(names)) == len(names) == 19
     assert len({one.authors_file for one in RELEASED}) == 19

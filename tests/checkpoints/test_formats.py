@@ -1,4 +1,4 @@
-"""Weights of every origin are read right, or refused by what they are."""
+"""Weights from every source are read correctly, or refused by name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def gelu_clip() -> transformers.CLIPModel:
 
 
 def training_checkpoint(authors: AuthorsXCLIP, path: Path, *, zipped: bool = True, prefix: str = "") -> Path:
-    """As the authors' training loop writes it."""
+    """Write a file like the authors' training loop."""
     optimizer = torch.optim.AdamW(authors.parameters(), lr=8e-6)
     for parameter in authors.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -80,7 +80,7 @@ def assert_is(model: Any, authors: AuthorsXCLIP) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])
-def test_the_authors_training_checkpoints(authors: AuthorsXCLIP, tmp_path: Path, zipped: bool, prefix: str) -> None:
+def test_training_checkpoints_of_the_authors(authors: AuthorsXCLIP, tmp_path: Path, zipped: bool, prefix: str) -> None:
     path = training_checkpoint(authors, tmp_path / "k400.pth", zipped=zipped, prefix=prefix)
     found = read_checkpoint(path)
     assert (found.kind, found.format) == ("xclip", "authors")
@@ -153,7 +153,7 @@ def test_settings_for_loading_a_file(authors: AuthorsXCLIP, tmp_path: Path) -> N
 @pytest.mark.parametrize("half", [True, False])
 @pytest.mark.parametrize("form", ["archive", "state dict"])
 def test_openai(clip: transformers.CLIPModel, tmp_path: Path, form: str, half: bool) -> None:
-    """Half precision is what OpenAI's files have: the numbers that are compared with are those of a half CLIP."""
+    """OpenAI's files have half precision, so the expected values come from a CLIP in half precision."""
     if half:
         clip = clip_model().half().float()
     state = {**openai_state(clip), **sizes(clip)}
@@ -175,7 +175,7 @@ def test_openai(clip: transformers.CLIPModel, tmp_path: Path, form: str, half: b
     assert_starts_from(model, clip)
 
 
-def test_what_a_clip_lacks_starts_as_in_the_paper(clip: transformers.CLIPModel, tmp_path: Path) -> None:
+def test_video_parts_start_as_in_the_paper(clip: transformers.CLIPModel, tmp_path: Path) -> None:
     torch.save({**openai_state(clip), **sizes(clip)}, tmp_path / "x.pt")
     before = torch.get_rng_state()
     model = XCLIPModel.from_clip(tmp_path / "x.pt", num_frames=5, seed=7)
@@ -238,7 +238,7 @@ def test_open_clip_with_a_text_module(gelu_clip: transformers.CLIPModel, tmp_pat
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("weights", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
 def test_open_clip_folders(weights: str, quick: bool, tmp_path: Path) -> None:
-    """Its configuration has what no shape tells: the activation and the heads."""
+    """The configuration has what no shape tells: the activation and the heads."""
     clip = clip_model(act="quick_gelu" if quick else "gelu", vision_heads=4, text_heads=2)
     vision = {"image_size": 32, "width": 128, "layers": 2, "patch_size": 8, "head_width": 32}
     config = {
@@ -263,7 +263,7 @@ def test_open_clip_folders(weights: str, quick: bool, tmp_path: Path) -> None:
         read_checkpoint(tmp_path)
 
 
-def test_heads_that_no_width_tells(tmp_path: Path) -> None:
+def test_heads_can_be_given(tmp_path: Path) -> None:
     clip = clip_model(vision_heads=4, text_heads=2)
     torch.save({**openai_state(clip), **sizes(clip)}, tmp_path / "x.pt")
     model = XCLIPModel.from_clip(tmp_path / "x.pt", vision_heads=4, text_heads=2)
@@ -314,7 +314,7 @@ def test_hugging_face_clip_folders(act: str, tmp_path: Path) -> None:
 # What is refused, by what it is
 
 
-def test_a_clip_is_no_xclip_and_the_reverse(clip: Any, authors: AuthorsXCLIP, tmp_path: Path) -> None:
+def test_clip_and_xclip_are_not_confused(clip: Any, authors: AuthorsXCLIP, tmp_path: Path) -> None:
     torch.save({**openai_state(clip), **sizes(clip)}, tmp_path / "clip.pt")
     with pytest.raises(
         CheckpointError, match=r"this is a CLIP \(no video parts\): `openxclip init --from .* --out FOLDER`"
@@ -326,7 +326,7 @@ def test_a_clip_is_no_xclip_and_the_reverse(clip: Any, authors: AuthorsXCLIP, tm
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         (["visual.layer1.0.conv1.weight", "visual.attnpool.positional_embedding"], "ResNet"),
         (["logit_bias", "visual.trunk.pos_embed"], "SigLIP"),
@@ -338,15 +338,15 @@ def test_a_clip_is_no_xclip_and_the_reverse(clip: Any, authors: AuthorsXCLIP, tm
         (["something.new"], "1 tensors that no CLIP or X-CLIP has: something.new"),
     ],
 )
-def test_other_models_are_named(clip: Any, names: list[str], told: str, tmp_path: Path) -> None:
+def test_other_models_are_named(clip: Any, names: list[str], message: str, tmp_path: Path) -> None:
     torch.save({**openai_state(clip), **dict.fromkeys(names, torch.ones(1))}, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match=told) as caught:
+    with pytest.raises(CheckpointError, match=message) as caught:
         read_checkpoint(tmp_path / "x.pt")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "message"),
     [
         ({"visual.conv1.weight": None}, "vision tower alone"),
         ({"token_embedding.weight": None}, "vision tower alone"),
@@ -359,14 +359,14 @@ def test_other_models_are_named(clip: Any, names: list[str], told: str, tmp_path
         ({"transformer.resblocks.7.ln_1.weight": torch.ones(64)}, "numbered"),
     ],
 )
-def test_what_makes_no_clip(clip: Any, edit: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_shapes_of_no_clip_are_refused(clip: Any, edit: dict[str, Any], message: str, tmp_path: Path) -> None:
     state = {**openai_state(clip), **sizes(clip), **edit}
     torch.save({name: value for name, value in state.items() if value is not None}, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         XCLIPModel.from_clip(tmp_path / "x.pt")
 
 
-def test_a_missing_tensor_is_told(clip: Any, authors: AuthorsXCLIP, tmp_path: Path) -> None:
+def test_missing_tensors_are_named(clip: Any, authors: AuthorsXCLIP, tmp_path: Path) -> None:
     state = {**openai_state(clip), **sizes(clip)}
     del state["visual.ln_post.bias"]
     torch.save(state, tmp_path / "x.pt")
@@ -380,30 +380,30 @@ def test_a_missing_tensor_is_told(clip: Any, authors: AuthorsXCLIP, tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", [[1], {"a": 1}, {"model": {}}, {"model": 3}, torch.zeros(3)], ids=str)
-def test_files_of_something_else(content: Any, tmp_path: Path) -> None:
+def test_other_files_are_refused(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=r"x.pth: holds"):
         read_checkpoint(tmp_path / "x.pth")
 
 
-def test_a_text_tower_that_is_there_twice(clip: Any, tmp_path: Path) -> None:
+def test_two_text_towers_are_refused(clip: Any, tmp_path: Path) -> None:
     state = openai_state(clip)
     torch.save({**state, "text.token_embedding.weight": state["token_embedding.weight"] + 1}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="text tower twice"):
         read_checkpoint(tmp_path / "x.pt")
 
 
-def test_a_scale_of_two(clip: Any, tmp_path: Path) -> None:
+def test_two_logit_scales_are_refused(clip: Any, tmp_path: Path) -> None:
     torch.save({**openai_state(clip), "logit_scale": torch.ones(2)}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="logit_scale"):
         XCLIPModel.from_clip(tmp_path / "x.pt", hidden_act="quick_gelu")
 
 
-def test_safetensors_that_say_too_much(tmp_path: Path) -> None:
-    for shape, dtype, told in (([9] * 100_000, "F32", "impossible sizes"), ([1], "F8_E4M3", "type F8_E4M3")):
+def test_impossible_headers_of_safetensors_are_refused(tmp_path: Path) -> None:
+    for shape, dtype, message in (([9] * 100_000, "F32", "impossible sizes"), ([1], "F8_E4M3", "type F8_E4M3")):
         header = json.dumps({"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, 4]}}).encode()
         (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
-        with pytest.raises(CheckpointError, match=told):
+        with pytest.raises(CheckpointError, match=message):
             read_checkpoint(tmp_path / "x.safetensors")
 
 
@@ -423,7 +423,7 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-def test_a_folder_of_another_kind(tmp_path: Path) -> None:
+def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no config.json or open_clip_config.json"):
         read_checkpoint(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "siglip"}')

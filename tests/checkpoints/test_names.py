@@ -1,4 +1,4 @@
-"""The one table of names, both ways."""
+"""The table of names, in both directions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from openxclip.checkpoints import names
 
 
 def to_hub(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The authors' tensors under the hub's names."""
+    """Return the authors' tensors under the hub's names."""
     moves, unknown = names.moves_to_hub(tensors)
     assert not unknown
     return {name: part for move in moves for name, part in names.moved(tensors[move.source], move).items()}
 
 
-def test_the_table_is_that_of_the_authors_model_and_of_ours() -> None:
-    """Against the restated model and its own mapping, and against our model's names."""
+def test_the_table_has_the_names_of_both_models() -> None:
+    """Compared with the names of the reference model and its mapping, and with our model's names."""
     state = authors_model().state_dict()
     found, expected = to_hub(state), hugging_face_state(state)
     assert found.keys() == expected.keys()
@@ -31,7 +31,7 @@ def test_the_table_is_that_of_the_authors_model_and_of_ours() -> None:
     assert len({row.authors for row in names.TABLE}) == len(names.TABLE)
 
 
-def test_there_and_back_keeps_every_bit() -> None:
+def test_translating_back_keeps_every_bit() -> None:
     state = authors_model().state_dict()
     back = names.to_authors(to_hub(state))
     assert back.keys() == state.keys()
@@ -40,7 +40,7 @@ def test_there_and_back_keeps_every_bit() -> None:
         assert back[name].is_contiguous()
 
 
-def test_split_tensors_are_views_with_storages_of_their_own() -> None:
+def test_split_tensors_are_views_with_separate_storages() -> None:
     state = {"transformer.resblocks.3.attn.in_proj_weight": torch.randn(12, 4)}
     parts = list(to_hub(state).values())
     whole = state["transformer.resblocks.3.attn.in_proj_weight"]
@@ -50,14 +50,14 @@ def test_split_tensors_are_views_with_storages_of_their_own() -> None:
     assert all(part.isfinite().all() for part in parts)
 
 
-def test_what_is_of_clip() -> None:
+def test_names_of_clip() -> None:
     clip = {name for row in names.TABLE for name in row.hub if names.is_of_clip(name)}
     assert not any(word in name for name in clip for word in ("message", "mit", "prompt"))
     assert names.is_of_clip("vision_model.encoder.layers.11.self_attn.q_proj.weight")
     assert not names.is_of_clip("vision_model.encoder.layers.11.message_attn.q_proj.weight")
 
 
-def test_names_that_are_not_in_it() -> None:
+def test_unknown_names_are_refused() -> None:
     assert names.moves_to_hub(["head.weight"]) == ([], ["head.weight"])
     with pytest.raises(KeyError, match=r"head\.weight"):
         names.to_authors({"head.weight": torch.ones(1)})

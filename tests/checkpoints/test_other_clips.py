@@ -1,4 +1,4 @@
-"""Starts from CLIPs whose configuration says what no tensor does: computed as they compute, or refused."""
+"""CLIPs whose configuration has settings that no tensor shows: X-CLIP computes the same, or refuses them."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def clip() -> transformers.CLIPModel:
     return clip_model(act="gelu")
 
 
-def open_clip_folder(clip: transformers.CLIPModel, folder: Path, **said: Any) -> Path:
-    """A folder of open_clip. `said` are keys of the `model_cfg`; vision_cfg and text_cfg are added to the towers'."""
+def open_clip_folder(clip: transformers.CLIPModel, folder: Path, **settings: Any) -> Path:
+    """Write a folder of open_clip. `settings` are keys of `model_cfg`; vision_cfg and text_cfg extend the towers'."""
     text, vision = clip.config.text_config, clip.config.vision_config
     towers: dict[str, dict[str, Any]] = {
         "vision_cfg": {
             "image_size": 32, "layers": 2, "width": vision.hidden_size, "patch_size": 8, "head_width": 64,
-            **said.pop("vision_cfg", {}),
+            **settings.pop("vision_cfg", {}),
         },
         "text_cfg": {
             "context_length": 77, "vocab_size": text.vocab_size, "width": text.hidden_size, "heads": 1, "layers": 2,
-            **said.pop("text_cfg", {}),
+            **settings.pop("text_cfg", {}),
         },
     }  # fmt: skip
-    config = {"embed_dim": clip.config.projection_dim, **towers, **said}
+    config = {"embed_dim": clip.config.projection_dim, **towers, **settings}
     folder.mkdir(exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
     save_file(openai_state(clip), folder / "open_clip_model.safetensors")
@@ -67,11 +67,11 @@ def test_gelu_by_tanh_of_open_clip_is_taken_over(tmp_path: Path) -> None:
     tanh = {"act_kwargs": {"approximate": "tanh"}}
     folder = open_clip_folder(clip, tmp_path, vision_cfg=tanh, text_cfg=tanh)
     assert_starts_from(XCLIPModel.from_clip(folder, num_frames=4), clip, tolerance=1e-6)
-    said = XCLIPModel.from_clip(folder, num_frames=4, hidden_act="gelu").config
-    assert said.vision_config.hidden_act == said.text_config.hidden_act == "gelu"
+    settings = XCLIPModel.from_clip(folder, num_frames=4, hidden_act="gelu").config
+    assert settings.vision_config.hidden_act == settings.text_config.hidden_act == "gelu"
 
 
-def test_what_means_the_same_as_saying_nothing_is_read(clip: transformers.CLIPModel, tmp_path: Path) -> None:
+def test_settings_equal_to_the_defaults_are_read(clip: transformers.CLIPModel, tmp_path: Path) -> None:
     folder = open_clip_folder(
         clip,
         tmp_path,
@@ -87,7 +87,7 @@ def test_what_means_the_same_as_saying_nothing_is_read(clip: transformers.CLIPMo
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("settings", "message"),
     [
         ({"text_cfg": {"pool_type": "last"}}, "its text_cfg says pool_type='last', which isn't done here"),
         ({"text_cfg": {"pool_type": "first"}}, "its text_cfg says pool_type='first'"),
@@ -110,15 +110,15 @@ def test_what_means_the_same_as_saying_nothing_is_read(clip: transformers.CLIPMo
         ({"init_logit_bias": -10}, "its model_cfg says init_logit_bias=-10"),
     ],
 )
-def test_what_x_clip_does_not_compute_is_refused(
-    said: dict[str, Any], told: str, clip: transformers.CLIPModel, tmp_path: Path
+def test_unsupported_settings_are_refused(
+    settings: dict[str, Any], message: str, clip: transformers.CLIPModel, tmp_path: Path
 ) -> None:
-    folder = open_clip_folder(clip, tmp_path, **said)
+    folder = open_clip_folder(clip, tmp_path, **settings)
     for read in (read_checkpoint, XCLIPModel.from_clip):
         with pytest.raises(CheckpointError) as error:
             read(folder)
         assert str(error.value).startswith(f"{folder / 'open_clip_config.json'}: ")
-        assert told in str(error.value)
+        assert message in str(error.value)
         assert "\n" not in str(error.value)
 
 
@@ -135,18 +135,14 @@ def hugging_face_folder(clip: transformers.CLIPModel, folder: Path, **text: Any)
 
 
 @pytest.mark.parametrize("end", [2, 98])
-def test_the_end_of_a_text_that_is_its_highest_id_is_read(
-    end: int, clip: transformers.CLIPModel, tmp_path: Path
-) -> None:
+def test_the_highest_id_as_end_of_text_is_read(end: int, clip: transformers.CLIPModel, tmp_path: Path) -> None:
     folder = hugging_face_folder(clip, tmp_path, eos_token_id=end)
     theirs = transformers.CLIPModel.from_pretrained(folder).eval()
     assert_starts_from(XCLIPModel.from_clip(folder, num_frames=4), theirs)
 
 
 @pytest.mark.parametrize("end", [3, 97, 99, 49407, None, "x"])
-def test_the_end_of_a_text_of_another_vocabulary_is_refused(
-    end: int | str | None, clip: transformers.CLIPModel, tmp_path: Path
-) -> None:
+def test_another_end_of_text_is_refused(end: int | str | None, clip: transformers.CLIPModel, tmp_path: Path) -> None:
     folder = hugging_face_folder(clip, tmp_path, eos_token_id=end)
     shown = 49407 if end is None else end  # what transformers takes where a folder says nothing
     with pytest.raises(
@@ -166,7 +162,7 @@ def test_epsilons_and_gelu_by_tanh_of_hugging_face_are_taken_over(tmp_path: Path
 
 
 def in_openais_order(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The order in which OpenAI's class lists its weights: attention before the norm that precedes it."""
+    """Return weights in the order of OpenAI's class, which lists attention before the norm that precedes it."""
     parts = ["attn.in_proj", "attn.out_proj", "ln_1", "mlp.c_fc", "mlp.c_proj", "ln_2"]
 
     def place(name: str) -> tuple[Any, ...]:
@@ -195,7 +191,7 @@ def test_a_bare_state_dict_of_openais_class_is_recognised(half: bool, tmp_path: 
     assert XCLIPModel.from_clip(tmp_path / "x.pt", hidden_act="gelu").config.text_config.hidden_act == "gelu"
 
 
-def test_the_three_sizes_still_tell_openais_without_a_warning(tmp_path: Path) -> None:
+def test_openais_sizes_are_recognised_without_a_warning(tmp_path: Path) -> None:
     clip = clip_model(act="quick_gelu")
     torch.save({**in_openais_order(openai_state(clip)), **sizes(clip)}, tmp_path / "x.pt")
     assert_starts_from(XCLIPModel.from_clip(tmp_path / "x.pt", num_frames=4), clip)

@@ -1,4 +1,4 @@
-"""A pickle may say what it likes: it is read, never run, and what it asks for is bounded."""
+"""Pickles are read and never run, and their cost is bounded."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ ATTACKS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 @pytest.mark.parametrize("layout", [zip_file, legacy_file])
 @pytest.mark.parametrize("attack", list(ATTACKS))
-def test_attacks_are_refused_by_name_and_nothing_runs(attack: str, layout: Any, tmp_path: Path) -> None:
+def test_attacks_are_refused_and_nothing_runs(attack: str, layout: Any, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     make, named = ATTACKS[attack]
     content = state(("model", b"}" + text("a") + make(text(TOUCH.format(marker=marker))) + b"s"))
@@ -120,8 +120,8 @@ def test_attacks_are_refused_by_name_and_nothing_runs(attack: str, layout: Any, 
     assert not marker.exists()
 
 
-def test_attacks_would_work_elsewhere(tmp_path: Path) -> None:
-    """So that the test above can fail: Python's own reader runs them."""
+def test_attacks_run_in_pythons_own_reader(tmp_path: Path) -> None:
+    """This shows that the attacks of the test above work: Python's own reader runs them."""
     for attack in ("reduce", "posix", "stack global", "inst", "obj"):
         marker = tmp_path / attack
         make, _ = ATTACKS[attack]
@@ -176,12 +176,12 @@ SLOW = ("copies", "many arguments", "long paths", "steps")
 
 
 @pytest.mark.parametrize("bomb", [pytest.param(bomb, marks=[pytest.mark.slow] * (bomb in SLOW)) for bomb in BOMBS])
-def test_bombs(bomb: str, tmp_path: Path) -> None:
-    piece, told = BOMBS[bomb]
+def test_costly_pickles_are_refused(bomb: str, tmp_path: Path) -> None:
+    piece, expected = BOMBS[bomb]
     path = zip_file(tmp_path / "weights.pth", state(("a", piece)), FOUR_FLOATS)
     tracemalloc.start()
     try:
-        with pytest.raises(CheckpointError, match=told):
+        with pytest.raises(CheckpointError, match=expected):
             read_pickled(path)
         assert tracemalloc.get_traced_memory()[1] < 100e6
     finally:
@@ -198,7 +198,7 @@ def test_legacy_storages_are_checked_too(tmp_path: Path) -> None:
         assert "damaged" in refused(path)
 
 
-def test_what_contains_itself_is_walked_once(tmp_path: Path) -> None:
+def test_recursive_values_are_read_once(tmp_path: Path) -> None:
     cycle = b"}q\x01" + text("model") + b"}" + text("a") + GOOD + b"s" + b"s" + text("config") + b"h\x01s"
     path = zip_file(tmp_path / "weights.pth", b"\x80\x02" + cycle + b".", FOUR_FLOATS)
     with pytest.raises(CheckpointError, match="neither an X-CLIP nor a CLIP"):
@@ -244,8 +244,8 @@ def test_other_formats_are_named(tmp_path: Path) -> None:
     assert "big-endian" in refused(tar)
 
 
-def test_no_mutation_gets_through(tmp_path: Path) -> None:
-    """Bytes changed, lost and put in: what is read is read, all else is one kind of error."""
+def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
+    """Files with changed, lost and added bytes are read, or refused with a CheckpointError."""
     value = {
         "model": {"a": torch.ones(2, 3), "b": torch.nn.Parameter(torch.ones(3))},
         "config": CfgNode({"A": {"B": 1}}),
@@ -280,7 +280,7 @@ def test_no_mutation_gets_through(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_what_torch_saves_is_read_as_torch_reads_it(tmp_path: Path, zipped: bool) -> None:
+def test_values_equal_those_of_torch(tmp_path: Path, zipped: bool) -> None:
     base = torch.randn(6, 4)
     value = {
         "model": OrderedDict(
@@ -341,7 +341,7 @@ def test_every_pickle_protocol(protocol: int, tmp_path: Path) -> None:
     assert read_pickled(zip_file(tmp_path / "x", pickle.dumps(value, protocol))) == value
 
 
-def test_tensors_are_mapped_and_the_file_stays_as_it_is(tmp_path: Path) -> None:
+def test_writing_to_a_mapped_tensor_keeps_the_file(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"a": torch.zeros(1 << 20)}, path)
     before = path.read_bytes()
@@ -354,14 +354,14 @@ def test_tensors_are_mapped_and_the_file_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_counters_and_dictionaries_with_defaults(tmp_path: Path) -> None:
-    """What schedulers and loops keep beside the weights."""
+    """Types that schedulers and training loops save beside the weights."""
     default = collections.defaultdict(list, {"b": [1]})
     torch.save({"milestones": collections.Counter([30, 60]), "log": default}, tmp_path / "x.pth")
     assert read_pickled(tmp_path / "x.pth") == {"milestones": {30: 1, 60: 1}, "log": {"b": [1]}}
 
 
 def test_yacs_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name in a file is a name, whether the library is there or not."""
+    """The library's name in a file needs no installed library."""
     path = tmp_path / "weights.pth"
     torch.save({"model": {"a": torch.ones(1)}, "config": CfgNode({"A": 1})}, path)
     monkeypatch.setitem(__import__("sys").modules, "yacs.config", None)

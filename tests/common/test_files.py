@@ -1,4 +1,4 @@
-"""Files that appear whole, and what a changed one is known by."""
+"""Atomic writing, stamps, and checks of paths."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from openxclip.common.files import (
     NO_STAMP,
     as_os_error,
     atomic_file,
+    atomic_folder,
     cache_folder,
     cannot_write,
     checked_folder,
@@ -22,7 +23,7 @@ from openxclip.common.files import (
 )
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_atomic_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
     with atomic_file(path) as partial:
@@ -45,7 +46,31 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "none/a.txt")
 
 
-def test_errors_of_writing_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
+def test_atomic_folder(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    with atomic_folder(target) as folder:
+        (folder / "a").write_text("old")
+        assert not target.exists()
+    (target / "other").touch()
+    with atomic_folder(target, last="a") as folder:
+        (folder / "a").write_text("new")
+        (folder / "b").touch()
+        assert (target / "a").read_text() == "old"
+    assert (target / "a").read_text() == "new"
+
+    def interrupted() -> None:
+        with atomic_folder(target) as folder:
+            (folder / "a").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (target / "a").read_text() == "new"
+    assert sorted(path.name for path in target.iterdir()) == ["a", "b", "other"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_write_errors_name_the_target(tmp_path: Path) -> None:
     def write(error: Exception) -> None:
         with atomic_file(tmp_path / "a.bin") as partial:
             partial.touch()
@@ -64,7 +89,7 @@ def test_errors_of_writing_name_the_file_that_was_asked_for(tmp_path: Path) -> N
     assert as_os_error(ValueError("something else"), "a") is None
 
 
-def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+def test_unwritable_targets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(ValueError, match="is a folder: give the name of a file"):
@@ -116,7 +141,7 @@ def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pwd, name, unknown)
 
 
-def test_where_a_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_location_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for value, base in ((str(tmp_path / "x"), tmp_path / "x"), ("~/x", tmp_path / "x"), ("", tmp_path / ".cache"),
                         ("relative", tmp_path / ".cache")):  # fmt: skip
@@ -125,7 +150,7 @@ def test_where_a_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("base", ["", "~/x"])
-def test_a_cache_without_a_home_is_left_out(
+def test_no_cache_without_a_home_folder(
     base: str, homeless: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", base)
@@ -138,7 +163,7 @@ def test_a_cache_without_a_home_is_left_out(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_that_cannot_be_written(homeless: None, tmp_path: Path) -> None:
+def test_impossible_names_are_refused(homeless: None, tmp_path: Path) -> None:
     assert user_path("~/a") == Path("~/a")
     for name, told in (
         ("~/a.txt", "there is no home folder for ~"),

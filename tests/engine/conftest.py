@@ -16,7 +16,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def tidy(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Same random numbers whatever ran before; full-size models gone before the next test builds its own."""
+    """Seed random numbers, and free full-size models before the next test."""
     torch.manual_seed(0)
     yield
     if request.node.get_closest_marker("slow") is not None:

@@ -1,4 +1,4 @@
-"""Memory is given back only where a file can give it again."""
+"""Only memory that can be read from a file again is released."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NUMBERS = 1 << 20
 
 
 def resident(weight: Tensor) -> float:
-    """MiB of it that are in memory."""
+    """Return the MiB of the weight that are in memory."""
     import numpy as np
 
     first, last = weight.data_ptr() // 4096, (weight.data_ptr() + 4 * weight.numel()) // 4096
@@ -31,7 +31,7 @@ def mapped(path: Path) -> Tensor:
     return torch.from_file(str(path), shared=False, size=NUMBERS, dtype=torch.float32)
 
 
-def test_what_is_mapped_is_let_go_of_and_reads_as_before(tmp_path: Path) -> None:
+def test_mapped_weights_are_released_and_stay_readable(tmp_path: Path) -> None:
     weight = mapped(tmp_path / "weight")
     total = float(weight.sum())
     assert resident(weight) > 3.9
@@ -42,7 +42,7 @@ def test_what_is_mapped_is_let_go_of_and_reads_as_before(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("where", [0, NUMBERS // 2, NUMBERS - 1])
-def test_what_was_written_to_is_kept(tmp_path: Path, where: int) -> None:
+def test_changed_weights_are_kept(tmp_path: Path, where: int) -> None:
     weight = mapped(tmp_path / "weight")
     weight.data[where] = -1
     memory.release([weight])
@@ -53,14 +53,14 @@ def test_what_was_written_to_is_kept(tmp_path: Path, where: int) -> None:
     assert float(weight[where]) == -2
 
 
-def test_memory_of_its_own_is_kept() -> None:
+def test_unmapped_weights_are_kept() -> None:
     weights = [torch.arange(NUMBERS, dtype=torch.float32), torch.ones(3), torch.empty(0), torch.ones(9, 9).T]
     memory.release(weights)
     assert torch.equal(weights[0], torch.arange(NUMBERS, dtype=torch.float32))
     assert all((weight == 1).all() for weight in weights[1:])
 
 
-def test_where_the_page_map_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_released_without_a_page_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_PAGEMAP", str(tmp_path / "none"))
     memory.release([mapped(tmp_path / "weight")])
     (tmp_path / "short").write_bytes(b"12")
@@ -71,7 +71,7 @@ def test_where_the_page_map_can_not_be_read(tmp_path: Path, monkeypatch: pytest.
     assert float(weight[5]) == 5
 
 
-def test_a_part_of_a_file_leaves_its_neighbours_alone(tmp_path: Path) -> None:
+def test_neighbours_in_the_file_are_kept(tmp_path: Path) -> None:
     weight = mapped(tmp_path / "weight")
     first, second = weight.split(NUMBERS // 2)
     second.mul_(3)

@@ -1,4 +1,4 @@
-"""An optimised model answers as the plain one, by every path, or lets the plain one answer."""
+"""An optimised model gives the plain model's answers with every part, or lets the plain model answer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def configuration(**changes: Any) -> XCLIPConfig:
 
 
 def random_model(**changes: Any) -> XCLIPModel:
-    """Every weight drawn, so that nothing is 0 or 1 by its start."""
+    """Return a model whose weights are all random, so that none keeps an initial 0 or 1."""
     torch.manual_seed(1)
     model = XCLIPModel(configuration(**changes)).eval()
     with torch.no_grad():
@@ -70,7 +70,7 @@ def no_gradients() -> Iterator[None]:
 
 
 def some_ids(texts: int = 5, length: int = 16, seed: int = 0) -> Tensor:
-    """Texts of several lengths: 0 is padding, 199 ends a text."""
+    """Return texts of several lengths: 0 is padding, 199 ends a text."""
     draw = torch.Generator().manual_seed(seed)
     ids = torch.randint(1, 198, (texts, length), generator=draw)
     ends = torch.randint(2, length, (texts,), generator=draw)
@@ -187,7 +187,7 @@ def test_frames_of_another_size(model: XCLIPModel) -> None:
     assert off(ours, model.get_video_features(pixels, interpolate_pos_encoding=True)) < 2e-5
 
 
-def test_empty_batches_and_bad_shapes_get_the_plain_models_words(model: XCLIPModel) -> None:
+def test_empty_batches_and_bad_shapes_get_the_plain_models_errors(model: XCLIPModel) -> None:
     fast = optimize(model, verbose=False)
     calls: list[tuple[str, tuple[Tensor, ...]]] = [
         ("get_video_features", (some_pixels()[:0],)),
@@ -205,7 +205,7 @@ def test_empty_batches_and_bad_shapes_get_the_plain_models_words(model: XCLIPMod
 
 
 def outcome(call: Any, *arguments: Tensor) -> Any:
-    """The shape of what is returned, or the error."""
+    """Return the shape of the result, or the error."""
     try:
         return tuple(call(*arguments).shape)
     except (ValueError, RuntimeError, IndexError) as error:
@@ -253,7 +253,7 @@ def test_states_and_attentions_are_the_plain_models(model: XCLIPModel) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_model_in_half(model: XCLIPModel, dtype: torch.dtype) -> None:
+def test_a_model_in_half_precision(model: XCLIPModel, dtype: torch.dtype) -> None:
     right = model(some_ids(), some_pixels()).video_embeds
     half = copy.deepcopy(model).to(dtype)
     can = linears.can_pack(dtype)
@@ -270,7 +270,7 @@ def test_a_model_in_half(model: XCLIPModel, dtype: torch.dtype) -> None:
 # The same model
 
 
-def test_it_shares_all_with_the_plain_model(model: XCLIPModel, tmp_path: Path) -> None:
+def test_everything_is_shared_with_the_plain_model(model: XCLIPModel, tmp_path: Path) -> None:
     fast = optimize(model, verbose=False)
     assert isinstance(fast, XCLIPModel)
     assert all(a is b for a, b in zip(fast.parameters(), model.parameters(), strict=True))
@@ -302,7 +302,7 @@ def test_copied_and_pickled_after_use(model: XCLIPModel) -> None:
     assert off(fast(some_ids(), some_pixels()).logits_per_video, right) < 1e-6
 
 
-def test_the_machines_settings_are_left_alone(model: XCLIPModel) -> None:
+def test_global_settings_are_not_changed(model: XCLIPModel) -> None:
     def settings() -> tuple[Any, ...]:
         return (torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.get_default_dtype(),
                 torch.backends.mkldnn.enabled, torch.are_deterministic_algorithms_enabled(),
@@ -313,12 +313,12 @@ def test_the_machines_settings_are_left_alone(model: XCLIPModel) -> None:
     assert settings() == before
 
 
-def test_it_says_what_it_chose(model: XCLIPModel, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_choice_is_printed(model: XCLIPModel, capsys: pytest.CaptureFixture[str]) -> None:
     fast = optimize(model, "fp32")
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err == f"openxclip.optimize: {fast.report}\n"
-    assert "cpu, float32, " in said.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"openxclip.optimize: {fast.report}\n"
+    assert "cpu, float32, " in captured.err
 
 
 def test_bad_arguments(model: XCLIPModel) -> None:
@@ -335,7 +335,7 @@ def test_bad_arguments(model: XCLIPModel) -> None:
 # When the plain model answers
 
 
-def test_gradients_flow_where_grad_is_on(model: XCLIPModel) -> None:
+def test_gradients_flow_in_grad_mode(model: XCLIPModel) -> None:
     fast = optimize(model, verbose=False)
     with torch.enable_grad():
         pixels = some_pixels().requires_grad_()
@@ -346,8 +346,8 @@ def test_gradients_flow_where_grad_is_on(model: XCLIPModel) -> None:
     assert not is_prepared(fast)
 
 
-def test_training_after_being_optimised(model: XCLIPModel) -> None:
-    """Steps between answers: each answer is that of the weights as they are then, for texts that are known too."""
+def test_training_after_optimize(model: XCLIPModel) -> None:
+    """After each training step, answers are those of the new weights, also for cached texts."""
     fast = optimize(model, verbose=False)
     optimizer = torch.optim.AdamW(fast.parameters(), lr=1e-2)
     ids, pixels = some_ids(), some_pixels()
@@ -380,7 +380,7 @@ def test_training_after_being_optimised(model: XCLIPModel) -> None:
     ],
     ids=["in place", "through data", "assigned", "data assigned", "module assigned", "loaded", "loaded by assigning"],
 )
-def test_changed_weights_are_noticed(model: XCLIPModel, change: Any) -> None:
+def test_changed_weights_are_detected(model: XCLIPModel, change: Any) -> None:
     fast, ids = optimize(model, verbose=False), some_ids()
     before = fast.get_text_features(ids)
     change(model)
@@ -394,7 +394,7 @@ def _doubled(model: XCLIPModel) -> nn.Linear:
     return linear
 
 
-def test_refresh_notices_the_rest(model: XCLIPModel) -> None:
+def test_refresh_after_undetectable_changes(model: XCLIPModel) -> None:
     fast, ids = optimize(model, verbose=False), some_ids()
     before = fast.get_text_features(ids)
     model.text_projection.weight.data[1, 1] += 100
@@ -404,7 +404,7 @@ def test_refresh_notices_the_rest(model: XCLIPModel) -> None:
     assert off(after, model.get_text_features(ids)) < 2e-5
 
 
-def test_what_others_put_into_the_model_is_not_passed_over(model: XCLIPModel) -> None:
+def test_foreign_modules_and_hooks_are_run(model: XCLIPModel) -> None:
     class Adapter(nn.Module):
         def __init__(self, base: nn.Linear) -> None:
             super().__init__()
@@ -442,7 +442,9 @@ def test_a_part_in_training_mode(model: XCLIPModel) -> None:
 
 
 @pytest.mark.parametrize("part", ["VisionTower", "Integration", "TextTower", "Prompts"])
-def test_a_path_that_fails_its_test_is_refused(model: XCLIPModel, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_fails_its_self_test_is_refused(
+    model: XCLIPModel, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = type("Wrong", (getattr(towers, part),), {})
     original = getattr(towers, part).__call__
 
@@ -458,10 +460,10 @@ def test_a_path_that_fails_its_test_is_refused(model: XCLIPModel, part: str, mon
     assert off(ours, model(some_ids(), some_pixels()).logits_per_video) < 2e-5
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fast(some_ids(), some_pixels())  # said once
+        fast(some_ids(), some_pixels())  # warned once
 
 
-def test_a_product_that_this_machine_refuses(model: XCLIPModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_are_refused_without_a_product(model: XCLIPModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_such(*_: Any) -> None:
         raise RuntimeError("no such primitive")
 
@@ -469,9 +471,9 @@ def test_a_product_that_this_machine_refuses(model: XCLIPModel, monkeypatch: pyt
     monkeypatch.setattr(linears.Linear, "added_to", no_such)
     monkeypatch.setattr("openxclip.engine.preparation.choose_kernel", lambda *_: Kernel(torch.float32))
     fast = optimize(model, verbose=False)
-    with pytest.warns(UserWarning, match="no such primitive") as said:
+    with pytest.warns(UserWarning, match="no such primitive") as warned:
         ours = fast(some_ids(), some_pixels()).logits_per_video
-    assert len(said) == 3
+    assert len(warned) == 3
     assert off(ours, model(some_ids(), some_pixels()).logits_per_video) < 1e-6
 
 
@@ -548,7 +550,7 @@ def test_export_sees_the_plain_model(model: XCLIPModel) -> None:
 
 @pytest.mark.slow
 def test_eight_threads(model: XCLIPModel) -> None:
-    """Together from the first call on, which prepares; with texts that overlap, and a cache smaller than them."""
+    """The first calls, which prepare parts, run at once; texts overlap and exceed the cache."""
     fast = optimize(model, verbose=False, texts_kept=6)
     inputs = [(some_ids(4, seed=seed % 5), some_pixels(1 + seed % 3)) for seed in range(24)]
     rights = [model(*both).logits_per_video for both in inputs]
@@ -611,9 +613,7 @@ def test_the_least_recently_used_text_is_forgotten(model: XCLIPModel, monkeypatc
     assert off(none.get_text_features(ids), model.get_text_features(ids)) < 2e-5
 
 
-def test_the_texts_part_of_the_prompts_is_computed_once_a_set(
-    model: XCLIPModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_queries_of_the_prompts_are_computed_once(model: XCLIPModel, monkeypatch: pytest.MonkeyPatch) -> None:
     fast, videos = optimize(model, verbose=False), model.encode_video(some_pixels())
     texts = [model.get_text_features(some_ids(4, seed=seed)) for seed in range(6)]
     fast(text_features=texts[0], video_features=videos)
@@ -630,8 +630,8 @@ def test_the_texts_part_of_the_prompts_is_computed_once_a_set(
 
 
 @pytest.mark.parametrize("texts", [1, 2, 5, 40])
-def test_few_texts_for_many_videos_and_many_for_few(model: XCLIPModel, texts: int) -> None:
-    """A search's candidates are hundreds of videos with one text: then no patch is projected."""
+def test_few_texts_with_many_videos_and_the_reverse(model: XCLIPModel, texts: int) -> None:
+    """Candidates of a search are hundreds of videos with one text; no patch is projected then."""
     fast, draw = optimize(model, verbose=False), torch.Generator().manual_seed(0)
     layer = towers.Prompts(model.prompts_generator, "quick_gelu", linears.Kernel(torch.float32, False))._layers[0]
     assert layer.favours_few(texts, 49) == (texts < 10)

@@ -29,7 +29,7 @@ def write_json(path: Path, content: Any) -> None:
 
 @pytest.fixture(scope="session")
 def ours_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A processor folder saved by openxclip, with the config.json of a model of 16 frames."""
+    """A processor folder saved by openxclip, with the config.json of a model with 16 frames."""
     folder = tmp_path_factory.mktemp("ours")
     XCLIPProcessor(VideoProcessor(image_mean=MEAN, image_std=STD), CLIPTokenizer()).save_pretrained(folder)
     write_json(folder / "config.json", {"model_type": "xclip", "vision_config": {"num_frames": 16}})
@@ -58,7 +58,7 @@ def theirs_folder(theirs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def hub_folder(ours_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the released ones are: preprocessor_config.json with an int size, tokens with flags."""
+    """A folder like the released ones: preprocessor_config.json with an int size, tokens with flags."""
     folder = tmp_path_factory.mktemp("hub")
     for name in ("tokenizer.json", "vocab.json", "merges.txt", "config.json"):
         shutil.copy(ours_folder / name, folder)

@@ -1,4 +1,4 @@
-"""Black, white and frozen clips show nothing that tells them from others; dark and nearly still ones do."""
+"""Black, white and frozen clips are featureless; dark and nearly still ones are not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUM_FRAMES = 16
 
 
 def photo() -> np.ndarray:
-    """(H, W, 3): smooth shapes with hard edges and fine detail, as photographs have."""
+    """Return (H, W, 3): smooth shapes with hard edges and fine detail, like a photograph."""
     random = np.random.default_rng(1)
     coarse = np.kron(random.integers(0, 256, (6, 8, 3)), np.ones((20, 20, 1)))
     return np.clip(coarse + random.normal(0, 12, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
@@ -41,7 +41,7 @@ def panning(*, brightness: float = 1.0) -> list[np.ndarray]:
 
 
 def small_mover(picture: np.ndarray) -> list[np.ndarray]:
-    """Something of a 160th of the picture moves over it."""
+    """An object of a 160th of the picture moves across it."""
     frames = []
     for i in range(NUM_FRAMES):
         frame = picture.copy()
@@ -83,7 +83,7 @@ def test_not_featureless(frames: list[np.ndarray], quality: int) -> None:
     assert not decoded(frames, quality)
 
 
-def test_one_frame_can_not_be_frozen() -> None:
+def test_a_single_frame_is_not_frozen() -> None:
     levels = VideoProcessor().levels
     for picture, expected in ((photo(), False), (np.zeros((HEIGHT, WIDTH, 3), np.uint8), True)):
         frames = torch.from_numpy(picture[None]).permute(0, 3, 1, 2)

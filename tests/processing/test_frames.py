@@ -1,4 +1,4 @@
-"""Every form in which frames come, and what is refused."""
+"""Frames in every form are read, and other things are refused."""
 
 from __future__ import annotations
 

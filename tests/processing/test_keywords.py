@@ -1,4 +1,4 @@
-"""Arguments of processors as code for transformers gives them: by position, by keyword, misspelt."""
+"""Arguments of processors in code written for transformers: by position, by keyword, misspelt."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_an_unknown_option_of_loading_is_an_error(cls: Any, ours_folder: Path) -
     cls.from_pretrained(ours_folder, torch_dtype="auto", use_fast=False, trust_remote_code=True, resume_download=True)
 
 
-def test_settings_of_loading_rule_over_the_folder(ours_folder: Path, tmp_path: Path) -> None:
+def test_settings_of_loading_replace_the_folders(ours_folder: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"size": 64, "do_normalize": False, "model_max_length": 20, "pad_token": "!"}
     made = XCLIPProcessor.from_pretrained(ours_folder, padding_side="left", num_frames=3, **settings)
     assert (made.image_processor.size, made.image_processor.do_normalize) == ({"shortest_edge": 64}, False)
@@ -124,7 +124,7 @@ def test_channels_last(kind: str | None, processor: XCLIPProcessor, frames: list
     assert np.array_equal(np.moveaxis(np.asarray(first), 2, -1), np.asarray(last))
 
 
-def test_processors_of_transformers_are_taken_by_their_settings(ours_folder: Path, frames: list[np.ndarray]) -> None:
+def test_settings_of_transformers_processors_are_taken_over(ours_folder: Path, frames: list[np.ndarray]) -> None:
     theirs = transformers.VideoMAEImageProcessor(
         size={"shortest_edge": 24}, crop_size={"height": 20, "width": 18}, image_mean=[0.1, 0.2, 0.3], do_rescale=False
     )
@@ -140,7 +140,7 @@ def test_processors_of_transformers_are_taken_by_their_settings(ours_folder: Pat
     assert XCLIPProcessor(feature_extractor=theirs).image_processor == made.image_processor
 
 
-def test_other_objects_are_no_processors() -> None:
+def test_other_objects_are_refused() -> None:
     with pytest.raises(
         TypeError, match="image_processor must be one of X-CLIP or VideoMAE, not an object of type dict"
     ):
@@ -165,7 +165,7 @@ def test_a_folder_of_a_slow_tokenizer_keeps_its_added_tokens_and_sides(ours_fold
         CLIPTokenizer(config={"padding_side": "top"})
 
 
-def test_a_batch_knows_its_tokens_as_they_were_cut_and_padded() -> None:
+def test_tokens_of_a_batch_are_cut_and_padded() -> None:
     tokenizer = CLIPTokenizer()
     batch = tokenizer(TEXTS, padding=True, truncation=True, max_length=5, return_offsets_mapping=True)
     assert [tokenizer.convert_tokens_to_ids(batch.tokens(i)) for i in (0, 1)] == batch["input_ids"]
@@ -178,7 +178,7 @@ def test_a_batch_knows_its_tokens_as_they_were_cut_and_padded() -> None:
         batch["pixel_values"]
 
 
-def test_the_processors_batch_knows_its_tokens_too(processor: XCLIPProcessor, frames: list[np.ndarray]) -> None:
+def test_tokens_of_the_processors_batch(processor: XCLIPProcessor, frames: list[np.ndarray]) -> None:
     batch = processor(text=TEXTS, images=frames, return_tensors="pt", padding=True, return_length=True)
     assert batch.tokens(1)[1:3] == ["a</w>", "cat</w>"]
     assert batch["length"].tolist() == [8, 8]
@@ -203,7 +203,7 @@ def test_mistakes(call: Any, error: type[Exception], message: str) -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("kind", ["pt", "np", None])
-def test_padding_afterwards_is_padding_at_once(side: str, kind: str | None) -> None:
+def test_padding_later_gives_the_same_batch(side: str, kind: str | None) -> None:
     tokenizer = CLIPTokenizer(config={"padding_side": side})
     at_once = tokenizer(TEXTS, padding="max_length", max_length=11, return_tensors=kind)
     batches: list[Any] = [tokenizer(TEXTS), [dict(tokenizer(text)) for text in TEXTS]]

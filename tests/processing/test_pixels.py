@@ -1,4 +1,4 @@
-"""Frames made small first and numbers later are what they are in one go."""
+"""Resizing first and converting to pixel values later gives the same as one transform."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("size", [(48, 64), (31, 7), (300, 340)])
-def test_levels_then_values_are_the_processors(settings: dict[str, Any], size: tuple[int, int]) -> None:
+def test_levels_then_values_equal_a_single_transform(settings: dict[str, Any], size: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     videos = [torch.randint(0, 256, (3, *size, 3), dtype=torch.uint8, generator=generator) for _ in range(2)]
     transforms = VideoProcessor(**settings)

@@ -1,4 +1,4 @@
-"""Texts and videos together: what transformers returns, and what goes beyond."""
+"""Texts and videos together: the results of transformers, and further features."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def assert_same(ours: BatchEncoding, reference: Any) -> None:
 
 @pytest.fixture(scope="module")
 def video_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """20 frames; frame i is grey of level 10·i."""
+    """A video of 20 frames; frame i is grey of level 10·i."""
     path = tmp_path_factory.mktemp("video") / "steps.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
@@ -73,7 +73,7 @@ def test_folders_of_every_kind_give_transformers_inputs(
             assert_same(processor(**inputs, **options), reference(**inputs, **options))
 
 
-def test_saved_again_loads_in_transformers(theirs_folder: Path, tmp_path: Path) -> None:
+def test_a_saved_processor_loads_in_transformers(theirs_folder: Path, tmp_path: Path) -> None:
     from transformers import AutoProcessor
 
     processor = XCLIPProcessor.from_pretrained(theirs_folder)
@@ -106,7 +106,7 @@ def test_settings_of_a_call(processor: XCLIPProcessor, theirs: Any) -> None:
     assert processor.image_processor.size == {"shortest_edge": 224}
 
 
-def test_both_names_and_positions(processor: XCLIPProcessor) -> None:
+def test_videos_under_both_names_and_by_position(processor: XCLIPProcessor) -> None:
     frames = clip(2)
     named = processor(text=TEXTS, videos=frames, return_tensors="pt")
     for batch in (
@@ -238,7 +238,7 @@ def test_batch_moves_and_casts(processor: XCLIPProcessor) -> None:
             bad()
 
 
-def test_parts_alone() -> None:
+def test_tokenizer_and_transforms_alone() -> None:
     processor = XCLIPProcessor(VideoProcessor(size=32, crop_size=32), CLIPTokenizer(), num_frames=4)
     assert processor(videos=clip(3), return_tensors="pt", device="cpu").pixel_values.shape == (1, 3, 3, 32, 32)
 

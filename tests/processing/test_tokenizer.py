@@ -1,4 +1,4 @@
-"""Ids equal to those of transformers' tokenizer, from every kind of folder, for any text."""
+"""Token ids equal those of transformers' tokenizer, from every kind of folder and for any text."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_tensors(tokenizer: CLIPTokenizer) -> None:
     assert tokenizer(["a b"], padding=True, pad_to_multiple_of=8, return_tensors="pt").input_ids.shape == (1, 8)
 
 
-def test_there_and_back(tokenizer: CLIPTokenizer) -> None:
+def test_decoding_reverses_encoding(tokenizer: CLIPTokenizer) -> None:
     ids = tokenizer.encode("Eating spaghetti!")
     assert tokenizer.decode(torch.tensor(ids), skip_special_tokens=True) == "eating spaghetti !"
     assert tokenizer.batch_decode(np.array([ids, ids]), skip_special_tokens=True) == ["eating spaghetti !"] * 2

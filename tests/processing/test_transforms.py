@@ -1,4 +1,4 @@
-"""Pixel values within one level of transformers' for any size; exact where the arithmetic is exact."""
+"""Pixel values are within one level of transformers' for any size, and equal if the arithmetic is exact."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_fast_and_exact_resize_agree() -> None:
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_arrays_and_tensors_are_weighted_alike(axis: int) -> None:
-    """The sums for CPUs are numpy's, those for other devices torch's."""
+    """The sums use numpy on CPUs and torch on other devices."""
     images_NHWC = torch.randint(0, 256, (2, 31, 47, 3), dtype=torch.uint8)
     at, weights = _taps(images_NHWC.shape[axis + 1], 23, 2, 20, BICUBIC)
     made = _weighted_tensor(images_NHWC, axis + 1, at, weights)
