@@ -89,7 +89,7 @@ def test_settings_equal_to_the_defaults_are_read(clip: transformers.CLIPModel, t
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"text_cfg": {"pool_type": "last"}}, "its text_cfg says pool_type='last', which isn't done here"),
+        ({"text_cfg": {"pool_type": "last"}}, "its text_cfg says pool_type='last', which X-CLIP doesn't support"),
         ({"text_cfg": {"pool_type": "first"}}, "its text_cfg says pool_type='first'"),
         ({"text_cfg": {"pool_type": "eos"}}, "says eos_id=2 in a vocabulary of 99"),
         ({"text_cfg": {"pool_type": "eos", "eos_id": 97}}, "says eos_id=97 in a vocabulary of 99"),

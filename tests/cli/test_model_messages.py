@@ -60,7 +60,7 @@ def message_of(models: Path, name: str) -> str:
         MISSHAPEN: f"{path}/model.safetensors: the weights don't fit XCLIPModel.\n  misshapen (1):\n    logit_scale "
         "(2,), the config says ()",
         DAMAGED: f"{path}: damaged: the checksum of data.pkl is wrong.",
-        BIG_ENDIAN: f"{path}: written on a big-endian machine, which isn't read.",
+        BIG_ENDIAN: f"{path}: written on a big-endian machine, which isn't supported.",
     }[name]
 
 

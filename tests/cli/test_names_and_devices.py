@@ -189,7 +189,7 @@ def test_a_label_that_is_too_long_is_named_with_its_length(run: Run, clip_folder
     assert ran.returncode == 0
     said = " ".join(ran.stderr.split())
     assert "note: the label 'a cat that sits on a mat a cat … " in said
-    assert "has 107 tokens, but the model reads 77: what comes after them is ignored." in said
+    assert "has 107 tokens, but the model reads 77: the rest is ignored." in said
     assert "truncation" not in said
 
 

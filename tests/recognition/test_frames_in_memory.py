@@ -156,7 +156,7 @@ def test_impossible_frames_are_refused_before_the_model_is_loaded(decoded: Frame
         (["a.mp4", Image.new("RGB", (8, 8))], ValueError, "item 1 is a frame, but item 0 is not"),
         ([["a.mp4", "b.mp4"]], TypeError, "frames 1: item 0 of a video is no frame but a str"),
         (["a.mp4", array, 7], TypeError, "frames 2: an int is no video"),
-        (7, TypeError, "videos can't be had from an object of type int"),
+        (7, TypeError, "can't get videos from an object of type int"),
         (array - 300.0, ValueError, "frames 1: floating frames must be within 0 to 1, or 0 to 255, but these are -"),
         (array * np.nan, ValueError, "frames 1: a frame has numbers that are NaN"),
         (array.astype(int) * 2, ValueError, "frames 1: frames of whole numbers must be levels 0 to 255, but these are"),

@@ -139,8 +139,8 @@ def _records(file: BinaryIO, directory: bytes, count: int, directory_start: int)
             raise _NotAsWrittenError("damaged: the list of its records can't be read")
         name = raw_name.decode("utf-8", "replace")
         size, packed, header = _with_zip64(extra, size, packed, header)
-        scripted = name.split("/", 2)[1:2] == ["code"]  # TorchScript's sources are compressed, and never read here
-        if (method or packed != size) and not scripted:
+        is_code = name.split("/", 2)[1:2] == ["code"]  # TorchScript's sources are compressed, and are not read
+        if (method or packed != size) and not is_code:
             raise _NotAsWrittenError(
                 f"refused: its record {_shortened(name)} is compressed, which torch.save never does"
             )

@@ -126,7 +126,7 @@ def _check_known(part: str, settings: Mapping[str, Any], source: Path) -> None:
 
 def _refused(part: str, key: str, value: Any, source: Path) -> CheckpointError:
     return CheckpointError(
-        f"{source}: its {part} says {key}={value!r:.80}, which isn't done here, so X-CLIP can't start from it."
+        f"{source}: its {part} says {key}={value!r:.80}, which X-CLIP doesn't support: start from another CLIP."
     )
 
 

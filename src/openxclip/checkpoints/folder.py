@@ -60,17 +60,17 @@ def find_weights(
     Raises:
         CheckpointError: there are no weights, or files that the index names are missing.
     """
-    whole, pickled = _names_of(SAFETENSORS, variant), _names_of(PICKLED, variant)
+    safetensors, pickled = _names_of(SAFETENSORS, variant), _names_of(PICKLED, variant)
     folder = hub.resolve_folder(
-        name_or_path, **hub_options, allow_patterns=["config.json", "model*.safetensors", whole[1]]
+        name_or_path, **hub_options, allow_patterns=["config.json", "model*.safetensors", safetensors[1]]
     )
-    source = _weights_file(folder, whole)
+    source = _weights_file(folder, safetensors)
     if source is None:
         folder = hub.resolve_folder(name_or_path, **hub_options, allow_patterns=["pytorch_model*.bin", pickled[1]])
         source = _weights_file(folder, pickled)
     if source is None:
         raise CheckpointError(
-            f"{folder}: no {whole[0]} or {pickled[0]} in this folder (it holds {hub.content_of(folder)})."
+            f"{folder}: no {safetensors[0]} or {pickled[0]} in this folder (it holds {hub.content_of(folder)})."
         )
     return source, _shards(source) if source.name.endswith(".json") else [source]
 

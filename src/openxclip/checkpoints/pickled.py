@@ -99,7 +99,7 @@ def read_pickled(path: Path) -> Any:
         return file_reader.read_zip() if head.startswith(archive.MAGIC) else file_reader.read_legacy(head)
     except RefusedPickleError as error:
         raise CheckpointError(
-            f"{path}: refused: {error}, which no weights need and which may be an attack; nothing of it was run. "
+            f"{path}: refused: {error}, which no weights need and which may be an attack; none of it was run. "
             "If you wrote it yourself, save the model's state_dict() alone."
         ) from error
     except DamagedPickleError as error:
@@ -127,14 +127,16 @@ class _File:
         self.archive = archive.read_archive(self.path)
         records = self.archive.records
         if "model.json" in records and "data.pkl" not in records:
-            raise CheckpointError(f"{self.path}: TorchScript of torch before 1.4, which isn't read: save it anew.")
+            raise CheckpointError(
+                f"{self.path}: TorchScript of torch before 1.4, which isn't supported: save it with a newer one."
+            )
         if "byteorder" in records and self.archive.read("byteorder", 64).strip() != b"little":
-            raise CheckpointError(f"{self.path}: written on a big-endian machine, which isn't read.")
+            raise CheckpointError(f"{self.path}: written on a big-endian machine, which isn't supported.")
         return self._reader(self.archive.read("data.pkl", MAX_PICKLE_BYTES)).read()
 
     def read_legacy(self, head: bytes) -> Any:
         if head[257:262] == b"ustar":
-            raise CheckpointError(f"{self.path}: in the tar format of torch before 0.1.10, which isn't read.")
+            raise CheckpointError(f"{self.path}: in the tar format of torch before 0.1.10, which isn't supported.")
         with self.path.open("rb") as file:
             reader = self._reader(file.read(MAX_PICKLE_BYTES))
         if reader.read() != _MAGIC_NUMBER:
@@ -143,7 +145,7 @@ class _File:
             raise DamagedPickleError("an unknown version of torch's format")
         machine = reader.read()
         if not isinstance(machine, dict) or machine.get("little_endian") is not True:
-            raise CheckpointError(f"{self.path}: written on a big-endian machine, which isn't read.")
+            raise CheckpointError(f"{self.path}: written on a big-endian machine, which isn't supported.")
         value, keys = reader.read(), reader.read()
         self._place_storages(keys, reader.position)
         return value

@@ -112,7 +112,7 @@ def _shape(shapes: Shapes, name: str, dimensions: int) -> tuple[int, ...]:
     if shape is None:
         raise UnclearError(f"it has no {name}")
     if len(shape) != dimensions or not all(shape):
-        raise UnclearError(f"its {name} is {shape}, which has not the {dimensions} dimensions of a CLIP's")
+        raise UnclearError(f"its {name} is {shape}, but a CLIP's has {dimensions} dimensions")
     return shape
 
 

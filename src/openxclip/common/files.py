@@ -51,7 +51,7 @@ def cache_folder(kind: str) -> Path:
     that caching is skipped as on a read-only disk.
     """
     for base in (os.environ.get("XDG_CACHE_HOME", ""), "~/.cache"):
-        expanded = os.path.expanduser(base)  # noqa: PTH111 (Path's raises an error without a home)
+        expanded = os.path.expanduser(base)  # noqa: PTH111 (Path.expanduser raises an error without a home)
         if os.path.isabs(expanded):  # noqa: PTH117 (the standard ignores relative paths)
             return Path(expanded) / "openxclip" / kind
     return Path(os.devnull) / "openxclip" / kind
@@ -59,7 +59,7 @@ def cache_folder(kind: str) -> Path:
 
 def user_path(path: str | Path) -> Path:
     """Return the path with a leading `~` expanded, or unchanged if there is no such home folder."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's raises an error without a home)
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises an error without a home)
 
 
 def target_path(path: str | Path) -> Path:
@@ -115,7 +115,7 @@ def checked_target(path: str | Path, *suffixes: str) -> Path:
     if suffixes and target.suffix.lower() not in suffixes:
         endings = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
         raise ValueError(f"{path}: its name must end with {endings}, so that no other file is replaced.")
-    if os.path.isdir(target):  # noqa: PTH112 (Path's raises an error where it may not look)
+    if os.path.isdir(target):  # noqa: PTH112 (Path.is_dir raises an error without permission)
         raise ValueError(f"{path}: is a folder: give the name of a file.")
     folder = target.absolute().parent
     if not os.path.isdir(folder):  # noqa: PTH112

@@ -91,7 +91,9 @@ class OptimizedXCLIPModel(XCLIPModel):
         prepare_after: int = 0,
     ) -> None:
         if not isinstance(model, XCLIPModel):
-            raise TypeError(f"made from an XCLIPModel, got a {type(model).__name__}: see openxclip.optimize.")
+            raise TypeError(
+                f"OptimizedXCLIPModel takes an XCLIPModel, got a {type(model).__name__}: see openxclip.optimize."
+            )
         if texts_kept < 0:
             raise ValueError(f"texts_kept={texts_kept}: must be 0 or more.")
         dtype, why = choose_dtype(model, check_precision(precision))

@@ -178,7 +178,7 @@ def convert_rows(rows: Any, name: str, kind: str | None) -> Any:
     except ValueError as error:
         raise ValueError(f"{name} can't be put in one tensor: its rows are of unequal sizes ({error})") from error
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} can't be put in a tensor: it holds other things than numbers")
+        raise ValueError(f"{name} can't be put in a tensor: it holds values that are not numbers")
     array = array.astype(np.int64) if array.dtype.kind in "iu" else array
     if kind == "pt" and array.dtype == np.float64 and not isinstance(rows[0], np.ndarray):
         array = array.astype(np.float32)  # as torch.tensor does for Python's numbers

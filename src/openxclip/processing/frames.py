@@ -78,7 +78,7 @@ def split_videos(videos: Any) -> Sequence[Any]:
         )
     if not isinstance(videos, list | tuple):
         raise TypeError(
-            f"frames can't be had from {_describe(videos)}: give a path, a list of PIL images, arrays or "
+            f"can't get frames from {_describe(videos)}: give a path, a list of PIL images, arrays or "
             "tensors, or a 4-D or 5-D array or tensor"
         )
     if not videos:
@@ -260,7 +260,7 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
             low, high = min(low, lowest), max(high, highest)
         if any(dtype.is_floating_point for dtype in types):
             if not all(dtype.is_floating_point for dtype in types):
-                raise ValueError("the frames of one video are partly whole and partly floating numbers: give one kind")
+                raise ValueError("the frames of one video are partly whole and partly floating numbers: use one kind")
             if not (low >= 0 and high <= 255):
                 raise ValueError(
                     f"floating frames must be within 0 to 1, or 0 to 255, but these are {low:g} to {high:g}"

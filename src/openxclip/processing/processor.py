@@ -102,7 +102,7 @@ class XCLIPProcessor:
                 CLIPTokenizer(config=text_settings),
             )
             num_frames = transforms.num_frames
-            made = cls(transforms.image_processor.replace(**frame_settings), tokenizer, num_frames=num_frames)
+            processor = cls(transforms.image_processor.replace(**frame_settings), tokenizer, num_frames=num_frames)
         else:
             patterns = [*TOKENIZER_FILES, *TRANSFORM_FILES, "config.json"]
             folder = resolve_folder(pretrained_model_name_or_path, allow_patterns=patterns, **hub_options)
@@ -112,9 +112,9 @@ class XCLIPProcessor:
                 num_frames = vision.get("num_frames") or num_frames
             tokenizer = CLIPTokenizer.from_pretrained(folder, **text_settings)
             tokenizer.name_or_path = str(pretrained_model_name_or_path)
-            made = cls(VideoProcessor.from_pretrained(folder, **frame_settings), tokenizer, num_frames=num_frames)
-        made.num_frames = settings.get("num_frames", made.num_frames)
-        return made
+            processor = cls(VideoProcessor.from_pretrained(folder, **frame_settings), tokenizer, num_frames=num_frames)
+        processor.num_frames = settings.get("num_frames", processor.num_frames)
+        return processor
 
     @classmethod
     def _from_weights_file(cls, path: str | Path) -> XCLIPProcessor:
@@ -262,13 +262,13 @@ class XCLIPProcessor:
         if options["truncation"] is None and max(len(encoding.ids) for encoding in encodings) > limit:
             lengths = [sum(encoding.attention_mask) for encoding in encodings]  # without padding
             number = lengths.index(max(lengths))
-            what = f"texts are padded to {len(encodings[number].ids)} tokens"
+            problem = f"texts are padded to {len(encodings[number].ids)} tokens"
             if lengths[number] > limit:
                 shown = str(text if len(encodings) == 1 and isinstance(text, str) else text[number])[:60]
-                what = f"text {number} ({shown!r}…) has {lengths[number]} tokens"
+                problem = f"text {number} ({shown!r}…) has {lengths[number]} tokens"
             warnings.warn(
-                f"{what}, but the model has positions for {limit}: such texts are cut. Pass truncation=True to have it "
-                "so without this warning.",
+                f"{problem}, but the model has positions for {limit}: such texts are cut. Pass truncation=True to "
+                "cut them without this warning.",
                 stacklevel=3,
             )
             batch = self.tokenizer(text, **{**options, "truncation": True, "max_length": limit})

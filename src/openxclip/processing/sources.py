@@ -60,9 +60,7 @@ def as_sources(videos: Any) -> list[VideoSource]:
         videos = videos.tolist()
     elif not is_array(videos) and not is_frame(videos):
         if not isinstance(videos, Iterable):
-            raise TypeError(
-                f"videos can't be had from an object of type {type(videos).__name__}: give paths or frames."
-            )
+            raise TypeError(f"can't get videos from an object of type {type(videos).__name__}: give paths or frames.")
         videos = list(videos)
         if not videos:
             return []

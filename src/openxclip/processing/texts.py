@@ -25,8 +25,8 @@ def warn_of_cuts(tokenizer: CLIPTokenizer, texts: Sequence[str], what: str = "te
     if long:
         more = len(long) - 1
         warnings.warn(
-            f"the {what} {_short(texts[long[0]])} has {lengths[long[0]]} tokens, but the model reads {limit}: what "
-            f"comes after them is ignored{f', also in {more} more' if more else ''}.",
+            f"the {what} {_short(texts[long[0]])} has {lengths[long[0]]} tokens, but the model reads {limit}: the "
+            f"rest is ignored{f', also in {more} more' if more else ''}.",
             stacklevel=stacklevel + 1,
         )
 

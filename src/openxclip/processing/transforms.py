@@ -259,7 +259,7 @@ class VideoProcessor:
         if len(targets) > 1:
             raise ValueError(
                 "frames come out in unequal sizes (height × width): "
-                f"{', '.join(f'{h}×{w}' for h, w in sorted(targets))}. Let them be cropped (do_center_crop=True)."
+                f"{', '.join(f'{h}×{w}' for h, w in sorted(targets))}. Crop them (do_center_crop=True)."
             )
         ((height, width),) = targets
         kinds = [self._whole_levels([piece.to(device, non_blocking=True) for piece in video]) for video in videos]
@@ -352,7 +352,7 @@ class VideoProcessor:
         if not floating:
             return pieces, 1.0
         if len(floating) < len(pieces):
-            raise ValueError("the frames of one video are partly whole and partly floating numbers: give one kind")
+            raise ValueError("the frames of one video are partly whole and partly floating numbers: use one kind")
         low, high = min(float(piece.min()) for piece in pieces), max(float(piece.max()) for piece in pieces)
         is_unit_range = low >= 0 and high <= 1
         if is_unit_range and self.do_rescale:
