@@ -151,7 +151,7 @@ def test_clips_read_while_the_model_is_busy_form_one_batch() -> None:
     def encode(levels: list[Tensor]) -> VideoFeatures:
         calls.append(len(levels))
         end = time.monotonic() + PATIENCE
-        while read._may_begin() and not read._are_taken:
+        while read._may_begin() and not read._items_ended:
             assert time.monotonic() < end
             time.sleep(0.001)
         numbers = torch.stack(levels).flatten(1).float()[:, :1]

@@ -30,7 +30,7 @@ from openxclip.errors import VideoError
 from openxclip.video import ClipPlan, DecodeWorker, ReadOptions, VideoReader, read_clip, sharing, worker, worker_child
 from openxclip.video import child as child_module
 from openxclip.video.ahead import ReadAhead
-from openxclip.video.child import how_it_died
+from openxclip.video.child import describe_exit
 from openxclip.video.sharing import SharedFile
 
 PATIENCE = 60.0
@@ -468,8 +468,8 @@ def test_isolation_survives_temporary_errors(number: str, clip: Path, monkeypatc
     ],
 )
 def test_how_a_child_died(status: int, message: str) -> None:
-    assert message in how_it_died(status)
-    assert ("damaged" in how_it_died(status)) == ("crashed" in message)
+    assert message in describe_exit(status)
+    assert ("damaged" in describe_exit(status)) == ("crashed" in message)
 
 
 # -- other systems -----------------------------------------------------------------------------------------------------

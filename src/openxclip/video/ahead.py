@@ -91,7 +91,7 @@ class ReadAhead(Generic[Item, Piece]):
         self._news = threading.Lock()
         self._news.acquire()
         self._begun: deque[_Begun[Item, Piece]] = deque()
-        self._are_taken = self._is_closed = False
+        self._items_ended = self._is_closed = False
         self._failure: BaseException | None = None  # raised by `items`
         for reader in readers:
             thread = threading.Thread(target=self._run, args=(reader,), name="decode", daemon=True)
@@ -133,15 +133,15 @@ class ReadAhead(Generic[Item, Piece]):
         if self._pid != os.getpid():
             return  # the threads, and perhaps the lock, are the parent's
         with self._lock:
-            self._is_closed = self._are_taken = True
+            self._is_closed = self._items_ended = True
             self._begun.clear()
-            self._tell()
+            self._notify()
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
             raise RuntimeError("this forked process has no threads to read ahead: start reading again in it")
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Wake the threads and the caller; the lock must be held."""
         self._changed.notify_all()
         if self._news.locked():
@@ -150,7 +150,7 @@ class ReadAhead(Generic[Item, Piece]):
     def _has_next(self) -> bool:
         if self._begun:
             return bool(self._begun[0].pieces) or self._begun[0].is_read
-        return self._are_taken
+        return self._items_ended
 
     def _stop(self) -> None:
         self.close()
@@ -169,8 +169,8 @@ class ReadAhead(Generic[Item, Piece]):
     def _take(self) -> _Begun[Item, Piece] | None:
         with self._taking:
             with self._changed:
-                self._changed.wait_for(lambda: self._are_taken or self._may_begin())
-                if self._are_taken:
+                self._changed.wait_for(lambda: self._items_ended or self._may_begin())
+                if self._items_ended:
                     return None
             begun: _Begun[Item, Piece] | None = None
             failure: BaseException | None = None
@@ -181,9 +181,9 @@ class ReadAhead(Generic[Item, Piece]):
             except BaseException as error:  # raised later, where results are asked for
                 failure = error
             with self._changed:
-                self._tell()
+                self._notify()
                 if begun is None or self._is_closed:
-                    self._are_taken, self._failure = True, failure
+                    self._items_ended, self._failure = True, failure
                     return None
                 self._begun.append(begun)
                 return begun
@@ -201,13 +201,13 @@ class ReadAhead(Generic[Item, Piece]):
                         break
                     with self._changed:
                         begun.pieces.append(piece)
-                        self._tell()
+                        self._notify()
                     del piece
         except BaseException as error:  # raised or returned where results are asked for
             begun.error = error
         with self._changed:
             begun.is_read = True
-            self._tell()
+            self._notify()
         del begun  # it refers to the error, which refers to this frame: a cycle
 
     def _has_room(self, begun: _Begun[Any, Any]) -> bool:

@@ -24,8 +24,8 @@ from openxclip.common.forking import watch_forks
 from openxclip.errors import VideoError
 from openxclip.video import sharing
 from openxclip.video.failures import error_text
-from openxclip.video.limits import GRACE_S, too_slow
-from openxclip.video.sharing import SharedFile, clear_of_standard_streams
+from openxclip.video.limits import GRACE_S, timeout_error
+from openxclip.video.sharing import SharedFile, move_above_standard_streams
 
 _START_TIMEOUT_S = 60.0  # to import its modules on a busy machine
 _CHUNK = 1 << 16
@@ -190,8 +190,8 @@ class Child:
             raise
         if answer is None:
             if self._timed_out and seconds is not None:
-                raise too_slow(name, seconds)
-            raise VideoError(name, how_it_died(self._process.wait()))
+                raise timeout_error(name, seconds)
+            raise VideoError(name, describe_exit(self._process.wait()))
         self._inbox.shrink()
         return answer, frames
 
@@ -283,7 +283,7 @@ class Child:
 
 def _pipe(keeps_out: contextlib.ExitStack, keeps_in: contextlib.ExitStack) -> tuple[Any, Any]:
     """Return the two ends of a new pipe, each closed with its stack."""
-    out, into = (clear_of_standard_streams(fd) for fd in os.pipe())
+    out, into = (move_above_standard_streams(fd) for fd in os.pipe())
     return (
         keeps_out.enter_context(os.fdopen(out, "rb", buffering=0)),
         keeps_in.enter_context(os.fdopen(into, "wb", buffering=0)),
@@ -298,7 +298,7 @@ def _import_path() -> str:
     return "\n".join(dict.fromkeys([*reversed(ours), *others]))
 
 
-def how_it_died(status: int) -> str:
+def describe_exit(status: int) -> str:
     """Describe the end of the process that read a video, from its exit status."""
     if 128 < status < 256:  # a shell that started it reports a signal so
         status = 128 - status

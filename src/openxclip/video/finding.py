@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from openxclip.video.formats import VIDEO_SUFFIXES
 from openxclip.video.images import is_frame_name, natural_key
-from openxclip.video.opening import VideoSource, with_home
+from openxclip.video.opening import VideoSource, expand_home
 from openxclip.video.sniffing import Reason, is_hidden, why_not_a_video
 
 
@@ -53,7 +53,7 @@ def find_videos(
         if not isinstance(source, str | Path) or not str(source) or "://" in str(source):
             videos.append(source)
             continue
-        name = with_home(str(source))
+        name = expand_home(str(source))
         if os.path.isdir(name):  # noqa: PTH112 (os.path raises nothing for impossible names)
             videos += search.folder(Path(name))
         elif not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110

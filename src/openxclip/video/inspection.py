@@ -20,7 +20,7 @@ from openxclip.video.file_ends import find_cut_end
 from openxclip.video.frames import Kind
 from openxclip.video.headers import header_claims, num_edits
 from openxclip.video.lost_parts import find_lost_parts, plural
-from openxclip.video.opening import VideoSource, is_buffer, source_name, with_home
+from openxclip.video.opening import VideoSource, expand_home, is_buffer, source_name
 from openxclip.video.options import ReadOptions
 from openxclip.video.truncation import MAY_BE_CUT
 
@@ -156,7 +156,7 @@ def _size_of(source: VideoSource) -> int | None:
         if is_buffer(source):
             return memoryview(source).nbytes  # type: ignore[arg-type]
         if isinstance(source, str | os.PathLike):
-            path = Path(with_home(os.fspath(source)))
+            path = Path(expand_home(os.fspath(source)))
             return path.stat().st_size if path.is_file() else None
     except (OSError, ValueError):
         pass

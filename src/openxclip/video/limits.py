@@ -70,7 +70,9 @@ class Limits:
     def check_kept(self, name: str, size: int) -> None:
         """Raise a `VideoError` if this many bytes of a pipe are too many."""
         if self.memory is not None and size > self.memory:
-            raise VideoError(name, f"it goes on after {format_bytes(size)}, which have to be kept, {self._over('memory')}")
+            raise VideoError(
+                name, f"it goes on after {format_bytes(size)}, which have to be kept, {self._over('memory')}"
+            )
 
     def _over(self, name: str) -> str:
         limit = getattr(self, name)
@@ -100,14 +102,14 @@ class Deadline:
     def check(self) -> None:
         """Raise a `VideoError` if the time is over."""
         if self._seconds is not None and time.monotonic() > self._end:
-            raise too_slow(self._name, self._seconds)
+            raise timeout_error(self._name, self._seconds)
 
     def left(self) -> float | None:
         """Return the seconds that are left, at least 0; None if there is no limit."""
         return None if self._seconds is None else max(0.0, self._end - time.monotonic())
 
 
-def too_slow(name: str, seconds: float) -> VideoError:
+def timeout_error(name: str, seconds: float) -> VideoError:
     """Return the error for a file that takes longer than the limit."""
     return VideoError(
         name, f"reading it took longer than the limit of {seconds:g} s: raise it with {how_to_raise('seconds')}"

@@ -57,7 +57,7 @@ class Opener:
             if isinstance(source, str | os.PathLike):
                 return self._settle_path(os.fspath(source))
             if is_buffer(source):
-                return io.BytesIO(content(source, name=self.name, limits=self.read.limits))
+                return io.BytesIO(buffer_bytes(source, name=self.name, limits=self.read.limits))
             if isinstance(source, MemoryVideo):
                 return source
             return self._settle_file(source)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ class Opener:
         scheme, _, rest = text.partition("://")
         if rest and scheme in self.read.allow_protocols:
             return text
-        path = Path(located(text)) if text else Path(self.name)
+        path = Path(absolute_path(text)) if text else Path(self.name)
         with suppress(OSError, ValueError):  # `open` reports what is wrong with it
             if is_pipe(path):
                 return read_pipe(path, name=self.name, limits=self.read.limits)
@@ -154,7 +154,7 @@ def is_buffer(source: object) -> bool:
     return isinstance(source, bytes | bytearray | memoryview | mmap.mmap)
 
 
-def content(source: Any, *, name: str, limits: Limits) -> bytes:
+def buffer_bytes(source: Any, *, name: str, limits: Limits) -> bytes:
     """Return the bytes of a buffer; all but `bytes` are copied, because they may be changed or closed meanwhile.
 
     Raises:
@@ -174,7 +174,7 @@ def is_one_source(source: object) -> bool:
     return isinstance(source, str | os.PathLike | MemoryVideo) or is_buffer(source) or hasattr(source, "read")
 
 
-def with_home(path: str) -> str:
+def expand_home(path: str) -> str:
     """Return a path with `~` as the home folder, unless there is a file of that very name."""
     try:
         return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path  # noqa: PTH111
@@ -182,9 +182,9 @@ def with_home(path: str) -> str:
         return path
 
 
-def located(path: str) -> str:
+def absolute_path(path: str) -> str:
     """Return an absolute path, which stays valid when the current folder changes, unless it would be too long."""
-    path = with_home(path)
+    path = expand_home(path)
     try:
         absolute = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 (Path would change the name)
         return absolute if len(os.fsencode(absolute)) < _LONGEST_PATH else path

@@ -41,7 +41,7 @@ class SharedFile:
             else:
                 with tempfile.TemporaryFile(buffering=0) as file:
                     fd = os.dup(file.fileno())
-            self._file = os.fdopen(clear_of_standard_streams(fd), "r+b", buffering=0)
+            self._file = os.fdopen(move_above_standard_streams(fd), "r+b", buffering=0)
             self.address = str(self._file.fileno())
         self.fd: int = self._file.fileno()
         self._map: mmap.mmap | None = None
@@ -110,7 +110,7 @@ class SharedFile:
                 Path(self.address).unlink()
 
 
-def clear_of_standard_streams(fd: int) -> int:
+def move_above_standard_streams(fd: int) -> int:
     """Return the same open file under a number above 2: new files get the number of a closed standard stream."""
     if fd > 2:
         return fd

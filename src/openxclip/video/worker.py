@@ -30,7 +30,7 @@ from openxclip.video.clips import Clip, ClipPlan, frames_needed
 from openxclip.video.frames import Frames
 from openxclip.video.inspection import OnTime, VideoReport, inspect
 from openxclip.video.limits import Limits
-from openxclip.video.opening import VideoSource, content, is_buffer, located, source_name
+from openxclip.video.opening import VideoSource, absolute_path, buffer_bytes, is_buffer, source_name
 from openxclip.video.options import ReadOptions
 from openxclip.video.reading import ClipPiece, read_clips, read_planned, split_clips
 from openxclip.video.streams import is_pipe, read_pipe
@@ -255,13 +255,13 @@ def _pack(source: VideoSource, limits: Limits) -> _Parcel | None:
     """Return name, path, and the content of a source without a path; None if it can't be sent to another process."""
     name = source_name(source)
     if is_buffer(source):
-        return name, None, content(source, name=name, limits=limits)
+        return name, None, buffer_bytes(source, name=name, limits=limits)
     if not isinstance(source, str | os.PathLike):
         return None
     path = os.fspath(source)
     if not path or "://" in path:
         return name, path, b""
-    path = located(path)
+    path = absolute_path(path)
     if not os.path.isabs(path):  # noqa: PTH117
         return None  # the child has another current folder
     with contextlib.suppress(OSError, ValueError):  # the reader reports what is wrong with it
