@@ -23,17 +23,9 @@ _MAX_TEXT = 1000  # characters of a text that is kept
 _MAX_SETTINGS = 10_000  # values of a tree of settings that are kept
 _MAX_HEADER = 16 << 20  # bytes; the largest CLIP's has under 1 MB
 _DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U8": "uint8",
-    "BOOL": "bool",
-}
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
 # Keys of the weights in training checkpoints: the authors', open_clip's, and other usual ones.
 _WEIGHTS_KEYS = ("model", "state_dict", "model_state_dict", "model_ema")
 _SETTINGS_KEYS = ("config", "args")  # the authors' yacs tree; others' command line

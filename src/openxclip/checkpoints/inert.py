@@ -27,6 +27,9 @@ from openxclip.checkpoints.stand_ins import (
 
 MAX_PICKLE_BYTES = 64 << 20  # a training checkpoint of the largest CLIP has under 2 MB
 MAX_STEPS = 1_000_000  # each makes at most a small object; that checkpoint has some 75,000
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_EMPTY_CONTAINERS: dict[str, type] = {"EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict, "EMPTY_SET": set}
+_TUPLE_SIZES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class InertReader:
@@ -75,15 +78,25 @@ class InertReader:
         try:
             for opcode, argument, _ in pickletools.genops(self._file):
                 self._charge(1)
-                action = self._actions.get(opcode.name)
-                if action is None:
-                    raise RefusedPickleError(f"it uses the pickle instruction {opcode.name}")
-                action(argument)
+                self._run(opcode.name, argument)
             if len(self._stack) != 1 or self._marks:
                 raise DamagedPickleError("something is left over")
             return self._stack.pop()
         except (ValueError, IndexError, KeyError, TypeError, OverflowError, UnicodeError) as error:
             raise DamagedPickleError(str(error)[:200] or type(error).__name__) from error
+
+    def _run(self, instruction: str, argument: Any) -> None:
+        if instruction in _CONSTANTS:
+            self._push(_CONSTANTS[instruction])
+        elif instruction in _EMPTY_CONTAINERS:
+            self._push(_EMPTY_CONTAINERS[instruction]())
+        elif instruction in _TUPLE_SIZES:
+            values = [self._pop() for _ in range(_TUPLE_SIZES[instruction])]
+            self._push(tuple(reversed(values)))
+        elif instruction in self._actions:
+            self._actions[instruction](argument)
+        else:
+            raise RefusedPickleError(f"it uses the pickle instruction {instruction}")
 
     def _charge(self, steps: int) -> None:
         self._steps += steps
@@ -141,15 +154,6 @@ class InertReader:
 
     # ------------------------------------------------------------------------------------------------ plain values
 
-    def _op_none(self, _: None) -> None:
-        self._push(None)
-
-    def _op_newtrue(self, _: None) -> None:
-        self._push(True)
-
-    def _op_newfalse(self, _: None) -> None:
-        self._push(False)
-
     _op_int = _op_binint = _op_binint1 = _op_binint2 = _op_long = _op_long1 = _op_long4 = _push
     _op_float = _op_binfloat = _push
     _op_string = _op_binstring = _op_short_binstring = _push
@@ -157,18 +161,6 @@ class InertReader:
     _op_binbytes = _op_short_binbytes = _op_binbytes8 = _op_bytearray8 = _push
 
     # ------------------------------------------------------------------------------------------------ containers
-
-    def _op_empty_list(self, _: None) -> None:
-        self._push([])
-
-    def _op_empty_tuple(self, _: None) -> None:
-        self._push(())
-
-    def _op_empty_dict(self, _: None) -> None:
-        self._push({})
-
-    def _op_empty_set(self, _: None) -> None:
-        self._push(set())
 
     def _op_list(self, _: None) -> None:
         self._push(self._since_mark())
@@ -183,17 +175,6 @@ class InertReader:
         items: dict[Any, Any] = {}
         _put_items(items, self._since_mark())
         self._push(items)
-
-    def _op_tuple1(self, _: None) -> None:
-        self._push((self._pop(),))
-
-    def _op_tuple2(self, _: None) -> None:
-        second, first = self._pop(), self._pop()
-        self._push((first, second))
-
-    def _op_tuple3(self, _: None) -> None:
-        third, second, first = self._pop(), self._pop(), self._pop()
-        self._push((first, second, third))
 
     def _op_append(self, _: None) -> None:
         value = self._pop()

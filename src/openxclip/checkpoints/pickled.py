@@ -24,31 +24,15 @@ if TYPE_CHECKING:
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the first of the consecutive pickles
 _MAGIC_NUMBER, _PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
-_SIZES = {
-    "float64": 8,
-    "float32": 4,
-    "float16": 2,
-    "bfloat16": 2,
-    "int64": 8,
-    "int32": 4,
-    "int16": 2,
-    "int8": 1,
-    "uint8": 1,
-    "bool": 1,
-}
 _STORAGES = {
-    "DoubleStorage": "float64",
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-    "UntypedStorage": "uint8",
-}
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "UntypedStorage": "uint8", "BoolStorage": "bool",
+}  # fmt: skip
+_SIZES = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1,
+    "uint8": 1, "bool": 1,
+}  # fmt: skip
 _MAX_DIMENSIONS = 16
 
 
@@ -182,13 +166,7 @@ class _File:
             ("torch", "Size"): lambda arguments: as_sizes(arguments[0]),
             **{
                 ("torch.jit._pickle", name): lambda arguments: arguments[0]
-                for name in (
-                    "build_intlist",
-                    "build_doublelist",
-                    "build_boollist",
-                    "build_tensorlist",
-                    "restore_type_tag",
-                )
+                for name in (*(f"build_{kind}list" for kind in ("int", "double", "bool", "tensor")), "restore_type_tag")
             },
         }
         values: dict[tuple[str, str], Any] = {("torch", name): _Element(name) for name in _SIZES}
