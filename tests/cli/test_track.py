@@ -17,7 +17,7 @@ from openxclip.video import ReadOptions
 from openxclip.video.assumptions import AssumptionWarning
 
 pytestmark = pytest.mark.filterwarnings("always::openxclip.video.assumptions.AssumptionWarning")
-NOTE = "of 2 video tracks, track 1 is read: choose another with --track (ReadOptions(track=…) in Python)"
+NOTE = "reading track 1 of 2 video tracks: choose another with --track (ReadOptions(track=…) in Python)"
 Run = Callable[..., Any]
 
 

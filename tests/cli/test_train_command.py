@@ -131,7 +131,7 @@ def test_eval_counts_what_is_missing_and_unreadable(
     assert "; 12 of 25 videos are missing (48.0 %)" in done.stdout
     assert sum("gone" in line for line in done.stderr.splitlines()) == 10
     assert done.stderr.count("could not be read: ") == 10
-    assert "and 1 more: results.json, by --out, names all" in done.stderr
+    assert "and 1 more: --out writes all to results.json" in done.stderr
 
 
 def test_train_names_ten_that_cannot_be_read(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
@@ -143,4 +143,4 @@ def test_train_names_ten_that_cannot_be_read(run: Run, tiny_folder: Path, clip_f
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("could not be read and was skipped: ") == 10
     assert "and 4 more: " in done.stderr
-    assert "training/log.jsonl names all" in done.stderr
+    assert "training/log.jsonl lists all" in done.stderr

@@ -82,7 +82,7 @@ def test_missing_files_and_other_files_are_problems(tmp_path: Path) -> None:
     assert set(dataset.problems) == {
         f"{run / 'empty.mp4'}: is empty",
         f"{run / 'gone.mp4'}: is a broken link",
-        f"{tmp_path / 'beside.mp4'}: lies in no class folder",
+        f"{tmp_path / 'beside.mp4'}: isn't in a class folder",
         f"left out 2 files that are not videos: {Path('run/notes.txt')}, {Path('walk/b.mp4.part')}",
     }
 
@@ -104,10 +104,10 @@ def test_an_empty_class_folder_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="has no folders in it"):
+    with pytest.raises(DatasetError, match="contains no folders"):
         open_dataset(tmp_path)
     put(tmp_path / "a.mp4")
-    with pytest.raises(DatasetError, match=r"has no folders in it.*write a list"):
+    with pytest.raises(DatasetError, match=r"contains no folders.*write a list"):
         open_dataset(tmp_path)
     put(tmp_path / "videos" / "run" / "a.mp4")
     with pytest.raises(DatasetError, match="only one class folder, 'videos'"):
@@ -154,7 +154,7 @@ def test_a_split_without_class_folders(tmp_path: Path) -> None:
         put(tmp_path / "train" / name / "a.mp4")
     put(tmp_path / "test" / "a.mp4")  # as in a challenge whose labels are secret
     assert len(open_dataset(tmp_path, split="train").samples) == 2
-    with pytest.raises(DatasetError, match="test: has no folders in it"):
+    with pytest.raises(DatasetError, match="test: contains no folders"):
         open_dataset(tmp_path, split="test")
 
 

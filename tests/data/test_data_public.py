@@ -125,7 +125,7 @@ def test_kinetics_without_labels_or_videos(tmp_path: Path) -> None:
     assert dataset_splits(table) == ("test",)
     with pytest.raises(DatasetError, match="the split test has no labels"):
         open_dataset(table)
-    with pytest.raises(DatasetError, match="nowhere: there is no such folder of videos"):
+    with pytest.raises(DatasetError, match="nowhere: there is no such folder: give the folder of the videos"):
         open_dataset(table, videos=tmp_path / "nowhere")
 
 

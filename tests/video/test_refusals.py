@@ -284,7 +284,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     "unknown pixels": (odd_pixels, "its pixel format yaf32le is not supported: convert it, e.g. to H.264"),
     "tiles": (
         opening(lambda f: replaced(still(tiles=(1, 2)), b"grid", b"iovl")),
-        "it is a picture of 2 tiles, which are not put together here: convert it, e.g. to JPEG",
+        "it is a picture of 2 tiles, which openxclip can't join: convert it, e.g. to JPEG",
     ),
     "tiles that are missing": (
         lambda f, p: read_all(replaced(still(tiles=(1, 2)), b"dimg\0\3\0\2\0\1\0\2", b"dimg\0\3\0\1\0\1\0\2")),

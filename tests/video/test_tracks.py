@@ -58,7 +58,7 @@ def test_the_default_track_is_ffmpegs_best_stream(suffix: str, flags: tuple[int,
     with VideoReader(path) as reader:
         assert track_number(reader) == index
         assert reader.notes == (
-            f"of {len(flags)} video tracks, track {index} is read: choose another with --track "
+            f"reading track {index} of {len(flags)} video tracks: choose another with --track "
             "(ReadOptions(track=…) in Python)",
         )
     if suffix in ("mkv", "nut"):  # these keep the flags

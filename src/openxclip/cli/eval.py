@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 @click.argument("recipe", required=False)
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--model", help="The model to evaluate: a folder, a hub id, or mini.")
-@click.option("--out", type=Target(), help="Folder for results.json, confusion matrix and plots.")
+@click.option("--out", type=Target(), help="Folder for results.json, the confusion matrix and plots.")
 @click.option(
     "--template",
     "templates",
     multiple=True,
-    help="Text for a class name, with {} for the name; several are averaged.  [default: the recipe's]",
+    help="Text for each class, with {} for its name; several templates are averaged.  [default: the recipe's]",
 )
 @click.option("--no-prompts", is_flag=True, help="Don't use the video-specific prompts.")
 @click.option(
@@ -60,45 +60,45 @@ def command(
       openxclip eval my-videos data=clips/ \\
           --model my-model --out results
       openxclip eval --compare a/results.json b/results.json
-    """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
+    """  # noqa: D301 (\b tells click not to wrap the paragraph)
     if compare is not None:
         if recipe is not None or model is not None:
-            raise click.UsageError("--compare takes two files of results and nothing else.")
+            raise click.UsageError("--compare can't be combined with a recipe or --model.")
         from openxclip.evaluation import compare_files
 
         click.echo(printable(str(compare_files(*compare)), lines=True))
         return
     if recipe is None or model is None:
-        raise click.UsageError("give a recipe and --model, or --compare with two files of results.")
+        raise click.UsageError("give a recipe and --model, or --compare with two results.json files.")
     from openxclip.errors import NotWrittenError
     from openxclip.evaluation import evaluate_over, evaluate_recipe
     from openxclip.evaluation.results import Results
 
     changes = with_hidden(changes, hidden)
-    with progress("evaluating") as shown:
-        how: dict[str, Any] = {
+    with progress("evaluating") as display:
+        options: dict[str, Any] = {
             "model": model, "out": out, "templates": templates, "use_prompts": not no_prompts, "device": device,
-            "precision": precision, "on_progress": shown.at, "say": _say,
+            "precision": precision, "on_progress": display.at, "say": _say,
         }  # fmt: skip
-        unwritten: NotWrittenError | None = None
+        write_error: NotWrittenError | None = None
         try:
             if over is None:
-                done: Results | Summary = evaluate_recipe(recipe, *changes, **how)
+                result: Results | Summary = evaluate_recipe(recipe, *changes, **options)
             else:
                 key, _, values = over.partition("=")
-                each = [f"{key}={value.strip()}" for value in values.split(",") if value.strip()]
-                done = evaluate_over(recipe, *changes, over=each, **how)
+                over_changes = [f"{key}={value.strip()}" for value in values.split(",") if value.strip()]
+                result = evaluate_over(recipe, *changes, over=over_changes, **options)
         except NotWrittenError as error:
-            unwritten, done = error, cast("Results | Summary", error.result)
+            write_error, result = error, cast("Results | Summary", error.result)
         except ValueError as error:
             raise click.UsageError(printable(str(error))) from error
-    all_results = [done] if isinstance(done, Results) else list(done.results.values())
-    unread = [f"could not be read: {one.sample}: {one.reason}" for results in all_results for one in results.errors]
-    say_first(unread, rest=": results.json names all" if out is not None else ": results.json, by --out, names all")
-    for line in str(done).splitlines():
+    all_results = [result] if isinstance(result, Results) else list(result.results.values())
+    unread = [f"could not be read: {error.sample}: {error.reason}" for each in all_results for error in each.errors]
+    say_first(unread, rest=": results.json lists all" if out is not None else ": --out writes all to results.json")
+    for line in str(result).splitlines():
         click.echo(printable(line))
-    if unwritten is not None:
-        raise unwritten
+    if write_error is not None:
+        raise write_error  # raised last, so that the results are printed
     if out is not None:
         click.echo(f"{printable(str(out))}: wrote the results.")
 

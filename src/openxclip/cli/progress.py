@@ -156,7 +156,7 @@ class _Bar(Progress):
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
             State(table_column=whole),
-            console=Console(file=terminal.beneath(sys.stderr), force_terminal=True),
+            console=Console(file=terminal.bar_stream(sys.stderr), force_terminal=True),
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,

@@ -1,4 +1,4 @@
-"""Standard streams, and text from files that is safe to print on a terminal."""
+"""Write to the standard streams, safely for a terminal and beside a progress bar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 
 from openxclip.common.files import without_nan
 
-_MOST_NAMED = 10  # messages of one kind that are printed
+_MAX_MESSAGES = 10  # messages of one kind to print
 QUIET = "openxclip.quiet"  # key in click's meta for --quiet
 
 
@@ -41,7 +41,7 @@ _bar: Bar | None = None  # the visible bar
 
 
 def set_bar(bar: Bar | None) -> None:
-    """Set the bar that makes room for other output; None for no bar."""
+    """Set the visible bar; None for no bar."""
     global _bar
     _bar = bar
 
@@ -53,11 +53,11 @@ class _Stream:
 
     Args:
         stream: the underlying stream.
-        is_beneath: whether the progress bar itself is written to this stream.
+        draws_bar: whether the progress bar itself is written to this stream.
     """
 
-    def __init__(self, stream: TextIO, *, is_beneath: bool = False) -> None:
-        self._stream, self._is_beneath = stream, is_beneath
+    def __init__(self, stream: TextIO, *, draws_bar: bool = False) -> None:
+        self._stream, self._draws_bar = stream, draws_bar
 
     def __getattr__(self, name: str) -> Any:
         if name == "buffer":
@@ -66,7 +66,7 @@ class _Stream:
 
     def _write(self, text: str) -> int:
         bar = _bar
-        if bar is None or self._is_beneath or not text or not self._stream.isatty():
+        if bar is None or self._draws_bar or not text or not self._stream.isatty():
             return self._stream.write(text)
 
         def write() -> int:
@@ -117,15 +117,15 @@ class _Messages(_Stream):
             return
 
 
-def _names_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Encode the undecodable bytes of a file name as they are, and other missing characters as escapes."""
+def _encode_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Restore the undecodable bytes of a file name, and escape other characters that the encoding lacks."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
         return codecs.backslashreplace_errors(error)
 
 
-codecs.register_error("openxclip.names", _names_or_escapes)
+codecs.register_error("openxclip.names", _encode_or_escape)
 _ERRORS = {"stdin": "surrogateescape", "stdout": "openxclip.names", "stderr": "backslashreplace"}
 
 
@@ -136,9 +136,10 @@ def prepare_streams() -> None:
     lacks are written as escapes. File names that are not text are read and written as their bytes, so that the output
     can open the files again. `_Output` and `_Messages` handle errors.
     """
-    while (unused := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(unused)
+    descriptor = 0
+    while descriptor <= 2:  # open() takes the lowest free descriptor, so this fills the closed ones among 0 to 2
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
@@ -150,11 +151,11 @@ def prepare_streams() -> None:
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """Escape control characters in a text, as in a Python literal, so that a terminal can't obey them.
+    """Escape control characters in a text, as in a Python literal, so that a terminal doesn't act on them.
 
     Args:
         text: any text.
-        lines: keep line ends that are followed by two spaces, as in our own lists.
+        lines: whether to keep line ends that are followed by two spaces, as in openxclip's own lists.
     """
     if text.isprintable():
         return text
@@ -166,7 +167,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 def json_line(value: object) -> str:
     """Return a value as one line of JSON, in ASCII if the encoding of the output lacks one of its characters.
 
-    Numbers that are not finite become null, because JSON has none; they stand for unknown values such as a duration.
+    NaN and infinity, which stand for unknown values such as a duration, become null.
     """
     value = without_nan(value)
     line = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
@@ -183,16 +184,16 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def say_first(messages: Sequence[str], *, rest: str) -> None:
-    """Print the first ten messages and the number of others; `rest` says where to find them."""
-    for message in messages[:_MOST_NAMED]:
+    """Print the first ten messages and how many more there are; `rest` ends that line and says where to find them."""
+    for message in messages[:_MAX_MESSAGES]:
         say(message)
-    if len(messages) > _MOST_NAMED:
-        say(f"and {len(messages) - _MOST_NAMED} more{rest}")
+    if len(messages) > _MAX_MESSAGES:
+        say(f"and {len(messages) - _MAX_MESSAGES} more{rest}")
 
 
-def beneath(stream: TextIO) -> TextIO:
-    """Return the stream to which the bar itself is written."""
-    return cast(TextIO, _Messages(getattr(stream, "_stream", stream), is_beneath=True))
+def bar_stream(stream: TextIO) -> TextIO:
+    """Return a stream for the bar itself, which makes no room for the bar."""
+    return cast(TextIO, _Messages(getattr(stream, "_stream", stream), draws_bar=True))
 
 
 def can_show_bar() -> bool:
@@ -222,5 +223,5 @@ def note(message: object) -> None:
 
 
 def say(message: object, *, lines: bool = False) -> None:
-    """Print a message to stderr."""
+    """Print a message to stderr; `lines` is as for `printable`."""
     click.echo(f"openxclip: {printable(str(message), lines=lines)}", err=True)

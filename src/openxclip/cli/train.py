@@ -68,7 +68,7 @@ def command(
     if int(os.environ.get("RANK", "0")):
         return
     unreadable = [f"could not be read and was skipped: {path}: {why}" for path, why in result.unreadable.items()]
-    say_first(unreadable, rest=f": {printable(str(out))}/training/log.jsonl names all")
+    say_first(unreadable, rest=f": {printable(str(out))}/training/log.jsonl lists all")
     if not result.finished:
         say(f"stopped after {counted(result.steps, 'step')}: run the same command to resume.")
         sys.exit(130)

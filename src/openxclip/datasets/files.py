@@ -19,12 +19,12 @@ from openxclip.video.sniffing import is_hidden, why_not_a_video
 
 
 def base_name(path: Path) -> str:
-    """Return the last part of a path, also of "."."""
+    """Return the last component of a path, made absolute, so that "." has one too."""
     return Path(os.path.abspath(path)).name  # noqa: PTH100 (Path.resolve would follow links)
 
 
 def to_nfc(name: str) -> str:
-    """Compose the accents of a name (NFC): file systems spell them differently."""
+    """Compose the accents of a name (NFC), because file systems differ in how they store them."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -38,18 +38,18 @@ def shorten_list(names: Sequence[str]) -> str:
 
 @dataclass
 class Scan:
-    """One search through folders.
+    """Whether to search for hidden files, and which ones were left out.
 
     Attributes:
-        hidden: include hidden files and folders and those of the operating system.
-        left_out: the hidden paths that the search left out (a dict as an ordered set).
+        hidden: whether to include hidden files and folders and those of the operating system.
+        left_out: the hidden paths left out so far (a dict as an ordered set).
     """
 
     hidden: bool = False
     left_out: dict[Path, None] = field(default_factory=dict)
 
-    def problem(self, base: Path) -> tuple[str, ...]:
-        """Return a message that counts the paths left out and shows the first ones, relative to `base`."""
+    def problems(self, base: Path) -> tuple[str, ...]:
+        """Return one message with the number of paths left out and the first ones, relative to `base`; () if none."""
         if not self.left_out:
             return ()
         names = [str(path.relative_to(base) if path.is_relative_to(base) else path) for path in self.left_out]
@@ -58,10 +58,10 @@ class Scan:
 
 
 def is_folder(path: Path) -> bool:
-    """Tell whether a path is a folder or a link to one.
+    """Return whether a path is a folder or a link to one.
 
     Raises:
-        DatasetError: the folder that contains it may not be entered.
+        DatasetError: there is no permission to enter the parent folder.
     """
     try:
         return stat.S_ISDIR(path.stat().st_mode)
@@ -69,7 +69,7 @@ def is_folder(path: Path) -> bool:
         if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ELOOP:
             return False
         raise DatasetError(cannot_read(path, error)) from error
-    except ValueError:  # no file can have this name
+    except ValueError:  # the name is impossible
         return False
 
 
@@ -77,8 +77,8 @@ def entries(folder: Path, scan: Scan | None = None) -> list[Path]:
     """List a folder in natural order, without hidden and system files.
 
     Args:
-        folder: the folder.
-        scan: records what is left out, or includes hidden files.
+        folder: the folder to list.
+        scan: says whether to include hidden files, and records the ones left out.
 
     Raises:
         DatasetError: the folder can't be read.
@@ -100,19 +100,21 @@ def subfolders(folder: Path, scan: Scan | None = None) -> list[Path]:
 
 
 def candidate_folders(path: Path) -> list[Path]:
-    """Return the folder and its subfolders, in which annotation files are looked for; [] for a file."""
+    """Return the folders to search for annotation files: the folder and its subfolders; [] for a file."""
     return [path, *subfolders(path)] if is_folder(path) else []
 
 
 def candidate_files(path: Path) -> list[Path]:
-    """Return the file, or all files in the folder and its subfolders."""
-    return [file for folder in candidate_folders(path) for file in entries(folder)] if is_folder(path) else [path]
+    """Return the files that may be annotation files: those in `candidate_folders`, or the file itself."""
+    if not is_folder(path):
+        return [path]
+    return [file for folder in candidate_folders(path) for file in entries(folder)]
 
 
 def files_below(
     folder: Path, scan: Scan | None = None, _parents: frozenset[tuple[int, int]] = frozenset()
 ) -> list[Path]:
-    """List all files in a folder and below it; see `entries`. Links that lead back to a parent folder are skipped."""
+    """List all files in a folder and below it; see `entries`. Links back to a parent folder are skipped."""
     try:
         status = folder.stat()
     except OSError as error:
@@ -130,12 +132,12 @@ def files_below(
 
 
 def has_video_suffix(path: PurePath) -> bool:
-    """Tell whether a file name ends in a video suffix."""
+    """Return whether a file name ends in a video suffix."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def is_video_file(path: Path) -> bool:
-    """Tell whether a file is a video, by the same rules as every command that searches folders."""
+    """Return whether a file is a video, by the rules that every command uses to search folders."""
     return why_not_a_video(path) is None
 
 
@@ -143,16 +145,16 @@ def locate(root: Path, name: str) -> Path:
     """Return the path of a file that a list names, or where it should be if it is missing.
 
     The name is tried as it is, then as other systems write it: with composed or decomposed accents, and with slashes
-    for backslashes.
+    in place of backslashes.
 
     Args:
         root: the folder that relative names start from.
         name: a relative or absolute path.
     """
     spellings = (name, to_nfc(name), unicodedata.normalize("NFD", name))
-    for spelling in (*spellings, *(each.replace("\\", "/") for each in spellings)):
+    for spelling in (*spellings, *(spelling.replace("\\", "/") for spelling in spellings)):
         path = root / spelling
-        if os.path.exists(path):  # noqa: PTH110 (Path.exists raises for names that no file can have)
+        if os.path.exists(path):  # noqa: PTH110 (Path.exists raises for impossible names)
             return path
     return root / name
 
@@ -161,16 +163,16 @@ class VideoFinder:
     """Find videos below a folder by name, at any depth and with any video suffix.
 
     Args:
-        root: the folder.
-        scan: how it is searched.
+        root: the folder to search.
+        scan: see `entries`.
 
     Raises:
-        DatasetError: there is no such folder, or it can't be read.
+        DatasetError: the folder doesn't exist or can't be read.
     """
 
     def __init__(self, root: Path, scan: Scan | None = None) -> None:
         if not is_folder(root):
-            raise DatasetError(f"{root}: there is no such folder of videos: give the folder with videos=.")
+            raise DatasetError(f"{root}: there is no such folder: give the folder of the videos with videos=.")
         self.root = root
         self._by_stem: dict[str, list[Path]] = {}
         for path in files_below(root, scan):
@@ -180,12 +182,12 @@ class VideoFinder:
     def find(self, *names: str, any_case: bool = False) -> Path:
         """Return the path of the first of `names` that exists, or where the first should be if none does.
 
-        Of several files with the same name, the one in the folder that `names` gives is preferred, then the one with
-        the same suffix.
+        If several files have the same name, those in the same folder as in `names` are preferred, then those with the
+        same suffix.
 
         Args:
             names: one or more paths relative to the root, with slashes.
-            any_case: accept a file whose name differs in upper and lower case. (YouTube ids differ in nothing else.)
+            any_case: whether upper and lower case may differ. (Different YouTube ids may differ in case only.)
         """
         for name in names:
             wanted = PurePath(name)

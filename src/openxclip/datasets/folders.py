@@ -1,4 +1,4 @@
-"""Read a folder of class folders, or one such folder for each split."""
+"""Open a folder with a folder of videos for each class, or a folder of such folders for each split."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def open_folders(request: Request) -> Dataset:
     All splits share their classes, in natural order, so a label means the same in each of them.
     """
     path, scan = request.path, request.scan
-    splits, name = folder_splits(path), base_name(path)
+    splits = folder_splits(path)
     if splits:
-        entries(path, scan)  # counts hidden files beside the splits, too
-        chosen = request.choose_split(splits)
-        name, base, bases = f"{name}/{chosen}", splits[chosen], list(splits.values())
+        entries(path, scan)  # records hidden files beside the split folders
+        split = request.choose_split(splits)
+        name, base, bases = f"{base_name(path)}/{split}", splits[split], list(splits.values())
     else:
         request.refuse_split("a folder of class folders")
-        base, bases = path, [path]
+        name, base, bases = base_name(path), path, [path]
     folders = {to_nfc(folder.name): folder for folder in subfolders(base, scan)}
     if not folders:
         raise DatasetError(
-            f"{base}: has no folders in it: there must be one for each class, with its videos; "
+            f"{base}: contains no folders: put the videos of each class in a folder of their own; "
             "for videos without class folders, write a list."
         )
-    uncounted = Scan(scan.hidden)  # hidden files in other splits aren't this split's problems
-    all_folders = {to_nfc(folder.name): folder for each in reversed(bases) for folder in subfolders(each, uncounted)}
+    scan_of_all = Scan(scan.hidden)  # hidden files in other splits aren't this split's problems
+    all_folders = {
+        to_nfc(folder.name): folder for parent in reversed(bases) for folder in subfolders(parent, scan_of_all)
+    }
     if len(all_folders) == 1:
-        raise DatasetError(
-            f"{path}: has only one class folder, {next(iter(all_folders))!r}: there must be two or more."
-        )
+        raise DatasetError(f"{path}: has only one class folder, {next(iter(all_folders))!r}: it needs two or more.")
     classes, numbers = number_labels([(str(folder), label) for label, folder in all_folders.items()], request.names)
     label_of = dict(zip(all_folders, numbers, strict=True))
 
@@ -62,13 +62,13 @@ def open_folders(request: Request) -> Dataset:
 
 
 def folder_splits(path: Path) -> dict[str, Path]:
-    """Return the split folders ("train", "val", "test") of a folder by split, or {} if it has no splits.
+    """Return the split folders of a folder by split ("train", "val", "test"); {} if it has no splits.
 
-    A folder has splits if it contains a `train` and a `val` or `test` folder (or synonyms, in any case), or split
-    folders only.
+    A folder has splits if it contains a `train` and a `val` or `test` folder (or synonyms, in any case), or only split
+    folders.
 
     Raises:
-        DatasetError: two folders mean the same split.
+        DatasetError: two folders stand for the same split.
     """
     folders = subfolders(path)
     splits = splits_by_name(path, folders)
@@ -77,9 +77,9 @@ def folder_splits(path: Path) -> dict[str, Path]:
 
 
 def _describe_left_out(files: list[Path], base: Path) -> list[str]:
-    """Return the problems of files that lie in no class folder or aren't videos."""
+    """Return messages about files that aren't in a class folder or aren't videos."""
     outside = dict.fromkeys(file for file in files if file.parent == base and is_video_file(file))
-    problems = [f"{file}: lies in no class folder" for file in outside]
+    problems = [f"{file}: isn't in a class folder" for file in outside]
     others = [str(file.relative_to(base)) for file in files if file not in outside]
     if others:
         what = "file that is not a video" if len(others) == 1 else "files that are not videos"

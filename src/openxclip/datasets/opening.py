@@ -108,7 +108,7 @@ def open_dataset(
         raise ValueError("names are for classes, and MSR-VTT has captions.")
     request = Request(path, videos, split, fold, names, Scan(hidden))
     dataset = reader.open(request)
-    return replace(dataset, problems=dataset.problems + request.scan.problem(videos or path))
+    return replace(dataset, problems=dataset.problems + request.scan.problems(videos or path))
 
 
 def dataset_splits(path: str | Path, *, format: Format = "auto") -> tuple[str, ...]:

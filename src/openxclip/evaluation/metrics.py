@@ -1,4 +1,4 @@
-"""Classification metrics: arithmetic on arrays, without models or files.
+"""Compute classification metrics from arrays.
 
 Shapes: N samples, K classes.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-NUM_BINS = 15  # as in Guo et al. (see `calibration`), so that errors can be compared
+NUM_BINS = 15  # as in Guo et al. (see `calibration`), so that errors are comparable
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Bin:
         low, high: bounds of the bin.
         count: number of samples.
         confidence: mean confidence of the samples; None if there are none.
-        accuracy: share of the samples that are right; None if there are none.
+        accuracy: share of the samples that are predicted correctly; None if there are none.
     """
 
     low: float
@@ -51,17 +51,17 @@ def confusion_matrix(predicted_N: ArrayLike, labels_N: ArrayLike, num_classes: i
     Args:
         predicted_N: predicted class index of each sample.
         labels_N: true class index of each sample.
-        num_classes: K.
+        num_classes: number of classes, K.
 
     Returns:
         (K, K) int64; rows are the true classes, columns the predicted ones.
 
     Raises:
-        ValueError: an index is no class, or the numbers of predictions and labels differ.
+        ValueError: an index is out of range, or the numbers of predictions and labels differ.
     """
     predicted_N, labels_N = np.asarray(predicted_N, dtype=np.int64), np.asarray(labels_N, dtype=np.int64)
     if len(predicted_N) != len(labels_N):
-        raise ValueError(f"{len(predicted_N)} predictions, but {len(labels_N)} labels: there must be as many.")
+        raise ValueError(f"{len(predicted_N)} predictions, but {len(labels_N)} labels: the numbers must be equal.")
     for index_N in (predicted_N, labels_N):
         is_outside_N = (index_N < 0) | (index_N >= num_classes)
         if is_outside_N.any():
@@ -92,20 +92,20 @@ def per_class_accuracy(predicted_N: ArrayLike, labels_N: ArrayLike, num_classes:
 
 
 def calibration(confidence_N: ArrayLike, is_right_N: ArrayLike) -> Calibration:
-    """Return the expected calibration error with its table (Guo et al., ICML 2017, arXiv 1706.04599, section 2).
+    """Return the expected calibration error and the reliability table.
 
-    The range of confidence is divided into bins of equal width. The error is `sum_b n_b / N * |accuracy_b -
-    confidence_b|` over the bins b.
+    The confidences are sorted into bins of equal width. The error is `sum_b n_b / N * |accuracy_b - confidence_b|` over
+    the bins b (Guo et al., ICML 2017, arXiv 1706.04599, section 2).
 
     Args:
         confidence_N: probability of each sample's predicted class.
-        is_right_N: whether that is the sample's class.
+        is_right_N: whether each sample's predicted class is its true class.
 
     Raises:
         ValueError: a confidence is not between 0 and 1.
     """
     confidence_N, is_right_N = np.asarray(confidence_N, dtype=np.float64), np.asarray(is_right_N, dtype=bool)
-    is_probability_N = (confidence_N >= 0) & (confidence_N <= 1)  # False for NaN, too
+    is_probability_N = (confidence_N >= 0) & (confidence_N <= 1)  # False for NaN
     if not is_probability_N.all():
         raise ValueError(f"confidence {confidence_N[is_probability_N.argmin()]}: must be a probability, from 0 to 1.")
     edges = np.arange(NUM_BINS + 1) / NUM_BINS
@@ -123,13 +123,13 @@ def calibration(confidence_N: ArrayLike, is_right_N: ArrayLike) -> Calibration:
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return mean and sample standard deviation (by n - 1) over the runs or splits of a protocol.
+    """Return the mean and the sample standard deviation over the runs or splits of a protocol.
 
     Args:
         values: one number for each run.
 
     Returns:
-        The mean and the deviation, which is None for a single run.
+        The mean and the standard deviation (with divisor n - 1), which is None for a single run.
 
     Raises:
         ValueError: there are no runs, or a value is not finite.

@@ -1,7 +1,8 @@
-"""Text-video retrieval metrics: the rank of a text's own video among all videos, and of a video's texts.
+"""Compute text-video retrieval metrics, in both directions.
 
-Shapes: K texts, V videos; a video has one text or several. The metrics are those of the field: R@k is the share of
-queries whose match is among the first k; MdR is the median rank of the match, where 1 is the best.
+R@k is the share of queries whose match is among the first k; MdR is the median rank of the match, counted from 1.
+
+Shapes: K texts, V videos; a video has one or more texts.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ def retrieval_metrics(similarity_KV: ArrayLike, video_of_text_K: ArrayLike) -> d
     R@k is omitted if there are fewer than k wrong candidates, since it would always be 1.
 
     Args:
-        similarity_KV: scores; greater is better.
+        similarity_KV: scores; higher is better.
         video_of_text_K: index of the video that each text belongs to. Every video must have a text.
 
     Returns:
         `{"text_to_video": {"R@1": …, "R@5": …, "R@10": …, "MdR": …}, "video_to_text": {…}}`, shares from 0 to 1.
 
     Raises:
-        ValueError: the shapes don't match, a score is NaN, an index is no video, a video has no text, or there are
+        ValueError: the shapes don't match, a score is NaN, an index is out of range, a video has no text, or there are
             fewer than two videos.
     """
     similarity_KV, of_text_K = np.asarray(similarity_KV), np.asarray(video_of_text_K)
@@ -40,23 +41,22 @@ def retrieval_metrics(similarity_KV: ArrayLike, video_of_text_K: ArrayLike) -> d
 
 
 def text_to_video_ranks(similarity_KV: NDArray[np.floating], video_of_text_K: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many wrong videos come before each text's own video: (K,) int64, 0 for the best.
+    """Return how many wrong videos rank before each text's own video: (K,) int64, 0 for the best.
 
-    Wrong videos with the same score come before the match. So the constant scores of a collapsed model find nothing,
-    as with most ways to sort.
+    Wrong videos with the same score rank first, so a collapsed model, whose scores are all equal, gets no credit.
 
     Args:
         similarity_KV, video_of_text_K: see `retrieval_metrics`.
     """
     own_K1 = np.take_along_axis(similarity_KV, video_of_text_K[:, None], axis=1)
-    ranks: NDArray[np.int64] = (similarity_KV >= own_K1).sum(axis=1) - 1  # without its own
+    ranks: NDArray[np.int64] = (similarity_KV >= own_K1).sum(axis=1) - 1  # its own video doesn't count
     return ranks
 
 
 def video_to_text_ranks(similarity_KV: NDArray[np.floating], video_of_text_K: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many texts of other videos come before the best of each video's own: (V,) int64, 0 for the best.
+    """Return how many other videos' texts rank before the best of each video's own texts: (V,) int64, 0 for the best.
 
-    Equal scores count as in `text_to_video_ranks`.
+    Equal scores are treated as in `text_to_video_ranks`.
 
     Args:
         similarity_KV, video_of_text_K: see `retrieval_metrics`.
@@ -68,7 +68,7 @@ def video_to_text_ranks(similarity_KV: NDArray[np.floating], video_of_text_K: ND
 
 
 def _summarize(ranks_Q: NDArray[np.int64], *, num_wrong: int) -> dict[str, float]:
-    """Return the metrics of queries with at least `num_wrong` wrong candidates each."""
+    """Return R@k and MdR of queries from their ranks; each query has at least `num_wrong` wrong candidates."""
     recalls = {f"R@{k}": float((ranks_Q < k).mean()) for k in RECALLS_AT if k <= num_wrong}
     return {**recalls, "MdR": float(np.median(ranks_Q)) + 1}
 
@@ -76,8 +76,8 @@ def _summarize(ranks_Q: NDArray[np.int64], *, num_wrong: int) -> dict[str, float
 def _check(similarity_KV: NDArray[np.generic], of_text_K: NDArray[np.generic]) -> None:
     if similarity_KV.ndim != 2 or of_text_K.shape != similarity_KV.shape[:1] or not similarity_KV.size:
         raise ValueError(
-            f"similarity of {similarity_KV.shape} and video_of_text of {of_text_K.shape}: must be (texts, videos) and "
-            "(texts,), one or more of each."
+            f"similarity has shape {similarity_KV.shape} and video_of_text {of_text_K.shape}: the shapes must be "
+            "(texts, videos) and (texts,), with one or more of each."
         )
     num_videos = similarity_KV.shape[1]
     if num_videos < 2:
@@ -86,7 +86,7 @@ def _check(similarity_KV: NDArray[np.generic], of_text_K: NDArray[np.generic]) -
         raise ValueError(f"video_of_text must hold indices of the {num_videos} videos, from 0 to {num_videos - 1}.")
     has_no_text_V = np.bincount(of_text_K, minlength=num_videos) == 0
     if has_no_text_V.any():
-        raise ValueError(f"video {int(has_no_text_V.argmax())} has no text: leave it out.")
+        raise ValueError(f"video {int(has_no_text_V.argmax())} has no text: remove it.")
     has_nan_K = np.isnan(similarity_KV).any(axis=1)
     if has_nan_K.any():
-        raise ValueError(f"the scores of text {int(has_nan_K.argmax())} contain NaN, so they have no order.")
+        raise ValueError(f"the scores of text {int(has_nan_K.argmax())} contain NaN, so they can't be ranked.")

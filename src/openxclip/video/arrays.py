@@ -24,7 +24,7 @@ class _Header(NamedTuple):
 
 
 class ArrayFootage:
-    """A `.npy` array of shape (T, H, W, 3) or (T, 3, H, W), uint8 RGB, at `fps`. See `Footage`."""
+    """The frames of a `.npy` file: uint8 RGB of shape (T, H, W, 3) or (T, 3, H, W). See `Footage`."""
 
     kind: Kind = "array"
     codec = "npy"
@@ -35,17 +35,20 @@ class ArrayFootage:
         with explain_errors(name, why_array_not_opened), reading(source) as file:
             header = _read_header(file)
             shape, start = header.shape, file.tell()
-            num_missing = math.prod(shape) * header.dtype.itemsize - (file.seek(0, io.SEEK_END) - start)
+            size = file.seek(0, io.SEEK_END) - start
         if header.dtype.hasobject:
-            why = "it holds Python objects, which could run code. Save it as uint8"
-            raise VideoError(name, f"it is an array that cannot be read: {why}")
+            raise VideoError(
+                name,
+                "it is an array that cannot be read: it holds Python objects, which could run code. Save it as uint8",
+            )
         if not _holds_frames(header):
             raise VideoError(
                 name,
                 f"it is an array of shape {shape} and type {header.dtype}: "
                 "frames are uint8 of shape (T, H, W, 3) or (T, 3, H, W), with at least one frame",
             )
-        if num_missing > 0:  # checked before allocating what the header claims
+        num_missing = math.prod(shape) - size
+        if num_missing > 0:  # checked before allocating as much as the header claims
             raise VideoError(name, f"it is cut off: the last {num_missing} bytes are missing. Copy or write it again")
         height, width = shape[1:3] if shape[3] == 3 else shape[2:]
         limits.check_frames(name, shape[0])
@@ -79,7 +82,7 @@ class ArrayFootage:
 
 
 def is_array_of_frames(path: Path) -> bool:
-    """Tell whether a file is a `.npy` array whose header says uint8 of shape (T, H, W, 3) or (T, 3, H, W).
+    """Return whether a file is a `.npy` array of frames, uint8 of shape (T, H, W, 3) or (T, 3, H, W), by its header.
 
     Raises:
         OSError: the file can't be read.
@@ -99,7 +102,7 @@ def _holds_frames(header: _Header) -> bool:
 
 
 def _read_header(file: BinaryIO) -> _Header:
-    """Read the header of a `.npy` file, up to where its data begin."""
+    """Read the header of a `.npy` file, and leave the file at the beginning of the data."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         return _Header(*np.lib.format.read_array_header_1_0(file))

@@ -32,14 +32,14 @@ def check_videos(
     read: ReadOptions | None = None,
     on_time: Callable[[str, float, float], object] = lambda path, end, duration: None,
 ) -> Iterator[VideoReport]:
-    """Verify videos in parallel, each in a process of its own.
+    """Verify videos in parallel, each in a separate process.
 
     Args:
         paths: the videos.
         jobs: number of processes; default is one per core.
-        full: decode each video to its end; otherwise check its packets and decode its first frame.
-        read: as for `VideoReader`.
-        on_time: called during decoding, from the waiting threads, with a video's name, the time reached and the video's
+        full: whether to decode each video to its end; otherwise its packets are checked and its first frame decoded.
+        read: options for reading, see `VideoReader`.
+        on_time: called during decoding, from other threads, with a video's name, the time reached and the video's
             duration, in seconds.
 
     Returns:
@@ -50,10 +50,10 @@ def check_videos(
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs={jobs} must be 1 or more")
-    return _checked(paths, jobs or num_cores(), {"full": full, "read": read}, on_time)
+    return _iter_reports(paths, jobs or num_cores(), {"full": full, "read": read}, on_time)
 
 
-def _checked(
+def _iter_reports(
     paths: Iterable[VideoSource],
     jobs: int,
     options: dict[str, Any],
@@ -95,13 +95,13 @@ def check(
     Args:
         paths: see `find_videos`.
         jobs, full, read: see `check_videos`.
-        report: file to write the reports to, see `write_report`.
+        report: file for the reports, see `write_report`.
 
     Returns:
-        A report for each video, in order; its `is_fine` is the verdict.
+        A report for each video, in order. Its `is_fine` says whether the video passed.
 
     Raises:
-        ValueError: an argument is invalid, or no file can be created for the report. No video is read then.
+        ValueError: an argument is invalid, or the report's file can't be created; raised before any video is read.
         NotWrittenError: writing the report failed at the end; the error's `result` is the list of reports.
     """
     if report is not None:
@@ -117,15 +117,15 @@ def check(
 
 
 def write_report(path: str | os.PathLike[str], reports: Sequence[VideoReport]) -> None:
-    """Write reports atomically to a JSON list (.json), JSON Lines (.jsonl), or a table (.csv).
+    """Write reports atomically, as a JSON list (.json), JSON Lines (.jsonl) or CSV (.csv), chosen by the suffix.
 
     Raises:
-        ValueError: the name has another suffix.
+        ValueError: the path has another suffix.
         OSError: the file can't be written.
     """
     target = Path(path)
     if target.suffix.lower() not in REPORT_SUFFIXES:
-        raise ValueError(f"{path}: its name must end with {' or '.join(REPORT_SUFFIXES)}.")
+        raise ValueError(f"{path}: the name must end with {' or '.join(REPORT_SUFFIXES)}.")
     rows = [without_nan(report.as_dict()) for report in reports]
     needs_escapes = not all(is_utf8(report.path) for report in reports)
     if target.suffix.lower() == ".json":
@@ -148,9 +148,9 @@ def _to_csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def check_report_name(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a report after checking that it can be written.
+    """Check that a report can be written to a path, and return the path.
 
     Raises:
-        ValueError: the name doesn't end with one of `REPORT_SUFFIXES`, or no file can be created there.
+        ValueError: the name doesn't end with one of `REPORT_SUFFIXES`, or the file can't be created.
     """
     return checked_target(os.fspath(path), *REPORT_SUFFIXES)

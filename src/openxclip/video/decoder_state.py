@@ -1,7 +1,7 @@
-"""Keep what a decoder must have seen before it starts at a later packet.
+"""Record what a decoder needs from earlier packets to start at a later one.
 
-A demuxer hands out some side data only once: the palette, a new header. A decoder remembers what the first packet says
-about its encoder. To start at a later key frame, the decoder has to be given both again.
+Some side data, such as a palette or a new header, come with one packet only. Decoders also remember what the first
+packet says about its encoder. A decoder that starts at a later key frame has to be given both again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from av.packet import Packet, PacketSideData, PktSideDataT, packet_sidedata_type
 from openxclip.video.keyframes import HEAD_BYTES
 from openxclip.video.packets import INTRA_ONLY
 
-# Side data that hold until other side data of the same kind come
+# Side data that stay in effect until the next of the same kind
 _LASTING = frozenset({"palette", "new_extradata", "param_change"})
 
 # Codecs that need nothing from earlier packets. JPEG's tables may be in the first picture only.
@@ -24,11 +24,11 @@ _X264 = re.compile(rb"x264 - core (\d+)")
 
 
 class DecoderState:
-    """What a stream's packets tell the decoder, by their positions in decoding order.
+    """Side data and packets that later packets of a stream need, by position in decoding order.
 
     Args:
         codec: FFmpeg's name of the codec.
-        extradata: the header that holds from the beginning.
+        extradata: the header in effect at the beginning.
     """
 
     def __init__(self, codec: str, extradata: bytes) -> None:
@@ -38,7 +38,7 @@ class DecoderState:
         self._build: bytes | None = None
 
     def note(self, position: int, packet: Any) -> None:
-        """Record what a packet tells; to be called once for each packet, in order."""
+        """Record what a packet contributes. Call this once for each packet, in order."""
         for data in packet.iter_sidedata():
             if data.data_type in _LASTING:
                 self._note_side_data(position, data)
@@ -51,17 +51,17 @@ class DecoderState:
             self._primers.append((position, _copy(packet)))
 
     def primer(self, position: int) -> tuple[int, Any] | None:
-        """Return the packet that has to be decoded before the one at `position`, or is that one, with its position."""
+        """Return the position and packet to decode first when starting at `position` (maybe itself); None if none."""
         at = bisect_right(self._primers, position, key=lambda primer: primer[0])
         return self._primers[at - 1] if at else None
 
     def attach_side_data(self, packet: Any, position: int, *, with_earlier: bool) -> None:
-        """Give a packet its side data again.
+        """Attach to a packet its recorded side data.
 
         Args:
             packet: PyAV's packet.
             position: position of the packet.
-            with_earlier: attach the side data of earlier packets that still hold, too.
+            with_earlier: whether to attach the side data of earlier packets that are still in effect.
         """
         for entries in self._side_data.values():
             at = bisect_right(entries, position, key=lambda entry: entry[0])
@@ -75,7 +75,7 @@ class DecoderState:
         entries.append((position, data))
 
     def _x264_build(self, packet: Any) -> bytes | None:
-        """Return the build of x264 that a message names; FFmpeg's decoder works around the errors of old builds."""
+        """Return x264's build number from its SEI message; FFmpeg's decoder works around the bugs of old builds."""
         if self._codec != "h264":
             return None
         match = _X264.search(bytes(memoryview(packet)[:HEAD_BYTES]))
@@ -83,7 +83,7 @@ class DecoderState:
 
 
 def _copy(packet: Any) -> Any:
-    """Copy a packet, so that it outlives its file."""
+    """Copy a packet, so that it stays valid when its file is closed."""
     copy = Packet(bytes(packet))
     copy.is_keyframe = packet.is_keyframe
     for data in packet.iter_sidedata():

@@ -1,4 +1,4 @@
-"""Choose the video track of a file: the one that players show, unless another is asked for."""
+"""Choose which video track of a file to read."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from openxclip.video.boxes import (
     track_id,
 )
 
-# AV_DISPOSITION_…
+# FFmpeg's flags AV_DISPOSITION_…
 _DEFAULT, _COVER, _THUMBNAILS, _DEPENDENT = 0x1, 0x400, 0x800, 0x80000
 _HEIF_BRANDS = frozenset(("mif1", "mif2", "msf1", "heic", "heix", "hevc", "hevx", "heim", "heis", "avif", "avis"))
+
+# Matroska's elements Tracks, TrackEntry, TrackType and FlagEnabled
 _TRACKS, _TRACK, _TYPE, _ENABLED = b"\x16\x54\xae\x6b", b"\xae", b"\x83", b"\xb9"
 
 
@@ -31,15 +33,15 @@ def choose_track(
 ) -> tuple[Any, str | None]:
     """Choose the video track; return its stream, and a note for the user if there were several tracks.
 
-    Tracks are the video streams of a file without covers and thumbnails, and in a HEIF or AVIF sequence without its
-    still picture. The default is FFmpeg's best stream among those that are enabled and can be decoded: a track with the
-    flag "default", then the one with the higher bit rate.
+    Covers, thumbnails and the still picture of a HEIF or AVIF sequence don't count as tracks. By default, enabled
+    tracks come first, then those that FFmpeg can decode, then those with the flag "default", then FFmpeg's best stream
+    (the one with the highest bit rate).
 
     Args:
-        container: PyAV's.
-        source: what the container was opened from.
+        container: PyAV's container.
+        source: the path, file or address that the container was opened from.
         track: number of the track, counted from 0 in the order of the file; None chooses the default.
-        name: names the source in errors.
+        name: name of the source in error messages.
 
     Raises:
         VideoError: the file has no video track, or none with this number.
@@ -52,24 +54,25 @@ def choose_track(
         return tracks[track], None
     if len(tracks) == 1:
         return tracks[0], None
-    disabled = _disabled(container, source)
-    ranks = {
-        stream.index: (stream.index not in disabled, stream.codec_context is not None, _has(stream, _DEFAULT))
-        for stream in tracks
-    }
-    leading = [stream for stream in tracks if ranks[stream.index] == max(ranks.values())]
+    disabled = _disabled_indices(container, source)
     best = container.streams.best("video")
-    chosen = next((s for s in leading if best is not None and s.index == best.index), leading[0])
-    number = next(i for i, s in enumerate(tracks) if s.index == chosen.index)
+
+    def rank(number: int) -> tuple[bool, ...]:
+        stream = tracks[number]
+        can_decode = stream.codec_context is not None
+        is_best = best is not None and stream.index == best.index
+        return stream.index not in disabled, can_decode, _has(stream, _DEFAULT), is_best
+
+    chosen = max(range(len(tracks)), key=rank)  # the first one if several have the same rank
     note = (
-        f"of {len(tracks)} video tracks, track {number} is read: choose another with --track (ReadOptions(track=…) in "
+        f"reading track {chosen} of {len(tracks)} video tracks: choose another with --track (ReadOptions(track=…) in "
         "Python)"
     )
-    return chosen, Assumption(note)
+    return tracks[chosen], Assumption(note)
 
 
 def is_cover(stream: Any) -> bool:
-    """Tell whether a video stream is a cover picture."""
+    """Return whether a video stream is a cover picture."""
     return _has(stream, _COVER)
 
 
@@ -83,7 +86,7 @@ def _tracks(container: Any, source: Path | BinaryIO | str, name: str) -> list[An
     tracks = [s for s in videos if not _has(s, _DEPENDENT)]
     if not tracks and videos:
         raise VideoError(
-            name, f"it is a picture of {len(videos)} tiles, which are not put together here: convert it, e.g. to JPEG"
+            name, f"it is a picture of {len(videos)} tiles, which openxclip can't join: convert it, e.g. to JPEG"
         )
     if not tracks:
         has_audio = any(s.type == "audio" for s in streams)
@@ -97,19 +100,19 @@ def _tracks(container: Any, source: Path | BinaryIO | str, name: str) -> list[An
     if is_heif(brands):
         tracks = [s for s in tracks if s.frames > 1] or [s for s in tracks if _has(s, _DEFAULT)] or tracks
     if len(tracks) > 1:
-        auxiliary = _auxiliary(container, source)
+        auxiliary = _auxiliary_ids(container, source)
         tracks = [s for s in tracks if s.id not in auxiliary] or tracks
     return tracks
 
 
 def is_heif(brands: str | bytes) -> bool:
-    """Tell whether a file with these brands (four letters each) is HEIF or AVIF."""
+    """Return whether a file with these brands (four letters each) is HEIF or AVIF."""
     text = brands if isinstance(brands, str) else brands.decode("latin-1")
     return any(text[i : i + 4] in _HEIF_BRANDS for i in range(0, len(text), 4))
 
 
-def _auxiliary(container: Any, source: Path | BinaryIO | str) -> set[int]:
-    """Return the numbers of MP4's auxiliary tracks, which hold another track's transparency or depth."""
+def _auxiliary_ids(container: Any, source: Path | BinaryIO | str) -> set[int]:
+    """Return the ids of an MP4's auxiliary tracks, which hold another track's transparency or depth."""
     if isinstance(source, str) or not container.format.name.startswith("mov,"):
         return set()
     with reading(source) as file:
@@ -120,21 +123,24 @@ def _auxiliary(container: Any, source: Path | BinaryIO | str) -> set[int]:
         }
 
 
-def _disabled(container: Any, source: Path | BinaryIO | str) -> set[int]:
-    """Return the streams that Matroska's FlagEnabled excludes. (In MP4, FFmpeg takes "enabled" for "default".)"""
+def _disabled_indices(container: Any, source: Path | BinaryIO | str) -> set[int]:
+    """Return the indices of a Matroska file's disabled video streams.
+
+    For an MP4, FFmpeg reports the flag "enabled" as "default".
+    """
     if isinstance(source, str) or container.format.name != "matroska,webm":
         return set()
-    streams = [s.index for s in container.streams if s.type == "video"]
+    indices = [s.index for s in container.streams if s.type == "video"]
     with reading(source) as file:
-        enabled = [
+        are_enabled = [
             all(content(file, flag).strip(b"\0") for flag in elements_at(file, track, _ENABLED))
             for track in matroska_videos(file)
         ]
-    return {index for index, is_enabled in zip(streams, enabled, strict=False) if not is_enabled}
+    return {index for index, is_enabled in zip(indices, are_enabled, strict=False) if not is_enabled}
 
 
 def matroska_videos(file: BinaryIO) -> list[Part]:
-    """Return the entries of a Matroska file's video tracks, in order."""
+    """Return the track entries of a Matroska file's video tracks, in order."""
     segment = next((e for e in elements(file, 0, size_of(file)) if e.name == SEGMENT), None)
     tracks = None if segment is None else next(elements_at(file, segment, _TRACKS), None)
     if tracks is None:
