@@ -7,7 +7,7 @@ float32 for every dtype of the products, since half precision would lose most th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -228,19 +228,13 @@ class TextTower:
         """
         order_K = ends_K.argsort()
         lengths = (ends_K[order_K] + 1).tolist()
-        parts, start = [], 0
-        on_cpu = ids_KL.device.type == "cpu"
-        while start < len(lengths):
-            stop = start + 1
-            while stop < len(lengths) and (
-                (stop + 1 - start) * lengths[stop] <= _ROWS * 2 if on_cpu else stop - start < 1024
-            ):
-                stop += 1
-            rows_K = order_K[start:stop]
-            parts.append(self._encode(ids_KL[rows_K, : lengths[stop - 1]], ends_K[rows_K]))
-            start = stop
-        features_KE = torch.empty_like(cat := torch.cat(parts))
-        features_KE[order_K] = cat
+        parts = []
+        for batch in _split_texts(lengths, on_cpu=ids_KL.device.type == "cpu"):
+            rows_N, longest = order_K[batch], lengths[batch][-1]
+            parts.append(self._encode(ids_KL[rows_N, :longest], ends_K[rows_N]))
+        sorted_KE = torch.cat(parts)
+        features_KE = torch.empty_like(sorted_KE)
+        features_KE[order_K] = sorted_KE
         return features_KE
 
     def _encode(self, ids_KL: Tensor, ends_K: Tensor) -> Tensor:
@@ -258,6 +252,17 @@ class TextTower:
             q_at_end = q[texts, :, ends_K][:, :, None]
             at_end_K1D = last.add_mlp(last.attention.attend(at_end_K1D, q_at_end, k, v, mask=mask_K11L))
         return self._projection(self._final_norm(at_end_K1D[:, 0]).to(self._kernel.dtype)).float()
+
+
+def _split_texts(lengths: list[int], *, on_cpu: bool) -> Iterator[slice]:
+    """Split texts, sorted by length, into batches of at most 1024 tokens on a CPU, else of 1024 texts."""
+    start = 0
+    for i, length in enumerate(lengths):
+        is_full = (i + 1 - start) * length > 2 * _ROWS if on_cpu else i - start == 1024
+        if is_full and i > start:
+            yield slice(start, i)
+            start = i
+    yield slice(start, len(lengths))
 
 
 class _PromptLayer:

@@ -265,19 +265,10 @@ class VideoProcessor:
         kinds = [self._whole_levels([piece.to(device, non_blocking=True) for piece in video]) for video in videos]
         are_uint8 = all(piece.dtype == torch.uint8 for pieces, _ in kinds for piece in pieces)
         keeps_levels = self._keeps_levels and all(unit == 1 for _, unit in kinds)
-        values_BTCHW = torch.empty(
-            len(videos),
-            counts[0],
-            3,
-            height,
-            width,
-            dtype=torch.uint8 if keeps_levels and are_uint8 else torch.float32,
-            device=device,
-        )
+        dtype = torch.uint8 if keeps_levels and are_uint8 else torch.float32
+        values_BTCHW = torch.empty(len(videos), counts[0], 3, height, width, dtype=dtype, device=device)
         for values_TCHW, (pieces, unit) in zip(values_BTCHW, kinds, strict=True):
-            arithmetic = (
-                None if keeps_levels else [in_place(tensor.to(device)) for tensor in self._scale_and_offset(unit)]
-            )
+            arithmetic = None if keeps_levels else self._scale_and_offset(unit, device)
             if device.type == "cpu":
                 pieces = [frame for piece in pieces for frame in piece.split(1)]  # one frame fits the cache
             for piece, out_TCHW in zip(pieces, values_TCHW.split([len(piece) for piece in pieces]), strict=True):
@@ -315,9 +306,7 @@ class VideoProcessor:
         device = levels[0].device if device is None else torch.device(device)
         dtype = torch.uint8 if self._keeps_levels else torch.float32
         values_BTCHW = torch.empty(len(levels), *levels[0].shape, dtype=dtype, device=device)
-        arithmetic = (
-            None if self._keeps_levels else [in_place(tensor.to(device)) for tensor in self._scale_and_offset(1.0)]
-        )
+        arithmetic = None if self._keeps_levels else self._scale_and_offset(1.0, device)
         batch = 1 if device.type == "cpu" else len(levels[0])  # as in `transform`
         for levels_TCHW, out_TCHW in zip(levels, values_BTCHW, strict=True):
             pieces = levels_TCHW.to(device).split(batch)
@@ -371,8 +360,8 @@ class VideoProcessor:
             raise ValueError(f"floating frames must be within 0 to 1, or 0 to 255, but these are {low:g} to {high:g}")
         return [piece.round().to(torch.uint8) for piece in pieces], 1.0
 
-    def _scale_and_offset(self, unit: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return rescaling and normalising as one factor and one summand per channel, (3, 1, 1) each."""
+    def _scale_and_offset(self, unit: float, device: torch.device) -> list[Any]:
+        """Return rescaling and normalising as a factor and a summand per channel, (3, 1, 1) each (see `in_place`)."""
         options: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
         scale = torch.full((3, 1, 1), unit * (self.rescale_factor if self.do_rescale else 1), **options)
         offset = torch.zeros(3, 1, 1, **options)
@@ -380,7 +369,7 @@ class VideoProcessor:
             std = torch.tensor(self.image_std, **options).view(3, 1, 1)
             scale /= std
             offset -= torch.tensor(self.image_mean, **options).view(3, 1, 1) / std
-        return scale.float(), offset.float()
+        return [in_place(tensor.float().to(device)) for tensor in (scale, offset)]
 
 
 FRAME_SETTINGS = tuple(field.name for field in dataclasses.fields(VideoProcessor) if field.name != "extra")
