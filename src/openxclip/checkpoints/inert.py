@@ -80,7 +80,7 @@ class InertReader:
                 self._charge(1)
                 self._run(opcode.name, argument)
             if len(self._stack) != 1 or self._marks:
-                raise DamagedPickleError("something is left over")
+                raise DamagedPickleError("values are left on its stack")
             return self._stack.pop()
         except (ValueError, IndexError, KeyError, TypeError, OverflowError, UnicodeError) as error:
             raise DamagedPickleError(str(error)[:200] or type(error).__name__) from error
@@ -115,12 +115,12 @@ class InertReader:
 
     def _pop(self) -> Any:
         if self._marks and self._marks[-1] >= len(self._stack):
-            raise DamagedPickleError("it takes more than it put")
+            raise DamagedPickleError("it pops more than it pushed")
         return self._stack.pop()
 
     def _top(self) -> Any:
         if self._marks and self._marks[-1] >= len(self._stack):
-            raise DamagedPickleError("it takes more than it put")
+            raise DamagedPickleError("it pops more than it pushed")
         return self._stack[-1]
 
     def _since_mark(self) -> list[Any]:

@@ -124,7 +124,7 @@ class _File:
         with self.path.open("rb") as file:
             reader = self._reader(file.read(MAX_PICKLE_BYTES))
         if reader.read() != _MAGIC_NUMBER:
-            raise DamagedPickleError("a pickle, but none of torch.save")
+            raise DamagedPickleError("a pickle, but not one of torch.save")
         if reader.read() != _PROTOCOL_VERSION:
             raise DamagedPickleError("an unknown version of torch's format")
         machine = reader.read()
@@ -148,7 +148,7 @@ class _File:
                 if len(count) < 8:
                     raise DamagedPickleError("it is cut off")
                 if struct.unpack("<q", count)[0] * _SIZES[storage.dtype] != storage.nbytes:
-                    raise DamagedPickleError(f"storage {key[:80]!r} is of two sizes")
+                    raise DamagedPickleError(f"storage {key[:80]!r} has two sizes")
                 storage.offset = at + 8
                 at += 8 + storage.nbytes
                 if at > self.size:
@@ -191,7 +191,7 @@ class _File:
             return storage
         storage = _Storage(key, element.name, nbytes)
         if nbytes > self.size:
-            raise DamagedPickleError(f"it speaks of {nbytes} bytes of storage {key[:80]!r} in a file of {self.size}")
+            raise DamagedPickleError(f"it declares {nbytes} bytes for storage {key[:80]!r} in a file of {self.size}")
         if self.archive is not None:
             record = self.archive.records.get(f"data/{key}")
             if record is None or record.size < nbytes:
@@ -203,12 +203,12 @@ class _File:
 
     def _tensor(self, arguments: tuple[Any, ...]) -> Stored:
         storage, offset, shape, stride, *rest = arguments
-        _refuse_more_than_numbers(*rest[1:])
+        _refuse_hooks_and_metadata(*rest[1:])
         return self._stored(storage, None, offset, shape, stride)
 
     def _tensor_v3(self, arguments: tuple[Any, ...]) -> Stored:
         storage, offset, shape, stride, _, hooks, element, *metadata = arguments
-        _refuse_more_than_numbers(hooks, *metadata)
+        _refuse_hooks_and_metadata(hooks, *metadata)
         if not isinstance(element, _Element):
             raise DamagedPickleError("the type of a tensor can't be read")
         return self._stored(storage, element.name, offset, shape, stride)
@@ -218,7 +218,7 @@ class _File:
             raise RefusedPickleError("it makes a tensor of something that is no storage")
         shape, stride = as_sizes(shape), as_sizes(stride)
         if type(offset) is not int or offset < 0 or len(shape) != len(stride):
-            raise RefusedPickleError("it has a tensor with an impossible place in its storage")
+            raise RefusedPickleError("it has a tensor with an impossible position in its storage")
         dtype = dtype or storage.dtype
         capacity = storage.nbytes // _SIZES[dtype]
         count = math.prod(shape)
@@ -259,18 +259,18 @@ class _File:
         return part if offset % 8 == 0 else part.clone()  # numbers must lie at multiples of their size
 
 
-def _refuse_more_than_numbers(hooks: Any = None, metadata: Any = None, *_: Any) -> None:
+def _refuse_hooks_and_metadata(hooks: Any = None, metadata: Any = None, *_: Any) -> None:
     """Refuse hooks, which would run, and metadata of a negated or conjugated view, which changes the numbers."""
     if hooks:
-        raise RefusedPickleError("a tensor of it has hooks")
+        raise RefusedPickleError("it has a tensor with hooks")
     if metadata:
-        raise RefusedPickleError("a tensor of it is a negated or conjugated view (save it with .resolve_neg())")
+        raise RefusedPickleError("it has a negated or conjugated view of a tensor (save it with .resolve_neg())")
 
 
 def _parameter(arguments: tuple[Any, ...]) -> Stored:
     stored, _, *hooks = arguments
     if hooks and hooks[0]:
-        raise RefusedPickleError("a tensor of it has hooks")
+        raise RefusedPickleError("it has a tensor with hooks")
     if not isinstance(stored, Stored):
         raise RefusedPickleError("it makes a parameter of something that is no tensor")
     return stored
