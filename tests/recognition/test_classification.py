@@ -210,7 +210,7 @@ def test_features_take_part_in_training(pipeline: VideoPipeline, clip_folder: Pa
         ({"start": 2.0, "end": 1.0}, ValueError, "end=1.0: must be after start=2"),
         ({"start": float("nan")}, ValueError, "start=nan"),
         ({"end": float("nan")}, ValueError, "end=nan"),
-        ({"device": "cpu"}, ValueError, "the pipeline's has its own"),
+        ({"device": "cpu"}, ValueError, "can't be given with a pipeline, which has its own"),
     ],
 )
 def test_arguments_out_of_range_are_refused(

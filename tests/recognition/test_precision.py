@@ -33,7 +33,7 @@ def test_a_pipeline_optimises_its_model(tiny_folder: Path, clip_folder: Path) ->
 
 def test_precision_cannot_be_given_with_a_pipeline(tiny_folder: Path, clip_folder: Path) -> None:
     pipeline = VideoPipeline.from_pretrained(tiny_folder, isolate=False)
-    with pytest.raises(ValueError, match="precision and isolate are for a model"):
+    with pytest.raises(ValueError, match="precision and isolate can't be given with a pipeline"):
         openxclip.classify(clip_folder, ["a", "b"], model=pipeline, precision="fp32")
     with pytest.raises(ValueError, match="precision='int4': must be one of auto"):
         openxclip.classify(clip_folder, ["a", "b"], model=tiny_folder, precision="int4")  # type: ignore[arg-type]

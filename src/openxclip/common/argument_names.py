@@ -1,11 +1,12 @@
-"""Messages about renamed and misspelt arguments."""
+"""Pass on, rename and check arguments of functions."""
 
 from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 from collections.abc import Callable, Iterable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -26,6 +27,19 @@ def renamed(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Ar
             return function(*args, **options)
 
         return checked
+
+    return decorate
+
+
+def takes_arguments_of(
+    model: Callable[Arguments, Any],
+) -> Callable[[Callable[..., Result]], Callable[Arguments, Result]]:
+    """Give the parameters of `model` to a function that passes its arguments on to it."""
+
+    def decorate(function: Callable[..., Result]) -> Callable[Arguments, Result]:
+        returned = inspect.signature(function).return_annotation
+        function.__signature__ = inspect.signature(model).replace(return_annotation=returned)  # type: ignore[attr-defined]
+        return function
 
     return decorate
 

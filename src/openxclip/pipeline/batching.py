@@ -1,4 +1,4 @@
-"""Put clips of several videos together in one call of the model, and hand their features on in order."""
+"""Encode clips of several videos in batches, and return their features in order."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from openxclip.video.ahead import Item, ReadAhead
 
 Batch = int | Literal["auto"]
 
-_SHARE_OF_FREE = 0.5  # of a GPU's free memory, for activations; the rest is for what the estimate misses
-_LARGEST_AUTO = 64  # clips: 512 frames or more, which keep any GPU busy
+_SHARE_OF_FREE_MEMORY = 0.5  # for activations on a GPU; the rest is for what the estimate misses
+_MAX_AUTO = 64  # clips, which are 512 frames or more and keep any GPU busy
 
 
 @dataclass
 class Encoded(Generic[Item]):
-    """A clip of an item with its features; or, after all its clips, the item's end.
+    """A clip of an item with its features; or, after all its clips, the end of the item.
 
     Attributes:
-        item: as it was given.
+        item: the item that was read.
         moment: what the clip shows; None at the end.
-        features: features of the clip: `pooled` (1, E), `patches` (1, P, E), which are parts of its batch's tensors.
-        error: at the end, why there are no more clips; None if nothing was wrong.
+        features: features of the clip: `pooled` (1, E), `patches` (1, P, E), which are slices of its batch's tensors.
+        error: at the end, the error that stopped the reading; None if there was none.
     """
 
     item: Item
@@ -44,7 +44,7 @@ class Encoded(Generic[Item]):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it is a clip without features yet."""
+        """Whether this is a clip that isn't encoded yet."""
         return self._levels is not None
 
 
@@ -56,7 +56,7 @@ class VideoResult:
         source: the video, as it was given.
         features: features of its C clips: `pooled` (C, E), `patches` (C, P, E); None if it could not be read.
         times: times of each clip's frames, in seconds.
-        error: why it could not be read; None if it could.
+        error: why the video could not be read; None if it could.
     """
 
     source: VideoSource
@@ -67,12 +67,12 @@ class VideoResult:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedClip(Moment):
-    """One clip's features and moment; or, after all clips of a video, its end.
+    """One clip's features and moment; or, after all clips of a video, the end of the video.
 
     Attributes:
         source: the video, as it was given.
         features: features of the clip: `pooled` (1, E), `patches` (1, P, E); None at the end.
-        error: at the end, why there are no more clips; None if nothing was wrong. Clips may have come before it.
+        error: at the end, the error that stopped the reading, perhaps after some clips; None if there was none.
     """
 
     source: VideoSource
@@ -81,10 +81,10 @@ class EncodedClip(Moment):
 
 
 def check_batch(batch: Batch) -> Batch:
-    """Return the number of clips in one call of the model, or "auto".
+    """Return `batch` if it is valid.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither a number of clips nor "auto".
     """
     if batch == "auto" or (isinstance(batch, int) and not isinstance(batch, bool) and batch >= 1):
         return batch
@@ -92,35 +92,35 @@ def check_batch(batch: Batch) -> Batch:
 
 
 def clip_bytes(config: XCLIPConfig, *, num_frames: int, dtype: torch.dtype) -> int:
-    """Return the most memory that one clip takes in the model at a time (without gradients, layers keep nothing).
+    """Return the peak memory, in bytes, that the model takes for one clip without gradients.
 
-    The peak is in a block of the video tower: six times the width of every token (input, normed, query, key, value,
-    attended) and twice the MLP's width (before and after the activation); the attention map of every head, for kernels
-    that make it; and the clip's pixels in float32.
+    The peak is in a block of the video tower: for every token, six vectors of the hidden size (input, normed, query,
+    key, value, attended) and two of the MLP's size (before and after the activation); the attention map of every head,
+    which some kernels store; and the clip's pixels in float32.
     """
     vision = config.vision_config
-    tokens = (vision.image_size // vision.patch_size) ** 2 + 2  # class and message
-    numbers = tokens * (6 * vision.hidden_size + 2 * vision.intermediate_size)
-    numbers += vision.num_attention_heads * tokens**2
+    tokens = (vision.image_size // vision.patch_size) ** 2 + 2  # the class token and the message token
+    values = tokens * (6 * vision.hidden_size + 2 * vision.intermediate_size)
+    values += vision.num_attention_heads * tokens**2
     pixels = vision.num_channels * vision.image_size**2
-    return max(1, num_frames) * (numbers * dtype.itemsize + pixels * 4)
+    return max(1, num_frames) * (values * dtype.itemsize + pixels * 4)
 
 
 def batch_size(batch: Batch, config: XCLIPConfig, *, num_frames: int, device: torch.device, dtype: torch.dtype) -> int:
     """Return the number of clips in one call of the model.
 
-    "auto" is 1 on a CPU: one clip has hundreds of tokens, which keep a CPU as busy as thousands do, and a clip alone
-    has the same features to the bit whatever else is read. On a GPU it is as many as fit into half of the free memory
-    (see `clip_bytes`), at most 64.
+    "auto" is 1 on a CPU: the hundreds of tokens of one clip keep a CPU as busy as thousands do, and the features of a
+    clip don't depend, to the bit, on what else is read. On a GPU, "auto" is the number that fits into half of the free
+    memory (see `clip_bytes`), at most 64.
     """
     if batch != "auto":
         return batch
     if device.type != "cuda":
         return 1
     free, _ = torch.cuda.mem_get_info(device)
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # kept for later tensors
-    fitting = int(free * _SHARE_OF_FREE) // clip_bytes(config, num_frames=num_frames, dtype=dtype)
-    return max(1, min(fitting, _LARGEST_AUTO))
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch reuses it
+    fitting = int(free * _SHARE_OF_FREE_MEMORY) // clip_bytes(config, num_frames=num_frames, dtype=dtype)
+    return max(1, min(fitting, _MAX_AUTO))
 
 
 def encode_in_batches(
@@ -132,30 +132,31 @@ def encode_in_batches(
 ) -> Iterator[Encoded[Item]]:
     """Encode clips as they are read; yield each clip with its features and the end of each item, in order.
 
-    A batch is encoded when it is full, and also when the next clip isn't read yet. If reading is faster than the model,
-    clips pile up while the model is busy, and batches are full. If it is slower, or the next video hasn't been recorded
-    yet, the model would be idle anyway: small batches then cost nothing, and no result is held back.
+    A batch is encoded when it is full, or when the next clip isn't read yet. If reading is faster than the model, clips
+    pile up while the model is busy, and batches are full. If it is slower, the model would be idle anyway, so small
+    batches cost nothing, and no result waits for the next video.
 
     Args:
         read: the clips, read ahead.
-        encode: returns the features of several clips' levels, all of one shape.
+        encode: returns the features of some clips' levels, all of one shape.
         batch: the most clips in one call of `encode`.
-        only_full: wait until a batch is full, so that only the order of clips decides which are encoded together.
+        only_full: wait until each batch is full, so that batches depend only on the order of the clips.
     """
-    results: deque[Encoded[Item]] = deque()  # read, but not yielded yet
-    clips: deque[Encoded[Item]] = deque()  # the results that have no features yet
+    results: deque[Encoded[Item]] = deque()  # not yielded yet
+    clips: deque[Encoded[Item]] = deque()  # those of the results that aren't encoded yet
     failure: Exception | None = None
     has_more = True
     while results or has_more:
         if has_more and len(clips) < batch and (only_full or not clips or read.is_ready()):
             try:
                 step = next(read, None)
-            except Exception as error:  # raised where items come from, after all results of earlier items
+            except Exception as error:  # from the iterator of items; raised after the results of earlier items
                 failure, step = error, None
-            has_more = step is not None
-            if step is not None and step.piece is None:
+            if step is None:
+                has_more = False
+            elif step.piece is None:
                 results.append(Encoded(step.item, error=step.error))
-            elif step is not None and step.piece is not None:
+            else:
                 new = [Encoded(step.item, moment, _levels=levels) for levels, moment in step.piece]
                 results.extend(new)
                 clips.extend(new)
@@ -170,11 +171,11 @@ def encode_in_batches(
 
 
 def _encode_batch(clips: deque[Encoded[Item]], batch: int, encode: Callable[[list[Tensor]], VideoFeatures]) -> None:
-    """Encode the first clips, up to one of another size: without a crop, sizes vary."""
+    """Encode the first clips, as many as have one size: sizes vary if the processor doesn't crop."""
     levels = [clip._levels for clip in islice(clips, batch) if clip._levels is not None]
-    alike = list(takewhile(lambda levels_TCHW: levels_TCHW.shape == levels[0].shape, levels))
-    pooled_BE, patches_BPE = encode(alike)
-    for i in range(len(alike)):
+    same_size = list(takewhile(lambda levels_TCHW: levels_TCHW.shape == levels[0].shape, levels))
+    pooled_BE, patches_BPE = encode(same_size)
+    for i in range(len(same_size)):
         clip = clips.popleft()
         clip.features = VideoFeatures(pooled_BE[i : i + 1], patches_BPE[i : i + 1])
         clip._levels = None
@@ -185,12 +186,12 @@ def join_clips(
     source_of: Callable[[Item], VideoSource],
     on_clip: Callable[[int], object] = lambda done: None,
 ) -> Generator[VideoResult, None, None]:
-    """Yield the clips of each video together, in tensors of their own: a clip's are parts of its batch's.
+    """Join the clips of each video; their features are copied, so that a result doesn't keep whole batches alive.
 
     Args:
-        encoded: the clips.
+        encoded: the encoded clips and the end of each item.
         source_of: returns the source of an item.
-        on_clip: called after each clip with the number of clips of its video that are done.
+        on_clip: called after each clip with the number of clips of its video encoded so far.
     """
     clips: list[Encoded[Item]] = []
     with closing(encoded):
@@ -213,7 +214,7 @@ def join_clips(
 def separate_clips(
     encoded: Generator[Encoded[tuple[VideoSource, int]], None, None],
 ) -> Generator[EncodedClip, None, None]:
-    """Yield each clip, and the end of each video."""
+    """Yield each clip as it is encoded, and the end of each video."""
     with closing(encoded):
         for result in encoded:
             source, _ = result.item
@@ -224,10 +225,10 @@ def separate_clips(
 
 
 def _video_error(end: Encoded[Any]) -> VideoError | None:
-    """Return why a video could not be read; raise any other error."""
+    """Return the error of a video that could not be read, None if it could; raise errors of other kinds."""
     if end.error is None:
         return None
     if not isinstance(end.error, VideoError):
         raise end.error
-    end.error.__context__ = end.error.__cause__ = None  # they keep the reader alive, and so does the traceback
+    end.error.__context__ = end.error.__cause__ = None  # these and the traceback keep the reader alive
     return end.error.with_traceback(None)

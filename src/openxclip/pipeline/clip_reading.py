@@ -15,18 +15,18 @@ from openxclip.video import ClipPlan, DecodeWorker, Frames, ReadOptions, VideoSo
 from openxclip.video.clips import Clip, frames_needed
 from openxclip.video.reading import read_planned
 
-# From frames, uint8 (T, 3, H, W), to their views, each as the model sees it. A view of a frame depends on it alone.
+# Turns frames, uint8 (T, 3, H, W), into views, resized and cropped for the model. Each frame is processed by itself.
 Views = Callable[[Tensor], Sequence[Tensor]]
 
-_CLIPS_AT_ONCE = 32  # the views of clips may take more memory than the frames that they share
+_CLIPS_AT_ONCE = 32  # because the views of clips may take more memory than the frames that they share
 
 
 class VideoPart(Protocol):
-    """A part of a video, which is opened by the thread that reads it: a sample of a dataset.
+    """A part of a video, such as a sample of a dataset; the thread that reads it opens it.
 
     Attributes:
-        source: its name.
-        start, end: the part, in seconds; None is the start or end of the video.
+        source: the name of the video.
+        start, end: bounds of the part, in seconds; None is the start or end of the video.
     """
 
     @property
@@ -36,7 +36,7 @@ class VideoPart(Protocol):
     @property
     def end(self) -> float | None: ...  # noqa: D102
     def open(self) -> str | bytes:
-        """Return the path of the video, or its content."""
+        """Return the path or the content of the video."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Moment:
     """What a clip shows of its video.
 
     Attributes:
-        times: times of its frames, in seconds.
-        start, end: the part of the video that it stands for, in seconds; NaN if unknown.
+        times: times of the clip's frames, in seconds.
+        start, end: the part of the video that the clip stands for, in seconds; NaN if unknown.
         duration: duration of the video, in seconds; NaN if unknown.
-        size: width and height of its frames, in pixels; 0 if unknown.
-        is_featureless: whether it is of one colour or frozen; see `openxclip.processing.featureless`.
+        size: width and height of the video's frames, in pixels; 0 if unknown.
+        is_featureless: whether the clip is of one colour or frozen; see `openxclip.processing.featureless`.
     """
 
     times: tuple[float, ...] = ()
@@ -60,22 +60,22 @@ class Moment:
 
 
 class ReadClip(NamedTuple):
-    """A clip that was read: uint8 levels (T, 3, H, W), resized and cropped for the model, and what they show."""
+    """A clip that was read: uint8 levels (T, 3, H, W), resized and cropped for the model, and the clip's moment."""
 
     levels_TCHW: Tensor  # noqa: N815
     moment: Moment
 
 
 class ResizedClips(NamedTuple):
-    """Some clips of a video, and their frames as the model sees them.
+    """Some clips of a video, and the views of their frames.
 
     Attributes:
         clips: the clips.
-        views: views of their N frames, uint8 (N, 3, H, W) each.
+        views: views of the clips' N frames, uint8 (N, 3, H, W) each.
         places: the position of each frame in a view, by its index in the video.
-        times: time of each frame, in seconds.
+        times: time of each of the N frames, in seconds.
         duration: duration of the video, in seconds.
-        size: width and height of its frames, in pixels.
+        size: width and height of the video's frames, in pixels.
     """
 
     clips: tuple[Clip, ...]
@@ -86,30 +86,32 @@ class ResizedClips(NamedTuple):
     size: tuple[int, int]
 
     def clip_views(self, clip: Clip) -> list[ReadClip]:
-        """Return a clip once for each view; its moments have only times."""
+        """Return a clip once for each view; of its moment, only `times` are known."""
         at = [self.places[index] for index in clip.indices]
         moment = Moment(tuple(self.times[place] for place in at))
         return [ReadClip(view[at], moment) for view in self.views]
 
     def planned_clip(self, clip: Clip) -> ReadClip:
-        """Return a clip in the only view, with its whole moment."""
-        (levels, moment), *_ = self.clip_views(clip)
-        shown = Moment(moment.times, clip.start, clip.end, self.duration, self.size, is_featureless(levels))
-        return ReadClip(levels, shown)
+        """Return a clip in the only view, with its complete moment."""
+        levels_TCHW, moment = self.clip_views(clip)[0]
+        return ReadClip(
+            levels_TCHW,
+            Moment(moment.times, clip.start, clip.end, self.duration, self.size, is_featureless(levels_TCHW)),
+        )
 
 
 @dataclass(frozen=True)
 class ClipReader:
-    """Reads the clips of videos, and resizes their frames as they come.
+    """Reads the clips of videos, and resizes their frames.
 
-    If resized frames take less memory, they are resized when they are read, so that many fit in memory together; others
-    are resized when their clips are handed on, at most 32 at once.
+    Frames that shrink are resized as they are read, so that more of them fit in memory. Other frames are resized when
+    their clips are returned, at most 32 clips at once.
 
     Attributes:
-        plan: which clips.
-        read: how videos are read.
+        plan: which clips to read.
+        read: how to read videos.
         views: makes the views of frames, each by itself.
-        bytes_kept: about how many bytes the views of a frame take.
+        bytes_kept: about how many bytes all views of a frame take.
     """
 
     plan: ClipPlan
@@ -120,29 +122,28 @@ class ClipReader:
     def parts(
         self, worker: DecodeWorker | None, source: VideoSource, *, first: int = 0
     ) -> Generator[ResizedClips, None, None]:
-        """Read the clips of a video, some at a time.
+        """Yield the clips of a video, some at a time.
 
         Args:
-            worker: the process that reads it; None is this one.
-            source: the video.
+            worker: the process that reads; None is this one.
+            source: the video to read.
             first: clips to skip.
         """
         reader = read_planned if worker is None else worker.read_planned
         held = _HeldFrames(self.views, self.bytes_kept)
         for piece in reader(source, self.plan, first=first, bytes_kept=self.bytes_kept, read=self.read):
             held.add(piece.frames)
-            clips, duration, left = piece.clips, piece.duration, piece.left
-            del piece  # before the next one is read
-            if left:
-                continue
-            held.join_runs()
-            for i in range(0, len(clips), _CLIPS_AT_ONCE):
-                yield held.take(clips[i : i + _CLIPS_AT_ONCE], duration)
-            held.clear()
+            clips, duration, is_complete = piece.clips, piece.duration, not piece.left
+            del piece  # frees its frames before the next ones are read
+            if is_complete:
+                held.join_runs()
+                for i in range(0, len(clips), _CLIPS_AT_ONCE):
+                    yield held.resized(clips[i : i + _CLIPS_AT_ONCE], duration)
+                held.clear()
 
 
 class _HeldFrames:
-    """The frames of some clips, which come in several runs."""
+    """The frames of some clips, which are read in one or more runs."""
 
     def __init__(self, views: Views, bytes_kept: int) -> None:
         self._views, self._bytes_kept = views, bytes_kept
@@ -150,13 +151,13 @@ class _HeldFrames:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all frames."""
-        self._runs: list[list[Tensor]] = []  # the views of each run; small frames are held as they are
+        """Drop all frames."""
+        self._runs: list[list[Tensor]] = []  # the views of each run; small frames are kept unresized, as one view
         self._indices: list[int] = []
         self._times: list[float] = []
 
     def add(self, frames: Frames) -> None:
-        """Hold another run of frames."""
+        """Add a run of frames."""
         frames_TCHW = frames.frames_THWC.permute(0, 3, 1, 2)
         height, width = frames_TCHW.shape[-2:]
         self._size, self._are_small = (width, height), 3 * height * width <= self._bytes_kept
@@ -165,13 +166,13 @@ class _HeldFrames:
         self._times += frames.times_T.tolist()
 
     def join_runs(self) -> None:
-        """Join the runs, when all frames of the clips are there."""
+        """Join the runs, once all frames of the clips have been added."""
         if len(self._runs) > 1:
             self._runs = [[torch.cat(runs) for runs in zip(*self._runs, strict=True)]]
         self._places = {index: place for place, index in enumerate(self._indices)}
 
-    def take(self, clips: tuple[Clip, ...], duration: float) -> ResizedClips:
-        """Return some of the clips."""
+    def resized(self, clips: tuple[Clip, ...], duration: float) -> ResizedClips:
+        """Return some of the clips, resized."""
         (held,) = self._runs
         if not self._are_small:
             return ResizedClips(clips, held, self._places, self._times, duration, self._size)

@@ -1,4 +1,4 @@
-"""The pipeline of what every verb takes as its model: a name to load, or a pipeline."""
+"""Turn the `model` argument of a function, a name or a pipeline, into a pipeline."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ def as_pipeline(
     isolate: bool | None = None,
     read: ReadOptions | None = None,
 ) -> VideoPipeline:
-    """Load the pipeline of a model's name, or return the given pipeline.
+    """Load a pipeline by the model's name, or return the given pipeline.
 
     Args:
-        model: see `VideoPipeline.from_pretrained`; or a pipeline.
-        device, dtype, precision, isolate: see there; None is the default. Not with a pipeline, which has its own.
-        read: the `read` of a pipeline that is loaded here.
+        model: a name as for `VideoPipeline.from_pretrained`, or a pipeline.
+        device, dtype, precision, isolate: see `VideoPipeline.from_pretrained`; None is its default, and the only value
+            allowed with a pipeline, which has its own.
+        read: `read` of the pipeline that is loaded; ignored if `model` is a pipeline.
 
     Raises:
-        ValueError: `device`, `dtype`, `precision` or `isolate` with a pipeline, or one that is out of its range.
+        ValueError: `device`, `dtype`, `precision` or `isolate` is invalid, or is given with a pipeline.
         TypeError: `model` is neither a name nor a pipeline.
         CheckpointError: the model can't be found or loaded.
     """
     if isinstance(model, VideoPipeline):
         if any(given is not None for given in (device, dtype, precision, isolate)):
-            raise ValueError(
-                "device, dtype, precision and isolate are for a model that is loaded here; the pipeline's has its own."
-            )
+            raise ValueError("device, dtype, precision and isolate can't be given with a pipeline, which has its own.")
         return model
     if not isinstance(model, str | Path):
         raise TypeError(f"model is a {type(model).__name__}: give a name, or VideoPipeline(model, processor).")

@@ -1,4 +1,4 @@
-"""Turn videos into features: the next files are decoded and resized while the model encodes a batch of clips."""
+"""Turn videos into features; the next videos are decoded and resized while the model encodes a batch of clips."""
 
 from __future__ import annotations
 
@@ -40,32 +40,33 @@ from openxclip.processing.texts import warn_of_cuts
 from openxclip.video import ClipPlan, DecodeWorker, ReadOptions, VideoSource
 from openxclip.video.ahead import Item, ReadAhead
 
-_TEXTS_AT_ONCE = 64  # in a plain model; bounds the memory of long label lists
-_TEXTS_AT_ONCE_OPTIMIZED = 512  # it puts texts of one length together
-_MOST_READERS = 8
-_MOST_VIEWS = 3  # views of a frame in the paper's protocols
-# Preparing weights costs as much as it saves over a thousand tokens: one short clip is encoded without.
-_PREPARE_AFTER = 1000
+_TEXTS_AT_ONCE = 64  # bounds the memory that long lists of labels take
+_TEXTS_AT_ONCE_OPTIMIZED = 512  # for an optimised model, which groups them by length
+_MAX_READERS = 8
+_MAX_VIEWS = 3  # views of a frame in the paper's protocols
+_PREPARE_AFTER = 1000  # tokens; preparing weights costs as much time as it saves over so many
 
 Reader = Callable[[DecodeWorker | None, Item], Generator[list[ReadClip], None, None]]
 
 
 class VideoPipeline:
-    """A model and its processor: from videos (files, or frames in memory) to features and scores.
+    """A model and its processor, which turn videos (files, or frames in memory) into features and scores.
 
     Args:
-        model: in eval mode; a model in training mode is refused when it is used.
+        model: the model, in eval mode; a model in training mode is refused when it is used.
         processor: the model's processor.
-        precision: how the model is optimised (see `openxclip.optimize`), unless it is already; None leaves it as it is.
-        isolate: read videos in another process (with a GPU, in several), so that a video that makes a decoder crash,
-            hang or grow is an error like any other. The process starts here, in the background, in a quarter of a
-            second, and costs a few milliseconds a video. Open files and frames in memory are read in this process.
-        read: how videos are read; default is `ReadOptions()`.
-        name: the name by which the model was loaded, if it was.
-        workers: a pool that was made before the model was loaded, instead of `isolate`.
+        precision: how to optimise the model (see `openxclip.optimize`), unless it is optimised already; None leaves it
+            as it is.
+        isolate: read videos in another process (with a GPU, in several), so that a video that makes the decoder crash,
+            hang or run out of memory is an error like any other. The process starts here, in the background, in a
+            quarter of a second, and costs a few milliseconds a video. Open files and frames in memory are read in this
+            process.
+        read: how to read videos; default is `ReadOptions()`.
+        name: the name by which the model was loaded, if any.
+        workers: the worker processes, if they were started before; then `isolate` is ignored.
 
     Attributes:
-        model, processor, name, read: as above.
+        model, processor, name, read: the arguments; `model` is optimised according to `precision`.
     """
 
     def __init__(
@@ -99,12 +100,12 @@ class VideoPipeline:
         read: ReadOptions | None = None,
         **hub_options: Any,
     ) -> VideoPipeline:
-        """Load the pipeline of a folder, a hub id or the shipped `"mini"` (which knows only the rendered playground).
+        """Load a pipeline from a folder, a hub id or the shipped `"mini"` (which knows only the rendered playground).
 
         Args:
             name_or_path: see `XCLIPModel.from_pretrained`.
-            device: default is a GPU if there is one, else the CPU.
-            dtype: dtype of the weights, default float32.
+            device: device of the model; default is a GPU if there is one, else the CPU.
+            dtype: dtype of the weights; default is float32.
             precision, isolate, read: see `VideoPipeline`.
             **hub_options: see `openxclip.hub.resolve_folder`.
         """
@@ -126,18 +127,21 @@ class VideoPipeline:
     ) -> Tensor:
         """Return the features (K, E) of K texts, as `XCLIPModel.get_text_features`.
 
-        A text with more tokens than the model has positions for (77) is truncated, with a warning that names it.
+        A text with more tokens than the model has positions for (77) is truncated, with a warning that quotes it.
 
         Args:
             texts: one or more texts.
-            what: what a text is called in that warning.
-            on_text: called now and then with the number of texts that are done.
+            what: the word for a text in the warning.
+            on_text: called after some texts each time, with the number encoded so far.
+
+        Raises:
+            ValueError: `texts` is empty or a string, or the model is in training mode.
         """
         self._check_mode()
         if isinstance(texts, str) or not len(texts):
-            raise ValueError(f"texts must be a list of one or more of them, got {texts!r}.")
+            raise ValueError(f"texts must be a list of one or more texts, got {texts!r}.")
         at_once = _TEXTS_AT_ONCE_OPTIMIZED if isinstance(self.model, OptimizedXCLIPModel) else _TEXTS_AT_ONCE
-        warn_of_cuts(self.processor.tokenizer, texts, what, stacklevel=3)  # seen from the caller, past no_grad
+        warn_of_cuts(self.processor.tokenizer, texts, what, stacklevel=3)  # the caller, above `no_grad`
         chunks = list[Tensor]()
         for i in range(0, len(texts), at_once):
             inputs = self.processor(text=[*texts[i : i + at_once]], return_tensors="pt", padding=True, truncation=True)
@@ -154,26 +158,26 @@ class VideoPipeline:
         batch: Batch = "auto",
         on_clip: Callable[[int], object] = lambda done: None,
     ) -> Generator[VideoResult, None, None]:
-        """Encode videos, in the order given; the result of a video that can't be read has its error.
+        """Encode videos, in the order given; yield a result for each video, with an error if it can't be read.
 
         The next videos are read while the model works. No result waits for a later video, or for later `sources`.
 
         Args:
-            sources: paths, bytes, file objects, or frames in memory by `openxclip.processing.sources.in_memory`. Items
-                of an iterator are taken in another thread, a few videos ahead.
-            plan: which clips of each video; default is one over all of it.
-            read: how videos are read; default is the pipeline's.
+            sources: paths, bytes, file objects, or frames in memory by `openxclip.processing.sources.in_memory`. An
+                iterator is consumed in another thread, a few videos ahead.
+            plan: which clips to read of each video; default is one over the whole video.
+            read: how to read videos; default is the pipeline's `read`.
             batch: the most clips in one call of the model, of one video or several; "auto" is 1 on a CPU, and depends
                 on the memory of a GPU (see `openxclip.pipeline.batching.batch_size`).
-            on_clip: called after each clip with the number of clips of its video that are done.
+            on_clip: called after each clip with the number of clips of its video encoded so far.
 
         Raises:
-            ValueError: an argument is out of its range, or the model is in training mode; at the call, before any video
-                is read.
+            ValueError: an argument is out of range, or the model is in training mode; raised at the call, before any
+                video is read.
         """
         reader = self._clip_reader(plan or ClipPlan(), read)
         size = self.clips_per_call(batch, reader.plan)
-        ahead = 2 + math.ceil(size / reader.plan.num_clips)  # one hides reading behind the model, one evens out lengths
+        ahead = 2 + math.ceil(size / reader.plan.num_clips)  # two more, so that a long video doesn't stop the model
         encoded = self._encode_all(sources, partial(_read_video, reader), ahead=ahead, batch=size, only_full=False)
         return join_clips(encoded, lambda source: source, on_clip)
 
@@ -186,18 +190,18 @@ class VideoPipeline:
         read: ReadOptions | None = None,
         batch: Batch = "auto",
     ) -> Generator[EncodedClip, None, None]:
-        """Encode each clip that a plan makes of each video; yield the clips and the end of each video, in order.
+        """Encode all clips of a plan in each video; yield each clip, and an end after the last clip of each video.
 
-        Memory is bounded however long a video is: some 256 MiB of decoded frames for each process that reads, and about
-        a hundred small clips besides the batch. All batches but the last are full, so that the same sources give the
-        same features, to the bit on the same machine.
+        Memory doesn't grow with the length of a video: it takes about 256 MiB of decoded frames for each process that
+        reads, and about a hundred resized clips besides the batch. All batches but the last are full, so that the same
+        sources give the same features, to the bit on the same machine.
 
         Args:
             sources: as for `encode_videos`.
-            plan: which clips of each video.
+            plan: which clips to read of each video.
             first: clips of the first video to skip when resuming.
-            read: as for `encode_videos`; `limits.seconds` holds for each piece of a video.
-            batch: the clips in one call of the model; "auto" is as for `encode_videos`.
+            read: as for `encode_videos`, but `limits.seconds` holds for each piece of a video.
+            batch: the number of clips in one call of the model; "auto" is as for `encode_videos`.
 
         Raises:
             ValueError: as for `encode_videos`.
@@ -218,34 +222,33 @@ class VideoPipeline:
         read: ReadOptions | None = None,
         batch: Batch = "auto",
     ) -> Generator[VideoResult, None, None]:
-        """Encode the views of each clip of parts of videos, in order, to test a model.
+        """Encode the views of each clip of parts of videos, to test a model; yield one result for each part, in order.
 
         All batches but the last are full, as in `encode_clips`, for the same reason.
 
         Args:
-            parts: as `sources` of `encode_videos`, opened by the threads that read them; the result of a part that
-                can't be opened has its error.
-            views: called, by a thread that reads, with frames, uint8 (N, 3, H, W), of one clip or several. It returns
-                one view or several, uint8 (N, 3, height, width), whose levels are then scaled as the processor says.
-            plan, read, batch: as for `encode_videos`; each view is one clip of a batch. A part has its own start and
-                end.
+            parts: the parts of videos, opened by the threads that read them.
+            views: returns one or more views, uint8 (N, 3, height, width), of frames, uint8 (N, 3, H, W), of one or more
+                clips. It is called in a thread that reads. The processor then scales the levels.
+            plan, read, batch: as for `encode_videos`; each view counts as a clip of a batch. `start` and `end` are
+                those of the part.
 
         Returns:
-            For each part a result with its `source`; the features and times are those of the first clip's views, then
-            of the second's, and so on.
+            Results whose `source` is the part's, with the features and times of all views of the first clip, then of
+            the second, and so on; a part that can't be opened or read has a result with an error.
 
         Raises:
             ValueError: as for `encode_videos`.
         """
         reader = self._clip_reader(plan or ClipPlan(), read)
-        reader = replace(reader, views=views, bytes_kept=_MOST_VIEWS * reader.bytes_kept)
+        reader = replace(reader, views=views, bytes_kept=_MAX_VIEWS * reader.bytes_kept)
         size = self.clips_per_call(batch, reader.plan)
         ahead = 2 + math.ceil(size / reader.plan.num_clips)
         encoded = self._encode_all(parts, partial(_read_part, reader), ahead=ahead, batch=size, only_full=True)
         return join_clips(encoded, lambda part: part.source)
 
     def complete_plan(self, plan: ClipPlan) -> ClipPlan:
-        """Return a plan with the model's own number of frames, if it has none."""
+        """Return the plan, with the model's number of frames if it has none."""
         own: int = self.model.config.vision_config.num_frames
         return replace(plan, num_frames=own) if plan.num_frames is None else plan
 
@@ -253,7 +256,7 @@ class VideoPipeline:
         """Return the number of clips in one call of the model, see `openxclip.pipeline.batching.batch_size`.
 
         Raises:
-            ValueError: `batch` is no number of clips, or the model is in training mode.
+            ValueError: `batch` isn't a number of clips or "auto", or the model is in training mode.
         """
         self._check_mode()
         check_batch(batch)
@@ -261,7 +264,7 @@ class VideoPipeline:
         return batch_size(batch, model.config, num_frames=plan.frames_per_clip, device=model.device, dtype=model.dtype)
 
     def _clip_reader(self, plan: ClipPlan, read: ReadOptions | None) -> ClipReader:
-        """Return what reads the clips of a plan for the model; several readers share the cores."""
+        """Return the reader of a plan's clips, resized for the model; several of its copies share the cores."""
         read, readers = read or self.read, self._num_readers()
         if not read.threads and readers > 1:
             read = replace(read, threads=max(1, num_cores() // readers))
@@ -276,7 +279,7 @@ class VideoPipeline:
     def _encode_all(
         self, items: Iterable[Item], reader: Reader[Item], *, ahead: int, batch: int, only_full: bool
     ) -> Generator[Encoded[Item], None, None]:
-        """Encode the clips of all items, which threads read ahead; see `encode_in_batches`."""
+        """Encode the clips of all items, read ahead by threads; see `encode_in_batches`."""
         if only_full and isinstance(self.model, OptimizedXCLIPModel):
             self.model.prepare_at_next_use()
         count = self._num_readers()
@@ -297,7 +300,7 @@ class VideoPipeline:
             if is_done:
                 self._workers.give_back(workers)
             else:
-                close_workers(workers)  # one may be in the middle of a video whose result nobody waits for
+                close_workers(workers)  # one may still be reading a video that is no longer needed
 
     def _encode(self, levels: list[Tensor]) -> VideoFeatures:
         values = self.processor.image_processor.values(levels, device=self.model.device)
@@ -305,16 +308,16 @@ class VideoPipeline:
 
     def _num_readers(self) -> int:
         # On a CPU one reader keeps up with the model, and more would only take cores from it.
-        return 1 if self.model.device.type == "cpu" else max(1, min(num_cores() // 2, _MOST_READERS))
+        return 1 if self.model.device.type == "cpu" else max(1, min(num_cores() // 2, _MAX_READERS))
 
     def close(self) -> None:
-        """End the processes that read videos; the next video starts one again."""
+        """End the processes that read videos; the next video starts a new one."""
         self._workers.close()
 
     def _check_mode(self) -> None:
         warn_if_forked()
         if self.model.training:
-            raise ValueError("the model is in training mode, in which it drops things at random: call model.eval().")
+            raise ValueError("the model is in training mode, which applies random dropout: call model.eval().")
 
     @torch.no_grad()
     def score(self, text_features_KE: Tensor, features: VideoFeatures) -> Tensor:
@@ -324,7 +327,7 @@ class VideoPipeline:
         return require_finite(logits.float(), self.name)
 
 
-# -- what the threads that read do -------------------------------------------------------------------------------------
+# -- called in the threads that read -----------------------------------------------------------------------------------
 
 
 def _read_video(

@@ -1,4 +1,4 @@
-"""The processes in which a pipeline reads videos."""
+"""Keep the processes in which a pipeline reads videos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class WorkerPool:
     """Processes that read videos. One is started at once, in the background, the others when they are needed.
 
     Args:
-        isolate: False reads videos in this process, without any other.
+        isolate: whether to read videos in other processes; if False, they are read in this one.
     """
 
     def __init__(self, isolate: bool) -> None:
@@ -19,25 +19,23 @@ class WorkerPool:
         self._idle = [DecodeWorker()] if isolate else []
 
     def take(self, count: int) -> list[DecodeWorker | None]:
-        """Take workers that nobody else reads with, because there may be several iterators at once.
-
-        Returns:
-            `count` workers; None stands for reading in this process.
-        """
-        return [self._take_one() if self.isolate else None for _ in range(count)]
+        """Return `count` workers for the caller's exclusive use; None stands for reading in this process."""
+        if not self.isolate:
+            return [None] * count
+        return [self._take_one() for _ in range(count)]
 
     def _take_one(self) -> DecodeWorker:
         try:
             return self._idle.pop()
-        except IndexError:
+        except IndexError:  # not checked before, because another thread may take the last one
             return DecodeWorker()
 
     def give_back(self, workers: Iterable[DecodeWorker | None]) -> None:
-        """Take back workers that are done."""
+        """Return workers to the pool, after they have read their last video."""
         self._idle.extend(worker for worker in workers if worker is not None)
 
     def close(self) -> None:
-        """End the idle workers; the next video starts one again."""
+        """End the idle workers; the next video starts a new one."""
         close_workers(self._idle)
         self._idle.clear()
 

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from openxclip.common.argument_names import renamed
+from openxclip.common.argument_names import renamed, takes_arguments_of
 from openxclip.engine import Precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
@@ -31,9 +32,9 @@ class LabelScore:
     """How well one label fits a video.
 
     Attributes:
-        label: as it was given.
-        probability: softmax over the labels, averaged over clips. It says which label fits best. Probabilities sum to
-            1 even if no label fits: a single label has 1 for every video.
+        label: the label, without surrounding white space.
+        probability: softmax over the labels, averaged over clips. Probabilities sum to 1 even if no label fits: a
+            single label has 1 for every video.
         score: softmax over this label and the neutral texts only, averaged over clips. Above 0.5, the label fits better
             than all `BACKGROUND_TEXTS` together. It doesn't depend on the other labels.
     """
@@ -48,11 +49,10 @@ class Classification:
     """What a video shows, or why it could not be read.
 
     Attributes:
-        path: the video, as it was named; frames in memory are "frames 1", "frames 2", ….
-        labels: the best labels, by falling probability; empty if the video could not be read.
+        path: the name of the video as it was given; frames in memory are "frames 1", "frames 2", ….
+        labels: the best labels, highest probability first; empty if the video could not be read.
         outcome: the best label, or "none of these" if its score is below `min_score`; None if there is an error.
-        none_of_these: the neutral texts' share against the best label alone, 1 minus its score, so that it doesn't
-            shrink as labels are added.
+        none_of_these: 1 minus the score of the best label. It doesn't shrink as labels are added.
         times: times of each clip's frames, in seconds.
         error: why the video could not be read; None if it could.
     """
@@ -66,18 +66,18 @@ class Classification:
 
 
 class Classifier:
-    """Classifies any number of videos by labels that are encoded once.
+    """Classify any number of videos by labels that are encoded once.
 
     Args:
         pipeline: the model and its processor.
         labels: two or more labels, or one if only its `score` matters.
         template: the text that is encoded for a label, with `{}` for the label. The paper encodes the bare class name.
-        min_score: the score that the best label must reach, from 0 (always) to 1.
-        on_text: called now and then with the number of texts that are encoded: the labels, and a few neutral ones.
+        min_score: the score that the best label needs to be the outcome, from 0 (it always is) to 1.
+        on_text: called after some texts each time, with the number encoded so far: the labels and `BACKGROUND_TEXTS`.
 
     Raises:
-        ValueError: there are no labels, one is empty or repeated, or two are the same to the model; the template has
-            no `{}`; `min_score` is out of its range.
+        ValueError: there are no labels, one is empty or repeated, or two have the same tokens; `template` doesn't have
+            exactly one `{}`; or `min_score` is out of range.
     """
 
     @renamed(threshold="min_score")
@@ -111,7 +111,7 @@ class Classifier:
         batch: Batch = "auto",
         on_clip: Callable[[int], object] = lambda done: None,
     ) -> Iterator[Classification]:
-        """Classify videos, in the order given.
+        """Return an iterator over the classifications of videos, in the order given.
 
         Args:
             videos: as `sources` of `VideoPipeline.encode_videos`.
@@ -119,10 +119,11 @@ class Classifier:
             plan, read, batch, on_clip: see `VideoPipeline.encode_videos`.
 
         Raises:
-            ValueError: an argument is out of its range.
+            ValueError: an argument is out of range.
+            TypeError: `videos` is one path instead of several.
         """
         if isinstance(videos, str | bytes):
-            raise TypeError("videos must be a list of them: put the one in brackets.")
+            raise TypeError("videos must be a list: put a single one in brackets.")
         if top_k < 1:
             raise ValueError(f"top_k={top_k}: must be 1 or more.")
         results = self.pipeline.encode_videos(videos, plan, read=read, batch=batch, on_clip=on_clip)
@@ -153,90 +154,30 @@ def scores_of_labels(logits_CK: Tensor, num_labels: int) -> tuple[Tensor, Tensor
         num_labels: the number of labels.
 
     Returns:
-        two tensors of shape (labels,).
+        Probabilities and scores, each of shape (K,) for K labels.
     """
     labels, neutral = logits_CK[:, :num_labels], logits_CK[:, num_labels:]
     return labels.softmax(dim=1).mean(dim=0), share_against_neutral(labels, neutral).mean(dim=0)
 
 
 def check_labels(labels: Sequence[str]) -> list[str]:
-    """Return the labels without white space round them.
+    """Return the labels without surrounding white space.
 
     Raises:
         ValueError: there are no labels, or one is empty or given twice.
         TypeError: `labels` is a string instead of a list.
     """
     if isinstance(labels, str):
-        raise TypeError(f"labels must be a list of texts, not one text: [{labels!r}]?")
+        raise TypeError(f"labels must be a list of texts, not one text: did you mean [{labels!r}]?")
     stripped = [label.strip() for label in labels]
     if not stripped:
         raise ValueError("there are no labels to choose from.")
     if "" in stripped:
         raise ValueError(f"label {stripped.index('') + 1} of {len(stripped)} is empty.")
-    twice = [label for label, times in Counter(stripped).items() if times > 1]
-    if twice:
-        raise ValueError(f"label {twice[0]!r} is given twice.")
+    repeated = [label for label, count in Counter(stripped).items() if count > 1]
+    if repeated:
+        raise ValueError(f"label {repeated[0]!r} is given twice.")
     return stripped
-
-
-@renamed(threshold="min_score")
-def classify(
-    paths: Videos,
-    labels: Sequence[str],
-    *,
-    model: str | Path | VideoPipeline = DEFAULT_MODEL,
-    num_frames: int | None = None,
-    num_clips: int = 1,
-    start: float | None = None,
-    end: float | None = None,
-    sampling: Sampling = "time",
-    top_k: int = 5,
-    template: str = "{}",
-    min_score: float = 0.5,
-    batch: Batch = "auto",
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | str | None = None,
-    precision: Precision | None = None,
-    isolate: bool | None = None,
-    read: ReadOptions | None = None,
-) -> list[Classification]:
-    """Say which of `labels` each video shows; the twin of `openxclip classify`.
-
-    The results come together at the end, so an interruption loses them. `iter_classify` yields each as soon as it is
-    there.
-
-    Args:
-        paths, labels: see `iter_classify`.
-        model, num_frames, num_clips, start, end, sampling, top_k, template: see `iter_classify`.
-        min_score, batch, device, dtype, precision, isolate, read: see `iter_classify`.
-
-    Returns:
-        One result for each video, in order; `error` is set in those of videos that could not be read.
-
-    Raises:
-        ValueError, TypeError, CheckpointError: see `iter_classify`.
-    """
-    return list(
-        iter_classify(
-            paths,
-            labels,
-            model=model,
-            num_frames=num_frames,
-            num_clips=num_clips,
-            start=start,
-            end=end,
-            sampling=sampling,
-            top_k=top_k,
-            template=template,
-            min_score=min_score,
-            batch=batch,
-            device=device,
-            dtype=dtype,
-            precision=precision,
-            isolate=isolate,
-            read=read,
-        )
-    )
 
 
 @renamed(threshold="min_score")
@@ -260,41 +201,52 @@ def iter_classify(
     isolate: bool | None = None,
     read: ReadOptions | None = None,
 ) -> Iterator[Classification]:
-    """Say which of `labels` each video shows, video by video: each result comes as soon as it is there.
-
-    Use `classify` for all results as a list.
+    """Classify videos by `labels`, and yield each result as soon as it is ready; `classify` returns them as a list.
 
     Args:
-        paths: one or more files, folders and globs (see `openxclip.video.find_videos`); bytes and open files; and
-            frames in memory, in the forms of `openxclip.processing.frames`: a list of frames, or an array of 4
-            dimensions, is one video; a list of these, which may contain paths too, or an array of 5 dimensions is
-            several. In results such videos are called "frames 1", "frames 2", … in their order. Frames are not copied,
-            and must not change before the result is there.
-        labels: what to choose from.
+        paths: one or more files, folders, globs (see `openxclip.video.find_videos`), bytes or open files; or frames in
+            memory, in the forms of `openxclip.processing.frames`. A list of frames, or an array of 4 dimensions, is one
+            video; a list of these, which may contain paths too, or an array of 5 dimensions is several. Results name
+            them "frames 1", "frames 2", …, in order. Frames aren't copied, so don't change them before the result is
+            returned.
+        labels: the labels to choose from.
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
         num_frames: frames of a clip; default is the number that the model was trained with.
-        num_clips: clips over each video, whose probabilities are averaged.
-        start, end: the part of every video that is used, in seconds.
-        sampling: how the frames of a clip are chosen, by "time" or by counting "frames", see
+        num_clips: number of clips of each video, whose probabilities are averaged.
+        start, end: the part of every video to use, in seconds.
+        sampling: how to choose the frames of a clip: by "time", or by counting "frames", see
             `openxclip.video.sampling.Timeline`.
-        top_k: how many labels of each video are returned.
+        top_k: the number of labels to return for each video.
         template, min_score: see `Classifier`.
         batch: clips in one call of the model, see `VideoPipeline.encode_videos`.
         device, dtype, precision, isolate: see `VideoPipeline.from_pretrained`.
         read: how videos are read; default is the pipeline's `read`, or `ReadOptions()`.
 
     Returns:
-        A generator of one result for each video, in order; `error` is set in those of videos that could not be read.
+        An iterator over one result for each video, in order. A video that could not be read has a result with `error`.
 
     Raises:
-        ValueError, TypeError: an argument can't be used, frames in memory included; at the call, before any video is
-            read.
+        ValueError, TypeError: an argument is invalid, frames in memory included. This and the next are raised at the
+            call, before any video is read.
         CheckpointError: the model can't be found or loaded.
     """
-    labels = check_labels(labels)  # before the model is loaded, as the next
+    labels = check_labels(labels)  # this and the next checks come before the model is loaded
     plan = ClipPlan(num_frames=num_frames, num_clips=num_clips, start=start, end=end, sampling=sampling)
     check_batch(batch)
     sources = as_sources(paths)
     pipeline = as_pipeline(model, device=device, dtype=dtype, precision=precision, isolate=isolate, read=read)
     classifier = Classifier(pipeline, labels, template=template, min_score=min_score)
     return classifier(find_videos(sources), plan, top_k=top_k, read=read, batch=batch)
+
+
+@takes_arguments_of(iter_classify)
+def classify(*args: Any, **options: Any) -> list[Classification]:
+    """Classify videos by labels; the twin of `openxclip classify`.
+
+    Arguments and errors are those of `iter_classify`, which yields each result as soon as it is ready. Here all results
+    are lost if the call is interrupted.
+
+    Returns:
+        One result for each video, in order. A video that could not be read has a result with `error`.
+    """
+    return list(iter_classify(*args, **options))
