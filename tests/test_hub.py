@@ -118,3 +118,21 @@ def test_the_package_exports_its_public_names() -> None:
         assert getattr(value, "__name__", name).removeprefix("openxclip.") == name
     with pytest.raises(AttributeError, match="attribute nonsense"):
         _ = openxclip.nonsense
+
+
+def test_only_x_clips_of_the_cache_are_listed(tmp_path: Path) -> None:
+    for name, config in (
+        ("me/xclip-of-mine", '{"model_type": "clip"}'),
+        ("you/videos", '{"model_type": "xclip"}'),
+        ("them/bert", '{"model_type": "bert"}'),
+        ("them/torn", '{"model_type": '),
+    ):
+        repo = tmp_path / f"models--{name.replace('/', '--')}"
+        snapshot = repo / "snapshots" / ("0" * 40)
+        for folder in (snapshot, repo / "blobs", repo / "refs"):
+            folder.mkdir(parents=True)
+        (repo / "refs" / "main").write_text("0" * 40)
+        (repo / "blobs" / "a").write_text(config)
+        (snapshot / "config.json").symlink_to("../../blobs/a")
+    assert hub.cached_models(tmp_path) == ["me/xclip-of-mine", "you/videos"]
+    assert hub.cached_models(tmp_path / "none") == []

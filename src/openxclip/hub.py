@@ -6,12 +6,11 @@ import difflib
 import errno
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from openxclip.common.files import cannot_read, reason_of, user_path
 from openxclip.errors import CheckpointError
@@ -138,7 +137,7 @@ def suggest_model(name: str, cache_dir: str | Path | None = None) -> str:
     """Return the question "did you mean …?" if an existing model has a similar name; otherwise an empty string."""
     cached: list[str] = []
     with suppress(CheckpointError, OSError):
-        cached = [model.name for model in cached_models(cache_dir)]
+        cached = cached_models(cache_dir)
     ids = (*cached, *RELEASED_MODELS)
     neighbours: list[str] = []
     with suppress(OSError, ValueError):
@@ -323,24 +322,8 @@ def check_push_options(push_options: Mapping[str, Any], push_to_hub: bool) -> No
         raise TypeError(f"save_pretrained: {', '.join(push_options)}: no such argument without push_to_hub=True.")
 
 
-class CachedModel(NamedTuple):
-    """An X-CLIP in the hub's cache.
-
-    Attributes:
-        name: hub id.
-        bytes_on_disk: size of all its revisions together.
-        last_used: seconds since 1970, from the file system.
-        folder: this repository's folder in the cache.
-    """
-
-    name: str
-    bytes_on_disk: int
-    last_used: float
-    folder: Path
-
-
-def cached_models(cache_dir: str | Path | None = None) -> list[CachedModel]:
-    """Return the X-CLIPs in the hub's cache, sorted by name, without models of other kinds.
+def cached_models(cache_dir: str | Path | None = None) -> list[str]:
+    """Return the hub ids of the X-CLIPs in the hub's cache, sorted.
 
     Args:
         cache_dir: default is huggingface_hub's own cache.
@@ -354,34 +337,7 @@ def cached_models(cache_dir: str | Path | None = None) -> list[CachedModel]:
         return []
     except ValueError as error:  # the cache's path is a file
         raise CheckpointError(f"the hub's cache can't be read: {error}") from error
-    return sorted(
-        CachedModel(repo.repo_id, repo.size_on_disk, repo.last_accessed, repo.repo_path)
-        for repo in repos
-        if repo.repo_type == "model" and _is_xclip(repo)
-    )
-
-
-def remove_cached(names: Iterable[str], cache_dir: str | Path | None = None) -> int:
-    """Delete these X-CLIPs from the hub's cache.
-
-    Returns:
-        The number of bytes freed.
-
-    Raises:
-        CheckpointError: one of them is not in the cache (then none is deleted), or can't be deleted.
-    """
-    cached = {model.name: model for model in cached_models(cache_dir)}
-    wanted = list(dict.fromkeys(names))
-    missing = [name for name in wanted if name not in cached]
-    if missing:
-        known = ", ".join(cached) or "none"
-        raise CheckpointError(f"{', '.join(missing)}: not among the X-CLIPs in the hub's cache (there: {known}).")
-    try:
-        for name in wanted:
-            shutil.rmtree(cached[name].folder)
-    except OSError as error:
-        raise CheckpointError(f"{name}: can't be deleted from the hub's cache: {reason_of(error)}.") from error
-    return sum(cached[name].bytes_on_disk for name in wanted)
+    return sorted(repo.repo_id for repo in repos if repo.repo_type == "model" and _is_xclip(repo))
 
 
 def _is_xclip(repo: Any) -> bool:

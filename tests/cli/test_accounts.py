@@ -44,8 +44,6 @@ def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ["info", "microsoft/xclip-base-patch32"],
         ["convert", "microsoft/xclip-base-patch32", "out"],
         ["init", "--from", "openai/clip-vit-base-patch32", "--out", "out"],
-        ["cache"],
-        ["cache", "--clear", "--yes"],
     ],
 )
 @pytest.mark.parametrize("offline", ["0", "1"])

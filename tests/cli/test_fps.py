@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from openxclip.search.previews import thumbnail
 from PIL import Image
 
 import openxclip
 from openxclip import VideoIndex, VideoPipeline
+from openxclip.search.previews import thumbnail
 from openxclip.video import DecodeWorker, ReadOptions, VideoReader, check
 from openxclip.video.assumptions import AssumptionWarning
 

@@ -59,7 +59,7 @@ def test_a_disk_that_is_not_mounted(run: Run, videos: Path, arguments) -> None:
     ran = run("index", videos, "--update", *arguments)
     assert ran.returncode == 1
     assert ran.stdout.endswith("0 added, 3 missing but not removed, 1 unreadable; 3 videos, 9 windows\n")
-    assert "3 files of the index are missing and stay in it, for the disk may not be mounted:" in ran.stderr
+    assert "3 files of the index are missing but kept in it, because the disk may not be mounted:" in ran.stderr
     assert str(videos / "more/blue.mp4") in ran.stderr
     assert "--update --allow-removing 3" in ran.stderr
     ran = run("index", "--update", "--allow-removing", 3, *arguments)

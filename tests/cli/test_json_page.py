@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from openxclip import hub
 from openxclip.evaluation.results import EvaluationProtocol, Prediction, Results
 from openxclip.playground.films import Event
 from openxclip.search import Duplicate, DuplicateGroup, Hit
@@ -53,7 +52,6 @@ def test_what_the_verbs_print(run: Run, clip_folder: Path, tiny_folder: Path) ->
     profile = printed(run, "profile", tiny_folder)
     assert set(profile) == documented("profile")
     assert all(f"`{field}`" in section("profile") for field in profile["total"])
-    assert set(hub.CachedModel._fields) == documented("cache")
 
 
 def test_what_the_search_prints() -> None:

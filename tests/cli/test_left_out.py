@@ -1,4 +1,4 @@
-"""What a search through folders leaves out is counted, and named by --verbose; --hidden includes what is hidden."""
+"""Left-out files are counted, and named by --verbose; --hidden includes hidden ones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_what_is_left_out_is_counted_once(verb: str, folder: Path, call: Callabl
     done = call(verb, folder, folder)
     note = (
         "openxclip: note: left out 3 files that are not videos and 3 hidden files and folders; --verbose names them, "
-        "--hidden includes what is hidden.\n"
+        "--hidden includes the hidden ones.\n"
     )
     assert (done.returncode, done.stderr.count("left out")) == (0, 1)
     assert note in done.stderr

@@ -131,12 +131,6 @@ def test_a_folder_for_a_model_that_is_a_file(run: Run, models: Path, tmp_path: P
     assert ran.stderr == f"openxclip: {target}: is a file, but this model needs a folder: choose another place.\n"
 
 
-def test_a_model_that_is_not_in_the_cache(run: Run, tmp_path: Path) -> None:
-    ran = run("cache", "nobody/nothing", "--clear", "--yes", HF_HOME=str(tmp_path))
-    assert ran.stderr == "openxclip: nobody/nothing: not among the X-CLIPs in the hub's cache (there: none).\n"
-    assert ran.returncode == 1
-
-
 def test_a_message_that_names_the_folder_and_not_what_lies_beside_it(tmp_path: Path) -> None:
     """A model is written into a folder of another name first; what fails there is told of the name that was given."""
     target = tmp_path / "model"

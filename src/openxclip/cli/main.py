@@ -34,7 +34,6 @@ _VERBS = {
     "models": "List the released models with their published accuracy.",
     "playground": "Render clips and films with known labels.",
     "bench": "Measure the speed of openxclip and transformers on this machine.",
-    "cache": "List or delete downloaded models.",
 }
 
 

@@ -48,31 +48,32 @@ def _models() -> list[dict[str, Any]]:
     """Return a row for each model: the fields of `Released`, the download size, and whether it is downloaded."""
     cached: list[str] = []
     with suppress(OpenXCLIPError, OSError):  # the cache doesn't exist or can't be read
-        cached = [model.name for model in hub.cached_models()]
-    names = {one.name for one in RELEASED}
-    others = [_of_cache(name) for name in cached if name not in names]
+        cached = hub.cached_models()
+    released = {model.name for model in RELEASED}
+    others = [_describe_cached(name) for name in cached if name not in released]
     return [
-        {**as_dict(one), "here": one.name in hub.SHIPPED_MODELS or one.name in cached} for one in (*RELEASED, *others)
+        {**as_dict(model), "here": model.name in hub.SHIPPED_MODELS or model.name in cached}
+        for model in (*RELEASED, *others)
     ]
 
 
-def _of_cache(name: str) -> Released:
+def _describe_cached(name: str) -> Released:
     """Describe a cached X-CLIP that isn't a released model; numbers are 0 if it can't be read."""
     from openxclip.checkpoints import describe_checkpoint
 
     with suppress(OpenXCLIPError, OSError):
-        found = describe_checkpoint(name, local_files_only=True)
+        model = describe_checkpoint(name, local_files_only=True)
         return Released(
-            name, found.architecture, found.parameters, found.frames or 0, found.resolution, found.trained_on or ""
+            name, model.architecture, model.parameters, model.frames or 0, model.resolution, model.trained_on or ""
         )
     return Released(name, "", 0, 0, 0, "")
 
 
-def as_dict(one: Released) -> dict[str, Any]:
+def as_dict(model: Released) -> dict[str, Any]:
     """Return a released model as JSON values."""
-    values = dataclasses.asdict(one)
+    values = dataclasses.asdict(model)
     del values["bytes_of_a_parameter"]
-    return {**values, "download_bytes": one.download_bytes}
+    return {**values, "download_bytes": model.download_bytes}
 
 
 def _show_table(models: list[dict[str, Any]]) -> None:
@@ -92,7 +93,7 @@ def _show_table(models: list[dict[str, Any]]) -> None:
             model["name"],
             "here" if model["here"] else f"{model['download_bytes'] / 1e9:.1f}",
             f"{model['frames']}×{model['resolution']}" if model["frames"] else "",
-            _short(model["trained_on"].partition(",")[0]),
+            _abbreviate(model["trained_on"].partition(",")[0]),
             _accuracy(model["accuracy"]),
         )
     print_table(table)
@@ -106,11 +107,11 @@ def _show_table(models: list[dict[str, Any]]) -> None:
 
 
 def _accuracy(percent: dict[str, float]) -> str:
-    each = [f"{_short(name)} {value:.1f}".strip() for name, value in percent.items()]
-    return (", " if "top1" in percent else "\n").join(each)
+    numbers = [f"{_abbreviate(name)} {value:.1f}".strip() for name, value in percent.items()]
+    return (", " if "top1" in percent else "\n").join(numbers)
 
 
-def _short(text: str) -> str:
+def _abbreviate(text: str) -> str:
     for long, short in _SHORTER.items():
         text = text.replace(long, short)
     return text
