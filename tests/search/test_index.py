@@ -78,7 +78,7 @@ def test_file_names_that_are_not_utf8(index, videos) -> None:
     shutil.copy(videos / "red2.mp4", odd)
     shutil.copy(videos / "red2.mp4", videos / "new.mp4")
     done = index.add(videos)
-    assert [error.reason for error in done.errors] == ["its name is not valid UTF-8, as an index needs it: rename it"]
+    assert [error.reason for error in done.errors] == ["its name is not valid UTF-8, which an index needs: rename it"]
     assert done.added == (str(videos / "new.mp4"),)
     with pytest.raises(ValueError, match="must be valid UTF-8"):
         VideoIndex.open(odd)
@@ -274,7 +274,7 @@ def test_a_full_disk(index, videos, monkeypatch) -> None:
 
 def test_places_without_an_index(tmp_path, pipeline) -> None:
     for name in ("", "memory://x"):
-        with pytest.raises(ValueError, match="needs a folder"):
+        with pytest.raises(ValueError, match=f"'{name}': give a folder or an object store"):
             VideoIndex.open(name)
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()

@@ -231,24 +231,24 @@ def test_an_empty_mount_point_removes_nothing(index, videos) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "known", "folders", "allowed", "held"),
+    ("missing", "known", "folders", "allowed", "expected"),
     [
-        (1, 1, [], None, 0),  # one file is no unmounted disk
-        (2, 2, [], None, 2),
-        (2, 3, [], None, 0),
-        (10, 50, [], None, 0),
-        (11, 50, [], None, 11),
-        (11, 110, [], None, 0),  # 10 %
-        (11, 109, [], None, 11),
-        (3, 100, ["/a/0"], None, 0),
-        (10, 100, ["/a/0"], None, 10),  # all ten of a named folder
-        (10, 100, ["/a/0"], 9, 10),
-        (10, 100, ["/a/0"], 10, 0),
+        (1, 1, [], None, True),  # one file is no unmounted disk
+        (2, 2, [], None, False),
+        (2, 3, [], None, True),
+        (10, 50, [], None, True),
+        (11, 50, [], None, False),
+        (11, 110, [], None, True),  # 10 %
+        (11, 109, [], None, False),
+        (3, 100, ["/a/0"], None, True),
+        (10, 100, ["/a/0"], None, False),  # all ten of a named folder
+        (10, 100, ["/a/0"], 9, False),
+        (10, 100, ["/a/0"], 10, True),
     ],
 )
-def test_many_missing_files_are_held_back(missing, known, folders, allowed, held) -> None:
+def test_many_missing_files_are_held_back(missing, known, folders, allowed, expected) -> None:
     all_paths = [f"/a/{i // 10}/{i}.mp4" for i in range(known)]
-    assert len(paths.held_back(all_paths[:missing], all_paths, folders, allowed)) == held
+    assert paths.may_remove(all_paths[:missing], all_paths, folders, allowed) == expected
 
 
 def test_a_file_that_cannot_be_accessed_is_not_missing(index, videos, monkeypatch) -> None:

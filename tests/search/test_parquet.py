@@ -122,13 +122,13 @@ def test_windows_that_do_not_fit_are_refused(index, exported, tmp_path, pipeline
         (lambda t: t, {"patches": False}, "has no patches"),
         (longer, {}, "has length 3: it must be 1"),
         (lambda t: t.drop(["embedding"]), {}, "has no column 'embedding'"),
-        (lambda t: t.slice(1), {}, "are missing: their numbers must be"),
+        (lambda t: t.slice(1), {}, "are missing: they need the numbers"),
         (lambda t: pa.concat_tables([t, t]), {}, "two windows have the same path and number"),
         (lambda t: t, {"weights": None}, "have weights None"),
         (lambda t: t.drop(["patches"]), {}, "has no column 'patches'"),
         (lambda t: with_column(t, "patches", pa.nulls(len(t), pa.binary())), {}, "has rows without patches"),
         (lambda t: with_column(t, "path", pa.nulls(len(t), pa.string())), {}, "has rows without path"),
-        (lambda t: with_column(t, "start", pa.array([np.nan] * len(t))), {}, "has a start that is no number"),
+        (lambda t: with_column(t, "start", pa.array([np.nan] * len(t))), {}, "has a start that isn't finite"),
         (lambda t: with_column(t, "number", pa.array(["a"] * len(t))), {}, "can't be read"),
     ):
         with pytest.raises(VideoIndexError, match=message):

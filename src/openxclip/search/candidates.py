@@ -18,10 +18,10 @@ _MAX_KEYS = 1 << 22  # 32 MiB
 
 
 class Candidates:
-    """Pairs of a video and an earlier one.
+    """Finds, for each video, the earlier videos that have enough similar windows.
 
     Args:
-        embedding_NE: windows of all videos, one video after the other, of length 1.
+        embedding_NE: embeddings of length 1 of the windows of all videos, one video after the other.
         counts: number of windows of each of V videos, (V,).
         min_similarity: minimum cosine of similar windows.
 
@@ -43,21 +43,19 @@ class Candidates:
         self._block = _BATCH if self.is_exact else min(_MAX_BLOCK, max(_BATCH, len(embedding_NE) // _BLOCKS))
 
     def per_video(self, needed_V: Ints, is_kept_V: NDArray[np.bool_]) -> Iterator[list[tuple[int, int]]]:
-        """Yield the candidates of each video in turn, in order.
+        """Yield the candidates of each video: pairs of an earlier video and a number of windows, in order.
+
+        The number is a lower bound of how many windows of the video are similar to a window of the earlier one.
 
         Args:
-            needed_V: number of windows of each video that must be similar to one of a candidate.
-            is_kept_V: only earlier videos that are kept are candidates. The caller sets it for each video before it
-                takes the next.
-
-        Returns:
-            Pairs of an earlier video and the number of windows that are similar to one of its own, at least.
+            needed_V: minimum of this number, for each video.
+            is_kept_V: whether a video may be a candidate. The caller sets it for each video before taking the next.
         """
         first = 0
         while first < len(self._counts):
             block_end = self._ends[first] - self._counts[first] + self._block
             last = max(first + 1, int(np.searchsorted(self._ends, block_end, side="right")))
-            pair_P, similar_P = self._pairs(first, last, needed_V, is_kept_V)
+            pair_P, similar_P = self._find_pairs(first, last, needed_V, is_kept_V)
             videos = np.arange(first, last)
             ends = np.searchsorted(pair_P // len(self._counts), videos, side="right")
             for begin, end in zip([0, *ends[:-1]], ends, strict=True):
@@ -67,11 +65,11 @@ class Candidates:
                 yield list(zip(earlier[is_kept].tolist(), num_similar.tolist(), strict=True))
             first = last
 
-    def _pairs(self, first: int, last: int, needed_V: Ints, is_kept_V: NDArray[np.bool_]) -> tuple[Ints, Ints]:
-        """Find the candidates of consecutive videos, among themselves and the earlier videos that are kept.
+    def _find_pairs(self, first: int, last: int, needed_V: Ints, is_kept_V: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+        """Find the candidates of the videos `first` to `last` - 1 among themselves and the kept earlier videos.
 
         Returns:
-            Ascending pairs, as video * V + candidate, and the number of similar windows of each.
+            Sorted pairs, encoded as video * V + candidate, and the number of similar windows of each.
         """
         allowed_V = is_kept_V.copy()
         allowed_V[first:last], allowed_V[last:] = True, False
@@ -79,7 +77,7 @@ class Candidates:
         num_videos = len(self._counts)
         pairs, counts = _EMPTY, _EMPTY
         for start in range(0, len(rows), self._block):
-            keys = self._similar(rows[start : start + self._block], allowed_V)
+            keys = self._find_similar(rows[start : start + self._block], allowed_V)
             new_pairs = self._video_N[keys // num_videos] * num_videos + keys % num_videos
             new_pairs, new_counts = np.unique(new_pairs, return_counts=True)
             pairs, at = np.unique(np.concatenate([pairs, new_pairs]), return_inverse=True)
@@ -87,8 +85,8 @@ class Candidates:
         is_enough = counts >= needed_V[pairs // num_videos]
         return pairs[is_enough], counts[is_enough]
 
-    def _similar(self, rows: Ints, allowed_V: NDArray[np.bool_]) -> Ints:
-        """Return which windows are similar to which earlier videos: distinct, ascending window * V + video."""
+    def _find_similar(self, rows: Ints, allowed_V: NDArray[np.bool_]) -> Ints:
+        """Return the pairs of a window and an earlier video similar to it: distinct, sorted keys window * V + video."""
         keys, new_keys, num_new = _EMPTY, [_EMPTY], 0
         for members, nearest_QP in zip(self._members, self._partitions.nearest_cells(rows), strict=True):
             for cell, queries in enumerate(_positions_per_cell(nearest_QP[:, 0], len(members))):
@@ -106,7 +104,7 @@ class Candidates:
         return _distinct([keys, *new_keys])
 
     def _compare(self, rows: Ints, members: Ints) -> Iterator[Ints]:
-        """Yield keys as `_similar` returns them, for windows and the members of one cell."""
+        """Yield keys of `_find_similar` for windows and the members of one cell."""
         for member in range(0, len(members), _BATCH):
             member_M = members[member : member + _BATCH]
             video_M = self._video_N[member_M]
@@ -142,5 +140,5 @@ def _distinct(parts: list[Ints]) -> Ints:
 
 
 def _positions_per_cell(cell_Q: Ints, num_cells: int) -> list[Ints]:
-    """Return for each cell the positions in `cell_Q` that hold it."""
+    """Return, for each cell, its positions in `cell_Q`."""
     return np.split(cell_Q.argsort(kind="stable"), np.cumsum(np.bincount(cell_Q, minlength=num_cells))[:-1])

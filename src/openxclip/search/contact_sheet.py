@@ -18,9 +18,7 @@ from openxclip.video import DecodeWorker
 def write_contact_sheet(
     hits: Sequence[Hit], path: str | Path, *, title: str, on_hit: Callable[[], object] = lambda: None
 ) -> None:
-    """Write a page that shows moments. It needs no other file, no server and no network.
-
-    For a video that is missing or can't be read, the page says so.
+    """Write a self-contained page that shows moments. It says so if a video is missing or can't be read.
 
     Args:
         hits: results of a search.
@@ -45,7 +43,7 @@ def write_contact_sheet(
 
 
 def check_contact_sheet(path: str | Path) -> Path:
-    """Return the path of a page that can be written, checked before a search.
+    """Check, before a long search, that the page can be written, and return its path.
 
     Raises:
         MissingPackageError, ValueError: as for `write_contact_sheet`.

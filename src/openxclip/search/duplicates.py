@@ -20,22 +20,21 @@ OVERLAP = 0.8
 Keep = Literal["longest", "largest", "oldest", "highest-resolution"]
 
 _SAME_LENGTH_S = 0.25  # encoders add or drop some frames
-_MAX_COSINES = 1 << 22  # of a pair of videos in memory: 16 MiB
+_MAX_COSINES = 1 << 22  # held in memory while two videos are compared: 16 MiB
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A video that another one contains.
+    """A video that the video to keep contains.
 
     Attributes:
         path: path of the video.
-        duration: seconds.
-        begins: where it begins in the other video, in seconds; exact to a stride of the index.
-        overlap: share of its windows that are similar to a window of the other video; featureless windows don't count.
-        similarity: mean cosine of these windows and the other video's most similar ones.
-        identical: whether the two files have the same bytes.
-        identical_to: the first file of the group, from the one to keep on, that has the same bytes; None if this file
-            is the first of them.
+        duration: its duration in seconds.
+        begins: where it begins in the video to keep, in seconds; exact to a stride of the index.
+        overlap: share of its windows that are similar to a window of the video to keep, without featureless windows.
+        similarity: mean cosine of these windows, each with the most similar window of the video to keep.
+        identical: whether the file has the same bytes as the file to keep.
+        identical_to: path of the first file in the group with the same bytes; None if this file is the first.
     """
 
     path: str
@@ -49,12 +48,12 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """A video and those that it contains.
+    """A video to keep and its duplicates.
 
     Attributes:
         path: path of the video to keep.
         duration: its duration in seconds.
-        duplicates: the other videos: copies of the video to keep first, then by falling similarity.
+        duplicates: its duplicates: identical files first, then by falling similarity.
     """
 
     path: str
@@ -71,13 +70,13 @@ def find_duplicates(
     not_duplicates: Collection[frozenset[str]] = (),
     on_video: Callable[[], object] = lambda: None,
 ) -> list[DuplicateGroup]:
-    """Return groups of duplicates, those of the longest videos first.
+    """Return groups of duplicates, the groups with the longest videos first.
 
     Args:
         videos: videos to compare.
         min_similarity: minimum cosine of similar windows.
         overlap: minimum share of a video's windows that are similar to a window of the other video.
-        keep: which video of a group comes first.
+        keep: which video of a group to keep.
         not_duplicates: pairs that are never in one group, as `not_duplicates.pair_key` identifies them.
         on_video: called after each video.
 
@@ -113,7 +112,7 @@ class _Order:
         return (keys.pop(self._keep), *keys.values(), row.path)
 
     def sort_group(self, group: Collection[int]) -> list[int]:
-        """Sort the videos of a group; all that are about as long as the longest count as equally long."""
+        """Sort the videos of a group. Videos that are about as long as the longest count as equally long."""
         longest = float(np.max([self._videos.rows[video].duration for video in group]))
         return sorted(group, key=_Order(self._videos, self._keep, longest))
 
@@ -121,9 +120,9 @@ class _Order:
 class _Grouping:
     """Groups videos around videos that contain all the others of their group.
 
-    Videos are processed by falling length. Each one joins the first video that contains it and is in no other group. So
-    deleting all duplicates keeps a video that contains each of them, and a chain of videos that are each similar to the
-    next doesn't become one group.
+    Videos are processed from the longest to the shortest. Each joins the first video that contains it and hasn't joined
+    another. So the video to keep contains every duplicate, and a chain of videos, each similar to the next, isn't one
+    group.
     """
 
     def __init__(
@@ -149,13 +148,13 @@ class _Grouping:
         groups: dict[int, list[int]] = {}
         group_of: dict[int, int] = {}  # duplicate -> first video of its group
         first_by_content: dict[str, int] = {}
-        for video, found in enumerate(candidates.per_video(needed_V, is_kept_V)):
+        for video, earlier in enumerate(candidates.per_video(needed_V, is_kept_V)):
             content = videos.rows[video].content
             copy = first_by_content.setdefault(content, video) if content else video
             group_of_copy = group_of.get(copy, copy)
             first: int | None = group_of_copy
             if copy == video or self._is_excluded(video, group_of_copy, groups):
-                first = self._first_that_contains(video, found, groups)
+                first = self._first_that_contains(video, earlier, groups)
             if first is None:
                 is_kept_V[video] = True
             else:
@@ -174,7 +173,7 @@ class _Grouping:
         return None
 
     def _is_excluded(self, video: int, first: int, groups: dict[int, list[int]]) -> bool:
-        """Return whether a person has said that the video is no duplicate of a video of the group."""
+        """Return whether the user has declared that the video is no duplicate of a video in the group."""
         if not self._not_duplicates:
             return False
         rows = self._videos.rows
@@ -183,9 +182,9 @@ class _Grouping:
         return any(pair_key(own, (row.path, row.content)) in self._not_duplicates for row in group)
 
     def choose_kept(self, first: int, others: list[int], order: _Order) -> int:
-        """Return the preferred video among those that contain all the others of a group, as the first one does.
+        """Return the preferred video of a group, out of those that contain all the others, such as the first one.
 
-        A short video can contain each window of a long, static one, so lengths are compared too.
+        Lengths are compared too, because a short video can have all windows of a long, static one.
         """
         group, rows = [first, *others], self._videos.rows
         for video in order.sort_group(group):
@@ -224,7 +223,7 @@ class _Grouping:
         return DuplicateGroup(rows[keep].path, rows[keep].duration, tuple(duplicates))
 
     def contains(self, video: int, other: int) -> bool:
-        """Return whether enough windows of the other video are similar to one of this video, or the files are equal."""
+        """Return whether the files are identical, or enough windows of `other` are similar to a window of `video`."""
         if self._are_same(video, other):
             return True
         if not self._videos.counts[video] or not self._videos.counts[other]:
@@ -259,7 +258,7 @@ def _compare(
 ) -> _Comparison:
     """Compare a part of N windows with a video of K windows.
 
-    The part begins at the offset with the largest sum of cosines of similar windows that fall on each other.
+    The part begins at the offset that maximises the sum of cosines of similar windows at the same time.
     """
     stride = float(np.diff(keep_start_K).min(initial=math.inf)) if len(keep_start_K) > 1 else 1.0
     offsets_K, offsets_N = keep_start_K / stride, part_start_N / stride
@@ -277,7 +276,7 @@ def _compare(
         n, k = np.nonzero(is_similar_NK)
         bins = np.rint(offsets_K[k] - offsets_N[i + n]).astype(np.int64) - lowest
         sums += np.bincount(bins, weights=cosine_NK[n, k], minlength=len(sums))
-    # Of equal sums, choose the offset nearest to 0, which is that of a copy
+    # If several sums are equal, choose the offset nearest to 0, as copies have
     best = sums >= sums.max() - 1e-3
     offset = min(np.flatnonzero(best) + lowest, key=abs)
     return _Comparison(

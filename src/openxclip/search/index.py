@@ -24,7 +24,7 @@ from openxclip.search.moments import SearchOptions
 from openxclip.search.not_duplicates import NotDuplicates
 from openxclip.search.opening import OpenIndex
 from openxclip.search.parquet import SUFFIX, export_windows, import_windows, is_parquet
-from openxclip.search.paths import absolute_path, held_back, is_missing, matching_paths
+from openxclip.search.paths import absolute_path, is_missing, matching_paths, may_remove
 from openxclip.search.results import Added, Hit
 from openxclip.search.schema import IndexInfo
 from openxclip.search.searching import RERANK, Searcher, check_query
@@ -59,11 +59,11 @@ class VideoIndex:
             uri: folder of the index, or another place that LanceDB takes (`s3://…`).
             model: a folder, a hub id, "mini", or a loaded pipeline. The default is the index's model; for a new index,
                 that of `VideoPipeline.from_pretrained`. All videos of an index are encoded by one model.
-            window: seconds per window, default 10. This and the next four are for a new index.
+            window: seconds per window, default 10. This and the next four settings apply to a new index.
             stride: seconds from one window to the next, default `window`.
             num_frames: frames per window; the default is what the model was trained with.
             sampling: how the frames of a window are chosen, see `openxclip.video.sampling.Timeline`; default "time".
-            patches: store what the prompts are made from, so that hits can be reranked; default True.
+            patches: store patch features, from which prompts are made, so that hits can be reranked; default True.
             device, precision: see `VideoPipeline.from_pretrained`.
 
         Raises:
@@ -77,7 +77,7 @@ class VideoIndex:
         return cls(OpenIndex(uri, model, settings, {"device": device, "precision": precision}))
 
     def __len__(self) -> int:
-        """Return the number of windows that a search sees."""
+        """Return the number of searchable windows."""
         return self._store.count_windows() if self._index.info else 0
 
     @property
@@ -86,7 +86,7 @@ class VideoIndex:
         return self._index.info
 
     def files(self) -> list[str]:
-        """Return the paths of the videos that a search sees."""
+        """Return the paths of the searchable videos."""
         return sorted(self._store.complete_videos()) if self._index.info else []
 
     def unfinished(self) -> dict[str, int]:
@@ -152,7 +152,7 @@ class VideoIndex:
         `update` doesn't touch such videos; `remove(name)` removes them.
 
         Args:
-            name: what hits call the video; not the path of a file of the index.
+            name: name of the video in hits; it must not be the path of a file of the index.
             frames: one video, in the forms that `openxclip.classify` takes.
             fps: frames per second, for the times of windows.
             batch: see `VideoPipeline.encode_clips`.
@@ -187,11 +187,11 @@ class VideoIndex:
         allow_removing: int | None = None,
         **options: Any,
     ) -> Added:
-        """Look at every file of the index again: read changed files, and remove missing ones.
+        """Check every file of the index: read changed files again, and remove missing ones.
 
-        So that an unmounted disk doesn't empty the index, nothing is removed if more than 10 files and more than 10 %
-        of all are missing, or all of two or more files below one of `folders` or in the whole index: they are returned
-        as `held_back`. A file that can't be looked at (no permission, a network failure) isn't missing.
+        An unmounted disk must not empty the index. So nothing is removed if more than 10 files and more than 10 % of
+        all are missing, or all of two or more files in the index or below one of `folders`. They are then returned
+        as `held_back`. A file that can't be examined (no permission, a network failure) doesn't count as missing.
 
         Args:
             retry: try again to read what could not be read before.
@@ -205,12 +205,12 @@ class VideoIndex:
         rows = self._index.videos()
         known = list(dict.fromkeys(row.path for row in rows if row.kind == "file" and row.state != "removed"))
         missing = [path for path in known if is_missing(path)]
-        held = held_back(missing, known, [absolute_path(folder) for folder in folders], allow_removing)
-        if missing and not held:
+        is_allowed = may_remove(missing, known, [absolute_path(folder) for folder in folders], allow_removing)
+        if missing and is_allowed:
             self._remove(missing)
         gone = set(missing)
         done = self.add([path for path in known if path not in gone], retry=retry, **options)
-        return replace(done, removed=() if held else tuple(missing), held_back=tuple(held))
+        return replace(done, removed=tuple(missing)) if is_allowed else replace(done, held_back=tuple(missing))
 
     def remove(self, paths: str | Path | Iterable[str | Path]) -> Added:
         """Remove videos: files, folders with all videos below them, or patterns with `*` that match paths.
@@ -237,9 +237,9 @@ class VideoIndex:
             self._store.tidy()
 
     def compact(self) -> tuple[int, int]:
-        """Rewrite the index without deleted data and old versions. Return its bytes before and after.
+        """Rewrite the index without deleted data and old versions, and return its bytes before and after.
 
-        A search that is running in another process may fail and has to be repeated.
+        A search that runs meanwhile in another process may fail and must be repeated.
 
         Raises:
             VideoIndexError: there is no index, or another process is writing to it.
@@ -252,10 +252,13 @@ class VideoIndex:
         return before, disk_bytes(folder) if folder else 0
 
     def export(self, path: str | Path) -> int:
-        """Write all windows and what is known of them as Parquet, which `add` takes. Return the number of windows.
+        """Write all windows with their times, videos and embeddings to a Parquet file, which `add` takes.
 
         Args:
             path: path of the file, .parquet; an existing file is replaced.
+
+        Returns:
+            The number of windows.
 
         Raises:
             ValueError: the name has another suffix, or its folder doesn't exist.
@@ -291,19 +294,19 @@ class VideoIndex:
         window's. `docs/search.md` has the details.
 
         Args:
-            text: a sentence.
-            video: a video instead of a text; it is searched for as one clip.
+            text: sentence to search for.
+            video: video to search for instead of a text, as one clip.
             start, end: the part of `video` to search for, in seconds; the default is all of it.
             read: how `video` is read; the default is the pipeline's.
             k: maximum number of hits.
-            where: only windows that meet this SQL condition on `path`, `start`, `end`, `duration`, `size` (bytes) and
-                `modified` (nanoseconds since 1970): "duration < 60 and path like '%cam2%'".
+            where: SQL condition that windows must meet, on `path`, `start`, `end`, `duration`, `size` (bytes) and
+                `modified` (nanoseconds since 1970), such as "duration < 60 and path like '%cam2%'".
             rerank: number of candidates, found by the plain text, to order by their cosine with prompts; 0 turns
                 prompts off. A search by video isn't reranked, because prompts change texts only.
             per_video: maximum number of hits from one video.
-            min_score: minimum score of the hits of a text, from 0 to 1. The search ends when a round of candidates
-                brings no such hit.
-            min_similarity: minimum similarity of the hits, from -1 to 1.
+            min_score: minimum score of a hit, from 0 to 1, in a search by text. The search ends when a round of
+                candidates brings no such hit.
+            min_similarity: minimum similarity of a hit, from -1 to 1.
             merge: False makes each window a hit of its own.
 
         Raises:
@@ -342,7 +345,7 @@ class VideoIndex:
 
         Args:
             min_similarity: minimum cosine of similar windows. The right value depends on the model, and on how similar
-                videos are that are no copies.
+                different videos are.
             overlap: minimum share of a video's windows that are similar to a window of the other video.
             keep: which video of a group comes first, among those that contain all the others: "longest" (lengths that
                 differ by up to 0.25 s are equal), "largest" in bytes, "oldest" by modification time, or
@@ -350,7 +353,7 @@ class VideoIndex:
                 decide between equals.
             not_duplicates: pairs of paths that are never reported as duplicates, now and by later calls: the index
                 remembers them.
-            where: only windows that meet this condition, as in `search`.
+            where: condition that windows must meet, as in `search`.
             on_video: called after each video.
 
         Raises:

@@ -17,12 +17,12 @@ from openxclip.search.schema import VideoRow
 
 @dataclass(frozen=True)
 class IndexedVideos:
-    """V videos and their N windows that aren't featureless.
+    """V videos and their N windows, without featureless ones.
 
     Attributes:
-        rows: the videos' rows.
+        rows: rows of the videos.
         counts: number of windows per video, (V,); 0 if all are featureless.
-        start_N: start of each window in seconds, (N,); windows of one video follow each other.
+        start_N: start of each window in seconds, (N,), one video after the other.
         embedding_NE: embedding of each window, of length 1.
     """
 
@@ -76,20 +76,23 @@ class IndexedVideos:
         )
 
     def without_changed_files(self) -> IndexedVideos:
-        """Leave out files that are missing, have changed, or are links to another; keep all if none is here."""
-        is_here_V = [_is_unchanged(row) for row in self.rows]
-        none_is_here = not any(is_here_V)
+        """Return the videos without missing files, changed files and links to other videos.
+
+        If no file of the index is on this machine, only links are left out.
+        """
+        is_unchanged_V = [_is_unchanged(row) for row in self.rows]
+        is_elsewhere = not any(is_unchanged_V)
         paths = [row.path for row in self.rows]
         real_paths = [os.path.realpath(path) for path in paths]
         first: dict[str, int] = {}  # real path -> video, preferring paths that are no links
         for v in sorted(range(len(paths)), key=lambda v: real_paths[v] != paths[v]):
-            if is_here_V[v] is not False or none_is_here:
+            if is_elsewhere or is_unchanged_V[v] is not False:
                 first.setdefault(real_paths[v], v)
         return self if len(first) == len(paths) else self.take(sorted(first.values()))
 
 
 def _is_unchanged(row: VideoRow) -> bool | None:
-    """Return whether the file is as it was indexed; None if the video is no file of this machine."""
+    """Return whether the file is the same as when it was indexed; None for URLs and frames from memory."""
     if row.kind != "file" or "://" in row.path:
         return None
     stamp = stamp_of(row.path)

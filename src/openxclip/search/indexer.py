@@ -42,10 +42,10 @@ class _Pending:
 
 
 class Indexer:
-    """Encodes videos and commits their windows every minute or 64 MiB, also within a long video.
+    """Encodes videos and commits their windows every minute or 64 MiB, even within a long video.
 
     Args:
-        index: the index, whose lock the caller holds.
+        index: the index; the caller holds its lock.
         batch, read, on_video, on_clip: see `VideoIndex.add`.
     """
 
@@ -72,9 +72,9 @@ class Indexer:
             self._known[row.state][row.path] = row
         self._complete_by_content = {row.content: row for row in self._known["complete"].values() if row.content}
 
-        self._started: dict[str, VideoRow] = {}  # videos to decode, by path; the reading thread fills it
+        self._started: dict[str, VideoRow] = {}  # videos to decode, by path; filled in the thread that reads them
         self._current: VideoRow | None = None  # the video whose clips are arriving
-        self._announced: set[int] = set()  # ids that the table of videos has
+        self._announced: set[int] = set()  # ids of started videos that have a row in the table
         self._pending = _Pending()
         self._committed_at = time.monotonic()
         self._is_committing = False
@@ -86,7 +86,7 @@ class Indexer:
 
     @property
     def result(self) -> Added:
-        """The videos processed so far."""
+        """Result for the videos processed so far."""
         return Added(
             added=tuple(self._added),
             unchanged=tuple(self._unchanged),
@@ -95,7 +95,7 @@ class Indexer:
         )
 
     def add_files(self, paths: list[str]) -> None:
-        """Encode and commit files. After an interruption, finished work is committed too."""
+        """Encode and commit files, interrupted ones first. If this call is interrupted, commit what is done."""
         self._store.remove_videos(self._known["removed"].values())  # left by a killed writer
         try:
             for path in paths:
@@ -103,7 +103,7 @@ class Indexer:
                     self._resume(path)
             self._encode(self._select_sources(path for path in paths if path not in self._started), first=0)
         except BaseException:
-            if not self._is_committing:  # an interrupted commit may or may not have taken place: don't repeat it
+            if not self._is_committing:  # an interrupted commit may have taken effect: don't repeat it
                 with suppress(VideoIndexError):
                     self._commit()
             raise
@@ -115,8 +115,8 @@ class Indexer:
         """Encode and commit frames from memory.
 
         Args:
-            video: the frames, whose name becomes their path.
-            content: a hash of them.
+            video: the frames; their name becomes the path.
+            content: SHA-256 of the frames.
         """
         self._started[video.name] = VideoRow(
             id=new_id(), path=video.name, kind="frames", content=content, options=self._options
@@ -125,19 +125,20 @@ class Indexer:
         self._commit()
 
     def _resume(self, path: str) -> None:
-        """Continue an interrupted video, or drop what was kept of it if the file or the options have changed."""
-        kept, now = self._known["reading"].pop(path), self._new_row(path)
-        is_same = now.content == kept.content and (now.content or (now.stamp == kept.stamp and any(now.stamp)))
-        if not is_same or kept.options != self._options or now.content in self._complete_by_content:
-            self._store.remove_videos([kept])
+        """Encode the rest of an interrupted video, or remove its windows if the file or the options have changed."""
+        old, new = self._known["reading"].pop(path), self._new_row(path)
+        has_same_stamp = new.stamp == old.stamp and any(new.stamp)
+        is_same = new.content == old.content and (new.content != "" or has_same_stamp)
+        if not is_same or old.options != self._options or new.content in self._complete_by_content:
+            self._store.remove_videos([old])
             return
-        self._store.delete_windows(kept.id, first=kept.windows)  # committed, but not counted before the interruption
-        self._announced.add(kept.id)
-        self._started[path] = replace(kept, **now.stamp._asdict())
-        self._encode(iter([path]), first=kept.windows)
+        self._store.delete_windows(old.id, first=old.windows)  # written, but not counted before the interruption
+        self._announced.add(old.id)
+        self._started[path] = replace(old, **new.stamp._asdict())
+        self._encode(iter([path]), first=old.windows)
 
     def _select_sources(self, paths: Iterable[str]) -> Iterator[str]:
-        """Hash files and yield those to decode: files whose content isn't in the index."""
+        """Hash files and yield those whose content isn't in the index, which must be decoded."""
         for path in paths:
             row = self._new_row(path)
             known = self._known["complete"].get(path)
@@ -156,10 +157,10 @@ class Indexer:
         return VideoRow(id=new_id(), path=path, content=content_hash(path), options=self._options, **stamp)
 
     def _encode(self, sources: Iterator[str | MemoryVideo], *, first: int) -> None:
-        """Encode videos and commit now and then.
+        """Encode videos and commit regularly.
 
         Args:
-            sources: the videos.
+            sources: files or frames to encode.
             first: clips of the first video to skip when resuming.
         """
         clips = self._pipeline.encode_clips(sources, self._plan, first=first, **self._encoding)
@@ -174,8 +175,8 @@ class Indexer:
                 else:
                     self._current = self._add_clip(self._current, clip)
                     self._on_clip(name, clip.end, clip.duration)
-                is_due = time.monotonic() > self._committed_at + _COMMIT_EVERY_S
-                if is_due or self._pending.num_bytes > _COMMIT_EVERY_BYTES:
+                seconds = time.monotonic() - self._committed_at
+                if seconds > _COMMIT_EVERY_S or self._pending.num_bytes > _COMMIT_EVERY_BYTES:
                     self._commit()
         finally:
             clips.close()
@@ -216,7 +217,7 @@ class Indexer:
         for row in pending.failed:
             if row.id in self._announced:
                 self._store.delete_windows(row.id)
-        # Neither a missing file nor a folder is recorded as failed: a folder may hold videos the next time.
+        # Missing files and folders aren't recorded as failed: a folder may have videos the next time.
         failed = [row for row in pending.failed if row.content or row.id in self._announced]
         replaced = [old for row in (*pending.complete, *pending.failed) for old in self._pop_known(row.path)]
         replaced = [replace(row, state="removed") if row.windows else row for row in replaced]
@@ -224,8 +225,8 @@ class Indexer:
         self._store.put_videos([*pending.complete, *partial, *failed, *pending.touched, *with_windows])
         self._store.remove_videos(replaced)
 
-        replaced = [old for source, row in pending.copies for old in self._take_windows(source, row)]
-        self._store.remove_videos(replaced)  # only now, because a replaced video may be the source of another copy
+        # Remove these after all copies are made, because a replaced video may be the source of another copy.
+        self._store.remove_videos([old for copy in pending.copies for old in self._take_windows(*copy)])
         for row in (*pending.complete, *pending.touched):
             self._known["complete"][row.path] = row
             if row.content:
@@ -235,18 +236,22 @@ class Indexer:
         self._is_committing = False
 
     def _announce(self, videos: list[VideoRow]) -> None:
-        """Add rows for videos that the table doesn't have yet, before their windows."""
+        """Add rows for new videos, which must precede their windows."""
         new = [row for row in videos if row.id not in self._announced]
         self._store.put_videos((replace(row, state="reading", windows=0) for row in new), new=True)
         self._announced |= {row.id for row in new}
 
     def _pop_known(self, path: str) -> list[VideoRow]:
-        """Forget and return the finished rows of a path, which are about to be replaced."""
+        """Remove the finished rows of a path from the known rows, and return them, to be replaced."""
         rows = [self._known[state].pop(path, None) for state in ("complete", "failed")]
         return [row for row in rows if row is not None]
 
     def _take_windows(self, source: VideoRow, row: VideoRow) -> list[VideoRow]:
-        """Give a file the windows of a video with the same content, which was moved or copied.
+        """Rename the windows of a video that was moved, or copy those of a video with the same content.
+
+        Args:
+            source: the video in the index.
+            row: the file with the same content.
 
         Returns:
             The rows that are replaced.
@@ -276,7 +281,7 @@ class Indexer:
 def skip_known(
     paths: Iterable[str], known: Iterable[VideoRow], *, retry: bool, on_video: OnVideo
 ) -> tuple[list[str], Added]:
-    """Separate files to read from those whose result is known from their names, sizes and times.
+    """Skip files whose result is known without reading them, from their names and stamps.
 
     Args:
         paths: absolute paths.
@@ -284,7 +289,7 @@ def skip_known(
         retry, on_video: see `VideoIndex.add`.
 
     Returns:
-        The files to read, and the result for all others.
+        The files to read, and the result for the skipped ones.
 
     Raises:
         ValueError: a path is the name of frames from memory.
@@ -294,16 +299,16 @@ def skip_known(
     unchanged: list[str] = []
     errors: list[VideoError] = []
     for path in paths:
-        complete, failed, now = rows.get(("complete", path)), rows.get(("failed", path)), file_stamp(path)
+        complete, failed, stamp = rows.get(("complete", path)), rows.get(("failed", path)), file_stamp(path)
         if not is_utf8(path):
-            errors.append(VideoError(path, "its name is not valid UTF-8, as an index needs it: rename it"))
+            errors.append(VideoError(path, "its name is not valid UTF-8, which an index needs: rename it"))
             on_video(path, errors[-1])
         elif complete is not None and complete.kind == "frames":
             raise ValueError(f"{path}: the index has frames from memory under this name: remove them first.")
-        elif complete is not None and now == complete.stamp:
+        elif complete is not None and stamp == complete.stamp:
             unchanged.append(path)
             on_video(path, None)
-        elif failed is not None and now == failed.stamp and any(now) and not retry:
+        elif failed is not None and stamp == failed.stamp and any(stamp) and not retry:
             errors.append(VideoError(path, failed.reason))
             on_video(path, errors[-1])
         else:

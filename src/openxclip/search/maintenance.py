@@ -9,15 +9,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-VERSIONS_KEPT = timedelta(minutes=10)  # longer than any search takes, so that its files stay
+VERSIONS_KEPT = timedelta(minutes=10)  # longer than any search takes, so that it can read its version to the end
 VECTORS_INDEXED_FROM = 50_000  # windows; a vector index of fewer costs more than it saves
-_REBUILT_AT = 4  # rebuild the vector index when there are this many times as many windows
+_REBUILT_AT = 4  # rebuild the vector index when it has this many times as many windows
 _VECTORS = "vectors_"  # prefix of the vector index's name; the number of windows it was built from follows
 
-# Compaction rewrites all rows. It is due when the rows since the last one are half as many as before it, so that all
-# compactions together write about three times what they keep. Fragments are limited because each commit lists them all.
-_FRAGMENTS, _MOST_FRAGMENTS = 32, 512
-_GARBAGE = 1.25  # old versions are removed when they take this many times the live bytes; one compaction leaves 1.0
+# A compaction rewrites all rows. It is due when half as many rows have been added as the last one wrote, so that all
+# compactions together write about three times the data. Fragments are limited because each commit lists them all.
+_FRAGMENTS, _MAX_FRAGMENTS = 32, 512
+_GARBAGE = 1.25  # old versions are removed if they take this many times the live bytes; a compaction leaves 1.0
 _GARBAGE_BYTES = 1 << 20
 
 
@@ -26,7 +26,7 @@ def tidy(table: Any, folder: Path | None) -> None:
 
     Args:
         table: a LanceDB table.
-        folder: its folder; None in an object store, where only a compaction removes old versions.
+        folder: folder of the table; None in an object store, where only a compaction removes old versions.
     """
     if _needs_compaction(table) or _has_old_versions(table, folder):
         table.optimize(cleanup_older_than=VERSIONS_KEPT)
@@ -35,7 +35,7 @@ def tidy(table: Any, folder: Path | None) -> None:
 def compact(table: Any) -> None:
     """Compact a table and remove all its old versions."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # says that running searches may fail, as our docs do
+        warnings.simplefilter("ignore", UserWarning)  # warns that running searches may fail, as our docs do
         table.optimize(cleanup_older_than=timedelta(0))
 
 
@@ -45,7 +45,7 @@ def _needs_compaction(table: Any) -> bool:
     rows = table.count_rows()
     stored = stats["lengths"]["mean"] * fragments  # includes deleted rows
     is_split = fragments >= _FRAGMENTS and 2 * (stored - largest) >= largest
-    return bool(is_split or fragments >= _MOST_FRAGMENTS or stored - rows > max(rows // 2, _FRAGMENTS))
+    return bool(is_split or fragments >= _MAX_FRAGMENTS or stored - rows > max(rows // 2, _FRAGMENTS))
 
 
 def _has_old_versions(table: Any, folder: Path | None) -> bool:
@@ -54,15 +54,15 @@ def _has_old_versions(table: Any, folder: Path | None) -> bool:
     live = table.stats()["total_bytes"]
     if disk_bytes(folder) - live < _GARBAGE * live + _GARBAGE_BYTES:
         return False
-    # Removing versions also compacts. During a series of adds, some version is always old enough, so that each add
-    # would rewrite the whole table unless the oldest version had to be twice that age.
+    # Removing versions also compacts. During a series of adds, some version is always old enough to be removed, so each
+    # add would rewrite the whole table. So wait until the oldest version is twice as old.
     versions = table.list_versions()
     age = datetime.now() - versions[0]["timestamp"].replace(tzinfo=None)
     return len(versions) > 1 and bool(age > 2 * VERSIONS_KEPT)
 
 
 def disk_bytes(folder: Path) -> int:
-    """Return the bytes of all files below a folder."""
+    """Return the total size of all files below a folder."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -72,9 +72,9 @@ def disk_bytes(folder: Path) -> int:
 
 
 def windows_at_last_build(table: Any) -> int:
-    """Return the number of windows from which the vector index was built; 0 without a vector index.
+    """Return the number of windows from which the vector index was built; 0 if there is none.
 
-    Windows added later go into the existing partitions, which grow and fit worse.
+    Windows added later go into the existing partitions, which become larger and less suitable.
     """
     return max((int(name.removeprefix(_VECTORS)) for name in _vector_indexes(table)), default=0)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from openxclip.search.results import Hit
 
-_LEVEL = 0.5  # of the way from the typical similarity to the best window's, which a neighbour must reach
+_LEVEL = 0.5  # similarity that neighbours need: 0 is the typical one, 1 the best window's
 _TOUCHING_S = 1e-3
 
 
@@ -47,8 +47,8 @@ class Window:
     Attributes:
         row: the store's row, with `embedding` and `patches` if the window is reranked.
         similarity: the cosine that orders candidates: with prompts if the window is reranked.
-        reranked: whether the window is reranked.
-        score: the text's share against the neutral texts; None until it is needed.
+        reranked: whether `similarity` includes prompts.
+        score: the text's share against the neutral texts; None before it is computed.
     """
 
     row: dict[str, Any]
@@ -119,13 +119,13 @@ def separate_moments(windows: Iterable[Window]) -> list[Moment]:
 def merge_neighbours(windows: Iterable[Window], typical: float) -> list[Moment]:
     """Merge windows with their neighbours into moments, the best first.
 
-    Beginning with the best window, each window that isn't part of a moment yet starts one. The moment grows to both
-    sides over windows that touch or overlap it, as long as their plain similarity is at least halfway between `typical`
-    and the best window's. Other windows of which half or more lies in the moment are dropped.
+    Each window, from the best to the worst, starts a moment unless it is part of one. The moment grows to both sides
+    over windows that touch or overlap it and whose plain similarity is at least halfway between `typical` and the best
+    window's. Other windows that lie in the moment by half or more are dropped.
 
     Args:
         windows: candidates of any videos.
-        typical: plain similarity of the query and the average window of the index.
+        typical: cosine of the query and the mean embedding of the index.
     """
     videos: dict[int, list[Window]] = defaultdict(list)
     for window in windows:
@@ -165,7 +165,7 @@ def _grow(line: list[Window], position: int, level: float, used: set[Window]) ->
 
 
 def _mostly_covered(line: list[Window], first: int, last: int, start: float, end: float) -> list[Window]:
-    """Return the windows outside a moment of which half or more lies in it."""
+    """Return the windows that aren't part of a moment but lie in it by half or more."""
     covered = []
     for window in line[last + 1 :]:
         if end - window.start < 0.5 * (window.end - window.start):
@@ -179,7 +179,7 @@ def _mostly_covered(line: list[Window], first: int, last: int, start: float, end
 
 
 def select_moments(moments: Iterable[Moment], options: SearchOptions) -> list[Moment]:
-    """Return the first k moments that meet the conditions; `min_score` needs scores."""
+    """Return the first k moments that meet the conditions. With `min_score`, windows must have been scored."""
     per_video: Counter[int] = Counter()
     selected: list[Moment] = []
     for moment in moments:

@@ -1,4 +1,4 @@
-"""Remember pairs of videos that a person says are no duplicates, in a file in the index's folder that can be edited."""
+"""Remember which pairs of videos are no duplicates, in a text file in the index's folder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FILE = "not-duplicates.tsv"
 
 
 class NotDuplicates:
-    """The pairs that an index remembers.
+    """The remembered pairs of an index.
 
-    A line of the file has two paths and the SHA-256 of each, separated by tabs. A pair is identified by its contents:
-    it holds after a file is moved, but not after one is changed. If there is no SHA-256 or both are equal, it is
-    identified by its paths.
+    Each line of the file has two paths and the SHA-256 of each, separated by tabs. A pair is identified by its SHA-256,
+    so that it remains valid when a file is moved, but not when one changes. Paths identify files without a SHA-256 and
+    pairs with the same SHA-256.
 
     Args:
         uri: place of the index.
@@ -40,8 +40,8 @@ class NotDuplicates:
         """Remember pairs of paths.
 
         Args:
-            pairs: pairs of paths.
-            videos: videos of the index, by path.
+            pairs: pairs of paths to remember.
+            videos: rows of the index's videos, by path.
 
         Raises:
             ValueError: a path isn't in the index or is paired with itself, or the index is in an object store.
@@ -52,7 +52,7 @@ class NotDuplicates:
             first, second = (absolute_path(path) for path in pair)
             for path in (first, second):
                 if path not in videos:
-                    raise ValueError(f"{path}: isn't in the index {self._uri}, so it is no duplicate there.")
+                    raise ValueError(f"{path}: isn't in the index {self._uri}.")
                 if {"\t", "\n"} & set(path):
                     raise ValueError(f"{path!r}: a path with a tab or a line break can't be remembered.")
             if first == second:
@@ -61,7 +61,7 @@ class NotDuplicates:
         if not lines:
             return
         if self._path is None:
-            raise ValueError(f"{self._uri}: pairs are remembered in an index's folder, not in an object store.")
+            raise ValueError(f"{self._uri}: pairs can be remembered only in a local folder, not in an object store.")
         known = self._lines()
         new = [line for i, line in enumerate(lines) if line not in known and line not in lines[:i]]
         if not new:
@@ -91,7 +91,7 @@ class NotDuplicates:
 
 
 def pair_key(first: tuple[str, str], second: tuple[str, str]) -> frozenset[str]:
-    """Return what identifies a pair of videos, each given as its path and content."""
+    """Return a key for a pair of videos, each given as its path and SHA-256."""
     if first[1] == second[1]:
         return frozenset((first[0], second[0]))
     return frozenset(f"sha256:{content}" if content else path for path, content in (first, second))

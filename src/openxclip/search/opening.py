@@ -27,12 +27,12 @@ class OpenIndex:
     Args:
         uri: place of the index.
         model: name of the model or a pipeline; None is the index's model, or the default model for a new index.
-        settings: `window`, `stride`, `num_frames`, `sampling` and `patches`; None leaves a setting open.
+        settings: `window`, `stride`, `num_frames`, `sampling` and `patches`; None accepts the index's value.
         loading: options for loading the model; None is an option's default.
 
     Raises:
         MissingPackageError: LanceDB isn't installed, or is too old.
-        ValueError: a setting is invalid, or isn't the index's.
+        ValueError: a setting is invalid, or differs from the index's.
         VideoIndexError: the place holds something that is no index.
     """
 
@@ -57,7 +57,7 @@ class OpenIndex:
             self._check_settings(self.info)
 
     def refresh(self) -> IndexInfo | None:
-        """Load the latest version, also if another process has made the index since; None if there is none."""
+        """Load the latest version and return the description; None if there is still no index."""
         if self.info is None:
             self.info = self.store.open()
             if self.info is not None:
@@ -67,7 +67,7 @@ class OpenIndex:
         return self.info
 
     def require(self) -> IndexInfo:
-        """Load the latest version.
+        """Load the latest version and return the description.
 
         Raises:
             VideoIndexError: there is no index.
@@ -78,11 +78,11 @@ class OpenIndex:
         return info
 
     def videos(self) -> list[VideoRow]:
-        """Return the videos in any state, in the latest version."""
+        """Load the latest version and return the videos in every state."""
         return self.store.videos() if self.refresh() else []
 
     def pipeline(self) -> VideoPipeline:
-        """Load the model, and create the index if there is none.
+        """Return the model, after loading it and creating the index if necessary.
 
         Raises:
             CheckpointError: the model can't be found or loaded.
@@ -100,7 +100,7 @@ class OpenIndex:
         return pipeline
 
     def check_model(self) -> None:
-        """Refuse a model that isn't the index's, even if there is no work for it.
+        """Check that a given model is the index's, even if nothing needs to be encoded.
 
         Raises:
             CheckpointError: the model can't be found or loaded.
@@ -110,11 +110,11 @@ class OpenIndex:
             self.pipeline()
 
     def info_for_import(self, exported: IndexInfo) -> IndexInfo:
-        """Return the description that exported windows must fit: the index's, or that of the index to create.
+        """Return the description that exported windows must fit: the description of the index or of a new one.
 
         Raises:
             CheckpointError: the given model can't be found or loaded.
-            ValueError: the windows are of another model than the given one.
+            ValueError: the windows come from another model than the given one.
         """
         info = self.refresh()
         if info is not None:
@@ -146,7 +146,7 @@ class OpenIndex:
         return model
 
     def _describe(self, pipeline: VideoPipeline) -> IndexInfo:
-        """Describe a new index of a model."""
+        """Return the description of a new index with this model."""
         name = pipeline.name
         is_unchanged = not isinstance(self._model, VideoPipeline)  # the caller may have changed a loaded model
         window = self._settings.get("window", WINDOW_S)

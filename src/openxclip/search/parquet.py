@@ -23,11 +23,11 @@ _COLUMNS = (
 )  # fmt: skip
 _VIDEO_COLUMNS = ("path", "size", "modified", "content", "duration", "width", "height")
 _BATCH_ROWS = 1024  # each row has some tens of kilobytes of patches
-_LENGTH_TOLERANCE = 1e-2  # of an embedding's length; more than rounding to half precision changes it
+_LENGTH_TOLERANCE = 1e-2  # for the length of embeddings; half precision changes it by less
 
 
 def is_parquet(path: str) -> bool:
-    """Return whether a path is named as a Parquet file, not as a video."""
+    """Return whether a path has the suffix of a Parquet file."""
     return path.lower().endswith(SUFFIX)
 
 
@@ -104,7 +104,7 @@ def import_windows(index: OpenIndex, paths: list[str], on_video: Callable[[str, 
 
 
 def _import_file(store: Store, file: ParquetWindows, *, patches: bool) -> None:
-    """Add a file's windows in place of those that the index has of the same videos."""
+    """Add the windows of a file, and remove the index's old windows of the same videos."""
     import pyarrow as pa
 
     rows = {row.path: row for row in file.video_rows()}
@@ -161,10 +161,10 @@ class ParquetWindows:
         return VideoIndexError(f"{self.path}: {problem}: it must have the form that `openxclip index --export` writes.")
 
     def check_fits(self, info: IndexInfo, width: int) -> None:
-        """Refuse windows that can't be compared with those of an index.
+        """Check that the windows can be compared with an index's.
 
         Raises:
-            VideoIndexError: model, windows or width differ, or the file lacks patches and the index has them.
+            VideoIndexError: the model, the windows or the width differ, or only the index has patches.
         """
         if self.info.schema != SCHEMA_VERSION:  # other versions cut windows differently
             raise VideoIndexError(f"{self.path}: was exported by another version of openxclip: export it again.")
@@ -175,7 +175,7 @@ class ParquetWindows:
                     f"{self.path}: its windows have {name} {str(own)[:60]}, but the index's have {str(other)[:60]}."
                 )
         if self.width != width:
-            raise VideoIndexError(f"{self.path}: embeddings of {self.width} numbers, but the index's have {width}.")
+            raise VideoIndexError(f"{self.path}: its embeddings have {self.width} numbers, but the index's {width}.")
         if info.patches and not self.info.patches:
             raise VideoIndexError(
                 f"{self.path}: has no patches, which the index stores for reranking: add it to an index of its own."
@@ -194,10 +194,10 @@ class ParquetWindows:
             num_rows += len(table)
             for path, number in zip(table["path"].to_pylist(), table["number"].to_pylist(), strict=True):
                 numbers.setdefault(path, set()).add(number)
-        for path, of_video in numbers.items():
-            if of_video != set(range(len(of_video))):
+        for video, video_numbers in numbers.items():
+            if video_numbers != set(range(len(video_numbers))):
                 raise VideoIndexError(
-                    f"{self.path}: windows of {path} are missing: their numbers must be 0 to {len(of_video) - 1}."
+                    f"{self.path}: windows of {video} are missing: they need the numbers 0 to {len(video_numbers) - 1}."
                 )
         if num_rows != sum(map(len, numbers.values())):
             raise VideoIndexError(f"{self.path}: two windows have the same path and number.")
@@ -209,7 +209,7 @@ class ParquetWindows:
                 raise self._invalid(f"has rows without {name}")
         for name in ("start", "end", "duration"):
             if not np.isfinite(table[name].to_numpy()).all():
-                raise self._invalid(f"has a {name} that is no number")
+                raise self._invalid(f"has a {name} that isn't finite")
         embeddings = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
         lengths = np.linalg.norm(embeddings.astype(np.float32), axis=1)
         wrong = np.flatnonzero(~(np.abs(lengths - 1) < _LENGTH_TOLERANCE))
@@ -227,10 +227,10 @@ class ParquetWindows:
         return list(videos.values())
 
     def tables(self, *, patches: bool) -> Iterator[Any]:
-        """Read the windows as pyarrow tables with the types of an index, and all its columns but the video's id.
+        """Read the windows as pyarrow tables with an index's columns and types, except for the video's id.
 
         Args:
-            patches: read the patches; if False, their column is empty.
+            patches: read the patches; if False, their column is null.
 
         Raises:
             VideoIndexError: a column can't be converted to its type, or the file can't be read.

@@ -1,11 +1,11 @@
 """Partition embeddings into cells, so that similar pairs are found without comparing all pairs.
 
-Some randomly chosen windows are centres, and each window belongs to the cell of its most similar centre. Two similar
-windows often lie in the same cell, or in cells whose centres are both similar to them. This is repeated with other
-centres, because a pair that one partition separates is seldom separated by the next.
+Randomly chosen windows are centres, and each window belongs to the cell of its most similar centre. Two similar windows
+usually lie in the same cell or in neighbouring ones. Several partitions are made, because a pair that one of them
+separates is seldom separated by the next.
 
 The number of cells to compare depends on the embeddings and on the minimum similarity, so it is measured. If partitions
-save nothing, because all embeddings are similar or there are few, all pairs are compared.
+save nothing, because there are few embeddings or all are similar, all pairs are compared.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Ints = NDArray[np.int64]
 _CELL = 256  # average number of windows per cell
 _PARTITIONS = 12
 _TRIALS = 8192
-# Twice as many cells as 999 of 1,000 trials need: then only a few in 100,000 fail. The largest number that any trial
-# needs would be little more, but would vary from index to index.
+# Compare twice as many cells as 99.9 % of the trials need: only a few pairs in 100,000 are missed. The maximum of all
+# trials would be little higher, but would vary from index to index.
 _QUANTILE, _MARGIN = 0.999, 2
-_MIN_SAVING = 1.5  # partitions are used if they compare this many times fewer pairs
-_PROJECTED = 128  # size of the random projection in which cells are found; it preserves distances
+_MIN_SAVING = 1.5  # partitions are used if this divides the number of compared pairs
+_PROJECTED = 128  # size of the random projection in which cells are found; it roughly preserves distances
 _SEED = 0
 
 
@@ -39,7 +39,7 @@ class Partitions:
         min_similarity: minimum cosine of the pairs to find.
 
     Attributes:
-        num_cells: number of cells of each partition. A single partition with one cell compares all pairs.
+        num_cells: number of cells of each partition; [1] if all pairs are compared.
         num_probes: number of cells to compare with a window, per partition.
     """
 
@@ -49,7 +49,7 @@ class Partitions:
         number, random = len(embedding_NE) // _CELL, np.random.default_rng(_SEED)
         if number < _MIN_SAVING * _PARTITIONS:
             return
-        # With mean 0, embeddings spread evenly over the cells even if all have a direction in common
+        # Without their mean, embeddings spread evenly over the cells even if all share a direction
         self._mean_E = embedding_NE.mean(0)
         width = min(_PROJECTED, embedding_NE.shape[1])
         self._projection_ED = random.standard_normal((embedding_NE.shape[1], width), dtype=np.float32)
@@ -62,7 +62,7 @@ class Partitions:
         self.num_cells, self.num_probes = [number] * _PARTITIONS, num_probes
 
     def nearest_cells(self, rows: Ints) -> Iterator[Ints]:
-        """For each partition, yield the cells to compare with these windows, (Q, num_probes), their own cell first."""
+        """Yield, for each partition, the cells to compare with Q windows, (Q, num_probes), their own cells first."""
         if not self._centres_PKD:
             yield np.zeros((len(rows), 1), dtype=np.int64)
             return
@@ -79,10 +79,10 @@ class Partitions:
         return np.asarray(centres_KD / np.maximum(np.linalg.norm(centres_KD, axis=1, keepdims=True), 1e-6))
 
     def _measure_rank(self, embedding_NE: Floats, min_similarity: float, random: np.random.Generator) -> int:
-        """Count the cells that are nearer to a window than the cell of a window that is just similar enough.
+        """Return how many cells are nearer to a window than the cell of a window that is just similar enough.
 
-        The second window is synthetic: the first one is moved towards another window until their cosine is
-        `min_similarity`. Of all partitions, the one with the fewest nearer cells counts.
+        In each trial, the second window is the first one, moved towards a random window until their cosine is
+        `min_similarity`, and the partition with the fewest nearer cells counts. Returns a high quantile of the trials.
         """
         from_T, to_T = random.integers(len(embedding_NE), size=(2, _TRIALS))
         first_TE, target_TE = embedding_NE[from_T], embedding_NE[to_T]
@@ -97,7 +97,7 @@ class Partitions:
 
 
 def _cell_ranks(first_TD: Floats, second_TD: Floats, centres_KD: Floats) -> Ints:
-    """For each pair, count the cells that are nearer to the first embedding than the second one's cell is."""
+    """Return, for each pair, how many cells are nearer to the first embedding than the second one's cell."""
     cell_T = (second_TD @ centres_KD.T).argmax(1)
     cosine_TK = first_TD @ centres_KD.T
     return np.asarray((cosine_TK > np.take_along_axis(cosine_TK, cell_T[:, None], 1)).sum(1))

@@ -1,7 +1,4 @@
-"""Compress patch features, from which prompts are made, as half precision with Zstandard.
-
-Half precision changes a number by at most 2^-11 of its value. A test measures what this does to scores.
-"""
+"""Compress patch features, from which prompts are made, with Zstandard in half precision (relative error ≤ 2^-11)."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ def compress_patches(patches_PE: NDArray[np.floating]) -> bytes:
 
 
 def decompress_patches(compressed: bytes, width: int, patches: int) -> NDArray[np.float32]:
-    """Return the (P, E) patch features that `compress_patches` was given.
+    """Return patch features (P, E).
 
     Args:
-        compressed: its result.
-        width: E.
-        patches: P.
+        compressed: result of `compress_patches`.
+        width: E, the size of a patch's features.
+        patches: P, the number of patches.
     """
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Paths of indexed videos: what a name means, whether a file has changed, and when missing files are kept."""
+"""Resolve the paths of indexed videos, tell whether files have changed, and protect missing ones from removal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import bisect
 import fnmatch
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def absolute_path(path: Any) -> str:
         ValueError: the path is a pipe.
     """
     if not isinstance(path, str | Path):
-        raise TypeError(f"an index needs paths of videos, but was given a {type(path).__name__}.")
+        raise TypeError(f"a {type(path).__name__} is no path of a video: give a str or a Path.")
     if str(path).startswith(("/dev/", "/proc/")) or _is_pipe(Path(path)):
         raise ValueError(f"{path}: is a pipe, which can't be read again later: save the video to a file first.")
     return str(path) if "://" in str(path) else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
@@ -40,26 +40,24 @@ def _is_pipe(path: Path) -> bool:
 
 
 def is_missing(path: str) -> bool:
-    """Return whether the system reports that the file doesn't exist. An error such as a denied permission doesn't."""
-    if "://" in path:
-        return False
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except (OSError, ValueError):
-        return False
+    """Return whether a file certainly doesn't exist: False for a URL, or if the system doesn't permit a look."""
+    with suppress(OSError, ValueError):
+        try:
+            if "://" not in path:
+                os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
     return False
 
 
 def file_stamp(path: str) -> FileStamp:
-    """Return the present stamp of a file."""
+    """Return the current stamp of a file."""
     size, modified = stamp_of(path)
     changed = inode = 0
     if (size, modified) != NO_STAMP:
         with suppress(OSError, ValueError):
             status = os.stat(path)  # noqa: PTH116
-            changed, inode = status.st_ctime_ns, status.st_ino & (2**63 - 1)
+            changed, inode = status.st_ctime_ns, status.st_ino & (2**63 - 1)  # the column has 63 bits
     return FileStamp(size, modified, changed, inode)
 
 
@@ -76,16 +74,18 @@ def content_hash(path: str) -> str:
 
 
 def matching_paths(name: str, known: Sequence[str]) -> list[str]:
-    """Return the paths that a name refers to: itself, all paths below it, or else the paths that match it as a pattern.
+    """Return the known paths that a name refers to: the path itself and all below it, or else those that match it.
 
     Args:
         name: an absolute path, or a pattern with `*`, `?` or `[`.
         known: sorted paths.
     """
-    place = bisect.bisect_left(known, name)
-    itself = [name] if known[place : place + 1] == [name] else []
-    exact = itself + _paths_below(name, known)
-    return exact or (fnmatch.filter(known, name) if any(sign in name for sign in "*?[") else [])
+    position = bisect.bisect_left(known, name)
+    exact = [name] if known[position : position + 1] == [name] else []
+    literal = exact + _paths_below(name, known)
+    if literal or not any(wildcard in name for wildcard in "*?["):
+        return literal
+    return fnmatch.filter(known, name)
 
 
 def _paths_below(folder: str, known: Sequence[str]) -> list[str]:
@@ -96,10 +96,8 @@ def _paths_below(folder: str, known: Sequence[str]) -> list[str]:
     return list(known[first:end])
 
 
-def held_back(
-    missing: Sequence[str], known: Sequence[str], folders: Sequence[str], allowed: int | None
-) -> Sequence[str]:
-    """Return the missing files that must stay in the index because a disk may not be mounted: all of them or none.
+def may_remove(missing: Collection[str], known: Collection[str], folders: Sequence[str], allowed: int | None) -> bool:
+    """Return whether missing files may be removed from the index: not if a disk seems to be unmounted.
 
     Args:
         missing: paths of missing files.
@@ -108,9 +106,9 @@ def held_back(
         allowed: number of files that may be removed without these checks.
     """
     if allowed is not None:
-        return missing if len(missing) > allowed else ()
+        return len(missing) <= allowed
     gone, paths = set(missing), sorted(set(known))
     groups = [paths, *(_paths_below(folder, paths) for folder in folders)]
     is_emptied = any(len(group) >= _WHOLE_FOLDER and gone.issuperset(group) for group in groups)
     is_many = len(gone) > _MANY and len(gone) > _MANY_SHARE * len(paths)
-    return missing if is_emptied or is_many else ()
+    return not (is_emptied or is_many)

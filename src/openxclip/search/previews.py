@@ -1,4 +1,4 @@
-"""Make a still and a short clip of a hit."""
+"""Make a thumbnail and a short clip of a hit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from openxclip.video.formats import ARRAY_SUFFIX
 from openxclip.video.writing import write_mp4
 
 _CLIP_FPS = 12.0
-_CLIP_S = 20.0  # a clip of a longer moment shows this much around its best window
-_CLIP_FRAMES = 240  # at most; a clip of a longer window has a lower frame rate
-_MIN_WIDTH, _MAX_ASPECT = 16, 4  # an encoder needs some pixels; a larger width or height is squeezed
-_BATCH_BYTES = 256 << 20  # of decoded frames
+_CLIP_S = 20.0  # the clip of a longer moment shows this much around its best window
+_MAX_FRAMES = 240  # the clip of a longer window has a lower frame rate
+_MIN_WIDTH, _MAX_ASPECT = 16, 4  # encoders need some pixels; wider or higher pictures are squeezed
+_BATCH_BYTES = 256 << 20  # decoded frames in memory
 
 
 def thumbnail(hit: Hit, *, width: int = 320, reader: DecodeWorker | None = None) -> bytes:
@@ -28,8 +28,8 @@ def thumbnail(hit: Hit, *, width: int = 320, reader: DecodeWorker | None = None)
 
     Args:
         hit: the moment.
-        width: pixels; the height follows from the video's shape.
-        reader: reads the video. One reader for several moments is faster than the default, a new one.
+        width: width in pixels; the height follows from the video's aspect ratio.
+        reader: reads the video; default is a new one. Using one reader for several moments is faster.
 
     Raises:
         VideoError: the video is missing or can't be read.
@@ -48,18 +48,18 @@ def thumbnail(hit: Hit, *, width: int = 320, reader: DecodeWorker | None = None)
 
 
 def preview_clip(hit: Hit, *, height: int = 240, reader: DecodeWorker) -> bytes:
-    """Return a moment as a small H.264 mp4 without sound: all of it, or the `preview_span` of a long one.
+    """Return the `preview_span` of a moment as a small H.264 mp4 without sound.
 
     Args:
         hit: the moment.
-        height: pixels, even; the width follows from the video's shape.
+        height: height in pixels, even; the width follows from the video's aspect ratio.
         reader: reads the video.
 
     Raises:
         VideoError: the video is missing or can't be read.
     """
     start, end = preview_span(hit)
-    fps = min(_CLIP_FPS, _CLIP_FRAMES / max(end - start, 0.1))
+    fps = min(_CLIP_FPS, _MAX_FRAMES / max(end - start, 0.1))
     data = BytesIO()
     frames = _frames(hit, start, end, fps=fps, height=height, reader=reader)
     write_mp4(frames, data, fps=fps, quality=28, preset="veryfast")
@@ -69,8 +69,7 @@ def preview_clip(hit: Hit, *, height: int = 240, reader: DecodeWorker) -> bytes:
 def preview_span(hit: Hit) -> tuple[float, float]:
     """Return the start and end of a moment's clip, in seconds.
 
-    A moment of up to 20 s is shown as a whole. A longer one is shown as its best window and what surrounds it, 20 s in
-    all.
+    The clip shows all of a moment of up to 20 s, or 20 s around the best window of a longer one.
     """
     if hit.end - hit.start <= _CLIP_S:
         return hit.start, hit.end
@@ -83,7 +82,7 @@ def _frames(
     hit: Hit, start: float, end: float, *, fps: float, height: int, reader: DecodeWorker
 ) -> Iterator[NDArray[np.uint8]]:
     total = max(1, math.floor((end - start) * fps))
-    done, number = 0, min(total, math.ceil(fps))  # the first second tells the size of a frame
+    done, number = 0, min(total, math.ceil(fps))  # one second, to learn the size of a frame
     while done < total:
         frames = _read(reader, hit, start + done / fps, min(start + (done + number) / fps, end), number)
         width = 2 * round(height * frames.frames_THWC.shape[2] / frames.frames_THWC.shape[1] / 2)
@@ -101,7 +100,7 @@ def _read(reader: DecodeWorker, hit: Hit, start: float, end: float, number: int)
 
 
 def _indexed_fps(reader: DecodeWorker, hit: Hit) -> float | None:
-    """Return the rate at which a folder of images or an array was indexed; None for files with timestamps."""
+    """Return the frame rate at which a folder of images or an array was indexed; None for files with timestamps."""
     path = Path(hit.path)
     if not (path.is_dir() or path.suffix.lower() == ARRAY_SUFFIX) or hit.duration <= 0:
         return None

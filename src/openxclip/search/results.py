@@ -20,7 +20,7 @@ class Hit:
         score: the text's share against neutral texts, from 0 to 1, as in `openxclip.classify`: above 0.5 the text fits
             better than all of them together. Computed with prompts if `reranked`. None in a search by video.
         similarity: the cosine that orders hits: with prompts if `reranked`, else of the plain features.
-        reranked: whether the texts had their video-specific prompts. Reranked hits come first.
+        reranked: whether the texts got video-specific prompts. Reranked hits come first.
     """
 
     path: str
@@ -37,7 +37,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Added:
-    """What a change of an index did.
+    """Videos affected by a change of an index.
 
     Attributes:
         added: videos that are new in the index, or whose content changed.
@@ -45,7 +45,7 @@ class Added:
         removed: videos that were removed from the index.
         errors: errors of videos that can't be read.
         moved: files that were recognised at another path, as (old path, new path).
-        held_back: missing files that were not removed, because so many at once may be on a disk that isn't mounted.
+        held_back: missing files that were not removed, because their disk may be unmounted.
     """
 
     added: tuple[str, ...] = ()

@@ -21,17 +21,17 @@ Kind = Literal["file", "frames"]
 
 @dataclass(frozen=True, kw_only=True)
 class IndexInfo:
-    """What all windows of an index have in common. It is stored as JSON in the metadata of the table of windows.
+    """Description of an index, stored as JSON in the metadata of the table of windows.
 
     Attributes:
-        model: name of the model, with the absolute path of a local folder; None if the model was never saved.
+        model: name of the model, or the absolute path of its folder; None if the model was never saved.
         weights: SHA-256 of the model's weights.
         transforms: settings of the model's image processor.
         num_frames: frames per window.
         window, stride: length of a window and distance between window starts, in seconds.
-        sampling: how the frames of a window are chosen; "frames" if an older index doesn't say.
-        patches: whether the index stores what reranking needs.
-        openxclip: version of openxclip that made the index.
+        sampling: how the frames of a window are chosen; "frames" in older indexes without this key.
+        patches: whether the index stores patch features, which reranking needs.
+        openxclip: version of openxclip that created the index.
         schema: version of the schema.
     """
 
@@ -48,7 +48,7 @@ class IndexInfo:
 
     @classmethod
     def from_json(cls, text: bytes) -> IndexInfo:
-        """Read what `to_json` wrote.
+        """Read a description from JSON.
 
         Raises:
             ValueError: the text isn't JSON, or a required value is missing.
@@ -61,7 +61,7 @@ class IndexInfo:
             raise ValueError(f"the description of the index is incomplete: {error}") from error
 
     def to_json(self) -> bytes:
-        """Return the description as JSON, with the attributes' names as keys."""
+        """Return the description as JSON, with the attribute names as keys."""
         return json.dumps(asdict(self)).encode()
 
 
@@ -73,7 +73,7 @@ def read_info(metadata: Mapping[bytes, bytes], uri: str) -> IndexInfo:
         uri: place of the index, for error messages.
 
     Raises:
-        VideoIndexError: there is no description, or another version of the schema wrote it.
+        VideoIndexError: there is no description, or the index has another version of the schema.
         ValueError: the description is damaged.
     """
     if INFO_KEY not in metadata:
@@ -93,12 +93,12 @@ def _json_object(text: bytes) -> dict[str, Any]:
 
 
 class FileStamp(NamedTuple):
-    """Size, times and inode of a file, which identify its version without reading it. All are 0 without a file.
+    """Size, times and inode of a file, which identify its version without reading it; all 0 if there is no file.
 
     Attributes:
-        size: bytes; for a folder of images, of the files in it.
+        size: bytes; for a folder of images, the bytes of the files in it.
         modified, changed: modification time and inode change time, nanoseconds since 1970.
-        inode: number of the inode.
+        inode: number of the inode, its lowest 63 bits.
     """
 
     size: int
@@ -111,8 +111,8 @@ class FileStamp(NamedTuple):
 class VideoRow:
     """One video of an index.
 
-    Each step of a change commits one table. Searches see only windows of complete videos, so they see all windows of a
-    video or none, even if a writer is killed between two steps:
+    Only the windows of complete videos are searchable. Each step of a change commits one table, in this order, so that
+    a search sees all windows of a video or none, even if the writer is killed between two steps:
 
     1. Add a row with the state "reading".
     2. Add windows under the row's id, and update `windows`.
@@ -124,11 +124,11 @@ class VideoRow:
     Attributes:
         id: 63 random bits.
         path: absolute path, URL, or the name of frames from memory.
-        kind: whether `path` names a file (or URL) or frames from memory.
-        state: see above; a "failed" video could not be read.
+        kind: "file" for files and URLs, "frames" for frames from memory.
+        state: see above; "failed" if the video could not be read.
         size, modified, changed, inode: see `FileStamp`.
         content: SHA-256 of the file in hexadecimal; empty if it is no regular file.
-        options: how the windows were made, as JSON; a resumed run must use the same options.
+        options: the index's settings as JSON, which must be the same for resuming.
         duration: seconds; NaN if unknown.
         width, height: size of the picture in pixels; 0 if unknown.
         windows: number of windows in the index.
@@ -153,7 +153,7 @@ class VideoRow:
 
     @property
     def stamp(self) -> FileStamp:
-        """The file's stamp when it was indexed."""
+        """Stamp of the file when it was indexed."""
         return FileStamp(self.size, self.modified, self.changed, self.inode)
 
 
@@ -191,7 +191,7 @@ def windows_schema(info: IndexInfo, width: int) -> Any:
 
 
 def videos_table(rows: list[VideoRow]) -> Any:
-    """Return rows as a pyarrow table."""
+    """Return the rows as a pyarrow table."""
     import pyarrow as pa
 
     return pa.Table.from_pylist([asdict(row) for row in rows], schema=videos_schema())

@@ -17,11 +17,11 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.recognition.background import share_against_neutral
 from openxclip.search.patches import decompress_patches
 
-_BATCH = 512
+_BATCH = 512  # windows
 
 
 def cosines_with_prompts(pipeline: VideoPipeline, text_1E: Tensor, rows: Sequence[dict[str, Any]]) -> list[float]:
-    """Return the cosine of each of the store's rows and a text with the prompts that the row's video makes."""
+    """Return the cosine of each window, a row of the store, and the text with the prompts for that window's video."""
     logits_N1 = _logits_with_prompts(pipeline, text_1E, rows)
     cosines: list[float] = (logits_N1[:, 0] / _logit_scale(pipeline)).tolist()
     return cosines
@@ -30,13 +30,13 @@ def cosines_with_prompts(pipeline: VideoPipeline, text_1E: Tensor, rows: Sequenc
 def score_rows(
     pipeline: VideoPipeline, texts_KE: Tensor, rows: Sequence[dict[str, Any]], *, prompts: bool
 ) -> list[float]:
-    """Return a text's share against the neutral texts, for each of the store's rows.
+    """Return the text's share against the neutral texts for each window, a row of the store.
 
     Args:
         pipeline: the model.
-        texts_KE: features of the text, then of the neutral texts.
-        rows: rows with `embedding`, and with `patches` for prompts.
-        prompts: whether the texts get the prompts that the row's video makes.
+        texts_KE: features of the text, followed by those of the neutral texts.
+        rows: rows with `embedding`, and with `patches` if `prompts` is set.
+        prompts: adds video-specific prompts to the texts.
     """
     if not rows:
         return []
@@ -69,7 +69,7 @@ def _patches(row: dict[str, Any], width: int, num_patches: int) -> NDArray[np.fl
         return decompress_patches(row["patches"], width, num_patches)
     except (OSError, ValueError) as error:
         raise VideoIndexError(
-            f"{row['path']}: its patches in the index are damaged: remove it, and index it again."
+            f"{row['path']}: the video's patches in the index are damaged: remove the video, and index it again."
         ) from error
 
 

@@ -22,11 +22,11 @@ from openxclip.video import ClipPlan, ReadOptions, VideoSource
 from openxclip.video.sampling import check_stretch
 
 RERANK = 200
-_CANDIDATES = 200  # without reranking
-_MORE = 4  # times as many candidates in each further round
-_MOST_CANDIDATES = 100_000
-_GROWING_CANDIDATES = 3000  # hits may grow over at least this many candidates
-_SAMPLE = 2048  # approximate number of windows whose mean embedding stands for the whole index
+_CANDIDATES = 200  # candidates of the first round without reranking
+_GROWTH = 4  # each further round has this many times as many candidates
+_MAX_CANDIDATES = 100_000
+_GROWING_CANDIDATES = 3000  # with fewer candidates, a further round may be fetched only to let hits grow
+_SAMPLE = 2048  # approximate number of windows whose mean embedding represents the index
 
 
 def check_query(
@@ -35,7 +35,7 @@ def check_query(
     """Check what to search for; see `VideoIndex.search` for the arguments.
 
     Raises:
-        ValueError: not exactly one of text and video is given, the text is empty, or an argument belongs to the other
+        ValueError: both or neither of text and video are given, the text is empty, or an argument belongs to the other
             kind of search.
     """
     if (text is None) == (video is None):
@@ -43,7 +43,7 @@ def check_query(
     if text is not None and not text.strip():
         raise ValueError("the text to search for is empty.")
     if video is None and (start is not None or end is not None):
-        raise ValueError("start and end are the part of a video to search for: give video= too.")
+        raise ValueError("start and end select a part of the video to search for: give video= too.")
     if video is not None and min_score is not None:
         raise ValueError(
             f"min_score={min_score}: a search by video has no score, because it has no text: use min_similarity."
@@ -71,7 +71,7 @@ class Searcher:
     def by_video(
         self, video: VideoSource, plan: ClipPlan, read: ReadOptions | None, options: SearchOptions
     ) -> list[Hit]:
-        """Search for the one clip that a plan makes of a video.
+        """Search for a video, as the one clip of a plan.
 
         Raises:
             VideoError: the video can't be read.
@@ -83,10 +83,10 @@ class Searcher:
         return self._search(encoded.features.pooled, options, is_text=False)
 
     def _search(self, queries_QE: Tensor, options: SearchOptions, *, is_text: bool) -> list[Hit]:
-        """Fetch candidates in rounds, each with more of them, until more would not change the hits.
+        """Fetch more and more candidates in rounds, until more would not change the hits.
 
         Args:
-            queries_QE: features of the query, then of the neutral texts if the query is a text.
+            queries_QE: features of the query, followed by those of the neutral texts if the query is a text.
             options: which hits to return.
             is_text: whether the query is a text, so that hits get a score.
         """
@@ -115,24 +115,25 @@ class Searcher:
             for row, cosine in zip(new, cosines, strict=True):
                 windows[row["video"], row["number"]] = Window(row, cosine, reranks_now)
 
-            candidates = list(windows.values())
-            found = merge_neighbours(candidates, typical) if options.merge else separate_moments(candidates)
+            all_moments = (
+                merge_neighbours(windows.values(), typical) if options.merge else separate_moments(windows.values())
+            )
             if options.min_score is not None:
-                self._score(queries_QE, [moment.best for moment in found])
-            num_before, moments = len(moments), select_moments(found, options)
-            if len(rows) < count or not new or count >= _MOST_CANDIDATES:
+                self._score(queries_QE, [moment.best for moment in all_moments])
+            num_before, moments = len(moments), select_moments(all_moments, options)
+            if len(rows) < count or not new or count >= _MAX_CANDIDATES:
                 break
             lowest = rows[-1]["similarity"]
             is_early = options.merge and count < _GROWING_CANDIDATES
-            may_grow = is_early and any(lowest > moment.level for moment in moments)
-            if not may_grow:
+            can_grow = is_early and any(lowest > moment.level for moment in moments)
+            if not can_grow:
                 is_score_too_low = options.min_score is not None and len(moments) == num_before
                 is_too_dissimilar = options.min_similarity is not None and lowest < options.min_similarity
                 if is_score_too_low or is_too_dissimilar or len(moments) >= k:
                     break
                 hits_per_video = Counter(moment.best.row["path"] for moment in moments)
                 full_videos = [path for path, number in hits_per_video.items() if number == options.per_video]
-            count = min(_MORE * count, num_windows, _MOST_CANDIDATES)
+            count = min(_GROWTH * count, num_windows, _MAX_CANDIDATES)
         if is_text:
             self._score(queries_QE, [moment.best for moment in moments])
         return [moment.hit() for moment in moments]
@@ -164,7 +165,7 @@ class Searcher:
                 videos[values["video"]][values["number"]]["embedding"] = values["embedding"]
 
     def _mean_embedding(self, count: int) -> NDArray[np.float32]:
-        """Return the mean (E,) of a sample that is even over videos, whose ids are random, and over their windows."""
+        """Return the mean embedding (E,) of a sample of all videos, whose ids are random, and of all their windows."""
         if self._mean is None or self._mean[0] != count:
             step = max(1, count // _SAMPLE)
             total_E, number = np.zeros(self._store.width, np.float64), 0
@@ -178,7 +179,7 @@ class Searcher:
 
 
 def _exclude_videos(where: str | None, paths: Sequence[str]) -> str | None:
-    """Extend a condition so that it excludes videos."""
+    """Return a condition that also excludes these videos."""
     if not paths:
         return where
     listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)

@@ -1,4 +1,4 @@
-"""Conditions for LanceDB in SQL, and its error messages."""
+"""Check and build SQL conditions for LanceDB, and shorten its error messages."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ COLUMNS = ("path", "start", "end", "duration", "size", "modified")
 
 
 def invalid_condition(where: str, reason: str) -> ValueError:
-    """Return the error for a condition that can't be used."""
+    """Return the error for an invalid condition."""
     return ValueError(
-        f"where={where!r} can't be understood ({reason}): give a condition of SQL on {', '.join(COLUMNS)}, such as "
+        f"where={where!r} can't be understood ({reason}): give an SQL condition on {', '.join(COLUMNS)}, such as "
         "\"duration < 60 and path like '%cam2%'\"."
     )
 
 
 def in_parentheses(where: str) -> str:
-    """Put a condition into parentheses, because LanceDB ignores whatever follows the first complete condition.
+    """Put a condition into parentheses, because LanceDB ignores text after a complete condition.
 
     Raises:
         ValueError: the condition is empty, or its parentheses don't match.
     """
     outside_strings = "".join(where.split("'")[::2])
     depth = 0
-    for sign in outside_strings:
-        depth += (sign == "(") - (sign == ")")
+    for character in outside_strings:
+        depth += (character == "(") - (character == ")")
         if depth < 0:
             break
     if not where.strip() or depth:
@@ -45,7 +45,7 @@ def video_in(ids: Iterable[int]) -> str:
 
 
 def video_not_in(ids: Iterable[int]) -> str | None:
-    """Return the condition that a window belongs to none of these videos; None for no videos."""
+    """Return the condition that a window belongs to none of these videos; None without videos."""
     listed = ", ".join(map(str, ids))
     return f"video NOT IN ({listed})" if listed else None
 

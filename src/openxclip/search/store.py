@@ -25,8 +25,8 @@ _WINDOWS, _VIDEOS = "windows", "videos"
 _BATCH_ROWS = 4096
 _IDS_PER_DELETE = 10_000
 _MIN_PROBES = 20  # partitions of the vector index; more are searched until there are enough windows
-_REFINE_FACTOR = 3  # times as many candidates are compared by their full embeddings
-_HIDDEN = "state != 'complete' AND state != 'failed'"  # videos whose windows searches must not see
+_REFINE_FACTOR = 3  # compares this many times as many candidates by their full embeddings
+_HIDDEN = "state != 'complete' AND state != 'failed'"  # videos that are not searchable but may have windows
 _VIDEO_COLUMNS, _WINDOW_COLUMNS = {"modified"}, {"start", "end"}  # columns that only one of the tables has
 
 
@@ -51,7 +51,7 @@ class Store:
             if not hasattr(lancedb.DBConnection, "list_tables"):
                 raise ImportError(f"version {lancedb.__version__} is too old")
         if not uri or uri.startswith("memory:"):
-            raise ValueError("an index needs a folder or an object store, so that it is kept.")
+            raise ValueError(f"{uri!r}: give a folder or an object store to keep the index in.")
         try:
             uri.encode()
         except UnicodeEncodeError:
@@ -60,7 +60,7 @@ class Store:
         self._connect = lancedb.connect
         self._windows: Any = None
         self._videos: Any = None
-        self._hidden: list[int] = []  # ids of videos that searches must not see, in the present version of the tables
+        self._hidden: list[int] = []  # ids of the _HIDDEN videos in the loaded version of the tables
 
     @property
     def folder(self) -> Path | None:
@@ -82,7 +82,7 @@ class Store:
             names = set(database.list_tables().tables)
             if _WINDOWS not in names:
                 if names - {_VIDEOS} or not (names or self.folder is None):
-                    raise VideoIndexError(f"{self.uri}: is no index of videos: name another folder, or an empty one.")
+                    raise VideoIndexError(f"{self.uri}: is no index of videos: give another folder, or an empty one.")
                 return None
             windows = database.open_table(_WINDOWS)
             info = read_info(windows.schema.metadata or {}, self.uri)
@@ -103,14 +103,14 @@ class Store:
         return False
 
     def create(self, info: IndexInfo, width: int) -> None:
-        """Make an empty index. The table of windows, which `open` looks for, is made last.
+        """Create an empty index. The table of windows, by which `open` recognises an index, is created last.
 
         Args:
             info: description of the index.
             width: E, the size of an embedding.
 
         Raises:
-            VideoIndexError: the index can't be made there.
+            VideoIndexError: the index can't be created there.
         """
         try:
             if self.folder is not None:
@@ -126,7 +126,7 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Lock the index against other writers of this machine, and refresh it. Object stores have no such lock.
+        """Lock the index against other writers on this machine, and refresh it. Object stores have no such lock.
 
         Raises:
             VideoIndexError: another process is writing.
@@ -148,7 +148,7 @@ class Store:
             yield
 
     def refresh(self) -> None:
-        """Load the latest versions of both tables that belong together."""
+        """Load the latest version of both tables, without a commit between them."""
         with self._read_errors():
             version = None
             while version != self._videos.version:  # a writer may commit between the two checkouts
@@ -167,7 +167,7 @@ class Store:
 
     @contextmanager
     def _read_errors(self, where: str | None = None) -> Iterator[None]:
-        """Translate LanceDB's errors; with a user's condition, the condition is taken for the cause."""
+        """Translate LanceDB's errors. If the user gave a condition, it is assumed to be the cause."""
         try:
             yield
         except (OSError, RuntimeError, ValueError) as error:
@@ -190,20 +190,20 @@ class Store:
     # -- videos ------------------------------------------------------------------------------------------------------
 
     def videos(self) -> list[VideoRow]:
-        """Return the videos in any state."""
+        """Return the videos in every state."""
         with self._read_errors():
             return [VideoRow(**row) for row in self._videos.to_arrow().to_pylist()]
 
     def complete_videos(self) -> dict[str, VideoRow]:
-        """Return the videos that searches see, by path."""
+        """Return the searchable videos, by path."""
         return {row.path: row for row in self.videos() if row.state == "complete"}
 
     def put_videos(self, rows: Iterable[VideoRow], *, new: bool = False) -> None:
         """Write rows of the table of videos in one commit.
 
         Args:
-            rows: each row replaces the row with its id.
-            new: no row with any of these ids exists yet.
+            rows: rows to write; each replaces the row with the same id.
+            new: promises that the table has none of these ids, which is faster.
         """
         table = videos_table(list(rows))
         if not len(table):
@@ -236,7 +236,7 @@ class Store:
         """Add windows in one commit.
 
         Args:
-            rows: values of the columns; `embedding` is (E,) float32, `patches` bytes or None.
+            rows: rows as dicts of columns; `embedding` is (E,) float32, `patches` bytes or None.
         """
         import pyarrow as pa
 
@@ -248,7 +248,7 @@ class Store:
         self.add_window_tables(iter([pa.table(columns)]))
 
     def add_window_tables(self, tables: Iterator[Any]) -> None:
-        """Add windows in one commit, from pyarrow tables that have all columns."""
+        """Add windows in one commit, from pyarrow tables with all columns."""
         import pyarrow as pa
 
         schema = self._windows.schema
@@ -289,16 +289,16 @@ class Store:
     # -- reading windows ---------------------------------------------------------------------------------------------
 
     def count_windows(self) -> int:
-        """Return the number of windows that searches see."""
+        """Return the number of searchable windows."""
         with self._read_errors():
             return int(self._windows.count_rows(video_not_in(self._hidden)))
 
     def read_windows(self, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[Any]:
-        """Read the windows of complete videos as pyarrow tables of some thousand rows.
+        """Read the searchable windows as pyarrow tables of some thousand rows.
 
         Args:
             columns: names of columns to read; None reads all.
-            where: only windows that meet this SQL condition.
+            where: SQL condition that windows must meet.
 
         Raises:
             ValueError: the condition is invalid.
@@ -317,19 +317,19 @@ class Store:
         """Return the windows whose embeddings are most similar to a query, the best first.
 
         Args:
-            query_E: query of length 1.
+            query_E: embedding of the query, of length 1.
             count: number of windows to return.
-            where: only windows that meet this SQL condition.
+            where: SQL condition that windows must meet.
             patches: also read the columns `patches` and `embedding`.
 
         Returns:
-            Dicts of the columns and `similarity`, the cosine.
+            Dicts of the columns, and `similarity`, the cosine.
 
         Raises:
             ValueError: the condition is invalid.
         """
-        left_out = () if patches else ("patches", "embedding")
-        columns = [*(name for name in self._windows.schema.names if name not in left_out), "_distance"]
+        skipped = () if patches else ("patches", "embedding")
+        columns = [*(name for name in self._windows.schema.names if name not in skipped), "_distance"]
         search = self._windows.search(query_E, vector_column_name="embedding").distance_type("cosine")
         search = search.select(columns).limit(count)
         with self._read_errors():
@@ -354,10 +354,10 @@ class Store:
         if not columns & _VIDEO_COLUMNS:
             return f"{condition} AND {visible}" if visible else condition
         if columns & _WINDOW_COLUMNS:
-            raise invalid_condition(where, "it can't be on a video's modified and a window's start or end at once")
+            raise invalid_condition(where, "it can't use modified together with start or end")
         with self._read_errors(where):
             chosen = self._ids(f"{condition} AND state = 'complete'")
-            if 2 * len(chosen) <= self._videos.count_rows("state = 'complete'"):
+            if 2 * len(chosen) <= self._videos.count_rows("state = 'complete'"):  # list the smaller set of ids
                 return video_in(chosen or [-1])
         return video_not_in({*self._ids("state != 'failed'")} - {*chosen})
 
