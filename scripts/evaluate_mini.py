@@ -20,16 +20,16 @@ from torch import Tensor
 from openxclip.config import XCLIPConfig
 from openxclip.model import XCLIPModel
 from openxclip.playground import ACTION_NAMES, ACTIONS, SEEN_THINGS, caption, export_clip, render_clips
-from openxclip.playground.questions import Scorer, Shown, ask, clips_of, questions
+from openxclip.playground.questions import Scene, Scorer, ask, questions, render_scenes
 from openxclip.processing import VideoProcessor, XCLIPProcessor
 from openxclip.recognition.background import BACKGROUND_TEXTS
 
 VOCABULARY = 49408
 SEEDS = (901, 902, 903)  # times 1,000,003: training draws its seeds below 5 × 10^8 by stage and step
 SAMPLES = (  # what is shown, and the seed: worth watching
-    (Shown("cat", "moves left"), 1), (Shown("rocket", "leaves"), 4), (Shown("owl", "vanishes"), 3),
-    (Shown("fox", "chases", "chick"), 3), (Shown("eagle", "picks up", "snake"), 4),
-    (Shown("mouse", "hides behind", "elephant"), 6),
+    (Scene("cat", "moves left"), 1), (Scene("rocket", "leaves"), 4), (Scene("owl", "vanishes"), 3),
+    (Scene("fox", "chases", "chick"), 3), (Scene("eagle", "picks up", "snake"), 4),
+    (Scene("mouse", "hides behind", "elephant"), 6),
 )  # fmt: skip
 DOES = [f"something {caption(None, a)}" for a in range(len(ACTIONS))]
 NAMES = [caption(t, template="{a}") for t in range(len(SEEN_THINGS))]
@@ -95,7 +95,7 @@ def evaluate(score: Scorer) -> dict[str, tuple[float, float]]:
 def none_of_these(score: Scorer, seed: int) -> dict[str, float]:
     """Whether the neutral texts win where nothing else is right, and lose where something is."""
     lists = questions()["captions"]
-    clips, captions = clips_of(lists, seed), [shown.caption for shown in lists]
+    clips, captions = render_scenes(lists, seed), [shown.caption for shown in lists]
     logits = score(clips, [*BACKGROUND_TEXTS, *captions])
     neutral, own = logits[:, : len(BACKGROUND_TEXTS)].amax(1), logits[:, len(BACKGROUND_TEXTS) :]
     same = torch.tensor([[a.thing == b.thing or a.action == b.action for b in lists] for a in lists])
@@ -138,7 +138,7 @@ def confusions(score: Scorer, target: Path, seeds: tuple[int, ...] = (911, 912, 
     wrong: dict[str, dict[str, int]] = {name: {} for name in SEEN_THINGS}
     for seed in seeds:
         lists = questions()["seen_pairs"]
-        clips = clips_of(lists, seed * 1_000_003)
+        clips = render_scenes(lists, seed * 1_000_003)
         logits = score(clips, [*DOES, *NAMES])
         for row, one in zip(logits, lists, strict=True):
             counts[one.indices()[1], row[: len(DOES)].argmax()] += 1
@@ -187,8 +187,8 @@ def write_samples(score: Asked, target: Path) -> None:
         )
         path = export_clip(clip.frames[0], target / f"{shown.caption.partition(' ')[2]}.mp4".replace(" ", "_"))
         others = {a.name: (shown.other or "dog") if a.has_other else "" for a in ACTIONS}
-        labels = [Shown(shown.thing, action, other).caption for action, other in others.items()]
-        labels += [Shown(shown.other, shown.action, shown.thing).caption] if shown.other else []
+        labels = [Scene(shown.thing, action, other).caption for action, other in others.items()]
+        labels += [Scene(shown.other, shown.action, shown.thing).caption] if shown.other else []
         chances = score([str(path)], labels).softmax(-1)[0]
         best = labels[int(chances.argmax())]
         print(f"{path.name:40} {'right' if best == shown.caption else 'WRONG'}: {best} {chances.max():.2f}")

@@ -40,7 +40,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from openxclip.common.files import atomic_file
 from openxclip.model import XCLIPModel
-from openxclip.playground.questions import Shown
+from openxclip.playground.questions import Scene
 from openxclip.training.losses import class_loss_sum
 from openxclip.training.optimisation import Schedule, Towers, adamw, is_fresh, parameter_groups, set_trainable
 from openxclip.video import sample_clips
@@ -267,7 +267,7 @@ def ask(run: Run, model: XCLIPModel, name: str) -> dict[str, float]:
 
 
 @cache
-def _long_clips() -> tuple[tuple[Shown, ...], Tensor]:
+def _long_clips() -> tuple[tuple[Scene, ...], Tensor]:
     """Longer videos, of which several clips can be taken."""
     shown = ALONE * 3
     return shown, render(shown, 20, num_frames=32, hard=CLUTTERED)

@@ -19,7 +19,7 @@ from openxclip.config import XCLIPConfig
 from openxclip.model import XCLIPModel
 from openxclip.playground import ACTIONS, THINGS, caption, render_clips
 from openxclip.playground.captions import NAME_TEMPLATES, PLACES, STILL_SIZES, TURNS, VISIBILITIES
-from openxclip.playground.questions import Shown
+from openxclip.playground.questions import Scene
 from openxclip.playground.world import ACTION_NAMES
 
 SIZE, RENDERED, WIDTH = 32, 36, 128  # pixels that a model sees, of those that are rendered; width of both towers
@@ -33,12 +33,12 @@ TOGETHER = ("picks up", "drops", "chases")
 USUAL, CLUTTERED = 0.5, 1.0  # `hard` of render_clips: how much there is in the way
 
 
-def reverse_of(shown: Shown) -> Shown:
+def reverse_of(shown: Scene) -> Scene:
     """What it is when played backwards: itself where no order matters."""
     return shown._replace(action=ACTIONS[ACTION_NAMES.index(shown.action)].reverse)
 
 
-def exchanged(shown: Shown) -> Shown:
+def exchanged(shown: Scene) -> Scene:
     """The same done by the other."""
     return shown._replace(thing=shown.other, other=shown.thing)
 
@@ -48,12 +48,12 @@ def _is_kept(number: int, action: str) -> bool:
     return (number + ORDERED.index(action) // 2 * 2) % 8 == 0
 
 
-ALONE = tuple(Shown(t, a) for i, t in enumerate(SHOWN) for a in ORDERED if not _is_kept(i, a))
-PAIRS = tuple(Shown(t, a) for i, t in enumerate(SHOWN) for a in ORDERED if _is_kept(i, a))
+ALONE = tuple(Scene(t, a) for i, t in enumerate(SHOWN) for a in ORDERED if not _is_kept(i, a))
+PAIRS = tuple(Scene(t, a) for i, t in enumerate(SHOWN) for a in ORDERED if _is_kept(i, a))
 NEIGHBOURS = tuple((SHOWN[i], SHOWN[(i + 1) % len(SHOWN)]) for i in range(len(SHOWN)))
-TWO = tuple(Shown(t, a, o) for one in NEIGHBOURS for t, o in (one, one[::-1]) for a in TOGETHER)
+TWO = tuple(Scene(t, a, o) for one in NEIGHBOURS for t, o in (one, one[::-1]) for a in TOGETHER)
 CLASSES = (*ALONE, *TWO)
-UNSEEN_THINGS = tuple(Shown(t, a) for t in KEPT for a in ORDERED)
+UNSEEN_THINGS = tuple(Scene(t, a) for t in KEPT for a in ORDERED)
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Question:
         seed: of the clips' looks: the same for every model.
     """
 
-    shown: tuple[Shown, ...]
-    classes: tuple[Shown, ...]
+    shown: tuple[Scene, ...]
+    classes: tuple[Scene, ...]
     hard: float
     seed: int
 
@@ -82,7 +82,7 @@ QUESTIONS = {
 }
 
 
-def render(shown: Sequence[Shown], seed: int, *, num_frames: int, hard: float) -> Tensor:
+def render(shown: Sequence[Scene], seed: int, *, num_frames: int, hard: float) -> Tensor:
     """uint8 (N, T, 3, 36, 36)."""
     parts = []
     for start in range(0, len(shown), 64):

@@ -19,7 +19,7 @@ from openxclip.playground import (
 )
 from openxclip.playground import questions as module
 from openxclip.playground.clips import pairs_of
-from openxclip.playground.questions import Shown, ask, questions
+from openxclip.playground.questions import Scene, ask, questions
 from openxclip.playground.world import REVERSES
 
 # A change of the questions would make earlier results incomparable: new questions get a new file.
@@ -85,13 +85,13 @@ def test_shares_of_a_perfect_and_of_an_ignorant_model(monkeypatch):
     few = {name: shown[:: max(1, len(shown) // 40)] for name, shown in questions().items()}
     monkeypatch.setattr(module, "questions", lambda: few)
     asked = iter([shown for name in module.LISTS for shown in few[name]])
-    shown_now: list[Shown] = []
+    scenes_now: list[Scene] = []
 
-    def clips_of(shown, seed, *, size):
-        shown_now[:] = shown
+    def render_scenes(shown, seed, *, size):
+        scenes_now[:] = shown
         return torch.zeros(len(shown), 1)
 
-    monkeypatch.setattr(module, "clips_of", clips_of)
+    monkeypatch.setattr(module, "render_scenes", render_scenes)
 
     def perfect(frames, sentences):
         def fits(clip, sentence):
@@ -100,8 +100,8 @@ def test_shares_of_a_perfect_and_of_an_ignorant_model(monkeypatch):
             right |= {f"something {clip.action} something", f"a {clip.thing}", f"an {clip.thing}"}
             return float(sentence in right)
 
-        assert len(frames) == len(shown_now)
-        return torch.tensor([[fits(clip, sentence) for sentence in sentences] for clip in shown_now])
+        assert len(frames) == len(scenes_now)
+        return torch.tensor([[fits(clip, sentence) for sentence in sentences] for clip in scenes_now])
 
     right = ask(perfect, 0)
     assert len(right) >= 8 + len(ACTIONS)
@@ -113,11 +113,11 @@ def test_shares_of_a_perfect_and_of_an_ignorant_model(monkeypatch):
 
 def test_a_seed_determines_how_clips_look():
     shown = questions()["roles"][:2]
-    first, again, other = (module.clips_of(shown, seed, size=32) for seed in (1, 1, 2))
+    first, again, other = (module.render_scenes(shown, seed, size=32) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("name", module.LISTS)
 def test_every_list_can_be_rendered(name):
-    assert module.clips_of(questions()[name][-3:], 0, size=16).shape == (3, 8, 3, 16, 16)
+    assert module.render_scenes(questions()[name][-3:], 0, size=16).shape == (3, 8, 3, 16, 16)
