@@ -66,7 +66,7 @@ def test_ssv2_with_invalid_files(ssv2: Path) -> None:
     with pytest.raises(DatasetError, match="the template 'Holding something next to something' is not one of the 1"):
         open_dataset(ssv2, split="train")
     put(labels, ["Hitting"])
-    with pytest.raises(DatasetError, match="must be an object of numbers by template"):
+    with pytest.raises(DatasetError, match="must map templates to numbers"):
         open_dataset(ssv2, split="train")
     put(labels, TEMPLATES)
     put(next(ssv2.rglob("*train.json")), [{"id": 3}])
@@ -109,7 +109,7 @@ def test_charades(charades: Path) -> None:
     assert train.classes == ("Holding some clothes", "Putting clothes somewhere")
     assert facts(train) == [("46GP8.mp4", 1, 11.9, 21.2), ("46GP8.mp4", 0, 0.0, 24.83)]
     assert [problem.split(": ", 1)[1] for problem in train.problems] == [
-        "nothing is left of the stretch from 30.0 to 40.0 s in a video of 24.0 s"]  # fmt: skip
+        "the segment from 30.0 to 40.0 s is not in the video, which has 24.0 s"]  # fmt: skip
     assert facts(open_dataset(charades, split="test")) == [("YSKX3.mp4", 0, 2.0, 4.0)]
     put(charades / "Charades_v1_test.csv", CHARADES + "YSKX3,A,Den,7,7,No,s,o,d,c157 2.0 4.0,9.0\n")
     with pytest.raises(

@@ -55,7 +55,7 @@ def test_a_missing_path_or_other_file_is_refused(tmp_path: Path) -> None:
     for kind in ("auto", "folders", "list", "kinetics", "shards"):
         with pytest.raises(DatasetError, match="nothing: there is no such file or folder"):
             open_dataset(tmp_path / "nothing", format=kind)  # type: ignore[arg-type]
-    with pytest.raises(DatasetError, match=r"a\.mp4: is no dataset: give a folder of class folders, a list \(\.txt"):
+    with pytest.raises(DatasetError, match=r"a\.mp4: isn't a dataset: give a folder of class folders, a list \(\.txt"):
         open_dataset(put(tmp_path / "a.mp4"))
     with pytest.raises(DatasetError, match="is a file, not a folder of class folders"):
         open_dataset(tmp_path / "a.mp4", format="folders")
@@ -77,5 +77,5 @@ def test_arguments_that_dont_fit_the_format_are_refused(folders: Path, tmp_path:
         open_dataset(table, names={"a": "b"})
     with tarfile.open(tmp_path / "s.tar", "w"):
         pass
-    with pytest.raises(ValueError, match="the videos of shards are in"):
+    with pytest.raises(ValueError, match="the format shards has its videos in"):
         open_dataset(tmp_path / "s.tar", videos=tmp_path)

@@ -130,10 +130,10 @@ def test_lines_are_split_only_at_line_ends(tmp_path: Path, videos: Path) -> None
     ("name", "content", "message"),
     [
         ("l.txt", b"", "is an empty list"),
-        ("l.txt", b"\n\na.mp4\n", r"l\.txt, line 3: must be a path, a space and a label, and is 'a\.mp4'"),
+        ("l.txt", b"\n\na.mp4\n", r"l\.txt, line 3: must be a path, a space and a label, but is 'a\.mp4'"),
         ("l.txt", "a.mp4 run\nb\xe9.mp4 run\n".encode("latin-1"), r"l\.txt, line 2: is not text in UTF-8"),
         ("l.txt", "a.mp4 run\n".encode("utf-16"), "line 1: is not text in UTF-8"),
-        ("l.csv", b"a.mp4,run\n", r"line 1: must name the columns, including path, and is 'a\.mp4,run' .*\.txt"),
+        ("l.csv", b"a.mp4,run\n", r"line 1: must name the columns, including path, but is 'a\.mp4,run' .*\.txt"),
         ("l.csv", b"path,name\na.mp4,run\n", "must have a column label or text, and has path, name"),
         ("l.csv", b"path,text\na.mp4,a man, running\n", r'line 2: has 3 fields, but there are 2 .*between "quotes"'),
         ("l.csv", b"path,label\n,run\n", "line 2: path=None must be the path"),

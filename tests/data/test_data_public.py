@@ -107,7 +107,7 @@ def test_kinetics_prefers_the_video_in_the_class_folder(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("yoga,AAAAAAAAAAA,soon,13,train", "line 2: the times must be whole seconds, and are 'soon' and '13'"),
-        ("yoga,AAAAAAAAAAA,13,3,train", "line 2: the video 'AAAAAAAAAAA' from 13 to 3 s is no clip"),
+        ("yoga,AAAAAAAAAAA,13,3,train", "line 2: the video 'AAAAAAAAAAA' from 13 to 3 s isn't valid"),
         ("yoga,,3,13,train", "line 2: the video '' from 3"),
         ("yoga,AAAAAAAAAAA,3", "line 2: has 3 fields"),
         (",AAAAAAAAAAA,3,13,test", "line 2: the split test has no labels"),
@@ -187,7 +187,7 @@ def test_ucf101_with_invalid_files(ucf101: Path) -> None:
     lists = ucf101 / "ucfTrainTestlist"
     for line, message in (
         ("YoYo/a.avi 2", "line 1: has the label 2, but YoYo is number 3 in classInd.txt"),
-        ("Yo/a.avi 3", r"line 1: must be CLASS/VIDEO, with a class of classInd\.txt, and is 'Yo/a\.avi'"),
+        ("Yo/a.avi 3", r"line 1: must be CLASS/VIDEO, with a class of classInd\.txt, but is 'Yo/a\.avi'"),
         ("YoYo 3", "line 1: must be CLASS/VIDEO"),
     ):
         put(lists / "trainlist01.txt", line)
@@ -197,7 +197,7 @@ def test_ucf101_with_invalid_files(ucf101: Path) -> None:
     with pytest.raises(DatasetError, match=r"trainlist02\.txt: there is no such file"):
         open_dataset(ucf101, split="train", fold=2)
     put(lists / "classInd.txt", "1 ApplyEyeMakeup\n3 YoYo\n")
-    with pytest.raises(DatasetError, match=r"classInd\.txt, line 2: must be 2 and a name, and is '3 YoYo'"):
+    with pytest.raises(DatasetError, match=r"classInd\.txt, line 2: must be 2 and a name, but is '3 YoYo'"):
         open_dataset(ucf101, split="test")
     with pytest.raises(DatasetError, match=r"has no classInd\.txt"):
         open_dataset(ucf101 / "UCF-101", format="ucf101", split="test")
@@ -240,7 +240,7 @@ def test_hmdb51_with_invalid_lists(hmdb51: Path) -> None:
     for line in ("a.avi 3", "a.avi"):
         put(lists / "clap_test_split1.txt", line)
         with pytest.raises(
-            DatasetError, match=rf"clap_test_split1\.txt, line 1: must be .* 0, 1 or 2, and is '{line}'"
+            DatasetError, match=rf"clap_test_split1\.txt, line 1: must be .* 0, 1 or 2, but is '{line}'"
         ):
             open_dataset(hmdb51, split="train")
     with pytest.raises(ValueError, match="fold=0 must be 1, 2 or 3"):

@@ -85,7 +85,7 @@ def test_few_shot_counts_each_video_once() -> None:
 
 
 def test_impossible_few_shots_are_refused() -> None:
-    with pytest.raises(DatasetError, match="the class 'clap' has 7 videos, but 8 are asked for"):
+    with pytest.raises(DatasetError, match="the class 'clap' has 7 videos, but 8 are needed"):
         few_shot(dataset(), 8, seed=0)
     with pytest.raises(ValueError, match="k=0 must be 1 or more"):
         few_shot(dataset(), 0, seed=0)
@@ -185,7 +185,7 @@ def test_only_and_without_classes() -> None:
     with pytest.raises(DatasetError, match="d: there is no class 'swim'"):
         only_classes(dataset(), ["run", "swim"])
     for nothing in (lambda: only_classes(dataset(), []), lambda: without_classes(dataset(), CLASSES)):
-        with pytest.raises(DatasetError, match="no class is left"):
+        with pytest.raises(DatasetError, match="no class with a video is left"):
             nothing()
 
 

@@ -192,7 +192,7 @@ def test_many_texts_are_scored_in_chunks(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_crops": 2}, "num_crops=2: must be 1, the centre, or 3"),
+        ({"num_crops": 2}, r"num_crops=2: must be 1 \(the centre\) or 3"),
         ({"num_clips": 0}, "num_clips=0"),
         ({"num_frames": 0}, "num_frames=0"),
         ({"templates": ()}, r"templates=\(\): must be a list"),

@@ -81,7 +81,7 @@ def test_parts_that_dont_fit_are_refused(pipeline: VideoPipeline, damaged: Datas
     for parts, message in (
         ([], "no results to merge"),
         ([first], r"1 results of the parts \[\(0, 2\)\]"),
-        ([first, first], r"there must be each of \[\(0, 2\), \(1, 2\)\] once"),
+        ([first, first], r"they must be \[\(0, 2\), \(1, 2\)\]"),
         ([first, evaluate(pipeline, damaged)], "of the parts"),
         ([first, replace(second, model_hash="0")], "they differ in model_hash"),
         ([first, evaluate(pipeline, damaged, EvaluationProtocol(num_clips=2), part=(1, 2))], "they differ in protocol"),

@@ -110,7 +110,7 @@ def test_an_error_keeps_the_existing_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_invalid_matrices_and_a_missing_package_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for draw in (draw_confusion, write_confusion_table):
-        with pytest.raises(ValueError, match=r"a confusion matrix of \(2, 2\) for 3 classes"):
+        with pytest.raises(ValueError, match=r"a confusion matrix of shape \(2, 2\) for 3 classes"):
             draw(np.eye(2, dtype=int), ["a", "b", "c"], tmp_path / "c")
         with pytest.raises(ValueError, match="for 0 classes"):
             draw(np.empty((0, 0), dtype=int), [], tmp_path / "c")

@@ -1,6 +1,6 @@
-"""Read Something-Something V2, Charades and ActivityNet from their annotation files as they are distributed.
+"""Read Something-Something V2, Charades and ActivityNet from their official annotation files.
 
-Charades and ActivityNet annotate stretches of videos; each stretch is a sample.
+Charades and ActivityNet annotate segments of videos; each segment is a sample.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def open_ssv2(request: Request) -> Dataset:
     if "labels" in tables:
         raw = _read_ssv2_labels(tables["labels"])
     else:
-        raw = sorted({template for each in rows.values() for _, _, template in each}, key=natural_key)
+        raw = sorted({template for split_rows in rows.values() for _, _, template in split_rows}, key=natural_key)
     index_of = {name: i for i, name in enumerate(raw)}
     finder, samples = request.video_finder(), []
     for place, video, template in rows[chosen]:
@@ -55,7 +55,7 @@ def open_ssv2(request: Request) -> Dataset:
 
 
 def ssv2_splits(path: Path) -> tuple[str, ...]:
-    """Return the splits that have labels; "test" has them if there are answers."""
+    """Return the splits that have labels; the labels of "test" are in the answers."""
     tables = ssv2_files(path)
     has_answers = "test" in tables and (tables["test"].parent / "test-answers.csv").exists()
     return tuple(split for split in ("train", "val", "test") if split in tables and (split != "test" or has_answers))
@@ -77,7 +77,7 @@ def _read_ssv2_labels(table: Path) -> list[str]:
     content = read_json(table)
     templates = invert_numbers(content) if isinstance(content, dict) else None
     if templates is None:
-        raise DatasetError(f'{table}: must be an object of numbers by template: {{"Holding something": "0"}}.')
+        raise DatasetError(f'{table}: must map templates to numbers: {{"Holding something": "0"}}.')
     return [templates[number] for number in sorted(templates, key=int)]
 
 
@@ -94,7 +94,7 @@ def _read_ssv2_answers(table: Path) -> Iterator[tuple[str, str, str]]:
     for place, line in numbered_lines(table) if table.exists() else ():
         video, semicolon, template = line.partition(";")
         if not semicolon:
-            raise DatasetError(f"{place}: must be a video, a semicolon and a label, and is {line!r}.")
+            raise DatasetError(f"{place}: must be a video, a semicolon and a label, but is {line!r}.")
         yield place, video, re.sub(r"[\[\]]", "", template.strip().strip('"'))
 
 
@@ -113,7 +113,7 @@ def open_charades(request: Request) -> Dataset:
     for place, line in numbered_lines(class_file):
         code, _, name = line.partition(" ")
         if not re.fullmatch(r"c\d{3}", code) or not name:
-            raise DatasetError(f"{place}: must be a code such as c000 and a name, and is {line!r}.")
+            raise DatasetError(f"{place}: must be a code such as c000 and a name, but is {line!r}.")
         classes[code] = name.strip()
     index_of = {code: i for i, code in enumerate(classes)}
     finder, samples, problems = request.video_finder(), [], list[str]()
@@ -125,9 +125,9 @@ def open_charades(request: Request) -> Dataset:
                 raise DatasetError(
                     f"{place}: the action {action!r} must be a code of {class_file.name}, a start and an end."
                 )
-            stretch = _clip_stretch(place, parts[1], parts[2], fields["length"], problems)
-            if stretch is not None:
-                samples.append((place, Sample(video, index_of[parts[0]], None, *stretch)))
+            times = _clip_segment(place, parts[1], parts[2], fields["length"], problems)
+            if times is not None:
+                samples.append((place, Sample(video, index_of[parts[0]], None, *times)))
     texts = class_names(list(classes.values()), request.names)
     return build_dataset(f"charades/{chosen}", finder.root, samples, classes=texts, problems=problems)
 
@@ -169,10 +169,10 @@ def open_activitynet(request: Request) -> Dataset:
     for video, label, start, end in segments:
         if split_of[video] == chosen:
             place, length = f"{table}, {video}", str(database[video].get("duration", ""))
-            stretch = _clip_stretch(place, start, end, length, problems)
-            if stretch is not None:
+            times = _clip_segment(place, start, end, length, problems)
+            if times is not None:
                 source = str(finder.find(f"v_{video}.mp4", f"{video}.mp4"))
-                samples.append((place, Sample(source, index_of[label], None, *stretch)))
+                samples.append((place, Sample(source, index_of[label], None, *times)))
     if not samples and not problems:
         raise DatasetError(f"{table}: the split {chosen} has no annotations: choose another.")
     classes = class_names(raw, request.names)
@@ -195,11 +195,11 @@ def _read_activitynet(path: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
     """Return the annotation file, and its entries by video."""
     table = activitynet_file(path)
     if table is None:
-        raise DatasetError(f"{path}: has no activity_net.v1-3.min.json in it, nor in a folder in it.")
+        raise DatasetError(f"{path}: has no activity_net.v1-3.min.json, and neither have its subfolders.")
     content = read_json(table)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict) or not all(isinstance(entry, dict) for entry in database.values()):
-        raise DatasetError(f"{table}: must be an object with a database of videos, as ActivityNet's files are.")
+        raise DatasetError(f"{table}: must be an object with a database of videos, as in ActivityNet's files.")
     return table, database
 
 
@@ -213,10 +213,10 @@ def _activitynet_split(table: Path, video: str, entry: dict[str, Any]) -> str:
 # --------------------------------------------------------------------------------------------------------------- shared
 
 
-def _clip_stretch(
+def _clip_segment(
     place: str, start: object, end: object, length: object, problems: list[str]
 ) -> tuple[float, float] | None:
-    """Return start and end in seconds, limited to the video; None, and a problem, if nothing is left."""
+    """Return start and end in seconds, limited to the video; if nothing is left, None, and append to `problems`."""
     try:
         first, last = float(start), float(end)  # type: ignore[arg-type]  # caught below
         duration = float(length) if length not in ("", None) else last  # type: ignore[arg-type]
@@ -224,13 +224,13 @@ def _clip_stretch(
         raise DatasetError(f"{place}: the times {start!r} and {end!r} (of {length!r}) must be seconds.") from error
     first, last = max(first, 0.0), min(last, duration)
     if not first < last:
-        problems.append(f"{place}: nothing is left of the stretch from {start} to {end} s in a video of {length} s")
+        problems.append(f"{place}: the segment from {start} to {end} s is not in the video, which has {length} s")
         return None
     return first, last
 
 
 def _nearby_folders(path: Path, pattern: str) -> list[Path]:
-    """Return the folder, or the folder of a file whose name matches, and its subfolders."""
+    """Return the folder and its subfolders; for a file whose name matches, those of its folder."""
     if re.fullmatch(pattern, base_name(path)) and not is_folder(path):
         return candidate_folders(path.parent)
     return candidate_folders(path)

@@ -200,7 +200,7 @@ def _read_csv(path: Path) -> dict[str, str]:
     pairs = []
     for place, row in read_csv(path, {"id", "name"}):
         if not _is_number(row["id"]) or not row["name"]:
-            raise DatasetError(f"{place}: must be a number and a name, and is {row['id']!r}, {row['name']!r}.")
+            raise DatasetError(f"{place}: must be a number and a name, but is {row['id']!r}, {row['name']!r}.")
         pairs.append((int(row["id"]), row["name"]))
     return _numbered_names(path, pairs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -56,7 +57,7 @@ def open_list(request: Request) -> Dataset:
     root = request.videos or request.folder()
     rows = {split: read_list(file) for split, file in lists.items()}
     located = [replace(row, path=str(locate(root, row.path))) for row in rows[chosen]]
-    classes, samples = label_rows([row for each in rows.values() for row in each], located, request.names)
+    classes, samples = label_rows(list(chain.from_iterable(rows.values())), located, request.names)
     return build_dataset(name, root, samples, classes=classes)
 
 
@@ -121,7 +122,7 @@ def _read_text_rows(path: Path) -> Iterator[Row]:
     for place, line in lines:
         parts = line.rsplit(maxsplit=1)
         if len(parts) < 2:
-            raise DatasetError(f"{place}: must be a path, a space and a label, and is {line!r}.")
+            raise DatasetError(f"{place}: must be a path, a space and a label, but is {line!r}.")
         yield Row(place, path=parts[0], label=parts[1])
 
 
@@ -148,7 +149,7 @@ def _split_tabs(lines: list[tuple[str, str]]) -> Iterator[Row]:
     if len(paths) != 1 or len(others) != 1:
         raise DatasetError(
             f"{lines[0][0]}: must be a path, a tab and a label, or a running number, a label and a path with tabs "
-            f"between them, and is {lines[0][1]!r}."
+            f"between them, but is {lines[0][1]!r}."
         )
     for (place, _), row in zip(lines, rows, strict=True):
         yield Row(place, path=row[paths[0]], label=row[others[0]])
@@ -169,7 +170,7 @@ def _read_json_lines(path: Path) -> Iterator[Row]:
     for place, line in numbered_lines(path):
         fields = parse_json(line, place, hint=": there must be one object in each line")
         if not isinstance(fields, dict):
-            raise DatasetError(f"{place}: must be an object with path and label or text, and is {line[:80]!r}.")
+            raise DatasetError(f"{place}: must be an object with path and label or text, but is {line[:80]!r}.")
         yield _checked_row(place, fields)
 
 

@@ -33,10 +33,10 @@ class _Reader:
 
     Attributes:
         open: opens a dataset.
-        splits: returns its splits.
-        detect: returns something true if a path has annotation files of this format.
-        takes_videos: whether its videos may lie in another folder.
-        has_folds: whether it has several official splits.
+        splits: returns a dataset's splits.
+        detect: returns a true value if a path has annotation files of this format.
+        takes_videos: whether the videos may be in another folder.
+        has_folds: whether the dataset has several official splits.
     """
 
     open: Callable[[Request], Dataset]
@@ -76,20 +76,21 @@ def open_dataset(
 ) -> Dataset:
     """Open a dataset: list its videos with their classes or captions, without reading them.
 
-    Files that are named but missing or empty are left out, and recorded in the dataset's `problems`.
+    Missing and empty files are left out, and recorded in the dataset's `problems`.
 
     Args:
         path: a folder of class folders, a list, tar files, the annotation files of a public dataset, or the folder that
             contains these.
-        format: the format; "auto" detects it.
-        videos: folder of the videos, for lists and annotation files; by default they lie beside these.
+        format: the dataset's format; "auto" detects it.
+        videos: folder of the videos, for lists and annotation files; by default, the folder of the list.
         split: "train", "val", "test" or another split of the dataset; None for a dataset with at most one.
-        fold: 1, 2 or 3, the official split of UCF-101 and HMDB-51.
+        fold: number of the official split of UCF-101 or HMDB-51: 1, 2 or 3.
         names: other texts for classes, or the names of numbered classes (see `labels.read_names`).
-        hidden: include hidden files and folders; otherwise the hidden ones are counted in `problems`.
+        hidden: whether to include hidden files and folders; otherwise they are counted in `problems`.
 
     Raises:
-        ValueError: there is no such split, there are several and none is given, or an argument doesn't fit the format.
+        ValueError: the split doesn't exist, `split` is None and there are several, or an argument doesn't suit the
+            format.
         DatasetError: the dataset doesn't exist or is invalid.
     """
     path = user_path(path)
@@ -98,14 +99,14 @@ def open_dataset(
     reader = _READERS[format]
     if videos is not None and not reader.takes_videos:
         raise ValueError(
-            f"videos={str(videos)!r} is for lists and annotation files: the videos of {format} are in {path}."
+            f"videos={str(videos)!r} is for lists and annotation files: the format {format} has its videos in {path}."
         )
     if fold != 1 and not reader.has_folds:
-        raise ValueError(f"fold={fold} is for UCF-101 and HMDB-51, and {path} has the format {format}.")
+        raise ValueError(f"fold={fold} is for UCF-101 and HMDB-51, but {path} has the format {format}.")
     if fold not in (1, 2, 3):
         raise ValueError(f"fold={fold} must be 1, 2 or 3: the datasets have three official splits.")
     if names is not None and format == "msr-vtt":
-        raise ValueError("names are for classes, and MSR-VTT has captions.")
+        raise ValueError("names are for classes, but MSR-VTT has captions.")
     request = Request(path, videos, split, fold, names, Scan(hidden))
     dataset = reader.open(request)
     return replace(dataset, problems=dataset.problems + request.scan.problems(videos or path))
@@ -114,24 +115,24 @@ def open_dataset(
 def dataset_splits(path: str | Path, *, format: Format = "auto") -> tuple[str, ...]:
     """Return the splits of a dataset, "train", "val" and "test" first; () if it has none.
 
-    Args and errors are those of `open_dataset`.
+    See `open_dataset` for the arguments and errors.
     """
     path = user_path(path)
     return tuple(_READERS[_resolve_format(path, format)].splits(path))
 
 
 def takes_videos(path: str | Path, *, format: Format = "auto") -> bool:
-    """Tell whether the videos of a dataset may lie in another folder, as those of lists and annotation files.
+    """Return whether the videos of a dataset may be in another folder, as for lists and annotation files.
 
-    Args and errors are those of `open_dataset`.
+    See `open_dataset` for the arguments and errors.
     """
     return _READERS[_resolve_format(user_path(path), format)].takes_videos
 
 
 def has_folds(path: str | Path, *, format: Format = "auto") -> bool:
-    """Tell whether a dataset has several official splits, as UCF-101 and HMDB-51.
+    """Return whether a dataset has several official splits, as UCF-101 and HMDB-51 do.
 
-    Args and errors are those of `open_dataset`.
+    See `open_dataset` for the arguments and errors.
     """
     return _READERS[_resolve_format(user_path(path), format)].has_folds
 
@@ -140,21 +141,21 @@ def detect_format(path: Path) -> Format:
     """Detect the format of a dataset from its files.
 
     Raises:
-        DatasetError: the path doesn't exist or is no dataset.
+        DatasetError: the path doesn't exist or isn't a dataset.
     """
     is_tar = path.suffix.lower() == ".tar" and not is_folder(path)
     if is_tar and (path.exists() or (glob.has_magic(str(path)) and find_shards(path))):
         return "shards"
     _check_exists(path)
-    annotated = next((format for format, reader in _READERS.items() if reader.detect(path)), None)
-    if annotated is not None:
-        return annotated
+    for format, reader in _READERS.items():
+        if reader.detect(path):
+            return format
     if is_folder(path):
         return _detect_folder_format(path)
     if path.suffix.lower() in LIST_SUFFIXES:
         return "list"
     raise DatasetError(
-        f"{path}: is no dataset: give a folder of class folders, a list ({', '.join(LIST_SUFFIXES)}), tar files, or "
+        f"{path}: isn't a dataset: give a folder of class folders, a list ({', '.join(LIST_SUFFIXES)}), tar files, or "
         "the annotation files of Kinetics, UCF-101, HMDB-51, MSR-VTT, Something-Something V2, Charades or ActivityNet."
     )
 

@@ -1,4 +1,4 @@
-"""Read Kinetics, UCF-101, HMDB-51 and MSR-VTT from their annotation files as they are distributed.
+"""Read Kinetics, UCF-101, HMDB-51 and MSR-VTT from their official annotation files.
 
 Videos are found by name at any depth below the folder of videos, with or without class folders.
 """
@@ -38,7 +38,7 @@ def open_kinetics(request: Request) -> Dataset:
     """Open Kinetics-400, -600 or -700: CSV files `label,youtube_id,time_start,time_end,split`; see `open_dataset`.
 
     `ID_SSSSSS_EEEEEE.mp4` is a clip, with its start and end in six digits. `ID.mp4` is the whole YouTube video, whose
-    stretch from start to end is the sample.
+    segment from start to end is the sample.
     """
     path = request.path
     clips = [clip for table in kinetics_tables(path) for clip in _read_kinetics(table)]
@@ -58,8 +58,8 @@ def open_kinetics(request: Request) -> Dataset:
             raise DatasetError(f"{clip.place}: the split {chosen} has no labels: choose another.")
         name = f"{clip.youtube_id}_{clip.start:06}_{clip.end:06}.mp4"
         video = finder.find(f"{clip.label}/{name}", f"{clip.label}/{clip.youtube_id}.mp4")
-        stretch = (float(clip.start), float(clip.end)) if video.stem == clip.youtube_id else (None, None)
-        samples.append((clip.place, Sample(str(video), index_of[clip.label], None, *stretch)))
+        times = (float(clip.start), float(clip.end)) if video.stem == clip.youtube_id else (None, None)
+        samples.append((clip.place, Sample(str(video), index_of[clip.label], None, *times)))
     name = f"{base_name(path)}/{chosen}" if is_folder(path) else path.stem
     return build_dataset(name, finder.root, samples, classes=classes)
 
@@ -92,7 +92,7 @@ def _read_kinetics(table: Path) -> Iterator[_Clip]:
             raise DatasetError(f"{place}: the times must be whole seconds, and are {' and '.join(map(repr, times))}.")
         start, end = (int(float(time)) for time in times)
         if not fields["youtube_id"] or end <= start:
-            raise DatasetError(f"{place}: the video {fields['youtube_id']!r} from {start} to {end} s is no clip.")
+            raise DatasetError(f"{place}: the video {fields['youtube_id']!r} from {start} to {end} s isn't valid.")
         split = fields.get("split") or file_split
         yield _Clip(place, split_of_name(split) or split, fields.get("label", ""), fields["youtube_id"], start, end)
 
@@ -104,13 +104,13 @@ def open_ucf101(request: Request) -> Dataset:
     """Open UCF-101: `classInd.txt` beside `trainlist01.txt`, `testlist01.txt`, …; see `open_dataset`."""
     path, lists = request.path, ucf101_lists(request.path)
     if lists is None:
-        raise DatasetError(f"{path}: has no classInd.txt in it, nor in a folder in it such as ucfTrainTestlist.")
+        raise DatasetError(f"{path}: has no classInd.txt, and neither have its subfolders, such as ucfTrainTestlist.")
     chosen, fold = request.choose_split(("train", "test")), request.fold
     raw: list[str] = []
     for place, line in numbered_lines(lists / "classInd.txt"):
         fields = line.split()
         if len(fields) != 2 or fields[0] != str(len(raw) + 1):
-            raise DatasetError(f"{place}: must be {len(raw) + 1} and a name, and is {line!r}.")
+            raise DatasetError(f"{place}: must be {len(raw) + 1} and a name, but is {line!r}.")
         raw.append(fields[1])
     index_of = {name.casefold(): i for i, name in enumerate(raw)}
     finder = request.video_finder(lists.parent / "UCF-101", lists / "UCF-101")
@@ -119,7 +119,7 @@ def open_ucf101(request: Request) -> Dataset:
         name, number = re.fullmatch(r"(.*?)(?:\s+(\d+))?", line).groups()  # type: ignore[union-attr]  # fits any line
         label = PurePosixPath(name).parts[0]
         if label.casefold() not in index_of or "/" not in name:
-            raise DatasetError(f"{place}: must be CLASS/VIDEO, with a class of classInd.txt, and is {name!r}.")
+            raise DatasetError(f"{place}: must be CLASS/VIDEO, with a class of classInd.txt, but is {name!r}.")
         index = index_of[label.casefold()]
         if number is not None and number != str(index + 1):
             raise DatasetError(f"{place}: has the label {number}, but {label} is number {index + 1} in classInd.txt.")
@@ -156,7 +156,7 @@ def open_hmdb51(request: Request) -> Dataset:
         for place, line in numbered_lines(tables[label]):
             parts = line.rsplit(maxsplit=1)
             if len(parts) < 2 or parts[1] not in _HMDB51_SPLITS:
-                raise DatasetError(f"{place}: must be a video and 0, 1 or 2, and is {line!r}.")
+                raise DatasetError(f"{place}: must be a video and 0, 1 or 2, but is {line!r}.")
             if _HMDB51_SPLITS[parts[1]] == chosen:
                 samples.append((place, Sample(str(finder.find(f"{label}/{parts[0]}", any_case=True)), index)))
     return build_dataset(f"hmdb51/{chosen}{fold}", finder.root, samples, classes=class_names(raw, request.names))
@@ -251,7 +251,7 @@ def _read_msr_vtt(table: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
     content = read_json(table)
     try:
         splits = {str(video["video_id"]): str(video["split"]) for video in content["videos"]}
-        captions = [(str(one["video_id"]), str(one["caption"]).strip()) for one in content["sentences"]]
+        captions = [(str(row["video_id"]), str(row["caption"]).strip()) for row in content["sentences"]]
     except (KeyError, TypeError) as error:
         raise DatasetError(
             f"{table}: must have videos (video_id, split) and sentences (video_id, caption), as MSR-VTT's files do: "

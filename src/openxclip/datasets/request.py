@@ -1,4 +1,4 @@
-"""What `open_dataset` is asked for."""
+"""The arguments of `open_dataset`, as the functions that read one format take them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from openxclip.datasets.text import DatasetError
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of `open_dataset`, except the format; the functions that read one format take it.
+    """The arguments of `open_dataset`, except the format.
 
     Attributes:
         path: the dataset.
         videos, split, fold, names: see `open_dataset`.
-        scan: searches the folders.
+        scan: how to search folders, and which files were left out.
     """
 
     path: Path
@@ -34,7 +34,7 @@ class Request:
         return self.path if is_folder(self.path) else self.path.parent
 
     def video_finder(self, *usual: Path) -> VideoFinder:
-        """Index the folder of the videos: the one asked for, the first of `usual` that exists, or the dataset's.
+        """Index the folder of the videos: `self.videos`, the first of `usual` that exists, or the dataset's folder.
 
         Raises:
             DatasetError: see `VideoFinder`.
@@ -43,14 +43,14 @@ class Request:
         return VideoFinder(self.videos or default or self.folder(), self.scan)
 
     def choose_split(self, splits: Collection[str]) -> str:
-        """Return the split that is asked for, or the only one.
+        """Return the requested split, or the only one if none is requested.
 
         Args:
             splits: the splits of the dataset.
 
         Raises:
             DatasetError: there are no splits.
-            ValueError: there is no such split, or there are several and none is asked for.
+            ValueError: the requested split doesn't exist, or there are several and none is requested.
         """
         if not splits:
             raise DatasetError(f"{self.path}: lists no videos.")
@@ -64,7 +64,7 @@ class Request:
             raise ValueError(f"{self.path}: has no split {self.split!r}: its splits are {known}.")
         return str(name)
 
-    def refuse_split(self, what: str) -> None:
-        """Raise a ValueError if a split is asked for, because the dataset, which is `what`, has none."""
+    def refuse_split(self, kind: str) -> None:
+        """Raise a ValueError if a split is requested, for datasets without splits; `kind` says what the dataset is."""
         if self.split is not None:
-            raise ValueError(f"{self.path}: has no split {self.split!r}: it is {what}, without splits.")
+            raise ValueError(f"{self.path}: has no split {self.split!r}: it is {kind}, without splits.")

@@ -21,14 +21,14 @@ _MAX_SHOWN = 10  # problems
 
 @dataclass(frozen=True)
 class Sample:
-    """A video or a stretch of one.
+    """A video or a segment of one.
 
     Attributes:
         source: path of the video; "ARCHIVE.tar::MEMBER" for a video in a tar file.
         label: its class, as an index into `Dataset.classes`.
         text: its caption.
-        start: start of the stretch in seconds; None for the start of the video.
-        end: end of the stretch in seconds; None for the end of the video.
+        start: start of the segment in seconds; None for the start of the video.
+        end: end of the segment in seconds; None for the end of the video.
     """
 
     source: str
@@ -51,7 +51,7 @@ class Sample:
 
         Raises:
             VideoError: the archive or its member can't be read.
-            DatasetError: there is no such file.
+            DatasetError: the file doesn't exist.
         """
         member = split_source(self.source)
         if member is not None:
@@ -100,7 +100,7 @@ class Dataset:
 
     def num_missing(self) -> int:
         """Return the number of missing videos; a video with several captions counts once."""
-        return num_videos(one.sample for one in self.missing)
+        return num_videos(entry.sample for entry in self.missing)
 
     def name_of(self, sample: Sample) -> str:
         """Return a sample's name, which doesn't change when the dataset is moved.
@@ -119,7 +119,7 @@ class Dataset:
         """Return the SHA-256, in hex, of the classes and of every sample's name, size, label, text, start and end.
 
         Raises:
-            DatasetError, VideoError: a file is no longer there.
+            DatasetError, VideoError: a file no longer exists.
         """
         digest = hashlib.sha256(json.dumps(self.classes).encode())
         for sample in self.samples:
@@ -140,9 +140,9 @@ def build_dataset(
 
     Args:
         name, root, classes: see `Dataset`.
-        samples: each after the place that names it, such as "list.txt, line 1"; "" for a file that was found in a
-            folder.
-        problems: further problems.
+        samples: the samples, each with the place that names it, such as "list.txt, line 1", or "" if its file was
+            found in a folder.
+        problems: further messages for `Dataset.problems`.
 
     Raises:
         DatasetError: no file exists.
@@ -156,32 +156,33 @@ def build_dataset(
             message = f"{sample.source}: {reason}"
             missing.append(MissingSample(sample, f"{place}: {message}" if place else message))
             is_listed |= bool(place)
-    messages = list(dict.fromkeys((*(one.problem for one in missing), *problems)))  # one for all captions of a video
+    # a video with several captions has the same problem several times
+    messages = list(dict.fromkeys((*(entry.problem for entry in missing), *problems)))
     if not present:
         first = f": {messages[0]}" if messages else ""
         more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
         hint = " If they are somewhere else, give their folder with videos=." if is_listed else ""
         raise DatasetError(f"{name}: there are no videos{first}{more}.{hint}")
     labels = {sample.label for sample in present}
-    messages += [class_without_videos(each) for i, each in enumerate(classes) if i not in labels]
-    num_expected = num_videos((*present, *(one.sample for one in missing)))
+    messages += [class_without_videos(name) for i, name in enumerate(classes) if i not in labels]
+    num_expected = num_videos((*present, *(entry.sample for entry in missing)))
     return Dataset(name, tuple(present), classes, tuple(messages), str(root), tuple(missing), num_expected)
 
 
 def class_without_videos(name: str) -> str:
-    """Return the problem of a class that has no videos."""
+    """Return the message about a class without videos."""
     return f"the class {name!r} has no videos"
 
 
 def num_videos(samples: Iterable[Sample]) -> int:
-    """Return the number of different videos, counting each stretch of a video."""
+    """Return the number of different videos, counting each segment of a video."""
     return len({(sample.source, sample.start, sample.end) for sample in samples})
 
 
 def sample_names(dataset: Dataset) -> list[str]:
-    """Return a unique name for each sample, which doesn't change when the dataset is moved.
+    """Return a unique name for each sample, which stays the same when the dataset is moved.
 
-    It is `Dataset.name_of`, with the stretch if there is one: `a/b.mp4 [2-7.5]`. Repeated names get `#2` and so on.
+    It is `Dataset.name_of`, with the segment if there is one: `a/b.mp4 [2-7.5]`. Repeated names get `#2` and so on.
     """
     names, counts = [], Counter[str]()
     for sample in dataset.samples:
@@ -194,7 +195,7 @@ def sample_names(dataset: Dataset) -> list[str]:
 
 
 def describe_problems(dataset: Dataset) -> str:
-    """Describe a dataset's problems for a user: their number, then the first ten, a line each; "" if there are none."""
+    """Describe a dataset's problems: their number, then the first ten, one per line; "" if there are none."""
     count, missing, total = len(dataset.problems), dataset.num_missing(), dataset.num_expected
     if count == 0:
         return ""

@@ -6,6 +6,7 @@ import glob
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from openxclip.datasets.files import Scan, base_name, entries, is_folder, subfolders
@@ -38,7 +39,7 @@ def open_shards(request: Request) -> Dataset:
             index = tar_index(archive)
             problems[split] += [f"{archive}: {problem}" for problem in index.problems]
             rows[split] += _read_rows(archive, index, problems[split])
-    classes, samples = label_rows([row for each in rows.values() for row in each], rows[chosen], request.names)
+    classes, samples = label_rows(list(chain.from_iterable(rows.values())), rows[chosen], request.names)
     return build_dataset(name, request.folder(), samples, classes=classes, problems=problems[chosen])
 
 

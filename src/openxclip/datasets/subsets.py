@@ -40,7 +40,7 @@ def few_shot(dataset: Dataset, k: int, *, seed: int) -> Dataset:
     chosen: list[Sample] = []
     for name, samples in zip(dataset.classes, _shuffle_classes(dataset, seed), strict=True):
         if len(samples) < k:
-            raise DatasetError(f"{dataset.name}: the class {name!r} has {len(samples)} videos, but {k} are asked for.")
+            raise DatasetError(f"{dataset.name}: the class {name!r} has {len(samples)} videos, but {k} are needed.")
         chosen += samples[:k]
     return replace(dataset, name=f"{dataset.name}, {k} a class, seed {seed}", samples=tuple(chosen))
 
@@ -161,8 +161,8 @@ RENAMED_IN_KINETICS_600 = {
 def without_classes(dataset: Dataset, names: Iterable[str]) -> Dataset:
     """Remove the classes with these names, such as those of Kinetics-400 from Kinetics-600; the labels are renumbered.
 
-    Names that are no class of the dataset are ignored. If the names are those of Kinetics-400, the eleven classes that
-    have another name in Kinetics-600 are removed, too.
+    Names that aren't classes of the dataset are ignored. If the names are those of Kinetics-400, the eleven classes
+    that have another name in Kinetics-600 are also removed.
 
     Raises:
         DatasetError: no class is left.
@@ -194,34 +194,33 @@ def with_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
 
 
 def _relabel(dataset: Dataset, new_label: Mapping[int, int], **changes: Any) -> Dataset:
-    """Give samples, present or missing, new labels by their old ones, and drop those whose label has no new one."""
+    """Map the labels of present and missing samples to new ones; drop samples whose label isn't in `new_label`."""
     samples = tuple(
         replace(sample, label=new_label[label])
         for sample in dataset.samples
         if (label := _label_of(dataset, sample)) in new_label
     )
     missing = tuple(
-        replace(one, sample=replace(one.sample, label=new_label[old]))
-        for one in dataset.missing
-        if (old := one.sample.label) is not None and old in new_label
+        replace(entry, sample=replace(entry.sample, label=new_label[old]))
+        for entry in dataset.missing
+        if (old := entry.sample.label) is not None and old in new_label
     )
     return replace(dataset, samples=samples, missing=missing, **changes)
 
 
 def _keep_classes(dataset: Dataset, keep: Sequence[int], name: str) -> Dataset:
-    """Keep the classes with these indices, in this order, and only their problems."""
+    """Keep the classes with these indices, in this order, and drop the problems of the others."""
     kept = _relabel(dataset, {old: new for new, old in enumerate(keep)})
     if not kept.samples:
-        raise DatasetError(f"{dataset.name}: no class is left with a video in it.")
-    kept_problems = {one.problem for one in kept.missing}
-    dropped = {one.problem for one in dataset.missing} - kept_problems
-    dropped.update(class_without_videos(each) for i, each in enumerate(dataset.classes) if i not in keep)
+        raise DatasetError(f"{dataset.name}: no class with a video is left.")
+    dropped = {entry.problem for entry in dataset.missing} - {entry.problem for entry in kept.missing}
+    dropped.update(class_without_videos(label) for i, label in enumerate(dataset.classes) if i not in keep)
     return replace(
         kept,
         name=name,
         classes=tuple(dataset.classes[old] for old in keep),
         problems=tuple(problem for problem in dataset.problems if problem not in dropped),
-        num_expected=num_videos((*kept.samples, *(one.sample for one in kept.missing))),
+        num_expected=num_videos((*kept.samples, *(entry.sample for entry in kept.missing))),
     )
 
 
@@ -239,7 +238,7 @@ def _shuffle_classes(dataset: Dataset, seed: int) -> list[list[Sample]]:
 
 def _shuffle_all(dataset: Dataset, seed: int) -> list[Sample]:
     """Return all samples in random order."""
-    return sorted(dataset.samples, key=lambda one: _random_key(seed, dataset.name_of(one), one.start, one.end))
+    return sorted(dataset.samples, key=lambda s: _random_key(seed, dataset.name_of(s), s.start, s.end))
 
 
 def _label_of(dataset: Dataset, sample: Sample) -> int:

@@ -99,7 +99,7 @@ def read_csv(path: Path, required: Collection[str], *, hint: str = "") -> Iterat
                 header = [value.lower() for value in values]
                 if not set(required) <= set(header):
                     raise DatasetError(
-                        f"{place}: must name the columns, including {', '.join(sorted(required))}, and is "
+                        f"{place}: must name the columns, including {', '.join(sorted(required))}, but is "
                         f"{first_line.strip()!r}{hint}."
                     )
             elif len(values) != len(header):

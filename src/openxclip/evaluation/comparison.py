@@ -65,8 +65,8 @@ def compare(first: Results, second: Results, *, resamples: int = 10_000, seed: i
     _check_comparable(first, second)
     if resamples < 1:
         raise ValueError(f"resamples={resamples}: must be 1 or more.")
-    first_N = np.array([one.is_right() for one in first.predictions])
-    second_N = np.array([one.is_right() for one in second.predictions])
+    first_N = np.array([prediction.is_right() for prediction in first.predictions])
+    second_N = np.array([prediction.is_right() for prediction in second.predictions])
     number = len(first_N)
     only_first, only_second = int((first_N & ~second_N).sum()), int((second_N & ~first_N).sum())
     shares = np.array([only_first, only_second, number - only_first - only_second]) / number
@@ -106,24 +106,27 @@ def _check_comparable(first: Results, second: Results) -> None:
             raise ValueError(f"the {which} results are of part {results.part[0]} of {results.part[1]}: merge them.")
         if not results.predictions:
             raise ValueError(f"the {which} results have no samples.")
-    facts = [
+    settings = [
         ("task", first.task, second.task),
         ("dataset", first.dataset, second.dataset),
         ("content of the dataset", first.dataset_hash[:12], second.dataset_hash[:12]),
     ]
-    facts += [
+    settings += [
         (f"protocol's {field.name}", getattr(first.protocol, field.name), getattr(second.protocol, field.name))
         for field in fields(EvaluationProtocol)
     ]
-    different = [f"{what} ({one} and {other})" for what, one, other in facts if one != other]
+    different = [f"{name} ({ours} and {theirs})" for name, ours, theirs in settings if ours != theirs]
     if different:
         raise ValueError(f"the results can't be compared: they differ in {'; '.join(different)}.")
-    ours, theirs = ({one.sample: one.label for one in results.predictions} for results in (first, second))
-    for which, one, other in (("first", ours, theirs), ("second", theirs, ours)):
-        alone = [name for name in one if name not in other]
-        if alone:
+    first_labels, second_labels = (
+        {prediction.sample: prediction.label for prediction in results.predictions} for results in (first, second)
+    )
+    for which, samples, others in (("first", first_labels, second_labels), ("second", second_labels, first_labels)):
+        missing = [name for name in samples if name not in others]
+        if missing:
             raise ValueError(
-                f"{len(alone)} samples are only in the {which} results, such as {alone[0]}: both must have the same."
+                f"{len(missing)} samples are only in the {which} results, such as {missing[0]}: both must have the "
+                "same samples."
             )
-    if ours != theirs or list(ours) != list(theirs):
+    if list(first_labels.items()) != list(second_labels.items()):
         raise ValueError("the results can't be compared: their labels or the order of their samples differ.")

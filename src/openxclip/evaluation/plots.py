@@ -98,19 +98,20 @@ def draw_reliability(calibration: Calibration, path: str | Path) -> Path:
         MissingPackageError: matplotlib isn't installed.
         OSError: the file can't be written.
     """
-    bins = [one for one in calibration.bins if one.count]
-    low = [one.low for one in calibration.bins]
-    width = 1 / len(calibration.bins)
+    filled = [b for b in calibration.bins if b.count]
+    accuracy = [b.accuracy or 0.0 for b in filled]
+    bars: dict[str, Any] = {
+        "width": 1 / len(calibration.bins), "align": "edge", "color": _PALE, "edgecolor": _INK,
+    }  # fmt: skip
     figure = new_figure(5.0, 6.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    accuracy = [one.accuracy or 0.0 for one in bins]
-    above.bar([one.low for one in bins], accuracy, width, align="edge", color=_PALE, edgecolor=_INK, label="accuracy")
-    above.plot([0, 1], [0, 1], "--", color="grey", label="as often right as confident")
-    above.plot([one.confidence for one in bins], accuracy, "o", color=_INK, markersize=4, label="mean confidence")
+    above.bar([b.low for b in filled], accuracy, label="accuracy", **bars)
+    above.plot([0, 1], [0, 1], "--", color="grey", label="perfect calibration")
+    above.plot([b.confidence for b in filled], accuracy, "o", color=_INK, markersize=4, label="mean confidence")
     above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
     above.set_title(f"expected calibration error {100 * calibration.error:.2f} %")
     above.legend(loc="upper left", fontsize=8, frameon=False)
-    below.bar(low, [one.count for one in calibration.bins], width, align="edge", color=_PALE, edgecolor=_INK)
+    below.bar([b.low for b in calibration.bins], [b.count for b in calibration.bins], **bars)
     below.set(xlabel="confidence", ylabel="samples")
     return save_figure(figure, path)
 
@@ -152,5 +153,5 @@ def _shorten(name: str) -> str:
 def _check(matrix_KK: NDArray[Any], classes: Sequence[str]) -> None:
     if matrix_KK.shape != (len(classes), len(classes)) or not classes:
         raise ValueError(
-            f"a confusion matrix of {matrix_KK.shape} for {len(classes)} classes: both must have the same number."
+            f"a confusion matrix of shape {matrix_KK.shape} for {len(classes)} classes: the numbers must be equal."
         )

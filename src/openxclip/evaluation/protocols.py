@@ -136,7 +136,7 @@ def evaluate_retrieval(
 ) -> Results:
     """Find videos by their texts, and texts by their videos.
 
-    Each video has one clip and one crop, as in `evaluate`. Samples with the same file and stretch are texts of one
+    Each video has one clip and one crop, as in `evaluate`. Samples with the same file and segment are texts of one
     video. The texts of a video that can't be read are excluded.
 
     Args:
@@ -261,7 +261,7 @@ def _num_frames(pipeline: VideoPipeline, num_frames: int | None) -> int:
 def _prediction(
     index: int, name: str, label: int, probability: NDArray[np.float64], order: NDArray[np.int64]
 ) -> Prediction:
-    top = tuple((int(one), float(probability[one])) for one in order[:TOP])
+    top = tuple((int(index), float(probability[index])) for index in order[:TOP])
     return Prediction(index, name, label, top, float(probability[label]))
 
 

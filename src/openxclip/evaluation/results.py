@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -71,7 +73,7 @@ class Prediction:
     probability: float
 
     def is_right(self, k: int = 1) -> bool:
-        """Tell whether the true class is among the best `k`, at most five."""
+        """Return whether the true class is among the best `k`, at most five."""
         return any(index == self.label for index, _ in self.top[:k])
 
 
@@ -143,7 +145,7 @@ class Results:
             OSError: the file can't be written.
         """
         content = {"format": _FORMAT, **asdict(self)}
-        lines = [json.dumps(one, allow_nan=False) for one in content.pop("predictions")]
+        lines = [json.dumps(prediction, allow_nan=False) for prediction in content.pop("predictions")]
         head = json.dumps(content, indent=2, allow_nan=False).removesuffix("\n}")
         text = f'{head},\n  "predictions": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}\n"
         with atomic_file(Path(path)) as partial:
@@ -155,12 +157,12 @@ class Results:
         """Read a file that `save` wrote.
 
         Raises:
-            OpenXCLIPError: there is no such file, or it has other contents.
+            OpenXCLIPError: the file doesn't exist or has other contents.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
-                raise OpenXCLIPError(f"{path}: holds no results of this version ({_FORMAT!r}).")
+                raise OpenXCLIPError(f"{path}: has no results in the format of this version ({_FORMAT!r}).")
             return cls._from_dict(content)
         except FileNotFoundError:
             raise OpenXCLIPError(f"{path}: there is no such file: check the path.") from None
@@ -175,14 +177,14 @@ class Results:
             raise ValueError(f"task {content['task']!r}")
         protocol = content["protocol"]
         predictions = (
-            Prediction(**{**one, "top": tuple((int(index), float(share)) for index, share in one["top"])})
-            for one in content["predictions"]
+            Prediction(**{**fields, "top": tuple((int(index), float(share)) for index, share in fields["top"])})
+            for fields in content["predictions"]
         )
         converted = {
             "classes": tuple(content["classes"]),
             "protocol": EvaluationProtocol(**{**protocol, "templates": tuple(protocol["templates"])}),
             "predictions": tuple(predictions),
-            "errors": tuple(Unread(**one) for one in content["errors"]),
+            "errors": tuple(Unread(**fields) for fields in content["errors"]),
             "problems": tuple(content.get("problems", ())),
             "part": None if content["part"] is None else tuple(content["part"]),
         }
@@ -196,11 +198,12 @@ class Results:
         """
         if self.task != "classification":
             raise ValueError(f"results of {self.task} have no confusion matrix: give those of a classification.")
-        predicted, labels = [one.top[0][0] for one in self.predictions], [one.label for one in self.predictions]
+        predicted = [prediction.top[0][0] for prediction in self.predictions]
+        labels = [prediction.label for prediction in self.predictions]
         return confusion_matrix(predicted, labels, len(self.classes))
 
     def __str__(self) -> str:
-        """Describe the metrics that are single numbers, and how many samples and videos they are over."""
+        """Describe the metrics that are single numbers, and the numbers of samples, missing and unread videos."""
         numbers = [f"{name} {_format_number(name, value)}" for name, value in scalar_metrics(self.metrics)]
         text = f"{', '.join(numbers) or 'no metrics'} ({len(self.predictions)} samples of {self.dataset})"
         if self.missing:
@@ -212,7 +215,7 @@ class Results:
 
 
 def merge_results(results: Sequence[Results]) -> Results:
-    """Merge the results of all parts of a dataset into those of the whole.
+    """Merge the results of all parts of a dataset into results of the whole dataset.
 
     Args:
         results: results of every part (see `protocols.evaluate`), in any order.
@@ -226,14 +229,14 @@ def merge_results(results: Sequence[Results]) -> Results:
     first = results[0]
     for name in ("task", "model_hash", "dataset", "dataset_hash", "num_samples", "classes", "protocol"):
         if any(getattr(other, name) != getattr(first, name) for other in results):
-            raise ValueError(f"these results are no parts of one evaluation: they differ in {name}.")
-    parts = [one.part for one in results]
+            raise ValueError(f"these results aren't parts of one evaluation: they differ in {name}.")
+    parts = [result.part for result in results]
     expected = [(rank, len(results)) for rank in range(len(results))]
     if None in parts or sorted(part for part in parts if part) != expected:
-        raise ValueError(f"{len(results)} results of the parts {parts}: there must be each of {expected} once.")
-    predictions = sorted((one for each in results for one in each.predictions), key=lambda one: one.index)
-    errors = sorted((one for each in results for one in each.errors), key=lambda one: one.index)
-    indices = sorted([one.index for one in predictions] + [one.index for one in errors])
+        raise ValueError(f"{len(results)} results of the parts {parts}: they must be {expected}.")
+    predictions = sorted(chain.from_iterable(result.predictions for result in results), key=attrgetter("index"))
+    errors = sorted(chain.from_iterable(result.errors for result in results), key=attrgetter("index"))
+    indices = sorted([*(prediction.index for prediction in predictions), *(error.index for error in errors)])
     if indices != list(range(first.num_samples)):
         raise ValueError(f"the parts have {len(indices)} samples, not each of the {first.num_samples} once.")
     check_any_read(first.dataset, predictions, errors)
@@ -242,7 +245,7 @@ def merge_results(results: Sequence[Results]) -> Results:
         metrics=classification_metrics(predictions, first.classes),
         predictions=tuple(predictions),
         errors=tuple(errors),
-        date=max(one.date for one in results),
+        date=max(result.date for result in results),
         part=None,
     )
 
@@ -260,13 +263,14 @@ def classification_metrics(predictions: Sequence[Prediction], classes: Sequence[
     """Return the metrics that `protocols.evaluate` describes; {} without predictions."""
     if not predictions:
         return {}
-    labels_N, predicted_N = [one.label for one in predictions], [one.top[0][0] for one in predictions]
+    labels_N = [prediction.label for prediction in predictions]
+    predicted_N, confidence_N = zip(*(prediction.top[0] for prediction in predictions), strict=True)
     accuracy_K = per_class_accuracy(predicted_N, labels_N, len(classes))
-    is_right_N = [one.is_right() for one in predictions]
-    calibrated = calibration([one.top[0][1] for one in predictions], is_right_N)
+    is_right_N = [prediction.is_right() for prediction in predictions]
+    calibrated = calibration(confidence_N, is_right_N)
     metrics: dict[str, Any] = {"top1": float(np.mean(is_right_N))}
     if len(classes) > TOP:
-        metrics[f"top{TOP}"] = float(np.mean([one.is_right(TOP) for one in predictions]))
+        metrics[f"top{TOP}"] = float(np.mean([prediction.is_right(TOP) for prediction in predictions]))
     return {
         **metrics,
         "mean_class_accuracy": float(np.nanmean(accuracy_K)),
@@ -275,12 +279,12 @@ def classification_metrics(predictions: Sequence[Prediction], classes: Sequence[
             name: None if np.isnan(accuracy) else float(accuracy)
             for name, accuracy in zip(classes, accuracy_K, strict=True)
         },
-        "reliability": [asdict(one) for one in calibrated.bins],
+        "reliability": [asdict(confidence_bin) for confidence_bin in calibrated.bins],
     }
 
 
 def hash_weight_files(model: str | None) -> dict[str, str]:
-    """Return the SHA-256 of each weight file in a model's folder, by name; {} if the model is no folder."""
+    """Return the SHA-256 of each weight file in a model's folder, by name; {} if the model isn't a folder."""
     if model is None or not (model in SHIPPED_MODELS or os.path.isdir(user_path(model))):  # noqa: PTH112
         return {}
     hashes = {}
@@ -295,7 +299,7 @@ def hash_weight_files(model: str | None) -> dict[str, str]:
 
 
 def scalar_metrics(metrics: dict[str, Any], group: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the metrics that are single numbers with their names: "top1", "text_to_video R@1"; not those of classes."""
+    """Yield the name and value of each metric that is a single number: "top1", "text_to_video R@1"; not per class."""
     for name, value in metrics.items():
         if isinstance(value, dict) and not group and name != "class_accuracy":
             yield from scalar_metrics(value, f"{name} ")

@@ -116,7 +116,7 @@ def _write(results: Results, folder: Path) -> None:
         return
     matrix_KK, classes, metrics = results.confusion_matrix(), results.classes, results.metrics
     write_confusion_table(matrix_KK, classes, folder / "confusion.csv")
-    calibrated = Calibration(metrics["calibration_error"], tuple(Bin(**one) for one in metrics["reliability"]))
+    calibrated = Calibration(metrics["calibration_error"], tuple(Bin(**row) for row in metrics["reliability"]))
     with suppress(MissingPackageError):  # without matplotlib, results.json still has the numbers
         draw_confusion(matrix_KK, classes, folder / "confusion.png")
         draw_reliability(calibrated, folder / "reliability.png")
@@ -150,7 +150,7 @@ def evaluate_over(
     precision: Precision | None = None,
     **options: Any,
 ) -> Summary:
-    """Evaluate several times: on the official splits of HMDB-51 or UCF-101, or on random draws of Kinetics-600.
+    """Evaluate several times, such as on the official splits of HMDB-51, or on random draws of Kinetics-600.
 
     Args:
         recipe, changes: see `evaluate_recipe`.
@@ -172,28 +172,28 @@ def evaluate_over(
     recipes = {change: read_recipe(recipe, [*changes, change]) for change in over}
     pipeline = as_pipeline(model, device=device, precision=precision)
     results: dict[str, Results] = {}
-    unwritten = ""  # the first failure to write; later evaluations write nothing
+    write_error = ""  # the first failure to write; later evaluations write nothing
     try:
         for change, changed in recipes.items():
-            folder = None if out is None or unwritten else out / change.replace("/", "_")
+            folder = None if out is None or write_error else out / change.replace("/", "_")
             try:
                 results[change] = evaluate_recipe(changed, model=pipeline, out=folder, **options)
             except NotWrittenError as error:
-                results[change], unwritten = cast(Results, error.result), str(error)
+                results[change], write_error = cast(Results, error.result), str(error)
     finally:
         if not isinstance(model, VideoPipeline):
             pipeline.close()
     names = [name for name, value in results[over[0]].metrics.items() if isinstance(value, float)]
-    metrics = {name: mean_and_std([one.metrics[name] for one in results.values()]) for name in names}
+    metrics = {name: mean_and_std([result.metrics[name] for result in results.values()]) for name in names}
     summary = Summary(results, metrics)
-    if out is not None and not unwritten:
+    if out is not None and not write_error:
         content = {name: {"mean": mean, "std": std} for name, (mean, std) in metrics.items()}
         text = json.dumps({"over": list(over), **content}, indent=1, allow_nan=False) + "\n"
         try:
             with atomic_file(out / "summary.json") as partial:
                 partial.write_text(text, encoding="utf-8")
         except OSError as error:
-            unwritten = cannot_write(error.filename or out, error)
-    if unwritten:
-        raise NotWrittenError(unwritten, summary)
+            write_error = cannot_write(error.filename or out, error)
+    if write_error:
+        raise NotWrittenError(write_error, summary)
     return summary

@@ -1,4 +1,4 @@
-"""Views, text features and scores as in the paper's evaluation (arXiv 2208.02816, §4.1).
+"""Compute views, text features and scores as in the paper's evaluation (arXiv 2208.02816, section 4.1).
 
 Shapes: V views of a video, T frames, K classes or texts, M templates, E joint width.
 """
@@ -18,22 +18,22 @@ from openxclip.processing import VideoProcessor
 from openxclip.processing.texts import check_distinct
 from openxclip.video import crop_boxes, rescaled
 
-_TEXTS_AT_ONCE = 1024  # bounds memory: each text has its own prompt for each view
+_TEXTS_AT_ONCE = 1024  # limits memory, because each text gets its own prompt for each view
 
 
 def class_features(pipeline: VideoPipeline, classes: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
     """Return the text features (K, E) of classes, before any prompt.
 
-    With one template they are the features of its texts, as in training. With several, the directions of a class's
-    features are averaged, as in CLIP (arXiv 2103.00020, section 3.1.4). Their length is the mean length, because the
-    prompts were trained with features of that length.
+    With one template, they are the features of the classes' texts, as in training. With several, each class gets the
+    mean of its features' directions, as in CLIP (arXiv 2103.00020, section 3.1.4), with the features' mean length,
+    because the prompts were trained with features of such lengths.
 
     Raises:
-        ValueError: there are no templates, one doesn't have exactly one `{}`, or two classes have texts that are the
-            same to the model.
+        ValueError: there are no templates, a template doesn't contain `{}` exactly once, or two classes have texts that
+            the model can't distinguish.
     """
     if isinstance(templates, str) or not templates:
-        raise ValueError(f"templates={templates!r}: must be a list of one or more.")
+        raise ValueError(f"templates={templates!r}: must be a list of one or more templates.")
     for template in templates:
         if template.count("{}") != 1:
             raise ValueError(f"template {template!r}: must have {{}} once, where the class goes.")
@@ -53,7 +53,9 @@ def class_features(pipeline: VideoPipeline, classes: Sequence[str], templates: S
 
 
 def view_maker(pipeline: VideoPipeline, num_crops: int) -> Callable[[Tensor], Sequence[Tensor]]:
-    """Return the function that crops a clip's frames, for `VideoPipeline.encode_parts`; see `protocols.evaluate`.
+    """Return a function that makes the views of a clip's frames, for `VideoPipeline.encode_parts`.
+
+    See `protocols.evaluate` for the crops.
 
     Raises:
         ValueError: `num_crops` is neither 1 nor 3.
@@ -63,7 +65,7 @@ def view_maker(pipeline: VideoPipeline, num_crops: int) -> Callable[[Tensor], Se
         return partial(_crop_centre, processor, size)
     if num_crops == 3:
         return partial(_crop_three, processor, size)
-    raise ValueError(f"num_crops={num_crops}: must be 1, the centre, or 3 along the longer side.")
+    raise ValueError(f"num_crops={num_crops}: must be 1 (the centre) or 3 (along the longer side).")
 
 
 def _crop_centre(processor: VideoProcessor, size: int, frames_TCHW: Tensor) -> list[Tensor]:
@@ -79,22 +81,26 @@ def _crop_three(processor: VideoProcessor, size: int, frames_TCHW: Tensor) -> li
 
 
 def _with_resize(processor: VideoProcessor, short_side: int, frames_TCHW: Tensor) -> VideoProcessor:
-    """Return the transforms with a resize of these frames that rounds as the paper's code does, see `rescaled`."""
+    """Return the processor with a resize for these frames' size, rounded as in the paper's code (see `rescaled`)."""
     height, width = rescaled(height=frames_TCHW.shape[-2], width=frames_TCHW.shape[-1], short_side=short_side)
     return processor.replace(do_resize=True, size={"height": height, "width": width}, do_center_crop=False)
 
 
 @torch.no_grad()
 def score_views(pipeline: VideoPipeline, text_KE: Tensor, features: VideoFeatures, *, use_prompts: bool) -> Tensor:
-    """Return the logits (V, K) of one video's views; without prompts, the scaled cosines of the bare texts."""
+    """Return the logits (V, K) of one video's views. Without prompts, they are scaled cosines with the plain texts."""
     if use_prompts:
-        return torch.cat([pipeline.score(some, features) for some in text_KE.split(_TEXTS_AT_ONCE)], dim=1)
+        return torch.cat([pipeline.score(chunk, features) for chunk in text_KE.split(_TEXTS_AT_ONCE)], dim=1)
     video_VE, text_KE = F.normalize(features.pooled.float(), dim=-1), F.normalize(text_KE.float(), dim=-1)
     return pipeline.model.logit_scale.float().exp() * (video_VE @ text_KE.T)
 
 
 def check_finite(logits: Tensor, name: str) -> Tensor:
-    """Return the logits in float64 on the CPU.
+    """Check that logits are finite, and return them in float64 on the CPU.
+
+    Args:
+        logits: the model's scores.
+        name: name of the video or dataset in error messages.
 
     Raises:
         ValueError: a logit is NaN or infinite.
