@@ -67,11 +67,11 @@ def command(
     from openxclip.benchmarking import SECTIONS, bench
 
     show = _printer(form)
-    with progress("measuring", noun="row", prints_meanwhile=True) as shown:
+    with progress("measuring", noun="row", prints_meanwhile=True) as display:
 
         def on_row(row: Row) -> None:
             show(row)
-            shown()
+            display()
 
         bench(
             list(dict.fromkeys(models)),

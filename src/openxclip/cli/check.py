@@ -54,40 +54,34 @@ def command(
 
     rows = CsvRows(list(VideoReport(path="").as_dict())) if form == "csv" else None
     reports = []
-    with progress("checking", len(paths), prints_meanwhile=form != "table") as shown:
+    with progress("checking", len(paths), prints_meanwhile=form != "table") as display:
 
         def on_time(path: str, end: float, duration: float) -> None:
-            shown.footage(end, duration, path)
+            display.footage(end, duration, path)
 
-        found = check_videos(
-            paths,
-            jobs=jobs,
-            full=not quick,
-            read=read,
-            on_time=on_time,
-        )
+        checked = check_videos(paths, jobs=jobs, full=not quick, read=read, on_time=on_time)
         try:
-            for one in found:
-                reports.append(one)
+            for video in checked:
+                reports.append(video)
                 if rows is not None:
-                    rows.print(one.as_dict())
+                    rows.print(video.as_dict())
                 elif form == "jsonl":
-                    click.echo(json_line(one.as_dict()))
-                shown(one.path)
+                    click.echo(json_line(video.as_dict()))
+                display(video.path)
         finally:
-            found.close()  # type: ignore[attr-defined]
+            checked.close()  # type: ignore[attr-defined]
     if form == "table":
-        _show_table([one for one in reports if not one.is_fine])
+        _show_table([video for video in reports if not video.is_fine])
     click.echo(_summary(reports), err=form != "table")
     if report is not None:
         write_report(report, reports)  # last, so that an error doesn't suppress other output
-    if not all(one.is_fine for one in reports):
+    if not all(video.is_fine for video in reports):
         sys.exit(1)
 
 
 def _summary(reports: list[VideoReport]) -> str:
-    fine = sum(one.is_fine for one in reports)
-    unread = sum(one.error is not None for one in reports)
+    fine = sum(report.is_fine for report in reports)
+    unread = sum(report.error is not None for report in reports)
     if fine == len(reports):
         return "The video is fine." if fine == 1 else f"All {fine} videos are fine."
     parts = [f"{fine} of {counted(len(reports), 'video')} {'is' if fine == 1 else 'are'} fine"]
@@ -110,10 +104,10 @@ def _show_table(reports: list[VideoReport]) -> None:
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("video", overflow="fold")
     table.add_column("problem", overflow="fold")
-    for one in reports:
-        problems = [Text(printable(problem), style="yellow") for problem in one.problems]
-        if one.error is not None:
-            problems = [Text(printable(one.error.reason), style="red")]
+    for report in reports:
+        problems = [Text(printable(problem), style="yellow") for problem in report.problems]
+        if report.error is not None:
+            problems = [Text(printable(report.error.reason), style="red")]
         for number, problem in enumerate(problems):
-            table.add_row(Text("" if number else printable(one.path)), problem)
+            table.add_row(Text("" if number else printable(report.path)), problem)
     print_table(table)

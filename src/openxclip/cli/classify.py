@@ -115,21 +115,21 @@ def command(
         plan = ClipPlan(num_frames=frames, num_clips=clips, start=start, end=end, sampling=sampling)
         read = read_options(footage)
         pipeline = VideoPipeline.from_pretrained(model, device=device, precision=precision, read=read)
-        with progress("encoding labels", len(names), noun="label") as shown:
+        with progress("encoding labels", len(names), noun="label") as display:
             classifier = Classifier(
                 pipeline,
                 names,
                 template=template,
                 min_score=min_score,
-                on_text=lambda done: shown.at(min(done, len(names))),
+                on_text=lambda done: display.at(min(done, len(names))),
             )
-        with progress("classifying", len(paths), prints_meanwhile=form != "table") as shown:
+        with progress("classifying", len(paths), prints_meanwhile=form != "table") as display:
             results = classifier(
                 paths,
                 plan,
                 top_k=top,
                 batch=batch,
-                on_clip=lambda done: shown.clips(done, clips),
+                on_clip=lambda done: display.clips(done, clips),
             )
             output = _Table() if form == "table" else _Csv() if form == "csv" else _JsonLines()
             failed = 0
@@ -139,9 +139,9 @@ def command(
                         failed += 1
                         say(result.error)
                     output.add(result)
-                    shown()
+                    display()
             finally:  # show the results so far, even after an interruption
-                shown.close()
+                display.close()
                 output.end()
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error

@@ -73,7 +73,7 @@ def command(
       openxclip dedup --in archive.index --json \\
           | jq -r '.duplicates[]
                    | select(.identical_to) | .path'
-    """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
+    """  # noqa: D301 (\b tells click not to wrap the paragraph)
     from openxclip.search import VideoIndex
     from openxclip.search.not_duplicates import read_pairs
 
@@ -110,24 +110,26 @@ def command(
     else:
         output = CsvRows(_COLUMNS)
         for group in groups:
-            for one in group.duplicates:
-                row = {**asdict(one), "duplicate": one.path, "duplicate_duration": one.duration}
+            for copy in group.duplicates:
+                row = {**asdict(copy), "duplicate": copy.path, "duplicate_duration": copy.duration}
                 output.print({**row, "path": group.path, "duration": group.duration})
 
 
 def _with_scores(group: DuplicateGroup) -> dict[str, Any]:
-    """Return the group as JSON values. `score` is null as in a `search` by video, because there is no text."""
-    return {**asdict(group), "duplicates": [{**asdict(one), "score": None} for one in group.duplicates]}
+    """Return the group as JSON values, with a `score` of null as in a `search` by video."""
+    return {**asdict(group), "duplicates": [{**asdict(copy), "score": None} for copy in group.duplicates]}
 
 
 def _show(group: DuplicateGroup) -> None:
     from openxclip.common.times import format_time
 
     click.echo(f"{format_time(group.duration):>9}  {printable(group.path)}")
-    for one in group.duplicates:
-        how = "identical" if one.identical else f"{one.overlap:.0%} of it at {one.similarity:.3f}"
-        if not one.identical:
-            how += f", from {format_time(one.begins)}" if one.begins else ""
-            how += f"; identical to {printable(one.identical_to)}" if one.identical_to else ""
-        click.echo(f"{format_time(one.duration):>9}    {printable(one.path)}  ({how})")
+    for copy in group.duplicates:
+        if copy.identical:
+            relation = "identical"
+        else:
+            relation = f"{copy.overlap:.0%} of it at {copy.similarity:.3f}"
+            relation += f", from {format_time(copy.begins)}" if copy.begins else ""
+            relation += f"; identical to {printable(copy.identical_to)}" if copy.identical_to else ""
+        click.echo(f"{format_time(copy.duration):>9}    {printable(copy.path)}  ({relation})")
     click.echo()

@@ -99,14 +99,14 @@ def command(
 
     paths = [str(path) for path in found_videos(videos)]
     try:
-        with progress("embedding", len(paths)) as shown:
+        with progress("embedding", len(paths)) as display:
 
             def on_video(path: str, error: VideoError | None) -> None:
                 if error is not None:
                     say(error)
-                shown()
+                display()
 
-            done = embed(
+            result = embed(
                 paths,
                 out,
                 model=model,
@@ -123,7 +123,7 @@ def command(
                 precision=precision,
                 read=read_options(footage),
                 on_video=on_video,
-                on_clip=lambda path, end, duration: shown.footage(end, duration),
+                on_clip=lambda path, end, duration: display.footage(end, duration),
             )
     except ValueError as error:
         raise click.UsageError(printable(str(error).replace("force=True", "--force"))) from error
@@ -137,14 +137,14 @@ def command(
         if out.with_name(f"{out.name}.part").is_dir():
             say("the progress is saved: run the same command to resume")
         raise
-    number = counted(len(done.paths), "video")
-    if done.rows:
-        computed = f" ({done.kernel})" if done.kernel else ""
-        rows = f"{counted(done.rows, 'row')} of {counted(done.width, 'number')}, of {number}"
-        click.echo(f"{printable(str(done.path))}: {rows}{computed}")
-    if done.errors:
-        nothing = "" if done.rows else f", and {done.path} was not written"
-        say(f"{len(done.errors)} of {number} could not be read{nothing}.")
+    num_videos = counted(len(result.paths), "video")
+    if result.rows:
+        kernel = f" ({result.kernel})" if result.kernel else ""
+        rows = f"{counted(result.rows, 'row')} of {counted(result.width, 'number')}, of {num_videos}"
+        click.echo(f"{printable(str(result.path))}: {rows}{kernel}")
+    if result.errors:
+        nothing = "" if result.rows else f", and {result.path} was not written"
+        say(f"{len(result.errors)} of {num_videos} could not be read{nothing}.")
     note_of_model(model)
-    if done.errors:
+    if result.errors:
         sys.exit(1)

@@ -174,7 +174,7 @@ def command(
 
 
 class _Work:
-    """The work of one run of the command, which --watch repeats."""
+    """Adds and updates videos, once or, for --watch, repeatedly."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class _Work:
         self._said: set[str] = set()
 
     def look(self, *, retry: bool, may_be_empty: bool = True) -> Added:
-        """Add new and changed files; with --update, look at the files of the index too."""
+        """Add new and changed files; with --update, also update the files already in the index."""
         from openxclip.search import Added
         from openxclip.video.finding import require_videos
 
@@ -198,22 +198,22 @@ class _Work:
         videos = [str(path) for path in (found if may_be_empty else require_videos(found))]
         total = len(self._index.files()) * self._update + len(videos)
         try:
-            with progress("indexing", total) as shown:
+            with progress("indexing", total) as display:
 
                 def on_video(path: str, error: VideoError | None) -> None:
                     if error is not None:
                         self._say(str(error))
-                    shown()
+                    display()
 
                 def on_clip(path: str, end: float, duration: float) -> None:
-                    shown.footage(end, duration)
+                    display.footage(end, duration)
 
                 calls: dict[str, Any] = {**self._options, "on_video": on_video, "on_clip": on_clip}
-                # first, so that moved files are recognised before they count as missing
+                # add before update, so that moved files are recognised before they count as missing
                 new = self._index.add(videos, **calls) if videos else Added()
                 old = self._index.update(retry=retry, **self._removing, **calls) if self._update else Added()
         except KeyboardInterrupt:
-            say(self._kept())
+            say(self._describe_progress())
             raise
         done = together(new, old)
         if done.held_back:
@@ -244,20 +244,22 @@ class _Work:
             "added": done.added, "moved": done.moved, "unchanged": done.unchanged, "removed": done.removed,
             "missing but not removed": done.held_back, "unreadable": done.errors,
         }  # fmt: skip
-        what = ", ".join(f"{len(those)} {name}" for name, those in counts.items() if those or name == "added")
+        changes = ", ".join(f"{len(paths)} {name}" for name, paths in counts.items() if paths or name == "added")
         videos, windows = counted(len(self._index.files()), "video"), counted(len(self._index), "window")
-        return f"{printable(self._to)}: {what}; {videos}, {windows}"
+        return f"{printable(self._to)}: {changes}; {videos}, {windows}"
 
     def _say(self, text: str, *, lines: bool = False) -> None:
         if text not in self._said:
             self._said.add(text)
             say(text, lines=lines)
 
-    def _kept(self) -> str:
-        half = self._index.unfinished()
-        partly = f", and {counted(sum(half.values()), 'window')} of {', '.join(map(printable, half))}" if half else ""
-        kept = counted(len(self._index.files()), "video")
-        return f"the index keeps {kept}{partly}: run the same command to resume."
+    def _describe_progress(self) -> str:
+        text = f"the index keeps {counted(len(self._index.files()), 'video')}"
+        unfinished = self._index.unfinished()
+        if unfinished:
+            windows = counted(sum(unfinished.values()), "window")
+            text += f", and {windows} of {', '.join(map(printable, unfinished))}"
+        return f"{text}: run the same command to resume."
 
 
 def together(new: Added, old: Added) -> Added:
@@ -280,8 +282,8 @@ def _held_back(paths: tuple[str, ...]) -> str:
     names = "".join(f"\n  {printable(path)}" for path in paths[:_NAMED])
     more = f"\n  and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
     return (
-        f"{counted(len(paths), 'file')} of the index {'is' if len(paths) == 1 else 'are'} missing and stay in it, for "
-        f"the disk may not be mounted:{names}{more}\nTo remove them: --update --allow-removing {len(paths)}"
+        f"{counted(len(paths), 'file')} of the index {'is' if len(paths) == 1 else 'are'} missing but kept in it, "
+        f"because the disk may not be mounted:{names}{more}\nTo remove them: --update --allow-removing {len(paths)}"
     )
 
 

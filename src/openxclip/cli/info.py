@@ -48,36 +48,36 @@ def command(paths: tuple[str, ...], form: Form, **footage: Any) -> None:
         click.echo(csv_line(("path", "name", "value")))
     for path in named_videos(paths):
         try:
-            found = info(path, read=read)
+            description = info(path, read=read)
         except CheckpointError as error:
             failed += 1
             say(error)
             continue
-        unread = getattr(found, "error", None)
-        if unread is not None:
+        read_error = getattr(description, "error", None)
+        if read_error is not None:
             failed += 1
-            say(unread)
+            say(read_error)
         if form == "jsonl":
-            click.echo(json_line({"path": path, **_as_dict(found)}))
+            click.echo(json_line({"path": path, **_as_dict(description)}))
         elif form == "csv":
-            for name, value in _as_dict(found).items():
+            for name, value in _as_dict(description).items():
                 click.echo(csv_line((path, name, value)))
-        elif unread is None:
-            _print(path, found)
+        elif read_error is None:
+            _print(path, description)
     sys.exit(1 if failed else 0)
 
 
-def _as_dict(found: CheckpointDescription | VideoReport) -> dict[str, Any]:
+def _as_dict(description: CheckpointDescription | VideoReport) -> dict[str, Any]:
     from openxclip.video import VideoReport
 
-    if isinstance(found, VideoReport):
-        return found.as_dict()
-    return {**dataclasses.asdict(found), "kernel": _kernel(found)}
+    if isinstance(description, VideoReport):
+        return description.as_dict()
+    return {**dataclasses.asdict(description), "kernel": _kernel(description)}
 
 
-def _kernel(found: CheckpointDescription) -> str:
+def _kernel(checkpoint: CheckpointDescription) -> str:
     """Return the kernel that computes an X-CLIP on this CPU in the default precision; "" for a CLIP."""
-    if found.kind != "xclip":
+    if checkpoint.kind != "xclip":
         return ""
     try:
         import torch
@@ -88,7 +88,7 @@ def _kernel(found: CheckpointDescription) -> str:
     return str(choose_cpu_kernel(torch.float32))
 
 
-def _print(path: str, found: CheckpointDescription | VideoReport) -> None:
+def _print(path: str, description: CheckpointDescription | VideoReport) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -99,54 +99,53 @@ def _print(path: str, found: CheckpointDescription | VideoReport) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    facts = _of_video(found) if isinstance(found, VideoReport) else _of_checkpoint(found)
-    for name, value in facts.items():
+    rows = _video_rows(description) if isinstance(description, VideoReport) else _checkpoint_rows(description)
+    for name, value in rows.items():
         if value:
             table.add_row(Text(f"  {name}", style="dim"), Text(printable(value)))
-    for note in getattr(found, "notes", ()):
+    for note in getattr(description, "notes", ()):
         table.add_row(Text("  note", style="dim"), Text(printable(note)))
-    for problem in found.problems:
+    for problem in description.problems:
         table.add_row(Text("  problem", style="bold red"), Text(printable(problem), style="red"))
     Console().print(Text(printable(path), style="bold"), overflow="fold")
     print_table(table)
 
 
-def _of_video(report: VideoReport) -> dict[str, str]:
+def _video_rows(report: VideoReport) -> dict[str, str]:
     kinds = {"video": "video", "image": "image", "images": "folder of images", "array": "array"}
-    coded = " in ".join(part for part in (report.codec, report.container) if part)
+    coding = " in ".join(part for part in (report.codec, report.container) if part)
     rate = "" if report.fps is None else f"{report.fps:.4g} frames a second"
-    turned = f", turned by {report.rotation}°" if report.rotation else ""
-    light = [report.pixel_format, report.matrix, report.range and f"{report.range} range", report.transfer]
-    signs = {"HDR": report.hdr, "interlaced": report.interlaced, "may be transparent": report.alpha}
+    rotation = f", turned by {report.rotation}°" if report.rotation else ""
+    start = f", from {format_time(report.start)} on" if report.start else ""
+    colour = [report.pixel_format, report.matrix, report.range and f"{report.range} range", report.transfer]
+    flags = {"HDR": report.hdr, "interlaced": report.interlaced, "may be transparent": report.alpha}
     return {
-        "kind": f"{kinds.get(report.kind or '', 'video')}: {coded}",
-        "frames": f"{report.frames}, {report.width}×{report.height}{turned}",
+        "kind": f"{kinds.get(report.kind or '', 'video')}: {coding}",
+        "frames": f"{report.frames}, {report.width}×{report.height}{rotation}",
         "rate": rate + (", varying" if report.variable_rate else ""),
-        "duration": format_time(report.duration or 0.0) + (f", from {format_time(report.start)} on" if report.start else ""),
-        "pixels": ", ".join([part for part in light if part] + [sign for sign, true in signs.items() if true]),
+        "duration": format_time(report.duration or 0.0) + start,
+        "pixels": ", ".join([part for part in colour if part] + [name for name, is_set in flags.items() if is_set]),
         "sound": report.sound or "",
         "size": "" if report.size_bytes is None else format_bytes(report.size_bytes),
     }
 
 
-def _of_checkpoint(found: CheckpointDescription) -> dict[str, str]:
-    what = "X-CLIP" if found.kind == "xclip" else "CLIP (no video parts: one to start an X-CLIP from)"
-    vision, text = found.vision, found.text
-    pixels = counted(found.resolution, "pixel")
-    said = {key: value for key, value in found.info.items() if key != "settings"}
+def _checkpoint_rows(checkpoint: CheckpointDescription) -> dict[str, str]:
+    kind = "X-CLIP" if checkpoint.kind == "xclip" else "CLIP (no video parts; an X-CLIP can be started from it)"
+    pixels = counted(checkpoint.resolution, "pixel")
     return {
-        "kind": f"{what} {found.architecture}, {_FORMATS.get(found.format, found.format)}",
-        "released": found.released,
-        "clip": f"{counted(found.frames, 'frame')} of {pixels}" if found.frames else pixels,
-        "trained on": found.trained_on or "",
-        "video tower" if found.frames else "image tower": _tower(vision),
-        "text tower": _tower(text),
-        "joint width": str(found.joint_width),
-        "activation": found.activation,
-        "parameters": f"{found.parameters / 1e6:.2f} M, {found.dtype}",
-        "size": format_bytes(found.size_bytes),
-        "on this CPU": _kernel(found),
-        "says": ", ".join(f"{key} {value}" for key, value in said.items()),
+        "kind": f"{kind} {checkpoint.architecture}, {_FORMATS.get(checkpoint.format, checkpoint.format)}",
+        "released": checkpoint.released,
+        "clip": f"{counted(checkpoint.frames, 'frame')} of {pixels}" if checkpoint.frames else pixels,
+        "trained on": checkpoint.trained_on or "",
+        "video tower" if checkpoint.frames else "image tower": _tower(checkpoint.vision),
+        "text tower": _tower(checkpoint.text),
+        "joint width": str(checkpoint.joint_width),
+        "activation": checkpoint.activation,
+        "parameters": f"{checkpoint.parameters / 1e6:.2f} M, {checkpoint.dtype}",
+        "size": format_bytes(checkpoint.size_bytes),
+        "on this CPU": _kernel(checkpoint),
+        "metadata": ", ".join(f"{key} {value}" for key, value in checkpoint.info.items() if key != "settings"),
     }
 
 

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the videos that the arguments name."""
+"""Options that several verbs share, and functions that find the videos named by the arguments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_HIDDEN, _VERBOSE, _LEFT_OUT = "openxclip.hidden", "openxclip.verbose", "openxclip.left_out"  # in click's meta
+_HIDDEN, _VERBOSE, _LEFT_OUT = "openxclip.hidden", "openxclip.verbose", "openxclip.left_out"  # keys in click's meta
 
 
 class _Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -66,13 +66,13 @@ class Time(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
     Args:
         above: exclusive lower bound in seconds.
-        least, most: inclusive bounds in seconds.
+        minimum, maximum: inclusive bounds in seconds.
     """
 
     name = "TIME"
 
-    def __init__(self, *, above: float = -1.0, least: float = 0.0, most: float = math.inf) -> None:
-        self.above, self.least, self.most = above, least, most
+    def __init__(self, *, above: float = -1.0, minimum: float = 0.0, maximum: float = math.inf) -> None:
+        self.above, self.minimum, self.maximum = above, minimum, maximum
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the seconds, or fail with click's error."""
@@ -82,9 +82,9 @@ class Time(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             self.fail(printable(str(error)), param, ctx)
         if seconds <= self.above:
             self.fail(f"{value!r}: must be more than {self.above:g} seconds.", param, ctx)
-        if not self.least <= seconds <= self.most:
-            most = "" if self.most == math.inf else f", and at most {format_time(self.most)}"
-            self.fail(f"{value!r}: must be {self.least:g} seconds or more{most}.", param, ctx)
+        if not self.minimum <= seconds <= self.maximum:
+            maximum = "" if self.maximum == math.inf else f", and at most {format_time(self.maximum)}"
+            self.fail(f"{value!r}: must be {self.minimum:g} seconds or more{maximum}.", param, ctx)
         return seconds
 
 
@@ -111,7 +111,7 @@ batch_option = click.option(
     type=_BatchSize(),
     default="auto",
     show_default=True,
-    help="Clips in one call of the model, also from several videos; auto uses the GPU's memory, and is 1 on a CPU.",
+    help="Clips per call of the model, even from several videos; auto uses the GPU's memory, and is 1 on a CPU.",
 )
 
 _LIMITS = (
@@ -121,35 +121,35 @@ _LIMITS = (
         metavar="TIME",
         default=DEFAULT_LIMITS.seconds,
         show_default=True,
-        help="Longest time for reading one video.",
+        help="Maximum time for reading one video.",
     ),
     click.option(
         "--max-pixels",
         type=click.IntRange(1),
         default=DEFAULT_LIMITS.pixels,
         show_default=True,
-        help="Most pixels of a frame.",
+        help="Maximum number of pixels of a frame.",
     ),
     click.option(
         "--max-frames",
         type=click.IntRange(1),
         default=DEFAULT_LIMITS.frames,
         show_default=True,
-        help="Most frames of a video.",
+        help="Maximum number of frames of a video.",
     ),
     click.option(
         "--max-memory",
         type=_Bytes(),
         default=DEFAULT_LIMITS.memory,
         show_default="8GiB",
-        help="Most memory for the frames of one video, or for the data of a pipe: 2GB, 512MiB.",
+        help="Maximum memory for the frames of one video, or for the data of a pipe: 2GB, 512MiB.",
     ),
 )
 _protocols = click.option(
     "--allow-protocols",
     type=_Names(),
     default=(),
-    help="Open URLs and playlists with only these protocols: https,tls,tcp; add file for playlists that name files. "
+    help="Open URLs and playlists, with these protocols only: https,tls,tcp; add file for playlists that name files. "
     "The author of a playlist can then make this machine open anything that these protocols reach.",
 )
 
@@ -165,13 +165,13 @@ fps_option = click.option(
     "--fps",
     type=click.FloatRange(0, min_open=True),
     metavar="RATE",
-    help="Frames per second of folders of images and .npy arrays, which have no timestamps.  [default: 25, a guess]",
+    help="Frames per second of folders of images and .npy arrays, which have no timestamps.  [default: 25]",
 )
 _track = click.option(
     "--track",
     type=click.IntRange(0),
     metavar="N",
-    help="Which video track of each file to read, counted from 0.  [default: the one that players show]",
+    help="The video track of each file to read, counted from 0.  [default: the one that players show]",
 )
 
 
@@ -180,7 +180,7 @@ sampling_option = click.option(
     type=click.Choice(["time", "frames"]),
     default="time",
     show_default=True,
-    help="If the frame rate varies, choose frames evenly by time, or by number as the authors do.",
+    help="Choose evenly spaced frames by time, or by number as the authors do; it matters if the frame rate varies.",
 )
 
 
@@ -210,7 +210,7 @@ hidden_option = click.option(
 
 
 def with_hidden(changes: tuple[str, ...], hidden: bool) -> tuple[str, ...]:
-    """Add the change that `hidden_option` stands for to the changes of a recipe."""
+    """Add `hidden=true` to the changes of a recipe if the user passed --hidden."""
     return (*changes, "hidden=true") if hidden else changes
 
 
@@ -245,7 +245,7 @@ def renamed_option(old: str, new: str) -> Callable[[Command], Command]:
 
 
 def read_options(arguments: dict[str, Any]) -> ReadOptions:
-    """Take the options of how videos are read out of the arguments of a command."""
+    """Pop the options for reading videos from the arguments of a command."""
     limits = {name: arguments.pop(f"max_{name}") for name in ("seconds", "pixels", "frames", "memory")}
     others = {name: arguments.pop(name) for name in ("allow_protocols", "fps", "track") if name in arguments}
     return ReadOptions(limits=Limits(**limits), **others)
@@ -269,7 +269,7 @@ def named_videos(videos: tuple[str, ...], *, takes_pipes: bool = True) -> Iterat
 
 
 def found_videos(videos: tuple[str, ...]) -> list[VideoSource]:
-    """Return every video that the arguments of a command with `finding_options` name.
+    """Return every video that the arguments name, for a command with `finding_options`.
 
     Raises:
         click.UsageError: there are no videos.
@@ -286,33 +286,33 @@ def found_videos(videos: tuple[str, ...]) -> list[VideoSource]:
 
 
 def search(named: Iterable[str]) -> list[VideoSource]:
-    """Call `find_videos` with the command's `finding_options`, and report each file that was left out once."""
+    """Call `find_videos` with the command's `finding_options`, and report each left-out file once."""
     from openxclip.video import find_videos, natural_key
 
     meta = click.get_current_context().meta
     left_out: list[LeftOut] = []
     found = find_videos(named, hidden=meta.get(_HIDDEN, False), on_left_out=left_out.append)
     before: set[LeftOut] = meta.setdefault(_LEFT_OUT, set())
-    new = list(dict.fromkeys(one for one in left_out if one not in before))
+    new = list(dict.fromkeys(file for file in left_out if file not in before))
     before.update(new)
-    new.sort(key=lambda one: natural_key(str(one.path)))
+    new.sort(key=lambda file: natural_key(str(file.path)))
     if meta.get(_VERBOSE):
-        for one in new:
-            say(f"left out {one.path}: {one.reason}")
+        for file in new:
+            say(f"left out {file.path}: {file.reason}")
     elif new:
-        note(_counted(new))
+        note(_count_left_out(new))
     return found
 
 
-def _counted(left_out: list[LeftOut]) -> str:
-    hidden = sum(one.reason == "hidden" for one in left_out)
+def _count_left_out(left_out: list[LeftOut]) -> str:
+    hidden = sum(file.reason == "hidden" for file in left_out)
     others = len(left_out) - hidden
     parts = []
     if others:
         parts.append("1 file that is not a video" if others == 1 else f"{others} files that are not videos")
     if hidden:
         parts.append("1 hidden file or folder" if hidden == 1 else f"{hidden} hidden files and folders")
-    includes = ", --hidden includes what is hidden" if hidden else ""
+    includes = ", --hidden includes the hidden ones" if hidden else ""
     return f"left out {' and '.join(parts)}; --verbose names them{includes}."
 
 
@@ -326,7 +326,7 @@ def note_of_model(model: str) -> None:
 
 
 def common_to_all(command: click.Command) -> click.Command:
-    """Add what every verb has to a command: `--quiet` (see `terminal.is_quiet`), and help that doesn't split words."""
+    """Add to a command what every verb has: `--quiet` (see `terminal.is_quiet`), and help that doesn't split words."""
 
     def keep(context: click.Context, _: click.Parameter, value: bool) -> None:
         context.meta[QUIET] = value

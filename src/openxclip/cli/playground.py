@@ -15,7 +15,7 @@ from openxclip.common.times import format_time
 @click.command("playground", no_args_is_help=True)
 @click.option("--out", type=Target(file_okay=False), required=True, help="Folder to write to.")
 @click.option("--clips", type=click.IntRange(1), help="Number of clips to render.")
-@click.option("--film", type=Time(least=1, most=36_000), help="Render one film of this length: 90 or 1:30.")
+@click.option("--film", type=Time(minimum=1, maximum=36_000), help="Render one film of this length: 90 or 1:30.")
 @click.option(
     "--seed", type=click.IntRange(0, 2**40), default=0, show_default=True, help="Seed; another seed gives other clips."
 )
@@ -26,7 +26,7 @@ from openxclip.common.times import format_time
     show_default=True,
     help="Width and height in pixels; an even number.",
 )
-@click.option("--seconds", type=Time(least=0.1, most=60), default=2.0, show_default=True, help="Length of a clip.")
+@click.option("--seconds", type=Time(minimum=0.1, maximum=60), default=2.0, show_default=True, help="Length of a clip.")
 @click.option("--fps", type=click.IntRange(1, 60), default=24, show_default=True, help="Frames per second.")
 @click.option(
     "--split",
@@ -70,14 +70,15 @@ def command(
     try:
         if film:
             made = render_film(film, seed, size=size, fps=fps, split=kind, hard=hard)
-            with progress("rendering", 1, noun="film") as shown:
-                path = made.save(out / "film.mp4", replace=False, on_shot=lambda end: shown.footage(end, made.duration))
+            with progress("rendering", 1, noun="film") as display:
+                duration = made.duration
+                path = made.save(out / "film.mp4", replace=False, on_shot=lambda end: display.footage(end, duration))
             events = counted(len(made.events), "event")
-            click.echo(f"{printable(str(path))}: {format_time(made.duration)}, {events}; film.json has their times")
+            click.echo(f"{printable(str(path))}: {format_time(duration)}, {events}; film.json has their times")
             return
         assert clips is not None
-        with progress("rendering", clips, noun="clip") as shown:
-            export_clips(out, clips, seed, size=size, seconds=seconds, fps=fps, split=kind, hard=hard, on_clip=shown)
+        with progress("rendering", clips, noun="clip") as display:
+            export_clips(out, clips, seed, size=size, seconds=seconds, fps=fps, split=kind, hard=hard, on_clip=display)
     except FileExistsError as error:
         raise click.UsageError(f"{printable(str(error.filename))} exists already: choose another --out.") from error
     click.echo(f"{printable(str(out))}: {counted(clips, 'clip')}; captions.jsonl has their captions")

@@ -45,7 +45,7 @@ class Progress:
         self._update()
 
     def at(self, done: float, total: int | None = None, *, note: str = "") -> None:
-        """Set the number of finished items, the total, and a note that is shown after them."""
+        """Set the number of finished items, the total, and a note to show after them."""
         self._done, self.note = done, note
         self.total = self.total if total is None else total
         self._update()
@@ -89,10 +89,11 @@ class Progress:
     def left(self) -> str:
         """Return the time left in words, or the elapsed time if it can't be estimated."""
         now, fraction = self._now(), self.fraction
-        before, at_first = self._samples[0]
-        if fraction is not None and fraction > at_first and now > before:
-            return f"{_whole(max(0.0, (1 - fraction) * (now - before) / (fraction - at_first)))} left"
-        return f"{_whole(now - self._began)} so far"
+        before, fraction_before = self._samples[0]
+        if fraction is not None and fraction > fraction_before and now > before:
+            remaining = (1 - fraction) * (now - before) / (fraction - fraction_before)
+            return f"{_format_whole(max(0.0, remaining))} left"
+        return f"{_format_whole(now - self._began)} so far"
 
     def _update(self) -> None:
         now, fraction = self._now(), self.fraction
@@ -103,7 +104,7 @@ class Progress:
         self.show()
 
     def show(self) -> None:
-        """Update the display; this class has none."""
+        """Update the display; this class shows nothing, for --quiet."""
 
     def close(self) -> None:
         """Remove the display."""
@@ -114,24 +115,24 @@ class _Lines(Progress):
 
     def __init__(self, what: str, total: int | None, noun: str, now: Callable[[], float]) -> None:
         super().__init__(what, total, noun, now)
-        self._said, self._lock, self._ends = self._began, threading.Lock(), threading.Event()
+        self._last_line, self._lock, self._closing = self._began, threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="openxclip-progress", daemon=True)
         self._thread.start()
 
     def show(self) -> None:
         with self._lock:
             now = self._now()
-            if now < self._said + LINE_EVERY_S:
+            if now < self._last_line + LINE_EVERY_S:
                 return
-            self._said = now
+            self._last_line = now
         say(f"{self.what}: {self.state()}")
 
     def close(self) -> None:
-        self._ends.set()
+        self._closing.set()
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ends.wait(LINE_EVERY_S / 10):
+        while not self._closing.wait(LINE_EVERY_S / 10):
             self.show()
 
 
@@ -148,14 +149,14 @@ class _Bar(Progress):
 
         class State(ProgressColumn):
             def render(self, _task: Task) -> Text:
-                return Text(shown.state())
+                return Text(bar.state())
 
-        shown, whole = self, Column(no_wrap=True, overflow="ellipsis")
+        bar, one_line = self, Column(no_wrap=True, overflow="ellipsis")
         self._lock, self._is_hidden = threading.RLock(), False
         self._bar = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
-            State(table_column=whole),
+            State(table_column=one_line),
             console=Console(file=terminal.bar_stream(sys.stderr), force_terminal=True),
             transient=True,
             redirect_stdout=False,
@@ -205,17 +206,17 @@ def progress(
             print to the same terminal, so lines are printed instead of a bar.
         now: clock that returns seconds.
     """
-    kind: type[_Bar] | type[_Lines] | None = _Lines
+    kind: type[Progress] = _Lines
     if terminal.is_quiet():
-        kind = None
+        kind = Progress
     elif terminal.can_show_bar() and not (prints_meanwhile and terminal.is_pipe(sys.stdout)):
         kind = _Bar
-    shown = Progress(what, total, noun, now) if kind is None else kind(what, total, noun, now)
+    display = kind(what, total, noun, now)
     try:
-        yield shown
+        yield display
     finally:
-        shown.close()
+        display.close()
 
 
-def _whole(seconds: float) -> str:
+def _format_whole(seconds: float) -> str:
     return format_time(round(seconds)).removesuffix(".0")

@@ -114,7 +114,7 @@ def command(
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error
     pictures: dict[Hit, str] = {}
-    unwritten: Exception | None = None  # raised at the end, so that hits are printed even if the disk is full
+    write_error: Exception | None = None  # raised at the end, so that hits are printed even if the disk is full
     try:
         if thumbnails is not None:
             _write_thumbnails(hits, thumbnails, pictures)
@@ -123,9 +123,9 @@ def command(
                 write_contact_sheet(hits, html, title=text or f"like {video}", on_hit=advance)
             say(f"{html}: a page of {counted(len(hits), 'moment')}")
     except OSError as error:
-        unwritten = error
+        write_error = error
     except ValueError as error:
-        unwritten = OpenXCLIPError(str(error))
+        write_error = OpenXCLIPError(str(error))
     rows = [{**asdict(hit), **({"thumbnail": pictures.get(hit)} if thumbnails else {})} for hit in hits]
     if form == "csv":
         output = CsvRows([*(field.name for field in fields(Hit)), *(["thumbnail"] if thumbnails else [])])
@@ -140,8 +140,8 @@ def command(
         click.echo("the index is empty.")
     else:
         click.echo("no moment of the index meets the conditions.")
-    if unwritten is not None:
-        raise unwritten
+    if write_error is not None:
+        raise write_error
 
 
 def _check_folder(folder: Path) -> None:
@@ -152,12 +152,12 @@ def _check_folder(folder: Path) -> None:
 
 
 def _write_thumbnails(hits: list[Hit], folder: Path, names: dict[Hit, str]) -> None:
-    """Write a thumbnail of each moment and add its path to `names`; unreadable videos have none."""
+    """Write a thumbnail of each moment and add its path to `names`; skip videos that can't be read."""
     from openxclip.search import thumbnail
     from openxclip.video import DecodeWorker
 
     folder.mkdir(parents=True, exist_ok=True)
-    with progress("writing thumbnails", len(hits), noun="moment") as shown, DecodeWorker() as reader:
+    with progress("writing thumbnails", len(hits), noun="moment") as display, DecodeWorker() as reader:
         for number, hit in enumerate(hits, start=1):
             path = folder / f"{number:03}.jpg"
             try:
@@ -166,7 +166,7 @@ def _write_thumbnails(hits: list[Hit], folder: Path, names: dict[Hit, str]) -> N
                 names[hit] = str(path)
             except VideoError as error:
                 say(error)
-            shown()
+            display()
 
 
 def _show(hits: list[Hit]) -> None:

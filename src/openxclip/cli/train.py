@@ -42,7 +42,7 @@ def command(
       openxclip train my-videos data=clips/ --out my-model
       openxclip classify new.mp4 --model my-model \\
           --labels "jumping, falling"
-    """  # noqa: D301 (click's sign for a paragraph that is not wrapped)
+    """  # noqa: D301 (\b tells click not to wrap the paragraph)
     from openxclip.training import plan_training, train
 
     changes = with_hidden(changes, hidden)
@@ -85,21 +85,21 @@ def _printable(text: str) -> str:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[StepReport], None]]:
-    """Yield the function that shows a step."""
+    """Yield the function to call after each step."""
     if int(os.environ.get("RANK", "0")):  # only the first of several processes shows progress
         yield lambda report: None
         return
-    with progress("training", noun="step") as shown:
+    with progress("training", noun="step") as display:
         figures = _Figures()
 
         def show(report: StepReport) -> None:
-            shown.at(report.step + 1, report.total, note=f"epoch {report.epoch + 1}, {figures(report)}")
+            display.at(report.step + 1, report.total, note=f"epoch {report.epoch + 1}, {figures(report)}")
 
         yield show
 
 
 class _Figures:
-    """Describes the last 20 steps, or all if there are fewer, by plain means."""
+    """Describes the means of the last 20 steps, or of all if there are fewer."""
 
     def __init__(self) -> None:
         self._last: deque[StepReport] = deque(maxlen=_SHOWN_STEPS)
@@ -107,10 +107,10 @@ class _Figures:
     def __call__(self, report: StepReport) -> str:
         self._last.append(report)
         number = len(self._last)
-        seconds = sum(one.seconds for one in self._last)
-        loss = sum(one.loss for one in self._last) / number
+        seconds = sum(step.seconds for step in self._last)
+        loss = sum(step.loss for step in self._last) / number
         return (
             f"loss {loss:.3f} over {counted(number, 'step')}, lr {report.lr:.1e}, "
-            f"{sum(one.clips for one in self._last) / seconds:.1f} clips/s, "
-            f"{100 * sum(one.waited for one in self._last) / seconds:.0f} % waiting for data"
+            f"{sum(step.clips for step in self._last) / seconds:.1f} clips/s, "
+            f"{100 * sum(step.waited for step in self._last) / seconds:.0f} % waiting for data"
         )
