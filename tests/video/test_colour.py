@@ -472,7 +472,7 @@ def test_other_angles_are_noted_but_not_followed(upright: Path, tmp_path: Path) 
     path = with_matrix(upright, tmp_path / "tilted.mp4", 0.866, 0.5, -0.5, 0.866)
     with VideoReader(path) as reader:
         assert (reader.get_frames([0]).frames_THWC == expected).all()
-    assert reader.notes == ("its rotation is no multiple of 90°: frames are left as stored",)
+    assert reader.notes == ("its rotation is not a multiple of 90°: frames are left as stored",)
     path = with_matrix(upright, tmp_path / "stretched.mp4", 1.5, 0, 0, 0.75)
     with VideoReader(path) as reader:
         assert (reader.get_frames([0]).frames_THWC == expected).all()

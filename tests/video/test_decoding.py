@@ -129,7 +129,7 @@ def test_only_what_the_wanted_frames_need_is_decoded(videos: Videos, monkeypatch
     assert decoded("mjpeg.avi", [0, 30, 59]) == 3
     assert decoded("vp9.webm", [59]) <= 20
     # counted when it was opened, and read from the key frame before
-    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(indexing, "_MAX_KEPT_BYTES", 0)
     assert decoded("h264_without_times.avi", [10]) <= 13
     assert decoded("h264_without_times.avi", [50]) <= 13
     assert decoded("mpeg2_interlaced.ts", [50]) <= 16
@@ -184,7 +184,7 @@ def test_reading_a_clip_opens_the_file_once(name: str, videos: Videos, monkeypat
 
 
 def test_frames_are_counted_by_decoding_only_once(videos: Videos, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 100_000)  # as of a long film
+    monkeypatch.setattr(indexing, "_MAX_KEPT_BYTES", 100_000)  # as of a long film
     for name in ("h264_without_times.avi", "mpeg4_b_frames.avi", "mpeg2_interlaced.ts", "h264_interlaced.ts"):
         with VideoReader(videos(name)) as reader:
             assert reader.frames_decoded == 60
@@ -229,7 +229,7 @@ COUNTED_CODINGS = [
 def test_frames_of_long_videos_that_must_be_counted_equal_a_full_decode(
     name: str, whole: Wholes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(indexing, "_MAX_KEPT_BYTES", 0)
     video = whole(name)
     for threads in (1, 2):
         for note, indices in patterns(len(video.frames)).items():

@@ -85,7 +85,7 @@ def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
 def test_wrong_key_flags_give_the_right_frames(
     codec: str, container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)  # as for a long film
+    monkeypatch.setattr(indexing, "_MAX_KEPT_BYTES", 0)  # as for a long film
     encoder, how = CODECS[codec]
     form = {"mkv": "matroska"}.get(container, container)
     source = encode(tmp_path / f"whole.{container}", encoder, **{"gop": 8, "count": 24, "container": form, **how})

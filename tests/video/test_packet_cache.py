@@ -70,7 +70,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 def test_opening_again_reads_no_packets(
     films: dict[str, Path], reads: dict[str, int], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(indexing, "_MOST_KEPT_BYTES", 0)  # as for a film whose frames are too large to keep
+    monkeypatch.setattr(indexing, "_MAX_KEPT_BYTES", 0)  # as for a film whose frames are too large to keep
     indices = [1100, 3, 600, 601]
     with VideoReader(films[kind]) as first:
         expected = first.get_frames(indices)
@@ -111,7 +111,7 @@ def test_limits_hold_for_cached_files(films: dict[str, Path]) -> None:
 def test_the_cache_is_bounded(
     films: dict[str, Path], tmp_path: Path, reads: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packet_cache, "_MOST_PACKETS", 2 * COUNT)
+    monkeypatch.setattr(packet_cache, "_MAX_PACKETS", 2 * COUNT)
     paths = [Path(shutil.copy(films["packets"], tmp_path / f"{i}.mkv")) for i in range(3)]
     for path in (*paths, paths[2], paths[1], paths[0]):  # 0 is dropped for 2, and 2 for 0
         with VideoReader(path):

@@ -106,7 +106,7 @@ class AnimatedPng(ComposedImage):
 
 
 def is_animated_png(file: BinaryIO, *, min_frames: int = 1) -> bool:
-    """Tell whether a PNG file announces, before its pixels, at least `min_frames` frames. Moves the file position."""
+    """Return whether a PNG file announces, before its pixels, at least `min_frames` frames. Moves the file position."""
     file.seek(0)
     if file.read(8) != PNG:
         return False

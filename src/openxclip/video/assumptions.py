@@ -1,4 +1,4 @@
-"""Warn about what a video doesn't say and had to be assumed."""
+"""Warn about properties that a video doesn't state and that had to be assumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class AssumptionWarning(UserWarning):
 
 
 class Assumption(str):
-    """A note about an assumption. It names no file, so that Python shows it once for all files."""
+    """A note about an assumption. It doesn't name the file, so Python shows the warning once for all files."""
 
     __slots__ = ()
 
@@ -26,11 +26,11 @@ FPS_ASSUMED = Assumption(
 
 
 def warn_of_assumptions(notes: Iterable[str], *, stacklevel: int = 3) -> None:
-    """Warn about those notes that are assumptions; Python shows the same warning once.
+    """Warn about the notes that are assumptions.
 
     Args:
-        notes: notes on a video.
-        stacklevel: as for `warnings.warn`, counted from this function.
+        notes: notes about a video.
+        stacklevel: see `warnings.warn`; 1 is this function.
     """
     for note in notes:
         if isinstance(note, Assumption):
@@ -39,7 +39,7 @@ def warn_of_assumptions(notes: Iterable[str], *, stacklevel: int = 3) -> None:
 
 @contextmanager
 def collect_assumptions() -> Generator[list[str], None, None]:
-    """Collect the assumptions that would be warned about, for another process to show."""
+    """Collect assumptions instead of warning about them, so that another process can."""
     texts: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AssumptionWarning)

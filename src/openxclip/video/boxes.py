@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 SEGMENT = b"\x18\x53\x80\x67"  # the element that holds a Matroska file
 
-_MOST_PARTS = 100_000  # on one level; no real file has more
+_MAX_PARTS = 100_000  # on one level; no real file has more
 
 
 class Part(NamedTuple):
@@ -46,7 +46,7 @@ def size_of(file: BinaryIO) -> int:
 def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
     """Yield the boxes that begin between two offsets. A box may claim to end later; a length of 0 means `end`."""
     at = start
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         if at + 8 > end:
             return
         file.seek(at)
@@ -92,7 +92,7 @@ def track_id(file: BinaryIO, track: Part) -> int:
 def elements(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
     """Yield the Matroska elements that begin between two offsets; one of unknown length ends at `end`."""
     at = start
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         if at >= end:
             return
         file.seek(at)

@@ -1,4 +1,4 @@
-"""Read the packets of a file's video stream, from the beginning or from any packet, and decode them."""
+"""Read and decode the packets of a file's video stream, from the beginning or from any packet."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from openxclip.video.options import ReadOptions
 from openxclip.video.packets import Packets
 
 _END_BYTES = 64  # too few for a frame
-_NEAR = 32  # packets; reading on over so many is faster than a seek
+_NEAR = 32  # packets; reading so many is faster than a seek
 _EARLIER = 64  # packets; how much earlier to seek if a seek lands too late
-_MOST_PARTIAL = 4  # packets after a seek that may be parts of packets
-_NUM_SIZES = 8  # packet sizes in a row that identify a packet
-_TELLS_SIZE = ("mov", "matroska", "avi", "ivf")  # their headers tell the size of the first frame
+_MAX_PARTIAL = 4  # packets after a seek that may be incomplete
+_NUM_SIZES = 8  # consecutive packet sizes that identify a packet
+_STATES_SIZE = ("mov", "matroska", "avi", "ivf")  # formats whose headers state the size of the first frame
 # Formats that can be read from any byte: bare streams and broadcast formats
 _READ_FROM_ANYWHERE = ("mpeg", "h26", "hevc", "vvc", "m4v", "mjpeg", "obu", "cavsvideo", "vc1", "dirac", "dv")
 
@@ -47,8 +47,8 @@ class _Demuxer:
     It doesn't refer to its `CodedStream`: with a reference cycle, the decoder's threads would outlive their reader.
 
     Attributes:
-        deadline: when the present call has to be done.
-        ends_within_packet: whether the last packet was left out as incomplete.
+        deadline: deadline of the current call.
+        ends_within_packet: whether the last packet was incomplete and skipped.
     """
 
     def __init__(self, source: Path | BinaryIO | str, name: str, deadline: Deadline) -> None:
@@ -58,7 +58,7 @@ class _Demuxer:
     def packets(self, container: Any, stream: Any, codec: str) -> Iterator[Any]:
         """Yield the remaining packets of a stream, without one that is incomplete at the end."""
         corrects_keys = recognises_keys(codec)
-        held = packet = None
+        incomplete = packet = None  # an incomplete packet is yielded only if another one follows
         try:
             for packet in container.demux(stream):
                 self.deadline.check()
@@ -68,18 +68,18 @@ class _Demuxer:
                     key = is_key(bytes(memoryview(packet)[:HEAD_BYTES]), codec=codec)
                     if key is not None:
                         packet.is_keyframe = key  # containers often flag the wrong packets
-                if held is not None:
-                    yield held
-                held = packet if packet.is_corrupt else None
-                if held is None:
+                if incomplete is not None:
+                    yield incomplete
+                incomplete = packet if packet.is_corrupt else None
+                if incomplete is None:
                     yield packet
-            self.ends_within_packet = held is not None
+            self.ends_within_packet = incomplete is not None
         except IndexError:
             return  # PyAV fails at the end if a stream has appeared since the beginning
         except av.error.FFmpegError as error:
             self.deadline.check()
             if packet is not None and packet.pos and 0 <= container.size - packet.pos - packet.size <= _END_BYTES:
-                return  # FFmpeg's demuxers of SMJPEG and multipart JPEG take the end marker for damage
+                return  # FFmpeg's demuxers of SMJPEG and multipart JPEG mistake the end marker for damage
             failure = ffmpeg_failure(error, self._source)
             reason = "it is damaged: it cannot be read to its end. Copy or download it again"
             raise VideoError(self._name, reason if failure is None else f"it cannot be read: {failure}") from None
@@ -90,17 +90,17 @@ class CodedStream:
 
     Args:
         source, name, options: see `ContainerFootage`.
-        deadline: when the present call has to be done; the caller sets it again for each call.
+        deadline: deadline of the current call, which the caller sets for each call.
 
     Attributes:
-        container, stream: PyAV's.
-        notes: what users should know about the file.
+        container, stream: PyAV's container and video stream.
+        notes: notes for the user about the file.
         codec: FFmpeg's name of the codec.
         length_size: see `nal.length_size`.
         time_base: seconds per unit of timestamps.
         first_head: the beginning of the first packet; set by `demux`.
         first_size: width and height of the first frame as stored; None until known.
-        decoder_state: what decoders must have seen; set by `demux`.
+        decoder_state: what a decoder needs to start at a later packet; set by `demux`.
         frames_decoded: number of frames decoded so far.
         can_seek: whether to seek; if not, packets are reached by reading from the beginning.
     """
@@ -118,7 +118,7 @@ class CodedStream:
         self.length_size = length_size(self.codec, context.extradata or b"")
         self.time_base = Fraction(self.stream.time_base or Fraction(1, 1000))
         self.first_size: tuple[int, int] | None = None
-        if self.container.format.name.startswith(_TELLS_SIZE):
+        if self.container.format.name.startswith(_STATES_SIZE):
             # without a size in the header, FFmpeg may have taken it from a later frame
             self.first_size = (context.width, context.height)
         watch_forks(self)
@@ -131,12 +131,12 @@ class CodedStream:
         context = self.stream.codec_context
         self.codec = str(getattr(context.codec, "canonical_name", context.name))
         self._coming: Iterator[Any] = self._demuxer.packets(self.container, self.stream, self.codec)
-        self._next: int | None = 0  # position of the packet that comes next, if known
-        self._primed_by = -1  # position of the primer that the decoder has seen last
+        self._next: int | None = 0  # position of the next packet, if known
+        self._primed_by = -1  # position of the last primer that the decoder was given
 
     @property
     def deadline(self) -> Deadline:
-        """When the present call has to be done."""
+        """Deadline of the current call."""
         return self._demuxer.deadline
 
     @deadline.setter
@@ -149,12 +149,12 @@ class CodedStream:
         return self._demuxer.ends_within_packet
 
     def after_fork(self) -> None:
-        """See `forking`: this process lacks the decoder's threads, and freeing the decoder would wait for them."""
+        """See `forking`. This process lacks the decoder's threads, and freeing the decoder would wait for them."""
         leak(self.container, self.stream, self.stream.codec_context)
 
     @property
     def threads(self) -> int:
-        """Number of threads that decode, see `ReadOptions`."""
+        """Number of decoding threads, see `ReadOptions`."""
         return self._options.threads
 
     def reopen(self, *, threads: int | None = None) -> None:
@@ -182,14 +182,14 @@ class CodedStream:
             trust_tables: if the file's header has a table of its packets, use it instead of reading the file.
 
         Returns:
-            the packets, and whether they come from a table.
+            The packets, and whether they come from a table.
         """
         self.decoder_state = DecoderState(self.codec, self.stream.codec_context.extradata or b"")
         first = self._peek_first()
-        most, is_address = self._limits.frames, isinstance(self._source, str)
+        max_samples, is_address = self._limits.frames, isinstance(self._source, str)
         if trust_tables and first is not None and not isinstance(self._source, str):
             packets = packets_by_table(
-                self._source, self.container, self.stream, codec=self.codec, first=first, most=most
+                self._source, self.container, self.stream, codec=self.codec, first=first, max_samples=max_samples
             )
             if packets is not None:
                 self.decoder_state.note(0, first)
@@ -207,13 +207,13 @@ class CodedStream:
     def skip_demuxing(
         self, packets: Packets, state: DecoderState, *, ends_within_packet: bool, needs_one_thread: bool
     ) -> None:
-        """Take what is known about the packets from an earlier opening, right after opening.
+        """Use the packets that an earlier opening found, instead of calling `demux` right after opening.
 
         Args:
             packets: all packets of the stream.
             state: what `demux` recorded for the decoder.
             ends_within_packet: whether the file ended within a packet.
-            needs_one_thread: whether several threads lose some of its frames.
+            needs_one_thread: whether decoding with several threads loses frames.
         """
         self._limits.check_frames(self._name, len(packets))
         if needs_one_thread and self.threads != 1:
@@ -256,7 +256,7 @@ class CodedStream:
         self._next = None
 
     def _seek_before(self, known: Packets, position: int) -> tuple[int, Any]:
-        """Seek to the packet at a position, or an earlier one from which reading on reaches it."""
+        """Seek to the packet at a position or to an earlier one, and return it with its position."""
         earlier = max(0, position - _EARLIER)
         seeks: tuple[Callable[[], bool], ...] = (
             lambda: self._seek(known.pts_at(position)),
@@ -276,17 +276,18 @@ class CodedStream:
     def _identify_next(self, known: Packets) -> tuple[int, Any] | None:
         """Return the next packet that can be identified, with its position."""
         ahead: list[Any] = []
-        # a demuxer that has to search for the beginning of a packet may first yield a part of one
-        for packet in islice(self._coming, _MOST_PARTIAL):
+        # a demuxer that has to search for the beginning of a packet may first yield an incomplete one
+        for packet in islice(self._coming, _MAX_PARTIAL):
             position = known.find(pts=packet.pts, size=packet.size, offset=packet.pos)
             if position is not None:
                 return position, packet
             ahead.append(packet)
-        # it may also yield other times and offsets, but so many sizes in a row occur in one part of the file only
+        # it may also yield other times and offsets, but consecutive sizes identify a place in the file
         ahead += islice(self._coming, _NUM_SIZES)
-        for at, packet in enumerate(ahead[:_MOST_PARTIAL]):
-            position = known.find_by_sizes([each.size for each in ahead[at:]], pts=packet.pts)
-            if position is not None and (len(ahead) - at >= _NUM_SIZES or position + len(ahead) - at == len(known)):
+        for at, packet in enumerate(ahead[:_MAX_PARTIAL]):
+            sizes = [following.size for following in ahead[at:]]
+            position = known.find_by_sizes(sizes, pts=packet.pts)
+            if position is not None and (len(sizes) >= _NUM_SIZES or position + len(sizes) == len(known)):
                 self._coming = chain(ahead[at + 1 :], self._coming)
                 return position, packet
         return None
@@ -309,7 +310,7 @@ class CodedStream:
     # -- decoding ----------------------------------------------------------------------------------------------------
 
     def _prime_decoder(self, position: int) -> None:
-        """Let the decoder see what it needs to know before the packet at `position`."""
+        """Decode the packet, if any, that the decoder needs before the packet at `position`."""
         primer = self.decoder_state.primer(position)
         if primer is None or primer[0] == self._primed_by:
             return
@@ -337,7 +338,7 @@ class CodedStream:
             yield frame
 
     def decode_packet(self, packet: Any | None) -> list[Any]:
-        """Return the frames that a packet yields (None at the end: those left), or [None] if it can't be decoded."""
+        """Return a packet's frames, or [None] if it can't be decoded. The packet None flushes the decoder."""
         self.deadline.check()
         try:
             frames: list[Any] = self.stream.codec_context.decode(packet)

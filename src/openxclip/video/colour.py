@@ -41,17 +41,17 @@ class RGBConverter:
     - SDR in BT.2020 or Display P3 keeps its numbers, as with other readers; a player that manages colours shows it
       a little more saturated.
     - Transparency is shown on white.
-    - The display matrix is followed if it turns by quarters or mirrors. All frames are turned as the first is: a matrix
-      that only some frames have (an SEI message comes with key frames) holds for the video, as in players.
-    - Frames of another size are scaled to that of the first (bicubic), as FFmpeg's command does.
+    - The display matrix is applied if it rotates by multiples of 90° or mirrors. All frames are rotated like the first,
+      as in players, even if only some have a matrix (SEI messages come with key frames only).
+    - Frames of another size are scaled to the size of the first (bicubic), as FFmpeg's command does.
     - Fields of interlaced frames stay woven, and pixels that are not square stay as stored.
 
     Args:
-        name: names the video in errors.
+        name: name of the video in error messages.
         pixel_aspect: a pixel's width over its height; None or 0 if unknown.
 
     Attributes:
-        notes: what a user should know about the frames converted so far, each once.
+        notes: notes for the user about the frames converted so far, each once.
     """
 
     def __init__(self, *, name: str = "video", pixel_aspect: Fraction | None = None) -> None:
@@ -72,7 +72,7 @@ class RGBConverter:
         """Convert a frame.
 
         Returns:
-            Contiguous RGB of shape (H, W, 3); H and W are those of the first frame converted, as shown.
+            Contiguous RGB of shape (H, W, 3), where H and W are the size of the first frame as shown.
 
         Raises:
             VideoError: the frame's pixel format cannot be converted.
@@ -106,7 +106,7 @@ class RGBConverter:
     def _turn_of_video(self, frame: av.VideoFrame) -> Turn:
         turn = turn_of(frame)
         if turn is None:
-            self._note("its rotation is no multiple of 90°: frames are left as stored")
+            self._note("its rotation is not a multiple of 90°: frames are left as stored")
             turn = Turn()
         if self._first_turn is None:
             self._first_turn = turn
@@ -115,7 +115,7 @@ class RGBConverter:
         return self._first_turn
 
     def _to_rgb(self, frame: av.VideoFrame, width: int, height: int) -> NDArray[np.uint8]:
-        """Return the picture in this size, as stored: not yet turned."""
+        """Return the picture in this size, not yet rotated."""
         has_alpha, grey_bits = _pixel_kind(frame.format.name)
         is_limited_grey = grey_bits > 0 and frame.color_range == LIMITED
         is_hdr = frame.color_trc in (PQ, HLG)

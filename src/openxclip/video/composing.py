@@ -57,7 +57,7 @@ class ComposedImage(ABC):
 
     Args:
         file: the file, which stays open.
-        name: names the file in errors.
+        name: name of the file in error messages.
         limits: bounds the size of a frame.
 
     Attributes:
@@ -83,7 +83,7 @@ class ComposedImage(ABC):
             raise DamagedImageError("it has no frames")
 
     def has_frame(self, i: int) -> bool:
-        """Tell whether there are more than `i` frames, reading no further than needed."""
+        """Return whether there are more than `i` frames, reading no further than needed."""
         while len(self._pieces) <= i:
             piece = next(self._parser, None)
             if piece is None:
@@ -108,7 +108,7 @@ class ComposedImage(ABC):
         return shown
 
     def _is_independent(self, piece: Piece) -> bool:
-        """Tell whether this frame and those after it depend on no frame before it."""
+        """Return whether this frame and later ones don't depend on earlier frames."""
         covers = piece.box == (0, 0, *self.size) and not (piece.is_blended and piece.may_be_transparent)
         return covers and piece.disposal != Disposal.PREVIOUS
 

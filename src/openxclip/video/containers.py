@@ -1,6 +1,6 @@
-"""Read frames of video files with FFmpeg (PyAV): exactly those that decoding the whole file would yield.
+"""Read frames of video files with FFmpeg (PyAV), identical to those of decoding the whole file.
 
-The index of the stream (`indexing.py`) names the packets that each frame needs, and only those are decoded.
+The stream's index (`indexing.py`) lists the packets that each frame needs, and only these are decoded.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class ContainerFootage:
     """One video stream of a file. See `Footage`.
 
     Args:
-        source: a path, a seekable binary file, or an address (a string) with one of the allowed protocols.
-        name: names the source in errors.
-        options: how to read it; playlists are read only if it allows protocols.
+        source: a path, a seekable binary file, or a URL with one of the allowed protocols.
+        name: name of the source in error messages.
+        options: options for reading; playlists are read only if protocols are allowed.
 
     Attributes:
-        coded: the stream that is read.
+        coded: the stream.
         index: the frames of the stream.
-        file: the file that is read; None for an address.
+        file: the path or file; None for a URL.
     """
 
     kind: Kind = "video"
@@ -59,12 +59,12 @@ class ContainerFootage:
 
     @property
     def frames_decoded(self) -> int:
-        """As `Footage.frames_decoded`."""
+        """See `Footage.frames_decoded`."""
         return self.coded.frames_decoded
 
     @property
     def deadline(self) -> Deadline:
-        """As `Footage.deadline`."""
+        """See `Footage.deadline`."""
         return self.coded.deadline
 
     @deadline.setter
@@ -73,11 +73,11 @@ class ContainerFootage:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As `Footage.notes`."""
+        """See `Footage.notes`."""
         return (*self.coded.notes, *getattr(self._to_rgb, "notes", ()))
 
     def size(self) -> tuple[int, int]:
-        """Return height and width; the first call decodes a frame, because only frames tell their orientation."""
+        """Return height and width; the first call decodes a frame, because only frames state their orientation."""
         if self._size is None:
             for _, frame in self._decode([0]):
                 self._show(frame)
@@ -85,7 +85,7 @@ class ContainerFootage:
         return self._size
 
     def read(self, indices: list[int], place: Place) -> None:
-        """As `Footage.read`."""
+        """See `Footage.read`."""
         if self.coded.first_size is None and indices[0]:
             self.size()
         if not self._read(indices, place):
@@ -93,7 +93,7 @@ class ContainerFootage:
             self._read(indices, place)
 
     def _read(self, indices: list[int], place: Place) -> bool:
-        """Decode and place frames; place none and return False if the video's first frame has to be shown before."""
+        """Decode and place frames; return False without placing any if the first frame must be converted before."""
         for number, frame in self._decode(indices):
             if self._size is None and number and self._may_differ_from_first(frame):
                 return False
@@ -101,11 +101,11 @@ class ContainerFootage:
         return True
 
     def close(self) -> None:
-        """As `Footage.close`. A file object given by the user stays open."""
+        """See `Footage.close`. A file object given by the user stays open."""
         self.coded.close()
 
     def after_fork(self) -> None:
-        """See `forking`: the frames are in the decoder's memory."""
+        """See `forking`. The frames are in the decoder's memory."""
         leak(self.index.decoded)
 
     # -- indexing ----------------------------------------------------------------------------------------------------
@@ -183,8 +183,8 @@ class ContainerFootage:
         if isinstance(error, LostPlaceError) and coded.can_seek:
             coded.can_seek = False
         elif not is_counted and (self._may_skip or coded.threads != 1):
-            # several threads report errors late or never, and skipping hides them: only a plain decode can tell damage
-            # from a wrong index
+            # only a plain decode distinguishes damage from a wrong index: several threads report errors late or never,
+            # and skipping packets hides them
             self._may_skip = False
             coded.reopen(threads=1)
         elif index.is_by_table:
@@ -198,14 +198,14 @@ class ContainerFootage:
     # -- pixels ------------------------------------------------------------------------------------------------------
 
     def _show(self, frame: Any) -> NDArray[np.uint8]:
-        """Return the pixels of a frame; the first frame that is shown sets the size and orientation of all."""
+        """Return the pixels of a frame; the first frame converted sets the size and orientation of all."""
         frame_HWC: NDArray[np.uint8] = self._to_rgb(frame)
         if self._size is None:
             self._size = frame_HWC.shape[:2]
         return frame_HWC
 
     def _may_differ_from_first(self, frame: Any) -> bool:
-        """Tell whether the video's first frame may have another size or orientation than this one."""
+        """Return whether the video's first frame may have another size or orientation than this one."""
         coded, turn = self.coded, turn_of(frame)
         if (frame.width, frame.height) != coded.first_size:
             return True
@@ -214,8 +214,9 @@ class ContainerFootage:
         return has_orientation(coded.first_head, codec=self.codec, length_size=coded.length_size)
 
     def _undecodable(self, number: int) -> VideoError:
-        at = f"{self.times[number]:.2f} s"
-        return self._error(f"it is damaged: frame {number} ({at}) cannot be decoded. {COPY_AGAIN}")
+        return self._error(
+            f"it is damaged: frame {number} ({self.times[number]:.2f} s) cannot be decoded. {COPY_AGAIN}"
+        )
 
     def _error(self, reason: str) -> VideoError:
         return VideoError(self._name, reason)

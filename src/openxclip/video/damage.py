@@ -22,7 +22,7 @@ _STRICT |= dict.fromkeys(("msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"), "bitstream"
 _LONGEST_STEP_BACK_S = 0.1  # a longer one is the beginning of another recording
 _LONGEST_GAP_S, _LONGEST_GAP_STEPS = 1.0, 10  # a gap above both is a pause, or a still picture
 _FEWEST_STEPS = 8  # fewer don't tell a frame rate
-_MOST_GAPS = 0.01  # share of all steps, but at least three; with more gaps, the rate varies
+_MAX_GAPS = 0.01  # share of all steps, but at least three; with more gaps, the rate varies
 
 
 def decode_strictly(coded: CodedStream) -> Iterator[tuple[Any | None, list[Any]]]:
@@ -113,7 +113,7 @@ class _Surveyor:
         self._last_pts = self._last_pts if frame.pts is None else frame.pts
 
     def _is_leading(self, timed: Any | None) -> bool:
-        """Tell whether a packet or frame is shown before the first key frame."""
+        """Return whether a packet or frame is shown before the first key frame."""
         return self._key_pts is not None and timed is not None and timed.pts is not None and timed.pts < self._key_pts
 
     def problems(self) -> list[str]:
@@ -153,7 +153,7 @@ def survey(
     """Look at every packet and its frames.
 
     The leading pictures of the first key frame are shown before it but coded after it, and need frames from before the
-    recording. It is no damage if they can't be decoded.
+    recording. If they can't be decoded, this isn't damage.
 
     Args:
         decoded: packets in decoding order, each with its frames or with [None] if it can't be decoded; at the end None
@@ -197,7 +197,7 @@ def missing_frames(times: NDArray[np.float64], *, tick: float) -> str | None:
     steps = np.diff(times)
     if len(steps) < _FEWEST_STEPS:
         return None
-    most = max(3, round(_MOST_GAPS * len(steps)))
+    most = max(3, round(_MAX_GAPS * len(steps)))
     usual = float(np.median(steps))
     tolerance = 0.01 * usual
     if np.count_nonzero(np.abs(steps - usual) > tolerance) > most:  # times are rounded

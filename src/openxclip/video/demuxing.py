@@ -1,4 +1,4 @@
-"""Open a video file with FFmpeg (PyAV), and no other file that it names, and choose its video stream."""
+"""Open a video file with FFmpeg (PyAV), but no other file that it refers to, and choose its video stream."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from openxclip.video.refusals import why_not_opened
 from openxclip.video.tracks import choose_track
 from openxclip.video.truncation import check_truncation
 
-_FORMATS = ",".join(DEMUXERS)  # others, above all playlists, are refused without looking into them
-_PLAYLIST_FORMATS = "hls,dash,concat"  # only if the user allows protocols, and with these only
+_FORMATS = ",".join(DEMUXERS)  # other formats, mainly playlists, aren't opened
+_PLAYLIST_FORMATS = "hls,dash,concat"  # opened only if the user allows protocols
 _SMALL = 640 * 360  # pixels
-_LIGHT_CODECS = ("mpeg", "msmpeg", "wmv", "h263", "flv1")  # prefixes of their names
-_MOST_THREADS = 16  # FFmpeg's own limit; each takes memory for its frames
+_LIGHT_CODECS = ("mpeg", "msmpeg", "wmv", "h263", "flv1")  # prefixes of the names of codecs that decode fast
+_MAX_THREADS = 16  # FFmpeg's own limit; each takes memory for its frames
 
 
 def open_video(
@@ -33,8 +33,8 @@ def open_video(
 
     Args:
         source, name, options: see `ContainerFootage`.
-        deadline: how long FFmpeg may wait for the source.
-        is_first: whether to check if the file is encrypted or cut off, which needs to be done only once.
+        deadline: limits how long FFmpeg waits for the source.
+        is_first: whether this is the first opening, which checks if the file is encrypted or cut off.
 
     Raises:
         VideoError: the file can't be opened, has no video, is encrypted or cut off, or its frames exceed the limit.
@@ -44,19 +44,18 @@ def open_video(
     # opening a file by its path needs the protocol "file", which a playlist must not get without permission
     if protocols and ("file" in protocols or not isinstance(source, Path)):
         container_options["format_whitelist"] += f",{_PLAYLIST_FORMATS}"
-        container_options["safe"] = "0"  # concat checks names otherwise, but the whitelist decides what may be opened
-    # FFmpeg would take such a file for one picture of a numbered sequence, by its name
+        container_options["safe"] = "0"  # disables concat's check of names: the whitelist decides what may be opened
+    # by the name, FFmpeg would take a JPEG for one picture of a numbered sequence
     format_name = "mjpeg" if not isinstance(source, str) and begins_with_jpeg(source) else None
     target: str | BinaryIO
     if isinstance(source, Path):
         target = f"file:{source}"
         protocols.append("file")
-    elif isinstance(source, str):
-        target = source
     else:
         target = source
-        target.seek(0)
-    container_options["protocol_whitelist"] = ",".join(protocols) or "none"  # no other file, whatever the data name
+        if not isinstance(target, str):
+            target.seek(0)
+    container_options["protocol_whitelist"] = ",".join(protocols) or "none"  # "none" is no protocol: nothing is allowed
     try:
         container: Any = av.open(
             target,
@@ -75,7 +74,7 @@ def open_video(
     try:
         stream, note = choose_track(container, source, track=options.track, name=name)
         notes = [note]
-        if is_first and not isinstance(source, str):  # an address is read by FFmpeg only
+        if is_first and not isinstance(source, str):  # only FFmpeg can read a URL
             notes.append(_check_readable(source, container, stream, name))
         if stream.codec_context is None:
             raise VideoError(
@@ -93,7 +92,11 @@ def open_video(
 
 
 def _check_readable(source: Path | BinaryIO, container: Any, stream: Any, name: str) -> str | None:
-    """Refuse what decoders would read as noise, or silently as a shorter video; return a note if the end is odd."""
+    """Refuse encrypted and truncated files, which decoders may read as noise or as a shorter video.
+
+    Returns:
+        A note if the file's end is odd, but all frames are there.
+    """
     encrypted = find_encryption(source, container, stream)
     if encrypted:
         raise VideoError(name, encrypted)
@@ -104,10 +107,10 @@ def _check_readable(source: Path | BinaryIO, container: Any, stream: Any, name: 
 
 
 def _best_threads(context: Any) -> int:
-    """Return how many threads decode fastest. FFmpeg's choice, one more than there are cores, is slower."""
+    """Return the number of threads that decodes fastest. FFmpeg's default, one more than there are cores, is slower."""
     if 0 < context.width * context.height <= _SMALL and context.name.startswith(_LIGHT_CODECS):
-        return 1  # decoding such a frame takes less time than waking a thread for it
-    return min(num_cores(), _MOST_THREADS)
+        return 1  # decoding such a frame takes less time than waking a thread
+    return min(num_cores(), _MAX_THREADS)
 
 
 def short_name(container: Any) -> str:

@@ -33,7 +33,7 @@ _MXF_ENCRYPTED = re.compile(rb"\x06\x0e\x2b\x34\x02\x04\x01.\x0d\x01\x03\x01\x02
 _NUM_SPOTS, _SPOT_BYTES = 64, 1 << 18  # how many stretches of a long file are read, and their size
 _HEAD_BYTES = 1 << 20
 _FEW = 4  # packets
-_MOST_TAGS = 256
+_MAX_TAGS = 256
 
 
 def find_encryption(source: Path | BinaryIO, container: Any, stream: Any) -> str | None:
@@ -41,7 +41,7 @@ def find_encryption(source: Path | BinaryIO, container: Any, stream: Any) -> str
 
     Args:
         source: the file.
-        container: PyAV's.
+        container: PyAV's container.
         stream: the video stream that is read; others may be encrypted.
     """
     check = _CHECKS.get(container.format.name)
@@ -140,7 +140,7 @@ def _check_flv(file: BinaryIO, stream: Any) -> str | None:
     file.seek(5)
     at = int.from_bytes(file.read(4), "big") + 4
     filtered = total = 0
-    for _ in range(_MOST_TAGS):
+    for _ in range(_MAX_TAGS):
         file.seek(at)
         head = file.read(11)
         if len(head) < 11:

@@ -1,4 +1,4 @@
-"""Tell failures of the machine or of the caller's file object from damage of the video."""
+"""Distinguish failures of the machine or of the caller's file object from damage of the video."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class WatchedFile:
 
 
 def machine_failure(error: BaseException) -> str | None:
-    """Return the system's words for a failure of the machine; None if the data may be at fault."""
+    """Return the system's message about a failure of the machine; None if the data may be at fault."""
     if isinstance(error, MemoryError):
         return NO_MEMORY
     if isinstance(error, av.error.FFmpegError) and error.errno in _AMBIGUOUS_ERRORS:
@@ -86,11 +86,11 @@ def machine_failure(error: BaseException) -> str | None:
 
 
 def ffmpeg_failure(error: BaseException, source: Any) -> str | None:
-    """Do as `machine_failure`, and resolve FFmpeg's ambiguous errors by reading the file again.
+    """Return the same as `machine_failure`, but resolve FFmpeg's ambiguous errors by reading the file again.
 
     Args:
-        error: what PyAV raised.
-        source: what FFmpeg was reading; only a path can be read again.
+        error: the exception that PyAV raised.
+        source: the source that FFmpeg was reading; only a path can be read again.
     """
     if getattr(error, "errno", None) in _AMBIGUOUS_ERRORS and isinstance(source, Path):
         return _read_error(source)
@@ -98,7 +98,7 @@ def ffmpeg_failure(error: BaseException, source: Any) -> str | None:
 
 
 def _read_error(path: Path) -> str | None:
-    """Return the system's words for why a file cannot be read to its end; None if it can."""
+    """Return the system's message if a file can't be read to its end; None if it can."""
     try:
         with path.open("rb") as file:
             while file.read(_CHUNK):
@@ -127,8 +127,8 @@ def explain_errors(name: str, explain: Callable[[Exception], str]) -> Iterator[N
     """Raise every exception as a `VideoError`.
 
     Args:
-        name: names the source.
-        explain: returns the reason for an exception that isn't a failure of the machine.
+        name: name of the source in error messages.
+        explain: returns the message for an exception that isn't a failure of the machine.
     """
     try:
         yield

@@ -23,7 +23,7 @@ _PACK = b"\0\0\1\xba"
 _SEARCHED = 1 << 20  # bytes, at the end of a program stream
 _HEAD = 1 << 16
 _PADDING = 64  # bytes, after the last picture
-_MOST_CHUNKS = 10_000_000
+_MAX_CHUNKS = 10_000_000
 # Formats that consist of frames only
 _BARE_FRAMES = ("yuv4mpegpipe", "dv")
 
@@ -33,7 +33,7 @@ def find_cut_end(source: Path | BinaryIO, container: Any, packets: Packets) -> s
 
     Args:
         source: the file.
-        container: PyAV's.
+        container: PyAV's container.
         packets: all packets of its video.
     """
     name = str(container.format.name)
@@ -77,7 +77,7 @@ def _end_of_boxes(file: BinaryIO, size: int, container: Any) -> int:
 def _end_of_segment(file: BinaryIO, size: int) -> int:
     """Return the end of the last element, within clusters of unknown length too."""
     at, end = 0, 0
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         part = next(elements(file, at, _NOWHERE), None) if at < size else None
         if part is None:
             break

@@ -26,7 +26,7 @@ _SEEK_PAYS_AFTER = 8
 
 
 class Run(NamedTuple):
-    """Positions of packets to decode in one go: from `first` (a key frame) to `last`."""
+    """The positions of consecutive packets to decode, from `first` (a key frame) to `last`."""
 
     first: int
     last: int
@@ -48,7 +48,7 @@ class FrameIndex:
     """The frames of a stream and their packets.
 
     Args:
-        packets: all packets. Without `counted`, `tells_frames` must hold for them.
+        packets: all packets. Without `counted`, `tells_frames` must be true for them.
         codec: FFmpeg's name of the codec.
         counted: the frames, if they had to be counted by decoding.
 
@@ -106,7 +106,7 @@ class FrameIndex:
         return max(0, int(self._ranks[run.first]))
 
     def unneeded(self, run: Run, needed: Collection[int]) -> NDArray[np.bool_]:
-        """Tell for each packet of a run whether it can be skipped if it is marked as disposable.
+        """Return, for each packet of a run, whether it can be skipped if it is marked as disposable.
 
         Args:
             run: the packets.

@@ -127,7 +127,7 @@ class AnimatedGif(ComposedImage):
 
 
 def is_animated_gif(file: BinaryIO) -> bool | None:
-    """Tell whether a GIF has more than one image; None if it is damaged. Moves the file position."""
+    """Return whether a GIF has more than one image; None if it is damaged. Moves the file position."""
     try:
         return AnimatedGif(file, name="", limits=NO_LIMITS).has_frame(1)
     except DamagedImageError:

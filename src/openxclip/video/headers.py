@@ -37,7 +37,7 @@ def header_claims(container: Any, stream: Any, packets: Packets) -> HeaderClaims
     """Read the claims of a file's header.
 
     Args:
-        container, stream: PyAV's.
+        container, stream: PyAV's container and video stream.
         packets: all packets of the stream.
     """
     name = str(container.format.name)
@@ -68,7 +68,7 @@ def num_edits(source: Path | BinaryIO | None, stream: Any) -> int:
 
     Args:
         source: the file; None if there is no file to read.
-        stream: PyAV's.
+        stream: PyAV's video stream.
     """
     if source is None:
         return 0

@@ -51,7 +51,7 @@ class UnknownWhite:
 
 
 def is_high_depth(image: Image.Image) -> bool:
-    """Tell whether an image has more than 8 bits per sample: Pillow's mode is I, F, or one of I;16."""
+    """Return whether an image has more than 8 bits per sample: Pillow's mode is I, F, or one of I;16."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 

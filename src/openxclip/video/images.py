@@ -39,8 +39,8 @@ class ImageFootage:
     Still images are turned as their Exif orientation says.
 
     Attributes:
-        unknown_white: what is known about the white of images that don't say it; None for others.
-        assumed_white: set to assume another white in `read` than `unknown_white` does.
+        unknown_white: what is known about the white level of an image that doesn't state it; None for other images.
+        assumed_white: white level for `read` to use instead of the one that `unknown_white` assumes.
     """
 
     kind: Kind = "image"
@@ -67,11 +67,11 @@ class ImageFootage:
             raise
 
     def _examine(self, limits: Limits) -> None:
-        """Load all frames once to find their times and, if need be, their highest value."""
+        """Load all frames once to find their times and, if needed, their highest value."""
         width, height = self._image.size
         limits.check_pixels(self._name, width=width, height=height)
         durations: list[float] = []
-        # `n_frames` isn't asked for: it would go through a GIF of a million frames without checking the deadline
+        # don't use `n_frames`, which would read a GIF of a million frames without checking the deadline
         while (picture := self._picture(len(durations))) is not None:
             durations.append((picture.info.get("duration") or 0) / 1000 or _UNTIMED_S)
             limits.check_frames(self._name, len(durations))
@@ -168,7 +168,7 @@ class FolderFootage:
         self._files = sorted(images, key=lambda path: natural_key(path.name))
         if not self._files:
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise VideoError(name, f"it holds no videos, and no images that could be frames ({suffixes})")
+            raise VideoError(name, f"it contains no videos, and no images that could be frames ({suffixes})")
         limits.check_frames(name, len(self._files))
         self.frames_decoded = 0
         self._unknown_white: UnknownWhite | None = None
@@ -204,7 +204,7 @@ class FolderFootage:
         """Do nothing: no file is kept open."""
 
     def _common_white(self) -> UnknownWhite:
-        """Return what is known about the white of all images that don't say it, so that they get the same scale."""
+        """Return what is known about the white level of the images that don't state it: the same for all of them."""
         if self._unknown_white is None:
             for i in range(len(self._files)):
                 self.deadline.check()
@@ -231,7 +231,7 @@ def _available_formats() -> tuple[str, ...]:
 
 
 def is_frame_name(name: str) -> bool:
-    """Tell whether a file of this name can be a frame of its folder's video."""
+    """Return whether a file of this name can be a frame of its folder's video."""
     return Path(name).suffix.lower() in IMAGE_SUFFIXES and not is_hidden(name)
 
 

@@ -27,7 +27,7 @@ _JOINABLE_FORMATS = frozenset({"mpegts", "mpeg"})  # a new recording may begin a
 # Demuxers of bare streams, which have no times: FFmpeg makes them up from the decoding order
 _BARE_FORMATS = frozenset("h261 h263 h264 hevc vvc m4v mpegvideo mjpeg obu cavsvideo dirac vc1".split())  # noqa: SIM905
 _FPS_UNKNOWN = 25.0
-_MOST_KEPT_BYTES = 64 << 20  # of decoded frames that are kept after counting
+_MAX_KEPT_BYTES = 64 << 20  # of decoded frames that are kept after counting
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def index_stream(coded: CodedStream, *, name: str, limits: Limits, trust_tables:
 
     Args:
         coded: the stream.
-        name: names the file in errors.
+        name: name of the file in error messages.
         limits: limits of the number of frames.
         trust_tables: see `CodedStream.demux`.
 
@@ -134,7 +134,7 @@ class _Count:
             self.frames.append(frame)
             self.fingerprints.append(0)
             kept_bytes += sum(plane.buffer_size for plane in frame.planes)
-            if kept_bytes > _MOST_KEPT_BYTES:
+            if kept_bytes > _MAX_KEPT_BYTES:
                 self.fingerprints = [fingerprint(kept) for kept in self.frames]
                 self.frames, keeps_frames = [], False
 

@@ -1,4 +1,4 @@
-"""Tell a single JPEG picture from Motion JPEG without a container, which is a stream of pictures.
+"""Distinguish a single JPEG picture from Motion JPEG without a container, which is a stream of pictures.
 
 Source: ITU-T T.81, annex B (markers); CIPA DC-007 (files with several pictures of other sizes and purposes).
 """
@@ -18,7 +18,7 @@ _MAX_BYTES = 128 << 20  # read to find the end of the first picture
 
 
 def begins_with_jpeg(source: Path | BinaryIO) -> bool:
-    """Tell whether a file begins with a JPEG picture other than JPEG-LS."""
+    """Return whether a file begins with a JPEG picture other than JPEG-LS."""
     with reading(source) as file:
         file.seek(0)
         head = file.read(4)
@@ -26,9 +26,9 @@ def begins_with_jpeg(source: Path | BinaryIO) -> bool:
 
 
 def is_motion_jpeg(source: Path | BinaryIO) -> bool:
-    """Tell whether a JPEG is followed by another of the same size; JPEG-LS counts too, since Pillow can't read it.
+    """Return whether a JPEG is followed by another of the same size; JPEG-LS counts too, since Pillow can't read it.
 
-    A photo followed by a preview, a gain map or a film doesn't count: its MPF marker says so, or the sizes differ.
+    A photo followed by a preview, a gain map or a video doesn't count: its MPF marker says so, or the sizes differ.
     """
     with reading(source) as file:
         file.seek(0)

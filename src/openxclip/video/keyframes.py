@@ -14,7 +14,7 @@ HEAD_BYTES = 4096  # usually more than precedes a packet's first picture
 
 
 def is_key(head: bytes, *, codec: str) -> bool | None:
-    """Tell whether decoding can begin with a packet; None if the bytes don't tell, or for other codecs.
+    """Return whether decoding can begin with a packet; None if the bytes don't say, or for other codecs.
 
     Args:
         head: the first `HEAD_BYTES` of the packet, or all of it.
@@ -25,7 +25,7 @@ def is_key(head: bytes, *, codec: str) -> bool | None:
 
 
 def recognises_keys(codec: str) -> bool:
-    """Tell whether `is_key` knows a codec."""
+    """Return whether `is_key` supports a codec."""
     return codec in _READERS
 
 

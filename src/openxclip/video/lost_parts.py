@@ -21,12 +21,12 @@ _TS_SIZES = (188, 192, 204)
 _TS_READ = 1 << 14  # packets at once
 _SYNC_SEARCH = 1 << 16
 _CRC_32 = b"\xbf"
-_MOST_ELEMENT = 1 << 28  # bytes
+_MAX_ELEMENT = 1 << 28  # bytes
 _REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
 _GROUP, _PICTURE = b"\0\0\1\xb8", b"\0\0\1\0"
 # Share of all pictures that may be missing, but at least three. With more, or in short videos, the numbers mean
 # something else.
-_MOST_MISSING = 0.01
+_MAX_MISSING = 0.01
 _FEWEST_PICTURES = 8
 
 
@@ -37,8 +37,8 @@ def find_lost_parts(
 
     Args:
         source: the file.
-        container, stream: PyAV's.
-        check_time: called now and then; raises if the check takes too long.
+        container, stream: PyAV's container and video stream.
+        check_time: called repeatedly; raises an error if the check takes too long.
     """
     name = str(container.format.name)
     with reading(source) as file:
@@ -81,7 +81,7 @@ def _check_ts(file: BinaryIO, pid: int, check_time: Callable[[], object]) -> lis
 
 
 def _begins_recording(heads: NDArray[np.uint8], is_ours: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell for each packet of the stream whether another recording may begin there.
+    """Return, for each packet of the stream, whether another recording may begin there.
 
     One begins with a table of programs, whose own counter then has jumped or is 0.
     """
@@ -208,10 +208,10 @@ def _elements_of_segment(file: BinaryIO) -> Iterator[Part]:
 
 
 def _is_intact(file: BinaryIO, part: Part) -> bool:
-    """Tell whether an element's checksum, if its first child is one, is that of its other children."""
+    """Return whether an element's checksum, if its first child is one, matches its other children."""
     file.seek(part.start)
     head = file.read(6)
-    if head[:1] != _CRC_32 or head[1:2] != b"\x84" or part.end - part.start > _MOST_ELEMENT:
+    if head[:1] != _CRC_32 or head[1:2] != b"\x84" or part.end - part.start > _MAX_ELEMENT:
         return True
     return zlib.crc32(file.read(part.end - part.start - 6)) == int.from_bytes(head[2:], "little")
 
@@ -220,7 +220,7 @@ def _is_intact(file: BinaryIO, part: Part) -> bool:
 
 
 def are_slices_intact(packet: bytes) -> bool:
-    """Tell whether the checksums of all slices of an FFV1 packet, which must have them, are right."""
+    """Return whether the checksums of all slices of an FFV1 packet are right; every slice must have one."""
     end = len(packet)
     while end > 8:
         start = end - 8 - int.from_bytes(packet[end - 8 : end - 5], "big")
@@ -259,7 +259,7 @@ class PictureNumbers:
                 return 0
             total += gaps
         pictures = sum(map(len, self._groups))
-        return total if pictures >= _FEWEST_PICTURES and total <= max(3, _MOST_MISSING * pictures) else 0
+        return total if pictures >= _FEWEST_PICTURES and total <= max(3, _MAX_MISSING * pictures) else 0
 
 
 def _num_gaps(numbers: list[int], *, is_last: bool) -> int | None:

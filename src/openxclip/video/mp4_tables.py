@@ -1,6 +1,6 @@
-"""Read the packets of an MP4 from the tables in its header, without reading the film itself.
+"""Read the packets of an MP4 from the tables in its header, without reading the media data.
 
-The tables tell for each sample its offset, its size, its decoding and presentation times, and whether it is a key frame
+The tables give each sample's offset, size, decoding and presentation times, and whether it is a key frame
 (ISO/IEC 14496-12, 8.6 and 8.7). FFmpeg reads them too, but reports only packets that it has read completely. The tables
 must agree with FFmpeg's index at some samples, and later with each packet that is read. Files with edits, fragments or
 several sample descriptions are left to FFmpeg.
@@ -18,26 +18,26 @@ from numpy.typing import NDArray
 from openxclip.video.boxes import Part, boxes, boxes_at, content, reading, size_of, track_id
 from openxclip.video.packets import Packets
 
-_MOST_BYTES = 1 << 28  # of a table
+_MAX_BYTES = 1 << 28  # of a table
 _NUM_COMPARED = 16  # samples
 _HIDES_FRAMES = ("vp8",)  # only the first byte of a packet tells whether its frame is shown
 
 
 class _UnusualError(Exception):
-    """The tables of a file don't tell all about its packets."""
+    """The tables of a file don't describe its packets completely."""
 
 
 def packets_by_table(
-    source: Path | BinaryIO, container: Any, stream: Any, *, codec: str, first: Any, most: int | None
+    source: Path | BinaryIO, container: Any, stream: Any, *, codec: str, first: Any, max_samples: int | None
 ) -> Packets | None:
-    """Return all packets of an MP4's or MOV's video stream, or None if the tables don't tell them for certain.
+    """Return all packets of an MP4's or MOV's video stream; None if the tables don't determine them.
 
     Args:
         source: the file.
-        container, stream: PyAV's.
+        container, stream: PyAV's container and video stream.
         codec: FFmpeg's name of the codec.
-        first: the first packet, as FFmpeg yields it.
-        most: limit of samples; a file with more is refused elsewhere.
+        first: the first packet that FFmpeg yields.
+        max_samples: maximum number of samples; None for no limit. For a file with more, the result is None.
     """
     if not container.format.name.startswith("mov,") or codec in _HIDES_FRAMES:
         return None
@@ -46,7 +46,7 @@ def packets_by_table(
         return None  # with several temporal layers, only the packets tell the layer
     try:
         with reading(source) as file:
-            return _Table(file, stream, most).packets(stream, first)
+            return _Table(file, stream, max_samples).packets(stream, first)
     except (_UnusualError, OSError, ValueError, OverflowError):
         return None
 
@@ -54,7 +54,7 @@ def packets_by_table(
 class _Table:
     """The tables of one track."""
 
-    def __init__(self, file: BinaryIO, stream: Any, most: int | None) -> None:
+    def __init__(self, file: BinaryIO, stream: Any, max_samples: int | None) -> None:
         self._file = file
         self._size = size_of(file)
         movie = [box for box in boxes(file, 0, self._size) if box.name in (b"moov", b"moof")]
@@ -70,7 +70,7 @@ class _Table:
         self._scale = _timescale(content(file, _only(boxes_at(file, self._track, b"mdia", b"mdhd"))))
         _expect(stream.time_base.numerator == 1 and stream.time_base.denominator == self._scale)
         count = len(stream.index_entries)
-        _expect(count > 0 and (most is None or count <= most))
+        _expect(count > 0 and (max_samples is None or count <= max_samples))
         self._count = count
 
     def packets(self, stream: Any, first: Any) -> Packets:
@@ -160,13 +160,13 @@ class _Table:
 
     def _numbers(self, name: bytes, head: int, form: str) -> NDArray[np.int64]:
         """Return the numbers of a table after its `head` bytes, the last 4 of which are the number of rows."""
-        data = self._box(name, _MOST_BYTES)
+        data = self._box(name, _MAX_BYTES)
         width = {b"stsc": 3, b"stts": 2, b"ctts": 2}.get(name, 1)
         return np.frombuffer(data, form, offset=head, count=_int(data[head - 4 : head]) * width).astype(np.int64)
 
-    def _box(self, name: bytes, most: int) -> bytes:
+    def _box(self, name: bytes, max_bytes: int) -> bytes:
         _expect(name in self._boxes)
-        return content(self._file, self._boxes[name], most)
+        return content(self._file, self._boxes[name], max_bytes)
 
 
 def _expect(is_usual: bool) -> None:

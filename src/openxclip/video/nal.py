@@ -34,7 +34,7 @@ def hevc_layer(packet: bytes, *, length_size: int) -> int:
 
 
 def is_disposable(packet: bytes, *, codec: str, length_size: int) -> bool:
-    """Tell whether a packet holds only a picture that no other picture refers to.
+    """Return whether a packet holds only a picture that no other picture refers to.
 
     Args:
         packet: the beginning of the packet.

@@ -1,4 +1,4 @@
-"""How a video is opened and read: the options that every function which reads videos takes as one object."""
+"""Options for opening and reading a video."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class ReadOptions:
     """How a video is opened and read.
 
     Attributes:
-        limits: what reading one file may cost.
-        allow_protocols: FFmpeg's names of the protocols by which playlists and addresses may be opened, such as
-            "https", "tls", "tcp" (an https address takes all three) or "file" (for a playlist on this machine). A list
+        limits: limits of what reading one file may cost.
+        allow_protocols: protocols, by FFmpeg's names, with which playlists and addresses may be opened, such as
+            "https", "tls", "tcp" (an https address needs all three) or "file" (for a playlist on this machine). A list
             is stored as a tuple.
-        threads: threads that decode; 0 is one per core, or a single one where that is faster.
-        fps: frames per second of frames without times: folders of images, `.npy` arrays, frames in memory. None
-            assumes 25, which is noted, and warned of when frames are read.
-        track: which video track to read, counted from 0 in the order of the file. None is the track that players show:
-            one with the flag "default", then the one with the higher bit rate. Covers don't count.
+        threads: number of decoding threads; 0 is one per core, or a single thread if that is faster.
+        fps: frame rate of sources without times: folders of images, `.npy` arrays, frames in memory. None assumes 25,
+            with a note, and a warning when frames are read.
+        track: number of the video track to read, from 0 in the order of the file. None chooses the track that players
+            show: one flagged "default", or among several the one with the highest bit rate. Covers don't count.
 
     Raises:
-        ValueError: a value is out of its range.
+        ValueError: a value is out of range.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -38,11 +38,11 @@ class ReadOptions:
         names = self.allow_protocols
         if isinstance(names, str) or not all(name.isascii() and name.isalnum() for name in names):
             raise ValueError(
-                f'allow_protocols={names!r} must be a list of FFmpeg\'s names of protocols, such as ["https"]'
+                f'allow_protocols={names!r} must be a list of protocols by FFmpeg\'s names, such as ["https"]'
             )
         object.__setattr__(self, "allow_protocols", tuple(names))
         if self.threads < 0:
-            raise ValueError(f"threads={self.threads} must be 0 (one a core) or more")
+            raise ValueError(f"threads={self.threads} must be 0 (one per core) or more")
         if self.fps is not None and not 0 < self.fps < math.inf:
             raise ValueError(f"fps={self.fps}: must be a number above 0.")
         if self.track is not None and self.track < 0:
@@ -50,5 +50,5 @@ class ReadOptions:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ReadOptions:
-        """Return the options that `dataclasses.asdict` turned into `values`."""
+        """Restore the options from the result of `dataclasses.asdict`."""
         return cls(**{**values, "limits": Limits(**values["limits"])})

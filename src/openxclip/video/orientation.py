@@ -92,7 +92,7 @@ SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignm
 
 
 def has_orientation(packet: bytes, *, codec: str, length_size: int) -> bool:
-    """Tell whether a packet holds a display orientation or Exif data.
+    """Return whether a packet holds a display orientation or Exif data.
 
     Args:
         packet: the beginning of the packet.

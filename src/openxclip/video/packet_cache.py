@@ -1,7 +1,7 @@
-"""Keep the indexes of long files, so that this process opens them faster the next time.
+"""Cache the indexes of long files, so that this process opens them faster the next time.
 
-Opening a film whose header has no table of packets reads the file to its end; if frames must be counted, it decodes the
-whole film. Training and evaluation open a film once for each labelled part of it.
+Opening a video whose header has no table of packets reads the file to its end; if frames must be counted, it decodes
+the whole video. Training and evaluation open a video once for each labelled part of it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from openxclip.video.decoder_state import DecoderState
 from openxclip.video.indexing import StreamIndex
 
 _FEWEST = 1000  # packets; reading fewer takes some milliseconds
-_MOST_PACKETS = 600_000  # of all entries: about 64 MB, nearly 7 hours at 25 frames per second
+_MAX_PACKETS = 600_000  # of all entries: about 64 MB, nearly 7 hours at 25 frames per second
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """What opening a file found out.
+    """Facts about a stream that opening its file determined.
 
     Attributes:
         index: the index of the stream.
-        decoder_state: what decoders must have seen.
+        decoder_state: what a decoder needs to start at a later packet.
         ends_within_packet: whether the file ended within a packet.
-        needs_one_thread: whether several threads lose some of its frames.
+        needs_one_thread: whether decoding with several threads loses frames.
     """
 
     index: StreamIndex
@@ -42,7 +42,7 @@ _entries: OrderedDict[Hashable, CacheEntry] = OrderedDict()
 
 
 def cache_key(source: Path | BinaryIO | str, stream: Any) -> Hashable | None:
-    """Return what identifies a stream of a file in its present state; None if the source isn't a file on disk."""
+    """Return a key for a stream of the current version of a file; None if the source isn't a file on disk."""
     if not isinstance(source, Path):
         return None
     try:
@@ -53,7 +53,7 @@ def cache_key(source: Path | BinaryIO | str, stream: Any) -> Hashable | None:
 
 
 def load(key: Hashable | None) -> CacheEntry | None:
-    """Return the entry of a stream, or None."""
+    """Return the entry of a stream; None if there is none."""
     with _lock:
         if key is None or key not in _entries:
             return None
@@ -63,9 +63,9 @@ def load(key: Hashable | None) -> CacheEntry | None:
 
 def store(key: Hashable | None, entry: CacheEntry) -> None:
     """Keep the entry of a long stream; the least recently used entries are dropped to make room."""
-    if key is None or not _FEWEST <= len(entry.index.packets) <= _MOST_PACKETS:
+    if key is None or not _FEWEST <= len(entry.index.packets) <= _MAX_PACKETS:
         return
     with _lock:
         _entries[key] = entry
-        while sum(len(kept.index.packets) for kept in _entries.values()) > _MOST_PACKETS:
+        while sum(len(kept.index.packets) for kept in _entries.values()) > _MAX_PACKETS:
             _entries.popitem(last=False)

@@ -183,7 +183,7 @@ class Packets:
         return max((at + size for at, size in zip(self._offsets, self._sizes, strict=True) if at >= 0), default=0)
 
     def matches(self, position: int, *, size: int, offset: int | None) -> bool:
-        """Tell whether a packet from another pass over the file may be the one at `position`.
+        """Return whether a packet from another pass over the file may be the one at `position`.
 
         Its times don't count: after a seek, demuxers may yield other times, or none.
         """
@@ -221,7 +221,7 @@ class Packets:
 
 
 def is_hidden_vp8(head: bytes) -> bool:
-    """Tell whether a VP8 packet that begins with `head` codes a frame that is never shown (an alternate reference).
+    """Return whether a VP8 packet that begins with `head` codes a frame that is never shown (an alternate reference).
 
     Source: RFC 6386, section 9.1: bit 4 of the first byte is `show_frame`.
     """
@@ -231,7 +231,7 @@ def is_hidden_vp8(head: bytes) -> bool:
 def tells_frames(
     packets: Packets, *, codec: str, container: str, reorders: bool, interlaced: bool, longest_step: int | None = None
 ) -> bool:
-    """Tell whether the packets alone determine the frames; if not, the frames have to be counted by decoding.
+    """Return whether the packets alone determine the frames; if not, the frames have to be counted by decoding.
 
     Args:
         packets: all packets in decoding order.

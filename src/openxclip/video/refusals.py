@@ -22,7 +22,7 @@ def why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
 
     Args:
         source: a file, or an address.
-        error: what PyAV raised.
+        error: the exception that PyAV raised.
     """
     if isinstance(source, str):
         return f"it cannot be opened: {getattr(error, 'strerror', None) or error}"
@@ -82,7 +82,7 @@ def why_image_not_opened(source: Path | BinaryIO, error: Exception) -> str:
 
     Args:
         source: the file.
-        error: what reading its header raised.
+        error: the exception that reading its header raised.
     """
     if isinstance(error, DamagedImageError):
         return why_frame_not_decoded("it", error)
@@ -103,8 +103,8 @@ def why_frame_not_decoded(frame: str, error: Exception) -> str:
     """Explain why a frame of an image could not be decoded.
 
     Args:
-        frame: names the frame, as the subject of the sentence.
-        error: what decoding it raised.
+        frame: name of the frame, as the subject of the message.
+        error: the exception that decoding raised.
     """
     damage = error if isinstance(error, DamagedImageError) else "its pixels cannot be decoded"
     return f"{frame} is damaged or cut off: {damage}. Copy or convert it"

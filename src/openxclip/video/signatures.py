@@ -58,12 +58,12 @@ def brands(head: bytes) -> frozenset[bytes]:
 
 
 def is_playlist(head: bytes) -> bool:
-    """Tell whether a file is a playlist, which only names other files."""
+    """Return whether a file is a playlist, which only names other files."""
     return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(_PLAYLISTS)
 
 
 def is_text(head: bytes) -> bool:
-    """Tell whether a file is UTF-8 text; an empty file isn't."""
+    """Return whether a file is UTF-8 text; an empty file isn't."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)  # incremental: the last character may be incomplete
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Tell what a file of a folder is by its name and first bytes, without decoding it."""
+"""Recognise the files in a folder by their names and first bytes, without decoding them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEAD_BYTES = 512
 
 
 def is_hidden(name: str) -> bool:
-    """Tell by the name whether a file or folder isn't the user's own: `.name`, `__MACOSX`, `@eaDir`, `lost+found`, …"""
+    """Return whether a name is that of a hidden or system file or folder: `.name`, `__MACOSX`, `lost+found`, …"""
     return name.startswith(".") or name.casefold() in _SYSTEM_FOLDERS
 
 
@@ -53,7 +53,7 @@ def why_not_a_video(path: Path) -> Reason | None:
 
 
 def is_animated(file: BinaryIO) -> bool | None:
-    """Tell whether an image file (GIF, PNG, WebP, AVIF, HEIF) has several frames to show; None for any other file."""
+    """Return whether an image file (GIF, PNG, WebP, AVIF, HEIF) has several frames to show; None for any other file."""
     head = file.read(_HEAD_BYTES)
     if head.startswith(GIF):
         return is_animated_gif(file)

@@ -26,7 +26,7 @@ class NamedBytes(io.BytesIO):
 
 
 def is_pipe(path: Path) -> bool:
-    """Tell whether a path is a pipe or a socket, not a file, folder or device."""
+    """Return whether a path is a pipe or a socket, not a file, folder or device."""
     mode = path.stat().st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
@@ -36,7 +36,7 @@ def read_pipe(source: Path | BinaryIO, *, name: str, limits: Limits) -> NamedByt
 
     Args:
         source: the path of a pipe, or a binary file object that can't seek.
-        name: names the source in errors.
+        name: name of the source in error messages.
         limits: `seconds` bounds the wait for the end, `memory` the bytes read. (A file object that isn't the system's,
             such as a web response, may exceed `seconds` in one `read`.)
 
@@ -46,7 +46,7 @@ def read_pipe(source: Path | BinaryIO, *, name: str, limits: Limits) -> NamedByt
     """
     deadline = Deadline(limits.seconds, name)
     try:
-        if isinstance(source, Path) and not hasattr(select, "poll"):  # on Windows, pipes are no files
+        if isinstance(source, Path) and not hasattr(select, "poll"):  # on Windows, pipes aren't files
             with source.open("rb", buffering=0) as file:
                 return _collect(lambda: file.read(_CHUNK), name, limits, deadline)
         if isinstance(source, Path):

@@ -27,7 +27,7 @@ _STILL_S = 0.1
 class Grid(NamedTuple):
     """A picture of `rows` × `columns` tiles, listed row by row. It is cropped to `width` × `height`, then turned.
 
-    Each turn is the name of a property, b"irot" or b"imir", and its value.
+    Each of the `turns` is the name of a property, b"irot" or b"imir", and its value.
     """
 
     tiles: tuple[int, ...]
@@ -39,7 +39,7 @@ class Grid(NamedTuple):
 
 
 def read_grid(source: Path | BinaryIO) -> Grid | None:
-    """Read the grid of a HEIF file's main picture; None if the picture is no grid, or the file holds a film."""
+    """Read the grid of a HEIF file's main picture; None if the picture isn't a grid, or the file contains a video."""
     with reading(source) as file:
         try:
             return _read_grid(file)
@@ -69,7 +69,7 @@ def _read_grid(file: BinaryIO) -> Grid | None:
 
 
 def _item_kinds(file: BinaryIO, iinf: Part) -> set[tuple[int, bytes]]:
-    """Return the number and kind of each item."""
+    """Return the kind of each item, by the item's number."""
     version = content(file, iinf, 1)
     kinds = set()
     for box in boxes(file, iinf.start + (6 if version == b"\0" else 8), iinf.end):

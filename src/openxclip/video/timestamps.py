@@ -14,7 +14,7 @@ from openxclip.video.tracks import is_cover
 # (its option -dts_delta_threshold).
 LONGEST_STEP_S = 10.0
 _LONGEST_STEP_BACK_S = 0.1
-_MOST_OUT_OF_ORDER = 4  # frames; ASF stores times of MPEG-2 frames that are one packet off
+_MAX_OUT_OF_ORDER = 4  # frames; ASF stores times of MPEG-2 frames that are one packet off
 
 
 def continuous(stamps: NDArray[np.int64], *, second: float, usual_step: float, may_jump: bool) -> NDArray[np.float64]:
@@ -38,7 +38,7 @@ def continuous(stamps: NDArray[np.int64], *, second: float, usual_step: float, m
     cuts = steps < -max(_LONGEST_STEP_BACK_S * second, 2 * step)
     lowest = np.minimum.accumulate(stamps)
     for at in np.flatnonzero(cuts):  # a frame that is merely out of order is soon followed by a later one
-        before, after = (stamps[max(0, i - _MOST_OUT_OF_ORDER) : i] for i in (at + 1, at + 1 + _MOST_OUT_OF_ORDER))
+        before, after = (stamps[max(0, i - _MAX_OUT_OF_ORDER) : i] for i in (at + 1, at + 1 + _MAX_OUT_OF_ORDER))
         cuts[at] = after.max() <= before.max() or after[0] <= lowest[at]
     if may_jump:
         cuts |= steps > LONGEST_STEP_S * second

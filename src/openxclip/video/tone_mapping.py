@@ -18,10 +18,10 @@ from openxclip.common.cores import num_cores
 from openxclip.video.colour_codes import BT709, BT2020, DISPLAY_P3
 
 _REFERENCE_WHITE = 203.0  # cd/m² (BT.2408); becomes the peak of the SDR display
-_PEAK = 1000.0  # cd/m² of HLG's nominal display, and of the usual mastering display for PQ
-_PQ_LIMIT = 10000.0  # cd/m²
+_PEAK = 1000.0  # cd/m² of HLG's nominal display and of the usual mastering display for PQ
+_PQ_LIMIT = 10000.0  # cd/m² of the highest PQ code
 _BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
-# Matrices from linear RGB of these primaries to linear RGB of BT.709
+# Matrices from linear RGB in each set of primaries to linear RGB in BT.709
 PRIMARIES = {
     BT709: np.eye(3, dtype=np.float32),
     BT2020: np.array(
@@ -32,9 +32,9 @@ PRIMARIES = {
         [[1.224940, -0.224940, 0.0], [-0.042057, 1.042057, 0.0], [-0.019638, -0.078636, 1.098274]], dtype=np.float32
     ),
 }
-STEPS = 65535  # tables over light have one step per 16-bit code of its square root
+STEPS = 65535  # tables of light are indexed by its square root, as a 16-bit code
 _PIXELS_AT_ONCE = 1 << 14  # fits into a CPU cache
-_PIXELS_FOR_THREADS = 1 << 20  # starting threads for fewer costs more than it saves
+_PIXELS_FOR_THREADS = 1 << 20  # for fewer, starting threads costs more than it saves
 
 
 class YCbCr(NamedTuple):
@@ -45,14 +45,14 @@ class YCbCr(NamedTuple):
 
     @classmethod
     def from_luma(cls, kr: float, kb: float, *, is_full: bool) -> YCbCr:
-        """Make the conversion for these luma coefficients (ITU-T H.273) and full or limited range."""
+        """Make the conversion for luma coefficients (ITU-T H.273) and full or limited range."""
         kg = 1 - kr - kb
         rgb = np.array(
             [[1, 0, 2 * (1 - kr)], [1, -2 * kb * (1 - kb) / kg, -2 * kr * (1 - kr) / kg], [1, 2 * (1 - kb), 0]]
         )
         black, grey = (0, 128 << 8) if is_full else (16 << 8, 128 << 8)
-        reach = np.array([65535, 65535, 65535] if is_full else [219 << 8, 224 << 8, 224 << 8])
-        matrix = rgb / reach
+        code_range = np.array([65535, 65535, 65535] if is_full else [219 << 8, 224 << 8, 224 << 8])
+        matrix = rgb / code_range
         return cls(matrix.astype(np.float32), (matrix @ [-black, -grey, -grey]).astype(np.float32)[:, None])
 
 
@@ -64,8 +64,8 @@ def tone_map(
     Args:
         codes: three arrays (H, W) of 16 bits: Y, Cb and Cr, or R, G and B in full range.
         ycbcr: the conversion of YCbCr codes to R'G'B'; None for RGB.
-        is_pq: the transfer is PQ, otherwise HLG.
-        primaries: one of `PRIMARIES`.
+        is_pq: whether the transfer is PQ; otherwise it is HLG.
+        primaries: a key of `PRIMARIES`.
 
     Returns:
         RGB of shape (H, W, 3).
@@ -75,7 +75,7 @@ def tone_map(
     height, width = codes[0].shape
     out = np.empty((height, width, 3), dtype=np.uint8)
 
-    def fill(rows: slice) -> None:
+    def convert(rows: slice) -> None:
         codes_3N = np.stack([channel[rows].ravel() for channel in codes])
         if ycbcr:
             signal_3N = ycbcr.matrix @ codes_3N.astype(np.float32) + ycbcr.offset
@@ -91,22 +91,21 @@ def tone_map(
     bands = [slice(top, top + step) for top in range(0, height, step)]
     if height * width < _PIXELS_FOR_THREADS:
         for band in bands:
-            fill(band)
+            convert(band)
     else:
-        with ThreadPoolExecutor(num_cores()) as threads:  # NumPy releases the interpreter's lock
-            for _ in threads.map(fill, bands):
-                pass
+        with ThreadPoolExecutor(num_cores()) as threads:  # NumPy releases the GIL
+            list(threads.map(convert, bands))
     return out
 
 
 def _root_index(light: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Return the index of light in [0, 1] in a table over its square root, which is fine enough near black."""
+    """Return the index of light in [0, 1] in a table of light; the square root makes it fine enough near black."""
     index: NDArray[np.uint16] = (np.sqrt(light) * np.float32(STEPS) + np.float32(0.5)).astype(np.uint16)
     return index
 
 
 def _light_of_steps() -> NDArray[np.float64]:
-    """Return the light at each step of a table over its square root."""
+    """Return the light at each index of a table of light."""
     return np.linspace(0, 1, STEPS + 1) ** 2
 
 
@@ -114,12 +113,12 @@ _M1, _M2 = 2610 / 16384, 2523 / 4096 * 128
 _C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
 
 
-def _pq(nits: Any) -> Any:
+def _pq_from_nits(nits: Any) -> Any:
     power = (nits / _PQ_LIMIT) ** _M1
     return ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
 
 
-def _pq_nits(signal: Any) -> Any:
+def _nits_from_pq(signal: Any) -> Any:
     root = signal ** (1 / _M2)
     return _PQ_LIMIT * (np.maximum(root - _C1, 0) / (_C2 - _C3 * root)) ** (1 / _M1)
 
@@ -127,7 +126,7 @@ def _pq_nits(signal: Any) -> Any:
 @lru_cache(maxsize=1)
 def _pq_light() -> NDArray[np.float32]:
     """Return the display light of each PQ code; 1 is `_PEAK`."""
-    table: NDArray[np.float32] = (_pq_nits(np.linspace(0, 1, 65536)) / _PEAK).astype(np.float32)
+    table: NDArray[np.float32] = (_nits_from_pq(np.linspace(0, 1, 65536)) / _PEAK).astype(np.float32)
     return table
 
 
@@ -143,31 +142,31 @@ def _hlg_scene_light() -> NDArray[np.float32]:
 
 @lru_cache(maxsize=1)
 def _hlg_ootf() -> NDArray[np.float32]:
-    """Return the factors from scene light to display light, over the root of its luminance: gamma is 1.2."""
+    """Return a table of the factors from scene light to display light, by luminance. The gamma is 1.2."""
     table: NDArray[np.float32] = (_light_of_steps() ** 0.2).astype(np.float32)
     return table
 
 
 @lru_cache(maxsize=1)
 def _highlight_gain() -> NDArray[np.float32]:
-    """Return the factors from light (1 is `_PEAK`) to SDR light (1 is the SDR display's peak).
+    """Return a table of the factors from HDR light (1 is `_PEAK`) to SDR light (1 is the SDR display's peak).
 
-    This is BT.2390's EETF, with black at 0 on both sides, over the root of a pixel's greatest component as a share of
-    PQ's limit. All three components get the same factor, which keeps the hue.
+    This is BT.2390's EETF, with black at 0 on both sides. The index is a pixel's greatest component as a share of
+    `_PQ_LIMIT`. All three components get the same factor, which keeps the hue.
     """
     nits = np.maximum(_light_of_steps() * _PQ_LIMIT, 1e-6)
-    e1 = np.minimum(_pq(nits) / _pq(_PEAK), 1)
-    top = _pq(_REFERENCE_WHITE) / _pq(_PEAK)
+    e1 = np.minimum(_pq_from_nits(nits) / _pq_from_nits(_PEAK), 1)
+    top = _pq_from_nits(_REFERENCE_WHITE) / _pq_from_nits(_PEAK)
     knee = 1.5 * top - 0.5
     t = np.maximum(e1 - knee, 0) / (1 - knee)
     spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * top
-    sdr_nits = np.where(e1 < knee, nits, _pq_nits(spline * _pq(_PEAK)))
+    sdr_nits = np.where(e1 < knee, nits, _nits_from_pq(spline * _pq_from_nits(_PEAK)))
     table: NDArray[np.float32] = (sdr_nits / _REFERENCE_WHITE * _PEAK / nits).astype(np.float32)
     return table
 
 
 @lru_cache(maxsize=1)
 def _sdr_codes() -> NDArray[np.uint8]:
-    """Return 8-bit codes of SDR light, over its root: the inverse of BT.1886 with black at 0."""
+    """Return a table of the 8-bit codes of SDR light: the inverse of BT.1886 with black at 0."""
     table: NDArray[np.uint8] = np.rint(_light_of_steps() ** (1 / 2.4) * 255).astype(np.uint8)
     return table

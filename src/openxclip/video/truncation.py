@@ -182,7 +182,7 @@ def _check_flv(file: BinaryIO, head: bytes, size: int, stream: Any) -> Truncatio
 
 
 def flv_ends_within_tag(file: BinaryIO, size: int) -> bool:
-    """Tell whether an FLV ends within a tag."""
+    """Return whether an FLV ends within a tag."""
     if _last_tag_s(file, size) is not None:
         return False
     file.seek(0)
