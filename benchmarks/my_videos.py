@@ -22,7 +22,7 @@ from openxclip import XCLIPModel, XCLIPProcessor
 from openxclip.evaluation import evaluate_recipe
 from openxclip.playground.export import export_clip
 from openxclip.playground.motion import States
-from openxclip.playground.rendering import draw_backgrounds, middle, paint
+from openxclip.playground.rendering import crop_middle, draw_backgrounds, paint
 from openxclip.playground.world import SEEN_THINGS
 from openxclip.training import train
 from openxclip.training.log import read_log
@@ -61,7 +61,7 @@ def write_clips(folder: Path, number: int, seed: int) -> None:
     for action in ACTIONS:
         (folder / action).mkdir(parents=True)
         for i in range(number):
-            background = middle(draw_backgrounds(1, SIZE, draw), SIZE)
+            background = crop_middle(draw_backgrounds(1, SIZE, draw), SIZE)
             frames = background[:, None].expand(1, FRAMES, -1, -1, -1).clone()
             states = path_of(action, t, draw)
             thing = torch.randint(len(SEEN_THINGS), (1,), generator=draw)

@@ -12,12 +12,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-from openxclip.config import XCLIPConfig
-from openxclip.model import XCLIPModel
-from openxclip.playground import ACTIONS, SEEN_THINGS, caption, render_clips, render_stills
-from openxclip.playground.captions import (
+from mini_data import (
     ACTION_TEMPLATES,
     CAPTION_TEMPLATES,
     NAME_TEMPLATES,
@@ -25,8 +20,14 @@ from openxclip.playground.captions import (
     STILL_SIZES,
     TURNS,
     VISIBILITIES,
+    render_stills,
     sentences_with_every_word,
 )
+from torch import Tensor, nn
+
+from openxclip.config import XCLIPConfig
+from openxclip.model import XCLIPModel
+from openxclip.playground import ACTIONS, SEEN_THINGS, caption, render_clips
 from openxclip.playground.clips import Clips, caption_of
 from openxclip.playground.motion import States
 from openxclip.playground.world import REVERSES

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+from mini_data import NAME_TEMPLATES, PLACES, STILL_SIZES, TURNS, VISIBILITIES
 from mini_stages import Texts
 from torch import Tensor
 
 from openxclip.config import XCLIPConfig
 from openxclip.model import XCLIPModel
 from openxclip.playground import ACTIONS, THINGS, caption, render_clips
-from openxclip.playground.captions import NAME_TEMPLATES, PLACES, STILL_SIZES, TURNS, VISIBILITIES
 from openxclip.playground.questions import Scene
 from openxclip.playground.world import ACTION_NAMES
 

@@ -24,17 +24,8 @@ from openxclip.playground import (
     export_clip,
     is_unseen_pair,
     render_clips,
-    render_stills,
 )
-from openxclip.playground.captions import (
-    PLACES,
-    STILL_SIZES,
-    TURNS,
-    VISIBILITIES,
-    sentences_with_every_word,
-)
-from openxclip.playground.rendering import load_sprites, soften
-from openxclip.processing import CLIPTokenizer
+from openxclip.playground.rendering import degrade, load_sprites
 from openxclip.video import VideoReader
 
 FOLDER = Path(openxclip.playground.__file__).parent
@@ -64,13 +55,12 @@ def test_the_size_of_the_world():
 @pytest.mark.slow
 def test_same_seed_same_bytes_in_a_fresh_process():
     code = (
-        "import hashlib; from openxclip.playground import render_clips, render_stills;"
-        "print(*(hashlib.sha256(f.contiguous().numpy().tobytes()).hexdigest()"
-        " for f in (render_clips(4, 7, size=32).frames, render_stills(4, 7, size=32).frames)))"
+        "import hashlib; from openxclip.playground import render_clips;"
+        "print(hashlib.sha256(render_clips(4, 7, size=32).frames.contiguous().numpy().tobytes()).hexdigest())"
     )
-    digests = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert digests == [digest(render_clips(4, 7, size=32).frames), digest(render_stills(4, 7, size=32).frames)]
-    assert digest(render_clips(4, 8, size=32).frames) != digests[0]
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout.strip() == digest(render_clips(4, 7, size=32).frames)
+    assert ran.stdout.strip() != digest(render_clips(4, 8, size=32).frames)
 
 
 @pytest.mark.parametrize(("first", "second"), ORDER_PAIRS)
@@ -214,26 +204,6 @@ def test_invalid_arguments(arguments, message):
         render_clips(seed=0, **arguments)
 
 
-def test_stills_are_described():
-    stills = render_stills(300, 4, size=16)
-    for place, size, turn, visible, x, y, s, angle, alpha in zip(
-        *(stills.words[key] for key in ("place", "size", "turn", "visibility")),
-        *(getattr(stills.states, key)[:, 0, 0].tolist() for key in ("x", "y", "size", "angle", "alpha")),
-        strict=True,
-    ):
-        assert ("left" in PLACES[place], "right" in PLACES[place]) == (x < -0.2, x > 0.2)
-        assert ("top" in PLACES[place], "bottom" in PLACES[place]) == (y < -0.2, y > 0.2)
-        assert (STILL_SIZES[size] == "big") == (s > 0.5)
-        assert (TURNS[turn] == "upright") == (abs(angle) <= 0.7854)
-        assert (TURNS[turn] == "turned right") == (0.7854 < angle < 2.3562)
-        assert (VISIBILITIES[visible] == "faint") == (alpha < 0.6)
-    assert all(len(set(values)) > 1 for values in stills.words.values())
-    pairs = stills.others >= 0
-    assert 30 < pairs.sum() < 120
-    assert torch.equal(pairs, stills.states.alpha[:, 1, 0] > 0)
-    assert (stills.others != stills.things).all()
-
-
 def test_captions():
     assert caption(THINGS.index("owl"), NUMBER["moves left"]) == "an owl moves left"
     assert caption(THINGS.index("cat"), NUMBER["chases"], THINGS.index("owl")) == "a cat chases an owl"
@@ -243,12 +213,6 @@ def test_captions():
     )
     assert caption(None, NUMBER["passes"], template="something {does}", synonym=1) == "something overtakes something"
     assert caption(0, NUMBER["moves left"], synonym=1, pace=2) == f"a {THINGS[0]} goes to the left quickly"
-
-
-def test_every_word_is_in_the_vocabulary():
-    known = {token for ids in CLIPTokenizer()(sentences_with_every_word())["input_ids"] for token in ids}
-    clips = render_clips(500, 8, size=8, num_frames=1)
-    assert {token for ids in CLIPTokenizer()(clips.captions)["input_ids"] for token in ids} <= known
 
 
 def test_the_atlas_holds_every_thing_once():
@@ -266,12 +230,12 @@ def test_the_atlas_holds_every_thing_once():
 
 def test_soften_changes_only_details():
     frames = torch.rand(24, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
-    assert torch.equal(soften(frames, torch.Generator().manual_seed(1), strength=0.0), frames)
-    coarse = soften(frames, torch.Generator().manual_seed(1))
+    assert torch.equal(degrade(frames, torch.Generator().manual_seed(1), strength=0.0), frames)
+    coarse = degrade(frames, torch.Generator().manual_seed(1))
     assert coarse.shape == frames.shape
     assert 0.01 < (coarse - frames).abs().mean() < 0.2
     smooth = torch.full_like(frames, 0.5)  # without details, each clip keeps a single colour
-    spread = soften(smooth, torch.Generator().manual_seed(1)).flatten(3).std(-1)
+    spread = degrade(smooth, torch.Generator().manual_seed(1)).flatten(3).std(-1)
     assert spread.max() < 1e-5
 
 

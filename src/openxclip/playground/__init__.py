@@ -4,7 +4,7 @@ Graphics: Twemoji, CC-BY 4.0 (see CREDITS.md beside this file).
 """
 
 from openxclip.playground.captions import caption
-from openxclip.playground.clips import Clips, PlaygroundDataset, Split, Stills, render_clips, render_stills
+from openxclip.playground.clips import Clips, PlaygroundDataset, Split, render_clips
 from openxclip.playground.export import export_clip, export_clips
 from openxclip.playground.films import Event, Film, film
 from openxclip.playground.world import (
@@ -31,12 +31,10 @@ __all__ = [
     "Film",
     "PlaygroundDataset",
     "Split",
-    "Stills",
     "caption",
     "export_clip",
     "export_clips",
     "film",
     "is_unseen_pair",
     "render_clips",
-    "render_stills",
 ]

@@ -1,4 +1,4 @@
-"""Render batches of clips and of single frames, reproducibly from a seed.
+"""Render batches of clips, reproducibly from a seed.
 
 Legend: B clips, A actors, T frames, C channels, H and W pixels.
 """
@@ -6,7 +6,7 @@ Legend: B clips, A actors, T frames, C channels, H and W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -15,14 +15,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from openxclip.playground.captions import EMPTY_CAPTION, caption, describe
-from openxclip.playground.motion import States, act, is_backwards, move_camera, pose, uniform
-from openxclip.playground.rendering import cover, draw_backgrounds, draw_grain, film_background, middle, paint, soften
+from openxclip.playground.captions import EMPTY_CAPTION, caption
+from openxclip.playground.motion import States, draw_states, is_backwards, move_camera, uniform
+from openxclip.playground.rendering import (
+    crop_middle,
+    degrade,
+    draw_backgrounds,
+    draw_grain,
+    film_background,
+    paint,
+    paint_bars,
+)
 from openxclip.playground.world import ACTIONS, SEEN_THINGS, THINGS, is_unseen_pair
 
 Split = Literal["seen", "unseen pairs", "unseen things", "all"]
 
-_TINTS = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.15, 0.15], [0.15, 0.85, 0.2], [0.2, 0.35, 1.0], [0.7, 0.2, 0.9]])
+TINT_COLOURS = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.15, 0.15], [0.15, 0.85, 0.2], [0.2, 0.35, 1.0], [0.7, 0.2, 0.9]])
 _SCALES = torch.tensor([0.72, 1.0, 1.28])  # small, usual and big things
 
 
@@ -35,7 +43,7 @@ class Clips:
         things, actions: indices into THINGS and ACTIONS, (B,); both -1 for an empty scene.
         others: index of the thing that the action is done to, (B,); -1 for none.
         sizes, tints, paces: indices into SIZES, TINTS and PACES of `captions`, (B,).
-        captions: one sentence per clip ("a cat moves left"), with unusual size, tint and pace.
+        captions: one sentence per clip ("a cat moves left"), which names unusual sizes, tints and paces.
         states: states of the two actors as the camera sees them, (B, 2, T) per field.
     """
 
@@ -57,24 +65,6 @@ class Clips:
             "action": ACTIONS[action].name if action >= 0 else "",
             "other": THINGS[other] if other >= 0 else "",
         }
-
-
-@dataclass
-class Stills:
-    """Rendered single frames.
-
-    Attributes:
-        frames: uint8 (B, 3, H, W).
-        things, others: indices into THINGS, (B,); others are -1 in frames of one thing.
-        states: (B, 2, 1) per field.
-        words: description of the first thing, see `captions.describe`.
-    """
-
-    frames: Tensor
-    things: Tensor
-    others: Tensor
-    states: States
-    words: dict[str, list[int]]
 
 
 def as_generator(seed: int | torch.Generator) -> torch.Generator:
@@ -128,14 +118,14 @@ def render_clips(
 
     Args:
         batch: B.
-        seed: a number, or a generator, whose state changes.
+        seed: a number, or a generator, whose state advances.
         size: side of the square frames, in pixels.
         num_frames: T.
         things, actions: indices (B,), both or neither; by default actions are drawn uniformly, and things uniformly
             among those that do the action in the split.
-        others: indices (B,) of the things that actions are done to; by default drawn, never the thing itself.
-        split: pairs of things and actions to draw from: "seen" (those of training), "unseen pairs", "unseen things" or
-            "all". Others and distractors are always seen things.
+        others: indices (B,) of the things that actions are done to; by default any seen thing but the first one.
+        split: pairs of things and actions to draw from: "seen" in training, "unseen pairs", "unseen things" or "all".
+            Others and distractors are always seen things.
         empty: share of clips that show only the background.
         hard: from 0 (plain colours, static camera, nothing else in the scene) to 1 (textures, drift and zoom,
             distractors, bars in front, tints, brightness, blur, noise and compression).
@@ -151,7 +141,7 @@ def render_clips(
     drawn = draw_pairs(batch, generator, split)
     others_drawn = torch.randint(0, len(SEEN_THINGS) - 1, (batch,), generator=generator)
     things_B, actions_B = drawn if things is None or actions is None else (things, actions)
-    if others is None:
+    if others is None:  # never the thing itself
         others = others_drawn + (others_drawn >= things_B).long()
     has_other = torch.tensor([action.has_other for action in ACTIONS])[actions_B]
     is_paced = torch.tensor([action.is_paced for action in ACTIONS])[actions_B]
@@ -159,23 +149,23 @@ def render_clips(
 
     pace = torch.rand(batch, generator=generator)
     paces = torch.where(is_paced & (pace < 0.2), 0, torch.where(is_paced & (pace > 0.8), 2, 1))
-    sizes = _seldom(batch, generator, 3, 1, hard)
-    tints = _seldom(batch, generator, len(_TINTS), 0, 0.4 * hard)
-    states = act(actions_B, num_frames, generator, pace)
+    sizes = draw_indices(batch, generator, 3, 1, hard)
+    tints = draw_indices(batch, generator, len(TINT_COLOURS), 0, 0.4 * hard)
+    states = draw_states(actions_B, num_frames, generator, pace)
     scale = torch.where(has_other, 1.0, _SCALES[sizes])[:, None]
     sizes = torch.where(has_other, 1, sizes)
     states.size[:, 0] *= scale
     shift, zoom = _camera(batch, num_frames, generator, hard)
     states = move_camera(states, shift, zoom)
 
-    frames = _background(batch, size, shift, zoom, generator, hard)
-    _distract(frames, generator, hard)
+    frames = render_backgrounds(batch, size, shift, zoom, generator, hard)
+    paint_distractors(frames, generator, hard)
     rows = shown.nonzero()[:, 0]
-    paint(frames, things_B[rows], states.map(lambda v: v[rows, 0]), rows, _TINTS[tints[rows]])
+    paint(frames, things_B[rows], states.map(lambda v: v[rows, 0]), rows, TINT_COLOURS[tints[rows]])
     rows = (shown & has_other).nonzero()[:, 0]
     paint(frames, others[rows], states.map(lambda v: v[rows, 1]), rows, torch.zeros(len(rows), 3))
-    cover(frames, (torch.rand(batch, generator=generator) < 0.12 * hard).nonzero()[:, 0], generator)
-    frames = _finish(frames, generator, hard)
+    paint_bars(frames, (torch.rand(batch, generator=generator) < 0.12 * hard).nonzero()[:, 0], generator)
+    frames = finish_frames(frames, generator, hard)
 
     backwards = is_backwards(actions_B)
     frames = torch.where(backwards[:, None, None, None, None], frames.flip(1), frames)
@@ -196,7 +186,7 @@ def render_clips(
 
 
 def caption_of(clips: Clips, i: int, *, template: str | None = None, synonym: int = 0) -> str:
-    """Return the caption of clip `i`; arguments as for `caption`."""
+    """Return the caption of clip `i`; see `caption` for the arguments."""
     thing, action, other = (int(values[i]) for values in (clips.things, clips.actions, clips.others))
     if thing < 0:
         return EMPTY_CAPTION
@@ -212,62 +202,14 @@ def caption_of(clips: Clips, i: int, *, template: str | None = None, synonym: in
     )
 
 
-def render_stills(
-    batch: int,
-    seed: int | torch.Generator,
-    *,
-    size: int = 96,
-    hard: float = 1.0,
-    pairs: float = 0.25,
-    split: Literal["seen", "all"] = "seen",
-    among: Sequence[int] | None = None,
-) -> Stills:
-    """Render single frames of one thing, or of two things beside each other.
-
-    Args:
-        batch: B.
-        seed: a number, or a generator, whose state changes.
-        size: side of the square frames, in pixels.
-        hard: from 0 (upright, opaque, on plain colours) to 1 (many turned, some faint, and as `render_clips`).
-        pairs: share of frames that show two things.
-        split: "seen" leaves out the things that training doesn't show.
-        among: indices of at least two things to draw from, instead of a split.
-
-    Raises:
-        ValueError: `among` has fewer than two things.
-    """
-    generator = as_generator(seed)
-    drawn_from = torch.arange(len(SEEN_THINGS) if split == "seen" else len(THINGS))
-    if among is not None:
-        if len(set(among)) < 2:
-            raise ValueError(f"among={list(among)} must be at least two things: frames may show two.")
-        drawn_from = torch.tensor(list(among))
-    number = len(drawn_from)
-    things = torch.randint(0, number, (batch,), generator=generator)
-    others = torch.randint(0, number - 1, (batch,), generator=generator)
-    things, others = drawn_from[things], drawn_from[others + (others >= things).long()]
-    states = pose(batch, generator, hard=hard, pairs=pairs)
-    is_pair = states.alpha[:, 1, 0] > 0
-    tints = _seldom(batch, generator, len(_TINTS), 0, 0.4 * hard)
-    still = torch.zeros(batch, 2, 1), torch.ones(batch, 1)
-    frames = _background(batch, size, *still, generator, hard)
-    _distract(frames, generator, hard)
-    paint(frames, things, states.map(lambda v: v[:, 0]), torch.arange(batch), _TINTS[tints])
-    rows = is_pair.nonzero()[:, 0]
-    paint(frames, others[rows], states.map(lambda v: v[rows, 1]), rows, torch.zeros(len(rows), 3))
-    cover(frames, (torch.rand(batch, generator=generator) < 0.08 * hard).nonzero()[:, 0], generator)
-    frames = _finish(frames, generator, hard)
-    return Stills(frames[:, 0], things, torch.where(is_pair, others, -1), states, describe(states))
-
-
-def _seldom(batch: int, generator: torch.Generator, number: int, usual: int, share: float) -> Tensor:
-    """Draw indices (B,): the usual one, but uniformly any for about `share` / 2 of all."""
+def draw_indices(batch: int, generator: torch.Generator, number: int, usual: int, share: float) -> Tensor:
+    """Draw indices (B,) below `number`: uniformly for a fraction `share` / 2 of the clips, else the usual one."""
     drawn = torch.randint(0, number, (batch,), generator=generator)
     return torch.where(torch.rand(batch, generator=generator) < 0.5 * share, drawn, usual)
 
 
 def _camera(batch: int, num_frames: int, generator: torch.Generator, hard: float) -> tuple[Tensor, Tensor]:
-    """Draw a camera's drift in frame units (B, 2, T) and zoom (B, T); in some clips the camera moves."""
+    """Draw the drift in frame units (B, 2, T) and zoom (B, T) of the camera, which moves in some of the clips."""
     t = torch.linspace(-0.5, 0.5, num_frames) if num_frames > 1 else torch.zeros(1)
     drifts = torch.rand(batch, generator=generator) < 0.35 * hard
     way = uniform(generator, 0, 2 * math.pi, batch)
@@ -277,16 +219,19 @@ def _camera(batch: int, num_frames: int, generator: torch.Generator, hard: float
     return shift, torch.exp(rate[:, None] * t)
 
 
-def _background(batch: int, size: int, shift: Tensor, zoom: Tensor, generator: torch.Generator, hard: float) -> Tensor:
+def render_backgrounds(
+    batch: int, size: int, shift: Tensor, zoom: Tensor, generator: torch.Generator, hard: float
+) -> Tensor:
+    """Draw backgrounds and render them as the camera sees them: float (B, T, 3, H, W)."""
     wide = draw_backgrounds(batch, size, generator, variety=hard)
-    frames = middle(wide, size)[:, None].repeat(1, zoom.shape[1], 1, 1, 1)
+    frames = crop_middle(wide, size)[:, None].repeat(1, zoom.shape[1], 1, 1, 1)
     rows = (shift.abs().sum((1, 2)) > 0).nonzero()[:, 0]
     if len(rows):
         frames[rows] = film_background(wide[rows], shift[rows], zoom[rows], size)
     return frames
 
 
-def _distract(frames: Tensor, generator: torch.Generator, hard: float) -> None:
+def paint_distractors(frames: Tensor, generator: torch.Generator, hard: float) -> None:
     """Paint a small seen thing that does nothing into some of the clips."""
     batch, num_frames = frames.shape[:2]
     rows = (torch.rand(batch, generator=generator) < 0.2 * hard).nonzero()[:, 0]
@@ -300,9 +245,10 @@ def _distract(frames: Tensor, generator: torch.Generator, hard: float) -> None:
     paint(frames, things, states, rows, torch.zeros(len(rows), 3))
 
 
-def _finish(frames: Tensor, generator: torch.Generator, hard: float) -> Tensor:
+def finish_frames(frames: Tensor, generator: torch.Generator, hard: float) -> Tensor:
+    """Degrade frames, add noise and convert them to uint8."""
     batch, num_frames, _, size, _ = frames.shape
-    frames = soften(frames, generator, strength=hard)
+    frames = degrade(frames, generator, strength=hard)
     frames = frames + draw_grain(batch, num_frames, size, generator, 0.025 * hard)
     return (frames.clamp_(0, 1) * 255).round_().to(torch.uint8)
 
@@ -310,7 +256,7 @@ def _finish(frames: Tensor, generator: torch.Generator, hard: float) -> Tensor:
 class PlaygroundDataset(IterableDataset[dict[str, Any]]):
     """An endless stream of clips: {"frames": uint8 (T, 3, H, W), "caption", "thing", "action", "other"} (names, or "").
 
-    Worker i of n of a DataLoader yields every n-th block, so any number of workers gives the same clips.
+    Each of n workers of a DataLoader yields every n-th block, so the clips don't depend on the number of workers.
 
     Args:
         seed: seeds the whole stream.

@@ -20,10 +20,10 @@ def export_clip(frames: Tensor | Iterable[Tensor], path: str | Path, *, fps: flo
     """Write frames as H.264 (yuv420p) mp4, atomically.
 
     Args:
-        frames: uint8 (T, 3, H, W) with even H and W, or several such tensors in sequence.
-        path: path of the file.
+        frames: uint8 (T, 3, H, W) with even H and W, or several such tensors, written one after the other.
+        path: path of the file, which is replaced if it exists.
         fps: frames per second.
-        quality: x264's CRF: lower is better and larger.
+        quality: x264's CRF; a lower number gives a better and larger file.
 
     Raises:
         ValueError: H or W is odd, which yuv420p can't represent.
@@ -51,7 +51,7 @@ def export_clips(
 ) -> Path:
     """Render clips into a folder: 00000.mp4 and so on, and captions.jsonl with a line for each.
 
-    An interruption leaves complete files and their lines.
+    If it is interrupted, all files so far are complete and have a line.
 
     Args:
         folder: created if it doesn't exist.
@@ -76,7 +76,7 @@ def export_clips(
     refuse_existing(captions, *paths)
     folder.mkdir(parents=True, exist_ok=True)
     num_frames = max(1, round(seconds * fps))
-    with captions.open("x", encoding="utf-8") as lines, _removed_if_empty(captions):
+    with captions.open("x", encoding="utf-8") as lines, _remove_if_empty(captions):
         for i, path in enumerate(paths):
             clip = render_clips(
                 1, seed * 1_000_003 + i, size=size, num_frames=num_frames, split=split, hard=hard, empty=0.0
@@ -89,8 +89,8 @@ def export_clips(
 
 
 @contextmanager
-def _removed_if_empty(captions: Path) -> Iterator[None]:
-    """Remove the file if it stays empty, so that the next call doesn't refuse to replace it."""
+def _remove_if_empty(captions: Path) -> Iterator[None]:
+    """Remove the file at the end if it is empty, so that the next call doesn't refuse to replace it."""
     try:
         yield
     finally:

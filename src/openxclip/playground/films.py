@@ -1,4 +1,4 @@
-"""Make films of several minutes with many events at known times, for timelines and search."""
+"""Make films with many events at known times, to test timelines and search."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from openxclip.playground.export import export_clip, refuse_existing
 from openxclip.playground.motion import uniform
 from openxclip.playground.world import ACTIONS, SEEN_THINGS, THINGS
 
-_SHORTEST_S, _LONGEST_S = 1.5, 4.0  # duration of an event
-_PAUSE_S = (0.5, 3.0)
+_EVENT_S, _PAUSE_S = (1.5, 4.0), (0.5, 3.0)  # minimum and maximum duration
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Event:
     Attributes:
         start, end: seconds from the film's start.
         caption: for example "a cat chases a dog".
-        thing, action, other: their names; other is "" for none.
+        thing, action, other: names of the thing, its action and the other thing; "" for no other thing.
     """
 
     start: float
@@ -43,13 +42,13 @@ class Event:
 class _Shot:
     num_frames: int
     seed: int
-    pair: tuple[int, int, int] | None  # thing, action, other; None for a pause
+    indices: tuple[int, int, int] | None  # thing, action and other thing; None for a pause
 
 
 class Film:
     """A film: shots of one event each, and pauses between them.
 
-    Each shot is rendered when it is needed, so a long film takes no more memory than its longest shot.
+    Shots are rendered one at a time, so that a long film takes no more memory than its longest shot.
 
     Attributes:
         events: the events in order.
@@ -65,14 +64,13 @@ class Film:
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Duration in seconds."""
         return self.num_frames / self.fps
 
     def shots(self) -> Iterator[Tensor]:
         """Yield the frames of each shot, uint8 (T, 3, H, W)."""
         for shot in self._shots:
-            pair = shot.pair or (0, 0, 1)
-            thing, action, other = (torch.tensor([value]) for value in pair)
+            thing, action, other = (torch.tensor([index]) for index in shot.indices or (0, 0, 1))
             yield render_clips(
                 1,
                 shot.seed,
@@ -81,7 +79,7 @@ class Film:
                 things=thing,
                 actions=action,
                 others=other,
-                empty=0.0 if shot.pair else 1.0,
+                empty=0.0 if shot.indices else 1.0,
                 hard=self._hard,
             ).frames[0]
 
@@ -126,11 +124,11 @@ class Film:
 def film(
     seconds: float, seed: int, *, size: int = 128, fps: float = 12, split: Split = "all", hard: float = 1.0
 ) -> Film:
-    """Make a film of about this length, which ends with the first event after it, reproducibly from a seed.
+    """Make a film that ends with the first event to reach this length.
 
     Args:
         seconds: minimum length.
-        seed: seeds the film.
+        seed: seeds the film; the same seed gives the same film.
         size: side of the square frames, in pixels.
         fps: frames per second.
         split, hard: see `render_clips`.
@@ -146,8 +144,8 @@ def film(
     frame = 0
     while frame < seconds * fps:
         for has_event in (False, True):
-            low, high = (_SHORTEST_S, _LONGEST_S) if has_event else _PAUSE_S
-            num_frames = max(1, round(float(uniform(generator, low, high, 1)) * fps))
+            seconds_drawn = float(uniform(generator, *(_EVENT_S if has_event else _PAUSE_S), 1))
+            num_frames = max(1, round(seconds_drawn * fps))
             thing, action = (int(drawn) for drawn in draw_pairs(1, generator, split))
             other = int(torch.randint(0, len(SEEN_THINGS) - 1, (1,), generator=generator))
             other += other >= thing

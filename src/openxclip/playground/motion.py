@@ -1,4 +1,4 @@
-"""Move things as their actions need it.
+"""Draw the positions and looks of things over time, for each action.
 
 Legend: B clips, A actors (0 does the action, 1 is the other thing), T frames. Positions are in frame units: (-1, -1) is
 the top left corner, (1, 1) the bottom right one. A size is the side of the sprite as a fraction of the frame's side, so
@@ -66,19 +66,19 @@ def frame_times(num_frames: int) -> Tensor:
 
 
 def is_backwards(actions_B: Tensor) -> Tensor:
-    """Return which actions are rendered as their reverse played backwards: bool (B,)."""
+    """Return, as bool (B,), which actions are rendered as their reverse played backwards."""
     return torch.tensor(REVERSES)[actions_B] < actions_B
 
 
-def act(actions_B: Tensor, num_frames: int, generator: torch.Generator, pace_B: Tensor | None = None) -> States:
-    """Draw states for each action, before time is reversed.
+def draw_states(actions_B: Tensor, num_frames: int, generator: torch.Generator, pace_B: Tensor | None = None) -> States:
+    """Draw the states of the two actors.
 
-    The second action of an order pair gets the states of the first, to be played backwards (`is_backwards`).
+    The second action of an order pair gets the states of the first. The caller plays them backwards (`is_backwards`).
 
     Args:
         actions_B: indices into ACTIONS.
         num_frames: T; frames are at the midpoints of T equal parts of the clip.
-        generator: its state changes.
+        generator: random generator, whose state advances.
         pace_B: speed of paced actions, 0 to 1; drawn by default.
 
     Returns:
@@ -91,16 +91,16 @@ def act(actions_B: Tensor, num_frames: int, generator: torch.Generator, pace_B: 
     kind_B = torch.minimum(actions_B, torch.tensor(REVERSES)[actions_B])
     result = [_at_rest(batch, num_frames, generator, low=0.36, high=0.56), _absent(batch, num_frames)]
     for name, changes in single.items():
-        _put(result[0], changes, kind_B == ACTION_NAMES.index(name))
+        _apply(result[0], changes, kind_B == ACTION_NAMES.index(name))
     for name, (first, second) in double.items():
         chosen_B = kind_B == ACTION_NAMES.index(name)
-        _put(result[0], first, chosen_B)
-        _put(result[1], second | {"alpha": torch.ones(batch, num_frames)}, chosen_B)
+        _apply(result[0], first, chosen_B)
+        _apply(result[1], second | {"alpha": torch.ones(batch, num_frames)}, chosen_B)
     pairs = [(getattr(result[0], field.name), getattr(result[1], field.name)) for field in fields(States)]
     return States(*(torch.stack(pair, dim=1) for pair in pairs))
 
 
-def _put(states: States, changes: dict[str, Tensor], chosen_B: Tensor) -> None:
+def _apply(states: States, changes: dict[str, Tensor], chosen_B: Tensor) -> None:
     for field, value in changes.items():
         setattr(states, field, torch.where(chosen_B[:, None], value, getattr(states, field)))
 
@@ -156,7 +156,7 @@ def _single_actions(
         "shrinks": {"size": draw(0.5, 0.68) * (draw(0.28, 0.4) ** t), "x": x * 0.6, "y": y * 0.6},
         "vanishes": {"alpha": 1 - ramp},
         "spins counterclockwise": {"angle": draw(-math.pi, math.pi) - turns},
-        # seen from above: distant things are small and high
+        # The ground is seen from above, so distant things are small and high
         "approaches": {
             "size": far * (draw(2.9, 3.6) ** t),
             "x": x * (1 - 0.6 * t),
@@ -186,7 +186,7 @@ def _single_actions(
 def _double_actions(
     batch: int, num_frames: int, generator: torch.Generator
 ) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """Return the fields that each action of one thing on another changes, for both things: (B, T) each."""
+    """Return the fields that each action on another thing changes, for both things: (B, T) each."""
     t = frame_times(num_frames)[None]
 
     def draw(low: float, high: float) -> Tensor:
@@ -201,7 +201,7 @@ def _double_actions(
     def both(first: dict[str, Tensor], second: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return sizes[0] | first, sizes[1] | second
 
-    # a chased thing swerves, its chaser comes nearer and swerves later; a follower keeps its distance and direction
+    # A chaser comes nearer and repeats the swerves of the chased thing. A follower keeps its distance and direction.
     fled = way * (-0.25 + 0.95 * t)
     gap = draw(0.8, 0.9) - draw(0.3, 0.4) * t
     swerve = draw(0.2, 0.3)
@@ -244,44 +244,6 @@ def _double_actions(
             {"x": -way * half * (2 * t - 1), "y": y * 0.5 + 0.35 * up * torch.sin(math.pi * t)},
         ),
     }
-
-
-def pose(num: int, generator: torch.Generator, *, hard: float = 1.0, pairs: float = 0.0) -> States:
-    """Draw states of single frames with one or two things at any place and size, some turned or faint if `hard` > 0.
-
-    Args:
-        num: B.
-        generator: its state changes.
-        hard: from 0 to 1, scales the shares of turned, narrow and faint things.
-        pairs: share of frames that show two things, side by side.
-
-    Returns:
-        (B, 2, 1); the second thing has alpha 0 in frames of one thing.
-    """
-    shape = (num, 2, 1)
-    size = uniform(generator, 0.2, 0.68, num, 1, 1).expand(shape).clone()
-    room = (1.0 - size).clamp(min=0)
-    x = uniform(generator, -1, 1, *shape) * room
-    y = uniform(generator, -1, 1, *shape) * room
-    is_pair = torch.rand(num, generator=generator) < pairs
-    both = is_pair[:, None, None]
-    apart = uniform(generator, 0.45, 0.8, num, 1)
-    middle = uniform(generator, -0.5, 0.5, num, 1)
-    way = signs(generator, num, 1)
-    beside = torch.stack([middle - way * apart / 2, middle + way * apart / 2], dim=1).clamp(-0.9, 0.9)
-    x = torch.where(both, beside, x)
-    y = torch.where(both, y[:, :1] * 0.8 + uniform(generator, -0.3, 0.3, *shape), y)
-    size = torch.where(both, uniform(generator, 0.26, 0.46, *shape), size)
-    turned = torch.rand(shape, generator=generator) < 0.5 * hard
-    faint = (torch.rand(shape, generator=generator) < 0.2 * hard) & ~both
-    narrow = torch.rand(shape, generator=generator) < 0.12 * hard
-    angle = torch.where(
-        turned & ~both, uniform(generator, -math.pi, math.pi, *shape), uniform(generator, -0.15, 0.15, *shape)
-    )
-    stretch = signs(generator, *shape) * torch.where(narrow, uniform(generator, 0.1, 0.9, *shape), torch.ones(shape))
-    alpha = torch.where(faint, uniform(generator, 0.15, 0.9, *shape), torch.ones(shape))
-    alpha[:, 1] *= is_pair[:, None]
-    return States(x, y, size, angle, stretch, alpha)
 
 
 def move_camera(states: States, shift_B2T: Tensor, zoom_BT: Tensor) -> States:

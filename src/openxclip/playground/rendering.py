@@ -16,40 +16,39 @@ from PIL import Image
 from torch import Tensor
 
 from openxclip.playground.motion import States, signs, uniform
-from openxclip.playground.world import INDEX
+from openxclip.playground.world import SPRITE_INDEX
 
-_BANK, _BANK_SIDE = 96, 128  # number and side of the textures that backgrounds are cut from
-_MIP_UP_TO = 112  # frames up to this side, in pixels, use sprites of half the size
+_TEXTURES, _TEXTURE_SIDE = 96, 128  # number and side of the textures that backgrounds are cut from
+_SMALL_SIDE = 112  # frames up to this side, in pixels, use sprites of half the size
 
 
 @cache
 def load_sprites(side: int = 64) -> Tensor:
-    """Load the things' graphics, premultiplied by their alpha: float (things, 4, side, side) from 0 to 1.
+    """Load the graphics of all things, premultiplied by alpha: float (N, 4, side, side) from 0 to 1.
 
     Args:
-        side: 64, or 32 for small frames, in which large sprites would flicker.
+        side: 64, or 32 for small frames, in which larger sprites would flicker.
     """
-    tile, columns = INDEX["tile"], INDEX["columns"]
+    tile, columns = SPRITE_INDEX["tile"], SPRITE_INDEX["columns"]
     with Image.open(Path(__file__).parent / "sprites.png") as image:
         atlas = torch.from_numpy(np.array(image.convert("RGBA"))).float() / 255
     rows = atlas.shape[0] // tile
     sprites = atlas.view(rows, tile, columns, tile, 4).permute(0, 2, 4, 1, 3).reshape(-1, 4, tile, tile)
-    sprites = sprites[: len(INDEX["things"])]
+    sprites = sprites[: len(SPRITE_INDEX["things"])]
     sprites = torch.cat([sprites[:, :3] * sprites[:, 3:], sprites[:, 3:]], dim=1)
     return sprites if side == tile else F.avg_pool2d(sprites, tile // side)
 
 
 @cache
 def _textures() -> Tensor:
-    """Make textures to cut backgrounds from: (N, 3, S, S) of mean 0 and deviation about 1, the same in every process.
+    """Make the textures that backgrounds are cut from: (N, 3, S, S), mean 0, deviation 1, always the same.
 
-    Clouds (noise with as much contrast in every octave, as photographs have), landscapes (a bright sky, a horizon,
-    rough ground), stripes and checks.
+    They are clouds (noise of several octaves), landscapes (a bright sky above rough ground), stripes and checks.
     """
     generator = torch.Generator().manual_seed(1)
-    side, textures = _BANK_SIDE, []
+    side, textures = _TEXTURE_SIDE, []
     ticks = (torch.arange(side) + 0.5) / side
-    for number in range(_BANK):
+    for number in range(_TEXTURES):
         cloud = torch.zeros(3, side, side)
         for octave in range(2, 7):
             grey = torch.randn(1, 1, 2**octave, 2**octave, generator=generator)
@@ -82,15 +81,15 @@ def draw_backgrounds(num: int, size: int, generator: torch.Generator, *, variety
     Args:
         num: B.
         size: side of the frames, in pixels.
-        generator: its state changes.
-        variety: 0 gives plain colours; 1 gives plain colours, gradients and textures of varying contrast.
+        generator: random generator, whose state advances.
+        variety: 0 gives plain colours; 1 also gives gradients and textures of varying contrast.
     """
     side = round(1.25 * size)
     colour = uniform(generator, 0.08, 0.95, num, 3, 1, 1)
     kind = torch.rand(num, 1, 1, 1, generator=generator)
     gradient = uniform(generator, -0.3, 0.3, num, 3, 4, 4)
     gradient = F.interpolate(gradient, size=(side, side), mode="bicubic", align_corners=False)
-    which = torch.randint(0, _BANK, (num,), generator=generator)
+    which = torch.randint(0, _TEXTURES, (num,), generator=generator)
     scale = uniform(generator, 0.35, 0.9, num)
     flip = signs(generator, num)
     zero = torch.zeros(num)
@@ -122,7 +121,7 @@ def film_background(background_B3SS: Tensor, shift_B2T: Tensor, zoom_BT: Tensor,
     return F.grid_sample(sources, grid, padding_mode="border", align_corners=False).view(B, T, 3, size, size)
 
 
-def middle(background_B3SS: Tensor, size: int) -> Tensor:
+def crop_middle(background_B3SS: Tensor, size: int) -> Tensor:
     """Return what a static camera sees of backgrounds: (B, 3, H, W)."""
     edge = (background_B3SS.shape[-1] - size) // 2
     return background_B3SS[..., edge : edge + size, edge : edge + size]
@@ -136,7 +135,7 @@ def paint(frames_BT3HW: Tensor, things_N: Tensor, states_NT: States, rows_N: Ten
         things_N: indices into THINGS.
         states_NT: (N, T).
         rows_N: distinct indices of clips.
-        tints_N3: colours to tint the things with, see `tint`; 0 is none.
+        tints_N3: colours to tint the things with; 0 for no tint.
     """
     N, T = states_NT.x.shape
     if not N:
@@ -144,12 +143,12 @@ def paint(frames_BT3HW: Tensor, things_N: Tensor, states_NT: States, rows_N: Ten
     H, W = frames_BT3HW.shape[-2:]
     s = states_NT
     cos, sin = s.angle.cos(), s.angle.sin()
-    # Rows of the inverse transform, from positions in the frame to positions on the sprite.
+    # Rows of the inverse transform, from positions in the frame to positions on the sprite
     wide = torch.where(s.stretch < 0, -1.0, 1.0) * s.stretch.abs().clamp(min=0.04) * s.size
     row_x = torch.stack([cos / wide, sin / wide, -(cos * s.x + sin * s.y) / wide], dim=-1)
     row_y = torch.stack([-sin / s.size, cos / s.size, (sin * s.x - cos * s.y) / s.size], dim=-1)
     theta = torch.stack([row_x, row_y], dim=-2).view(N * T, 2, 3)
-    sprites = tint(load_sprites(32 if min(H, W) <= _MIP_UP_TO else 64)[things_N], tints_N3)
+    sprites = tint(load_sprites(32 if min(H, W) <= _SMALL_SIDE else 64)[things_N], tints_N3)
     sprites = sprites[:, None].expand(N, T, *sprites.shape[1:]).reshape(N * T, *sprites.shape[1:])
     grid = F.affine_grid(theta, [N * T, 4, H, W], align_corners=False)
     layer = F.grid_sample(sprites, grid, align_corners=False).view(N, T, 4, H, W)
@@ -159,7 +158,7 @@ def paint(frames_BT3HW: Tensor, things_N: Tensor, states_NT: States, rows_N: Ten
 
 
 def tint(sprites_N4SS: Tensor, tints_N3: Tensor) -> Tensor:
-    """Blend the colours of sprites with a tint times their brightness; (0, 0, 0) leaves a sprite as it is."""
+    """Blend the colours of sprites with a tint times their brightness. (0, 0, 0) leaves a sprite unchanged."""
     is_tinted = tints_N3.sum(1) > 0
     if not is_tinted.any():
         return sprites_N4SS
@@ -171,8 +170,8 @@ def tint(sprites_N4SS: Tensor, tints_N3: Tensor) -> Tensor:
     return out
 
 
-def cover(frames_BT3HW: Tensor, rows_N: Tensor, generator: torch.Generator) -> None:
-    """Paint a plain bar across some of the clips, in place, which hides moving things at times."""
+def paint_bars(frames_BT3HW: Tensor, rows_N: Tensor, generator: torch.Generator) -> None:
+    """Paint a plain bar in front of the things in some of the clips, in place."""
     num, size = len(rows_N), frames_BT3HW.shape[-1]
     ticks = (torch.arange(size) + 0.5) / size * 2 - 1
     where, half = uniform(generator, -0.8, 0.8, num, 1), uniform(generator, 0.05, 0.13, num, 1)
@@ -185,19 +184,19 @@ def cover(frames_BT3HW: Tensor, rows_N: Tensor, generator: torch.Generator) -> N
 
 def draw_grain(num: int, num_frames: int, size: int, generator: torch.Generator, strength: float) -> Tensor:
     """Draw mild grey noise, new in every frame, with a standard deviation up to `strength`: (B, T, 1, H, W)."""
-    bank = torch.randn(16, size, size, generator=generator)  # a new draw for each frame would take longer than painting
+    bank = torch.randn(16, size, size, generator=generator)  # drawing new noise for each frame would take too long
     choice = torch.randint(0, 16, (num, num_frames), generator=generator)
     level = uniform(generator, 0, strength, num, 1, 1, 1, 1)
     return bank[choice][:, :, None] * level
 
 
-def soften(frames_BT3HW: Tensor, generator: torch.Generator, *, strength: float = 1.0) -> Tensor:
+def degrade(frames_BT3HW: Tensor, generator: torch.Generator, *, strength: float = 1.0) -> Tensor:
     """Blur some clips, change the brightness and colours of all, and quantise some as JPEG and video codecs do.
 
     Args:
         frames_BT3HW: floats from 0 to 1.
-        generator: its state changes.
-        strength: 0 changes nothing.
+        generator: random generator, whose state advances.
+        strength: 0 changes nothing, 1 is normal.
     """
     B = len(frames_BT3HW)
     flat = frames_BT3HW.flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Things and actions of the playground, and which of them training never shows.
+"""Things and actions of the playground, and those that training never shows.
 
 Graphics and names of things come from sprites.json (made by scripts/make_sprites.py).
 """
@@ -9,14 +9,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-INDEX = json.loads((Path(__file__).parent / "sprites.json").read_text(encoding="utf-8"))
+SPRITE_INDEX = json.loads((Path(__file__).parent / "sprites.json").read_text(encoding="utf-8"))
 
-THINGS: tuple[str, ...] = tuple(entry["name"] for entry in INDEX["things"])
+THINGS: tuple[str, ...] = tuple(entry["name"] for entry in SPRITE_INDEX["things"])
 
-UNSEEN_THINGS: tuple[str, ...] = tuple(entry["name"] for entry in INDEX["things"] if entry["unseen"])
-"""Things that training never shows. Questions can be about what they do, but their names are untrained words."""
+UNSEEN_THINGS: tuple[str, ...] = tuple(entry["name"] for entry in SPRITE_INDEX["things"] if entry["unseen"])
+"""Things that training never shows. Their names are untrained words, but a model can recognise their actions."""
 
-SEEN_THINGS: tuple[str, ...] = tuple(entry["name"] for entry in INDEX["things"] if not entry["unseen"])
+SEEN_THINGS: tuple[str, ...] = tuple(entry["name"] for entry in SPRITE_INDEX["things"] if not entry["unseen"])
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Action:
     Attributes:
         name: third person ("moves left", "chases"); it identifies the action.
         doing: the participle ("moving left", "chasing").
-        reverse: name of the action that it becomes when played backwards; its own name outside of order pairs.
+        reverse: name of the action that it shows when played backwards; its own name if it isn't in an order pair.
         synonyms: pairs of third person and participle.
         has_other: whether it is done to another thing ("a cat chases a dog").
         tells_roles: whether it matters which of the two things does it.
@@ -43,14 +43,14 @@ class Action:
 
 
 def _pair(first: tuple[str, ...], second: tuple[str, ...], **kind: bool) -> tuple[Action, Action]:
-    """Make an order pair from name, participle, and the two forms of a synonym of each action."""
+    """Make an order pair. Each action is given as name, participle, and the same two forms of a synonym."""
     return tuple(  # type: ignore[return-value]
         Action(words[0], words[1], other[0], ((words[2], words[3]),), **kind)
         for words, other in ((first, second), (second, first))
     )
 
 
-def _one(name: str, doing: str, *synonym: str, **kind: bool) -> Action:
+def _single(name: str, doing: str, *synonym: str, **kind: bool) -> Action:
     return Action(name, doing, name, (synonym,) if synonym else (), **kind)  # type: ignore[arg-type]
 
 
@@ -92,21 +92,23 @@ ACTIONS: tuple[Action, ...] = (
         has_other=True,
         tells_roles=True,
     ),
-    _one("stays still", "staying still", "does nothing", "doing nothing"),
-    _one("bounces", "bouncing", "hops", "hopping"),
-    _one("shakes", "shaking", "trembles", "trembling"),
-    _one("blinks", "blinking", "flashes", "flashing"),
-    _one("pulses", "pulsing", "throbs", "throbbing"),
-    _one("swings", "swinging", "sways", "swaying"),
-    _one("flips", "flipping", "flips over", "flipping over", is_paced=True),
-    _one("goes in circles", "going in circles", "circles around", "circling around", is_paced=True),
-    _one("zigzags", "zigzagging", "weaves across", "weaving across"),
-    _one("chases", "chasing", "hunts", "hunting", has_other=True, tells_roles=True),
-    _one("follows", "following", "goes after", "going after", has_other=True, tells_roles=True),
-    _one("bumps into", "bumping into", "hits", "hitting", has_other=True, tells_roles=True),
-    _one("passes", "passing", "overtakes", "overtaking", has_other=True, tells_roles=True),
-    _one("hides behind", "hiding behind", "disappears behind", "disappearing behind", has_other=True, tells_roles=True),
-    _one("swaps places with", "swapping places with", "trades places with", "trading places with", has_other=True),
+    _single("stays still", "staying still", "does nothing", "doing nothing"),
+    _single("bounces", "bouncing", "hops", "hopping"),
+    _single("shakes", "shaking", "trembles", "trembling"),
+    _single("blinks", "blinking", "flashes", "flashing"),
+    _single("pulses", "pulsing", "throbs", "throbbing"),
+    _single("swings", "swinging", "sways", "swaying"),
+    _single("flips", "flipping", "flips over", "flipping over", is_paced=True),
+    _single("goes in circles", "going in circles", "circles around", "circling around", is_paced=True),
+    _single("zigzags", "zigzagging", "weaves across", "weaving across"),
+    _single("chases", "chasing", "hunts", "hunting", has_other=True, tells_roles=True),
+    _single("follows", "following", "goes after", "going after", has_other=True, tells_roles=True),
+    _single("bumps into", "bumping into", "hits", "hitting", has_other=True, tells_roles=True),
+    _single("passes", "passing", "overtakes", "overtaking", has_other=True, tells_roles=True),
+    _single(
+        "hides behind", "hiding behind", "disappears behind", "disappearing behind", has_other=True, tells_roles=True
+    ),
+    _single("swaps places with", "swapping places with", "trades places with", "trading places with", has_other=True),
 )
 ACTION_NAMES: tuple[str, ...] = tuple(action.name for action in ACTIONS)
 
@@ -115,17 +117,17 @@ ORDER_PAIRS: tuple[tuple[str, str], ...] = tuple(
     for number, action in enumerate(ACTIONS)
     if ACTION_NAMES.index(action.reverse) > number
 )
-"""Pairs of actions that are each other played backwards: only the order of frames distinguishes them."""
+"""Pairs of an action and its reverse, which only the order of frames distinguishes."""
 
 REVERSES: tuple[int, ...] = tuple(ACTION_NAMES.index(action.reverse) for action in ACTIONS)
 """The index of each action's reverse."""
 
 
 def is_unseen_pair(thing: int, action: int) -> bool:
-    """Return whether training never shows this thing doing this action or its reverse: one pair in eight.
+    """Return whether training never shows a seen thing with an action or its reverse, which holds for 1 pair in 8.
 
     Args:
-        thing: index into THINGS of the thing that does it.
+        thing: index into THINGS of the thing that does the action.
         action: index into ACTIONS.
     """
     kind = min(action, REVERSES[action])  # the two actions of an order pair show the same frames
