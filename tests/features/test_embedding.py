@@ -261,7 +261,7 @@ def test_batches_give_the_same_features(pipeline: VideoPipeline, names: list[Pat
         ("f.npz", {"window": float("nan")}, "window=nan"),
         ("f.npz", {"stride": 1}, "say how long a window is"),
         ("f.npz", {"window": 1, "stride": 0}, "stride=0"),
-        ("f.npz", {"window": 1, "num_clips": 2}, "choose clips or windows"),
+        ("f.npz", {"window": 1, "num_clips": 2}, "give only one of num_clips and window"),
         ("f.npz", {"num_clips": 0}, "num_clips=0"),
         ("f.npz", {"num_frames": 0}, "num_frames=0"),
         ("f.npz", {"batch": 0}, "batch=0"),
@@ -324,7 +324,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
 
 
 def test_too_many_names_for_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openxclip.features.files._LONGEST_HEADER", 100)
+    monkeypatch.setattr("openxclip.features.files._MAX_HEADER", 100)
     with pytest.raises(ValueError, match=r"choose \.npz or \.parquet"):
         embed([f"video{i}.mp4" for i in range(10)], tmp_path / "f.safetensors", model="./nowhere")
 
@@ -591,7 +591,7 @@ def test_a_run_killed_before_its_folder_was_removed(
     def stop(self: Any) -> None:
         raise Stop
 
-    original = Unfinished._clear
+    original = Unfinished.clear
     calls = []
 
     def clear(self: Unfinished) -> None:
@@ -601,7 +601,7 @@ def test_a_run_killed_before_its_folder_was_removed(
         original(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Unfinished, "_clear", clear)
+        patch.setattr(Unfinished, "clear", clear)
         with pytest.raises(Stop):
             embed(names, tmp_path / "f.npz", model=pipeline)
     assert (tmp_path / "f.npz").exists()
@@ -621,7 +621,7 @@ def test_a_foreign_folder_is_refused(pipeline: VideoPipeline, names: list[Path],
     (tmp_path / "f.npz.part").mkdir()
     (tmp_path / "f.npz.part" / "letter.txt").write_text("mine")
     (tmp_path / "g.npz.part").write_text("mine")
-    for name, message in (("f.npz", "is no folder of an unfinished"), ("g.npz", "is not a folder")):
+    for name, message in (("f.npz", "is not the folder of an unfinished"), ("g.npz", "is not a folder")):
         for force in (False, True):
             with pytest.raises(ValueError, match=message):
                 embed(names, tmp_path / name, model=pipeline, force=force)

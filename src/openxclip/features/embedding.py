@@ -58,59 +58,58 @@ def embed(
 ) -> Embedding:
     """Write the features of videos to a file, a row for each clip or window; the twin of `openxclip embed`.
 
-    The file is written atomically; if no video can be read, it isn't written. Until then, what is done is in a folder
-    beside it, named `out` with `.part` added. After an interruption, the same call resumes from there and writes the
-    same file.
+    The file is written atomically at the end; if no video can be read, it isn't written. Until then, rows are kept in a
+    folder beside it, called `out` with `.part` added. After an interruption, the same call resumes and
+    writes the same file.
 
-    Columns of N rows, in the order of the videos and of time:
+    The columns have N rows, in the order of the videos and of time:
 
     - `path` (.parquet), or `video` (N,) int64, an index into the metadata's `paths` (.npz, .safetensors);
-    - `start`, `end` (N,) float64: the window in seconds; for clips over the whole video, 0 and its duration;
+    - `start`, `end` (N,) float64: bounds of the window, in seconds; for clips over the whole video, 0 and its duration;
     - `times` (N, T) float64: times of the clip's frames, in seconds;
     - `pooled` (N, E) float32: as `XCLIPModel.get_video_features` (MIT's output), normalised only with `normalize`;
-    - `patches` (N, P, E) float32, with `patches`: together with `pooled`, all that `XCLIPModel.forward(
-      video_features=(pooled, patches))` needs to score the clips against any texts. (Scores don't depend on the length
-      of `pooled`.)
+    - `patches` (N, P, E) float32, if asked for: with these and `pooled`, `XCLIPModel.forward(video_features=(pooled,
+      patches))` scores the clips against any texts. (Scores don't depend on the length of `pooled`.)
 
-    Metadata, as JSON under the name "openxclip" (in .parquet in the schema, in .npz an array of shape ()): `openxclip`,
+    Metadata is JSON under the name "openxclip" (in .parquet in the schema, in .npz an array of shape ()): `openxclip`,
     the version; `model`, its name; `weights`, their SHA-256; `config`, `transforms`, `num_frames`, `num_clips`,
     `window`, `stride`, `sampling`, `normalized`; `kernel`, how products were computed; `paths` of all videos; `errors`.
 
     Args:
-        paths: one or more files, folders and globs (see `openxclip.video.find_videos`); and frames in memory, as
-            `openxclip.iter_classify` takes them, whose paths are "frames 1", "frames 2", …. To resume with frames, give
-            the same frames.
-        out: the file; its suffix decides the format: .parquet, .npz or .safetensors.
+        paths: one or more files, folders and globs (see `openxclip.video.find_videos`); or frames in memory, in the
+            forms that `openxclip.iter_classify` takes, whose paths are "frames 1", "frames 2", …. To resume with
+            frames, give the same frames.
+        out: path of the file, whose suffix chooses the format: .parquet, .npz or .safetensors.
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
         num_frames: frames of a clip (T); default is the number that the model was trained with.
-        num_clips: clips over the whole of each video (see `openxclip.video.sample_clips`); not with `window`.
-        window: seconds of a window; `openxclip.video.ClipPlan` says which windows a video has.
+        num_clips: number of clips of each video (see `openxclip.video.sample_clips`); not with `window`.
+        window: length of a window, in seconds; `openxclip.video.ClipPlan` says which windows a video has.
         stride: seconds from the start of a window to the start of the next; default is `window`.
-        sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
-        patches: write `patches` too.
-        normalize: scale each `pooled` to length 1.
-        batch: clips in one call of the model; see `VideoPipeline.encode_videos`.
-        force: overwrite `out` if it exists, and start again if the folder beside it is another call's.
+        sampling: how to choose the frames of a clip, see `openxclip.video.sampling.Timeline`.
+        patches: whether to write `patches`.
+        normalize: whether to scale each `pooled` to length 1.
+        batch: the number of clips in one call of the model; see `VideoPipeline.encode_videos`.
+        force: overwrite `out` if it exists, and start again if the folder beside it belongs to another call.
         device, dtype, precision, isolate: see `VideoPipeline.from_pretrained`.
-        read: how videos are read; default is the pipeline's `read`, or `ReadOptions()`. `limits.seconds` holds for
-            every 32 windows or less.
-        on_video: called with each video's path when all of it is done, and with its error if it can't be read.
+        read: how to read videos; default is the pipeline's `read`, or `ReadOptions()`. `limits.seconds` holds for each
+            32 windows or fewer.
+        on_video: called after the last clip of each video with its path, and its error if it can't be read.
         on_clip: called after each clip with the video's path, the clip's end and the video's duration, in seconds.
 
     Raises:
-        ValueError: an argument can't be used, `out` included; or the folder beside `out` belongs to another call, or
-            to one that is running.
+        ValueError: an argument is invalid, `out` included; or the folder beside `out` belongs to another call, or is
+            in use.
         FileExistsError: `out` exists.
-        OSError: it can't be written. What was done is kept.
+        OSError: the file can't be written; the rows are kept.
         CheckpointError: the model can't be found or loaded.
     """
-    target = _checked_target(out, force)
+    target = _check_target(out, force)
     plan = ClipPlan(num_frames=num_frames, num_clips=num_clips, window=window, stride=stride, sampling=sampling)
     check_batch(batch)
-    sources = _named_sources(paths)
+    sources = _find_sources(paths)
     videos = [source.name if isinstance(source, MemoryVideo) else source for source in sources]
     check_names(target, videos)
-    with Unfinished(target) as work:  # before the model is loaded, because nothing may be writable there
+    with Unfinished(target) as work:  # before the model is loaded, in case the folder can't be written
         pipeline = as_pipeline(model, device=device, dtype=dtype, precision=precision, isolate=isolate, read=read)
         read, plan = read or pipeline.read, pipeline.complete_plan(plan)
         metadata = _metadata(pipeline, plan, normalize)
@@ -125,12 +124,13 @@ def embed(
             },
             overwrite=force,
         )
-        if optimized is not None:  # a resumed run computes as the first one did
-            own = optimized.kernel
-            optimized.use_kernel(Kernel(own.dtype, packed=manifest.get("packed", own.packed)))
+        # A resumed run uses the kernel and the batches of the first run, so that features are the same to the bit
+        if optimized is not None:
+            kernel = optimized.kernel
+            optimized.use_kernel(Kernel(kernel.dtype, packed=manifest.get("packed", kernel.packed)))
             metadata["kernel"] = str(optimized.kernel)
         if batch == "auto":
-            size = int(manifest["batch"])  # as before an interruption, for the same features to the bit
+            size = int(manifest["batch"])
         run = EmbedRun(
             work, pipeline, videos, plan, patches=patches, normalize=normalize, on_video=on_video, on_clip=on_clip
         )
@@ -139,7 +139,7 @@ def embed(
 
 
 def _metadata(pipeline: VideoPipeline, plan: ClipPlan, normalize: bool) -> dict[str, Any]:
-    """Return what the file says of its features."""
+    """Return the metadata of the file that is known before any video is read."""
     return {
         "openxclip": __version__,
         "model": pipeline.name,
@@ -156,10 +156,10 @@ def _metadata(pipeline: VideoPipeline, plan: ClipPlan, normalize: bool) -> dict[
 
 
 def _options(pipeline: VideoPipeline, plan: ClipPlan, read: ReadOptions, *, patches: bool) -> dict[str, Any]:
-    """Return what else must be the same when a run is resumed."""
+    """Return the options besides the metadata that must be equal when a run is resumed."""
     model = pipeline.model
     return {
-        "model_class": type(model).__qualname__,  # another class may compute otherwise with the same weights
+        "model_class": type(model).__qualname__,  # another class may compute differently with the same weights
         "precision": str(model.kernel.dtype) if isinstance(model, OptimizedXCLIPModel) else "",
         "patches": patches,
         "window_rule": None if plan.window is None else WINDOW_RULE,
@@ -170,8 +170,8 @@ def _options(pipeline: VideoPipeline, plan: ClipPlan, read: ReadOptions, *, patc
     }
 
 
-def _checked_target(out: str | Path, force: bool) -> Path:
-    """Return the path to write to: the target of `out`, if it is a link."""
+def _check_target(out: str | Path, force: bool) -> Path:
+    """Check `out`, and return the path to write to, which is the target of a link."""
     check_suffix(Path(out))
     target = resolve_target(out)
     if target.is_dir():
@@ -179,25 +179,25 @@ def _checked_target(out: str | Path, force: bool) -> Path:
     check_suffix(target)
     if target.exists() and not force:
         with suppress(OSError, ValueError):
-            Unfinished(target).close()  # cleans up if the run that made the file was killed before it had
+            Unfinished(target).close()  # removes what the run that wrote the file left, if it was killed
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(out))
     return target
 
 
-def _named_sources(paths: Videos) -> list[str | MemoryVideo]:
-    """Return the paths of the videos that are named, and the frames in memory."""
-    given = as_sources(paths)
-    for source in given:
+def _find_sources(paths: Videos) -> list[str | MemoryVideo]:
+    """Return the paths of all videos, and the frames in memory."""
+    sources = as_sources(paths)
+    for source in sources:
         if not isinstance(source, str | Path | MemoryVideo):
             raise TypeError(
                 f"embed takes paths and frames in memory, not {type(source).__name__}: save it to a file first."
             )
-    found = require_videos(find_videos(given))
-    if not found:
+    videos = require_videos(find_videos(sources))
+    if not videos:
         raise ValueError("no videos are named.")
-    return [source if isinstance(source, MemoryVideo) else str(source) for source in found]
+    return [video if isinstance(video, MemoryVideo) else str(video) for video in videos]
 
 
 def _version_of(source: str | MemoryVideo) -> tuple[int | str, ...]:
-    """Return what identifies this version of a video when a run is resumed."""
+    """Return values that change if the video does."""
     return (source.digest(),) if isinstance(source, MemoryVideo) else stamp_of(source)

@@ -1,4 +1,4 @@
-"""Write files of features (.parquet, .npz, .safetensors) part by part, with a few hundred rows in memory."""
+"""Write files of features (.parquet, .npz, .safetensors), with a few hundred rows at a time in memory."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from openxclip.common.files import is_utf8
 from openxclip.errors import needs_package
 
-# Columns of some rows, by name, all of one length.
+# Columns by name, with a value for each of some rows.
 Columns = dict[str, NDArray[Any]]
-# Yields all rows from the first on, in parts, with the named columns and `video`.
+# Takes names of columns; yields all rows in order, in parts, with these columns and `video`.
 Rows = Callable[[Sequence[str]], Iterator[Columns]]
-# dtype and shape of each column, with all rows.
+# The dtype and shape of each column, for all rows together.
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
 METADATA_NAME = "openxclip"
 _SAFETENSORS_CODES = {"float32": "F32", "float64": "F64", "int64": "I64"}
-_LONGEST_HEADER = 90_000_000  # bytes; safetensors' own limit is 100 million
-_ROWS_IN_GROUP = 1024
+_MAX_HEADER = 90_000_000  # bytes; safetensors allows 100 million
+_ROWS_PER_GROUP = 1024
 
 
 def check_suffix(path: Path) -> str:
@@ -34,11 +34,11 @@ def check_suffix(path: Path) -> str:
 
     Raises:
         MissingPackageError: the package that writes this format isn't installed.
-        ValueError: there is no such format.
+        ValueError: no format has this suffix.
     """
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
-        raise ValueError(f"{path}: its name must end with {', '.join(_WRITERS)}, which says what it becomes.")
+        raise ValueError(f"{path}: its name must end with {', '.join(_WRITERS)}, which chooses the format.")
     if suffix == ".parquet":
         with needs_package(f"{path}: a .parquet file (unlike .npz and .safetensors)", "pyarrow", "parquet"):
             import pyarrow.parquet  # noqa: F401
@@ -46,12 +46,8 @@ def check_suffix(path: Path) -> str:
 
 
 def check_names(path: Path, names: list[str]) -> None:
-    """Refuse more names of videos than the format can store.
-
-    Raises:
-        ValueError: there are more.
-    """
-    if path.suffix.lower() == ".safetensors" and len(json.dumps(names)) > _LONGEST_HEADER // 2:
+    """Raise a ValueError if there are more names of videos than the format can store."""
+    if path.suffix.lower() == ".safetensors" and len(json.dumps(names)) > _MAX_HEADER // 2:
         raise ValueError(f"{path}: {len(names)} names are too many for safetensors: choose .npz or .parquet.")
 
 
@@ -61,8 +57,8 @@ def write_features(path: Path, rows: Rows, shapes: Shapes, metadata: Any) -> Non
     Args:
         path: path of the file, whose suffix decides the format.
         rows: yields the rows; it is called several times.
-        shapes: the columns.
-        metadata: JSON, stored under the name "openxclip"; the column `video` has indices into its `paths`.
+        shapes: the columns to write.
+        metadata: a JSON object, stored under the name "openxclip"; the column `video` has indices into its `paths`.
 
     Raises:
         OSError: the file can't be written.
@@ -70,22 +66,22 @@ def write_features(path: Path, rows: Rows, shapes: Shapes, metadata: Any) -> Non
     with path.open("wb") as file:
         _WRITERS[path.suffix.lower()](file, rows, shapes, metadata)
         file.flush()
-        os.fsync(file.fileno())  # before it is moved to its place, where a crash must not leave an empty file
+        os.fsync(file.fileno())  # before the file is renamed, so that a system crash leaves no empty file
 
 
 def _write_safetensors(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> None:
-    """Write a header's length, the header in JSON, then the tensors (https://huggingface.co/docs/safetensors)."""
+    """Write the length of the header, the header in JSON, then the tensors (huggingface.co/docs/safetensors)."""
     header: dict[str, Any] = {"__metadata__": {METADATA_NAME: json.dumps(metadata, allow_nan=False)}}
     end = 0
     for name, (dtype, shape) in shapes.items():
         start, end = end, end + math.prod(shape) * np.dtype(dtype).itemsize
         header[name] = {"dtype": _SAFETENSORS_CODES[dtype], "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # so that tensors are aligned
+    text += b" " * (-len(text) % 8)  # aligns the tensors
     file.write(len(text).to_bytes(8, "little") + text)
     for name in shapes:
         for part in rows([name]):
-            file.write(_bytes(part[name]))
+            file.write(_little_endian(part[name]))
 
 
 def _write_npz(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> None:
@@ -93,20 +89,20 @@ def _write_npz(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> Non
     text = np.array(json.dumps(metadata, allow_nan=False))
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, (dtype, shape) in {METADATA_NAME: (text.dtype.str, ()), **shapes}.items():
-            # without a time, so that the same features make the same file
+            # a ZipInfo without a date, so that the same features make the same file
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_2_0(member, head)  # type: ignore[arg-type,unused-ignore]
                 for part in [{name: text}] if name == METADATA_NAME else rows([name]):
-                    member.write(_bytes(part[name]))
+                    member.write(_little_endian(part[name]))
 
 
 def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> None:
-    """Write a table that names each video by its path; arrays become lists (of lists) of fixed length."""
+    """Write a table with a column `path` instead of `video`; arrays become (nested) lists of fixed length."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    names = [_storable(name) for name in metadata["paths"]]
+    names = [_storable_name(name) for name in metadata["paths"]]
     fields = [pa.field("path", pa.string())]
     for name, (dtype, (_, *inner)) in shapes.items():
         kind = pa.from_numpy_dtype(np.dtype(dtype))
@@ -129,28 +125,28 @@ def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) ->
 
 
 def _in_groups(parts: Iterable[Columns]) -> Iterator[Columns]:
-    """Yield the same rows in groups of one size (except the last), however they were divided before."""
+    """Yield the same rows in parts of 1024, except the last."""
     held: list[Columns] = []
     count = 0
     for part in parts:
         held.append(part)
         count += len(part["video"])
-        if count >= _ROWS_IN_GROUP:
+        if count >= _ROWS_PER_GROUP:
             joined = {name: np.concatenate([columns[name] for columns in held]) for name in part}
-            whole = count - count % _ROWS_IN_GROUP
-            for start in range(0, whole, _ROWS_IN_GROUP):
-                yield {name: column[start : start + _ROWS_IN_GROUP] for name, column in joined.items()}
-            held, count = [{name: column[whole:] for name, column in joined.items()}], count - whole
+            for start in range(0, count - _ROWS_PER_GROUP + 1, _ROWS_PER_GROUP):
+                yield {name: column[start : start + _ROWS_PER_GROUP] for name, column in joined.items()}
+            count %= _ROWS_PER_GROUP
+            held = [{name: column[len(column) - count :] for name, column in joined.items()}]
     if count:
         yield {name: np.concatenate([columns[name] for columns in held]) for name in held[0]}
 
 
-def _storable(name: str) -> str:
-    """Return a name that Parquet can store. A video whose name isn't UTF-8 has no rows, so none refers to it."""
+def _storable_name(name: str) -> str:
+    """Return the name, or "" if it isn't UTF-8, which Parquet requires; such a video has no rows."""
     return name if is_utf8(name) else ""
 
 
-def _bytes(array: NDArray[Any]) -> bytes:
+def _little_endian(array: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
 
 

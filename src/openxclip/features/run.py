@@ -1,4 +1,4 @@
-"""Encode videos into the folder of an unfinished file of features, from where an interrupted run stopped."""
+"""Encode videos into the folder of an unfinished file of features, resuming an interrupted run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.pipeline.batching import EncodedClip
 from openxclip.video import ClipPlan, ReadOptions, VideoSource
 
-# A killed run loses at most so much, and its last batch
+# How often rows are written: a run that is killed loses those since the last time, and its last batch.
 _WRITE_EVERY_S = 20.0
 _WRITE_EVERY_BYTES = 64 << 20
 
@@ -30,13 +30,13 @@ OnClip = Callable[[str, float, float], object]
 
 @dataclass(frozen=True)
 class Embedding:
-    """What was written.
+    """The result of `embed`.
 
     Attributes:
         path: path of the file.
-        rows: how many clips it holds, each with its features; if no video could be read, 0, and there is no file.
-        width: E, numbers in `pooled`.
-        paths: paths of all videos, in the order in which they were named.
+        rows: number of rows in the file, one for each clip; 0 if no video could be read, and then there is no file.
+        width: length E of `pooled`.
+        paths: paths of all videos, in the order in which they were given.
         errors: errors of the videos that could not be read.
         kernel: how an optimised model computed, such as "float32, weights packed by oneDNN"; else "".
     """
@@ -51,11 +51,11 @@ class Embedding:
 
 @dataclass(frozen=True)
 class _BatchEnd:
-    """The end of a batch. Only from there a later run makes the same batches as a run without interruption.
+    """The end of the last batch, where a later run must resume to make the same batches as an uninterrupted run.
 
     Attributes:
-        next: which video comes next, and which of its clips.
-        rows, errors: how many of the unwritten rows and errors come before it.
+        next: the first clip after the batch.
+        rows, errors: the number of unwritten rows and errors up to the end of the batch.
     """
 
     next: Position
@@ -64,15 +64,15 @@ class _BatchEnd:
 
 
 class EmbedRun:
-    """One run of `embed`, from where the work stopped to the file.
+    """One run of `embed`, from the beginning or from where an earlier run stopped.
 
     Args:
         work: the folder of the unfinished file.
-        pipeline: the model.
+        pipeline: the pipeline that encodes clips.
         videos: names of the videos.
-        plan: which clips of each video.
-        patches: whether rows have `patches`.
-        normalize: whether `pooled` is normalised.
+        plan: which clips to read of each video.
+        patches: whether to write `patches`.
+        normalize: whether to scale `pooled` to length 1.
         on_video, on_clip: see `embed`.
     """
 
@@ -94,17 +94,17 @@ class EmbedRun:
         self._start = work.progress()
         self._written = self._start.next
         self._batch_end = _BatchEnd(self._written)
-        self._rows: list[dict[str, Any]] = []  # not written yet, as the next are
+        self._rows: list[dict[str, Any]] = []  # these and the errors below aren't written yet
         self._errors: list[tuple[int, str]] = []
         self._bytes, self._written_at = 0, time.monotonic()
 
     def encode(self, sources: Sequence[VideoSource], *, batch: int, read: ReadOptions) -> None:
-        """Write the rows of all videos to the folder."""
+        """Encode the videos that are left, and write their rows to the folder."""
         video, clip = self._start.next
         self._report_earlier(video)
-        todo = [sources[i] for i in range(video, len(self._videos)) if is_utf8(self._videos[i])]
-        encoded = self._pipeline.encode_clips(todo, self._plan, first=clip, batch=batch, read=read)
-        video = self._skip_odd_names(video)
+        remaining = [sources[i] for i in range(video, len(self._videos)) if is_utf8(self._videos[i])]
+        encoded = self._pipeline.encode_clips(remaining, self._plan, first=clip, batch=batch, read=read)
+        video = self._skip_unstorable(video)
         if video == len(self._videos):
             self._end_batch(video, 0)
         count = 0
@@ -118,13 +118,13 @@ class EmbedRun:
                     if result.error is not None:
                         self._errors.append((video, result.error.reason))
                     self._on_video(self._videos[video], result.error)
-                    video, clip = self._skip_odd_names(video + 1), 0
+                    video, clip = self._skip_unstorable(video + 1), 0
                 if count % batch == 0 or video == len(self._videos):
                     self._end_batch(video, clip)
                     if self._bytes > _WRITE_EVERY_BYTES or time.monotonic() > self._written_at + _WRITE_EVERY_S:
                         self._write()
         except BaseException:
-            with suppress(OSError):  # the disk may be what failed
+            with suppress(OSError):  # perhaps the disk failed
                 self._written = self._work.progress().next  # `_write` may have been interrupted
                 self._write()
             raise
@@ -133,13 +133,13 @@ class EmbedRun:
         self._write()
 
     def _report_earlier(self, video: int) -> None:
-        """Report the videos before this one, which an earlier run did."""
+        """Report the videos that earlier runs completed, which are those before this one."""
         errors = dict(self._start.errors)
         for number, path in enumerate(self._videos[:video]):
             self._on_video(path, VideoError(path, errors[number]) if number in errors else None)
 
-    def _skip_odd_names(self, video: int) -> int:
-        """Return the first video from this one on whose name can be stored; those before it are errors."""
+    def _skip_unstorable(self, video: int) -> int:
+        """Report an error for each next video whose name isn't UTF-8; return the first video whose name is."""
         while video < len(self._videos) and not is_utf8(self._videos[video]):
             self._errors.append((video, NOT_UTF8))
             self._on_video(self._videos[video], VideoError(self._videos[video], NOT_UTF8))
@@ -165,7 +165,7 @@ class EmbedRun:
         self._batch_end = _BatchEnd((video, clip), len(self._rows), len(self._errors))
 
     def _write(self) -> None:
-        """Write what comes before the last end of a batch to the folder."""
+        """Write the rows and errors up to the end of the last batch to the folder."""
         end = self._batch_end
         if end.next != self._written:
             columns = {"video": np.empty(0, dtype=np.int64)}
@@ -178,7 +178,7 @@ class EmbedRun:
         self._bytes, self._written_at = 0, time.monotonic()
 
     def finish(self, target: Path, metadata: dict[str, Any]) -> Embedding:
-        """Make the file from the rows in the folder."""
+        """Write the file from the rows in the folder."""
         errors = dict(self._work.progress().errors)
         unread = tuple(VideoError(self._videos[number], reason) for number, reason in errors.items())
         count = sum(len(part["video"]) for part in self._work.rows([], without=errors))
@@ -187,10 +187,10 @@ class EmbedRun:
             failed = [{"path": self._videos[number], "error": reason} for number, reason in errors.items()]
             metadata = {**metadata, "paths": self._videos, "errors": failed}
             shapes = self._shapes(count, width)
-            with self._work.finishing() as path:
+            with self._work.finish() as path:
                 write_features(path, lambda names: self._work.rows(names, without=errors), shapes, metadata)
         else:  # the next run would refuse to overwrite an empty file
-            self._work.discard()
+            self._work.clear()
         return Embedding(target, count, width, tuple(self._videos), unread, metadata.get("kernel", ""))
 
     def _shapes(self, count: int, width: int) -> Shapes:

@@ -115,7 +115,7 @@ class Classifier:
 
         Args:
             videos: as `sources` of `VideoPipeline.encode_videos`.
-            top_k: how many labels of each video are returned.
+            top_k: the number of labels to return for each video.
             plan, read, batch, on_clip: see `VideoPipeline.encode_videos`.
 
         Raises:
@@ -220,7 +220,7 @@ def iter_classify(
         template, min_score: see `Classifier`.
         batch: clips in one call of the model, see `VideoPipeline.encode_videos`.
         device, dtype, precision, isolate: see `VideoPipeline.from_pretrained`.
-        read: how videos are read; default is the pipeline's `read`, or `ReadOptions()`.
+        read: how to read videos; default is the pipeline's `read`, or `ReadOptions()`.
 
     Returns:
         An iterator over one result for each video, in order. A video that could not be read has a result with `error`.
