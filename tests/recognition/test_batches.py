@@ -25,7 +25,7 @@ from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
 from openxclip.pipeline import pipeline as pipeline_module
 from openxclip.pipeline.batching import VideoResult, batch_size, check_batch, clip_bytes, encode_in_batches
-from openxclip.pipeline.clip_reading import ClipReader, Moment, ReadClip
+from openxclip.pipeline.clip_reading import ClipInfo, ClipReader, ReadClip
 from openxclip.recognition import Classifier
 from openxclip.video import ReadOptions, read_clips
 from openxclip.video import clips as video_clips
@@ -146,12 +146,12 @@ def test_clips_read_while_the_model_is_busy_form_one_batch() -> None:
     calls: list[int] = []
 
     def reader(item: int) -> Generator[list[ReadClip], None, None]:
-        yield [ReadClip(torch.full((1, 3, 2, 2), item, dtype=torch.uint8), Moment((0.0,))) for _ in range(item % 4)]
+        yield [ReadClip(torch.full((1, 3, 2, 2), item, dtype=torch.uint8), ClipInfo((0.0,))) for _ in range(item % 4)]
 
     def encode(levels: list[Tensor]) -> VideoFeatures:
         calls.append(len(levels))
         end = time.monotonic() + PATIENCE
-        while read._may_begin() and not read._items_ended:
+        while read._may_start() and not read._items_ended:
             assert time.monotonic() < end
             time.sleep(0.001)
         numbers = torch.stack(levels).flatten(1).float()[:, :1]
@@ -582,4 +582,4 @@ def test_clips_do_not_depend_on_how_their_frames_are_held(
     for of_views, clip in zip(got, expected, strict=True):
         for read, view in zip(of_views, views(clip.frames_THWC.permute(0, 3, 1, 2)), strict=True):
             assert torch.equal(read.levels_TCHW, view)
-            assert read.moment.times == tuple(clip.times_T.tolist())
+            assert read.info.times == tuple(clip.times_T.tolist())

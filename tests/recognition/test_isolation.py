@@ -133,7 +133,7 @@ def test_a_video_through_a_pipe(tiny_folder: Path, clip_folder: Path) -> None:
     command = [sys.executable, "-m", "openxclip.cli.main", "classify", "/dev/stdin", "--labels", "a,b"]
     for stdin, code, message in (
         ((clip_folder / "red2.mp4").read_bytes(), 0, b'"outcome"'),
-        (b"y\n" * 300_000, 1, b"over the limit of 100 kB: if that is meant, raise it with"),
+        (b"y\n" * 300_000, 1, b"over the limit of 100 kB: to read it anyway, raise the limit with"),
     ):
         done = subprocess.run(
             [*command, "--model", str(tiny_folder), "--max-memory", "100kB", "--frames", "1"],

@@ -67,7 +67,7 @@ def test_an_error_of_the_items_comes_after_their_results() -> None:
     assert got == ["1.0", None, "2.0", "2.1", None]
 
 
-def test_the_numbers_of_begun_items_and_waiting_pieces_are_bounded() -> None:
+def test_the_numbers_of_started_items_and_waiting_pieces_are_bounded() -> None:
     taken, read = [], []
 
     def items() -> Iterator[int]:
@@ -154,7 +154,7 @@ def test_errors_do_not_keep_the_reader_alive() -> None:
     until(lambda: gone() is None)
 
 
-def test_no_item_is_begun_without_room() -> None:
+def test_no_item_is_started_without_room() -> None:
     taken: list[int] = []
 
     def items() -> Iterator[int]:

@@ -312,7 +312,7 @@ def test_errors(array: Path, worker: DecodeWorker, tmp_path: Path) -> None:
         ({"num_frames": 1, "window": math.inf}, "window=inf"),
         ({"num_frames": 1, "window": 1, "stride": -1}, "stride=-1"),
         ({"num_frames": 1, "stride": 1}, "say how long a window is"),
-        ({"num_frames": 1, "window": 1, "num_clips": 2}, "choose clips or windows"),
+        ({"num_frames": 1, "window": 1, "num_clips": 2}, "give only one of num_clips and window"),
     ],
 )
 def test_impossible_plans_are_refused(plan: dict[str, Any], message: str) -> None:

@@ -357,7 +357,7 @@ def test_read_clip_of_a_short_video(videos: Videos) -> None:
     assert read_clip(path, num_frames=30).indices == tuple((2 * t + 1) * 20 // 60 for t in range(30))
     assert read_clip(path, num_frames=30, short="repeat_last").indices[-11:] == (19,) * 11
     assert read_clip(path, num_frames=30, short="wrap").indices[-10:] == tuple(range(10))
-    with pytest.raises(VideoError, match="20 frames there and 30 are asked for"):
+    with pytest.raises(VideoError, match="only 20 frames are available and 30 are asked for"):
         read_clip(path, num_frames=30, short="error")
     with pytest.raises(VideoError, match=r"ends at 0\.80 s, before start=5"):
         read_clip(path, num_frames=2, start=5)

@@ -35,7 +35,7 @@ def test_reading_needs_no_torch() -> None:
     code = (
         "import sys, openxclip.video as v\n"
         "assert 'torch' not in sys.modules\n"
-        "r = v.VideoReader(sys.argv[1]); r.get_arrays([0], make_room=__import__('numpy').empty); r.close()\n"
+        "r = v.VideoReader(sys.argv[1]); r.get_arrays([0], allocate=__import__('numpy').empty); r.close()\n"
         "v.inspect(sys.argv[1], full=True)\n"
         "assert 'torch' not in sys.modules\n"
     )
@@ -236,7 +236,8 @@ def test_a_silent_pipe_ends_at_its_limit(tmp_path: Path) -> None:
 
 def test_an_endless_pipe_ends_at_its_limit() -> None:
     with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as process:
-        with pytest.raises(VideoError, match=r"goes on after 5.* MB.* over the limit of 5 MB: .* --max-memory"):
+        message = r"it has 5.* MB or more to keep in memory, over the limit of 5 MB: .* --max-memory"
+        with pytest.raises(VideoError, match=message):
             VideoReader(process.stdout, read=ReadOptions(limits=Limits(memory=5_000_000)))  # type: ignore[arg-type]
         process.kill()
 
@@ -279,7 +280,7 @@ def test_addresses_are_opened_if_their_protocols_are_allowed(clip: Path, served:
     address, asked = served
     with pytest.raises(VideoError, match=r'allow_protocols=\["http", …\] or --allow-protocols http,…'):
         VideoReader(f"{address}/clip.mp4")
-    with pytest.raises(VideoError, match="none is opened unasked"):
+    with pytest.raises(VideoError, match="an address, which isn't opened without permission"):
         VideoReader(f"{address}/clip.mp4", read=ReadOptions(allow_protocols=["https", "tls", "tcp"]))
     assert asked == []
     got = read_clip(f"{address}/clip.mp4", num_frames=3, read=ReadOptions(allow_protocols=["http", "tcp"]))
@@ -321,5 +322,5 @@ def test_an_hls_playlist(videos: Videos, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", ["https", ["file:"], ["a,b"], [""]])
 def test_impossible_protocols_are_refused(clip: Path, names: object) -> None:
-    with pytest.raises(ValueError, match="list of FFmpeg's names"):
+    with pytest.raises(ValueError, match="list of protocols by FFmpeg's names"):
         VideoReader(clip, read=ReadOptions(allow_protocols=names))  # type: ignore[arg-type]

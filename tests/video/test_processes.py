@@ -182,7 +182,7 @@ def test_a_fork_by_the_thread_that_holds_a_lock(clip: Path) -> None:
             return np.empty(shape, np.uint8)
 
         results: list[str] = []
-        reader.get_arrays([3], make_room=fork)
+        reader.get_arrays([3], allocate=fork)
         assert results == ["1"]
 
 
@@ -229,7 +229,7 @@ def test_a_forked_process_with_an_inherited_reader_ends(clip: Path) -> None:
     code = (
         "import gc, os, sys, time, numpy; from openxclip.video import DecodeWorker, ReadOptions, VideoReader\n"
         "from openxclip.video.ahead import ReadAhead\n"
-        "r = VideoReader(sys.argv[1], read=ReadOptions(threads=2)); r.get_arrays([0, 9], make_room=numpy.empty)\n"
+        "r = VideoReader(sys.argv[1], read=ReadOptions(threads=2)); r.get_arrays([0, 9], allocate=numpy.empty)\n"
         "w = DecodeWorker()\n"
         "def read(item):\n    time.sleep(100)\n    yield item\n"
         "a = ReadAhead([read], [1], ahead=1)\n"
@@ -413,7 +413,8 @@ def test_a_failed_start_is_not_repeated(clip: Path, tmp_path: Path, monkeypatch:
     count = tmp_path / "count"
     monkeypatch.setattr(child_module, "_START_TIMEOUT_S", 0.3)
     monkeypatch.setattr(sys, "executable", script(tmp_path, f"#!/bin/sh\necho x >> '{count}'\necho busy >&2\nsleep 90"))
-    with pytest.warns(RuntimeWarning, match=r"said nothing for 0\.3 s: busy") as warned, DecodeWorker() as process:
+    message = r"did not respond within 0\.3 s: busy"
+    with pytest.warns(RuntimeWarning, match=message) as warned, DecodeWorker() as process:
         assert [process.inspect(clip).frames for _ in range(2)] == [20, 20]
     assert len(warned) == 1
     assert count.read_text() == "x\n"
@@ -502,7 +503,7 @@ def test_shared_files_without_linux_calls(
     for name in ("memfd_create", "posix_fallocate"):
         monkeypatch.delattr(os, name, raising=False)
     file = SharedFile()
-    file.make_room((2, 3, 4, 3))[:] = 7
+    file.allocate((2, 3, 4, 3))[:] = 7
     assert (file.take((2, 3, 4, 3)) == 7).all()
     assert any(tmp_path.iterdir()) != by_descriptor
     with DecodeWorker() as process:
@@ -516,7 +517,7 @@ def test_shared_files_without_linux_calls(
 def test_where_memory_cannot_be_limited(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "resource", None)  # type: ignore[arg-type]
-        assert not worker_child._MemoryGuard().works
+        assert not worker_child._MemoryGuard().is_working
     monkeypatch.setattr(child_module, "_warned", set())
     warned = []
     for _ in range(2):

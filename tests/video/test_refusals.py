@@ -230,7 +230,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     "link": (linked, "it is a link to /nowhere/a.mp4, where there is nothing: check the link"),
     "address": (
         lambda f, p: VideoReader("https://example.org/a.mp4"),
-        "it is an address, and none is opened unasked: download it first, or allow it with "
+        "it is an address, which isn't opened without permission: download it first, or allow it with "
         'allow_protocols=["https", …] or --allow-protocols https,…',
     ),
     "address that nobody serves": (
@@ -243,7 +243,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
         "it is neither a file nor a folder but a device: give a file, or a pipe",
     ),
     "empty file": (opening(lambda f: b""), "it is empty: copy, download or record it again"),
-    "empty folder": (empty_folder, r"it holds no videos, and no images that could be frames \(\..*\)"),
+    "empty folder": (empty_folder, r"it contains no videos, and no images that could be frames \(\..*\)"),
     "name with NUL": (lambda f, p: VideoReader("a\0b"), "it cannot be read: embedded null byte"),
     # files that are no videos
     "noise": (
@@ -400,26 +400,26 @@ TABLE: dict[str, tuple[Cause, str]] = {
     # limits and arguments
     "time": (
         slow,
-        "reading it took longer than the limit of 0.05 s: raise it with Limits(seconds=…) or --max-seconds",
+        "reading it took longer than the limit of 0.05 s: raise the limit with Limits(seconds=…) or --max-seconds",
     ),
     "pixels": (
         opening(film, limits=Limits(pixels=100)),
-        "its frames have 96×64 = 6144 pixels, over the limit of 100: if that is meant, raise it with Limits(pixels=…) "
-        "or --max-pixels",
+        "its frames have 96×64 = 6144 pixels, over the limit of 100: to read it anyway, raise the limit with "
+        "Limits(pixels=…) or --max-pixels",
     ),
     "frames": (
         opening(film, limits=Limits(frames=3)),
-        "it has 4 frames or more, over the limit of 3: if that is meant, raise it with Limits(frames=…) or "
+        "it has 4 frames or more, over the limit of 3: to read it anyway, raise the limit with Limits(frames=…) or "
         "--max-frames",
     ),
     "memory": (
         lambda f, p: read_all(film(f), limits=Limits(memory=10_000)),
-        "the 10 frames of 96×64 asked for take 184 kB, over the limit of 10 kB: if that is meant, raise it with "
-        "Limits(memory=…) or --max-memory; or ask for fewer frames",
+        "the 10 frames of 96×64 asked for take 184 kB, over the limit of 10 kB: to read it anyway, raise the limit "
+        "with Limits(memory=…) or --max-memory; or ask for fewer frames",
     ),
     "memory of a buffer": (
         lambda f, p: VideoReader(bytearray(film(f)), read=ReadOptions(limits=Limits(memory=100))),
-        r"it goes on after [\d.]+ kB, which have to be kept, over the limit of 100 bytes: if that is meant, raise it "
+        r"it has [\d.]+ kB or more to keep in memory, over the limit of 100 bytes: to read it anyway, raise the limit "
         r"with Limits\(memory=…\) or --max-memory",
     ),
     "a start behind the end": (
@@ -428,7 +428,7 @@ TABLE: dict[str, tuple[Cause, str]] = {
     ),
     "too few frames": (
         lambda f, p: read_clip(film(f), num_frames=20, short="error"),
-        "it has 10 frames there and 20 are asked for: ask for fewer",
+        "only 10 frames are available and 20 are asked for: ask for fewer",
     ),
     "windows that are too short": (
         lambda f, p: list(read_planned(film(f), ClipPlan(num_frames=2, window=0.05))),

@@ -98,7 +98,7 @@ def test_short_videos() -> None:
     assert sample_uniform(total=3, num_frames=5, short="repeat_last") == [0, 1, 2, 2, 2]
     assert sample_uniform(total=3, num_frames=7, short="wrap", first=10) == [10, 11, 12, 10, 11, 12, 10]
     assert sample_uniform(total=5, num_frames=5, short="error") == [0, 1, 2, 3, 4]
-    with pytest.raises(ValueError, match="3 frames and frame 4"):
+    with pytest.raises(ValueError, match="3 frames and 5 are asked for"):
         sample_uniform(total=3, num_frames=5, short="error")
     assert sample_clips(total=2, num_frames=3, num_clips=2) == [[0, 1, 1], [0, 1, 1]]
 

@@ -364,7 +364,7 @@ def test_too_many_open_files(kind: str, clip: Path, tmp_path: Path) -> None:
         for _ in range(6):
             try:
                 with VideoReader(path) as reader:
-                    results.add(len(reader.get_arrays([0], make_room=np.empty)[1]))
+                    results.add(len(reader.get_arrays([0], allocate=np.empty)[1]))
             except VideoError as error:
                 results.add(error.reason)
             os.close(descriptors.pop())
@@ -407,7 +407,7 @@ def test_lack_of_memory_is_not_reported_as_damage(clip: Path, monkeypatch: pytes
             raise MemoryError
 
         with pytest.raises(VideoError, match="it needs more memory than is available"):
-            reader.get_arrays([0], make_room=refuse)
+            reader.get_arrays([0], allocate=refuse)
     picture = contents("png", clip)
     monkeypatch.setattr(Image.Image, "convert", lambda *_: refuse(()))
     with VideoReader(picture) as reader, pytest.raises(VideoError, match="it needs more memory than is available"):

@@ -35,7 +35,7 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.pipeline.batching import Batch, VideoResult
 from openxclip.recognition.classification import check_labels
 from openxclip.video import ClipPlan
-from openxclip.video.sampling import Sampling, check_stretch
+from openxclip.video.sampling import Sampling, check_part
 
 #: Called with the number of finished videos and their total.
 OnProgress = Callable[[int, int], object]
@@ -198,13 +198,13 @@ def evaluate_retrieval(
         protocol=EvaluationProtocol(num_frames=num_frames, use_prompts=use_prompts, sampling=sampling),
         metrics=retrieval_metrics(similarity_KV, of_text_K),
         predictions=tuple(predictions),
-        errors=tuple(sorted(errors, key=lambda one: one.index)),
+        errors=tuple(sorted(errors, key=lambda error: error.index)),
         **_origin(pipeline, dataset, dataset_hash),
     )
 
 
 def _softmax(row_V: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return a softmax in float64, of one row at a time: a copy of the whole matrix could need many gigabytes."""
+    """Return a softmax in float64, computed by rows, because a copy of the whole matrix could need many gigabytes."""
     exponential_V: NDArray[np.float64] = np.exp(row_V.astype(np.float64) - row_V.max())
     exponential_V /= exponential_V.sum()
     return exponential_V
@@ -218,7 +218,7 @@ def _check_samples(dataset: Dataset) -> None:
         raise ValueError(f"{dataset.name}: has no samples.")
     for sample in dataset.samples:
         try:
-            check_stretch(sample.start, sample.end)
+            check_part(sample.start, sample.end)
         except ValueError as error:  # noqa: PERF203 (the message names the sample)
             raise ValueError(f"{dataset.name}: {sample.source}: {error}") from None
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from openxclip.config import XCLIPConfig
 from openxclip.errors import VideoError
 from openxclip.model import VideoFeatures
-from openxclip.pipeline.clip_reading import Moment, ReadClip
+from openxclip.pipeline.clip_reading import ClipInfo, ReadClip
 from openxclip.video import VideoSource
 from openxclip.video.ahead import Item, ReadAhead
 
@@ -31,13 +31,13 @@ class Encoded(Generic[Item]):
 
     Attributes:
         item: the item that was read.
-        moment: what the clip shows; None at the end.
+        info: the times of the clip and so on; None at the end.
         features: features of the clip: `pooled` (1, E), `patches` (1, P, E), which are slices of its batch's tensors.
         error: at the end, the error that stopped the reading; None if there was none.
     """
 
     item: Item
-    moment: Moment | None = None
+    info: ClipInfo | None = None
     features: VideoFeatures | None = None
     error: BaseException | None = None
     _levels: Tensor | None = field(default=None, repr=False)  # the clip, until it is encoded
@@ -66,8 +66,8 @@ class VideoResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodedClip(Moment):
-    """One clip's features and moment; or, after all clips of a video, the end of the video.
+class EncodedClip(ClipInfo):
+    """One clip's features and times; or, after all clips of a video, the end of the video.
 
     Attributes:
         source: the video, as it was given.
@@ -157,7 +157,7 @@ def encode_in_batches(
             elif step.piece is None:
                 results.append(Encoded(step.item, error=step.error))
             else:
-                new = [Encoded(step.item, moment, _levels=levels) for levels, moment in step.piece]
+                new = [Encoded(step.item, info, _levels=levels) for levels, info in step.piece]
                 results.extend(new)
                 clips.extend(new)
                 del new
@@ -196,7 +196,7 @@ def join_clips(
     clips: list[Encoded[Item]] = []
     with closing(encoded):
         for result in encoded:
-            if result.moment is not None:
+            if result.info is not None:
                 clips.append(result)
                 on_clip(len(clips))
                 continue
@@ -206,7 +206,7 @@ def join_clips(
             else:
                 pooled, patches = zip(*(clip.features for clip in clips if clip.features), strict=True)
                 features = VideoFeatures(torch.cat(pooled), torch.cat(patches))
-                times = tuple(clip.moment.times for clip in clips if clip.moment)
+                times = tuple(clip.info.times for clip in clips if clip.info)
                 yield VideoResult(source, features, times)
             clips.clear()
 
@@ -218,10 +218,10 @@ def separate_clips(
     with closing(encoded):
         for result in encoded:
             source, _ = result.item
-            if result.moment is None:
+            if result.info is None:
                 yield EncodedClip(source=source, error=_video_error(result))
             else:
-                yield EncodedClip(source=source, features=result.features, **vars(result.moment))
+                yield EncodedClip(source=source, features=result.features, **vars(result.info))
 
 
 def _video_error(end: Encoded[Any]) -> VideoError | None:

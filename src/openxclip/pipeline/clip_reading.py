@@ -40,8 +40,8 @@ class VideoPart(Protocol):
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What a clip shows of its video.
+class ClipInfo:
+    """What is known about a clip besides its frames.
 
     Attributes:
         times: times of the clip's frames, in seconds.
@@ -60,10 +60,10 @@ class Moment:
 
 
 class ReadClip(NamedTuple):
-    """A clip that was read: uint8 levels (T, 3, H, W), resized and cropped for the model, and the clip's moment."""
+    """A clip that was read: uint8 levels (T, 3, H, W), resized and cropped for the model, and the clip's info."""
 
     levels_TCHW: Tensor  # noqa: N815
-    moment: Moment
+    info: ClipInfo
 
 
 class ResizedClips(NamedTuple):
@@ -86,18 +86,16 @@ class ResizedClips(NamedTuple):
     size: tuple[int, int]
 
     def clip_views(self, clip: Clip) -> list[ReadClip]:
-        """Return a clip once for each view; of its moment, only `times` are known."""
+        """Return a clip once for each view; of its info, only `times` are known."""
         at = [self.places[index] for index in clip.indices]
-        moment = Moment(tuple(self.times[place] for place in at))
-        return [ReadClip(view[at], moment) for view in self.views]
+        info = ClipInfo(tuple(self.times[place] for place in at))
+        return [ReadClip(view[at], info) for view in self.views]
 
     def planned_clip(self, clip: Clip) -> ReadClip:
-        """Return a clip in the only view, with its complete moment."""
-        levels_TCHW, moment = self.clip_views(clip)[0]
-        return ReadClip(
-            levels_TCHW,
-            Moment(moment.times, clip.start, clip.end, self.duration, self.size, is_featureless(levels_TCHW)),
-        )
+        """Return a clip in the only view, with its complete info."""
+        levels_TCHW, info = self.clip_views(clip)[0]
+        still = is_featureless(levels_TCHW)
+        return ReadClip(levels_TCHW, ClipInfo(info.times, clip.start, clip.end, self.duration, self.size, still))
 
 
 @dataclass(frozen=True)

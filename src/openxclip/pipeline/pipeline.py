@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -98,7 +98,7 @@ class VideoPipeline:
         precision: Precision | None = "auto",
         isolate: bool = True,
         read: ReadOptions | None = None,
-        **hub_options: Any,
+        **hub_options: Unpack[HubOptions],
     ) -> VideoPipeline:
         """Load a pipeline from a folder, a hub id or the shipped `"mini"` (which knows only the rendered playground).
 
@@ -107,7 +107,7 @@ class VideoPipeline:
             device: device of the model; default is a GPU if there is one, else the CPU.
             dtype: dtype of the weights; default is float32.
             precision, isolate, read: see `VideoPipeline`.
-            **hub_options: see `openxclip.hub.resolve_folder`.
+            **hub_options: see `openxclip.hub.HubOptions`.
         """
         if precision is not None:
             check_precision(precision)  # before the model is loaded
@@ -249,8 +249,9 @@ class VideoPipeline:
 
     def complete_plan(self, plan: ClipPlan) -> ClipPlan:
         """Return the plan, with the model's number of frames if it has none."""
-        own: int = self.model.config.vision_config.num_frames
-        return replace(plan, num_frames=own) if plan.num_frames is None else plan
+        if plan.num_frames is not None:
+            return plan
+        return replace(plan, num_frames=self.model.config.vision_config.num_frames)
 
     def clips_per_call(self, batch: Batch, plan: ClipPlan) -> int:
         """Return the number of clips in one call of the model, see `openxclip.pipeline.batching.batch_size`.
@@ -345,7 +346,7 @@ def _read_part(
         own_reader = replace(reader, plan=replace(reader.plan, start=part.start, end=part.end))
         yield from _read_video(own_reader, worker, part.open())
     except VideoError as error:
-        raise VideoError(part.source, error.reason) from None  # content has no name of its own
+        raise VideoError(part.source, error.reason) from None  # bytes have no name
     except OSError as error:
         raise VideoError(part.source, f"it cannot be opened: {error.strerror or error}") from None
 

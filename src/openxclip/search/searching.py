@@ -19,7 +19,7 @@ from openxclip.search.schema import IndexInfo
 from openxclip.search.scoring import cosines_with_prompts, score_rows
 from openxclip.search.store import Store
 from openxclip.video import ClipPlan, ReadOptions, VideoSource
-from openxclip.video.sampling import check_stretch
+from openxclip.video.sampling import check_part
 
 RERANK = 200
 _CANDIDATES = 200  # candidates of the first round without reranking
@@ -48,7 +48,7 @@ def check_query(
         raise ValueError(
             f"min_score={min_score}: a search by video has no score, because it has no text: use min_similarity."
         )
-    check_stretch(start, end)
+    check_part(start, end)
 
 
 class Searcher:

@@ -1,4 +1,4 @@
-"""Read ahead: threads make the next results while one is used, and never delay the end of the program."""
+"""Read ahead in threads, while the caller uses earlier results."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from typing import Any, Generic, TypeVar
 Item = TypeVar("Item")
 Piece = TypeVar("Piece")
 
-_EXIT_TIMEOUT_S = 1.0  # the most that the end of the program waits for all threads together
-_PIECES_AHEAD = 2  # pieces of one item: one to be used, one more for uneven lengths
+_EXIT_TIMEOUT_S = 1.0  # how long the end of the program waits for all threads together
+_PIECES_AHEAD = 2  # pieces of one item: the next one, and one more because they take different times
 
-_stops: dict[threading.Thread, Callable[[], None]] = {}  # makes each running thread end soon
+_stops: dict[threading.Thread, Callable[[], None]] = {}  # a function for each running thread that makes it end soon
 
 
 @dataclass(frozen=True)
 class Step(Generic[Item, Piece]):
-    """The next result of a `ReadAhead`: a piece of an item, or, after all its pieces, its end.
+    """The next result of a `ReadAhead`: a piece of an item, or, after all its pieces, the end of the item.
 
     Attributes:
-        item: as it was given.
+        item: the item that was read.
         piece: a piece of the item; None at its end.
-        error: at the end, why there are no more pieces; None if nothing was wrong.
+        error: at the end, the error that stopped the reading; None if there was none.
     """
 
     item: Item
@@ -43,30 +43,31 @@ class Step(Generic[Item, Piece]):
 
 
 @dataclass
-class _Begun(Generic[Item, Piece]):
+class _Job(Generic[Item, Piece]):
+    """The reading of one item."""
+
     item: Item
     pieces: deque[Piece] = field(default_factory=deque)
     error: BaseException | None = None
-    is_read: bool = False
+    is_done: bool = False
 
 
 class ReadAhead(Generic[Item, Piece]):
-    """An iterator over the results of readers: for each item, in order, its pieces and then its end.
+    """An iterator over the results of readers: the pieces of each item and then its end, in the order of the items.
 
-    The threads that read take the items, not the caller: an iterator that waits (for the next recording, say) doesn't
-    delay earlier results. The threads are daemons, unlike an executor's: a program that ends in the middle of a read
-    doesn't wait for it.
+    `items` is consumed by the threads, so an iterator that waits (for the next recording, say) doesn't delay earlier
+    results. The threads are daemons, so that a program that ends doesn't wait for a running read.
 
     Args:
-        readers: each is called by one thread, with one item after the other, and yields its pieces.
-        items: taken one at a time, when they are needed.
-        ahead: how many items may be begun at once, including the one whose pieces come next.
-        room: the most that waiting pieces may take, by `size`; without room, no other item is begun.
+        readers: one function for each thread, which yields the pieces of an item.
+        items: the items, taken one at a time when they are needed.
+        ahead: the number of items that may be in progress at once, including the one whose pieces come next.
+        room: the maximum total `size` of waiting pieces; above it, no other item is started.
         size: returns the size of a piece.
-        interrupt: makes running reads end soon; called if the program ends in the middle of them.
+        interrupt: makes running reads end soon; called at the end of the program.
 
     Raises:
-        RuntimeError: it is used in a forked process, which has none of its threads.
+        RuntimeError: the iterator is used in a forked process, which has none of the threads.
     """
 
     def __init__(
@@ -83,14 +84,14 @@ class ReadAhead(Generic[Item, Piece]):
         self._ahead, self._room, self._size = ahead, room, size
         self._interrupt = interrupt
         self._pid = os.getpid()
-        self._taking = threading.Lock()  # held to take an item, which may take long; so it isn't the lock below
-        self._lock = threading.RLock()  # guards all that follows
-        self._changed = threading.Condition(self._lock)  # for the threads that read
-        # For the caller, perhaps in the main thread: Ctrl-C in the middle of `Condition.wait` can leave it without its
-        # lock (RuntimeError: cannot release un-acquired lock). Held while there may be nothing new.
-        self._news = threading.Lock()
-        self._news.acquire()
-        self._begun: deque[_Begun[Item, Piece]] = deque()
+        self._taking = threading.Lock()  # held while waiting for the next item, without the lock below
+        self._lock = threading.RLock()  # guards all fields below
+        self._changed = threading.Condition(self._lock)  # notifies the threads
+        # Released to notify the caller, who waits to acquire it. It isn't a `Condition`: Ctrl-C in its `wait` can leave
+        # it without its lock (RuntimeError: cannot release un-acquired lock).
+        self._has_news = threading.Lock()
+        self._has_news.acquire()
+        self._jobs: deque[_Job[Item, Piece]] = deque()
         self._items_ended = self._is_closed = False
         self._failure: BaseException | None = None  # raised by `items`
         for reader in readers:
@@ -102,39 +103,39 @@ class ReadAhead(Generic[Item, Piece]):
         return self
 
     def __next__(self) -> Step[Item, Piece]:
-        """Return the next piece or end. An error of `items` is raised after the results of earlier items."""
+        """Return the next result. An error of the iterator `items` is raised after the results of earlier items."""
         self._check_process()
         while True:
             with self._lock:
                 if self._has_next():
                     return self._next()
-            self._news.acquire()
+            self._has_news.acquire()
 
     def _next(self) -> Step[Item, Piece]:
-        if not self._begun:
+        if not self._jobs:
             if self._failure is not None:
                 raise self._failure
             raise StopIteration
         self._changed.notify_all()  # there is room for one more
-        first = self._begun[0]
+        first = self._jobs[0]
         if first.pieces:
             return Step(first.item, first.pieces.popleft())
-        self._begun.popleft()
+        self._jobs.popleft()
         return Step(first.item, error=first.error)
 
     def is_ready(self) -> bool:
-        """Whether `next` returns or ends without waiting."""
+        """Whether `next` would return, or end the iteration, without waiting."""
         self._check_process()
         with self._lock:
             return self._has_next()
 
     def close(self) -> None:
-        """Stop: each thread ends after its current piece, and there are no more results."""
+        """Drop all results, and end each thread after its current piece."""
         if self._pid != os.getpid():
-            return  # the threads, and perhaps the lock, are the parent's
+            return  # the threads are the parent's, and one may hold the lock
         with self._lock:
             self._is_closed = self._items_ended = True
-            self._begun.clear()
+            self._jobs.clear()
             self._notify()
 
     def _check_process(self) -> None:
@@ -144,12 +145,12 @@ class ReadAhead(Generic[Item, Piece]):
     def _notify(self) -> None:
         """Wake the threads and the caller; the lock must be held."""
         self._changed.notify_all()
-        if self._news.locked():
-            self._news.release()
+        if self._has_news.locked():
+            self._has_news.release()
 
     def _has_next(self) -> bool:
-        if self._begun:
-            return bool(self._begun[0].pieces) or self._begun[0].is_read
+        if self._jobs:
+            return bool(self._jobs[0].pieces) or self._jobs[0].is_done
         return self._items_ended
 
     def _stop(self) -> None:
@@ -160,66 +161,66 @@ class ReadAhead(Generic[Item, Piece]):
 
     def _run(self, reader: Callable[[Item], Generator[Piece, None, None]]) -> None:
         try:
-            while (begun := self._take()) is not None:
-                self._read(reader, begun)
-                del begun  # free it while there is nothing to do
+            while (job := self._take()) is not None:
+                self._read(reader, job)
+                del job  # frees its pieces while this thread waits
         finally:
             _stops.pop(threading.current_thread(), None)
 
-    def _take(self) -> _Begun[Item, Piece] | None:
+    def _take(self) -> _Job[Item, Piece] | None:
         with self._taking:
             with self._changed:
-                self._changed.wait_for(lambda: self._items_ended or self._may_begin())
+                self._changed.wait_for(lambda: self._items_ended or self._may_start())
                 if self._items_ended:
                     return None
-            begun: _Begun[Item, Piece] | None = None
+            job: _Job[Item, Piece] | None = None
             failure: BaseException | None = None
             try:
-                begun = _Begun(next(self._items))
+                job = _Job(next(self._items))
             except StopIteration:
                 pass
-            except BaseException as error:  # raised later, where results are asked for
+            except BaseException as error:  # raised in `_next`
                 failure = error
             with self._changed:
                 self._notify()
-                if begun is None or self._is_closed:
+                if job is None or self._is_closed:
                     self._items_ended, self._failure = True, failure
                     return None
-                self._begun.append(begun)
-                return begun
+                self._jobs.append(job)
+                return job
 
-    def _may_begin(self) -> bool:
-        waiting = sum(self._size(piece) for begun in self._begun for piece in begun.pieces)
-        return len(self._begun) < self._ahead and waiting < self._room
+    def _may_start(self) -> bool:
+        waiting = sum(self._size(piece) for job in self._jobs for piece in job.pieces)
+        return len(self._jobs) < self._ahead and waiting < self._room
 
-    def _read(self, reader: Callable[[Item], Generator[Piece, None, None]], begun: _Begun[Item, Piece]) -> None:
+    def _read(self, reader: Callable[[Item], Generator[Piece, None, None]], job: _Job[Item, Piece]) -> None:
         try:
-            with closing(reader(begun.item)) as pieces:
-                while self._has_room(begun):
+            with closing(reader(job.item)) as pieces:
+                while self._has_room(job):
                     piece = next(pieces, None)
                     if piece is None:
                         break
                     with self._changed:
-                        begun.pieces.append(piece)
+                        job.pieces.append(piece)
                         self._notify()
                     del piece
-        except BaseException as error:  # raised or returned where results are asked for
-            begun.error = error
+        except BaseException as error:  # returned by `_next`
+            job.error = error
         with self._changed:
-            begun.is_read = True
+            job.is_done = True
             self._notify()
-        del begun  # it refers to the error, which refers to this frame: a cycle
+        del job  # breaks the cycle of `job`, its error and this frame
 
-    def _has_room(self, begun: _Begun[Any, Any]) -> bool:
-        """Wait until another piece may be read; return False if nobody needs it any more."""
+    def _has_room(self, job: _Job[Any, Any]) -> bool:
+        """Wait until another piece may be read; return False if this was closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or len(begun.pieces) < _PIECES_AHEAD)
+            self._changed.wait_for(lambda: self._is_closed or len(job.pieces) < _PIECES_AHEAD)
             return not self._is_closed
 
 
 @atexit.register
 def _end_all() -> None:
-    """End the threads before the interpreter shuts down, when a thread that wakes can abort the program."""
+    """End the threads before the interpreter shuts down: a thread that wakes up later can abort the program."""
     stops, deadline = dict(_stops), time.monotonic() + _EXIT_TIMEOUT_S
     for stop in stops.values():
         stop()
@@ -228,4 +229,4 @@ def _end_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_stops.clear)  # the child has no threads to wait for
+    os.register_at_fork(after_in_child=_stops.clear)  # the child has no threads

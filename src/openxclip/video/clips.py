@@ -1,4 +1,4 @@
-"""Choose which clips, and which of their frames, stand for a video."""
+"""Choose the clips that represent a video, and their frames."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import NamedTuple
 
 from openxclip.errors import VideoError
 from openxclip.video.decoding import VideoReader
-from openxclip.video.sampling import Sampling, Short, Timeline, check_sampling, check_short, check_stretch
+from openxclip.video.sampling import Sampling, Short, Timeline, check_part, check_sampling, check_short
 
-_MANY = 10_000  # frames; for more, the limit of memory is checked before their indices are listed
-_PIECE_BYTES = 256 << 20  # of decoded frames. Smaller pieces are more pieces, and each starts at a key frame before it
-_PIECE_WINDOWS = 32  # as many as may be read within the limit of time
-_PIECE_CLIPS = 4096  # clips over the whole video share frames: the fewer pieces, the fewer decodes of the whole video
-_SHORTEST_S = 0.001
+_MANY = 10_000  # frames; for more, the memory limit is checked before their indices are listed
+_PIECE_BYTES = 256 << 20  # of decoded frames; the smaller the pieces, the more frames before key frames are decoded
+_PIECE_WINDOWS = 32  # the most windows in a piece, which are read within one time limit
+_PIECE_CLIPS = 4096  # the most clips over the whole video in a piece; each piece decodes the whole video
+_MIN_S = 0.001
 _ROUNDING_S = 1e-6  # times that differ by less are equal
-_TWO_FRAMES = 1.999  # containers round the times of frames, to milliseconds at the coarsest
+_TWO_FRAMES = 1.999  # a bit less than 2, because containers round the times of frames, at worst to milliseconds
 
 #: Version of the rule that cuts videos into windows (see `ClipPlan`); features of two versions must not be mixed.
 WINDOW_RULE = 2
 
 
 class Clip(NamedTuple):
-    """A part of a video and the frames that stand for it.
+    """A part of a video and the frames that represent it.
 
     Attributes:
-        start, end: the part, in seconds.
-        indices: indices of its frames in the video.
+        start, end: bounds of the part, in seconds.
+        indices: indices of the clip's frames in the video.
     """
 
     start: float
@@ -38,31 +38,31 @@ class Clip(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipPlan:
-    """Which clips stand for a video: several over all of it or a part of it, or one for each window.
+    """Which clips represent a video: one or more over the whole video or a part of it, or one for each window.
 
     Windows begin at 0, `stride`, 2 `stride`, … seconds. Those that end before the video does have their full length. A
-    video shorter than a window is one window, and so is a single frame. Otherwise the remainder is what follows the
-    last full window:
+    video shorter than a window is one window, and so is a single frame. Otherwise it depends on the remainder of the
+    video after the last full window:
 
-    - shorter than half a window, it is joined to that window, which then ends with the video;
-    - else the next window is added, cut off at the end of the video. With a `stride` longer than a window, some of the
-      remainder is a gap, as between any two windows; if less than half a window is left after the gap, none is added.
+    - If it is shorter than half a window, it is joined to the last window, which then ends with the video.
+    - Else the next window is added, and ends with the video. If `stride` is longer than a window, there is a gap before
+      it, as between any two windows; if less than half a window is left after the gap, no window is added.
 
-    So every window is between half a window and one and a half windows long, unless the whole video is shorter. A
-    window's frames are those of `read_clip(start=…, end=…)`. A window must hold two frames of the video; `PlannedClips`
-    checks that, because it depends on the video's frame rate.
+    So every window is between half a window and one and a half windows long, unless the whole video is shorter. The
+    frames of a window are those of `read_clip(start=…, end=…)`. A window must be as long as two frames of the video;
+    `PlannedClips` checks that, because it depends on the video's frame rate.
 
     Attributes:
-        num_frames: frames of each clip; None is the number that the model was trained with.
-        num_clips: clips over the video (see `sampling.sample_clips`), if there is no `window`.
-        window: seconds of a window.
+        num_frames: number of frames of each clip; None is the number that the model was trained with.
+        num_clips: number of clips over the video (see `sampling.sample_clips`); 1 with `window`.
+        window: length of a window, in seconds.
         stride: seconds from the start of a window to the start of the next; default is `window`.
-        sampling: how the frames of a clip are chosen, see `sampling.Timeline`.
-        start, end: the part of the video that is used, in seconds; not with `window`.
-        short: which frames stand for a part with fewer than `num_frames` frames, see `sampling.sample_uniform`.
+        sampling: how to choose the frames of a clip, see `sampling.Timeline`.
+        start, end: the part of the video to use, in seconds; None with `window`.
+        short: how to choose from fewer than `num_frames` frames, see `sampling.sample_uniform`.
 
     Raises:
-        ValueError: a value is out of its range, or two values exclude each other.
+        ValueError: a value is out of range, or two values exclude each other.
     """
 
     num_frames: int | None = None
@@ -81,24 +81,24 @@ class ClipPlan:
                 raise ValueError(f"{name}={number}: must be 1 or more.")
         for name in ("window", "stride"):
             seconds = getattr(self, name)
-            if seconds is not None and not _SHORTEST_S <= seconds < math.inf:
-                raise ValueError(f"{name}={seconds}: must be {_SHORTEST_S:g} seconds or more.")
+            if seconds is not None and not _MIN_S <= seconds < math.inf:
+                raise ValueError(f"{name}={seconds}: must be {_MIN_S:g} seconds or more.")
         check_sampling(self.sampling)
         check_short(self.short)
-        check_stretch(self.start, self.end)
+        check_part(self.start, self.end)
         if self.window is None and self.stride is not None:
             raise ValueError(f"stride={self.stride:g} is from one window to the next: say how long a window is.")
         if self.window is not None and self.num_clips != 1:
             raise ValueError(
-                f"num_clips={self.num_clips} are over the whole of a video, but a window is one clip: choose clips or "
-                "windows."
+                f"num_clips={self.num_clips} are over the whole video, but a window is one clip: give only one of "
+                "num_clips and window."
             )
         if self.window is not None and (self.start, self.end) != (None, None):
             raise ValueError("windows are of the whole video: give start and end with clips.")
 
     @property
     def frames_per_clip(self) -> int:
-        """The number of frames of a clip, if the plan says it.
+        """The number of frames of each clip.
 
         Raises:
             ValueError: `num_frames` is None.
@@ -109,16 +109,16 @@ class ClipPlan:
 
 
 class PlannedClips(Sequence[Clip]):
-    """The clips of one video; each is computed when it is asked for.
+    """The sequence of one video's clips, computed on access.
 
     Args:
-        plan: which clips.
+        plan: the clips to choose.
         reader: the video.
 
     Raises:
-        VideoError: the video has several windows, and they are shorter than two of its frames; or it ends before
-            `plan.start`, or a clip takes more memory than the limit.
-        ValueError: the plan has no `num_frames`.
+        VideoError: the video has several windows that are shorter than two of its frames; or it ends before
+            `plan.start`, or a clip exceeds the memory limit.
+        ValueError: `plan.num_frames` is None.
     """
 
     def __init__(self, plan: ClipPlan, reader: VideoReader) -> None:
@@ -129,7 +129,7 @@ class PlannedClips(Sequence[Clip]):
         if plan.window is None:
             self._frames_in_part = len(self._timeline.frames(start=plan.start, end=plan.end))
             self._count = plan.num_clips
-            if plan.num_clips > self._frames_in_part:  # some clips are the same
+            if plan.num_clips > self._frames_in_part:  # then some clips are equal
                 check_memory(reader, plan.num_clips * self._num_frames)
             return
         self._is_still = reader.num_frames == 1
@@ -144,7 +144,7 @@ class PlannedClips(Sequence[Clip]):
             )
 
     def _cut_windows(self) -> tuple[int, float]:
-        """Return the number of windows and the end of the last one, by the rule in `ClipPlan`."""
+        """Return the number of windows and the end of the last one; `ClipPlan` describes the rule."""
         full = math.floor((self._duration - self._window + _ROUNDING_S) / self._stride) + 1
         if full < 1 or self._is_still:
             return 1, self._duration
@@ -177,7 +177,7 @@ class PlannedClips(Sequence[Clip]):
             count = len(self._timeline.frames(start=start, end=end))
             if count < num_frames:
                 raise VideoError(
-                    self._source, f"it has {count} frames there and {num_frames} are asked for: ask for fewer"
+                    self._source, f"only {count} frames are available and {num_frames} are asked for: ask for fewer"
                 )
         return tuple(
             self._timeline.clip(
@@ -186,7 +186,7 @@ class PlannedClips(Sequence[Clip]):
         )
 
     def piece(self, first: int, reader: VideoReader, *, bytes_kept: int | None = None) -> list[Clip]:
-        """Return the clips from number `first` on that are read together: as many as have 256 MiB of frames.
+        """Return the clips, from number `first` on, that are read together: those that fit into 256 MiB.
 
         Args:
             first: number of the first clip.
@@ -194,46 +194,46 @@ class PlannedClips(Sequence[Clip]):
             bytes_kept: see `reading.read_planned`.
         """
         if self._count == 1:
-            return [self[0]] if first == 0 else []  # the size of its frames doesn't matter
-        bytes_of_frame = reader.height * reader.width * 3
+            return [self[0]] if first == 0 else []  # whatever the size of its frames
+        bytes_per_frame = reader.height * reader.width * 3
         if bytes_kept is not None:
-            bytes_of_frame = min(bytes_of_frame, bytes_kept)
-        fitting, most = _PIECE_BYTES // (self._num_frames * bytes_of_frame), _PIECE_WINDOWS
-        if self._plan.window is None:
-            most = _PIECE_CLIPS
-            if self._frames_in_part * bytes_of_frame <= _PIECE_BYTES:  # all frames that any clip can have
-                fitting = most
-        return [self[i] for i in range(first, min(first + max(1, min(fitting, most)), self._count))]
+            bytes_per_frame = min(bytes_per_frame, bytes_kept)
+        has_windows = self._plan.window is not None
+        count = _PIECE_WINDOWS if has_windows else _PIECE_CLIPS
+        # clips over the video share its frames, which may fit all together
+        if has_windows or self._frames_in_part * bytes_per_frame > _PIECE_BYTES:
+            count = min(count, _PIECE_BYTES // (self._num_frames * bytes_per_frame))
+        return [self[i] for i in range(first, min(first + max(1, count), self._count))]
 
 
 def frames_needed(clips: Sequence[Clip]) -> list[int]:
-    """Return the indices of the frames of some clips, each once, ascending."""
+    """Return the indices of the frames that some clips need, each once, ascending."""
     return sorted({index for clip in clips for index in clip.indices})
 
 
 def next_run(
     clips: Sequence[Clip], reader: VideoReader, *, sent: int = 0, bytes_kept: int | None = None
 ) -> tuple[list[int], int]:
-    """Return the indices of a piece's frames that are read next, and the number of frames that follow them.
+    """Return the indices of the frames to read next for a group of clips, and the number of frames left after them.
 
     Args:
-        clips: the clips of the piece.
+        clips: the clips.
         reader: the video.
-        sent: how many frames of the piece have been read.
-        bytes_kept: see `reading.read_planned`. With it a run takes 256 MiB, unless the piece is one clip.
+        sent: number of their frames that have been read.
+        bytes_kept: see `reading.read_planned`. If it is given, at most 256 MiB are read, unless there is one clip.
     """
     indices = frames_needed(clips)[sent:]
-    most = len(indices)
+    count = len(indices)
     if bytes_kept is not None and len(clips) > 1:
-        most = max(1, _PIECE_BYTES // (reader.height * reader.width * 3))
-    return indices[:most], len(indices[most:])
+        count = max(1, _PIECE_BYTES // (reader.height * reader.width * 3))
+    return indices[:count], len(indices[count:])
 
 
 def timeline_of(reader: VideoReader, sampling: Sampling, *, start: float | None = None) -> Timeline:
     """Return the timeline of an open video.
 
     Raises:
-        VideoError: the video ends before `start`, in seconds.
+        VideoError: the video ends at or before `start`, in seconds.
     """
     if start is not None and start >= reader.duration:
         raise VideoError(reader.source, f"it ends at {reader.duration:.2f} s, before start={start} s")
@@ -241,6 +241,6 @@ def timeline_of(reader: VideoReader, sampling: Sampling, *, start: float | None 
 
 
 def check_memory(reader: VideoReader, count: int) -> None:
-    """Refuse many frames that take more memory than the limit, before a list of their indices is made."""
+    """Raise a `VideoError` if very many frames exceed the memory limit, before their indices are listed."""
     if count > _MANY:
         reader.limits.check_memory(reader.source, count=count, height=reader.height, width=reader.width)

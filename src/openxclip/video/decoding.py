@@ -1,4 +1,4 @@
-"""Read frames of videos, images and arrays by index, and exactly those."""
+"""Read frames of videos, images and arrays by index."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -18,17 +17,15 @@ from openxclip.video.assumptions import warn_of_assumptions
 from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, machine_failure, raise_failure
 from openxclip.video.frames import Footage, Frames
 from openxclip.video.limits import Deadline, Limits
-from openxclip.video.opening import Opener, Settled, VideoSource, source_name
+from openxclip.video.opening import Opener, ReopenableSource, VideoSource, source_name
 from openxclip.video.options import ReadOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_IN_WORKER = "open it in the worker"
-_ITERATED_BYTES = 64 << 20  # of frames; smaller blocks decode more frames twice, after the key frame before them
+_OPEN_IN_WORKER = "open it in the worker"
+_ITERATED_BYTES = 64 << 20  # of frames at once; each block decodes again from the key frame before it
 
-# Allocates an array of uint8 of a shape, for frames.
-MakeRoom = Callable[[tuple[int, ...]], "NDArray[np.uint8]"]
 # Frames (T, H, W, 3), their times (T,), and their indices.
 Arrays = tuple["NDArray[np.uint8]", "NDArray[np.float64]", tuple[int, ...]]
 
@@ -36,90 +33,93 @@ Arrays = tuple["NDArray[np.uint8]", "NDArray[np.float64]", tuple[int, ...]]
 class VideoReader:
     """Random access to the frames of a video, by index and with times.
 
-    A frame is bit for bit the one that a decode of the whole video yields at that index; only what it depends on is
-    decoded. The content of the source, not its name, decides what it is: a video file; a GIF, WebP or other image (a
-    still image is a video of one frame; transparency is shown on white); a folder of images in natural order; a `.npy`
-    array of uint8 (T, H, W, 3) or (T, 3, H, W). A pipe is read into memory first.
+    A frame equals, bit for bit, the one that decoding the whole video yields at that index, but only the frames that it
+    depends on are decoded. The format is recognised by content, not by name: a video file; a GIF, WebP or other image
+    (a still image is a video of one frame; transparency is shown on white); a folder of images in natural order; a
+    `.npy` array of uint8 (T, H, W, 3) or (T, 3, H, W). A pipe is read into memory first.
 
-    Playlists, which name other files, and addresses are refused unless `read.allow_protocols` says what FFmpeg may
-    open: then whoever wrote the playlist makes this machine open whatever these protocols reach.
+    Addresses, and playlists, which name other files, are refused unless `read.allow_protocols` says what FFmpeg may
+    open: the author of a playlist can then make this machine open whatever these protocols reach.
 
     A reader is a sequence: `len(reader)` is the number of frames, `reader[i]` a frame, `reader[a:b:s]` the `Frames` of
     a slice, and iteration yields every frame.
 
     Use it as a context manager, or call `close`. Threads may share a reader: they read one after the other, and `close`
     waits for a running read. A forked or spawned worker may use its parent's reader, which opens the source again. A
-    reader of a file object can't be used so, because parent and worker would share the position in the file: open it in
+    reader of a file object can't be passed to a worker, because both would share the position in the file: open it in
     the worker.
 
     Args:
         source: path (`~` is the home folder), bytes or a buffer (bytearray, memoryview, mmap), or file object opened in
             binary mode (read from its beginning, and left open).
-        read: how to open and read it; default is `ReadOptions()`.
+        read: how to open and read the source; default is `ReadOptions()`.
 
     Attributes:
         source: the name of the source in messages.
-        limits: what reading it may cost.
+        limits: limits of what reading may cost.
         num_frames: the exact number of frames.
         times: when each frame is shown, float64 seconds of shape (num_frames,), ascending, from the container's own
             start: the first is usually 0.0.
         duration: when the last frame ends, in seconds.
         tick: the unit to which the container rounds times, in seconds; 0 if the frames carry no times.
-        fps: frames per second on average.
+        fps: average number of frames per second.
         width, height: size of the first frame in pixels, as it is shown.
-        codec: how it is coded, e.g. "h264".
-        frames_decoded: how many frames have been decoded so far.
-        notes: sentences on how the frames were made, for the user; complete once frames were read.
+        codec: name of the codec, such as "h264".
+        frames_decoded: number of frames decoded so far.
+        notes: sentences for the user on how the frames were made; complete once frames have been read.
 
     Raises:
-        VideoError: the source is missing, empty, cut off, damaged, without video, or not a video at all; or it takes
-            more than its limits.
+        VideoError: the source is missing, empty, cut off, damaged, without video, or not a video at all; or it exceeds
+            a limit.
         TypeError: `source` is none of the kinds above.
     """
 
     def __init__(self, source: VideoSource, *, read: ReadOptions | None = None) -> None:
         self.source = source_name(source)
         self._opener = Opener(self.source, read or ReadOptions())
-        self._open(self._opener.settle(source))
+        self._open(self._opener.make_reopenable(source))
 
-    def _open(self, settled: Settled) -> None:
+    def _open(self, reopenable: ReopenableSource) -> None:
         self._lock = ForkSafeLock()
-        self._settled, self._closed, self._shape = settled, False, (0, 0)
+        self._reopenable, self._closed, self._size = reopenable, False, (0, 0)
         self._pid = os.getpid()
-        self._footage = self._opened()
+        self._footage = self._open_footage()
 
-    def _opened(self) -> Footage:
-        with _only_video_errors(self.source, self._settled):
-            return self._opener.open(self._settled)
+    def _open_footage(self) -> Footage:
+        with _only_video_errors(self.source, self._reopenable):
+            return self._opener.open(self._reopenable)
 
     def __getstate__(self) -> dict[str, Any]:
-        if isinstance(self._settled, WatchedFile):
-            raise TypeError(f"{self.source}: a reader of an open file cannot be sent to another process: {_IN_WORKER}")
-        return {"source": self.source, "opener": self._opener, "settled": self._settled}
+        if isinstance(self._reopenable, WatchedFile):
+            raise TypeError(
+                f"{self.source}: a reader of an open file cannot be sent to another process: {_OPEN_IN_WORKER}"
+            )
+        return {"source": self.source, "opener": self._opener, "reopenable": self._reopenable}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.source, self._opener = state["source"], state["opener"]
-        self._open(state["settled"])
+        self._open(state["reopenable"])
 
     @contextmanager
-    def in_use(self) -> Iterator[Footage]:
-        """Lend the footage to one thread at a time, opened by this process."""
+    def locked_footage(self) -> Iterator[Footage]:
+        """Yield the footage to one thread at a time; in a forked process, open the source again first."""
         with self._lock:
             if self._closed:
                 raise VideoError(self.source, "its reader has been closed: open it again")
             if self._pid != os.getpid():
                 self._reopen()
-            with _only_video_errors(self.source, self._settled):
+            with _only_video_errors(self.source, self._reopenable):
                 yield self._footage
 
     def _reopen(self) -> None:
         """Open the source again in a forked process, without touching the parent's footage (see `forking`)."""
-        if isinstance(self._settled, WatchedFile):
+        if isinstance(self._reopenable, WatchedFile):
             raise VideoError(
-                self.source, f"its file object is shared with the process that this one was forked from: {_IN_WORKER}"
+                self.source,
+                f"its file object is shared with the process that this one was forked from: {_OPEN_IN_WORKER}",
             )
         times = self.times
-        self._footage = self._opened()
+        self._footage = self._open_footage()
         if not np.array_equal(times, self.times):
             raise VideoError(self.source, "it has changed since it was opened: open it again")
         self._pid = os.getpid()
@@ -137,28 +137,28 @@ class VideoReader:
         """Return a frame, uint8 RGB of shape (H, W, 3), or the `Frames` of a slice.
 
         Args:
-            index: a frame, counted from the end if it is negative; or a slice that isn't empty.
+            index: the index of a frame, counted from the end if it is negative; or a slice that isn't empty.
 
         Raises:
-            IndexError: there is no such frame.
+            IndexError: the index is outside the video.
             ValueError: the slice is empty.
-            VideoError: a frame cannot be decoded, or the frames take more than the limits.
+            VideoError: a frame cannot be decoded, or the frames exceed a limit.
         """
         if isinstance(index, slice):
             return self.get_frames(range(*index.indices(len(self))))
         number = operator.index(index)
         if number < -len(self):
-            raise self._no_frame(number)
+            raise self._index_error(number)
         return self.get_frames([number + len(self) if number < 0 else number]).frames_THWC[0]
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield every frame, uint8 RGB of shape (H, W, 3); up to 64 MiB of frames are decoded at once."""
-        room = min(_ITERATED_BYTES, self.limits.memory or _ITERATED_BYTES)
-        step = max(1, room // (self.height * self.width * 3))
+        max_bytes = min(_ITERATED_BYTES, self.limits.memory or _ITERATED_BYTES)
+        step = max(1, max_bytes // (self.height * self.width * 3))
         for first in range(0, len(self), step):
             yield from self[first : first + step].frames_THWC
 
-    def _no_frame(self, number: int) -> IndexError:
+    def _index_error(self, number: int) -> IndexError:
         return IndexError(f"frame {number} is outside {self.source}: it has frames 0 to {len(self) - 1}")
 
     @property
@@ -188,11 +188,11 @@ class VideoReader:
 
     @property
     def height(self) -> int:  # noqa: D102
-        return self._size()[0]
+        return self._frame_size()[0]
 
     @property
     def width(self) -> int:  # noqa: D102
-        return self._size()[1]
+        return self._frame_size()[1]
 
     @property
     def codec(self) -> str:  # noqa: D102
@@ -210,7 +210,7 @@ class VideoReader:
         """Read the frames of these indices, in this order. A repeated index is decoded once.
 
         Args:
-            indices: frames of the video, each in `[0, num_frames)`.
+            indices: indices of frames, each in `[0, num_frames)`.
 
         Returns:
             One frame per index.
@@ -218,39 +218,43 @@ class VideoReader:
         Raises:
             ValueError: no index is given.
             IndexError: an index is outside the video.
-            VideoError: a frame cannot be decoded, or the frames take more than the limits.
+            VideoError: a frame cannot be decoded, or the frames exceed a limit.
         """
         with self._lock:  # so that threads don't restart each other's time limit
             self.restart_clock()
-            arrays = self.get_arrays(indices, make_room=in_memory)
+            arrays = self.get_arrays(indices)
         return Frames.from_arrays(*arrays)
 
-    def get_arrays(self, indices: Sequence[int], *, make_room: MakeRoom) -> Arrays:
-        """Read the frames of these indices, as `get_frames`, but without PyTorch and without restarting the time limit.
+    def get_arrays(
+        self, indices: Sequence[int], *, allocate: Callable[[tuple[int, ...]], NDArray[np.uint8]] | None = None
+    ) -> Arrays:
+        """Read frames as `get_frames` does, but without PyTorch and without restarting the time limit.
 
         Args:
             indices: as for `get_frames`.
-            make_room: allocates an array of uint8 of a shape, for the frames.
+            allocate: returns an array of uint8 of the given shape, into which the frames are written; default is a new
+                array.
 
         Returns:
-            frames (T, H, W, 3), their times (T,), and their indices.
+            The frames (T, H, W, 3), their times (T,), and their indices.
         """
         order = [int(i) for i in indices]
         if not order:
             raise ValueError("indices is empty: ask for at least one frame")
         for i in order:
             if not 0 <= i < self.num_frames:
-                raise self._no_frame(i)
+                raise self._index_error(i)
         slots: dict[int, list[int]] = {}
         for slot, i in enumerate(order):
             slots.setdefault(i, []).append(slot)
-        out: list[NDArray[np.uint8]] = []
+        out: list[NDArray[np.uint8]] = []  # one array, allocated for the first frame
 
         def place(index: int, frame_HWC: NDArray[np.uint8]) -> None:
             if not out:
                 height, width = frame_HWC.shape[:2]
                 self.limits.check_memory(self.source, count=len(order), height=height, width=width)
-                out.append(make_room((len(order), height, width, 3)))
+                shape = (len(order), height, width, 3)
+                out.append(allocate(shape) if allocate is not None else np.empty(shape, dtype=np.uint8))
             if frame_HWC.shape != out[0].shape[1:]:
                 (h, w), (first_h, first_w) = frame_HWC.shape[:2], out[0].shape[1:3]
                 raise VideoError(
@@ -261,24 +265,24 @@ class VideoReader:
             for slot in slots[index]:
                 out[0][slot] = frame_HWC
 
-        with self.in_use() as footage:
+        with self.locked_footage() as footage:
             footage.read(sorted(slots), place)
             notes = footage.notes
         warn_of_assumptions(notes)
         return out[0], self.times[order], tuple(order)
 
     def restart_clock(self) -> None:
-        """Restart the time limit."""
+        """Start the time limit of a call."""
         with self._lock:
             self._footage.deadline = Deadline(self.limits.seconds, self.source)
 
-    def _size(self) -> tuple[int, int]:
+    def _frame_size(self) -> tuple[int, int]:
         with self._lock:
-            if self._shape == (0, 0):
+            if self._size == (0, 0):
                 self.restart_clock()
-                with self.in_use() as footage:
-                    self._shape = footage.size()
-            return self._shape
+                with self.locked_footage() as footage:
+                    self._size = footage.size()
+            return self._size
 
     def close(self) -> None:
         """Close the file; a file object given by the caller stays open."""
@@ -290,9 +294,7 @@ class VideoReader:
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -300,11 +302,11 @@ class VideoReader:
 
 
 @contextmanager
-def _only_video_errors(name: str, source: Settled) -> Iterator[None]:
-    """Turn every failure into a `VideoError` that says whether the source cannot be read or is damaged.
+def _only_video_errors(name: str, source: ReopenableSource) -> Iterator[None]:
+    """Turn every exception into a `VideoError` that says whether the source cannot be read or is damaged.
 
-    Damage makes libraries fail with any exception. A failure of the machine or of the caller's file object is reported
-    as such, even if a library swallowed it.
+    Damaged data can make libraries raise any exception. A failure of the machine or of the caller's file object is
+    reported as such, even if a library swallowed it.
     """
     if isinstance(source, WatchedFile):
         source.forget()
@@ -319,12 +321,7 @@ def _only_video_errors(name: str, source: Settled) -> Iterator[None]:
         raise_failure(name, source)
         if machine_failure(error):
             raise VideoError(name, cannot_be_read(error)) from error
-        what = " ".join(str(error).split())
-        failed = f"reading it failed with {type(error).__name__} ({what})"
+        text = " ".join(str(error).split())
+        failed = f"reading it failed with {type(error).__name__} ({text})"
         raise VideoError(name, f"it is damaged: {failed}. Copy or download it again") from error
     raise_failure(name, source)
-
-
-def in_memory(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Allocate room for frames in this process's memory."""
-    return np.empty(shape, dtype=np.uint8)

@@ -137,11 +137,11 @@ def inspect(
     problems: list[str] = []
     try:
         with VideoReader(source, read=replace(read, threads=1) if full else read) as reader:
-            with reader.in_use() as footage:
+            with reader.locked_footage() as footage:
                 facts |= _facts(reader, footage.kind)
             if isinstance(footage, ContainerFootage):
                 reader.restart_clock()
-                with reader.in_use():
+                with reader.locked_footage():
                     container_facts, problems = _inspect_container(reader, footage, full=full, on_time=on_time)
                 facts |= container_facts
             elif full:
@@ -248,7 +248,7 @@ def _find_damaged_pictures(reader: VideoReader) -> list[str]:
     reasons = []
     for i in range(reader.num_frames):
         try:
-            with reader.in_use() as footage:
+            with reader.locked_footage() as footage:
                 footage.read([i], lambda index, frame_HWC: None)
         except VideoError as error:  # noqa: PERF203
             reasons.append(str(error) if error.source != reader.source else error.reason)

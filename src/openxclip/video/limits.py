@@ -1,4 +1,4 @@
-"""Limit what reading a video may cost, so that no damaged or hostile file takes a program down."""
+"""Limit what reading a video may cost, so that no damaged or malicious file can take a program down."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openxclip.errors import VideoError
 _OPTIONS = {"seconds": "--max-seconds", "pixels": "--max-pixels", "frames": "--max-frames", "memory": "--max-memory"}
 _GIB = 2**30
 
-GRACE_S = 2.0  # time for the process that reads to notice and report by itself that its time is over
+GRACE_S = 2.0  # extra time for the worker process to report a timeout itself before it is killed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +20,11 @@ class Limits:
     """Limits of what reading one file may cost; None is no limit. A file over a limit is refused with a `VideoError`.
 
     Attributes:
-        seconds: wall clock time of one call: opening a file, or reading frames from it (`read_clips` does both).
-        pixels: pixels of one frame, checked before it is decoded. 8192 × 8192 is enough for every camera's video.
-        frames: frames of one video: four million are 18 hours at 60 frames a second.
-        memory: bytes of the frames that one call asks for (number × height × width × 3), and of the content of a pipe,
-            which is kept in memory.
+        seconds: wall-clock time of one call, which opens a file or reads frames from it (`read_clips` does both).
+        pixels: pixels of one frame, checked before it is decoded. The default, 8192 × 8192, is enough for any camera.
+        frames: frames of one video. The default is 18 hours at 60 frames a second.
+        memory: bytes of the frames that one call asks for (number × height × width × 3), and of the content of a pipe
+            or a buffer, which is kept in memory.
 
     Raises:
         ValueError: a limit is not above 0.
@@ -42,14 +42,14 @@ class Limits:
                 raise ValueError(f"{name}={limit} must be above 0, or None for no limit")
 
     def check_pixels(self, name: str, *, width: int, height: int) -> None:
-        """Raise a `VideoError` if frames of this size are too large."""
+        """Raise a `VideoError` if a frame of this size has too many pixels."""
         if self.pixels is not None and width * height > self.pixels:
             raise VideoError(
                 name, f"its frames have {width}×{height} = {width * height} pixels, {self._over('pixels')}"
             )
 
     def decoder_options(self) -> dict[str, str]:
-        """Return options for FFmpeg's decoders. They count padded rows; `check_pixels` is exact."""
+        """Return options for FFmpeg's decoders. FFmpeg counts padding too, so its limit is higher than `pixels`."""
         return {} if self.pixels is None else {"max_pixels": str(2 * self.pixels + (1 << 16))}
 
     def check_frames(self, name: str, count: int) -> None:
@@ -67,31 +67,29 @@ class Limits:
                 "or ask for fewer frames",
             )
 
-    def check_kept(self, name: str, size: int) -> None:
-        """Raise a `VideoError` if this many bytes of a pipe are too many."""
+    def check_content_size(self, name: str, size: int) -> None:
+        """Raise a `VideoError` if the content of a pipe or a buffer has too many bytes to keep in memory."""
         if self.memory is not None and size > self.memory:
-            raise VideoError(
-                name, f"it goes on after {format_bytes(size)}, which have to be kept, {self._over('memory')}"
-            )
+            raise VideoError(name, f"it has {format_bytes(size)} or more to keep in memory, {self._over('memory')}")
 
     def _over(self, name: str) -> str:
         limit = getattr(self, name)
         shown = format_bytes(limit) if name == "memory" else str(limit)
-        return f"over the limit of {shown}: if that is meant, raise it with {how_to_raise(name)}"
+        return f"over the limit of {shown}: to read it anyway, raise the limit with {_how_to_raise(name)}"
 
 
 DEFAULT_LIMITS = Limits()
 
-#: Reads everything, however long it takes; for your own files.
+#: No limits, for files that you trust.
 NO_LIMITS = Limits(seconds=None, pixels=None, frames=None, memory=None)
 
 
 class Deadline:
-    """The time at which a call must be done.
+    """The time by which a call must have finished.
 
     Args:
-        seconds: time from now on; None is no limit.
-        name: name of the source, for the error.
+        seconds: seconds from now; None is no limit.
+        name: name of the source in the error.
     """
 
     def __init__(self, seconds: float | None, name: str) -> None:
@@ -100,7 +98,7 @@ class Deadline:
         self._end = math.inf if seconds is None else time.monotonic() + seconds
 
     def check(self) -> None:
-        """Raise a `VideoError` if the time is over."""
+        """Raise a `VideoError` if the deadline has passed."""
         if self._seconds is not None and time.monotonic() > self._end:
             raise timeout_error(self._name, self._seconds)
 
@@ -110,12 +108,12 @@ class Deadline:
 
 
 def timeout_error(name: str, seconds: float) -> VideoError:
-    """Return the error for a file that takes longer than the limit."""
+    """Return the error for a file whose reading takes longer than the limit."""
     return VideoError(
-        name, f"reading it took longer than the limit of {seconds:g} s: raise it with {how_to_raise('seconds')}"
+        name, f"reading it took longer than the limit of {seconds:g} s: raise the limit with {_how_to_raise('seconds')}"
     )
 
 
-def how_to_raise(name: str) -> str:
+def _how_to_raise(name: str) -> str:
     """Return the argument and the option that set a limit, for a message."""
     return f"Limits({name}=…) or {_OPTIONS[name]}"

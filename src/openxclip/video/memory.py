@@ -1,4 +1,4 @@
-"""Read frames that the caller has in memory like a video file."""
+"""Read frames in memory like a video file."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from openxclip.video.limits import Deadline, Limits
 
 @dataclass(frozen=True, eq=False)
 class MemoryVideo:
-    """The frames of one video in memory; `openxclip.processing.sources.in_memory` makes one.
+    """The frames of one video in memory; use `openxclip.processing.sources.in_memory` to make one.
 
-    The first frame is shown at 0 s, the others by the `fps` of the reader (by default 25). They are read in the calling
-    process, and must not change until then.
+    Frames follow each other at the `fps` of the reader (by default 25), from 0 s. They aren't copied, so don't change
+    them before they have been read.
 
     Attributes:
         name: the name of the video in results and errors.
-        frames: T frames, one or more, each uint8 RGB of shape (H, W, 3), all of one size.
+        frames: one or more frames, uint8 RGB of shape (H, W, 3), all of one size.
     """
 
     name: str
     frames: Sequence[NDArray[np.uint8]]
 
     def digest(self) -> str:
-        """Return the SHA-256 of the frames' pixels and shape."""
+        """Return the SHA-256 of the frames' shape and pixels, in hexadecimal."""
         hashed = hashlib.sha256(repr((len(self.frames), *self.frames[0].shape)).encode())
         for frame_HWC in self.frames:
             hashed.update(rgb_bytes(frame_HWC).data)
@@ -37,7 +37,7 @@ class MemoryVideo:
 
 
 class MemoryFootage:
-    """The frames of a `MemoryVideo` at `fps`. See `Footage`."""
+    """The `Footage` of a `MemoryVideo`."""
 
     kind: Kind = "array"
     codec = "frames in memory"
@@ -50,16 +50,16 @@ class MemoryFootage:
         self.times, self.duration, self.notes = assumed_timeline(len(video.frames), fps)
 
     def read(self, indices: list[int], place: Place) -> None:
-        """As `Footage.read`."""
+        """See `Footage.read`."""
         for i in indices:
             self.deadline.check()
             place(i, rgb_bytes(self._frames[i]))
             self.frames_decoded += 1
 
     def size(self) -> tuple[int, int]:
-        """As `Footage.size`."""
+        """See `Footage.size`."""
         height, width, _ = self._frames[0].shape
         return height, width
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """See `Footage.close`; there is nothing to close."""

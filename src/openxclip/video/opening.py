@@ -1,4 +1,4 @@
-"""Open the footage of a source: a path, an address, bytes, an open file or a pipe, by its content."""
+"""Open a source (a path, an address, bytes, an open file or a pipe) as the kind of footage that its content is."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from openxclip.video.tracks import is_heif
 
 VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | mmap.mmap | BinaryIO | MemoryVideo
 
-# A source that can be opened more than once: an address, a path, bytes, frames, or the caller's own file
-Settled = str | Path | io.BytesIO | WatchedFile | MemoryVideo
+# A source that can be opened more than once: an address, a path, bytes, the caller's file, or frames
+ReopenableSource = str | Path | io.BytesIO | WatchedFile | MemoryVideo
 
-_LONGEST_PATH = 4000  # bytes; systems allow 4096 and less
+_MAX_PATH = 4000  # bytes; systems allow 4096 or fewer
 
 
 @dataclass(frozen=True)
@@ -40,33 +40,33 @@ class Opener:
 
     Attributes:
         name: the name of the source in messages.
-        read: how to open it.
+        read: how to open the source.
     """
 
     name: str
     read: ReadOptions
 
-    def settle(self, source: VideoSource) -> Settled:
-        """Return the source in a form that can be opened again, also after the current folder has changed.
+    def make_reopenable(self, source: VideoSource) -> ReopenableSource:
+        """Return the source in a form that can be opened again, even after the current folder has changed.
 
         Raises:
             VideoError: the source can't be read.
-            TypeError: it is no source.
+            TypeError: `source` is of another type.
         """
         try:
             if isinstance(source, str | os.PathLike):
-                return self._settle_path(os.fspath(source))
+                return self._resolve_path(os.fspath(source))
             if is_buffer(source):
                 return io.BytesIO(buffer_bytes(source, name=self.name, limits=self.read.limits))
             if isinstance(source, MemoryVideo):
                 return source
-            return self._settle_file(source)  # type: ignore[arg-type]
+            return self._rewind_file(source)  # type: ignore[arg-type]
         except (VideoError, TypeError):
             raise
         except Exception as error:  # a file object may raise anything
             raise VideoError(self.name, cannot_be_read(error)) from error
 
-    def _settle_path(self, text: str) -> Settled:
+    def _resolve_path(self, text: str) -> ReopenableSource:
         scheme, _, rest = text.partition("://")
         if rest and scheme in self.read.allow_protocols:
             return text
@@ -76,8 +76,8 @@ class Opener:
                 return read_pipe(path, name=self.name, limits=self.read.limits)
         return path
 
-    def open(self, source: Settled) -> Footage:
-        """Open the footage of a settled source.
+    def open(self, source: ReopenableSource) -> Footage:
+        """Open the footage of a source.
 
         Raises:
             VideoError: the source can't be read.
@@ -88,7 +88,7 @@ class Opener:
             raise VideoError(self.name, f"it is not a file with tracks: there is no track {self.read.track}")
         return footage
 
-    def _open(self, source: Settled) -> Footage:
+    def _open(self, source: ReopenableSource) -> Footage:
         if isinstance(source, str):
             return self._container(source)
         if isinstance(source, Path):
@@ -98,7 +98,7 @@ class Opener:
         source.seek(0)
         head = source.read(64)
         source.seek(0)
-        return self._open_file(source, head)  # type: ignore[arg-type]  # a watched file has the methods that are used
+        return self._open_file(source, head)  # type: ignore[arg-type]  # a WatchedFile has the methods that are used
 
     def _open_path(self, path: Path) -> Footage:
         try:
@@ -110,7 +110,7 @@ class Opener:
             with path.open("rb") as file:
                 head = file.read(64)
         except (OSError, ValueError) as error:
-            raise VideoError(self.name, _why_not_read(self.name, error)) from None
+            raise VideoError(self.name, _why_not_opened(self.name, error)) from None
         return self._open_file(path, head)
 
     def _open_file(self, data: Path | BinaryIO, head: bytes) -> Footage:
@@ -137,8 +137,8 @@ class Opener:
     def _container(self, data: Path | BinaryIO | str) -> Footage:
         return ContainerFootage(data, name=self.name, options=self.read)
 
-    def _settle_file(self, source: BinaryIO) -> Settled:
-        """Return the file at its beginning; a file that can't seek (a pipe) is read into memory."""
+    def _rewind_file(self, source: BinaryIO) -> ReopenableSource:
+        """Go to the beginning of a file; read a file that can't seek (a pipe) into memory."""
         if not hasattr(source, "read"):
             raise TypeError(f"a video is a path, bytes or an open binary file, not {type(source).__name__}")
         if not (hasattr(source, "seekable") and source.seekable()):
@@ -155,27 +155,27 @@ def is_buffer(source: object) -> bool:
 
 
 def buffer_bytes(source: Any, *, name: str, limits: Limits) -> bytes:
-    """Return the bytes of a buffer; all but `bytes` are copied, because they may be changed or closed meanwhile.
+    """Return the bytes of a buffer; a buffer other than `bytes` is copied, because it may be changed or closed.
 
     Raises:
-        VideoError: there are more bytes than the limit of memory, or the buffer has been closed.
+        VideoError: the buffer exceeds the limit of memory, or has been closed.
     """
     if isinstance(source, bytes):
         return source
     try:
-        limits.check_kept(name, memoryview(source).nbytes)
+        limits.check_content_size(name, memoryview(source).nbytes)
         return bytes(source)
     except (ValueError, MemoryError) as error:
         raise VideoError(name, cannot_be_read(error)) from error
 
 
 def is_one_source(source: object) -> bool:
-    """Whether this is one source, not several."""
+    """Whether an argument is one source instead of a list of them."""
     return isinstance(source, str | os.PathLike | MemoryVideo) or is_buffer(source) or hasattr(source, "read")
 
 
 def expand_home(path: str) -> str:
-    """Return a path with `~` as the home folder, unless there is a file of that very name."""
+    """Return a path with `~` replaced by the home folder, unless a file has that very name."""
     try:
         return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path  # noqa: PTH111
     except ValueError:  # an impossible user name
@@ -183,11 +183,11 @@ def expand_home(path: str) -> str:
 
 
 def absolute_path(path: str) -> str:
-    """Return an absolute path, which stays valid when the current folder changes, unless it would be too long."""
+    """Return the absolute path; a path that would be too long, or whose folder is unknown, is returned as it is."""
     path = expand_home(path)
     try:
         absolute = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118 (Path would change the name)
-        return absolute if len(os.fsencode(absolute)) < _LONGEST_PATH else path
+        return absolute if len(os.fsencode(absolute)) < _MAX_PATH else path
     except (OSError, UnicodeError):  # the current folder has been removed, or the name is impossible
         return path
 
@@ -207,11 +207,11 @@ def source_name(source: VideoSource) -> str:
     return str(getattr(source, "name", None) or "file object")
 
 
-def _why_not_read(name: str, error: OSError | ValueError) -> str:
+def _why_not_opened(name: str, error: OSError | ValueError) -> str:
     if "://" in name:
         scheme = name.partition("://")[0]
         return (
-            f"it is an address, and none is opened unasked: download it first, or allow it with "
+            f"it is an address, which isn't opened without permission: download it first, or allow it with "
             f'allow_protocols=["{scheme}", …] or --allow-protocols {scheme},…'
         )
     if isinstance(error, FileNotFoundError | NotADirectoryError):

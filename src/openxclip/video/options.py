@@ -11,7 +11,7 @@ from openxclip.video.limits import DEFAULT_LIMITS, Limits
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How a video is opened and read.
+    """Options for opening and reading a video.
 
     Attributes:
         limits: limits of what reading one file may cost.

@@ -1,4 +1,4 @@
-"""Read clips: one, several, or all clips of a plan piece by piece, so that a long video needs no more memory."""
+"""Read one clip or all clips of a plan, all at once or a piece at a time with bounded memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from openxclip.video.clips import Clip, ClipPlan, PlannedClips, check_memory, next_run
-from openxclip.video.decoding import Arrays, MakeRoom, VideoReader, in_memory
+from openxclip.video.decoding import VideoReader
 from openxclip.video.frames import Frames
 from openxclip.video.opening import VideoSource
 from openxclip.video.options import ReadOptions
@@ -26,33 +26,33 @@ def read_clip(
     """Read one clip over a video: `num_frames` frames at the midpoints of equal segments.
 
     Args:
-        source: as for `VideoReader`.
-        num_frames: frames of the clip.
-        start, end: the part of the video to read, in seconds; default is all of it.
-        short: how to read videos of fewer frames, see `sampling.sample_uniform`.
+        source: see `VideoReader`.
+        num_frames: number of frames of the clip.
+        start, end: the part of the video to read, in seconds; default is the whole video.
+        short: how to read videos with fewer frames, see `sampling.sample_uniform`.
         sampling: "time", or "frames" to count frames as the authors do, see `sampling.Timeline`.
-        read: as for `VideoReader`; `limits.seconds` holds for opening and reading together.
+        read: see `VideoReader`; `limits.seconds` applies to opening and reading together.
 
     Raises:
-        VideoError: as `VideoReader`, or the video ends before `start`, or is too short while `short` is "error".
-        ValueError: an argument is out of its range.
+        VideoError: see `VideoReader`; or the video ends before `start`, or is too short while `short` is "error".
+        ValueError: an argument is out of range.
     """
     plan = ClipPlan(num_frames=num_frames, start=start, end=end, short=short, sampling=sampling)
     return read_clips(source, plan, read=read)[0]
 
 
 def read_clips(source: VideoSource, plan: ClipPlan, *, read: ReadOptions | None = None) -> list[Frames]:
-    """Read all clips of a plan in one decode; `read` and the errors are as for `read_clip`."""
+    """Read all clips of a plan in one decode; see `read_clip` for `read` and the errors."""
     with VideoReader(source, read=read) as reader:
-        arrays = read_arrays(reader, plan, make_room=in_memory)
+        arrays = reader.get_arrays(planned_indices(plan, reader))
     return split_clips(Frames.from_arrays(*arrays), plan)
 
 
-def read_arrays(reader: VideoReader, plan: ClipPlan, *, make_room: MakeRoom) -> Arrays:
-    """Read the frames of all clips of a plan, clip after clip; see `VideoReader.get_arrays`."""
+def planned_indices(plan: ClipPlan, reader: VideoReader) -> list[int]:
+    """Return the indices of the frames of all clips of a plan, clip after clip; the errors are as for `read_clip`."""
     clips = PlannedClips(plan, reader)
     check_memory(reader, len(clips) * plan.frames_per_clip)
-    return reader.get_arrays([index for clip in clips for index in clip.indices], make_room=make_room)
+    return [index for clip in clips for index in clip.indices]
 
 
 def split_clips(frames: Frames, plan: ClipPlan) -> list[Frames]:
@@ -63,13 +63,13 @@ def split_clips(frames: Frames, plan: ClipPlan) -> list[Frames]:
 
 @dataclass(frozen=True)
 class ClipPiece:
-    """Some consecutive clips, and frames that they need.
+    """One or more consecutive clips, and some or all of their frames.
 
     Attributes:
-        clips: one or more.
-        frames: in the order of the video, each once: all that the clips need, or the next of them.
+        clips: the clips.
+        frames: frames that the clips need, each once, in the order of the video.
         duration: duration of the video, in seconds.
-        left: how many frames of these clips come with the next pieces, which have the same clips.
+        left: number of frames of these clips in the next pieces, which have the same clips.
     """
 
     clips: tuple[Clip, ...]
@@ -88,20 +88,20 @@ def read_planned(
 ) -> Generator[ClipPiece, None, None]:
     """Read the clips of a plan, a piece at a time.
 
-    Clips over the whole video need frames from its beginning to its end, so each piece of clips takes a decode of all
-    of it. A caller that resizes frames as they come gets more clips in a piece, and their frames in several runs.
+    Clips over the whole video need frames from its beginning to its end, so each group of clips takes a decode of the
+    whole video. A caller that resizes frames at once gets larger groups, whose frames come in several pieces.
 
     Args:
-        source: as for `VideoReader`.
-        plan: which clips.
-        first: clips to skip.
-        bytes_kept: how many bytes of a frame the caller keeps until it has all frames of a piece; None means that it
-            keeps the frame itself.
-        read: as for `VideoReader`; `limits.seconds` holds for each piece.
+        source: see `VideoReader`.
+        plan: the clips to read.
+        first: number of clips to skip.
+        bytes_kept: bytes per frame that the caller keeps until it has all frames of a group; None if it keeps the frame
+            itself.
+        read: see `VideoReader`; `limits.seconds` applies to each piece.
 
     Raises:
-        VideoError: as `VideoReader` and `PlannedClips`.
-        ValueError: an argument is out of its range.
+        VideoError: see `VideoReader` and `PlannedClips`.
+        ValueError: an argument is out of range.
     """
     with VideoReader(source, read=read) as reader:
         planned = PlannedClips(plan, reader)

@@ -1,9 +1,8 @@
-"""Choose frames by their numbers or times, without any file.
+"""Choose frames of a video by their numbers or times.
 
 Sources: X-CLIP (Ni et al., ECCV 2022, section 4.1) samples like temporal segment networks (Wang et al., ECCV 2016): one
 frame from each of T equal segments, a random one in training and the middle one in testing. The functions count frames
-in integers, so that no large number is rounded. `Timeline` measures time instead, if a video's frames aren't evenly
-spaced.
+in integers, which aren't rounded. `Timeline` measures time instead, if a video's frames aren't evenly spaced.
 """
 
 from __future__ import annotations
@@ -18,16 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import torch  # imported where it is used, because reading a file doesn't need it
+    import torch  # imported late, because reading a file doesn't need it
 
 Short = Literal["spread", "repeat_last", "wrap", "error"]
 Sampling = Literal["time", "frames"]
 
-# A time computed as `i / fps` may be less than the frame's own time by a rounding error.
+# A time computed as `i / fps` may be less than the frame's time by a rounding error.
 _TOLERANCE_S = 1e-6
 
-# Times in a container with a fine clock may have been copied from one that rounds: Matroska, FLV and ASF round to
-# milliseconds.
+# Matroska, FLV and ASF round times to milliseconds; other containers may have times that were copied from these.
 _COMMON_TICK_S = 0.001
 
 
@@ -41,31 +39,31 @@ def sample_uniform(
 ) -> list[int]:
     """Choose one frame from each of `num_frames` equal segments of a video.
 
-    Segment t of T over N frames is the interval [tN/T, (t+1)N/T); a frame belongs to the segment that has its middle.
-    Without a generator, the frame at the segment's midpoint is chosen, `floor((2t + 1) N / 2T)` (testing); with one, a
-    random frame of the segment, each equally likely (training). With fewer frames than segments, midpoints are chosen
-    in training too.
+    Segment t of T over N frames is the interval [tN/T, (t+1)N/T); a frame belongs to the segment that contains its
+    middle. For testing, without a generator, the frame at the segment's midpoint is chosen, `floor((2t + 1) N / 2T)`.
+    For training, with a generator, a random frame of the segment is chosen, each with the same probability; but with
+    fewer frames than segments, midpoints are chosen.
 
     Args:
         total: number of frames (N), at least 1.
-        num_frames: frames to choose (T), at least 1.
-        generator: generator of the random draws.
+        num_frames: number of frames to choose (T), at least 1.
+        generator: draws the random numbers.
         short: how to choose from fewer than T frames: `spread` takes the midpoints, `repeat_last` takes each frame once
-            and then repeats the last, `wrap` starts again from the first, `error` raises.
+            and then repeats the last, `wrap` starts again from the first, `error` raises an error.
         first: index of the first of the `total` frames, added to every result (see `frame_range`).
 
     Returns:
-        `num_frames` indices in `[first, first + total)`, ascending unless wrapped.
+        `num_frames` indices in `[first, first + total)`, ascending unless `short` is "wrap".
 
     Raises:
-        ValueError: a number is out of its range, or there are fewer than T frames and `short` is "error".
+        ValueError: a number is out of range, or there are fewer than T frames and `short` is "error".
     """
     _check(total=total, num_frames=num_frames, first=first)
     check_short(short)
     if total < num_frames and short != "spread":
         if short == "error":
             raise ValueError(
-                f"the video has {total} frames and frame {num_frames - 1} is asked for: "
+                f"the video has {total} frames and {num_frames} are asked for: "
                 'ask for fewer, or choose another value of "short"'
             )
         return [first + (i % total if short == "wrap" else min(i, total - 1)) for i in range(num_frames)]
@@ -79,24 +77,23 @@ def sample_uniform(
 def sample_clips(
     *, total: int, num_frames: int, num_clips: int, short: Short = "spread", first: int = 0
 ) -> list[list[int]]:
-    """Choose several clips over the whole video, for testing with several views.
+    """Choose several clips over the whole video, to test with several views.
 
-    Clip c of C takes the point `(2c + 1) / 2C` of every segment: together the clips are the midpoints of T·C segments,
-    and a single clip is the one of `sample_uniform`. (The paper tests with 4 clips. Its code draws them at random, so
-    that results vary from run to run; these don't.)
+    Clip c of C has the frames at `(2c + 1) / 2C` of every segment. Together, the clips have the midpoints of T·C
+    segments; a single clip equals that of `sample_uniform`. (The paper tests with 4 clips, which its code draws at
+    random, so that results differ from run to run.)
 
     Args:
         total: number of frames, at least 1.
-        num_frames: frames of each clip, at least 1.
+        num_frames: number of frames of each clip, at least 1.
         num_clips: number of clips, at least 1.
-        short: as in `sample_uniform`. With fewer than `num_frames` frames, all clips are the same.
-        first: as in `sample_uniform`.
+        short, first: as in `sample_uniform`. With fewer than `num_frames` frames, all clips are equal.
 
     Returns:
         `num_clips` lists of `num_frames` indices.
 
     Raises:
-        ValueError: as `sample_uniform`.
+        ValueError: as in `sample_uniform`.
     """
     _at_least(1, num_clips=num_clips)
     return [
@@ -108,7 +105,7 @@ def sample_clips(
 def sample_clip(
     *, total: int, num_frames: int, number: int, num_clips: int, short: Short = "spread", first: int = 0
 ) -> list[int]:
-    """Choose clip `number` (from 0) of `sample_clips`; the other arguments and the errors are as there."""
+    """Return clip `number`, counted from 0, of `sample_clips` with these arguments."""
     if total < num_frames:
         return sample_uniform(total=total, num_frames=num_frames, short=short, first=first)
     _check(total=total, num_frames=num_frames, first=first)
@@ -118,11 +115,11 @@ def sample_clip(
 
 
 def sample_times(*, times: Sequence[float], at: Sequence[float], duration: float | None = None) -> list[int]:
-    """Return the frame that is shown at each of some times: the last frame that has appeared by then.
+    """Return the frame that is shown at each of some times.
 
     Args:
         times: when each frame appears, in seconds, ascending.
-        at: times in seconds, in any order. Before the first frame's time, the first frame is returned.
+        at: times in seconds, in any order. For a time before the first frame, the first frame is returned.
         duration: when the last frame ends, in seconds; without it, the last frame never ends.
 
     Returns:
@@ -150,12 +147,13 @@ def frame_range(
 ) -> range:
     """Return the frames that are shown in a part of a video.
 
-    Use it with the other functions: `total=len(range)`, `first=range.start`.
+    The other functions take it as `total=len(range)`, `first=range.start`.
 
     Args:
         times: when each frame appears, in seconds, ascending.
-        start: start of the part in seconds (default: of the video); the frame shown then is the first.
-        end: end of the part in seconds (default: of the video); frames that appear then or later are left out.
+        start: start of the part, in seconds; default is the start of the video. The first frame is the one shown then.
+        end: end of the part, in seconds; default is the end of the video. Frames that appear then or later are left
+            out.
         duration: when the last frame ends, in seconds; without it, the last frame never ends.
 
     Returns:
@@ -172,15 +170,15 @@ def frame_range(
 
 
 def is_steady(times: NDArray[np.float64], *, tick: float = 0.0) -> bool:
-    """Whether frames are evenly spaced, except for rounding.
+    """Whether frames are evenly spaced, except for rounded times.
 
     Args:
         times: when each frame appears, in seconds, ascending; of shape (N,).
         tick: the unit to which the container rounds times, in seconds.
 
     Returns:
-        True if each time is less than a tick away from its time with equal steps. A tick shorter than a millisecond
-        counts as a millisecond.
+        True if each time is less than a tick away from evenly spaced times. A tick below a millisecond counts as a
+        millisecond.
     """
     if len(times) < 3:
         return True
@@ -189,21 +187,21 @@ def is_steady(times: NDArray[np.float64], *, tick: float = 0.0) -> bool:
 
 
 class Timeline:
-    """The times of a video's frames, from which clips over the video or a part of it are chosen.
+    """The times of a video's frames, which choose the frames of clips in training and testing.
 
-    All verbs choose frames with it, in training and testing. By "time", a clip is divided into segments of equal length
-    in seconds, and the frame shown at the segment's midpoint (testing) or at a random time in it (training) is chosen.
-    If the frames of a clip are evenly spaced (see `is_steady`), that equals counting them, and they are counted: see
-    `sample_clips` and `sample_uniform`. By "frames", they are always counted, as the authors of X-CLIP do.
+    By "time", a clip is divided into segments of equal length in seconds, and the frame shown at the midpoint of each
+    segment (testing) or at a random time in it (training) is chosen. If the frames are evenly spaced (see `is_steady`),
+    counting them gives the same result, so they are counted: see `sample_clips` and `sample_uniform`. By "frames", they
+    are always counted, as the authors of X-CLIP do.
 
     Args:
         times: when each frame appears, in seconds, ascending; of shape (N,), N at least 1.
         duration: when the last frame ends, in seconds.
-        tick: the unit to which the container rounds times, in seconds; 0 if it doesn't.
+        tick: the unit to which the container rounds times, in seconds; 0 if it doesn't round.
         sampling: "time" or "frames".
 
     Raises:
-        ValueError: `sampling` is neither.
+        ValueError: `sampling` is neither "time" nor "frames".
     """
 
     def __init__(
@@ -212,10 +210,10 @@ class Timeline:
         check_sampling(sampling)
         self._times, self._list, self._duration, self._tick = times, times.tolist(), duration, tick
         self._always_counts = sampling == "frames" or is_steady(times, tick=tick)
-        self._last_part = (range(0), True)  # the frames of a part, and whether they are steady
+        self._last_part = (range(0), True)  # the last result of `is_steady`
 
     def frames(self, *, start: float | None = None, end: float | None = None) -> range:
-        """Return the frames of a part of the video, see `frame_range`."""
+        """Return the frames of a part of the video; see `frame_range`."""
         return frame_range(times=self._list, start=start, end=end, duration=self._duration)
 
     def clip(
@@ -232,17 +230,17 @@ class Timeline:
         """Choose the frames of one clip over the video, or over a part of it.
 
         Args:
-            num_frames: frames of the clip (T), at least 1.
-            number, num_clips: which of several clips to choose, as in `sample_clip`; clip 0 of 1 with a generator.
-            start, end: the part, in seconds.
+            num_frames: number of frames of the clip (T), at least 1.
+            number, num_clips: which of several clips to choose, as in `sample_clip`; 0 and 1 with a generator.
+            start, end: bounds of the part, in seconds.
             short: how to choose from fewer than T frames, as in `sample_uniform`.
-            generator: draws a random clip, for training.
+            generator: draws the random numbers, for training.
 
         Returns:
-            `num_frames` indices of frames of that part, ascending unless `short` is "wrap".
+            `num_frames` indices of frames of the part, ascending unless `short` is "wrap".
 
         Raises:
-            ValueError: a number is out of its range, or the part is short and `short` is "error".
+            ValueError: a number is out of range, or the part is short and `short` is "error".
         """
         shown = self.frames(start=start, end=end)
         total, first = len(shown), shown.start
@@ -259,10 +257,10 @@ class Timeline:
         if is_short:  # as in `sample_uniform` and `sample_clips`
             number, num_clips, generator = 0, 1, None
         if generator is None:
-            parts = [(2 * p + 1) / (2 * num_clips) for p in range(number, num_frames * num_clips, num_clips)]
+            positions = [(2 * p + 1) / (2 * num_clips) for p in range(number, num_frames * num_clips, num_clips)]
         else:
-            parts = [t + part for t, part in enumerate(_draw_parts(num_frames, generator))]
-        at = [begin + part * length / num_frames for part in parts]
+            positions = [t + fraction for t, fraction in enumerate(_draw_fractions(num_frames, generator))]
+        at = [begin + position * length / num_frames for position in positions]
         return [min(max(i, first), shown.stop - 1) for i in sample_times(times=self._list, at=at)]
 
     def _is_counted(self, shown: range) -> bool:
@@ -274,31 +272,19 @@ class Timeline:
 
 
 def check_sampling(sampling: str) -> None:
-    """Refuse an unknown way of sampling.
-
-    Raises:
-        ValueError: `sampling` is neither "time" nor "frames".
-    """
+    """Raise a ValueError if `sampling` is neither "time" nor "frames"."""
     if sampling not in get_args(Sampling):
         raise ValueError(f"sampling={sampling!r}: must be {' or '.join(get_args(Sampling))}.")
 
 
 def check_short(short: str) -> None:
-    """Refuse an unknown policy for short videos.
-
-    Raises:
-        ValueError: `short` is none of them.
-    """
+    """Raise a ValueError if `short` isn't a policy for short videos."""
     if short not in get_args(Short):
         raise ValueError(f"short={short!r} is not a policy: choose one of {', '.join(get_args(Short))}")
 
 
-def check_stretch(start: float | None, end: float | None) -> None:
-    """Refuse a part, in seconds, that no video can have.
-
-    Raises:
-        ValueError: `start` is negative or not a number, or `end` isn't after it.
-    """
+def check_part(start: float | None, end: float | None) -> None:
+    """Raise a ValueError if `start` is negative or not a number, or `end` isn't after it."""
     first, last = 0.0 if start is None else start, math.inf if end is None else end
     if not 0 <= first < math.inf:
         raise ValueError(f"start={start}: must be 0 or more seconds.")
@@ -312,8 +298,8 @@ def _draw(low: int, high: int, generator: torch.Generator) -> int:
     return int(torch.randint(low, high, (), generator=generator, device=generator.device))
 
 
-def _draw_parts(count: int, generator: torch.Generator) -> list[float]:
-    """Draw random numbers in [0, 1)."""
+def _draw_fractions(count: int, generator: torch.Generator) -> list[float]:
+    """Return random numbers in [0, 1)."""
     import torch
 
     drawn: list[float] = torch.rand(count, generator=generator, dtype=torch.float64, device=generator.device).tolist()

@@ -1,4 +1,4 @@
-"""Pass pixels between two processes through a file that both map."""
+"""Pass pixels between two processes through a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 _KEPT_BYTES = 256 << 20  # the most that the file keeps between two reads
 
-BY_DESCRIPTOR = os.name != "nt"  # whether a child can inherit open files; otherwise it opens them by name
+BY_DESCRIPTOR = os.name != "nt"  # whether a child inherits open files; otherwise it opens them by name
 
 
 class SharedFile:
-    """A file that parent and child both map; it has no name, if the system can do that."""
+    """A file that parent and child both map; it has no name, except on Windows."""
 
     def __init__(self, address: str | None = None) -> None:
-        """Create a file, or open the file of another process by its address.
+        """Create a file, or open the file of another process by its address (a file descriptor or a path).
 
         Raises:
             OSError: the file can't be created or opened.
@@ -62,8 +62,8 @@ class SharedFile:
         self._file.seek(0)
         return b"".join(iter(lambda: self._file.read(min(size - self._file.tell(), 1 << 30)), b""))
 
-    def make_room(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Return an array in the file, which grows if it must."""
+    def allocate(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return an array in the file, which is enlarged if necessary."""
         size = math.prod(shape)
         if self._map is None or len(self._map) < size or os.fstat(self.fd).st_size < size:
             self._map = None
@@ -75,7 +75,7 @@ class SharedFile:
         try:
             if hasattr(os, "posix_fallocate"):
                 try:
-                    os.posix_fallocate(self.fd, 0, size)  # fails now if there is no memory, instead of a crash later
+                    os.posix_fallocate(self.fd, 0, size)  # if there is no memory, fails now instead of crashing later
                     return
                 except OSError as error:
                     if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not supported by the file system
@@ -85,16 +85,16 @@ class SharedFile:
             raise _no_room(error) from None
 
     def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Return a copy of the array that the other process wrote."""
+        """Return a copy of the array that the other process wrote, and shrink the file."""
         with mmap.mmap(self._file.fileno(), math.prod(shape), access=mmap.ACCESS_READ) as mapped:
             array = np.frombuffer(mapped, dtype=np.uint8).reshape(shape).copy()
         self.shrink()
         return array
 
     def shrink(self) -> None:
-        """Truncate a large file, to free its memory."""
+        """Free the memory of a large file."""
         if os.fstat(self._file.fileno()).st_size > _KEPT_BYTES:
-            with contextlib.suppress(OSError):  # Windows can't while the child has it mapped
+            with contextlib.suppress(OSError):  # Windows can't truncate a file that the child has mapped
                 self._file.truncate(0)
 
     def tail(self, size: int) -> bytes:
@@ -111,7 +111,7 @@ class SharedFile:
 
 
 def move_above_standard_streams(fd: int) -> int:
-    """Return the same open file under a number above 2: new files get the number of a closed standard stream."""
+    """Duplicate a descriptor that has the number of a closed standard stream; return one above 2."""
     if fd > 2:
         return fd
     from fcntl import F_DUPFD_CLOEXEC, fcntl

@@ -74,7 +74,7 @@ def _collect(
         if not isinstance(part, bytes | bytearray | memoryview):
             raise TypeError('the file is open as text: open it in binary mode ("rb")')
         parts.write(part)
-        limits.check_kept(name, parts.tell())
+        limits.check_content_size(name, parts.tell())
         deadline.check()
         part = read()
     parts.seek(0)

@@ -1,4 +1,4 @@
-"""Compute the boxes of spatial views of a frame, without any pixels.
+"""Compute the sizes and boxes of spatial views of a frame.
 
 The paper (Ni et al., ECCV 2022, section 4.1) tests each clip on three crops along the longer side of the frame.
 """
@@ -20,7 +20,7 @@ class Box(NamedTuple):
 def rescaled(*, height: int, width: int, short_side: int) -> tuple[int, int]:
     """Return the height and width of a frame after resizing its shorter side, rounded to the nearest pixel.
 
-    The paper's code resizes so (mmcv's `rescale_size`). `VideoProcessor` rounds the longer side down instead, as
+    The paper's code does the same (mmcv's `rescale_size`). `VideoProcessor` rounds the longer side down instead, as
     transformers does.
 
     Args:
@@ -28,10 +28,10 @@ def rescaled(*, height: int, width: int, short_side: int) -> tuple[int, int]:
         short_side: the new shorter side in pixels, at least 1.
 
     Raises:
-        ValueError: a number is below 1.
+        ValueError: an argument is below 1.
     """
     if min(height, width, short_side) < 1:
-        raise ValueError(f"a frame of {width}×{height} and a short side of {short_side}: all must be 1 or more")
+        raise ValueError(f"width={width}, height={height} and short_side={short_side} must be 1 or more")
     scale = short_side / min(height, width)
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
@@ -39,20 +39,19 @@ def rescaled(*, height: int, width: int, short_side: int) -> tuple[int, int]:
 def crop_boxes(*, height: int, width: int, size: int, num_crops: int = 3) -> list[Box]:
     """Return square crops spread evenly along the longer side of a frame, centred on the shorter one.
 
-    Three crops are left, centre, right (or top, centre, bottom); one crop is the centre. All steps between crops are
-    equal, so the last crop may be a pixel away from the end of the frame, as in the paper's code (mmaction's
-    `ThreeCrop`).
+    Three crops are left, centre and right (or top, centre and bottom); one crop is in the centre. The crops are equally
+    far apart, so the last may end a pixel before the frame does, as in the paper's code (mmaction's `ThreeCrop`).
 
     Args:
         height, width: size of the (resized) frame in pixels, at least `size`.
-        size: side of the crops in pixels, at least 1.
+        size: height and width of each crop in pixels, at least 1.
         num_crops: number of crops, at least 1.
 
     Returns:
         `num_crops` boxes of `size` × `size` pixels, each within the frame.
 
     Raises:
-        ValueError: a number is out of its range, or the frame is smaller than the crop.
+        ValueError: an argument is out of range, or the frame is smaller than the crop.
     """
     if size < 1 or num_crops < 1:
         raise ValueError(f"size={size} and num_crops={num_crops} must be 1 or more")

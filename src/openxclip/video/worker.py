@@ -1,10 +1,10 @@
-"""Read videos in a child process: a file that makes a decoder crash, hang or grow ends that process, not the program.
+"""Read videos in a child process, so that a file that crashes or hangs the decoder doesn't end the program.
 
 The child is a bare interpreter that imports only `openxclip.video` (neither PyTorch nor the user's script) and reads
-one file after the other. Requests and answers are lines of JSON on two pipes, never pickles: a decoder that a hostile
-file took over could put programs into those. Pixels come back through a file that both processes map. It has no name,
-so nothing can be left behind. (On Windows, where a child inherits no open files, the pipes are its standard input and
-output, and the file is a temporary one.)
+one file after the other. Requests and answers are lines of JSON on two pipes, not pickles, with which a decoder that a
+malicious file took over could run code here. Pixels come back through a memory-mapped file without a name, so that it
+can't be left behind. (On Windows, where a child inherits no open files, the pipes are its standard input and output,
+and the file is a temporary one.)
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ from openxclip.video.options import ReadOptions
 from openxclip.video.reading import ClipPiece, read_clips, read_planned, split_clips
 from openxclip.video.streams import is_pipe, read_pipe
 
-_Parcel = tuple[str, str | None, bytes | memoryview]  # name, path or None, data if there is no path
+# A source as it is sent: its name; its path; its content if the path is None.
+_SentSource = tuple[str, str | None, bytes | memoryview]
 _Reply = tuple[dict[str, Any], NDArray[np.uint8] | None]
 
 
 class DecodeWorker:
     """Reads videos in a child process, which is started at once, killed at the time limit, and started again.
 
-    A source that can't be sent there (an open file) is read in the calling process. So is everything if no child can
-    be started (in an application that is frozen into one file), after one warning. Threads may share a worker: they
-    read one after the other. A forked or spawned process that uses it starts a child of its own. Close it, or use it as
-    a context manager; otherwise it ends with the program.
+    A source that can't be sent to the child (an open file) is read in the calling process. So is every source, after a
+    warning, if no child can be started (in an application that is frozen into one file). Threads may share a worker:
+    they read one after the other. A forked or spawned process that uses a worker starts a child of its own. Close the
+    worker, or use it as a context manager; otherwise it ends with the program.
     """
 
     def __init__(self) -> None:
@@ -57,7 +58,7 @@ class DecodeWorker:
         try:
             self._start()
         except NoWorkerNowError:
-            pass  # the next read tries again, and raises an error if it fails too
+            pass  # the next read tries again, and raises an error if that fails
         except NoWorkerError as error:
             self._read_here(error, stacklevel=4)
 
@@ -65,13 +66,13 @@ class DecodeWorker:
         """Read all clips of a plan, as `openxclip.video.read_clips`.
 
         Raises:
-            VideoError: as there, or reading it crashed, or took longer than its limit and was killed.
-            ValueError: as there.
+            VideoError: as `openxclip.video.read_clips`; or the child crashed, or was killed at the time limit.
+            ValueError: as `openxclip.video.read_clips`.
         """
         reply = self._ask("clips", source, {"plan": asdict(plan)}, read)
         if reply is None:
             return read_clips(source, plan, read=read)
-        return split_clips(_frames_of(*reply, source), plan)
+        return split_clips(_parse_frames(*reply, source), plan)
 
     def read_planned(
         self,
@@ -82,7 +83,7 @@ class DecodeWorker:
         bytes_kept: int | None = None,
         read: ReadOptions | None = None,
     ) -> Generator[ClipPiece, None, None]:
-        """Read the clips of a plan piece by piece, as `openxclip.video.reading.read_planned`.
+        """Yield the clips of a plan a piece at a time, as `openxclip.video.reading.read_planned`.
 
         The child keeps the video open from one piece to the next.
 
@@ -90,22 +91,25 @@ class DecodeWorker:
             VideoError, ValueError: as `read_clips`.
         """
         how = {"plan": asdict(plan), "token": uuid.uuid4().hex, "bytes_kept": bytes_kept}
-        # packed once, because a pipe can't be read a second time
-        parcel = None if self._cannot_start else _pack(source, (read or ReadOptions()).limits)
-        sent = 0  # frames of the present piece
+        # only once, because a pipe can't be read a second time
+        to_send = None if self._cannot_start else _prepare_source(source, (read or ReadOptions()).limits)
+        sent = 0  # frames of the current clips
         while True:
-            reply = self._ask("planned", source, {**how, "first": first, "sent": sent}, read, parcel)
+            reply = self._ask("planned", source, {**how, "first": first, "sent": sent}, read, to_send)
             if reply is None:
                 yield from read_planned(source, plan, first=first, bytes_kept=bytes_kept, read=read)
                 return
-            piece = _piece_of(*reply, source, plan, sent=sent)
+            piece = _parse_piece(*reply, source, plan, sent=sent)
             if piece is None:
                 return
             yield piece
             if reply[0].get("is_last"):
                 return
-            sent, first = (sent + len(piece.frames), first) if piece.left else (0, first + len(piece.clips))
-            del reply, piece  # before the next ones are read
+            if piece.left:
+                sent += len(piece.frames)
+            else:
+                sent, first = 0, first + len(piece.clips)
+            del reply, piece  # frees the frames before the next ones are read
 
     def inspect(
         self,
@@ -125,11 +129,11 @@ class DecodeWorker:
             return inspect(source, full=full, read=read, on_time=on_time)
         try:
             return VideoReport.from_dict(reply[0]["report"])
-        except (KeyError, TypeError, ValueError):  # see `_frames_of`
+        except (KeyError, TypeError, ValueError):  # see `_parse_frames`
             return VideoReport(path=name, error=VideoError(name, "the process that reads it sent an invalid report"))
 
     def close(self) -> None:
-        """Kill the child; a read that is running raises a `VideoError`."""
+        """Kill the child; a read in another thread raises a `VideoError`."""
         with self._starting:
             self._closed = True
             child = self._child
@@ -157,9 +161,9 @@ class DecodeWorker:
             self._finalizer = weakref.finalize(self, child.end)  # on garbage collection, and when the program ends
 
     def _read_here(self, error: NoWorkerError, *, stacklevel: int) -> None:
-        """Read everything in this process from now on."""
+        """Read all videos in this process from now on, after a warning."""
         self._child, self._cannot_start = None, True
-        text = f"videos are read in this process, where a hostile one could crash it: {error}"
+        text = f"videos are read in this process, which a malicious one could crash: {error}"
         warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)
 
     def _ask(
@@ -168,17 +172,17 @@ class DecodeWorker:
         source: VideoSource,
         how: dict[str, Any],
         read: ReadOptions | None,
-        parcel: _Parcel | None = None,
+        to_send: _SentSource | None = None,
         on_time: OnTime = lambda end, duration: None,
     ) -> _Reply | None:
         """Return the child's answer with its frames; None if the source must be read in this process."""
         read = read or ReadOptions()
         if self._cannot_start:
             return None
-        parcel = _pack(source, read.limits) if parcel is None else parcel
-        if parcel is None:
+        to_send = _prepare_source(source, read.limits) if to_send is None else to_send
+        if to_send is None:
             return None
-        name, path, data = parcel
+        name, path, data = to_send
         request = {"what": what, "how": how, "name": name, "path": path, "size": len(data), "read": asdict(read)}
         reply = self._exchange(request, data, name, read.limits.seconds, on_time)
         if reply is None:
@@ -187,10 +191,10 @@ class DecodeWorker:
         if "invalid" in answer:
             raise ValueError(answer["invalid"])
         if "error" in answer:
-            at, reason = answer["error"]
-            if path is not None and (at == path or at.startswith(path + os.sep)):
-                at = name + at[len(path) :]  # as the user named it
-            raise VideoError(at, reason)
+            failed, reason = answer["error"]
+            if path is not None and (failed == path or failed.startswith(path + os.sep)):
+                failed = name + failed[len(path) :]  # the path as the user gave it
+            raise VideoError(failed, reason)
         assumptions = answer.get("assumed")
         if isinstance(assumptions, list):
             warn_of_assumptions((Assumption(note) for note in assumptions), stacklevel=4)
@@ -199,8 +203,8 @@ class DecodeWorker:
     def _exchange(
         self, request: dict[str, Any], data: bytes | memoryview, name: str, seconds: float | None, on_time: OnTime
     ) -> _Reply | None:
-        """Send a request to the child, which is started if it must be; None if no child can be started."""
-        closed = VideoError(name, "the worker that was to read it has been closed")
+        """Send a request to the child, after starting one if necessary; None if no child can be started."""
+        closed = VideoError(name, "its worker has been closed")
         with self._lock:
             try:
                 if self._child is None or self._child.is_gone():
@@ -219,19 +223,19 @@ class DecodeWorker:
                 return None
 
 
-def _frames_of(answer: dict[str, Any], frames_THWC: NDArray[np.uint8] | None, source: VideoSource) -> Frames:
+def _parse_frames(answer: dict[str, Any], frames_THWC: NDArray[np.uint8] | None, source: VideoSource) -> Frames:
     try:
         times = np.array(answer["times"], dtype=np.float64)
         indices = tuple(answer["indices"])
         if frames_THWC is None or frames_THWC.ndim != 4 or not len(frames_THWC) == len(times) == len(indices):
             raise ValueError("the numbers of frames and times differ")
         return Frames.from_arrays(frames_THWC, times, indices)
-    except (KeyError, TypeError, ValueError) as error:  # a decoder that an attacker took over may send anything
+    except (KeyError, TypeError, ValueError) as error:  # a decoder that a malicious file took over may send anything
         reason = f"the process that reads it sent invalid frames: {error}"
         raise VideoError(source_name(source), reason) from None
 
 
-def _piece_of(
+def _parse_piece(
     answer: dict[str, Any], frames_THWC: NDArray[np.uint8] | None, source: VideoSource, plan: ClipPlan, *, sent: int
 ) -> ClipPiece | None:
     """Return the next piece, after `sent` frames of its clips; None if there are no more clips."""
@@ -239,20 +243,20 @@ def _piece_of(
         clips = tuple(Clip(float(start), float(end), tuple(indices)) for start, end, indices in answer["clips"])
         if not clips:
             return None
-        frames, duration = _frames_of(answer, frames_THWC, source), float(answer["duration"])
+        frames, duration = _parse_frames(answer, frames_THWC, source), float(answer["duration"])
         indices, received = frames_needed(clips), sent + len(frames)
         if any(len(clip.indices) != plan.num_frames for clip in clips):
-            raise ValueError("the clips have another number of frames")
+            raise ValueError("the number of frames of a clip is wrong")
         if not len(frames) or indices[sent:received] != [*frames.indices]:
             raise ValueError("the frames are not those of the clips")
         return ClipPiece(clips, frames, duration, left=len(indices) - received)
-    except (KeyError, TypeError, ValueError) as error:  # see `_frames_of`
+    except (KeyError, TypeError, ValueError) as error:  # see `_parse_frames`
         reason = f"the process that reads it sent invalid clips: {error}"
         raise VideoError(source_name(source), reason) from None
 
 
-def _pack(source: VideoSource, limits: Limits) -> _Parcel | None:
-    """Return name, path, and the content of a source without a path; None if it can't be sent to another process."""
+def _prepare_source(source: VideoSource, limits: Limits) -> _SentSource | None:
+    """Return a source in the form in which it is sent; None if it can't be sent to another process."""
     name = source_name(source)
     if is_buffer(source):
         return name, None, buffer_bytes(source, name=name, limits=limits)

@@ -1,4 +1,4 @@
-"""The program of a `DecodeWorker`'s child process: it answers requests, one after the other."""
+"""Answer a `DecodeWorker`'s requests in its child process."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from openxclip.video.failures import cannot_be_read
 from openxclip.video.inspection import inspect
 from openxclip.video.limits import GRACE_S, Limits
 from openxclip.video.options import ReadOptions
-from openxclip.video.reading import read_arrays
+from openxclip.video.reading import planned_indices
 from openxclip.video.sharing import SharedFile
 from openxclip.video.streams import NamedBytes
 
-_BASE_BYTES = 2 << 30  # address space that it may take besides its limits: threads, decoders, libraries
-_BYTES_A_PIXEL = 64  # the most that a decoder takes for its reference frames and threads
+_BASE_BYTES = 2 << 30  # address space for threads, decoders and libraries, besides the limits
+_BYTES_PER_PIXEL = 64  # the most that a decoder takes for its reference frames and threads
 _PROGRESS_EVERY_S = 0.5
 
 
 def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: str, inbox_address: str) -> NoReturn:
-    """Answer requests, one after the other; `child._BOOTSTRAP` calls it.
+    """Answer requests, one after the other; called by `child._BOOTSTRAP`.
 
     Args:
-        requests: lines of JSON. The thread that fills the queue ends this process when the parent is gone.
-        answers: where to write one line per request.
-        frames_address, inbox_address: the addresses of the `SharedFile`s.
+        requests: lines of JSON. The thread that fills the queue ends this process when the parent ends.
+        answers: the file to which answers are written, one line per request.
+        frames_address: address of the `SharedFile` for the frames of an answer.
+        inbox_address: address of the `SharedFile` with the content of a source without a path.
     """
     if hasattr(signal, "SIGINT"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -42,15 +43,15 @@ def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: 
     guard = _MemoryGuard()
     _lift_pillow_limit()
     with open(os.devnull, "r+b") as nothing:  # noqa: PTH123
-        for stream in range(3):  # so that no library reads requests or prints among the answers
+        for stream in range(3):  # so that no library reads requests or prints between answers
             os.dup2(nothing.fileno(), stream)
-    server.send({"ready": True, "limits_memory": guard.works})
+    server.send({"ready": True, "limits_memory": guard.is_working})
     while True:
         request = json.loads(requests.get())
         read = ReadOptions.from_dict(request["read"])
         guard.set(read.limits)
         if read.limits.seconds is not None and hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, read.limits.seconds + 2 * GRACE_S)  # in case the parent can't kill it
+            signal.setitimer(signal.ITIMER_REAL, read.limits.seconds + 2 * GRACE_S)  # if the parent can't kill it
         with collect_assumptions() as assumed:
             answer = server.answer(request, read)
         if hasattr(signal, "setitimer"):
@@ -62,15 +63,15 @@ class _Server:
     """Answers requests.
 
     Args:
-        answers: where to write lines of JSON.
-        frames: where to put frames.
-        inbox: the content of a source that has no path.
+        answers: the file to which lines of JSON are written.
+        frames: the shared file into which frames are written.
+        inbox: the shared file with the content of a source without a path.
     """
 
     def __init__(self, answers: BinaryIO, *, frames: SharedFile, inbox: SharedFile) -> None:
         self._answers, self._frames, self._inbox = answers, frames, inbox
         self._next_progress = 0.0
-        # The video that stays open from one piece to the next
+        # The video that stays open between two pieces of its clips
         self._token: str | None = None
         self._reader: VideoReader
         self._clips: PlannedClips
@@ -81,7 +82,7 @@ class _Server:
         self._answers.flush()
 
     def _send_progress(self, end: float, duration: float) -> None:
-        """Tell the parent, now and then, that the video is read until `end`, in seconds."""
+        """Tell the parent, at most twice a second, that the video has been read up to `end`, in seconds."""
         if (now := time.monotonic()) >= self._next_progress:
             self._next_progress = now + _PROGRESS_EVERY_S
             self.send({"time": [end, duration]})
@@ -99,15 +100,18 @@ class _Server:
                 report = inspect(source, full=how["full"], read=read, on_time=self._send_progress)
                 return {"report": report.as_dict() | {"path": name}}
             with VideoReader(source, read=read) as reader:
-                plan = ClipPlan(**how["plan"])
-                array_THWC, times_T, indices = read_arrays(reader, plan, make_room=self._frames.make_room)
-            return {"shape": array_THWC.shape, "times": times_T.tolist(), "indices": indices}
+                return self._read(reader, planned_indices(ClipPlan(**how["plan"]), reader))
         except VideoError as error:
             return {"error": [error.source, error.reason]}
-        except (MemoryError, OSError) as error:  # not from the reading itself, which raises video errors
+        except (MemoryError, OSError) as error:  # from the shared files; reading raises a VideoError
             return {"error": [name, cannot_be_read(error)]}
         except (ValueError, TypeError) as error:
             return {"invalid": str(error)}
+
+    def _read(self, reader: VideoReader, indices: list[int]) -> dict[str, Any]:
+        """Write frames to the shared file, and return what the parent needs to take them from there."""
+        array_THWC, times_T, numbers = reader.get_arrays(indices, allocate=self._frames.allocate)
+        return {"shape": array_THWC.shape, "times": times_T.tolist(), "indices": numbers}
 
     def _next_piece(self, source: str | NamedBytes, how: dict[str, Any], read: ReadOptions) -> dict[str, Any]:
         first, sent, bytes_kept = how["first"], how["sent"], how["bytes_kept"]
@@ -118,25 +122,18 @@ class _Server:
                 self._close()
                 return {"clips": []}
             run, left = next_run(clips, self._reader, sent=sent, bytes_kept=bytes_kept)
-            array_THWC, times_T, indices = self._reader.get_arrays(run, make_room=self._frames.make_room)
             is_last = not left and first + len(clips) >= len(self._clips)
-            duration = self._reader.duration
+            answer = self._read(self._reader, run)
+            answer |= {"clips": clips, "duration": self._reader.duration, "is_last": is_last}
             if is_last:
                 self._close()
+            return answer
         except BaseException:
             self._close()
             raise
-        return {
-            "shape": array_THWC.shape,
-            "times": times_T.tolist(),
-            "indices": indices,
-            "clips": clips,
-            "duration": duration,
-            "is_last": is_last,
-        }
 
     def _open(self, token: str, source: str | NamedBytes, plan: ClipPlan, read: ReadOptions) -> None:
-        """Open the video of this token, unless it is open."""
+        """Open the video with this token, unless it is open already."""
         if token == self._token:
             self._reader.restart_clock()
             return
@@ -152,10 +149,10 @@ class _Server:
 
 
 class _MemoryGuard:
-    """Limits address space, if the system can, so that a decoder's allocation fails before its process is killed."""
+    """Limits the address space, if the system can, so that a large allocation fails before the process is killed."""
 
     def __init__(self) -> None:
-        self._used: int | None = None  # bytes; None if the system can't limit or report them
+        self._used: int | None = None  # bytes in use now; None if the system can't limit or report them
         with contextlib.suppress(OSError, ImportError, ValueError):
             import resource
 
@@ -163,12 +160,12 @@ class _MemoryGuard:
             self._used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
     @property
-    def works(self) -> bool:
+    def is_working(self) -> bool:
         """Whether memory is limited on this system."""
         return self._used is not None
 
     def set(self, limits: Limits) -> None:
-        """Limit address space to what a decoder may take within these limits."""
+        """Limit the address space to what a decoder needs within these limits."""
         if self._used is None:
             return
         import resource
@@ -176,14 +173,14 @@ class _MemoryGuard:
         highest = resource.getrlimit(resource.RLIMIT_AS)[1]
         allowed = resource.RLIM_INFINITY
         if limits.memory is not None and limits.pixels is not None:
-            allowed = self._used + _BASE_BYTES + limits.memory + limits.pixels * _BYTES_A_PIXEL
+            allowed = self._used + _BASE_BYTES + limits.memory + limits.pixels * _BYTES_PER_PIXEL
         if highest != resource.RLIM_INFINITY:
             allowed = highest if allowed == resource.RLIM_INFINITY else min(allowed, highest)
         resource.setrlimit(resource.RLIMIT_AS, (allowed, highest))
 
 
 def _lift_pillow_limit() -> None:
-    """Lift Pillow's limit of pixels for the whole process, because each request brings its own."""
+    """Switch off Pillow's own limit of pixels, because each request has its limits."""
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None
