@@ -119,4 +119,4 @@ def test_a_folder_of_pictures_is_checked_before_the_search(run: Run, index: Path
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures/mine.jpg").write_bytes(b"x")
     ran = run("search", "red", "--in", tmp_path / "none", "--thumbnails", tmp_path / "pictures")
-    assert (ran.returncode, "has files in it already" in " ".join(ran.stderr.split())) == (2, True)
+    assert (ran.returncode, "is not empty: choose" in " ".join(ran.stderr.split())) == (2, True)

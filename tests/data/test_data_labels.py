@@ -105,7 +105,7 @@ def test_name_files_in_every_format(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"", "has no names in it"),
+        ("a.txt", b"", "contains no names"),
         ("a.txt", b"run\n\nwalk\n", "line 2: is blank"),
         ("a.txt", b"run\tto run\nwalk\n", "line 2: 'walk': either every line must have a tab or none"),
         ("a.txt", b"0\trun\n0\twalk\n", "the number 0 is given to 'run' and to 'walk'"),

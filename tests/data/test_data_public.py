@@ -106,7 +106,7 @@ def test_kinetics_prefers_the_video_in_the_class_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("yoga,AAAAAAAAAAA,soon,13,train", "line 2: the times must be whole seconds, and are 'soon' and '13'"),
+        ("yoga,AAAAAAAAAAA,soon,13,train", "line 2: the times must be whole seconds, but are 'soon' and '13'"),
         ("yoga,AAAAAAAAAAA,13,3,train", "line 2: the video 'AAAAAAAAAAA' from 13 to 3 s isn't valid"),
         ("yoga,,3,13,train", "line 2: the video '' from 3"),
         ("yoga,AAAAAAAAAAA,3", "line 2: has 3 fields"),
@@ -249,7 +249,7 @@ def test_hmdb51_with_invalid_lists(hmdb51: Path) -> None:
         path.unlink()
     with pytest.raises(DatasetError, match=r"has no lists CLASS_test_split3\.txt"):
         open_dataset(hmdb51, split="train", fold=3)
-    with pytest.raises(DatasetError, match=r"has no lists CLASS_test_split1\.txt"):
+    with pytest.raises(DatasetError, match=r"has neither lists CLASS_test_split1\.txt"):
         open_dataset(hmdb51 / "hmdb51_org", format="hmdb51", split="train")
 
 

@@ -45,7 +45,7 @@ _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these",
     show_default=True,
     help="A folder, a hub id, or mini (knows only the rendered playground).",
 )
-@click.option("--frames", type=click.IntRange(1), help="Frames of a clip.  [default: what the model was trained with]")
+@click.option("--frames", type=click.IntRange(1), help="Frames of a clip.  [default: as the model was trained]")
 @click.option(
     "--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips per video; their scores are averaged."
 )

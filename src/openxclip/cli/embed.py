@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="A folder, a hub id, or mini (knows only the rendered playground).",
 )
-@click.option("--frames", type=click.IntRange(1), help="Frames of a clip.  [default: what the model was trained with]")
+@click.option("--frames", type=click.IntRange(1), help="Frames of a clip.  [default: as the model was trained]")
 @click.option("--clips", type=click.IntRange(1), help="Clips per video, with one row each.  [default: 1]")
 @click.option("--window", type=Time(above=0), help="One row for each window of this length instead: 10 or 0:10.")
 @click.option(

@@ -48,9 +48,9 @@ def as_typed(error: click.UsageError) -> str:
         if parameter.name and long:
             options[parameter.name] = options[long[0][2:].replace("-", "_")] = long[0]
 
-    def typed(found: re.Match[str]) -> str:
-        name = found[1]
+    def replacement(match: re.Match[str]) -> str:
+        name = match[1]
         option = options.get(_NAMES.get(name, name))
-        return found[0] if option is None else f"{option} "
+        return match[0] if option is None else f"{option} "
 
-    return re.sub(r"(?<![\w-])([a-z_]+)=(?=\S)", typed, error.message)
+    return re.sub(r"(?<![\w-])([a-z_]+)=(?=\S)", replacement, error.message)

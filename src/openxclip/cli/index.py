@@ -51,9 +51,7 @@ _NAMED = 10  # missing files
 @click.option(
     "--stride", type=Time(above=0), help="Time from the start of one window to the next.  [default: the window]"
 )
-@click.option(
-    "--frames", type=click.IntRange(1), help="Frames of a window.  [default: what the model was trained with]"
-)
+@click.option("--frames", type=click.IntRange(1), help="Frames of a window.  [default: as the model was trained]")
 @click.option(
     "--sampling",
     type=click.Choice(["time", "frames"]),

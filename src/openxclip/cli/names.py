@@ -42,8 +42,8 @@ def names_from(stream: TextIO, *, takes_pipes: bool) -> Iterator[str]:
 
 
 def _lines(first: bytes, raw: BinaryIO) -> Iterator[bytes]:
-    *whole, rest = first.split(b"\n")
-    yield from whole
+    *lines, rest = first.split(b"\n")
+    yield from lines
     for line in raw:
         rest += line
         if rest.endswith(b"\n"):

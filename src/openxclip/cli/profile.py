@@ -56,17 +56,17 @@ def command(model: str, frames: int | None, texts: int, form: Form) -> None:
     from openxclip.inspection import profile
 
     try:
-        found = profile(model, num_texts=texts, num_frames=frames)
+        counts = profile(model, num_texts=texts, num_frames=frames)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if form == "jsonl":
-        click.echo(json_line(found.as_dict()))
+        click.echo(json_line(counts.as_dict()))
     elif form == "csv":
         rows = CsvRows(_COLUMNS)
-        for name, cost in {**found.parts, "video": found.video, "texts": found.texts, "total": found.total}.items():
+        for name, cost in {**counts.parts, "video": counts.video, "texts": counts.texts, "total": counts.total}.items():
             rows.print({"part": name, **cost.as_dict(), **_bytes(cost)})
     else:
-        _print(found)
+        _print(counts)
 
 
 def _bytes(cost: Cost) -> dict[str, int]:
@@ -74,7 +74,7 @@ def _bytes(cost: Cost) -> dict[str, int]:
     return {f"{what}_bytes_{dtype}": sizes[dtype] for what, sizes in kinds.items() for dtype in _DTYPES}
 
 
-def _print(found: Profile) -> None:
+def _print(counts: Profile) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -88,20 +88,20 @@ def _print(found: Profile) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     for per, sum_of in (("video", "each video"), ("texts", "texts, once")):
         for group, rows in _GROUPS.items():
-            cost = found.of(rows)
+            cost = counts.of(rows)
             if cost.per == per:
                 table.add_row(group, *_numbers(cost))
                 for name, title in rows.items():
                     if title:
-                        table.add_row(f"  {title}", *_numbers(found.parts[name]), style="dim")
-        table.add_row(sum_of, *_numbers(getattr(found, per)), style="bold")
+                        table.add_row(f"  {title}", *_numbers(counts.parts[name]), style="dim")
+        table.add_row(sum_of, *_numbers(getattr(counts, per)), style="bold")
         table.add_section()
-    table.add_row("all", *_numbers(found.total), style="bold")
+    table.add_row("all", *_numbers(counts.total), style="bold")
 
-    clip = f"{counted(found.num_frames, 'frame')} of {counted(found.image_size, 'pixel')}"
-    texts = f"{counted(found.num_texts, 'text')} of {counted(found.text_length, 'token')}"
+    clip = f"{counted(counts.num_frames, 'frame')} of {counted(counts.image_size, 'pixel')}"
+    texts = f"{counted(counts.num_texts, 'text')} of {counted(counts.text_length, 'token')}"
     console = Console()
-    console.print(Text(printable(found.model), style="bold"), overflow="fold")
+    console.print(Text(printable(counts.model), style="bold"), overflow="fold")
     console.print(Text(f"{clip}, {texts}"))
     print_table(table)
     click.echo(

@@ -148,7 +148,7 @@ def _check_folder(folder: Path) -> None:
     checked_folder(folder)
     with suppress(OSError):  # the folder doesn't exist
         if any(folder.iterdir()):
-            raise ValueError(f"{folder}: has files in it already: choose another folder for the thumbnails.")
+            raise ValueError(f"{folder}: is not empty: choose another folder for the thumbnails.")
 
 
 def _write_thumbnails(hits: list[Hit], folder: Path, names: dict[Hit, str]) -> None:

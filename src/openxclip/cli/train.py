@@ -20,7 +20,7 @@ from openxclip.common.files import checked_folder
 if TYPE_CHECKING:
     from openxclip.training import StepReport
 
-_SHOWN_STEPS = 20  # the displayed loss is the mean of so many steps
+_SHOWN_STEPS = 20  # number of steps that the displayed loss is the mean of
 
 
 @click.command("train", no_args_is_help=True)

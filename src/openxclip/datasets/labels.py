@@ -59,7 +59,7 @@ def read_names(names: Names) -> dict[str, str]:
     readers = {".json": _read_json, ".csv": _read_csv}
     texts = readers.get(path.suffix.lower(), _read_lines)(path)
     if not texts:
-        raise DatasetError(f"{path}: has no names in it.")
+        raise DatasetError(f"{path}: contains no names.")
     return texts
 
 

@@ -89,7 +89,7 @@ def _read_kinetics(table: Path) -> Iterator[_Clip]:
     for place, fields in read_csv(table, _KINETICS_COLUMNS):
         times = [fields["time_start"], fields["time_end"]]
         if not all(re.fullmatch(r"[0-9]{1,9}(\.0*)?", time) for time in times):
-            raise DatasetError(f"{place}: the times must be whole seconds, and are {' and '.join(map(repr, times))}.")
+            raise DatasetError(f"{place}: the times must be whole seconds, but are {' and '.join(map(repr, times))}.")
         start, end = (int(float(time)) for time in times)
         if not fields["youtube_id"] or end <= start:
             raise DatasetError(f"{place}: the video {fields['youtube_id']!r} from {start} to {end} s isn't valid.")
@@ -141,9 +141,7 @@ def open_hmdb51(request: Request) -> Dataset:
     """Open HMDB-51: a list for each class, such as `brush_hair_test_split1.txt`; see `open_dataset`."""
     path, lists = request.path, hmdb51_lists(request.path)
     if lists is None:
-        raise DatasetError(
-            f"{path}: has no lists CLASS_test_split1.txt, nor a folder testTrainMulti_7030_splits in it."
-        )
+        raise DatasetError(f"{path}: has neither lists CLASS_test_split1.txt nor a folder testTrainMulti_7030_splits.")
     chosen, fold = request.choose_split(("train", "test")), request.fold
     ending = f"_test_split{fold}.txt"
     tables = {file.name.removesuffix(ending): file for file in entries(lists) if file.name.endswith(ending)}

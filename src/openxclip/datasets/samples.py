@@ -68,7 +68,7 @@ class MissingSample:
 
     Attributes:
         sample: the sample.
-        problem: a message with the place that names the file, the file and what is wrong with it.
+        problem: a message with the place that names the file, the file and the reason.
     """
 
     sample: Sample
@@ -85,7 +85,7 @@ class Dataset:
         classes: class names as the text tower gets them; () if the samples have captions.
         problems: messages about missing or empty files, left-out files and classes without videos.
         root: folder that sample names are relative to. `hash` doesn't include it, so a dataset can be moved.
-        missing: the samples whose files are missing or empty; a subset of classes has those of its own classes.
+        missing: the samples whose files are missing or empty, limited to the dataset's own classes.
         num_expected: number of videos that are named, present or missing; a few-shot or held-out part keeps the number
             of the whole dataset.
     """

@@ -86,7 +86,7 @@ def _tars_in(folder: Path, scan: Scan | None) -> list[Path]:
 
 
 def _read_rows(archive: Path, index: TarIndex, problems: list[str]) -> Iterator[Row]:
-    """Yield the videos of an archive with their labels or captions, and append what is missing to `problems`."""
+    """Yield the videos of an archive with their labels or captions; append missing files to `problems`."""
     texts: dict[str, dict[str, str]] = {}
     for name, text in index.texts.items():
         texts.setdefault(_key(name), {})[PurePosixPath(name).suffix.lower()] = text

@@ -53,8 +53,8 @@ def split_source(source: str) -> tuple[Path, str] | None:
 def tar_index(archive: Path) -> TarIndex:
     """Return the index of an archive: from memory, from its file or by reading the archive.
 
-    The file lies beside the archive or, if it can't be written there, in the user's cache. A new index is made when the
-    archive's size or modification time has changed.
+    The index file is beside the archive or, if it can't be written there, in the user's cache. A new index is made when
+    the archive's size or modification time has changed.
 
     Raises:
         DatasetError: the archive can't be read, or is compressed, truncated or damaged.
@@ -143,7 +143,7 @@ def _scan_archive(archive: Path) -> TarIndex:
         with tarfile.open(archive, "r:") as tar:
             for member in tar:
                 if member.offset_data <= last_offset:  # a negative size, which would make tarfile loop forever
-                    raise tarfile.ReadError(f"{member.name!r} would come before the member in front of it")
+                    raise tarfile.ReadError(f"{member.name!r} has a negative offset from the previous member")
                 last_offset = member.offset_data
                 name = PurePosixPath(member.name)
                 is_video = has_video_suffix(name)

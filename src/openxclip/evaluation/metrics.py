@@ -16,7 +16,7 @@ NUM_BINS = 15  # as in Guo et al. (see `calibration`), so that errors are compar
 
 @dataclass(frozen=True)
 class Bin:
-    """The samples whose confidence lies in (low, high]; the first bin includes confidence 0.
+    """The samples whose confidence is in (low, high]; the first bin includes confidence 0.
 
     Attributes:
         low, high: bounds of the bin.

@@ -26,7 +26,7 @@ class Part(NamedTuple):
 
 @contextmanager
 def reading(source: Path | BinaryIO) -> Iterator[BinaryIO]:
-    """Open the source; the position of a file that was open before is restored."""
+    """Open a path, or yield an open file and restore its position afterwards."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             yield file
@@ -65,14 +65,14 @@ def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
 
 
 def boxes_at(file: BinaryIO, within: Part, *path: bytes) -> Iterator[Part]:
-    """Yield the boxes at the end of a path of names, within a box that holds only boxes."""
+    """Yield the boxes at the end of a path of names, within a box that contains only boxes."""
     return _parts_at(boxes, file, within, path)
 
 
-def content(file: BinaryIO, part: Part, most: int = 4096) -> bytes:
-    """Return the first bytes of a box or element, at most `most`."""
+def content(file: BinaryIO, part: Part, max_bytes: int = 4096) -> bytes:
+    """Return the first bytes of a box or element, at most `max_bytes`."""
     file.seek(part.start)
-    return file.read(min(most, max(0, part.end - part.start)))
+    return file.read(min(max_bytes, max(0, part.end - part.start)))
 
 
 def mp4_tracks(file: BinaryIO) -> Iterator[Part]:
@@ -125,7 +125,7 @@ def _parts_at(
 
 
 def _length(file: BinaryIO) -> tuple[bool, int | None]:
-    """Read a length whose leading zero bits tell its own size; return whether it is known (not all ones), and it."""
+    """Read a length of variable size; return whether it is known (not all ones), and its value."""
     head = file.read(1)
     if not head or not head[0]:
         return False, None
@@ -133,6 +133,6 @@ def _length(file: BinaryIO) -> tuple[bool, int | None]:
     rest = file.read(extra)
     if len(rest) < extra:
         return False, None
-    most = (1 << 7 * (extra + 1)) - 1
-    value = int.from_bytes(head + rest, "big") & most
-    return value != most, value
+    all_ones = (1 << 7 * (extra + 1)) - 1
+    value = int.from_bytes(head + rest, "big") & all_ones
+    return value != all_ones, value

@@ -113,7 +113,7 @@ class ComposedImage(ABC):
         return covers and piece.disposal != Disposal.PREVIOUS
 
     def _draw_next(self) -> None:
-        """Turn the canvas of frame `_at` into that of the next frame."""
+        """Draw the next frame over the canvas of frame `_at`."""
         if self._at >= 0:
             last = self._pieces[self._at]
             if last.disposal == Disposal.PREVIOUS:
@@ -147,4 +147,4 @@ class ComposedImage(ABC):
 
     @abstractmethod
     def _decode(self, piece: Piece) -> Image.Image:
-        """Return a piece as RGBA; its upper left corner belongs at that of the piece's box."""
+        """Return a piece as RGBA, to be drawn at the upper left corner of its box."""

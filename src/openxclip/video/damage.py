@@ -1,4 +1,4 @@
-"""Find damage by decoding a whole video, and missing frames by their times."""
+"""Find damage by decoding a whole video, and missing frames by gaps in the times."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STRICT = dict.fromkeys(("png", "apng", "mjpeg", "amv", "jpegls"), "crccheck+exp
 _STRICT |= dict.fromkeys(("msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"), "bitstream")
 _LONGEST_STEP_BACK_S = 0.1  # a longer one is the beginning of another recording
 _LONGEST_GAP_S, _LONGEST_GAP_STEPS = 1.0, 10  # a gap above both is a pause, or a still picture
-_FEWEST_STEPS = 8  # fewer don't tell a frame rate
+_FEWEST_STEPS = 8  # fewer don't determine a frame rate
 _MAX_GAPS = 0.01  # share of all steps, but at least three; with more gaps, the rate varies
 
 
@@ -41,7 +41,7 @@ class Survey(NamedTuple):
 
     Attributes:
         problems: a sentence for each problem.
-        first: the first frame (PyAV's), if any.
+        first: PyAV's first frame; None if there is none.
         num_decoded: number of frames.
     """
 
@@ -150,7 +150,7 @@ def survey(
     full: bool,
     on_frame: Callable[[int], object],
 ) -> Survey:
-    """Look at every packet and its frames.
+    """Find the problems of a video in its decoded packets and frames.
 
     The leading pictures of the first key frame are shown before it but coded after it, and need frames from before the
     recording. If they can't be decoded, this isn't damage.
@@ -160,7 +160,7 @@ def survey(
             with the frames left.
         codec: FFmpeg's name of the codec.
         tick: seconds per unit of time, if the container stores a presentation time for each packet; else None.
-        full: look at the whole video, not only until the first frame.
+        full: whether to survey the whole video; otherwise it ends with the first frame.
         on_frame: called with the number of frames so far.
     """
     surveyor = _Surveyor(codec, tick, full)
@@ -185,22 +185,22 @@ def _is_disordered(pts: int | None, last_pts: int | None, tick: float) -> bool:
 
 
 def missing_frames(times: NDArray[np.float64], *, tick: float) -> str | None:
-    """Describe the frames that are missing in a video of constant rate, by their times; None if there are none.
+    """Describe the frames that are missing in a video of constant rate, as gaps in the times; None if there are none.
 
     The rate is constant if all steps from one frame to the next are equal up to rounding, except a few that are two or
     more times as long. A step longer than a second may be a pause and doesn't count.
 
     Args:
         times: times of all frames, ascending, in seconds.
-        tick: what times are rounded to, in seconds.
+        tick: the rounding of the times, in seconds.
     """
     steps = np.diff(times)
     if len(steps) < _FEWEST_STEPS:
         return None
-    most = max(3, round(_MAX_GAPS * len(steps)))
+    max_gaps = max(3, round(_MAX_GAPS * len(steps)))
     usual = float(np.median(steps))
     tolerance = 0.01 * usual
-    if np.count_nonzero(np.abs(steps - usual) > tolerance) > most:  # times are rounded
+    if np.count_nonzero(np.abs(steps - usual) > tolerance) > max_gaps:  # times are rounded
         tolerance = 1.01 * tick + 1e-6
     regular = np.abs(steps - usual) <= tolerance
     if not regular.any() or usual <= 2 * tolerance:
@@ -210,7 +210,7 @@ def missing_frames(times: NDArray[np.float64], *, tick: float) -> str | None:
     multiples = np.round(steps[others] / step)
     fits = (multiples >= 2) & (np.abs(steps[others] - multiples * step) <= tolerance + 0.01 * step)
     long = steps[others] > max(_LONGEST_GAP_S, _LONGEST_GAP_STEPS * step)
-    if not (fits | long).all() or len(others) > most:
+    if not (fits | long).all() or len(others) > max_gaps:
         return None
     before_gaps = others[fits & ~long]
     if not len(before_gaps):

@@ -1,6 +1,6 @@
-"""Find out from a file whether its video is encrypted. Decoders read ciphertext as noise, or call it damaged.
+"""Detect encrypted videos, which decoders would read as noise or report as damaged.
 
-Files with clear and encrypted stretches count as encrypted: the clear stretches alone would be another video.
+Files with clear and encrypted parts count as encrypted: the clear parts alone would be another video.
 
 Sources: ISO/IEC 23001-7 (Common Encryption); ISO/IEC 14496-12, 8.12 (protected sample entries); RFC 9559, 5.1.4.1.31
 (Matroska); Apple, "MPEG-2 Stream Encryption Format for HTTP Live Streaming"; ISO/IEC 13818-1, tables 2-3 and 2-21
@@ -30,7 +30,7 @@ _ASF_GUIDS = (
     bytes.fromhex("338505438169e6499b74ad12cb86d58c"),
 )
 _MXF_ENCRYPTED = re.compile(rb"\x06\x0e\x2b\x34\x02\x04\x01.\x0d\x01\x03\x01\x02", re.DOTALL)  # any version
-_NUM_SPOTS, _SPOT_BYTES = 64, 1 << 18  # how many stretches of a long file are read, and their size
+_NUM_SPOTS, _SPOT_BYTES = 64, 1 << 18  # number and size of the parts of a long file that are read
 _HEAD_BYTES = 1 << 20
 _FEW = 4  # packets
 _MAX_TAGS = 256
@@ -167,7 +167,7 @@ def _head(file: BinaryIO) -> bytes:
 
 
 def _spots(file: BinaryIO) -> list[bytes]:
-    """Return the content of a file, or stretches of a long file at even distances."""
+    """Return the content of a file, or evenly spaced parts of a long file."""
     size = size_of(file)
     if size <= _NUM_SPOTS * _SPOT_BYTES:
         file.seek(0)
@@ -179,15 +179,15 @@ def _spots(file: BinaryIO) -> list[bytes]:
     return spots
 
 
-def _message(how: str, *, in_parts: bool = False) -> str:
-    return f"{'parts of it are' if in_parts else 'it is'} encrypted ({how}): decrypt it first"
+def _message(scheme: str, *, in_parts: bool = False) -> str:
+    return f"{'parts of it are' if in_parts else 'it is'} encrypted ({scheme}): decrypt it first"
 
 
-def _message_if_intended(how: str, marked: int, total: int) -> str | None:
+def _message_if_intended(scheme: str, marked: int, total: int) -> str | None:
     """Return the message if packets are marked on purpose: damage marks one or two, similar-looking audio a few."""
     if marked < min(_FEW, max(total, 1)) or marked * 100 <= total:
         return None
-    return _message(how, in_parts=marked < total)
+    return _message(scheme, in_parts=marked < total)
 
 
 _CHECKS: dict[str, Callable[[BinaryIO, Any], str | None]] = {

@@ -1,4 +1,4 @@
-"""Find out for `check` whether the last part of a file is complete, even if all its frames can be read.
+"""Detect files whose end is missing even if all their frames can be read, for `check`.
 
 Sources, besides those of `truncation`: the NUT specification (its index); ISO/IEC 13818-1, 2.5.3 (packets of MPEG-PS);
 SMPTE 360M (GXF); RFC 9559 (Matroska); WTV's header as FFmpeg writes it.
@@ -29,7 +29,7 @@ _BARE_FRAMES = ("yuv4mpegpipe", "dv")
 
 
 def find_cut_end(source: Path | BinaryIO, container: Any, packets: Packets) -> str | None:
-    """Describe what is missing at a file's end, by its last part; None if it is complete.
+    """Describe what is missing at a file's end; None if the end is complete.
 
     Args:
         source: the file.
@@ -90,7 +90,7 @@ def _end_of_segment(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_riff(file: BinaryIO, size: int) -> int:
-    """Return the end of the last chunk in the last RIFF list, whatever the list claims to have after it."""
+    """Return the end of the last chunk in the last RIFF list, even if the list claims to be longer."""
     at, end = 0, 0
     while at + 12 <= size:
         file.seek(at)
@@ -179,7 +179,7 @@ def _end_of_program_stream(file: BinaryIO, size: int) -> int:
 
 
 def _check_nut(file: BinaryIO, size: int) -> str | None:
-    """Check for the index at the end of a finished file, whose last bytes tell its length."""
+    """Check for the index at the end of a finished file; the last bytes state its length."""
     file.seek(max(0, size - 12))
     length = int.from_bytes(file.read(12)[:8], "big")
     if 24 <= length <= size:

@@ -6,7 +6,7 @@ Files are recognised by their content. Suffixes only matter when a folder is sea
 from __future__ import annotations
 
 #: FFmpeg's demuxers that open a single file, with the suffixes of their videos. Playlists and scripts (concat, hls,
-#: dash, sdp, lavfi) are excluded: they make FFmpeg open whatever they name. Demuxers without suffixes share those of
+#: dash, sdp, lavfi) are excluded: they make FFmpeg open any file they name. Demuxers without suffixes share those of
 #: another, or mostly read sound.
 DEMUXERS = {
     "mov": "mov qt mp4 m4v mp4v mpg4 3gp 3gpp 3g2 3gp2 mj2 mjp2 f4v ism ismv psp mqv insv lrv heics avifs 360",
@@ -111,7 +111,7 @@ VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffixes in DEMUXERS.values() for su
     _ANIMATED_IMAGES
 )
 
-#: Suffixes of images that may be animated; only the files tell.
+#: Suffixes of images that may be animated; only the content shows it.
 MAY_BE_ANIMATED = frozenset({".gif", ".webp", ".png", ".apng", ".avif", ".avifs", ".heic", ".heif", ".heics"})
 
 #: Video suffixes that text files have too (TypeScript, Go and Fortran modules).

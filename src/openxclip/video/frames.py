@@ -63,7 +63,7 @@ class Footage(Protocol):
         tick: the container's rounding of `times`, in seconds; 0 if they aren't rounded.
         codec: how the frames are coded.
         frames_decoded: number of frames decoded so far.
-        notes: what a user should know about how the frames were made.
+        notes: notes for the user about how the frames were made.
         deadline: the deadline of the current call, which the caller sets.
     """
 

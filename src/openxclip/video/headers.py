@@ -11,12 +11,12 @@ from openxclip.video.boxes import boxes_at, content, mp4_tracks, reading, track_
 from openxclip.video.packets import Packets
 from openxclip.video.tracks import is_cover
 
-# For other formats, FFmpeg measures the duration or guesses it by the bit rate; an MP4 track has that of its edits
+# For other formats, FFmpeg measures the duration, estimates it from the bit rate or (MP4) takes it from the edit list
 _STATES_DURATION = ("asf", "mxf", "gxf", "smjpeg", "film_cpk", "rm")
 
 
 class HeaderClaims(NamedTuple):
-    """How much video a header claims, beside how much there is; 0 if it claims nothing.
+    """The amount of video that a header claims and the amount that the file contains; 0 if it claims nothing.
 
     Attributes:
         frames: number of frames that the header claims; in AVI, of slots for a frame.

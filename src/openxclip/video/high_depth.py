@@ -56,7 +56,7 @@ def is_high_depth(image: Image.Image) -> bool:
 
 
 def unknown_white(image: Image.Image) -> UnknownWhite | None:
-    """Return what is known about a high-depth image that doesn't say which value is white; None for other images."""
+    """Return what is known about a high-depth image that doesn't state which value is white; None for other images."""
     if not is_high_depth(image) or _stated_white(image) is not None:
         return None
     values = _values(image)

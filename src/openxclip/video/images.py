@@ -25,7 +25,7 @@ from openxclip.video.refusals import why_frame_not_decoded, why_image_not_opened
 from openxclip.video.signatures import GIF
 from openxclip.video.sniffing import is_hidden
 
-# Pillow's formats with `IMAGE_SUFFIXES`, whatever a file is named. Some others start programs (EPS: Ghostscript).
+# Pillow's formats of files with `IMAGE_SUFFIXES`. Others are refused: some start programs (EPS: Ghostscript).
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _UNTIMED_S = 0.1  # browsers show a frame without duration for this long
 _WHITE = (255, 255, 255, 255)
@@ -44,7 +44,7 @@ class ImageFootage:
     """
 
     kind: Kind = "image"
-    tick = 0.01  # that of GIF; WebP and PNG have finer ones
+    tick = 0.01  # GIF's tick; WebP's and PNG's are finer
 
     def __init__(self, source: Path | BinaryIO, *, name: str, limits: Limits) -> None:
         self._name = name
@@ -225,7 +225,7 @@ class FolderFootage:
 
 @cache
 def _available_formats() -> tuple[str, ...]:
-    """Return those of `_FORMATS` that this Pillow has."""
+    """Return the formats among `_FORMATS` that this Pillow supports."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 

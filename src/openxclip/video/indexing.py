@@ -1,7 +1,7 @@
-"""Find out which frames a video stream has, when each is shown and which packets it needs.
+"""Determine which frames a video stream has, when each is shown and which packets it needs.
 
-A first pass over the packets, without decoding, tells this for most files. If the packets can't tell, or decoding
-contradicts them, the whole stream is decoded once to count its frames.
+For most files, a first pass over the packets determines this without decoding. If it can't, or decoding
+contradicts it, the whole stream is decoded once to count its frames.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from openxclip.video.packets import Packets
 
 _MAX_BYTES = 1 << 28  # of a table
 _NUM_COMPARED = 16  # samples
-_HIDES_FRAMES = ("vp8",)  # only the first byte of a packet tells whether its frame is shown
+_HIDES_FRAMES = ("vp8",)  # only the first byte of a packet says whether its frame is shown
 
 
 class _UnusualError(Exception):
@@ -43,7 +43,7 @@ def packets_by_table(
         return None
     extradata = stream.codec_context.extradata or b""
     if codec == "hevc" and not (len(extradata) > 21 and extradata[0] == 1 and extradata[21] >> 3 & 7 == 1):
-        return None  # with several temporal layers, only the packets tell the layer
+        return None  # with several temporal layers, only the packets say which layer they are in
     try:
         with reading(source) as file:
             return _Table(file, stream, max_samples).packets(stream, first)

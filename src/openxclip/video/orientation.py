@@ -1,4 +1,4 @@
-"""Read how frames are to be turned: from decoded frames, coded packets and MP4 headers.
+"""Read how frames must be turned to be shown, from decoded frames, coded packets and MP4 headers.
 
 Sources: ITU-T H.264, 7.3.2.3 and D.1.27; ITU-T H.265, 7.3.5 and D.2.15 (display orientation SEI messages); Exif 2.32,
 4.7.2 (JPEG's APP1 segment); ISO/IEC 14496-12, 6.2.2 (display matrix).
@@ -25,7 +25,7 @@ _EXIF_MARKS = (b"Exif\0\0", b"eXIf")  # in JPEG and in PNG
 
 
 class Turn(NamedTuple):
-    """How a stored picture becomes the shown one: it is transposed, then mirrored."""
+    """How to turn a stored picture into the shown one: transpose it, then mirror it."""
 
     transposed: bool = False
     mirror_x: bool = False
@@ -52,7 +52,7 @@ def turn_of(frame: av.VideoFrame) -> Turn | None:
 
 
 def stated_turn(source: Path | BinaryIO | str, stream: Any) -> Turn | None:
-    """Read from the track header of an MP4 or MOV how its frames are to be turned; None for other containers.
+    """Return how frames must be turned by the track header of an MP4 or MOV; None for other containers.
 
     Args:
         source: the source that `stream` was opened from.

@@ -1,4 +1,4 @@
-"""Store what a demuxer says about a stream's packets, and tell whether that determines the frames without decoding."""
+"""Store the facts about a stream's packets, and check whether they determine the frames without decoding."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Packets:
         offsets: NDArray[np.int64],
         keys: NDArray[np.bool_],
     ) -> Packets:
-        """Make intact packets that are all shown and of one layer; the arguments are those of `append`, as arrays."""
+        """Make intact packets that are all shown and of one layer, from arrays of the arguments of `append`."""
         packets = cls()
         for column, values in (
             (packets._pts, pts),

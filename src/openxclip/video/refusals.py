@@ -1,4 +1,4 @@
-"""Explain why a file cannot be opened: what was found, what is wrong, and what to do."""
+"""Explain why a file can't be opened, and what to do."""
 
 from __future__ import annotations
 

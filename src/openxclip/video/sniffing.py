@@ -23,7 +23,7 @@ _HEAD_BYTES = 512
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a name is that of a hidden or system file or folder: `.name`, `__MACOSX`, `lost+found`, …"""
+    """Return whether a file or folder is hidden or the system's, by its name: `.name`, `__MACOSX`, `lost+found`, …"""
     return name.startswith(".") or name.casefold() in _SYSTEM_FOLDERS
 
 

@@ -1,4 +1,4 @@
-"""Convert decoded frames to other pixel formats with FFmpeg's swscale, by the colours that they name."""
+"""Convert decoded frames to other pixel formats with FFmpeg's swscale, using their colour matrix and range."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FrameConverter:
     """Converts the frames of one video.
 
     Args:
-        note: called with what a user should know.
+        note: called with each note for the user.
     """
 
     def __init__(self, note: Callable[[str], object]) -> None:

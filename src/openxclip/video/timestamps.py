@@ -26,7 +26,7 @@ def continuous(stamps: NDArray[np.int64], *, second: float, usual_step: float, m
     Args:
         stamps: timestamps of all frames in decoding order, at least one.
         second: units of `stamps` in a second.
-        usual_step: units from one frame to the next, if the timestamps don't tell.
+        usual_step: units from one frame to the next, if the timestamps don't say.
         may_jump: whether a jump ahead of more than 10 s is a new recording, and not only a step back.
 
     Returns:

@@ -57,7 +57,7 @@ def check_truncation(source: Path | BinaryIO, stream: Any) -> Truncation:
 
 
 def _claimed_end(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[int, bool]:
-    """Return where the file ends by its header (0 if unknown), and whether all frames are there anyway."""
+    """Return where the file should end (0 if unknown), and whether all frames are there even if it ends earlier."""
     if head[4:8] == b"ftyp" or head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
         return _end_of_media_boxes(file, size, stream)
     if head[:4] == b"RIFF":
