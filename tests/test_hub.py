@@ -93,7 +93,7 @@ class Response:
         (errors.LocalEntryNotFoundError("no"), "the hub can't be reached"),
         (errors.RepositoryNotFoundError("no", response=Response()), "no such repository"),  # type: ignore[arg-type]
         (errors.RevisionNotFoundError("no", response=Response()), "no revision 'abc'"),  # type: ignore[arg-type]
-        (errors.GatedRepoError("no", response=Response()), "access must be asked for"),  # type: ignore[arg-type]
+        (errors.GatedRepoError("no", response=Response()), "access is restricted: request it"),  # type: ignore[arg-type]
         (ConnectionResetError("no"), "the hub can't be reached"),
     ],
 )

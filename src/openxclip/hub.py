@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class HubOptions(TypedDict, total=False):
-    """Keyword arguments of everything that reads from the hub, with huggingface_hub's names.
+    """Keyword arguments of functions that read from the hub, with huggingface_hub's names.
 
     Attributes:
         revision: branch, tag or commit of a hub repository.
         cache_dir: folder for downloads; default is huggingface_hub's own cache.
         local_files_only: use only files that are in the cache already.
-        token: for private repositories; True uses the one that was saved by logging in.
+        token: access token for private repositories; True uses the one that was saved at login.
         force_download: download files even if they are in the cache.
-        subfolder: a folder inside the one that is named.
+        subfolder: folder of the model inside the named folder or repository.
     """
 
     revision: str | None
@@ -45,9 +45,9 @@ _IGNORED = frozenset(
 )
 SHIPPED_MODELS = ("mini",)
 DEFAULT_MODEL = "microsoft/xclip-base-patch32"
-#: Suffixes of weight files. They only help to understand a name; files are read by their content.
+#: Suffixes of weight files, which only help to interpret a name; the format of a file is found from its content.
 WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".safetensors"})
-_SIMILARITY = 0.75  # difflib's ratio: one wrong letter in four, or two swapped
+_SIMILARITY = 0.75  # difflib's ratio for names with at most one wrong letter in four, or two swapped
 #: Hub ids of the models that the paper's authors trained; `openxclip.checkpoints.RELEASED` describes them.
 RELEASED_MODELS = tuple(
     f"microsoft/xclip-{name}"
@@ -134,7 +134,7 @@ def existing_file(name_or_path: str | Path) -> Path | None:
 
 
 def suggest_model(name: str, cache_dir: str | Path | None = None) -> str:
-    """Return the question "did you mean …?" if an existing model has a similar name; otherwise an empty string."""
+    """Return the question "did you mean …?" if an existing model has a similar name; otherwise ""."""
     cached: list[str] = []
     with suppress(CheckpointError, OSError):
         cached = cached_models(cache_dir)
@@ -154,7 +154,7 @@ def suggest_model(name: str, cache_dir: str | Path | None = None) -> str:
 
 
 def _hint(name: str, cache_dir: str | Path | None = None) -> str:
-    """The end of a sentence about an unknown model: a suggestion if there is one, else a full stop."""
+    """Return the end of a sentence about an unknown model: a suggestion if there is one, else a full stop."""
     suggestion = suggest_model(name, cache_dir)
     return f": {suggestion}" if suggestion else "."
 
@@ -166,7 +166,7 @@ def _is_model(path: Path) -> bool:
 
 
 def content_of(folder: Path) -> str:
-    """Return the first few names in a folder, for the message that a file is missing from it."""
+    """Return the first few names in a folder, for messages about missing files."""
     try:
         return ", ".join(sorted(os.listdir(folder))[:8]) or "nothing"  # noqa: PTH208
     except OSError as error:
@@ -187,7 +187,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _looks_like_hub_id(name: str) -> bool:
-    """Whether the name is OWNER/NAME. None of the hub's few ids without an owner is an X-CLIP or a CLIP."""
+    """Return whether the name is OWNER/NAME. The hub's few ids without an owner are neither X-CLIPs nor CLIPs."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in __all__
 
@@ -220,7 +220,7 @@ def _download(repo_id: str, allow_patterns: list[str] | None, **hub_options: Unp
         )
     except errors.GatedRepoError as error:
         raise CheckpointError(
-            f"{repo_id}: access must be asked for on its hub page; then log in with `hf auth login`."
+            f"{repo_id}: access is restricted: request it on the model's hub page, then log in with `hf auth login`."
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise CheckpointError(
@@ -230,8 +230,8 @@ def _download(repo_id: str, allow_patterns: list[str] | None, **hub_options: Unp
     except errors.RevisionNotFoundError as error:
         raise CheckpointError(f"{repo_id}: has no revision {revision!r} on the hub.") from error
     except errors.LocalEntryNotFoundError as error:
-        which = "" if revision is None else f", revision {revision!r},"
-        problem = f"{repo_id}{which}: is not in the local cache"
+        at_revision = "" if revision is None else f", revision {revision!r},"
+        problem = f"{repo_id}{at_revision}: is not in the local cache"
         if local_files_only:
             raise CheckpointError(problem + _hint(repo_id, cache_dir)) from error
         reason = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.HF_HUB_OFFLINE else "the hub can't be reached"
@@ -252,7 +252,7 @@ def _download(repo_id: str, allow_patterns: list[str] | None, **hub_options: Unp
 
 
 def _advice(name: str, cache_dir: str | Path | None) -> str:
-    """A sentence on what to do if a model can't be downloaded."""
+    """Return a sentence on what to do if a model can't be downloaded."""
     from huggingface_hub import constants
 
     if suggestion := suggest_model(name, cache_dir):
@@ -264,14 +264,14 @@ def _advice(name: str, cache_dir: str | Path | None) -> str:
     )
 
 
-def _check_home(what: str, cache_dir: str | Path | None, *, downloads: bool) -> None:
-    """Refuse a cache below an unknown home folder: huggingface_hub would make a folder named `~`, or fail."""
+def _check_home(name: str, cache_dir: str | Path | None, *, downloads: bool) -> None:
+    """Refuse a cache in an unknown home folder, for which huggingface_hub would create a folder named `~` or fail."""
     from huggingface_hub import constants
 
     places = [cache_dir or constants.HF_HUB_CACHE, *([constants.HF_HOME] if downloads else [])]
     if any(str(user_path(place)).startswith("~") for place in places):
         raise CheckpointError(
-            f"{what}: there is no folder for the hub's cache, because this user has no home folder. Set HF_HOME to a "
+            f"{name}: there is no folder for the hub's cache, because this user has no home folder. Set HF_HOME to a "
             "writable folder."
         )
 
@@ -286,7 +286,7 @@ def push_folder(
     commit_message: str = "Upload with openxclip",
     create_pr: bool = False,
 ) -> str:
-    """Upload every file of `folder` to the hub repository `repo_id`, which is made if it doesn't exist.
+    """Upload every file of `folder` to the hub repository `repo_id`, which is created if it doesn't exist.
 
     Returns:
         The URL of the commit.
@@ -305,7 +305,7 @@ def save_and_push(save: Callable[[str], object], repo_id: str, **push_options: A
     """Save into a temporary folder and upload it.
 
     Args:
-        save: writes into the folder that it is given.
+        save: function that writes into the folder whose path it gets.
         repo_id, **push_options: see `push_folder`.
 
     Returns:
@@ -326,7 +326,7 @@ def cached_models(cache_dir: str | Path | None = None) -> list[str]:
     """Return the hub ids of the X-CLIPs in the hub's cache, sorted.
 
     Args:
-        cache_dir: default is huggingface_hub's own cache.
+        cache_dir: folder of the cache; default is huggingface_hub's own.
     """
     from huggingface_hub import CacheNotFound, scan_cache_dir
 

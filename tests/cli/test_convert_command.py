@@ -59,7 +59,7 @@ def test_a_users_mistakes_are_one_line(run: Callable[..., Any], tiny_folder: Pat
         assert told in err
     status, _, err = run("convert", tiny_folder, tmp_path / "x", "--frames", "4")
     assert status == 2
-    assert "the number of frames is for a CLIP" in err
+    assert "the number of frames can be given only for a CLIP" in err
     assert (tmp_path / "there").read_text() == "mine"
 
 

@@ -130,7 +130,7 @@ def test_labels_have_numbers() -> None:
 def test_auto_classes_refuse_another_family(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="model_type='clip' is unknown; openxclip has xclip, "):
         AutoConfig.for_model("clip")
-    with pytest.raises(TypeError, match=r"there is no model of an object of type CLIPConfig: give an XCLIPConfig."):
+    with pytest.raises(TypeError, match=r"there is no model for a config of type CLIPConfig: give an XCLIPConfig."):
         AutoModel.from_config(transformers.CLIPConfig())
     with pytest.raises(TypeError, match=r"AutoModel.from_config has no argument 'dtyp'"):
         AutoModel.from_config(XCLIPConfig(), dtyp="float16")

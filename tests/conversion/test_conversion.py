@@ -204,7 +204,7 @@ def test_files_have_default_permissions(tiny_folder: Path, tmp_path: Path) -> No
 
 
 def test_invalid_arguments_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="number of frames is for a CLIP"):
+    with pytest.raises(ValueError, match="number of frames can be given only for a CLIP"):
         openxclip.convert(tiny_folder, tmp_path / "x", num_frames=4)
     with pytest.raises(ValueError, match=r"this model's config.json has them"):
         openxclip.convert(tiny_folder, tmp_path / "x", vision_heads=1)

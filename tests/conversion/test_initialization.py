@@ -164,6 +164,8 @@ def test_invalid_sources_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
     torch.save(openai_state(clip_model()), tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="vocabulary has 99 entries, but the tokenizer 49408"):
         init_from_clip(tmp_path / "other.pt", tmp_path / "start", hidden_act="gelu")
+    with pytest.raises(CheckpointError, match=r"other\.pt: activation 'swish' is unknown"):
+        XCLIPModel.from_clip(tmp_path / "other.pt", hidden_act="swish")
     with pytest.raises(ValueError, match="num_frames=0"):
         init_from_clip(tmp_path / "other.pt", tmp_path / "start", num_frames=0)
     assert [path.name for path in tmp_path.iterdir()] == ["other.pt"]

@@ -14,7 +14,7 @@ _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_
 
 
 def check_attention(implementation: Any) -> None:
-    """Refuse the unknown name of an attention implementation. Known names change nothing: PyTorch picks the kernel.
+    """Refuse unknown attention implementations. Known ones change nothing: PyTorch picks the kernel.
 
     Args:
         implementation: a name, a dict of names by part of the model, or None.
@@ -32,10 +32,10 @@ def check_attention(implementation: Any) -> None:
 
 
 class CommonAttributes:
-    """Attributes with transformers' defaults, which are written into JSON only after they were set.
+    """Attributes with transformers' defaults, which are written into JSON only if they were set.
 
     Attributes:
-        output_attentions, output_hidden_states: defaults for the arguments of `forward` of these names.
+        output_attentions, output_hidden_states: defaults for `forward`'s arguments of these names.
         return_dict: whether `forward` returns an object rather than a tuple by default.
         gradient_checkpointing: whether a model of this config enables gradient checkpointing.
         architectures: names of the classes that the weights belong to.

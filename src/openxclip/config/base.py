@@ -1,4 +1,4 @@
-"""The base class of configs: fields by keyword, and their form in dicts, JSON and folders, as on the hub."""
+"""The base class of configs, which reads and writes them as dicts, JSON and folders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "config.json"
 
-_MAX_INT = (1 << 31) - 1  # every width, count or size of a model is below
+_MAX_INT = (1 << 31) - 1  # larger than any width, count or size of a model
 _FLAGS = ("output_attentions", "output_hidden_states", "return_dict", "gradient_checkpointing")
 
 ConfigT = TypeVar("ConfigT", bound="Config")
@@ -29,7 +29,7 @@ ConfigT = TypeVar("ConfigT", bound="Config")
 
 @dataclass(init=False, eq=False)
 class Config(CommonAttributes):
-    """Base of the configs. Unknown keys, which the hub's folders have, are kept as attributes and written back."""
+    """Base class of the configs. Unknown keys, such as the hub's folders have, are kept as attributes and saved."""
 
     model_type: ClassVar[str] = ""
     sub_configs: ClassVar[dict[str, Any]] = {}
@@ -111,8 +111,7 @@ class Config(CommonAttributes):
 
         Args:
             config_dict: fields by name.
-            return_unused_kwargs: return `(config, unused)`, and put overrides that are no attributes into `unused`
-                instead of setting them.
+            return_unused_kwargs: return `(config, unused)`, where `unused` has the overrides that aren't attributes.
             overrides: fields to set. A dict for a part such as `text_config` changes the fields that it names.
 
         Raises:
@@ -122,13 +121,13 @@ class Config(CommonAttributes):
         unused = {k: v for k, v in overrides.items() if return_unused_kwargs and not cls.has_field(k, merged)}
         for name, value in overrides.items():
             if name not in unused:
-                merged[name] = _merged(merged.get(name), value)
+                merged[name] = _merge(merged.get(name), value)
         config = cls(**merged)
         return (config, unused) if return_unused_kwargs else config  # type: ignore[return-value]
 
     @classmethod
     def has_field(cls, name: str, values: dict[str, Any] | None = None) -> bool:
-        """Whether configs of this class have an attribute of that name, or `values` has the key."""
+        """Return whether configs of this class have an attribute of that name, or `values` has the key."""
         return name in {f.name for f in fields(cls)} or name in (values or {}) or hasattr(cls, name)
 
     def update(self, config_dict: dict[str, Any]) -> None:
@@ -168,11 +167,11 @@ class Config(CommonAttributes):
         repo_id: str | None = None,
         **push_options: Any,
     ) -> None:
-        """Write `config.json` into the folder, which is made if it doesn't exist.
+        """Write `config.json` into the folder, which is created if it doesn't exist.
 
         Args:
             save_directory: the folder.
-            push_to_hub: upload the folder afterwards, to `repo_id` or else to a repository of the folder's name.
+            push_to_hub: upload the folder afterwards to `repo_id`, by default a repository with the folder's name.
             repo_id, **push_options: see `openxclip.hub.push_folder`.
 
         Raises:
@@ -189,14 +188,14 @@ class Config(CommonAttributes):
             hub.push_folder(folder, repo_id or folder.name, **push_options)
 
     def push_to_hub(self, repo_id: str, **push_options: Any) -> str:
-        """Upload `config.json` to a hub repository; options as `openxclip.hub.push_folder` takes them."""
+        """Upload `config.json` to a hub repository and return the commit's URL; see `openxclip.hub.push_folder`."""
         return hub.save_and_push(self.save_pretrained, repo_id, **push_options)
 
     @classmethod
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | Path, **options: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read the dict for this class in a folder's `config.json`; also return the options that aren't the hub's."""
+        """Return this class's part of a folder's `config.json`, and the options that aren't `HubOptions`."""
         hub_options, others = hub.split_options(options)
         values, path = _read_config_json(pretrained_model_name_or_path, **hub_options)
         try:
@@ -216,13 +215,13 @@ class Config(CommonAttributes):
 
         Args:
             pretrained_model_name_or_path: a folder, a hub id such as `"microsoft/xclip-base-patch32"`, or `"mini"`.
-            return_unused_kwargs: return `(config, unused)`, and put options that are no attributes into `unused`.
-            **options: those of `openxclip.hub.HubOptions`; the others are attributes, which override the file's. A
-                dict for a part such as `text_config` changes the fields that it names.
+            return_unused_kwargs: return `(config, unused)`, where `unused` has the options that aren't attributes.
+            **options: `openxclip.hub.HubOptions`, and attributes that override the file's. A dict for a part such as
+                `text_config` changes the fields that it names.
 
         Raises:
             CheckpointError: there is no such folder, repository or file, or it isn't the JSON of such a config.
-            TypeError: an option is neither one of the hub's nor an attribute of such a config.
+            TypeError: an option is neither in `HubOptions` nor an attribute of such a config.
         """
         values, overrides = cls.get_config_dict(pretrained_model_name_or_path, **options)
         unknown = [name for name in overrides if not cls.has_field(name, values)]
@@ -243,11 +242,11 @@ class Config(CommonAttributes):
         """Return the part of a config.json that describes this class.
 
         Args:
-            values: the content of the config.json.
-            source: its path, for messages.
+            values: content of the config.json.
+            source: path of the config.json, for messages.
 
         Raises:
-            CheckpointError: it describes a model of another family.
+            CheckpointError: the config.json describes a model of another family.
         """
         model_type = values.get("model_type")
         if model_type == cls.model_type:
@@ -261,17 +260,17 @@ class Config(CommonAttributes):
 
     @classmethod
     def of(cls: type[ConfigT], config: Any) -> ConfigT:
-        """Return the config itself, or convert transformers' config of the same `model_type`.
+        """Return a config of this class as it is, or convert transformers' config of the same `model_type`.
 
         Raises:
-            TypeError: it is neither.
-            ValueError: two of its fields contradict each other.
+            TypeError: the object is neither.
+            ValueError: two fields contradict each other.
         """
         if isinstance(config, cls):
             config._validate()
             return config
         if getattr(config, "model_type", None) == cls.model_type and callable(getattr(config, "to_dict", None)):
-            converted = cls(**_values_of(cls, config))
+            converted = cls(**_convert_values(cls, config))
             converted.name_or_path = getattr(config, NAME, "") or ""
             return converted
         raise TypeError(f"a {cls.__name__} is needed, not an object of type {type(config).__name__}.")
@@ -287,8 +286,8 @@ class Config(CommonAttributes):
         return f"{type(self).__name__} {self.to_json_string().rstrip()}"
 
 
-_HINTS = {  # for a folder that has this file and no config.json
-    "adapter_config.json": "it is PEFT's adapter: load its base model, then peft.PeftModel.from_pretrained(model, …)",
+_HINTS = {  # for folders that have this file but no config.json
+    "adapter_config.json": "it is a PEFT adapter: load its base model, then peft.PeftModel.from_pretrained(model, …)",
     "training_args.bin": "transformers' Trainer writes weights alone: train with openxclip.Trainer, or call "
     "model.save_config(folder)",
 }
@@ -305,7 +304,7 @@ def read_model_type(name_or_path: str | Path, **hub_options: Unpack[hub.HubOptio
 
 
 def _read_config_json(name_or_path: str | Path, **hub_options: Unpack[hub.HubOptions]) -> tuple[dict[str, Any], Path]:
-    """The object in a model's config.json, and the path of that file."""
+    """Return the object in a model's config.json, and the path of that file."""
     folder = hub.resolve_folder(name_or_path, allow_patterns=[CONFIG_NAME], **hub_options)
     path = folder / CONFIG_NAME
     if not path.is_file():
@@ -314,10 +313,10 @@ def _read_config_json(name_or_path: str | Path, **hub_options: Unpack[hub.HubOpt
     return hub.read_json(path), path
 
 
-def _merged(part: Any, change: Any) -> Any:
-    """A part of a config with some fields changed, if both are dicts; otherwise the change."""
-    part = part.to_dict() if isinstance(part, Config) else part
-    return {**part, **change} if isinstance(part, dict) and isinstance(change, dict) else change
+def _merge(value: Any, change: Any) -> Any:
+    """Return the change, or if both are dicts the fields of the first as changed by the second."""
+    value = value.to_dict() if isinstance(value, Config) else value
+    return {**value, **change} if isinstance(value, dict) and isinstance(change, dict) else change
 
 
 def _without_defaults(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -331,18 +330,18 @@ def _without_defaults(values: dict[str, Any], defaults: dict[str, Any]) -> dict[
     return changed
 
 
-def _values_of(cls: type[Config], config: Any) -> dict[str, Any]:
-    """The fields of this class in transformers' config, and its other attributes unless they are defaults."""
+def _convert_values(cls: type[Config], config: Any) -> dict[str, Any]:
+    """Return a transformers config's fields of this class, and its other attributes that aren't defaults."""
     all_values, defaults = config.to_dict(), type(config)().to_dict()
     own = {f.name for f in fields(cls)}
     values = {name: value for name, value in all_values.items() if name in own or (name, value) not in defaults.items()}
     values.pop(NAME, None)
     values.pop("transformers_version", None)
-    return {**values, **{name: _values_of(part, getattr(config, name)) for name, part in cls.sub_configs.items()}}
+    return {**values, **{name: _convert_values(part, getattr(config, name)) for name, part in cls.sub_configs.items()}}
 
 
 def _json_value(value: Any) -> Any:
-    """The value with everything that JSON can't represent as text, such as dtypes by their names."""
+    """Return the value with everything that JSON can't represent turned into text, such as the names of dtypes."""
     if isinstance(value, dict):
         return {name: _json_value(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from openxclip.config.base import Config, ConfigT
 
-HEAD_WIDTH = 64  # of every attention head in the released models, and in OpenAI's CLIPs
+HEAD_WIDTH = 64  # width of every attention head in the released models and in OpenAI's CLIPs
 
 
 def _check_heads(owner: str, width: int, heads: int, width_name: str, heads_name: str) -> None:
@@ -26,10 +26,10 @@ class _TowerConfig(Config):
     def select_part(cls, values: dict[str, Any], source: Path) -> dict[str, Any]:
         if values.get("model_type") != XCLIPConfig.model_type:
             return super().select_part(values, source)
-        whole = XCLIPConfig.from_dict(values)
-        part = next(name for name, tower in XCLIPConfig.sub_configs.items() if issubclass(cls, tower))
-        tower: Config = getattr(whole, part)
-        return tower.to_dict()
+        config = XCLIPConfig.from_dict(values)
+        name = next(name for name, tower in XCLIPConfig.sub_configs.items() if issubclass(cls, tower))
+        tower_config: Config = getattr(config, name)
+        return tower_config.to_dict()
 
 
 @dataclass(init=False, eq=False, repr=False)
@@ -49,8 +49,8 @@ class XCLIPTextConfig(_TowerConfig):
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
     initializer_factor: float = 1.0
-    pad_token_id: int | None = 1  # these three ids are in the released folders, but nothing here uses them:
-    bos_token_id: int | None = 0  # the end of a text is found as its highest id
+    pad_token_id: int | None = 1  # the three ids are the released folders'; nothing here uses them, because the end
+    bos_token_id: int | None = 0  # of a text is found as its highest id
     eos_token_id: int | None = 2
 
     def _validate(self) -> None:
@@ -107,12 +107,12 @@ class XCLIPConfig(Config):
     vision_config: XCLIPVisionConfig = field(default_factory=XCLIPVisionConfig)
     projection_dim: int = 512  # the joint width E
     prompt_layers: int = 2
-    prompt_alpha: float = 0.1  # start of the learned scale on the prompt
+    prompt_alpha: float = 0.1  # initial value of the prompts' learned scale
     prompt_hidden_act: str = "quick_gelu"
     prompt_num_attention_heads: int = 8  # E / 64 in the paper
     prompt_attention_dropout: float = 0.0
     prompt_projection_dropout: float = 0.0
-    logit_scale_init_value: float = 2.6592  # ln(1 / 0.07), CLIP's start
+    logit_scale_init_value: float = 2.6592  # ln(1 / 0.07), as in CLIP
     initializer_factor: float = 1.0
 
     def __init__(self, **values: Any) -> None:
@@ -156,15 +156,15 @@ class XCLIPConfig(Config):
 
     @property
     def authors_heads(self) -> int:
-        """Number of attention heads in MIT and in the prompts, each, in the authors' code: E / 64."""
+        """Number of attention heads in the authors' code, in MIT and in the prompts: E / 64."""
         return max(1, self.projection_dim // HEAD_WIDTH)
 
     @property
     def has_converters_heads(self) -> bool:
         """Whether MIT or the prompts have 8 heads at a joint width of 768.
 
-        transformers' converter wrote the folders of the large models so, but the authors' code has 12 heads: such a
-        folder computes other scores than the authors' model with the same weights.
+        transformers' converter wrote 8 into the folders of the large models, but the authors' code has 12. So such a
+        folder gives other scores than the authors' model with the same weights.
         """
         return self.projection_dim == 768 and 8 in (
             self.vision_config.mit_num_attention_heads,

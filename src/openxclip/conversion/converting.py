@@ -29,11 +29,12 @@ class Conversion:
     """A finished conversion.
 
     Attributes:
-        source, target: the paths or names that were read and written.
-        kind, format: kind and format of the source: see `openxclip.checkpoints.Checkpoint`.
+        source: name or path of the checkpoint that was read.
+        target: path that was written.
+        kind, format: kind and format of the source, see `openxclip.checkpoints.Checkpoint`.
         parameters: number of parameters of the X-CLIP that was written.
-        frames: T, the frames of its clips.
-        notes: warnings for its user.
+        frames: T, the frames of a clip.
+        notes: warnings for the user.
     """
 
     source: str
@@ -58,9 +59,9 @@ def convert(
     force: bool = False,
     **hub_options: Unpack[hub.HubOptions],
 ) -> Conversion:
-    """Write an X-CLIP in another format. A CLIP is converted to the untrained X-CLIP that starts from it.
+    """Write an X-CLIP in another format. A CLIP is converted to an untrained X-CLIP with its towers.
 
-    The numbers stay the same, bit for bit. Converting from the hub's format to the authors' and back gives the same
+    The weights stay the same, bit for bit. Converting from the hub's format to the authors' and back gives the same
     files.
 
     Args:
@@ -68,9 +69,9 @@ def convert(
         target: a folder for "hub", a file for "authors"; it is written atomically.
         to: "hub" writes a folder that this package and transformers load, "authors" a `.pth` that the authors' code
             loads.
-        num_frames: T of the X-CLIP that starts from a CLIP; default 8.
+        num_frames: T of the X-CLIP if the source is a CLIP; default 8.
         hidden_act, vision_heads, text_heads: see `openxclip.checkpoints.read_checkpoint`.
-        seed: seeds the random initialisation of an X-CLIP that starts from a CLIP.
+        seed: seeds the random initialisation if the source is a CLIP.
         force: overwrite the target. Other files in a folder are kept.
         **hub_options: see `openxclip.hub.HubOptions`.
 
@@ -100,20 +101,20 @@ def convert(
         )
         notes.append("messages, MIT and prompts are untrained: train this model before use")
     else:
-        if checkpoint.format == "hub" and {hidden_act, vision_heads, text_heads} != {None}:
+        if checkpoint.format == "hub" and (hidden_act, vision_heads, text_heads) != (None, None, None):
             raise ValueError(
-                "activation and heads are for files that don't have them: this model's config.json has them."
+                "activation and heads can be given only for files that lack them: this model's config.json has them."
             )
         if num_frames is not None:
             raise ValueError(
-                "the number of frames is for a CLIP; an X-CLIP keeps the one that it was trained with (the model takes "
-                "clips of any number)."
+                "the number of frames can be given only for a CLIP; an X-CLIP keeps the number that it was trained "
+                "with (and accepts clips with any number of frames)."
             )
         config = checkpoints.config_in(checkpoint, XCLIPConfig)
         model = XCLIPModel.from_state(config, checkpoint.tensors, checkpoint.source)
-    texts = _texts_of(checkpoint, model)
+    texts = _config_texts(checkpoint, model)
     if to == "hub":
-        processor = processor_of(source, checkpoint, model.config, **hub_options)
+        processor = load_processor(source, checkpoint, model.config, **hub_options)
         _write_folder(target, model, processor, texts)
     else:
         notes += _differences_from_authors(model.config)
@@ -148,7 +149,7 @@ def check_target(path: str | Path, *, is_folder: bool, force: bool) -> Path:
         raise CheckpointError(f"{target}: is a folder, but the authors' format is a file, such as {target / 'x.pth'}.")
     if exists and not force:
         raise CheckpointError(
-            f"{target}: is there already: choose another place, or overwrite it with force=True (--force)."
+            f"{target}: exists already: choose another place, or overwrite it with force=True (--force)."
         )
     try:
         if is_folder:
@@ -162,26 +163,26 @@ def check_target(path: str | Path, *, is_folder: bool, force: bool) -> Path:
     return target
 
 
-def _texts_of(checkpoint: checkpoints.Checkpoint, model: XCLIPModel) -> dict[str, str]:
-    """The texts of config.json and preprocessor_config.json: the source's own, to the byte, if it has them."""
+def _config_texts(checkpoint: checkpoints.Checkpoint, model: XCLIPModel) -> dict[str, str]:
+    """Return the texts of config.json and preprocessor_config.json: the source's own, to the byte, if it has them."""
     texts = dict(checkpoint.texts) if checkpoint.kind == "xclip" else {}
     if CONFIG_NAME not in texts:
         texts[CONFIG_NAME] = model.config_to_save().to_json_string()
     return texts
 
 
-def processor_of(
+def load_processor(
     source: str | Path,
     checkpoint: checkpoints.Checkpoint,
     config: XCLIPConfig,
     **hub_options: Unpack[hub.HubOptions],
 ) -> XCLIPProcessor:
-    """Return a checkpoint's own processor, or else the released models' processor at its resolution.
+    """Load a checkpoint's own processor, or make the released models' processor at its resolution.
 
     Args:
         source: name or path of the checkpoint.
-        checkpoint: what was read from there.
-        config: config of the X-CLIP that is made of it.
+        checkpoint: the checkpoint.
+        config: config of the X-CLIP that is made from it.
         **hub_options: see `openxclip.hub.HubOptions`.
     """
     is_file = hub.existing_file(source) is not None
@@ -208,7 +209,7 @@ def _write_folder(target: Path, model: XCLIPModel, processor: XCLIPProcessor, te
 
 
 def _differences_from_authors(config: XCLIPConfig) -> list[str]:
-    """Notes on why the authors' code would compute other scores with the same weights."""
+    """Return notes on why the authors' code would compute other scores with the same weights."""
     vision, notes = config.vision_config, []
     heads = config.authors_heads
     if (vision.mit_num_attention_heads, config.prompt_num_attention_heads) != (heads, heads):

@@ -28,13 +28,13 @@ class Initialization:
     Attributes:
         source: name or path of the CLIP.
         path: path of the folder.
-        format: format of the CLIP: see `openxclip.checkpoints.Checkpoint`.
+        format: format of the CLIP, see `openxclip.checkpoints.Checkpoint`.
         parameters: number of parameters of the whole X-CLIP.
-        fresh_parameters: number of those that are initialised at random: messages, MIT, prompts.
+        fresh_parameters: number of randomly initialised parameters: messages, MIT, prompts.
         frames: T, the frames of a clip.
         resolution: side of a frame in pixels.
         seed: seed of the random initialisation.
-        notes: warnings for its user.
+        notes: warnings for the user.
     """
 
     source: str
@@ -68,16 +68,16 @@ def init_from_clip(
 
     Args:
         source: a file, a folder or a hub id of an OpenAI, open_clip or Hugging Face CLIP with a vision transformer.
-        out: the folder.
+        out: folder to write.
         num_frames: T, the frames of a clip in training.
         seed: seeds the random initialisation; the same seed gives the same weights.
         hidden_act, vision_heads, text_heads: see `openxclip.checkpoints.read_checkpoint`.
-        force: overwrite a model in the folder; its other files are kept.
+        force: overwrite a model in the folder; other files are kept.
         **hub_options: see `openxclip.hub.HubOptions`.
 
     Raises:
-        CheckpointError: the source can't be read or is no such CLIP, its vocabulary is smaller than its tokenizer's, or
-            `out` exists or can't be written.
+        CheckpointError: the source can't be read or isn't such a CLIP; its vocabulary is smaller than its tokenizer's;
+            or `out` exists or can't be written.
         ValueError: `num_frames` is less than 1.
     """
     if num_frames < 1:
@@ -121,8 +121,8 @@ def _describe(folder: Path, target: Path, conversion: Conversion, seed: int) -> 
     )
 
 
-def _card(done: Initialization) -> str:
-    fresh, total = done.fresh_parameters / 1e6, done.parameters / 1e6
+def _card(init: Initialization) -> str:
+    fresh, total = init.fresh_parameters / 1e6, init.parameters / 1e6
     return f"""---
 library_name: openxclip
 tags:
@@ -132,12 +132,12 @@ tags:
 
 # An untrained X-CLIP
 
-**Not trained yet.** The weights of both towers are those of the CLIP `{done.source}` ({done.format}), unchanged. The
+**Not trained yet.** The weights of both towers are those of the CLIP `{init.source}` ({init.format}), unchanged. The
 other parts of X-CLIP ([arXiv 2208.02816](https://arxiv.org/abs/2208.02816)), the messages between frames, the
-multi-frame integration transformer and the video-specific prompts, are initialised at random with seed {done.seed}:
+multi-frame integration transformer and the video-specific prompts, are initialised at random with seed {init.seed}:
 {fresh:.1f} M of {total:.1f} M parameters.
 
-- Clips: {done.frames} frames of {done.resolution} × {done.resolution} pixels.
+- Clips: {init.frames} frames of {init.resolution} × {init.resolution} pixels.
 - Frames are normalised by ImageNet's mean and standard deviation instead of CLIP's, as in the paper's training and the
   released X-CLIPs.
 - The licence of the weights is the CLIP's.

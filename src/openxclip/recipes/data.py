@@ -31,14 +31,14 @@ _VAL_SPLITS = ("val", "test")  # in the order of preference
 
 
 class DataError(OpenXCLIPError):
-    """The data that a recipe names can't be used, or don't fit each other."""
+    """The data that a recipe names can't be used, or its training and validation data don't fit each other."""
 
 
 def training_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     """Return the videos to train on, and those to validate on if the recipe names any.
 
     Raises:
-        OpenXCLIPError: the recipe names no data, or they can't be read or don't fit each other.
+        OpenXCLIPError: the recipe names no data; the data can't be read; or the two sets don't fit each other.
     """
     with value_errors_as_data_errors():
         train, val = _open_both(recipe)
@@ -57,18 +57,18 @@ def evaluation_data(recipe: Recipe) -> Dataset:
     """Return the videos for `openxclip eval`: the recipe's validation data, or all of `data` if it has none.
 
     Raises:
-        OpenXCLIPError: the recipe names no data, or they can't be read.
+        OpenXCLIPError: the recipe names no data, or the data can't be read.
     """
     data = recipe.dataset
     with value_errors_as_data_errors():
         chooses_classes = data.seen is not None or data.unseen_list is not None or data.unseen > 0
         if data.val_data is not None:
             dataset = _open_val(data, data.val_data)
-        elif not chooses_classes:
+        elif chooses_classes:
+            dataset = _open(data, data.val_split, key="val_split")
+        else:
             train, val = training_data(recipe)
             dataset = train if val is None else val
-        else:
-            dataset = _open(data, data.val_split, key="val_split")
         if data.seen is not None:
             dataset = without_classes(dataset, read_class_list(data.seen))
         if data.unseen_list is not None:
@@ -98,7 +98,7 @@ def _open_both(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
 
 
 def _open(data: Data, split: str | None, key: str = "split") -> Dataset:
-    """Open a split of `data`; errors call the split by the recipe's `key`."""
+    """Open a split of `data`; error messages name the split by the recipe's `key`."""
     if data.data is None:
         raise DataError("the recipe names no data: give data=, a folder of class folders or a list (docs/datasets.md).")
     try:
@@ -111,7 +111,7 @@ def _open(data: Data, split: str | None, key: str = "split") -> Dataset:
 
 
 def _open_val(data: Data, path: Path) -> Dataset:
-    """Open `val_data`. Keys that aren't given for it are those of `data`, if they apply to its format."""
+    """Open `val_data`. Keys that aren't given for it are taken from `data`, if they apply to its format."""
     videos, fold = data.val_videos, data.val_fold
     if videos is None and data.videos is not None and takes_videos(path, format=data.val_format):
         videos = data.videos

@@ -1,6 +1,6 @@
 """Read recipes: YAML files that define a training and its evaluation. Every value is checked before anything is loaded.
 
-The defaults are the paper's (arXiv 2208.02816, §4.1 and the supplement); the YAML files have only what differs.
+The defaults are the paper's (arXiv 2208.02816, §4.1 and the supplement); the YAML files list only other values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ with needs_package("a recipe", "pydantic", "train"):
 _FOLDER = Path(__file__).parent
 RECIPES = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
-Chance = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -72,16 +72,16 @@ class Data(_Section):
 class Augmentations(_Section):
     """Random changes of training clips; see `openxclip.training.augmentation.Augmentation`."""
 
-    flip: Chance = 0.5
-    jitter: Chance = 0.8
+    flip: Probability = 0.5
+    jitter: Probability = 0.8
     brightness: NotNegative = 0.4
     contrast: NotNegative = 0.4
     saturation: NotNegative = 0.2
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    grey: Chance = 0.2
+    grey: Probability = 0.2
     mixup: NotNegative = 0.8
     cutmix: NotNegative = 1.0
-    mix_switch: Chance = 0.5  # share of batches with CutMix rather than MixUp, if both are on
+    mix_switch: Probability = 0.5  # share of batches with CutMix rather than MixUp, if both are on
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     crop_scales: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.875, 0.75, 0.66)
 
@@ -132,18 +132,15 @@ class Recipe(_Section):
     def _check_combinations(self) -> Recipe:
         has_classes = self.loss == "classes"
         _require("{}" in self.template, "template", self.template, "must have {} where the class name goes")
-        _require(
-            self.warmup_epochs <= self.epochs,
-            "warmup_epochs",
-            self.warmup_epochs,
-            f"must be at most epochs={self.epochs}",
-        )
+        reason = f"must be at most epochs={self.epochs}"
+        _require(self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, reason)
         _require(self.min_lr is None or self.min_lr <= self.lr, "min_lr", self.min_lr, f"must be at most lr={self.lr}")
         _require(not (self.sharded and self.ema), "ema", self.ema, "can't be used with sharded=true")
         _require(has_classes or not self.dataset.shots, "shots", self.dataset.shots, "needs loss=classes")
-        for field, value in (("keep", self.keep == "best" and "best"), ("patience", self.patience)):
-            reason = "needs an evaluation more often than at the end: give eval_every=1, or more epochs"
-            _require(not value or self.eval_every > 0, field, value, reason)
+        evaluates_epochs = self.eval_every > 0
+        reason = "needs evaluations before the end of the training: give eval_every=1 or more"
+        _require(self.keep == "last" or evaluates_epochs, "keep", self.keep, reason)
+        _require(self.patience is None or evaluates_epochs, "patience", self.patience, reason)
         if self.metric is not None:
             reason = "is for captions (loss=pairs)" if has_classes else "is for classes (loss=classes)"
             _require((" R@" not in self.metric) == has_classes, "metric", self.metric, reason)
@@ -159,8 +156,8 @@ class Recipe(_Section):
         return self.lr / 100 if self.min_lr is None else self.min_lr
 
 
-def _require(holds: bool, field: str, value: object, reason: str) -> None:
-    if not holds:
+def _require(condition: bool, field: str, value: object, reason: str) -> None:
+    if not condition:
         raise _CombinationError(field, value, reason)
 
 
@@ -185,7 +182,7 @@ def read_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> Recipe
         changes: `key=value` each, to replace values of the file; values are YAML.
 
     Raises:
-        RecipeError: there is no such recipe, a key is unknown or a value is invalid; the line is named.
+        RecipeError: there is no such recipe, a key is unknown or a value is invalid; the message names the line.
     """
     name = str(name_or_path)
     path = _FOLDER / f"{name}.yaml" if name in RECIPES else user_path(name)
@@ -217,7 +214,7 @@ def _read_text(path: Path, name: str) -> str:
 
 
 def _parse(text: str, source: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the values, and the line of each for messages."""
+    """Return the values by key, and for messages the file and line of each key."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from openxclip.checkpoints import read_checkpoint
-from openxclip.conversion import processor_of
+from openxclip.conversion import load_processor
 from openxclip.datasets import Dataset
 from openxclip.model import XCLIPModel
 from openxclip.processing import XCLIPProcessor
@@ -20,7 +20,7 @@ from openxclip.training.distributed import Processes
 
 @dataclass(frozen=True)
 class Setup:
-    """What a training works with.
+    """The recipe, model, data and processes of a training.
 
     Attributes:
         recipe: the recipe.
@@ -52,7 +52,7 @@ def load_model(recipe: Recipe) -> tuple[XCLIPModel, XCLIPProcessor]:
         model = XCLIPModel.from_pretrained(recipe.model, dtype="float32")
         if recipe.frames:
             _set_num_frames(model, recipe.frames)
-    processor = processor_of(recipe.model, checkpoint, model.config)
+    processor = load_processor(recipe.model, checkpoint, model.config)
     model.config.vision_config.drop_path_rate = recipe.drop_path
     blocks = list(model.vision_model.encoder.layers)
     for i, block in enumerate(blocks):
@@ -71,7 +71,7 @@ def _set_num_frames(model: XCLIPModel, num_frames: int) -> None:
 
 
 def check_texts(setup: Setup) -> None:
-    """Warn of class names and captions that are too long for the model.
+    """Warn about class names and captions that are too long for the model.
 
     Raises:
         DataError: the model can't tell two class names apart.
