@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from openxclip import hub
 from openxclip.checkpoints.files import load_safetensors
@@ -18,6 +18,7 @@ from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import Unpack  # in typing since Python 3.11
 
 SAFETENSORS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
@@ -35,7 +36,9 @@ class LoadedWeights(NamedTuple):
     source: Path
 
 
-def load_state_dict(name_or_path: str | Path, *, variant: str | None = None, **hub_options: Any) -> LoadedWeights:
+def load_state_dict(
+    name_or_path: str | Path, *, variant: str | None = None, **hub_options: Unpack[hub.HubOptions]
+) -> LoadedWeights:
     """Load the tensors of a folder or hub repository. Files are mapped rather than read.
 
     Args:
@@ -53,7 +56,7 @@ def load_state_dict(name_or_path: str | Path, *, variant: str | None = None, **h
 
 
 def find_weights(
-    name_or_path: str | Path, *, variant: str | None = None, **hub_options: Any
+    name_or_path: str | Path, *, variant: str | None = None, **hub_options: Unpack[hub.HubOptions]
 ) -> tuple[Path, list[Path]]:
     """Return the weights file of a folder or hub repository, or its index; and the files that hold the tensors.
 

@@ -34,6 +34,7 @@ from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import Unpack  # in typing since Python 3.11
 
 Format = Literal["hub", "authors", "openai", "open_clip", "huggingface_clip"]
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -107,7 +108,7 @@ def read_checkpoint(
     hidden_act: str | None = None,
     vision_heads: int | None = None,
     text_heads: int | None = None,
-    **hub_options: Any,
+    **hub_options: Unpack[hub.HubOptions],
 ) -> Checkpoint:
     """Read the weights of an X-CLIP or a CLIP, whoever wrote them. No code of a pickle in them is run.
 
@@ -117,7 +118,7 @@ def read_checkpoint(
             and those that open_clip names "quickgelu", were trained with the first and other CLIPs with the second,
             which is the default, with a warning.
         vision_heads, text_heads: attention heads, if the tower's width doesn't tell them (see `shapes`).
-        **hub_options: see `openxclip.hub.resolve_folder`.
+        **hub_options: see `openxclip.hub.HubOptions`.
 
     Raises:
         CheckpointError: there are no weights, they are damaged or refused, or they are of another model, which the

@@ -38,6 +38,8 @@ from openxclip.config import XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing since Python 3.11
+
     from openxclip.model import XCLIPModel
 
 _BYTES = {"float32": 4, "bfloat16": 2}
@@ -150,7 +152,7 @@ def profile(
     num_texts: int = 400,
     text_length: int | None = None,
     num_frames: int | None = None,
-    **hub_options: Any,
+    **hub_options: Unpack[hub.HubOptions],
 ) -> Profile:
     """Count parameters, multiply-adds and memory of each part of a model, without reading weights or importing PyTorch.
 
@@ -161,7 +163,7 @@ def profile(
         text_length: tokens of each text, with padding; default is the model's context (77). Labels of a few words,
             padded to the longest, cost a tenth of that.
         num_frames: frames T of the video; default is the number that the model was trained with.
-        **hub_options: see `openxclip.hub.resolve_folder`.
+        **hub_options: see `openxclip.hub.HubOptions`.
 
     Raises:
         CheckpointError: there is no such model, or it is no X-CLIP.
@@ -187,7 +189,7 @@ def profile(
     return Profile(name, frames, vision.image_size, num_texts, length, parts)
 
 
-def _config_of(model: str | Path | XCLIPConfig | XCLIPModel, hub_options: dict[str, Any]) -> XCLIPConfig:
+def _config_of(model: str | Path | XCLIPConfig | XCLIPModel, hub_options: hub.HubOptions) -> XCLIPConfig:
     if not isinstance(model, (str, Path)):
         config = getattr(model, "config", model)
         if not isinstance(config, XCLIPConfig):

@@ -28,15 +28,15 @@ _ModelT = TypeVar("_ModelT", bound="XCLIPPreTrainedModel")
 
 
 class XCLIPPreTrainedModel(Members):
-    """Base of XCLIPModel, XCLIPTextModel and XCLIPVisionModel, and of your own classes that hold one of them.
+    """Base class of XCLIPModel, XCLIPTextModel and XCLIPVisionModel, and of your own classes that contain one of them.
 
     A subclass sets `config_class`, makes its parts in `__init__` and calls `post_init()` at the end. `from_pretrained`
-    then loads any X-CLIP: openxclip's parts are filled from its weights, and what the subclass adds is initialised by
-    its constructor or its own `_init_weights`.
+    then loads any X-CLIP: openxclip's parts get its weights, and the subclass's own parts are initialised by its
+    constructor or its `_init_weights`.
     """
 
     config_class: ClassVar[type[Config]]
-    weights_prefix: ClassVar[str] = ""  # of this class's weights in a whole X-CLIP
+    weights_prefix: ClassVar[str] = ""  # prefix of this class's weights in a whole X-CLIP
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class XCLIPPreTrainedModel(Members):
         """Do nothing: openxclip's parts are initialised when they are made. A subclass may initialise a module here."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Accept a tower's keys as transformers 4 has them too: `vision_model.…` and `text_model.…`."""
+        """Also accept a tower's keys with transformers 4's prefix: `vision_model.…` and `text_model.…`."""
         older = prefix + self.weights_prefix
         for name in [name for name in state_dict if self.weights_prefix and name.startswith(older)]:
             state_dict[prefix + name.removeprefix(older)] = state_dict.pop(name)
@@ -98,8 +98,8 @@ class XCLIPPreTrainedModel(Members):
                 the authors' `k400_32_8.pth` (see `openxclip.checkpoints.formats`), or `"mini"` (which knows only
                 openxclip's rendered playground, not real footage). None if `config` and `state_dict` are given.
             *model_args: further arguments of the class's constructor.
-            config: replaces the folder's own config.
-            state_dict: weights by name, which replace the file's; they are copied.
+            config: config to use instead of the folder's.
+            state_dict: weights by name to copy instead of the file's.
             dtype: type of the weights: a torch.dtype, its name, or "auto" for the file's own; default float32, as in
                 transformers 4. `torch_dtype` is its older name.
             device: device of the weights; `device_map` is another name for it and takes one device too.
@@ -112,14 +112,14 @@ class XCLIPPreTrainedModel(Members):
             attn_implementation: a name that transformers knows; PyTorch picks the kernel.
             use_safetensors: True refuses a folder that has only pickled weights.
             variant: read `model.<variant>.safetensors`, such as "fp16".
-            **options: those of `openxclip.hub.HubOptions` (`use_auth_token` is an older name of `token`), top-level
-                fields of the config, and further arguments of a subclass's constructor.
+            **options: `openxclip.hub.HubOptions` (`use_auth_token` is an older name of `token`), top-level fields of
+                the config, and further arguments of a subclass's constructor.
 
         Raises:
             CheckpointError: there is no such folder or repository; it has no weights; a file is damaged; or weights of
                 openxclip's own parts are missing, unexpected or misshapen, all of them listed.
             ValueError: an argument has an unsupported value.
-            TypeError: an option is neither one of the hub's, a field of the config, nor an argument of the constructor.
+            TypeError: an option is not in `HubOptions`, a field of the config or an argument of the constructor.
         """
         check_attention(attn_implementation)
         target_dtype = as_dtype(dtype if dtype is not None else torch_dtype)
@@ -156,7 +156,7 @@ class XCLIPPreTrainedModel(Members):
 
     @classmethod
     def _apply_options(cls, config: Config, options: dict[str, Any]) -> tuple[Config, dict[str, Any]]:
-        """The config with the options that are its fields, and the options that are arguments of the constructor."""
+        """Return the config changed by the options that are its fields, and the constructor's options."""
         fields = {name: value for name, value in options.items() if hasattr(config, name)}
         arguments = {name: value for name, value in options.items() if name not in fields}
         accepted = inspect.signature(cls.__init__).parameters
@@ -214,10 +214,10 @@ class XCLIPPreTrainedModel(Members):
         ignore_mismatched_sizes: bool = False,
         arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {}),
     ) -> tuple[_ModelT, Fit]:
-        """The model with these weights, and how they matched."""
+        """Return the model with these weights, and how they matched."""
         source = weights.source
         _check_block_count(config, weights)
-        if not _is_ours(cls):  # its constructor may need real numbers, and the parts it adds keep their initialisation
+        if not _is_ours(cls):  # its constructor may need real tensors, and its own parts keep their initialisation
             model = cls(config, *arguments[0], **arguments[1])
             matched = model._match(weights, ignore_mismatched_sizes=ignore_mismatched_sizes)
             return model._load_copies(matched.state, dtype, device), matched
@@ -254,12 +254,15 @@ class XCLIPPreTrainedModel(Members):
 
     @classmethod
     def _start_from_clip(cls: type[_ModelT], start: checkpoints.Pretrained[XCLIPConfig], seed: int | None) -> _ModelT:
-        """The model with a CLIP's weights in its towers and all others at random."""
+        """Return a model with a CLIP's weights in its towers and all others at random."""
+        clip = start.load_weights()
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            model = cls(start.config)
-        clip = start.load_weights()
+            try:
+                model = cls(start.config)
+            except ValueError as error:  # an unknown activation
+                raise CheckpointError(f"{clip.source}: {error}") from error
         random = {name: tensor for name, tensor in model.state_dict().items() if not is_of_clip(name)}
         matched = model._match(clip._replace(tensors={**random, **clip.tensors}))
         model.load_state_dict(matched.state)
@@ -281,16 +284,16 @@ class XCLIPPreTrainedModel(Members):
     ) -> None:
         """Write config.json and model.safetensors (or shards and their index) as transformers does.
 
-        The folder is made if it doesn't exist. Every file is written atomically, so a model may be saved over the
-        folder it was loaded from, and an interruption leaves no incomplete file.
+        The folder is created if it doesn't exist. Every file is written atomically, so a model may be saved into the
+        folder that it was loaded from, and an interruption leaves no incomplete file.
 
         Args:
             save_directory: the folder.
             is_main_process: False writes nothing, so that only one of several training processes saves.
-            state_dict: other weights of this model to write, such as their running mean.
+            state_dict: weights to write instead of the model's own, such as their moving average.
             save_function: has no effect, because it would write pickles.
-            push_to_hub: upload the folder afterwards, to `repo_id` or else to a repository of the folder's name.
-            max_shard_size: bytes, or text such as "5GB"; a larger model is split into several files.
+            push_to_hub: upload the folder afterwards to `repo_id`, by default a repository with the folder's name.
+            max_shard_size: bytes per file, or text such as "5GB"; a larger model is split into several files.
             safe_serialization: must be True.
             variant: write `model.<variant>.safetensors`, and keep other weights in the folder.
             repo_id, **push_options: see `openxclip.hub.push_folder`.
@@ -325,7 +328,7 @@ class XCLIPPreTrainedModel(Members):
         self.config_to_save().save_pretrained(save_directory)
 
     def push_to_hub(self, repo_id: str, **push_options: Any) -> str:
-        """Upload the model and return the URL of the commit; options as `openxclip.hub.push_folder` takes them."""
+        """Upload the model and return the URL of the commit; see `openxclip.hub.push_folder`."""
         return hub.save_and_push(self.save_pretrained, repo_id, **push_options)
 
 
@@ -334,9 +337,9 @@ def _is_ours(cls: type[nn.Module]) -> bool:
 
 
 def _own_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the path, with a final dot, of every model of this package inside, and a module with its own weights alone.
+    """Yield the prefix of every openxclip model in `model`, and a module that has only openxclip's weights of it.
 
-    Outer models come first; models inside one that was yielded are skipped.
+    Outer models come first; models inside a yielded one are skipped.
     """
     seen: set[str] = set()
     for path, module in model.named_modules():
@@ -351,7 +354,7 @@ def _own_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _check_block_count(config: Config, weights: checkpoints.LoadedWeights) -> None:
-    """Refuse a config with more blocks than there are tensors: building so many could take all memory."""
+    """Refuse a config with more blocks than there are tensors, because building them could take all memory."""
     parts = [config, *(getattr(config, name) for name in config.sub_configs)]
     names = ("num_hidden_layers", "mit_num_hidden_layers", "prompt_layers")
     blocks = max(getattr(part, name, 0) for part in parts for name in names)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from openxclip.common.threads import warn_if_forked
 from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.precision import check_precision
 from openxclip.errors import VideoError
-from openxclip.hub import DEFAULT_MODEL
+from openxclip.hub import DEFAULT_MODEL, HubOptions
 from openxclip.model import VideoFeatures, XCLIPModel
 from openxclip.model.devices import as_computing_device
 from openxclip.model.finite import require_finite
@@ -39,6 +39,9 @@ from openxclip.processing import XCLIPProcessor
 from openxclip.processing.texts import warn_of_cuts
 from openxclip.video import ClipPlan, DecodeWorker, ReadOptions, VideoSource
 from openxclip.video.ahead import Item, ReadAhead
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing since Python 3.11
 
 _TEXTS_AT_ONCE = 64  # bounds the memory that long lists of labels take
 _TEXTS_AT_ONCE_OPTIMIZED = 512  # for an optimised model, which groups them by length
