@@ -139,9 +139,9 @@ def test_gemm_peaks() -> None:
 
 
 def test_invalid_arguments() -> None:
-    with pytest.raises(ValueError, match="model base-patch8: must be of base-patch32"):
+    with pytest.raises(ValueError, match="model base-patch8: choose from base-patch32"):
         bench(["base-patch8"])
-    with pytest.raises(ValueError, match="section missing: must be of vision"):
+    with pytest.raises(ValueError, match="section missing: choose from vision"):
         bench(sections=[])
     with pytest.raises(ValueError, match="rounds=0"):
         bench(rounds=0)

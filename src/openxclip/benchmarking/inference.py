@@ -23,7 +23,12 @@ Call = Callable[[], Any]
 
 
 def class_names(length: int = 16, padded: int | None = None) -> Tensor:
-    """Return 400 texts of 4 to `length` tokens, as long as class names, padded as the documented processor pads."""
+    """Return the token ids of 400 texts of 4 to `length` tokens, like class names, padded as transformers does.
+
+    Args:
+        length: tokens of the longest text.
+        padded: length with padding; default is `length`.
+    """
     generator = torch.Generator().manual_seed(1)
     ends = torch.randint(3, 10, (_NAMES,), generator=generator)
     ends[0] = length - 1
@@ -34,7 +39,7 @@ def class_names(length: int = 16, padded: int | None = None) -> Tensor:
 
 
 def clips_for(model: XCLIPModel, videos: int) -> Tensor:
-    """Return noise (B, T, C, H, W) of the model's size."""
+    """Return clips of noise (B, T, C, H, W) in the model's size."""
     vision = model.config.vision_config
     return torch.randn(videos, vision.num_frames, vision.num_channels, vision.image_size, vision.image_size)
 
@@ -79,7 +84,7 @@ def _measure(
 def _rows(
     what: str, measured: Medians, precisions: Sequence[Precision], notes: Mapping[Precision, str] | None = None
 ) -> Iterator[Row]:
-    """Yield a row per precision, from methods called "ours fp32", "tuned fp32", …, and "documented"."""
+    """Yield a row per precision from the medians of methods "ours fp32", "tuned fp32", …, and "documented"."""
     seconds = measured.seconds
     for precision in precisions:
         yield Row(
@@ -96,7 +101,7 @@ def vision(
     peaks: dict[str, float],
     precisions: list[Precision],
 ) -> Iterator[Row]:
-    """Measure one video of 8 frames by the plain model and by the optimised model in each precision."""
+    """Measure the features of one video, with the plain model and with the optimised model in each precision."""
     pixels = clips_for(model, 1)
     fast = {precision: optimize(model, precision, verbose=False) for precision in precisions}
     methods: dict[str, Call] = {"plain": _without_gradients(lambda: model.get_video_features(pixels))}
@@ -127,14 +132,14 @@ def vision(
 
 
 def _operations(model: XCLIPModel) -> float:
-    """Return 2 x multiply-adds of the video side, without prompts."""
+    """Return the operations (2 per multiply-add) for one video and one text."""
     return float(profile(model, num_texts=1).video.flops)
 
 
 def texts(
     name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds, precisions: list[Precision]
 ) -> Iterator[Row]:
-    """Measure 400 new class names, the next video with the same names, and prompts."""
+    """Measure 400 new class names, another video with the same names, and the prompts of 8 videos."""
     ids, pixels = class_names(), clips_for(model, 1)
     with torch.no_grad():
         reference = model.get_text_features(ids)
@@ -161,7 +166,7 @@ def texts(
 
 
 def padded_texts(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) -> Iterator[Row]:
-    """Measure the second forward on 400 texts padded to 77 tokens."""
+    """Measure the second forward pass with the same 400 texts, padded to 77 tokens."""
     ids, pixels = class_names(padded=77), clips_for(model, 1)
     fast = optimize(model, "fp32", verbose=False)
     documented = partial(peer.model, input_ids=ids, pixel_values=pixels) if peer else None
@@ -170,7 +175,7 @@ def padded_texts(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds
 
 
 def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) -> Iterator[Row]:
-    """Measure a training step of 2 videos on 400 frozen texts, which the documented method encodes in each step."""
+    """Measure a training step of 2 videos and 400 frozen texts, which the documented method encodes in each step."""
     ids, pixels, labels = class_names(), clips_for(model, 2), torch.tensor([3, 5])
     text_KE = _without_gradients(lambda: model.get_text_features(ids))()
 
@@ -184,33 +189,31 @@ def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) ->
 
         return run
 
-    def optimizer(trained: Any, **options: Any) -> torch.optim.Optimizer:
+    def freeze_texts_and_make_optimizer(trained: Any, **options: Any) -> torch.optim.Optimizer:
         for part, weight in trained.named_parameters():
             weight.requires_grad_(not part.startswith("text_"))
         return torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=1e-8, **options)
 
-    ours = optimizer(model, fused=True)
-    theirs = optimizer(peer.model) if peer is not None else None
-    methods: dict[str, Call] = {}
-    for precision in ("fp32", "bf16"):
+    def loss() -> Tensor:
+        value: Tensor = model(text_features=text_KE, pixel_values=pixels, labels=labels).loss
+        return value
 
-        def loss() -> Tensor:
-            value: Tensor = model(text_features=text_KE, pixel_values=pixels, labels=labels).loss
-            return value
+    precisions: list[Precision] = ["fp32", "bf16"]
+    ours = freeze_texts_and_make_optimizer(model, fused=True)
+    methods = {f"ours {precision}": step(ours, loss, precision) for precision in precisions}
+    if peer is not None:
 
-        methods[f"ours {precision}"] = step(ours, loss, precision)
-        if peer is not None and theirs is not None:
+        def documented() -> Tensor:
+            logits: Tensor = peer.model(input_ids=ids, pixel_values=pixels).logits_per_video
+            return F.cross_entropy(logits, labels)
 
-            def documented() -> Tensor:
-                logits: Tensor = peer.model(input_ids=ids, pixel_values=pixels).logits_per_video
-                return F.cross_entropy(logits, labels)
+        def tuned() -> Tensor:
+            return F.cross_entropy(peer.score_by_parts(pixels, text_KE), labels)
 
-            def tuned() -> Tensor:
-                return F.cross_entropy(peer.score_by_parts(pixels, text_KE), labels)
-
-            methods["documented"] = step(theirs, documented, "fp32")
-            methods[f"tuned {precision}"] = step(theirs, tuned, precision)
-    yield from _rows(f"{name} training step, 2 videos, {_NAMES} texts", medians(methods, rounds), ["fp32", "bf16"])
+        theirs = freeze_texts_and_make_optimizer(peer.model)
+        methods["documented"] = step(theirs, documented, "fp32")
+        methods |= {f"tuned {precision}": step(theirs, tuned, precision) for precision in precisions}
+    yield from _rows(f"{name} training step, 2 videos, {_NAMES} texts", medians(methods, rounds), precisions)
     for trained in [model] if peer is None else [model, peer.model]:
         trained.requires_grad_(True)
         trained.zero_grad()

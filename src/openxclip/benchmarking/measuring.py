@@ -53,8 +53,8 @@ class Row:
         unit: unit of the three medians.
         ours: median of openxclip.
         documented: median of transformers used as in its documentation; None without transformers.
-        tuned: median of transformers as an expert would use it: text features reused and trimmed, inference mode,
-            sdpa, and bfloat16 autocast when openxclip computes in bfloat16.
+        tuned: median of transformers as an expert would use it: reused text features, texts without padding, inference
+            mode, sdpa, and bfloat16 autocast if openxclip computes in bfloat16.
         note: an error or a share of the peak.
         rounds: number of rounds.
     """
@@ -68,7 +68,7 @@ class Row:
     rounds: int = 1
 
     def as_dict(self) -> dict[str, Any]:
-        """Return JSON values, with ratios."""
+        """Return the values and ratios for JSON."""
         values: dict[str, Any] = {"what": self.what, "unit": self.unit, "openxclip": self.ours}
         for name, peer in (("documented", self.documented), ("tuned", self.tuned)):
             values[name] = peer
@@ -92,7 +92,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def in_turns(methods: Mapping[str, Callable[[], _Result]], rounds: Rounds) -> dict[str, list[_Result]]:
-    """Call methods in turns, so that a busy machine slows all alike; return the results of each."""
+    """Call methods in turns, so that a busy machine slows all of them alike, and return the results of each."""
     results: dict[str, list[_Result]] = {name: [] for name in methods}
     began = time.monotonic()
     for num_done in range(rounds.number):
@@ -114,9 +114,9 @@ def medians(methods: Mapping[str, Callable[[], Any]], rounds: Rounds) -> Medians
 
 
 def gemm_peaks(rounds: int = 15) -> dict[str, float]:
-    """Measure the peak operations per second (2 x multiply-adds) of matrix products on this CPU, by precision.
+    """Measure the peak of matrix products on this CPU, in operations (2 per multiply-add) per second, by precision.
 
-    The peak is the best of several runs of several shapes, by PyTorch's product and by oneDNN's packed one.
+    The peak is the best of several runs with several shapes, by PyTorch's product and by oneDNN's packed product.
     """
     peaks: dict[str, float] = {}
     with torch.no_grad():
@@ -144,7 +144,7 @@ def relative_error(ours: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 def cpu_name() -> str:
-    """Return the CPU's name and its half-precision units, as far as the system reports them."""
+    """Return the CPU's name and half-precision units, if the system reports them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Run transformers' XCLIPModel with the same weights, as in its documentation and as an expert would."""
+"""Run transformers' XCLIPModel with our weights, as its documentation does and as an expert would."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def random_model(name: str) -> XCLIPModel:
-    """Return a model of a released architecture with random weights, on which neither time nor memory depends."""
+    """Return a model of a released architecture with random weights, which cost as much as trained ones."""
     torch.manual_seed(0)
     return XCLIPModel(XCLIPConfig.from_dict(PRESETS[name])).eval()
 
@@ -49,7 +49,7 @@ class Peer:
         return _features(self.model.get_text_features(ids_KL))
 
     def score_by_parts(self, pixels_BTCHW: Tensor, text_KE: Tensor) -> Tensor:
-        """Return `logits_per_video` from cached text features, which the model's forward doesn't take."""
+        """Return `logits_per_video` from cached text features, which the model's `forward` doesn't accept."""
         model, batch, frames = self.model, *pixels_BTCHW.shape[:2]
         vision = model.vision_model(pixels_BTCHW.flatten(0, 1))
         video_BE = model.mit(model.visual_projection(vision.pooler_output).view(batch, frames, -1))[1]
@@ -63,5 +63,5 @@ class Peer:
 
 
 def _features(output: Any) -> Tensor:
-    features: Tensor = getattr(output, "pooler_output", output)  # an output object in transformers 5, a tensor in 4
+    features: Tensor = getattr(output, "pooler_output", output)  # transformers 5 returns an object, 4 a tensor
     return features

@@ -22,7 +22,7 @@ from openxclip.processing import XCLIPProcessor
 PEAK = """
 import re
 print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) / 1024)
-"""  # ru_maxrss would start at the size of the parent process
+"""  # not ru_maxrss, which starts at the size of the parent process
 
 CLASSIFY = """
 import sys, torch, openxclip
@@ -95,17 +95,17 @@ _VERBS = ("playing", "cleaning", "opening", "riding", "washing", "throwing", "ma
 
 
 def make_labels(number: int = 400) -> list[str]:
-    """Return labels as long as class names."""
+    """Return labels that are as long as usual class names."""
     things = ("guitar", "horse", "window", "bread", "ball", "shoes", "paper", "garden fence", "ice cream", "bottle")
     places = ("", " in a pool", " outside", " at home")
     return [f"{verb} {thing}{place}" for verb in _VERBS for thing in things for place in places][:number]
 
 
 def run(script: str, *arguments: str) -> tuple[float, float]:
-    """Run a script in a new process and return its seconds and its peak memory in MiB.
+    """Run a script in a new process and return its time in seconds and its peak memory in MiB.
 
     Raises:
-        RuntimeError: the process failed; the message has its last line of output.
+        RuntimeError: the process failed; the message has the last line of its output.
     """
     began = time.perf_counter()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -119,7 +119,7 @@ def run(script: str, *arguments: str) -> tuple[float, float]:
 def _medians(
     methods: dict[str, Callable[[], tuple[float, float]]], rounds: Rounds
 ) -> tuple[dict[str, tuple[float, float]], int]:
-    """Return median seconds and MiB of each method, and the number of rounds."""
+    """Return the median seconds and MiB of each method, and the number of rounds."""
     next(iter(methods.values()))()  # loads files into the page cache
     runs = in_turns(methods, rounds)
     measured = {
@@ -130,7 +130,7 @@ def _medians(
 
 
 class Folder:
-    """A temporary folder with a B/32 of random weights, and 20 clips."""
+    """A temporary folder with a B/32 model of random weights, labels and a clip, for 20 clips to classify."""
 
     def __init__(self, clips: Sequence[Path] = ()) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -161,7 +161,7 @@ def has_transformers() -> bool:
 
 
 def startup(rounds: Rounds, folder: Folder) -> Iterator[Row]:
-    """Measure `--help`, and the first result beside the minimum: importing PyTorch, loading and computing."""
+    """Measure `--help` and the first result, and compare the latter with only importing, loading and computing."""
     threads = str(torch.get_num_threads())
     measured, num_rounds = _medians(
         {"ours": lambda: run("from openxclip.cli.main import cli; cli(['--help'], standalone_mode=False)")}, rounds
@@ -180,7 +180,7 @@ def startup(rounds: Rounds, folder: Folder) -> Iterator[Row]:
 
 
 def end_to_end(rounds: Rounds, folder: Folder, precisions: Sequence[Precision]) -> Iterator[Row]:
-    """Measure 20 clips with 400 names in one process, including start-up."""
+    """Measure a process that classifies 20 clips with 400 names, including its start."""
     threads = str(torch.get_num_threads())
 
     def method(script: str, precision: str) -> Callable[[], tuple[float, float]]:

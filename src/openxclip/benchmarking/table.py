@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -37,19 +38,22 @@ def bench(
 ) -> list[Row]:
     """Measure openxclip on this CPU, and transformers if it is installed, as `openxclip bench` does.
 
-    Both run in turns, with the same number of threads and the same random weights, and medians are compared. On a busy
+    Both run in turns with the same threads and the same random weights, and their medians are compared. On a busy
     machine only the ratios are meaningful.
 
     Args:
-        models: names in `PRESETS`; only "vision" is measured for all of them, the other sections for the first.
+        models: names in `PRESETS`; "vision" is measured for all of them, the other sections for the first only.
         sections: names in `SECTIONS`.
         rounds: maximum number of rounds.
         longest: seconds that the rounds of one row may take; slow rows get fewer rounds, at least two.
-        threads: threads of PyTorch; None keeps the present number.
+        threads: number of PyTorch's threads; None keeps the current number.
         clips: video files for "classify"; default is a generated one.
         output: JSON file to write the rows to.
         say: called with each line of the table.
         on_row: called with each row.
+
+    Returns:
+        The rows of the table.
 
     Raises:
         ValueError: a model or section is unknown, or `rounds` is below 1.
@@ -58,65 +62,64 @@ def bench(
     for given, known, what in ((models, PRESETS, "model"), (sections, SECTIONS, "section")):
         unknown = [name for name in given if name not in known]
         if unknown or not given:
-            raise ValueError(f"{what} {', '.join(unknown) or 'missing'}: must be of {', '.join(known)}.")
+            raise ValueError(f"{what} {', '.join(unknown) or 'missing'}: choose from {', '.join(known)}.")
     if rounds < 1:
         raise ValueError(f"rounds={rounds}: must be 1 or more.")
+    with _num_threads(threads):
+        peaks = gemm_peaks()
+        record = _describe_machine(peaks)
+        if "transformers" not in record["versions"]:
+            say("transformers isn't installed: nothing to compare with (pip install transformers).")
+        say(f"{record['cpu']}, {record['threads']} threads, medians of {rounds} rounds or fewer")
+        say(", ".join(f"{name} {version}" for name, version in record["versions"].items()))
+        say("GEMM peak: " + ", ".join(f"{name} {peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()))
+        say(HEAD)
+        rows: list[Row] = []
+        write_error: OSError | None = None
+        for row in _measure(models, sections, Rounds(rounds, longest), clips, peaks):
+            say(str(row))
+            on_row(row)
+            rows.append(row)
+            if output is not None and write_error is None:  # after each row, so that an interruption loses none
+                try:
+                    _write(Path(output), {**record, "rows": [row.as_dict() for row in rows]})
+                except OSError as error:  # measure and show the other rows nevertheless
+                    write_error = error
+    if write_error is not None:
+        raise NotWrittenError(cannot_write(str(output), write_error), rows)
+    return rows
+
+
+@contextmanager
+def _num_threads(threads: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        return _bench(models, sections, Rounds(rounds, longest), clips, output, say, on_row)
+        yield
     finally:
         torch.set_num_threads(before)
 
 
-def _bench(
-    models: Sequence[str],
-    sections: Sequence[str],
-    rounds: Rounds,
-    clips: Sequence[str | Path],
-    output: str | Path | None,
-    say: Callable[[str], Any],
-    on_row: Callable[[Row], object],
-) -> list[Row]:
+def _describe_machine(peaks: dict[str, float]) -> dict[str, Any]:
     versions = {"openxclip": openxclip.__version__, "torch": torch.__version__, "python": platform.python_version()}
     if processes.has_transformers():
         import transformers
 
         versions["transformers"] = transformers.__version__
         transformers.logging.set_verbosity_error()
-    else:
-        say("transformers isn't installed: nothing to compare with (pip install transformers).")
-    peaks = gemm_peaks()
-    say(f"{cpu_name()}, {torch.get_num_threads()} threads, medians of {rounds.number} rounds or fewer")
-    say(", ".join(f"{name} {version}" for name, version in versions.items()))
-    say("GEMM peak: " + ", ".join(f"{name} {peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()))
-    say(HEAD)
-    rows = []
-    record: dict[str, Any] = {
+    return {
         "cpu": cpu_name(), "threads": torch.get_num_threads(), "versions": versions,
         "date": datetime.now(timezone.utc).date().isoformat(), "gemm_peak_flops": peaks,
     }  # fmt: skip
-    unwritten: OSError | None = None
-    for row in _rows(models, sections, rounds, clips, peaks):
-        say(str(row))
-        on_row(row)
-        rows.append(row)
-        if output is not None and unwritten is None:  # after each row, so that an interrupted run keeps its rows
-            record["rows"] = [row.as_dict() for row in rows]
-            try:
-                with atomic_file(Path(output)) as partial:
-                    partial.write_text(
-                        json.dumps(without_nan(record), indent=1, allow_nan=False) + "\n", encoding="utf-8"
-                    )
-            except OSError as error:  # the other rows are still measured and shown
-                unwritten = error
-    if unwritten is not None:
-        raise NotWrittenError(cannot_write(str(output), unwritten), rows)
-    return rows
 
 
-def _rows(
+def _write(path: Path, record: dict[str, Any]) -> None:
+    with atomic_file(path) as partial:
+        partial.write_text(json.dumps(without_nan(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _measure(
     models: Sequence[str], sections: Sequence[str], rounds: Rounds, clips: Sequence[str | Path], peaks: dict[str, float]
 ) -> Iterator[Row]:
     precisions: list[Precision] = ["fp32"]
@@ -127,7 +130,7 @@ def _rows(
         peer = Peer(model) if processes.has_transformers() else None
         if "vision" in sections:
             yield from inference.vision(name, model, peer, rounds, peaks, precisions)
-        if number:
+        if number > 0:  # the other sections measure only the first model
             continue
         if "text" in sections:
             yield from inference.texts(name, model, peer, rounds, precisions)

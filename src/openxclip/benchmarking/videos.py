@@ -1,4 +1,4 @@
-"""Make video files and measure decoding and preprocessing them, beside what transformers documents."""
+"""Measure decoding and preprocessing of generated videos, with openxclip and as transformers documents it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_clip(path: Path, width: int, height: int, *, seconds: int = SECONDS) ->
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=FPS, options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.thread_type = "FRAME"  # one slice per picture, as the ffmpeg command writes; PyAV's default is several
+        stream.thread_type = "FRAME"  # one slice per picture, as the ffmpeg command writes; PyAV's default writes more
         stream.codec_context.gop_size = 250
         for _ in range(seconds * FPS):
             frame = graph.pull()
@@ -60,7 +60,7 @@ def decode_here(path: Path, indices: list[int]) -> torch.Tensor:
 
 
 def documented_processor() -> Any:
-    """Return transformers' video processor of X-CLIP's checkpoints; None without transformers."""
+    """Return transformers' video processor for X-CLIP; None if transformers isn't installed."""
     try:
         from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
     except ImportError:
@@ -70,7 +70,7 @@ def documented_processor() -> Any:
 
 
 def decoding(rounds: Rounds) -> Iterator[Row]:
-    """Measure 8 frames over a clip of 10 s, from file to pixel values, at three sizes."""
+    """Measure reading 8 frames of a clip of 10 s as pixel values, at three sizes."""
     theirs, ours = documented_processor(), VideoProcessor()
     indices = np.linspace(0, SECONDS * FPS - 1, FRAMES).round().astype(int).tolist()
     for width, height in SIZES:
