@@ -33,7 +33,7 @@ _VERBS = {
     "profile": "Count a model's parameters, operations and memory, part by part.",
     "models": "List the released models with their published accuracy.",
     "playground": "Render clips and films with known labels.",
-    "bench": "Measure the speed of openxclip and transformers on this machine.",
+    "bench": "Compare openxclip's speed on this machine with transformers.",
 }
 
 

@@ -99,10 +99,10 @@ def _show_table(models: list[dict[str, Any]]) -> None:
     print_table(table)
     click.echo(
         "GB: download size, or here if it is on this machine; clip: frames × pixels;\n"
-        "data: training data (K: Kinetics); accuracy: %, top-1 and top-5, or zero-shot, as\n"
-        "published (arXiv 2208.02816). mini knows only openxclip's rendered playground.\n"
-        "--model also takes a model's folder, a file of weights (.pth, .safetensors) and\n"
-        "the hub id of any X-CLIP."
+        "data: training data (K: Kinetics); accuracy: %, top-1 and top-5, or zero-shot,\n"
+        "as published (arXiv 2208.02816). mini knows only openxclip's rendered\n"
+        "playground. --model also takes a model's folder, a file of weights (.pth,\n"
+        ".safetensors) and the hub id of any X-CLIP."
     )
 
 
