@@ -88,13 +88,20 @@ def _write_npz(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> Non
     """Write a zip archive of one .npy per column, uncompressed as by numpy.savez; the metadata has shape ()."""
     text = np.array(json.dumps(metadata, allow_nan=False))
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, (dtype, shape) in {METADATA_NAME: (text.dtype.str, ()), **shapes}.items():
-            # a ZipInfo without a date, so that the same features make the same file
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_2_0(member, head)  # type: ignore[arg-type,unused-ignore]
-                for part in [{name: text}] if name == METADATA_NAME else rows([name]):
-                    member.write(_little_endian(part[name]))
+        _write_npy(archive, METADATA_NAME, text.dtype.str, (), [text])
+        for name, (dtype, shape) in shapes.items():
+            _write_npy(archive, name, dtype, shape, (part[name] for part in rows([name])))
+
+
+def _write_npy(
+    archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple[int, ...], parts: Iterable[NDArray[Any]]
+) -> None:
+    # a ZipInfo without a date, so that the same features make the same file
+    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(member, header)  # type: ignore[arg-type,unused-ignore]
+        for part in parts:
+            member.write(_little_endian(part))
 
 
 def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) -> None:
@@ -105,11 +112,11 @@ def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) ->
     names = [_storable_name(name) for name in metadata["paths"]]
     fields = [pa.field("path", pa.string())]
     for name, (dtype, (_, *inner)) in shapes.items():
-        kind = pa.from_numpy_dtype(np.dtype(dtype))
+        arrow_type = pa.from_numpy_dtype(np.dtype(dtype))
         for length in reversed(inner):
-            kind = pa.list_(kind, length)
+            arrow_type = pa.list_(arrow_type, length)
         if name != "video":
-            fields.append(pa.field(name, kind))
+            fields.append(pa.field(name, arrow_type))
     schema = pa.schema(fields, metadata={METADATA_NAME: json.dumps(metadata, allow_nan=False)})
     with parquet.ParquetWriter(file, schema, use_dictionary=["path"]) as writer:
         for part in _in_groups(rows(list(shapes))):

@@ -35,7 +35,7 @@ class Embedding:
     Attributes:
         path: path of the file.
         rows: number of rows in the file, one for each clip; 0 if no video could be read, and then there is no file.
-        width: length E of `pooled`.
+        width: E, the number of values in each `pooled`.
         paths: paths of all videos, in the order in which they were given.
         errors: errors of the videos that could not be read.
         kernel: how an optimised model computed, such as "float32, weights packed by oneDNN"; else "".

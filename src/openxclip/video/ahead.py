@@ -124,7 +124,7 @@ class ReadAhead(Generic[Item, Piece]):
         return Step(first.item, error=first.error)
 
     def is_ready(self) -> bool:
-        """Whether `next` would return, or end the iteration, without waiting."""
+        """Return whether `next` would return, or end the iteration, without waiting."""
         self._check_process()
         with self._lock:
             return self._has_next()

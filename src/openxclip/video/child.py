@@ -138,7 +138,7 @@ class Child:
             )
 
     def is_gone(self) -> bool:
-        """Whether the child has ended after it was ready, or belongs to the process that this one was forked from."""
+        """Return whether the child has ended after it was ready, or belongs to another process (after a fork)."""
         return self._pid != os.getpid() or (self._is_ready and self._process.poll() is not None)
 
     def wait_until_ready(self) -> None:
@@ -169,7 +169,7 @@ class Child:
         data: bytes | memoryview,
         name: str,
         seconds: float | None,
-        on_time: Callable[[float, float], object] = lambda end, duration: None,
+        on_time: Callable[[float, float], object],
     ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
         """Send a request, and return the answer and its frames.
 

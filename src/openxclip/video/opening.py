@@ -150,7 +150,7 @@ class Opener:
 
 
 def is_buffer(source: object) -> bool:
-    """Whether a source is the content of a video: bytes or a buffer."""
+    """Return whether a source is the content of a video: bytes or a buffer."""
     return isinstance(source, bytes | bytearray | memoryview | mmap.mmap)
 
 
@@ -170,7 +170,7 @@ def buffer_bytes(source: Any, *, name: str, limits: Limits) -> bytes:
 
 
 def is_one_source(source: object) -> bool:
-    """Whether an argument is one source instead of a list of them."""
+    """Return whether an argument is one source instead of a list of them."""
     return isinstance(source, str | os.PathLike | MemoryVideo) or is_buffer(source) or hasattr(source, "read")
 
 

@@ -95,7 +95,7 @@ def sample_clips(
     Raises:
         ValueError: as in `sample_uniform`.
     """
-    _at_least(1, num_clips=num_clips)
+    _check_minimum(1, num_clips=num_clips)
     return [
         sample_clip(total=total, num_frames=num_frames, number=number, num_clips=num_clips, short=short, first=first)
         for number in range(num_clips)
@@ -170,7 +170,7 @@ def frame_range(
 
 
 def is_steady(times: NDArray[np.float64], *, tick: float = 0.0) -> bool:
-    """Whether frames are evenly spaced, except for rounded times.
+    """Return whether frames are evenly spaced, except for rounded times.
 
     Args:
         times: when each frame appears, in seconds, ascending; of shape (N,).
@@ -242,16 +242,16 @@ class Timeline:
         Raises:
             ValueError: a number is out of range, or the part is short and `short` is "error".
         """
-        shown = self.frames(start=start, end=end)
-        total, first = len(shown), shown.start
+        part = self.frames(start=start, end=end)
+        total, first = len(part), part.start
         is_short = total < num_frames
-        if self._is_counted(shown) or (is_short and short != "spread"):
+        if self._counts_frames(part) or (is_short and short != "spread"):
             if generator is not None:
                 return sample_uniform(total=total, num_frames=num_frames, generator=generator, short=short, first=first)
             return sample_clip(
                 total=total, num_frames=num_frames, number=number, num_clips=num_clips, short=short, first=first
             )
-        _at_least(1, num_frames=num_frames)
+        _check_minimum(1, num_frames=num_frames)
         begin = max(self._list[first], start or 0.0)
         length = min(self._duration, math.inf if end is None else end) - begin
         if is_short:  # as in `sample_uniform` and `sample_clips`
@@ -261,13 +261,13 @@ class Timeline:
         else:
             positions = [t + fraction for t, fraction in enumerate(_draw_fractions(num_frames, generator))]
         at = [begin + position * length / num_frames for position in positions]
-        return [min(max(i, first), shown.stop - 1) for i in sample_times(times=self._list, at=at)]
+        return [min(max(i, first), part.stop - 1) for i in sample_times(times=self._list, at=at)]
 
-    def _is_counted(self, shown: range) -> bool:
+    def _counts_frames(self, part: range) -> bool:
         if self._always_counts:
             return True
-        if self._last_part[0] != shown:
-            self._last_part = (shown, is_steady(self._times[shown.start : shown.stop], tick=self._tick))
+        if self._last_part[0] != part:
+            self._last_part = (part, is_steady(self._times[part.start : part.stop], tick=self._tick))
         return self._last_part[1]
 
 
@@ -307,11 +307,11 @@ def _draw_fractions(count: int, generator: torch.Generator) -> list[float]:
 
 
 def _check(*, total: int, num_frames: int, first: int) -> None:
-    _at_least(1, total=total, num_frames=num_frames)
-    _at_least(0, first=first)
+    _check_minimum(1, total=total, num_frames=num_frames)
+    _check_minimum(0, first=first)
 
 
-def _at_least(minimum: int, **numbers: int) -> None:
+def _check_minimum(minimum: int, **numbers: int) -> None:
     for name, number in numbers.items():
         if number < minimum:
             raise ValueError(f"{name}={number} must be {minimum} or more")

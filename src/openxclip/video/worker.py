@@ -90,12 +90,12 @@ class DecodeWorker:
         Raises:
             VideoError, ValueError: as `read_clips`.
         """
-        how = {"plan": asdict(plan), "token": uuid.uuid4().hex, "bytes_kept": bytes_kept}
+        arguments = {"plan": asdict(plan), "token": uuid.uuid4().hex, "bytes_kept": bytes_kept}
         # only once, because a pipe can't be read a second time
         to_send = None if self._cannot_start else _prepare_source(source, (read or ReadOptions()).limits)
         sent = 0  # frames of the current clips
         while True:
-            reply = self._ask("planned", source, {**how, "first": first, "sent": sent}, read, to_send)
+            reply = self._ask("planned", source, {**arguments, "first": first, "sent": sent}, read, to_send)
             if reply is None:
                 yield from read_planned(source, plan, first=first, bytes_kept=bytes_kept, read=read)
                 return
@@ -168,9 +168,9 @@ class DecodeWorker:
 
     def _ask(
         self,
-        what: str,
+        task: str,
         source: VideoSource,
-        how: dict[str, Any],
+        arguments: dict[str, Any],
         read: ReadOptions | None,
         to_send: _SentSource | None = None,
         on_time: OnTime = lambda end, duration: None,
@@ -183,8 +183,8 @@ class DecodeWorker:
         if to_send is None:
             return None
         name, path, data = to_send
-        request = {"what": what, "how": how, "name": name, "path": path, "size": len(data), "read": asdict(read)}
-        reply = self._exchange(request, data, name, read.limits.seconds, on_time)
+        request = {"task": task, "name": name, "path": path, "size": len(data), "read": asdict(read)}
+        reply = self._exchange({**request, "arguments": arguments}, data, name, read.limits.seconds, on_time)
         if reply is None:
             return None
         answer, frames_THWC = reply

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from PIL import Image
+
 from openxclip.errors import VideoError
 from openxclip.video.assumptions import collect_assumptions
 from openxclip.video.clips import ClipPlan, PlannedClips, next_run
@@ -41,7 +43,7 @@ def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = _Server(answers, frames=SharedFile(frames_address), inbox=SharedFile(inbox_address))
     guard = _MemoryGuard()
-    _lift_pillow_limit()
+    Image.MAX_IMAGE_PIXELS = None  # each request has its own limit of pixels
     with open(os.devnull, "r+b") as nothing:  # noqa: PTH123
         for stream in range(3):  # so that no library reads requests or prints between answers
             os.dup2(nothing.fileno(), stream)
@@ -89,18 +91,18 @@ class _Server:
 
     def answer(self, request: dict[str, Any], read: ReadOptions) -> dict[str, Any]:
         """Return the answer to a request of a `DecodeWorker`."""
-        name, path, how = request["name"], request["path"], request["how"]
+        name, path, arguments = request["name"], request["path"], request["arguments"]
         try:
             source = NamedBytes(self._inbox.read(request["size"]), name) if path is None else path
-            if request["what"] == "planned":
-                return self._next_piece(source, how, read)
+            if request["task"] == "planned":
+                return self._next_piece(source, arguments, read)
             self._close()
-            if request["what"] == "inspect":
+            if request["task"] == "inspect":
                 self._next_progress = time.monotonic() + _PROGRESS_EVERY_S
-                report = inspect(source, full=how["full"], read=read, on_time=self._send_progress)
+                report = inspect(source, full=arguments["full"], read=read, on_time=self._send_progress)
                 return {"report": report.as_dict() | {"path": name}}
             with VideoReader(source, read=read) as reader:
-                return self._read(reader, planned_indices(ClipPlan(**how["plan"]), reader))
+                return self._read(reader, planned_indices(ClipPlan(**arguments["plan"]), reader))
         except VideoError as error:
             return {"error": [error.source, error.reason]}
         except (MemoryError, OSError) as error:  # from the shared files; reading raises a VideoError
@@ -113,10 +115,10 @@ class _Server:
         array_THWC, times_T, numbers = reader.get_arrays(indices, allocate=self._frames.allocate)
         return {"shape": array_THWC.shape, "times": times_T.tolist(), "indices": numbers}
 
-    def _next_piece(self, source: str | NamedBytes, how: dict[str, Any], read: ReadOptions) -> dict[str, Any]:
-        first, sent, bytes_kept = how["first"], how["sent"], how["bytes_kept"]
+    def _next_piece(self, source: str | NamedBytes, arguments: dict[str, Any], read: ReadOptions) -> dict[str, Any]:
+        first, sent, bytes_kept = arguments["first"], arguments["sent"], arguments["bytes_kept"]
         try:
-            self._open(how["token"], source, ClipPlan(**how["plan"]), read)
+            self._open(arguments["token"], source, ClipPlan(**arguments["plan"]), read)
             clips = self._clips.piece(first, self._reader, bytes_kept=bytes_kept)
             if not clips:
                 self._close()
@@ -177,10 +179,3 @@ class _MemoryGuard:
         if highest != resource.RLIM_INFINITY:
             allowed = highest if allowed == resource.RLIM_INFINITY else min(allowed, highest)
         resource.setrlimit(resource.RLIMIT_AS, (allowed, highest))
-
-
-def _lift_pillow_limit() -> None:
-    """Switch off Pillow's own limit of pixels, because each request has its limits."""
-    from PIL import Image
-
-    Image.MAX_IMAGE_PIXELS = None
