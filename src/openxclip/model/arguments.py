@@ -40,7 +40,7 @@ def drop_ignored(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments without those that have no effect.
 
     Raises:
-        ValueError: an argument asks for something unsupported; None, False and empty values ask for nothing.
+        ValueError: an argument that is unsupported is neither None, False nor empty.
     """
     for name, advice in _REFUSED.items():
         if arguments.get(name):

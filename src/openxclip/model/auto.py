@@ -21,15 +21,15 @@ _MODELS: dict[str, type[XCLIPPreTrainedModel]] = {
 
 
 class AutoConfig:
-    """Makes a config of the class that a folder's config.json names."""
+    """Make a config of the class that a folder's config.json names."""
 
     @staticmethod
     def from_pretrained(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
         """Read an XCLIPConfig, or a tower's config from a tower's folder; see `XCLIPConfig.from_pretrained`.
 
         Raises:
-            CheckpointError: there is no such model, or it is of another family.
-            TypeError: an option is neither one of the hub's nor an attribute of such a config.
+            CheckpointError: there is no such model, or it belongs to another family.
+            TypeError: an option is neither in `HubOptions` nor an attribute of such a config.
         """
         config_class = _select_class(_CONFIGS, pretrained_model_name_or_path, kwargs)
         return config_class.from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -47,14 +47,14 @@ class AutoConfig:
 
 
 class AutoModel:
-    """Makes a model of the class that a folder's config.json names."""
+    """Make a model of the class that a folder's config.json names."""
 
     @staticmethod
     def from_pretrained(pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Any:
         """Load an XCLIPModel, or a tower from a tower's folder; see `XCLIPModel.from_pretrained`.
 
         Raises:
-            CheckpointError: there is no such model, or it is of another family.
+            CheckpointError: there is no such model, or it belongs to another family.
         """
         if hub.existing_file(pretrained_model_name_or_path) is not None:
             return XCLIPModel.from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -75,7 +75,7 @@ class AutoModel:
         """
         model_class = _MODELS.get(getattr(config, "model_type", None) or "")
         if model_class is None:
-            raise TypeError(f"there is no model of an object of type {type(config).__name__}: give an XCLIPConfig.")
+            raise TypeError(f"there is no model for a config of type {type(config).__name__}: give an XCLIPConfig.")
         dtype = kwargs.pop("dtype", None) or kwargs.pop("torch_dtype", None)
         for name in kwargs.keys() - {"attn_implementation", "torch_dtype", "trust_remote_code"}:
             raise TypeError(f"AutoModel.from_config has no argument {name!r}.")
@@ -84,7 +84,7 @@ class AutoModel:
 
 
 def _select_class(classes: dict[str, Any], name: str | Path, options: dict[str, Any]) -> Any:
-    """The class for the `model_type` in a model's config.json; CheckpointError if there is none."""
+    """Return the class for the `model_type` in a model's config.json; raise CheckpointError if there is none."""
     hub_options, _ = hub.split_options(options)
     model_type = read_model_type(name, **hub_options)
     if model_type not in classes:

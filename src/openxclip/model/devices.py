@@ -29,7 +29,7 @@ def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
         return None
     named = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else None
     if not isinstance(named, torch.dtype) or not named.is_floating_point:
-        raise ValueError(f"dtype={dtype!r}: say float32, bfloat16, float16 or auto.")
+        raise ValueError(f"dtype={dtype!r}: use float32, bfloat16, float16 or auto.")
     return named
 
 
@@ -62,7 +62,7 @@ def as_device(device: Any) -> torch.device | None:
 
 
 def as_computing_device(device: torch.device | str) -> torch.device:
-    """Return `as_device(device)`, but refuse "meta" too, which holds no numbers."""
+    """Return `as_device(device)`, but also refuse "meta", whose tensors have no values."""
     usable = as_device(device)
     assert usable is not None
     if usable.type == "meta":
@@ -79,13 +79,13 @@ def check_memory(
     """Refuse a model that is larger than `max_memory` allows on its device, because it can't be split.
 
     Args:
-        tensors: the weights.
+        tensors: weights by name.
         dtype: type of the weights after loading; None keeps their own.
         device: device of the weights; None is the CPU.
         max_memory: bytes, or text such as "10GB" or "8GiB", by the number of a GPU or "cpu", as in transformers.
 
     Raises:
-        ValueError: the model is larger, or a limit is no size.
+        ValueError: the model is larger, or a limit isn't a size.
     """
     if not max_memory:
         return
@@ -111,7 +111,7 @@ def check_memory(
 
 
 def _explain_unusable(device: str) -> str:
-    """The end of the sentence "device … can't be used here": the reason, if it is known, and the usable devices."""
+    """Return the end of "device … can't be used here": the reason, if it is known, and the usable devices."""
     gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["mps"] * mps.is_available()
     kind, reason = device.split(":")[0], ""
     if kind == "gpu" and gpus:

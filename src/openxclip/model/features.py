@@ -1,4 +1,4 @@
-"""The result of `get_text_features` and `get_video_features`: a tensor, as in transformers 4, with 5's attributes."""
+"""Give features the attributes that they have in transformers 5, although they are tensors as in transformers 4."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def add_attributes(pooled: Tensor, tower_output: TransformerOutput | None) -> Te
         pooled: the features.
         tower_output: output of the tower, if the caller asked for more than the features. Its `last_hidden_state`,
             `hidden_states` and `attentions` become attributes too. They are many times larger than the features, and
-            live as long as these do.
+            stay in memory as long as the features do.
 
     Returns:
-        A plain tensor; without attributes while it is traced, because a graph has no attributes.
+        A plain tensor; it has no attributes while the model is traced, because a graph can't represent them.
     """
     if is_traced() or type(pooled) is not Tensor:
         return pooled

@@ -13,9 +13,8 @@ from openxclip.model.outputs import VideoFeatures
 
 Outputs = TypeVar("Outputs", Tensor, VideoFeatures)
 
-# Checking every weight would take many times as long as loading, which maps the file and reads nothing. A loss that is
-# NaN makes every trained weight NaN, and this is a weight of each part that can be trained. Other damage shows in the
-# first output.
+# Checking every weight would take many times as long as loading, which only maps the file. A NaN loss makes every
+# trained weight NaN, so one weight of each trainable part is checked. Other damage shows in the first output.
 _CHECKED_WEIGHTS = (
     "logit_scale",
     "prompts_visual_layernorm.weight",
@@ -26,15 +25,7 @@ _CHECKED_WEIGHTS = (
 
 
 def check_weights(tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Refuse weights that are not finite, by checking a few of them.
-
-    Args:
-        tensors: weights by name.
-        source: file of the weights, for the message.
-
-    Raises:
-        CheckpointError: a number is NaN or infinite.
-    """
+    """Check a few of the weights from `source`, and raise CheckpointError if a number is NaN or infinite."""
     for name in _CHECKED_WEIGHTS:
         if name in tensors and not tensors[name].isfinite().all():
             raise CheckpointError(
@@ -44,15 +35,7 @@ def check_weights(tensors: Mapping[str, Tensor], source: Path) -> None:
 
 
 def require_finite(outputs: Outputs, model: str | None) -> Outputs:
-    """Return features or scores unchanged if they are finite.
-
-    Args:
-        outputs: features or scores of a model.
-        model: name of the model, for the message.
-
-    Raises:
-        CheckpointError: a number is NaN or infinite.
-    """
+    """Return a model's features or scores, or raise CheckpointError if a number is NaN or infinite."""
     for output in (outputs,) if isinstance(outputs, Tensor) else outputs:
         if not output.isfinite().all():
             raise CheckpointError(

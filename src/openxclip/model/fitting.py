@@ -16,7 +16,7 @@ from openxclip.checkpoints.names import TABLE
 from openxclip.errors import CheckpointError
 
 _ModuleT = TypeVar("_ModuleT", bound=nn.Module)
-_MAX_NAMES = 10  # in a warning
+_MAX_NAMES = 10  # names listed in a warning
 
 # Modules of a whole X-CLIP. A model that loads one part of a folder doesn't warn about the others.
 _PARTS = frozenset(name.partition(".")[0] for row in TABLE for name in row.hub)
@@ -39,8 +39,8 @@ class Fit:
         missing: names of the model that have no tensor in the checkpoint.
         mismatched: names of the model whose tensors have another shape; these are not in `state`.
         unused: names of the checkpoint that no part of an X-CLIP has.
-        own: names of the model that belong to openxclip's classes, and not to a class that inherits from them.
-        unexpected: names of the checkpoint inside one of openxclip's classes that has no such parameter.
+        own: names of the model that belong to openxclip's classes, not to subclasses of them.
+        unexpected: names of the checkpoint inside an openxclip class that has no such parameter.
     """
 
     state: dict[str, Tensor]
@@ -92,15 +92,15 @@ class Fit:
         }
 
 
-def fit(model: nn.Module, own_classes: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> Fit:
+def fit(model: nn.Module, own_parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> Fit:
     """Match tensors to the parameters and buffers of a model.
 
-    Each part that is one of openxclip's classes is looked for as a whole, under any prefix: the checkpoint may have a
-    tower inside a whole X-CLIP, an X-CLIP inside a model that wraps it, or the other way round.
+    Each of openxclip's parts is looked for as a whole, under any prefix: the checkpoint may have a tower inside a whole
+    X-CLIP, an X-CLIP inside a model that wraps it, or the other way round.
 
     Args:
         model: the model; only the shapes of its tensors are used.
-        own_classes: by path in the model, a module of the same class with openxclip's own parameters alone.
+        own_parts: by prefix in the model, each part of an openxclip class, with openxclip's parameters only.
         tensors: tensors of the checkpoint by name.
     """
     # Index buffers that transformers saved before 4.31; they are computed here.
@@ -109,9 +109,9 @@ def fit(model: nn.Module, own_classes: Mapping[str, nn.Module], tensors: Mapping
     sources = {name: name for name in expected}  # names in the checkpoint by names in the model
     own: set[str] = set()
     own_prefixes: list[tuple[str, frozenset[str]]] = []  # a prefix in the checkpoint, and the modules below it
-    for path, part in own_classes.items():
+    for path, part in own_parts.items():
         names = [name for name in part.state_dict() if path + name in expected]
-        prefix = _prefix_of(names, tensors)
+        prefix = _find_prefix(names, tensors)
         sources |= {path + name: prefix + name for name in names}
         own |= {path + name for name in names}
         own_prefixes.append((prefix, frozenset(name.partition(".")[0] for name in names)))
@@ -126,20 +126,20 @@ def fit(model: nn.Module, own_classes: Mapping[str, nn.Module], tensors: Mapping
         else:
             state[name] = tensor
 
-    def is_inside_own_class(name: str) -> bool:
+    def is_inside_own_part(name: str) -> bool:
         return any(
             name.startswith(prefix) and name.removeprefix(prefix).partition(".")[0] in modules
             for prefix, modules in own_prefixes
         )
 
     rest = sorted(tensors.keys() - set(sources.values()))
-    unexpected = [name for name in rest if is_inside_own_class(name)]
+    unexpected = [name for name in rest if is_inside_own_part(name)]
     unused = [name for name in rest if name not in unexpected and name.partition(".")[0] not in _PARTS]
     return Fit(state, sorted(missing), mismatched, unused, frozenset(own), unexpected)
 
 
-def _prefix_of(names: Collection[str], tensors: Mapping[str, Tensor]) -> str:
-    """The prefix under which a checkpoint has the most of these names."""
+def _find_prefix(names: Collection[str], tensors: Mapping[str, Tensor]) -> str:
+    """Return the prefix under which a checkpoint has most of these names."""
     probes = list(names)[:3]
     prefixes = {name[: -len(probe)] for name in tensors for probe in probes if name.endswith(probe)}
     possible = {prefix for prefix in prefixes if prefix == "" or prefix.endswith(".")} | {""}

@@ -15,12 +15,11 @@ from openxclip.model.outputs import TransformerOutput, output_or_tuple
 
 
 class MultiframeIntegrationTransformer(nn.Module):
-    """Adds temporal positions, applies pre-norm blocks and a residual around them, and averages over frames.
+    """Add temporal positions, apply pre-norm blocks and a residual around them, and average over frames.
 
     Any number of frames is accepted. If it differs from the T for which the positions were trained, they are
-    interpolated linearly along time. Each position stands for the middle of its T-th of the video
-    (`align_corners=False`), so that 8 frames and 16 frames of the same clip get positions for the same moments. The
-    first interpolation warns.
+    interpolated linearly along time, with a warning the first time. Each position belongs to the middle of one of T
+    equal parts of the clip (`align_corners=False`), so that 8 and 16 frames of a clip get positions for the same times.
     """
 
     def __init__(self, config: XCLIPVisionConfig) -> None:
@@ -61,7 +60,7 @@ class MultiframeIntegrationTransformer(nn.Module):
 
         Args:
             hidden_states: (B, T, E) features of the frames.
-            output_attentions, output_hidden_states: also return those of every block.
+            output_attentions, output_hidden_states: also return every block's attentions or hidden states.
             return_dict: False returns a tuple.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Layers of all parts of X-CLIP: attention, MLP, the pre-norm block, drop path (arXiv 2208.02816, §3.2).
+"""Layers that the parts of X-CLIP share: attention, MLP, pre-norm block, drop path (arXiv 2208.02816, §3.2).
 
 Shape suffixes in this folder: B videos, T frames, P patches, K texts, D width, E joint width, H heads, N any batch,
 L query tokens, S key tokens.
@@ -50,14 +50,14 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
 
 
 class Activation(nn.Module):
-    """An activation by name. It is a module, so that it can be hooked or replaced, and has a number in checkpoints."""
+    """An activation as a module, so that it can be hooked or replaced, and is counted in an `nn.Sequential`."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.function = activation(name)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape in and out."""
+        """Apply the activation elementwise."""
         return self.function(x)
 
 
@@ -80,7 +80,7 @@ def attend(
         mask: broadcastable to (N, H, L, S): bool, True where a query may attend; or numbers to add to the scores.
         is_causal: without a mask, query l attends to keys up to l (L equals S).
         dropout: probability of dropping an attention weight.
-        need_weights: also return the weights, which no fused kernel does, so that a slower path is taken.
+        need_weights: also return the weights, which is slower because no fused kernel returns them.
 
     Returns:
         (N, L, D), and the (N, H, L, S) weights or None.
@@ -111,7 +111,7 @@ def causal_mask(length: int, device: torch.device) -> Tensor:
 
 
 def _combine_masks(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """The mask that allows only what both masks allow."""
+    """Return the mask that allows only what both masks allow."""
     if mask is None or other is None:
         return other if mask is None else mask
     if mask.dtype == other.dtype == torch.bool:
@@ -120,7 +120,7 @@ def _combine_masks(mask: Tensor | None, other: Tensor | None) -> Tensor | None:
 
 
 def _as_additive(mask: Tensor) -> Tensor:
-    """An attention mask as numbers to add to scores."""
+    """Return an attention mask as numbers to add to scores."""
     if mask.dtype != torch.bool:
         return mask
     return torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, float("-inf"))
@@ -184,7 +184,7 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(inner_width, width)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Same shape in and out."""
+        """Return (…, D) for (…, D)."""
         if self._is_quick_gelu() and is_bare(self.fc1, nn.Linear) and is_bare(self.fc2, nn.Linear):
             return self._quick_gelu_fused(hidden_states)
         out: Tensor = self.fc2(self.activation_fn(self.fc1(hidden_states)))
@@ -194,8 +194,9 @@ class MLP(nn.Module):
         return is_bare(self.activation_fn, Activation) and self.activation_fn.function is quick_gelu
 
     def _quick_gelu_fused(self, x: Tensor) -> Tensor:
-        """QuickGELU(h) is SiLU(1.702 h) / 1.702. Both factors are folded into the matrix products, which leaves one
-        of three passes over the widest tensor of the model.
+        """Apply the MLP with one pass over its inner tensor, the model's widest, instead of three.
+
+        QuickGELU(h) is SiLU(1.702 h) / 1.702, and both factors are folded into the matrix products.
         """
         scale = 1.702
         inner = torch.addmm(self.fc1.bias, x.flatten(0, -2), self.fc1.weight.T, beta=scale, alpha=scale)
@@ -205,14 +206,14 @@ class MLP(nn.Module):
 
 
 def is_bare(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a module has exactly this class and no hooks, so that its weights may be used without calling it."""
+    """Return whether a module has exactly this class and no hooks, so that its weights may be used without a call."""
     return type(module) is kind and not (
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
 
 
 def is_traced() -> bool:
-    """Whether the code is compiled, exported or traced, which rules out data-dependent control flow."""
+    """Return whether the code is compiled, exported or traced, which rules out data-dependent control flow."""
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
@@ -227,7 +228,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor, num_videos: int) -> Tensor:
-        """Drop videos of `x`, (B * anything, ...), in which the rows of a video are contiguous."""
+        """Drop videos of `x` (B * n, …), in which the rows of a video are contiguous."""
         if self.rate == 0.0 or not self.training:
             return x
         kept_B = torch.rand(num_videos, device=x.device) >= self.rate
@@ -236,7 +237,7 @@ class DropPath(nn.Module):
         return scaled.flatten(0, 1)
 
     def extra_repr(self) -> str:
-        """The rate, for print(model)."""
+        """Return the rate, for print(model)."""
         return f"rate={self.rate:.3f}"
 
 
@@ -261,7 +262,7 @@ class Block(nn.Module):
         *,
         is_causal: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Return a tuple of (N, L, D), and the weights with `output_attentions`; see `Attention.forward`."""
+        """Return a tuple of (N, L, D) and, with `output_attentions`, the weights; see `Attention.forward`."""
         attended, weights = self.self_attn(
             self.layer_norm1(hidden_states),
             attention_mask,
@@ -298,9 +299,9 @@ class Encoder(nn.Module):
         Args:
             inputs_embeds: (N, L, D), the first block's input.
             attention_mask, causal_attention_mask: masks for all blocks, see `Attention.forward`.
-            output_attentions, output_hidden_states: also return those of every block.
+            output_attentions, output_hidden_states: also return every block's attentions or hidden states.
             return_dict: False returns a tuple.
-            **block_options: other arguments of the blocks: `is_causal`; in the video tower `num_frames`.
+            **block_options: further arguments of the blocks: `is_causal`, or in the video tower `num_frames`.
 
         Returns:
             `last_hidden_state` (N, L, D); no `pooler_output`.
@@ -311,7 +312,7 @@ class Encoder(nn.Module):
         hidden_states, attentions = [x], []
         for layer in self.layers:
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                # Non-reentrant: gradients are right even if x requires none, and drop path's randomness is replayed.
+                # Non-reentrant, so that gradients are right even if x requires none, and drop path is replayed.
                 outputs = checkpoint(layer, x, *masks, with_attentions, use_reentrant=False, **block_options)
             else:
                 outputs = layer(x, *masks, with_attentions, **block_options)
@@ -331,7 +332,7 @@ class Encoder(nn.Module):
 def reorder_like_transformers(model: nn.Module) -> None:
     """Put the parameters into the order of transformers 5's class, because an optimizer's state is indexed by it.
 
-    They are made in another order, in which a seed gives the same random initialisation as before.
+    They are created in another order, which is kept so that a seed always gives the same initialisation.
     """
     for part in list(model.modules()):
         order: tuple[str, ...] = getattr(part, "module_order", ())
@@ -363,7 +364,7 @@ def initialize_like_clip(blocks: Iterable[nn.Module], width: int, num_layers: in
 
 
 def initialize_truncated_normal(module: nn.Module) -> None:
-    """Initialise every linear layer in a module by a truncated normal of std 0.02 and a zero bias."""
+    """Initialise every linear layer in a module with a truncated normal of std 0.02 and a zero bias."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.trunc_normal_(part.weight, std=0.02)

@@ -16,15 +16,15 @@ def class_loss(logits_BK: Tensor, labels: Tensor) -> Tensor:
     """
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels must be a tensor, got {type(labels).__name__}.")
-    indices = labels.ndim == 1 and not labels.is_floating_point() and labels.shape[0] == logits_BK.shape[0]
-    soft = labels.shape == logits_BK.shape and labels.is_floating_point()
-    if not indices and not soft:
+    is_indices = labels.ndim == 1 and not labels.is_floating_point() and labels.shape[0] == logits_BK.shape[0]
+    is_soft = labels.shape == logits_BK.shape and labels.is_floating_point()
+    if not is_indices and not is_soft:
         videos, texts = logits_BK.shape
         raise ValueError(
             f"labels of {tuple(labels.shape)} {labels.dtype}: must be {videos} class indices, or ({videos}, {texts}) "
             "floating-point targets."
         )
-    return F.cross_entropy(logits_BK, labels if soft else labels.long())
+    return F.cross_entropy(logits_BK, labels if is_soft else labels.long())
 
 
 def contrastive_loss(logits_BK: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ class Members(nn.Module):
         base_model_prefix: name of the attribute in which a class that wraps an `XCLIPModel` holds it.
         main_input_name: the argument whose size is the size of a batch.
         supports_gradient_checkpointing: always True.
-        name_or_path: name from which the model was loaded; PEFT writes it beside an adapter.
-        vocab_size: the number of tokens; exists only after it was changed.
+        name_or_path: name from which the model was loaded; PEFT saves it with an adapter.
+        vocab_size: number of tokens; exists only after it was changed.
     """
 
     base_model_prefix: ClassVar[str] = "x_clip"
@@ -84,11 +84,9 @@ class Members(nn.Module):
         """Check the name, and change nothing: PyTorch picks the kernel.
 
         Raises:
-            ValueError: there is no attention of this name.
+            ValueError: the name is unknown.
         """
         check_attention(attn_implementation)
-
-    # -- gradient checkpointing --------------------------------------------------------------------------------------
 
     def gradient_checkpointing_enable(
         self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
@@ -135,26 +133,24 @@ class Members(nn.Module):
 
     is_activation_checkpointing = is_gradient_checkpointing  # the newer name
 
-    # -- embeddings --------------------------------------------------------------------------------------------------
-
     def get_input_embeddings(self) -> nn.Module:
         """Return the token embedding, or in a model without texts the patch embedding.
 
         Raises:
             NotImplementedError: a subclass has neither.
         """
-        return self.get_submodule(self._input_embeddings())
+        return self.get_submodule(self._input_embeddings_path())
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the module that `get_input_embeddings` returns."""
-        above, _, name = self._input_embeddings().rpartition(".")
-        setattr(self.get_submodule(above), name, value)
+        parent, _, name = self._input_embeddings_path().rpartition(".")
+        setattr(self.get_submodule(parent), name, value)
 
     def get_output_embeddings(self) -> None:
         """Return None, because the model generates no text."""
 
-    def _input_embeddings(self) -> str:
-        """Path of the token embedding, or else of the patch embedding."""
+    def _input_embeddings_path(self) -> str:
+        """Return the path of the token embedding, or else of the patch embedding."""
         paths = [str(path) for path, _ in self.named_modules()]
         for name in ("token_embedding", "patch_embedding"):
             for path in paths:
@@ -163,7 +159,7 @@ class Members(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no embedding of tokens or patches.")
 
     def enable_input_require_grads(self) -> None:
-        """Make the outputs of the input embeddings require a gradient, which training only adapters needs."""
+        """Make the outputs of the input embeddings require a gradient, as is needed to train only adapters."""
         self.disable_input_require_grads()
         self._require_grads_hook = self.get_input_embeddings().register_forward_hook(_require_grad)
 
@@ -179,7 +175,7 @@ class Members(nn.Module):
         """Change the number of tokens, in the config too.
 
         Args:
-            new_num_tokens: the new number; None keeps it.
+            new_num_tokens: new number of tokens; None keeps the old one.
             pad_to_multiple_of: round up to a multiple of this.
             mean_resizing: initialise new tokens as the mean of the others; otherwise at random with std 0.02.
 

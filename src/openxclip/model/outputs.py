@@ -14,10 +14,10 @@ _PAIRS = (Mapping, Iterator)  # a tuple: PyTorch 2.8 can't compile isinstance wi
 
 
 class VideoFeatures(NamedTuple):
-    """The features of videos for scoring them against any texts later, from `XCLIPModel.encode_video`.
+    """The result of `XCLIPModel.encode_video`: features for scoring videos against any texts later.
 
     Attributes:
-        pooled: (B, E) integrated frame features, not normalised, as from `get_video_features`.
+        pooled: (B, E) MIT's unnormalised features, as from `get_video_features`.
         patches: (B, P, E) projected patch tokens, averaged over frames, to which the prompts attend.
     """
 
@@ -52,7 +52,7 @@ class Output(dict[str, Any]):
         self._fill()
 
     def _fill(self) -> None:
-        """Put the fields that aren't None into the dict, in order, and its other items after them."""
+        """Fill the dict with the fields that aren't None, in order, followed by its other items."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         others = {name: value for name, value in dict.items(self) if name not in values}
         dict.clear(self)
@@ -116,8 +116,8 @@ class TransformerOutput(Output):
 
     Attributes:
         last_hidden_state: (N, L, D).
-        pooler_output: (N, D): in the text tower the state of the end-of-text token; in the video tower the class
-            token's after `post_layernorm`; in MIT the mean over T; None from blocks alone.
+        pooler_output: (N, D): in the text tower the state of the end-of-text token; in the video tower the state of the
+            class token after `post_layernorm`; in MIT the mean over T; None from an `Encoder`.
         hidden_states: with `output_hidden_states`, the input of the first block and each block's output.
         attentions: with `output_attentions`, each block's (N, H, L, L) weights; in the video tower L is
             1 + patches + 1, with the message token as the last row and column.

@@ -50,7 +50,7 @@ class PromptDecoderLayer(nn.Module):
             projection_dropout=config.prompt_projection_dropout,
         )
         self.norm1 = nn.LayerNorm(width, eps=eps)
-        self.norm3 = nn.LayerNorm(width, eps=eps)  # the authors' number, which checkpoints have
+        self.norm3 = nn.LayerNorm(width, eps=eps)  # the authors' numbering, as in checkpoints
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width),
             Activation(config.prompt_hidden_act),

@@ -43,7 +43,7 @@ class TextEmbeddings(nn.Module):
         length, context = inputs_embeds.shape[-2], self.position_embedding.num_embeddings
         if length > context:
             raise ValueError(
-                f"input_ids has {length} tokens a text, but the model's context is {context}: truncate the texts "
+                f"input_ids has {length} tokens per text, but the model's context is {context}: truncate the texts "
                 f"(truncation=True, max_length={context})."
             )
         if position_ids is None:
@@ -55,7 +55,7 @@ class TextEmbeddings(nn.Module):
 
 
 class XCLIPTextModel(XCLIPPreTrainedModel):
-    """Encodes texts into a state for each token and one for each text, before the projection to the joint width."""
+    """Encode texts into one state per token and one per text, before the projection to the joint width."""
 
     config_class = XCLIPTextConfig
     weights_prefix = "text_model."
@@ -74,7 +74,7 @@ class XCLIPTextModel(XCLIPPreTrainedModel):
 
     @property
     def text_model(self) -> XCLIPTextModel:
-        """The tower itself, because transformers 4 has its parts in an attribute of this name."""
+        """The tower itself: in transformers 4 its parts are in an attribute of this name."""
         return self
 
     def forward(
@@ -89,12 +89,12 @@ class XCLIPTextModel(XCLIPPreTrainedModel):
         """Encode texts.
 
         Args:
-            input_ids: (K, L) token ids, L up to the context (77); the highest id of a text is its end-of-text.
-                Leading dimensions beyond K are flattened.
-            attention_mask: (K, L), 0 at tokens to which no token may attend. Padding after the end of a text never
-                changes its `pooler_output`, because attention is causal.
+            input_ids: (K, L) token ids, L up to the context (77); the highest id of a text marks its end. Several
+                leading dimensions are flattened into K.
+            attention_mask: (K, L), 0 for tokens that are not attended to. Padding after the end of a text never changes
+                its `pooler_output`, because attention is causal.
             position_ids: (K, L) or (1, L); default 0, 1, 2, …
-            output_attentions, output_hidden_states: also return those of every block.
+            output_attentions, output_hidden_states: also return every block's attentions or hidden states.
             return_dict: False returns a tuple.
 
         Returns:
@@ -103,13 +103,13 @@ class XCLIPTextModel(XCLIPPreTrainedModel):
         input_ids_KL = input_ids.reshape(-1, input_ids.shape[-1])
         mask = None
         if attention_mask is not None:
-            seen_KL = attention_mask.reshape(-1, attention_mask.shape[-1]).bool()
-            if seen_KL.shape != input_ids_KL.shape:
+            mask_KL = attention_mask.reshape(-1, attention_mask.shape[-1]).bool()
+            if mask_KL.shape != input_ids_KL.shape:
                 raise ValueError(
                     f"attention_mask of {tuple(attention_mask.shape)} doesn't fit input_ids of "
                     f"{tuple(input_ids.shape)}."
                 )
-            mask = causal_mask(input_ids_KL.shape[1], input_ids.device) & seen_KL[:, None, None, :]  # (K, 1, L, L)
+            mask = causal_mask(input_ids_KL.shape[1], input_ids.device) & mask_KL[:, None, None, :]  # (K, 1, L, L)
         encoded = self.encoder(
             self.embeddings(input_ids=input_ids_KL, position_ids=position_ids),
             mask,

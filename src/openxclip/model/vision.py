@@ -1,8 +1,8 @@
 """The video tower: CLIP's vision transformer with a cross-frame message in every block (arXiv 2208.02816, §3.2).
 
-In a block each frame writes a message token from its class token; the messages of a video's frames attend to each
-other (cross-frame fusion attention); then every frame attends to its own tokens and its message (intra-frame
-diffusion attention), and the message is discarded.
+In each block, a linear layer makes a message token from each frame's class token. The messages of a video's frames
+attend to each other (cross-frame fusion attention). Then each frame attends to its own tokens and its message
+(intra-frame diffusion attention), and the message is discarded.
 """
 
 from __future__ import annotations
@@ -59,22 +59,22 @@ class VisionEmbeddings(nn.Module):
         if (height, width) == (expected, expected):
             return self.position_embedding.weight
         if interpolate:
-            return self._positions_at(height // self.patch_size, width // self.patch_size)
+            return self._resized_positions(height // self.patch_size, width // self.patch_size)
         raise ValueError(
             f"pixel_values are {height}x{width} but the model's image_size is {expected}x{expected}: resize them, "
             "or pass interpolate_pos_encoding=True."
         )
 
     def _embed_patches(self, pixels_NCHW: Tensor) -> Tensor:
-        """Patches as tokens (N, P, D), by a linear layer, which equals the convolution and is faster."""
+        """Return patches as tokens (N, P, D). A linear layer gives the convolution's result faster."""
         convolution = self.patch_embedding
         if not is_bare(convolution, nn.Conv2d):
             wrapped: Tensor = convolution(pixels_NCHW)
             return wrapped.flatten(2).transpose(1, 2)
         return F.linear(cut_into_patches(pixels_NCHW, self.patch_size), convolution.weight.flatten(1))
 
-    def _positions_at(self, rows: int, columns: int) -> Tensor:
-        """The trained grid of positions resized bicubically to rows x columns: (1 + rows * columns, D)."""
+    def _resized_positions(self, rows: int, columns: int) -> Tensor:
+        """Return the positions resized bicubically to a grid of rows x columns: (1 + rows * columns, D)."""
         if rows < 1 or columns < 1:
             raise ValueError(f"pixel_values are smaller than one patch of {self.patch_size}x{self.patch_size}.")
         weight = self.position_embedding.weight
@@ -146,7 +146,7 @@ class CrossFrameBlock(nn.Module):
             attention_mask, causal_attention_mask: see `Attention.forward`; over 1 + P + 1 tokens, of which the last is
                 the message.
             output_attentions: also return the weights.
-            num_frames: T; default the config's.
+            num_frames: T; default `config.num_frames`.
 
         Returns:
             A tuple of (B * T, 1 + P, D), and with `output_attentions` the (B * T, H, 1 + P + 1, 1 + P + 1) weights.
@@ -157,8 +157,8 @@ class CrossFrameBlock(nn.Module):
         fused_BTD, _ = self.message_attn(self.message_ln(message_BTD))
         message_BTD = message_BTD + self.drop_path(fused_BTD, num_videos)
 
-        # The message is a query too, although its result is discarded: hooks on these parts then see one call with all
-        # tokens, and attention maps have a row for the message. It is one token in 51, and saves a copy.
+        # The message is a query too, although its result is discarded: hooks then see one call with all tokens, and
+        # attention maps have a row for the message. It costs one token in 51 and saves a copy.
         tokens_NSD = self.layer_norm1(torch.cat([x_NLD, message_BTD.flatten(0, 1)[:, None]], dim=1))
         attended, weights = self.self_attn(tokens_NSD, attention_mask, causal_attention_mask, output_attentions)
         x_NLD = x_NLD + self.drop_path(attended[:, :-1], num_videos)
@@ -167,7 +167,7 @@ class CrossFrameBlock(nn.Module):
 
 
 class XCLIPVisionModel(XCLIPPreTrainedModel):
-    """Encodes frames into a state for each patch and one for each frame, before the projection to the joint width."""
+    """Encode frames into one state per patch and one per frame, before the projection to the joint width."""
 
     config_class = XCLIPVisionConfig
     weights_prefix = "vision_model."
@@ -190,15 +190,15 @@ class XCLIPVisionModel(XCLIPPreTrainedModel):
 
     @property
     def vision_model(self) -> XCLIPVisionModel:
-        """The tower itself, because transformers 4 has its parts in an attribute of this name."""
+        """The tower itself: in transformers 4 its parts are in an attribute of this name."""
         return self
 
     def split_frames(self, pixel_values: Tensor, num_frames: int | None = None) -> tuple[Tensor, int]:
         """Return the frames of a batch of videos, and the number of frames of a video.
 
         Args:
-            pixel_values: (B, T, C, H, W), or (B * T, C, H, W) with `num_frames` for T, by default the config's.
-            num_frames: T.
+            pixel_values: (B, T, C, H, W), or (B * T, C, H, W).
+            num_frames: T of a 4-D `pixel_values`; default `config.num_frames`.
 
         Returns:
             (B * T, C, H, W), and T.
@@ -210,7 +210,7 @@ class XCLIPVisionModel(XCLIPPreTrainedModel):
             if num_frames is not None and num_frames != pixel_values.shape[1]:
                 raise ValueError(
                     f"num_frames={num_frames}, but pixel_values of {tuple(pixel_values.shape)} "
-                    f"has {pixel_values.shape[1]} frames a video."
+                    f"has {pixel_values.shape[1]} frames per video."
                 )
             return pixel_values.flatten(0, 1), pixel_values.shape[1]
         if pixel_values.ndim != 4:
@@ -223,8 +223,8 @@ class XCLIPVisionModel(XCLIPPreTrainedModel):
             raise ValueError(f"num_frames={frames}: a video has at least 1 frame.")
         if pixel_values.shape[0] % frames:
             raise ValueError(
-                f"pixel_values has {pixel_values.shape[0]} frames, which is no multiple of num_frames={frames}: pass "
-                "(videos, frames, channels, height, width), or say num_frames=."
+                f"pixel_values has {pixel_values.shape[0]} frames, not a multiple of num_frames={frames}: pass "
+                "(videos, frames, channels, height, width), or another num_frames=."
             )
         return pixel_values, frames
 
@@ -242,7 +242,7 @@ class XCLIPVisionModel(XCLIPPreTrainedModel):
 
         Args:
             pixel_values: (B, T, C, H, W), any T; or (B * T, C, H, W), with `num_frames` for T.
-            output_attentions, output_hidden_states: also return those of every block.
+            output_attentions, output_hidden_states: also return every block's attentions or hidden states.
             interpolate_pos_encoding: accept frames of any size of at least one patch, by resizing the position grid.
             return_dict: False returns a tuple.
             num_frames: T of a 4-D `pixel_values`; default `config.num_frames`.

@@ -1,4 +1,4 @@
-"""X-CLIP, made of both towers, MIT and the prompts (arXiv 2208.02816, §3.1)."""
+"""X-CLIP: both towers, MIT and the prompts (arXiv 2208.02816, §3.1)."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class VideoOutputs(NamedTuple):
 
 
 class XCLIPModel(XCLIPPreTrainedModel):
-    """Scores videos against texts.
+    """Score videos against texts.
 
-    Names, arguments, outputs and state dict are those of transformers' XCLIPModel; additional arguments are
+    Names, arguments, outputs and state dict are the same as in transformers' XCLIPModel; additional arguments are
     keyword-only.
     """
 
@@ -90,7 +90,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
         device: torch.device | str | None = None,
         **hub_options: Unpack[HubOptions],
     ) -> XCLIPModel:
-        """Make an untrained X-CLIP with a CLIP's towers; messages, MIT and prompts are initialised at random (§4.1).
+        """Make an untrained X-CLIP with a CLIP's towers and random messages, MIT and prompts (§4.1).
 
         Args:
             name_or_path: a file, a folder or a hub id of an OpenAI, open_clip or Hugging Face CLIP.
@@ -105,7 +105,8 @@ class XCLIPModel(XCLIPPreTrainedModel):
             The model in eval mode, as from `from_pretrained`.
 
         Raises:
-            CheckpointError: there is no such checkpoint, or it isn't a whole CLIP with a vision transformer.
+            CheckpointError: there is no such checkpoint, it isn't a whole CLIP with a vision transformer, or its
+                activation is unknown.
         """
         target_dtype, target_device = as_dtype(dtype), as_device(device)
         with torch.inference_mode(False):  # parameters made in inference mode could never be trained
@@ -128,20 +129,21 @@ class XCLIPModel(XCLIPPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Tensor:
-        """Encode texts into features without prompts, not normalised, which `forward(text_features=…)` takes.
+        """Encode texts into unnormalised features without prompts, for `forward(text_features=…)`.
 
         Args:
             input_ids: (K, L) token ids; or (B, K, L), a set of texts for each video; (L,) is one text.
             attention_mask, position_ids: see `XCLIPTextModel.forward`.
-            output_attentions, output_hidden_states: also keep those of every block, as attributes of the features.
+            output_attentions, output_hidden_states: also keep every block's attentions or hidden states, as
+                attributes of the features.
             return_dict: has no effect.
 
         Returns:
             (K, E), or (B, K, E); the attribute `pooler_output` is the same tensor, see `add_attributes`.
         """
-        inner = self._inner_outputs(output_attentions, output_hidden_states)
-        if any(inner.values()):
-            return add_attributes(*self._encode_text(input_ids, attention_mask, position_ids, **inner))
+        flags = self._output_flags(output_attentions, output_hidden_states)
+        if any(flags.values()):
+            return add_attributes(*self._encode_text(input_ids, attention_mask, position_ids, **flags))
         trimmed = self._trim_padding(input_ids, attention_mask, position_ids)
         return add_attributes(self._encode_text(*trimmed)[0], None)
 
@@ -155,31 +157,28 @@ class XCLIPModel(XCLIPPreTrainedModel):
         interpolate_pos_encoding: bool = False,
         num_frames: int | None = None,
     ) -> Tensor:
-        """Encode videos into MIT's features, not normalised.
+        """Encode videos into MIT's unnormalised features.
 
-        To score texts later use `encode_video`, because prompts need the patches too.
+        To score texts later, use `encode_video` instead, because prompts need the patches too.
 
         Args:
             pixel_values, interpolate_pos_encoding, num_frames: see `forward`.
-            output_attentions, output_hidden_states: also keep those of every block, as attributes of the features.
+            output_attentions, output_hidden_states: also keep every block's attentions or hidden states, as
+                attributes of the features.
             return_dict: has no effect.
 
         Returns:
             (B, E); the attribute `pooler_output` is the same tensor, see `add_attributes`.
         """
-        inner = self._inner_outputs(output_attentions, output_hidden_states)
+        flags = self._output_flags(output_attentions, output_hidden_states)
         pixels_NCHW, num_frames = self.vision_model.split_frames(pixel_values, num_frames)
-        vision_output, mit_output = self._integrate(pixels_NCHW, num_frames, interpolate_pos_encoding, **inner)
-        return add_attributes(mit_output.pooler_output, vision_output if any(inner.values()) else None)
+        vision_output, mit_output = self._integrate(pixels_NCHW, num_frames, interpolate_pos_encoding, **flags)
+        return add_attributes(mit_output.pooler_output, vision_output if any(flags.values()) else None)
 
     def encode_video(
         self, pixel_values: Tensor, *, interpolate_pos_encoding: bool = False, num_frames: int | None = None
     ) -> VideoFeatures:
-        """Encode videos into all that `forward(video_features=…)` needs to score them against any texts later.
-
-        Args:
-            pixel_values, interpolate_pos_encoding, num_frames: see `forward`.
-        """
+        """Encode videos for `forward(video_features=…)`, to score them later. Arguments: see `forward`."""
         pixels_NCHW, num_frames = self.vision_model.split_frames(pixel_values, num_frames)
         return self._encode_video(pixels_NCHW, num_frames, interpolate_pos_encoding).features
 
@@ -207,12 +206,13 @@ class XCLIPModel(XCLIPPreTrainedModel):
             pixel_values: (B, T, C, H, W), any T (see `MultiframeIntegrationTransformer` for T that differs from the
                 config's); or (B * T, C, H, W), with `num_frames` for T.
             attention_mask, position_ids: see `XCLIPTextModel.forward`.
-            return_loss: also return CLIP's contrastive loss, for K = B texts of which text i belongs to video i.
-            output_attentions, output_hidden_states: also return those of every block, in the outputs of the parts.
+            return_loss: also return CLIP's contrastive loss for K = B texts, where text i belongs to video i.
+            output_attentions, output_hidden_states: also return every block's attentions or hidden states, in
+                the outputs of the parts.
             interpolate_pos_encoding: accept frames of another size than `config.vision_config.image_size`.
             return_dict: False returns a tuple of the fields that aren't None.
-            labels: the class of each video as (B,) indices, or (B, K) soft targets: the loss is their cross-entropy
-                with `logits_per_video`, whether or not `return_loss` is set.
+            labels: (B,) class indices or (B, K) soft targets. The loss is their cross-entropy with
+                `logits_per_video`, whether or not `return_loss` is set.
             num_frames: T of a 4-D `pixel_values`; default `config.vision_config.num_frames`.
             text_features: replaces `input_ids`: (K, E) or (B, K, E) from `get_text_features`.
             video_features: replaces `pixel_values`: the result of `encode_video`.
@@ -227,13 +227,13 @@ class XCLIPModel(XCLIPPreTrainedModel):
         _check_given_once(pixel_values=pixel_values, video_features=video_features)
         frames = None if pixel_values is None else self.vision_model.split_frames(pixel_values, num_frames)
         text_output = vision_output = mit_output = None
-        inner = self._inner_outputs(output_attentions, output_hidden_states)
+        flags = self._output_flags(output_attentions, output_hidden_states)
         if input_ids is not None:
-            text_features, text_output = self._encode_text(input_ids, attention_mask, position_ids, **inner)
+            text_features, text_output = self._encode_text(input_ids, attention_mask, position_ids, **flags)
         if frames is not None:
             pixels_NCHW, num_frames = frames
             video_features, vision_output, mit_output = self._encode_video(
-                pixels_NCHW, num_frames, interpolate_pos_encoding, **inner
+                pixels_NCHW, num_frames, interpolate_pos_encoding, **flags
             )
         fields: dict[str, Tensor]
         if text_features is not None and video_features is not None:
@@ -251,26 +251,26 @@ class XCLIPModel(XCLIPPreTrainedModel):
         )
         return output_or_tuple(self.config, output, return_dict)
 
-    def _inner_outputs(self, output_attentions: bool | None, output_hidden_states: bool | None) -> dict[str, bool]:
-        """Which outputs of every block are asked for, by the names of the arguments."""
+    def _output_flags(self, output_attentions: bool | None, output_hidden_states: bool | None) -> dict[str, bool]:
+        """Return the two arguments, by name, with the config's values for None."""
         return {
             "output_attentions": resolve_flag(self.config, "output_attentions", output_attentions),
             "output_hidden_states": resolve_flag(self.config, "output_hidden_states", output_hidden_states),
         }
 
     def _encode_text(
-        self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, **inner: bool
+        self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, **flags: bool
     ) -> tuple[Tensor, TransformerOutput | None]:
-        """Text features (K, E) or (B, K, E), and the text tower's output."""
+        """Return text features (K, E) or (B, K, E), and the text tower's output."""
         input_ids = torch.atleast_2d(input_ids)
-        encoded = self.text_model(input_ids, attention_mask, position_ids, return_dict=True, **inner)
+        encoded = self.text_model(input_ids, attention_mask, position_ids, return_dict=True, **flags)
         features = self.text_projection(encoded.pooler_output)
         return features.unflatten(0, input_ids.shape[:-1]), encoded
 
     def _trim_padding(
         self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Cut off tokens after the longest text's end, which don't change any features: attention is causal."""
+        """Cut off the tokens after the longest text's end. Attention is causal, so they change no features."""
         length = input_ids.shape[-1]
         is_valid = 0 < length <= self.config.text_config.max_position_embeddings and input_ids.numel() > 0
         is_consistent = all(t is None or t.shape[-1] == length for t in (attention_mask, position_ids))
@@ -284,33 +284,33 @@ class XCLIPModel(XCLIPPreTrainedModel):
         )
 
     def _integrate(
-        self, pixels_NCHW: Tensor, num_frames: int, interpolate_pos_encoding: bool, **inner: bool
+        self, pixels_NCHW: Tensor, num_frames: int, interpolate_pos_encoding: bool, **flags: bool
     ) -> tuple[TransformerOutput, TransformerOutput]:
-        """The outputs of the video tower and of MIT."""
+        """Return the outputs of the video tower and of MIT."""
         vision_output = self.vision_model(
             pixels_NCHW,
             interpolate_pos_encoding=interpolate_pos_encoding,
             num_frames=num_frames,
             return_dict=True,
-            **inner,
+            **flags,
         )
         frames_BTE = self.visual_projection(vision_output.pooler_output).unflatten(0, (-1, num_frames))
-        return vision_output, self.mit(frames_BTE, return_dict=True, **inner)
+        return vision_output, self.mit(frames_BTE, return_dict=True, **flags)
 
     def _encode_video(
-        self, pixels_NCHW: Tensor, num_frames: int, interpolate_pos_encoding: bool, **inner: bool
+        self, pixels_NCHW: Tensor, num_frames: int, interpolate_pos_encoding: bool, **flags: bool
     ) -> VideoOutputs:
-        vision_output, mit_output = self._integrate(pixels_NCHW, num_frames, interpolate_pos_encoding, **inner)
+        vision_output, mit_output = self._integrate(pixels_NCHW, num_frames, interpolate_pos_encoding, **flags)
         patches_NPD = self.prompts_visual_layernorm(vision_output.last_hidden_state[:, 1:])
         num_videos = mit_output.pooler_output.shape[0]
-        # averaged over frames first, which leaves T times less to project
+        # averaging over frames before the projection makes it T times cheaper
         patches_BPE = patches_NPD.unflatten(0, (num_videos, -1)).mean(dim=1) @ self.prompts_visual_projection
         return VideoOutputs(VideoFeatures(mit_output.pooler_output, patches_BPE), vision_output, mit_output)
 
     def _score(
         self, text: Tensor, video: VideoFeatures, labels: Tensor | None, return_loss: bool | None
     ) -> dict[str, Tensor]:
-        """The fields of the output that need both texts and videos."""
+        """Return the fields of the output that need both texts and videos."""
         text_BKE = self._expand_texts(text, video.pooled.shape[0])
         text_BKE = F.normalize(text_BKE + self._prompts(text_BKE, video.patches), dim=-1)
         video_BE = F.normalize(video.pooled, dim=-1)
@@ -344,8 +344,8 @@ class XCLIPModel(XCLIPPreTrainedModel):
             )
         width = self.config.projection_dim
         pooled, patches = features
-        videos = pooled.shape[:1]
-        if pooled.shape != (*videos, width) or patches.ndim != 3 or patches[:, 0].shape != pooled.shape:
+        is_pooled_valid = pooled.ndim == 2 and pooled.shape[1] == width
+        if not is_pooled_valid or patches.ndim != 3 or patches[:, 0].shape != pooled.shape:
             raise ValueError(
                 f"video_features of {tuple(pooled.shape)} and {tuple(patches.shape)}: must be (videos, {width}) and "
                 f"(videos, patches, {width})."
@@ -353,7 +353,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
         return VideoFeatures(pooled, patches)
 
     def _expand_texts(self, text: Tensor, num_videos: int) -> Tensor:
-        """Text features as (B, K, E), a set for each video."""
+        """Return text features as (B, K, E), a set for each video."""
         width = self.config.projection_dim
         if text.ndim == 2 and text.shape[-1] == width:
             return text.expand(num_videos, -1, -1)
