@@ -145,7 +145,7 @@ def test_folders_named_like_splits_that_are_classes(tmp_path: Path) -> None:
     put(tmp_path / "both" / "train" / "run" / "a.mp4")
     for name in ("val", "valid"):
         put(tmp_path / "both" / name / "run" / "a.mp4")
-    with pytest.raises(DatasetError, match="both val and valid mean the split val"):
+    with pytest.raises(DatasetError, match="both val and valid are the split val"):
         open_dataset(tmp_path / "both", split="val")
 
 

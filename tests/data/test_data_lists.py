@@ -182,7 +182,7 @@ def test_a_folder_of_lists_for_splits(tmp_path: Path, videos: Path) -> None:
     with pytest.raises(ValueError, match="it is a list, without splits"):
         open_dataset(tmp_path / "train.txt", split="train", videos=videos)
     put(tmp_path / "val.jsonl")
-    with pytest.raises(DatasetError, match=r"both val\.jsonl and valid\.csv mean the split val"):
+    with pytest.raises(DatasetError, match=r"both val\.jsonl and valid\.csv are the split val"):
         open_dataset(tmp_path, split="train", videos=videos)
 
 

@@ -26,7 +26,7 @@ class Row:
     """A video of a list or archive with its label or caption.
 
     Attributes:
-        place: where the row stands, such as "list.txt, line 1"; no two rows have the same.
+        place: the row's place, such as "list.txt, line 1", which is unique.
         path: the video, as the list names it.
         label, text, start, end: see `Sample`; the label is a number or a class name.
     """
@@ -65,7 +65,7 @@ def list_splits(path: Path) -> dict[str, Path]:
     """Return the lists in a folder that are named after splits (`train.csv`, `val.csv`, …), by split; {} for a file.
 
     Raises:
-        DatasetError: two lists mean the same split.
+        DatasetError: two lists stand for the same split.
     """
     files = entries(path) if is_folder(path) else []
     return splits_by_name(path, [file for file in files if file.suffix.lower() in LIST_SUFFIXES and file.is_file()])
@@ -74,7 +74,7 @@ def list_splits(path: Path) -> dict[str, Path]:
 def label_rows(
     all_rows: Iterable[Row], chosen: Sequence[Row], names: Names | None
 ) -> tuple[tuple[str, ...], list[tuple[str, Sample]]]:
-    """Return the classes of a dataset, and the samples of the chosen rows, each after its place.
+    """Return the classes of a dataset, and the samples of the chosen rows, each with its place.
 
     Args:
         all_rows: the rows of all splits.

@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 
 def split_of_name(name: str) -> str | None:
-    """Return the split ("train", "val" or "test") that a file or folder name means, or None."""
+    """Return the split ("train", "val" or "test") that a file or folder name stands for; None if there is none."""
     return next((split for split, names in _NAMES.items() if name.casefold() in names), None)
 
 
@@ -28,25 +28,25 @@ def sort_splits(splits: Iterable[str]) -> tuple[str, ...]:
 
 
 def in_split_order(by_split: dict[str, _T]) -> dict[str, _T]:
-    """Return the same dict with its keys in the order of `sort_splits`."""
+    """Return a dict with the keys in the order of `sort_splits`."""
     return {split: by_split[split] for split in sort_splits(by_split)}
 
 
 def splits_by_name(folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
-    """Return the paths whose names mean a split, by split.
+    """Return the paths whose names stand for a split, by split.
 
     Args:
-        folder: the dataset's folder, for the error.
-        paths: files or folders; the suffix of a file doesn't count.
+        folder: the dataset's folder, for error messages.
+        paths: files or folders; the suffix of a file is ignored.
 
     Raises:
-        DatasetError: two paths mean the same split.
+        DatasetError: two paths stand for the same split.
     """
     splits: dict[str, Path] = {}
     for path in paths:
         split = split_of_name(path.stem if path.is_file() else path.name)
         if split in splits:
-            raise DatasetError(f"{folder}: both {splits[split].name} and {path.name} mean the split {split}: keep one.")
+            raise DatasetError(f"{folder}: both {splits[split].name} and {path.name} are the split {split}: keep one.")
         if split is not None:
             splits[split] = path
     return in_split_order(splits)

@@ -60,8 +60,8 @@ def parse_json(text: str, place: str, *, hint: str = "") -> Any:
 
     Args:
         text: the JSON.
-        place: where it stands, for the error.
-        hint: added to the error.
+        place: place of the text, for error messages.
+        hint: added to the error message.
 
     Raises:
         DatasetError: the text isn't JSON.

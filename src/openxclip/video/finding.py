@@ -1,4 +1,4 @@
-"""Find the videos that files, folders and globs stand for."""
+"""Find the videos that names of files, folders and globs stand for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openxclip.video.sniffing import Reason, is_hidden, why_not_a_video
 
 
 class LeftOut(NamedTuple):
-    """A file or folder that a search left out, and why."""
+    """A file or folder that a search left out, with the reason."""
 
     path: Path
     reason: Reason
@@ -29,7 +29,7 @@ OnLeftOut = Callable[[LeftOut], object]
 def find_videos(
     paths: Iterable[VideoSource], *, hidden: bool = False, on_left_out: OnLeftOut = lambda left_out: None
 ) -> list[VideoSource]:
-    """Return every video that `paths` name, in their order.
+    """Return every video that `paths` name, in the order of `paths`.
 
     A folder stands for the video files in it and below it, sorted by name with numbers in numeric order; a folder
     without any is itself one video, whose frames are its images. `sniffing.why_not_a_video` decides which files are
@@ -37,13 +37,13 @@ def find_videos(
     name that doesn't exist and contains `*`, `?` or `[` is a glob, in which `**` matches any number of folders; `~` is
     the home folder.
 
-    Nothing is skipped silently: a name that finds nothing, and a folder that can't be listed (below a folder or on the
-    way of a glob), are in the list, so that reading them reports the reason. Sources that aren't names (bytes, open
-    files) are kept as they are, and so are names of hidden files and folders.
+    Nothing is skipped silently: names that find nothing, and folders that can't be listed during a search, are in the
+    list, so that reading them reports the reason. Sources that aren't names (bytes, open files) are kept as they are,
+    and so are names of hidden files and folders.
 
     Args:
         paths: names and other sources.
-        hidden: search through hidden folders and take hidden files (see `sniffing.is_hidden`).
+        hidden: whether to search hidden folders and include hidden files (see `sniffing.is_hidden`).
         on_left_out: called with each file that a search left out, and with each hidden folder and hidden video that
             `hidden` would include.
     """
@@ -64,10 +64,10 @@ def find_videos(
 
 
 def require_videos(videos: Sequence[VideoSource]) -> list[VideoSource]:
-    """Return the list that `find_videos` returned, unless it consists of folders without videos and images.
+    """Check that a list from `find_videos` has more than folders without videos and images, and return it.
 
     Raises:
-        ValueError: there are only such folders; the message names them.
+        ValueError: it has only such folders; the message names them.
     """
     empty = [video for video in videos if isinstance(video, Path) and _is_empty(video)]
     if empty and len(empty) == len(videos):
@@ -79,12 +79,12 @@ def _is_empty(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
             return not any(is_frame_name(entry.name) for entry in entries)
-    except (OSError, ValueError):  # not a folder, or it can't be listed
+    except (OSError, ValueError):  # it isn't a folder or can't be listed
         return False
 
 
 class _Search:
-    """Searches through folders, for one call of `find_videos`."""
+    """Searches folders, for one call of `find_videos`."""
 
     def __init__(self, hidden: bool, on_left_out: OnLeftOut) -> None:
         self._hidden, self._on_left_out = hidden, on_left_out
@@ -100,12 +100,12 @@ class _Search:
         return videos or [folder]
 
     def matching(self, pattern: str) -> list[VideoSource]:
-        """Return what a glob matches, and the folders on its way that can't be listed."""
+        """Return the videos that a glob matches, and the folders that it can't list."""
         path = Path(pattern)
         base = next((parent for parent in path.parents if os.path.exists(parent)), None)  # noqa: PTH110
         if base is None:  # the current folder has been removed
             return []
-        # brackets in the part that exists belong to the name
+        # brackets in a part of the path that exists aren't a pattern
         parts = [glob.escape(str(base)), *path.relative_to(base).parts]
         names = sorted(_glob(os.path.join(*parts), hidden=self._hidden), key=natural_key)  # noqa: PTH118 (Path drops a last "/")
         matches: list[VideoSource] = []
@@ -156,12 +156,12 @@ def _glob(pattern: str, *, hidden: bool) -> list[str]:
     options: dict[str, Any] = {"include_hidden": True} if hidden and sys.version_info >= (3, 11) else {}
     try:
         return glob.glob(pattern, recursive=True, **options)  # noqa: PTH207 (Path's skips hidden files differently)
-    except (OSError, ValueError):  # an impossible name: reading it reports why
+    except (OSError, ValueError):  # an impossible name; reading it reports the reason
         return []
 
 
 def _is_hidden_match(name: str, base: Path, parts: list[str]) -> bool:
-    """Tell whether a match of a glob is hidden, or in a hidden folder that the glob doesn't name."""
+    """Return whether a match of a glob is hidden, or in a hidden folder that the glob doesn't name."""
     try:
         below = Path(name).relative_to(base).parts
     except ValueError:
@@ -178,7 +178,7 @@ def _can_be_listed(folder: str) -> bool:
 
 
 def _is_file_or_unreadable(path: Path) -> bool:
-    """Tell whether a path is a file, or can't be read; then reading it reports the reason."""
+    """Return whether a path is a file or can't be read; reading it reports the reason."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):

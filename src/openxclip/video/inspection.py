@@ -1,4 +1,4 @@
-"""Inspect a video: facts from its header and frames, and what is wrong with it."""
+"""Collect facts about a video and find its problems."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from openxclip.video.truncation import MAY_BE_CUT
 
 _WITH_TIMES = frozenset({"mp4", "mov", "matroska", "flv", "nut", "ivf", "ogg"})  # every packet has a timestamp
 _MAY_HAVE_GAPS = _WITH_TIMES | {"mpegts", "asf", "avi", "rm", "wtv", "film_cpk"}
-_WRONG_TIMES = frozenset({("asf", "mpeg1video"), ("asf", "mpeg2video")})  # FFmpeg returns the times of the next packet
+_WRONG_TIMES = frozenset({("asf", "mpeg1video"), ("asf", "mpeg2video")})  # FFmpeg returns the next packet's times
 _STEADY_S = 0.0025  # rounding times to milliseconds makes steps differ by this much
 _FEW_FRAMES = 8  # a clip of the smallest released models
-_NUM_NAMED = 5  # damaged pictures of a folder that are named one by one
+_MAX_NAMED = 5  # damaged pictures of a folder to name
 
 OnTime = Callable[[float, float], object]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoReport:
-    """The result of `inspect`; what the source doesn't say or have is None.
+    """The result of `inspect`. Facts that the source doesn't state or have are None.
 
     Attributes:
         path: the source as the caller named it.
@@ -58,9 +58,9 @@ class VideoReport:
         alpha: whether pixels may be transparent.
         sound: the codec of the sound.
         size_bytes: size of the file.
-        notes: what a user should know about how the frames are made.
-        problems: what is wrong with the video, though it can be read.
-        error: why it can't be read.
+        notes: notes for the user about how the frames are made.
+        problems: problems of a video that can be read.
+        error: the error if the video can't be read.
     """
 
     path: str
@@ -95,7 +95,7 @@ class VideoReport:
         return self.error is None and not self.problems
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; the error is given by its reason."""
+        """Return plain JSON values, with the error's reason as the error."""
         values = asdict(self) | {"notes": list(self.notes), "problems": list(self.problems), "error": None}
         if self.error is not None:
             same = self.error.source == self.path
@@ -104,7 +104,7 @@ class VideoReport:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> VideoReport:
-        """Make a report of what `as_dict` returned."""
+        """Make a report from the values that `as_dict` returned."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         reason = known.get("error")
         known["error"] = None if reason is None else VideoError(known["path"], reason)
@@ -118,19 +118,20 @@ def inspect(
     read: ReadOptions | None = None,
     on_time: OnTime = lambda end, duration: None,
 ) -> VideoReport:
-    """Collect the facts about a video, and what is wrong with it.
+    """Collect facts about a video and find its problems.
 
     Args:
-        source: as for `VideoReader`.
-        full: decode the whole video, on one thread, to find damage; otherwise decode the first frame only.
-        read: as for `VideoReader`; `limits.seconds` holds for opening the video and again for decoding it.
+        source: see `VideoReader`.
+        full: whether to decode the whole video, on one thread, to find damage; otherwise only the first frame is
+            decoded.
+        read: see `VideoReader`; `limits.seconds` applies to opening the video and again to decoding it.
         on_time: called during a full decode with the time reached and the video's duration, in seconds.
 
     Returns:
         A report; its `error` is set if the source can't be read.
 
     Raises:
-        TypeError: `source` is no source of videos.
+        TypeError: `source` isn't a video source.
     """
     read = read or ReadOptions()
     facts: dict[str, Any] = {"path": source_name(source), "size_bytes": _size_of(source)}
@@ -182,7 +183,7 @@ def _facts(reader: VideoReader, kind: Kind) -> dict[str, Any]:
 def _inspect_container(
     reader: VideoReader, footage: ContainerFootage, *, full: bool, on_time: OnTime
 ) -> tuple[dict[str, Any], list[str]]:
-    """Decode all frames of a container, or the first; return facts and problems."""
+    """Decode all frames of a container, or only the first; return facts and problems."""
     num_frames, duration = reader.num_frames, reader.duration
     container = footage.coded.container
     surveyed = survey(
@@ -244,7 +245,7 @@ def _find_contradictions_to_header(footage: ContainerFootage) -> list[str]:
 
 
 def _find_damaged_pictures(reader: VideoReader) -> list[str]:
-    """Read every frame of an image, a folder or an array."""
+    """Read every frame of an image, a folder or an array, and return the errors' messages."""
     reasons = []
     for i in range(reader.num_frames):
         try:
@@ -252,9 +253,9 @@ def _find_damaged_pictures(reader: VideoReader) -> list[str]:
                 footage.read([i], lambda index, frame_HWC: None)
         except VideoError as error:  # noqa: PERF203
             reasons.append(str(error) if error.source != reader.source else error.reason)
-    if len(reasons) <= _NUM_NAMED:
+    if len(reasons) <= _MAX_NAMED:
         return reasons
-    return [*reasons[:_NUM_NAMED], f"and {len(reasons) - _NUM_NAMED} more"]
+    return [*reasons[:_MAX_NAMED], f"and {len(reasons) - _MAX_NAMED} more"]
 
 
 def _facts_of_frame(frame: Any) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _read_grid(file: BinaryIO) -> Grid | None:
 
 
 def _item_kinds(file: BinaryIO, iinf: Part) -> set[tuple[int, bytes]]:
-    """Return the kind of each item, by the item's number."""
+    """Return pairs of an item's number and kind, for all items."""
     version = content(file, iinf, 1)
     kinds = set()
     for box in boxes(file, iinf.start + (6 if version == b"\0" else 8), iinf.end):
@@ -80,7 +80,7 @@ def _item_kinds(file: BinaryIO, iinf: Part) -> set[tuple[int, bytes]]:
 
 
 def _tiles_of(file: BinaryIO, iref: Part, item: int) -> tuple[int, ...]:
-    """Return the items that an item is composed of, in order."""
+    """Return the numbers of the items that an item is composed of, in order."""
     size = 4 if content(file, iref, 1) == b"\1" else 2
     for box in boxes(file, iref.start + 4, iref.end):
         data = content(file, box, size * (_MAX_TILES + 2))
@@ -118,7 +118,7 @@ def _item_data(file: BinaryIO, inner: dict[bytes, Part], item: int) -> bytes:
 
 
 def _turns(file: BinaryIO, meta: Part, item: int) -> Iterator[tuple[bytes, int]]:
-    """Yield the turns and mirrors among an item's properties, in order."""
+    """Yield the rotations and mirrorings among an item's properties, in order."""
     for iprp in boxes_at(file, meta, b"iprp"):
         properties = [box for ipco in boxes_at(file, iprp, b"ipco") for box in boxes(file, ipco.start, ipco.end)]
         for ipma in boxes_at(file, iprp, b"ipma"):
@@ -186,14 +186,14 @@ class TiledFootage:
 
     def read(self, indices: list[int], place: Place) -> None:
         """See `Footage.read`."""
-        frame = self._joined()
+        frame = self._join_tiles()
         self.frames_decoded += 1
         for name, value in self._grid.turns:
             frame = np.rot90(frame, value) if name == b"irot" else np.flip(frame, axis=value & 1)
         for _ in indices:
             place(0, rgb_bytes(frame))
 
-    def _joined(self) -> NDArray[np.uint8]:
+    def _join_tiles(self) -> NDArray[np.uint8]:
         """Return the picture as stored, not yet turned."""
         grid = self._grid
         picture: NDArray[np.uint8] | None = None
@@ -210,17 +210,17 @@ class TiledFootage:
         return picture
 
     def _tiles(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Yield each tile with its number; FFmpeg makes a stream of each."""
+        """Yield each tile with its number. FFmpeg returns each tile as a stream."""
         missing = {item: number for number, item in enumerate(self._grid.tiles)}
         if isinstance(self._source, Path):
-            opened: Any = f"file:{self._source}"
+            target: Any = f"file:{self._source}"
         else:
             self._source.seek(0)
-            opened = self._source
+            target = self._source
         options = self._limits.decoder_options()
-        whitelist = {"format_whitelist": "mov", "protocol_whitelist": "file" if isinstance(opened, str) else "none"}
+        whitelist = {"format_whitelist": "mov", "protocol_whitelist": "file" if isinstance(target, str) else "none"}
         try:
-            with av.open(opened, "r", options=options, container_options=whitelist) as container:
+            with av.open(target, "r", options=options, container_options=whitelist) as container:
                 for packet in container.demux():
                     self.deadline.check()
                     number = missing.pop(packet.stream.id, None) if packet.size else None
