@@ -166,7 +166,7 @@ def test_mistakes_of_an_index(made: tuple[Path, Path], tmp_path: Path) -> None:
         (("--to", index), "no videos are named"),
         ((videos / "red2.mp4", "--to", index, "--remove", "--update"), "--remove can't be combined with --update"),
         ((tmp_path / "none.mp4", "--to", index, "--remove"), "isn't in the index"),
-        ((videos, "--to", videos), "is no index of videos"),
+        ((videos, "--to", videos), "is not an index of videos"),
         (
             (videos / "red2.mp4", "--to", index, "--remove", "--export", "a.parquet"),
             "--remove can't be combined with --export",

@@ -78,7 +78,7 @@ def test_file_names_that_are_not_utf8(index, videos) -> None:
     shutil.copy(videos / "red2.mp4", odd)
     shutil.copy(videos / "red2.mp4", videos / "new.mp4")
     done = index.add(videos)
-    assert [error.reason for error in done.errors] == ["its name is not valid UTF-8, which an index needs: rename it"]
+    assert [error.reason for error in done.errors] == ["its name is not valid UTF-8, so it can't be stored: rename it"]
     assert done.added == (str(videos / "new.mp4"),)
     with pytest.raises(ValueError, match="must be valid UTF-8"):
         VideoIndex.open(odd)
@@ -279,7 +279,7 @@ def test_places_without_an_index(tmp_path, pipeline) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/notes.txt").write_text("x")
-    for name, what in (("file", "is a file"), ("folder", "is no index")):
+    for name, what in (("file", "is a file"), ("folder", "is not an index of videos")):
         with pytest.raises(VideoIndexError, match=what):
             VideoIndex.open(tmp_path / name)
     index = VideoIndex.open(tmp_path / "none", model=pipeline)

@@ -55,15 +55,16 @@ def test_a_thumbnail_is_the_middle_of_the_best_window(hit: Hit) -> None:
 @pytest.mark.parametrize("batch_bytes", [1, 100_000, 256 << 20])
 def test_a_clip_shows_the_moment(hit: Hit, monkeypatch, batch_bytes) -> None:
     monkeypatch.setattr(previews, "_BATCH_BYTES", batch_bytes)
+    monkeypatch.setattr(previews, "_CLIP_HEIGHT", 40)
     with DecodeWorker() as reader:
-        brightness, fps, size = levels(preview_clip(hit, height=40, reader=reader))
+        brightness, fps, size = levels(preview_clip(hit, reader=reader))
         assert (fps, size, len(brightness)) == (12, (40, 66), 36)
         np.testing.assert_allclose(brightness, 25 * (2 + (np.arange(36) + 0.5) / 12), atol=5)
-        long, fps, _ = levels(preview_clip(replace(hit, start=0.0, end=8.0), height=40, reader=reader))
-        monkeypatch.setattr(previews, "_CLIP_FRAMES", 16)
-        few, fps, _ = levels(preview_clip(replace(hit, start=0.0, end=8.0), height=40, reader=reader))
+        long, fps, _ = levels(preview_clip(replace(hit, start=0.0, end=8.0), reader=reader))
+        monkeypatch.setattr(previews, "_MAX_FRAMES", 16)
+        few, fps, _ = levels(preview_clip(replace(hit, start=0.0, end=8.0), reader=reader))
         assert (len(long), len(few), fps) == (96, 16, 2)
-        tiny, _, _ = levels(preview_clip(replace(hit, start=2.0, end=2.001), height=40, reader=reader))
+        tiny, _, _ = levels(preview_clip(replace(hit, start=2.0, end=2.001), reader=reader))
         assert len(tiny) == 1
 
 

@@ -23,7 +23,7 @@ def write_contact_sheet(
     Args:
         hits: results of a search.
         path: path of the page, .html or .htm; an existing file is replaced.
-        title: what was searched for.
+        title: heading of the page, usually the query.
         on_hit: called after each moment's clip is made.
 
     Raises:

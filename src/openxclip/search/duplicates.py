@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -14,6 +14,7 @@ from openxclip.search.candidates import ROUNDING, Candidates
 from openxclip.search.indexed_videos import IndexedVideos
 from openxclip.search.not_duplicates import pair_key
 from openxclip.search.partitioning import Floats
+from openxclip.search.schema import VideoRow
 
 MIN_SIMILARITY = 0.95
 OVERLAP = 0.8
@@ -88,33 +89,28 @@ def find_duplicates(
             raise ValueError(f"{name}={value}: must be above 0 and at most 1.")
     if keep not in get_args(Keep):
         raise ValueError(f"keep={keep!r}: must be one of {', '.join(get_args(Keep))}.")
-    videos = videos.take(sorted(range(len(videos.rows)), key=_Order(videos, "longest")))
+    videos = videos.take(_sort_preferred_first(videos.rows, range(len(videos.rows)), "longest"))
     grouping = _Grouping(videos, min_similarity, overlap, not_duplicates)
     groups = grouping.find_groups(on_video)
-    order = _Order(videos, keep)
-    return [grouping.describe(grouping.choose_kept(first, others, order), (first, *others)) for first, others in groups]
+    return [grouping.describe(grouping.choose_kept(first, others, keep), (first, *others)) for first, others in groups]
 
 
-class _Order:
-    """A key for `sorted` that puts the video to keep first."""
+def _sort_preferred_first(
+    rows: Sequence[VideoRow], videos: Iterable[int], keep: Keep, max_duration: float = math.inf
+) -> list[int]:
+    """Sort videos so that the video to keep is first. Durations above `max_duration` count as equal."""
 
-    def __init__(self, videos: IndexedVideos, keep: Keep, longest: float = math.inf) -> None:
-        self._videos, self._keep, self._longest = videos, keep, longest
-
-    def __call__(self, video: int) -> tuple[object, ...]:
-        row = self._videos.rows[video]
+    def key(video: int) -> tuple[object, ...]:
+        row = rows[video]
         keys = {
-            "longest": -min(row.duration, self._longest - _SAME_LENGTH_S),
+            "longest": -min(row.duration, max_duration),
             "highest-resolution": -row.width * row.height,
             "largest": -row.size,
             "oldest": row.modified,
         }
-        return (keys.pop(self._keep), *keys.values(), row.path)
+        return (keys.pop(keep), *keys.values(), row.path)
 
-    def sort_group(self, group: Collection[int]) -> list[int]:
-        """Sort the videos of a group. Videos that are about as long as the longest count as equally long."""
-        longest = float(np.max([self._videos.rows[video].duration for video in group]))
-        return sorted(group, key=_Order(self._videos, self._keep, longest))
+    return sorted(videos, key=key)
 
 
 class _Grouping:
@@ -181,13 +177,14 @@ class _Grouping:
         own = rows[video].path, rows[video].content
         return any(pair_key(own, (row.path, row.content)) in self._not_duplicates for row in group)
 
-    def choose_kept(self, first: int, others: list[int], order: _Order) -> int:
+    def choose_kept(self, first: int, others: list[int], keep: Keep) -> int:
         """Return the preferred video of a group, out of those that contain all the others, such as the first one.
 
         Lengths are compared too, because a short video can have all windows of a long, static one.
         """
         group, rows = [first, *others], self._videos.rows
-        for video in order.sort_group(group):
+        longest = float(np.max([rows[video].duration for video in group]))
+        for video in _sort_preferred_first(rows, group, keep, longest - _SAME_LENGTH_S):
             if video == first:
                 break
             is_long = rows[video].duration >= self._overlap * rows[first].duration - _SAME_LENGTH_S
@@ -240,21 +237,25 @@ class _Grouping:
         rows = [slice(self._starts[v], self._starts[v] + self._videos.counts[v]) for v in (keep, video)]
         embeddings = [self._videos.embedding_NE[part] for part in rows]
         starts = [self._videos.start_N[part] for part in rows]
-        return _compare(embeddings[0], starts[0], embeddings[1], starts[1], self._min_similarity)
+        return _compare_windows(embeddings[0], starts[0], embeddings[1], starts[1], self._min_similarity)
 
 
 @dataclass(frozen=True)
 class _Comparison:
     """How a video is contained in another one; see `Duplicate`."""
 
-    similar: int  # windows
+    similar: int  # number of similar windows
     overlap: float
     similarity: float
     begins: float
 
 
-def _compare(
-    keep_KE: Floats, keep_start_K: NDArray[np.float64], part_NE: Floats, part_start_N: NDArray[np.float64], least: float
+def _compare_windows(
+    keep_KE: Floats,
+    keep_start_K: NDArray[np.float64],
+    part_NE: Floats,
+    part_start_N: NDArray[np.float64],
+    min_similarity: float,
 ) -> _Comparison:
     """Compare a part of N windows with a video of K windows.
 
@@ -268,11 +269,10 @@ def _compare(
     step = max(1, _MAX_COSINES // len(keep_KE))
     for i in range(0, len(part_NE), step):
         cosine_NK = part_NE[i : i + step] @ keep_KE.T
-        is_similar_NK = cosine_NK >= least - ROUNDING
-        best_N = cosine_NK.max(1)
-        good_N = best_N >= least - ROUNDING
-        similar += int(good_N.sum())
-        total += float(best_N[good_N].sum(dtype=np.float64))
+        is_similar_NK = cosine_NK >= min_similarity - ROUNDING
+        is_similar_N = is_similar_NK.any(1)
+        similar += int(is_similar_N.sum())
+        total += float(cosine_NK.max(1)[is_similar_N].sum(dtype=np.float64))
         n, k = np.nonzero(is_similar_NK)
         bins = np.rint(offsets_K[k] - offsets_N[i + n]).astype(np.int64) - lowest
         sums += np.bincount(bins, weights=cosine_NK[n, k], minlength=len(sums))

@@ -69,7 +69,7 @@ class VideoIndex:
         Raises:
             MissingPackageError: LanceDB isn't installed, or is too old.
             ValueError: an argument is invalid, or differs from the index's.
-            VideoIndexError: the place holds something that is no index.
+            VideoIndexError: the place holds something else.
         """
         settings = {
             "window": window, "stride": stride, "num_frames": num_frames, "sampling": sampling, "patches": patches

@@ -84,7 +84,7 @@ class IndexedVideos:
         is_elsewhere = not any(is_unchanged_V)
         paths = [row.path for row in self.rows]
         real_paths = [os.path.realpath(path) for path in paths]
-        first: dict[str, int] = {}  # real path -> video, preferring paths that are no links
+        first: dict[str, int] = {}  # real path -> video, preferring paths that aren't links
         for v in sorted(range(len(paths)), key=lambda v: real_paths[v] != paths[v]):
             if is_elsewhere or is_unchanged_V[v] is not False:
                 first.setdefault(real_paths[v], v)

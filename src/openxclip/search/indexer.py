@@ -11,7 +11,7 @@ from typing import Any
 
 import torch.nn.functional as F
 
-from openxclip.common.files import is_utf8
+from openxclip.common.files import NOT_UTF8, is_utf8
 from openxclip.errors import VideoError, VideoIndexError
 from openxclip.pipeline.batching import Batch, EncodedClip
 from openxclip.search.opening import OpenIndex
@@ -301,7 +301,7 @@ def skip_known(
     for path in paths:
         complete, failed, stamp = rows.get(("complete", path)), rows.get(("failed", path)), file_stamp(path)
         if not is_utf8(path):
-            errors.append(VideoError(path, "its name is not valid UTF-8, which an index needs: rename it"))
+            errors.append(VideoError(path, NOT_UTF8))
             on_video(path, errors[-1])
         elif complete is not None and complete.kind == "frames":
             raise ValueError(f"{path}: the index has frames from memory under this name: remove them first.")

@@ -1,4 +1,4 @@
-"""Open an index together with its model, and create a new one for a model."""
+"""Open or create an index, together with its model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OpenIndex:
     Raises:
         MissingPackageError: LanceDB isn't installed, or is too old.
         ValueError: a setting is invalid, or differs from the index's.
-        VideoIndexError: the place holds something that is no index.
+        VideoIndexError: the place holds something else.
     """
 
     def __init__(

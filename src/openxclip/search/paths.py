@@ -23,11 +23,11 @@ def absolute_path(path: Any) -> str:
     """Return the path under which an index stores a video.
 
     Raises:
-        TypeError: the value is no path.
+        TypeError: the value isn't a str or Path.
         ValueError: the path is a pipe.
     """
     if not isinstance(path, str | Path):
-        raise TypeError(f"a {type(path).__name__} is no path of a video: give a str or a Path.")
+        raise TypeError(f"a {type(path).__name__} is not a path of a video: give a str or a Path.")
     if str(path).startswith(("/dev/", "/proc/")) or _is_pipe(Path(path)):
         raise ValueError(f"{path}: is a pipe, which can't be read again later: save the video to a file first.")
     return str(path) if "://" in str(path) else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111

@@ -16,7 +16,7 @@ from openxclip.video import ClipPlan, DecodeWorker, Frames, ReadOptions
 from openxclip.video.formats import ARRAY_SUFFIX
 from openxclip.video.writing import write_mp4
 
-_CLIP_FPS = 12.0
+_CLIP_FPS, _CLIP_HEIGHT = 12.0, 240  # pixels, an even number
 _CLIP_S = 20.0  # the clip of a longer moment shows this much around its best window
 _MAX_FRAMES = 240  # the clip of a longer window has a lower frame rate
 _MIN_WIDTH, _MAX_ASPECT = 16, 4  # encoders need some pixels; wider or higher pictures are squeezed
@@ -47,12 +47,11 @@ def thumbnail(hit: Hit, *, width: int = 320, reader: DecodeWorker | None = None)
     return data.getvalue()
 
 
-def preview_clip(hit: Hit, *, height: int = 240, reader: DecodeWorker) -> bytes:
+def preview_clip(hit: Hit, *, reader: DecodeWorker) -> bytes:
     """Return the `preview_span` of a moment as a small H.264 mp4 without sound.
 
     Args:
         hit: the moment.
-        height: height in pixels, even; the width follows from the video's aspect ratio.
         reader: reads the video.
 
     Raises:
@@ -61,7 +60,7 @@ def preview_clip(hit: Hit, *, height: int = 240, reader: DecodeWorker) -> bytes:
     start, end = preview_span(hit)
     fps = min(_CLIP_FPS, _MAX_FRAMES / max(end - start, 0.1))
     data = BytesIO()
-    frames = _frames(hit, start, end, fps=fps, height=height, reader=reader)
+    frames = _frames(hit, start, end, fps=fps, reader=reader)
     write_mp4(frames, data, fps=fps, quality=28, preset="veryfast")
     return data.getvalue()
 
@@ -78,17 +77,15 @@ def preview_span(hit: Hit) -> tuple[float, float]:
     return start, start + length
 
 
-def _frames(
-    hit: Hit, start: float, end: float, *, fps: float, height: int, reader: DecodeWorker
-) -> Iterator[NDArray[np.uint8]]:
+def _frames(hit: Hit, start: float, end: float, *, fps: float, reader: DecodeWorker) -> Iterator[NDArray[np.uint8]]:
     total = max(1, math.floor((end - start) * fps))
     done, number = 0, min(total, math.ceil(fps))  # one second, to learn the size of a frame
     while done < total:
         frames = _read(reader, hit, start + done / fps, min(start + (done + number) / fps, end), number)
-        width = 2 * round(height * frames.frames_THWC.shape[2] / frames.frames_THWC.shape[1] / 2)
-        width = min(max(_MIN_WIDTH, width), _MAX_ASPECT * height)
+        width = 2 * round(_CLIP_HEIGHT * frames.frames_THWC.shape[2] / frames.frames_THWC.shape[1] / 2)
+        width = min(max(_MIN_WIDTH, width), _MAX_ASPECT * _CLIP_HEIGHT)
         for frame in frames.frames_THWC.numpy():
-            yield np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
+            yield np.asarray(Image.fromarray(frame).resize((width, _CLIP_HEIGHT), Image.Resampling.BILINEAR))
         done += number
         number = min(total - done, max(1, _BATCH_BYTES // frames.frames_THWC[0].numel()))
 

@@ -88,7 +88,7 @@ def read_info(metadata: Mapping[bytes, bytes], uri: str) -> IndexInfo:
 def _json_object(text: bytes) -> dict[str, Any]:
     values = json.loads(text)
     if not isinstance(values, dict):
-        raise ValueError(f"the description of the index is no JSON object: {text[:40]!r}")
+        raise ValueError(f"the description of the index is not a JSON object: {text[:40]!r}")
     return values
 
 
@@ -127,7 +127,7 @@ class VideoRow:
         kind: "file" for files and URLs, "frames" for frames from memory.
         state: see above; "failed" if the video could not be read.
         size, modified, changed, inode: see `FileStamp`.
-        content: SHA-256 of the file in hexadecimal; empty if it is no regular file.
+        content: SHA-256 of the file in hexadecimal; "" if it isn't a regular file.
         options: the index's settings as JSON, which must be the same for resuming.
         duration: seconds; NaN if unknown.
         width, height: size of the picture in pixels; 0 if unknown.

@@ -82,7 +82,7 @@ class Store:
             names = set(database.list_tables().tables)
             if _WINDOWS not in names:
                 if names - {_VIDEOS} or not (names or self.folder is None):
-                    raise VideoIndexError(f"{self.uri}: is no index of videos: give another folder, or an empty one.")
+                    raise VideoIndexError(f"{self.uri}: is not an index of videos: name an empty or another folder.")
                 return None
             windows = database.open_table(_WINDOWS)
             info = read_info(windows.schema.metadata or {}, self.uri)
