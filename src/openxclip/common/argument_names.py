@@ -32,13 +32,13 @@ def renamed(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Ar
 
 
 def takes_arguments_of(
-    model: Callable[Arguments, Any],
+    other: Callable[Arguments, Any],
 ) -> Callable[[Callable[..., Result]], Callable[Arguments, Result]]:
-    """Give the parameters of `model` to a function that passes its arguments on to it."""
+    """Give a function the signature of `other`, to which it passes on its arguments."""
 
     def decorate(function: Callable[..., Result]) -> Callable[Arguments, Result]:
         returned = inspect.signature(function).return_annotation
-        function.__signature__ = inspect.signature(model).replace(return_annotation=returned)  # type: ignore[attr-defined]
+        function.__signature__ = inspect.signature(other).replace(return_annotation=returned)  # type: ignore[attr-defined]
         return function
 
     return decorate

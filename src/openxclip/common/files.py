@@ -158,7 +158,7 @@ def _check_can_write(folder: Path, path: str | Path) -> None:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a file's name is valid UTF-8, so that it can be stored as text and still open the file."""
+    """Return whether a file's name is valid UTF-8, so that it can be stored as text and still open the file."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -206,10 +206,10 @@ _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, ge
 def as_os_error(error: BaseException, path: str | Path) -> OSError | None:
     """Return the OSError behind a library's exception, with `path` as its file, or None.
 
-    An OpenXCLIPError gives None: its message says already what is wrong.
+    An OpenXCLIPError gives None, because its message already says what is wrong.
 
     Args:
-        error: an OSError, or what safetensors and LanceDB raise instead.
+        error: an OSError, or an exception that safetensors or LanceDB raises instead.
         path: the file that was read or written, which the error itself may not name.
     """
     if isinstance(error, OpenXCLIPError):

@@ -6,7 +6,7 @@ import torch
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the memory of a GPU or of this machine has run out."""
+    """Return whether an error means that the memory of a GPU or of this machine has run out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     message = str(error)  # PyTorch has no exception type for the CPU's memory

@@ -15,7 +15,7 @@ def parse_bytes(text: str) -> int:
     """Return the number of bytes in a text such as "2GB", "512 MiB" or "1000000".
 
     Raises:
-        ValueError: the text is no number of bytes.
+        ValueError: the text is not a number of bytes.
     """
     units = {"": 1, "b": 1, "bytes": 1}
     for power, letter in enumerate("kmgt", start=1):

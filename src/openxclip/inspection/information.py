@@ -40,13 +40,13 @@ def info(
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a model rather than a video, judged by its name and the content of a folder."""
+    """Return whether a path is a model rather than a video, judged by its name and the content of a folder."""
     name = os.fspath(path)
     if name in hub.SHIPPED_MODELS:
         return True
     full_path = user_path(name)
     if os.path.isdir(full_path):  # noqa: PTH112 (Path.is_dir raises an error if the name is too long)
-        # a config without weights is a model too: its error says what is missing
+        # A config without weights counts as a model, whose error says what is missing
         try:
             names = os.listdir(full_path)  # noqa: PTH208
         except OSError:

@@ -1,8 +1,8 @@
 """Count parameters, multiply-adds and memory of each part of a model, by arithmetic on its configuration alone.
 
-**Multiply-adds** (MACs) are those of matrix products: linear layers, the patch embedding, the two products of
-attention. Elementwise operations (norms, softmax, activations, additions) are left out, as is usual: they are under 1 %
-of the released models' work. A multiply-add is two floating-point operations: FLOPs are exactly twice the MACs.
+**Multiply-adds** (MACs) are counted in matrix products: linear layers, the patch embedding and both products of
+attention. As usual, elementwise operations (norms, softmax, activations, additions) are left out: they are under 1 % of
+the released models' work. A multiply-add is two floating-point operations, so FLOPs are exactly twice the MACs.
 
 The paper's FLOPs column (arXiv 2208.02816) counts MACs of one view in the video tower, MIT and the prompts of 400
 texts, the classes of Kinetics-400. It excludes the text tower, which runs once for all videos. So it corresponds to
@@ -13,9 +13,8 @@ texts, the classes of Kinetics-400. It excludes the text tower, which runs once 
 | paper, G | 39 | 75 | 145 | 287 | 658 | 3086 |
 | here, GMACs | 37.9 | 73.6 | 143.5 | 284.5 | 655.5 | 3066.0 |
 
-The counts are those of this package's model, which does slightly less than the authors': a message token is no query,
-since it is dropped after the block, and patches are averaged over frames before they are projected for the prompts.
-Together this saves under 0.7 %.
+This package's model computes slightly less than the authors': a message token isn't a query, since its output would be
+dropped, and patches are averaged over frames before they are projected for the prompts. This saves under 0.7 %.
 
 **Memory** of activations is the peak of this package's forward for one video, or for all texts at once: without
 gradients, with the clip in the weights' dtype, and with fused attention (no matrix of all tokens by all tokens). It
@@ -166,7 +165,7 @@ def profile(
         **hub_options: see `openxclip.hub.HubOptions`.
 
     Raises:
-        CheckpointError: there is no such model, or it is no X-CLIP.
+        CheckpointError: there is no such model, or it isn't an X-CLIP.
         ValueError: a number is out of its range.
     """
     config = _config_of(model, hub_options)
