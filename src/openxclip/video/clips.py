@@ -12,9 +12,9 @@ from openxclip.video.decoding import VideoReader
 from openxclip.video.sampling import Sampling, Short, Timeline, check_part, check_sampling, check_short
 
 _MANY = 10_000  # frames; for more, the memory limit is checked before their indices are listed
-_PIECE_BYTES = 256 << 20  # of decoded frames; the smaller the pieces, the more frames before key frames are decoded
-_PIECE_WINDOWS = 32  # the most windows in a piece, which are read within one time limit
-_PIECE_CLIPS = 4096  # the most clips over the whole video in a piece; each piece decodes the whole video
+_PIECE_BYTES = 256 << 20  # of decoded frames; each piece decodes again from the key frame before it
+_GROUP_WINDOWS = 32  # the most windows in a group, which is read within one time limit
+_GROUP_CLIPS = 4096  # the most clips over the video in a group; each group decodes the whole video
 _MIN_S = 0.001
 _ROUNDING_S = 1e-6  # times that differ by less are equal
 _TWO_FRAMES = 1.999  # a bit less than 2, because containers round the times of frames, at worst to milliseconds
@@ -185,7 +185,7 @@ class PlannedClips(Sequence[Clip]):
             )
         )
 
-    def piece(self, first: int, reader: VideoReader, *, bytes_kept: int | None = None) -> list[Clip]:
+    def group(self, first: int, reader: VideoReader, *, bytes_kept: int | None = None) -> list[Clip]:
         """Return the clips, from number `first` on, that are read together: those that fit into 256 MiB.
 
         Args:
@@ -199,7 +199,7 @@ class PlannedClips(Sequence[Clip]):
         if bytes_kept is not None:
             bytes_per_frame = min(bytes_per_frame, bytes_kept)
         has_windows = self._plan.window is not None
-        count = _PIECE_WINDOWS if has_windows else _PIECE_CLIPS
+        count = _GROUP_WINDOWS if has_windows else _GROUP_CLIPS
         # clips over the video share its frames, which may fit all together
         if has_windows or self._frames_in_part * bytes_per_frame > _PIECE_BYTES:
             count = min(count, _PIECE_BYTES // (self._num_frames * bytes_per_frame))
@@ -211,7 +211,7 @@ def frames_needed(clips: Sequence[Clip]) -> list[int]:
     return sorted({index for clip in clips for index in clip.indices})
 
 
-def next_run(
+def next_indices(
     clips: Sequence[Clip], reader: VideoReader, *, sent: int = 0, bytes_kept: int | None = None
 ) -> tuple[list[int], int]:
     """Return the indices of the frames to read next for a group of clips, and the number of frames left after them.

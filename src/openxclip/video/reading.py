@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from openxclip.video.clips import Clip, ClipPlan, PlannedClips, check_memory, next_run
+from openxclip.video.clips import Clip, ClipPlan, PlannedClips, check_memory, next_indices
 from openxclip.video.decoding import VideoReader
 from openxclip.video.frames import Frames
 from openxclip.video.opening import VideoSource
@@ -105,10 +105,10 @@ def read_planned(
     """
     with VideoReader(source, read=read) as reader:
         planned = PlannedClips(plan, reader)
-        while clips := planned.piece(first, reader, bytes_kept=bytes_kept):
+        while clips := planned.group(first, reader, bytes_kept=bytes_kept):
             sent, left = 0, 1
             while left:
-                run, left = next_run(clips, reader, sent=sent, bytes_kept=bytes_kept)
-                sent += len(run)
-                yield ClipPiece(tuple(clips), reader.get_frames(run), reader.duration, left)
+                indices, left = next_indices(clips, reader, sent=sent, bytes_kept=bytes_kept)
+                sent += len(indices)
+                yield ClipPiece(tuple(clips), reader.get_frames(indices), reader.duration, left)
             first += len(clips)

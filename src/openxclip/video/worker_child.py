@@ -15,7 +15,7 @@ from PIL import Image
 
 from openxclip.errors import VideoError
 from openxclip.video.assumptions import collect_assumptions
-from openxclip.video.clips import ClipPlan, PlannedClips, next_run
+from openxclip.video.clips import ClipPlan, PlannedClips, next_indices
 from openxclip.video.decoding import VideoReader
 from openxclip.video.failures import cannot_be_read
 from openxclip.video.inspection import inspect
@@ -112,20 +112,20 @@ class _Server:
 
     def _read(self, reader: VideoReader, indices: list[int]) -> dict[str, Any]:
         """Write frames to the shared file, and return what the parent needs to take them from there."""
-        array_THWC, times_T, numbers = reader.get_arrays(indices, allocate=self._frames.allocate)
-        return {"shape": array_THWC.shape, "times": times_T.tolist(), "indices": numbers}
+        frames_THWC, times_T, _ = reader.get_arrays(indices, allocate=self._frames.allocate)
+        return {"shape": frames_THWC.shape, "times": times_T.tolist(), "indices": indices}
 
     def _next_piece(self, source: str | NamedBytes, arguments: dict[str, Any], read: ReadOptions) -> dict[str, Any]:
         first, sent, bytes_kept = arguments["first"], arguments["sent"], arguments["bytes_kept"]
         try:
             self._open(arguments["token"], source, ClipPlan(**arguments["plan"]), read)
-            clips = self._clips.piece(first, self._reader, bytes_kept=bytes_kept)
+            clips = self._clips.group(first, self._reader, bytes_kept=bytes_kept)
             if not clips:
                 self._close()
                 return {"clips": []}
-            run, left = next_run(clips, self._reader, sent=sent, bytes_kept=bytes_kept)
+            indices, left = next_indices(clips, self._reader, sent=sent, bytes_kept=bytes_kept)
             is_last = not left and first + len(clips) >= len(self._clips)
-            answer = self._read(self._reader, run)
+            answer = self._read(self._reader, indices)
             answer |= {"clips": clips, "duration": self._reader.duration, "is_last": is_last}
             if is_last:
                 self._close()
