@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from pathlib import Path
 
@@ -159,6 +160,12 @@ def test_labels_must_be_a_list(pipeline: VideoPipeline, clip_folder: Path) -> No
 
 def test_the_package_exports_classify() -> None:
     assert openxclip.classify is classify
+
+
+def test_classify_has_the_parameters_of_iter_classify() -> None:
+    listed, iterated = inspect.signature(classify), inspect.signature(iter_classify)
+    assert listed.parameters == iterated.parameters
+    assert listed.return_annotation == "list[Classification]"
 
 
 def test_video_errors_survive_pickling() -> None:
