@@ -170,7 +170,7 @@ def content_of(folder: Path) -> str:
     try:
         return ", ".join(sorted(os.listdir(folder))[:8]) or "nothing"  # noqa: PTH208
     except OSError as error:
-        return f"what it holds can't be listed: {reason_of(error)}"
+        return f"files that can't be listed: {reason_of(error)}"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -286,11 +286,7 @@ def push_folder(
     commit_message: str = "Upload with openxclip",
     create_pr: bool = False,
 ) -> str:
-    """Upload every file of `folder` to the hub repository `repo_id`, which is created if it doesn't exist.
-
-    Returns:
-        The URL of the commit.
-    """
+    """Upload every file of `folder` to a hub repository, created if needed, and return the URL of the commit."""
     import huggingface_hub
 
     api = huggingface_hub.HfApi(token=token)
@@ -302,15 +298,7 @@ def push_folder(
 
 
 def save_and_push(save: Callable[[str], object], repo_id: str, **push_options: Any) -> str:
-    """Save into a temporary folder and upload it.
-
-    Args:
-        save: function that writes into the folder whose path it gets.
-        repo_id, **push_options: see `push_folder`.
-
-    Returns:
-        The URL of the commit.
-    """
+    """Call `save` with a temporary folder, upload the folder, and return the URL of the commit; see `push_folder`."""
     with tempfile.TemporaryDirectory() as folder:
         save(folder)
         return push_folder(folder, repo_id, **push_options)
@@ -323,11 +311,7 @@ def check_push_options(push_options: Mapping[str, Any], push_to_hub: bool) -> No
 
 
 def cached_models(cache_dir: str | Path | None = None) -> list[str]:
-    """Return the hub ids of the X-CLIPs in the hub's cache, sorted.
-
-    Args:
-        cache_dir: folder of the cache; default is huggingface_hub's own.
-    """
+    """Return the sorted hub ids of the X-CLIPs in the hub's cache, which is by default huggingface_hub's own."""
     from huggingface_hub import CacheNotFound, scan_cache_dir
 
     _check_home("the hub's models", cache_dir, downloads=False)

@@ -79,7 +79,7 @@ def test_a_config_that_contradicts_the_weights_is_reported(tiny_folder: Path, tm
         ("vision_config", "num_attention_heads", 10**30, "a number of over 18 digits"),
         ("vision_config", "layer_norm_eps", "x", "layer_norm_eps='x': must be a number"),
         ("vision_config", "num_frames", -1, "num_frames=-1"),
-        ("vision_config", "hidden_act", [1], "hidden_act=[1]: must be a text"),
+        ("vision_config", "hidden_act", [1], "hidden_act=[1]: must be a string"),
         ("text_config", None, [1], "expected a XCLIPTextConfig, a dict"),
     ],
 )

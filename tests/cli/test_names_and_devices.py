@@ -158,9 +158,9 @@ def test_the_advice_of_an_unreachable_hub_works(run: Run, data: Path, tiny_folde
 
 def test_a_training_whose_notes_are_damaged(data: Path, tmp_path: Path) -> None:
     (tmp_path / "out/training").mkdir(parents=True)
-    (tmp_path / "out/training/begun.json").write_text("{")
+    (tmp_path / "out/training/training.json").write_text("{")
     with pytest.raises(
-        TrainingError, match=r"begun\.json: is damaged: choose another folder, or delete .*out to start over"
+        TrainingError, match=r"training\.json: is damaged: choose another folder, or delete .*out to start over"
     ):
         train("my-videos", f"data={data}", out=tmp_path / "out")
 

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
+from training_logs import read_log
 
 from openxclip import VideoPipeline, XCLIPModel, XCLIPProcessor
 from openxclip.datasets import Dataset, open_dataset
@@ -30,7 +31,6 @@ from openxclip.training.batches import Batches, ClipKey, seeded_generator
 from openxclip.training.distributed import Processes
 from openxclip.training.errors import NothingReadError, TrainingError
 from openxclip.training.loading import Pass, TrainClips, make_loader
-from openxclip.training.log import read_log
 from openxclip.training.loop import LoopResult, TrainingLoop
 from openxclip.training.setup import Setup
 
@@ -273,9 +273,9 @@ def test_train_writes_a_model_folder(tiny_folder: Path, class_folder: Path, tmp_
     pipeline.close()
     with pytest.raises(TrainingError, match="this training is finished"):
         train("my-videos", *changes, out=tmp_path / "out")
-    with pytest.raises(TrainingError, match=r"with something else \(lr=0.5, was 0.001\)"):
+    with pytest.raises(TrainingError, match=r"a different training was started there \(lr=0.5, was 0.001\)"):
         train("my-videos", *changes, "lr=0.5", out=tmp_path / "out")
-    with pytest.raises(TrainingError, match="is there already, and is not the folder of a training"):
+    with pytest.raises(TrainingError, match="exists already, and is not the folder of a training"):
         train("my-videos", *changes, out=tiny_folder)
 
 

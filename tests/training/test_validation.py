@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_logs import read_log
 
 from openxclip import OpenXCLIPError
 from openxclip.evaluation.results import Results
@@ -20,7 +21,6 @@ from openxclip.recipes import RECIPES, read_recipe
 from openxclip.recipes.recipe import RecipeError
 from openxclip.training import EvalReport, job, train, validation
 from openxclip.training.errors import StateError, TrainingError
-from openxclip.training.log import read_log
 
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "warmup_epochs=0", "batch=6", "lr=1e-3",
          "precision=fp32", "hold_out=0.3", "eval_every=1")  # fmt: skip
@@ -99,7 +99,7 @@ def test_the_best_weights_survive_an_interruption(
 
     stopped = train_tiny(tiny_folder, class_folder, out, "epochs=5", "keep=best", on_eval=stop)
     assert (stopped.finished, stopped.steps) == (False, 3)
-    assert json.loads((out / "training/judged.json").read_text(encoding="utf-8")) == {"1": 0.2, "2": 0.6, "3": 0.4}
+    assert json.loads((out / "training/history.json").read_text(encoding="utf-8")) == {"1": 0.2, "2": 0.6, "3": 0.4}
     done = train_tiny(tiny_folder, class_folder, out, "epochs=5", "keep=best")
     assert (done.finished, done.epoch, len(scored)) == (True, 2, 5)
     assert same(load_file(out / "model.safetensors"), scored[1])
@@ -118,7 +118,7 @@ def test_an_interrupted_evaluation_is_repeated_on_resume(
     with monkeypatch.context() as patch:
         patch.setattr(validation, "evaluate", interrupted)
         assert train_tiny(tiny_folder, class_folder, out, "epochs=3").steps == 1
-    assert not (out / "training/judged.json").exists()
+    assert not (out / "training/history.json").exists()
     reports: list[EvalReport] = []
     assert train_tiny(tiny_folder, class_folder, out, "epochs=3", on_eval=reports.append).finished
     assert [one.epoch for one in reports] == [1, 2, 3]
@@ -143,7 +143,7 @@ def test_the_model_card_has_results_of_each_class(tiny_folder: Path, class_folde
         (("keep=best", "hold_out=0"), TrainingError, "keep=best: needs videos to evaluate on: give val_data="),
         (("patience=3", "hold_out=0"), TrainingError, "patience=3: needs videos to evaluate on"),
         (("metric=top5",), TrainingError, "metric=top5: is for more than 5 classes, and there are 3: use metric=top1"),
-        (("keep=best", "eval_every=0"), RecipeError, "keep='best': needs an evaluation more often than at the end"),
+        (("keep=best", "eval_every=0"), RecipeError, "keep='best': needs evaluations before the end"),
         (("metric=text_to_video R@1",), RecipeError, "is for captions"),
         (("metric=top1", "loss=pairs"), RecipeError, "is for classes"),
         (("keep=first",), RecipeError, "keep='first'"),
@@ -168,15 +168,17 @@ def test_an_unmeasured_metric_is_refused(tiny_folder: Path, class_folder: Path, 
     lines = [{"path": str(path), "text": f"{path.parent.name} {path.stem}"} for path in class_folder.glob("*/*.mp4")]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     changes = ("loss=pairs", f"data={tmp_path / 'pairs.jsonl'}", "epochs=1", "metric=text_to_video R@10")
-    with pytest.raises(OpenXCLIPError, match=r"metric=text_to_video R@10: is not measured with so few videos"):
+    with pytest.raises(
+        OpenXCLIPError, match=r"metric=text_to_video R@10: can.t be measured with so few validation videos"
+    ):
         train_tiny(tiny_folder, class_folder, tmp_path / "out", *changes)
 
 
 def test_a_damaged_history_is_refused(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     train_tiny(tiny_folder, class_folder, out, "epochs=3", on_eval=lambda report: signal.raise_signal(signal.SIGTERM))
-    (out / "training/judged.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(StateError, match=r"judged\.json: can't be read .*delete it to evaluate again"):
+    (out / "training/history.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(StateError, match=r"history\.json: can't be read .*delete it to evaluate again"):
         train_tiny(tiny_folder, class_folder, out, "epochs=3")
 
 

@@ -29,7 +29,7 @@ ConfigT = TypeVar("ConfigT", bound="Config")
 
 @dataclass(init=False, eq=False)
 class Config(CommonAttributes):
-    """Base class of the configs. Unknown keys, such as the hub's folders have, are kept as attributes and saved."""
+    """Base class of the configs. Unknown keys, which the hub's folders have, are kept as attributes and saved."""
 
     model_type: ClassVar[str] = ""
     sub_configs: ClassVar[dict[str, Any]] = {}
@@ -70,7 +70,7 @@ class Config(CommonAttributes):
             elif f.type == "float":
                 is_valid, expected = type(value) in (int, float) and math.isfinite(value), "a number"
             elif f.type == "str":
-                is_valid, expected = isinstance(value, str), "a text"
+                is_valid, expected = isinstance(value, str), "a string"
             else:
                 continue
             if not is_valid:
@@ -87,8 +87,6 @@ class Config(CommonAttributes):
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Config:
         """Return the text tower's config, or the config itself if it has no towers."""
         return self
-
-    # ------------------------------------------------------------------------------------------------ dicts and JSON
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields and all other attributes that were set, as plain JSON values."""
@@ -157,8 +155,6 @@ class Config(CommonAttributes):
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{json_file}: {error}") from error
 
-    # ------------------------------------------------------------------------------------------------ folders
-
     def save_pretrained(
         self,
         save_directory: str | Path,
@@ -224,17 +220,17 @@ class Config(CommonAttributes):
             TypeError: an option is neither in `HubOptions` nor an attribute of such a config.
         """
         values, overrides = cls.get_config_dict(pretrained_model_name_or_path, **options)
-        unknown = [name for name in overrides if not cls.has_field(name, values)]
-        if unknown and not return_unused_kwargs:
+        unused = {name: overrides.pop(name) for name in list(overrides) if not cls.has_field(name, values)}
+        if unused and not return_unused_kwargs:
+            name = next(iter(unused))
             raise TypeError(
-                f"{cls.__name__}.from_pretrained has no argument {unknown[0]!r}, and its configs have no such "
-                f"attribute{did_you_mean(unknown[0], [f.name for f in fields(cls)])}"
+                f"{cls.__name__}.from_pretrained has no argument {name!r}, and its configs have no such "
+                f"attribute{did_you_mean(name, [f.name for f in fields(cls)])}"
             )
         try:
-            config = cls.from_dict(values, **{k: v for k, v in overrides.items() if k not in unknown})
+            config = cls.from_dict(values, **overrides)
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"{pretrained_model_name_or_path}: {CONFIG_NAME}: {error}") from error
-        unused = {name: overrides[name] for name in unknown}
         return (config, unused) if return_unused_kwargs else config  # type: ignore[return-value]
 
     @classmethod
@@ -274,8 +270,6 @@ class Config(CommonAttributes):
             converted.name_or_path = getattr(config, NAME, "") or ""
             return converted
         raise TypeError(f"a {cls.__name__} is needed, not an object of type {type(config).__name__}.")
-
-    # ------------------------------------------------------------------------------------------------ comparing
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and isinstance(other, Config) and other.to_dict() == self.to_dict()

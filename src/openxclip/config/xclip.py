@@ -14,9 +14,10 @@ from openxclip.config.base import Config, ConfigT
 HEAD_WIDTH = 64  # width of every attention head in the released models and in OpenAI's CLIPs
 
 
-def _check_heads(owner: str, width: int, heads: int, width_name: str, heads_name: str) -> None:
+def _check_heads(part: str, config: Config, width_name: str, heads_name: str) -> None:
+    width, heads = getattr(config, width_name), getattr(config, heads_name)
     if heads < 1 or width % heads:
-        raise ValueError(f"{owner}: {width_name}={width} can't be split over {heads_name}={heads} attention heads.")
+        raise ValueError(f"{part}: {width_name}={width} can't be split over {heads_name}={heads} attention heads.")
 
 
 class _TowerConfig(Config):
@@ -54,7 +55,7 @@ class XCLIPTextConfig(_TowerConfig):
     eos_token_id: int | None = 2
 
     def _validate(self) -> None:
-        _check_heads("text", self.hidden_size, self.num_attention_heads, "hidden_size", "num_attention_heads")
+        _check_heads("text", self, "hidden_size", "num_attention_heads")
 
 
 @dataclass(init=False, eq=False, repr=False)
@@ -83,9 +84,8 @@ class XCLIPVisionConfig(_TowerConfig):
     drop_path_rate: float = 0.0  # the paper's recipes all use 0
 
     def _validate(self) -> None:
-        _check_heads("vision", self.hidden_size, self.num_attention_heads, "hidden_size", "num_attention_heads")
-        width, heads = self.mit_hidden_size, self.mit_num_attention_heads
-        _check_heads("MIT", width, heads, "mit_hidden_size", "mit_num_attention_heads")
+        _check_heads("vision", self, "hidden_size", "num_attention_heads")
+        _check_heads("MIT", self, "mit_hidden_size", "mit_num_attention_heads")
         if self.image_size < self.patch_size:
             raise ValueError(f"image_size={self.image_size} is smaller than patch_size={self.patch_size}.")
         if not 0 <= self.drop_path_rate < 1:
@@ -135,8 +135,7 @@ class XCLIPConfig(Config):
     def _validate(self) -> None:
         self.text_config = _as_config(XCLIPTextConfig, self.text_config)
         self.vision_config = _as_config(XCLIPVisionConfig, self.vision_config)
-        heads = self.prompt_num_attention_heads
-        _check_heads("prompts", self.projection_dim, heads, "projection_dim", "prompt_num_attention_heads")
+        _check_heads("prompts", self, "projection_dim", "prompt_num_attention_heads")
         if self.vision_config.mit_hidden_size != self.projection_dim:
             raise ValueError(
                 f"vision_config.mit_hidden_size={self.vision_config.mit_hidden_size} and projection_dim="

@@ -106,7 +106,7 @@ def _describe(folder: Path, target: Path, conversion: Conversion, seed: int) -> 
     if known < needed:
         raise CheckpointError(
             f"{conversion.source}: its vocabulary has {known} entries, but the tokenizer {needed}: give the CLIP as a "
-            "folder with a tokenizer of its own."
+            "folder that has its tokenizer."
         )
     return Initialization(
         source=conversion.source,

@@ -71,7 +71,7 @@ class AutoModel:
                 `trust_remote_code` have no effect.
 
         Raises:
-            TypeError: the config is of another family, or there is no such argument.
+            TypeError: the config belongs to another family, or there is no such argument.
         """
         model_class = _MODELS.get(getattr(config, "model_type", None) or "")
         if model_class is None:

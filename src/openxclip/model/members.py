@@ -195,7 +195,7 @@ class Members(nn.Module):
             return old
         if count > old.num_embeddings:
             warnings.warn(
-                "the end of a text is found as its highest token id: a text with one of the new tokens ends at it.",
+                "the end of a text is found as its highest token id: a text with a new token now ends at that token.",
                 stacklevel=2,
             )
         weight = old.weight.detach()

@@ -224,7 +224,7 @@ class XCLIPPreTrainedModel(Members):
         try:
             model = build_on_meta(cls, config)
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-            raise CheckpointError(f"{source}: {CONFIG_NAME} makes no model ({str(error).splitlines()[0]}).") from error
+            raise CheckpointError(f"{source}: {CONFIG_NAME} is invalid ({str(error).splitlines()[0]}).") from error
         matched = model._match(weights, ignore_mismatched_sizes=ignore_mismatched_sizes)
         if matched.initialized:
             return cls(config)._load_copies(matched.state, dtype, device), matched
@@ -360,7 +360,7 @@ def _check_block_count(config: Config, weights: checkpoints.LoadedWeights) -> No
     blocks = max(getattr(part, name, 0) for part in parts for name in names)
     if blocks > len(weights.tensors):
         raise CheckpointError(
-            f"{weights.source}: {CONFIG_NAME} says {blocks} blocks, but there are {len(weights.tensors)} tensors."
+            f"{weights.source}: {CONFIG_NAME} asks for {blocks} blocks, but there are {len(weights.tensors)} tensors."
         )
 
 
@@ -369,10 +369,10 @@ def _warn_about_heads(config: Config, *, stacklevel: int) -> None:
     if isinstance(config, XCLIPConfig) and config.has_converters_heads:
         heads = config.authors_heads
         warnings.warn(
-            f"{CONFIG_NAME} says mit_num_attention_heads={config.vision_config.mit_num_attention_heads} and "
+            f"{CONFIG_NAME} sets mit_num_attention_heads={config.vision_config.mit_num_attention_heads} and "
             f"prompt_num_attention_heads={config.prompt_num_attention_heads} at a joint width of "
-            f"{config.projection_dim}, and is followed; the authors' code has {heads} of each, so scores differ from "
-            "theirs. To have theirs: "
+            f"{config.projection_dim}, but the authors' code uses {heads} of each, so scores differ. To get "
+            "the authors' scores: "
             f"config = XCLIPConfig.from_pretrained(...); config.vision_config.mit_num_attention_heads = {heads}; "
             f"config.prompt_num_attention_heads = {heads}; XCLIPModel.from_pretrained(..., config=config).",
             stacklevel=stacklevel,

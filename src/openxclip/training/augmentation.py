@@ -4,10 +4,10 @@ There are two steps. The process that decodes a clip crops it to a square (`draw
 little data travels to the model's device. There, `Augmentation` flips whole batches, changes their colours, normalises
 them, and mixes clips in pairs.
 
-All frames of a clip get the same random changes. (The released code draws colours for each frame, so that things at
-rest flicker.) All draws come from the given CPU generator, so a training resumes exactly once it is seeded again.
+All frames of a clip get the same random changes. (The released code draws colours for each frame, so that still objects
+flicker.) All draws come from the given CPU generator, so that a training resumes exactly.
 
-Legend: B clips, T frames, C channels, H and W pixels, K classes, R some of the clips, L rows of all frames of a clip.
+Shapes: B clips, T frames, C channels, H and W pixels, K classes, R some of the clips, L rows of all frames of a clip.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from openxclip.processing.transforms import IMAGENET_MEAN, IMAGENET_STD
 from openxclip.video.views import Box, rescaled
 
 CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
-_PLACES = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))  # corners and middle: down and across, in quarters of the margin
+# Top and left of the box at the corners and in the middle, in quarters of the margin
+_PLACES = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
 
 
 def draw_multi_scale_crop(
@@ -44,7 +45,7 @@ def draw_multi_scale_crop(
         height, width: size of the decoded frames in pixels.
         size: side of the clip's frames in pixels.
         scales: scales in order of size, above 0 and at most 1.
-        generator: source of the draws.
+        generator: CPU generator of the draws.
 
     Returns:
         The box, within the frame and at least one pixel high and wide.
@@ -152,7 +153,7 @@ class Augmentation:
 
         Args:
             clips_BTCHW: clips, uint8, on any device; not modified.
-            labels_B: class of each clip; None if clips have captions, which can't be mixed, so clips aren't either.
+            labels_B: class of each clip; None for clips with captions, which are not mixed.
             num_classes: K.
             generator: CPU generator of the draws.
 
@@ -179,7 +180,7 @@ class Augmentation:
         return self._mix(pixels_BTCHW, targets_BK, generator)
 
     def _change_colours(self, clips_BTCHW: Tensor, generator: torch.Generator) -> Tensor:
-        """Jitter colours and make clips grey. All numbers are always drawn, so no setting changes another's draws."""
+        """Jitter colours and make clips grey. All numbers are always drawn, so no setting affects another's draws."""
         batch, num_frames = clips_BTCHW.shape[:2]
         is_jittered_B = torch.rand(batch, generator=generator, device="cpu") < self.jitter
         order_B4 = torch.rand(batch, 4, generator=generator, device="cpu").argsort(dim=1)
@@ -230,7 +231,7 @@ def smooth_labels(labels_B: Tensor, num_classes: int, smoothing: float) -> Tenso
         ValueError: labels aren't integers of shape (B,), or one is out of range (this isn't checked on a GPU).
     """
     if labels_B.ndim != 1 or labels_B.is_floating_point() or labels_B.dtype == torch.bool:
-        raise ValueError(f"labels of {tuple(labels_B.shape)} {labels_B.dtype}: must be one whole number per clip")
+        raise ValueError(f"labels of {tuple(labels_B.shape)} {labels_B.dtype}: must be one integer per clip")
     if labels_B.device.type == "cpu":  # reading labels from a GPU would wait for its queue
         for label in labels_B.tolist():
             if not 0 <= label < num_classes:
@@ -260,9 +261,9 @@ def cutmix(clips_BTCHW: Tensor, targets_BK: Tensor, box: Box) -> tuple[Tensor, T
 
 
 def draw_cutmix_box(height: int, width: int, weight: float, *, generator: torch.Generator) -> Box:
-    """Draw the box that comes from the partner: `1 - weight` of the frame, less what lies outside the frame.
+    """Draw the box that comes from the partner: `1 - weight` of the frame, clipped to the frame.
 
-    Any pixel may be its middle. Half sides are whole pixels, as in the released code, so the box may be empty.
+    Its centre may be any pixel. Half sides are whole pixels, as in the released code, so the box may be empty.
     """
     share = math.sqrt(1 - weight)
     spans = []

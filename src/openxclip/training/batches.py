@@ -1,6 +1,6 @@
-"""Which samples each optimizer step takes.
+"""Choose the samples of each optimizer step.
 
-Everything random is drawn from a generator seeded with the recipe's seed and the numbers of an epoch, step or sample.
+All random numbers come from generators seeded with the recipe's seed and the number of an epoch, step or sample.
 So a step's clips don't depend on the number of workers and processes, and a training can resume at any step.
 """
 
@@ -50,7 +50,7 @@ class Batches:
 
     Each epoch is a permutation of all samples. Its last batch may be smaller; no sample is dropped or repeated. The
     passes of a step are dealt out to the processes in turn. All processes must take equally many, so a process that
-    would have one fewer gets a filler pass.
+    would have one pass fewer gets a filler pass.
 
     Attributes:
         num_samples: number of samples in the dataset.

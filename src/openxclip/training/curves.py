@@ -11,11 +11,7 @@ from openxclip.training.validation import EvalReport
 
 
 class Curves:
-    """Write curves to `curves/` in a training's folder; without `tensorboard`, nothing is written.
-
-    Args:
-        folder: folder of the training.
-    """
+    """Write curves to `curves/` in the folder of a training, or nothing if `tensorboard` isn't installed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -19,10 +19,12 @@ from openxclip.model.devices import as_computing_device
 
 @dataclass(frozen=True)
 class Processes:
-    """Attributes:
-    rank: rank of this process, from 0.
-    world: number of processes.
-    device: device on which this process computes.
+    """The processes that train together, as one of them sees them.
+
+    Attributes:
+        rank: rank of this process, from 0.
+        world: number of processes.
+        device: device on which this process computes.
     """
 
     rank: int
@@ -68,16 +70,11 @@ class Processes:
         return values[0]
 
     def wait_for_main(self) -> None:
-        """Wait until the main process gets here, too."""
+        """Wait until the main process has made this call too."""
         self.broadcast(None)
 
     def gather_rows(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        """Concatenate the rows of all processes; gradients flow back to each.
-
-        Args:
-            rows: rows of this process.
-            counts: number of rows of each process.
-        """
+        """Concatenate the rows of all processes, `counts` of each; gradients flow back to each process."""
         if self.world == 1:
             return rows
         from torch.distributed.nn.functional import all_gather
@@ -88,7 +85,7 @@ class Processes:
 
 @contextmanager
 def join_processes(device: torch.device | str | None = None) -> Iterator[Processes]:
-    """Join the processes that torchrun started while the block runs; without torchrun, this process is alone.
+    """Join the processes that torchrun started for the duration of the block; without torchrun, train alone.
 
     Args:
         device: device to compute on; default is this process's GPU if there is one, else the CPU.
@@ -100,8 +97,8 @@ def join_processes(device: torch.device | str | None = None) -> Iterator[Process
     device = as_computing_device(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    joins = world > 1 and not dist.is_initialized()
-    if joins:
+    is_joining = world > 1 and not dist.is_initialized()
+    if is_joining:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
     # Loaders, optimizers and seeds make small tensors on the default device, which a program may have set to "meta".
     is_cpu_default = torch.get_default_device().type == "cpu"
@@ -109,5 +106,5 @@ def join_processes(device: torch.device | str | None = None) -> Iterator[Process
         with nullcontext() if is_cpu_default else torch.device("cpu"), torch.inference_mode(False), torch.enable_grad():
             yield Processes(rank, world, device)
     finally:
-        if joins:
+        if is_joining:
             dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Why a training can't start, or stops early."""
+"""The errors of a training that can't start or that stops early."""
 
 from __future__ import annotations
 
@@ -48,18 +48,19 @@ def diverged_error(recipe: Recipe, folder: Path, problem: str, saved: int) -> Di
 
 def out_of_memory_error(recipe: Recipe, folder: Path, step: int, saved: int) -> StoppedError:
     """Return the error for a step that needs too much memory; for the arguments see `diverged_error`."""
-    smaller = f"batch_per_pass={max(1, recipe.batch_per_pass // 2)} (it is {recipe.batch_per_pass})"
-    options = [smaller] if recipe.batch_per_pass > 1 and recipe.loss == "classes" else []
-    options += [] if recipe.checkpoint_gradients else ["checkpoint_gradients=true"]
-    advice = " or ".join(options) or "fewer frames or a smaller model, in another folder,"
-    return StoppedError(
-        f"memory ran out in step {step + 1}. {_saved_state(folder, saved)} "
-        f"Run the same command with {advice} to resume."
-    )
+    changes = []
+    if recipe.batch_per_pass > 1 and recipe.loss == "classes":
+        changes.append(f"batch_per_pass={recipe.batch_per_pass // 2} (it is {recipe.batch_per_pass})")
+    if not recipe.checkpoint_gradients:
+        changes.append("checkpoint_gradients=true")
+    advice = "Train again in another folder with fewer frames or a smaller model."
+    if changes:
+        advice = f"Run the same command with {' or '.join(changes)} to resume."
+    return StoppedError(f"memory ran out in step {step + 1}. {_saved_state(folder, saved)} {advice}")
 
 
 def worker_error(folder: Path, failure: str, workers: int, saved: int) -> StoppedError:
-    """Return the error for the death of one of `workers` worker processes; `failure` is "" if another rank lost it."""
+    """Return the error for a failed worker; `failure` says what happened, or is "" if the worker is another rank's."""
     fewer = f"fewer workers (workers={max(1, workers // 2)}, now {workers})" if workers > 1 else "workers=0"
     return StoppedError(
         f"{failure or 'a process that reads videos has failed on another rank'}, perhaps because memory or shared "

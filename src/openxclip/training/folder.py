@@ -1,6 +1,6 @@
-"""The folder of a training: check it, create it, and write the trained model into it.
+"""Check and create the folder of a training, and write the trained model into it.
 
-`training/` in it has what the training needs to resume, and its log.
+Its subfolder `training` holds what the training needs to resume, and the log.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _CHANGEABLE = frozenset({"workers", "save_every", "eval_every", "clips", "crops"
 
 
 def check_folder(out: Path, recipe: Recipe, dataset: Dataset) -> bool:
-    """Return whether this training was started in the folder before. Nothing is written.
+    """Return whether this training was already started in the folder. Nothing is written.
 
     Raises:
-        TrainingError: the folder has another training or other files, or this training is finished.
+        TrainingError: the folder holds another training or other files, or this training is finished.
     """
-    record = out / "training" / "begun.json"
+    record = out / "training" / "training.json"
     try:
         if not record.exists():
             if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-                raise TrainingError(f"{out}: is there already, and is not the folder of a training: choose another.")
+                raise TrainingError(f"{out}: exists already, and is not the folder of a training: choose another.")
             return False
         before = json.loads(record.read_text(encoding="utf-8"))
         old_recipe, old_data = Recipe.model_validate(before["recipe"]).model_dump(mode="json"), before["data"]
@@ -55,8 +55,8 @@ def check_folder(out: Path, recipe: Recipe, dataset: Dataset) -> bool:
         differences.append("the videos")
     if differences:
         raise TrainingError(
-            f"{out}: a training was started there with something else ({'; '.join(differences)}): choose another "
-            "folder, or delete this one to start over."
+            f"{out}: a different training was started there ({'; '.join(differences)}): choose another folder, or "
+            "delete this one to start over."
         )
     if (out / "config.json").exists():
         raise TrainingError(f"{out}: this training is finished: choose another folder, or delete it to start over.")
@@ -64,13 +64,13 @@ def check_folder(out: Path, recipe: Recipe, dataset: Dataset) -> bool:
 
 
 def create_folder(out: Path, recipe: Recipe, dataset: Dataset) -> None:
-    """Create the folder and record which training it is for; if that fails, nothing is left."""
+    """Create the folder and record which training it is for; if that fails, remove what was created."""
     folder = out / "training"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(folder / "recipe.yaml") as partial:
             partial.write_text("\n".join(recipe_lines(recipe)) + "\n", "utf-8", "surrogateescape")
-        with atomic_file(folder / "begun.json") as partial:
+        with atomic_file(folder / "training.json") as partial:
             partial.write_text(json.dumps(_identity(recipe, dataset), indent=1) + "\n", encoding="utf-8")
     except BaseException:
         (folder / "recipe.yaml").unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def create_folder(out: Path, recipe: Recipe, dataset: Dataset) -> None:
 
 
 def remove_folder(out: Path) -> None:
-    """Remove the files of a training that never got a step; the folder itself stays if it has other files."""
+    """Remove the files of a training that took no step, and the folder itself unless it has other files."""
     shutil.rmtree(out / "training", ignore_errors=True)
     with suppress(OSError):
         out.rmdir()

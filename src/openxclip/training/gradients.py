@@ -1,4 +1,4 @@
-"""Compute the gradients of one optimizer step: augment clips, score them, and propagate the loss backward."""
+"""Compute the gradients of one optimizer step: augment clips, score them, and backpropagate the loss."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from openxclip.recipes import Recipe
@@ -23,7 +24,7 @@ _TEXTS_PER_CALL = 64
 
 
 def choose_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
-    """Return the dtype of matrix products."""
+    """Return the dtype of matrix products for the recipe's `precision`."""
     if recipe.precision == "auto":
         has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if has_bf16 else torch.float32
@@ -31,24 +32,25 @@ def choose_dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
 
 
 class TextInputs:
-    """Text arguments of the model's forward: features if the text tower is frozen, tokens if it is trained."""
+    """Text arguments of the model's forward.
+
+    Attributes:
+        classes: arguments for the class names: features if the text tower is frozen, tokens if it is trained; empty
+            for captions.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self._processor, self._device = setup.processor, setup.processes.device
-        self._classes: dict[str, Tensor] = {}
+        self.classes: dict[str, Tensor] = {}
         recipe = setup.recipe
         if recipe.loss == "classes":
-            self._classes = self.captions([recipe.template.replace("{}", name) for name in setup.dataset.classes])
+            self.classes = self.tokenize([recipe.template.replace("{}", name) for name in setup.dataset.classes])
             if recipe.towers not in ("text", "both"):
-                self._classes = _encode(setup, **self._classes)
+                self.classes = _encode(setup, **self.classes)
 
-    def classes(self) -> dict[str, Tensor]:
-        """Return the arguments for the class names."""
-        return self._classes
-
-    def captions(self, captions: list[str]) -> dict[str, Tensor]:
-        """Return the arguments for captions."""
-        tokens = self._processor(text=captions, return_tensors="pt", padding=True, truncation=True).to(self._device)
+    def tokenize(self, texts: list[str]) -> dict[str, Tensor]:
+        """Return the arguments for texts as tokens."""
+        tokens = self._processor(text=texts, return_tensors="pt", padding=True, truncation=True).to(self._device)
         return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
 
 
@@ -85,7 +87,7 @@ class GradientComputer:
     Args:
         setup: the training's setup.
         wrapped: the model, wrapped if several processes train it.
-        texts: text inputs.
+        texts: text arguments of the model.
         dtype: dtype of matrix products.
     """
 
@@ -131,13 +133,13 @@ class GradientComputer:
     @torch.no_grad()
     def is_model_finite(self) -> bool:
         """Return whether the weights and the scores of a black clip are finite. Leaves the model in eval mode."""
-        texts = self._texts.classes() if self._recipe.loss == "classes" else self._texts.captions([""])
+        texts = self._texts.classes or self._texts.tokenize([""])
         self._wrapped.eval()
         with self._autocast():
             outputs = self._wrapped(pixel_values=self._black_clip(torch.float32), **texts)
-        tensors = [p.detach() for p in self._model.parameters() if p.requires_grad]
-        local = [outputs.logits_per_video, *(getattr(tensor, "to_local", lambda t=tensor: t)() for tensor in tensors)]
-        is_finite = all(bool(tensor.isfinite().all()) for tensor in local)
+        trained = [p.detach() for p in self._model.parameters() if p.requires_grad]
+        local = [p.to_local() if isinstance(p, DTensor) else p for p in trained]  # this process's part if sharded
+        is_finite = all(bool(tensor.isfinite().all()) for tensor in (outputs.logits_per_video, *local))
         return not self._processes.any(not is_finite)
 
     def _loss(self, batch: Pass) -> Tensor:
@@ -146,6 +148,7 @@ class GradientComputer:
         if not samples:  # no clip could be read, but every process must take every pass
             clips, samples = self._black_clip(torch.uint8), (0,)
         clips = clips.to(self._processes.device, non_blocking=True)
+        # the 2 keeps these draws apart from those that are seeded with an epoch and a sample
         generator = seeded_generator(self._recipe.seed, batch.step, batch.pass_index, 2)
         if self._recipe.loss == "classes":
             return self._class_loss(clips, samples, generator)
@@ -156,7 +159,7 @@ class GradientComputer:
         pixels, targets = self._augment(clips, labels, len(self._dataset.classes), generator=generator)
         assert targets is not None
         with self._autocast():
-            logits = self._wrapped(pixel_values=pixels, **self._texts.classes()).logits_per_video
+            logits = self._wrapped(pixel_values=pixels, **self._texts.classes).logits_per_video
         return class_loss_sum(logits, targets)
 
     def _pair_loss(self, clips: Tensor, counted: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -165,7 +168,7 @@ class GradientComputer:
         captions = self._processes.gather([str(self._dataset.samples[i].text) for i in counted])
         all_captions = [caption for part in captions for caption in part] or [""]
         with self._autocast():
-            logits = self._wrapped(pixel_values=pixels, **self._texts.captions(all_captions)).logits_per_video
+            logits = self._wrapped(pixel_values=pixels, **self._texts.tokenize(all_captions)).logits_per_video
         loss = pair_loss_sum(logits[: len(counted)], [len(part) for part in captions], self._processes)
         return loss if counted else loss + 0 * logits.sum()  # every process needs gradients to synchronise
 

@@ -1,4 +1,4 @@
-"""`train`: from a recipe to a folder with a trained model."""
+"""Train a model as a recipe says, and write its folder (`train`); plan such a training (`plan_training`)."""
 
 from __future__ import annotations
 
@@ -70,25 +70,26 @@ def train(
     on_eval: Callable[[EvalReport], None] = lambda report: None,
     say: Callable[[str], Any] = print,
 ) -> TrainingResult:
-    """Train a model as a recipe says; the twin of `openxclip train`. The same call resumes a stopped training.
+    """Train a model as a recipe says, as `openxclip train` does. The same call resumes a stopped training.
 
     Under torchrun all processes call this, and train together.
 
     Args:
         recipe: one of `openxclip.recipes.RECIPES`, a YAML file, or a `Recipe`.
         changes: `key=value` each, to replace values of the recipe.
-        out: folder for the model. `training/` in it has the log, and the state until the training is finished.
+        out: folder for the model. Its subfolder `training` holds the log and, until the training is finished, the
+            state.
         device: device to train on; default is a GPU if there is one, else the CPU.
         on_step: called after each optimizer step, in every process.
         on_eval: called after each evaluation, in every process.
         say: called with each message for the user.
 
     Raises:
-        OpenXCLIPError: the recipe, its data or its model can't be used, or `out` has something else.
+        OpenXCLIPError: the recipe, its data or its model can't be used, or `out` has other files.
         DivergedError: the loss or the model's outputs are not finite.
         StoppedError: memory ran out, or a process that reads videos was killed. The same call resumes.
         NothingReadError: no video can be read; `out` is as it was before.
-        ValueError: no folder can have the name `out`.
+        ValueError: `out` can't be the name of a folder.
     """
     recipe, out = _resolve(recipe, changes), checked_folder(out, of_model=True)
     with join_processes(device) as processes:
@@ -129,7 +130,7 @@ def _say_nothing(text: str) -> None:
 
 
 class _Job:
-    """One call of `train`, after everything was checked."""
+    """Run one call of `train`, after everything was checked."""
 
     def __init__(
         self,
@@ -168,10 +169,10 @@ class _Job:
 
     def _train(self) -> LoopResult:
         loop = TrainingLoop(
-            self._setup, self._folder,
-            stop=self._stop, on_start=self._start, on_step=self._report_step, on_epoch=self._evaluate_epoch,
-        )  # fmt: skip
+            self._setup, self._folder, stop=self._stop, on_step=self._report_step, on_epoch=self._evaluate_epoch
+        )
         try:
+            self._start(loop.step, loop.total_steps)
             return loop.run()
         finally:
             self._curves.close()
@@ -219,7 +220,8 @@ class _Job:
             return None, None
         if self._setup.recipe.keep == "best":
             return self._history.load_best(end.model), self._history.best_epoch
-        results = self._last_results or validate(self._setup, end.model, self._stop)  # killed after the last evaluation
+        # There are no last results if the program was killed after it recorded the last evaluation.
+        results = self._last_results or validate(self._setup, end.model, self._stop)
         return results, None if results is None else epoch
 
 

@@ -57,7 +57,7 @@ class TrainClips(Dataset[Any]):
         num_frames: T, frames per clip.
         size: side of the crops in pixels.
         crop_scales: see `augmentation.draw_multi_scale_crop`.
-        seed: seed of all draws, together with the epoch and the index of the sample.
+        seed: seeds all draws, together with the epoch and the index of the sample.
         steps_per_epoch: optimizer steps in an epoch.
         sampling: how the frames of a clip are chosen, see `openxclip.video.sampling.Timeline`.
     """
@@ -129,10 +129,10 @@ def _collate(items: list[tuple[ClipKey, Tensor | str]]) -> Pass:
 
 
 def _set_worker_signals(_: int) -> None:
-    """Let the main process decide what Ctrl-C and SIGTERM do, which may be sent to the whole process group.
+    """Let the main process decide what to do on Ctrl-C and SIGTERM, which may reach the whole process group.
 
-    A worker ignores Ctrl-C. SIGTERM ends it silently, because the main process also sends SIGTERM to a worker that
-    hangs; the inherited handler would print a traceback.
+    A worker ignores Ctrl-C. SIGTERM, which the main process also sends to a worker that hangs, ends it silently; the
+    inherited handler would print a traceback.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -190,12 +190,12 @@ def read_ahead(loader: DataLoader[Pass]) -> Iterator[PassReader]:
     even within an optimizer step, which would leave half of the weights updated. This replaces the handler, so that
     the death is noticed when the next pass is read and the weights are those of a complete step.
     """
-    handler = _child_handler()
+    previous = _sigchld_handler()
     reader = PassReader(iter(loader))
-    pytorch_handler = _child_handler()
+    pytorch_handler = _sigchld_handler()
     if pytorch_handler is not None:
-        is_from_pytorch = getattr(handler, "__module__", "").startswith("torch.")
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_from_pytorch or handler is None else handler)
+        is_from_pytorch = getattr(previous, "__module__", "").startswith("torch.")  # an earlier DataLoader's
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_from_pytorch or previous is None else previous)
     try:
         yield reader
     finally:
@@ -204,7 +204,7 @@ def read_ahead(loader: DataLoader[Pass]) -> Iterator[PassReader]:
             signal.signal(signal.SIGCHLD, pytorch_handler)
 
 
-def _child_handler() -> Any:
+def _sigchld_handler() -> Any:
     """Return the handler of SIGCHLD; None if it can't be changed here (on Windows or outside the main thread)."""
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
         return None

@@ -47,8 +47,3 @@ class TrainingLog:
         """Close the file."""
         with suppress(OSError):  # an error of writing has been raised before
             self._file.close()
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read the entries of a training's log."""
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]

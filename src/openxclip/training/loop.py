@@ -1,6 +1,6 @@
 """The training loop for X-CLIP's three settings (arXiv 2208.02816, §4.1).
 
-Each step takes `batch` clips in passes of `batch_per_pass` through the model, which the processes share. Gradients are
+Each step takes `batch` clips, in passes of `batch_per_pass` clips that are divided among the processes. Gradients are
 sums over clips, divided by the number of clips that could be read. So a step is the same in one pass or several, and
 in one process or several. No random state outlives a step, and the saved state has everything that the next step
 needs, so a training that was killed resumes with the same losses to the bit.
@@ -34,7 +34,7 @@ from openxclip.training.errors import NothingReadError, diverged_error, out_of_m
 from openxclip.training.gradients import GradientComputer, StepOutcome, TextInputs, choose_dtype
 from openxclip.training.loading import Pass, PassReader, TrainClips, make_loader, read_ahead
 from openxclip.training.log import TrainingLog
-from openxclip.training.optimisation import adamw, parameter_groups, set_trainable
+from openxclip.training.optimisation import make_optimizer, parameter_groups, set_trainable
 from openxclip.training.planning import plan_steps
 from openxclip.training.setup import Setup
 from openxclip.training.state import TrainingState, load_state, read_progress, save_state
@@ -52,7 +52,7 @@ class StepReport:
         lr: learning rate of CLIP's own parameters.
         clips: number of clips, over all processes.
         seconds: duration of the step.
-        waited: seconds of these in which the step waited for clips.
+        waited: seconds of the step in which it waited for clips.
     """
 
     step: int
@@ -83,17 +83,23 @@ class LoopResult:
 
 
 class TrainingLoop:
-    """Train a model, or resume from the state in the folder.
+    """Train a model. Resume from the folder's state if there is one.
 
     Args:
         setup: recipe, model and data; the model is trained in place.
         folder: folder for the state and the log.
-        stop: when this event is set, the current step is finished and the state saved.
-        on_start: called before the first step with the number of steps that are done and of all steps.
+        stop: event that ends the training after the current step, once the state is saved.
         on_step: called after each step.
-        on_epoch: called by all processes after each epoch that is to be evaluated, once the state is saved, with the
-            number of the epoch from 1, the model in eval mode and the main process's log. Called again for the same
-            epoch if the training resumes there. If it returns True, the training ends.
+        on_epoch: called in all processes after each epoch that is to be evaluated, once the state is saved. It gets
+            the number of the epoch from 1, the model in eval mode, and the log (None except in the main process). It
+            is called again for the same epoch if the training resumes there. If it returns True, the training ends.
+
+    Attributes:
+        step: number of finished steps.
+        total_steps: number of steps in the training.
+
+    Raises:
+        StateError: the folder's state is damaged.
     """
 
     def __init__(
@@ -102,15 +108,14 @@ class TrainingLoop:
         folder: Path,
         *,
         stop: threading.Event | None = None,
-        on_start: Callable[[int, int], None] = lambda step, total: None,
         on_step: Callable[[StepReport], None] = lambda report: None,
         on_epoch: Callable[[int, XCLIPModel, TrainingLog | None], Any] = lambda epoch, model, log: None,
     ) -> None:
         self._setup, self._recipe, self._processes, self._folder = setup, setup.recipe, setup.processes, folder
         self._stop = stop or threading.Event()
-        self._on_start, self._on_step, self._on_epoch = on_start, on_step, on_epoch
+        self._on_step, self._on_epoch = on_step, on_epoch
         self._batches, self._schedule = plan_steps(setup)
-        self._total_steps = self._schedule.total
+        self.total_steps = self._schedule.total
         self._num_workers = max(1, num_cores() - 1) if self._recipe.workers is None else self._recipe.workers
         setup.model.to(self._processes.device)
         set_trainable(setup.model, towers=self._recipe.towers, loss=self._recipe.loss)
@@ -120,22 +125,20 @@ class TrainingLoop:
         self._gradients = GradientComputer(setup, self._state.model, texts, dtype)
         self._log: TrainingLog | None = None
         self._unreadable: dict[str, str] = {}
-        self._step = self._saved_step = 0
+        self.step = self._saved_step = 0
         self._saved_at = time.monotonic()
         self._clips_in_epoch = 0  # clips that were read since the epoch began or the training resumed
-        self._is_ended_early = False
+        self._has_ended_early = False
+        self._resume()
 
     def run(self) -> LoopResult:
         """Run all steps that aren't done yet.
 
         Raises:
-            StateError: the folder's state is damaged.
             DivergedError: the loss or the model's outputs are not finite; the last saved state stays.
             StoppedError: memory ran out or a worker was killed; the state was saved if possible.
             NothingReadError: no video can be read.
         """
-        self._resume()
-        self._on_start(self._step, self._total_steps)
         with self._open_log(), read_ahead(self._make_loader()) as reader:
             if self._is_evaluation_due():  # the training may have been interrupted before this evaluation
                 self._evaluate()
@@ -153,22 +156,22 @@ class TrainingLoop:
                     self._evaluate()
                 elif self._is_save_due():
                     self._save()
-        if self._step > self._saved_step:
+        if self.step > self._saved_step:
             self._save()
-        is_finished = self._is_ended_early or self._step == self._total_steps
-        return LoopResult(self._full_model().eval(), self._step, is_finished, self._unreadable)
+        is_finished = self._has_ended_early or self.step == self.total_steps
+        return LoopResult(self._full_model().eval(), self.step, is_finished, self._unreadable)
 
     def _is_done(self) -> bool:
-        return self._step == self._total_steps or self._is_ended_early or self._is_asked_to_stop()
+        return self.step == self.total_steps or self._has_ended_early or self._is_asked_to_stop()
 
     def _is_asked_to_stop(self) -> bool:
         return self._processes.any(self._stop.is_set())
 
     def _is_evaluation_due(self) -> bool:
-        epoch, step_in_epoch = divmod(self._step, self._batches.steps_per_epoch)
+        epoch, step_in_epoch = divmod(self.step, self._batches.steps_per_epoch)
         every = self._recipe.eval_every
-        is_chosen = self._step == self._total_steps or (every > 0 and epoch % every == 0)
-        return self._step > 0 and step_in_epoch == 0 and is_chosen
+        is_chosen = self.step == self.total_steps or (every > 0 and epoch % every == 0)
+        return self.step > 0 and step_in_epoch == 0 and is_chosen
 
     def _is_save_due(self) -> bool:
         minutes = (time.monotonic() - self._saved_at) / 60
@@ -176,21 +179,21 @@ class TrainingLoop:
 
     def _compute_gradients(self, reader: PassReader) -> StepOutcome:
         """Run the forward and backward passes of a step."""
-        self._schedule.apply(self._state.optimizer, self._step)
-        generator = seeded_generator(self._recipe.seed, self._step, self._processes.rank)
+        self._schedule.apply(self._state.optimizer, self.step)
+        generator = seeded_generator(self._recipe.seed, self.step, self._processes.rank)
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator, device="cpu")))  # for drop path
         self._state.model.train()
         try:
-            return self._gradients.compute(reader, self._batches, self._step, self._state.scaler)
+            return self._gradients.compute(reader, self._batches, self.step, self._state.scaler)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        # outside of the except block, which keeps the tensors of the failed step alive
+        # after the except block, which keeps the tensors of the failed step alive
         torch.cuda.empty_cache()
         self._state.optimizer.zero_grad(set_to_none=True)
         if self._processes.world == 1:  # saving needs all processes, and the others may be elsewhere
             self._save_if_memory_allows()
-        raise out_of_memory_error(self._recipe, self._folder, self._step, self._saved_step)
+        raise out_of_memory_error(self._recipe, self._folder, self.step, self._saved_step)
 
     def _handle_worker_failure(self, reader: PassReader) -> None:
         """Save the state of the last complete step, and raise an error unless the signal to stop ended the worker."""
@@ -203,10 +206,10 @@ class TrainingLoop:
         """Update the weights, and return the mean loss."""
         loss = outcome.loss / max(outcome.clips, 1)
         if not math.isfinite(loss):
-            problem = f"the loss of step {self._step + 1} is {loss}"
+            problem = f"the loss of step {self.step + 1} is {loss}"
             raise diverged_error(self._recipe, self._folder, problem, self._saved_step)
         if outcome.clips:
-            self._update_weights(correction=self._batches.num_clips(self._step) / outcome.clips)
+            self._update_weights(correction=self._batches.num_clips(self.step) / outcome.clips)
         self._state.optimizer.zero_grad(set_to_none=True)
         return loss
 
@@ -228,24 +231,24 @@ class TrainingLoop:
 
     def _report(self, outcome: StepOutcome, loss: float, seconds: float) -> None:
         report = StepReport(
-            self._step, self._total_steps, self._step // self._batches.steps_per_epoch, loss,
-            self._schedule.rate(self._step, self._recipe.lr), outcome.clips, seconds, outcome.waited,
+            self.step, self.total_steps, self.step // self._batches.steps_per_epoch, loss,
+            self._schedule.rate(self.step, self._recipe.lr), outcome.clips, seconds, outcome.waited,
         )  # fmt: skip
         samples = self._setup.dataset.samples
         unreadable = [(samples[i].source, reason) for i, reason in outcome.errors.items()]
         self._unreadable.update(unreadable)
         if self._log is not None:
-            self._log.write("step", self._step, epoch=report.epoch, loss=loss, lr=report.lr, clips=report.clips,
+            self._log.write("step", self.step, epoch=report.epoch, loss=loss, lr=report.lr, clips=report.clips,
                             seconds=round(seconds, 4), waited=round(report.waited, 4))  # fmt: skip
             for path, reason in unreadable:
-                self._log.write("unreadable", self._step, path=path, why=reason)
+                self._log.write("unreadable", self.step, path=path, why=reason)
         self._on_step(report)
 
     def _count_step(self, outcome: StepOutcome) -> None:
-        """Count a step that is done; at the end of an epoch, check that any clip could be read in it."""
-        self._step += 1
+        """Count a finished step; at the end of an epoch in which no clip could be read, check that any video can be."""
+        self.step += 1
         self._clips_in_epoch += outcome.clips
-        if self._step % self._batches.steps_per_epoch:
+        if self.step % self._batches.steps_per_epoch:
             return
         if not self._clips_in_epoch:
             self._check_any_readable()
@@ -269,13 +272,13 @@ class TrainingLoop:
         progress = self._processes.broadcast(read_progress(path))
         if progress is not None:
             load_state(path, self._state, progress)
-            self._step = self._saved_step = int(progress["step"])
+            self.step = self._saved_step = int(progress["step"])
             self._unreadable = dict(progress["unreadable"])
 
     def _open_log(self) -> AbstractContextManager[Any]:
         if not self._processes.is_main:
             return nullcontext()
-        self._log = TrainingLog(self._folder, first_step=self._step)
+        self._log = TrainingLog(self._folder, first_step=self.step)
         return closing(self._log)
 
     def _make_loader(self) -> DataLoader[Pass]:
@@ -287,21 +290,21 @@ class TrainingLoop:
         )  # fmt: skip
         pin = self._processes.device.type == "cuda"
         return make_loader(
-            clips, self._batches, first=self._step, last=self._total_steps, workers=self._num_workers, pin=pin
+            clips, self._batches, first=self.step, last=self.total_steps, workers=self._num_workers, pin=pin
         )
 
     def _save(self) -> None:
         """Save the state, unless the model is not finite."""
         if not self._gradients.is_model_finite():
-            problem = f"the outputs of the model after step {self._step} are not finite numbers"
+            problem = f"the outputs of the model after step {self.step} are not finite numbers"
             raise diverged_error(self._recipe, self._folder, problem, self._saved_step)
         self._unreadable.update(self._gather_unreadable())
-        progress = {"step": self._step, "unreadable": self._unreadable}
+        progress = {"step": self.step, "unreadable": self._unreadable}
         save_state(self._folder / "state.safetensors", self._state, progress, self._processes)
-        self._saved_step, self._saved_at = self._step, time.monotonic()
+        self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _save_if_memory_allows(self) -> None:
-        if self._step == self._saved_step:
+        if self.step == self._saved_step:
             return
         try:
             self._save()
@@ -311,8 +314,8 @@ class TrainingLoop:
 
     def _evaluate(self) -> None:
         self._state.model.eval()
-        epoch = self._step // self._batches.steps_per_epoch
-        self._is_ended_early = bool(self._on_epoch(epoch, self._full_model(), self._log))
+        epoch = self.step // self._batches.steps_per_epoch
+        self._has_ended_early = bool(self._on_epoch(epoch, self._full_model(), self._log))
 
     def _full_model(self) -> XCLIPModel:
         """Return the unwrapped and unsharded model, with the averaged weights if there are any."""
@@ -331,7 +334,7 @@ def _make_state(setup: Setup, dtype: torch.dtype) -> TrainingState:
     groups = parameter_groups(model, lr=recipe.lr, fresh_factor=recipe.fresh_factor, weight_decay=recipe.weight_decay)
     return TrainingState(
         wrapped,
-        adamw(model, groups, betas=recipe.betas, eps=recipe.eps),
+        make_optimizer(model, groups, betas=recipe.betas, eps=recipe.eps),
         torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
         {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad} if recipe.ema else None,
     )

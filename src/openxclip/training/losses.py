@@ -1,4 +1,4 @@
-"""Losses, summed over the clips of a pass, so that passes and processes of any size add up to a step."""
+"""Losses, summed over the clips of a pass, so that the passes of all processes add up to one step."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def class_loss_sum(logits_BK: Tensor, targets_BK: Tensor) -> Tensor:
 
 
 def pair_loss_sum(logits_BK: Tensor, counts: Sequence[int], processes: Processes) -> Tensor:
-    """Return CLIP's symmetric contrastive loss over the clips and captions of all processes, for this process's clips.
+    """Return this process's part of CLIP's symmetric contrastive loss over the clips and captions of all processes.
 
     X-CLIP's prompts make a caption's features depend on the clip. So each process scores its own clips against all K
-    captions, and the rows of logits are gathered, with gradients, for the other direction.
+    captions, and the logits of all processes are gathered, with gradients, to classify captions by clip.
 
     Args:
         logits_BK: scores of this process's clips and the captions of all processes, in the order of ranks.
@@ -28,10 +28,11 @@ def pair_loss_sum(logits_BK: Tensor, counts: Sequence[int], processes: Processes
         processes: processes that train together.
 
     Returns:
-        The mean of both directions, summed over this process's clips.
+        The mean of the clip-to-caption and caption-to-clip losses, summed over this process's clips.
     """
     logits_BK = logits_BK.float()
-    own_B = torch.arange(len(logits_BK), device=logits_BK.device) + sum(counts[: processes.rank])
-    clip_to_text = F.cross_entropy(logits_BK, own_B, reduction="sum")
+    targets_B = torch.arange(len(logits_BK), device=logits_BK.device) + sum(counts[: processes.rank])
+    clip_to_text = F.cross_entropy(logits_BK, targets_B, reduction="sum")
     all_logits_KK = processes.gather_rows(logits_BK, counts)
-    return (clip_to_text + F.cross_entropy(all_logits_KK.T[own_B], own_B, reduction="sum")) / 2
+    text_to_clip = F.cross_entropy(all_logits_KK.T[targets_B], targets_B, reduction="sum")
+    return (clip_to_text + text_to_clip) / 2

@@ -14,7 +14,7 @@ Loss = Literal["classes", "pairs"]
 
 
 def is_fresh(name: str) -> bool:
-    """Return whether CLIP lacks a parameter: messages, MIT and prompts. Fresh parameters learn ten times as fast."""
+    """Return whether a parameter belongs to a part that CLIP lacks: messages, MIT or prompts."""
     return name.startswith(("mit.", "prompts_")) or "message_" in name
 
 
@@ -27,7 +27,7 @@ def is_trained(name: str, *, towers: Towers, loss: Loss) -> bool:
     Args:
         name: name in `XCLIPModel.named_parameters()`.
         towers: CLIP's towers that are trained; the paper trains the visual one.
-        loss: the loss that is minimised.
+        loss: loss that is minimised.
     """
     if is_fresh(name):
         return True
@@ -47,9 +47,9 @@ def set_trainable(model: nn.Module, *, towers: Towers, loss: Loss) -> set[str]:
 
 
 def has_weight_decay(name: str, parameter: nn.Parameter) -> bool:
-    """Return whether weight decay applies: not to vectors, biases and positions, but to the temperature, a scalar.
+    """Return whether weight decay applies to a parameter.
 
-    This is what the authors' code does.
+    As in the authors' code, vectors, biases and positions have none, and the temperature, a scalar, has one.
     """
     return parameter.ndim != 1 and not name.endswith(".bias") and "position_embedding" not in name
 
@@ -82,22 +82,22 @@ def parameter_groups(
         fresh_factor: factor for the learning rate of fresh parameters, see `is_fresh`.
         weight_decay: weight decay of the parameters that have one, see `has_weight_decay`.
     """
-    names_of: dict[tuple[bool, bool], list[str]] = {}
+    names_by_kind: dict[tuple[bool, bool], list[str]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            names_of.setdefault((is_fresh(name), has_weight_decay(name, parameter)), []).append(name)
+            names_by_kind.setdefault((is_fresh(name), has_weight_decay(name, parameter)), []).append(name)
     groups = []
-    for (fresh, decays), names in sorted(names_of.items()):
+    for (fresh, decays), names in sorted(names_by_kind.items()):
         title = f"{'messages, MIT, prompts' if fresh else 'CLIP'}, {'with' if decays else 'without'} weight decay"
         rate = lr * fresh_factor if fresh else lr
         groups.append(ParameterGroup(title, rate, weight_decay if decays else 0.0, tuple(names)))
     return groups
 
 
-def adamw(
+def make_optimizer(
     model: nn.Module, groups: list[ParameterGroup], *, betas: tuple[float, float], eps: float
 ) -> torch.optim.AdamW:
-    """Make the optimizer. Each of its groups has its base learning rate as `base_lr`.
+    """Make AdamW for the groups, each of which has its base learning rate as `base_lr`.
 
     Raises:
         ValueError: there are no groups, so nothing is trained.
@@ -140,7 +140,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.total < 1 or not 0 <= self.warmup <= self.total:
-            raise ValueError(f"a warm-up of {self.warmup} steps of {self.total}: must be from 0 to all of 1 or more.")
+            raise ValueError(f"warmup={self.warmup}, total={self.total}: must be 0 <= warmup <= total, and total > 0.")
 
     def rate(self, step: int, base: float) -> float:
         """Return the learning rate of a step, counted from 0."""

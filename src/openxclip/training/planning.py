@@ -1,4 +1,4 @@
-"""What a training would do: `openxclip train --dry-run`."""
+"""Plan a training without running it, as `openxclip train --dry-run` does."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ from openxclip.training.batches import Batches
 from openxclip.training.optimisation import ParameterGroup, Schedule, parameter_groups, set_trainable
 from openxclip.training.setup import Setup
 
-_VECTORS = 16  # that a block keeps of each token for the backward pass
-_LOADED_LATER = 100 * 2**20  # bytes of libraries that only the first step and the first evaluation load
+_FLOAT32 = 4  # bytes
+_VECTORS_PER_BLOCK = 16  # vectors per token that a block keeps for the backward pass
+_LATE_LIBRARIES = 100 * 2**20  # bytes of libraries that only the first step and the first evaluation load
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Attributes:
-    classes, clips, val_clips: number of classes, training clips and validation clips.
-    epochs: number of epochs.
-    steps_per_epoch: optimizer steps in an epoch.
-    passes: passes through the model that each process takes in a step.
-    schedule: schedule of the learning rate.
-    groups: parameter groups.
-    frozen, trained: number of frozen and of trained parameters.
-    memory: estimated bytes for weights, gradients, moments and activations; on a CPU, also Python and its libraries.
-    problems: lines about problems of the data, see `openxclip.datasets.describe_problems`.
+    """What a training would do.
+
+    Attributes:
+        classes, clips, val_clips: number of classes, training clips and validation clips.
+        epochs: number of epochs.
+        steps_per_epoch: optimizer steps in an epoch.
+        passes: passes through the model that each process takes in a step.
+        schedule: schedule of the learning rate.
+        groups: parameter groups.
+        frozen, trained: number of frozen and of trained parameters.
+        memory: estimated bytes of weights, gradients, moments and activations; on a CPU, also of Python and its
+            libraries.
+        problems: lines about problems of the data, see `openxclip.datasets.describe_problems`.
     """
 
     classes: int
@@ -63,11 +67,11 @@ class Plan:
 
 
 def make_plan(setup: Setup, *, memory_before: int = 0) -> Plan:
-    """Return what a training would do; sets the model's `requires_grad`.
+    """Return what a training would do, and set `requires_grad` of the model's parameters as it would.
 
     Args:
         setup: the training's setup.
-        memory_before: bytes that this process used before the model was loaded, see `memory_in_use`.
+        memory_before: bytes that `memory_in_use` gave before the model was loaded.
     """
     recipe, model, val = setup.recipe, setup.model, setup.val
     set_trainable(model, towers=recipe.towers, loss=recipe.loss)
@@ -76,7 +80,7 @@ def make_plan(setup: Setup, *, memory_before: int = 0) -> Plan:
     num_frozen = model.num_parameters() - num_trained
     memory = _weight_memory(setup, num_frozen, num_trained) + _activation_memory(setup)
     if memory_before:
-        memory += memory_before + _LOADED_LATER
+        memory += memory_before + _LATE_LIBRARIES
     datasets = [dataset for dataset in (setup.dataset, val) if dataset is not None]
     return Plan(
         classes=len(setup.dataset.classes),
@@ -111,7 +115,7 @@ def plan_steps(setup: Setup) -> tuple[Batches, Schedule]:
 
 
 def memory_in_use() -> int:
-    """Return the bytes of memory that this process uses; 0 if there is a GPU or the system doesn't tell."""
+    """Return the bytes of memory that this process uses; 0 if there is a GPU or the system doesn't report it."""
     if torch.cuda.is_available():
         return 0
     try:
@@ -123,33 +127,34 @@ def memory_in_use() -> int:
 
 def _weight_memory(setup: Setup, num_frozen: int, num_trained: int) -> int:
     """Return the bytes of weights, gradients and AdamW's two moments, and of the moving average if there is one."""
-    world, tensors_per_trained = setup.processes.world, 4 + (setup.recipe.ema is not None)
-    memory = 4 * (num_frozen + tensors_per_trained * num_trained)
+    world, copies = setup.processes.world, 4 + (setup.recipe.ema is not None)
+    memory = _FLOAT32 * (num_frozen + copies * num_trained)
     if setup.recipe.sharded:
         return memory // world
-    return memory + 4 * num_trained * (world > 1)  # buckets of DistributedDataParallel
+    buckets = _FLOAT32 * num_trained if world > 1 else 0  # of DistributedDataParallel
+    return memory + buckets
 
 
 def _activation_memory(setup: Setup) -> int:
-    """Return the bytes that one pass keeps for its backward pass, in float32: 16 vectors per token and block.
+    """Return the bytes that one pass keeps for its backward pass, in float32.
 
-    (Two norms, queries, keys, values, the output of attention, two residuals, and twice the MLP's four.) Each clip has
-    its own prompts for each text. The text tower counts only if it is trained.
+    A block keeps 16 vectors per token: two norms, queries, keys, values, the output of attention, two residuals, and
+    twice the MLP's four. Each clip has its own prompts for each text. The text tower counts only if it is trained.
     """
     recipe, model, dataset = setup.recipe, setup.model, setup.dataset
     vision, text, clips = model.config.vision_config, model.config.text_config, recipe.batch_per_pass
     texts = len(dataset.classes) or clips * setup.processes.world
     tokens = clips * vision.num_frames * ((vision.image_size // vision.patch_size) ** 2 + 2)
-    numbers = _kept_numbers(recipe, tokens * vision.hidden_size, vision.num_hidden_layers)
-    numbers += _VECTORS * clips * texts * model.config.projection_dim * model.config.prompt_layers
+    numbers = tokens * vision.hidden_size * _vectors_per_token(recipe, vision.num_hidden_layers)
+    numbers += _VECTORS_PER_BLOCK * clips * texts * model.config.projection_dim * model.config.prompt_layers
     if recipe.towers in ("text", "both"):
         examples = dataset.classes or [str(sample.text) for sample in dataset.samples[:1000]]
-        tokens_of = setup.processor.tokenizer([recipe.template.replace("{}", name) for name in examples]).input_ids
-        length = min(max(map(len, tokens_of)), text.max_position_embeddings)
-        numbers += _kept_numbers(recipe, texts * length * text.hidden_size, text.num_hidden_layers)
-    return 4 * numbers
+        token_ids = setup.processor.tokenizer([recipe.template.replace("{}", name) for name in examples]).input_ids
+        length = min(max(map(len, token_ids)), text.max_position_embeddings)
+        numbers += texts * length * text.hidden_size * _vectors_per_token(recipe, text.num_hidden_layers)
+    return _FLOAT32 * numbers
 
 
-def _kept_numbers(recipe: Recipe, vector: int, blocks: int) -> int:
-    """Return how many numbers a tower keeps; with checkpointed gradients, one vector per block and one whole block."""
-    return vector * (blocks + _VECTORS if recipe.checkpoint_gradients else _VECTORS * blocks)
+def _vectors_per_token(recipe: Recipe, blocks: int) -> int:
+    """Return the vectors that a tower keeps: with checkpointed gradients, one per block and all of one block."""
+    return blocks + _VECTORS_PER_BLOCK if recipe.checkpoint_gradients else blocks * _VECTORS_PER_BLOCK

@@ -1,4 +1,4 @@
-"""Load what a recipe names: the model to train and the videos."""
+"""Load the model that a recipe names, and check the class names and captions of its data."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ def save_state(path: Path, state: TrainingState, progress: dict[str, Any], proce
 
     Args:
         path: file to write; an existing one is replaced atomically.
-        state: the state. Frozen weights aren't written: they are those that the training started from.
-        progress: JSON values that `read_progress` returns.
+        state: the state. Frozen weights aren't written, because training doesn't change them.
+        progress: JSON values that `read_progress` will return.
         processes: processes that train together.
     """
     trained = {name.removeprefix("module.") for name, p in state.model.named_parameters() if p.requires_grad}
@@ -74,7 +74,7 @@ def _unshared(tensor: Tensor) -> Tensor:
 
 
 def read_progress(path: Path) -> dict[str, Any] | None:
-    """Read the `progress` that was given to `save_state`, and the scaler's state; None if there is no such file.
+    """Return the `progress` that was given to `save_state`, and the scaler's state; None if there is no such file.
 
     Raises:
         StateError: the file is damaged, or is not the state of a training.
@@ -103,7 +103,7 @@ def load_state(path: Path, state: TrainingState, progress: dict[str, Any]) -> No
     weights: dict[str, Any] = {}
     moments: dict[str, Any] = {}
     with safe_open(path, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 (it is no dict)
+        for name in file.keys():  # noqa: SIM118 (the file is not a dict)
             kind, _, rest = name.partition(".")
             if kind == "model":
                 weights[rest] = file.get_tensor(name)

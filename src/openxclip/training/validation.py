@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from openxclip.common.files import atomic_file, reason_of
 from openxclip.common.memory import is_out_of_memory
@@ -26,7 +26,7 @@ from openxclip.training.errors import StateError, StoppedError, TrainingError
 from openxclip.training.optimisation import is_trained
 from openxclip.training.setup import Setup
 
-_HISTORY, _BEST_WEIGHTS, _BEST_RESULTS = "judged.json", "best.safetensors", "best.json"
+_HISTORY, _BEST_WEIGHTS, _BEST_RESULTS = "history.json", "best.safetensors", "best.json"
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,16 @@ class EvalHistory:
         numbers = dict(scalar_metrics(results.metrics))
         if metric not in numbers:  # such as R@10 of ten videos, which is always 1
             raise OpenXCLIPError(
-                f"metric={metric}: is not measured with so few videos to evaluate on; there is {', '.join(numbers)}."
+                f"metric={metric}: can't be measured with so few validation videos: use {' or '.join(numbers)}."
             )
         value = float(numbers[metric])
         is_best = all(value > earlier for other, earlier in self._values.items() if other < epoch)
         return EvalReport(epoch, step, results, metric, value, is_best)
 
     def record(self, report: EvalReport, model: nn.Module) -> None:
-        """Record an evaluation, and forget those of later epochs. All processes call this.
+        """Record an evaluation, and drop those of later epochs. All processes call this.
 
-        With `keep=best`, the trained weights of the evaluated model are kept, too, if they are the best so far.
+        With `keep=best`, the trained weights of the evaluated model are saved too if they are the best so far.
         """
         earlier = {epoch: value for epoch, value in self._values.items() if epoch < report.epoch}
         self._values = {**earlier, report.epoch: report.value}
@@ -129,20 +129,23 @@ class EvalHistory:
         Raises:
             StateError: the weights can't be read.
         """
-        results: Results = self._processes.broadcast(self._load_best(model) if self._processes.is_main else None)
+        best = None
+        if self._processes.is_main:
+            self._load_best_weights(model)
+            best = Results.load(self._folder / _BEST_RESULTS)
+        results: Results = self._processes.broadcast(best)
         return results
 
-    def _load_best(self, model: nn.Module) -> Results:
+    def _load_best_weights(self, model: nn.Module) -> None:
         path = self._folder / _BEST_WEIGHTS
         try:
-            weights: dict[str, Tensor] = load_file(path)
+            weights = load_file(path)
         except (SafetensorError, OSError) as error:
             raise StateError(f"{path}: can't be read ({reason_of(error)}): train again in another folder.") from error
         parameters = dict(model.named_parameters())
         with torch.no_grad():
             for name, tensor in weights.items():
                 parameters[name].copy_(tensor)
-        return Results.load(self._folder / _BEST_RESULTS)
 
     def delete_best(self) -> None:
         """Delete the weights and results of the best epoch, which the finished model's folder has."""
@@ -160,7 +163,7 @@ def _read_values(path: Path) -> dict[int, float]:
 
 
 def check_metric(recipe: Recipe, val: Dataset | None) -> None:
-    """Check that the metric which the recipe asks for can be measured.
+    """Check that the metric that the recipe asks for can be measured.
 
     Raises:
         TrainingError: there is no validation data, or it has too few classes for top-5.
@@ -182,7 +185,7 @@ class _StopRequestedError(Exception):
 
 
 def validate(setup: Setup, model: XCLIPModel, stop: threading.Event) -> Results | None:
-    """Evaluate a model on the validation data; each process tests a part.
+    """Evaluate a model on the validation data; each process evaluates a part.
 
     Returns:
         The results for all validation data, or None if the training was asked to stop meanwhile.
@@ -213,7 +216,8 @@ def validate(setup: Setup, model: XCLIPModel, stop: threading.Event) -> Results 
     finally:
         pipeline.close()
         model.train(is_training)
-    return None if processes.any(stop.is_set()) else results  # a signal may also have ended what reads the videos
+    # The signal to stop may also have killed processes that read videos, so the results may be incomplete.
+    return None if processes.any(stop.is_set()) else results
 
 
 def _evaluate(setup: Setup, pipeline: VideoPipeline, stop: threading.Event) -> Results:
