@@ -91,21 +91,18 @@ class Searcher:
             is_text: whether the query is a text, so that hits get a score.
         """
         num_windows = max(1, self._store.count_windows())
-        k, rerank = min(options.k, num_windows), min(options.rerank, num_windows)
-        reranks = is_text and self._info.patches and rerank > 0
-        count = k
-        if reranks:
-            count = max(k, rerank)
-        elif options.merge:
-            count = max(k, min(_CANDIDATES, num_windows))
+        k = min(options.k, num_windows)
+        reranks = is_text and self._info.patches and options.rerank > 0
+        unranked = _CANDIDATES if options.merge else k
+        count = max(k, min(options.rerank if reranks else unranked, num_windows))
         unit_E = F.normalize(queries_QE[0].float(), dim=0).cpu().numpy()
         typical = float(unit_E @ self._mean_embedding(num_windows)) if options.merge else 0.0
 
         windows: dict[tuple[int, int], Window] = {}
         moments: list[Moment] = []
-        full_videos: list[str] = []
+        full_videos: list[str] = []  # paths of videos with all their `per_video` hits, which need no more candidates
         while True:
-            reranks_now = reranks and not windows
+            reranks_now = reranks and not windows  # only in the first round
             where = _exclude_videos(options.where, full_videos)
             rows = self._store.nearest(unit_E, count, where, patches=reranks_now)
             new = [row for row in rows if (row["video"], row["number"]) not in windows]
