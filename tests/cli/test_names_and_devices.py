@@ -156,7 +156,7 @@ def test_the_advice_of_an_unreachable_hub_works(run: Run, data: Path, tiny_folde
     assert run(*how, f"model={tiny_folder}").returncode == 0  # into the same folder
 
 
-def test_a_training_whose_notes_are_damaged(data: Path, tmp_path: Path) -> None:
+def test_a_damaged_training_record_is_refused(data: Path, tmp_path: Path) -> None:
     (tmp_path / "out/training").mkdir(parents=True)
     (tmp_path / "out/training/training.json").write_text("{")
     with pytest.raises(

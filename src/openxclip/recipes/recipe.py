@@ -28,6 +28,8 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Fold = Annotated[int, Field(ge=1, le=3)]
+Towers = Literal["visual", "text", "both", "none"]
+Loss = Literal["classes", "pairs"]
 
 #: Metrics that can decide which epoch is the best: for classes, and for captions.
 Metric = Literal[
@@ -93,9 +95,9 @@ class Recipe(_Section):
     model: str  # CLIP or X-CLIP to start from: a folder, a file, a hub id or "mini"
     frames: Count | None = None  # frames per clip; default: the model's
     sampling: Sampling = "time"  # how the frames of a clip are chosen; "frames" counts them, as the authors do
-    towers: Literal["visual", "text", "both", "none"] = "visual"
+    towers: Towers = "visual"  # CLIP's towers that are trained
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    loss: Literal["classes", "pairs"] = "classes"  # pairs: contrastive, between clips and captions
+    loss: Loss = "classes"  # pairs: contrastive, between clips and captions
     template: str = "{}"  # the paper's texts are the plain class names
 
     # training

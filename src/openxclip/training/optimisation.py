@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-Towers = Literal["visual", "text", "both", "none"]
-Loss = Literal["classes", "pairs"]
+from openxclip.recipes.recipe import Loss, Towers
 
 
 def is_fresh(name: str) -> bool:
