@@ -42,7 +42,7 @@ from openxclip.common.files import atomic_file
 from openxclip.model import XCLIPModel
 from openxclip.playground.questions import Scene
 from openxclip.training.losses import class_loss_sum
-from openxclip.training.optimisation import Schedule, Towers, adamw, is_fresh, parameter_groups, set_trainable
+from openxclip.training.optimisation import Schedule, Towers, is_fresh, make_optimizer, parameter_groups, set_trainable
 from openxclip.video import sample_clips
 
 CLIP_STEPS, CLIP_BATCH, CLIP_LR = 1500, 128, 1e-3
@@ -195,7 +195,7 @@ def train(run: Run, model: XCLIPModel) -> list[float]:
     ids = words().ids([one.caption for one in CLASSES])
     set_trainable(model, towers=run.towers, loss="classes")
     groups = parameter_groups(model, lr=LR, fresh_factor=FRESH_FACTOR, weight_decay=WEIGHT_DECAY)
-    optimizer = adamw(model, groups, betas=(0.9, 0.98), eps=1e-8)
+    optimizer = make_optimizer(model, groups, betas=(0.9, 0.98), eps=1e-8)
     schedule = Schedule(total=run.steps, warmup=run.steps // 10, minimum=LR / 100)
     learns_text = run.towers in ("both", "text") or run.method == "vectors"
     draw = torch.Generator().manual_seed(run.seed)
