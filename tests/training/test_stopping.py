@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_logs import read_log
 
 from openxclip.common.memory import is_out_of_memory
 from openxclip.training import train
 from openxclip.training.errors import DivergedError, NothingReadError, StoppedError, TrainingError
 from openxclip.training.gradients import GradientComputer
+from openxclip.training.log import read_log
 
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "hold_out=0", "warmup_epochs=0",
          "batch=3", "epochs=2", "lr=1e-3", "eval_every=0", "precision=fp32")  # fmt: skip

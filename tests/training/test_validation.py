@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_logs import read_log
 
 from openxclip import OpenXCLIPError
 from openxclip.evaluation.results import Results
@@ -21,6 +20,7 @@ from openxclip.recipes import RECIPES, read_recipe
 from openxclip.recipes.recipe import RecipeError
 from openxclip.training import EvalReport, job, train, validation
 from openxclip.training.errors import StateError, TrainingError
+from openxclip.training.log import read_log
 
 PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "warmup_epochs=0", "batch=6", "lr=1e-3",
          "precision=fp32", "hold_out=0.3", "eval_every=1")  # fmt: skip

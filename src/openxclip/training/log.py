@@ -47,3 +47,8 @@ class TrainingLog:
         """Close the file."""
         with suppress(OSError):  # an error of writing has been raised before
             self._file.close()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of the log in a folder."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
