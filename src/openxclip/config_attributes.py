@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,25 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "_name_or_path"  # a place on this machine: never written into a config.json
+_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+
+
+def check_attention(implementation: Any) -> None:
+    """Refuse the unknown name of an attention implementation. Known names change nothing.
+
+    Args:
+        implementation: a name, or a dict of names by part of the model; PyTorch picks the kernel whatever it says.
+
+    Raises:
+        ValueError: there is no attention of this name.
+    """
+    names = implementation.values() if isinstance(implementation, dict) else [implementation]
+    for name in names:
+        if name is not None and name not in _ATTENTION:
+            raise ValueError(
+                f"attn_implementation={name!r} is unknown; known are {', '.join(_ATTENTION)}, and all of them mean "
+                "PyTorch's scaled_dot_product_attention here."
+            )
 
 
 class CommonAttributes:
@@ -56,6 +76,19 @@ class CommonAttributes:
     @_name_or_path.setter
     def _name_or_path(self, value: str | Path) -> None:
         self.name_or_path = value
+
+    @property
+    def _attn_implementation(self) -> str:
+        """What client code reads: PyTorch's scaled_dot_product_attention is the only implementation."""
+        return "sdpa"
+
+    @_attn_implementation.setter
+    def _attn_implementation(self, value: Any) -> None:
+        check_attention(value)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the attributes, as in transformers."""
+        return iter(vars(self))
 
     @property
     def dtype(self) -> torch.dtype | None:

@@ -324,3 +324,13 @@ def config_of_another_family(lib: Any, given: Any) -> Any:
 @pattern("config", outcome=ONLY_THERE, reason="widths that no model can have are refused when the config is made")
 def widths_that_differ(lib: Any, given: Any) -> Any:
     return lib.XCLIPConfig(projection_dim=256).projection_dim
+
+
+@pattern("config")
+def iterating_over_a_config(lib: Any, given: Any) -> Any:
+    return {"hidden_size", "num_hidden_layers"} <= set(lib.XCLIPTextConfig())
+
+
+@pattern("config")
+def name_of_the_attention_of_a_loaded_model(lib: Any, given: Any) -> Any:
+    return given.model(lib).config._attn_implementation in ("sdpa", "eager")

@@ -37,7 +37,6 @@ _REFUSED = {
     "tp_plan": _SPLIT,
     "tp_size": _SPLIT,
 }
-_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
 
 def without_unneeded(given: dict[str, Any]) -> dict[str, Any]:
@@ -50,24 +49,6 @@ def without_unneeded(given: dict[str, Any]) -> dict[str, Any]:
         if given.get(name):
             raise ValueError(f"{name}={given[name]!r:.80} is not supported: {instead}.")
     return {name: value for name, value in given.items() if name not in _UNNEEDED and name not in _REFUSED}
-
-
-def check_attention(implementation: Any) -> None:
-    """Refuse the name of an attention that nobody knows; those that are known change nothing.
-
-    Args:
-        implementation: a name, or a dict of names by part of the model; PyTorch picks the kernel whatever it says.
-
-    Raises:
-        ValueError: there is no attention of this name.
-    """
-    names = implementation.values() if isinstance(implementation, dict) else [implementation]
-    for name in names:
-        if name is not None and name not in _ATTENTION:
-            raise ValueError(
-                f"attn_implementation={name!r} is unknown; known are {', '.join(_ATTENTION)}, and all of them mean "
-                "PyTorch's scaled_dot_product_attention here."
-            )
 
 
 def token_of(token: str | bool | None, use_auth_token: str | bool | None) -> str | bool | None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from openxclip.model.arguments import check_attention
+from openxclip.config_attributes import check_attention
 from openxclip.model.layers import Encoder
 
 

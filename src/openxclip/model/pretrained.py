@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from openxclip import checkpoints, hub
 from openxclip.config import CONFIG_NAME, XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
+from openxclip.config_attributes import check_attention
 from openxclip.errors import CheckpointError
-from openxclip.model.arguments import check_attention, token_of, without_unneeded
+from openxclip.model.arguments import token_of, without_unneeded
 from openxclip.model.devices import as_device, as_dtype, check_memory
 from openxclip.model.finite import check_weights
 from openxclip.model.fitting import Fit, fit, on_meta
