@@ -2,8 +2,8 @@
 
     python benchmarks/trainer.py [--work DIR] [--threads 2] [--seeds 2]
 
-The Trainer gets a dataset, a collator and an optimizer, as in its documentation. Learning rates, epochs, batch, warm-up,
-frozen weights, random clips and augmentation are the same as in the recipe. `openxclip eval` evaluates both folders.
+The Trainer gets a dataset, a collator and an optimizer, as in its documentation. The learning rates, epochs, batches,
+frozen weights, random clips and augmentation are those of the recipe. `openxclip eval` evaluates both folders.
 """
 
 from __future__ import annotations
