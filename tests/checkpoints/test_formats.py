@@ -294,7 +294,7 @@ def test_heads_of_the_known_widths(width: int, heads: int) -> None:
 # Hugging Face's
 
 
-@pytest.mark.parametrize("act", ["quick_gelu", "gelu"])
+@pytest.mark.parametrize("act", ["quick_gelu", pytest.param("gelu", marks=pytest.mark.slow)])
 def test_hugging_face_clip_folders(act: str, tmp_path: Path) -> None:
     clip = clip_model(act=act, vision_heads=4)
     with quiet_transformers():

@@ -121,5 +121,5 @@ def test_a_cache_of_the_hub_that_cannot_be_written(monkeypatch: pytest.MonkeyPat
         raise PermissionError(13, "Permission denied", "/cache/hub")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refused)
-    with pytest.raises(CheckpointError, match=r"can't be kept .*/cache/hub: Permission denied.*Set HF_HOME"):
+    with pytest.raises(CheckpointError, match=r"can't be stored .*/cache/hub: Permission denied.*Set HF_HOME"):
         hub.resolve_folder("microsoft/xclip-base-patch32")

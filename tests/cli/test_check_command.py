@@ -101,6 +101,7 @@ def test_a_table_of_problems_on_a_terminal(collection: Path) -> None:
     assert said == b""
 
 
+@pytest.mark.slow
 def test_interrupted_it_leaves_no_report(collection: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "silent.mp4")  # what nobody writes to: checking it takes its time
     command = [*COMMAND, "check", str(collection), str(tmp_path / "silent.mp4"), "--report", str(tmp_path / "r.csv")]

@@ -41,7 +41,7 @@ def rows(done: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-@pytest.mark.parametrize("verb", ["info", "check"])
+@pytest.mark.parametrize("verb", [pytest.param("info", marks=pytest.mark.slow), "check"])
 def test_verbs_that_report(verb: str, untimed: list[Path], run: Callable[..., Any]) -> None:
     options = ["--quick"] if verb == "check" else []
     for row in rows(run(verb, *untimed, *options)):
@@ -62,6 +62,7 @@ def test_classify(untimed: list[Path], run: Callable[..., Any], tiny_folder: Pat
     assert [[round(10 * t) for t in one] for one in times("--fps", "10")] == [[15, 25, 35, 45]] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::openxclip.video.assumptions.AssumptionWarning")
 def test_embed(untimed: list[Path], run: Callable[..., Any], tiny_folder: Path, tmp_path: Path) -> None:
     def ends(*options: str) -> list[float]:

@@ -281,6 +281,7 @@ def test_embed_refuses_a_name_that_is_not_utf8_and_goes_on(
     assert "1 row of 16 numbers, of 2 videos" in ran.stdout
 
 
+@pytest.mark.slow
 def test_what_is_printed_and_reported_opens_the_file_again(
     run: Run, odd: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ def test_no_name_of_a_file_gives_orders(arguments: list[str], run: Run, tmp_path
 
 
 @pytest.mark.parametrize(
-    "closed", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("<&-", "<&- >&-")), ">&-", "<&- >&- 2>&-"]
+    "closed", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("<&-", "<&- >&-", "<&- >&- 2>&-")), ">&-"]
 )
 def test_standard_streams_may_be_closed(closed: str, clip_folder: Path, tmp_path: Path) -> None:
     for name in ("red2.mp4", "red10.mp4"):

@@ -57,6 +57,7 @@ def test_info_and_check(run: Run, film: Path) -> None:
         assert run(verb, film, "--track", -1).returncode == 2
 
 
+@pytest.mark.slow
 def test_classify_and_embed(run: Run, film: Path, tiny_folder: Path, tmp_path: Path) -> None:
     features = []
     for number in (0, 1, None):

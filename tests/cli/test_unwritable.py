@@ -189,6 +189,7 @@ def test_check_on_a_full_disk(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_eval_on_a_full_disk(
     run: Run, data: Path, tiny_folder: Path, tmp_path: Path, full_disk: Callable[[Path], None]
 ) -> None:

@@ -92,6 +92,7 @@ def test_the_seed_determines_random_weights(clip_file: Path, done: Initializatio
     assert files(other.path)["config.json"] == files(done.path)["config.json"]
 
 
+@pytest.mark.slow
 def test_a_hugging_face_clip(clip: transformers.CLIPModel, tmp_path: Path) -> None:
     with quiet_transformers():
         clip.save_pretrained(tmp_path / "clip")

@@ -181,7 +181,10 @@ def test_operations_are_those_that_pytorch_counts(config: XCLIPConfig, frames: i
     assert of("") == flops["prompts_generator"] + flops["scores"]
 
 
-@pytest.mark.parametrize("name", ["microsoft/xclip-base-patch32", "microsoft/xclip-large-patch14-16-frames"])
+@pytest.mark.parametrize(
+    "name",
+    ["microsoft/xclip-base-patch32", pytest.param("microsoft/xclip-large-patch14-16-frames", marks=pytest.mark.slow)],
+)
 def test_operations_of_released_models_are_those_that_pytorch_counts(name: str) -> None:
     config = next(config_of_released(released) for released in RELEASED if released.name == name)
     with torch.device("meta"):  # shapes without values: nothing is computed

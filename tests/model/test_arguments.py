@@ -155,7 +155,7 @@ def test_use_auth_token_is_the_token(tiny_folder: Path) -> None:
 def test_resized_token_embeddings_start_at_the_mean_with_a_warning(tiny_folder: Path, tmp_path: Path) -> None:
     model = XCLIPModel.from_pretrained(tiny_folder)
     before = model.get_input_embeddings().weight.detach().clone()
-    with pytest.warns(UserWarning, match="ends at it"):
+    with pytest.warns(UserWarning, match="ends at that token"):
         table = model.resize_token_embeddings(49410)
     assert model.get_input_embeddings() is table
     assert torch.equal(table.weight[:49408], before)

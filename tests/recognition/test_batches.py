@@ -386,7 +386,7 @@ def clips_alive_after(monkeypatch: pytest.MonkeyPatch, function: str) -> list[in
     return numbers
 
 
-@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 6, 64])
+@pytest.mark.parametrize("batch", [*(pytest.param(size, marks=pytest.mark.slow) for size in (1, 6)), 64])
 def test_the_number_of_waiting_windows_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:

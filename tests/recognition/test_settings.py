@@ -143,12 +143,14 @@ def test_results_come_one_by_one(tiny_folder: Path, clip_folder: Path) -> None:
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
+@pytest.mark.slow
 @needs_fork
 @pytest.mark.parametrize(
     "before",
     [
         "threading.Thread(target=forever, daemon=True).start(); say(2)",
-        *(pytest.param(one, marks=pytest.mark.slow) for one in ("pass", "say(2)")),
+        "pass",
+        "say(2)",
     ],
 )
 def test_a_forked_process_classifies(tiny_folder: Path, clip_folder: Path, before: str) -> None:

@@ -52,7 +52,9 @@ def test_a_thumbnail_is_the_middle_of_the_best_window(hit: Hit) -> None:
         thumbnail(hit, width=0)
 
 
-@pytest.mark.parametrize("batch_bytes", [1, 100_000, 256 << 20])
+@pytest.mark.parametrize(
+    "batch_bytes", [pytest.param(1, marks=pytest.mark.slow), 100_000, pytest.param(256 << 20, marks=pytest.mark.slow)]
+)
 def test_a_clip_shows_the_moment(hit: Hit, monkeypatch, batch_bytes) -> None:
     monkeypatch.setattr(previews, "_BATCH_BYTES", batch_bytes)
     monkeypatch.setattr(previews, "_CLIP_HEIGHT", 40)

@@ -212,7 +212,7 @@ def test_invalid_settings_are_refused(settings: dict[str, Any], message: str) ->
         (noise(2, 2, 3, 4, 4), torch.tensor([0]), "1 labels of 2 clips"),
         (noise(2, 2, 3, 4, 4), torch.tensor([0, 5]), "label 5: must be from 0 to less than num_classes=5"),
         (noise(2, 2, 3, 4, 4), torch.tensor([0, -1]), "label -1"),
-        (noise(2, 2, 3, 4, 4), torch.tensor([0.0, 1.0]), "one whole number"),
+        (noise(2, 2, 3, 4, 4), torch.tensor([0.0, 1.0]), "one integer"),
         (noise(2, 2, 3, 4, 4), torch.tensor([[0], [1]]), r"\(2, 1\)"),
     ],
 )

@@ -197,6 +197,7 @@ def test_sigterm_to_the_process_group(tiny_folder: Path, class_folder: Path, tmp
     assert json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["kind"] == "step"
 
 
+@pytest.mark.slow
 def test_a_signal_within_a_step(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     """The step is finished and saved, and the next call reports from where it resumes."""
     out, messages = tmp_path / "out", []

@@ -125,9 +125,7 @@ def sources(kind: str, clip: Path, folder: Path) -> Any:
     "kind",
     [
         "path",
-        "gif",
-        "folder",
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("bytes", "stream in memory", "npy")),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gif", "folder", "bytes", "stream in memory", "npy")),
     ],
 )
 def test_a_forked_process_can_use_the_reader(kind: str, clip: Path, tmp_path: Path) -> None:

@@ -155,6 +155,7 @@ def test_the_child_is_killed_between_two_reads(clip: Path, worker: DecodeWorker)
     assert len(worker.read_clips(clip, ClipPlan(num_frames=1))) == 1
 
 
+@pytest.mark.slow
 def test_invalid_answers_of_the_child_are_refused(clip: Path, worker: DecodeWorker) -> None:
     answers = [b"[]\n", b"garbage\n", b"\xff\n", b"{}\n", b'{"shape": ["x"]}\n', b'{"shape": [9999999, 9999, 9, 3]}\n']
     for answer in [*answers, b'{"shape": [1, 64, 96, 3], "times": [], "indices": []}\n']:
