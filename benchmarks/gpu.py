@@ -34,12 +34,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+try:
+    import lazy_loader  # noqa: F401
+except ImportError:  # this script imports only submodules, so the packages need no lazy names
+    import types
+
+    def _no_lazy_names(name: str) -> Any:
+        raise AttributeError(name)
+
+    stand_in = types.ModuleType("lazy_loader")
+    stand_in.attach_stub = lambda *_: (_no_lazy_names, list, [])  # type: ignore[attr-defined]
+    sys.modules["lazy_loader"] = stand_in
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from openxclip.checkpoints.released import RELEASED, config_of_released
 from openxclip.config import XCLIPConfig
 from openxclip.engine import optimize
-from openxclip.inspection import profile
+from openxclip.inspection.profiling import profile
 from openxclip.model import XCLIPModel
 
 try:

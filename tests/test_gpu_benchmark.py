@@ -59,7 +59,7 @@ def expected(peer: bool) -> set[tuple[str, str]]:
     [
         ["av", "click", "rich"],
         # all that its rows without a peer do without: of openxclip's requirements, what isn't torch, numpy, safetensors
-        ["transformers", "huggingface_hub", "av", "PIL", "click", "rich", "tokenizers"],
+        ["transformers", "huggingface_hub", "av", "PIL", "click", "rich", "tokenizers", "lazy_loader"],
     ],
     ids=["beside transformers", "alone"],
 )

@@ -182,7 +182,7 @@ def test_other_options_and_two_runs_at_once(run: Run, tiny_folder: Path, many: P
     assert "another run is at work on it" in other.stderr
     ran = run("embed", *arguments)
     assert ran.returncode == 2
-    assert "of an unfinished run with another window (0.2, now null)" in ran.stderr
+    assert "belongs to an unfinished run with another window (0.2, now null)" in ran.stderr
     assert "--force" in ran.stderr
     ran = run("embed", *arguments, "--force")
     assert ran.returncode == 0, ran.stderr

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
-from training_logs import read_log
 
 from openxclip import VideoPipeline, XCLIPModel, XCLIPProcessor
 from openxclip.datasets import Dataset, open_dataset
@@ -31,6 +30,7 @@ from openxclip.training.batches import Batches, ClipKey, seeded_generator
 from openxclip.training.distributed import Processes
 from openxclip.training.errors import NothingReadError, TrainingError
 from openxclip.training.loading import Pass, TrainClips, make_loader
+from openxclip.training.log import read_log
 from openxclip.training.loop import LoopResult, TrainingLoop
 from openxclip.training.setup import Setup
 

@@ -1,6 +1,8 @@
-"""`info` describes a file, folder or model, and `profile` counts the cost of a model."""
+"""`info` describes a file, folder or model, and `profile` counts the cost of a model.
 
-from openxclip.inspection.information import info
-from openxclip.inspection.profiling import Cost, Profile, profile
+`__init__.pyi` lists the public names. Each is imported when it is first used, because `profile` needs no video libraries.
+"""
 
-__all__ = ["Cost", "Profile", "info", "profile"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
