@@ -1,6 +1,6 @@
 """`info` describes a file, folder or model, and `profile` counts the cost of a model.
 
-`__init__.pyi` lists the public names. Each is imported when it is first used, because `profile` needs no video libraries.
+`__init__.pyi` lists the public names. Each is imported when it is first used: `profile` needs no video libraries.
 """
 
 import lazy_loader
