@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from openxclip.cli.options import Target
+from openxclip.cli.options import Target, heads_options
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import counted, note, printable
 
@@ -31,16 +31,7 @@ from openxclip.cli.terminal import counted, note, printable
     type=click.Choice(["quick_gelu", "gelu"]),
     help="Activation of a CLIP whose file doesn't state it: quick_gelu for OpenAI's weights.",
 )
-@click.option(
-    "--vision-heads",
-    type=click.IntRange(1),
-    help="Attention heads of the vision tower, if its width doesn't determine them.",
-)
-@click.option(
-    "--text-heads",
-    type=click.IntRange(1),
-    help="Attention heads of the text tower, if its width doesn't determine them.",
-)
+@heads_options
 @click.option("--force", is_flag=True, help="Overwrite the model in DIR; other files there stay.")
 def command(
     source: str,

@@ -234,6 +234,14 @@ precision_option = click.option(
 )
 
 
+def heads_options(command: Command) -> Command:
+    """Add the options for the attention heads of a CLIP's towers."""
+    for tower in ("text", "vision"):
+        text = f"Attention heads of the {tower} tower, if its width doesn't determine them."
+        command = click.option(f"--{tower}-heads", type=click.IntRange(1), help=text)(command)
+    return command
+
+
 def renamed_option(old: str, new: str) -> Callable[[Command], Command]:
     """Add the old name of an option, hidden. Using it is an error that names the new option."""
 

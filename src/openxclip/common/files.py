@@ -105,7 +105,7 @@ def checked_target(path: str | Path, *suffixes: str) -> Path:
 
     Args:
         path: path of the file, which may exist.
-        suffixes: endings of which the name must have one; without any, every name is allowed.
+        suffixes: the name must end with one of these suffixes. By default, any name is allowed.
 
     Raises:
         ValueError: as `target_path`; or the name ends with none of these suffixes, the path is a folder, or no file

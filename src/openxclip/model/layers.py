@@ -194,7 +194,7 @@ class MLP(nn.Module):
         return is_bare(self.activation_fn, Activation) and self.activation_fn.function is quick_gelu
 
     def _quick_gelu_fused(self, x: Tensor) -> Tensor:
-        """Apply the MLP with one pass over its inner tensor, the model's widest, instead of three.
+        """Apply the MLP. Its inner tensor, the widest of the model, is processed once instead of three times.
 
         QuickGELU(h) is SiLU(1.702 h) / 1.702, and both factors are folded into the matrix products.
         """

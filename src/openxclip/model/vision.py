@@ -143,8 +143,8 @@ class CrossFrameBlock(nn.Module):
 
         Args:
             hidden_states: (B * T, 1 + P, D).
-            attention_mask, causal_attention_mask: see `Attention.forward`; over 1 + P + 1 tokens, of which the last is
-                the message.
+            attention_mask, causal_attention_mask: see `Attention.forward`. There are 1 + P + 1 tokens; the last
+                token is the message.
             output_attentions: also return the weights.
             num_frames: T; default `config.num_frames`.
 

@@ -1,7 +1,7 @@
 """Determine which frames a video stream has, when each is shown and which packets it needs.
 
-For most files, a first pass over the packets determines this without decoding. If it can't, or decoding
-contradicts it, the whole stream is decoded once to count its frames.
+For most files, reading the packets once is enough, without decoding. If the packets don't determine the frames, or
+decoding contradicts them, the whole stream is decoded once to count its frames.
 """
 
 from __future__ import annotations

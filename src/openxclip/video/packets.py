@@ -183,7 +183,7 @@ class Packets:
         return max((at + size for at, size in zip(self._offsets, self._sizes, strict=True) if at >= 0), default=0)
 
     def matches(self, position: int, *, size: int, offset: int | None) -> bool:
-        """Return whether a packet from another pass over the file may be the one at `position`.
+        """Return whether a packet that was read again may be the packet at `position`.
 
         Its times don't count: after a seek, demuxers may yield other times, or none.
         """
@@ -192,7 +192,7 @@ class Packets:
         return offset is None or self._offsets[position] in (offset, -1)
 
     def find(self, *, pts: int | None, size: int, offset: int | None) -> int | None:
-        """Return the position of a packet from another pass over the file; None if it isn't certain."""
+        """Return the position of a packet that was read again; None if it isn't certain."""
         if offset is None or pts is None:
             return None
         at_offset = np.flatnonzero(np.frombuffer(self._offsets, np.int64) == offset)
