@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all check bench paper clean
+.PHONY: demo test test-all check docs bench paper clean
 
 demo: .venv/.runtime
 	$(BIN)/openxclip classify samples --model mini --labels-file samples/labels.txt --top 3
@@ -13,13 +13,17 @@ demo: .venv/.runtime
 test: .venv/.dev
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist worksteal
 
-test-all: .venv/.dev
+test-all: .venv/.docs
 	$(BIN)/python -m pytest
 
 check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation site in site/, checked: links, symbols, docstrings, menus, other hosts.
+docs: .venv/.docs
+	$(BIN)/python scripts/docs/build.py
 
 bench: .venv/.dev
 	$(BIN)/openxclip bench --threads 2 --out benchmarks/bench.json
@@ -28,7 +32,7 @@ paper: .venv/.dev
 	$(BIN)/python scripts/paper.py --out runs/paper
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.runtime: pyproject.toml constraints.txt
@@ -39,4 +43,8 @@ clean:
 
 .venv/.dev: .venv/.runtime
 	$(PIP) -e '.[dev]'
+	@touch $@
+
+.venv/.docs: .venv/.dev
+	$(PIP) -e '.[dev,docs]'
 	@touch $@

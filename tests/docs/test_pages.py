@@ -1,0 +1,239 @@
+"""The README and every page of docs/ run as they stand: commands and snippets, in order, in one folder for each page.
+
+A block of output that follows a command or a snippet is compared with what the test printed: every line of it
+must be there, in order. Numbers are not compared, because other CPUs differ in the last digits. `…` stands for lines or
+the end of a line that the page leaves out. `not_run.txt` lists what a test can't run, with the reason; the options of
+those commands are checked by the command's own parser.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from openxclip.cli.main import cli, main
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+OUTPUT = ("text", "json", "")
+SHELL = re.compile(r"[|<>&;]|\$\(")
+
+
+@dataclass
+class Block:
+    """A block of code, and the output that the page shows below it."""
+
+    language: str
+    text: str
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A line of not_run.txt."""
+
+    page: str
+    command: str
+    reason: str = field(compare=False)
+
+
+def blocks(page: str) -> list[Block]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found: list[Block] = []
+    end = 0
+    for match in FENCE.finditer(text):
+        indent, language, body = match.groups()
+        body = re.sub(rf"^{indent}", "", body, flags=re.MULTILINE)
+        follows = not text[end : match.start()].strip()
+        if language in OUTPUT and found and follows and found[-1].output is None:
+            found[-1].output = body
+        elif language in ("bash", "python"):
+            found.append(Block(language, body))
+        end = match.end()
+    return found
+
+
+def commands(block: Block) -> list[str]:
+    """The commands of a block, without comments; a line that ends with a backslash goes on in the next."""
+    lines = re.sub(r"\\\n\s*", "", block.text).splitlines()
+    return [command for line in lines if (command := re.sub(r"(^|\s+)#.*", "", line).strip())]
+
+
+def not_run() -> list[NotRun]:
+    lines = (Path(__file__).parent / "not_run.txt").read_text(encoding="utf-8").splitlines()
+    return [NotRun(*map(str.strip, line.split("|", 2))) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def reason_not_to_run(page: str, command: str) -> str | None:
+    for entry in not_run():
+        if entry.page in ("*", page) and command.startswith(entry.command):
+            return entry.reason
+    return None
+
+
+@pytest.fixture(scope="module")
+def hub(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hub cache with stand-ins of random weights under the names of the released models."""
+    home = tmp_path_factory.mktemp("hub")
+    for name in ("base-patch32", "base-patch16", "base-patch16-zero-shot"):
+        repository = home / "hub" / f"models--microsoft--xclip-{name}"
+        shutil.copytree(tiny_folder, repository / "snapshots" / "0123abc")
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("0123abc")
+    return home
+
+
+@pytest.fixture
+def desk(clip_folder: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder of a page: the files that its examples name."""
+    shutil.copy(clip_folder / "red2.mp4", tmp_path / "match.mp4")
+    shutil.copytree(clip_folder, tmp_path / "clips")
+    shutil.copytree(ROOT / "samples", tmp_path / "samples")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", dirs_exist_ok=True)
+    (tmp_path / "more").mkdir()
+    shutil.copy(clip_folder / "red10.mp4", tmp_path / "more" / "other.webm")  # its content is what counts
+    for name in ("tango", "waltz"):
+        (tmp_path / "dances" / name).mkdir(parents=True)
+        for i, clip in enumerate(("red2.mp4", "red10.mp4")):
+            shutil.copy(clip_folder / clip, tmp_path / "dances" / name / f"{i}.mp4")
+    (tmp_path / "labels.txt").write_text("playing basketball\narm wrestling\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(hub))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+class Terminal(io.TextIOWrapper):
+    """A stream that keeps what is written to it and says that it is a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+
+    def isatty(self) -> bool:
+        return True
+
+    def text(self) -> str:
+        assert isinstance(self.buffer, io.BytesIO)
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.buffer.getvalue().decode())
+
+
+@contextlib.contextmanager
+def kept_process() -> Iterator[None]:
+    """Undo what `main` changes in its process."""
+    import signal
+
+    handler, show, argv = signal.getsignal(signal.SIGTERM), warnings.showwarning, sys.argv
+    streams = sys.stdout, sys.stderr
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")  # the command prints warnings as notes
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        warnings.showwarning, sys.argv = show, argv
+        sys.stdout, sys.stderr = streams
+
+
+def run_command(command: str, folder: Path) -> str:
+    """Run a command and return what it printed; `openxclip …` runs in this process, which saves importing PyTorch."""
+    words = shlex.split(command)
+    if words[0] != "openxclip" or SHELL.search(re.sub(r"'[^']*'|\"[^\"]*\"", "", command)):
+        done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        return done.stdout
+    arguments = [
+        name
+        for word, plain in zip(words[1:], shlex.split(command, posix=False)[1:], strict=True)
+        for name in (sorted(glob.glob(word)) or [word] if "*" in plain and plain[0] not in "'\"" else [word])  # noqa: PTH207
+    ]
+    terminal, errors = Terminal(), io.StringIO()
+    with kept_process():
+        sys.argv, sys.stdout, sys.stderr = ["openxclip", *arguments], terminal, errors
+        try:
+            main()
+            status: Any = 0
+        except SystemExit as stopped:
+            status = stopped.code
+    assert not status, f"{command}\n{errors.getvalue()}"
+    return terminal.text() + errors.getvalue()
+
+
+def run_snippet(text: str, names: dict[str, Any]) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(text, "<snippet>", "exec"), names)
+    return out.getvalue()
+
+
+def normalised(text: str) -> list[str]:
+    lines = [" ".join(re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "#", line).split()) for line in text.splitlines()]
+    return [re.sub(r"[─━]+", "─", line) for line in lines if line]
+
+
+def assert_printed(shown: str, printed: str) -> None:
+    """Check that the lines of the page are in the output, in order."""
+    rest = normalised(printed)
+    for line in normalised(shown):
+        if line == "…":
+            continue
+        begins = line.removesuffix("…").strip()
+        matches = [i for i, other in enumerate(rest) if other == line or (line != begins and other.startswith(begins))]
+        assert matches, f"not printed: {line!r}\n\n{printed}"
+        rest = rest[matches[0] + 1 :]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+def test_page_runs(page: str, desk: Path) -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.language == "python":
+            printed = "" if reason_not_to_run(page, block.text) else run_snippet(block.text, names)
+            skipped = bool(reason_not_to_run(page, block.text))
+        else:
+            reasons = {command: reason_not_to_run(page, command) for command in commands(block)}
+            printed = "".join(run_command(command, desk) for command, reason in reasons.items() if reason is None)
+            skipped = any(reasons.values())
+        if block.output is not None and not skipped:
+            assert_printed(block.output, printed)
+
+
+def test_commands_that_do_not_run_are_known_to_the_parser() -> None:
+    for page in PAGES:
+        for block in blocks(page):
+            for command in commands(block) if block.language == "bash" else []:
+                if reason_not_to_run(page, command) and command.startswith("openxclip "):
+                    words = shlex.split(command.split(" | ")[0].split(" > ")[0])
+                    verb = cli.get_command(click.Context(cli), words[1])
+                    assert verb is not None, command
+                    verb.make_parser(click.Context(verb)).parse_args(words[2:])
+
+
+def test_not_run_has_only_what_pages_show() -> None:
+    for entry in not_run():
+        assert entry.reason
+        pages = PAGES if entry.page == "*" else [entry.page]
+        shown = [block for page in pages for block in blocks(page)]
+        lines = [line for block in shown for line in (commands(block) if block.language == "bash" else [block.text])]
+        assert any(line.startswith(entry.command) for line in lines), f"no page shows {entry.command}"
