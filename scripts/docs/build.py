@@ -141,7 +141,8 @@ def main() -> int:
     if built.returncode:
         return built.returncode
     write_markdown(site, config)
-    problems = problems_of(site)
+    docstrings = sorted({line for line in output.splitlines() if line.startswith("griffe: ")})
+    problems = [*docstrings, *problems_of(site)]
     for problem in problems:
         print(problem, file=sys.stderr)
     pages = len(list(site.rglob("*.html")))

@@ -184,9 +184,8 @@ def undocumented_names(site: Path) -> Iterator[str]:
             is_method = inspect.isfunction(getattr(function, "__func__", function))
             if member.startswith("_") or not (is_method or isinstance(function, property)):
                 continue
-            listed = re.search(
-                rf"^\s*{member}(?: \(.*?\))?:", inspect.getdoc(value) or "", re.MULTILINE
-            )  # "Attributes:"
+            entry = rf"^\s*(?:\w+, )*{member}(?:, \w+)*(?: \(.*?\))?:"  # in the section "Attributes"
+            listed = re.search(entry, inspect.getdoc(value) or "", re.MULTILINE)
             if not inspect.getdoc(getattr(value, member)) and not listed:
                 yield f"{names[0]}.{member}: no docstring"
 
