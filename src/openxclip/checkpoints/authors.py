@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openxclip.checkpoints.formats import OWN_FILES
+from openxclip.checkpoints.files import OWN_TEXTS
 from openxclip.checkpoints.names import to_authors
 from openxclip.common.files import atomic_file, cannot_write
 from openxclip.errors import CheckpointError
@@ -36,7 +36,7 @@ def save_authors_file(tensors: Mapping[str, Tensor], path: Path, *, texts: Mappi
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as partial, partial.open("wb") as file:
-            torch.save({"model": state, OWN_FILES: dict(texts)}, file)
+            torch.save({"model": state, OWN_TEXTS: dict(texts)}, file)
     except OSError as error:
         raise CheckpointError(cannot_write(path, error)) from error
     except RuntimeError as error:  # torch.save raises it for a full disk, without saying so

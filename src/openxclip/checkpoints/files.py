@@ -29,6 +29,7 @@ _DTYPES = {
 # Keys of the weights in training checkpoints: the authors', open_clip's, and other usual ones.
 _WEIGHTS_KEYS = ("model", "state_dict", "model_state_dict", "model_ema")
 _SETTINGS_KEYS = ("config", "args")  # the authors' yacs tree; others' command line
+OWN_TEXTS = "openxclip"  # key of `WeightsFile.texts` in a .pth
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,15 @@ class WeightsFile:
 
     Attributes:
         stored: tensors by name, not yet read.
-        extra: plain values of a training checkpoint: epoch, max_accuracy, name; and `settings`, a tree.
+        info: plain values of a training checkpoint: epoch, max_accuracy, name; and `settings`, a tree.
+        texts: texts by file name that `convert` stored, so that converting back is exact.
         is_bare: whether `torch.save` wrote only weights by name, in the order of their modules.
     """
 
     path: Path
     stored: Mapping[str, Stored] = field(repr=False)
-    extra: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
     is_bare: bool = False
 
 
@@ -62,7 +65,7 @@ def read_weights_file(path: Path) -> WeightsFile:
         raise CheckpointError(f"{path}: holds a {type(value).__name__}, not weights by name.")
     for key in _WEIGHTS_KEYS:
         if isinstance(value.get(key), dict):
-            return WeightsFile(path, _tensors_by_name(value[key], path), _extra(value))
+            return WeightsFile(path, _tensors_by_name(value[key], path), _info(value), _texts(value))
     return WeightsFile(path, _tensors_by_name(value, path), is_bare=True)
 
 
@@ -73,21 +76,21 @@ def _tensors_by_name(content: dict[Any, Any], path: Path) -> dict[str, Stored]:
     return tensors
 
 
-def _extra(value: dict[Any, Any]) -> dict[str, Any]:
-    extra: dict[str, Any] = {}
-    for key in ("epoch", "max_accuracy", "name"):
-        if _is_plain(value.get(key)):
-            extra[key] = _shortened(value[key])
+def _info(value: dict[Any, Any]) -> dict[str, Any]:
+    info = {key: _shortened(value[key]) for key in ("epoch", "max_accuracy", "name") if _is_plain(value.get(key))}
     for key in _SETTINGS_KEYS:
         settings = value.get(key)
         if isinstance(settings, Inert):
             settings = settings.state
-        if isinstance(settings, dict) and "settings" not in extra:
-            extra["settings"] = _plain_tree(settings, budget=[_MAX_SETTINGS])
-    texts = value.get("openxclip")
-    if isinstance(texts, dict):
-        extra["openxclip"] = {k: v for k, v in texts.items() if isinstance(k, str) and isinstance(v, str)}
-    return extra
+        if isinstance(settings, dict):
+            return {**info, "settings": _plain_tree(settings, budget=[_MAX_SETTINGS])}
+    return info
+
+
+def _texts(value: dict[Any, Any]) -> dict[str, str]:
+    texts = value.get(OWN_TEXTS)
+    is_dict = isinstance(texts, dict)
+    return {k: v for k, v in texts.items() if isinstance(k, str) and isinstance(v, str)} if is_dict else {}
 
 
 def _plain_tree(tree: dict[Any, Any], *, budget: list[int], depth: int = 0) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _TUPLE_SIZES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class InertReader:
-    """Reads consecutive pickles from bytes.
+    """A reader of consecutive pickles.
 
     Args:
         content: the pickles.
@@ -114,9 +114,9 @@ class InertReader:
         self._stack.append(value)
 
     def _pop(self) -> Any:
-        if self._marks and self._marks[-1] >= len(self._stack):
-            raise DamagedPickleError("it pops more than it pushed")
-        return self._stack.pop()
+        value = self._top()
+        del self._stack[-1]
+        return value
 
     def _top(self) -> Any:
         if self._marks and self._marks[-1] >= len(self._stack):

@@ -76,9 +76,10 @@ def plan_moves(stored: Mapping[str, Stored], source: Path, layout: Layout) -> tu
     if layout == "hub":
         return tuple(names.Move(full, (name,), False) for full, name in bare.items())
     if layout == "huggingface_clip":
-        return tuple(names.Move(full, (names.as_xclip(name),), False) for full, name in bare.items())
-    if "text.token_embedding.weight" in bare.values():
-        bare = {full: names.without_text_module(name) for full, name in bare.items()}
+        misspelt, right = "vision_model.pre_layrnorm.", "vision_model.pre_layernorm."  # the latter is X-CLIP's
+        return tuple(names.Move(full, (name.replace(misspelt, right),), False) for full, name in bare.items())
+    if "text.token_embedding.weight" in bare.values():  # open_clip's CustomTextCLIP
+        bare = {full: name.removeprefix("text.") for full, name in bare.items()}
         if len(set(bare.values())) < len(bare):
             raise CheckpointError(f"{source}: holds its text tower twice, with and without 'text.' before its names.")
     moves, unknown = names.moves_to_hub(bare.values())

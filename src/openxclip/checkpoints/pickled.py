@@ -95,7 +95,7 @@ def read_pickled(path: Path) -> Any:
 
 
 class _File:
-    """Reads one file: its pickles, its storages, and the tensors on them."""
+    """A reader of one file: of its pickles, its storages, and the tensors on them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -269,8 +269,7 @@ def _refuse_hooks_and_metadata(hooks: Any = None, metadata: Any = None, *_: Any)
 
 def _parameter(arguments: tuple[Any, ...]) -> Stored:
     stored, _, *hooks = arguments
-    if hooks and hooks[0]:
-        raise RefusedPickleError("it has a tensor with hooks")
+    _refuse_hooks_and_metadata(*hooks[:1])
     if not isinstance(stored, Stored):
         raise RefusedPickleError("it makes a parameter of something that is no tensor")
     return stored

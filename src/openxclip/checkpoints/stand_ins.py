@@ -78,14 +78,6 @@ def _make_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
     return items
 
 
-def _make_default_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    return _make_dict(arguments[1:])  # the first argument is the function for missing keys
-
-
-def _make_settings(arguments: tuple[Any, ...]) -> Settings:
-    return Settings(_make_dict(arguments))
-
-
 def _make_set(arguments: tuple[Any, ...]) -> set[Any]:
     return {as_key(value) for values in arguments[:1] for value in of_type(values, list | tuple)}  # type: ignore[arg-type]
 
@@ -124,29 +116,25 @@ def _opaque(module: str, name: str) -> Maker:
     return lambda _: Inert(Name(module, name))
 
 
+_BUILTINS, _ARRAYS = ("builtins", "__builtin__"), ("numpy.core.multiarray", "numpy._core.multiarray")
 _OPAQUE = (
     ("argparse", "Namespace"),
     ("types", "SimpleNamespace"),
     ("torch", "device"),
-    *((module, kind) for module in ("builtins", "__builtin__") for kind in ("list", "dict", "int", "float", "str")),
     ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
+    *((module, kind) for module in _BUILTINS for kind in ("list", "dict", "int", "float", "str")),
+    *((module, "_reconstruct") for module in _ARRAYS),
 )
 MAKERS: dict[tuple[str, str], Maker] = {
     ("collections", "OrderedDict"): _make_dict,
     ("collections", "Counter"): _make_dict,
-    ("collections", "defaultdict"): _make_default_dict,
-    ("yacs.config", "CfgNode"): _make_settings,
-    ("builtins", "set"): _make_set,
-    ("__builtin__", "set"): _make_set,
-    ("builtins", "frozenset"): _make_set,
-    ("__builtin__", "frozenset"): _make_set,
+    ("collections", "defaultdict"): lambda arguments: _make_dict(arguments[1:]),  # without the function for defaults
+    ("yacs.config", "CfgNode"): lambda arguments: Settings(_make_dict(arguments)),
+    **{(module, kind): _make_set for module in _BUILTINS for kind in ("set", "frozenset")},
     ("pathlib", "PosixPath"): _make_path,
     ("pathlib", "WindowsPath"): _make_path,
     ("_codecs", "encode"): _make_bytes,
     ("numpy", "dtype"): _make_element,
-    ("numpy.core.multiarray", "scalar"): _make_number,
-    ("numpy._core.multiarray", "scalar"): _make_number,
+    **{(module, "scalar"): _make_number for module in _ARRAYS},
     **{name: _opaque(*name) for name in _OPAQUE},
 }

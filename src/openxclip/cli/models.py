@@ -72,7 +72,6 @@ def _describe_cached(name: str) -> Released:
 def as_dict(model: Released) -> dict[str, Any]:
     """Return a released model as JSON values."""
     values = dataclasses.asdict(model)
-    del values["bytes_of_a_parameter"]
     return {**values, "download_bytes": model.download_bytes}
 
 
