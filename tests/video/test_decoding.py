@@ -365,6 +365,16 @@ def test_read_clip_of_a_short_video(videos: Videos) -> None:
         read_clip(path, num_frames=2, start=0.5, end=0.2)
 
 
+def test_frames_are_described_by_their_shapes(videos: Videos) -> None:
+    frames = read_clip(videos("prores.mov"), num_frames=4)
+    shape = (4, HEIGHT, WIDTH, 3)
+    assert repr(frames) == (
+        f"Frames(frames_THWC: torch.uint8 {shape}, times_T: torch.float64 (4,) "
+        f"from {frames.times_T[0]:.3f} to {frames.times_T[3]:.3f} s, indices: 2 to 17)"
+    )
+    assert repr(frames.take([])).endswith("times_T: torch.float64 (0,))")
+
+
 @pytest.mark.parametrize("name", ["h264_open_gop.mp4", "mpeg4_b_frames.avi"])
 def test_a_reader_is_a_sequence(name: str, whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
     video = whole(name)

@@ -47,12 +47,11 @@ class _Demuxer:
     It doesn't refer to its `CodedStream`: with a reference cycle, the decoder's threads would outlive their reader.
 
     Attributes:
-        deadline: deadline of the current call.
         ends_within_packet: whether the last packet was incomplete and skipped.
     """
 
     def __init__(self, source: Path | BinaryIO | str, name: str, deadline: Deadline) -> None:
-        self._source, self._name, self.deadline = source, name, deadline
+        self._source, self._name, self._deadline = source, name, deadline
         self.ends_within_packet = False
 
     def packets(self, container: Any, stream: Any, codec: str) -> Iterator[Any]:
@@ -61,7 +60,7 @@ class _Demuxer:
         incomplete = packet = None  # an incomplete packet is yielded only if another one follows
         try:
             for packet in container.demux(stream):
-                self.deadline.check()
+                self._deadline.check()
                 if not packet.size:
                     continue
                 if corrects_keys:
@@ -77,7 +76,7 @@ class _Demuxer:
         except IndexError:
             return  # PyAV fails at the end if a stream has appeared since the beginning
         except av.error.FFmpegError as error:
-            self.deadline.check()
+            self._deadline.check()
             if packet is not None and packet.pos and 0 <= container.size - packet.pos - packet.size <= _END_BYTES:
                 return  # FFmpeg's demuxers of SMJPEG and multipart JPEG mistake the end marker for damage
             failure = ffmpeg_failure(error, self._source)
@@ -90,7 +89,7 @@ class CodedStream:
 
     Args:
         source, name, options: see `ContainerFootage`.
-        deadline: deadline of the current call, which the caller sets for each call.
+        deadline: deadline of the current call, which the caller restarts for each call.
 
     Attributes:
         container, stream: PyAV's container and video stream.
@@ -107,7 +106,7 @@ class CodedStream:
 
     def __init__(self, source: Path | BinaryIO | str, *, name: str, options: ReadOptions, deadline: Deadline) -> None:
         self._source, self._name, self._options, self._limits = source, name, options, options.limits
-        self._demuxer = _Demuxer(source, name, deadline)
+        self._deadline, self._demuxer = deadline, _Demuxer(source, name, deadline)
         self.container: Any
         self.stream: Any
         self.notes: tuple[str, ...] = ()
@@ -125,7 +124,7 @@ class CodedStream:
 
     def _open(self, *, is_first: bool = False) -> None:
         self.container, self.stream, notes = open_video(
-            self._source, name=self._name, options=self._options, deadline=self.deadline, is_first=is_first
+            self._source, name=self._name, options=self._options, deadline=self._deadline, is_first=is_first
         )
         self.notes = notes if is_first else self.notes
         context = self.stream.codec_context
@@ -133,15 +132,6 @@ class CodedStream:
         self._coming: Iterator[Any] = self._demuxer.packets(self.container, self.stream, self.codec)
         self._next: int | None = 0  # position of the next packet, if known
         self._primed_by = -1  # position of the last primer that the decoder was given
-
-    @property
-    def deadline(self) -> Deadline:
-        """Deadline of the current call."""
-        return self._demuxer.deadline
-
-    @deadline.setter
-    def deadline(self, deadline: Deadline) -> None:
-        self._demuxer.deadline = deadline
 
     @property
     def ends_within_packet(self) -> bool:
@@ -339,7 +329,7 @@ class CodedStream:
 
     def decode_packet(self, packet: Any | None) -> list[Any]:
         """Return a packet's frames, or [None] if it can't be decoded. The packet None flushes the decoder."""
-        self.deadline.check()
+        self._deadline.check()
         try:
             frames: list[Any] = self.stream.codec_context.decode(packet)
         except av.error.MemoryError:

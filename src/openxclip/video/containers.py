@@ -45,7 +45,8 @@ class ContainerFootage:
     def __init__(self, source: Path | BinaryIO | str, *, name: str, options: ReadOptions) -> None:
         self._source, self._name, self._limits = source, name, options.limits
         self.file = None if isinstance(source, str) else source
-        self.coded = CodedStream(source, name=name, options=options, deadline=Deadline(options.limits.seconds, name))
+        self.deadline = Deadline(options.limits.seconds, name)
+        self.coded = CodedStream(source, name=name, options=options, deadline=self.deadline)
         self.codec, self.tick = self.coded.codec, float(self.coded.time_base)
         self._may_skip = True
         self._size: tuple[int, int] | None = None
@@ -61,15 +62,6 @@ class ContainerFootage:
     def frames_decoded(self) -> int:
         """See `Footage.frames_decoded`."""
         return self.coded.frames_decoded
-
-    @property
-    def deadline(self) -> Deadline:
-        """See `Footage.deadline`."""
-        return self.coded.deadline
-
-    @deadline.setter
-    def deadline(self, deadline: Deadline) -> None:
-        self.coded.deadline = deadline
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -145,9 +137,10 @@ class ContainerFootage:
             except ContradictionError as error:
                 self._fall_back(error)
             if indices[-1] >= len(self.times):
-                raise self._error(
+                raise VideoError(
+                    self._name,
                     f"it seemed to have more than {indices[-1]} frames, but only {len(self.times)} can be decoded: ask "
-                    "for others"
+                    "for others",
                 )
 
     def _decode_by_index(self, indices: list[int]) -> Iterator[tuple[int, Any]]:
@@ -214,9 +207,6 @@ class ContainerFootage:
         return has_orientation(coded.first_head, codec=self.codec, length_size=coded.length_size)
 
     def _undecodable(self, number: int) -> VideoError:
-        return self._error(
-            f"it is damaged: frame {number} ({self.times[number]:.2f} s) cannot be decoded. {COPY_AGAIN}"
+        return VideoError(
+            self._name, f"it is damaged: frame {number} ({self.times[number]:.2f} s) cannot be decoded. {COPY_AGAIN}"
         )
-
-    def _error(self, reason: str) -> VideoError:
-        return VideoError(self._name, reason)

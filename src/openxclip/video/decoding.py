@@ -16,7 +16,7 @@ from openxclip.errors import VideoError
 from openxclip.video.assumptions import warn_of_assumptions
 from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, machine_failure, raise_failure
 from openxclip.video.frames import Footage, Frames
-from openxclip.video.limits import Deadline, Limits
+from openxclip.video.limits import Limits
 from openxclip.video.opening import Opener, ReopenableSource, VideoSource, source_name
 from openxclip.video.options import ReadOptions
 
@@ -274,7 +274,7 @@ class VideoReader:
     def restart_clock(self) -> None:
         """Start the time limit of a call."""
         with self._lock:
-            self._footage.deadline = Deadline(self.limits.seconds, self.source)
+            self._footage.deadline.restart()
 
     def _frame_size(self) -> tuple[int, int]:
         with self._lock:
@@ -312,13 +312,12 @@ def _only_video_errors(name: str, source: ReopenableSource) -> Iterator[None]:
         source.forget()
     try:
         yield
-    except VideoError:
-        raise_failure(name, source)
-        raise
     except MemoryError:
         raise VideoError(name, NO_MEMORY) from None
     except Exception as error:
         raise_failure(name, source)
+        if isinstance(error, VideoError):
+            raise
         if machine_failure(error):
             raise VideoError(name, cannot_be_read(error)) from error
         text = " ".join(str(error).split())

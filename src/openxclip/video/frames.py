@@ -47,6 +47,13 @@ class Frames:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __repr__(self) -> str:
+        frames, times = self.frames_THWC, self.times_T
+        text = f"Frames(frames_THWC: {frames.dtype} {tuple(frames.shape)}, times_T: {times.dtype} {tuple(times.shape)}"
+        if len(self):
+            text += f" from {times[0]:.3f} to {times[-1]:.3f} s, indices: {self.indices[0]} to {self.indices[-1]}"
+        return f"{text})"
+
     def take(self, positions: slice | list[int]) -> Frames:
         """Return the frames at these positions among the T frames, in this order. A slice is a view, not a copy."""
         kept = list(range(len(self)))[positions] if isinstance(positions, slice) else positions
@@ -64,7 +71,7 @@ class Footage(Protocol):
         codec: how the frames are coded.
         frames_decoded: number of frames decoded so far.
         notes: notes for the user about how the frames were made.
-        deadline: the deadline of the current call, which the caller sets.
+        deadline: the deadline of the current call, which the caller restarts.
     """
 
     kind: Kind
