@@ -20,7 +20,8 @@ from torch import Tensor
 from openxclip.config import XCLIPConfig
 from openxclip.model import XCLIPModel
 from openxclip.playground import ACTION_NAMES, ACTIONS, SEEN_THINGS, caption, export_clip, render_clips
-from openxclip.playground.questions import Scene, Scorer, ask, questions, render_scenes
+from openxclip.playground.captions import Scene
+from openxclip.playground.questions import Scorer, ask, questions, render_scenes
 from openxclip.processing import VideoProcessor, XCLIPProcessor
 from openxclip.recognition.background import BACKGROUND_TEXTS
 

@@ -40,7 +40,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from openxclip.common.files import atomic_file
 from openxclip.model import XCLIPModel
-from openxclip.playground.questions import Scene
+from openxclip.playground.captions import Scene
 from openxclip.training.losses import class_loss_sum
 from openxclip.training.optimisation import Schedule, Towers, is_fresh, make_optimizer, parameter_groups, set_trainable
 from openxclip.video import sample_clips

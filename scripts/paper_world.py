@@ -19,7 +19,7 @@ from torch import Tensor
 from openxclip.config import XCLIPConfig
 from openxclip.model import XCLIPModel
 from openxclip.playground import ACTIONS, THINGS, caption, render_clips
-from openxclip.playground.questions import Scene
+from openxclip.playground.captions import Scene
 from openxclip.playground.world import ACTION_NAMES
 
 SIZE, RENDERED, WIDTH = 32, 36, 128  # pixels that a model sees, of those that are rendered; width of both towers
