@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from openxclip.search.results import Hit
@@ -151,31 +152,24 @@ def _grow(line: list[Window], position: int, level: float, used: set[Window]) ->
     """Return the first and last window of a moment, and its start and end in seconds."""
     first = last = position
     start, end = line[position].start, line[position].end
-    for i in range(position + 1, len(line)):
-        if line[i] in used or line[i].start > end + _TOUCHING_S:
-            break
-        if line[i].plain_similarity >= level:
-            last, end = i, max(end, line[i].end)
-    for i in range(position - 1, -1, -1):
-        if line[i] in used or line[i].end < start - _TOUCHING_S:
-            break
-        if line[i].plain_similarity >= level:
-            first, start = i, min(start, line[i].start)
+    for side in (range(position + 1, len(line)), range(position - 1, -1, -1)):
+        for i in side:
+            window = line[i]
+            if window in used or window.start > end + _TOUCHING_S or window.end < start - _TOUCHING_S:
+                break
+            if window.plain_similarity >= level:
+                first, last = min(first, i), max(last, i)
+                start, end = min(start, window.start), max(end, window.end)
     return first, last, start, end
 
 
 def _mostly_covered(line: list[Window], first: int, last: int, start: float, end: float) -> list[Window]:
-    """Return the windows that aren't part of a moment but lie in it by half or more."""
-    covered = []
-    for window in line[last + 1 :]:
-        if end - window.start < 0.5 * (window.end - window.start):
-            break
-        covered.append(window)
-    for window in reversed(line[:first]):
-        if window.end - start < 0.5 * (window.end - window.start):
-            break
-        covered.append(window)
-    return covered
+    """Return the windows before and after a moment of which half or more lies in it."""
+
+    def is_covered(window: Window) -> bool:
+        return min(end, window.end) - max(start, window.start) >= 0.5 * (window.end - window.start)
+
+    return [*takewhile(is_covered, line[last + 1 :]), *takewhile(is_covered, reversed(line[:first]))]
 
 
 def select_moments(moments: Iterable[Moment], options: SearchOptions) -> list[Moment]:
