@@ -328,7 +328,7 @@ def test_bad_arguments(model: XCLIPModel) -> None:
         optimize(model, texts_kept=-1)
     with pytest.raises(TypeError, match="got a XCLIPVisionModel"):
         optimize(model.vision_model)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"see openxclip\.optimize"):
+    with pytest.raises(TypeError, match=r"openxclip\.optimize takes an XCLIPModel, got a XCLIPConfig\.$"):
         OptimizedXCLIPModel(model.config)  # type: ignore[arg-type]
 
 
@@ -633,7 +633,7 @@ def test_queries_of_the_prompts_are_computed_once(model: XCLIPModel, monkeypatch
 def test_few_texts_with_many_videos_and_the_reverse(model: XCLIPModel, texts: int) -> None:
     """Candidates of a search are hundreds of videos with one text; no patch is projected then."""
     fast, draw = optimize(model, verbose=False), torch.Generator().manual_seed(0)
-    layer = towers.Prompts(model.prompts_generator, "quick_gelu", linears.Kernel(torch.float32, False))._layers[0]
+    layer = towers.Prompts(model, Kernel(torch.float32))._layers[0]
     assert layer.favours_few(texts, 49) == (texts < 10)
     features = torch.randn(texts, 32, generator=draw)
     for videos in (1, 3, 300):

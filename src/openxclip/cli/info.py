@@ -83,9 +83,9 @@ def _kernel(checkpoint: CheckpointDescription) -> str:
         import torch
     except ImportError:  # the rest of this command works without PyTorch
         return ""
-    from openxclip.engine.linears import choose_cpu_kernel
+    from openxclip.engine.linears import choose_kernel
 
-    return str(choose_cpu_kernel(torch.float32))
+    return str(choose_kernel(torch.float32, torch.device("cpu")))
 
 
 def _print(path: str, description: CheckpointDescription | VideoReport) -> None:

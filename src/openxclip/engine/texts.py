@@ -59,10 +59,10 @@ class TextCache:
 
 
 class QueryCache:
-    """Queries of the prompts' first layer, for the last few sets of texts."""
+    """Queries of the prompts' first layer, for the last four sets of texts."""
 
-    def __init__(self, capacity: int = 4) -> None:
-        self._sets: deque[tuple[Tensor, Tensor]] = deque(maxlen=capacity)
+    def __init__(self) -> None:
+        self._sets: deque[tuple[Tensor, Tensor]] = deque(maxlen=4)
 
     def queries(self, text_KE: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Return queries (K, E), which are computed if these texts are not among the last sets.
