@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from openxclip.video.boxes import read_at
 from openxclip.video.composing import CLEAR, ComposedImage, DamagedImageError, Disposal, Piece
 from openxclip.video.high_depth import to_rgba
 from openxclip.video.signatures import PNG
@@ -48,8 +49,7 @@ class AnimatedPng(ComposedImage):
         self._header, self._copied = b"", b""
         piece: Piece | None = None
         while True:
-            self._file.seek(at)
-            head = self._file.read(8)
+            head = read_at(self._file, at, 8)
             length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"")
             if kind in (b"fcTL", b"IEND", b"") and piece is not None and piece.data:
                 yield piece
@@ -74,8 +74,7 @@ class AnimatedPng(ComposedImage):
             elif kind == b"IDAT" and piece is not None:
                 piece.data.append((0, at + 8, length))
             elif kind == b"fdAT" and piece is not None:
-                self._file.seek(at + 8)
-                sequence = _next_in_sequence(struct.unpack(">I", self._file.read(4))[0], sequence)
+                sequence = _next_in_sequence(struct.unpack(">I", read_at(self._file, at + 8, 4))[0], sequence)
                 piece.data.append((4, at + 8, length))
             at += 12 + length
 
@@ -107,18 +106,16 @@ class AnimatedPng(ComposedImage):
 
 def is_animated_png(file: BinaryIO, *, min_frames: int = 1) -> bool:
     """Return whether a PNG file announces, before its pixels, at least `min_frames` frames. Moves the file position."""
-    file.seek(0)
-    if file.read(8) != PNG:
-        return False
     at = len(PNG)
+    if read_at(file, 0, at) != PNG:
+        return False
     while True:
-        head = file.read(8)
+        head = read_at(file, at, 8)
         if len(head) < 8 or head[4:] in (b"IDAT", b"IEND"):
             return False
         if head[4:] == b"acTL":
             return int.from_bytes(file.read(4), "big") >= min_frames
         at += 12 + int.from_bytes(head[:4], "big")
-        file.seek(at)
 
 
 def _next_in_sequence(number: int, expected: int) -> int:

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
+from openxclip.video.boxes import read_at
 from openxclip.video.composing import CLEAR, ComposedImage, DamagedImageError, Disposal, Piece
 from openxclip.video.limits import NO_LIMITS
 
@@ -52,8 +53,7 @@ class AnimatedGif(ComposedImage):
         stored: _Stored = piece.data
         width, height = stored.size
         self._limits.check_pixels(self._name, width=width, height=height)
-        self._file.seek(stored.span[0])
-        pixels = self._file.read(stored.span[1] - stored.span[0])
+        pixels = read_at(self._file, stored.span[0], stored.span[1] - stored.span[0])
         flags = _HAS_TABLE | (len(stored.table) // 3).bit_length() - 2 if stored.table else 0
         gif = b"GIF89a" + struct.pack("<HHBBB", width, height, flags, 0, 0) + stored.table
         if stored.clear is not None:

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from openxclip.video.boxes import boxes_at, content, mp4_tracks, reading, track_id
+from openxclip.video.boxes import boxes_of_track, content, reading
 from openxclip.video.packets import Packets
 from openxclip.video.tracks import is_cover
 
@@ -73,10 +73,7 @@ def num_edits(source: Path | BinaryIO | None, stream: Any) -> int:
     if source is None:
         return 0
     with reading(source) as file:
-        for track in mp4_tracks(file):
-            if track_id(file, track) == stream.id:
-                return sum(_num_parts(content(file, table)) for table in boxes_at(file, track, b"edts", b"elst"))
-    return 0
+        return sum(_num_parts(content(file, table)) for table in boxes_of_track(file, stream.id, b"edts", b"elst"))
 
 
 def _num_parts(table: bytes) -> int:
