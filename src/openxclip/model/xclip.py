@@ -25,7 +25,7 @@ from openxclip.model.vision import XCLIPVisionModel
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing since Python 3.11
 
-    from openxclip.hub import HubOptions
+    from openxclip.checkpoints.formats import CheckpointOptions
 
 
 class VideoOutputs(NamedTuple):
@@ -82,24 +82,21 @@ class XCLIPModel(XCLIPPreTrainedModel):
         name_or_path: str | Path,
         *,
         num_frames: int = 8,
-        hidden_act: str | None = None,
-        vision_heads: int | None = None,
-        text_heads: int | None = None,
         seed: int | None = None,
         dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
-        **hub_options: Unpack[HubOptions],
+        **options: Unpack[CheckpointOptions],
     ) -> XCLIPModel:
         """Make an untrained X-CLIP with a CLIP's towers and random messages, MIT and prompts (§4.1).
 
         Args:
             name_or_path: a file, a folder or a hub id of an OpenAI, open_clip or Hugging Face CLIP.
             num_frames: T, the frames of a clip in training.
-            hidden_act, vision_heads, text_heads: see `openxclip.checkpoints.read_checkpoint`.
             seed: seeds the random initialisation without changing torch's generator; None draws from that generator.
             dtype: type of the weights, by default float32.
             device: device of the weights.
-            **hub_options: see `openxclip.hub.HubOptions`.
+            **options: `hidden_act`, `vision_heads`, `text_heads` and `HubOptions`, see
+                `openxclip.checkpoints.read_checkpoint`.
 
         Returns:
             The model in eval mode, as from `from_pretrained`.
@@ -110,14 +107,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
         """
         target_dtype, target_device = as_dtype(dtype), as_device(device)
         with torch.inference_mode(False):  # parameters made in inference mode could never be trained
-            start = checkpoints.open_clip_start(
-                name_or_path,
-                num_frames=num_frames,
-                hidden_act=hidden_act,
-                vision_heads=vision_heads,
-                text_heads=text_heads,
-                **hub_options,
-            )
+            start = checkpoints.open_clip_start(name_or_path, num_frames=num_frames, **options)
             return cls._start_from_clip(start, seed).to(device=target_device, dtype=target_dtype).eval()
 
     def get_text_features(
@@ -253,10 +243,8 @@ class XCLIPModel(XCLIPPreTrainedModel):
 
     def _output_flags(self, output_attentions: bool | None, output_hidden_states: bool | None) -> dict[str, bool]:
         """Return the two arguments, by name, with the config's values for None."""
-        return {
-            "output_attentions": resolve_flag(self.config, "output_attentions", output_attentions),
-            "output_hidden_states": resolve_flag(self.config, "output_hidden_states", output_hidden_states),
-        }
+        given = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        return {name: resolve_flag(self.config, name, value) for name, value in given.items()}
 
     def _encode_text(
         self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, **flags: bool
@@ -277,25 +265,19 @@ class XCLIPModel(XCLIPPreTrainedModel):
         if is_traced() or input_ids.is_meta or not (is_valid and is_consistent):  # the text tower raises the error
             return input_ids, attention_mask, position_ids
         longest = int(input_ids.argmax(-1).max()) + 1
-        return (
-            input_ids[..., :longest],
-            None if attention_mask is None else attention_mask[..., :longest],
-            None if position_ids is None else position_ids[..., :longest],
-        )
+        mask, positions = (None if t is None else t[..., :longest] for t in (attention_mask, position_ids))
+        return input_ids[..., :longest], mask, positions
 
     def _integrate(
         self, pixels_NCHW: Tensor, num_frames: int, interpolate_pos_encoding: bool, **flags: bool
     ) -> tuple[TransformerOutput, TransformerOutput]:
         """Return the outputs of the video tower and of MIT."""
+        flags["return_dict"] = True
         vision_output = self.vision_model(
-            pixels_NCHW,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            num_frames=num_frames,
-            return_dict=True,
-            **flags,
+            pixels_NCHW, interpolate_pos_encoding=interpolate_pos_encoding, num_frames=num_frames, **flags
         )
         frames_BTE = self.visual_projection(vision_output.pooler_output).unflatten(0, (-1, num_frames))
-        return vision_output, self.mit(frames_BTE, return_dict=True, **flags)
+        return vision_output, self.mit(frames_BTE, **flags)
 
     def _encode_video(
         self, pixels_NCHW: Tensor, num_frames: int, interpolate_pos_encoding: bool, **flags: bool
