@@ -63,7 +63,7 @@ def command(
     for text in done.notes:
         note(text)
     click.echo(
-        f"{printable(str(done.path))}: X-CLIP, started from a CLIP ({done.format}), {done.parameters / 1e6:.1f} M "
+        f"{printable(str(done.target))}: X-CLIP, started from a CLIP ({done.format}), {done.parameters / 1e6:.1f} M "
         f"parameters, {done.fresh_parameters / 1e6:.1f} M of them at random (seed {done.seed})\n"
         f"clips: {counted(done.frames, 'frame')} of {done.resolution} pixels, normalised by ImageNet's mean and std, "
         "as in the paper"

@@ -21,31 +21,19 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing since Python 3.11
 
 
-@dataclass(frozen=True)
-class Initialization:
-    """A folder with an untrained X-CLIP.
+@dataclass(frozen=True, kw_only=True)
+class Initialization(Conversion):
+    """A conversion of a CLIP to the folder of an untrained X-CLIP.
 
     Attributes:
-        source: name or path of the CLIP.
-        path: path of the folder.
-        format: format of the CLIP, see `openxclip.checkpoints.Checkpoint`.
-        parameters: number of parameters of the whole X-CLIP.
         fresh_parameters: number of randomly initialised parameters: messages, MIT, prompts.
-        frames: T, the frames of a clip.
         resolution: side of a frame in pixels.
         seed: seed of the random initialisation.
-        notes: warnings for the user.
     """
 
-    source: str
-    path: Path
-    format: str
-    parameters: int
     fresh_parameters: int
-    frames: int
     resolution: int
     seed: int
-    notes: tuple[str, ...] = ()
 
 
 def init_from_clip(
@@ -109,15 +97,10 @@ def _describe(folder: Path, target: Path, conversion: Conversion, seed: int) -> 
             "folder that has its tokenizer."
         )
     return Initialization(
-        source=conversion.source,
-        path=target,
-        format=conversion.format,
-        parameters=conversion.parameters,
+        **{**vars(conversion), "target": target},
         fresh_parameters=sum(w.numel() for name, w in model.named_parameters() if not is_of_clip(name)),
-        frames=conversion.frames,
         resolution=model.config.vision_config.image_size,
         seed=seed,
-        notes=conversion.notes,
     )
 
 

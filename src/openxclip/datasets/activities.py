@@ -58,17 +58,18 @@ def ssv2_splits(path: Path) -> tuple[str, ...]:
     """Return the splits that have labels; the labels of "test" are in the answers."""
     tables = ssv2_files(path)
     has_answers = "test" in tables and (tables["test"].parent / "test-answers.csv").exists()
-    return tuple(split for split in ("train", "val", "test") if split in tables and (split != "test" or has_answers))
+    return tuple(split for split in tables if split != "labels" and (split != "test" or has_answers))
 
 
 def ssv2_files(path: Path) -> dict[str, Path]:
     """Return the annotation files of Something-Something V2 by split, and "labels"; {} if there are none."""
     for folder in _nearby_folders(path, _SSV2):
         tables = {match[1].lower(): file for file in entries(folder) if (match := re.fullmatch(_SSV2, file.name))}
-        is_long = any(file.name.lower().startswith("something") and kind != "labels" for kind, file in tables.items())
-        if is_long or {"train", "labels"} <= tables.keys():
-            kinds = {"train": "train", "validation": "val", "test": "test", "labels": "labels"}
-            return {split: tables[kind] for kind, split in kinds.items() if kind in tables}
+        names = [file.name.lower() for kind, file in tables.items() if kind != "labels"]
+        is_unique = any(name.startswith("something") for name in names)  # train.json may be of another dataset
+        if is_unique or {"train", "labels"} <= tables.keys():
+            splits = {"train": "train", "validation": "val", "test": "test", "labels": "labels"}
+            return {split: tables[name] for name, split in splits.items() if name in tables}
     return {}
 
 

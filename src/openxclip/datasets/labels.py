@@ -189,7 +189,7 @@ def _read_json(path: Path) -> dict[str, str]:
     if not isinstance(content, dict | list):
         raise DatasetError(f"{path}: must be an object of texts by class, or a list of class names.")
     if isinstance(content, dict) and (numbered := invert_numbers(content)) is not None:
-        return _numbered_names(path, [(int(number), name) for number, name in numbered.items()])
+        return _numbered_names(path, numbered.items())
     for value in content.values() if isinstance(content, dict) else content:
         if not isinstance(value, str) or not value.strip():
             raise DatasetError(f"{path}: {value!r} is no class name.")
@@ -201,7 +201,7 @@ def _read_csv(path: Path) -> dict[str, str]:
     for place, row in read_csv(path, {"id", "name"}):
         if not _is_number(row["id"]) or not row["name"]:
             raise DatasetError(f"{place}: must be a number and a name, but is {row['id']!r}, {row['name']!r}.")
-        pairs.append((int(row["id"]), row["name"]))
+        pairs.append((row["id"], row["name"]))
     return _numbered_names(path, pairs)
 
 
@@ -216,9 +216,7 @@ def _read_lines(path: Path) -> dict[str, str]:
             raise DatasetError(f"{path}, line {number}: {line!r}: either every line must have a tab or none.")
     if "\t" in lines[0]:
         pairs = [(key.strip(), text.strip()) for key, _, text in (line.partition("\t") for line in lines)]
-        if all(_is_number(key) for key, _ in pairs):
-            return _numbered_names(path, [(int(key), text) for key, text in pairs])
-        return dict(pairs)
+        return _numbered_names(path, pairs) if all(_is_number(key) for key, _ in pairs) else dict(pairs)
     fields = [line.split(maxsplit=1) for line in lines]
     numbers = [int(field[0]) if len(field) == 2 and _is_number(field[0]) else -1 for field in fields]
     if numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
@@ -226,11 +224,12 @@ def _read_lines(path: Path) -> dict[str, str]:
     return _numbered_names(path, enumerate(lines))
 
 
-def _numbered_names(path: Path, pairs: Iterable[tuple[int, str]]) -> dict[str, str]:
+def _numbered_names(path: Path, pairs: Iterable[tuple[str | int, str]]) -> dict[str, str]:
     """Return readable names by number; refuse a number that occurs twice."""
     names: dict[str, str] = {}
     for number, name in pairs:
-        if str(number) in names:
-            raise DatasetError(f"{path}: the number {number} is given to {names[str(number)]!r} and to {name!r}.")
-        names[str(number)] = readable_name(name)
+        key = str(int(number))  # "7" for "07"
+        if key in names:
+            raise DatasetError(f"{path}: the number {key} is given to {names[key]!r} and to {name!r}.")
+        names[key] = readable_name(name)
     return names

@@ -110,8 +110,8 @@ class Dataset:
         """
         member = split_source(sample.source)
         path, suffix = (sample.source, "") if member is None else (str(member[0]), f"::{member[1]}")
-        prefix = str(Path(self.root) / "x")[:-1]  # "" if the root is the current folder
-        is_below = self.root != "" and path.startswith(prefix) and (prefix != "" or not Path(path).is_absolute())
+        prefix = str(Path(self.root) / "x")[:-1]  # the root and a separator; "" for the current folder
+        is_below = path.startswith(prefix) if prefix else self.root != "" and not Path(path).is_absolute()
         name = path[len(prefix) :] if is_below else Path(path).name
         return to_nfc(name.replace(os.sep, "/") + suffix)
 

@@ -25,7 +25,8 @@ def open_shards(request: Request) -> Dataset:
     All splits share their classes, so a label means the same in each of them.
     """
     path = request.path
-    splits, name = shard_splits(path, request.scan), base_name(path) if is_folder(path) else path.stem
+    name = base_name(path) if is_folder(path) else path.stem
+    splits = shard_splits(path, request.scan)
     if splits:
         chosen = request.choose_split(splits)
         name = f"{name}/{chosen}"
@@ -87,7 +88,7 @@ def _tars_in(folder: Path, scan: Scan | None) -> list[Path]:
 
 def _read_rows(archive: Path, index: TarIndex, problems: list[str]) -> Iterator[Row]:
     """Yield the videos of an archive with their labels or captions; append missing files to `problems`."""
-    texts: dict[str, dict[str, str]] = {}
+    texts: dict[str, dict[str, str]] = {}  # by key and suffix
     for name, text in index.texts.items():
         texts.setdefault(_key(name), {})[PurePosixPath(name).suffix.lower()] = text
     member_of: dict[str, str] = {}

@@ -97,7 +97,8 @@ def hold_out(dataset: Dataset, part: float, *, seed: int) -> tuple[Dataset, Data
         shuffled = zip(dataset.classes, _shuffle_classes(dataset, seed), strict=True)
         groups = {f"the class {name!r} has": samples for name, samples in shuffled}
     else:
-        groups = {"there are": _shuffle_all(dataset, seed)}
+        everything = sorted(dataset.samples, key=lambda s: _random_key(seed, dataset.name_of(s), s.start, s.end))
+        groups = {"there are": everything}
     held: set[str] = set()
     for subject, samples in groups.items():
         sources = list(dict.fromkeys(sample.source for sample in samples))
@@ -234,11 +235,6 @@ def _shuffle_classes(dataset: Dataset, seed: int) -> list[list[Sample]]:
         key = _random_key(seed, dataset.classes[label], dataset.name_of(sample), sample.start, sample.end)
         by_class[label].setdefault(key, sample)
     return [[samples[key] for key in sorted(samples)] for samples in by_class]
-
-
-def _shuffle_all(dataset: Dataset, seed: int) -> list[Sample]:
-    """Return all samples in random order."""
-    return sorted(dataset.samples, key=lambda s: _random_key(seed, dataset.name_of(s), s.start, s.end))
 
 
 def _label_of(dataset: Dataset, sample: Sample) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from openxclip.common.files import atomic_file
 from openxclip.errors import needs_package
-from openxclip.evaluation.metrics import Calibration
+from openxclip.evaluation.metrics import Bin
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,31 +87,29 @@ def draw_confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str], path: s
     return save_figure(figure, path)
 
 
-def draw_reliability(calibration: Calibration, path: str | Path) -> Path:
+def draw_reliability(error: float, bins: Sequence[Bin], path: str | Path) -> Path:
     """Draw a reliability diagram as PNG: accuracy by confidence, and the number of samples in each bin.
 
     Args:
-        calibration: see `metrics.calibration`.
+        error, bins: see `metrics.calibration`.
         path: the file, which is written atomically.
 
     Raises:
         MissingPackageError: matplotlib isn't installed.
         OSError: the file can't be written.
     """
-    filled = [b for b in calibration.bins if b.count]
-    accuracy = [b.accuracy or 0.0 for b in filled]
-    bars: dict[str, Any] = {
-        "width": 1 / len(calibration.bins), "align": "edge", "color": _PALE, "edgecolor": _INK,
-    }  # fmt: skip
+    filled = [b for b in bins if b["count"]]
+    accuracy = [b["accuracy"] for b in filled]
+    bars: dict[str, Any] = {"width": 1 / len(bins), "align": "edge", "color": _PALE, "edgecolor": _INK}
     figure = new_figure(5.0, 6.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    above.bar([b.low for b in filled], accuracy, label="accuracy", **bars)
+    above.bar([b["low"] for b in filled], accuracy, label="accuracy", **bars)
     above.plot([0, 1], [0, 1], "--", color="grey", label="perfect calibration")
-    above.plot([b.confidence for b in filled], accuracy, "o", color=_INK, markersize=4, label="mean confidence")
+    above.plot([b["confidence"] for b in filled], accuracy, "o", color=_INK, markersize=4, label="mean confidence")
     above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    above.set_title(f"expected calibration error {100 * calibration.error:.2f} %")
+    above.set_title(f"expected calibration error {100 * error:.2f} %")
     above.legend(loc="upper left", fontsize=8, frameon=False)
-    below.bar([b.low for b in calibration.bins], [b.count for b in calibration.bins], **bars)
+    below.bar([b["low"] for b in bins], [b["count"] for b in bins], **bars)
     below.set(xlabel="confidence", ylabel="samples")
     return save_figure(figure, path)
 

@@ -14,16 +14,15 @@ from openxclip.datasets import (
     draw_classes,
     few_shot,
     few_shot_from_list,
-    has_folds,
     hold_out,
     only_classes,
     open_dataset,
     read_class_list,
-    takes_videos,
     with_classes,
     without_classes,
 )
 from openxclip.datasets.labels import read_names
+from openxclip.datasets.opening import reader_of
 from openxclip.errors import OpenXCLIPError
 from openxclip.recipes.recipe import Data, Recipe
 
@@ -112,11 +111,9 @@ def _open(data: Data, split: str | None, key: str = "split") -> Dataset:
 
 def _open_val(data: Data, path: Path) -> Dataset:
     """Open `val_data`. Keys that aren't given for it are taken from `data`, if they apply to its format."""
-    videos, fold = data.val_videos, data.val_fold
-    if videos is None and data.videos is not None and takes_videos(path, format=data.val_format):
-        videos = data.videos
-    if fold is None:
-        fold = data.fold if has_folds(path, format=data.val_format) else 1
+    reader = reader_of(path, format=data.val_format)
+    videos = data.val_videos or (data.videos if reader.takes_videos else None)
+    fold = data.val_fold or (data.fold if reader.has_folds else 1)
     try:
         dataset = open_dataset(
             path, format=data.val_format, videos=videos, split=data.val_split, fold=fold,
