@@ -20,7 +20,7 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.pipeline.batching import EncodedClip
 from openxclip.video import ClipPlan, ReadOptions, VideoSource
 
-# How often rows are written: a run that is killed loses those since the last time, and its last batch.
+# Rows are written this often. A killed run loses the rows since the last time, and its last batch.
 _WRITE_EVERY_S = 20.0
 _WRITE_EVERY_BYTES = 64 << 20
 
@@ -34,7 +34,7 @@ class Embedding:
 
     Attributes:
         path: path of the file.
-        rows: number of rows in the file, one for each clip; 0 if no video could be read, and then there is no file.
+        rows: number of rows in the file, one for each clip; 0 if no video could be read, so that there is no file.
         width: E, the number of values in each `pooled`.
         paths: paths of all videos, in the order in which they were given.
         errors: errors of the videos that could not be read.
@@ -133,13 +133,13 @@ class EmbedRun:
         self._write()
 
     def _report_earlier(self, video: int) -> None:
-        """Report the videos that earlier runs completed, which are those before this one."""
+        """Report the videos before this one, which earlier runs completed."""
         errors = dict(self._start.errors)
         for number, path in enumerate(self._videos[:video]):
             self._on_video(path, VideoError(path, errors[number]) if number in errors else None)
 
     def _skip_unstorable(self, video: int) -> int:
-        """Report an error for each next video whose name isn't UTF-8; return the first video whose name is."""
+        """Report an error for each next video whose name isn't UTF-8; return the first video with a valid name."""
         while video < len(self._videos) and not is_utf8(self._videos[video]):
             self._errors.append((video, NOT_UTF8))
             self._on_video(self._videos[video], VideoError(self._videos[video], NOT_UTF8))

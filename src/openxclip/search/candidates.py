@@ -1,4 +1,4 @@
-"""Find pairs of a video and an earlier one that have enough similar windows."""
+"""Find, for each video, the earlier videos that have enough similar windows."""
 
 from __future__ import annotations
 

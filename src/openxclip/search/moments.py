@@ -1,4 +1,4 @@
-"""Merge candidate windows of a search into moments, and select those that become hits."""
+"""Merge candidate windows of a search into moments, and select the moments that become hits."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def separate_moments(windows: Iterable[Window]) -> list[Moment]:
 def merge_neighbours(windows: Iterable[Window], typical: float) -> list[Moment]:
     """Merge windows with their neighbours into moments, the best first.
 
-    Each window, from the best to the worst, starts a moment unless it is part of one. The moment grows to both sides
+    Each window, from the best to the worst, starts a moment unless it is part of another. A moment grows to both sides
     over windows that touch or overlap it and whose plain similarity is at least halfway between `typical` and the best
     window's. Other windows that lie in the moment by half or more are dropped.
 
@@ -149,7 +149,7 @@ def merge_neighbours(windows: Iterable[Window], typical: float) -> list[Moment]:
 
 
 def _grow(line: list[Window], position: int, level: float, used: set[Window]) -> tuple[int, int, float, float]:
-    """Return the first and last window of a moment, and its start and end in seconds."""
+    """Return the first and last window of the moment around a window, and its start and end in seconds."""
     first = last = position
     start, end = line[position].start, line[position].end
     for side in (range(position + 1, len(line)), range(position - 1, -1, -1)):
@@ -164,7 +164,7 @@ def _grow(line: list[Window], position: int, level: float, used: set[Window]) ->
 
 
 def _mostly_covered(line: list[Window], first: int, last: int, start: float, end: float) -> list[Window]:
-    """Return the windows before and after a moment of which half or more lies in it."""
+    """Return the windows on both sides of a moment that lie in it by half or more."""
 
     def is_covered(window: Window) -> bool:
         return min(end, window.end) - max(start, window.start) >= 0.5 * (window.end - window.start)

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from openxclip.errors import VideoIndexError
 from openxclip.video.sampling import Sampling
 
@@ -190,8 +193,7 @@ def windows_schema(info: IndexInfo, width: int) -> Any:
     return pa.schema(columns, metadata={INFO_KEY: info.to_json()})
 
 
-def videos_table(rows: list[VideoRow]) -> Any:
-    """Return the rows as a pyarrow table."""
-    import pyarrow as pa
-
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=videos_schema())
+def embeddings_of(windows: Any) -> NDArray[Any]:
+    """Return the embeddings (N, E) of a pyarrow table of N windows."""
+    column = windows["embedding"].combine_chunks()
+    return np.asarray(column.flatten()).reshape(-1, column.type.list_size)
