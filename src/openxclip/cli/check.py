@@ -12,6 +12,7 @@ from openxclip.cli.options import Target, finding_options, footage_options, foun
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import CsvRows, Form, format_options
 from openxclip.cli.terminal import counted, json_line, printable
+from openxclip.common.files import checked_target
 
 if TYPE_CHECKING:
     from openxclip.video import VideoReport
@@ -42,11 +43,11 @@ def command(
     The exit status is 1 if there are any.
     """
     from openxclip.video import VideoReport, check_videos, write_report
-    from openxclip.video.checking import check_report_name
+    from openxclip.video.checking import REPORT_SUFFIXES
 
     try:
         if report is not None:
-            check_report_name(report)
+            checked_target(report, *REPORT_SUFFIXES)
         paths = found_videos(videos)
         read = read_options(footage)
     except ValueError as error:

@@ -36,11 +36,6 @@ class Step(Generic[Item, Piece]):
     piece: Piece | None = None
     error: BaseException | None = None
 
-    @property
-    def is_end(self) -> bool:
-        """Whether this is the end of the item."""
-        return self.piece is None
-
 
 @dataclass
 class _Job(Generic[Item, Piece]):

@@ -105,7 +105,7 @@ def check(
         NotWrittenError: writing the report failed at the end; the error's `result` is the list of reports.
     """
     if report is not None:
-        check_report_name(report)
+        checked_target(os.fspath(report), *REPORT_SUFFIXES)
     videos = find_videos([paths] if is_one_source(paths) else paths)  # type: ignore[list-item,arg-type]
     reports = list(check_videos(videos, jobs=jobs, full=full, read=read))
     if report is not None:
@@ -145,12 +145,3 @@ def _to_csv(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         writer.writerow(row | {name: "; ".join(row[name]) for name in ("notes", "problems")})
     return table.getvalue()
-
-
-def check_report_name(path: str | os.PathLike[str]) -> Path:
-    """Check that a report can be written to a path, and return the path.
-
-    Raises:
-        ValueError: the name doesn't end with one of `REPORT_SUFFIXES`, or the file can't be created.
-    """
-    return checked_target(os.fspath(path), *REPORT_SUFFIXES)

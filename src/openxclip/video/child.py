@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,6 @@ _OWN_GROUP: dict[str, Any] = (  # so that Ctrl-C doesn't reach the child
     if os.name == "nt"
     else {"start_new_session": True}
 )
-_warned: set[str] = set()
 
 
 class NoWorkerError(Exception):
@@ -318,7 +318,6 @@ def describe_exit(status: int) -> str:
     return f"it cannot be read: the process that read it ended before it was done ({cause})"
 
 
+@cache  # so that a text is shown once
 def _warn_once(text: str) -> None:
-    if text not in _warned:
-        _warned.add(text)
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    warnings.warn(text, RuntimeWarning, stacklevel=2)

@@ -16,7 +16,6 @@ from openxclip.errors import VideoError
 from openxclip.video.assumptions import warn_of_assumptions
 from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, machine_failure, raise_failure
 from openxclip.video.frames import Footage, Frames
-from openxclip.video.limits import Limits
 from openxclip.video.opening import Opener, ReopenableSource, VideoSource, source_name
 from openxclip.video.options import ReadOptions
 
@@ -84,6 +83,7 @@ class VideoReader:
         self._reopenable, self._closed, self._size = reopenable, False, (0, 0)
         self._pid = os.getpid()
         self._footage = self._open_footage()
+        self.limits, self.tick, self.codec = self._opener.read.limits, self._footage.tick, self._footage.codec
 
     def _open_footage(self) -> Footage:
         with _only_video_errors(self.source, self._reopenable):
@@ -162,11 +162,7 @@ class VideoReader:
         return IndexError(f"frame {number} is outside {self.source}: it has frames 0 to {len(self) - 1}")
 
     @property
-    def limits(self) -> Limits:  # noqa: D102 (attributes are described above)
-        return self._opener.read.limits
-
-    @property
-    def num_frames(self) -> int:  # noqa: D102
+    def num_frames(self) -> int:  # noqa: D102 (attributes are described above)
         return len(self._footage.times)
 
     @property
@@ -176,10 +172,6 @@ class VideoReader:
     @property
     def duration(self) -> float:  # noqa: D102
         return self._footage.duration
-
-    @property
-    def tick(self) -> float:  # noqa: D102
-        return self._footage.tick
 
     @property
     def fps(self) -> float:  # noqa: D102
@@ -193,10 +185,6 @@ class VideoReader:
     @property
     def width(self) -> int:  # noqa: D102
         return self._frame_size()[1]
-
-    @property
-    def codec(self) -> str:  # noqa: D102
-        return self._footage.codec
 
     @property
     def frames_decoded(self) -> int:  # noqa: D102
