@@ -9,13 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from made_models import clip_model, openai_state, sizes
 
-TESTS = Path(__file__).parent.parent
-sys.path += [str(TESTS / name) for name in ("model", "checkpoints") if str(TESTS / name) not in sys.path]
-
-from made_models import clip_model, openai_state, sizes  # noqa: E402
-
-from openxclip.cli.main import main  # noqa: E402
+from openxclip.cli.main import main
 
 
 @pytest.fixture(scope="module")
