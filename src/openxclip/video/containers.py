@@ -120,8 +120,7 @@ class ContainerFootage:
             return cached.index
         index = index_stream(coded, name=self._name, limits=self._limits)
         if not index.decoded:
-            is_counted = index.frames is None or index.frames.fingerprints is not None
-            needs_one_thread = is_counted and coded.threads == 1
+            needs_one_thread = index.is_counted and coded.threads == 1
             entry = packet_cache.CacheEntry(index, coded.decoder_state, coded.ends_within_packet, needs_one_thread)
             packet_cache.store(key, entry)
         return index
@@ -172,10 +171,9 @@ class ContainerFootage:
     def _fall_back(self, error: ContradictionError) -> None:
         """Switch to a slower way of decoding that is more likely to agree with the file."""
         coded, index = self.coded, self.index
-        is_counted = index.frames is None or index.frames.fingerprints is not None
         if isinstance(error, LostPlaceError) and coded.can_seek:
             coded.can_seek = False
-        elif not is_counted and (self._may_skip or coded.threads != 1):
+        elif not index.is_counted and (self._may_skip or coded.threads != 1):
             # only a plain decode distinguishes damage from a wrong index: several threads report errors late or never,
             # and skipping packets hides them
             self._may_skip = False
@@ -183,7 +181,7 @@ class ContainerFootage:
         elif index.is_by_table:
             coded.reopen()
             self._set_index(index_stream(coded, name=self._name, limits=self._limits, trust_tables=False))
-        elif not is_counted:
+        elif not index.is_counted:
             self._set_index(count_frames(coded, index.packets, is_by_table=False, name=self._name, limits=self._limits))
         else:
             self._set_index(replace(index, frames=None))

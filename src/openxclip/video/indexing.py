@@ -49,6 +49,11 @@ class StreamIndex:
     duration: float
     decoded: list[Any]
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the frames had to be counted by decoding."""
+        return self.frames is None or self.frames.fingerprints is not None
+
 
 def index_stream(coded: CodedStream, *, name: str, limits: Limits, trust_tables: bool = True) -> StreamIndex:
     """Index a stream right after opening.
