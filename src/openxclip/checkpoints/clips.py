@@ -79,10 +79,8 @@ def take_from_open_clip(
     """Add the settings of open_clip's configuration that no shape tells: GELU by tanh, and eps of the layer norms.
 
     Args:
-        config: fields of an XCLIPConfig from the shapes; changed in place.
         settings: content of `model_cfg`.
-        hidden_act: activation of both towers; None takes the file's.
-        source: path of the file, for messages.
+        config, hidden_act, source: see `take_from_hugging_face`.
 
     Raises:
         CheckpointError: a setting that X-CLIP's towers don't support; the message names it.

@@ -1,7 +1,8 @@
-"""Read a file of weights in any format: its tensors by name, and its other content."""
+"""Read a file of weights in any format (its tensors by name, and other values), and write the authors' format."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections.abc import Mapping
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openxclip.checkpoints import archive
+from openxclip.checkpoints.names import to_authors
 from openxclip.checkpoints.pickled import LEGACY_MAGIC, Stored, as_sizes, is_script_module, module_tensors, read_pickled
 from openxclip.checkpoints.stand_ins import Inert, RefusedPickleError
-from openxclip.common.files import MODEL_NOT_UTF8, as_os_error, cannot_read, is_utf8
+from openxclip.common.files import MODEL_NOT_UTF8, as_os_error, atomic_file, cannot_read, cannot_write, is_utf8
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def read_weights_file(path: Path) -> WeightsFile:
     Raises:
         CheckpointError: the file is damaged, refused, or holds no tensors by name.
     """
-    if path.suffix == ".safetensors" or _starts_as_safetensors(path):
+    if path.suffix == ".safetensors" or _starts_as_safetensors(_read_head(path)):
         return WeightsFile(path, read_safetensors_header(path))
     value = read_pickled(path)
     if is_script_module(value):
@@ -129,29 +131,27 @@ def _shortened(value: Any) -> Any:
 def looks_like_weights(path: Path) -> bool:
     """Whether a file begins like one of safetensors or torch.save."""
     try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except OSError:
+        head = _read_head(path)
+    except CheckpointError:
         return False
-    return head.startswith((archive.MAGIC, LEGACY_MAGIC)) or _starts_as_safetensors(path)
+    return head.startswith((archive.MAGIC, LEGACY_MAGIC)) or _starts_as_safetensors(head)
 
 
-def _starts_as_safetensors(path: Path) -> bool:
-    """Whether a file begins with the length of a header in 8 bytes and then JSON."""
+def _read_head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            head = file.read(9)
+            return file.read(16)
     except OSError as error:
         raise CheckpointError(cannot_read(path, error)) from error
-    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_HEADER
+
+
+def _starts_as_safetensors(head: bytes) -> bool:
+    """Whether a file begins with the length of a header in 8 bytes and then JSON."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_HEADER
 
 
 def read_safetensors_header(path: Path) -> dict[str, Stored]:
-    """Return the tensors that a file's header lists. The file is checked fully when the first of them is loaded.
-
-    Raises:
-        CheckpointError: the file has no valid header.
-    """
+    """Return the tensors in a file's header, or raise CheckpointError. Loading one of them checks the whole file."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -175,12 +175,10 @@ def read_safetensors_header(path: Path) -> dict[str, Stored]:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged, or not safetensors ({type(error).__name__}: {error}).") from error
 
-    @cache
-    def tensors() -> dict[str, Tensor]:
-        return load_safetensors(path)
+    load_once = cache(partial(load_safetensors, path))
 
     def load(name: str) -> Tensor:
-        return tensors()[name]
+        return load_once()[name]
 
     return {name: Stored(dtype, shape, partial(load, name)) for name, (dtype, shape, _) in entries.items()}
 
@@ -212,3 +210,34 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
             if system_error is None
             else cannot_read(path, system_error)
         ) from error
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def save_authors_file(tensors: Mapping[str, Tensor], path: Path, *, texts: Mapping[str, str]) -> None:
+    """Write weights atomically as `{"model": …}` by torch.save, under the authors' names.
+
+    Args:
+        tensors: weights under the hub's names.
+        path: path of the file.
+        texts: texts to store beside the weights, so that converting back gives the same config.json.
+
+    Raises:
+        CheckpointError: a tensor has no counterpart in the authors' model, or the file can't be written.
+    """
+    import torch
+
+    try:
+        state = to_authors(tensors)
+    except KeyError as error:
+        raise CheckpointError(f"{path}: the authors' model has nothing like {error.args[0]!r}.") from error
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as partial, partial.open("wb") as file:
+            torch.save({"model": state, OWN_TEXTS: dict(texts)}, file)
+    except OSError as error:
+        raise CheckpointError(cannot_write(path, error)) from error
+    except RuntimeError as error:  # torch.save raises it for a full disk, without saying so
+        system_error = error.__context__ if isinstance(error.__context__, OSError) else OSError(errno.EIO, "")
+        raise CheckpointError(cannot_write(path, system_error)) from error

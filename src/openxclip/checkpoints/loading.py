@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic
 from openxclip import hub
 from openxclip.checkpoints.folder import LoadedWeights, load_state_dict
 from openxclip.checkpoints.formats import Checkpoint, CheckpointOptions, read_checkpoint
-from openxclip.checkpoints.shapes import UnclearError, start_from_clip
+from openxclip.checkpoints.shapes import UnclearError, add_video_parts
 from openxclip.config import ConfigT, XCLIPConfig
 from openxclip.errors import CheckpointError
 
@@ -120,7 +120,7 @@ def open_clip_start(
     if clip.kind != "clip":
         raise CheckpointError(f"{name_or_path}: this is an X-CLIP already: load it with XCLIPModel.from_pretrained.")
     try:
-        config = XCLIPConfig.from_dict(start_from_clip(clip.config, num_frames=num_frames))
+        add_video_parts(clip.config, num_frames=num_frames)
     except UnclearError as error:
         raise CheckpointError(f"{clip.source}: {error}.") from error
-    return Pretrained(config, lambda: LoadedWeights(clip.tensors, clip.source))
+    return Pretrained(XCLIPConfig.from_dict(clip.config), lambda: LoadedWeights(clip.tensors, clip.source))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from openxclip.checkpoints.shapes import start_from_clip
+from openxclip.checkpoints.shapes import add_video_parts
 from openxclip.config import HEAD_WIDTH, XCLIPConfig
 
 
@@ -112,5 +112,6 @@ def config_of_released(model: Released) -> XCLIPConfig:
         "image_size": model.resolution,
         "patch_size": int(patch),
     }
-    clip = {"text_config": text, "vision_config": vision, "projection_dim": joint}
-    return XCLIPConfig.from_dict(start_from_clip(clip, num_frames=model.frames))
+    config = {"text_config": text, "vision_config": vision, "projection_dim": joint}
+    add_video_parts(config, num_frames=model.frames)
+    return XCLIPConfig.from_dict(config)

@@ -36,10 +36,10 @@ class Output(dict[str, Any]):
     def __init_subclass__(cls) -> None:
         pytree.register_pytree_node(  # for torch.export and torch.compile
             cls,
-            _values_and_names,
+            lambda output: (list(output.values()), list(output)),
             lambda values, names: cls(dict(zip(names, values, strict=True))),
             serialized_type_name=f"openxclip.{cls.__name__}",
-            flatten_with_keys_fn=_keyed_values_and_names,
+            flatten_with_keys_fn=lambda output: ([(pytree.GetAttrKey(k), v) for k, v in output.items()], list(output)),
         )
 
     def __post_init__(self) -> None:
@@ -98,14 +98,6 @@ def output_or_tuple(config: Any, output: _OutputT, return_dict: bool | None) -> 
     if return_dict is None:
         return_dict = getattr(config, "use_return_dict", getattr(config, "return_dict", True))
     return output if return_dict else output.to_tuple()
-
-
-def _values_and_names(output: Output) -> tuple[list[Any], list[str]]:
-    return list(output.values()), list(output)
-
-
-def _keyed_values_and_names(output: Output) -> tuple[list[tuple[Any, Any]], list[str]]:
-    return [(pytree.GetAttrKey(name), value) for name, value in output.items()], list(output)
 
 
 @dataclass

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from openxclip import checkpoints
 from openxclip.config import XCLIPConfig
 from openxclip.model.devices import as_device, as_dtype
-from openxclip.model.features import add_attributes
 from openxclip.model.integration import MultiframeIntegrationTransformer
 from openxclip.model.layers import is_traced
 from openxclip.model.losses import class_loss, contrastive_loss
@@ -350,3 +349,29 @@ class XCLIPModel(XCLIPPreTrainedModel):
 def _check_given_once(**arguments: Any) -> None:
     if all(value is not None for value in arguments.values()):
         raise ValueError(f"pass {' or '.join(arguments)}, not both.")
+
+
+def add_attributes(pooled: Tensor, tower_output: TransformerOutput | None) -> Tensor:
+    """Give features the attributes that they have in transformers 5, although they are tensors as in transformers 4.
+
+    The attribute `pooler_output` is the same tensor, with the same memory and gradient.
+
+    Args:
+        pooled: the features.
+        tower_output: output of the tower, if the caller asked for more than the features. Its `last_hidden_state`,
+            `hidden_states` and `attentions` become attributes too. They are many times larger than the features, and
+            stay in memory as long as the features do.
+
+    Returns:
+        A plain tensor; it has no attributes while the model is traced, because a graph can't represent them.
+    """
+    if is_traced() or type(pooled) is not Tensor:
+        return pooled
+    # A tensor that is its own attribute would be a reference cycle. A view of a tensor without a gradient could not be
+    # changed in place later, so such a tensor is detached instead.
+    features = pooled.view_as(pooled) if pooled.requires_grad else pooled.detach()
+    features.pooler_output = pooled  # type: ignore[attr-defined]
+    if tower_output is not None:
+        for name in ("last_hidden_state", "hidden_states", "attentions"):
+            setattr(features, name, getattr(tower_output, name))
+    return features
