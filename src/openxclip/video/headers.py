@@ -1,9 +1,9 @@
-"""Read how much video a file's header claims, and compare it with the packets."""
+"""Compare how much video a file's header claims with the packets."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -15,52 +15,41 @@ from openxclip.video.tracks import is_cover
 _STATES_DURATION = ("asf", "mxf", "gxf", "smjpeg", "film_cpk", "rm")
 
 
-class HeaderClaims(NamedTuple):
-    """The amount of video that a header claims and the amount that the file contains; 0 if it claims nothing.
-
-    Attributes:
-        frames: number of frames that the header claims; in AVI, of slots for a frame.
-        actual_frames: number of frames or slots in the file.
-        seconds: duration that the header claims.
-        actual_s: duration of the packets.
-        step_s: average time from one packet to the next.
-    """
-
-    frames: int = 0
-    actual_frames: int = 0
-    seconds: float = 0.0
-    actual_s: float = 0.0
-    step_s: float = 0.0
-
-
-def header_claims(container: Any, stream: Any, packets: Packets) -> HeaderClaims:
-    """Read the claims of a file's header.
+def header_contradiction(container: Any, stream: Any, packets: Packets) -> str | None:
+    """Describe how a file's header contradicts its packets; None if it doesn't.
 
     Args:
         container, stream: PyAV's container and video stream.
         packets: all packets of the stream.
     """
     name = str(container.format.name)
-    claimed = int(stream.frames or 0)
-    if name == "ivf":
-        return HeaderClaims(claimed, len(packets))
-    if name == "avi":  # FFmpeg makes up a duration if the lengths in the header are odd
-        slots = np.sort(packets.known_dts)
-        if not len(slots):
-            return HeaderClaims(claimed, len(packets))
-        actual = int(slots[-1]) + 1
-        longest = int(np.diff(slots).max(initial=1))  # the last frame may last as long
-        return HeaderClaims(claimed, claimed if actual <= claimed < actual + 2 * longest else actual)
-    if name.startswith(_STATES_DURATION):
-        streams = [s for s in container.streams if s.type in ("video", "audio") and not is_cover(s)]
-        stamps = np.unique(packets.pts) if packets.all_timed else np.empty(0)
-        if len(streams) == 1 and len(stamps) > 1:  # with audio, the header has the longer duration of the two
-            base = float(stream.time_base or 0)
-            step_s = base * (int(stamps[-1]) - int(stamps[0])) / (len(stamps) - 1)
-            return HeaderClaims(
-                seconds=float(stream.duration or 0) * base, actual_s=step_s * len(stamps), step_s=step_s
-            )
-    return HeaderClaims()
+    if name in ("avi", "ivf"):  # for AVI, FFmpeg makes up a duration if the lengths in the header are odd
+        claimed = int(stream.frames or 0)
+        actual = _num_slots(packets, claimed) if name == "avi" else len(packets)
+        is_wrong = claimed > 0 and abs(claimed - actual) > 1
+        return f"its header says {claimed} frames, but there are {actual}" if is_wrong else None
+    if not name.startswith(_STATES_DURATION):
+        return None
+    streams = [s for s in container.streams if s.type in ("video", "audio") and not is_cover(s)]
+    stamps = np.unique(packets.pts) if packets.all_timed else np.empty(0)
+    if len(streams) != 1 or len(stamps) < 2:  # with audio, the header has the longer duration of the two
+        return None
+    base = float(stream.time_base or 0)
+    step_s = base * (int(stamps[-1]) - int(stamps[0])) / (len(stamps) - 1)
+    claimed_s, actual_s = float(stream.duration or 0) * base, step_s * len(stamps)
+    if not claimed_s or abs(claimed_s - actual_s) <= max(0.5, 0.02 * actual_s, 1.5 * step_s):
+        return None
+    return f"its header says {claimed_s:.2f} s, but its frames last {actual_s:.2f} s"
+
+
+def _num_slots(packets: Packets, claimed: int) -> int:
+    """Return the number of slots for a frame in an AVI; `claimed` if the last frame may last that long."""
+    slots = np.sort(packets.known_dts)
+    if not len(slots):
+        return len(packets)
+    actual = int(slots[-1]) + 1
+    longest = int(np.diff(slots).max(initial=1))
+    return claimed if actual <= claimed < actual + 2 * longest else actual
 
 
 def num_edits(source: Path | BinaryIO | None, stream: Any) -> int:
