@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-from openxclip.video.boxes import reading
+from openxclip.video.boxes import read_at, reading
 from openxclip.video.signatures import JPEG
 
 _START, _END, _SCAN, _APP2 = 0xD8, 0xD9, 0xDA, 0xE2
@@ -20,8 +20,7 @@ _MAX_BYTES = 128 << 20  # read to find the end of the first picture
 def begins_with_jpeg(source: Path | BinaryIO) -> bool:
     """Return whether a file begins with a JPEG picture other than JPEG-LS."""
     with reading(source) as file:
-        file.seek(0)
-        head = file.read(4)
+        head = read_at(file, 0, 4)
     return head.startswith(JPEG) and head != _JPEG_LS
 
 
@@ -31,8 +30,7 @@ def is_motion_jpeg(source: Path | BinaryIO) -> bool:
     A photo followed by a preview, a gain map or a video doesn't count: its MPF marker says so, or the sizes differ.
     """
     with reading(source) as file:
-        file.seek(0)
-        data = file.read(_MAX_BYTES)
+        data = read_at(file, 0, _MAX_BYTES)
     if data.startswith(_JPEG_LS):
         return True
     size, at = _parse_picture(data, 0)

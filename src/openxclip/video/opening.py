@@ -85,7 +85,7 @@ class Opener:
 
     def _open(self, source: ReopenableSource) -> Footage:
         if isinstance(source, str):
-            return self._container(source)
+            return ContainerFootage(source, name=self.name, options=self.read)
         if isinstance(source, Path):
             return self._open_path(source)
         if isinstance(source, MemoryVideo):
@@ -128,9 +128,6 @@ class Opener:
         if isinstance(data, Path) and is_playlist(head) and protocols and "file" not in protocols:
             # to open it by its path, FFmpeg would need permission to open every other file that it names
             data = NamedBytes(data.read_bytes(), self.name)
-        return self._container(data)
-
-    def _container(self, data: Path | BinaryIO | str) -> Footage:
         return ContainerFootage(data, name=self.name, options=self.read)
 
     def _rewind_file(self, source: BinaryIO) -> ReopenableSource:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from openxclip.video.boxes import boxes, reading, size_of
+from openxclip.video.boxes import boxes, read_at, reading, size_of
 from openxclip.video.composing import DamagedImageError
 from openxclip.video.failures import ffmpeg_failure
 from openxclip.video.signatures import container_format, image_format, is_playlist
@@ -31,8 +31,7 @@ def why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
         return f"it cannot be read: {failure}"
     with reading(source) as file:
         size = size_of(file)
-        file.seek(0)
-        head = file.read(64)
+        head = read_at(file, 0, 64)
         if is_playlist(head):
             return (
                 "it is a playlist, which only names other files: give those files instead, or allow it to open them "
@@ -90,8 +89,7 @@ def why_image_not_opened(source: Path | BinaryIO, error: Exception) -> str:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         return f"it has more pixels than Pillow allows ({limit}): make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
     with reading(source) as file:
-        file.seek(0)
-        kind = image_format(file.read(64))
+        kind = image_format(read_at(file, 0, 64))
     data = f"its {kind} data" if kind else "its data"
     return (
         f"it is an image that cannot be read: {data} are damaged, cut off, or of an unsupported variant. "

@@ -62,13 +62,7 @@ def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: 
 
 
 class _Server:
-    """Answers requests.
-
-    Args:
-        answers: the file to which lines of JSON are written.
-        frames: the shared file into which frames are written.
-        inbox: the shared file with the content of a source without a path.
-    """
+    """Answers requests; the arguments are as for `main`."""
 
     def __init__(self, answers: BinaryIO, *, frames: SharedFile, inbox: SharedFile) -> None:
         self._answers, self._frames, self._inbox = answers, frames, inbox
@@ -160,11 +154,7 @@ class _MemoryGuard:
 
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             self._used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-
-    @property
-    def is_working(self) -> bool:
-        """Whether memory is limited on this system."""
-        return self._used is not None
+        self.is_working = self._used is not None
 
     def set(self, limits: Limits) -> None:
         """Limit the address space to what a decoder needs within these limits."""
