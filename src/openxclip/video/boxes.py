@@ -17,7 +17,7 @@ _MAX_PARTS = 100_000  # on one level; no real file has more
 
 
 class Part(NamedTuple):
-    """A box or an element: its name, where its content begins, and where its content ends according to its length."""
+    """A box or an element: its name, and where its content begins and, according to its length, ends."""
 
     name: bytes
     start: int
@@ -101,7 +101,7 @@ def boxes_of_track(file: BinaryIO, number: int, *path: bytes) -> Iterator[Part]:
 
 
 def elements(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
-    """Yield the Matroska elements that begin between two offsets; one of unknown length ends at `end`."""
+    """Yield the Matroska elements that begin between two offsets; an element of unknown length ends at `end`."""
     at = start
     for _ in range(_MAX_PARTS):
         if at >= end:

@@ -215,7 +215,7 @@ class Child:
         self._files.close()
 
     def after_fork(self) -> None:
-        """See `forking`. The pipes are closed, because open copies would hide the parent's end from the child."""
+        """See `forking`. The pipes are closed: while copies are open, the child doesn't see its parent end."""
         self._files.close()
         self._childs_files.close()
         if hasattr(self, "_process"):

@@ -55,9 +55,9 @@ class _Demuxer:
         self.ends_within_packet = False
 
     def packets(self, container: Any, stream: Any, codec: str) -> Iterator[Any]:
-        """Yield the remaining packets of a stream, without one that is incomplete at the end."""
+        """Yield the remaining packets of a stream, except an incomplete last packet."""
         corrects_keys = recognises_keys(codec)
-        incomplete = packet = None  # an incomplete packet is yielded only if another one follows
+        incomplete = packet = None  # an incomplete packet is yielded only if another packet follows
         try:
             for packet in container.demux(stream):
                 self._deadline.check()
@@ -161,7 +161,7 @@ class CodedStream:
     # -- packets -----------------------------------------------------------------------------------------------------
 
     def packets(self) -> Iterator[Any]:
-        """Return the remaining packets, without one that is incomplete at the end (as in a file being written)."""
+        """Return the remaining packets, except an incomplete last packet (as in a file that is being written)."""
         self._next = None
         return self._coming
 

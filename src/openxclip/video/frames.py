@@ -102,16 +102,11 @@ class Footage(Protocol):
         """Release the file."""
 
 
-def steady_times(count: int, fps: float) -> NDArray[np.float64]:
-    """Return the times of `count` frames at `fps` frames per second."""
-    return np.arange(count, dtype=np.float64) / fps
-
-
 def assumed_timeline(count: int, fps: float | None) -> tuple[NDArray[np.float64], float, tuple[str, ...]]:
     """Return times, duration and notes for frames without times; without `fps`, the rate is assumed."""
     notes: tuple[str, ...] = (FPS_ASSUMED,) if fps is None and count > 1 else ()
     fps = fps or ASSUMED_FPS
-    return steady_times(count, fps), count / fps, notes
+    return np.arange(count) / fps, count / fps, notes
 
 
 def rgb_bytes(array: Any) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ _HAS_TABLE, _IS_INTERLACED = 0x80, 0x40
 
 
 class _Stored(NamedTuple):
-    """What is needed to decode a piece."""
+    """The pixels of a piece in the file, and what decoding them takes."""
 
     size: tuple[int, int]
     table: bytes  # colours, RGB; b"" is a scale of greys

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from openxclip.errors import VideoError
 from openxclip.video.coded_stream import CodedStream, ContradictionError
 from openxclip.video.frame_index import CountedFrames, FrameIndex, fingerprint
-from openxclip.video.frames import steady_times
 from openxclip.video.limits import Limits
 from openxclip.video.packets import Packets, tells_frames
 from openxclip.video.timestamps import LONGEST_STEP_S, continuous, shown_times
@@ -171,7 +170,7 @@ def _counted_times(coded: CodedStream, packets: Packets, stamps: list[int | None
     if format_name == "avi" and len(packets.known_dts) == count:
         ticks = packets.known_dts
     elif None in stamps or format_name in _BARE_FORMATS:
-        return steady_times(count, fps), count / fps
+        return np.arange(count) / fps, count / fps
     else:
         ticks = np.array(stamps, dtype=np.int64)
     second = float(1 / coded.time_base)
