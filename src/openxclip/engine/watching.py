@@ -48,7 +48,9 @@ class Watch:
                 return True
         for table, name, identity, address, version in self._weights:
             weight = table.get(name)
-            if id(weight) != identity or weight.data_ptr() != address or _version(weight) != version:
+            if weight is None or id(weight) != identity:
+                return True
+            if weight.data_ptr() != address or _version(weight) != version:
                 return True
         return any(values.tobytes() != before for values, before in self._samples)
 

@@ -21,19 +21,19 @@ class BatchEncoding(dict[str, Any]):
     Args:
         entries: the entries by name.
         encodings: encodings of the K texts by the `tokenizers` library, which `tokens`, `word_ids` and others need.
+
+    Attributes:
+        encodings: the given encodings, or None.
     """
 
     is_fast = True
+    encodings: list[Encoding] | None
 
     def __init__(
         self, entries: Mapping[str, Any] | None = None, *, encodings: Sequence[Encoding] | None = None, **named: Any
     ) -> None:
         super().__init__(entries or {}, **named)
-        self.keep_encodings(encodings)
-
-    def keep_encodings(self, encodings: Sequence[Encoding] | None) -> None:
-        """Set the encodings that `tokens`, `word_ids` and others need."""
-        object.__setattr__(self, "_encodings", None if encodings is None else list(encodings))
+        vars(self)["encodings"] = None if encodings is None else list(encodings)  # an assignment would make an entry
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -59,12 +59,6 @@ class BatchEncoding(dict[str, Any]):
         return self
 
     # ------------------------------------------------------------------------------------------------ tokens
-
-    @property
-    def encodings(self) -> list[Encoding] | None:
-        """The encodings of the texts by the `tokenizers` library; None if the batch has none."""
-        encodings: list[Encoding] | None = vars(self).get("_encodings")
-        return encodings
 
     def _encoding(self, index: int) -> Encoding:
         if self.encodings is None:

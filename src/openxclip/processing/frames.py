@@ -24,10 +24,11 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard, overload
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from openxclip.video.assumptions import AssumptionWarning
@@ -98,14 +99,12 @@ def split_videos(videos: Any) -> Sequence[Any]:
 def _as_video(video: Any, read_file: Callable[[Any], torch.Tensor], channels_last: bool | None) -> Video:
     if is_file(video):
         return [read_file(video).permute(0, 3, 1, 2)]
-    if is_array(video) and video.ndim == 4:
-        pieces = [_channels_first(_as_tensor(video), channels_last)]
+    frames = _frames_of(video)
+    if is_array(frames):
+        pieces = [_channels_first(_as_tensor(frames), channels_last)]
     else:
-        frames = _frames_of(video)
         white = _assumed_white(frames)
         pieces = [_frame(item, channels_last, white) for item in frames]
-    if not sum(map(len, pieces)):
-        raise ValueError("a video without frames")
     empty = next((piece for piece in pieces if not piece.numel()), None)
     if empty is not None:
         raise ValueError(f"a frame of {empty.shape[-1]}×{empty.shape[-2]} pixels is empty")
@@ -140,17 +139,16 @@ def _frame(frame: Any, channels_last: bool | None, white: float | None = None) -
     return _channels_first(image[None], channels_last)
 
 
-def _rgb(image: Image.Image, white: float | None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _rgb(image: Image.Image, white: float | None) -> NDArray[np.uint8]:
     if is_high_depth(image):  # Pillow would cut off everything above level 255
         return np.repeat(to_8_bit_grey(image, white)[..., None], 3, axis=2)
-    mode = image.mode
-    if mode in ("P", "PA") and "transparency" in image.info:
+    if image.mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")
-    return np.array(image if mode == "RGB" else image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _channels_first(images: torch.Tensor, channels_last: bool | None) -> torch.Tensor:
-    """(n, H, W, C) or (n, C, H, W) as (n, 3, H, W)."""
+    """Return images (n, H, W, C) or (n, C, H, W) as (n, 3, H, W)."""
     if _channel_axis(tuple(images.shape[1:]), channels_last) == 2:
         images = images.permute(0, 3, 1, 2)
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
@@ -170,7 +168,7 @@ def _channel_axis(shape: tuple[int, ...], channels_last: bool | None) -> int:
     return axis
 
 
-def _as_tensor(array: np.ndarray[Any, Any] | torch.Tensor) -> torch.Tensor:
+def _as_tensor(array: NDArray[Any] | torch.Tensor) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
         return array.detach()
     if array.dtype.kind not in "iuf":
@@ -214,7 +212,7 @@ def _narrow(piece: torch.Tensor, *, is_wide: bool) -> torch.Tensor:
     return (((levels + 128) // 257) if is_wide else levels).to(torch.uint8)
 
 
-class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
+class FrameLevels(Sequence[NDArray[np.uint8]]):
     """The frames of one video as uint8 RGB (H, W, 3), each converted when it is accessed.
 
     Whole numbers are levels 0 to 255 (uint16: to 65535 if one is above 255). Floating numbers are 0 to 1 if none is
@@ -233,9 +231,8 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
         height, width = _size(self._frames[0])
         if not height or not width:
             raise ValueError(f"a frame of {width}×{height} pixels is empty")
-        for number, frame in enumerate(self._frames):
-            if _size(frame) != (height, width):
-                h, w = _size(frame)
+        for number, (h, w) in enumerate(map(_size, self._frames)):
+            if (h, w) != (height, width):
                 raise ValueError(
                     f"its frames differ in size: frame {number} is {w}×{h} and frame 0 is {width}×{height}"
                 )
@@ -273,20 +270,14 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
     def __len__(self) -> int:
         return len(self._frames)
 
-    @overload
-    def __getitem__(self, number: int) -> np.ndarray[Any, np.dtype[np.uint8]]: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[np.ndarray[Any, np.dtype[np.uint8]]]: ...
-    def __getitem__(
-        self, number: int | slice
-    ) -> np.ndarray[Any, np.dtype[np.uint8]] | list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    def __getitem__(self, number: Any) -> Any:
+        """Return a frame, or the frames of a slice as a list."""
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
         piece = _frame(self._frames[number], None, self._white)
         if piece.is_floating_point():
             piece = (piece.double() * self._scale).round().clamp(0, 255).to(torch.uint8)
-        levels: np.ndarray[Any, np.dtype[np.uint8]] = _narrow(piece, is_wide=self._are_wide)[0].cpu().numpy()
-        return levels.transpose(1, 2, 0)
+        return _narrow(piece, is_wide=self._are_wide)[0].cpu().numpy().transpose(1, 2, 0)
 
 
 def _frames_of(video: Any) -> Any:
@@ -310,24 +301,23 @@ def _size(frame: Any) -> tuple[int, int]:
     """Return height and width of a frame."""
     if isinstance(frame, Image.Image):
         return frame.height, frame.width
-    if frame.ndim == 2:
-        return int(frame.shape[0]), int(frame.shape[1])
-    height, width = (size for axis, size in enumerate(frame.shape) if axis != _channel_axis(tuple(frame.shape), None))
+    starts_with_channels = frame.ndim == 3 and _channel_axis(tuple(frame.shape), None) == 0
+    height, width = frame.shape[1:] if starts_with_channels else frame.shape[:2]
     return int(height), int(width)
 
 
 def is_file(item: Any) -> bool:
-    """Whether an item is a path, the bytes of a file, or an open file."""
+    """Return whether an item is a path, the bytes of a file, or an open file."""
     return isinstance(item, str | bytes | os.PathLike) or (hasattr(item, "read") and not isinstance(item, Image.Image))
 
 
-def is_array(item: Any) -> TypeGuard[np.ndarray[Any, Any] | torch.Tensor]:
-    """Whether an item is an array or a tensor."""
+def is_array(item: Any) -> TypeGuard[NDArray[Any] | torch.Tensor]:
+    """Return whether an item is an array or a tensor."""
     return isinstance(item, np.ndarray | torch.Tensor)
 
 
 def is_frame(item: Any) -> bool:
-    """Whether an item has the form of a frame."""
+    """Return whether an item has the form of a frame."""
     return isinstance(item, Image.Image) or (is_array(item) and item.ndim in (2, 3))
 
 

@@ -64,7 +64,7 @@ def resize(
 
 
 def _errors_meet(source: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether two passes of the kernel are likely to be off by two levels somewhere in a clip.
+    """Return whether two passes of the kernel are likely to be off by two levels somewhere in a clip.
 
     That is the case if a level depends on few rows, all of which can be off, and if ties are common because the width's
     scale is a fraction of small numbers. Measured shares of such levels, on noise, for a short side of 224: 10^-5 at
@@ -94,7 +94,7 @@ def _resize_exactly(
 
 
 def _rows_first(source: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether the installed Pillow resizes rows before columns.
+    """Return whether the installed Pillow resizes rows before columns.
 
     Since version 13 (pull request 9549) it does if it removes more than twice as many rows as columns.
     """

@@ -56,7 +56,7 @@ def as_sources(videos: Any) -> list[VideoSource]:
     """
     if is_one_source(videos):
         return [videos]
-    if is_array(videos) and isinstance(videos, np.ndarray) and videos.dtype.kind in "UO":  # an array of paths
+    if isinstance(videos, np.ndarray) and videos.dtype.kind in "UO":  # an array of paths
         videos = videos.tolist()
     elif not is_array(videos) and not is_frame(videos):
         if not isinstance(videos, Iterable):

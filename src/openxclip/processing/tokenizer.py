@@ -60,10 +60,8 @@ class CLIPTokenizer(Encoder):
         self._config = {**(config or {}), **settings_only(settings, TOKENIZER_SETTINGS, type(self).__name__)}
         self.name_or_path = ""
         special = {name: self._config.get(name) or default for name, default in SPECIAL.items()}
-        self.bos_token = content(special["bos_token"])
-        self.eos_token = content(special["eos_token"])
-        self.unk_token = content(special["unk_token"])
-        self.pad_token = content(special["pad_token"])
+        for name, token in special.items():
+            setattr(self, name, content(token))
         additional = self._config.get("additional_special_tokens") or []
         self.additional_special_tokens = [content(token) for token in additional]
         self.padding_side = self._side("padding_side")
@@ -168,7 +166,7 @@ class CLIPTokenizer(Encoder):
         }
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload the tokenizer's files to a hub repository; options as `openxclip.hub.push_folder` takes them."""
+        """Upload the tokenizer's files to a hub repository; options as for `openxclip.hub.push_folder`."""
         return save_and_push(self.save_pretrained, repo_id, **options)
 
     def save_pretrained(self, save_directory: str | Path, *, processor_class: str | None = None) -> tuple[str, ...]:

@@ -115,9 +115,6 @@ class TokenTable:
     def __len__(self) -> int:
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
-    def __bool__(self) -> bool:
-        return True
-
     def add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
         """Add tokens to the vocabulary, with the next ids.
 
