@@ -28,7 +28,7 @@ _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
     "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
-# Keys of the weights in training checkpoints: the authors', open_clip's, and other usual ones.
+# Keys of the weights in training checkpoints: the authors', open_clip's, and other common ones.
 _WEIGHTS_KEYS = ("model", "state_dict", "model_state_dict", "model_ema")
 _SETTINGS_KEYS = ("config", "args")  # the authors' yacs tree; others' command line
 OWN_TEXTS = "openxclip"  # key of `WeightsFile.texts` in a .pth
@@ -91,8 +91,8 @@ def _info(value: dict[Any, Any]) -> dict[str, Any]:
 
 def _texts(value: dict[Any, Any]) -> dict[str, str]:
     texts = value.get(OWN_TEXTS)
-    is_dict = isinstance(texts, dict)
-    return {k: v for k, v in texts.items() if isinstance(k, str) and isinstance(v, str)} if is_dict else {}
+    items = texts.items() if isinstance(texts, dict) else ()
+    return {name: text for name, text in items if isinstance(name, str) and isinstance(text, str)}
 
 
 def _plain_tree(tree: dict[Any, Any], *, budget: list[int], depth: int = 0) -> dict[str, Any]:

@@ -63,18 +63,18 @@ def find_weights(
     Raises:
         CheckpointError: there are no weights, or files that the index names are missing.
     """
-    safetensors, pickled = _names_of(SAFETENSORS, variant), _names_of(PICKLED, variant)
-    folder = hub.resolve_folder(
-        name_or_path, **hub_options, allow_patterns=["config.json", "model*.safetensors", safetensors[1]]
-    )
-    source = _weights_file(folder, safetensors)
+    weights, index = _names_of(SAFETENSORS, variant)
+    patterns = ["config.json", "model*.safetensors", index]
+    folder = hub.resolve_folder(name_or_path, **hub_options, allow_patterns=patterns)
+    source = _first_file(folder, weights, index)
     if source is None:
-        folder = hub.resolve_folder(name_or_path, **hub_options, allow_patterns=["pytorch_model*.bin", pickled[1]])
-        source = _weights_file(folder, pickled)
-    if source is None:
-        raise CheckpointError(
-            f"{folder}: no {safetensors[0]} or {pickled[0]} in this folder (it holds {hub.content_of(folder)})."
-        )
+        pickled, pickled_index = _names_of(PICKLED, variant)
+        patterns = ["pytorch_model*.bin", pickled_index]
+        folder = hub.resolve_folder(name_or_path, **hub_options, allow_patterns=patterns)
+        source = _first_file(folder, pickled, pickled_index)
+        if source is None:
+            content = hub.content_of(folder)
+            raise CheckpointError(f"{folder}: no {weights} or {pickled} in this folder (it holds {content}).")
     return source, _shards(source) if source.name.endswith(".json") else [source]
 
 
@@ -87,7 +87,7 @@ def _names_of(name: str, variant: str | None) -> tuple[str, str]:
     return weights, index
 
 
-def _weights_file(folder: Path, names: tuple[str, str]) -> Path | None:
+def _first_file(folder: Path, *names: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 

@@ -24,8 +24,6 @@ from openxclip.model.vision import XCLIPVisionModel
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing since Python 3.11
 
-    from openxclip.checkpoints.formats import CheckpointOptions
-
 
 class VideoOutputs(NamedTuple):
     """The features of videos, and the outputs of the video tower and MIT."""
@@ -84,7 +82,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
         seed: int | None = None,
         dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
-        **options: Unpack[CheckpointOptions],
+        **options: Unpack[checkpoints.CheckpointOptions],
     ) -> XCLIPModel:
         """Make an untrained X-CLIP with a CLIP's towers and random messages, MIT and prompts (§4.1).
 
