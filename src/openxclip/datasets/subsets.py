@@ -85,7 +85,7 @@ def hold_out(dataset: Dataset, part: float, *, seed: int) -> tuple[Dataset, Data
         seed: seeds the draw.
 
     Returns:
-        The remaining part and the held-out part. Stretches of the same file are in the same part.
+        The remaining part and the held-out part. Segments of the same file are in the same part.
 
     Raises:
         ValueError: `part` is out of its range.

@@ -232,7 +232,7 @@ def merge_results(results: Sequence[Results]) -> Results:
             raise ValueError(f"these results aren't parts of one evaluation: they differ in {name}.")
     parts = [result.part for result in results]
     expected = [(rank, len(results)) for rank in range(len(results))]
-    if None in parts or sorted(part for part in parts if part) != expected:
+    if sorted(part for part in parts if part) != expected:
         raise ValueError(f"{len(results)} results of the parts {parts}: they must be {expected}.")
     predictions = sorted(chain.from_iterable(result.predictions for result in results), key=attrgetter("index"))
     errors = sorted(chain.from_iterable(result.errors for result in results), key=attrgetter("index"))
