@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +73,7 @@ def test_videos_counted_by_decoding_have_limits_too(videos: Videos) -> None:
     with pytest.raises(VideoError, match=r"over the limit of 59: .* --max-frames"):
         VideoReader(videos("mpeg4_b_frames.avi"), read=ReadOptions(limits=Limits(frames=59)))
     with VideoReader(videos("mpeg4_b_frames.avi")) as reader:
-        reader._opener = replace(reader._opener, read=ReadOptions(limits=Limits(seconds=1e-9)))
+        reader._footage.deadline._seconds = 1e-9
         with pytest.raises(VideoError, match="--max-seconds"):
             reader.get_frames([30])
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,11 +25,8 @@ _CENC_SCHEMES = ("cenc", "cens", "cbc1", "cbcs")
 _SCHEMES = {"piff": "PlayReady", "odkm": "OMA DRM", "adkm": "Adobe Access", "itun": "FairPlay"}
 _ENCODINGS, _ENCODING, _ENCODING_TYPE = b"\x6d\x80", b"\x62\x40", b"\x50\x33"
 _SAMPLE_AES_H264 = 0xDB  # a stream type of transport streams
-_ASF_GUIDS = (
-    bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
-    bytes.fromhex("14e68a292226174cb935dae07ee9289c"),
-    bytes.fromhex("338505438169e6499b74ad12cb86d58c"),
-)
+_ASF_GUIDS = "fbb3112223bdd211b4b700a0c955fc6e 14e68a292226174cb935dae07ee9289c 338505438169e6499b74ad12cb86d58c"
+_ASF_ENCRYPTED = re.compile(b"|".join(re.escape(bytes.fromhex(guid)) for guid in _ASF_GUIDS.split()))
 _MXF_ENCRYPTED = re.compile(rb"\x06\x0e\x2b\x34\x02\x04\x01.\x0d\x01\x03\x01\x02", re.DOTALL)  # any version
 _NUM_SPOTS, _SPOT_BYTES = 64, 1 << 18  # number and size of the parts of a long file that are read
 _HEAD_BYTES = 1 << 20
@@ -144,14 +142,8 @@ def _check_flv(file: BinaryIO, stream: Any) -> str | None:
     return _message_if_intended("Adobe Access", filtered, total)
 
 
-def _check_asf(file: BinaryIO, stream: Any) -> str | None:
-    head = read_at(file, 0, _HEAD_BYTES)
-    return _message("Windows Media DRM") if any(guid in head for guid in _ASF_GUIDS) else None
-
-
-def _check_mxf(file: BinaryIO, stream: Any) -> str | None:
-    is_encrypted = _MXF_ENCRYPTED.search(read_at(file, 0, _HEAD_BYTES)) is not None
-    return _message("as digital cinema does, SMPTE ST 429-6") if is_encrypted else None
+def _check_head(mark: re.Pattern[bytes], scheme: str, file: BinaryIO, stream: Any) -> str | None:
+    return _message(scheme) if mark.search(read_at(file, 0, _HEAD_BYTES)) else None
 
 
 def _spots(file: BinaryIO) -> list[bytes]:
@@ -180,6 +172,6 @@ _CHECKS: dict[str, Callable[[BinaryIO, Any], str | None]] = {
     "mpegts": _check_transport_stream,
     "mpeg": _check_program_stream,
     "flv": _check_flv,
-    "asf": _check_asf,
-    "mxf": _check_mxf,
+    "asf": partial(_check_head, _ASF_ENCRYPTED, "Windows Media DRM"),
+    "mxf": partial(_check_head, _MXF_ENCRYPTED, "as digital cinema does, SMPTE ST 429-6"),
 }
