@@ -122,8 +122,8 @@ def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) ->
         for part in _in_groups(rows(list(shapes))):
             columns = [pa.array([paths[i] for i in part["video"]], pa.string())]
             for name in names:
-                values, inner = pa.array(part[name].ravel()), part[name].shape[1:]
-                columns.append(reduce(pa.FixedSizeListArray.from_arrays, reversed(inner), values))
+                lengths, values = reversed(part[name].shape[1:]), pa.array(part[name].ravel())
+                columns.append(reduce(pa.FixedSizeListArray.from_arrays, lengths, values))
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 

@@ -49,20 +49,6 @@ class Embedding:
     kernel: str = ""
 
 
-@dataclass(frozen=True)
-class _BatchEnd:
-    """The end of the last batch, where a later run must resume to make the same batches as an uninterrupted run.
-
-    Attributes:
-        next: the first clip after the batch.
-        rows, errors: the number of unwritten rows and errors up to the end of the batch.
-    """
-
-    next: Position
-    rows: int = 0
-    errors: int = 0
-
-
 class EmbedRun:
     """One run of `embed`, from the beginning or from where an earlier run stopped.
 
@@ -93,10 +79,12 @@ class EmbedRun:
         self._on_video, self._on_clip = on_video, on_clip
         self._start = work.progress()
         self._written = self._start.next
-        self._batch_end = _BatchEnd(self._written)
         self._rows: list[dict[str, Any]] = []  # these and the errors below aren't written yet
         self._errors: list[tuple[int, str]] = []
         self._bytes, self._written_at = 0, time.monotonic()
+        # Rows are written up to the end of a batch, so that a resumed run makes the same batches as one run would
+        self._batch_end: Position = self._written
+        self._num_rows, self._num_errors = 0, 0  # unwritten rows and errors up to there
 
     def encode(self, sources: Sequence[VideoSource], *, batch: int, read: ReadOptions) -> None:
         """Encode the videos that are left, and write their rows to the folder."""
@@ -162,19 +150,20 @@ class EmbedRun:
         self._bytes += sum(value.nbytes for value in row.values())
 
     def _end_batch(self, video: int, clip: int) -> None:
-        self._batch_end = _BatchEnd((video, clip), len(self._rows), len(self._errors))
+        self._batch_end = (video, clip)
+        self._num_rows, self._num_errors = len(self._rows), len(self._errors)
 
     def _write(self) -> None:
         """Write the rows and errors up to the end of the last batch to the folder."""
-        end = self._batch_end
-        if end.next != self._written:
+        rows, errors = self._rows[: self._num_rows], self._errors[: self._num_errors]
+        if self._batch_end != self._written:
             columns = {"video": np.empty(0, dtype=np.int64)}
-            if end.rows:
-                columns = {name: np.stack([row[name] for row in self._rows[: end.rows]]) for name in self._rows[0]}
-            self._work.add(columns, Progress(end.next, tuple(self._errors[: end.errors])))
-            self._written = end.next
-        del self._rows[: end.rows], self._errors[: end.errors]
-        self._batch_end = _BatchEnd(end.next)
+            if rows:
+                columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+            self._work.add(columns, Progress(self._batch_end, tuple(errors)))
+            self._written = self._batch_end
+        del self._rows[: len(rows)], self._errors[: len(errors)]
+        self._num_rows, self._num_errors = 0, 0
         self._bytes, self._written_at = 0, time.monotonic()
 
     def finish(self, target: Path, metadata: dict[str, Any]) -> Embedding:

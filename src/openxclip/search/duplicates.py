@@ -146,9 +146,9 @@ class _Grouping:
         for video, earlier in enumerate(candidates.per_video(needed_V, is_kept_V)):
             content = videos.rows[video].content
             first_copy = first_by_content.setdefault(content, video) if content else video
-            first: int | None = group_of.get(first_copy, first_copy)
-            if first == video or self._is_excluded(video, first, groups):
-                first = self._first_that_contains(video, earlier, groups)
+            first_of_copy = group_of.get(first_copy, first_copy)
+            joins_copy = first_copy != video and not self._is_excluded(video, first_of_copy, groups)
+            first = first_of_copy if joins_copy else self._first_that_contains(video, earlier, groups)
             if first is None:
                 is_kept_V[video] = True
             else:
