@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.checkpoints.folder import find_weights
-from openxclip.common.files import atomic_file, reason_of, user_path
-from openxclip.common.hashing import hash_file
+from openxclip.common.files import atomic_file, hash_file, reason_of, user_path
 from openxclip.errors import CheckpointError, OpenXCLIPError
 from openxclip.evaluation.metrics import calibration, confusion_matrix, per_class_accuracy
 from openxclip.hub import SHIPPED_MODELS

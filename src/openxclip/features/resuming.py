@@ -17,8 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from openxclip.common.files import as_os_error, atomic_file
-from openxclip.common.locks import take_lock
+from openxclip.common.files import as_os_error, atomic_file, take_lock
 from openxclip.features.files import Columns
 
 _MANIFEST, _LOCK, _MOVED = "manifest.json", "lock", "moved"

@@ -10,8 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from openxclip.common.files import NO_STAMP, stamp_of
-from openxclip.common.hashing import hash_file
+from openxclip.common.files import NO_STAMP, hash_file, stamp_of
 from openxclip.search.schema import FileStamp
 from openxclip.video.streams import is_pipe
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.common.locks import take_lock
+from openxclip.common.files import take_lock
 from openxclip.errors import VideoIndexError, needs_package
 from openxclip.search import maintenance
 from openxclip.search.schema import IndexInfo, VideoRow, read_info, videos_schema, windows_schema
