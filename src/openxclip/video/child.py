@@ -92,21 +92,15 @@ class Child:
         self._files, self._childs_files = contextlib.ExitStack(), contextlib.ExitStack()
         watch_forks(self)
         try:
-            self._frames, self._inbox, self._errors = (self._shared_file() for _ in range(3))
+            self._frames, self._inbox, self._errors = (
+                self._files.enter_context(contextlib.closing(SharedFile())) for _ in range(3)
+            )
             self._process = self._launch()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._files.close()
-            if error.errno in _TEMPORARY:
+            if isinstance(error, OSError) and error.errno in _TEMPORARY:
                 raise NoWorkerNowError(error_text(error)) from None
             raise NoWorkerError(f"no process can be started ({error_text(error)})") from None
-        except ValueError as error:
-            self._files.close()
-            raise NoWorkerError(f"no process can be started ({error})") from None
-
-    def _shared_file(self) -> SharedFile:
-        file = SharedFile()
-        self._files.callback(file.close)
-        return file
 
     def _launch(self) -> subprocess.Popen[bytes]:
         flags = ["-S", "-E"] if sys.flags.ignore_environment else ["-S"]

@@ -109,10 +109,9 @@ class CodedStream:
         self._deadline, self._demuxer = deadline, _Demuxer(source, name, deadline)
         self.container: Any
         self.stream: Any
-        self.notes: tuple[str, ...] = ()
         self.first_head = b""
         self.can_seek, self.frames_decoded = True, 0
-        self._open(is_first=True)
+        self.notes = self._open(is_first=True)
         context = self.stream.codec_context
         self.length_size = length_size(self.codec, context.extradata or b"")
         self.time_base = Fraction(self.stream.time_base or Fraction(1, 1000))
@@ -122,16 +121,16 @@ class CodedStream:
             self.first_size = (context.width, context.height)
         watch_forks(self)
 
-    def _open(self, *, is_first: bool = False) -> None:
+    def _open(self, *, is_first: bool = False) -> tuple[str, ...]:
         self.container, self.stream, notes = open_video(
             self._source, name=self._name, options=self._options, deadline=self._deadline, is_first=is_first
         )
-        self.notes = notes if is_first else self.notes
         context = self.stream.codec_context
         self.codec = str(getattr(context.codec, "canonical_name", context.name))
         self._coming: Iterator[Any] = self._demuxer.packets(self.container, self.stream, self.codec)
         self._next: int | None = 0  # position of the next packet, if known
         self._primed_by = -1  # position of the last primer that the decoder was given
+        return notes
 
     @property
     def ends_within_packet(self) -> bool:
