@@ -25,12 +25,7 @@ TEXT_OPTIONS = (
 
 
 class Encoder(TokenTable):
-    """The part of the tokenizer that encodes.
-
-    Attributes:
-        model_max_length: default length of truncation and padding, in tokens.
-        padding_side, truncation_side: "right" or "left".
-    """
+    """The part of the tokenizer that encodes."""
 
     model_max_length: int
     padding_side: str

@@ -195,7 +195,7 @@ class XCLIPProcessor:
         nested = [options.pop(name, None) or {} for name in _NESTED]
         if any(nested):
             merged = {name: value for group in nested for name, value in group.items()}
-            own = {name: value for name, value in locals().items() if name in _OWN and name not in merged}
+            own = {name: value for name, value in locals().items() if name in _OWN}
             return self(text, videos, images, **{**own, **options, **merged})
         check_tensors(return_tensors)
         text, videos, images = _by_kind(text, videos, images)
@@ -205,8 +205,7 @@ class XCLIPProcessor:
         if text is None and frames is None:
             raise ValueError("there is nothing to process: give text=, videos=, or both")
         processor = self.image_processor.replace(**{k: v for k, v in options.items() if k in FRAME_SETTINGS})
-        known = (*_OWN, *FRAME_SETTINGS, *TEXT_OPTIONS)
-        warn_of_unknown([name for name in options if name not in known], known, stacklevel=2)
+        warn_of_unknown(options, (*_OWN, *FRAME_SETTINGS, *TEXT_OPTIONS))
 
         batch = BatchEncoding()
         if text is not None:

@@ -19,12 +19,7 @@ _ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # of transf
 
 
 class TokenTable:
-    """Base class of the tokenizer.
-
-    Attributes:
-        bos_token, eos_token, unk_token, pad_token: the special tokens, with ids `bos_token_id` and so on.
-        additional_special_tokens: further special tokens that were added.
-    """
+    """The part of the tokenizer that knows the vocabulary, and decodes."""
 
     bos_token: str
     eos_token: str

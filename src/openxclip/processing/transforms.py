@@ -215,7 +215,7 @@ class VideoProcessor:
                 raise ValueError(f'{name}={value!r}: choose "channels_first" or "channels_last"')
         if videos is not None and images is not None:
             raise ValueError("videos= and images= are two names of the same: give one of them")
-        warn_of_unknown([name for name in changes if name not in FRAME_SETTINGS], FRAME_SETTINGS, stacklevel=2)
+        warn_of_unknown(changes, FRAME_SETTINGS)
         changed = self.replace(**{name: value for name, value in changes.items() if name in FRAME_SETTINGS})
         values = changed.transform(
             as_videos(
