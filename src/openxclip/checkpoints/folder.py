@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from openxclip import hub
 from openxclip.checkpoints.files import load_safetensors
 from openxclip.checkpoints.pickled import Stored, read_pickled
-from openxclip.common.files import as_os_error, atomic_folder, cannot_read, cannot_write
+from openxclip.common.files import as_os_error, atomic_folder, cannot_write
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -93,10 +92,8 @@ def _first_file(folder: Path, *names: str) -> Path | None:
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except OSError as error:
-        raise CheckpointError(cannot_read(index, error)) from error
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        names = sorted(set(hub.read_json(index)["weight_map"].values()))
+    except (KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index}: not an index of shards ({type(error).__name__}: {error}).") from error
     # A name with a folder in it would read files outside the folder that the user gave.
     outside = [name for name in names if not isinstance(name, str) or Path(name).name != name]

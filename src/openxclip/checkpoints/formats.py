@@ -129,10 +129,10 @@ def read_checkpoint(
 
     Args:
         name_or_path: a file (.pth, .pt, .bin, .safetensors), a folder, a hub id or the shipped `"mini"`.
-        hidden_act: the activation in the towers, "quick_gelu" or "gelu", if the file doesn't tell it. OpenAI's weights,
-            and those that open_clip names "quickgelu", were trained with the first and other CLIPs with the second,
-            which is the default, with a warning.
-        vision_heads, text_heads: attention heads, if the tower's width doesn't tell them (see `shapes`).
+        hidden_act: activation of the towers, if the file doesn't tell it. OpenAI's weights, and those whose name in
+            open_clip has "quickgelu", were trained with "quick_gelu"; other CLIPs were trained with "gelu", which is
+            the default, with a warning.
+        vision_heads, text_heads: numbers of attention heads, if the towers' widths don't tell them (see `shapes`).
         **hub_options: see `openxclip.hub.HubOptions`.
 
     Raises:

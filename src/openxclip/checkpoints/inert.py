@@ -16,10 +16,10 @@ from typing import Any
 from openxclip.checkpoints.stand_ins import (
     MAKERS,
     DamagedPickleError,
-    Element,
     Inert,
     Maker,
     Name,
+    NumpyType,
     RefusedPickleError,
     as_key,
     of_type,
@@ -262,7 +262,7 @@ class InertReader:
 
     def _op_build(self, _: None) -> None:
         state, target = self._pop(), self._top()
-        if isinstance(target, Element):
+        if isinstance(target, NumpyType):
             if of_type(state, tuple)[1:2] == (">",):
                 raise RefusedPickleError("it holds big-endian numbers")
         elif isinstance(target, Inert):

@@ -40,7 +40,7 @@ class Settings(dict[str, Any]):
     """Stands for a yacs CfgNode: its entries, without its methods."""
 
 
-class Element:
+class NumpyType:
     """Stands for a numpy dtype."""
 
     def __init__(self, code: str) -> None:
@@ -98,18 +98,18 @@ def _make_bytes(arguments: tuple[Any, ...]) -> bytes:
 _NUMBER_CODES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 
 
-def _make_element(arguments: tuple[Any, ...]) -> Element:
+def _make_numpy_type(arguments: tuple[Any, ...]) -> NumpyType:
     code = of_type(arguments[0], str).lstrip("<|=")
     if code not in _NUMBER_CODES:
         raise RefusedPickleError("it holds numpy values that are no numbers")
-    return Element(code)
+    return NumpyType(code)
 
 
 def _make_number(arguments: tuple[Any, ...]) -> Any:
     import numpy as np
 
-    element, content = arguments
-    return np.frombuffer(of_type(content, bytes), "<" + of_type(element, Element).code, count=1)[0].item()
+    dtype, content = arguments
+    return np.frombuffer(of_type(content, bytes), "<" + of_type(dtype, NumpyType).code, count=1)[0].item()
 
 
 def _opaque(module: str, name: str) -> Maker:
@@ -134,7 +134,7 @@ MAKERS: dict[tuple[str, str], Maker] = {
     ("pathlib", "PosixPath"): _make_path,
     ("pathlib", "WindowsPath"): _make_path,
     ("_codecs", "encode"): _make_bytes,
-    ("numpy", "dtype"): _make_element,
+    ("numpy", "dtype"): _make_numpy_type,
     **{(module, "scalar"): _make_number for module in _ARRAYS},
     **{name: _opaque(*name) for name in _OPAQUE},
 }

@@ -149,7 +149,8 @@ class XCLIPPreTrainedModel(Members):
             dtype=target_dtype,
             device=target_device,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
-            arguments=(model_args, arguments),
+            args=model_args,
+            kwargs=arguments,
         )
         matched.warn(weights.source, stacklevel=2)
         return (model, matched.report()) if output_loading_info else model  # type: ignore[return-value]
@@ -202,13 +203,17 @@ class XCLIPPreTrainedModel(Members):
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
         ignore_mismatched_sizes: bool = False,
-        arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {}),
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[_ModelT, Fit]:
-        """Return the model with these weights, and how they matched; None keeps the weights' own dtype or device."""
+        """Return the model with these weights, and how they matched.
+
+        None as `dtype` or `device` keeps the weights' own. `args` and `kwargs` go to a subclass's constructor.
+        """
         source = weights.source
         _check_block_count(config, weights)
         if not _is_ours(cls):  # its constructor may need real tensors, and its own parts keep their initialisation
-            model = cls(config, *arguments[0], **arguments[1])
+            model = cls(config, *args, **(kwargs or {}))
             matched = model._match(weights, ignore_mismatched_sizes=ignore_mismatched_sizes)
             return model._load_copies(matched.state, dtype, device), matched
         try:
