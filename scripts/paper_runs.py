@@ -42,7 +42,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from openxclip.common.files import atomic_file
 from openxclip.model import XCLIPModel
 from openxclip.playground.captions import Scene
-from openxclip.training.losses import class_loss_sum
 from openxclip.training.optimisation import Schedule, Towers, is_fresh, make_optimizer, parameter_groups, set_trainable
 from openxclip.video import sample_clips
 
@@ -217,7 +216,8 @@ def train(run: Run, model: XCLIPModel) -> list[float]:
             with torch.set_grad_enabled(learns_text):
                 text = text_features(model, run.method, ids)
         targets = F.one_hot(labels[chosen], len(CLASSES)) * (1 - SMOOTHING) + SMOOTHING / len(CLASSES)
-        loss = class_loss_sum(logits(model, run.method, pixels(frames), text), targets) / BATCH
+        scores = logits(model, run.method, pixels(frames), text)
+        loss = F.cross_entropy(scores, targets, reduction="sum") / BATCH
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

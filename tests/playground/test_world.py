@@ -228,7 +228,7 @@ def test_the_atlas_holds_every_thing_once():
     assert "CC-BY 4.0" in (FOLDER / "CREDITS.md").read_text()
 
 
-def test_soften_changes_only_details():
+def test_degrading_changes_only_details():
     frames = torch.rand(24, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
     assert torch.equal(degrade(frames, torch.Generator().manual_seed(1), strength=0.0), frames)
     coarse = degrade(frames, torch.Generator().manual_seed(1))
