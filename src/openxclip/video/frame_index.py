@@ -75,13 +75,13 @@ class FrameIndex:
         self._ranks = np.full(count, -1)  # the number of each packet's frame
         self._ranks[self.shown] = np.arange(len(self.shown))
         self._are_shown = self._ranks >= 0
-        if counted is None:
-            # a hidden packet ranks before the frames that are shown after it
-            self._ranks[~self._are_shown] = np.searchsorted(self.frame_stamps(), self.stamps[~self._are_shown])
-        else:
+        if counted is not None:
             keys = keys[self._are_shown[keys]]  # the others have no rank
             if not len(keys) or keys[0]:
                 keys = np.append(0, keys)
+        elif len(self.shown) < count:
+            # a hidden packet ranks before the frames that are shown after it
+            self._ranks[~self._are_shown] = np.searchsorted(self.frame_stamps(), self.stamps[~self._are_shown])
         self._keys = keys
         self._sorted_shown = None if counted is None else np.sort(self.shown)
         layers = packets.layers
