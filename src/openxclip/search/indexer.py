@@ -18,7 +18,7 @@ from openxclip.search.opening import OpenIndex
 from openxclip.search.patches import compress_patches
 from openxclip.search.paths import content_hash, file_stamp, is_missing
 from openxclip.search.results import Added
-from openxclip.search.schema import State, VideoRow, new_id
+from openxclip.search.schema import State, VideoRow
 from openxclip.video import ClipPlan, ReadOptions
 from openxclip.video.memory import MemoryVideo
 
@@ -113,9 +113,8 @@ class Indexer:
 
     def add_frames(self, video: MemoryVideo, content: str) -> None:
         """Encode and commit frames from memory, whose SHA-256 is `content`."""
-        self._started[video.name] = VideoRow(
-            id=new_id(), path=video.name, kind="frames", content=content, options=self._options
-        )
+        row = VideoRow(path=video.name, kind="frames", content=content, options=self._options)
+        self._started[video.name] = row
         self._encode(iter([video]), first=0)
         self._commit()
 
@@ -149,7 +148,7 @@ class Indexer:
 
     def _new_row(self, path: str) -> VideoRow:
         stamp = file_stamp(path)._asdict()
-        return VideoRow(id=new_id(), path=path, content=content_hash(path), options=self._options, **stamp)
+        return VideoRow(path=path, content=content_hash(path), options=self._options, **stamp)
 
     def _encode(self, sources: Iterator[str | MemoryVideo], *, first: int) -> None:
         """Encode videos and commit regularly. The `first` clips of the first video are skipped, to resume it."""

@@ -19,7 +19,6 @@ from openxclip.search.schema import (
     IndexInfo,
     VideoRow,
     embeddings_of,
-    new_id,
     videos_schema,
     windows_schema,
 )
@@ -203,7 +202,7 @@ class ParquetWindows:
             self._check_values(table)
             for values in table.select(["number", *_VIDEO_COLUMNS]).to_pylist():
                 numbers[values["path"]].append(values.pop("number"))
-                videos.setdefault(values["path"], VideoRow(id=new_id(), **values))
+                videos.setdefault(values["path"], VideoRow(**values))
         for path, of_video in numbers.items():
             count = len({*of_video})
             if {*of_video} != {*range(count)}:

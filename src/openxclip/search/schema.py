@@ -6,7 +6,7 @@ import json
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,7 +19,6 @@ SCHEMA_VERSION = 2
 INFO_KEY = b"openxclip"  # key of the Arrow schema's metadata that holds the `IndexInfo`
 
 State = Literal["reading", "complete", "failed", "removed"]
-Kind = Literal["file", "frames"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ class IndexInfo:
             ValueError: the text isn't JSON, or a required value is missing.
         """
         values = _json_object(text)
-        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        known = {column.name: values[column.name] for column in fields(cls) if column.name in values}
         try:
             return cls(**{"schema": 1, **known})
         except TypeError as error:
@@ -138,9 +137,9 @@ class VideoRow:
         reason: why the video could not be read.
     """
 
-    id: int
+    id: int = field(default_factory=lambda: secrets.randbits(63))
     path: str
-    kind: Kind = "file"
+    kind: Literal["file", "frames"] = "file"
     state: State = "reading"
     size: int = 0
     modified: int = 0
@@ -160,19 +159,13 @@ class VideoRow:
         return FileStamp(self.size, self.modified, self.changed, self.inode)
 
 
-def new_id() -> int:
-    """Return a random id for a video."""
-    return secrets.randbits(63)
-
-
 def videos_schema() -> Any:
     """Return the pyarrow schema of the table of videos."""
     import pyarrow as pa
 
     kinds = {"int": pa.int64(), "float": pa.float64()}
-    return pa.schema(
-        [pa.field(field.name, kinds.get(str(field.type), pa.string()), nullable=False) for field in fields(VideoRow)]
-    )
+    columns = {column.name: kinds.get(str(column.type), pa.string()) for column in fields(VideoRow)}
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
 def windows_schema(info: IndexInfo, width: int) -> Any:

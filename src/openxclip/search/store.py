@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.common.files import take_lock
+from openxclip.common.files import is_utf8, take_lock
 from openxclip.errors import VideoIndexError, needs_package
 from openxclip.search import maintenance
 from openxclip.search.schema import IndexInfo, VideoRow, read_info, videos_schema, windows_schema
@@ -52,10 +52,8 @@ class Store:
                 raise ImportError(f"version {lancedb.__version__} is too old")
         if not uri or uri.startswith("memory:"):
             raise ValueError(f"{uri!r}: give a folder or an object store to keep the index in.")
-        try:
-            uri.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"{uri!r}: the name of an index must be valid UTF-8.") from None
+        if not is_utf8(uri):
+            raise ValueError(f"{uri!r}: the name of an index must be valid UTF-8.")
         self.uri = uri
         self._connect = lancedb.connect
         self._windows: Any = None
