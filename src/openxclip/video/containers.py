@@ -85,7 +85,7 @@ class ContainerFootage:
             self._read(indices, place)
 
     def _read(self, indices: list[int], place: Place) -> bool:
-        """Decode and place frames; return False without placing any if the first frame must be converted before."""
+        """Decode and place frames; return False, without placing any, if the first frame must be converted earlier."""
         for number, frame in self._decode(indices):
             if self._size is None and number and self._may_differ_from_first(frame):
                 return False

@@ -32,7 +32,7 @@ class _Stored(NamedTuple):
 
 
 class _Control(NamedTuple):
-    """What a graphic control extension says about the next image."""
+    """Facts about the next image, from a graphic control extension."""
 
     disposal: Disposal = Disposal.KEEP
     seconds: float = 0.0
