@@ -97,13 +97,6 @@ def test_what_help_says(run) -> None:
     shown = " ".join(run("dedup", "--help").stdout.split())
     assert "--keep [longest|largest|oldest|highest-resolution]" in shown
     assert "[default: longest]" in shown
-    assert "--threshold" not in shown
-
-
-def test_the_old_option_is_refused(run, archive: Path) -> None:
-    ran = run("dedup", "--in", archive / "index", "--threshold", 0.9)
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert "--threshold is called --min-similarity now." in ran.stderr
 
 
 def test_as_csv(run, archive: Path) -> None:

@@ -89,10 +89,3 @@ def test_options_that_do_not_fit(run: Run, tmp_path: Path, arguments: tuple[obje
     assert ran.returncode == 2
     assert what in ran.stderr
     assert "Traceback" not in ran.stderr
-
-
-def test_the_old_name_of_an_option_is_refused_with_the_new_one(run: Run, clip_folder: Path) -> None:
-    ran = run("classify", clip_folder, "--labels", "a", "--threshold", 0.5)
-    assert ran.returncode == 2
-    assert "--threshold is called --min-score now." in ran.stderr
-    assert "--threshold" not in run("classify", "--help").stdout

@@ -145,14 +145,6 @@ def test_impossible_labels_and_templates_are_refused(
         classify(clip_folder, labels, model=pipeline, **options)  # type: ignore[arg-type]
 
 
-def test_the_old_name_of_min_score_is_refused(pipeline: VideoPipeline, clip_folder: Path) -> None:
-    for call in (classify, iter_classify):
-        with pytest.raises(TypeError, match="threshold= is called min_score= now"):
-            call(clip_folder, ["a"], model=pipeline, threshold=0.5)
-    with pytest.raises(TypeError, match="threshold= is called min_score= now"):
-        Classifier(pipeline, ["a"], threshold=0.5)
-
-
 def test_labels_must_be_a_list(pipeline: VideoPipeline, clip_folder: Path) -> None:
     with pytest.raises(TypeError, match="a list of texts"):
         classify(clip_folder, "cat, dog", model=pipeline)

@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openxclip.cli.help import usage_errors
 from openxclip.cli.options import (
     Target,
     Time,
     batch_option,
+    device_options,
     finding_options,
     fps_option,
     limit_options,
     named_videos,
     note_of_model,
-    precision_option,
     read_options,
     search,
+    stride_option,
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import counted, printable, say
 
 if TYPE_CHECKING:
-    from openxclip.engine import Precision
     from openxclip.errors import VideoError
     from openxclip.pipeline.batching import Batch
     from openxclip.search import Added, VideoIndex
-    from openxclip.video.sampling import Sampling
 
 _LOOKS_EVERY_S = 2.0
 _NAMED = 10  # missing files
@@ -48,10 +48,10 @@ _NAMED = 10  # missing files
     "--model", help="A folder, a hub id, or mini.  [default: the model of the index; for a new index as in classify]"
 )
 @click.option("--window", type=Time(above=0), help="Length of a window of a new index.  [default: 10]")
+@stride_option
 @click.option(
-    "--stride", type=Time(above=0), help="Time from the start of one window to the next.  [default: the window]"
+    "--frames", "num_frames", type=click.IntRange(1), help="Frames of a window.  [default: as the model was trained]"
 )
-@click.option("--frames", type=click.IntRange(1), help="Frames of a window.  [default: as the model was trained]")
 @click.option(
     "--sampling",
     type=click.Choice(["time", "frames"]),
@@ -74,8 +74,7 @@ _NAMED = 10  # missing files
     help="Write all windows to FILE.parquet, which `openxclip index FILE.parquet` reads, also on another machine.",
 )
 @click.option("--watch", is_flag=True, help="Keep looking for new and changed files until Ctrl-C.")
-@click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
-@precision_option
+@device_options
 @batch_option
 @finding_options
 @fps_option
@@ -84,10 +83,6 @@ def command(
     videos: tuple[str, ...],
     to: str,
     model: str | None,
-    window: float | None,
-    stride: float | None,
-    frames: int | None,
-    sampling: Sampling | None,
     no_patches: bool,
     update: bool,
     allow_removing: int | None,
@@ -95,10 +90,8 @@ def command(
     compact: bool,
     export: Path | None,
     watch: bool,
-    device: str | None,
-    precision: Precision,
     batch: Batch,
-    **footage: Any,
+    **options: Any,
 ) -> None:
     """Add videos to an index for `openxclip search`, and create the index if it doesn't exist.
 
@@ -128,26 +121,17 @@ def command(
     from openxclip.search import Added, VideoIndex
     from openxclip.search.parquet import SUFFIX
 
-    try:
+    with usage_errors():
         if export is not None:
             checked_target(export, SUFFIX)
-        index = VideoIndex.open(
-            to,
-            model=model,
-            window=window,
-            stride=stride,
-            num_frames=frames,
-            sampling=sampling,
-            patches=False if no_patches else None,
-            device=device,
-            precision=precision,
-        )
+        read = read_options(options)
+        index = VideoIndex.open(to, model=model, patches=False if no_patches else None, **options)
         if remove:
             gone = index.remove(named).removed
             click.echo(f"{printable(to)}: {counted(len(gone), 'video')} removed, {counted(len(index), 'window')}")
             return
         is_new = index.info is None
-        work = _Work(to, index, named, update, {"batch": batch, "read": read_options(footage)}, allow_removing)
+        work = _Work(to, index, named, update, {"batch": batch, "read": read}, allow_removing)
         done = Added()
         if named or update:
             done = work.look(retry=update, may_be_empty=watch or update)
@@ -161,8 +145,6 @@ def command(
             note_of_model(model if is_new and model is not None else "")
             work.watch()
             return
-    except ValueError as error:
-        raise click.UsageError(printable(str(error))) from error
     if done.errors:
         say(f"{counted(len(done.errors), 'video')} could not be read.")
     if is_new and model is not None:
@@ -213,7 +195,7 @@ class _Work:
         except KeyboardInterrupt:
             say(self._describe_progress())
             raise
-        done = together(new, old)
+        done = new + old
         if done.held_back:
             self._say(_held_back(done.held_back), lines=True)
         return done
@@ -258,22 +240,6 @@ class _Work:
             windows = counted(sum(unfinished.values()), "window")
             text += f", and {windows} of {', '.join(map(printable, unfinished))}"
         return f"{text}: run the same command to resume."
-
-
-def together(new: Added, old: Added) -> Added:
-    """Merge the results of adding files and of updating the index, with each file once."""
-    from openxclip.search import Added
-
-    changed = {*new.added, *old.added}
-    errors = {str(error): error for error in (*new.errors, *old.errors)}
-    return Added(
-        (*new.added, *(path for path in old.added if path not in new.added)),
-        tuple(dict.fromkeys(path for path in (*new.unchanged, *old.unchanged) if path not in changed)),
-        old.removed,
-        tuple(errors.values()),
-        (*new.moved, *old.moved),
-        old.held_back,
-    )
 
 
 def _held_back(paths: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ import click
 
 from openxclip._version import __version__
 from openxclip.cli.help import Context, as_typed
-from openxclip.cli.terminal import OutputError, prepare_streams, say
+from openxclip.cli.terminal import OutputError, kept_flag, prepare_streams, say
 from openxclip.common.files import as_os_error, reason_of
 from openxclip.errors import CheckpointError, OpenXCLIPError
 
@@ -58,9 +58,10 @@ class _Verbs(click.Group):
         if cmd_name not in _VERBS:
             return None
         command: click.Command = import_module(f"openxclip.cli.{cmd_name}").command
-        from openxclip.cli.options import common_to_all
-
-        return common_to_all(command)
+        if command.context_class is not Context:  # the first time
+            command.context_class = Context
+            kept_flag("-q", "--quiet", text="Hide progress and notes; warnings and errors are always shown.")(command)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):  # from the table above, because listing the verbs must not import them

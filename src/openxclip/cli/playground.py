@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -49,9 +50,7 @@ def command(
     seed: int,
     size: int,
     seconds: float,
-    fps: int,
-    split: str,
-    hard: float,
+    **scenes: Any,
 ) -> None:
     """Render clips of emoji that move, grow and chase each other, with known labels.
 
@@ -59,17 +58,16 @@ def command(
     writes film.mp4, and film.json with the events and their times. If OUT already has one of these files, nothing is
     written.
     """
-    from openxclip.playground import Split, export_clips
+    from openxclip.playground import export_clips
     from openxclip.playground import film as render_film
 
     if (clips is None) == (film is None):
         raise click.UsageError("give --clips N or --film TIME.")
     if size % 2:
         raise click.UsageError(f"--size {size}: H.264 needs an even number.")
-    kind: Split = split  # type: ignore[assignment]  # click has checked the choice
     try:
         if film:
-            made = render_film(film, seed, size=size, fps=fps, split=kind, hard=hard)
+            made = render_film(film, seed, size=size, **scenes)
             with progress("rendering", 1, noun="film") as display:
                 duration = made.duration
                 path = made.save(out / "film.mp4", replace=False, on_shot=lambda end: display.footage(end, duration))
@@ -78,7 +76,7 @@ def command(
             return
         assert clips is not None
         with progress("rendering", clips, noun="clip") as display:
-            export_clips(out, clips, seed, size=size, seconds=seconds, fps=fps, split=kind, hard=hard, on_clip=display)
+            export_clips(out, clips, seed, size=size, seconds=seconds, on_clip=display, **scenes)
     except FileExistsError as error:
         raise click.UsageError(f"{printable(str(error.filename))} exists already: choose another --out.") from error
     click.echo(f"{printable(str(out))}: {counted(clips, 'clip')}; captions.jsonl has their captions")

@@ -164,7 +164,7 @@ class _Bar(Progress):
         )
         self._task = self._bar.add_task(what, total=None if total is None else 1.0)
         self._bar.start()
-        terminal.set_bar(self)
+        terminal.set_bar(self._hidden)
 
     def show(self) -> None:
         fraction = self.fraction
@@ -174,14 +174,15 @@ class _Bar(Progress):
         terminal.set_bar(None)
         self._bar.stop()
 
-    def make_room(self, write: Callable[[], int], *, ends_line: bool) -> int:
-        """Hide the bar, write, and draw the bar again in the next line."""
+    @contextmanager
+    def _hidden(self, ends_line: bool) -> Iterator[None]:
+        """Hide the bar while text is written; draw it again in the next line, once the text has ended its line."""
         with self._lock:
             if not self._is_hidden:
                 self._bar.stop()
             self._is_hidden = not ends_line
             try:
-                return write()
+                yield
             finally:
                 if ends_line:
                     self._bar.start()
@@ -207,7 +208,7 @@ def progress(
         now: clock that returns seconds.
     """
     kind: type[Progress] = _Lines
-    if terminal.is_quiet():
+    if terminal.is_set("quiet"):
         kind = Progress
     elif terminal.can_show_bar() and not (prints_meanwhile and terminal.is_pipe(sys.stdout)):
         kind = _Bar
