@@ -97,11 +97,12 @@ class _Server:
                 return {"report": report.as_dict() | {"path": name}}
             with VideoReader(source, read=read) as reader:
                 return self._read(reader, planned_indices(ClipPlan(**arguments["plan"]), reader))
-        except VideoError as error:
-            return {"error": [error.source, error.reason]}
-        except (MemoryError, OSError) as error:  # from the shared files; reading raises a VideoError
-            return {"error": [name, cannot_be_read(error)]}
-        except (ValueError, TypeError) as error:
+        except (VideoError, MemoryError, OSError, ValueError, TypeError) as error:
+            self._close()
+            if isinstance(error, VideoError):
+                return {"error": [error.source, error.reason]}
+            if isinstance(error, MemoryError | OSError):  # from the shared files; reading raises a VideoError
+                return {"error": [name, cannot_be_read(error)]}
             return {"invalid": str(error)}
 
     def _read(self, reader: VideoReader, indices: list[int]) -> dict[str, Any]:
@@ -111,22 +112,18 @@ class _Server:
 
     def _next_piece(self, source: str | NamedBytes, arguments: dict[str, Any], read: ReadOptions) -> dict[str, Any]:
         first, sent, bytes_kept = arguments["first"], arguments["sent"], arguments["bytes_kept"]
-        try:
-            self._open(arguments["token"], source, ClipPlan(**arguments["plan"]), read)
-            clips = self._clips.group(first, self._reader, bytes_kept=bytes_kept)
-            if not clips:
-                self._close()
-                return {"clips": []}
-            indices, left = next_indices(clips, self._reader, sent=sent, bytes_kept=bytes_kept)
-            is_last = not left and first + len(clips) >= len(self._clips)
-            answer = self._read(self._reader, indices)
-            answer |= {"clips": clips, "duration": self._reader.duration, "is_last": is_last}
-            if is_last:
-                self._close()
-            return answer
-        except BaseException:
+        self._open(arguments["token"], source, ClipPlan(**arguments["plan"]), read)
+        clips = self._clips.group(first, self._reader, bytes_kept=bytes_kept)
+        if not clips:
             self._close()
-            raise
+            return {"clips": []}
+        indices, left = next_indices(clips, self._reader, sent=sent, bytes_kept=bytes_kept)
+        is_last = not left and first + len(clips) >= len(self._clips)
+        answer = self._read(self._reader, indices)
+        answer |= {"clips": clips, "duration": self._reader.duration, "is_last": is_last}
+        if is_last:
+            self._close()
+        return answer
 
     def _open(self, token: str, source: str | NamedBytes, plan: ClipPlan, read: ReadOptions) -> None:
         """Open the video with this token, unless it is open already."""
