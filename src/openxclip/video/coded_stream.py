@@ -265,7 +265,7 @@ class CodedStream:
     def _identify_next(self, known: Packets) -> tuple[int, Any] | None:
         """Return the next packet that can be identified, with its position."""
         ahead: list[Any] = []
-        # a demuxer that has to search for the beginning of a packet may first yield an incomplete one
+        # a demuxer that has to search for the beginning of a packet may first yield an incomplete packet
         for packet in islice(self._coming, _MAX_PARTIAL):
             position = known.find(pts=packet.pts, size=packet.size, offset=packet.pos)
             if position is not None:

@@ -19,7 +19,7 @@ _PARSED_KEYS = frozenset({"h264", "hevc", "vvc", "av1"})
 # of JPEG's scans, coefficients outside of their block
 _STRICT = dict.fromkeys(("png", "apng", "mjpeg", "amv", "jpegls"), "crccheck+explode")
 _STRICT |= dict.fromkeys(("msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"), "bitstream")
-_LONGEST_STEP_BACK_S = 0.1  # a longer one is the beginning of another recording
+_LONGEST_STEP_BACK_S = 0.1  # a longer step back is the beginning of another recording
 _LONGEST_GAP_S, _LONGEST_GAP_STEPS = 1.0, 10  # a gap above both is a pause, or a still picture
 _FEWEST_STEPS = 8  # fewer don't determine a frame rate
 _MAX_GAPS = 0.01  # share of all steps, but at least three; with more gaps, the rate varies
@@ -145,7 +145,7 @@ class Survey:
         if count := self._num_resized:
             problems.append(f"{plural(count, 'frame')} {_has(count)} another size than the first")
         if count := self._num_disordered:
-            problems.append(f"{plural(count, 'frame')} {_has(count)} no time, or one that is not after the last")
+            problems.append(f"{plural(count, 'frame')} {_has(count)} no time, or a time that is not after the last")
         return problems
 
 

@@ -32,10 +32,10 @@ Arrays = tuple["NDArray[np.uint8]", "NDArray[np.float64]", tuple[int, ...]]
 class VideoReader:
     """Random access to the frames of a video, by index and with times.
 
-    A frame equals, bit for bit, the one that decoding the whole video yields at that index, but only the frames that it
-    depends on are decoded. The format is recognised by content, not by name: a video file; a GIF, WebP or other image
-    (a still image is a video of one frame; transparency is shown on white); a folder of images in natural order; a
-    `.npy` array of uint8 (T, H, W, 3) or (T, 3, H, W). A pipe is read into memory first.
+    A frame equals, bit for bit, the frame that decoding the whole video yields at its index, but only the frames that
+    it depends on are decoded. The format is recognised by content, not by name: a video file; a GIF, WebP or other
+    image (a still image is a video of one frame; transparency is shown on white); a folder of images in natural order;
+    a `.npy` array of uint8 (T, H, W, 3) or (T, 3, H, W). A pipe is read into memory first.
 
     Addresses, and playlists, which name other files, are refused unless `read.allow_protocols` says what FFmpeg may
     open: the author of a playlist can then make this machine open whatever these protocols reach.

@@ -75,7 +75,7 @@ def _end_of_boxes(file: BinaryIO, size: int, container: Any) -> int:
 
 def _end_of_segment(file: BinaryIO, size: int) -> int:
     """Return the end of the last element, within clusters of unknown length too."""
-    at, end = 0, 0
+    at = 0
     for _ in range(_MAX_CHUNKS):
         part = next(elements(file, at, _NOWHERE), None) if at < size else None
         if part is None:
@@ -84,8 +84,7 @@ def _end_of_segment(file: BinaryIO, size: int) -> int:
         if is_open and part.name not in (SEGMENT, _CLUSTER):
             break
         at = part.start if is_open or part.name == SEGMENT else part.end
-        end = max(end, part.start if is_open or part.name == SEGMENT else part.end)
-    return end
+    return at
 
 
 def _end_of_riff(file: BinaryIO, size: int) -> int:
