@@ -19,16 +19,37 @@ _SECTIONS = ("vision", "text", "padded", "training", "decode", "startup", "class
 
 
 @click.command("bench")
-@click.option("--model", "models", type=click.Choice(_MODELS), multiple=True, default=("base-patch32",),
-              show_default=True, help="Architecture, with random weights; may be repeated.")  # fmt: skip
-@click.option("--only", "sections", type=click.Choice(_SECTIONS), multiple=True, metavar="PART",
-              help=f"Measure only this part; may be repeated: {', '.join(_SECTIONS)}.")  # fmt: skip
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each measurement.")
-@click.option("--longest", type=Time(), default=40, show_default=True,
-              help="Measurements that take longer than this get fewer rounds, but at least two.")  # fmt: skip
+@click.option(
+    "--model",
+    "models",
+    type=click.Choice(_MODELS),
+    multiple=True,
+    default=("base-patch32",),
+    help="Architecture, with random weights; may be repeated.",
+)
+@click.option(
+    "--only",
+    "sections",
+    type=click.Choice(_SECTIONS),
+    multiple=True,
+    metavar="PART",
+    help=f"Measure only this part; may be repeated: {', '.join(_SECTIONS)}.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Runs of each measurement.")
+@click.option(
+    "--longest",
+    type=Time(),
+    default=40,
+    help="Measurements that take longer than this get fewer rounds, but at least two.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Threads of PyTorch.  [default: PyTorch's choice]")
-@click.option("--clip", "clips", type=click.Path(exists=True, dir_okay=False), multiple=True,
-              help="Video file for the classify rows; may be repeated.  [default: a generated one]")  # fmt: skip
+@click.option(
+    "--clip",
+    "clips",
+    type=click.Path(exists=True, dir_okay=False),
+    multiple=True,
+    help="Video file for the classify rows; may be repeated.  [default: a generated one]",
+)
 @click.option("--out", "output", type=Target(dir_okay=False), help="Also write the rows to this JSON file.")
 @format_options
 def command(

@@ -42,23 +42,17 @@ _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these",
 @model_option
 @frames_option
 @click.option(
-    "--clips",
-    "num_clips",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Clips per video; their scores are averaged.",
+    "--clips", "num_clips", type=click.IntRange(1), default=1, help="Clips per video; their scores are averaged."
 )
 @click.option("--start", type=Time(), help="Read the video only from this time: 83.5 or 1:23.5.")
 @click.option("--end", type=Time(above=0), help="Read the video only up to this time.")
 @sampling_option
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Labels to show per video.")
-@click.option("--template", default="{}", show_default=True, help='Text for a label, for example "a video of {}".')
+@click.option("--top", type=click.IntRange(1), default=5, help="Labels to show per video.")
+@click.option("--template", default="{}", help='Text for a label, for example "a video of {}".')
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
     default=0.5,
-    show_default=True,
     help='If the best label has a lower score, the outcome is "none of these".',
 )
 @format_options

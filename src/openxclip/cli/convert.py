@@ -15,7 +15,7 @@ from openxclip.cli.terminal import counted, note, printable
 @click.command("convert", no_args_is_help=True)
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST", type=Target())
-@click.option("--to", type=click.Choice(["hub", "authors"]), default="hub", show_default=True, help="Format of DST.")
+@click.option("--to", type=click.Choice(["hub", "authors"]), default="hub", help="Format of DST.")
 @click.option(
     "--frames", "num_frames", type=click.IntRange(1), help="Frames of a clip, if SRC is a CLIP.  [default: 8]"
 )

@@ -29,21 +29,18 @@ _COLUMNS = (
     "--min-similarity",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.95,
-    show_default=True,
     help="Lowest cosine of two similar windows.",
 )
 @click.option(
     "--overlap",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.8,
-    show_default=True,
     help="Share of a video's windows that must be similar to a window of the other video.",
 )
 @click.option(
     "--keep",
     type=click.Choice(["longest", "largest", "oldest", "highest-resolution"]),
     default="longest",
-    show_default=True,
     help="Which video of a group to keep, among those that contain all the others; largest means bytes.",
 )
 @click.option(

@@ -57,12 +57,7 @@ if TYPE_CHECKING:
 @finding_options
 @footage_options
 def command(
-    videos: tuple[str, ...],
-    out: Path,
-    model: str,
-    num_clips: int | None,
-    window: float | None,
-    **options: Any,
+    videos: tuple[str, ...], out: Path, model: str, num_clips: int | None, window: float | None, **options: Any
 ) -> None:
     """Write the features of videos to a file, a row for each clip or window.
 

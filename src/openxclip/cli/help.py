@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -35,9 +36,12 @@ class HelpFormatter(click.HelpFormatter):
 
 
 class Context(click.Context):
-    """click's context, with this formatter."""
+    """click's context, with this formatter; help shows defaults."""
 
     formatter_class = HelpFormatter
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **{"show_default": True, **settings})
 
 
 @contextmanager

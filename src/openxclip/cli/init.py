@@ -21,7 +21,7 @@ from openxclip.cli.terminal import counted, note, printable
     help="A CLIP with a vision transformer: OpenAI's .pt, open_clip's or Hugging Face's file or folder, or a hub id.",
 )
 @click.option("--out", type=Target(), required=True, metavar="DIR", help="Folder to write.")
-@click.option("--frames", "num_frames", type=click.IntRange(1), default=8, show_default=True, help="Frames of a clip.")
+@click.option("--frames", "num_frames", type=click.IntRange(1), default=8, help="Frames of a clip.")
 @clip_options
 @click.option("--force", is_flag=True, help="Overwrite the model in DIR; other files there stay.")
 def command(source: str, out: Path, **options: Any) -> None:

@@ -105,10 +105,7 @@ class Target(click.Path):
 
 
 model_option = click.option(
-    "--model",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    help="A folder, a hub id, or mini (knows only the rendered playground).",
+    "--model", default=DEFAULT_MODEL, help="A folder, a hub id, or mini (knows only the rendered playground)."
 )
 frames_option = click.option(
     "--frames", "num_frames", type=click.IntRange(1), help="Frames of a clip.  [default: as the model was trained]"
@@ -120,7 +117,6 @@ sampling_option = click.option(
     "--sampling",
     type=click.Choice(["time", "frames"]),
     default="time",
-    show_default=True,
     help="Choose evenly spaced frames by time, or by number as the authors do; it matters if the frame rate varies.",
 )
 device_option = click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
@@ -128,7 +124,6 @@ batch_option = click.option(
     "--batch",
     type=_BatchSize(),
     default="auto",
-    show_default=True,
     help="Clips per call of the model, even from several videos; auto uses the GPU's memory, and is 1 on a CPU.",
 )
 fps_option = click.option(
@@ -156,7 +151,6 @@ def device_options(command: Command) -> Command:
         "--precision",
         type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
         default="auto",
-        show_default=True,
         help="Precision of the model; auto is fp32 on a CPU and fp16 on a GPU.",
     )
     return device_option(precision(command))
@@ -212,11 +206,7 @@ def clip_options(command: Command) -> Command:
         help="Activation of a CLIP whose file doesn't state it: quick_gelu for OpenAI's weights.",
     )
     seed = click.option(
-        "--seed",
-        type=int,
-        default=0,
-        show_default=True,
-        help="Seed of the parts that a CLIP lacks, which start at random.",
+        "--seed", type=int, default=0, help="Seed of the parts that a CLIP lacks, which start at random."
     )
     command = seed(command)
     for tower in ("text", "vision"):

@@ -47,7 +47,6 @@ _COLUMNS = ("part", "per", "parameters", "macs", "flops", *_BYTES)
     "num_texts",
     type=click.IntRange(1),
     default=400,
-    show_default=True,
     help="Number of texts that the video is scored against.",
 )
 @format_options

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--start", type=Time(), help="Use the part of --video from this time: 83.5 or 1:23.5.")
 @click.option("--end", type=Time(above=0), help="Use the part of --video up to this time.")
 @fps_option
-@click.option("--top", "k", type=click.IntRange(1), default=10, show_default=True, help="Moments to show.")
+@click.option("--top", "k", type=click.IntRange(1), default=10, help="Moments to show.")
 @click.option("--per-video", type=click.IntRange(1), metavar="N", help="Most moments of one video.")
 @click.option("--min-score", type=click.FloatRange(0, 1), help="Lowest score.")
 @click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Lowest similarity.")
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     "--rerank",
     type=click.IntRange(0),
     default=200,
-    show_default=True,
     help="Number of candidates to rerank with prompts; 0 turns prompts off.",
 )
 @click.option("--model", help="The model of the index, if it has moved.")
