@@ -96,7 +96,7 @@ def _texts(value: dict[Any, Any]) -> dict[str, str]:
 
 
 def _plain_tree(tree: dict[Any, Any], *, budget: list[int], depth: int = 0) -> dict[str, Any]:
-    """Return the scalars of a tree, and lists of them. Depth and budget end a tree that contains itself."""
+    """Return the scalars of a tree, and lists of them. Limits of depth and values end a tree that contains itself."""
     plain: dict[str, Any] = {}
     for key, value in tree.items():
         budget[0] -= 1 + (len(value) if isinstance(value, list | tuple) else 0)
@@ -129,7 +129,7 @@ def _shortened(value: Any) -> Any:
 
 
 def looks_like_weights(path: Path) -> bool:
-    """Whether a file begins like one of safetensors or torch.save."""
+    """Whether a file begins as safetensors and torch.save write it."""
     try:
         head = _read_head(path)
     except CheckpointError:

@@ -65,7 +65,7 @@ class Checkpoint:
     Attributes:
         kind: "xclip"; or "clip", which has no messages, MIT and prompts.
         format: origin of the weights, see the table above.
-        config: fields of an XCLIPConfig; for a CLIP, without those of MIT, prompts and frames.
+        config: fields of an XCLIPConfig; a CLIP has no fields of MIT, prompts and frames.
         source: the file or folder.
         stored: the tensors by their names in the file, not yet read.
         moves: the hub's names for each of them.
@@ -293,7 +293,7 @@ def _config_from_shapes(by_shape: shapes.Shapes, source: Path, hints: _Hints, ac
 
 
 def _check_towers(config: dict[str, Any], source: Path) -> None:
-    """Refuse sizes that no tower can have, such as heads that don't divide a width, or text in place of a number."""
+    """Refuse sizes that no tower can have, such as heads that don't divide a width, or text instead of a number."""
     try:
         XCLIPTextConfig.from_dict(config["text_config"])
         XCLIPVisionConfig.from_dict(config["vision_config"])

@@ -276,7 +276,7 @@ def _parameter(arguments: tuple[Any, ...]) -> Stored:
 
 
 def as_sizes(value: Any) -> tuple[int, ...]:
-    """Return the sizes or strides of a tensor; RefusedPickleError if the value can't be such."""
+    """Return the sizes or strides of a tensor, or raise RefusedPickleError if the value can't be that."""
     is_short = isinstance(value, tuple | list) and len(value) <= _MAX_DIMENSIONS
     if not is_short or not all(type(size) is int and 0 <= size < 1 << 62 for size in value):
         raise RefusedPickleError("it has a tensor of impossible sizes or strides")

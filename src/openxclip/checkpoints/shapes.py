@@ -24,7 +24,7 @@ class UnclearError(Exception):
 def config_of(
     shapes: Shapes, *, hidden_act: str, vision_heads: int | None = None, text_heads: int | None = None
 ) -> dict[str, Any]:
-    """Return the fields of an XCLIPConfig; for a CLIP, without those of MIT, prompts and frames.
+    """Return the fields of an XCLIPConfig; a CLIP has no fields of MIT, prompts and frames.
 
     Args:
         shapes: shapes by the hub's names.

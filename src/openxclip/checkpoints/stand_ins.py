@@ -51,14 +51,14 @@ _KEY_TYPES = (str, int, bool, bytes, type(None))
 
 
 def of_type(value: Any, kind: type) -> Any:
-    """Return the value; DamagedPickleError if it is of another type."""
+    """Return the value, or raise DamagedPickleError if it is of another type."""
     if not isinstance(value, kind):
         raise DamagedPickleError(f"a {kind.__name__} is expected where a {type(value).__name__} is")
     return value
 
 
 def as_key(value: Any) -> Any:
-    """Return a key; RefusedPickleError if hashing it may be slow, as with nested tuples and chosen large numbers."""
+    """Return a key, or raise RefusedPickleError if hashing it may be slow, as for nested tuples or chosen numbers."""
     if type(value) not in _KEY_TYPES or (type(value) is int and not -(1 << 60) < value < 1 << 60):
         raise RefusedPickleError(f"it has a {type(value).__name__} as a key")
     return value

@@ -102,7 +102,7 @@ def output_or_tuple(config: Any, output: _OutputT, return_dict: bool | None) -> 
 
 @dataclass
 class TransformerOutput(Output):
-    """The output of one transformer: the text tower, the video tower, MIT, or the blocks of one of them.
+    """The output of one transformer: the text tower, the video tower, MIT, or the encoder of one of them.
 
     N is K texts, B * T frames, or B videos; L is tokens, 1 + patches, or frames.
 
@@ -123,7 +123,7 @@ class TransformerOutput(Output):
 
 @dataclass
 class XCLIPOutput(Output):
-    """The output of `XCLIPModel.forward`. Fields and their order are those of transformers 4.
+    """The output of `XCLIPModel.forward`. The fields and their order are the same as in transformers 4.
 
     Attributes:
         loss: scalar; class cross-entropy with `labels`, contrastive with `return_loss`.
