@@ -49,7 +49,7 @@ class AnimatedPng(ComposedImage):
         self._header, self._copied = b"", b""
         piece: Piece | None = None
         while True:
-            head = read_at(self._file, at, 8)
+            head, start = read_at(self._file, at, 8), at + 8
             length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"")
             if kind in (b"fcTL", b"IEND", b"") and piece is not None and piece.data:
                 yield piece
@@ -59,23 +59,23 @@ class AnimatedPng(ComposedImage):
             if not kind:
                 raise DamagedImageError("it ends in the middle")
             if kind == b"IHDR":
-                self._header = self._chunk_data(at + 8, length)
+                self._header = self._chunk_data(start, length)
                 width, height = struct.unpack(">II", self._header[:8])
                 self.size = (width, height)
             elif kind == b"acTL":
-                num_frames = struct.unpack(">I", self._chunk_data(at + 8, length)[:4])[0]
+                num_frames = struct.unpack(">I", self._chunk_data(start, length)[:4])[0]
             elif kind == b"eXIf":
-                self._exif = self._chunk_data(at + 8, length)
+                self._exif = self._chunk_data(start, length)
             elif kind in _COPIED:
-                self._copied += _chunk(kind, self._chunk_data(at + 8, length))
+                self._copied += _chunk(kind, self._chunk_data(start, length))
             elif kind == b"fcTL":
-                number, piece = self._control(self._chunk_data(at + 8, length))
+                number, piece = self._control(self._chunk_data(start, length))
                 sequence = _next_in_sequence(number, sequence)
             elif kind == b"IDAT" and piece is not None:
-                piece.data.append((0, at + 8, length))
+                piece.data.append((0, start, length))
             elif kind == b"fdAT" and piece is not None:
-                sequence = _next_in_sequence(struct.unpack(">I", read_at(self._file, at + 8, 4))[0], sequence)
-                piece.data.append((4, at + 8, length))
+                sequence = _next_in_sequence(struct.unpack(">I", read_at(self._file, start, 4))[0], sequence)
+                piece.data.append((4, start, length))
             at += 12 + length
 
     def _control(self, data: bytes) -> tuple[int, Piece]:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,36 +51,29 @@ def check_videos(
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs={jobs} must be 1 or more")
-    return _iter_reports(paths, jobs or num_cores(), {"full": full, "read": read}, on_time)
+
+    def inspect(worker: DecodeWorker, source: VideoSource) -> Generator[VideoReport, None, None]:
+        yield worker.inspect(source, full=full, read=read, on_time=partial(on_time, source_name(source)))
+
+    return _iter_reports(paths, jobs or num_cores(), inspect)
 
 
 def _iter_reports(
     paths: Iterable[VideoSource],
     jobs: int,
-    options: dict[str, Any],
-    on_time: Callable[[str, float, float], object],
+    inspect: Callable[[DecodeWorker, VideoSource], Generator[VideoReport, None, None]],
 ) -> Iterator[VideoReport]:
     if isinstance(paths, Sequence):
         jobs = max(1, min(jobs, len(paths)))
-    workers = [DecodeWorker() for _ in range(jobs)]
-
-    def inspect(worker: DecodeWorker, source: VideoSource) -> Generator[VideoReport, None, None]:
-        yield worker.inspect(source, **options, on_time=partial(on_time, source_name(source)))
-
-    def close() -> None:
-        for worker in workers:
-            worker.close()
-
-    reports = ReadAhead([partial(inspect, worker) for worker in workers], paths, ahead=2 * jobs + 1, interrupt=close)
-    try:
+    with ExitStack() as stack:
+        readers = [partial(inspect, stack.enter_context(DecodeWorker())) for _ in range(jobs)]
+        reports = ReadAhead(readers, paths, ahead=2 * jobs + 1, interrupt=stack.close)
+        stack.callback(reports.close)
         for step in reports:
             if step.error is not None:
                 raise step.error
             if step.piece is not None:
                 yield step.piece
-    finally:
-        reports.close()
-        close()
 
 
 def check(

@@ -92,6 +92,7 @@ class CodedStream:
         deadline: deadline of the current call, which the caller restarts for each call.
 
     Attributes:
+        name, limits: name of the source in error messages, and the limits of reading it.
         container, stream: PyAV's container and video stream.
         notes: notes for the user about the file.
         codec: FFmpeg's name of the codec.
@@ -105,7 +106,7 @@ class CodedStream:
     """
 
     def __init__(self, source: Path | BinaryIO | str, *, name: str, options: ReadOptions, deadline: Deadline) -> None:
-        self._source, self._name, self._options, self._limits = source, name, options, options.limits
+        self._source, self.name, self._options, self.limits = source, name, options, options.limits
         self._deadline, self._demuxer = deadline, _Demuxer(source, name, deadline)
         self.container: Any
         self.stream: Any
@@ -123,7 +124,7 @@ class CodedStream:
 
     def _open(self, *, is_first: bool = False) -> tuple[str, ...]:
         self.container, self.stream, notes = open_video(
-            self._source, name=self._name, options=self._options, deadline=self._deadline, is_first=is_first
+            self._source, name=self.name, options=self._options, deadline=self._deadline, is_first=is_first
         )
         context = self.stream.codec_context
         self.codec = str(getattr(context.codec, "canonical_name", context.name))
@@ -175,7 +176,7 @@ class CodedStream:
         """
         self.decoder_state = DecoderState(self.codec, self.stream.codec_context.extradata or b"")
         first = self._peek_first()
-        max_samples, is_address = self._limits.frames, isinstance(self._source, str)
+        max_samples, is_address = self.limits.frames, isinstance(self._source, str)
         if trust_tables and first is not None and not isinstance(self._source, str):
             packets = packets_by_table(
                 self._source, self.container, self.stream, codec=self.codec, first=first, max_samples=max_samples
@@ -186,10 +187,10 @@ class CodedStream:
         packets = Packets()
         for packet in self._coming:
             if is_address and packet.has_sidedata("encryption_info"):
-                raise VideoError(self._name, "it is encrypted (Common Encryption): decrypt it first")
+                raise VideoError(self.name, "it is encrypted (Common Encryption): decrypt it first")
             self.decoder_state.note(len(packets), packet)
             packets.add(packet, codec=self.codec, length_size=self.length_size)
-            self._limits.check_frames(self._name, len(packets))
+            self.limits.check_frames(self.name, len(packets))
         self._next = len(packets)
         return packets, False
 
@@ -204,7 +205,7 @@ class CodedStream:
             ends_within_packet: whether the file ended within a packet.
             needs_one_thread: whether decoding with several threads loses frames.
         """
-        self._limits.check_frames(self._name, len(packets))
+        self.limits.check_frames(self.name, len(packets))
         if needs_one_thread and self.threads != 1:
             self.reopen(threads=1)
         self.decoder_state = state

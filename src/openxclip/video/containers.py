@@ -43,7 +43,7 @@ class ContainerFootage:
     kind: Kind = "video"
 
     def __init__(self, source: Path | BinaryIO | str, *, name: str, options: ReadOptions) -> None:
-        self._source, self._name, self._limits = source, name, options.limits
+        self._source, self._name = source, name
         self.file = None if isinstance(source, str) else source
         self.deadline = Deadline(options.limits.seconds, name)
         self.coded = CodedStream(source, name=name, options=options, deadline=self.deadline)
@@ -118,7 +118,7 @@ class ContainerFootage:
                 needs_one_thread=cached.needs_one_thread,
             )
             return cached.index
-        index = index_stream(coded, name=self._name, limits=self._limits)
+        index = index_stream(coded)
         if not index.decoded:
             needs_one_thread = index.is_counted and coded.threads == 1
             entry = packet_cache.CacheEntry(index, coded.decoder_state, coded.ends_within_packet, needs_one_thread)
@@ -180,9 +180,9 @@ class ContainerFootage:
             coded.reopen(threads=1)
         elif index.is_by_table:
             coded.reopen()
-            self._set_index(index_stream(coded, name=self._name, limits=self._limits, trust_tables=False))
+            self._set_index(index_stream(coded, trust_tables=False))
         elif not index.is_counted:
-            self._set_index(count_frames(coded, index.packets, is_by_table=False, name=self._name, limits=self._limits))
+            self._set_index(count_frames(coded, index.packets, is_by_table=False))
         else:
             self._set_index(replace(index, frames=None))
 

@@ -51,12 +51,10 @@ def find_cut_end(source: Path | BinaryIO, container: Any, packets: Packets) -> s
             is_cut = flv_ends_within_tag(file, size)
             return "it is cut off: its last tag is incomplete" if is_cut else None
         if name.startswith("mov,"):
-            missing = _end_of_boxes(file, size, container) - size
-        elif name in _ENDS:
-            missing = _ENDS[name](file, size) - size
+            end = _end_of_boxes(file, size, container)
         else:
-            missing = 0
-        return f"it is cut off: the last {missing} bytes are missing" if missing > 0 else None
+            end = _ENDS[name](file, size) if name in _ENDS else size
+        return f"it is cut off: the last {end - size} bytes are missing" if end > size else None
 
 
 def _end_of_boxes(file: BinaryIO, size: int, container: Any) -> int:
