@@ -55,7 +55,7 @@ def as_videos(
         that is necessary.
 
     Raises:
-        TypeError: something is neither frame nor video.
+        TypeError: an item is neither a frame nor a video.
         ValueError: there are no frames, or a shape or value is invalid for a frame.
     """
     return [_as_video(video, read_file, channels_last) for video in split_videos(videos)]
@@ -222,8 +222,8 @@ class FrameLevels(Sequence[NDArray[np.uint8]]):
         video: one video in any of the forms above except a file.
 
     Raises:
-        TypeError: the argument is no video, or its numbers have another type.
-        ValueError: there are no frames, frames differ in size, or a shape or a value is not valid for a frame.
+        TypeError: the argument is not a video, or its numbers have another type.
+        ValueError: there are no frames, frames differ in size, or a shape or value is invalid for a frame.
     """
 
     def __init__(self, video: Any) -> None:

@@ -22,12 +22,13 @@ import numpy as np
 import PIL
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 NEAREST, BILINEAR, BICUBIC = 0, 2, 3  # Pillow's numbers, which configurations use
 
 _WEIGHT_BITS = 22
 _HALF = 1 << (_WEIGHT_BITS - 1)
-_Array = np.ndarray[Any, np.dtype[Any]]
+_Array = NDArray[Any]
 _PILLOW = int(PIL.__version__.split(".")[0])
 
 
@@ -46,9 +47,9 @@ def resize(
     Returns:
         (N, C, rows, columns), uint8, on the same device.
     """
-    if size == tuple(images_NCHW.shape[-2:]):
-        return images_NCHW[..., rows, columns]
     height, width = images_NCHW.shape[-2:]
+    if size == (height, width):
+        return images_NCHW[..., rows, columns]
     if resample == NEAREST:
         y, x = _nearest(height, size[0])[rows], _nearest(width, size[1])[columns]
         return images_NCHW.index_select(2, y.to(images_NCHW.device)).index_select(3, x.to(images_NCHW.device))
@@ -159,11 +160,11 @@ def _taps(size: int, target: int, start: int, stop: int, resample: int) -> tuple
     return np.minimum(at, size - 1), whole_weights
 
 
-def _triangle(x: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _triangle(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x < 1, 1 - x, 0.0)
 
 
-def _cubic(x: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return Keys' cubic convolution with a = -1/2 (IEEE ASSP 1981)."""
     inner = (1.5 * x - 2.5) * x * x + 1
     outer = -0.5 * (((x - 5) * x + 8) * x - 4)

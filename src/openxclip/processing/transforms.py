@@ -205,7 +205,7 @@ class VideoProcessor:
             `pixel_values` (B, T, 3, H, W).
 
         Raises:
-            TypeError: an item is no frame.
+            TypeError: an item is not a frame.
             ValueError: shapes, values or numbers of frames are invalid.
             VideoError: a file can't be read.
         """
@@ -245,8 +245,8 @@ class VideoProcessor:
             (B, T, 3, H, W) on that device: float32; or uint8 if frames are uint8 and neither rescaled nor normalised.
 
         Raises:
-            ValueError: videos have unequal numbers of frames, frames come out in unequal sizes, or floating levels
-                are neither within 0..1 nor within 0..255.
+            ValueError: videos have unequal numbers of frames, results have unequal sizes, or floating levels are
+                neither within 0..1 nor within 0..255.
         """
         counts = [sum(len(piece) for piece in video) for video in videos]
         if len(set(counts)) > 1:
