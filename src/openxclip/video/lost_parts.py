@@ -51,9 +51,6 @@ def find_lost_parts(
     return []
 
 
-# -- MPEG-TS -----------------------------------------------------------------------------------------------------------
-
-
 def _check_ts(file: BinaryIO, pid: int, check_time: Callable[[], object]) -> list[str]:
     problems, size = [], size_of(file)
     first, step = _sync(file)
@@ -121,9 +118,6 @@ def _pids(heads: NDArray[np.uint8]) -> NDArray[np.uint16]:
     return np.asarray((heads[:, 1] & 0x1F).astype(np.uint16) << 8 | heads[:, 2])
 
 
-# -- Ogg ---------------------------------------------------------------------------------------------------------------
-
-
 def _check_ogg(file: BinaryIO, check_time: Callable[[], object]) -> list[str]:
     """Check the numbers and checksums of pages, and whether the last page of each stream is marked as such."""
     size, at = size_of(file), 0
@@ -181,9 +175,6 @@ def _has_crc(data: bytes, expected: int) -> bool:
     return int(f"{mirrored:032b}"[::-1], 2) == expected
 
 
-# -- Matroska ----------------------------------------------------------------------------------------------------------
-
-
 def _check_matroska(file: BinaryIO, check_time: Callable[[], object]) -> list[str]:
     size, wrong = size_of(file), 0
     for segment in elements_at(file, Part(b"", 0, size), SEGMENT):
@@ -201,9 +192,6 @@ def _is_intact(file: BinaryIO, part: Part) -> bool:
     return zlib.crc32(file.read(part.end - part.start - 6)) == int.from_bytes(head[2:], "little")
 
 
-# -- FFV1 --------------------------------------------------------------------------------------------------------------
-
-
 def are_slices_intact(packet: bytes) -> bool:
     """Return whether the checksums of all slices of an FFV1 packet are right; every slice must have one."""
     end = len(packet)
@@ -215,11 +203,8 @@ def are_slices_intact(packet: bytes) -> bool:
     return not end
 
 
-# -- MPEG-1 and MPEG-2 -------------------------------------------------------------------------------------------------
-
-
 class PictureNumbers:
-    """The numbers of a stream's pictures, by group."""
+    """The numbers of the pictures of an MPEG-1 or MPEG-2 stream, by group."""
 
     def __init__(self) -> None:
         self._groups: list[list[int]] = []

@@ -60,7 +60,7 @@ def read_pipe(source: Path | BinaryIO, *, name: str, limits: Limits) -> NamedByt
 
 def _open_without_waiting(path: str, flags: int) -> int:
     """Open a pipe even if no process writes to it yet: the wait for one has the time limit."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    return os.open(path, flags | (os.O_NONBLOCK if hasattr(select, "poll") else 0))
 
 
 def _collect(

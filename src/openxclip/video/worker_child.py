@@ -39,8 +39,7 @@ def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: 
         frames_address: address of the `SharedFile` for the frames of an answer.
         inbox_address: address of the `SharedFile` with the content of a source without a path.
     """
-    if hasattr(signal, "SIGINT"):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = _Server(answers, frames=SharedFile(frames_address), inbox=SharedFile(inbox_address))
     guard = _MemoryGuard()
     Image.MAX_IMAGE_PIXELS = None  # each request has its own limit of pixels
@@ -160,9 +159,8 @@ class _MemoryGuard:
         import resource
 
         highest = resource.getrlimit(resource.RLIMIT_AS)[1]
-        allowed = resource.RLIM_INFINITY
+        needed = resource.RLIM_INFINITY
         if limits.memory is not None and limits.pixels is not None:
-            allowed = self._used + _BASE_BYTES + limits.memory + limits.pixels * _BYTES_PER_PIXEL
-        if highest != resource.RLIM_INFINITY:
-            allowed = highest if allowed == resource.RLIM_INFINITY else min(allowed, highest)
-        resource.setrlimit(resource.RLIMIT_AS, (allowed, highest))
+            needed = self._used + _BASE_BYTES + limits.memory + limits.pixels * _BYTES_PER_PIXEL
+        finite = [size for size in (needed, highest) if size != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_AS, (min(finite, default=resource.RLIM_INFINITY), highest))
