@@ -1,7 +1,7 @@
 """Turn the labels of a dataset into the texts that the model compares videos with.
 
-The paper uses the bare class names (Ni et al., ECCV 2022, section 4.1). Its code spells those of UCF-101 as the file
-names do ("ApplyEyeMakeup"), which no text tower has learnt; here they are split into words.
+The paper uses the bare class names (Ni et al., ECCV 2022, section 4.1). Its code writes UCF-101's names without spaces
+("ApplyEyeMakeup"), which no text tower has learnt; here such names are split into words.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ def _checked_row(place: str, fields: dict[str, Any]) -> Row:
 
 
 def make_row(place: str, path: str, fields: dict[str, Any]) -> Row:
-    """Make a row from the fields `label`, `text`, `start` and `end`, of which some may be absent.
+    """Make a row from the fields `label`, `text`, `start` and `end`; fields may be absent.
 
     Raises:
         DatasetError: a field is invalid, `end` isn't after `start`, or there is neither a label nor a text.

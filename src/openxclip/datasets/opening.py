@@ -80,7 +80,7 @@ def open_dataset(
             contains these.
         format: the dataset's format; "auto" detects it.
         videos: folder of the videos, for lists and annotation files; by default, the folder of the list.
-        split: "train", "val", "test" or another split of the dataset; None for a dataset with at most one.
+        split: "train", "val", "test" or another split of the dataset; None if there is at most one split.
         fold: number of the official split of UCF-101 or HMDB-51: 1, 2 or 3.
         names: other texts for classes, or the names of numbered classes (see `labels.read_names`).
         hidden: whether to include hidden files and folders; otherwise they are counted in `problems`.

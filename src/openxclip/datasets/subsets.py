@@ -89,7 +89,7 @@ def hold_out(dataset: Dataset, part: float, *, seed: int) -> tuple[Dataset, Data
 
     Raises:
         ValueError: `part` is out of its range.
-        DatasetError: a class has only one video, or there is only one in all.
+        DatasetError: a class, or a dataset with captions, has only one video.
     """
     if not 0 < part < 1:
         raise ValueError(f"part={part} must be above 0 and below 1")
@@ -114,7 +114,7 @@ def hold_out(dataset: Dataset, part: float, *, seed: int) -> tuple[Dataset, Data
 
 
 def draw_classes(dataset: Dataset, number: int, *, seed: int) -> Dataset:
-    """Draw some of the classes, such as 160 of those that Kinetics-600 has and Kinetics-400 doesn't.
+    """Draw some of the classes, such as 160 of the classes that Kinetics-600 has and Kinetics-400 lacks.
 
     The labels are renumbered.
 
@@ -202,9 +202,9 @@ def _relabel(dataset: Dataset, new_label: Mapping[int, int], **changes: Any) -> 
         if (label := _label_of(dataset, sample)) in new_label
     )
     missing = tuple(
-        replace(entry, sample=replace(entry.sample, label=new_label[old]))
-        for entry in dataset.missing
-        if (old := entry.sample.label) is not None and old in new_label
+        (replace(sample, label=new_label[label]), problem)
+        for sample, problem in dataset.missing
+        if (label := sample.label) is not None and label in new_label
     )
     return replace(dataset, samples=samples, missing=missing, **changes)
 
@@ -214,14 +214,14 @@ def _keep_classes(dataset: Dataset, keep: Sequence[int], name: str) -> Dataset:
     kept = _relabel(dataset, {old: new for new, old in enumerate(keep)})
     if not kept.samples:
         raise DatasetError(f"{dataset.name}: no class with a video is left.")
-    dropped = {entry.problem for entry in dataset.missing} - {entry.problem for entry in kept.missing}
+    dropped = {problem for _, problem in dataset.missing} - {problem for _, problem in kept.missing}
     dropped.update(class_without_videos(label) for i, label in enumerate(dataset.classes) if i not in keep)
     return replace(
         kept,
         name=name,
         classes=tuple(dataset.classes[old] for old in keep),
         problems=tuple(problem for problem in dataset.problems if problem not in dropped),
-        num_expected=num_videos((*kept.samples, *(entry.sample for entry in kept.missing))),
+        num_expected=num_videos((*kept.samples, *(sample for sample, _ in kept.missing))),
     )
 
 

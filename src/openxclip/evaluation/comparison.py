@@ -17,7 +17,7 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Comparison:
-    """Difference of the top-1 accuracy of two results; in retrieval, of R@1 from text to video.
+    """Difference of the top-1 accuracy of two results; retrieval uses R@1 from text to video instead.
 
     Attributes:
         samples: number of samples in both results.
@@ -48,7 +48,7 @@ class Comparison:
 
 
 def compare(first: Results, second: Results, *, resamples: int = 10_000, seed: int = 0) -> Comparison:
-    """Return the difference of two results over the same samples, and how likely it is by chance.
+    """Return the difference of two results over the same samples, and how likely such a difference is by chance.
 
     The samples are resampled with replacement, in pairs (Efron and Tibshirani, "An Introduction to the Bootstrap",
     1993: the percentile interval of section 13, and the test of section 16, in which the resampled differences are
@@ -126,6 +126,6 @@ def _check_comparable(first: Results, second: Results) -> None:
 
 
 def _settings_of(results: Results) -> dict[str, Any]:
-    """Return what two comparable results have in common, by name."""
+    """Return the settings that must be the same in results that are compared, by name."""
     settings = {"task": results.task, "dataset": results.dataset, "content of the dataset": results.dataset_hash[:12]}
     return settings | {f"protocol's {name}": value for name, value in vars(results.protocol).items()}

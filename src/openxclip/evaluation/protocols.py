@@ -64,7 +64,7 @@ def evaluate(
         pipeline: the model in eval mode, and its processor.
         dataset: samples with labels.
         protocol: clips, crops, frames and texts; by default one clip and one crop with the bare class names.
-        part: (rank, number of parts) to evaluate only every n-th sample, from number `rank` on; None for all. The
+        part: (rank, n) to evaluate only every n-th sample, starting with sample `rank`; None for all samples. The
             results of all parts can be merged with `merge_results`.
         batch: views in one call of the model, see `VideoPipeline.encode_videos`.
         on_progress: called after each sample.
