@@ -53,12 +53,7 @@ def _num_slots(packets: Packets, claimed: int) -> int:
 
 
 def num_edits(source: Path | BinaryIO | None, stream: Any) -> int:
-    """Return how many parts of an MP4's track its edit list shows; 0 without an edit list.
-
-    Args:
-        source: the file; None if there is no file to read.
-        stream: PyAV's video stream.
-    """
+    """Return how many parts of an MP4's track (PyAV's `stream`) its edit list shows; 0 without a list or a file."""
     if source is None:
         return 0
     with reading(source) as file:
@@ -66,7 +61,7 @@ def num_edits(source: Path | BinaryIO | None, stream: Any) -> int:
 
 
 def _num_parts(table: bytes) -> int:
-    """Count the entries of an edit list (ISO/IEC 14496-12, 8.6.6) that aren't empty; the start of those is -1."""
+    """Count the entries of an edit list (ISO/IEC 14496-12, 8.6.6) that aren't empty; an empty one starts at -1."""
     size, at, length = (20, 8, 8) if table[:1] == b"\1" else (12, 4, 4)
     count = int.from_bytes(table[4:8], "big")
     rows = (table[8 + i * size : 8 + (i + 1) * size] for i in range(min(count, len(table) // size)))

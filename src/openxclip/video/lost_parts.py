@@ -80,7 +80,7 @@ def _check_ts(file: BinaryIO, pid: int, check_time: Callable[[], object]) -> lis
 def _begins_recording(heads: NDArray[np.uint8], is_ours: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return, for each packet of the stream, whether another recording may begin there.
 
-    One begins with a table of programs, whose own counter then has jumped or is 0.
+    A recording begins with a table of programs, whose own counter has jumped there or is 0.
     """
     tables = np.flatnonzero(_pids(heads) == 0)
     counters = (heads[tables, 3] & 15).astype(np.int64)
@@ -170,7 +170,7 @@ def _next_page(file: BinaryIO, at: int) -> int:
 
 
 def _has_crc(data: bytes, expected: int) -> bool:
-    """Compare the CRC-32 that takes the highest bit first and starts at 0."""
+    """Return whether data has this CRC-32 in the variant that takes the highest bit first and starts at 0."""
     mirrored = zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{mirrored:032b}"[::-1], 2) == expected
 
@@ -233,7 +233,7 @@ class PictureNumbers:
 
 
 def _num_gaps(numbers: list[int], *, is_last: bool) -> int | None:
-    """Return how many numbers of a group are missing; None if they aren't one for each picture.
+    """Return how many numbers of a group are missing; None if several pictures have the same number.
 
     Editors leave out some of the pictures that are shown before the first coded one. A recording ends before the
     pictures that would have been coded last.

@@ -52,11 +52,9 @@ def turn_of(frame: av.VideoFrame) -> Turn | None:
 
 
 def stated_turn(source: Path | BinaryIO | str, stream: Any) -> Turn | None:
-    """Return how frames must be turned by the track header of an MP4 or MOV; None for other containers.
+    """Return how the track header of an MP4 or MOV says that frames must be turned; None for other containers.
 
-    Args:
-        source: the source that `stream` was opened from.
-        stream: PyAV's stream.
+    PyAV's `stream` was opened from `source`.
     """
     if isinstance(source, str) or not stream.container.format.name.startswith("mov,"):
         return None

@@ -18,12 +18,7 @@ _COPY_AGAIN = "Copy, download or record it again"
 
 
 def why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
-    """Explain why FFmpeg could not open a source.
-
-    Args:
-        source: a file, or an address.
-        error: the exception that PyAV raised.
-    """
+    """Explain why FFmpeg could not open a file or an address, for which PyAV raised this error."""
     if isinstance(source, str):
         return f"it cannot be opened: {getattr(error, 'strerror', None) or error}"
     failure = ffmpeg_failure(error, source)
@@ -59,8 +54,7 @@ def _why_mp4_not_opened(file: BinaryIO, size: int) -> str:
     names = {box.name for box in top_level}
     index = next((box for box in top_level if box.name == b"moov"), None)
     if index is not None and index.end > size:
-        missing = index.end - size
-        return f"it is cut off: the last {missing} bytes of its index (moov) are missing. {_COPY_AGAIN}"
+        return f"it is cut off: the last {index.end - size} bytes of its index (moov) are missing. {_COPY_AGAIN}"
     if index is not None:
         return f"it is an MP4 whose index (moov) is damaged: FFmpeg cannot read it. {_COPY_AGAIN}"
     if b"meta" in names:
@@ -77,12 +71,7 @@ def _why_mp4_not_opened(file: BinaryIO, size: int) -> str:
 
 
 def why_image_not_opened(source: Path | BinaryIO, error: Exception) -> str:
-    """Explain why an image could not be opened.
-
-    Args:
-        source: the file.
-        error: the exception that reading its header raised.
-    """
+    """Explain why an image could not be opened, after reading its header raised this error."""
     if isinstance(error, DamagedImageError):
         return why_frame_not_decoded("it", error)
     if isinstance(error, Image.DecompressionBombError):
@@ -98,12 +87,7 @@ def why_image_not_opened(source: Path | BinaryIO, error: Exception) -> str:
 
 
 def why_frame_not_decoded(frame: str, error: Exception) -> str:
-    """Explain why a frame of an image could not be decoded.
-
-    Args:
-        frame: name of the frame, as the subject of the message.
-        error: the exception that decoding raised.
-    """
+    """Explain why a frame of an image could not be decoded; its name `frame` is the subject of the message."""
     damage = error if isinstance(error, DamagedImageError) else "its pixels cannot be decoded"
     return f"{frame} is damaged or cut off: {damage}. Copy or convert it"
 

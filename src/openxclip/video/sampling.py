@@ -74,7 +74,7 @@ def sample_clips(
     """Choose several clips over the whole video, to test with several views.
 
     Clip c of C has the frames at `(2c + 1) / 2C` of every segment. Together, the clips have the midpoints of T·C
-    segments; a single clip equals that of `sample_uniform`. (The paper tests with 4 clips, which its code draws at
+    segments; a single clip has the frames of `sample_uniform`. (The paper tests with 4 clips, which its code draws at
     random, so that results differ from run to run.)
 
     Args:

@@ -51,7 +51,7 @@ def check_truncation(source: Path | BinaryIO, stream: Any) -> Truncation:
 
 def _claimed_end(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[int, bool]:
     """Return where the file should end (0 if unknown), and whether all frames are there even if it ends earlier."""
-    if head[4:8] == b"ftyp" or head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
         return _end_of_media_boxes(file, size, stream)
     if head[:4] == b"RIFF":
         return _end_of_riff(file, head, size)
@@ -69,7 +69,7 @@ def _claimed_end(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[i
 
 
 def _end_of_media_boxes(file: BinaryIO, size: int, stream: Any) -> tuple[int, bool]:
-    """Return the end of the last `mdat` or `moov` box; all frames are there if the index has none that ends later.
+    """Return the end of the last `mdat` or `moov` box, and whether the file has all frames that its index lists.
 
     A fragmented file (`moof` boxes) grows by fragments and may end after any of them.
     """
@@ -116,7 +116,7 @@ def _has_complete_movi(file: BinaryIO, at: int, size: int) -> bool:
 
 
 def _end_of_segment(file: BinaryIO, size: int) -> tuple[int, bool]:
-    """Return the end of the Matroska segment; all frames are there if a complete element follows the last cluster."""
+    """Return the end of the Matroska segment, and whether a complete element follows the last cluster."""
     segment = next(elements_at(file, Part(b"", 0, size), SEGMENT), None)
     if segment is None or segment.end <= size:
         return 0, True

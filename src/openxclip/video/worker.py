@@ -43,9 +43,9 @@ _Reply = tuple[dict[str, Any], NDArray[np.uint8] | None]
 class DecodeWorker:
     """Reads videos in a child process, which is started at once, killed at the time limit, and started again.
 
-    A source that can't be sent to the child (an open file) is read in the calling process. So is every source, after a
-    warning, if no child can be started (in an application that is frozen into one file). Threads may share a worker:
-    they read one after the other. A forked or spawned process that uses a worker starts a child of its own. Close the
+    A source that can't be sent to the child (an open file) is read in the calling process. If no child can be started
+    (in an application that is frozen into one file), all sources are read there, after a warning. Threads may share a
+    worker: they read one after the other. A forked or spawned process that uses a worker starts a child of its own. Close the
     worker, or use it as a context manager; otherwise it ends with the program.
     """
 
