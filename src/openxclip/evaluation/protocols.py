@@ -181,7 +181,8 @@ def evaluate_retrieval(
     similarity_KV = np.stack(columns, axis=1)[list(video_of)]
     predictions = []
     for (index, own), row_V in zip(video_of.items(), similarity_KV, strict=True):  # by rows, to save memory
-        probability_V = torch.from_numpy(row_V).double().softmax(dim=0).numpy()
+        exponential_V = np.exp(row_V.astype(np.float64) - row_V.max())
+        probability_V = exponential_V / exponential_V.sum()
         is_own_V = np.arange(len(row_V)) == own
         order_V = np.lexsort((is_own_V, -row_V))  # of equal scores its own comes last, as in the metrics
         predictions.append(_prediction(index, names[index], own, probability_V, order_V))
