@@ -95,14 +95,15 @@ def vision(
     fast = {precision: optimize(model, precision, verbose=False) for precision in precisions}
     ours = {precision: partial(optimized.get_video_features, pixels) for precision, optimized in fast.items()}
     theirs = partial(peer.video, pixels) if peer else None
-    methods = {"plain": torch.no_grad()(partial(model.get_video_features, pixels)), **_methods(ours, theirs, theirs)}
+    methods = _methods(ours, theirs, theirs)
+    methods["plain"] = torch.no_grad()(partial(model.get_video_features, pixels))
     reference = methods["documented" if peer else "plain"]()
     measured = medians(methods, rounds)
     seconds, num_rounds = measured
     documented, tuned = seconds.get("documented"), seconds.get("tuned fp32")
     yield Row(f"{name} video, plain fp32", "s", seconds["plain"], documented, tuned, rounds=num_rounds)
     operations = profile(model, num_texts=1).video.flops  # of one video and one text; 2 per multiply-add
-    notes = {}
+    notes: dict[str, str] = {}
     for precision, optimized in fast.items():
         method = f"ours {precision}"
         kernel = str(optimized.kernel.dtype).removeprefix("torch.")
@@ -121,7 +122,7 @@ def texts(
         reference = model.get_text_features(ids)
         cold = {precision: optimize(model, precision, verbose=False, texts_kept=0) for precision in precisions}
         ours: dict[Precision, Call] = {p: partial(fast.get_text_features, ids) for p, fast in cold.items()}
-        errors = {precision: f"off {relative_error(call(), reference):.1e}" for precision, call in ours.items()}
+        errors = {str(precision): f"off {relative_error(call(), reference):.1e}" for precision, call in ours.items()}
     encode = partial(peer.text, ids) if peer else None
     measured = medians(_methods(ours, encode, encode), rounds)
     yield from _rows(f"{name} {_NAMES} class names, cold,", measured, errors)
