@@ -48,7 +48,5 @@ def release(weights: Iterable[Tensor]) -> None:
 def _is_clean(descriptor: int, first: int, last: int) -> bool:
     """Return whether all pages in memory are the file's: a page that was written to belongs to the process."""
     words = np.frombuffer(os.pread(descriptor, 8 * (last - first), 8 * first), dtype=np.uint64)
-    if len(words) != last - first:
-        return False
-    in_memory = (words & np.uint64(_PRESENT | _SWAPPED)) != 0
-    return bool(((words[in_memory] & np.uint64(_FILE_PAGE)) != 0).all() and not (words & np.uint64(_SWAPPED)).any())
+    is_present, is_swapped, is_of_file = ((words & np.uint64(flag)) != 0 for flag in (_PRESENT, _SWAPPED, _FILE_PAGE))
+    return len(words) == last - first and not (is_swapped | (is_present & ~is_of_file)).any()

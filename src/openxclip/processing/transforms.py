@@ -262,12 +262,13 @@ class VideoProcessor:
                 f"{', '.join(f'{h}×{w}' for h, w in sorted(targets))}. Crop them (do_center_crop=True)."
             )
         ((height, width),) = targets
-        kinds = [self._whole_levels([piece.to(device, non_blocking=True) for piece in video]) for video in videos]
-        are_uint8 = all(piece.dtype == torch.uint8 for pieces, _ in kinds for piece in pieces)
-        keeps_levels = self._keeps_levels and all(unit == 1 for _, unit in kinds)
+        on_device = ([piece.to(device, non_blocking=True) for piece in video] for video in videos)
+        videos_and_units = [self._whole_levels(pieces) for pieces in on_device]
+        are_uint8 = all(piece.dtype == torch.uint8 for pieces, _ in videos_and_units for piece in pieces)
+        keeps_levels = self._keeps_levels and all(unit == 1 for _, unit in videos_and_units)
         dtype = torch.uint8 if keeps_levels and are_uint8 else torch.float32
         values_BTCHW = torch.empty(len(videos), counts[0], 3, height, width, dtype=dtype, device=device)
-        for values_TCHW, (pieces, unit) in zip(values_BTCHW, kinds, strict=True):
+        for values_TCHW, (pieces, unit) in zip(values_BTCHW, videos_and_units, strict=True):
             arithmetic = None if keeps_levels else self._scale_and_offset(unit, device)
             if device.type == "cpu":
                 pieces = [frame for piece in pieces for frame in piece.split(1)]  # one frame fits the cache
