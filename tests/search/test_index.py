@@ -153,8 +153,8 @@ def test_a_file_is_read_again_only_if_it_changes(index, videos, pipeline, monkey
     changed = index.add(videos)
     assert changed.added == (str(red),)
     assert len(index) == 12
-    one, other = (index.search(TEXTS[0], where=f"path like '%{name}%'", k=9) for name in ("red2", "blue"))
-    assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=1e-6)
+    red_hits, blue_hits = (index.search(TEXTS[0], where=f"path like '%{name}%'", k=9) for name in ("red2", "blue"))
+    assert [hit.score for hit in red_hits] == pytest.approx([hit.score for hit in blue_hits], abs=1e-6)
 
 
 def test_a_shorter_file_replaces_all_windows_of_a_longer_one(pipeline, videos, tmp_path) -> None:

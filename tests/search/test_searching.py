@@ -125,20 +125,13 @@ def test_overlapping_windows() -> None:
         moments = merge_neighbours(windows(cosines, stride=stride), 0.0)
         return [(moment.start, moment.end, moment.windows) for moment in moments]
 
-    assert found([0.1, 0.5, 0.6, 0.5, 0.1, 0.1]) == [
-        (5, 25, 3),
-        (25, 35, 1),
-    ]  # half of each other window lies in the first moment
+    # Half of each other window lies in the first moment
+    assert found([0.1, 0.5, 0.6, 0.5, 0.1, 0.1]) == [(5, 25, 3), (25, 35, 1)]
     assert found([0.6, 0.1, 0.6]) == [(0, 20, 3)]  # the window between is covered
     assert found([0.6, 0.1, 0.5], stride=10.0) == [(0, 10, 1), (20, 30, 1), (10, 20, 1)]
     assert found([0.6, 0.5, 0.5], stride=12.0) == [(0, 10, 1), (12, 22, 1), (24, 34, 1)]  # with gaps between them
-    assert found([0.1, 0.6, 0.2, 0.6, 0.1], stride=8.0) == [
-        (8, 18, 1),
-        (24, 34, 1),
-        (16, 26, 1),
-        (0, 10, 1),
-        (32, 42, 1),
-    ]
+    apart = found([0.1, 0.6, 0.2, 0.6, 0.1], stride=8.0)
+    assert apart == [(8, 18, 1), (24, 34, 1), (16, 26, 1), (0, 10, 1), (32, 42, 1)]
 
 
 def test_merging_keeps_every_window_once_and_no_two_hits_overlap_by_half() -> None:
@@ -174,9 +167,8 @@ def test_scores_are_those_of_classify(pipeline: VideoPipeline, videos: Path, tmp
     assert [hit.reranked for hit in found] == [rerank > 0] * 3
     if rerank:
         scores = {done.path: done.labels[0].score for done in classify(videos, ["a red video"], model=pipeline)}
-        assert {hit.path: hit.score for hit in found} == pytest.approx(
-            scores, abs=2e-3
-        )  # patches are in half precision
+        found_scores = {hit.path: hit.score for hit in found}
+        assert found_scores == pytest.approx(scores, abs=2e-3)  # patches are in half precision
     else:
         assert all(hit.score is not None and 0 < hit.score < 1 for hit in found)
 
