@@ -450,10 +450,8 @@ def test_windows_of_two_rules_are_not_mixed(
                 embed(names * 5, tmp_path / name, model=pipeline, window=window)
     with pytest.raises(ValueError, match=r"another window_rule \(1, now 2\).*force"):
         embed(names * 5, tmp_path / "w.npz", model=pipeline, window=0.1)
-    resumed = embed(
-        names * 5, tmp_path / "c.npz", model=pipeline
-    )  # clips over whole videos are the same in both versions
-    assert resumed.rows == 15
+    # Clips over whole videos are the same in both versions
+    assert embed(names * 5, tmp_path / "c.npz", model=pipeline).rows == 15
 
 
 def test_a_window_shorter_than_two_frames_is_an_error_of_that_video(
