@@ -1,4 +1,4 @@
-"""`openxclip train` and `openxclip eval`, as they are typed."""
+"""`openxclip train` and `openxclip eval`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_train_then_eval_then_compare(run: Run, tiny_folder: Path, clip_folder: 
         (("my-videos", "data=x"), "--out is missing"),
     ],
 )
-def test_mistakes_are_one_line(run: Run, arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_mistakes_print_one_line(run: Run, arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
     out = () if "--dry-run" in arguments or "--out" in said else ("--out", tmp_path / "out")
     done = run("train", *arguments, *out)
     assert done.returncode != 0
@@ -85,7 +85,9 @@ def test_eval_needs_a_model(run: Run) -> None:
     assert "a.json: there is no such file" in missing.stderr
 
 
-def test_a_training_that_diverges_is_one_line(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_a_training_that_diverges_prints_one_line(
+    run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
     data = a_class_folder(tmp_path / "clips", clip_folder)
     changes = ("hold_out=0", "warmup_epochs=0", "workers=0", "jitter=0", "lr=1e30")
     done = run("train", "my-videos", f"model={tiny_folder}", f"data={data}", *changes, "--out", tmp_path / "out")
@@ -137,7 +139,7 @@ def test_eval_counts_what_is_missing_and_unreadable(
     assert "and 1 more: --out writes all to results.json" in done.stderr
 
 
-def test_train_names_ten_that_cannot_be_read(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_train_names_ten_unreadable_videos(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     data = a_class_folder(tmp_path / "clips", clip_folder)
     for i in range(14):
         (data / f"reds/broken{i}.mp4").write_bytes(b"no video")
