@@ -202,9 +202,9 @@ def _relabel(dataset: Dataset, new_label: Mapping[int, int], **changes: Any) -> 
         if (label := _label_of(dataset, sample)) in new_label
     )
     missing = tuple(
-        (replace(sample, label=new_label[label]), problem)
+        (replace(sample, label=new_label[old]), problem)
         for sample, problem in dataset.missing
-        if (label := sample.label) is not None and label in new_label
+        if (old := sample.label) is not None and old in new_label
     )
     return replace(dataset, samples=samples, missing=missing, **changes)
 
