@@ -83,7 +83,7 @@ def test_min_score_decides_the_outcome(
     assert result.outcome == (result.labels[0].label if outcome == "best" else NONE_OF_THESE)
 
 
-def test_an_unreadable_file_is_an_error_in_its_place(
+def test_an_unreadable_file_has_a_result_with_an_error(
     pipeline: VideoPipeline, clip_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.mp4").write_text("not a video")
@@ -165,7 +165,7 @@ def test_video_errors_survive_pickling() -> None:
     assert (error.source, error.reason, str(error)) == ("a.mp4", "is empty", "a.mp4: is empty")
 
 
-def test_missing_files_are_errors_in_their_place(pipeline: VideoPipeline, clip_folder: Path) -> None:
+def test_missing_files_have_results_with_errors(pipeline: VideoPipeline, clip_folder: Path) -> None:
     names = ["", "a" * 300, "https://example.com/a.mp4", str(clip_folder / "red2.mp4")]
     results = classify(names, LABELS, model=pipeline)
     assert [r.error is None for r in results] == [False, False, False, True]

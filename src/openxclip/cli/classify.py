@@ -115,21 +115,22 @@ def command(
             results = classifier(
                 paths, plan, top_k=top, batch=batch, on_clip=lambda done: display.clips(done, plan.num_clips)
             )
-            rows, table = Rows(form, _COLUMNS), _new_table() if form == "table" else None
+            rows = Rows(form, _COLUMNS)
+            in_table: list[Classification] = []
             try:
                 for result in results:
                     if result.error is not None:
                         failed += 1
                         say(result.error)
-                    if table is not None:
-                        _add_rows(table, result)
-                    for row in _label_rows(result) if form == "csv" else [as_dict(result)]:
+                    if form == "table":
+                        in_table.append(result)
+                    for row in _label_rows(result) if form == "csv" else [_as_dict(result)]:
                         rows.print(row)
                     display()
             finally:  # show the results so far, even after an interruption
                 display.close()
-                if table is not None:
-                    _print_rows(table)
+                if in_table:
+                    _show_table(in_table)
     if failed:
         say(f"{failed} of {counted(len(paths), 'video')} could not be read.")
     note_of_model(model)
@@ -144,21 +145,16 @@ def _lines(file: TextIO | None) -> list[str]:
         raise click.UsageError(f"{getattr(file, 'name', file)}: is not text in UTF-8 ({error.reason}).") from error
 
 
-def _new_table() -> Table:
-    from openxclip.cli.tables import add_numbers, new_table
+def _show_table(results: list[Classification]) -> None:
+    from openxclip.cli.tables import add_numbers, new_table, print_table
 
     table = new_table()
     table.add_column("video", overflow="fold")
     table.add_column("label", overflow="fold")
     add_numbers(table, "probability", "score")
-    return table
-
-
-def _print_rows(table: Table) -> None:
-    from openxclip.cli.tables import print_table
-
-    if table.row_count:
-        print_table(table)
+    for result in results:
+        _add_rows(table, result)
+    print_table(table)
 
 
 def _add_rows(table: Table, result: Classification) -> None:
@@ -184,12 +180,11 @@ def _add_rows(table: Table, result: Classification) -> None:
 
 def _label_rows(result: Classification) -> list[dict[str, Any]]:
     """Return one row for each label, or one with the error if the video could not be read."""
-    video = as_dict(result)
+    video = _as_dict(result)
     return [{**video, **label} for label in video.pop("labels", [{}])]
 
 
-def as_dict(result: Classification) -> dict[str, Any]:
-    """Return a result as JSON values."""
+def _as_dict(result: Classification) -> dict[str, Any]:
     if result.error is not None:
         return {"path": result.path, "error": result.error.reason}
     return {

@@ -68,21 +68,14 @@ def command(uri: str, not_duplicates: Path | None, form: Form, **options: Any) -
     with usage_errors():
         pairs = read_pairs(not_duplicates) if not_duplicates is not None else []
         index = VideoIndex.open(uri)
-        compared = 0
-        with progress("comparing", len(index.files())) as advance:
-
-            def on_video() -> None:
-                nonlocal compared
-                compared += 1
-                advance()
-
-            groups = index.duplicates(not_duplicates=pairs, on_video=on_video, **options)
+        with progress("comparing", len(index.files())) as display:
+            groups = index.duplicates(not_duplicates=pairs, on_video=display, **options)
     if form == "table":
         for group in groups:
             _show(group)
         copies = sum(len(group.duplicates) for group in groups)
         verb = "is" if copies < 2 else "are"
-        click.echo(f"of {counted(compared, 'video')}, {copies or 'none'} {verb} contained in another")
+        click.echo(f"of {counted(round(display.done), 'video')}, {copies or 'none'} {verb} contained in another")
     elif form == "jsonl":
         for group in groups:
             click.echo(json_line(_with_scores(group)))

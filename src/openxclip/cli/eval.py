@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from openxclip.cli.options import Target, device_options, hidden_option, with_hidden
+from openxclip.cli.options import Target, device_options, hidden_option
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import printable, say, say_first
 
@@ -70,7 +70,8 @@ def command(
     from openxclip.evaluation import evaluate_over, evaluate_recipe
     from openxclip.evaluation.results import Results
 
-    changes = with_hidden(changes, hidden)
+    if hidden:
+        changes += ("hidden=true",)
     with progress("evaluating") as display:
         options |= {"model": model, "out": out, "use_prompts": not no_prompts, "on_progress": display.at, "say": _say}
         write_error: NotWrittenError | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,8 +131,8 @@ def command(
             gone = index.remove(named).removed
             click.echo(f"{printable(to)}: {counted(len(gone), 'video')} removed, {counted(len(index), 'window')}")
             return
-        is_new = index.info is None
-        work = _Work(to, index, named, update, {"batch": batch, "read": read}, allow_removing)
+        new_model = model if model is not None and index.info is None else ""
+        work = _Work(to, index, named, update, allow_removing, {"batch": batch, "read": read})
         done = Added()
         if named or update:
             done = work.look(retry=update, may_be_empty=watch or update)
@@ -142,41 +143,36 @@ def command(
         if export is not None:
             click.echo(f"{printable(str(export))}: {counted(index.export(export), 'window')}")
         if watch:
-            note_of_model(model if is_new and model is not None else "")
+            note_of_model(new_model)
             work.watch()
             return
     if done.errors:
         say(f"{counted(len(done.errors), 'video')} could not be read.")
-    if is_new and model is not None:
-        note_of_model(model)
+    note_of_model(new_model)
     if done.errors or done.held_back:
         sys.exit(1)
 
 
+@dataclass
 class _Work:
     """Adds and updates videos, once or, for --watch, repeatedly."""
 
-    def __init__(
-        self,
-        to: str,
-        index: VideoIndex,
-        named: list[str],
-        update: bool,
-        options: dict[str, Any],
-        allow_removing: int | None,
-    ) -> None:
-        self._to, self._index, self._named, self._update, self._options = to, index, named, update, options
-        self._removing: dict[str, Any] = {"folders": named, "allow_removing": allow_removing}
-        self._said: set[str] = set()
+    to: str
+    index: VideoIndex
+    named: list[str]
+    update: bool
+    allow_removing: int | None
+    options: dict[str, Any]
+    said: set[str] = field(default_factory=set)
 
     def look(self, *, retry: bool, may_be_empty: bool = True) -> Added:
         """Add new and changed files; with --update, also update the files already in the index."""
         from openxclip.search import Added
         from openxclip.video.finding import require_videos
 
-        found = search(self._named)
+        found = search(self.named)
         videos = [str(path) for path in (found if may_be_empty else require_videos(found))]
-        total = len(self._index.files()) * self._update + len(videos)
+        total = len(videos) + (len(self.index.files()) if self.update else 0)
         try:
             with progress("indexing", total) as display:
 
@@ -188,14 +184,16 @@ class _Work:
                 def on_clip(path: str, end: float, duration: float) -> None:
                     display.footage(end, duration)
 
-                calls: dict[str, Any] = {**self._options, "on_video": on_video, "on_clip": on_clip}
-                # add before update, so that moved files are recognised before they count as missing
-                new = self._index.add(videos, **calls) if videos else Added()
-                old = self._index.update(retry=retry, **self._removing, **calls) if self._update else Added()
+                options = self.options | {"on_video": on_video, "on_clip": on_clip}
+                done = Added()
+                if videos:  # first, so that moved files are recognised before they count as missing
+                    done += self.index.add(videos, **options)
+                if self.update:
+                    options |= {"folders": self.named, "allow_removing": self.allow_removing}
+                    done += self.index.update(retry=retry, **options)
         except KeyboardInterrupt:
             say(self._describe_progress())
             raise
-        done = new + old
         if done.held_back:
             self._say(_held_back(done.held_back), lines=True)
         return done
@@ -225,17 +223,17 @@ class _Work:
             "missing but not removed": done.held_back, "unreadable": done.errors,
         }  # fmt: skip
         changes = ", ".join(f"{len(paths)} {name}" for name, paths in counts.items() if paths or name == "added")
-        videos, windows = counted(len(self._index.files()), "video"), counted(len(self._index), "window")
-        return f"{printable(self._to)}: {changes}; {videos}, {windows}"
+        videos, windows = counted(len(self.index.files()), "video"), counted(len(self.index), "window")
+        return f"{printable(self.to)}: {changes}; {videos}, {windows}"
 
     def _say(self, text: str, *, lines: bool = False) -> None:
-        if text not in self._said:
-            self._said.add(text)
+        if text not in self.said:
+            self.said.add(text)
             say(text, lines=lines)
 
     def _describe_progress(self) -> str:
-        text = f"the index keeps {counted(len(self._index.files()), 'video')}"
-        unfinished = self._index.unfinished()
+        text = f"the index keeps {counted(len(self.index.files()), 'video')}"
+        unfinished = self.index.unfinished()
         if unfinished:
             windows = counted(sum(unfinished.values()), "window")
             text += f", and {windows} of {', '.join(map(printable, unfinished))}"

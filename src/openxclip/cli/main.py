@@ -121,17 +121,12 @@ def main() -> None:
             sys.exit(0)
         say(error)
         sys.exit(1)
-    except (
-        OSError
-    ) as error:  # while writing a file, for example on a full disk; other OSErrors are handled where they occur
-        name = "" if error.filename is None else f"{error.filename}: "
-        say(f"{name}{reason_of(error)}")
-        sys.exit(1)
     except Exception as error:  # safetensors and LanceDB wrap system errors in their own exceptions
-        found = as_os_error(error, "")
-        if found is None:
+        system_error = as_os_error(error, "")  # while writing a file; others are handled where they occur
+        if system_error is None:
             raise
-        say(reason_of(found))
+        name = f"{system_error.filename}: " if system_error.filename else ""
+        say(f"{name}{reason_of(system_error)}")
         sys.exit(1)
 
 

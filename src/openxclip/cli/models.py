@@ -47,7 +47,11 @@ def _models() -> list[dict[str, Any]]:
     released = {model.name for model in RELEASED}
     others = [_describe_cached(name) for name in cached if name not in released]
     return [
-        {**as_dict(model), "here": model.name in hub.SHIPPED_MODELS or model.name in cached}
+        {
+            **dataclasses.asdict(model),
+            "download_bytes": model.download_bytes,
+            "here": model.name in hub.SHIPPED_MODELS or model.name in cached,
+        }
         for model in (*RELEASED, *others)
     ]
 
@@ -62,12 +66,6 @@ def _describe_cached(name: str) -> Released:
             name, model.architecture, model.parameters, model.frames or 0, model.resolution, model.trained_on or ""
         )
     return Released(name, "", 0, 0, 0, "")
-
-
-def as_dict(model: Released) -> dict[str, Any]:
-    """Return a released model as JSON values."""
-    values = dataclasses.asdict(model)
-    return {**values, "download_bytes": model.download_bytes}
 
 
 def _show_table(models: list[dict[str, Any]]) -> None:

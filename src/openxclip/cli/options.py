@@ -215,11 +215,6 @@ def clip_options(command: Command) -> Command:
     return activation(command)
 
 
-def with_hidden(changes: tuple[str, ...], hidden: bool) -> tuple[str, ...]:
-    """Add `hidden=true` to the changes of a recipe if the user passed --hidden."""
-    return (*changes, "hidden=true") if hidden else changes
-
-
 def read_options(arguments: dict[str, Any]) -> ReadOptions:
     """Pop the options for reading videos from the arguments of a command."""
     limits = {name: arguments.pop(f"max_{name}") for name in ("seconds", "pixels", "frames", "memory")}

@@ -29,9 +29,11 @@ _GROUPS: dict[str, dict[str, str]] = {
     "text projection": {"text_projection": ""},
 }
 
-_DTYPES = ("float32", "bfloat16")
-_BYTES = tuple(f"{what}_bytes_{dtype}" for what in ("weight", "activation") for dtype in _DTYPES)
-_COLUMNS = ("part", "per", "parameters", "macs", "flops", *_BYTES)
+_BYTES = ("weight_bytes", "activation_bytes")
+_COLUMNS = (
+    *("part", "per", "parameters", "macs", "flops"),
+    *(f"{kind}_{dtype}" for kind in _BYTES for dtype in ("float32", "bfloat16")),
+)
 
 
 @click.command("profile", no_args_is_help=True)
@@ -66,14 +68,16 @@ def command(model: str, form: Form, **options: Any) -> None:
     elif form == "csv":
         rows = Rows(form, _COLUMNS)
         for name, cost in {**counts.parts, "video": counts.video, "texts": counts.texts, "total": counts.total}.items():
-            rows.print({"part": name, **cost.as_dict(), **_bytes(cost)})
+            rows.print({"part": name, **_flat(cost)})
     else:
         _print(counts)
 
 
-def _bytes(cost: Cost) -> dict[str, int]:
-    kinds = {"weight": cost.weight_bytes, "activation": cost.activation_bytes}
-    return {f"{what}_bytes_{dtype}": sizes[dtype] for what, sizes in kinds.items() for dtype in _DTYPES}
+def _flat(cost: Cost) -> dict[str, Any]:
+    """Return all values of a cost, with the bytes of each dtype under a name of their own."""
+    values = cost.as_dict()
+    bytes_of = {kind: values.pop(kind) for kind in _BYTES}
+    return values | {f"{kind}_{dtype}": size for kind, sizes in bytes_of.items() for dtype, size in sizes.items()}
 
 
 def _print(counts: Profile) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from openxclip.cli.help import usage_errors
-from openxclip.cli.options import Target, device_option, hidden_option, with_hidden
+from openxclip.cli.options import Target, device_option, hidden_option
 from openxclip.cli.progress import Progress, progress
 from openxclip.cli.terminal import counted, printable, say, say_first
 from openxclip.common.files import checked_folder
@@ -47,7 +47,8 @@ def command(
     from openxclip.model.devices import as_computing_device
     from openxclip.training import plan_training, train
 
-    changes = with_hidden(changes, hidden)
+    if hidden:
+        changes += ("hidden=true",)
     if dry_run:
         for line in str(plan_training(recipe, *changes)).split("\n"):
             click.echo(printable(line))
