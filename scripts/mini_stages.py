@@ -277,14 +277,14 @@ def clips_loss(
             things = torch.stack([clips.things, clips.others], 1).repeat_interleave(FRAMES, 0)
             read = probes.losses(pooled_ND, states, things)
             losses = {name: (loss, 0.3 * weight, right) for name, (loss, weight, right) in read.items()}
-    way, template = dice.randrange(2), dice.choice(CAPTION_TEMPLATES)
+    synonym, template = dice.randrange(2), dice.choice(CAPTION_TEMPLATES)
     action_template, name_template = dice.choice(ACTION_TEMPLATES), dice.choice(NAME_TEMPLATES)
-    sentences, target_B, rivals = captions_and_rivals(clips, template, way, dice)
+    sentences, target_B, rivals = captions_and_rivals(clips, template, synonym, dice)
     neutral, actions = len(BACKGROUND_TEXTS), len(ACTIONS)
     shown = clips.actions >= 0
     lists = {
         "action": (
-            [caption(None, a, template=action_template, synonym=way) for a in range(actions)],
+            [caption(None, a, template=action_template, synonym=synonym) for a in range(actions)],
             F.one_hot(clips.actions.clamp(min=0), actions).float() * shown[:, None],
             1.0,
         ),
@@ -342,7 +342,7 @@ def none_of_these(neutral_BK: Tensor, own_BK: Tensor, wanted_BK: Tensor, generat
     return F.cross_entropy(torch.cat([neutral_BK, own_BK], dim=1), wanted)
 
 
-def captions_and_rivals(clips: Clips, template: str, way: int, dice: random.Random) -> tuple:
+def captions_and_rivals(clips: Clips, template: str, synonym: int, dice: random.Random) -> tuple:
     """Return the captions of clips and hard negatives.
 
     A negative has the reverse action, another action, another thing, exchanged roles or another other thing.
@@ -350,7 +350,7 @@ def captions_and_rivals(clips: Clips, template: str, way: int, dice: random.Rand
     Args:
         clips: the clips.
         template: template of the captions.
-        way: number of the synonym.
+        synonym: number of the synonym.
         dice: random generator, whose state advances.
 
     Returns:
@@ -371,20 +371,20 @@ def captions_and_rivals(clips: Clips, template: str, way: int, dice: random.Rand
             target.append(-1)
             continue
         other = None if o < 0 else o
-        how = {"template": template, "synonym": way}
+        wording = {"template": template, "synonym": synonym}
         plain = dice.random() < 0.5  # half of the captions don't mention size, tint and pace
-        own = row(caption(t, a, other, **how) if plain else caption_of(clips, i, **how))
+        own = row(caption(t, a, other, **wording) if plain else caption_of(clips, i, **wording))
         target.append(own)
         another = dice.randrange(len(ACTIONS))
-        row(caption(t, another, dice.randrange(NAMES) if other is None else other, **how))
-        row(caption(dice.randrange(NAMES), a, other, **how))
+        row(caption(t, another, dice.randrange(NAMES) if other is None else other, **wording))
+        row(caption(dice.randrange(NAMES), a, other, **wording))
         if other is not None:
-            row(caption(t, a, dice.randrange(NAMES), **how))
-        pairs = [("order", caption(t, REVERSES[a], other, **how))] if REVERSES[a] != a else []
+            row(caption(t, a, dice.randrange(NAMES), **wording))
+        pairs = [("order", caption(t, REVERSES[a], other, **wording))] if REVERSES[a] != a else []
         if ACTIONS[a].tells_roles:
-            pairs.append(("roles", caption(o, a, t, **how)))
+            pairs.append(("roles", caption(o, a, t, **wording)))
         for kind, sentence in pairs:
-            truth.append(row(caption(t, a, other, **how)))
+            truth.append(row(caption(t, a, other, **wording)))
             rival.append(row(sentence))
             rows.append(i)
             kinds.append(kind)
