@@ -34,7 +34,7 @@ class UnknownWhite:
 
     @property
     def white(self) -> float:
-        """The value assumed to be white: 1 (only for floating-point), 255 or 65535; a higher one if values exceed it."""
+        """The value assumed to be white: 1 (only for floating-point), 255 or 65535, or the highest value above."""
         usual = _USUAL_WHITES if self.is_floating else _USUAL_WHITES[1:]
         return next((white for white in usual if self.highest <= white * (1 + _ROUNDING)), self.highest)
 

@@ -45,8 +45,8 @@ class DecodeWorker:
 
     A source that can't be sent to the child (an open file) is read in the calling process. If no child can be started
     (in an application that is frozen into one file), all sources are read there, after a warning. Threads may share a
-    worker: they read one after the other. A forked or spawned process that uses a worker starts a child of its own. Close the
-    worker, or use it as a context manager; otherwise it ends with the program.
+    worker: they read one after the other. A forked or spawned process that uses a worker starts a child of its own.
+    Close the worker, or use it as a context manager; otherwise it ends with the program.
     """
 
     def __init__(self) -> None:
