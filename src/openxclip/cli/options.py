@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,74 +145,76 @@ hidden_option = click.option(
 )
 
 
-def device_options(command: Command) -> Command:
-    """Add the options for the device and the precision of a model."""
-    precision = click.option(
+def _all_of(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return a decorator that adds several options, in this order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+device_options = _all_of(
+    device_option,
+    click.option(
         "--precision",
         type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
         default="auto",
         help="Precision of the model; auto is fp32 on a CPU and fp16 on a GPU.",
+    ),
+)
+limit_options = _all_of(
+    *(
+        click.option(f"--max-{name}", type=kind, default=getattr(DEFAULT_LIMITS, name), show_default=shown, help=text)
+        for name, kind, shown, text in (
+            ("seconds", Time(above=0), None, "Maximum time for reading one video."),
+            ("pixels", click.IntRange(1), None, "Maximum number of pixels of a frame."),
+            ("frames", click.IntRange(1), None, "Maximum number of frames of a video."),
+            ("memory", _Bytes(), "8GiB", "Maximum memory for the frames of a video, or the data of a pipe: 2GB, 512MiB."),
+        )
     )
-    return device_option(precision(command))
-
-
-def limit_options(command: Command) -> Command:
-    """Add the options that limit the cost of reading a video; `read_options` takes them from the arguments."""
-    memory = "Maximum memory for the frames of one video, or for the data of a pipe: 2GB, 512MiB."
-    limits: tuple[tuple[str, Any, bool | str, str], ...] = (
-        ("seconds", Time(above=0), True, "Maximum time for reading one video."),
-        ("pixels", click.IntRange(1), True, "Maximum number of pixels of a frame."),
-        ("frames", click.IntRange(1), True, "Maximum number of frames of a video."),
-        ("memory", _Bytes(), "8GiB", memory),
-    )
-    for name, kind, shown, text in reversed(limits):
-        default = getattr(DEFAULT_LIMITS, name)
-        command = click.option(f"--max-{name}", type=kind, default=default, show_default=shown, help=text)(command)
-    return command
-
-
-def footage_options(command: Command) -> Command:
-    """Add the options for limits, protocols, track and frame rate of videos."""
-    protocols = click.option(
+)
+footage_options = _all_of(
+    click.option(
+        "--track",
+        type=click.IntRange(0),
+        metavar="N",
+        help="The video track of each file to read, counted from 0.  [default: the one that players show]",
+    ),
+    fps_option,
+    limit_options,
+    click.option(
         "--allow-protocols",
         type=_Names(),
         default=(),
         help="Open URLs and playlists, with these protocols only: https,tls,tcp; add file for playlists that name "
         "files. The author of a playlist can then make this machine open anything that these protocols reach.",
-    )
-    track = click.option(
-        "--track",
-        type=click.IntRange(0),
-        metavar="N",
-        help="The video track of each file to read, counted from 0.  [default: the one that players show]",
-    )
-    return track(fps_option(limit_options(protocols(command))))
-
-
-def finding_options(command: Command) -> Command:
-    """Add the options for searching folders; `search` reads them."""
-    hidden = kept_flag("--hidden", text="Include hidden files and folders: .name, __MACOSX, @eaDir and similar.")
-    verbose = kept_flag("--verbose", text="Name every file that is left out.")
-    return hidden(verbose(command))
-
-
-def clip_options(command: Command) -> Command:
-    """Add the options for a CLIP from which an X-CLIP starts."""
-    activation = click.option(
+    ),
+)
+finding_options = _all_of(
+    kept_flag("--hidden", text="Include hidden files and folders: .name, __MACOSX, @eaDir and similar."),
+    kept_flag("--verbose", text="Name every file that is left out."),
+)
+clip_options = _all_of(  # for a CLIP from which an X-CLIP starts
+    click.option(
         "--activation",
         "--hidden-act",
         "hidden_act",
         type=click.Choice(["quick_gelu", "gelu"]),
         help="Activation of a CLIP whose file doesn't state it: quick_gelu for OpenAI's weights.",
-    )
-    seed = click.option(
-        "--seed", type=int, default=0, help="Seed of the parts that a CLIP lacks, which start at random."
-    )
-    command = seed(command)
-    for tower in ("text", "vision"):
-        text = f"Attention heads of the {tower} tower, if its width doesn't determine them."
-        command = click.option(f"--{tower}-heads", type=click.IntRange(1), help=text)(command)
-    return activation(command)
+    ),
+    *(
+        click.option(
+            f"--{tower}-heads",
+            type=click.IntRange(1),
+            help=f"Attention heads of the {tower} tower, if its width doesn't determine them.",
+        )
+        for tower in ("vision", "text")
+    ),
+    click.option("--seed", type=int, default=0, help="Seed of the parts that a CLIP lacks, which start at random."),
+)
 
 
 def read_options(arguments: dict[str, Any]) -> ReadOptions:
