@@ -172,7 +172,7 @@ limit_options = _all_of(
             ("seconds", Time(above=0), None, "Maximum time for reading one video."),
             ("pixels", click.IntRange(1), None, "Maximum number of pixels of a frame."),
             ("frames", click.IntRange(1), None, "Maximum number of frames of a video."),
-            ("memory", _Bytes(), "8GiB", "Maximum memory for a video's frames, or for the data of a pipe: 2GB, 512MiB."),
+            ("memory", _Bytes(), "8GiB", "Maximum memory for a video's frames or a pipe's data: 2GB, 512MiB."),
         )
     )
 )
