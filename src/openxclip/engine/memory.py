@@ -7,6 +7,8 @@ import mmap
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -24,11 +26,7 @@ def release(weights: Iterable[Tensor]) -> None:
     """
     if sys.platform != "linux":
         return
-    try:
-        descriptor = os.open(_PAGEMAP, os.O_RDONLY)
-    except OSError:
-        return
-    try:
+    with suppress(OSError, AttributeError), Path(_PAGEMAP).open("rb", buffering=0) as pagemap:
         libc = ctypes.CDLL(None, use_errno=True)
         madvise = libc.madvise
         madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -36,13 +34,9 @@ def release(weights: Iterable[Tensor]) -> None:
             if weight.device.type == "cpu" and weight.is_contiguous():
                 start, end = weight.data_ptr(), weight.data_ptr() + weight.nbytes
                 first, last = -(-start // mmap.PAGESIZE), end // mmap.PAGESIZE  # pages that hold nothing else
-                if last > first and _is_clean(descriptor, first, last):
+                if last > first and _is_clean(pagemap.fileno(), first, last):
                     madvise(first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE, mmap.MADV_DONTNEED)
         libc.malloc_trim(0)  # glibc keeps the memory of temporary copies otherwise
-    except (OSError, AttributeError):
-        return
-    finally:
-        os.close(descriptor)
 
 
 def _is_clean(descriptor: int, first: int, last: int) -> bool:

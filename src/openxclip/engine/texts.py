@@ -23,9 +23,6 @@ class TextCache:
         self._cached: OrderedDict[bytes, Tensor] = OrderedDict()
         self._lock = ForkSafeLock()
 
-    def __len__(self) -> int:
-        return len(self._cached)
-
     def features(self, ids_KL: Tensor, ends_K: Tensor, encode: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Return features (K, E).
 
