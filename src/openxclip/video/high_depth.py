@@ -34,7 +34,7 @@ class UnknownWhite:
 
     @property
     def white(self) -> float:
-        """The value assumed to be white: 1 (only for floating-point), 255 or 65535, or the highest value above."""
+        """The value assumed to be white: 1 (floating-point only), 255, 65535, or else the highest value."""
         usual = _USUAL_WHITES if self.is_floating else _USUAL_WHITES[1:]
         return next((white for white in usual if self.highest <= white * (1 + _ROUNDING)), self.highest)
 

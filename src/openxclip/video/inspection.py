@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -153,14 +154,12 @@ def inspect(
 
 
 def _size_of(source: VideoSource) -> int | None:
-    try:
+    with suppress(OSError, ValueError):
         if is_buffer(source):
             return memoryview(source).nbytes  # type: ignore[arg-type]
         if isinstance(source, str | os.PathLike):
             path = Path(expand_home(os.fspath(source)))
             return path.stat().st_size if path.is_file() else None
-    except (OSError, ValueError):
-        pass
     return None
 
 

@@ -76,11 +76,14 @@ class _Table:
         _expect(_int(self._box(b"stsd", 8)[4:8]) == 1)
         sizes = self._sizes()
         offsets = self._offsets(sizes)
-        durations = self._per_sample(b"stts", ">u4", required=True)
+        durations = self._per_sample(b"stts", ">u4")
         _expect(bool((durations < 1 << 31).all()))
         dts = np.cumsum(durations) - durations
-        _expect(not (stream.codec_context.has_b_frames and b"ctts" not in self._boxes))
-        pts = dts + self._per_sample(b"ctts", ">i4", required=False)
+        pts = dts.copy()
+        if b"ctts" in self._boxes:
+            pts += self._per_sample(b"ctts", ">i4")
+        else:
+            _expect(not stream.codec_context.has_b_frames)
         keys = self._keys()
         self._expect_no_cut(pts, durations)
         _expect(first.pts is not None and first.dts is not None and not first.is_discard)
@@ -145,10 +148,8 @@ class _Table:
         keys[numbers - 1] = True
         return keys
 
-    def _per_sample(self, name: bytes, form: str, *, required: bool) -> NDArray[np.int64]:
+    def _per_sample(self, name: bytes, form: str) -> NDArray[np.int64]:
         """Expand a table whose rows are a number of samples and the value of each."""
-        if name not in self._boxes and not required:
-            return np.zeros(self._count, dtype=np.int64)
         data = self._numbers(name, 8, form).reshape(-1, 2)
         _expect(bool((data[:, 0] >= 0).all()) and int(data[:, 0].sum()) == self._count)
         return np.repeat(data[:, 1], data[:, 0])
