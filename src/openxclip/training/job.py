@@ -102,9 +102,8 @@ def train(
         if processes.is_main and not is_resumed:  # everything has been checked
             create_folder(out, recipe, dataset)
         processes.wait_for_main()
-        if not processes.is_main:
-            say = _say_nothing
-        say(str(plan))
+        if processes.is_main:
+            say(str(plan))
         try:
             return _Job(setup, out, on_step, on_eval, say).run()
         except NothingReadError:
@@ -124,10 +123,6 @@ def _resolve(recipe: Recipe | str | Path, changes: Sequence[str]) -> Recipe:
     return recipe
 
 
-def _say_nothing(text: str) -> None:
-    pass
-
-
 class _Job:
     """Run one call of `train`, after everything was checked."""
 
@@ -140,7 +135,8 @@ class _Job:
         say: Callable[[str], Any],
     ) -> None:
         self._setup, self._out, self._folder = setup, out, out / "training"
-        self._on_step, self._on_eval, self._say = on_step, on_eval, say
+        self._on_step, self._on_eval = on_step, on_eval
+        self._say = say if setup.processes.is_main else lambda text: None
         self._history = EvalHistory(self._folder, setup.recipe, setup.processes)
         self._last_results: Results | None = None
         self._steps_per_epoch = math.ceil(len(setup.dataset.samples) / setup.recipe.batch)
