@@ -170,9 +170,13 @@ def _channel_axis(shape: tuple[int, ...], channels_last: bool | None) -> int:
 
 def _as_tensor(array: NDArray[Any] | torch.Tensor) -> torch.Tensor:
     if isinstance(array, torch.Tensor):
-        return array.detach()
-    if array.dtype.kind not in "iuf":
+        has_levels = array.dtype != torch.bool and not array.is_complex()
+    else:
+        has_levels = array.dtype.kind in "iuf"
+    if not has_levels:
         raise TypeError(f"frames of dtype {array.dtype}: they must be uint8 (0 to 255) or floating (0 to 1)")
+    if isinstance(array, torch.Tensor):
+        return array.detach()
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()  # torch warns of read-only arrays and refuses negative strides
@@ -184,17 +188,10 @@ def _levels(pieces: Video) -> Video:
     wider = [piece for piece in pieces if piece.dtype != torch.uint8 and not piece.is_floating_point()]
     if not wider:
         return pieces
-    for piece in wider:
-        _check_dtype(piece)
     low = min(int(piece.to(torch.int64).min()) for piece in wider)
     high = max(int(piece.to(torch.int64).max()) for piece in wider)
     _check_levels(low, high, are_wide=all(piece.dtype == torch.uint16 for piece in wider))
     return [piece if piece.is_floating_point() else _narrow(piece, is_wide=high > 255) for piece in pieces]
-
-
-def _check_dtype(piece: torch.Tensor) -> None:
-    if piece.dtype == torch.bool or piece.is_complex():
-        raise TypeError(f"frames of dtype {piece.dtype}: they must be uint8 (0 to 255) or floating (0 to 1)")
 
 
 def _check_levels(low: int, high: int, *, are_wide: bool) -> None:
@@ -248,7 +245,6 @@ class FrameLevels(Sequence[NDArray[np.uint8]]):
                 types.add(torch.uint8)
                 continue
             piece = _frame(frame, None)
-            _check_dtype(piece)
             types.add(piece.dtype)
             numbers = piece.double() if piece.is_floating_point() else piece.to(torch.int64)
             lowest, highest = numbers.min().item(), numbers.max().item()

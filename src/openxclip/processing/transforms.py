@@ -287,9 +287,9 @@ class VideoProcessor:
         Returns:
             uint8 (T, 3, H, W), resized and cropped.
         """
-        height, width = self._output_size(frames_TCHW.shape[-2:])
         size = self._resized_size(frames_TCHW.shape[-2:])
-        levels_TCHW = torch.empty(len(frames_TCHW), 3, height, width, dtype=torch.uint8, device="cpu")
+        out_size = self._output_size(frames_TCHW.shape[-2:])
+        levels_TCHW = torch.empty(len(frames_TCHW), 3, *out_size, dtype=torch.uint8, device="cpu")
         for frame, out in zip(frames_TCHW.split(1), levels_TCHW.split(1), strict=True):
             write_levels(frame, in_place(out), size=size, resample=self.resample)
         return levels_TCHW
