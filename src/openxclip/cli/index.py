@@ -178,7 +178,7 @@ class _Work:
 
                 def on_video(path: str, error: VideoError | None) -> None:
                     if error is not None:
-                        self._say(str(error))
+                        self._say_once(str(error))
                     display()
 
                 def on_clip(path: str, end: float, duration: float) -> None:
@@ -195,7 +195,7 @@ class _Work:
             say(self._describe_progress())
             raise
         if done.held_back:
-            self._say(_held_back(done.held_back), lines=True)
+            self._say_once(_held_back(done.held_back), lines=True)
         return done
 
     def watch(self) -> None:
@@ -209,7 +209,7 @@ class _Work:
                 try:
                     done = self.look(retry=False)
                 except VideoIndexError as error:  # another process writes, or the disk is full; this may pass
-                    self._say(f"{error} Trying again.")
+                    self._say_once(f"{error} Trying again.")
                     continue
                 if done.added or done.removed or done.moved:
                     click.echo(self.summary(done))
@@ -226,7 +226,7 @@ class _Work:
         videos, windows = counted(len(self.index.files()), "video"), counted(len(self.index), "window")
         return f"{printable(self.to)}: {changes}; {videos}, {windows}"
 
-    def _say(self, text: str, *, lines: bool = False) -> None:
+    def _say_once(self, text: str, *, lines: bool = False) -> None:
         if text not in self.said:
             self.said.add(text)
             say(text, lines=lines)

@@ -116,7 +116,7 @@ class Profile:
     @property
     def total(self) -> Cost:
         """Cost of the whole model: a video and the texts in one call."""
-        return self._sum("video", "texts")
+        return self.of(self.parts)
 
     def of(self, names: Iterable[str]) -> Cost:
         """Return the cost of several parts: sums, and the highest peak of memory."""
@@ -129,8 +129,8 @@ class Profile:
             max(part.activations for part in parts),
         )
 
-    def _sum(self, *kinds: str) -> Cost:
-        return self.of(name for name, part in self.parts.items() if part.per in kinds)
+    def _sum(self, per: str) -> Cost:
+        return self.of(name for name, part in self.parts.items() if part.per == per)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all values for JSON."""
