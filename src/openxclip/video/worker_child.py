@@ -96,13 +96,14 @@ class _Server:
                 return {"report": report.as_dict() | {"path": name}}
             with VideoReader(source, read=read) as reader:
                 return self._read(reader, planned_indices(ClipPlan(**arguments["plan"]), reader))
-        except (VideoError, MemoryError, OSError, ValueError, TypeError) as error:
-            self._close()
-            if isinstance(error, VideoError):
-                return {"error": [error.source, error.reason]}
-            if isinstance(error, MemoryError | OSError):  # from the shared files; reading raises a VideoError
-                return {"error": [name, cannot_be_read(error)]}
-            return {"invalid": str(error)}
+        except VideoError as error:
+            answer = {"error": [error.source, error.reason]}
+        except (MemoryError, OSError) as error:  # from the shared files; reading raises a VideoError
+            answer = {"error": [name, cannot_be_read(error)]}
+        except (ValueError, TypeError) as error:
+            answer = {"invalid": str(error)}
+        self._close()
+        return answer
 
     def _read(self, reader: VideoReader, indices: list[int]) -> dict[str, Any]:
         """Write frames to the shared file, and return what the parent needs to take them from there."""
