@@ -97,7 +97,7 @@ class _Server:
             with VideoReader(source, read=read) as reader:
                 return self._read(reader, planned_indices(ClipPlan(**arguments["plan"]), reader))
         except VideoError as error:
-            answer = {"error": [error.source, error.reason]}
+            answer: dict[str, Any] = {"error": [error.source, error.reason]}
         except (MemoryError, OSError) as error:  # from the shared files; reading raises a VideoError
             answer = {"error": [name, cannot_be_read(error)]}
         except (ValueError, TypeError) as error:
