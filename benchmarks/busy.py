@@ -1,9 +1,9 @@
-"""Classifying beside other load: OpenMP's threads that spin or sleep while they wait, and how many there are.
+"""Measure classification under other load, with OpenMP threads that spin or sleep while they wait.
 
-Run `python benchmarks/busy.py`: prints a table and writes benchmarks/busy.json. The pipeline classifies short clips,
-with its decoding process, on two cores and on one, alone and beside as many busy loops as there are cores. The ways
-take turns in processes of their own, which stay; medians of the rounds are compared. B/32 has random weights: time
-doesn't depend on them.
+`python benchmarks/busy.py` prints a table and writes benchmarks/busy.json. The pipeline and its decoding process
+classify short clips on one and on two cores, alone and beside one busy loop per core. Each setting has its own
+process, which runs until the end. The processes take turns, and the medians of the rounds are compared. B/32 has
+random weights, which cost as much as trained ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPIN, SLEEP = "spin", "sleep"
 
 
 def child(model: str, clip: str, clips: int, threads: int) -> None:
-    """Classify when a line comes in, and answer with the seconds that it took."""
+    """Classify the clip after each line of the input, and print the seconds."""
     import torch
 
     import openxclip
@@ -46,6 +46,7 @@ def child(model: str, clip: str, clips: int, threads: int) -> None:
 
 @contextlib.contextmanager
 def started(command: list[str], cores: set[int], **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a command on these cores for the duration of the block."""
     env = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")}
     process = subprocess.Popen(
         ["taskset", "-c", ",".join(map(str, sorted(cores))), *command],
@@ -62,20 +63,21 @@ def started(command: list[str], cores: set[int], **variables: str) -> Iterator[s
 
 
 def measure(model: str, clip: str, clips: int, cores: set[int], *, busy: bool, rounds: int) -> list[dict[str, Any]]:
-    ways = [(SPIN, len(cores)), (SLEEP, len(cores))] + [(SLEEP, 1)] * (len(cores) > 1)
+    """Return a row for each setting of threads and waiting."""
+    settings = [(SPIN, len(cores)), (SLEEP, len(cores))] + [(SLEEP, 1)] * (len(cores) > 1)
     with contextlib.ExitStack() as stack:
         children = []
-        for policy, threads in ways:
+        for policy, threads in settings:
             command = [sys.executable, __file__, "--child", model, clip, str(clips), str(threads)]
             variables = {"OMP_WAIT_POLICY": "PASSIVE"} if policy == SLEEP else {}
             process = stack.enter_context(started(command, cores, **variables))
             assert process.stdout is not None
             if process.stdout.readline() != "ready\n":
-                raise SystemExit(f"{command}: has failed")
+                raise SystemExit(f"failed: {command}")
             children.append(process)
         for core in cores if busy else ():
             stack.enter_context(started([sys.executable, "-c", "while True: pass"], {core}))
-        taken: list[list[float]] = [[] for _ in ways]
+        taken: list[list[float]] = [[] for _ in settings]
         for _ in range(rounds):
             for process, seconds in zip(children, taken, strict=True):
                 assert process.stdin is not None
@@ -95,7 +97,7 @@ def measure(model: str, clip: str, clips: int, cores: set[int], *, busy: bool, r
             "seconds": round(median, 3),
             "ratio to spin": round(median / medians[0], 2),
         }
-        for (policy, threads), median in zip(ways, medians, strict=True)
+        for (policy, threads), median in zip(settings, medians, strict=True)
     ]
 
 
@@ -103,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--clips", type=int, nargs=2, default=(40, 8), help="of mini and of B/32, in a round; 0 leaves it out"
+        "--clips", type=int, nargs=2, default=(40, 8), help="clips per round for mini and for B/32; 0 skips a model"
     )
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)

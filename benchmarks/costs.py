@@ -1,10 +1,10 @@
-"""How the cost of each verb grows: exponents of time and memory in the number of files, labels, windows, or in length.
+"""Measure how the cost of each verb grows with the number of files, labels or windows, or with a video's length.
 
-Run `python benchmarks/costs.py`: prints a table and writes benchmarks/costs.json. Each verb runs in a process of its
-own, at three sizes that double; the exponent is the slope of log(seconds) over log(size). 1 is linear, 0 doesn't grow,
-2 is quadratic. Windows of large indexes are random; all else is done by the model mini on generated clips.
+`python benchmarks/costs.py` prints a table and writes benchmarks/costs.json. Each verb runs in its own process, at
+three sizes that double. The exponent is the slope of log(seconds) over log(size): 0 is constant, 1 linear, 2 quadratic.
+Large indexes have random windows; the model mini encodes everything else, from generated clips.
 
-The last rows are the size of an index of 1,000 clips that were added one by one, beside one that was made at once.
+The last rows compare the size of an index of 1,000 clips that were added one by one with clips that were added at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ PATCHES = 2000  # bytes for each window; B/32's are 50,000
 
 
 class Case(NamedTuple):
-    """What is measured: `prepare` returns what is timed."""
+    """A verb to measure at several sizes.
+
+    Attributes:
+        verb: name of the verb.
+        of: what the sizes count.
+        sizes: sizes to measure.
+        prepare: takes a folder and a size, and returns the function to time.
+    """
 
     verb: str
     of: str
@@ -38,8 +45,8 @@ class Case(NamedTuple):
 
 
 def clips(folder: Path, count: int) -> list[str]:
-    """Small clips of different content, so that none is skipped as a copy."""
-    source = next(iter(sorted(Path("samples").glob("*.mp4")))).read_bytes()
+    """Write small clips with different bytes, so that none is skipped as a copy, and return their paths."""
+    source = min(Path("samples").glob("*.mp4")).read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for i in range(count):
@@ -50,7 +57,7 @@ def clips(folder: Path, count: int) -> list[str]:
 
 
 def film(path: Path, seconds: int) -> str:
-    """A video of so many seconds at 10 frames a second, 96 x 96."""
+    """Write a video of 96 x 96 pixels with 10 frames a second, and return its path."""
     import av
     import numpy as np
 
@@ -73,16 +80,18 @@ def mini() -> Any:
 
 
 def filled(folder: Path, windows: int) -> Any:
-    """An index of mini with so many random windows, ten for each video; one file of it is real."""
+    """Make an index of one real file, and of videos that don't exist with ten random windows each."""
     import numpy as np
     import pyarrow as pa
 
     from openxclip import VideoIndex
     from openxclip.search.schema import VideoRow
+    from openxclip.search.store import Store
 
-    index = VideoIndex.open(folder / "index", model=mini(), window=1.0)
-    index.add(clips(folder / "real", 1))
-    store, width = index._store, index._store.width
+    pipeline = mini()
+    VideoIndex.open(folder / "index", model=pipeline, window=1.0).add(clips(folder / "real", 1))
+    store = Store(str(folder / "index"))
+    store.open()
     random = np.random.default_rng(0)
     videos = [
         VideoRow(id=i + 1, path=f"/none/{i}.mp4", state="complete", windows=10, size=i, duration=10.0)
@@ -93,7 +102,7 @@ def filled(folder: Path, windows: int) -> Any:
     def tables() -> Iterator[Any]:
         for first in range(0, len(videos), 500):
             part = [(video, number) for video in videos[first : first + 500] for number in range(10)]
-            embeddings = random.normal(size=(len(part), width)).astype(np.float32)
+            embeddings = random.normal(size=(len(part), store.width)).astype(np.float32)
             embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
             yield pa.table(
                 {
@@ -105,14 +114,14 @@ def filled(folder: Path, windows: int) -> Any:
                     "duration": [10.0] * len(part),
                     "size": [video.size for video, _ in part],
                     "featureless": [False] * len(part),
-                    "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), width),
+                    "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), store.width),
                     "patches": [random.bytes(PATCHES) for _ in part],
                 }
             )
 
     store.add_window_tables(tables())
     store.tidy()
-    return index
+    return VideoIndex.open(folder / "index", model=pipeline)
 
 
 # -- the cases ---------------------------------------------------------------------------------------------------------
@@ -215,7 +224,7 @@ def search_windows(folder: Path, windows: int) -> Callable[[], object]:
 
 def dedup_windows(folder: Path, windows: int) -> Callable[[], object]:
     index = filled(folder, windows)
-    index.remove(index.files()[-1])  # else the other files count as deleted, and are left out
+    index.remove(index.files()[-1])  # the real file: if no file exists, none counts as deleted
     return index.duplicates
 
 
@@ -268,7 +277,9 @@ ADDS = 1000
 
 
 def adds(count: int, *, at_once: bool) -> dict[str, float]:
-    """Megabytes of an index of so many clips, and how many were written to make it."""
+    """Return the megabytes of an index of clips, and the megabytes that were written to make it."""
+    import lancedb
+
     from openxclip import VideoIndex
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -276,24 +287,25 @@ def adds(count: int, *, at_once: bool) -> dict[str, float]:
         paths = clips(folder / "clips", count)
         index = VideoIndex.open(folder / "index", model=mini())
         index.add(paths[:1])
-        began = written_bytes()
+        written_before = written_bytes()
         for part in [paths] if at_once else paths[1:]:
             index.add(part)
-        written, disk = written_bytes() - began, bytes_of(folder / "index")
-        live = sum(table.stats()["total_bytes"] for _, table in index._store._tables())
+        sizes = {"written": written_bytes() - written_before, "on disk": bytes_of(folder / "index")}
+        database = lancedb.connect(folder / "index")
+        tables = (database.open_table(name) for name in ("videos", "windows"))
+        sizes["live"] = sum(table.stats()["total_bytes"] for table in tables)
         index.compact()
-        compacted = bytes_of(folder / "index")
-    return {name: value / 1e6 for name, value in
-            (("written", written), ("on disk", disk), ("live", live), ("compacted", compacted))}  # fmt: skip
+        sizes["compacted"] = bytes_of(folder / "index")
+    return {name: size / 1e6 for name, size in sizes.items()}
 
 
 def written_bytes() -> int:
-    """What this process has written to files."""
+    """Return the number of bytes that this process has written."""
     return int(Path("/proc/self/io").read_text().split("wchar:")[1].split()[0])
 
 
 def child(name: str, of: str, size: int) -> None:
-    """Run one case at one size, and print its seconds, megabytes of memory and of files."""
+    """Run one case at one size, and print its seconds, megabytes of memory and megabytes of new files."""
     case = next(case for case in CASES if (case.verb, case.of) == (name, of))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -306,7 +318,7 @@ def child(name: str, of: str, size: int) -> None:
 
 
 def peak() -> float:
-    """Bytes of memory at most since the last call, where the system can tell; since the start elsewhere."""
+    """Return the peak memory in bytes since the last call; on systems other than Linux, since the start."""
     try:
         status = Path("/proc/self/status").read_text()
         value = int(status.split("VmHWM:")[1].split()[0]) * 1024
@@ -321,7 +333,7 @@ def bytes_of(folder: Path) -> int:
 
 
 def slope(sizes: tuple[int, ...], costs: list[float]) -> float | None:
-    """The exponent; None where the cost is too small to have one."""
+    """Return the exponent of the costs; None if a cost is too small to be measured."""
     if min(costs) <= 0:
         return None
     x, y = [math.log(size) for size in sizes], [math.log(cost) for cost in costs]
@@ -333,7 +345,7 @@ def main() -> None:
     parser.add_argument("--child", nargs=3, metavar=("VERB", "OF", "SIZE"))
     parser.add_argument("--small", action="store_true", help="a tenth of the sizes, one round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="verbs that begin so")
+    parser.add_argument("--only", default="", help="measure only the verbs that begin with this text")
     parser.add_argument("--json", type=Path, help="default is costs.json beside this file, if everything is measured")
     arguments = parser.parse_args()
     if arguments.child:
@@ -349,12 +361,12 @@ def main() -> None:
         sizes = tuple(max(2, size // 10) for size in case.sizes) if arguments.small else case.sizes
         measured: list[list[list[float]]] = [[] for _ in sizes]
         for _ in range(rounds):
-            for place, size in enumerate(sizes):
+            for i, size in enumerate(sizes):
                 command = [sys.executable, "-W", "ignore", __file__, "--child", case.verb, case.of, str(size)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                measured[place].append(json.loads(done.stdout.splitlines()[-1]))
+                ran = subprocess.run(command, check=True, capture_output=True, text=True)
+                measured[i].append(json.loads(ran.stdout.splitlines()[-1]))
         seconds, memory, written = (
-            [statistics.median(one[column] for one in those) for those in measured] for column in range(3)
+            [statistics.median(run[column] for run in runs) for runs in measured] for column in range(3)
         )
         rows.append(
             {
@@ -381,8 +393,8 @@ def main() -> None:
         )
         for name, megabytes in sizes_of_index.items():
             print(f"{name:32}" + "".join(f"{value:12.2f}" for value in megabytes.values()))
-    is_whole = not arguments.small and not arguments.only
-    if output := arguments.json or (Path(__file__).with_suffix(".json") if is_whole else None):
+    is_complete = not arguments.small and not arguments.only
+    if output := arguments.json or (Path(__file__).with_suffix(".json") if is_complete else None):
         about = {
             "cpu": platform.processor() or platform.machine(), "rounds": rounds, "rows": rows, "index": sizes_of_index,
         }  # fmt: skip

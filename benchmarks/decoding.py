@@ -1,19 +1,19 @@
-"""Time from a video file to pixel values: read_clip and VideoProcessor here, the documented way with transformers.
+"""Measure decoding and preprocessing with openxclip, with transformers as documented, and with torchcodec.
 
-Run `python benchmarks/decoding.py`: prints a table and writes benchmarks/decoding.json. 8 frames of a 10 s, 30 fps
-H.264 clip with B-frames and a key frame in 250, made here of FFmpeg's test picture: once from the first to the last
-(numpy's linspace, as transformers' documentation samples) and once the midpoints of equal segments (as read_clip
-samples). The documented way decodes all frames with PyAV as far as the last one wanted, which is less to do for
-midpoints. Both get the same frames, which is checked; they take turns and medians are compared; 2 threads for
-processing, and for decoding what each takes if left alone. Where torchcodec imports it takes its turn too, approximate
-with 2 threads (its fastest here), with our processor.
+`python benchmarks/decoding.py` prints a table and writes benchmarks/decoding.json. Each method reads 8 frames of an
+H.264 clip of 10 s at 30 fps with B-frames and a key frame every 250 frames, generated from FFmpeg's test picture.
+Frames are sampled from the first to the last (numpy's linspace, as in transformers' documentation) and at the
+midpoints of equal segments (as `read_clip` does). The documented method decodes all frames up to the last sampled
+frame with PyAV, which are fewer for midpoints. The script checks that both methods return the same frames.
+
+The methods run in turns, and their medians are compared. Processing has 2 threads, and decoding each method's default
+number. torchcodec is measured if it is installed: with openxclip's processor, approximate seeking and 2 threads, its
+fastest settings here.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +22,10 @@ from typing import Any
 import av
 import numpy as np
 import torch
-import transformers
-from processor import MEAN, STD
+from processor import MEAN, STD, write_report
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
-import openxclip
-from openxclip.benchmarking.measuring import Rounds, cpu_name, medians
+from openxclip.benchmarking.measuring import Rounds, medians
 from openxclip.benchmarking.videos import FPS, FRAMES, SECONDS, SIZES, decode_as_documented, decode_here, make_clip
 from openxclip.processing import VideoProcessor
 from openxclip.video import sample_uniform
@@ -35,7 +33,7 @@ from openxclip.video import sample_uniform
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="runs of each, in turn")
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each method")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
@@ -60,12 +58,12 @@ def main() -> None:
                 if not np.array_equal(decode_as_documented(path, indices), decode_here(path, indices).numpy()):
                     raise SystemExit("the frames differ")
                 readers = {"openxclip": decode_here} | ({"torchcodec": torchcodec} if torchcodec else {})
-                ways: dict[str, Callable[[], Any]] = {
+                methods: dict[str, Callable[[], Any]] = {
                     "transformers": lambda: theirs(list(decode_as_documented(path, indices)), return_tensors="pt")  # noqa: B023
                 }
                 for name, read in readers.items():
-                    ways[name] = lambda read=read: ours(read(path, indices), return_tensors="pt")  # noqa: B023
-                seconds = medians(ways, Rounds(arguments.rounds, longest=600)).seconds
+                    methods[name] = lambda read=read: ours(read(path, indices), return_tensors="pt")  # noqa: B023
+                seconds = medians(methods, Rounds(arguments.rounds, longest=600)).seconds
                 row: dict[str, Any] = {"clip": f"{width}x{height}", "frames": spread}
                 for name, value in seconds.items():
                     row[f"{name}_ms"] = round(1e3 * value, 1)
@@ -78,27 +76,13 @@ def main() -> None:
                     else:
                         line += f" {'not installed':>13}"
                 print(line, flush=True)
-    report = {
-        "cpu": cpu_name(),
-        "threads": arguments.threads,
-        "rounds": arguments.rounds,
-        "versions": {
-            "openxclip": openxclip.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "av": av.__version__,
-            "python": platform.python_version(),
-        },
-        "results": rows,
-    }
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(f"{report['cpu']}, {arguments.threads} threads; written to {arguments.output}")
+    write_report(arguments, rows, av=av.__version__)
 
 
 def torchcodec_reader() -> Callable[[Path, list[int]], torch.Tensor] | None:
     try:
         from torchcodec.decoders import VideoDecoder
-    except (ImportError, RuntimeError, OSError):  # not installed, or without the FFmpeg that it needs
+    except (ImportError, RuntimeError, OSError):  # not installed, or the FFmpeg that it needs is missing
         return None
 
     def read(path: Path, indices: list[int]) -> torch.Tensor:

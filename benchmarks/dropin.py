@@ -1,9 +1,9 @@
-"""What changing the import costs before anything is computed: import, loading, memory; beside transformers.
+"""Measure import, loading and memory of openxclip and of transformers.
 
     python benchmarks/dropin.py [--rounds 5] [--threads 2] [--json FILE]
 
-Whole processes and calls alternate between the two, and the medians and their ratio are printed: on a shared machine
-only the ratio means something. Weights are random: neither time nor memory depends on them.
+The processes of both run in turns, and medians and their ratio are printed. On a shared machine only the ratio is
+meaningful. The weights are random; neither time nor memory depends on them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 MEASURE = """
 import re, time
-def peak():  # not ru_maxrss: that starts at the size of the process which started this one
+def peak():  # not ru_maxrss, which starts at the size of the parent process
     return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) / 1024
 begun = time.perf_counter()
 {imports}
@@ -31,14 +31,14 @@ print(imported, time.perf_counter() - begun, base, peak())
 
 
 def whole_process(imports: str, load: str = "pass") -> list[float]:
-    """Seconds to import, seconds to load, peak MiB after import, peak MiB at the end."""
+    """Return seconds to import, seconds to load, peak MiB after the import, and peak MiB at the end."""
     script = MEASURE.format(imports=imports, load=load)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return [float(value) for value in done.stdout.split()]
 
 
 def alternating(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> tuple[float, float]:
-    """Medians of both, measured in turn after one warm-up each."""
+    """Return the medians of both, measured in turns after a warm-up call of each."""
     ours(), theirs()
     pairs = [(ours(), theirs()) for _ in range(rounds)]
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)

@@ -1,11 +1,11 @@
-"""How often `openxclip check` finds one changed byte, by codec and container.
+"""Measure how often `openxclip check` finds a single changed byte, by codec and container.
 
-Run `python benchmarks/flipped_bytes.py`: two minutes on one core. Each whole video of `tests/video/intact_videos.py` is
-written, one byte of it is changed, anywhere in the file and to any other value, and it is checked; 20 times over, and
-always the same bytes. Prints a table and writes benchmarks/flipped_bytes.json, which a test compares with.
+`python benchmarks/flipped_bytes.py` takes two minutes on one core, prints a table and writes
+benchmarks/flipped_bytes.json, which a test compares its results with. It changes one random byte of each intact video
+of `tests/video/intact_videos.py` to another value, and checks the video; 20 times, with the same bytes in each run.
 
-A byte of a picture without a checksum often makes another picture that is no less valid: of such a change nobody can
-tell. Formats with checksums (Ogg, Matroska, FFV1, PNG) show what is possible.
+Without checksums, a changed byte often gives another valid picture, and such a change can't be detected. Formats with
+checksums (Ogg, Matroska, FFV1, PNG) show what is possible.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ FLIPS = 20
 
 
 def flipped(data: bytes, seed: str, number: int) -> bytes:
-    """A file with one byte changed; the same seed and number change the same byte in the same way."""
+    """Return the file with one byte changed; seed and number determine the byte and its new value."""
     draw = random.Random(zlib.crc32(f"{seed} {number}".encode()))
     at, other = draw.randrange(len(data)), draw.randrange(1, 256)
     return data[:at] + bytes((data[at] ^ other,)) + data[at + 1 :]
 
 
 def found_of(name: str, flips: int) -> int:
-    """How many of so many changed bytes are found in one of `COMBINATIONS`."""
+    """Return how many of `flips` changed bytes are found in a video of `COMBINATIONS`."""
     with tempfile.TemporaryDirectory() as folder:
         data = combination(name, Path(folder, name)).read_bytes()
     return sum(not inspect(flipped(data, name, i), full=True).is_fine for i in range(flips))
 
 
 def table(found: dict[str, int], flips: int) -> str:
-    """A row for each codec; shares in percent, by container."""
+    """Return a table with a row for each codec: shares in percent by container."""
     rows: dict[str, list[str]] = {}
     for name, count in found.items():
         codec, _, container = name.partition(".")
@@ -67,8 +67,8 @@ def table(found: dict[str, int], flips: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--flips", type=int, default=FLIPS, help="changed bytes for each file")
-    parser.add_argument("--only", default="", help="files whose names contain this")
+    parser.add_argument("--flips", type=int, default=FLIPS, help="changed bytes per video")
+    parser.add_argument("--only", default="", help="measure only videos whose names contain this")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     found = {}

@@ -1,10 +1,11 @@
-"""`openxclip train my-videos` on what mini was never shown: 3 actions, 8 clips of each; judged by 16 others of each.
+"""Measure `openxclip train my-videos` on three actions that mini was never trained on.
 
     python benchmarks/my_videos.py [--work DIR] [--threads 2]
 
-The actions: a thing rolls along (moves and turns), climbs stairs, draws a triangle. None of them is an action of the
-playground, nor are their names in the texts that mini learnt from. Trained twice by the recipe: from mini, and from the
-same architecture with random weights. Prints accuracy, time and the share of it that was spent waiting for data.
+A thing rolls along (moves and turns), climbs stairs, or draws a triangle. The playground has none of these actions,
+nor mini's training texts their names. There are 8 clips of each action for training and 16 for evaluation. The recipe
+trains mini, and the same architecture with random weights. Accuracy, time and the share of time spent waiting for data
+are printed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FRAMES, SIZE = 24, 96
 
 
 def path_of(action: str, t: torch.Tensor, draw: torch.Generator) -> States:
-    """One way of doing it, at times from 0 to 1."""
+    """Draw an instance of the action: states at times from 0 to 1."""
     low, high, side = (float(torch.rand((), generator=draw)) for _ in range(3))
     size, sign = 0.28 + 0.12 * low, 1.0 if side < 0.5 else -1.0
     still = torch.zeros_like(t)
@@ -55,7 +56,7 @@ def path_of(action: str, t: torch.Tensor, draw: torch.Generator) -> States:
 
 
 def write_clips(folder: Path, number: int, seed: int) -> None:
-    """A folder for each action."""
+    """Write `number` clips of each action into a folder per action."""
     draw = torch.Generator().manual_seed(seed)
     t = torch.linspace(0, 1, FRAMES)
     for action in ACTIONS:
@@ -71,9 +72,9 @@ def write_clips(folder: Path, number: int, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, help="folder to keep clips and models in")
+    parser.add_argument("--work", type=Path, help="folder for clips and models")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("changes", nargs="*", help="key=value, for the recipe")
+    parser.add_argument("changes", nargs="*", help="key=value to change the recipe")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     work = arguments.work or Path(tempfile.mkdtemp())

@@ -1,8 +1,8 @@
-"""Time from frames in memory to pixel values: XCLIPProcessor here and in transformers.
+"""Measure preprocessing of frames to pixel values with openxclip and with transformers.
 
-Run `python benchmarks/processor.py`: prints a table and writes benchmarks/processor.json. 8 frames of noise per video,
-as a list of arrays (H, W, 3) of uint8 (what the documented flow passes), 2 threads; the two take turns, and medians are
-compared.
+`python benchmarks/processor.py` prints a table and writes benchmarks/processor.json. A video has 8 frames of noise, as
+a list of arrays (H, W, 3) of uint8, which is what transformers' documentation passes. Both processors run in turns
+with 2 threads, and their medians are compared.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ import transformers
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 import openxclip
-from openxclip.benchmarking.measuring import cpu_name
+from openxclip.benchmarking.measuring import Rounds, cpu_name, medians
 from openxclip.benchmarking.videos import SIZES
 from openxclip.processing import VideoProcessor
 
@@ -31,7 +29,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9, help="runs of each, in turn")
+    parser.add_argument("--rounds", type=int, default=9, help="runs of each processor")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
@@ -43,16 +41,16 @@ def main() -> None:
     print(f"{'frames':>14} {'transformers':>13} {'openxclip':>10} {'ratio':>6} {'level difference':>17}")
     for width, height in SIZES:
         frames = list(np.random.default_rng(0).integers(0, 256, (8, height, width, 3), dtype=np.uint8))
-        seconds_theirs, seconds_ours = medians(
-            lambda frames=frames: theirs(frames, return_tensors="pt"),
-            lambda frames=frames: ours(frames, return_tensors="pt"),
-            rounds=arguments.rounds,
-        )
+        methods = {
+            "transformers": partial(theirs, frames, return_tensors="pt"),
+            "openxclip": partial(ours, frames, return_tensors="pt"),
+        }
+        seconds = medians(methods, Rounds(arguments.rounds, longest=600)).seconds
         row = {
             "frames": f"8 x {width}x{height}",
-            "transformers_ms": round(1e3 * seconds_theirs, 2),
-            "openxclip_ms": round(1e3 * seconds_ours, 2),
-            "ratio": round(seconds_theirs / seconds_ours, 2),
+            "transformers_ms": round(1e3 * seconds["transformers"], 2),
+            "openxclip_ms": round(1e3 * seconds["openxclip"], 2),
+            "ratio": round(seconds["transformers"] / seconds["openxclip"], 2),
             "max_level_difference": level_difference(theirs, ours, frames),
         }
         rows.append(row)
@@ -60,6 +58,11 @@ def main() -> None:
             f"{row['frames']:>14} {row['transformers_ms']:>10.1f} ms {row['openxclip_ms']:>7.1f} ms "
             f"{row['ratio']:>5.1f}x {row['max_level_difference']:>17.3f}"
         )
+    write_report(arguments, rows)
+
+
+def write_report(arguments: argparse.Namespace, rows: list[dict[str, Any]], **versions: str) -> None:
+    """Write the rows and a description of the machine to `arguments.output`."""
     report = {
         "cpu": cpu_name(),
         "threads": arguments.threads,
@@ -68,6 +71,7 @@ def main() -> None:
             "openxclip": openxclip.__version__,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
+            **versions,
             "python": platform.python_version(),
         },
         "results": rows,
@@ -76,20 +80,8 @@ def main() -> None:
     print(f"{report['cpu']}, {arguments.threads} threads; written to {arguments.output}")
 
 
-def medians(first: Callable[[], Any], second: Callable[[], Any], *, rounds: int) -> tuple[float, float]:
-    """Median seconds of each, measured in turns so that a busy machine slows both."""
-    first(), second()
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for function, seconds in zip((first, second), times, strict=True):
-            start = time.perf_counter()
-            function()
-            seconds.append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
-
-
 def level_difference(theirs: Any, ours: VideoProcessor, frames: list[np.ndarray]) -> float:
-    """Largest difference of any value, in levels of 1/255 before normalisation."""
+    """Return the largest difference of any value, in levels of 1/255 before normalisation."""
     difference = theirs(frames, return_tensors="pt")["pixel_values"] - ours(frames, return_tensors="pt")["pixel_values"]
     std = torch.tensor(STD).view(3, 1, 1)
     return round(float((difference * std * 255).abs().max()), 3)

@@ -1,28 +1,27 @@
-"""What two stages of search find, and what they cost, on one CPU.
+"""Measure what the two stages of search find and cost on one CPU.
 
-    python benchmarks/search.py recall   [--run runs/search]   # 2,000 playground clips and films: what reranking finds
-    python benchmarks/search.py scale    [--run runs/search]   # 100,000 windows, and a million: seconds and disk
-    python benchmarks/search.py indexing [--run runs/search]   # beside transformers with PyAV
-    python benchmarks/search.py hits     [--run runs/search]   # neighbouring windows as one hit, and what is nowhere
+    python benchmarks/search.py recall   [--run runs/search]   # what reranking finds in 2,000 playground videos
+    python benchmarks/search.py scale    [--run runs/search]   # seconds and disk with 100,000 and a million windows
+    python benchmarks/search.py indexing [--run runs/search]   # compared with transformers and PyAV
+    python benchmarks/search.py hits     [--run runs/search]   # merged windows, and scores of texts about no video
 
-recall: 1,600 clips of 2 s and 400 films of some 12 s of the playground, in windows of 2 s, and mini. Queries are
-captions of the clips and of the films' events; right is every window that shows the same thing doing the same for half
-of itself or more. R@k: of how many queries one of the first k windows is right. Exhaustive is every window scored with
-prompts.
+recall: mini searches 1,600 clips of 2 s and 400 films of about 12 s of the playground, in windows of 2 s. Queries are
+captions of the clips and of the films' events. A window is right if the caption's event fills half of it or more. R@k
+is the share of queries for which one of the first k windows is right. "Exhaustive" scores every window with prompts.
 
-scale: embeddings of width 512 and patches as B/32 has them, of 20,000 distinct windows in 200 clusters, each again and
-again with noise, as VideoIndex keeps them (patches are random). Queries are texts' embeddings in the same clusters, put
-in the place of what the text tower makes of a sentence, which is computed all the same. Disk is that of the folder.
+scale: an index has 20,000 distinct embeddings of width 512 in 200 clusters, repeated with noise, and random patches of
+the size that B/32 has. B/32 encodes a sentence in each query, but an embedding from the same clusters replaces the
+result. Disk is the size of the index's folder.
 
-indexing: seconds of a clip of 10 s, from the file to its row in an index that is open, eight at a time, beside decoding
-with PyAV, the processor and `get_video_features` of transformers, one clip after the other as its documentation does;
-the two take turns.
+indexing: seconds for a clip of 10 s, from the file to its row in an open index, for eight clips in one call. They are
+compared with PyAV, the processor and `get_video_features` of transformers, one clip after the other as its
+documentation shows. Both are measured in turns.
 
-hits: 120 films in windows of 1 s, and mini. Queries are 200 captions of their events; the best of the first five hits
-that are right is compared with the event (intersection over union), for several shares of the way from the typical
-similarity to the best window's. Then the scores of the best hits of captions, and of texts about things in no film.
+hits: mini searches 120 films in windows of 1 s. Queries are 200 captions of their events. Among the first five hits,
+the right hit with the highest intersection over union with its event counts, for several values of `moments._LEVEL`.
+Then the scores of the best hits are compared for captions and for texts about things that are in no film.
 
-What was made is kept in --run and used again. Results go to benchmarks/search.json.
+The videos and indexes are kept in --run and used again. Results go to benchmarks/search.json.
 """
 
 from __future__ import annotations
@@ -33,11 +32,12 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import lancedb
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -61,15 +61,16 @@ from openxclip.playground.export import export_clip
 from openxclip.playground.world import THINGS
 from openxclip.search import Hit, maintenance, moments, scoring
 from openxclip.search.index import RERANK
+from openxclip.search.opening import OpenIndex
 from openxclip.search.patches import compress_patches
-from openxclip.search.schema import VideoRow
+from openxclip.search.schema import VideoRow, embeddings_of
 from openxclip.search.store import Store
 
 CLIPS, FILMS, QUERIES = 1600, 400, 500
 WINDOW_S = 2.0
-FIRST = (1, 5, 10)
+RANKS = (1, 5, 10)
 
-Right = tuple[str, float, float]  # path, and from when to when
+Span = tuple[str, float, float]  # the path of a video, and the start and end of a part of it, in seconds
 
 
 def main() -> None:
@@ -88,77 +89,79 @@ def main() -> None:
     parts: dict[str, Callable[[argparse.Namespace], Any]] = {
         "recall": recall, "scale": scale, "indexing": indexing, "hits": hits,
     }  # fmt: skip
-    found = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     about = {"openxclip": __version__, "cpu": cpu_name(), "threads": arguments.threads, "torch": torch.__version__}
-    found[arguments.part] = {**about, "result": parts[arguments.part](arguments)}
-    arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+    results[arguments.part] = {**about, "result": parts[arguments.part](arguments)}
+    arguments.output.write_text(json.dumps(results, indent=1) + "\n")
 
 
-# -- what is found ---------------------------------------------------------------------------------------------------
+# -- what a search finds ---------------------------------------------------------------------------------------------
 
 
-def render(run: Path) -> tuple[Path, dict[str, list[Right]]]:
-    """The files, and for each caption where it is to be seen."""
-    folder, told = run / "videos", run / "told.jsonl"
+def render(run: Path) -> tuple[Path, dict[str, list[Span]]]:
+    """Render the videos that don't exist yet; return their folder, and the spans that show each caption's event."""
+    folder, events_file = run / "videos", run / "told.jsonl"
     folder.mkdir(exist_ok=True)
-    done = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
-    with told.open("a") as lines:
-        for number in range(len(done), CLIPS + FILMS):
+    videos = [json.loads(line) for line in events_file.read_text().splitlines()] if events_file.exists() else []
+    with events_file.open("a") as lines:
+        for number in range(len(videos), CLIPS + FILMS):
             name = f"{'clip' if number < CLIPS else 'film'}{number:05}.mp4"
             if number < CLIPS:
                 clip = render_clips(1, 31_000_000 + number, size=96, num_frames=16, empty=0.0)
                 export_clip(clip.frames[0], folder / name, fps=8)
-                thing, action, other = (int(of[0]) for of in (clip.things, clip.actions, clip.others))
+                thing, action, other = (int(indices[0]) for indices in (clip.things, clip.actions, clip.others))
                 events = [(0.0, 2.0, caption(thing, action, None if other < 0 else other))]
             else:
                 made = film(12, 32_000_000 + number, size=96, fps=8)
                 made.save(folder / name)
                 events = [(event.start, event.end, event.caption) for event in made.events]
-            done.append({"name": name, "events": events})
-            lines.write(json.dumps(done[-1]) + "\n")
+            videos.append({"name": name, "events": events})
+            lines.write(json.dumps(videos[-1]) + "\n")
             lines.flush()
-    right: dict[str, list[Right]] = {}
-    for video in done:
+    spans: dict[str, list[Span]] = {}
+    for video in videos:
         for start, end, text in video["events"]:
-            right.setdefault(text, []).append((str((folder / video["name"]).resolve()), start, end))
-    return folder, right
+            spans.setdefault(text, []).append((str((folder / video["name"]).resolve()), start, end))
+    return folder, spans
 
 
-def is_right(path: str, start: float, end: float, right: list[Right]) -> bool:
-    """Whether half of a window or more shows what is meant."""
-    return any(path == of and min(end, e) - max(start, s) >= 0.5 * (end - start) for of, s, e in right)
+def is_right(window: Span, events: list[Span]) -> bool:
+    """Return whether an event fills half of a window or more."""
+    path, start, end = window
+    return any(path == video and min(end, e) - max(start, s) >= 0.5 * (end - start) for video, s, e in events)
 
 
 def recall(arguments: argparse.Namespace) -> dict[str, Any]:
-    folder, right = render(arguments.run)
-    index = VideoIndex.open(arguments.run / "mini.index", model="mini", window=WINDOW_S, stride=WINDOW_S / 2)
+    folder, events = render(arguments.run)
+    uri = arguments.run / "mini.index"
+    index = VideoIndex.open(uri, model="mini", window=WINDOW_S, stride=WINDOW_S / 2)
     began = time.perf_counter()
     done = index.add(folder)
     if done.added:
         print(f"{len(done.added)} videos indexed in {time.perf_counter() - began:.0f} s")
-    scoring.decompress_patches = cache(scoring.decompress_patches)  # every query asks for all of them
+    scoring.decompress_patches = cache(scoring.decompress_patches)  # the exhaustive search needs all of them each time
     random = np.random.default_rng(0)
-    everywhere = {(path, start, end) for path, start, end in windows(index)}
-    shown = sorted(text for text, where in right.items() if any(is_right(*one, where) for one in everywhere))
+    all_windows = windows(uri)
+    shown = sorted(text for text, spans in events.items() if any(is_right(window, spans) for window in all_windows))
     texts = [shown[i] for i in random.permutation(len(shown))[:QUERIES]]
     ways = {"stage one": 0, "reranked 50": 50, "reranked 200": 200, "exhaustive": len(index)}
-    hits: dict[str, dict[int, list[bool]]] = {name: {k: [] for k in FIRST} for name in ways}
+    hits: dict[str, dict[int, list[bool]]] = {name: {k: [] for k in RANKS} for name in ways}
     for number, text in enumerate(texts):
         for name, rerank in ways.items():
-            found = index.search(text, k=max(FIRST), rerank=rerank, merge=False)
-            good = [is_right(hit.path, hit.start, hit.end, right[text]) for hit in found]
-            for k in FIRST:
-                hits[name][k].append(any(good[:k]))
+            found = index.search(text, k=max(RANKS), rerank=rerank, merge=False)
+            right = [is_right(span_of(hit), events[text]) for hit in found]
+            for k in RANKS:
+                hits[name][k].append(any(right[:k]))
         if number % 50 == 49:
-            print(number + 1, {name: round(float(np.mean(of[1])), 3) for name, of in hits.items()}, flush=True)
+            print(number + 1, {name: round(float(np.mean(ranks[1])), 3) for name, ranks in hits.items()}, flush=True)
     print(f"{len(done.added) + len(done.unchanged)} videos, {len(index)} windows, {len(texts)} queries")
-    print(f"{'':<14}" + "".join(f"{f'R@{k}':>8}" for k in FIRST))
+    print(f"{'':<14}" + "".join(f"{f'R@{k}':>8}" for k in RANKS))
     result: dict[str, Any] = {"windows": len(index), "queries": len(texts)}
-    for name, of in hits.items():
-        result[name] = {f"R@{k}": round(100 * float(np.mean(of[k])), 1) for k in FIRST}
-        print(f"{name:<14}" + "".join(f"{result[name][f'R@{k}']:>8}" for k in FIRST))
+    for name, ranks in hits.items():
+        result[name] = {f"R@{k}": round(100 * float(np.mean(ranks[k])), 1) for k in RANKS}
+        print(f"{name:<14}" + "".join(f"{result[name][f'R@{k}']:>8}" for k in RANKS))
     result["prompts against plain, by query"] = {}
-    for k in FIRST:
+    for k in RANKS:
         plain, prompted = np.array(hits["stage one"][k]), np.array(hits["exhaustive"][k])
         low, high = interval(prompted.astype(float) - plain, random)
         result["prompts against plain, by query"][f"R@{k}"] = {
@@ -169,14 +172,19 @@ def recall(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def windows(index: VideoIndex) -> Iterator[tuple[str, float, float]]:
-    for table in index._store.read_windows(["path", "start", "end"]):
-        for row in table.to_pylist():
-            yield row["path"], row["start"], row["end"]
+def windows(uri: Path) -> set[Span]:
+    """Return all windows of an index."""
+    store = Store(str(uri))
+    store.open()
+    return {
+        (row["path"], row["start"], row["end"])
+        for table in store.read_windows(["path", "start", "end"])
+        for row in table.to_pylist()
+    }
 
 
 def interval(differences: NDArray[np.float64], random: np.random.Generator) -> tuple[float, float]:
-    """Of their mean, in points, by 2,000 draws of the queries."""
+    """Return the 95 % interval of the mean difference, in points, by 2,000 draws of the queries."""
     draws = random.integers(0, len(differences), (2000, len(differences)))
     low, high = np.quantile(differences[draws].mean(1), [0.025, 0.975])
     return round(100 * float(low), 1), round(100 * float(high), 1)
@@ -185,32 +193,31 @@ def interval(differences: NDArray[np.float64], random: np.random.Generator) -> t
 def hits(arguments: argparse.Namespace) -> dict[str, Any]:
     folder = arguments.run / "films"
     folder.mkdir(exist_ok=True)
-    right: dict[str, list[Right]] = {}
+    events: dict[str, list[Span]] = {}
     for number in range(120):
         path = (folder / f"film{number:04}.mp4").resolve()
         if not path.exists():
             film(12, 32_000_000 + number, size=96, fps=8).save(path)
         for event in json.loads(path.with_suffix(".json").read_text())["events"]:
-            right.setdefault(event["caption"], []).append((str(path), event["start"], event["end"]))
+            events.setdefault(event["caption"], []).append((str(path), event["start"], event["end"]))
     index = VideoIndex.open(arguments.run / "films.index", model="mini", window=1.0)
     index.add(folder)
-    captions = sorted(right)
+    captions = sorted(events)
     result: dict[str, Any] = {"windows": len(index)}
-    for share in (None, 0.0, 0.25, 0.5, 0.6, 0.75):
-        moments._LEVEL = share or 0.0
-        unions, repeated, videos = [], [], []
+    for level in (None, 0.0, 0.25, 0.5, 0.6, 0.75):
+        moments._LEVEL = level or 0.0
+        best_ious, repeated, videos = [], [], []
         for text in captions[:200]:
-            found = index.search(text, rerank=0, merge=share is not None)
-            covered = [max(map(partial(_union, hit), right[text])) for hit in found]
-            good = [of for hit, of in zip(found[:5], covered, strict=False) if is_right(*_place(hit), right[text])]
-            unions += [max(good)] if good else []
-            repeated.append(max(0, sum(of > 0 for of in covered) - 1))
+            found = index.search(text, rerank=0, merge=level is not None)
+            ious = [max(iou(span_of(hit), event) for event in events[text]) for hit in found]
+            right = [ious[i] for i, hit in enumerate(found[:5]) if is_right(span_of(hit), events[text])]
+            best_ious += [max(right)] if right else []
+            repeated.append(max(0, sum(value > 0 for value in ious) - 1))
             videos.append(len({hit.path for hit in found}))
-        row = {"IoU": unions, "more of the same event": repeated, "videos": videos}
-        result["raw" if share is None else f"{share} of the way"] = {
-            name: round(float(np.mean(of)), 3) for name, of in row.items()
-        }
-        print(share, result["raw" if share is None else f"{share} of the way"], flush=True)
+        row = {"IoU": best_ious, "more of the same event": repeated, "videos": videos}
+        name = "raw" if level is None else f"{level} of the way"
+        result[name] = {column: round(float(np.mean(values)), 3) for column, values in row.items()}
+        print(level, result[name], flush=True)
     moments._LEVEL = 0.5
     words = {word for text in captions for word in text.split()}
     absent = [f"a {thing} spins" for thing in THINGS if not words & {*thing.split()}]
@@ -224,22 +231,23 @@ def hits(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _place(hit: Hit) -> Right:
+def span_of(hit: Hit) -> Span:
     return hit.path, hit.start, hit.end
 
 
-def _union(hit: Hit, event: Right) -> float:
-    """The intersection over union of a hit and an event; 0 in another video."""
-    path, start, end = event
-    both = max(0.0, min(hit.end, end) - max(hit.start, start))
-    return both / (max(hit.end, end) - min(hit.start, start)) if path == hit.path else 0.0
+def iou(first: Span, second: Span) -> float:
+    """Return the intersection over union of two spans; 0 if they are in different videos."""
+    (first_path, *first_times), (second_path, *second_times) = first, second
+    starts, ends = zip(first_times, second_times, strict=True)
+    intersection = max(0.0, min(ends) - max(starts))
+    return intersection / (max(ends) - min(starts)) if first_path == second_path else 0.0
 
 
-# -- what it costs ---------------------------------------------------------------------------------------------------
+# -- what a search costs ---------------------------------------------------------------------------------------------
 
 
-class Tiled:
-    """Windows of a width of 512: 20,000 in 200 clusters, again and again with noise."""
+class RandomWindows:
+    """Random windows of width 512: 20,000 embeddings in 200 clusters, repeated with noise."""
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(0)
@@ -248,7 +256,7 @@ class Tiled:
         self._base = centres[self._random.integers(0, 200, 20_000)] + spread
 
     def draw(self, number: int) -> NDArray[np.float32]:
-        """(number, 512), of length 1."""
+        """Return embeddings (number, 512) of length 1."""
         drawn = self._base[self._random.integers(0, len(self._base), number)]
         drawn = drawn + 0.3 * self._random.standard_normal((number, 512), dtype=np.float32)
         return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
@@ -257,7 +265,7 @@ class Tiled:
         return compress_patches(self._random.standard_normal((49, 512), dtype=np.float32))
 
     def table(self, first: int, number: int, *, patches: bool) -> Any:
-        """Windows as an index has them, in videos of ten."""
+        """Return windows with an index's columns, ten for each video."""
         import pyarrow as pa
 
         count = np.arange(first, first + number)
@@ -276,43 +284,45 @@ def scale(arguments: argparse.Namespace) -> dict[str, Any]:
         random_model("base-patch32").save_pretrained(folder)
         XCLIPProcessor().save_pretrained(folder)
     pipeline = VideoPipeline.from_pretrained(folder, device="cpu")
-    tiled = Tiled()
+    random_windows = RandomWindows()
     return {
-        f"{number:,} windows": measure(arguments, pipeline, tiled, number, patches=patches)
+        f"{number:,} windows": measure(arguments, pipeline, random_windows, number, patches=patches)
         for number, patches in ((100_000, True), (1_000_000, False))
     }
 
 
 def measure(
-    arguments: argparse.Namespace, pipeline: VideoPipeline, tiled: Tiled, number: int, *, patches: bool
+    arguments: argparse.Namespace, pipeline: VideoPipeline, random_windows: RandomWindows, number: int, *, patches: bool
 ) -> dict[str, Any]:
-    """An index of so many windows: how long it takes to write and to search, and what is found of the exact answer."""
+    """Measure how long it takes to write and search an index, and how many of the exact best windows are found."""
     uri = arguments.run / f"{number}.index"
     shutil.rmtree(uri, ignore_errors=True)
-    index = VideoIndex.open(uri, model=pipeline, patches=patches)
-    index._index.pipeline()
-    store = index._store
+    opened = OpenIndex(uri, pipeline, {"patches": patches}, {})
+    opened.pipeline()  # creates the index
+    index, store = VideoIndex(opened), opened.store
     began = time.perf_counter()
     parts = range(0, number, 5000)
     videos = (VideoRow(id=i, path=f"/archive/{i:07}.mp4", state="complete", windows=10) for i in range(number // 10))
     store.put_videos(videos, new=True)
-    store.add_window_tables(tiled.table(first, 5000, patches=patches) for first in parts)
+    store.add_window_tables(random_windows.table(first, 5000, patches=patches) for first in parts)
     result: dict[str, Any] = {"written in s": round(time.perf_counter() - began, 1)}
-    queries = tiled.draw(50)
+    queries = random_windows.draw(50)
     exact = [set(np.argsort(-scores)[:RERANK].tolist()) for scores in exact_scores(store, queries)]
     for how in ("every window compared", "index of vectors"):
         if how == "index of vectors":
+            table = lancedb.connect(uri).open_table("windows")
             began = time.perf_counter()
-            maintenance.build_vector_index(store._windows)
+            maintenance.build_vector_index(table)
             result["index of vectors built in s"] = round(time.perf_counter() - began, 1)
+            store.refresh()
         row = {"a query without reranking, ms": milliseconds(index, pipeline, queries, rerank=0)}
         if patches:
             row["reranked 200, ms"] = milliseconds(index, pipeline, queries, rerank=200)
         shares = []
-        for query, right in zip(queries, exact, strict=True):
-            hits = store.nearest(query, RERANK, None, patches=False)
-            found = {10 * int(hit["path"][-11:-4]) + round(hit["start"] / 10) for hit in hits}
-            shares.append(len(found & right) / RERANK)
+        for query, best in zip(queries, exact, strict=True):
+            rows = store.nearest(query, RERANK, None, patches=False)
+            found = {10 * int(row["path"][-11:-4]) + round(row["start"] / 10) for row in rows}
+            shares.append(len(found & best) / RERANK)
         row["of the exact first 200, %"] = round(100 * statistics.mean(shares), 1)
         result[how] = row
         print(f"{number:,} windows, {how}: {row}", flush=True)
@@ -322,17 +332,13 @@ def measure(
 
 
 def exact_scores(store: Store, queries_QE: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(Q, N), in the order in which they were written, which is that of their numbers."""
-    parts = [
-        queries_QE @ table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1).T
-        for table in store.read_windows(["embedding"])
-    ]
-    return np.concatenate(parts, axis=1)
+    """Return the cosines (Q, N) of queries and all windows, in the order in which the windows were written."""
+    return np.concatenate([queries_QE @ embeddings_of(table).T for table in store.read_windows(["embedding"])], axis=1)
 
 
 def milliseconds(index: VideoIndex, pipeline: VideoPipeline, queries: NDArray[np.float32], *, rerank: int) -> float:
-    """The median of searches by text, after three that aren't counted."""
-    taken = []
+    """Return the median time of searches by text, after three that aren't counted."""
+    seconds = []
     encode = VideoPipeline.encode_texts
     for number, query in enumerate(queries):
         sentence = f"somebody does thing number {number} of {rerank} today"
@@ -343,9 +349,9 @@ def milliseconds(index: VideoIndex, pipeline: VideoPipeline, queries: NDArray[np
         pipeline.encode_texts = encoded  # type: ignore[method-assign,assignment]
         began = time.perf_counter()
         index.search(sentence, rerank=rerank)
-        taken.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - began)
     del pipeline.encode_texts
-    return round(1e3 * statistics.median(taken[3:]), 1)
+    return round(1e3 * statistics.median(seconds[3:]), 1)
 
 
 def indexing(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -380,10 +386,10 @@ def indexing(arguments: argparse.Namespace) -> dict[str, Any]:
             ways: dict[str, Callable[[], None]] = {"documented": theirs}
             for how, pipeline in pipelines.items():
                 ways[how] = partial(ours, VideoIndex.open(folder / how, model=pipeline))
-            taken, done = medians(ways, Rounds(arguments.rounds, longest=600))
-            row: dict[str, Any] = {how: round(value / len(paths), 3) for how, value in taken.items()}
-            row |= {f"{how} ratio": round(taken[how] / taken["documented"], 2) for how in pipelines}
-            result[f"{width}x{height}"] = {**row, "rounds": done}
+            seconds, rounds = medians(ways, Rounds(arguments.rounds, longest=600))
+            row: dict[str, Any] = {how: round(value / len(paths), 3) for how, value in seconds.items()}
+            row |= {f"{how} ratio": round(seconds[how] / seconds["documented"], 2) for how in pipelines}
+            result[f"{width}x{height}"] = {**row, "rounds": rounds}
             print(f"{f'{width}x{height}':>10} {row['documented']:>10.3f} s", end="")
             print("".join(f" {row[how]:>8.3f} s {row[f'{how} ratio']:5.2f}" for how in pipelines), flush=True)
     result["MiB held after so many clips"] = memory(pipelines["fp32"])
@@ -392,8 +398,8 @@ def indexing(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory(pipeline: VideoPipeline) -> dict[int, int]:
-    """What this process holds after 50, 200 and 400 clips, in MiB."""
-    held: dict[int, int] = {}
+    """Return this process's resident memory in MiB after 50, 200 and 400 clips."""
+    resident: dict[int, int] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_clip(folder / "0.mp4", 340, 256)
@@ -406,8 +412,8 @@ def memory(pipeline: VideoPipeline) -> dict[int, int]:
                     path.write_bytes(data)
             index.add(paths)
             status = Path("/proc/self/status").read_text()
-            held[count] = int(status.partition("VmRSS:")[2].split()[0]) >> 10
-    return held
+            resident[count] = int(status.partition("VmRSS:")[2].split()[0]) >> 10
+    return resident
 
 
 if __name__ == "__main__":

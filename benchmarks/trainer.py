@@ -120,7 +120,7 @@ def main() -> None:
             seconds.append(time.monotonic() - began)
             accuracy.append(evaluate_recipe(*evaluated, model=out).metrics["top1"])
         rows.append({"by": name, "accuracy": accuracy, "seconds": seconds})
-        shown = ", ".join(f"{100 * one:.1f} %" for one in accuracy)
+        shown = ", ".join(f"{100 * share:.1f} %" for share in accuracy)
         print(f"{name}: {shown}; mean {100 * statistics.mean(accuracy):.1f} %, {sum(seconds):.0f} s", flush=True)
     Path(__file__).with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

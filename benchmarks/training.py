@@ -1,9 +1,10 @@
-"""Clips a second of `openxclip train`, beside transformers' XCLIPModel in the same loop, and the share spent waiting.
+"""Measure clips per second of `openxclip train`, with our model and with transformers' XCLIPModel in the same loop.
 
     python benchmarks/training.py [--rounds 5] [--steps 4] [--threads 2]
 
-B/32 with random weights, 400 class names whose features are encoded once for both, clips of 8 frames from H.264 files
-of 340 x 256, batch 2, AdamW, float32: the whole of a training, decoding and augmentation included. The two take turns.
+B/32 has random weights. The features of 400 class names are encoded once for each model. A clip has 8 frames of an
+H.264 file of 340 x 256, a batch has 2 clips, and AdamW runs in float32. The time includes decoding and augmentation,
+and the share of time spent waiting for data is printed too. Both models run in turns.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from openxclip.training.setup import Setup
 
 
 class Theirs(nn.Module):
-    """Transformers' model as the loop calls ours: texts encoded before, the rest by its own parts."""
+    """transformers' model with the interface that the training loop needs; our model encodes the texts."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self._peer = [Peer(model)]  # no submodule: its parameters keep their names
+        self._peer = [Peer(model)]  # in a list, so that it isn't a submodule and parameters keep their names
         self._ours = [model]
         self.config = model.config
         for name, part in self._peer[0].model.named_children():
@@ -74,20 +75,20 @@ def main() -> None:
                 folder = Path(work, f"{name}{turn}")
                 alone = Processes(0, 1, torch.device("cpu"))
                 TrainingLoop(Setup(recipe, learner, XCLIPProcessor(), dataset, None, alone), folder).run()  # type: ignore[arg-type]
-                steps = [line for line in read_log(folder) if line["kind"] == "step"][1:]  # the first waits for readers
+                steps = [line for line in read_log(folder) if line["kind"] == "step"][1:]  # the first waits for workers
                 seconds = sum(line["seconds"] for line in steps)
                 found[name].append({
                     "clips_per_second": sum(line["clips"] for line in steps) / seconds,
                     "waited": sum(line["waited"] for line in steps) / seconds,
                 })  # fmt: skip
     rows = {
-        name: {key: statistics.median(one[key] for one in turns) for key in turns[0]} for name, turns in found.items()
+        name: {key: statistics.median(turn[key] for turn in turns) for key in turns[0]} for name, turns in found.items()
     }
     print(f"{cpu_name()}, {arguments.threads} threads, medians of {arguments.rounds} rounds of {arguments.steps} steps")
     for name, row in rows.items():
         print(f"{name:<13} {row['clips_per_second']:.2f} clips/s, {100 * row['waited']:.1f} % waiting for data")
     ratio = rows["transformers"]["clips_per_second"] / rows["openxclip"]["clips_per_second"]
-    print(f"time of a clip: {ratio:.2f} of transformers'")
+    print(f"time per clip: {ratio:.2f} of transformers'")
     record = {"cpu": cpu_name(), "threads": arguments.threads, "rounds": arguments.rounds, **rows}
     Path(__file__).with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -1,7 +1,7 @@
-"""Export, questions, model card and samples of `mini`: what comes after train_mini.py.
+"""Export and evaluate `mini` after train_mini.py, and write its model card and samples.
 
-python scripts/evaluate_mini.py FOLDER [--bag FOLDER] --scratch runs/evaluation   # asks; writes FOLDER's README.md
-python scripts/evaluate_mini.py FOLDER --samples samples                          # renders samples/ and asks
+python scripts/evaluate_mini.py FOLDER [--bag FOLDER] --scratch runs/evaluation   # evaluate, write FOLDER's README.md
+python scripts/evaluate_mini.py FOLDER --samples samples                          # render samples/ and classify them
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from torch import Tensor
 from openxclip.config import XCLIPConfig
 from openxclip.model import XCLIPModel
 from openxclip.playground import ACTION_NAMES, ACTIONS, SEEN_THINGS, caption, export_clip, render_clips
-from openxclip.playground.questions import Scene, Scorer, ask, questions, render_scenes
+from openxclip.playground.captions import Scene
+from openxclip.playground.questions import Scorer, ask, questions, render_scenes
 from openxclip.processing import VideoProcessor, XCLIPProcessor
 from openxclip.recognition.background import BACKGROUND_TEXTS
 
 VOCABULARY = 49408
-SEEDS = (901, 902, 903)  # times 1,000,003: training draws its seeds below 5 × 10^8 by stage and step
-SAMPLES = (  # what is shown, and the seed: worth watching
+SEEDS = (901, 902, 903)  # multiplied by 1,000,003 they exceed 5 × 10^8; the seeds of the training are lower
+SAMPLES = (  # scene and seed of each sample, chosen by eye
     (Scene("cat", "moves left"), 1), (Scene("rocket", "leaves"), 4), (Scene("owl", "vanishes"), 3),
     (Scene("fox", "chases", "chick"), 3), (Scene("eagle", "picks up", "snake"), 4),
     (Scene("mouse", "hides behind", "elephant"), 6),
@@ -38,7 +39,13 @@ NAMES = [caption(t, template="{a}") for t in range(len(SEEN_THINGS))]
 def export(model: XCLIPModel, used: list[int], folder: Path, image_size: int) -> None:
     """Write the trained model as a folder with CLIP's full vocabulary, in half precision.
 
-    Rows of tokens that no sentence of the playground has are small random numbers: nobody taught them anything.
+    Embeddings of tokens that are in no sentence of the playground are small random numbers.
+
+    Args:
+        model: model from train_mini.py.
+        used: ids of the tokens that it has embeddings of.
+        folder: folder to write.
+        image_size: side of the frames in pixels.
     """
     values = model.config.to_dict()
     values["text_config"] = {**values["text_config"], "vocab_size": VOCABULARY, "eos_token_id": 49407}
@@ -53,11 +60,11 @@ def export(model: XCLIPModel, used: list[int], folder: Path, image_size: int) ->
 
 
 class Asked:
-    """A model in a folder, as `questions.ask` wants it.
+    """Score clips with the model of a folder; a `questions.Scorer`.
 
     Args:
-        folder: of the model.
-        bag: score by the mean of frames that see nothing of each other, as the comparison was trained.
+        folder: folder of the model.
+        bag: score the mean of the frames, without messages, as mini-bag was trained.
     """
 
     def __init__(self, folder: Path, *, bag: bool = False) -> None:
@@ -68,7 +75,12 @@ class Asked:
 
     @torch.inference_mode()
     def __call__(self, frames_BTCHW: Tensor | list[str], sentences: list[str]) -> Tensor:
-        """Logits (B, K), prompts included."""
+        """Return logits (B, K), with prompts unless `bag`.
+
+        Args:
+            frames_BTCHW: frames, uint8, or paths of videos.
+            sentences: K sentences.
+        """
         model, key = self.model, tuple(sentences)
         if key not in self._texts:
             self._texts[key] = model.get_text_features(
@@ -84,7 +96,7 @@ class Asked:
 
 
 def evaluate(score: Scorer) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of every question over the seeds."""
+    """Return mean and standard deviation of each question's share over the seeds, and print them."""
     rounds = [ask(score, seed) for seed in SEEDS]
     result = {q: (mean(r[q] for r in rounds), stdev(r[q] for r in rounds)) for q in rounds[0]}
     for question, (average, spread) in result.items():
@@ -93,7 +105,7 @@ def evaluate(score: Scorer) -> dict[str, tuple[float, float]]:
 
 
 def none_of_these(score: Scorer, seed: int) -> dict[str, float]:
-    """Whether the neutral texts win where nothing else is right, and lose where something is."""
+    """Return how often the neutral texts win if no caption is right, and lose if one is."""
     lists = questions()["captions"]
     clips, captions = render_scenes(lists, seed), [shown.caption for shown in lists]
     logits = score(clips, [*BACKGROUND_TEXTS, *captions])
@@ -114,25 +126,26 @@ def none_of_these(score: Scorer, seed: int) -> dict[str, float]:
 
 
 def through_mp4(score: Asked, scratch: Path, clips: int = 93) -> dict[str, float]:
-    """Accuracies after H.264: files of 48 frames of 256 pixels, decoded and sampled as users' files are."""
+    """Return accuracies on mp4 files of 48 frames of 256 pixels, read as any video file."""
     scratch.mkdir(parents=True, exist_ok=True)
     right: dict[str, list[float]] = {"thing": [], "action": []}
-    shown = [one for a in range(len(ACTIONS)) for one in questions()["seen_pairs"][12 * a :][: clips // len(ACTIONS)]]
-    for number, one in enumerate(shown):
-        thing, action, other = (torch.tensor([i]) for i in one.indices())
+    per_action, scenes = clips // len(ACTIONS), questions()["seen_pairs"]  # the list has 12 scenes of each action
+    shown = [scene for a in range(len(ACTIONS)) for scene in scenes[12 * a :][:per_action]]
+    for number, scene in enumerate(shown):
+        thing, action, other = (torch.tensor([i]) for i in scene.indices())
         drawn = render_clips(
             1, 905_000_000 + number, size=256, num_frames=48, things=thing, actions=action, others=other, empty=0
         )
         path = export_clip(drawn.frames[0], scratch / f"{number}.mp4")
         logits = score([str(path)], [*DOES, *NAMES])[0]
         right["action"].append(float(logits[: len(DOES)].argmax() == action))
-        if not one.other:
+        if not scene.other:
             right["thing"].append(float(logits[len(DOES) :].argmax() == thing))
     return {"clips": len(shown), **{question: mean(values) for question, values in right.items()}}
 
 
 def confusions(score: Scorer, target: Path, seeds: tuple[int, ...] = (911, 912, 913)) -> dict[str, Any]:
-    """What is taken for what: a matrix of actions as a picture, and the things that are least often named right."""
+    """Draw the confusion matrix of the actions, and return the most common confusions of actions and of things."""
     counts = torch.zeros(len(ACTIONS), len(ACTIONS))
     named: dict[str, list[float]] = {name: [] for name in SEEN_THINGS}
     wrong: dict[str, dict[str, int]] = {name: {} for name in SEEN_THINGS}
@@ -140,9 +153,9 @@ def confusions(score: Scorer, target: Path, seeds: tuple[int, ...] = (911, 912, 
         lists = questions()["seen_pairs"]
         clips = render_scenes(lists, seed * 1_000_003)
         logits = score(clips, [*DOES, *NAMES])
-        for row, one in zip(logits, lists, strict=True):
-            counts[one.indices()[1], row[: len(DOES)].argmax()] += 1
-        things = torch.arange(len(SEEN_THINGS))  # staying still, so that each is seen as often as any other
+        for row, scene in zip(logits, lists, strict=True):
+            counts[scene.indices()[1], row[: len(DOES)].argmax()] += 1
+        things = torch.arange(len(SEEN_THINGS))  # all stay still, so that the action makes no difference
         still = torch.full_like(things, ACTION_NAMES.index("stays still"))
         frames = render_clips(len(things), seed, size=128, things=things, actions=still, empty=0).frames
         for name, guess in zip(SEEN_THINGS, score(frames, NAMES).argmax(1).tolist(), strict=True):
@@ -160,7 +173,7 @@ def confusions(score: Scorer, target: Path, seeds: tuple[int, ...] = (911, 912, 
 
 
 def draw_matrix(shares: Tensor, target: Path, cell: int = 14) -> None:
-    """Rows: what is shown; columns: what is answered; the darker, the more often."""
+    """Draw a confusion matrix: a row for each shown action, a column for each answer, darker for larger shares."""
     margin, n = 150, len(ACTIONS)
     image = Image.new("RGB", (margin + n * cell + 4, margin + n * cell + 4), "white")
     pen = ImageDraw.Draw(image)
@@ -178,7 +191,7 @@ def draw_matrix(shares: Tensor, target: Path, cell: int = 14) -> None:
 
 
 def write_samples(score: Asked, target: Path) -> None:
-    """Render the samples, and say how mini answers among all captions of these things."""
+    """Render the samples, and print which caption scores highest among those of the same things with all actions."""
     target.mkdir(exist_ok=True)
     for shown, seed in SAMPLES:
         thing, action, other = (torch.tensor([i]) for i in shown.indices())
@@ -205,7 +218,7 @@ CHANCE = {
 
 
 def write_card(result: dict[str, Any], folder: Path) -> None:
-    """README.md of the model folder, from what was measured."""
+    """Write the model folder's README.md with the results."""
     model = XCLIPModel.from_pretrained(folder)
     asked, bag = result["mini"], result.get("bag", {})
 
@@ -248,12 +261,12 @@ def write_card(result: dict[str, Any], folder: Path) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--bag", type=Path, help="the comparison's folder, to be asked too")
+    parser.add_argument("--bag", type=Path, help="folder of mini-bag, to evaluate as well")
     parser.add_argument("--scratch", type=Path, default=Path("runs/evaluation"))
-    parser.add_argument("--samples", type=Path, help="render samples here, and nothing else")
+    parser.add_argument("--samples", type=Path, help="only render samples into this folder")
     arguments = parser.parse_args()
     score = Asked(arguments.folder)
     if arguments.samples:

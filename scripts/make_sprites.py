@@ -3,8 +3,8 @@
     npm pack emoji-datasource-twitter@16.0.0 && tar xzf emoji-datasource-twitter-16.0.0.tgz
     python scripts/make_sprites.py package
 
-Writes sprites.png (an RGBA atlas of 64-pixel tiles, row by row) and sprites.json (what is in it) into the
-package. Only the graphics that are used are kept. They are Twemoji, CC-BY 4.0: see playground/CREDITS.md.
+Writes sprites.png (an RGBA atlas of 64-pixel tiles, row by row) and its index sprites.json into the package. The atlas
+has only the graphics that are used. They are Twemoji, CC-BY 4.0: see playground/CREDITS.md.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
-# Chosen by eye from contact sheets: told apart at 30 pixels, and an everyday name of one or two words.
-# Name in captions → short name in emoji.json.
+# Name in captions → short name in emoji.json. The graphics were chosen by eye: they can be told apart at 30 pixels, and
+# have everyday names of one or two words.
 THINGS = {
     "monkey": "monkey", "gorilla": "gorilla", "dog": "dog2", "poodle": "poodle", "wolf": "wolf", "fox": "fox_face",
     "cat": "cat2", "lion": "lion_face", "tiger": "tiger2", "deer": "deer", "cow": "cow2", "pig": "pig2",
@@ -63,7 +63,7 @@ THINGS = {
     "magic wand": "magic_wand", "joystick": "joystick", "dice": "game_die", "puzzle piece": "jigsaw",
     "teddy bear": "teddy_bear", "doll": "nesting_dolls", "chess piece": "chess_pawn", "yarn ball": "yarn",
 }  # fmt: skip
-# Never shown in training.
+# Things that training never shows.
 UNSEEN = {
     "raccoon": "raccoon", "horse": "racehorse", "zebra": "zebra_face", "sheep": "sheep", "kangaroo": "kangaroo",
     "parrot": "parrot", "dinosaur": "sauropod", "dolphin": "dolphin", "fish": "tropical_fish",
@@ -79,7 +79,7 @@ TILE, COLUMNS = 64, 16
 
 
 def main(package: Path) -> None:
-    """Build atlas and index from an unpacked npm package."""
+    """Make the atlas and its index from an unpacked npm package."""
     version = json.loads((package / "package.json").read_text())["version"]
     emoji = {entry["short_name"]: entry for entry in json.loads((package / "emoji.json").read_text())}
     target = Path(__file__).parents[1] / "src/openxclip/playground"

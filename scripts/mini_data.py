@@ -1,4 +1,4 @@
-"""Single frames and sentences of the playground that train_mini.py learns from, besides clips.
+"""Single frames and sentences of the playground for train_mini.py, in addition to clips.
 
 Legend: B frames, A things in a frame, H and W pixels.
 """
@@ -136,8 +136,8 @@ def pose(num: int, generator: torch.Generator, *, hard: float = 1.0, pairs: floa
 
     Args:
         num: B.
-        generator: its state changes.
-        hard: from 0 to 1, scales the shares of turned, narrow and faint things.
+        generator: random generator, whose state advances.
+        hard: from 0 to 1; scales the shares of turned, narrow and faint things.
         pairs: share of frames that show two things, side by side.
 
     Returns:

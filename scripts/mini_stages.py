@@ -1,13 +1,15 @@
-"""What each stage of train_mini.py learns from: the model at its start, and the loss of a step.
+"""The stages of train_mini.py and their losses.
 
-Every loss is a cross-entropy over a list of texts (arXiv 2208.02816, §3.1); each text is encoded once a step.
+Every loss is a cross-entropy over a list of texts (arXiv 2208.02816, §3.1). Each text is encoded once per step.
+
+Shapes: B clips or frames, T frames per clip, N = B · T frames, A things, K texts, D width, E joint width.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,41 +23,32 @@ from mini_data import (
     TURNS,
     VISIBILITIES,
     render_stills,
-    sentences_with_every_word,
 )
+from mini_model import FRAMES, SIZE, WIDTH, Texts, pixels
 from torch import Tensor, nn
 
-from openxclip.config import XCLIPConfig
 from openxclip.model import XCLIPModel
 from openxclip.playground import ACTIONS, SEEN_THINGS, caption, render_clips
 from openxclip.playground.clips import Clips, caption_of
 from openxclip.playground.motion import States
 from openxclip.playground.world import REVERSES
-from openxclip.processing import CLIPTokenizer
 from openxclip.recognition.background import BACKGROUND_TEXTS
 
-MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-SIZE, FRAMES, WIDTH, REMEMBERED = 64, 8, 192, 16384
+REMEMBERED = 16384  # clips in a `Memory`
 NAMES = len(SEEN_THINGS)
-
-
-CONFIG = {
-    "projection_dim": WIDTH,
-    "prompt_num_attention_heads": 3,
-    "text_config": {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH,
-                    "num_hidden_layers": 3, "num_attention_heads": 3,
-                    "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407},
-    "vision_config": {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": 4,
-                      "num_attention_heads": 3, "mit_hidden_size": WIDTH, "mit_intermediate_size": 4 * WIDTH,
-                      "mit_num_attention_heads": 3, "mit_num_hidden_layers": 2,
-                      "image_size": SIZE, "patch_size": 8, "num_frames": FRAMES},
-}  # fmt: skip
 
 
 @dataclass
 class Stage:
-    """Steps, how many frames or clips each sees, peak learning rates of the towers and of what is new; and how many
-    single frames a step sees beside its clips.
+    """A stage of the training.
+
+    Attributes:
+        name: "stills", "clips", "order" or "prompts".
+        steps: number of steps.
+        batch: clips per step, or frames in the stage "stills".
+        rate: peak learning rate of the towers.
+        new_rate: peak learning rate of the parts that CLIP lacks.
+        stills: single frames per step, in addition to its clips.
     """
 
     name: str
@@ -66,51 +59,18 @@ class Stage:
     stills: int = 0
 
 
-class Texts:
-    """Sentences to features. Only the rows of the vocabulary that the playground's sentences use are trained:
-    the model in training has a table of these alone, in the order of the full one.
-    """
-
-    def __init__(self, sentences: Iterable[str] | None = None) -> None:
-        self._tokenizer = CLIPTokenizer()
-        if sentences is None:
-            sentences = [*sentences_with_every_word(), *BACKGROUND_TEXTS]
-        self.used = sorted({token for ids in self._tokenizer(list(sentences))["input_ids"] for token in ids})
-        self._row = {token: row for row, token in enumerate(self.used)}
-        self._known: dict[str, list[int]] = {}
-
-    def ids(self, sentences: list[str]) -> Tensor:
-        """(K, L), padded with the end of text, which the causal text tower never looks ahead to."""
-        for sentence in set(sentences) - self._known.keys():
-            self._known[sentence] = [self._row[token] for token in self._tokenizer(sentence)["input_ids"]]
-        rows = [self._known[sentence] for sentence in sentences]
-        longest = max(map(len, rows))
-        return torch.tensor([row + [len(self.used) - 1] * (longest - len(row)) for row in rows])
-
-
-def build(used: int) -> XCLIPModel:
-    """A fresh model with a table of `used` tokens."""
-    config = {**CONFIG, "text_config": {**CONFIG["text_config"], "vocab_size": used}}
-    model = XCLIPModel(XCLIPConfig(**config))
-    with torch.no_grad():  # places are learnt from patch positions: let them be heard from the start
-        nn.init.normal_(model.vision_model.embeddings.position_embedding.weight, std=0.2)
-        nn.init.normal_(model.mit.position_embedding, std=0.5)  # and order: frame features have a deviation of 1.5
-        nn.init.normal_(model.prompts_visual_projection, std=WIDTH**-0.5)
-    return model
-
-
-def pixels(frames: Tensor) -> Tensor:
-    """uint8 (…, 3, H, W) to what the model takes."""
-    return (frames.float() / 255 - MEAN[:, None, None]) / STD[:, None, None]
-
-
-# -- what single frames tell -----------------------------------------------------------------------------------------
+# -- single frames ---------------------------------------------------------------------------------------------------
 
 
 class Probes(nn.Module):
-    """Linear readings of a frame's class token, thrown away after training: finer than words can say.
+    """Linear classifiers of a frame's class token, for details that words don't tell. They are dropped after training.
 
-    Of one thing: x, y, turn and size in eight steps. Of two: which is on the left and which on the right, and where.
+    For one thing they tell x, y, angle and scale in eight steps. For two things they tell which is on the left and
+    which on the right, and where they are.
+
+    Args:
+        width: width of the class token.
+        names: number of things that may be shown.
     """
 
     def __init__(self, *, width: int = WIDTH, names: int = NAMES) -> None:
@@ -120,18 +80,18 @@ class Probes(nn.Module):
         self.read = nn.Linear(width, sum(self.parts.values()))
 
     def losses(self, pooled_ND: Tensor, states: States, things_NA: Tensor) -> dict:
-        """Loss, weight and share of right answers of each reading.
+        """Return loss, weight and share of right answers of each classifier.
 
         Args:
             pooled_ND: class tokens.
-            states: (N, 2, 1).
-            things_NA: indices of the two things; -1 where there is none.
+            states: states of the two things, (N, 2, 1).
+            things_NA: indices of the two things; -1 for none.
         """
         guesses = dict(zip(self.parts, self.read(pooled_ND).split(list(self.parts.values()), dim=1), strict=True))
         x, y, angle, size, alpha = (getattr(states, f)[..., 0] for f in ("x", "y", "angle", "size", "alpha"))
         visible = (alpha > 0.3) & (things_NA >= 0)
         alone, both = visible[:, 0] & ~visible[:, 1], visible.all(1)
-        left = (x[:, 1] < x[:, 0]).long()[:, None]  # which of the two is on the left
+        left = (x[:, 1] < x[:, 0]).long()[:, None]  # index of the thing on the left
         targets = {
             "x": (bins(x[:, 0], -0.8, 0.8), alone, 0.5),
             "y": (bins(y[:, 0], -0.8, 0.8), alone, 0.5),
@@ -152,7 +112,7 @@ class Probes(nn.Module):
 
 
 def bins(values: Tensor, low: float, high: float, number: int = 8) -> Tensor:
-    """Which of `number` equal parts of [low, high] a value lies in."""
+    """Return the index of the part of [low, high] that each value lies in, out of `number` equal parts."""
     return ((values - low) / (high - low) * number).long().clamp(0, number - 1)
 
 
@@ -161,7 +121,7 @@ def _share(right: Tensor) -> float:
 
 
 def names_target(things_B: Tensor, others_B: Tensor, names: int = NAMES) -> Tensor:
-    """(B, names): 1 for the thing, or a half each for two."""
+    """Return targets (B, names): 1 for the thing, or 0.5 each for two things."""
     target = torch.zeros(len(things_B), names)
     for who in (things_B, others_B):
         rows = who >= 0
@@ -180,19 +140,25 @@ def stills_loss(
     hard: float,
     among: Sequence[int] = range(NAMES),
 ) -> dict:
-    """Names and places together from the first step: a tower that names alone never learns where.
+    """Return the losses of a step on single frames.
+
+    Names and places are trained together from the first step, because a tower that was first trained on names alone
+    doesn't learn places.
 
     Args:
-        model, probes, texts: what learns.
-        batch: frames.
-        step: which of the templates is used.
-        seed: of the frames.
+        model, probes, texts: model to train, its probes and its texts.
+        batch: number of frames.
+        step: number of the step, which chooses the template.
+        seed: seed of the frames.
         hard: see `render_stills`.
-        among: the things that are shown, and named in the texts.
+        among: indices of the things to show and to name.
+
+    Returns:
+        Loss, weight and share of right answers by name.
     """
     size = model.config.vision_config.image_size
     stills = render_stills(batch, seed, size=size, hard=hard, pairs=0.3 * hard, among=among)
-    row = torch.full((max(among) + 2,), -1)  # [-1]: none
+    row = torch.full((max(among) + 2,), -1)  # row[-1] is for no thing
     row[list(among)] = torch.arange(len(among))
     things, others = row[stills.things], row[stills.others]
     pooled_BD = model.vision_model(pixels(stills.frames), num_frames=1).pooler_output
@@ -223,18 +189,24 @@ def stills_loss(
     return losses | probes.losses(pooled_BD, stills.states, torch.stack([things, others], 1))
 
 
-# -- what clips tell -------------------------------------------------------------------------------------------------
+# -- clips -----------------------------------------------------------------------------------------------------------
 
 
 def frame_features(model: XCLIPModel, video_BTCHW: Tensor, *, bag: bool) -> tuple[Tensor, Tensor]:
-    """What MIT takes, (B, T, E), and the class tokens that it comes from, (B * T, D)."""
+    """Return MIT's input (B, T, E) and the class tokens (N, D) that it is computed from.
+
+    Args:
+        model: the model.
+        video_BTCHW: pixel values.
+        bag: whether frames exchange no messages.
+    """
     batch, frames = video_BTCHW.shape[:2]
     pooled_ND = model.vision_model(video_BTCHW.flatten(0, 1), num_frames=1 if bag else frames).pooler_output
     return model.visual_projection(pooled_ND).unflatten(0, (batch, frames)), pooled_ND
 
 
 class Memory:
-    """Frame features of clips, computed once: MIT learns order from them a hundred times faster than from pixels."""
+    """Cached frame features of clips, from which MIT learns order about a hundred times faster than from pixels."""
 
     def __init__(self, model: XCLIPModel, *, bag: bool, block: int = 32) -> None:
         features, self._clips = [], []
@@ -243,14 +215,13 @@ class Memory:
                 clips = render_clips(block, 4 * 10**8 + number, size=SIZE, num_frames=FRAMES, split="seen")
                 features.append(frame_features(model, pixels(clips.frames), bag=bag)[0])
                 self._clips.append(clips)
-        self._features_NTE = torch.cat(features).clone()  # out of inference mode
-        self._reverse = torch.tensor([*REVERSES, -1])  # [-1]: empty
+        self._features_NTE = torch.cat(features).clone()  # a copy, because inference tensors can't be trained on
+        self._reverse = torch.tensor([*REVERSES, -1])  # _reverse[-1] is for an empty scene
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Clips]:
-        """Features (B, T, E) and the clips that they are of, every other one played backwards."""
+        """Return features (B, T, E) of random clips, and the clips without frames. About half are played backwards."""
         chosen_B = torch.randint(0, len(self._features_NTE), (batch,), generator=generator)
         back_B = torch.rand(batch, generator=generator) < 0.5
-        # played backwards, a cat that chases a dog is no dog that chases a cat: only where the world has a word for it
         block = len(self._clips[0].things)
         rows = [(self._clips[i // block], i % block) for i in chosen_B.tolist()]
         picked = {
@@ -258,8 +229,9 @@ class Memory:
             for name in ("things", "actions", "others", "sizes", "tints", "paces")
         }
         has_no_other = picked["others"] < 0
-        turned = self._reverse[picked["actions"]] != picked["actions"]
-        back_B &= turned | (has_no_other & (picked["actions"] >= 0))
+        has_reverse = self._reverse[picked["actions"]] != picked["actions"]
+        # "chases" played backwards is no action of the playground, but a single thing's action looks the same
+        back_B &= has_reverse | (has_no_other & (picked["actions"] >= 0))
         picked["actions"] = torch.where(back_B, self._reverse[picked["actions"]], picked["actions"])
         features = self._features_NTE[chosen_B]
         features = torch.where(back_B[:, None, None], features.flip(1), features)
@@ -276,8 +248,20 @@ def clips_loss(
     memory: Memory | None,
     bag: bool,
 ) -> dict:
-    """Actions alone, names alone, and captions beside hard negatives; and neutral texts that win where nothing else
-    is right, so that "none of these" means something.
+    """Return the losses of a step on clips: actions, names, and captions against hard negatives.
+
+    Each list of texts also has neutral texts, which are right if no other text is, see `none_of_these`.
+
+    Args:
+        model, probes, texts: model to train, its probes and its texts.
+        stage: stage of the training.
+        step: number of the step in its stage.
+        seed: seed of the clips and templates.
+        memory: cached features to train on; None renders new clips.
+        bag: whether frames exchange no messages and their features are averaged.
+
+    Returns:
+        Loss, weight and share of right answers by name.
     """
     generator, dice = torch.Generator().manual_seed(seed), random.Random(seed)
     losses: dict = {}
@@ -293,14 +277,14 @@ def clips_loss(
             things = torch.stack([clips.things, clips.others], 1).repeat_interleave(FRAMES, 0)
             read = probes.losses(pooled_ND, states, things)
             losses = {name: (loss, 0.3 * weight, right) for name, (loss, weight, right) in read.items()}
-    way, template = dice.randrange(2), dice.choice(CAPTION_TEMPLATES)
+    synonym, template = dice.randrange(2), dice.choice(CAPTION_TEMPLATES)
     action_template, name_template = dice.choice(ACTION_TEMPLATES), dice.choice(NAME_TEMPLATES)
-    sentences, target_B, rivals = captions_and_rivals(clips, template, way, dice)
+    sentences, target_B, rivals = captions_and_rivals(clips, template, synonym, dice)
     neutral, actions = len(BACKGROUND_TEXTS), len(ACTIONS)
     shown = clips.actions >= 0
     lists = {
         "action": (
-            [caption(None, a, template=action_template, synonym=way) for a in range(actions)],
+            [caption(None, a, template=action_template, synonym=synonym) for a in range(actions)],
             F.one_hot(clips.actions.clamp(min=0), actions).float() * shown[:, None],
             1.0,
         ),
@@ -312,7 +296,7 @@ def clips_loss(
         "caption": (sentences, F.one_hot(target_B.clamp(min=0), len(sentences)).float() * shown[:, None], 0.7),
     }
     if memory is not None and step % 4:
-        del lists["name"]  # most of a step's texts
+        del lists["name"]  # saves time: most texts are names
     text_KE = model.get_text_features(
         texts.ids([*BACKGROUND_TEXTS, *(s for group, _, _ in lists.values() for s in group)])
     )
@@ -339,8 +323,16 @@ def clips_loss(
 
 
 def none_of_these(neutral_BK: Tensor, own_BK: Tensor, wanted_BK: Tensor, generator: torch.Generator) -> Tensor:
-    """Cross-entropy over neutral texts and a list. Of some clips the truth is taken off the list: then, and where
-    nothing on it is wanted, the neutral texts are right.
+    """Return the cross-entropy over neutral texts and a list of texts.
+
+    For a tenth of the clips the right text is removed from the list. Then, and if the list has no right text anyway,
+    the neutral texts are right.
+
+    Args:
+        neutral_BK: logits of the neutral texts.
+        own_BK: logits of the list.
+        wanted_BK: target of each text of the list.
+        generator: random generator, whose state advances.
     """
     dropped_B = torch.rand(len(own_BK), generator=generator) < 0.1
     own_BK = own_BK.masked_fill((wanted_BK > 0) & dropped_B[:, None], -1e4)
@@ -350,13 +342,21 @@ def none_of_these(neutral_BK: Tensor, own_BK: Tensor, wanted_BK: Tensor, generat
     return F.cross_entropy(torch.cat([neutral_BK, own_BK], dim=1), wanted)
 
 
-def captions_and_rivals(clips: Clips, template: str, way: int, dice: random.Random) -> tuple:
-    """The clips' captions and hard negatives: the same thing doing its action backwards or another one, another thing
-    doing the same, roles exchanged, another other.
+def captions_and_rivals(clips: Clips, template: str, synonym: int, dice: random.Random) -> tuple:
+    """Return the captions of clips and hard negatives.
+
+    A negative has the reverse action, another action, another thing, exchanged roles or another other thing.
+
+    Args:
+        clips: the clips.
+        template: template of the captions.
+        synonym: number of the synonym.
+        dice: random generator, whose state advances.
 
     Returns:
-        all sentences; the row of each clip's own (-1: empty); and of order pairs and roles: rows of the truth, of its
-        rival, the clips and what they differ in, or None if there are none.
+        All sentences; the index of each clip's caption, or -1 for an empty scene; and the rivals, or None if there are
+        none. The rivals are four lists: index of the caption, index of the rival (the reverse action or exchanged
+        roles), number of the clip, and kind ("order" or "roles").
     """
     listed: dict[str, int] = {}
 
@@ -371,20 +371,20 @@ def captions_and_rivals(clips: Clips, template: str, way: int, dice: random.Rand
             target.append(-1)
             continue
         other = None if o < 0 else o
-        how = {"template": template, "synonym": way}
-        plain = dice.random() < 0.5  # half of the captions leave out size, tint and pace
-        own = row(caption(t, a, other, **how) if plain else caption_of(clips, i, **how))
+        wording = {"template": template, "synonym": synonym}
+        plain = dice.random() < 0.5  # half of the captions don't mention size, tint and pace
+        own = row(caption(t, a, other, **wording) if plain else caption_of(clips, i, **wording))
         target.append(own)
         another = dice.randrange(len(ACTIONS))
-        row(caption(t, another, dice.randrange(NAMES) if other is None else other, **how))
-        row(caption(dice.randrange(NAMES), a, other, **how))
+        row(caption(t, another, dice.randrange(NAMES) if other is None else other, **wording))
+        row(caption(dice.randrange(NAMES), a, other, **wording))
         if other is not None:
-            row(caption(t, a, dice.randrange(NAMES), **how))
-        pairs = [("order", caption(t, REVERSES[a], other, **how))] if REVERSES[a] != a else []
+            row(caption(t, a, dice.randrange(NAMES), **wording))
+        pairs = [("order", caption(t, REVERSES[a], other, **wording))] if REVERSES[a] != a else []
         if ACTIONS[a].tells_roles:
-            pairs.append(("roles", caption(o, a, t, **how)))
+            pairs.append(("roles", caption(o, a, t, **wording)))
         for kind, sentence in pairs:
-            truth.append(row(caption(t, a, other, **how)))
+            truth.append(row(caption(t, a, other, **wording)))
             rival.append(row(sentence))
             rows.append(i)
             kinds.append(kind)

@@ -1,11 +1,11 @@
-"""The paper in miniature: what X-CLIP's parts are worth in the playground, in under two hours on two cores.
+"""The paper in miniature: measure the effect of each part of X-CLIP in the playground, in under two hours on two cores.
 
-    python scripts/paper.py --out runs/paper      # train all, or what is missing; then write the tables
-    python scripts/paper.py --out runs/paper --only-report
+    python scripts/paper.py --out runs/paper                  # train all missing runs, then write the tables
+    python scripts/paper.py --out runs/paper --only-report    # write the tables of the finished runs
 
-An image–text CLIP is trained on single frames (3 minutes); then every run starts from it and is asked the same
-questions. Each finished run is a JSON file in the folder: stop at any time, and the same command goes on.
-docs/paper-in-miniature.md is the report on what came out.
+First an image–text CLIP is trained on single frames, in 3 minutes. Each run starts from it and answers the same
+questions. A finished run is a JSON file in the folder, so the same command resumes after an interruption.
+docs/paper-in-miniature.md reports the results.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SEEDS = (1, 2, 3)
 
 
 def planned(seed: int) -> list[Run]:
-    """The runs of one seed; those that have the same clips follow each other."""
+    """Return the runs of one seed. Runs with the same clips follow each other, so that the clips are rendered once."""
     supervised = [Run(method, seed) for method in ("x-clip", "mean", "late", "cross-frame", "mit", "vectors")]
     supervised += [Run("x-clip", seed, towers=towers) for towers in ("visual", "text", "none")]
     supervised += [Run("x-clip", seed, positions=0.02)]
@@ -36,7 +36,7 @@ def planned(seed: int) -> list[Run]:
 
 
 def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the main process handles Ctrl-C
     torch.set_num_threads(1)
 
 
@@ -47,11 +47,11 @@ def _work(task: tuple[Run, Path]) -> tuple[str, float]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="folder of the results")
-    parser.add_argument("--workers", type=int, default=2, help="runs at once, of one thread each")
-    parser.add_argument("--only-report", action="store_true", help="of the runs that are there")
+    parser.add_argument("--workers", type=int, default=2, help="number of simultaneous runs, with one thread each")
+    parser.add_argument("--only-report", action="store_true", help="write the tables of the finished runs")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     runs = [run for seed in SEEDS for run in planned(seed)]
@@ -60,7 +60,7 @@ def main() -> None:
         train_clip(arguments.out)
         began = time.monotonic()
         missing = [run for run in runs if not (arguments.out / f"{run.name}.json").exists()]
-        # one thread a run: two at once are faster than one on two cores, and give the same numbers whatever runs beside
+        # Two runs of one thread are faster than one run of two threads, and give the same numbers with any other load.
         with multiprocessing.get_context("spawn").Pool(arguments.workers, _begin) as pool:
             tasks = [(run, arguments.out) for run in missing]
             for number, (name, right) in enumerate(pool.imap_unordered(_work, tasks), 1):
@@ -73,5 +73,5 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        print("Stopped: the same command goes on.", flush=True)
+        print("Stopped: run the same command to resume.", flush=True)
         raise SystemExit(130) from None

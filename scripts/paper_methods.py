@@ -1,8 +1,11 @@
-"""The ways of scoring that paper.py compares, all of the same weights (arXiv 2208.02816, §4.4 and its tables).
+"""The methods that paper.py compares (arXiv 2208.02816, §4.4 and its tables). All start from the same weights.
 
-mean: CLIP's frames one by one, their features averaged. late: the same, but each frame's verdict is averaged.
-cross-frame: frames that hear of each other by messages, averaged. mit: their order too. vectors: and in front of every
-class name learned vectors (CoOp, arXiv 2109.01134). x-clip: and prompts made from the video instead.
+mean: CLIP's frame features are averaged.
+late: the probabilities of CLIP's frames are averaged.
+cross-frame: as "mean", but frames exchange messages.
+mit: frames exchange messages, and MIT combines them.
+vectors: as "mit", with learned vectors before each class name (CoOp, arXiv 2109.01134).
+x-clip: as "mit", with video-specific prompts.
 """
 
 from __future__ import annotations
@@ -19,27 +22,27 @@ VECTORS = 4
 
 
 def prepare(model: XCLIPModel, method: str) -> None:
-    """Give the model what the method has beyond X-CLIP."""
-    if method == "vectors":  # "prompts_": what is fresh learns faster
+    """Add the parameters that a method has and X-CLIP hasn't."""
+    if method == "vectors":  # a name with "prompts_" gets the learning rate of fresh parameters
         width = model.config.text_config.hidden_size
         model.prompts_vectors = nn.Parameter(0.02 * torch.randn(VECTORS, width))
 
 
 def text_features(model: XCLIPModel, method: str, ids_KL: Tensor) -> Tensor:
-    """(K, E)."""
+    """Return text features (K, E)."""
     if method != "vectors":
         return model.get_text_features(ids_KL)
     tower = model.text_model
     token_KLD = tower.embeddings.token_embedding(ids_KL)
     vectors_KMD = model.prompts_vectors.expand(len(ids_KL), -1, -1)
-    x_KLD = torch.cat([token_KLD[:, :1], vectors_KMD, token_KLD[:, 1:]], dim=1)  # after the start of the text
+    x_KLD = torch.cat([token_KLD[:, :1], vectors_KMD, token_KLD[:, 1:]], dim=1)  # after the start token
     x_KLD = x_KLD + tower.embeddings.position_embedding.weight[: x_KLD.shape[1]]
     last_KLD = tower.final_layer_norm(tower.encoder(x_KLD, is_causal=True).last_hidden_state)
     return model.text_projection(last_KLD[torch.arange(len(ids_KL)), ids_KL.argmax(-1) + VECTORS])
 
 
 def logits(model: XCLIPModel, method: str, pixels_BTCHW: Tensor, text_KE: Tensor) -> Tensor:
-    """(B, K); a softmax over K makes probabilities of them."""
+    """Return logits (B, K)."""
     if method == "mean":
         return mean_pooled_logits(model, pixels_BTCHW, text_KE)
     if method == "late":

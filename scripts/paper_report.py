@@ -1,4 +1,4 @@
-"""Tables and plots of what paper.py's runs answered: mean ± standard deviation over the seeds that are there."""
+"""Tables and plots of the results of paper.py's runs: mean ± standard deviation over the finished seeds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Changed = Callable[[int], Run]
 
 
 class Results:
-    """The runs of a folder."""
+    """The finished runs of a folder."""
 
     def __init__(self, folder: Path, runs: Iterable[Run]) -> None:
         self._seeds = sorted({run.seed for run in runs})
@@ -40,12 +40,12 @@ class Results:
                 self._known[run.name] = json.loads(path.read_text(encoding="utf-8"))
 
     def values(self, run: Changed, question: str, kind: str) -> list[float]:
-        """In percent, one of each seed."""
+        """Return the share of right answers of each finished seed, in percent."""
         found = (self._known.get(run(seed).name) for seed in self._seeds)
-        return [100 * one["answers"][question][kind] for one in found if one]
+        return [100 * result["answers"][question][kind] for result in found if result]
 
     def cell(self, run: Changed, question: str, kind: str) -> str:
-        """'82.5 ± 1.2'."""
+        """Return a table cell: "82.5 ± 1.2"."""
         values = self.values(run, question, kind)
         if not values:
             return "–"
@@ -53,12 +53,12 @@ class Results:
         return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
 
     def hours(self) -> float:
-        """Of all runs, one after the other."""
-        return sum(one["seconds"] for one in self._known.values()) / 3600
+        """Return the total time of the runs."""
+        return sum(result["seconds"] for result in self._known.values()) / 3600
 
 
 def table(first: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """Markdown."""
+    """Return a Markdown table; `first` is the heading of the rows' names."""
     lines = [f"| {first} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     return "\n".join([*lines, *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows)])
 
@@ -83,7 +83,7 @@ def write_report(folder: Path, runs: Sequence[Run]) -> Path:
         return lambda seed: Run("x-clip", seed, frames=number)
 
     named = [(title, method(name)) for name, title in NAMES.items()]
-    ladder = [one for one in named if one[0] != NAMES["vectors"]]
+    ladder = [(title, run) for title, run in named if title != NAMES["vectors"]]
     kinds = [("none", method("mit")), ("learned vectors", method("vectors")), ("video-specific", method("x-clip"))]
     eight = {"8-shot": ("alone", "top-1"), "8-shot, two things": ("two", "top-1")}
     which = [(name, towers(name)) for name in ("both", "visual", "text", "none")]
@@ -102,23 +102,23 @@ def write_report(folder: Path, runs: Sequence[Run]) -> Path:
         _few_shot_table(results, method, few_shot, ("alone", "order")),
         "## Prompts",
         _both_tables("prompts", results, kinds, few_shot, all_zero, eight),
-        "## Towers that train",
+        "## Trained towers",
         _both_tables("towers", results, which, few_shot, all_zero, eight),
         "## Frames",
         table("frames", list(all_zero), rows(by_frames, all_zero)),
-        "## Where MIT's positions start",
+        "## Initial deviation of MIT's positions",
         table(
             "deviation",
             list(COLUMNS),
             rows([("1", method("x-clip")), ("0.02", lambda s: replace(Run("x-clip", s), positions=0.02))], COLUMNS),
         ),
-        "## Views, of cluttered videos of 32 frames",
+        "## Views of cluttered videos with 32 frames",
         table(
             "clips × crops",
             ["top-1"],
             [(f"{c} × {k}", [results.cell(method("x-clip"), f"views {c}x{k}", "top-1")]) for c, k in VIEWS],
         ),
-        f"The finished runs took {results.hours():.1f} hours of one core.",
+        f"The finished runs took {results.hours():.1f} hours on one core.",
     ]
     path = folder / "report.md"
     with atomic_file(path) as partial:
@@ -156,9 +156,8 @@ def _few_shot_table(results: Results, method: Any, few_shot: Any, column: tuple[
     return table("clips of each class", titles, rows)
 
 
-def _both_tables(
-    first: str, results: Results, named: list, few_shot: Any, columns: dict, few_columns: dict
-) -> str:  # supervised and zero-shot, and with eight clips of each class
+def _both_tables(first: str, results: Results, named: list, few_shot: Any, columns: dict, few_columns: dict) -> str:
+    """Return a table with supervised and zero-shot columns, and columns of 8-shot runs."""
     rows = []
     for name, run in named:
         cells = [results.cell(run, *column) for column in columns.values()]
@@ -167,14 +166,14 @@ def _both_tables(
 
 
 def _plot(path: Path, xlabel: str, ticks: Sequence[int], lines: Sequence[tuple[str, list[list[float]]]]) -> None:
-    """Means with bars of one standard deviation."""
+    """Plot means with bars of one standard deviation."""
     figure = new_figure(6, 4)
     axes = figure.add_subplot()
     for title, values in lines:
         known = [(x, *mean_and_std(each)) for x, each in zip(ticks, values, strict=True) if each]
         if known:
             x, mean, deviation = zip(*known, strict=True)
-            axes.errorbar(x, mean, [one or 0 for one in deviation], marker="o", capsize=3, label=title)
+            axes.errorbar(x, mean, [value or 0 for value in deviation], marker="o", capsize=3, label=title)
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, map(str, ticks))
     axes.minorticks_off()

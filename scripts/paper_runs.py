@@ -1,6 +1,6 @@
-"""Trainings of paper.py: the image–text CLIP that all start from, and one run of one method, with what it answers.
+"""Train the image–text CLIP of paper.py, and train and evaluate one run of a method.
 
-Both end with a file that appears whole or not at all; a run that was stopped starts again, the CLIP goes on.
+Both write their file atomically at the end. After an interruption, the training of CLIP resumes and a run starts again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mini_stages import Probes, pixels, stills_loss
+from mini_model import pixels
+from mini_stages import Probes, stills_loss
 from paper_methods import logits, prepare, text_features
 from paper_world import (
     ALONE,
@@ -40,8 +41,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from openxclip.common.files import atomic_file
 from openxclip.model import XCLIPModel
-from openxclip.playground.questions import Scene
-from openxclip.training.losses import class_loss_sum
+from openxclip.playground.captions import Scene
 from openxclip.training.optimisation import Schedule, Towers, is_fresh, make_optimizer, parameter_groups, set_trainable
 from openxclip.video import sample_clips
 
@@ -59,13 +59,14 @@ class Run:
     """One training.
 
     Attributes:
-        method: see paper_methods.
-        seed: of what is fresh, of the training clips' looks and of their order.
-        shots: clips of each class.
-        steps: of BATCH clips.
-        towers: of CLIP's, which learn. The paper's default is the visual one; here verbs are new to the textual one.
-        frames: of a clip.
-        positions: with what deviation MIT's positions start; the released code has 0.02.
+        method: name of the method, see paper_methods.
+        seed: seed of the fresh weights, the training clips and their order.
+        shots: training clips per class.
+        steps: steps of BATCH clips.
+        towers: CLIP's towers that are trained. The paper trains the visual one, but here the text tower doesn't know
+            the verbs yet.
+        frames: frames per clip.
+        positions: initial standard deviation of MIT's positions; the released code has 0.02.
     """
 
     method: str
@@ -78,7 +79,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of the run's file, without the suffix."""
         usual = Run(self.method, self.seed, self.shots)
         parts = [self.method, f"{self.shots}-shot"]
         parts += [f"{key}-{value}" for key, value in asdict(self).items() if value != getattr(usual, key)]
@@ -89,17 +90,17 @@ class Run:
 
 
 def train_clip(folder: Path) -> Path:
-    """Learn from single frames what things are, where, how big and how turned; or go on where the folder's state stops.
+    """Train CLIP on single frames: names, places, sizes and angles of things. Resume if the folder has a state.
 
     Returns:
-        The file of its weights.
+        The file with the weights.
     """
     done, unfinished = folder / "clip.pt", folder / "clip_unfinished.pt"
     if done.exists():
         return done
     torch.manual_seed(0)
     model, probes = fresh_model(num_frames=1), Probes(width=WIDTH, names=len(EVERY_THING))
-    nn.init.normal_(model.vision_model.embeddings.position_embedding.weight, std=0.2)  # places are to be learnt
+    nn.init.normal_(model.vision_model.embeddings.position_embedding.weight, std=0.2)  # helps to learn places
     learner = nn.ModuleDict({"model": model, "probes": probes})
     optimizer = torch.optim.AdamW(learner.parameters(), betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True)
     first, saved, began = 0, time.monotonic(), time.monotonic()
@@ -112,7 +113,7 @@ def train_clip(folder: Path) -> Path:
         for group in optimizer.param_groups:
             cosine = 0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * step / CLIP_STEPS))
             group["lr"] = CLIP_LR * min(1.0, (step + 1) / 100) * cosine
-        hard = USUAL * min(1.0, max(0.0, (step / CLIP_STEPS - 0.1) / 0.4))  # clean first
+        hard = USUAL * min(1.0, max(0.0, (step / CLIP_STEPS - 0.1) / 0.4))  # begins with plain scenes
         with sdpa_kernel(SDPBackend.MATH):
             losses = stills_loss(model, probes, words(), CLIP_BATCH, step, step, hard=hard, among=EVERY_THING)
             optimizer.zero_grad()
@@ -142,18 +143,18 @@ def _save(state: Any, path: Path) -> None:
 
 
 def do(run: Run, folder: Path) -> dict[str, Any]:
-    """Train, ask, and write what was answered to the folder; or read it, if it has been done.
+    """Train and evaluate a run, and write its result; or read the result if the run is finished.
 
     Args:
-        run: which.
-        folder: with clip.pt, and for the result.
+        run: the run.
+        folder: folder with clip.pt, and for the result.
     """
     path = folder / f"{run.name}.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
     began = time.monotonic()
     model = start(run, folder / "clip.pt")
-    with sdpa_kernel(SDPBackend.MATH):  # on CPU, at these lengths: the faster one
+    with sdpa_kernel(SDPBackend.MATH):  # faster on a CPU for these lengths
         losses = train(run, model)
         trained = time.monotonic()
         answers = {name: ask(run, model, name) for name in QUESTIONS}
@@ -169,7 +170,7 @@ def do(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def start(run: Run, clip: Path) -> XCLIPModel:
-    """CLIP's towers, and the rest fresh."""
+    """Return the model before its training: CLIP's towers, and fresh other parts."""
     torch.manual_seed(1000 + run.seed)
     model = fresh_model(num_frames=run.frames)
     prepare(model, run.method)
@@ -183,16 +184,19 @@ def start(run: Run, clip: Path) -> XCLIPModel:
 
 @lru_cache(maxsize=1)
 def _training_clips(seed: int, shots: int, frames: int) -> Tensor:
-    """uint8 (classes · shots, T, 3, H, W), a class's after another's."""
-    shown = [one for one in CLASSES for _ in range(shots)]
+    """Render the training clips, uint8 (classes · shots, T, 3, H, W), sorted by class."""
+    shown = [scene for scene in CLASSES for _ in range(shots)]
     return render(shown, 100 + seed, num_frames=frames, hard=USUAL)
 
 
 def train(run: Run, model: XCLIPModel) -> list[float]:
-    """The recipe's groups and schedule; no step sees more than `shots` clips of a class, in a crop of its own."""
+    """Train the model in place, with the parameter groups and the schedule of recipes; return the loss of each step.
+
+    Each step takes the next BATCH clips of a random order, and crops each at random.
+    """
     clips = _training_clips(run.seed, run.shots, run.frames)
     labels = torch.arange(len(CLASSES)).repeat_interleave(run.shots)
-    ids = words().ids([one.caption for one in CLASSES])
+    ids = words().ids([scene.caption for scene in CLASSES])
     set_trainable(model, towers=run.towers, loss="classes")
     groups = parameter_groups(model, lr=LR, fresh_factor=FRESH_FACTOR, weight_decay=WEIGHT_DECAY)
     optimizer = make_optimizer(model, groups, betas=(0.9, 0.98), eps=1e-8)
@@ -212,7 +216,8 @@ def train(run: Run, model: XCLIPModel) -> list[float]:
             with torch.set_grad_enabled(learns_text):
                 text = text_features(model, run.method, ids)
         targets = F.one_hot(labels[chosen], len(CLASSES)) * (1 - SMOOTHING) + SMOOTHING / len(CLASSES)
-        loss = class_loss_sum(logits(model, run.method, pixels(frames), text), targets) / BATCH
+        scores = logits(model, run.method, pixels(frames), text)
+        loss = F.cross_entropy(scores, targets, reduction="sum") / BATCH
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -222,7 +227,7 @@ def train(run: Run, model: XCLIPModel) -> list[float]:
     return losses
 
 
-# -- what it answers -------------------------------------------------------------------------------------------------
+# -- evaluation ------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -233,33 +238,34 @@ def _test_clips(name: str, frames: int) -> Tensor:
 
 @torch.inference_mode()
 def ask(run: Run, model: XCLIPModel, name: str) -> dict[str, float]:
-    """Shares of right answers to a question.
+    """Return shares of right answers to a question.
 
     Returns:
-        "top-1" and "thing" (of the first choice) among its classes; "order" and "roles": the sentence or its reverse,
-        or that with who and whom exchanged, over the clips that have one.
+        "top-1" of the classes; "thing", which is right if the chosen class is about the right thing; "order" and
+        "roles", the choice between the caption and its rival (the reverse action or exchanged roles), for clips that
+        have one.
     """
     question = QUESTIONS[name]
-    text_KE = text_features(model, run.method, words().ids([one.caption for one in question.classes]))
+    text_KE = text_features(model, run.method, words().ids([scene.caption for scene in question.classes]))
     clips = cut(_test_clips(name, run.frames))
     scores = torch.cat([logits(model, run.method, pixels(part), text_KE) for part in clips.split(64)])
-    row = {one: number for number, one in enumerate(question.classes)}
+    row = {scene: number for number, scene in enumerate(question.classes)}
     first = scores.argmax(1).tolist()
-    own = [row[one] for one in question.shown]
-    things = [one.thing for one in question.classes]
+    own = [row[scene] for scene in question.shown]
+    things = [scene.thing for scene in question.classes]
     answers = {
         "top-1": _share([a == b for a, b in zip(first, own, strict=True)]),
         "thing": _share([things[a] == things[b] for a, b in zip(first, own, strict=True)]),
     }
     rivals = {
-        "order": [reverse_of(one) for one in question.shown],
-        "roles": [exchanged(one) if one.other else one for one in question.shown],
+        "order": [reverse_of(scene) for scene in question.shown],
+        "roles": [exchanged(scene) if scene.other else scene for scene in question.shown],
     }
     for kind, others in rivals.items():
         leads = [
             (scores[i, own[i]] - scores[i, row[other]]).item()
-            for i, (one, other) in enumerate(zip(question.shown, others, strict=True))
-            if other != one and other in row
+            for i, (scene, other) in enumerate(zip(question.shown, others, strict=True))
+            if other != scene and other in row
         ]
         if leads:
             answers[kind] = sum((lead > 0) + 0.5 * (lead == 0) for lead in leads) / len(leads)
@@ -268,16 +274,16 @@ def ask(run: Run, model: XCLIPModel, name: str) -> dict[str, float]:
 
 @cache
 def _long_clips() -> tuple[tuple[Scene, ...], Tensor]:
-    """Longer videos, of which several clips can be taken."""
+    """Return scenes and videos of 32 frames, which are long enough for several clips."""
     shown = ALONE * 3
     return shown, render(shown, 20, num_frames=32, hard=CLUTTERED)
 
 
 @torch.inference_mode()
 def _views(run: Run, model: XCLIPModel, clips: int, crops: int) -> dict[str, float]:
-    """Top-1 of the mean over clips and crops of the softmax, as the paper tests; of cluttered videos of 32 frames."""
+    """Return the top-1 accuracy of probabilities averaged over clips and crops, as the paper tests."""
     shown, videos = _long_clips()
-    text_KE = text_features(model, run.method, words().ids([one.caption for one in CLASSES]))
+    text_KE = text_features(model, run.method, words().ids([scene.caption for scene in CLASSES]))
     edges = (0, (RENDERED - SIZE) // 2, RENDERED - SIZE) if crops == 3 else ((RENDERED - SIZE) // 2,)
     total = torch.zeros(len(shown), len(CLASSES))
     for indices in sample_clips(total=videos.shape[1], num_frames=run.frames, num_clips=clips):
@@ -285,7 +291,7 @@ def _views(run: Run, model: XCLIPModel, clips: int, crops: int) -> dict[str, flo
             views = cut(videos[:, indices], left)
             parts = [logits(model, run.method, pixels(part), text_KE).softmax(-1) for part in views.split(64)]
             total += torch.cat(parts)
-    right = total.argmax(1) == torch.tensor([CLASSES.index(one) for one in shown])
+    right = total.argmax(1) == torch.tensor([CLASSES.index(scene) for scene in shown])
     return {"top-1": _share(right.tolist())}
 
 

@@ -1,15 +1,17 @@
-"""Train the shipped model `mini` on the playground, in stages, on two CPU cores in under three hours; resumable.
+"""Train the shipped model `mini` on the playground, in under three hours on two CPU cores.
 
-    python scripts/train_mini.py --run runs/mini                    # train, or go on where it stopped
-    python scripts/train_mini.py --run runs/mini --export FOLDER    # src/openxclip/models/mini is the shipped one
-    python scripts/train_mini.py --run runs/bag --bag               # the comparison: no messages, frames are averaged
+    python scripts/train_mini.py --run runs/mini                    # train, or resume
+    python scripts/train_mini.py --run runs/mini --export FOLDER    # write the model, as in src/openxclip/models/mini
+    python scripts/train_mini.py --run runs/bag --bag               # train the comparison mini-bag
 
-stills: a small image–text CLIP on single frames: what is it, where, how big, how turned, which thing is beside which?
-clips:  adapted to video, 8 frames with messages and MIT: who does what to whom? The last of them sees single frames
-        too: 128 things a step teach names faster than the 16 of the clips.
-order:  MIT and the texts alone, on frame features that are computed once: most of what is learnt of order is learnt
-        here, in minutes. Takes turns with "clips", where the towers learn on with them.
-prompts: as "clips", with the video-specific prompts, which make the scores that users get.
+The comparison mini-bag has no messages and averages its frames. The training has stages of four kinds:
+
+stills: train a small image–text CLIP on single frames, which show one thing or two at some place, size and angle.
+clips:  train the model on clips of 8 frames, with messages and MIT. The last of these stages also trains on single
+        frames, because 128 things per step teach names faster than the 16 of the clips.
+order:  train only MIT and the text tower, on cached frame features. This teaches most of the order of frames, within
+        minutes. These stages alternate with "clips", which also train the towers.
+prompts: train as in "clips", but with the video-specific prompts, which the shipped model uses.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from pathlib import Path
 
 import evaluate_mini
 import torch
-from mini_stages import SIZE, Memory, Probes, Stage, Texts, build, clips_loss, stills_loss
+from mini_model import SIZE, Texts, build
+from mini_stages import Memory, Probes, Stage, clips_loss, stills_loss
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -39,11 +42,11 @@ STAGES = (
 
 
 def parameter_groups(model: XCLIPModel, probes: Probes, stage: Stage) -> list[dict]:
-    """New parts learn faster; no weight decay on vectors and embeddings."""
+    """Return AdamW's parameter groups: new parts learn faster, and vectors and embeddings have no weight decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in [*model.named_parameters(), *probes.named_parameters()]:
         if stage.name == "order" and not name.startswith(("mit.", "text_", "logit_scale")):
-            continue  # the frame features are remembered: what they come from must stay
+            continue  # the frame features are cached, so the parameters that they depend on are frozen
         new = name.startswith(("mit.", "prompts_")) or "message_" in name
         groups.setdefault((new, parameter.ndim > 1 and "embedding" not in name), []).append(parameter)
     return [
@@ -53,7 +56,14 @@ def parameter_groups(model: XCLIPModel, probes: Probes, stage: Stage) -> list[di
 
 
 def train(run: Path, stages: tuple[Stage, ...], *, bag: bool = False, stop_after: int | None = None) -> XCLIPModel:
-    """Train all stages, or go on from the run's checkpoint; `stop_after` steps of this call, stop."""
+    """Train all stages, or resume from the run's checkpoint.
+
+    Args:
+        run: folder of the checkpoint.
+        stages: stages of the training.
+        bag: train without messages, on the mean of the frames.
+        stop_after: stop after this number of steps of this call.
+    """
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     texts = Texts()
@@ -90,8 +100,8 @@ def train(run: Path, stages: tuple[Stage, ...], *, bag: bool = False, stop_after
             model.zero_grad()
             probes.zero_grad()
             seed = number * 10**7 + step
-            with sdpa_kernel(SDPBackend.MATH):  # on CPU, at these lengths: a fifth off the step
-                if stage.name == "stills":  # clean first, difficulty as it learns
+            with sdpa_kernel(SDPBackend.MATH):  # for these lengths a fifth faster on a CPU
+                if stage.name == "stills":  # begins with plain scenes
                     hard = min(1.0, max(0.0, (step / stage.steps - 0.1) / 0.5))
                     losses = stills_loss(model, probes, texts, stage.batch, step, seed, hard=hard)
                 else:
@@ -124,10 +134,10 @@ def train(run: Path, stages: tuple[Stage, ...], *, bag: bool = False, stop_after
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/mini"), help="folder of the checkpoint")
-    parser.add_argument("--bag", action="store_true", help="without messages and MIT: the comparison")
+    parser.add_argument("--bag", action="store_true", help="train the comparison, without messages and MIT")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--export", type=Path, help="write the run's model to this folder instead of training")
     arguments = parser.parse_args()

@@ -1,15 +1,19 @@
-"""What tests of several rooms need: a tiny model folder and small video files, made once."""
+"""Settings for all tests, and fixtures of several rooms: a tiny model folder and small video files."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 # Before PyTorch is loaded, and for every process that a test starts: on a busy machine threads that spin while they
 # wait make the suite several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import av
 import numpy as np
@@ -18,6 +22,9 @@ import torch
 
 from openxclip import XCLIPConfig, XCLIPModel, XCLIPProcessor
 from openxclip.processing import VideoProcessor
+
+# Reference models and made files, which tests of several rooms import.
+sys.path += [str(Path(__file__).parent / room) for room in ("model", "checkpoints")]
 
 # A shell without job control starts what it runs in the background (`pytest &` in a script) with Ctrl-C ignored, and
 # every child inherits that: tests that interrupt a process would wait for it until their time is up.
@@ -35,12 +42,22 @@ def nothing_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Of PyTorch, but for slow tests: on a busy machine two wait for each other far longer than tiny models compute."""
+    """Give PyTorch one thread unless the test is slow: on a busy machine, threads of tiny models mostly wait."""
     before = torch.get_num_threads()
     if request.node.get_closest_marker("slow") is None:
         torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def tidy(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Seed random numbers before a test, and free full-size models after it."""
+    torch.manual_seed(0)
+    yield
+    is_slow = request.node.get_closest_marker("slow") is not None
+    if is_slow and request.path.parent.name in ("engine", "model"):
+        gc.collect()  # takes half a second, so only where full-size models are made
 
 
 @pytest.fixture(scope="session")

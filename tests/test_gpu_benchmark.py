@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py as a whole process, tiny, on the CPU: what it will run on a GPU. No time is asserted."""
+"""benchmarks/gpu.py as a process on the CPU, with a tiny model. No time is asserted."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def expected(peer: bool) -> set[tuple[str, str]]:
     ],
     ids=["beside transformers", "alone"],
 )
-def test_every_row_is_there_and_right(absent: list[str], tmp_path: Path) -> None:
+def test_all_rows_are_measured(absent: list[str], tmp_path: Path) -> None:
     printed, found = run(tmp_path, absent)
     peer = "transformers" not in absent
     assert found["left_out"] == []
@@ -84,7 +84,7 @@ def test_every_row_is_there_and_right(absent: list[str], tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_budget_that_is_spent_names_what_was_left_out(tmp_path: Path) -> None:
+def test_rows_left_out_for_lack_of_time_are_named(tmp_path: Path) -> None:
     given = ["--device", "cpu", "--tiny", "--budget", "0", "--json", str(tmp_path / "gpu.json")]
     done = subprocess.run([sys.executable, str(SCRIPT), *given], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

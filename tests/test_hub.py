@@ -120,7 +120,7 @@ def test_the_package_exports_its_public_names() -> None:
         _ = openxclip.nonsense
 
 
-def test_only_x_clips_of_the_cache_are_listed(tmp_path: Path) -> None:
+def test_only_cached_x_clips_are_listed(tmp_path: Path) -> None:
     for name, config in (
         ("me/xclip-of-mine", '{"model_type": "clip"}'),
         ("you/videos", '{"model_type": "xclip"}'),

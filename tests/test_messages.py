@@ -1,4 +1,4 @@
-"""Messages are for people: no raw errors of the system in them, and none that hides another."""
+"""Messages explain errors of the system in words, and don't hide other errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _outside_conditions(node: ast.AST) -> Iterator[ast.AST]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SOURCES[0].parent)))
-def test_errors_of_the_system_are_told_in_words(path: Path) -> None:
+def test_system_errors_are_explained_in_words(path: Path) -> None:
     handlers = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ExceptHandler)]
     raw = [line for handler in handlers if caught(handler) & OF_THE_SYSTEM for line in told_raw(handler)]
     assert not raw, "use reason_of, cannot_read or cannot_write of openxclip.common.files"
@@ -58,7 +58,7 @@ def raised(nodes: list[ast.stmt]) -> set[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SOURCES[0].parent)))
-def test_errors_of_a_model_are_not_taken_for_those_of_the_system(path: Path) -> None:
+def test_checkpoint_errors_are_caught_before_system_errors(path: Path) -> None:
     """A CheckpointError is an OSError, but its message must reach the user as it is."""
     wrong = []
     for node in ast.walk(ast.parse(path.read_text())):
@@ -69,7 +69,7 @@ def test_errors_of_a_model_are_not_taken_for_those_of_the_system(path: Path) -> 
     assert not wrong, "catch CheckpointError before OSError"
 
 
-def test_a_checkpoint_error_is_what_client_code_catches() -> None:
+def test_a_checkpoint_error_is_an_os_error_for_client_code() -> None:
     error = CheckpointError("x/model: there is no such folder.")
     for one in (error, pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
         assert isinstance(one, OSError)
@@ -80,7 +80,7 @@ def test_a_checkpoint_error_is_what_client_code_catches() -> None:
         CheckpointError(2, "OSError would take this for a number and a text")  # type: ignore[call-arg]
 
 
-def test_an_error_of_ours_passes_what_looks_for_errors_of_the_system(tmp_path: Path) -> None:
+def test_openxclip_errors_are_not_changed_to_system_errors(tmp_path: Path) -> None:
     error = CheckpointError("x: can't be written (os error 28).")
     assert as_os_error(error, tmp_path) is None
     with pytest.raises(CheckpointError) as caught_error, atomic_file(tmp_path / "file"):

@@ -1,4 +1,4 @@
-"""The oldest versions that pyproject.toml admits do the main jobs. (PyTorch apart: it is the one under test.)"""
+"""The oldest versions that pyproject.toml allows do the main jobs. (PyTorch apart: it is the one under test.)"""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def openxclip(*arguments: str, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_the_bounds_are_found() -> None:
+def test_lower_bounds_are_found() -> None:
     assert {"torch", "numpy", "av", "click"} <= set(lower_bounds("dependencies"))
     assert set(lower_bounds("parquet")) == {"pyarrow"}
 
 
-def test_the_oldest_are_what_is_imported(packages: Path, environment: dict[str, str]) -> None:
+def test_the_oldest_versions_are_imported(packages: Path, environment: dict[str, str]) -> None:
     script = f"""
 import json
 from importlib.metadata import version
@@ -104,7 +104,7 @@ def test_classify(environment: dict[str, str]) -> None:
         assert re.sub(r"^an? ", "", row["outcome"]) == Path(row["path"]).stem.replace("_", " ")
 
 
-def test_embed_gives_what_the_installed_versions_give(environment: dict[str, str], tmp_path: Path) -> None:
+def test_embed_equals_the_installed_versions(environment: dict[str, str], tmp_path: Path) -> None:
     installed = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
     for name, where in (("oldest.npz", environment), ("oldest.parquet", environment), ("installed.npz", installed)):
         openxclip("embed", "samples", "--model", "mini", "--out", str(tmp_path / name), environment=where)

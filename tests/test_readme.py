@@ -1,4 +1,4 @@
-"""What the README tells people to type runs, as it stands there."""
+"""The commands and the code of the README run."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_python_blocks(number: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_make_demo_shows_each_sample_as_what_it_is() -> None:
+def test_make_demo_recognises_each_sample() -> None:
     """The recipe of `make demo` (without the set-up), live: mini names what each sample shows."""
     recipe = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (command,) = [line for line in recipe.splitlines() if "openxclip classify" in line]

@@ -42,7 +42,7 @@ class CheckpointError(OpenXCLIPError, OSError):
 
 
 class VideoIndexError(OpenXCLIPError):
-    """An index of videos could not be found, opened or written, or doesn't have what was asked for."""
+    """An index of videos could not be found, opened or written, or lacks a requested video."""
 
 
 class NotWrittenError(OpenXCLIPError):

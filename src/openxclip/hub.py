@@ -45,7 +45,7 @@ _IGNORED = frozenset(
 )
 SHIPPED_MODELS = ("mini",)
 DEFAULT_MODEL = "microsoft/xclip-base-patch32"
-#: Suffixes of weight files, which only help to interpret a name; the format of a file is found from its content.
+#: Suffixes of weight files. They only help to interpret a name: a file's format is recognised by its content.
 WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".safetensors"})
 _SIMILARITY = 0.75  # difflib's ratio for names with at most one wrong letter in four, or two swapped
 #: Hub ids of the models that the paper's authors trained; `openxclip.checkpoints.RELEASED` describes them.
@@ -116,8 +116,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[HubOptions, dict[str, Any
     if options.get("proxies"):
         raise ValueError("proxies= is not supported: set HTTPS_PROXY in the environment to the proxy's address.")
     others = {name: value for name, value in options.items() if name not in _IGNORED}
-    older_token = others.pop("use_auth_token", None)
-    if older_token is not None:
+    if (older_token := others.pop("use_auth_token", None)) is not None:
         if others.get("token") is not None:
             raise ValueError("token and use_auth_token are one argument by two names: pass token alone.")
         others["token"] = older_token
@@ -205,19 +204,12 @@ def _download(repo_id: str, allow_patterns: list[str] | None, **hub_options: Unp
 
     revision, cache_dir = hub_options.get("revision"), hub_options.get("cache_dir")
     local_files_only = hub_options.get("local_files_only", False)
+    options: dict[str, Any] = {**hub_options, "allow_patterns": allow_patterns}
+    if local_files_only:
+        options.pop("force_download", None)
     _check_home(repo_id, cache_dir, downloads=not local_files_only)
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                repo_id,
-                revision=revision,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                token=hub_options.get("token"),
-                force_download=hub_options.get("force_download", False) and not local_files_only,
-                allow_patterns=allow_patterns,
-            )
-        )
+        return Path(huggingface_hub.snapshot_download(repo_id, **options))
     except errors.GatedRepoError as error:
         raise CheckpointError(
             f"{repo_id}: access is restricted: request it on the model's hub page, then log in with `hf auth login`."

@@ -238,7 +238,7 @@ def test_open_clip_with_a_text_module(gelu_clip: transformers.CLIPModel, tmp_pat
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("weights", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
 def test_open_clip_folders(weights: str, quick: bool, tmp_path: Path) -> None:
-    """The configuration has what no shape tells: the activation and the heads."""
+    """The configuration has the activation and the heads, which no shape tells."""
     clip = clip_model(act="quick_gelu" if quick else "gelu", vision_heads=4, text_heads=2)
     vision = {"image_size": 32, "width": 128, "layers": 2, "patch_size": 8, "head_width": 32}
     config = {
@@ -311,7 +311,7 @@ def test_hugging_face_clip_folders(act: str, tmp_path: Path) -> None:
     assert_starts_from(model, clip)
 
 
-# What is refused, by what it is
+# ------------------------------------------------------------ refused files
 
 
 def test_clip_and_xclip_are_not_confused(clip: Any, authors: AuthorsXCLIP, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""CLIPs whose configuration has settings that no tensor shows: X-CLIP computes the same, or refuses them."""
+"""CLIPs whose configuration has settings that no tensor shows: X-CLIP supports the settings or refuses the CLIP."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_the_highest_id_as_end_of_text_is_read(end: int, clip: transformers.CLIP
 @pytest.mark.parametrize("end", [3, 97, 99, 49407, None, "x"])
 def test_another_end_of_text_is_refused(end: int | str | None, clip: transformers.CLIPModel, tmp_path: Path) -> None:
     folder = hugging_face_folder(clip, tmp_path, eos_token_id=end)
-    shown = 49407 if end is None else end  # what transformers takes where a folder says nothing
+    shown = 49407 if end is None else end  # transformers' default
     with pytest.raises(
         CheckpointError, match=f"says eos_token_id={shown!r} in a vocabulary of 99, but X-CLIP reads a text"
     ):

@@ -44,7 +44,7 @@ def call(module: str, name: str, *arguments: bytes) -> bytes:
     return f"c{module}\n{name}\n(".encode() + b"".join(arguments) + b"tR"
 
 
-# What would run something: the pickle, with a place for a command, and what the refusal must name.
+# Attacks: a pickle with a place for a command, and the name that the refusal must contain.
 TOUCH = "touch '{marker}'"
 ATTACKS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "reduce": (lambda c: call("os", "system", c), "os.system"),
@@ -276,7 +276,7 @@ def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
     assert outcomes == {"read", "refused", "damaged"}
 
 
-# What torch itself writes
+# Values that torch writes
 
 
 @pytest.mark.parametrize("zipped", [True, False])

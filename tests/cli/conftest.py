@@ -1,4 +1,4 @@
-"""The command run in this process: as `main` runs it, with its exit status and what it writes."""
+"""Run the command in this process, and return its exit status and output."""
 
 from __future__ import annotations
 

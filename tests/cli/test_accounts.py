@@ -59,7 +59,7 @@ def test_the_cache_of_the_hub_needs_a_folder(
     assert list(homeless.iterdir()) == []
 
 
-def test_what_needs_no_home(homeless: Path, run: Run, clip_folder: Path, tiny_folder: Path) -> None:
+def test_verbs_that_need_no_home_folder(homeless: Path, run: Run, clip_folder: Path, tiny_folder: Path) -> None:
     video = clip_folder / "red2.mp4"
     for arguments in (
         ["models"],
@@ -91,9 +91,7 @@ def test_what_needs_no_home(homeless: Path, run: Run, clip_folder: Path, tiny_fo
     ],
 )
 @pytest.mark.parametrize("bad", ["~/x", "~nobody-x/x", "x" * 300, "x/" * 3000 + "x", "a\0b"])
-def test_where_nothing_can_be_written(
-    arguments: list[str], bad: str, homeless: Path, run: Run, clip_folder: Path
-) -> None:
+def test_verbs_on_a_read_only_disk(arguments: list[str], bad: str, homeless: Path, run: Run, clip_folder: Path) -> None:
     ran = run(*(argument.format(video=clip_folder / "red2.mp4", bad=bad) for argument in arguments))
     assert ran.returncode == 2
     assert "no home folder for ~" in ran.stderr or "too long" in ran.stderr or "NUL" in ran.stderr
@@ -102,7 +100,7 @@ def test_where_nothing_can_be_written(
 
 
 @pytest.mark.parametrize("name", ["~/x", "~nobody-x/x", "x" * 300, "x/" * 3000 + "x", "a\0b"])
-def test_models_that_cannot_be_there(name: str, homeless: Path, run: Run, clip_folder: Path) -> None:
+def test_missing_models_without_a_home_folder(name: str, homeless: Path, run: Run, clip_folder: Path) -> None:
     video = clip_folder / "red2.mp4"
     for arguments in (
         ["classify", video, "--labels", "a, b", "--model", name],

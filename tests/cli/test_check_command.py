@@ -27,7 +27,7 @@ def collection(clip_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_lines_a_report_and_a_summary(run: Run, collection: Path, tmp_path: Path) -> None:
+def test_json_lines_report_and_summary(run: Run, collection: Path, tmp_path: Path) -> None:
     done = run("check", collection, "--jobs", 2, "--report", tmp_path / "report.json")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
@@ -38,7 +38,7 @@ def test_lines_a_report_and_a_summary(run: Run, collection: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_all_fine_and_limits(run: Run, collection: Path) -> None:
+def test_fine_videos_and_exceeded_limits(run: Run, collection: Path) -> None:
     done = run("check", collection / "red2.mp4", collection / "red10.mp4", "--quick")
     assert (done.returncode, done.stderr) == (0, "All 2 videos are fine.\n")
     for option, value, said in (
@@ -63,14 +63,14 @@ def test_all_fine_and_limits(run: Run, collection: Path) -> None:
         (["--jobs", "0"], "x>=1"),
     ],
 )
-def test_options_that_cannot_be(run: Run, arguments: list[str], said: str, collection: Path) -> None:
+def test_invalid_options_are_refused(run: Run, arguments: list[str], said: str, collection: Path) -> None:
     done = run("check", collection, *arguments)
     assert done.returncode == 2
     assert said in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
 
-def test_playlists_are_checked_where_allowed(run: Run, collection: Path) -> None:
+def test_playlists_are_checked_if_their_protocols_are_allowed(run: Run, collection: Path) -> None:
     playlist = collection / "list.ffconcat"
     playlist.write_text("ffconcat version 1.0\nfile red2.mp4\nfile red10.mp4\n")
     assert "--allow-protocols" in run("check", playlist).stdout
@@ -78,7 +78,7 @@ def test_playlists_are_checked_where_allowed(run: Run, collection: Path) -> None
     assert row["frames"] == 20
 
 
-def test_a_table_of_problems_on_a_terminal(collection: Path) -> None:
+def test_a_terminal_shows_a_table_of_problems(collection: Path) -> None:
     master, slave = pty.openpty()
     process = subprocess.Popen([*COMMAND, "check", "."], stdout=slave, stderr=subprocess.PIPE, cwd=collection)
     os.close(slave)
@@ -102,7 +102,7 @@ def test_a_table_of_problems_on_a_terminal(collection: Path) -> None:
 
 
 @pytest.mark.slow
-def test_interrupted_it_leaves_no_report(collection: Path, tmp_path: Path) -> None:
+def test_an_interrupted_check_writes_no_report(collection: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "silent.mp4")  # what nobody writes to: checking it takes its time
     command = [*COMMAND, "check", str(collection), str(tmp_path / "silent.mp4"), "--report", str(tmp_path / "r.csv")]
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""`openxclip classify`: what it prints where, and how it exits."""
+"""`openxclip classify`: its output on each stream, and its exit status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ Run = Callable[..., Any]
 COMMAND = [sys.executable, "-m", "openxclip.cli.main"]
 
 
-def test_json_lines_when_piped_and_bad_files_beside_good_ones(run: Run, tiny_folder: Path, clip_folder: Path) -> None:
+def test_json_lines_in_a_pipe_with_readable_and_unreadable_files(
+    run: Run, tiny_folder: Path, clip_folder: Path
+) -> None:
     done = run("classify", clip_folder, "gone.mp4", "--labels", "red, blue ,sea", "--model", tiny_folder, "--top", 2)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
@@ -106,7 +108,7 @@ def test_labels_that_are_not_text(run: Run, tiny_folder: Path, tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
-def test_a_byte_order_mark_is_no_part_of_a_label(
+def test_a_byte_order_mark_is_not_part_of_a_label(
     run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfred\r\nblue\r\n")
@@ -150,7 +152,7 @@ def test_a_warning_is_a_note(run: Run, tiny_folder: Path, clip_folder: Path) -> 
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_default_model_out_of_reach_names_mini(run: Run, tmp_path: Path) -> None:
+def test_the_error_of_an_unreachable_default_model_names_mini(run: Run, tmp_path: Path) -> None:
     done = run("classify", "x.mp4", "--labels", "a", HF_HOME=str(tmp_path))
     assert done.returncode == 1
     assert done.stdout == ""
@@ -167,7 +169,7 @@ def test_no_such_model_folder(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_interrupt_is_one_line(tiny_folder: Path, clip_folder: Path) -> None:
+def test_an_interruption_prints_one_line(tiny_folder: Path, clip_folder: Path) -> None:
     names = "\n".join([str(clip_folder / "red2.mp4")] * 100_000)
     arguments = ["classify", "-", "--labels", "a,b", "--model", str(tiny_folder)]
     pipe = subprocess.PIPE
@@ -186,7 +188,7 @@ def test_interrupt_is_one_line(tiny_folder: Path, clip_folder: Path) -> None:
         json.loads(line)  # no torn line
 
 
-def test_help_does_not_wait_for_torch() -> None:
+def test_help_does_not_import_torch() -> None:
     seen = (
         "import sys; sys.argv = ['openxclip', '--help']; from openxclip.cli.main import main\n"
         "try: main()\nfinally: print(*sys.modules)"

@@ -1,4 +1,4 @@
-"""`openxclip convert` and what comes of its files."""
+"""`openxclip convert`, and the use of its files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
-def test_there_and_back(run: Callable[..., Any], tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_conversion_to_the_authors_format_and_back(
+    run: Callable[..., Any], tiny_folder: Path, tmp_path: Path
+) -> None:
     status, out, err = run("convert", tiny_folder, tmp_path / "x.pth", "--to", "authors")
     assert (status, err) == (0, "")
     assert out == f"{tmp_path / 'x.pth'}: X-CLIP (hub), 0.8 M parameters, 4 frames\n"
@@ -44,7 +46,7 @@ def test_there_and_back(run: Callable[..., Any], tiny_folder: Path, tmp_path: Pa
         assert (tmp_path / "back" / name).read_bytes() == (tiny_folder / name).read_bytes()
 
 
-def test_a_users_mistakes_are_one_line(run: Callable[..., Any], tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_users_mistakes_print_one_line(run: Callable[..., Any], tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "there").write_text("mine")
     for arguments, told in (
         ((tiny_folder, tmp_path / "there", "--to", "authors"), "--force"),
@@ -63,7 +65,9 @@ def test_a_users_mistakes_are_one_line(run: Callable[..., Any], tiny_folder: Pat
     assert (tmp_path / "there").read_text() == "mine"
 
 
-def test_a_file_classifies(run: Callable[..., Any], tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_a_converted_file_classifies(
+    run: Callable[..., Any], tiny_folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
     """The authors' file and the folder it came from say the same of a video."""
     run("convert", tiny_folder, tmp_path / "k400.pth", "--to", "authors")
     answers = []
@@ -74,7 +78,7 @@ def test_a_file_classifies(run: Callable[..., Any], tiny_folder: Path, clip_fold
     assert answers[0] == answers[1]
 
 
-def test_an_end_from_outside_leaves_nothing(
+def test_sigterm_leaves_no_files(
     run: Callable[..., Any], tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def save(value: object, file: Any) -> None:

@@ -1,4 +1,4 @@
-"""An index whose files are damaged, and outputs of a search on a full disk: one sentence, and what was found."""
+"""A damaged index gives an error of one sentence; a search on a full disk still prints its hits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def damage(path: Path, how: str) -> None:
     "how", ["cut", pytest.param("gone", marks=pytest.mark.slow), pytest.param("overwritten", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("table", ["windows", "videos"])
-def test_damaged_data_are_said_in_one_sentence_by_every_verb(
+def test_every_verb_reports_damaged_data_in_one_sentence(
     table: str, how: str, run: Run, index: Path, clip_folder: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     data = sorted(index.glob(f"{table}.lance/data/*.lance"))

@@ -1,4 +1,4 @@
-"""`openxclip dedup`: of films with dark seconds, re-encodings, parts and copies."""
+"""`openxclip dedup`: films with dark seconds, other encodings, parts and copies."""
 
 from __future__ import annotations
 
@@ -93,17 +93,10 @@ def test_keep(keep: str, kept: str | None, run, archive: Path) -> None:
     assert group == kept
 
 
-def test_what_help_says(run) -> None:
+def test_help_lists_the_choices_of_keep(run) -> None:
     shown = " ".join(run("dedup", "--help").stdout.split())
     assert "--keep [longest|largest|oldest|highest-resolution]" in shown
     assert "[default: longest]" in shown
-    assert "--threshold" not in shown
-
-
-def test_the_old_option_is_refused(run, archive: Path) -> None:
-    ran = run("dedup", "--in", archive / "index", "--threshold", 0.9)
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert "--threshold is called --min-similarity now." in ran.stderr
 
 
 def test_as_csv(run, archive: Path) -> None:
@@ -145,7 +138,7 @@ def test_not_duplicates_are_remembered(run, archive: Path, tmp_path: Path) -> No
         (b"/none/a.mp4\t/none/b.mp4\n", "/none/a.mp4: isn't in the index"),
     ],
 )
-def test_not_duplicates_that_can_not_be_read(text: bytes, message: str, run, archive: Path, tmp_path: Path) -> None:
+def test_an_unreadable_file_of_not_duplicates(text: bytes, message: str, run, archive: Path, tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.tsv"
     pairs.write_bytes(text)
     ran = run("dedup", "--in", archive / "index", "--not-duplicates", pairs)

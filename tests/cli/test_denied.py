@@ -1,4 +1,4 @@
-"""What the system refuses to read: every verb names it with the reason, and the exit status is 1."""
+"""Files without read permission: every verb names them with the reason, and the exit status is 1."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ for arguments in json.loads(sys.argv[1]):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
-def test_every_verb_names_a_folder_that_may_not_be_listed(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_every_verb_names_a_folder_that_cannot_be_listed(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     videos = Path(shutil.copytree(clip_folder, tmp_path / "videos"))
     (videos / "locked").mkdir()
     shutil.copy(videos / "red2.mp4", videos / "locked")
@@ -107,7 +107,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     "name", ["model.safetensors", "config.json", "preprocessor_config.json", "tokenizer_config.json"]
 )
-def test_a_file_of_a_model_that_may_not_be_read_is_not_called_damaged(
+def test_a_model_file_without_read_permission_is_not_called_damaged(
     name: str, refused: Callable[[Path], None], run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     model = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
@@ -119,7 +119,7 @@ def test_a_file_of_a_model_that_may_not_be_read_is_not_called_damaged(
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
-def test_a_file_of_weights_that_may_not_be_read_is_not_called_damaged(
+def test_a_weights_file_without_read_permission_is_not_called_damaged(
     name: str, refused: Callable[[Path], None], tiny_folder: Path, tmp_path: Path
 ) -> None:
     import openxclip

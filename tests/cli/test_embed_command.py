@@ -1,4 +1,4 @@
-"""`openxclip embed`, interrupted in every way."""
+"""`openxclip embed`, and its interruptions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def many(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "suffix", [".npz", *(pytest.param(one, marks=pytest.mark.slow) for one in (".safetensors", ".parquet"))]
 )
-def test_the_command_is_its_twin(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path, suffix: str) -> None:
+def test_the_command_writes_the_same_file_as_the_function(
+    run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path, suffix: str
+) -> None:
     ran = run(
         "embed", clip_folder, "--out", tmp_path / f"a{suffix}", "--model", tiny_folder, "--device", "cpu",
         "--window", "0.3", "--stride", "0.2", "--patches", "--normalize", "--batch", 4, "--frames", 4,
@@ -105,7 +107,7 @@ def test_no_names_on_stdin(run: Run, tmp_path: Path) -> None:
     assert "no videos are named" in ran.stderr
 
 
-def test_places_that_cannot_be_written(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_invalid_output_paths_are_refused(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file" / "f.npz", Path("/proc/f.npz"), tmp_path / ("a" * 300 + ".npz")):
         ran = run("embed", clip_folder, "--out", out, "--model", tiny_folder)
@@ -115,7 +117,9 @@ def test_places_that_cannot_be_written(run: Run, tiny_folder: Path, clip_folder:
 
 
 @pytest.mark.slow
-def test_killed_at_any_time_it_becomes_the_same_file(run: Run, tiny_folder: Path, many: Path, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_time_resumes_to_the_same_file(
+    run: Run, tiny_folder: Path, many: Path, tmp_path: Path
+) -> None:
     arguments = [many, "--model", tiny_folder, "--device", "cpu", *WINDOW]
     whole = run("embed", *arguments, "--out", tmp_path / "whole.npz")
     assert whole.returncode == 0, whole.stderr
@@ -169,7 +173,9 @@ def test_a_full_disk(run: Run, tiny_folder: Path, many: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_other_options_and_two_runs_at_once(run: Run, tiny_folder: Path, many: Path, tmp_path: Path) -> None:
+def test_resuming_with_other_options_and_running_twice_at_once(
+    run: Run, tiny_folder: Path, many: Path, tmp_path: Path
+) -> None:
     arguments = [many, "--model", tiny_folder, "--device", "cpu", "--out", tmp_path / "f.npz"]
     with subprocess.Popen([*COMMAND, *map(str, arguments), *WINDOW], stderr=subprocess.PIPE, text=True) as process:
         while not (tmp_path / "f.npz.part" / "manifest.json").exists():
@@ -204,7 +210,7 @@ def test_parquet_without_pyarrow(clip_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_but_parquet_needs_pyarrow(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_only_parquet_needs_pyarrow(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, openxclip\n"
         "openxclip.embed(sys.argv[1], sys.argv[2], model=sys.argv[3], device='cpu')\n"

@@ -1,4 +1,4 @@
-"""The verbs whose other tests are slow, each doing its work once, in this process."""
+"""One quick run of each verb whose other tests are slow, in this process."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ Run = Callable[..., Any]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in what reads and writes the index
-def test_an_index_is_made_searched_and_its_copies_are_found(
-    run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path
-) -> None:
+def test_index_search_and_dedup(run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     videos, index = Path(shutil.copytree(clip_folder, tmp_path / "videos")), tmp_path / "index"
     shutil.copy(videos / "red2.mp4", videos / "copy.mp4")
     made = run("index", videos, "--to", index, "--model", tiny_folder, "--device", "cpu", "--window", 0.5)
@@ -40,7 +38,7 @@ def test_an_index_is_made_searched_and_its_copies_are_found(
     assert "there is no index" in missing.stderr
 
 
-def test_a_model_is_trained_and_judged(run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_train_and_eval(run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     for name, clip in (("reds", "red2.mp4"), ("blues", "more/blue.mp4")):
         (tmp_path / "data" / name).mkdir(parents=True)
         shutil.copy(clip_folder / clip, tmp_path / "data" / name)
@@ -58,7 +56,7 @@ def test_a_model_is_trained_and_judged(run: Run, clip_folder: Path, tiny_folder:
     assert "this training is finished" in again.stderr
 
 
-def test_clips_of_the_playground(run: Run, tmp_path: Path) -> None:
+def test_playground(run: Run, tmp_path: Path) -> None:
     made = run("playground", "--out", tmp_path / "made", "--clips", 2, "--size", 32, "--seconds", 0.5)
     assert made.returncode == 0, made.stderr
     lines = [json.loads(line) for line in (tmp_path / "made/captions.jsonl").read_text().splitlines()]
@@ -67,7 +65,7 @@ def test_clips_of_the_playground(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_embedding_that_was_killed_goes_on(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_killed_embed_resumes(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     how: dict[str, Any] = {"model": str(tiny_folder), "device": "cpu", "window": 0.2}
     openxclip.embed(clip_folder, tmp_path / "whole.npz", **how)
     code = (

@@ -1,4 +1,4 @@
-"""The rate of what has no times: said once where it is a guess, set by --fps, in every verb that reads videos."""
+"""The frame rate of videos without times: set by --fps, or assumed with a note, in every verb that reads videos."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rows(done: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("verb", [pytest.param("info", marks=pytest.mark.slow), "check"])
-def test_verbs_that_report(verb: str, untimed: list[Path], run: Callable[..., Any]) -> None:
+def test_info_and_check(verb: str, untimed: list[Path], run: Callable[..., Any]) -> None:
     options = ["--quick"] if verb == "check" else []
     for row in rows(run(verb, *untimed, *options)):
         assert (row["fps"], row["duration"]) == (25, 2)
@@ -92,7 +92,7 @@ def test_index_and_search(untimed: list[Path], run: Callable[..., Any], tiny_fol
             assert still.mean() == pytest.approx(5 * (12.5 * hit.start + 6), abs=6)
 
 
-def test_a_rate_that_can_not_be(untimed: list[Path], run: Callable[..., Any]) -> None:
+def test_invalid_rates_are_refused(untimed: list[Path], run: Callable[..., Any]) -> None:
     for rate in ("0", "-1", "fast"):
         done = run("check", *untimed, "--fps", rate)
         assert (done.returncode, "--fps" in done.stderr) == (2, True)
@@ -100,9 +100,7 @@ def test_a_rate_that_can_not_be(untimed: list[Path], run: Callable[..., Any]) ->
         check(untimed[0], read=ReadOptions(fps=0))
 
 
-def test_in_python_the_guess_is_noted_and_warned_of_when_frames_are_read(
-    untimed: list[Path], tiny_folder: Path
-) -> None:
+def test_python_notes_the_assumed_rate_and_warns_when_frames_are_read(untimed: list[Path], tiny_folder: Path) -> None:
     for source in untimed:
         with VideoReader(source) as reader:
             assert [note for note in reader.notes if note.startswith(GUESS)]
@@ -127,7 +125,7 @@ def test_one_image_has_no_rate(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_says_it_once(untimed: list[Path], tiny_folder: Path) -> None:
+def test_the_command_prints_the_note_once(untimed: list[Path], tiny_folder: Path) -> None:
     command = [sys.executable, "-m", "openxclip", "classify", *map(str, untimed), str(untimed[0]), *LABELS]
     done = subprocess.run(
         [*command, "--model", str(tiny_folder)], capture_output=True, text=True, env={**os.environ}, check=True

@@ -1,4 +1,4 @@
-"""`openxclip index`: what it says of what is kept, missing, moved and watched."""
+"""`openxclip index`: its messages about interruptions, missing and moved files, and --watch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def arguments(tiny_folder: Path, tmp_path: Path) -> tuple[object, ...]:
     return ("--to", tmp_path / "index", "--model", tiny_folder, "--device", "cpu", "--window", 0.3)
 
 
-def test_ctrl_c_says_what_is_kept(run: Run, videos: Path, arguments, monkeypatch) -> None:
+def test_ctrl_c_prints_what_the_index_keeps(run: Run, videos: Path, arguments, monkeypatch) -> None:
     add, clips = VideoIndex.add, []
 
     def interrupted(self, paths, *, on_clip, **options):
@@ -82,7 +82,7 @@ def test_compact(run: Run, videos: Path, arguments) -> None:
     assert " MB before, " in ran.stdout
 
 
-def test_watching_is_said_and_ends_well(run: Run, videos: Path, arguments, monkeypatch) -> None:
+def test_watching_is_announced_and_ends_without_error(run: Run, videos: Path, arguments, monkeypatch) -> None:
     shutil.move(videos / "red2.mp4", videos.parent / "later.mp4")
     looks = []
 
@@ -116,7 +116,7 @@ def test_watching_is_said_and_ends_well(run: Run, videos: Path, arguments, monke
         (["--update", "--remove"], "--remove can't be combined with --update"),
     ],
 )
-def test_options_that_do_not_go_together(run: Run, arguments, more: list[str], said: str) -> None:
+def test_options_that_exclude_each_other(run: Run, arguments, more: list[str], said: str) -> None:
     ran = run("index", *arguments, *more)
     assert ran.returncode == 2
     assert said in ran.stderr

@@ -28,7 +28,7 @@ def test_videos_and_models_in_one_call(run: Run, clip_folder: Path, tiny_folder:
     assert (mini["released"], mini["trained_on"]) == ("mini", "openxclip's rendered playground")
 
 
-def test_a_terminal_gets_words(run: Run, clip_folder: Path) -> None:
+def test_a_terminal_shows_a_description_in_words(run: Run, clip_folder: Path) -> None:
     done = run("info", clip_folder / "red2.mp4", "mini", columns=80)
     assert done.returncode == 0, done.stderr
     shown = click.unstyle(done.stdout)
@@ -36,7 +36,7 @@ def test_a_terminal_gets_words(run: Run, clip_folder: Path) -> None:
         assert words in shown, words
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_goes_on(run: Run, clip_folder: Path, tmp_path: Path) -> None:
+def test_unreadable_files_are_named_and_the_others_described(run: Run, clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 and no more")
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "half").mkdir()
@@ -54,7 +54,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(run: Run, clip_folder
     assert [line["path"] for line in lines if line["error"] is None] == [str(clip_folder / "red2.mp4")]
 
 
-def test_what_is_taken_for_a_model(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_paths_that_count_as_models(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     assert isinstance(openxclip.info(tiny_folder), CheckpointDescription)
     assert isinstance(openxclip.info(clip_folder / "red2.mp4"), VideoReport)
     for name in (tiny_folder, tiny_folder / "model.safetensors", "mini", "none.pth", "nobody/xclip-none"):
@@ -63,7 +63,7 @@ def test_what_is_taken_for_a_model(clip_folder: Path, tiny_folder: Path, tmp_pat
         assert not is_checkpoint(name), name
 
 
-def test_names_that_are_no_text_make_json_all_the_same(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_printed_as_json(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff.weights")  # without a known suffix: what it is, its content says
     openxclip.convert(tiny_folder, tmp_path / "x.pth", to="authors")
     (tmp_path / "x.pth").rename(path)

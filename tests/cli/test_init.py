@@ -9,13 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from made_models import clip_model, openai_state, sizes
 
-TESTS = Path(__file__).parent.parent
-sys.path += [str(TESTS / name) for name in ("model", "checkpoints") if str(TESTS / name) not in sys.path]
-
-from made_models import clip_model, openai_state, sizes  # noqa: E402
-
-from openxclip.cli.main import main  # noqa: E402
+from openxclip.cli.main import main
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.slow
-def test_a_start_and_what_is_said_of_it(run: Callable[..., Any], clip_file: Path, tmp_path: Path) -> None:
+def test_an_initialized_model_and_its_summary(run: Callable[..., Any], clip_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "start"
     status, said, err = run("--from", clip_file, "--frames", 3, "--out", out, "--seed", 4)
     assert status == 0, err
@@ -65,7 +61,7 @@ def test_a_start_and_what_is_said_of_it(run: Callable[..., Any], clip_file: Path
     assert "clips: 8 frames" in said
 
 
-def test_a_model_that_is_one_already(run: Callable[..., Any], tiny_folder: Path, tmp_path: Path) -> None:
+def test_an_x_clip_is_refused(run: Callable[..., Any], tiny_folder: Path, tmp_path: Path) -> None:
     status, said, err = run("--from", tiny_folder, "--out", tmp_path / "start")
     assert (status, said) == (1, "")
     assert "X-CLIP already" in err

@@ -41,7 +41,7 @@ def names(kind: Any) -> set[str]:
     return {field.name for field in fields(kind)}
 
 
-def test_what_the_verbs_print(run: Run, clip_folder: Path, tiny_folder: Path) -> None:
+def test_fields_that_verbs_print(run: Run, clip_folder: Path, tiny_folder: Path) -> None:
     clip = clip_folder / "red2.mp4"
     row = printed(run, "classify", clip, "--labels", "a", "--model", tiny_folder)
     assert set(row) == documented("classify")
@@ -54,14 +54,14 @@ def test_what_the_verbs_print(run: Run, clip_folder: Path, tiny_folder: Path) ->
     assert all(f"`{field}`" in section("profile") for field in profile["total"])
 
 
-def test_what_the_search_prints() -> None:
+def test_fields_that_search_and_dedup_print() -> None:
     assert names(Hit) | {"thumbnail"} == documented("search")
     assert names(DuplicateGroup) == documented("dedup")
     inner = set(re.findall(r"`(?:duplicates\[\])?\.(\w+)`", section("dedup")))
     assert inner == names(Duplicate) | {"score"}
 
 
-def test_what_is_written_to_files() -> None:
+def test_fields_of_written_files() -> None:
     assert {"format", *names(Results)} == documented("eval")
     for kind in (EvaluationProtocol, Prediction):
         assert all(f"`{field}`" in section("eval") for field in names(kind))

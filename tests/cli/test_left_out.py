@@ -42,7 +42,7 @@ def call(run: Callable[..., Any], tiny_folder: Path, tmp_path: Path) -> Callable
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_what_is_left_out_is_counted_once(verb: str, folder: Path, call: Callable[..., Any]) -> None:
+def test_left_out_files_are_counted_once(verb: str, folder: Path, call: Callable[..., Any]) -> None:
     done = call(verb, folder, folder)
     note = (
         "openxclip: note: left out 3 files that are not videos and 3 hidden files and folders; --verbose names them, "
@@ -54,7 +54,7 @@ def test_what_is_left_out_is_counted_once(verb: str, folder: Path, call: Callabl
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_verbose_names_it(verb: str, folder: Path, call: Callable[..., Any]) -> None:
+def test_verbose_names_left_out_files(verb: str, folder: Path, call: Callable[..., Any]) -> None:
     lines = call(verb, folder, "--verbose").stderr.splitlines()
     assert [line for line in lines if "left out" in line] == [
         f"openxclip: left out {folder / name}: {reason}"
@@ -66,7 +66,7 @@ def test_verbose_names_it(verb: str, folder: Path, call: Callable[..., Any]) -> 
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_hidden_includes_it(verb: str, folder: Path, call: Callable[..., Any], tmp_path: Path) -> None:
+def test_hidden_includes_hidden_files(verb: str, folder: Path, call: Callable[..., Any], tmp_path: Path) -> None:
     done = call(verb, folder, "--hidden")
     assert (done.returncode, done.stderr.count("hidden")) == (0, 0)
     assert "note: left out 3 files that are not videos; --verbose names them.\n" in done.stderr
@@ -81,6 +81,6 @@ def test_hidden_includes_it(verb: str, folder: Path, call: Callable[..., Any], t
 
 
 @pytest.mark.slow
-def test_nothing_is_said_where_nothing_is_left_out(clip_folder: Path, call: Callable[..., Any]) -> None:
+def test_no_note_if_nothing_is_left_out(clip_folder: Path, call: Callable[..., Any]) -> None:
     for verb in VERBS:
         assert "left out" not in call(verb, clip_folder).stderr

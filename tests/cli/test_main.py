@@ -12,7 +12,7 @@ NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 @pytest.mark.parametrize("given", [None, *NAMES])
-def test_threads_sleep_unless_the_user_has_said_otherwise(given: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_sleep_unless_the_user_chose_otherwise(given: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
         monkeypatch.setenv(name, "1")
         monkeypatch.delenv(name)  # both, so that what the call sets is taken back

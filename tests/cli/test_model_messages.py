@@ -1,4 +1,4 @@
-"""What each verb says of a model that can't be loaded: the whole message, in the same words from every verb."""
+"""Every verb reports a model that can't be loaded in the same words."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ READING = ("info", "convert", "init", "profile")  # files of weights, of any kin
     [(verb, name) for verb in LOADING for name in (ABSENT, MISSHAPEN, DAMAGED, BIG_ENDIAN)]
     + [(verb, name) for verb in READING for name in (DAMAGED, BIG_ENDIAN)],
 )
-def test_of_a_model_that_cannot_be_loaded(
+def test_every_verb_reports_an_unloadable_model_in_the_same_words(
     run: Run, verb: str, name: str, models: Path, clip_folder: Path, data: Path, tmp_path: Path
 ) -> None:
     ran = run(verb, *command(verb, models / name, clip_folder / "red2.mp4", data, tmp_path))
@@ -99,7 +99,9 @@ def test_of_a_model_that_cannot_be_loaded(
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in what reads and writes the index
-def test_search_of_an_index_whose_model_is_gone(run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_search_in_an_index_whose_model_is_missing(
+    run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     model, index = Path(shutil.copytree(tiny_folder, tmp_path / "model")), tmp_path / "index"
     assert run("index", clip_folder / "red2.mp4", "--to", index, "--model", model, "--device", "cpu").returncode == 0
     shutil.rmtree(model)
@@ -109,7 +111,7 @@ def test_search_of_an_index_whose_model_is_gone(run: Run, clip_folder: Path, tin
     assert said["search"].stderr == f"openxclip: {message_of(tmp_path, ABSENT).replace(ABSENT, 'model')}\n"
 
 
-def test_embed_goes_on_with_a_model_that_is_gone(
+def test_embed_resumes_although_the_model_is_missing(
     run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     """The part of an earlier run is there, but no work of this run, of which it could say that it is kept."""
@@ -124,14 +126,14 @@ def test_embed_goes_on_with_a_model_that_is_gone(
     assert ran.stderr == f"openxclip: {message_of(tmp_path, ABSENT)}\n"
 
 
-def test_a_folder_for_a_model_that_is_a_file(run: Run, models: Path, tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_model_folder(run: Run, models: Path, tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.touch()
     ran = run("init", "--from", models / DAMAGED, "--out", target)
     assert ran.stderr == f"openxclip: {target}: is a file, but this model needs a folder: choose another place.\n"
 
 
-def test_a_message_that_names_the_folder_and_not_what_lies_beside_it(tmp_path: Path) -> None:
+def test_a_message_names_the_folder_only(tmp_path: Path) -> None:
     """A model is written into a folder of another name first; what fails there is told of the name that was given."""
     target = tmp_path / "model"
     with pytest.raises(CheckpointError) as caught, atomic_model_folder(target) as folder:

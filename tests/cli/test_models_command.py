@@ -54,7 +54,7 @@ def test_a_table_on_a_terminal_has_names_that_can_be_copied(
     assert any(line.split()[:2] == ["mini", "here"] for line in shown)
 
 
-def test_models_in_the_cache_are_listed_too(
+def test_cached_models_are_listed(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("someone/my-xclip", "microsoft/xclip-base-patch32", "someone/not-a-model"):

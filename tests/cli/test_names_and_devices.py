@@ -84,7 +84,7 @@ def test_a_misspelt_folder_gets_a_suggestion(
 
 
 @pytest.mark.parametrize("device", ["gpu", "mps", "cuda:99", "cuda", "tpu", "cpu:x", "meta"])
-def test_a_device_that_is_not_here_in_every_verb(
+def test_every_verb_refuses_a_missing_device(
     device: str, run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
@@ -117,7 +117,7 @@ def test_a_gpu_by_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
         as_device("gpu")
 
 
-def test_train_in_python_refuses_a_device_before_anything(clip_folder: Path, tmp_path: Path) -> None:
+def test_train_in_python_checks_the_device_first(clip_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="device 'gpu' can't be used here"):
         train("my-videos", f"data={clip_folder}", out=tmp_path / "out", device="gpu")
     assert list(tmp_path.iterdir()) == []
@@ -137,7 +137,7 @@ def data(clip_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("model", ["minni", "someone/not-in-the-cache", "./nowhere", "{empty}"])
-def test_train_that_finds_no_model_leaves_its_folder_alone(model: str, run: Run, data: Path, tmp_path: Path) -> None:
+def test_train_without_a_model_writes_nothing(model: str, run: Run, data: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out"
     ran = run("train", "my-videos", f"data={data}", f"model={model.format(empty=tmp_path / 'empty')}", "--out", out)
@@ -148,7 +148,7 @@ def test_train_that_finds_no_model_leaves_its_folder_alone(model: str, run: Run,
 
 
 @pytest.mark.slow
-def test_the_advice_of_an_unreachable_hub_works(run: Run, data: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_advice_for_an_unreachable_hub_works(run: Run, data: Path, tiny_folder: Path, tmp_path: Path) -> None:
     how = ("train", "my-videos", f"data={data}", "epochs=1", "warmup_epochs=0", "workers=0", "hold_out=0", "batch=4",
            "batch_per_pass=4", "--out", tmp_path / "out")  # fmt: skip
     ran = run(*how, "model=someone/not-in-the-cache")
@@ -165,7 +165,7 @@ def test_a_damaged_training_record_is_refused(data: Path, tmp_path: Path) -> Non
         train("my-videos", f"data={data}", out=tmp_path / "out")
 
 
-def test_advice_names_the_keys_that_a_recipe_has(run: Run, data: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_advice_names_keys_of_the_recipe(run: Run, data: Path, clip_folder: Path, tmp_path: Path) -> None:
     for split in ("train", "test"):
         shutil.copytree(data, tmp_path / "splits" / split)
     how = ("eval", "my-videos", f"data={data}", f"val_data={tmp_path / 'splits'}", "--model", "mini")
@@ -193,7 +193,7 @@ def test_a_label_that_is_too_long_is_named_with_its_length(run: Run, clip_folder
     assert "truncation" not in said
 
 
-def test_labels_that_are_equal_after_the_cut_are_an_error(
+def test_labels_that_are_equal_after_truncation_are_refused(
     run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "labels.txt").write_text(f"{LONG}one\n{LONG}two\n")
@@ -207,7 +207,7 @@ def test_labels_that_are_equal_after_the_cut_are_an_error(
         classify(clip_folder / "red2.mp4", [f"{LONG}one", f"{LONG}two"], model=tiny_folder, device="cpu")
 
 
-def test_a_template_that_pushes_the_labels_out(run: Run, clip_folder: Path, data: Path, tiny_folder: Path) -> None:
+def test_a_template_that_leaves_no_room_for_labels(run: Run, clip_folder: Path, data: Path, tiny_folder: Path) -> None:
     model = ("--model", tiny_folder, "--device", "cpu")
     ran = run("classify", clip_folder, "--labels", "red, blue", "--template", f"{LONG}{{}}", *model)
     assert (ran.returncode, "are the same to the model" in " ".join(ran.stderr.split())) == (2, True)
@@ -235,7 +235,7 @@ def test_captions_that_are_too_long(run: Run, clip_folder: Path, tiny_folder: Pa
     assert "is ignored, also in 1 more." in ran.stderr
 
 
-def test_texts_that_are_the_same_to_the_model() -> None:
+def test_texts_that_the_model_cannot_distinguish() -> None:
     tokenizer = CLIPTokenizer()
     for same in (["Run", "run"], ["a  b", "a b"]):
         with pytest.raises(ValueError, match=f"labels '{same[0]}' and '{same[1]}' are the same .* capitals and spaces"):
@@ -271,7 +271,7 @@ def odd(clip_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".parquet"])
-def test_embed_refuses_a_name_that_is_not_utf8_and_goes_on(
+def test_embed_skips_names_that_are_not_utf8(
     suffix: str, run: Run, odd: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     ran = run("embed", odd, "--out", tmp_path / f"f{suffix}", "--model", tiny_folder, "--device", "cpu")
@@ -282,9 +282,7 @@ def test_embed_refuses_a_name_that_is_not_utf8_and_goes_on(
 
 
 @pytest.mark.slow
-def test_what_is_printed_and_reported_opens_the_file_again(
-    run: Run, odd: Path, tiny_folder: Path, tmp_path: Path
-) -> None:
+def test_printed_names_open_the_file_again(run: Run, odd: Path, tiny_folder: Path, tmp_path: Path) -> None:
     ran = run("classify", odd, "--labels", "red, blue", "--model", tiny_folder, "--device", "cpu")
     assert ran.returncode == 0
     assert all(Path(json.loads(line)["path"]).exists() for line in ran.stdout.splitlines())

@@ -93,7 +93,7 @@ def test_models(columns: int, run: Run) -> None:
         assert "…" not in ran.stdout
 
 
-def test_a_table_where_it_fits(run: Run) -> None:
+def test_a_wide_terminal_shows_a_table(run: Run) -> None:
     wide, narrow = (click.unstyle(run("models", columns=columns).stdout) for columns in (80, 40))
     assert "  accuracy: " not in wide
     assert "  accuracy: " in narrow

@@ -1,4 +1,4 @@
-"""Numbers that are not finite: no verb prints them, and no model that gives them is used."""
+"""Numbers that are not finite: no verb prints them, and a model that returns them is refused."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def test_a_model_that_is_not_finite_is_refused(
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_loading_refuses_them(tiny_folder: Path, tmp_path: Path, value: float) -> None:
+def test_loading_refuses_weights_that_are_not_finite(tiny_folder: Path, tmp_path: Path, value: float) -> None:
     folder = spoiled(tiny_folder, tmp_path / "model", LOOKED_AT, value)
     with pytest.raises(CheckpointError, match=r"layer_norm1\.weight has numbers that are not finite"):
         XCLIPModel.from_pretrained(folder)
 
 
 @pytest.mark.filterwarnings("ignore:the prepared")
-def test_the_first_output_shows_them(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_the_first_output_that_is_not_finite_is_an_error(tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     """All features and scores that a pipeline gives are looked at."""
     with pytest.raises(CheckpointError, match=SAID):
         list(VideoPipeline.from_pretrained(spoiled(tiny_folder, tmp_path / "a", OF_VIDEOS)).encode_videos(
@@ -92,7 +92,7 @@ def test_the_first_output_shows_them(tiny_folder: Path, clip_folder: Path, tmp_p
     pipeline.close()
 
 
-def test_json_has_null_for_what_is_not_known() -> None:
+def test_json_has_null_for_unknown_numbers() -> None:
     value = {"duration": math.nan, "parts": [math.inf, (1.5, -math.inf)], "name": "a"}
     assert strict(json_line(value)) == {"duration": None, "parts": [None, [1.5, None]], "name": "a"}
     assert csv_line([math.nan, 1.5, [math.inf]]) == ",1.5,[null]"

@@ -1,4 +1,4 @@
-"""Names of videos that no file can have: they are named, and the others go on."""
+"""Impossible names of videos: they are reported, and the other videos are processed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ NAMES = ("x" * 300 + ".mp4", "d/" * 2500 + "a.mp4", "*" + "x" * 300, "d/" * 2500
         ["check", "--quick", "--jobs", "1"],
     ],
 )
-def test_the_others_go_on(arguments: list[str], run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_impossible_names_do_not_stop_the_other_videos(
+    arguments: list[str], run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     video = str(clip_folder / "red2.mp4")
     arguments = [argument.format(model=tiny_folder, tmp=tmp_path) for argument in arguments]
     ran = run(*arguments, "-", stdin="".join(f"{name}\n" for name in (*NAMES, video)))
@@ -41,7 +43,7 @@ def test_the_others_go_on(arguments: list[str], run: Run, clip_folder: Path, tin
         assert counted[arguments[0]] in ran.stdout + ran.stderr
 
 
-def test_info_goes_on(run: Run, clip_folder: Path) -> None:
+def test_info_describes_the_other_videos(run: Run, clip_folder: Path) -> None:
     video = str(clip_folder / "red2.mp4")
     names = (NAMES[0], NAMES[5])
     ran = run("info", *names, video)

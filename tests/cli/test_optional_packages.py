@@ -56,7 +56,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize(("package", "extra", "arguments"), NEEDED_BY)
-def test_the_extra_is_named(
+def test_the_error_names_the_extra(
     package: str,
     extra: str,
     arguments: tuple[str, ...],
@@ -76,7 +76,7 @@ def test_the_extra_is_named(
     assert list(tmp_path.iterdir()) == [], "nothing is begun"
 
 
-def test_verbs_that_need_none(
+def test_verbs_that_need_no_optional_package(
     run: Run, without: Callable[..., None], clip_folder: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     without(*OPTIONAL)
@@ -139,7 +139,7 @@ def test_a_package_that_cannot_be_imported_gives_its_own_reason(
         sys.modules.pop(name, None)
 
 
-def test_the_error_is_one_of_openxclip_and_of_imports() -> None:
+def test_the_error_is_an_openxclip_error_and_an_import_error() -> None:
     error = MissingPackageError("a plot", "matplotlib", "plots")
     assert isinstance(error, OpenXCLIPError)
     assert isinstance(error, ImportError)
@@ -152,7 +152,7 @@ def test_the_error_is_one_of_openxclip_and_of_imports() -> None:
     )
 
 
-def test_optional_packages_are_imported_where_they_are_used() -> None:
+def test_optional_packages_are_imported_when_they_are_used() -> None:
     source = Path(openxclip.__file__).parent
     found = set()
     for path in source.rglob("*.py"):

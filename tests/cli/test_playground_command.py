@@ -15,7 +15,7 @@ from openxclip.video import VideoReader
 Run = Callable[..., Any]
 
 
-def test_clips_and_what_they_show(run: Run, tmp_path: Path) -> None:
+def test_clips_and_their_captions(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "made" / "clips"
     ran = run("playground", "--out", out, "--clips", 3, "--size", 48, "--seconds", 0.5, "--seed", 5)
     assert ran.returncode == 0, ran.stderr
@@ -59,7 +59,7 @@ def test_a_users_mistakes(run: Run, arguments: tuple[object, ...], told: str, tm
     assert not (tmp_path / "x").exists()
 
 
-def test_a_place_that_cannot_be(run: Run, tmp_path: Path) -> None:
+def test_an_invalid_folder_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     ran = run("playground", "--out", tmp_path / "file" / "x", "--clips", 1)
     assert ran.returncode != 0

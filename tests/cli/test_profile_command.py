@@ -75,7 +75,7 @@ def test_a_table_on_a_terminal(name: str, monkeypatch: pytest.MonkeyPatch, capsy
         (["mini", "--frames", "99999999999"], 2, "--frames 99999999999: must"),
     ],
 )
-def test_what_can_not_be(run: Run, arguments: list[str], status: int, said: str) -> None:
+def test_invalid_arguments_are_refused(run: Run, arguments: list[str], status: int, said: str) -> None:
     done = run("profile", *arguments)
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
@@ -85,7 +85,7 @@ def test_what_can_not_be(run: Run, arguments: list[str], status: int, said: str)
         assert done.stderr.startswith("openxclip: ")
 
 
-def test_a_name_gives_the_terminal_no_orders(
+def test_control_characters_in_a_name_are_escaped(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     link = tmp_path / "a\x1b[2J\nb"

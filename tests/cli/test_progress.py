@@ -1,4 +1,4 @@
-"""Progress: within one video, as a bar that shares its line with nothing, and as lines where there is no terminal."""
+"""Progress within one video, as a bar on a line of its own, and as lines if there is no terminal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_one_long_video_goes_by_its_seconds(clock: Clock) -> None:
+def test_progress_of_one_video_counts_seconds(clock: Clock) -> None:
     shown = Progress("embedding", 1, now=clock)
     clock.seconds += 10
     shown.footage(900, 3600)
@@ -54,7 +54,7 @@ def test_one_long_video_goes_by_its_seconds(clock: Clock) -> None:
     assert shown.state() == "1:00:00.0 of 1:00:00.0, 0:00 left"
 
 
-def test_several_videos_go_by_their_number_and_the_part_of_the_next(clock: Clock) -> None:
+def test_progress_of_several_videos_counts_videos_and_a_part(clock: Clock) -> None:
     shown = Progress("indexing", 4, now=clock)
     shown()
     clock.seconds += 5
@@ -67,7 +67,7 @@ def test_several_videos_go_by_their_number_and_the_part_of_the_next(clock: Clock
     assert shown.fraction == pytest.approx(2 / 4)
 
 
-def test_videos_in_progress_at_once_add_up(clock: Clock) -> None:
+def test_parts_of_several_videos_in_progress_are_added(clock: Clock) -> None:
     shown = Progress("checking", 2, now=clock)
     shown.footage(30, 60, "a")
     shown.footage(15, 60, "b")
@@ -76,7 +76,7 @@ def test_videos_in_progress_at_once_add_up(clock: Clock) -> None:
     assert shown.fraction == pytest.approx(0.625)
 
 
-def test_labels_clips_and_what_has_no_total(clock: Clock) -> None:
+def test_progress_of_labels_clips_and_unknown_totals(clock: Clock) -> None:
     labels = Progress("encoding labels", 5000, "label", now=clock)
     labels.at(512)
     assert labels.text() == "512 of 5000 labels"
@@ -88,7 +88,7 @@ def test_labels_clips_and_what_has_no_total(clock: Clock) -> None:
     assert unknown.state() == "1:05 so far"
 
 
-def test_the_time_left_goes_by_the_latest_minutes(clock: Clock) -> None:
+def test_the_time_left_is_estimated_from_the_last_minutes(clock: Clock) -> None:
     shown = Progress("embedding", 100, now=clock)
     for _ in range(50):  # known already: an interrupted run that resumes
         shown()
@@ -98,7 +98,9 @@ def test_the_time_left_goes_by_the_latest_minutes(clock: Clock) -> None:
     assert shown.left() == "3:20 left"
 
 
-def test_without_a_terminal_a_line_every_30_seconds(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_a_line_is_printed_every_30_seconds(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     with progress("indexing", 8000, now=clock) as shown:
         for _ in range(287):
             clock.seconds += 1
@@ -110,7 +112,7 @@ def test_without_a_terminal_a_line_every_30_seconds(clock: Clock, capsys: pytest
     assert all(re.fullmatch(r"openxclip: indexing: \d+ of 8000 videos, \d+:\d\d left", line) for line in lines)
 
 
-def test_a_line_comes_while_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_printed_without_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     said, has_come = [], threading.Event()
 
     def hear(text: str) -> None:
@@ -137,7 +139,7 @@ def test_quiet_shows_nothing(is_terminal: bool, clock: Clock, monkeypatch: pytes
 
 
 @pytest.mark.slow
-def test_quiet_hides_the_note_and_no_error(run: Run, clip_folder: Path, tmp_path: Path) -> None:
+def test_quiet_hides_notes_but_no_errors(run: Run, clip_folder: Path, tmp_path: Path) -> None:
     arguments = ("classify", tmp_path / "none.mp4", clip_folder / "red2.mp4", "--labels", "a, b", "--model", "mini")
     loud, quiet = run(*arguments), run(*arguments, "--quiet")
     assert loud.returncode == quiet.returncode == 1
@@ -215,7 +217,7 @@ def test_the_bar_is_one_line(columns: int, as_terminal: Callable[..., Tty]) -> N
         assert len(seen(terminal.getvalue())[0]) <= columns
 
 
-def test_a_dumb_terminal_gets_lines(as_terminal: Callable[..., Tty], clock: Clock) -> None:
+def test_a_dumb_terminal_shows_lines(as_terminal: Callable[..., Tty], clock: Clock) -> None:
     terminal = as_terminal(kind="dumb")
     with progress("checking", 2, now=clock) as shown:
         clock.seconds += 31
@@ -256,7 +258,7 @@ def test_output_through_a_pipe_to_the_same_terminal(reader: str, clip_folder: Pa
 # -- what the library reports ------------------------------------------------------------------------------------------
 
 
-def test_the_library_says_how_far_it_has_come(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_functions_report_their_progress(clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     from openxclip import VideoPipeline, embed
     from openxclip.playground import film
     from openxclip.recognition import Classifier
@@ -283,7 +285,7 @@ def test_the_library_says_how_far_it_has_come(clip_folder: Path, tiny_folder: Pa
     assert heard[-1] == pytest.approx(made.duration)
 
 
-def test_check_says_how_far_it_has_come(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_reports_its_progress(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from openxclip.video import DecodeWorker, check_videos, inspect
 
     heard: list[tuple[float, float]] = []

@@ -59,14 +59,14 @@ def test_classify_and_embed(
             assert json.loads(str(content["openxclip"]))["sampling"] == (sampling or ("", "time"))[1]
 
 
-def test_a_choice_that_there_is_not(run: Run, tiny_folder: Path, varying: Path) -> None:
+def test_an_unknown_sampling_is_refused(run: Run, tiny_folder: Path, varying: Path) -> None:
     done = run("classify", varying, "--labels", "a,b", "--model", tiny_folder, "--sampling", "fps")
     assert done.returncode == 2
     assert "'fps' is not one of 'time', 'frames'" in done.stderr
 
 
 @pytest.mark.slow
-def test_an_index_keeps_its_choice(run: Run, tiny_folder: Path, varying: Path, tmp_path: Path) -> None:
+def test_an_index_keeps_its_sampling(run: Run, tiny_folder: Path, varying: Path, tmp_path: Path) -> None:
     pytest.importorskip("lancedb")
     from openxclip.search import VideoIndex
 
@@ -85,7 +85,7 @@ def test_an_index_keeps_its_choice(run: Run, tiny_folder: Path, varying: Path, t
 
 
 @pytest.mark.parametrize(("stored", "sampling"), [({}, "frames"), ({"sampling": "time"}, "time")])
-def test_an_index_that_names_no_sampling_counts_frames(stored: dict[str, str], sampling: str) -> None:
+def test_an_index_without_a_stored_sampling_counts_frames(stored: dict[str, str], sampling: str) -> None:
     from openxclip.search import IndexInfo
 
     info = {"model": "mini", "weights": "", "transforms": {}, "num_frames": 8, "window": 10.0, "stride": 10.0}

@@ -1,4 +1,4 @@
-"""`openxclip index` and `openxclip search` as a shell sees them."""
+"""`openxclip index`, `search` and `dedup` as processes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def made(clip_folder: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPath
 
 
 @pytest.mark.slow
-def test_moments_are_found(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_search_finds_moments(made: tuple[Path, Path], tmp_path: Path) -> None:
     videos, index = made
     ran = run(
         SEARCH, "a red video", "--top", 4, "--where", "start > 0.2", "--device", "cpu", OPENXCLIP_INDEX=str(index)
@@ -56,7 +56,7 @@ def test_moments_are_found(made: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pictures_of_moments(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_html_and_thumbnails(made: tuple[Path, Path], tmp_path: Path) -> None:
     videos, index = made
     page, folder = tmp_path / "found.html", tmp_path / "stills"
     ran = run(
@@ -84,7 +84,7 @@ def test_pictures_of_moments(made: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_copies_are_found(made: tuple[Path, Path], tiny_folder: Path, tmp_path: Path) -> None:
+def test_dedup_finds_copies(made: tuple[Path, Path], tiny_folder: Path, tmp_path: Path) -> None:
     videos = Path(shutil.copytree(made[0], tmp_path / "videos"))
     shutil.copy(videos / "red2.mp4", videos / "copy.mp4")
     run(INDEX, videos, "--to", tmp_path / "index", "--model", tiny_folder, "--device", "cpu")
@@ -102,7 +102,7 @@ def test_copies_are_found(made: tuple[Path, Path], tiny_folder: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_to_another_machine(made: tuple[Path, Path], tmp_path: Path) -> None:
+def test_an_index_is_exported_to_another_machine(made: tuple[Path, Path], tmp_path: Path) -> None:
     _, index = made
     ran = run(INDEX, "--to", index, "--export", tmp_path / "windows.parquet")
     assert (ran.returncode, ran.stdout.strip()) == (0, f"{tmp_path / 'windows.parquet'}: 6 windows")

@@ -1,4 +1,4 @@
-"""`openxclip search`: its options, and what it prints of each hit."""
+"""`openxclip search`: its options, and the fields of its hits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def found(run: Run, *arguments: object) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ran.stdout.splitlines()]
 
 
-def test_neighbours_are_one_hit_unless_raw(run: Run, made: Path) -> None:
+def test_neighbouring_windows_are_one_hit_unless_raw(run: Run, made: Path) -> None:
     raw = found(run, "a red video", "--in", made, "--raw", "--top", 100)
     assert [list(hit) for hit in raw] == 12 * [FIELDS]
     assert {hit["windows"] for hit in raw} == {1}
@@ -47,7 +47,7 @@ def test_neighbours_are_one_hit_unless_raw(run: Run, made: Path) -> None:
     assert len(single) == len({hit["path"] for hit in single}) == 3
 
 
-def test_only_what_is_good_enough(run: Run, made: Path) -> None:
+def test_minimum_score_and_similarity(run: Run, made: Path) -> None:
     raw = found(run, "a red video", "--in", made, "--raw", "--top", 100)
     for field, option in (("score", "--min-score"), ("similarity", "--min-similarity")):
         least = sorted(hit[field] for hit in raw)[4]
@@ -57,7 +57,7 @@ def test_only_what_is_good_enough(run: Run, made: Path) -> None:
     assert (none.returncode, none.stdout) == (0, "no moment of the index meets the conditions.\n")
 
 
-def test_a_part_of_a_video(run: Run, made: Path, clip_folder: Path) -> None:
+def test_search_by_a_part_of_a_video(run: Run, made: Path, clip_folder: Path) -> None:
     like = ("--video", clip_folder / "red2.mp4", "--in", made, "--raw", "--top", 1)
     (hit,) = found(run, *like, "--start", "0:00.25", "--end", 0.5, "--min-similarity", 0.999)
     assert (hit["path"], hit["start"], hit["end"]) == (str(clip_folder / "red2.mp4"), 0.25, 0.5)
@@ -84,15 +84,8 @@ def test_a_table_and_csv(run: Run, made: Path) -> None:
         (("a cat", "--threshold", 0.5), "No such option"),
     ],
 )  # fmt: skip
-def test_options_that_do_not_fit(run: Run, tmp_path: Path, arguments: tuple[object, ...], what: str) -> None:
+def test_invalid_options_are_refused(run: Run, tmp_path: Path, arguments: tuple[object, ...], what: str) -> None:
     ran = run("search", *arguments, "--in", tmp_path / "none")
     assert ran.returncode == 2
     assert what in ran.stderr
     assert "Traceback" not in ran.stderr
-
-
-def test_the_old_name_of_an_option_is_refused_with_the_new_one(run: Run, clip_folder: Path) -> None:
-    ran = run("classify", clip_folder, "--labels", "a", "--threshold", 0.5)
-    assert ran.returncode == 2
-    assert "--threshold is called --min-score now." in ran.stderr
-    assert "--threshold" not in run("classify", "--help").stdout

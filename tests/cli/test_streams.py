@@ -1,4 +1,4 @@
-"""Output that can't be written: full devices, readers that have gone, encodings that lack a character."""
+"""Output that can't be written: full devices, closed pipes, encodings that lack a character."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.mark.parametrize("only_flush", [False, True])
 @pytest.mark.parametrize("error", [FULL, CLOSED, ValueError("I/O operation on closed file")])
-def test_a_message_that_cannot_be_written_stops_nothing(
+def test_an_unwritable_message_does_not_stop_the_work(
     error: BaseException, only_flush: bool, streams: Callable[..., None]
 ) -> None:
     streams(stderr=Broken(error, only_flush=only_flush))
@@ -71,23 +71,21 @@ def test_a_message_that_cannot_be_written_stops_nothing(
 @pytest.mark.parametrize(
     "arguments", [["models"], ["models", "--json"], ["--help"], ["check", "--help"], ["--version"]]
 )
-def test_output_that_cannot_be_written(
-    arguments: list[str], error: OSError, code: int, only_flush: bool, run: Run
-) -> None:
+def test_unwritable_output(arguments: list[str], error: OSError, code: int, only_flush: bool, run: Run) -> None:
     ran = run(*arguments, out=Broken(error, only_flush=only_flush))
     assert ran.returncode == code
     told = "openxclip: the output can't be written (No space left on device).\n"
     assert ran.stderr == (told if code else "")
 
 
-def test_python_flushes_again_when_it_ends(streams: Callable[..., None]) -> None:
+def test_the_flush_at_exit_raises_nothing(streams: Callable[..., None]) -> None:
     streams(stdout=Broken(FULL))
     with pytest.raises(OutputError, match="No space left"):
         print("text", flush=True)
     sys.stdout.flush()
 
 
-def test_what_an_encoding_lacks_is_escaped(streams: Callable[..., None]) -> None:
+def test_characters_that_the_encoding_lacks_are_escaped(streams: Callable[..., None]) -> None:
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="latin-1", errors="strict") for _ in range(2))
     stdin = io.TextIOWrapper(io.BytesIO(b"\xff.mp4\n"), encoding="utf-8")
     streams(stdin=stdin, stdout=out, stderr=err)
@@ -104,7 +102,7 @@ def test_what_an_encoding_lacks_is_escaped(streams: Callable[..., None]) -> None
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_rows_of_csv_have_the_bytes_of_a_name(encoding: str, streams: Callable[..., None]) -> None:
+def test_csv_has_the_bytes_of_a_name(encoding: str, streams: Callable[..., None]) -> None:
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
     streams(stdout=out, stderr=err)
     print(csv_line([os.fsdecode(b"a\xff.mp4"), 1, "\ud800"]), flush=True)
@@ -115,7 +113,7 @@ def test_rows_of_csv_have_the_bytes_of_a_name(encoding: str, streams: Callable[.
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.slow
-def test_as_a_shell_has_it(clip_folder: Path) -> None:
+def test_streams_in_a_shell(clip_folder: Path) -> None:
     """Both at once, in one process: the note can't be written, the reader goes after the first line."""
     call = f"'{sys.executable}' -m openxclip check {clip_folder} --quick"
     script = f"{call} 2>/dev/full | head -n 1; echo ${{PIPESTATUS[0]}}; {call} >/dev/full; echo $?"

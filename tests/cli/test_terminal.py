@@ -1,4 +1,4 @@
-"""What every verb owes to whoever calls it: text that is safe to show, and streams that may be closed."""
+"""Printed text is safe for a terminal, and the standard streams may be closed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Run = Callable[..., Any]
 ESCAPE = "\x1b[2J\x1b]0;title\x07"
 
 
-def test_what_a_terminal_would_obey_is_written_out() -> None:
+def test_control_characters_are_escaped() -> None:
     assert printable("näme 1 (×2).mp4") == "näme 1 (×2).mp4"
     assert printable(ESCAPE) == r"\x1b[2J\x1b]0;title\x07"
     assert printable("two\nlines\r\x9b") == r"two\nlines\r\x9b"
@@ -35,7 +35,7 @@ def test_what_a_terminal_would_obey_is_written_out() -> None:
         ["convert"],
     ],
 )
-def test_no_name_of_a_file_gives_orders(arguments: list[str], run: Run, tmp_path: Path) -> None:
+def test_control_characters_in_file_names_are_escaped(arguments: list[str], run: Run, tmp_path: Path) -> None:
     target = [str(tmp_path / "out")] if arguments == ["convert"] else []
     done = run(*arguments, f"{ESCAPE}\nmore.pth", *target, cwd=tmp_path)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""`--track`: every verb that reads videos takes it, and says what can't be."""
+"""`--track`: every verb that reads videos takes it, and refuses an invalid one."""
 
 from __future__ import annotations
 

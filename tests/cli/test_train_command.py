@@ -1,14 +1,15 @@
-"""`openxclip train` and `openxclip eval`, as they are typed."""
+"""`openxclip train` and `openxclip eval`."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openxclip.cli.train import _Figures
+from openxclip.cli.train import _SHOWN_STEPS, _describe_means
 from openxclip.training import StepReport
 
 Run = Callable[..., Any]
@@ -68,7 +69,7 @@ def test_train_then_eval_then_compare(run: Run, tiny_folder: Path, clip_folder: 
         (("my-videos", "data=x"), "--out is missing"),
     ],
 )
-def test_mistakes_are_one_line(run: Run, arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_mistakes_print_one_line(run: Run, arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
     out = () if "--dry-run" in arguments or "--out" in said else ("--out", tmp_path / "out")
     done = run("train", *arguments, *out)
     assert done.returncode != 0
@@ -84,7 +85,9 @@ def test_eval_needs_a_model(run: Run) -> None:
     assert "a.json: there is no such file" in missing.stderr
 
 
-def test_a_training_that_diverges_is_one_line(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_a_training_that_diverges_prints_one_line(
+    run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
     data = a_class_folder(tmp_path / "clips", clip_folder)
     changes = ("hold_out=0", "warmup_epochs=0", "workers=0", "jitter=0", "lr=1e30")
     done = run("train", "my-videos", f"model={tiny_folder}", f"data={data}", *changes, "--out", tmp_path / "out")
@@ -94,14 +97,16 @@ def test_a_training_that_diverges_is_one_line(run: Run, tiny_folder: Path, clip_
     assert not (tmp_path / "out/config.json").exists()
 
 
-def test_the_shown_loss_is_a_plain_mean() -> None:
-    """Of the last 20 steps, or of all if there are fewer; the count is said."""
-    figures = _Figures()
-    reports = [StepReport(i, 100, 0, float(i), 1e-5, 8, 2.0, 0.5) for i in range(30)]
-    said = [figures(report) for report in reports]
-    assert said[0] == "loss 0.000 over 1 step, lr 1.0e-05, 4.0 clips/s, 25 % waiting for data"
-    assert said[2].startswith("loss 1.000 over 3 steps,")
-    assert said[29].startswith(f"loss {sum(range(10, 30)) / 20:.3f} over 20 steps,")
+def test_the_shown_loss_is_the_mean_of_the_last_steps() -> None:
+    """The last 20 steps, or all if there are fewer; their number is shown."""
+    last: deque[StepReport] = deque(maxlen=_SHOWN_STEPS)
+    shown = []
+    for i in range(30):
+        last.append(StepReport(i, 100, 0, float(i), 1e-5, 8, 2.0, 0.5))
+        shown.append(_describe_means(last))
+    assert shown[0] == "loss 0.000 over 1 step, lr 1.0e-05, 4.0 clips/s, 25 % waiting for data"
+    assert shown[2].startswith("loss 1.000 over 3 steps,")
+    assert shown[29].startswith(f"loss {sum(range(10, 30)) / 20:.3f} over 20 steps,")
 
 
 def test_hidden_and_missing_in_a_dry_run(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
@@ -134,7 +139,7 @@ def test_eval_counts_what_is_missing_and_unreadable(
     assert "and 1 more: --out writes all to results.json" in done.stderr
 
 
-def test_train_names_ten_that_cannot_be_read(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+def test_train_names_ten_unreadable_videos(run: Run, tiny_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     data = a_class_folder(tmp_path / "clips", clip_folder)
     for i in range(14):
         (data / f"reds/broken{i}.mp4").write_bytes(b"no video")

@@ -1,4 +1,4 @@
-"""Outputs that can't be written: refused before any work; where writing fails at the end, the results are printed."""
+"""Outputs that can't be written are refused before any work; if writing fails at the end, results are printed."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_read_only_folder_is_refused_before_any_work(
 
 
 @pytest.mark.parametrize(("verb", "name"), [one for one in VERBS if one[1] != "folder" and one[0][0] != "embed"])
-def test_a_folder_in_place_of_a_file_and_a_folder_that_is_missing(
+def test_a_folder_in_place_of_a_file_and_a_missing_folder_are_refused(
     verb: list[str], name: str, run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -255,7 +255,7 @@ def test_convert_on_a_full_disk(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_limit_of_the_system_on_the_size_of_files(run: Run, tmp_path: Path) -> None:
+def test_a_system_limit_on_the_size_of_files(run: Run, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
@@ -267,7 +267,7 @@ def test_a_limit_of_the_system_on_the_size_of_files(run: Run, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_other_libraries_say_of_the_system(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_errors_in_exceptions_of_libraries(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> None:
         raise RuntimeError("lance error: LanceError(IO): Generic LocalFileSystem error: No space (os error 28), x.rs:9")
 
@@ -276,7 +276,7 @@ def test_what_other_libraries_say_of_the_system(run: Run, monkeypatch: pytest.Mo
     assert (ran.returncode, ran.stderr) == (1, f"openxclip: {os.strerror(errno.ENOSPC)}\n")
 
 
-def test_errors_survive_a_trip_between_processes() -> None:
+def test_errors_can_be_pickled() -> None:
     import pickle
 
     error = pickle.loads(pickle.dumps(NotWrittenError("a: can't be written", [1])))

@@ -1,4 +1,4 @@
-"""What people type and pipe: names, videos on standard input, empty folders, times, formats; and help."""
+"""Input of users: names, videos on standard input, empty folders, times and formats; and help."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_video_on_standard_input_is_not_names(
         b"YUV4MPEG2 W64 H64\nFRAME\n\x00\x10",
     ],
 )
-def test_what_a_video_begins_with(content: bytes) -> None:
+def test_first_bytes_of_videos_are_recognised(content: bytes) -> None:
     with pytest.raises(click.UsageError, match="is video, not names"):
         list(names_from(Bytes(content), takes_pipes=True))
 
@@ -84,13 +84,13 @@ def test_what_a_video_begins_with(content: bytes) -> None:
         (bytes(range(256)) * 8, "is not text"),
     ],
 )
-def test_what_is_neither_names_nor_video(content: bytes, told: str) -> None:
+def test_other_bytes_on_standard_input_are_refused(content: bytes, told: str) -> None:
     with pytest.raises(click.UsageError, match=told):
         list(names_from(Bytes(content), takes_pipes=True))
 
 
 @pytest.mark.parametrize("stream", [Bytes, lambda content: io.StringIO(content.decode("utf-8", "surrogateescape"))])
-def test_names_of_every_kind(stream: Callable[[bytes], io.StringIO]) -> None:
+def test_names_on_standard_input(stream: Callable[[bytes], io.StringIO]) -> None:
     content = b"\xef\xbb\xbfa.mp4\r\n\n  b c.mp4 \nRIFF.avi\nGarden.mp4\n\xff.mp4\nlast"
     names = list(names_from(stream(content), takes_pipes=True))
     assert names == ["a.mp4", "b c.mp4", "RIFF.avi", "Garden.mp4", "\udcff.mp4", "last"]
@@ -115,14 +115,14 @@ def test_an_empty_folder(verb: str, run: Run, tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == [], "nothing that blocks the next run"
 
 
-def test_an_empty_folder_beside_videos(run: Run, clip_folder: Path, tmp_path: Path) -> None:
+def test_an_empty_folder_among_videos(run: Run, clip_folder: Path, tmp_path: Path) -> None:
     ran = run("check", tmp_path, clip_folder, "--quick")
     assert ran.returncode == 1
     lines = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [line["error"] is None for line in lines] == [False, True, True, True]
 
 
-def test_where_no_video_can_be_read_nothing_is_written(
+def test_embed_writes_nothing_if_no_video_can_be_read(
     run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "f.npz"
@@ -151,7 +151,7 @@ def test_times_that_are_rounded_up() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "1:", ":5", "1:60", "1:2:3:4", "1:60:00", "-1", "nan", "inf", "1e3", "1,5"])
-def test_what_is_no_time(text: str, run: Run) -> None:
+def test_invalid_times_are_refused(text: str, run: Run) -> None:
     with pytest.raises(ValueError, match=r"write seconds \(83.5\) or h:mm:ss.s"):
         parse_time(text)
     ran = run("classify", "x.mp4", "--labels", "a", f"--start={text}")
@@ -160,7 +160,7 @@ def test_what_is_no_time(text: str, run: Run) -> None:
     assert repr(text) in ran.stderr
 
 
-def test_the_part_of_a_video(run: Run, clip_folder: Path, tiny_folder: Path) -> None:
+def test_start_and_end_select_a_part_of_a_video(run: Run, clip_folder: Path, tiny_folder: Path) -> None:
     arguments = ("classify", clip_folder / "red10.mp4", "--labels", "a, b", "--model", tiny_folder, "--device", "cpu")
     one, other = (run(*arguments, "--start", start, "--end", end) for start, end in (("0.5", "1"), ("0:00.5", "0:01")))
     assert one.returncode == 0, one.stderr
@@ -180,7 +180,7 @@ def test_info_shows_times_as_they_are_typed(run: Run, clip_folder: Path) -> None
 
 
 @pytest.mark.parametrize("arguments", [["models"], ["profile", "mini"]])
-def test_formats(arguments: list[str], run: Run) -> None:
+def test_formats_of_models_and_profile(arguments: list[str], run: Run) -> None:
     lines = run(*arguments, "--format", "jsonl")
     assert lines.returncode == 0, lines.stderr
     assert lines.stdout == run(*arguments, "--json").stdout == run(*arguments).stdout
@@ -222,7 +222,9 @@ def test_labels_as_csv(run: Run, clip_folder: Path, tiny_folder: Path, tmp_path:
 
 @pytest.mark.parametrize("columns", [80, 60])
 @pytest.mark.parametrize("verb", ["", *VERBS])
-def test_help_cuts_no_word_and_fits(verb: str, columns: int, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_splits_no_word_and_fits_the_terminal(
+    verb: str, columns: int, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: type("Size", (), {"columns": columns, "lines": 25})())
     shown = run(*filter(None, [verb]), "--help").stdout
     wide_columns = 500
@@ -259,7 +261,7 @@ def test_every_verb_can_be_quiet(verb: str, run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_no_count_of_one_is_plural(run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_counts_of_one_are_singular(run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     video = clip_folder / "red2.mp4"
     cpu = ("--model", tiny_folder, "--device", "cpu")
     shown = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,6 @@ from openxclip.conversion import Initialization, init_from_clip
 from openxclip.errors import CheckpointError
 
 VOCABULARY = 49408  # CLIP's
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +44,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_complete_folder_is_written(done: Initialization, clip: transformers.CLIPModel, clip_file: Path) -> None:
     assert (done.source, done.format) == (str(clip_file), "openai")
     assert (done.frames, done.resolution, done.seed) == (5, 32, 7)
-    model, processor = XCLIPModel.from_pretrained(done.path), XCLIPProcessor.from_pretrained(done.path)
+    model, processor = XCLIPModel.from_pretrained(done.target), XCLIPProcessor.from_pretrained(done.target)
     assert_starts_from(model, clip, tolerance=1e-5)
     assert processor.num_frames == 5
     assert processor.image_processor.size == {"shortest_edge": 32}
@@ -64,12 +54,12 @@ def test_a_complete_folder_is_written(done: Initialization, clip: transformers.C
     assert done.fresh_parameters == sum(model.get_parameter(name).numel() for name in fresh)
     assert any("untrained" in note for note in done.notes)
     with quiet_transformers():
-        _, report = transformers.XCLIPModel.from_pretrained(done.path, output_loading_info=True)
+        _, report = transformers.XCLIPModel.from_pretrained(done.target, output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
 def test_the_model_card(done: Initialization) -> None:
-    card = (done.path / "README.md").read_text(encoding="utf-8")
+    card = (done.target / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: openxclip\n")
     for words in (
         "Not trained yet",
@@ -86,10 +76,10 @@ def test_the_model_card(done: Initialization) -> None:
 def test_the_seed_determines_random_weights(clip_file: Path, done: Initialization, tmp_path: Path) -> None:
     torch.manual_seed(99)
     again = init_from_clip(clip_file, tmp_path / "again", num_frames=5, seed=7)
-    assert files(again.path) == files(done.path)
+    assert files(again.target) == files(done.target)
     other = init_from_clip(clip_file, tmp_path / "other", num_frames=5, seed=8)
-    assert files(other.path)["model.safetensors"] != files(done.path)["model.safetensors"]
-    assert files(other.path)["config.json"] == files(done.path)["config.json"]
+    assert files(other.target)["model.safetensors"] != files(done.target)["model.safetensors"]
+    assert files(other.target)["config.json"] == files(done.target)["config.json"]
 
 
 @pytest.mark.slow
@@ -111,7 +101,7 @@ def test_an_open_clip_clip(tmp_path: Path) -> None:
     assert_starts_from(XCLIPModel.from_pretrained(tmp_path / "start"), clip)
     other = init_from_clip(tmp_path / "clip.safetensors", tmp_path / "other", num_frames=3, hidden_act="quick_gelu")
     assert not any("assumed" in note for note in other.notes)
-    assert XCLIPModel.from_pretrained(other.path).config.vision_config.hidden_act == "quick_gelu"
+    assert XCLIPModel.from_pretrained(other.target).config.vision_config.hidden_act == "quick_gelu"
 
 
 @pytest.mark.slow
@@ -178,8 +168,8 @@ def test_a_clip_keeps_its_own_tokenizer(clip: transformers.CLIPModel, done: Init
     with quiet_transformers():
         clip.save_pretrained(tmp_path / "clip")
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):
-        if (done.path / name).is_file():
-            shutil.copy(done.path / name, tmp_path / "clip")
+        if (done.target / name).is_file():
+            shutil.copy(done.target / name, tmp_path / "clip")
     config = tmp_path / "clip" / "tokenizer_config.json"
     config.write_text(config.read_text().replace('"model_max_length": 77', '"model_max_length": 55'))
     init_from_clip(tmp_path / "clip", tmp_path / "start")

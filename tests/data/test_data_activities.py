@@ -19,7 +19,7 @@ def put(path: Path, content: object = b"video") -> Path:
 
 
 def facts(dataset: Dataset) -> list[tuple[Any, ...]]:
-    return [(Path(one.source).name, one.label, one.start, one.end) for one in dataset.samples]
+    return [(Path(sample.source).name, sample.label, sample.start, sample.end) for sample in dataset.samples]
 
 
 # -- Something-Something V2
@@ -80,7 +80,7 @@ def test_ssv2_labels_name_the_numbers_of_a_list(tmp_path: Path) -> None:
         put(tmp_path / "videos" / name)
     listed = put(tmp_path / "val.txt", "a.webm 2\nb.webm 0\n")
     dataset = open_dataset(listed, videos=tmp_path / "videos", names=names)
-    assert [dataset.classes[one.label or 0] for one in dataset.samples] == [
+    assert [dataset.classes[sample.label or 0] for sample in dataset.samples] == [
         "hitting", "Approaching something with your camera"]  # fmt: skip
 
 

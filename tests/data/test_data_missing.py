@@ -42,9 +42,9 @@ def test_parts_of_a_dataset_count_their_own_missing_videos(listed: Path) -> None
     right = only_classes(dataset, ["goes right"])
     assert (len(right.samples), right.num_missing(), right.num_expected) == (3, 3, 6)
     assert len(right.problems) == 3
-    assert all(one.sample.label == 0 for one in right.missing)
+    assert all(sample.label == 0 for sample, _ in right.missing)
     wider = with_classes(right, ["a", "goes right"])
-    assert all(one.sample.label == 1 for one in wider.missing)
+    assert all(sample.label == 1 for sample, _ in wider.missing)
     kept, held = hold_out(dataset, 0.3, seed=0)
     assert kept.num_missing() == held.num_missing() == ABSENT
     assert kept.num_expected == held.num_expected == 19

@@ -59,7 +59,7 @@ def clear_memory() -> None:
     tars._load_index.cache_clear()
 
 
-def test_labels_and_stretches(tmp_path: Path) -> None:
+def test_labels_and_segments(tmp_path: Path) -> None:
     tar(tmp_path / "s-000.tar", {"b.mp4": b"bbb", "b.cls": "walk\n", "a.MP4": b"aa", "a.cls": "\ufeffBrushHair"})
     tar(
         tmp_path / "s-001.tar",
@@ -75,9 +75,9 @@ def test_labels_and_stretches(tmp_path: Path) -> None:
     assert [sample.size() for sample in dataset.samples] == [2, 3, 1]
     assert (dataset.samples[2].start, dataset.samples[2].end) == (1.0, 2.5)
     assert dataset.problems == ()
-    one = open_dataset(tmp_path / "s-001.tar")
-    assert one.name == "s-001"
-    assert facts(one) == [("s-001.tar::./k/c 1.5s.webm", 0)]
+    alone = open_dataset(tmp_path / "s-001.tar")
+    assert alone.name == "s-001"
+    assert facts(alone) == [("s-001.tar::./k/c 1.5s.webm", 0)]
     assert open_dataset(tmp_path / "s-*.tar").samples == dataset.samples
     with pytest.raises(DatasetError, match=r"there is no such file|there are no \.tar files"):
         open_dataset(tmp_path / "t-*.tar")

@@ -80,8 +80,8 @@ def test_classes_are_drawn_independently() -> None:
 def test_few_shot_counts_each_video_once() -> None:
     twice = replace(dataset(), samples=dataset().samples + dataset().samples)
     assert few_shot(twice, 7, seed=0) == few_shot(dataset(), 7, seed=0)
-    stretches = [Sample("/data/a.avi", label=i % 4, start=float(i), end=i + 1.0) for i in range(8)]
-    assert len(few_shot(replace(dataset(), samples=tuple(stretches)), 2, seed=0).samples) == 8
+    segments = [Sample("/data/a.avi", label=i % 4, start=float(i), end=i + 1.0) for i in range(8)]
+    assert len(few_shot(replace(dataset(), samples=tuple(segments)), 2, seed=0).samples) == 8
 
 
 def test_impossible_few_shots_are_refused() -> None:
@@ -131,7 +131,7 @@ def test_hold_out() -> None:
     assert len(hold_out(dataset(counts=(2, 2, 2, 2)), 0.99, seed=0)[0].samples) == 4
 
 
-def test_stretches_of_a_file_are_held_out_together() -> None:
+def test_segments_of_a_file_are_held_out_together() -> None:
     samples = [Sample(f"/data/{i}.avi", label=i % 4, start=float(s)) for i in range(20) for s in range(5)]
     left, held = hold_out(replace(dataset(), samples=tuple(samples)), 0.4, seed=0)
     assert not {sample.source for sample in left.samples} & {sample.source for sample in held.samples}
@@ -139,11 +139,11 @@ def test_stretches_of_a_file_are_held_out_together() -> None:
 
 
 def test_hold_out_of_captions() -> None:
-    samples = tuple(replace(one, label=None, text=f"caption {i}") for i, one in enumerate(dataset().samples))
+    samples = tuple(replace(sample, label=None, text=f"caption {i}") for i, sample in enumerate(dataset().samples))
     captioned = replace(dataset(), samples=samples, classes=())
     left, held = hold_out(captioned, 0.25, seed=0)
     assert set(left.samples) | set(held.samples) == set(samples)
-    assert len(held.samples) == round(len({one.source for one in samples}) / 4)
+    assert len(held.samples) == round(len({sample.source for sample in samples}) / 4)
     assert set(hold_out(captioned, 0.25, seed=1)[1].samples) != set(held.samples)
     with pytest.raises(DatasetError, match="there are 1 videos"):
         hold_out(replace(captioned, samples=samples[:1]), 0.25, seed=0)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # huggingface_hub reads it once, when it is imported
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import transformers

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from openxclip.engine import memory
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a matter of Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a page map")
 NUMBERS = 1 << 20
 
 

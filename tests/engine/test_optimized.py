@@ -100,7 +100,7 @@ def is_prepared(model: OptimizedXCLIPModel) -> set[str]:
     return set(parts._prepared) if parts else set()
 
 
-# When it is prepared
+# When parts are prepared
 
 
 def test_the_plain_model_answers_first(model: XCLIPModel) -> None:
@@ -328,7 +328,7 @@ def test_bad_arguments(model: XCLIPModel) -> None:
         optimize(model, texts_kept=-1)
     with pytest.raises(TypeError, match="got a XCLIPVisionModel"):
         optimize(model.vision_model)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"see openxclip\.optimize"):
+    with pytest.raises(TypeError, match=r"openxclip\.optimize takes an XCLIPModel, got a XCLIPConfig\.$"):
         OptimizedXCLIPModel(model.config)  # type: ignore[arg-type]
 
 
@@ -563,7 +563,7 @@ def test_eight_threads(model: XCLIPModel) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert max(error for errors in threads.map(work, range(8)) for error in errors) < 2e-5
-    assert len(fast._preparation._current.texts) <= 6  # type: ignore[union-attr]
+    assert len(fast._preparation._current.texts._cached) <= 6  # type: ignore[union-attr]
 
 
 # Texts are encoded once
@@ -577,7 +577,7 @@ def count_encoded(fast: OptimizedXCLIPModel, monkeypatch: pytest.MonkeyPatch) ->
         counts.append(len(ids))
         return original(self, ids, ends)
 
-    fast.get_text_features(some_ids(1, seed=99))  # past the self-test
+    fast.get_text_features(some_ids(1, seed=99))  # the first call runs the self-test
     monkeypatch.setattr(towers.TextTower, "__call__", counted)
     return counts
 
@@ -589,11 +589,11 @@ def test_known_texts_are_not_encoded_again(model: XCLIPModel, monkeypatch: pytes
     shuffled = fast.get_text_features(ids[[3, 3, 5, 0]])
     assert torch.equal(shuffled, first[[3, 3, 5, 0]])
     longer = torch.nn.functional.pad(some_ids(6, 12), (0, 4))
-    longer[:, 12:] = 7  # what comes after the end doesn't tell texts apart
+    longer[:, 12:] = 7  # tokens after the end don't tell texts apart
     fast.get_text_features(some_ids(6, 12))
     fast.get_text_features(longer)
     assert counts == [6, 6]
-    first.zero_()  # theirs to change
+    first.zero_()  # callers may change what they got
     assert float(fast.get_text_features(ids).norm()) > 0
     fast.get_text_features(torch.cat([ids, some_ids(2, seed=5)]))
     assert counts == [6, 6, 2]
@@ -604,7 +604,7 @@ def test_the_least_recently_used_text_is_forgotten(model: XCLIPModel, monkeypatc
     counts = count_encoded(fast, monkeypatch)
     fast.get_text_features(ids[:3])
     fast.get_text_features(ids[:1])
-    fast.get_text_features(ids[3:4])  # 1 goes, for 0 was used since
+    fast.get_text_features(ids[3:4])  # drops text 1, because text 0 was used later
     fast.get_text_features(ids[[0, 2, 3]])
     assert counts == [3, 1]
     fast.get_text_features(ids[1:2])
@@ -623,7 +623,7 @@ def test_queries_of_the_prompts_are_computed_once(model: XCLIPModel, monkeypatch
     for text in texts[:3] * 2:
         fast(text_features=text, video_features=videos)
     assert len(counts) == 2
-    texts[0].mul_(2)  # in place, by whoever holds it
+    texts[0].mul_(2)  # the caller changes its tensor in place
     right = model(text_features=texts[0], video_features=videos).logits_per_video
     assert off(fast(text_features=texts[0], video_features=videos).logits_per_video, right) < 2e-5
     assert len(counts) == 3
@@ -633,7 +633,7 @@ def test_queries_of_the_prompts_are_computed_once(model: XCLIPModel, monkeypatch
 def test_few_texts_with_many_videos_and_the_reverse(model: XCLIPModel, texts: int) -> None:
     """Candidates of a search are hundreds of videos with one text; no patch is projected then."""
     fast, draw = optimize(model, verbose=False), torch.Generator().manual_seed(0)
-    layer = towers.Prompts(model.prompts_generator, "quick_gelu", linears.Kernel(torch.float32, False))._layers[0]
+    layer = towers.Prompts(model, Kernel(torch.float32))._layers[0]
     assert layer.favours_few(texts, 49) == (texts < 10)
     features = torch.randn(texts, 32, generator=draw)
     for videos in (1, 3, 300):

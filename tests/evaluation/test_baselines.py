@@ -14,20 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TESTS = Path(__file__).parent.parent
-FOLDERS = (TESTS / "model", TESTS / "checkpoints", TESTS.parent / "scripts")
-sys.path += [str(folder) for folder in FOLDERS if str(folder) not in sys.path]
+sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
-from made_models import clip_model, without_message  # noqa: E402
-from paper_baselines import (  # noqa: E402
+from made_models import clip_model, without_message
+from paper_baselines import (
     frame_features,
     late_pooled_probabilities,
     mean_pooled_features,
     mean_pooled_logits,
 )
-from peers import quiet_transformers  # noqa: E402
+from peers import quiet_transformers
 
-from openxclip import XCLIPModel  # noqa: E402
+from openxclip import XCLIPModel
 
 # (sizes of the CLIP, videos, frames, texts)
 SHAPES: list[tuple[dict[str, Any], int, int, int]] = [
@@ -37,15 +35,6 @@ SHAPES: list[tuple[dict[str, Any], int, int, int]] = [
     ({"image_size": 27, "patch": 9, "vision_layers": 1, "text_layers": 3, "text_width": 128, "text_heads": 2}, 5, 3, 2),
 ]
 SOME_SHAPES = [SHAPES[1], *(pytest.param(*shape, marks=pytest.mark.slow) for shape in (SHAPES[0], *SHAPES[2:]))]
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def started(folder: Path, num_frames: int, **settings: Any) -> tuple[XCLIPModel, Any]:

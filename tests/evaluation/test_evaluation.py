@@ -49,8 +49,9 @@ def test_predictions_match_the_model_called_by_hand(
     right = best[:, 0] == torch.tensor(labels)
     assert results.metrics["top1"] == right.double().mean()
     assert results.metrics["top5"] == (best[:, :5] == torch.tensor(labels)[:, None]).any(dim=1).double().mean()
-    assert results.metrics["calibration_error"] == pytest.approx(calibration(scores.amax(dim=1), right).error, abs=1e-5)
-    assert sum(one["count"] for one in results.metrics["reliability"]) == 3
+    calibration_error, _ = calibration(scores.amax(dim=1), right)
+    assert results.metrics["calibration_error"] == pytest.approx(calibration_error, abs=1e-5)
+    assert sum(row["count"] for row in results.metrics["reliability"]) == 3
     assert results.protocol == EvaluationProtocol(num_clips, num_crops, 4, ("{}",), use_prompts=True)
     assert done == [(1, 3), (2, 3), (3, 3)]
 
@@ -78,24 +79,24 @@ def test_equal_scores_are_in_the_order_of_the_classes(tiny_folder: Path, dataset
         assert [index for index, _ in prediction.top] == [0, 1, 2, 3, 4]
 
 
-def test_a_sample_is_a_stretch_of_a_video(pipeline: VideoPipeline, dataset: Dataset) -> None:
+def test_a_sample_is_a_segment_of_a_video(pipeline: VideoPipeline, dataset: Dataset) -> None:
     source, texts = dataset.samples[0].source, pipeline.encode_texts(CLASSES)
-    stretches = [(None, None), (0.5, None), (None, 0.3), (0.2, 0.6), (0.2, 0.6)]
-    samples = tuple(Sample(source, label=0, start=start, end=end) for start, end in stretches)
+    segments = [(None, None), (0.5, None), (None, 0.3), (0.2, 0.6), (0.2, 0.6)]
+    samples = tuple(Sample(source, label=0, start=start, end=end) for start, end in segments)
     results = evaluate(pipeline, replace(dataset, samples=samples))
-    names = [one.sample for one in results.predictions]
+    names = [prediction.sample for prediction in results.predictions]
     assert names == ["red2.mp4", "red2.mp4 [0.5-]", "red2.mp4 [-0.3]", "red2.mp4 [0.2-0.6]", "red2.mp4 [0.2-0.6] #2"]
     expected = [logits_by_hand(pipeline, sample, texts).softmax(dim=1)[0, 0].item() for sample in samples]
-    assert [one.probability for one in results.predictions] == pytest.approx(expected, abs=1e-5)
+    assert [prediction.probability for prediction in results.predictions] == pytest.approx(expected, abs=1e-5)
     assert len({round(value, 9) for value in expected}) == 4
 
 
 def test_unreadable_samples_are_errors_and_not_in_the_metrics(pipeline: VideoPipeline, damaged: Dataset) -> None:
     readable = replace(damaged, samples=tuple(damaged.samples[i] for i in (1, 2, 4, 5, 6)))
     results, others = evaluate(pipeline, damaged), evaluate(pipeline, readable)
-    assert [(one.index, one.sample) for one in results.errors] == [(0, "notes.mp4"), (3, "void.mp4")]
+    assert [(error.index, error.sample) for error in results.errors] == [(0, "notes.mp4"), (3, "void.mp4")]
     assert results.errors[1].reason == "it is empty: copy, download or record it again"
-    assert [one.index for one in results.predictions] == [1, 2, 4, 5, 6]
+    assert [prediction.index for prediction in results.predictions] == [1, 2, 4, 5, 6]
     assert results.metrics == others.metrics
     assert (results.num_samples, others.num_samples, others.errors) == (7, 5, ())
     assert "2 more could not be read, the first: notes.mp4: " in str(results)
@@ -121,11 +122,11 @@ def test_a_separate_process_reads_the_same(tiny_folder: Path, pipeline: VideoPip
 
 def test_the_batch_size_doesnt_change_results(pipeline: VideoPipeline, damaged: Dataset) -> None:
     protocol = EvaluationProtocol(num_clips=2)
-    one = evaluate(pipeline, damaged, protocol, batch=1)
+    first = evaluate(pipeline, damaged, protocol, batch=1)
     for batch in (3, 100):
         other = evaluate(pipeline, damaged, protocol, batch=batch)
-        assert other.errors == one.errors
-        for ours, theirs in zip(one.predictions, other.predictions, strict=True):
+        assert other.errors == first.errors
+        for ours, theirs in zip(first.predictions, other.predictions, strict=True):
             assert (ours.index, ours.sample) == (theirs.index, theirs.sample)
             assert ours.probability == pytest.approx(theirs.probability, abs=1e-5)
 

@@ -44,9 +44,9 @@ def test_samples_are_opened_where_they_are_read(tiny_folder: Path, clip_folder: 
     ]
     encoded = list(pipeline.encode_parts(iter(parts), view_maker(pipeline, 3), ClipPlan(num_clips=2)))
     pipeline.close()
-    assert [one.source for one in encoded] == [part.source for part in parts]
-    assert [one.features is None for one in encoded] == [False, True, True, True, False]
-    reasons = [one.error.reason if one.error else "" for one in encoded]
+    assert [video.source for video in encoded] == [part.source for part in parts]
+    assert [video.features is None for video in encoded] == [False, True, True, True, False]
+    reasons = [video.error.reason if video.error else "" for video in encoded]
     assert reasons[1] != ""
     assert "11 bytes" not in str(encoded[1].error)
     assert reasons[2:4] == ["it cannot be opened: Permission denied", "it has no such member"]
@@ -58,7 +58,7 @@ def test_samples_are_opened_where_they_are_read(tiny_folder: Path, clip_folder: 
     assert encoded[4].times[0][0] == pytest.approx(0.5)
 
 
-def test_an_error_that_isnt_a_videos_is_raised(pipeline: VideoPipeline) -> None:
+def test_errors_other_than_video_errors_are_raised(pipeline: VideoPipeline) -> None:
     parts = [Packed("a.tar::1.mp4", RuntimeError("a mistake in a program"))]
     with pytest.raises(RuntimeError, match="a mistake in a program"):
         list(pipeline.encode_parts(parts, view_maker(pipeline, 1)))
@@ -69,10 +69,10 @@ def test_merged_parts_equal_the_whole(pipeline: VideoPipeline, damaged: Dataset,
     protocol = EvaluationProtocol(num_clips=2)
     whole = evaluate(pipeline, damaged, protocol)
     parts = [evaluate(pipeline, damaged, protocol, part=(rank, num_parts)) for rank in range(num_parts)]
-    counts = [len(one.predictions) + len(one.errors) for one in parts]
+    counts = [len(part.predictions) + len(part.errors) for part in parts]
     assert sum(counts) == 7
     assert max(counts) - min(counts) <= 1
-    assert [one.part for one in parts] == [(rank, num_parts) for rank in range(num_parts)]
+    assert [results.part for results in parts] == [(rank, num_parts) for rank in range(num_parts)]
     assert replace(merge_results(parts[::-1]), date=whole.date) == whole
 
 
@@ -98,7 +98,7 @@ def test_parts_that_dont_fit_are_refused(pipeline: VideoPipeline, damaged: Datas
 def test_parts_without_readable_samples(pipeline: VideoPipeline, damaged: Dataset) -> None:
     unreadable = replace(damaged, samples=(damaged.samples[0], damaged.samples[3]))
     parts = [evaluate(pipeline, unreadable, part=(rank, 2)) for rank in range(2)]
-    assert [one.metrics for one in parts] == [{}, {}]
+    assert [results.metrics for results in parts] == [{}, {}]
     assert str(parts[0]).startswith("no metrics (0 samples of damaged); 1 more could not be read")
     with pytest.raises(OpenXCLIPError, match="none of the 2 samples can be read"):
         merge_results(parts)

@@ -41,7 +41,7 @@ def test_retrieval_by_hand(
         pipeline, captions, use_prompts=use_prompts, on_progress=lambda number, total: done.append((number, total))
     )
     assert done == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert [(one.index, one.sample) for one in results.errors] == [(1, "notes.mp4"), (7, "notes.mp4 #2")]
+    assert [(error.index, error.sample) for error in results.errors] == [(1, "notes.mp4"), (7, "notes.mp4 #2")]
     assert results.classes == ("red2.mp4", "more/blue.mp4", "red10.mp4")
     known = [0, 2, 3, 4, 5, 6]
     videos = [captions.samples[i] for i in (0, 2, 3)]
@@ -74,7 +74,7 @@ def test_retrieval_by_hand(
     for row, number, prediction, index in zip(similarity, of, results.predictions, known, strict=True):
         assert (prediction.index, prediction.label) == (index, number)
         assert prediction.probability == pytest.approx(row.double().softmax(dim=0)[number].item(), abs=1e-5)
-        assert [one for one, _ in prediction.top] == row.argsort(descending=True).tolist()
+        assert [video for video, _ in prediction.top] == row.argsort(descending=True).tolist()
     assert results.protocol == EvaluationProtocol(1, 1, 4, ("{}",), use_prompts=use_prompts)
     assert "text_to_video R@1 " in str(results)
 
@@ -86,7 +86,7 @@ def test_retrieval_by_a_collapsed_model(tiny_folder: Path, captions: Dataset) ->
     results = evaluate_retrieval(pipeline, captions)
     assert results.metrics["text_to_video"] == {"R@1": 0.0, "MdR": 3.0}
     assert results.metrics["video_to_text"]["R@1"] == 0.0
-    assert not any(one.is_right() for one in results.predictions)
+    assert not any(prediction.is_right() for prediction in results.predictions)
 
 
 def test_invalid_retrieval_is_refused(pipeline: VideoPipeline, captions: Dataset) -> None:

@@ -24,8 +24,8 @@ HEIGHT, WIDTH = 256, 340  # of Kinetics; its longer side at 224 is 297.5
 def frames(height: int = HEIGHT, width: int = WIDTH, count: int = 1) -> Tensor:
     """Smooth uint8 (T, 3, H, W), so that a shift of half a pixel is seen and rounding of levels is not."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    one = torch.stack([columns * 255 // width, rows * 255 // height, (rows + columns) % 256]).to(torch.uint8)
-    return one.expand(count, -1, -1, -1).contiguous()
+    frame_CHW = torch.stack([columns * 255 // width, rows * 255 // height, (rows + columns) % 256]).to(torch.uint8)
+    return frame_CHW.expand(count, -1, -1, -1).contiguous()
 
 
 def pillow_resize(frame_CHW: Tensor, size: tuple[int, int]) -> np.ndarray[Any, Any]:
@@ -106,5 +106,5 @@ def test_training_boxes_match_the_resized_frame(height: int, width: int) -> None
         box = draw_multi_scale_crop(height, width, generator=generator)
         shares = (box.top / height, box.left / width, box.height / height, box.width / width)
         pixels = [share * around[i % 2] for i, share in enumerate(shares)]
-        nearest = min(max(abs(a - b) for a, b in zip(pixels, one, strict=True)) for one in allowed)
+        nearest = min(max(abs(a - b) for a, b in zip(pixels, box, strict=True)) for box in allowed)
         assert nearest <= 0.51 * scale + 0.01

@@ -27,25 +27,25 @@ def test_confusion_by_hand() -> None:
 
 
 def test_calibration_by_hand() -> None:
-    result = calibration([0.05, 0.9, 0.95, 1.0, 0.92], [False, True, True, False, False])
-    assert len(result.bins) == 15
-    assert {i: one.count for i, one in enumerate(result.bins) if one.count} == {0: 1, 13: 2, 14: 2}
-    assert (result.bins[13].confidence, result.bins[13].accuracy) == (pytest.approx(0.91), 0.5)
-    assert (result.bins[14].confidence, result.bins[14].accuracy) == (pytest.approx(0.975), 0.5)
-    assert (result.bins[1].confidence, result.bins[1].accuracy) == (None, None)
+    error, bins = calibration([0.05, 0.9, 0.95, 1.0, 0.92], [False, True, True, False, False])
+    assert len(bins) == 15
+    assert {i: b["count"] for i, b in enumerate(bins) if b["count"]} == {0: 1, 13: 2, 14: 2}
+    assert (bins[13]["confidence"], bins[13]["accuracy"]) == (pytest.approx(0.91), 0.5)
+    assert (bins[14]["confidence"], bins[14]["accuracy"]) == (pytest.approx(0.975), 0.5)
+    assert (bins[1]["confidence"], bins[1]["accuracy"]) == (None, None)
     # 1/5 of 0.05, 2/5 of 0.41, 2/5 of 0.475
-    assert result.error == pytest.approx(0.01 + 0.164 + 0.19)
+    assert error == pytest.approx(0.01 + 0.164 + 0.19)
 
 
 def test_bounds_of_bins() -> None:
-    bins = calibration([0.0, 2 / 15, math.nextafter(2 / 15, 1), 1.0], [True] * 4).bins
-    assert [i for i, one in enumerate(bins) for _ in range(one.count)] == [0, 1, 2, 14]
-    assert (bins[0].low, bins[1].low, bins[14].high) == (0.0, bins[0].high, 1.0)
+    _, bins = calibration([0.0, 2 / 15, math.nextafter(2 / 15, 1), 1.0], [True] * 4)
+    assert [i for i, b in enumerate(bins) for _ in range(b["count"])] == [0, 1, 2, 14]
+    assert (bins[0]["low"], bins[1]["low"], bins[14]["high"]) == (0.0, bins[0]["high"], 1.0)
 
 
 def test_accuracy_equal_to_confidence_has_no_error() -> None:
-    assert calibration([0.75] * 4 + [0.5] * 2, [1, 1, 1, 0, 1, 0]).error == pytest.approx(0)
-    assert calibration([1.0] * 4, [0, 0, 0, 0]).error == 1.0
+    assert calibration([0.75] * 4 + [0.5] * 2, [1, 1, 1, 0, 1, 0])[0] == pytest.approx(0)
+    assert calibration([1.0] * 4, [0, 0, 0, 0])[0] == 1.0
 
 
 @pytest.mark.parametrize("confidence", [-0.1, 1.1, math.nan])

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from openxclip.errors import MissingPackageError
-from openxclip.evaluation.metrics import Calibration, calibration
+from openxclip.evaluation.metrics import Bin, calibration
 from openxclip.evaluation.plots import draw_confusion, draw_reliability, write_confusion_table
 
 pytest.importorskip("matplotlib")
@@ -77,7 +77,7 @@ def test_a_class_without_samples(tmp_path: Path) -> None:
     assert (tmp_path / "c.png").exists()
 
 
-def reliability() -> Calibration:
+def reliability() -> tuple[float, list[Bin]]:
     draw = np.random.default_rng(0)
     confidence = draw.beta(4, 2, size=500)
     return calibration(confidence, draw.random(500) < confidence**2)
@@ -86,8 +86,8 @@ def reliability() -> Calibration:
 @pytest.mark.slow
 def test_a_reliability_diagram(tmp_path: Path) -> None:
     sure = calibration([1.0] * 10, [True] * 10)
-    assert draw_reliability(reliability(), tmp_path / "r.png") == tmp_path / "r.png"
-    draw_reliability(sure, tmp_path / "s.png")
+    assert draw_reliability(*reliability(), tmp_path / "r.png") == tmp_path / "r.png"
+    draw_reliability(*sure, tmp_path / "s.png")
     assert pixels(tmp_path / "r.png").shape == pixels(tmp_path / "s.png").shape
     assert (pixels(tmp_path / "r.png") != pixels(tmp_path / "s.png")).any()
 
@@ -103,7 +103,7 @@ def test_an_error_keeps_the_existing_file(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Figure, "savefig", torn)
     with pytest.raises(OSError, match="No space left"):
-        draw_reliability(reliability(), tmp_path / "r.png")
+        draw_reliability(*reliability(), tmp_path / "r.png")
     assert (tmp_path / "r.png").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["r.png"]
 
@@ -118,5 +118,5 @@ def test_invalid_matrices_and_a_missing_package_are_refused(tmp_path: Path, monk
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'openxclip\[plots\]'"):
-        draw_reliability(reliability(), tmp_path / "r.png")
+        draw_reliability(*reliability(), tmp_path / "r.png")
     assert list(tmp_path.iterdir()) == []

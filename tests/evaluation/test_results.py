@@ -53,11 +53,11 @@ def test_results_are_saved_and_loaded(
 ) -> None:
     part = evaluate(pipeline, damaged, EvaluationProtocol(templates=("{}", "a {}"), seed=3), part=(1, 3))
     strange = replace(results, errors=(Unread(3, os.fsdecode(b"\xff\n'\".mp4"), "café"),))
-    for one in (results, part, strange):
-        assert one.save(tmp_path / "r.json") == tmp_path / "r.json"
-        assert Results.load(tmp_path / "r.json") == one
+    for saved in (results, part, strange):
+        assert saved.save(tmp_path / "r.json") == tmp_path / "r.json"
+        assert Results.load(tmp_path / "r.json") == saved
         lines = (tmp_path / "r.json").read_text(encoding="utf-8").splitlines()
-        assert sum('"sample"' in line and '"top"' in line for line in lines) == len(one.predictions)
+        assert sum('"sample"' in line and '"top"' in line for line in lines) == len(saved.predictions)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["r.json"]
     content = json.loads((tmp_path / "r.json").read_text())
     assert content["protocol"]["num_clips"] == 1
@@ -104,8 +104,8 @@ def test_files_without_results_are_refused(results: Results, tmp_path: Path) -> 
         Results.load(path)
     results.save(path)
     content = json.loads(path.read_text())
-    for one in broken(content):
-        path.write_text(json.dumps(one))
+    for invalid in broken(content):
+        path.write_text(json.dumps(invalid))
         with pytest.raises(OpenXCLIPError, match="can't be read as results"):
             Results.load(path)
 
@@ -117,7 +117,7 @@ def test_missing_files_are_noticed_before_videos_are_read(
     monkeypatch.setattr(VideoPipeline, "encode_parts", None)
     for test in (evaluate, evaluate_retrieval):
         with pytest.raises(OpenXCLIPError, match=r"gone\.mp4"):
-            test(pipeline, replace(missing, samples=tuple(replace(one, text="a") for one in missing.samples)))
+            test(pipeline, replace(missing, samples=tuple(replace(sample, text="a") for sample in missing.samples)))
 
 
 def test_names_survive_a_move(dataset: Dataset, clip_folder: Path, tmp_path: Path) -> None:
@@ -134,5 +134,5 @@ def test_confusion_matrix_of_results(results: Results) -> None:
     matrix = results.confusion_matrix()
     assert matrix.sum() == 3
     assert [int(row.sum()) for row in matrix] == [2, 0, 0, 1, 0, 0, 0]
-    for one in results.predictions:
-        assert matrix[one.label, one.top[0][0]] > 0
+    for prediction in results.predictions:
+        assert matrix[prediction.label, prediction.top[0][0]] > 0

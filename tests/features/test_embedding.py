@@ -46,7 +46,7 @@ def pipeline(tiny_folder: Path) -> VideoPipeline:
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three videos of 1 s with 20 frames each, so that a window of 0.1 s holds two; one is in a folder below."""
+    """Three videos of 1 s with 20 frames each, so that a window of 0.1 s holds two; one video is in a subfolder."""
     folder = tmp_path_factory.mktemp("clips")
     (folder / "more").mkdir()
     for name, colour in (("red2.mp4", (200, 20, 20)), ("red10.mp4", (120, 20, 20)), ("more/blue.mp4", (20, 20, 200))):
@@ -85,8 +85,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return columns, metadata
 
 
-def same(one: Path, other: Path) -> bool:
-    return one.read_bytes() == other.read_bytes()
+def same(first: Path, second: Path) -> bool:
+    return first.read_bytes() == second.read_bytes()
 
 
 # ---------------------------------------------------------------------------------------------------------- content
@@ -128,7 +128,7 @@ def test_stored_features_can_be_scored_later(pipeline: VideoPipeline, names: lis
         embed(names, tmp_path / "f.safetensors", model=pipeline, patches=True, normalize=normalize, force=True)
         kept = load_file(tmp_path / "f.safetensors")
         logits = pipeline.score(texts, VideoFeatures(kept["pooled"], kept["patches"]))
-        expected = [pipeline.score(texts, one.features) for one in pipeline.encode_videos(names) if one.features]
+        expected = [pipeline.score(texts, video.features) for video in pipeline.encode_videos(names) if video.features]
         torch.testing.assert_close(logits, torch.cat(expected), atol=1e-4, rtol=1e-4)
 
 
@@ -181,10 +181,10 @@ def test_unreadable_videos_have_no_rows_and_are_named(
     columns, metadata = read(done.path)
     assert columns["path"] == [str(names[0]), str(names[1])]
     assert metadata["paths"] == list(map(str, videos))
-    assert [one["path"] for one in metadata["errors"]] == [str(videos[i]) for i in (0, 2, 3)]
+    assert [error["path"] for error in metadata["errors"]] == [str(videos[i]) for i in (0, 2, 3)]
     assert metadata["errors"][1]["error"] == "there is no such file: check the path"
     assert reported == [(str(path), i in (1, 4)) for i, path in enumerate(videos)]
-    assert [str(error) for error in done.errors] == [f"{one['path']}: {one['error']}" for one in metadata["errors"]]
+    assert [str(error) for error in done.errors] == [f"{row['path']}: {row['error']}" for row in metadata["errors"]]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -242,11 +242,11 @@ def test_a_half_precision_model_gives_float32(tiny_folder: Path, names: list[Pat
 def test_batches_give_the_same_features(pipeline: VideoPipeline, names: list[Path], tmp_path: Path) -> None:
     for batch in (1, 4, 100):
         embed(names, tmp_path / f"{batch}.npz", model=pipeline, window=0.1, batch=batch)
-    one = read(tmp_path / "1.npz")[0]
+    single = read(tmp_path / "1.npz")[0]
     for batch in (4, 100):
         other = read(tmp_path / f"{batch}.npz")[0]
-        np.testing.assert_allclose(other["pooled"], one["pooled"], atol=1e-5)
-        assert other["path"] == one["path"]
+        np.testing.assert_allclose(other["pooled"], single["pooled"], atol=1e-5)
+        assert other["path"] == single["path"]
 
 
 # ----------------------------------------------------------------------------------------------------- wrong arguments
@@ -346,11 +346,11 @@ def stopping_after(count: int) -> Callable[[Any, int, Any], None]:
     """Return a method that stops the run after it has added some rows."""
     original, left = EmbedRun._add, [count]
 
-    def add(self: Any, video: int, one: Any) -> None:
+    def add(self: Any, video: int, clip: Any) -> None:
         if not left[0]:
             raise Stop
         left[0] -= 1
-        original(self, video, one)
+        original(self, video, clip)
 
     return add
 
@@ -405,11 +405,11 @@ def test_a_resumed_run_keeps_its_kernel(
 def test_a_resumed_run_skips_finished_work(
     pipeline: VideoPipeline, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_ones: list[tuple[str, int]] = []
+    read_items: list[tuple[str, int]] = []
     original = pipeline_module._read_clips
 
     def watched(reader: Any, worker: Any, item: Any) -> Iterator[Any]:
-        read_ones.append(item)
+        read_items.append(item)
         return original(reader, worker, item)
 
     monkeypatch.setattr(pipeline_module, "_read_clips", watched)
@@ -417,10 +417,10 @@ def test_a_resumed_run_skips_finished_work(
         patch.setattr(EmbedRun, "_add", stopping_after(14))
         with pytest.raises(Stop):
             embed(names, tmp_path / "f.npz", model=pipeline, window=0.1)
-    read_ones.clear()
+    read_items.clear()
     reported: list[str] = []
     embed(names, tmp_path / "f.npz", model=pipeline, window=0.1, on_video=lambda path, error: reported.append(path))
-    assert read_ones == [(str(names[1]), 4), (str(names[2]), 0)]
+    assert read_items == [(str(names[1]), 4), (str(names[2]), 0)]
     assert reported == list(map(str, names))  # all videos, so that the progress bar is right
 
 
@@ -450,9 +450,8 @@ def test_windows_of_two_rules_are_not_mixed(
                 embed(names * 5, tmp_path / name, model=pipeline, window=window)
     with pytest.raises(ValueError, match=r"another window_rule \(1, now 2\).*force"):
         embed(names * 5, tmp_path / "w.npz", model=pipeline, window=0.1)
-    assert (
-        embed(names * 5, tmp_path / "c.npz", model=pipeline).rows == 15
-    )  # clips over whole videos are the same in both versions
+    # Clips over whole videos are the same in both versions
+    assert embed(names * 5, tmp_path / "c.npz", model=pipeline).rows == 15
 
 
 def test_a_window_shorter_than_two_frames_is_an_error_of_that_video(
@@ -635,9 +634,9 @@ def test_unwritten_rows_are_bounded(
     most = 0
     original = EmbedRun._add
 
-    def add(self: Any, video: int, one: Any) -> None:
+    def add(self: Any, video: int, clip: Any) -> None:
         nonlocal most
-        original(self, video, one)
+        original(self, video, clip)
         most = max(most, len(self._rows))
 
     monkeypatch.setattr(EmbedRun, "_add", add)

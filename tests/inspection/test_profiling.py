@@ -153,7 +153,7 @@ def counted_flops(model: XCLIPModel, call: Callable[[], object]) -> Callable[[st
 
 @pytest.mark.filterwarnings("ignore:the model's temporal positions")
 @pytest.mark.parametrize("frames", [1, 6, 9])
-def test_operations_are_those_that_pytorch_counts(config: XCLIPConfig, frames: int) -> None:
+def test_operations_equal_the_count_of_pytorch(config: XCLIPConfig, frames: int) -> None:
     """They are equal: like `profile`, the counter leaves out elementwise operations and ignores causal masks."""
     model = XCLIPModel(config).eval()
     ids, pixels = inputs(config, frames)
@@ -185,7 +185,7 @@ def test_operations_are_those_that_pytorch_counts(config: XCLIPConfig, frames: i
     "name",
     ["microsoft/xclip-base-patch32", pytest.param("microsoft/xclip-large-patch14-16-frames", marks=pytest.mark.slow)],
 )
-def test_operations_of_released_models_are_those_that_pytorch_counts(name: str) -> None:
+def test_operations_of_released_models_equal_the_count_of_pytorch(name: str) -> None:
     config = next(config_of_released(released) for released in RELEASED if released.name == name)
     with torch.device("meta"):  # shapes without values: nothing is computed
         model = XCLIPModel(config).eval()
@@ -207,7 +207,7 @@ PAPER = {  # FLOPs in G, arXiv 2208.02816
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_multiply_adds_are_those_of_the_paper(name: str) -> None:
+def test_multiply_adds_equal_the_papers(name: str) -> None:
     found = openxclip.profile(name)
     assert found.video.macs / 1e9 == pytest.approx(PAPER[name], rel=0.03)
     assert found.video.flops == 2 * found.video.macs
@@ -252,7 +252,7 @@ def held(model: XCLIPModel, call: Callable[[], object], *given: Tensor) -> int:
     return watching.peak + sum(tensor.numel() for tensor in given if tensor.is_floating_point())
 
 
-def test_activations_are_the_peak_of_the_model(config: XCLIPConfig) -> None:
+def test_activations_equal_the_models_peak(config: XCLIPConfig) -> None:
     """Within a quarter, since details such as the temporary values of activation functions are not counted."""
     model = XCLIPModel(config).eval()
     ids, pixels = inputs(config, config.vision_config.num_frames)
@@ -279,7 +279,7 @@ def test_bytes_by_dtype() -> None:
 # ---------------------------------------------------------------------------------------------------- arguments
 
 
-def test_a_model_by_any_name(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_model_by_name_path_or_object(tiny_folder: Path, tmp_path: Path) -> None:
     config = XCLIPConfig.from_pretrained(tiny_folder)
     by_config = openxclip.profile(config)
     assert (by_config.model, by_config.num_frames, by_config.image_size) == ("", 4, 32)
@@ -300,7 +300,7 @@ def test_a_folder_takes_precedence_over_a_released_model(
     assert openxclip.profile("microsoft/xclip-base-patch32").parts == openxclip.profile(tiny_folder).parts
 
 
-def test_the_numbers_of_texts_and_frames_matter() -> None:
+def test_the_cost_depends_on_the_numbers_of_texts_and_frames() -> None:
     base = openxclip.profile("mini", num_texts=100, num_frames=8)
     more_texts = openxclip.profile("mini", num_texts=200)
     assert more_texts.texts.macs == 2 * base.texts.macs
@@ -331,7 +331,7 @@ def test_invalid_numbers_are_refused(numbers: dict[str, Any], said: str) -> None
         openxclip.profile("mini", **numbers)
 
 
-def test_anything_but_a_model_is_refused(tmp_path: Path) -> None:
+def test_only_models_are_accepted(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="model is a int"):
         openxclip.profile(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="model is a XCLIPTextModel"):

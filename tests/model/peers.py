@@ -236,7 +236,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = TOLERANCE) -> None:
-    """Assert the same of gradients. Gradients that are truly 0, but for rounding, are compared at the values' scale.
+    """Assert that gradients are equal. Gradients that are 0 up to rounding are compared at the scale of the others.
 
     Softmax ignores a key's bias. In the first block all class tokens, and so all messages, are equal, so that
     attention over them is uniform for any queries and keys.

@@ -502,7 +502,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(folder: Path, tmp_path: Path, k
     marker, target = tmp_path / "ran", folder / "pytorch_model.bin"
     malicious = MaliciousPickle(marker)
     if kind == "bare pickle":
-        target.write_bytes(pickle.dumps({"logit_scale": malicious}, protocol=2))  # as torch itself writes
+        target.write_bytes(pickle.dumps({"logit_scale": malicious}, protocol=2))  # the protocol that torch writes
     elif kind == "beside tensors":
         torch.save({**theirs.state_dict(), "extra": malicious}, target)
     else:

@@ -129,7 +129,7 @@ def cpu_flags() -> str:
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # in torch itself
 def test_compiled_by_inductor() -> None:
     if os.environ.get("ATEN_CPU_CAPABILITY") in ("avx2", "default") and "avx512f" in cpu_flags():
-        # Inductor then writes code of AVX2, but has it compiled for the CPU that is there: NaN, on one AMD Zen 5. On a
+        # Inductor then writes AVX2 code, but compiles it for the present CPU, which gives NaN on an AMD Zen 5. On a
         # CPU of AVX2 alone, with and without the variable, the answers are right.
         pytest.skip("ATEN_CPU_CAPABILITY hides AVX-512 from a part of PyTorch's inductor alone")
     model = our_model(with_settings(SHALLOW, vision_num_hidden_layers=1)).requires_grad_(False)

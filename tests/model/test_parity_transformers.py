@@ -126,7 +126,7 @@ def test_gradients_of_small_models(name: str) -> None:
 
 
 def compare_gradients(ours: Any, theirs: Any, inputs: dict[str, Any]) -> None:
-    """Of the contrastive loss plus a random weighting of what it is made of, which keeps sums from cancelling.
+    """Compare gradients of the contrastive loss plus a random weighting of its parts, which keeps sums from cancelling.
 
     The loss alone is compared in float64, in test_parity_authors.
     """

@@ -168,7 +168,7 @@ def test_drop_path_drops_each_residual_of_whole_videos(frames: int) -> None:
         messages = kept[kept[:, 1] == 1, 0]
         for share, count in ((messages.mean(), len(messages)), (kept[:, 1].mean(), 48), (kept[:, 2].mean(), 48)):
             assert abs(share - (1 - rate)) < 4 * (rate * (1 - rate) / count) ** 0.5
-        assert len(set(seen[index])) == 6  # the three residuals are drawn apart
+        assert len(set(seen[index])) == 6  # the three residuals are drawn independently
     assert len(set(zip(*[iter(seen[2])] * 4, strict=True))) > 6  # and so are videos
 
 

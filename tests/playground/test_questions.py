@@ -18,8 +18,9 @@ from openxclip.playground import (
     is_unseen_pair,
 )
 from openxclip.playground import questions as module
+from openxclip.playground.captions import Scene
 from openxclip.playground.clips import pairs_of
-from openxclip.playground.questions import Scene, ask, questions
+from openxclip.playground.questions import ask, questions
 from openxclip.playground.world import REVERSES
 
 # A change of the questions would make earlier results incomparable: new questions get a new file.

@@ -49,7 +49,7 @@ def test_the_size_of_the_world():
     assert len(ACTIONS) >= 24
     assert 2 * len(ORDER_PAIRS) >= 10
     assert sum(action.has_other for action in ACTIONS) >= 6
-    assert len({caption(None, a, synonym=way) for a in range(len(ACTIONS)) for way in (0, 1)}) == 2 * len(ACTIONS)
+    assert len({caption(None, a, synonym=i) for a in range(len(ACTIONS)) for i in (0, 1)}) == 2 * len(ACTIONS)
 
 
 @pytest.mark.slow
@@ -107,7 +107,7 @@ def test_actions_of_two_things():
     def distance(states):
         return torch.hypot(states.x[:, 0] - states.x[:, 1], states.y[:, 0] - states.y[:, 1])
 
-    def way(states, who):
+    def path_length(states, who):
         return torch.hypot(states.x[:, who].diff(dim=1), states.y[:, who].diff(dim=1)).sum(1)
 
     chased, followed, hit = (clips_of(a, hard=0.0).states for a in ("chases", "follows", "bumps into"))
@@ -119,8 +119,8 @@ def test_actions_of_two_things():
     assert ((hit.x[:, 1, -1] - hit.x[:, 1, 0]).abs() > 0.3).all()
     for action in ("passes", "hides behind"):
         states = clips_of(action, hard=0.0).states
-        assert (way(states, 1) < 1e-4).all()
-        assert (way(states, 0) > 0.5).all()
+        assert (path_length(states, 1) < 1e-4).all()
+        assert (path_length(states, 0) > 0.5).all()
     hidden = distance(clips_of("hides behind", hard=0.0).states)
     assert (hidden[:, -1] < 0.2).all()
     lifted, dropped = clips_of("picks up", hard=0.0).states, clips_of("drops", hard=0.0).states
@@ -228,7 +228,7 @@ def test_the_atlas_holds_every_thing_once():
     assert "CC-BY 4.0" in (FOLDER / "CREDITS.md").read_text()
 
 
-def test_soften_changes_only_details():
+def test_degrading_changes_only_details():
     frames = torch.rand(24, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
     assert torch.equal(degrade(frames, torch.Generator().manual_seed(1), strength=0.0), frames)
     coarse = degrade(frames, torch.Generator().manual_seed(1))

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 import json
 import shutil
 from pathlib import Path

@@ -49,7 +49,7 @@ def test_val_names(lists: Path) -> None:
     train, val = data_of(lists, *changes)
     assert val is not None
     assert (train.classes, val.classes) == (("run", "walk"), ("swim", "fly"))
-    assert [one.label for one in val.samples] == [0, 1]
+    assert [sample.label for sample in val.samples] == [0, 1]
     assert not any("val_names" in problem for problem in val.problems)
     recipe = read_recipe("my-videos", [f"videos={lists / 'videos'}", f"names={lists / 'base.csv'}", *changes])
     assert evaluation_data(recipe).classes == ("swim", "fly")
@@ -66,7 +66,7 @@ def test_shared_names_are_reported(lists: Path) -> None:
 def test_val_videos(lists: Path) -> None:
     _, val = data_of(lists, f"val_data={lists / 'novel.txt'}", f"val_videos={lists / 'others'}")
     assert val is not None
-    assert {Path(one.source).parent.name for one in val.samples} == {"others"}
+    assert {Path(sample.source).parent.name for sample in val.samples} == {"others"}
 
 
 def test_val_data_may_be_a_folder_if_data_is_a_list(lists: Path) -> None:
@@ -152,8 +152,8 @@ def test_commands_of_the_zero_shot_recipe(number: int, tmp_path: Path, monkeypat
     datasets = [evaluation_data(read_recipe(recipe, [*changes, f"{key}={value}"])) for value in values.split(",")]
     assert len(datasets) == 3
     if number == 0:
-        assert [sorted(Path(one.source).stem for one in each.samples) for each in datasets] == [
+        assert [sorted(Path(sample.source).stem for sample in dataset.samples) for dataset in datasets] == [
             [f"run{fold}", f"walk{fold}"] for fold in (1, 2, 3)]  # fmt: skip
     else:
-        assert all(len(each.classes) == 160 and "archery" not in each.classes for each in datasets)
-        assert len({each.classes for each in datasets}) == 3
+        assert all(len(dataset.classes) == 160 and "archery" not in dataset.classes for dataset in datasets)
+        assert len({dataset.classes for dataset in datasets}) == 3

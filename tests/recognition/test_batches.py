@@ -212,14 +212,14 @@ def test_a_slow_video_does_not_delay_earlier_results(
     plain: VideoPipeline, pipeline: VideoPipeline, model: Watched, many: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_read = threading.Event()
-    original = pipeline_module._read_video
+    original = ClipReader.read_clips
 
     def slow(reader: Any, worker: Any, source: Any) -> Any:
         if source == many[3]:
             assert may_read.wait(PATIENCE)
         return original(reader, worker, source)
 
-    monkeypatch.setattr(pipeline_module, "_read_video", slow)
+    monkeypatch.setattr(ClipReader, "read_clips", slow)
     results = pipeline.encode_videos(many[1:7], batch=4)
     got = [next(results), next(results)]
     may_read.set()
@@ -245,7 +245,7 @@ def test_an_error_of_the_source_is_raised_after_its_results(pipeline: VideoPipel
         next(results)
 
 
-def test_an_item_that_is_no_video_raises_in_its_place(pipeline: VideoPipeline, many: list[Path]) -> None:
+def test_an_item_that_is_not_a_video_raises_after_earlier_results(pipeline: VideoPipeline, many: list[Path]) -> None:
     results = pipeline.encode_videos([many[1], 7, many[2]], batch=8)  # type: ignore[list-item]
     assert next(results).source == many[1]
     with pytest.raises(TypeError, match="a video is a path"):
@@ -259,7 +259,7 @@ def test_the_number_of_decoded_clips_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     alive: list[weakref.ref[Tensor]] = []
-    original, most = pipeline_module._read_video, 0
+    original, most = ClipReader.read_clips, 0
 
     def watched(*arguments: Any) -> Any:
         nonlocal most
@@ -270,7 +270,7 @@ def test_the_number_of_decoded_clips_is_bounded(
             yield clips
             del clips
 
-    monkeypatch.setattr(pipeline_module, "_read_video", watched)
+    monkeypatch.setattr(ClipReader, "read_clips", watched)
     for _ in pipeline.encode_videos([clip_folder / "red2.mp4"] * 60, batch=batch):
         pass
     assert most <= 2 * batch + 3
@@ -369,11 +369,11 @@ def test_resuming_in_the_middle_gives_identical_features(
         assert (one.times, one.start, one.end) == (other.times, other.start, other.end)
 
 
-def clips_alive_after(monkeypatch: pytest.MonkeyPatch, function: str) -> list[int]:
+def clips_alive_after(monkeypatch: pytest.MonkeyPatch, owner: object, function: str) -> list[int]:
     """Return a list that grows by the number of clips in memory with each result of a reading function."""
     alive: list[weakref.ref[Tensor]] = []
     numbers: list[int] = []
-    original = getattr(pipeline_module, function)
+    original = getattr(owner, function)
 
     def watched(*arguments: Any) -> Any:
         for clips in original(*arguments):
@@ -382,7 +382,7 @@ def clips_alive_after(monkeypatch: pytest.MonkeyPatch, function: str) -> list[in
             yield clips
             del clips
 
-    monkeypatch.setattr(pipeline_module, function, watched)
+    monkeypatch.setattr(owner, function, watched)
     return numbers
 
 
@@ -390,7 +390,7 @@ def clips_alive_after(monkeypatch: pytest.MonkeyPatch, function: str) -> list[in
 def test_the_number_of_waiting_windows_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    waiting = clips_alive_after(monkeypatch, "_read_clips")
+    waiting = clips_alive_after(monkeypatch, pipeline_module, "_read_clips")
     plan = ClipPlan(num_frames=4, window=0.2, stride=0.0163)  # 50 of each
     assert sum(1 for _ in pipeline.encode_clips([clip_folder / "red2.mp4"] * 20, plan, batch=batch)) == 20 * 51
     assert max(waiting) <= 2 * batch + 4 * 32
@@ -400,7 +400,7 @@ def test_the_number_of_waiting_clips_over_a_video_is_bounded(
     pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All clips end at the same time, but neither their frames nor their resized frames pile up."""
-    waiting = clips_alive_after(monkeypatch, "_read_video")
+    waiting = clips_alive_after(monkeypatch, ClipReader, "read_clips")
     (encoded,) = pipeline.encode_videos([clip_folder / "red2.mp4"], ClipPlan(num_clips=400), batch=16)
     assert encoded.features is not None
     assert encoded.features.pooled.shape[0] == len(encoded.times) == 400
@@ -574,12 +574,12 @@ def test_clips_do_not_depend_on_how_their_frames_are_held(
         return [frames_TCHW[..., ::2, ::2], frames_TCHW[..., 1::2, 1::2]]
 
     reader = ClipReader(plan, ReadOptions(fps=25), views, bytes_kept)
-    parts = list(reader.parts(None, tmp_path / "noise.npy"))
-    assert max(len(part.clips) for part in parts) == 32
-    got = [part.clip_views(clip) for part in parts for clip in part.clips]
+    parts = list(reader.read_clips(None, tmp_path / "noise.npy"))
+    assert max(map(len, parts)) == 2 * 32
+    got = [view for part in parts for view in part]
     expected = read_clips(tmp_path / "noise.npy", ClipPlan(num_frames=4, num_clips=70), read=ReadOptions(fps=25))
-    assert len(got) == len(expected) == 70
-    for of_views, clip in zip(got, expected, strict=True):
-        for read, view in zip(of_views, views(clip.frames_THWC.permute(0, 3, 1, 2)), strict=True):
+    assert len(got) == 2 * len(expected) == 2 * 70
+    for first, second, clip in zip(got[::2], got[1::2], expected, strict=True):
+        for read, view in zip((first, second), views(clip.frames_THWC.permute(0, 3, 1, 2)), strict=True):
             assert torch.equal(read.levels_TCHW, view)
             assert read.info.times == tuple(clip.times_T.tolist())

@@ -83,7 +83,7 @@ def test_min_score_decides_the_outcome(
     assert result.outcome == (result.labels[0].label if outcome == "best" else NONE_OF_THESE)
 
 
-def test_an_unreadable_file_is_an_error_in_its_place(
+def test_an_unreadable_file_has_a_result_with_an_error(
     pipeline: VideoPipeline, clip_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.mp4").write_text("not a video")
@@ -145,14 +145,6 @@ def test_impossible_labels_and_templates_are_refused(
         classify(clip_folder, labels, model=pipeline, **options)  # type: ignore[arg-type]
 
 
-def test_the_old_name_of_min_score_is_refused(pipeline: VideoPipeline, clip_folder: Path) -> None:
-    for call in (classify, iter_classify):
-        with pytest.raises(TypeError, match="threshold= is called min_score= now"):
-            call(clip_folder, ["a"], model=pipeline, threshold=0.5)
-    with pytest.raises(TypeError, match="threshold= is called min_score= now"):
-        Classifier(pipeline, ["a"], threshold=0.5)
-
-
 def test_labels_must_be_a_list(pipeline: VideoPipeline, clip_folder: Path) -> None:
     with pytest.raises(TypeError, match="a list of texts"):
         classify(clip_folder, "cat, dog", model=pipeline)
@@ -173,7 +165,7 @@ def test_video_errors_survive_pickling() -> None:
     assert (error.source, error.reason, str(error)) == ("a.mp4", "is empty", "a.mp4: is empty")
 
 
-def test_missing_files_are_errors_in_their_place(pipeline: VideoPipeline, clip_folder: Path) -> None:
+def test_missing_files_have_results_with_errors(pipeline: VideoPipeline, clip_folder: Path) -> None:
     names = ["", "a" * 300, "https://example.com/a.mp4", str(clip_folder / "red2.mp4")]
     results = classify(names, LABELS, model=pipeline)
     assert [r.error is None for r in results] == [False, False, False, True]

@@ -176,7 +176,7 @@ def test_impossible_frames_are_refused_before_the_model_is_loaded(decoded: Frame
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_videos(pipeline: VideoPipeline, tmp_path: Path) -> None:
+def test_an_empty_list_of_videos(pipeline: VideoPipeline, tmp_path: Path) -> None:
     assert classify([], LABELS, model=pipeline) == []
     with pytest.raises(ValueError, match="no videos are named"):
         embed([], tmp_path / "f.npz", model=pipeline)
@@ -222,7 +222,7 @@ def test_only_sampled_frames_are_converted(
     assert len(converted) == 4
 
 
-def test_an_assumed_rate_is_warned_of(pipeline: VideoPipeline, decoded: Frames) -> None:
+def test_an_assumed_rate_gives_a_warning(pipeline: VideoPipeline, decoded: Frames) -> None:
     with pytest.warns(AssumptionWarning, match="frames in memory have no times: 25 frames a second were assumed"):
         classify(decoded.numpy(), LABELS, model=pipeline)
     with warnings.catch_warnings():

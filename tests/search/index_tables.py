@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lancedb
+import numpy as np
 
 from openxclip.search.schema import IndexInfo
 from openxclip.search.store import Store
@@ -13,6 +14,15 @@ from openxclip.search.store import Store
 INFO = IndexInfo(
     model=None, weights="", transforms={}, num_frames=4, window=10.0, stride=10.0, sampling="time", patches=False
 )
+
+
+def window_row(video: int, path: str, embedding: np.ndarray, **columns: Any) -> dict[str, Any]:
+    """Return a row of the table of windows; by default, the only window of a video of 1 s."""
+    row = {
+        "video": video, "path": path, "number": 0, "start": 0.0, "end": 1.0, "duration": 1.0, "size": 1,
+        "featureless": False, "embedding": embedding.astype(np.float32), "patches": None,
+    }  # fmt: skip
+    return {**row, **columns}
 
 
 def create_store(folder: Path, width: int) -> Store:
@@ -24,6 +34,7 @@ def create_store(folder: Path, width: int) -> Store:
 
 
 def open_store(folder: Path) -> Store:
+    """Open the tables of an existing index."""
     store = Store(str(folder))
     assert store.open() is not None
     return store
@@ -35,7 +46,7 @@ def lance_table(folder: Path, name: str = "windows") -> Any:
 
 
 def window_times(folder: Path) -> dict[str, list[tuple[float, float]]]:
-    """Return start and end of each window that searches see, by path."""
+    """Return the start and end of each searchable window, by path."""
     times: dict[str, list[tuple[float, float]]] = {}
     for table in open_store(folder).read_windows(["path", "start", "end"]):
         for row in table.to_pylist():
@@ -44,10 +55,10 @@ def window_times(folder: Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def embeddings(folder: Path) -> dict[tuple[str, int, int], float]:
-    """Return each number of each embedding, by path, number of the window and dimension."""
+    """Return each value of each embedding, by path, number of the window and dimension."""
     return {
-        (row["path"], row["number"], i): number
+        (row["path"], row["number"], i): value
         for table in open_store(folder).read_windows(["path", "number", "embedding"])
         for row in table.to_pylist()
-        for i, number in enumerate(row["embedding"])
+        for i, value in enumerate(row["embedding"])
     }

@@ -355,7 +355,7 @@ def test_partitions_give_the_groups_of_comparing_all_pairs_at_full_size(common, 
 
 
 @pytest.mark.slow
-def test_the_number_of_compared_pairs_grows_about_as_the_number_of_windows(monkeypatch) -> None:
+def test_the_number_of_compared_pairs_grows_about_linearly(monkeypatch) -> None:
     """Count cosines instead of measuring time."""
     monkeypatch.setattr(partitioning, "_CELL", 32)
     work = 0

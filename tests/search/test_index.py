@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from index_tables import create_store, lance_table, open_store
+from index_tables import create_store, lance_table, open_store, window_row
 from lancedb.table import LanceTable
 from PIL import Image
 
@@ -153,8 +153,8 @@ def test_a_file_is_read_again_only_if_it_changes(index, videos, pipeline, monkey
     changed = index.add(videos)
     assert changed.added == (str(red),)
     assert len(index) == 12
-    one, other = (index.search(TEXTS[0], where=f"path like '%{name}%'", k=9) for name in ("red2", "blue"))
-    assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=1e-6)
+    red_hits, blue_hits = (index.search(TEXTS[0], where=f"path like '%{name}%'", k=9) for name in ("red2", "blue"))
+    assert [hit.score for hit in red_hits] == pytest.approx([hit.score for hit in blue_hits], abs=1e-6)
 
 
 def test_a_shorter_file_replaces_all_windows_of_a_longer_one(pipeline, videos, tmp_path) -> None:
@@ -311,10 +311,7 @@ def test_many_windows_get_a_vector_index(folder, monkeypatch) -> None:
     random = np.random.default_rng(0)
     embeddings = random.normal(size=(3000, 32)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    rows = [
-        {"video": i, "path": f"{i}.mp4", "number": 0, "start": 0.0, "end": 1.0, "duration": 1.0, "size": i,
-         "featureless": False, "embedding": embedding, "patches": None} for i, embedding in enumerate(embeddings)
-    ]  # fmt: skip
+    rows = [window_row(i, f"{i}.mp4", embedding, size=i) for i, embedding in enumerate(embeddings)]
     made = create_store(folder, 32)
     made.put_videos([VideoRow(id=i, path=f"{i}.mp4", state="complete", windows=1) for i in range(3001)])
     made.add_windows(rows[:1999])
@@ -347,10 +344,7 @@ def test_more_partitions_are_searched_if_the_nearest_have_too_few_windows(folder
 
     embeddings = np.random.default_rng(0).normal(size=(2000, 32)).astype(np.float32)
     made = create_store(folder, 32)
-    made.add_windows(
-        [{"video": i, "path": f"{i}.mp4", "number": 0, "start": 0.0, "end": 1.0, "duration": 1.0, "size": i,
-          "featureless": False, "embedding": embedding, "patches": None} for i, embedding in enumerate(embeddings)]
-    )  # fmt: skip
+    made.add_windows([window_row(i, f"{i}.mp4", embedding) for i, embedding in enumerate(embeddings)])
     config = IvfSq(distance_type="cosine", num_partitions=8)
     lance_table(folder).create_index("embedding", config=config, name="vectors_2000")
     assert maintenance.windows_at_last_build(lance_table(folder)) == 2000

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from index_tables import create_store, embeddings, lance_table, open_store, window_times
+from index_tables import create_store, embeddings, lance_table, open_store, window_row, window_times
 
 from openxclip import CheckpointError, VideoIndex, VideoIndexError, VideoPipeline, XCLIPModel
 from openxclip.search import indexer, maintenance, paths
@@ -300,13 +300,9 @@ def test_another_model_is_refused_even_without_work(index, videos, folder, tmp_p
 def make_rows(first: int, count: int) -> tuple[list[VideoRow], list[dict]]:
     random = np.random.default_rng(first)
     numbers = range(first, first + count)
-    return [VideoRow(id=i + 1, path=f"/{i}.mp4", windows=1) for i in numbers], [
-        {
-            "video": i + 1, "path": f"/{i}.mp4", "number": 0, "start": 0.0, "end": 1.0, "duration": 1.0, "size": 1,
-            "featureless": False, "embedding": random.normal(size=64).astype(np.float32), "patches": random.bytes(6000),
-        }
-        for i in numbers
-    ]  # fmt: skip
+    videos = [VideoRow(id=i + 1, path=f"/{i}.mp4", windows=1) for i in numbers]
+    windows = [window_row(row.id, row.path, random.normal(size=64), patches=random.bytes(6000)) for row in videos]
+    return videos, windows
 
 
 def add(store: Store, first: int, count: int) -> None:

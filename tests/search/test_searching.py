@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from index_tables import INFO, create_store
+from index_tables import INFO, create_store, window_row
 
 from openxclip import VideoIndex, VideoPipeline, classify
 from openxclip.search import Hit, searching
@@ -27,15 +27,15 @@ def make_searcher(
 ) -> Searcher:
     """Make an index whose windows have these cosines with any text, and 0 with neutral texts."""
     width = pipeline.model.config.projection_dim
-    rows = [
-        {"video": 7 * i, "path": path, "number": number, "start": WINDOW_S * number, "end": WINDOW_S * (number + 1),
-         "duration": WINDOW_S * len(cosines), "size": 1, "featureless": False, "patches": None,
-         "embedding": np.eye(1, width)[0] * cosine + np.eye(1, width, 1)[0] * math.sqrt(1 - cosine**2)}
-        for i, (path, cosines) in enumerate(videos.items()) for number, cosine in enumerate(cosines)
-    ]  # fmt: skip
+    rows = []
+    for i, (path, cosines) in enumerate(videos.items()):
+        for number, cosine in enumerate(cosines):
+            embedding = np.eye(1, width)[0] * cosine + np.eye(1, width, 1)[0] * math.sqrt(1 - cosine**2)
+            span = {"start": WINDOW_S * number, "end": WINDOW_S * (number + 1), "duration": WINDOW_S * len(cosines)}
+            rows.append(window_row(7 * i, path, embedding, number=number, **span))
     store = create_store(folder / "index", width)
     store.put_videos(VideoRow(id=7 * i, path=path, state="complete") for i, path in enumerate(videos))
-    store.add_windows([{**row, "embedding": row["embedding"].astype(np.float32)} for row in rows])
+    store.add_windows(rows)
     store.refresh()
     texts_KE = torch.eye(width)[[0, 2, 3, 4, 5, 6]]
     monkeypatch.setattr(pipeline, "encode_texts", lambda texts: texts_KE[: len(texts)], raising=False)
@@ -103,7 +103,7 @@ def test_minimum_score_and_similarity(tmp_path: Path, pipeline: VideoPipeline, m
     monkeypatch.setattr(searching, "_CANDIDATES", 1)
     searcher = make_searcher(tmp_path, pipeline, monkeypatch, cosines)
     found = hits(searcher)
-    shares = [1 / (1 + 5 * math.exp(-scale * of[0])) for of in cosines.values()]
+    shares = [1 / (1 + 5 * math.exp(-scale * cosine)) for (cosine,) in cosines.values()]
     assert [hit.score for hit in found] == pytest.approx(shares, abs=1e-4)
     assert [hit.path for hit in hits(searcher, min_score=0.5)] == ["a", "b"]
     assert [hit.path for hit in hits(searcher, min_score=shares[2] - 0.01)] == ["a", "b", "c"]
@@ -125,20 +125,13 @@ def test_overlapping_windows() -> None:
         moments = merge_neighbours(windows(cosines, stride=stride), 0.0)
         return [(moment.start, moment.end, moment.windows) for moment in moments]
 
-    assert found([0.1, 0.5, 0.6, 0.5, 0.1, 0.1]) == [
-        (5, 25, 3),
-        (25, 35, 1),
-    ]  # half of each other window lies in the first moment
+    # Half of each other window lies in the first moment
+    assert found([0.1, 0.5, 0.6, 0.5, 0.1, 0.1]) == [(5, 25, 3), (25, 35, 1)]
     assert found([0.6, 0.1, 0.6]) == [(0, 20, 3)]  # the window between is covered
     assert found([0.6, 0.1, 0.5], stride=10.0) == [(0, 10, 1), (20, 30, 1), (10, 20, 1)]
     assert found([0.6, 0.5, 0.5], stride=12.0) == [(0, 10, 1), (12, 22, 1), (24, 34, 1)]  # with gaps between them
-    assert found([0.1, 0.6, 0.2, 0.6, 0.1], stride=8.0) == [
-        (8, 18, 1),
-        (24, 34, 1),
-        (16, 26, 1),
-        (0, 10, 1),
-        (32, 42, 1),
-    ]
+    apart = found([0.1, 0.6, 0.2, 0.6, 0.1], stride=8.0)
+    assert apart == [(8, 18, 1), (24, 34, 1), (16, 26, 1), (0, 10, 1), (32, 42, 1)]
 
 
 def test_merging_keeps_every_window_once_and_no_two_hits_overlap_by_half() -> None:
@@ -174,9 +167,8 @@ def test_scores_are_those_of_classify(pipeline: VideoPipeline, videos: Path, tmp
     assert [hit.reranked for hit in found] == [rerank > 0] * 3
     if rerank:
         scores = {done.path: done.labels[0].score for done in classify(videos, ["a red video"], model=pipeline)}
-        assert {hit.path: hit.score for hit in found} == pytest.approx(
-            scores, abs=2e-3
-        )  # patches are in half precision
+        found_scores = {hit.path: hit.score for hit in found}
+        assert found_scores == pytest.approx(scores, abs=2e-3)  # patches are in half precision
     else:
         assert all(hit.score is not None and 0 < hit.score < 1 for hit in found)
 

@@ -83,9 +83,9 @@ def plain_step(recipe: Recipe, class_folder: Path) -> tuple[float, dict[str, Ten
 @pytest.mark.parametrize("per_pass", [9, 4, 1])
 def test_a_step_matches_plain_pytorch(tiny_folder: Path, class_folder: Path, tmp_path: Path, per_pass: int) -> None:
     """Compare loss and gradients of nine clips in one or several passes. (AdamW's first moment is a tenth of them.)"""
-    how = recipe(tiny_folder, "batch=9", f"batch_per_pass={per_pass}")
-    trained(how, class_folder, tmp_path)
-    loss, gradients = plain_step(how, class_folder)
+    settings = recipe(tiny_folder, "batch=9", f"batch_per_pass={per_pass}")
+    trained(settings, class_folder, tmp_path)
+    loss, gradients = plain_step(settings, class_folder)
     assert losses(tmp_path) == pytest.approx([loss], abs=1e-5)
     state = load_file(tmp_path / "state.safetensors")
     compared = 0
@@ -131,7 +131,9 @@ def test_sample_order_is_drawn_once_per_epoch(monkeypatch: pytest.MonkeyPatch) -
             assert batches.passes(step) == passes(batches, step)
     drawn: list[int] = []
     permutation = torch.randperm
-    monkeypatch.setattr(torch, "randperm", lambda number, **how: drawn.append(number) or permutation(number, **how))
+    monkeypatch.setattr(
+        torch, "randperm", lambda number, **options: drawn.append(number) or permutation(number, **options)
+    )
     assert len(list(Batches(999, 10, 5, seed=3).keys(50, 250))) == 200 * 2
     assert drawn == [999, 999, 999]
 
@@ -146,12 +148,12 @@ def test_clips_do_not_depend_on_workers(class_folder: Path) -> None:
 
     alone, shared, later = all_of(0, 0), all_of(2, 0), all_of(0, 4)
     assert len(alone) == len(shared)
-    for one, other in zip(alone, shared, strict=True):
-        assert one.samples == other.samples
-        assert torch.equal(one.clips, other.clips)
-    for one, other in zip(alone[-len(later) :], later, strict=True):
-        assert (one.step, one.samples) == (other.step, other.samples)
-        assert torch.equal(one.clips, other.clips)
+    for expected, read in zip(alone, shared, strict=True):
+        assert expected.samples == read.samples
+        assert torch.equal(expected.clips, read.clips)
+    for expected, read in zip(alone[-len(later) :], later, strict=True):
+        assert (expected.step, expected.samples) == (read.step, read.samples)
+        assert torch.equal(expected.clips, read.clips)
     epochs: list[dict[int, Tensor]] = [{}, {}]
     for part in alone:
         epochs[part.step // 3].update(zip(part.samples, part.clips, strict=True))
@@ -170,8 +172,8 @@ def test_a_seeded_generator_depends_on_every_number() -> None:
 def test_unreadable_videos_are_skipped_and_logged(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(class_folder, tmp_path / "classes")
     (folder / "goes_down" / "0.mp4").write_bytes(b"no video")
-    how = recipe(tiny_folder, "batch=9", "batch_per_pass=3")
-    result = trained(how, folder, tmp_path / "run")
+    settings = recipe(tiny_folder, "batch=9", "batch_per_pass=3")
+    result = trained(settings, folder, tmp_path / "run")
     assert list(result.unreadable) == [str(folder / "goes_down" / "0.mp4")]
     log = read_log(tmp_path / "run")
     assert [line["clips"] for line in log if line["kind"] == "step"] == [8]
@@ -179,17 +181,17 @@ def test_unreadable_videos_are_skipped_and_logged(tiny_folder: Path, class_folde
     # the mean is over the videos that were read, as if the file were missing
     (folder / "goes_down" / "0.mp4").unlink()
     without = open_dataset(folder)
-    loss = sum(_loss_of(how, without, i) for i in range(8)) / 8
+    loss = sum(_loss_of(settings, without, i) for i in range(8)) / 8
     drawn_alike = losses(tmp_path / "run")[0]
     assert abs(loss - drawn_alike) < 1.0  # crops differ, since indices do; but the mean is not over nine
     for path in folder.glob("*/*.mp4"):
         path.write_bytes(b"no video")
     with pytest.raises(NothingReadError, match="none of the 8 videos can be read"):
-        trained(how, folder, tmp_path / "nothing")
+        trained(settings, folder, tmp_path / "nothing")
 
 
-def _loss_of(how: Recipe, dataset: Dataset, number: int) -> float:
-    model, processor = XCLIPModel.from_pretrained(how.model), XCLIPProcessor.from_pretrained(how.model)
+def _loss_of(settings: Recipe, dataset: Dataset, number: int) -> float:
+    model, processor = XCLIPModel.from_pretrained(settings.model), XCLIPProcessor.from_pretrained(settings.model)
     clips = TrainClips(dataset.samples, num_frames=4, size=32, crop_scales=(1.0,), seed=0, steps_per_epoch=1)
     pixels = processor(videos=[list(clips[ClipKey(number, 0, 0, True)][1].numpy())], return_tensors="pt").pixel_values  # type: ignore[union-attr]
     tokens = processor(text=list(dataset.classes), return_tensors="pt", padding=True)
@@ -210,8 +212,8 @@ def test_variants_learn_and_resume_to_the_bit(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, changes: tuple[str, ...]
 ) -> None:
     """Stop after the first epoch and resume: losses and weights are those of an uninterrupted training."""
-    how = recipe(tiny_folder, "batch=4", "epochs=3", "eval_every=1", *changes)
-    whole = trained(how, class_folder, tmp_path / "whole")
+    settings = recipe(tiny_folder, "batch=4", "epochs=3", "eval_every=1", *changes)
+    whole = trained(settings, class_folder, tmp_path / "whole")
     folder = tmp_path / "parts"
 
     class _EnoughError(Exception):
@@ -221,13 +223,13 @@ def test_variants_learn_and_resume_to_the_bit(
         raise _EnoughError
 
     with pytest.raises(_EnoughError):
-        TrainingLoop(setup_of(how, open_dataset(class_folder)), folder, on_epoch=stop).run()
-    parts = trained(how, class_folder, folder)
+        TrainingLoop(setup_of(settings, open_dataset(class_folder)), folder, on_epoch=stop).run()
+    parts = trained(settings, class_folder, folder)
     assert losses(folder) == losses(tmp_path / "whole")
     assert len(losses(folder)) == 9
     for (name, expected), resumed in zip(whole.model.named_parameters(), parts.model.parameters(), strict=True):
         assert torch.equal(expected, resumed), name
-    start = XCLIPModel.from_pretrained(how.model)
+    start = XCLIPModel.from_pretrained(settings.model)
     moved = {name for (name, p), q in zip(start.named_parameters(), whole.model.parameters(), strict=True)
              if not torch.equal(p, q)}  # fmt: skip
     assert any(name.startswith("mit.") for name in moved)
@@ -243,10 +245,10 @@ def test_pairs_are_learnt(tiny_folder: Path, class_folder: Path, tmp_path: Path)
     ]
     listed = tmp_path / "pairs.jsonl"
     listed.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
-    how = recipe(
+    settings = recipe(
         tiny_folder, "loss=pairs", "towers=both", "batch=9", "batch_per_pass=9", "epochs=12", "label_smoothing=0"
     )
-    trained(how, class_folder, tmp_path / "run", open_dataset(listed))
+    trained(settings, class_folder, tmp_path / "run", open_dataset(listed))
     first, *_, last = losses(tmp_path / "run")
     assert last < first - 0.2
 
@@ -293,10 +295,10 @@ def test_pytorch_global_settings_do_not_matter(
 ) -> None:
     changes = [f"model={tiny_folder}", f"data={class_folder}", *PLAIN]
     with setting():
-        under_it = train("my-videos", *changes, out=tmp_path / "under", say=lambda line: None)
+        result = train("my-videos", *changes, out=tmp_path / "changed", say=lambda line: None)
     train("my-videos", *changes, out=tmp_path / "plain", say=lambda line: None)
-    assert under_it.finished
-    assert losses(tmp_path / "under/training") == losses(tmp_path / "plain/training") != []
+    assert result.finished
+    assert losses(tmp_path / "changed/training") == losses(tmp_path / "plain/training") != []
 
 
 @pytest.mark.slow
@@ -414,8 +416,8 @@ def test_resume_after_kills_at_random_moments(tiny_folder: Path, class_folder: P
     if not (tmp_path / "killed/config.json").exists():
         finished(command)
     assert losses(log.parent) == losses(tmp_path / "whole/training")
-    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 @pytest.mark.slow

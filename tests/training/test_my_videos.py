@@ -26,11 +26,11 @@ def test_my_videos_teaches_three_new_actions(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        how = ("model=mini", f"data={tmp_path / 'train'}", "hold_out=0", "eval_every=0", "workers=1")
-        result = train("my-videos", *how, out=tmp_path / "out", say=lambda text: None)
+        changes = ("model=mini", f"data={tmp_path / 'train'}", "hold_out=0", "eval_every=0", "workers=1")
+        result = train("my-videos", *changes, out=tmp_path / "out", say=lambda text: None)
         assert result.finished
-        judged = evaluate_recipe("my-videos", f"data={tmp_path / 'test'}", "hold_out=0", model=tmp_path / "out")
+        evaluated = evaluate_recipe("my-videos", f"data={tmp_path / 'test'}", "hold_out=0", model=tmp_path / "out")
     finally:
         torch.set_num_threads(before)
-    assert len(judged.predictions) == 24
-    assert judged.metrics["top1"] >= 0.9
+    assert len(evaluated.predictions) == 24
+    assert evaluated.metrics["top1"] >= 0.9

@@ -90,7 +90,7 @@ def test_the_temperature_is_trained_as_in_the_authors_code(tiny_folder) -> None:
         assert "logit_scale" not in set_trainable(model(tiny_folder), towers=towers, loss="classes")  # type: ignore[arg-type]
     learner = model(tiny_folder)
     assert "logit_scale" in set_trainable(learner, towers="both", loss="classes")
-    (group,) = [one for one in parameter_groups(learner, lr=8e-6) if "logit_scale" in one.names]
+    (group,) = [group for group in parameter_groups(learner, lr=8e-6) if "logit_scale" in group.names]
     assert (group.lr, group.weight_decay) == (8e-6, 0.001)
 
 

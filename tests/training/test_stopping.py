@@ -32,8 +32,8 @@ def quiet(text: str) -> None:
     """Say nothing."""
 
 
-def train_tiny(tiny_folder: Path, class_folder: Path, out: Path, *changes: str, **how: Any) -> Any:
-    arguments = {"say": quiet, **how}
+def train_tiny(tiny_folder: Path, class_folder: Path, out: Path, *changes: str, **options: Any) -> Any:
+    arguments = {"say": quiet, **options}
     return train("my-videos", f"model={tiny_folder}", f"data={class_folder}", *PLAIN, *changes, out=out, **arguments)
 
 
@@ -43,7 +43,9 @@ def train_tiny(tiny_folder: Path, class_folder: Path, out: Path, *changes: str, 
 def test_a_loss_that_is_not_finite_stops_the_training(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:
     out, steps = tmp_path / "out", []
     with pytest.raises(DivergedError, match=r"the loss of step \d+ is (nan|inf).*a lower lr \(it is 1e\+30\)"):
-        train_tiny(tiny_folder, class_folder, out, "lr=1e30", "epochs=50", on_step=lambda one: steps.append(one.loss))
+        train_tiny(
+            tiny_folder, class_folder, out, "lr=1e30", "epochs=50", on_step=lambda report: steps.append(report.loss)
+        )
     assert 1 <= len(steps) < 150
     assert all(map(math.isfinite, steps))
     assert all(math.isfinite(line["loss"]) for line in read_log(out / "training"))
@@ -96,7 +98,7 @@ def test_unreadable_videos_only(tiny_folder: Path, class_folder: Path, tmp_path:
 # -- out of memory
 
 
-OF_MEMORY = (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+OUT_OF_MEMORY = (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
              torch.OutOfMemoryError("CUDA out of memory."), MemoryError())  # fmt: skip
 
 
@@ -113,7 +115,7 @@ def no_memory_in_step_4(monkeypatch: pytest.MonkeyPatch, error: Exception) -> No
 
 
 def test_out_of_memory(tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    no_memory_in_step_4(monkeypatch, OF_MEMORY[0])
+    no_memory_in_step_4(monkeypatch, OUT_OF_MEMORY[0])
     with pytest.raises(StoppedError, match=r"memory ran out in step 4\. The state after step 3 is saved .*"
                        r"batch_per_pass=1 \(it is 3\) or checkpoint_gradients=true to resume"):  # fmt: skip
         train_tiny(tiny_folder, class_folder, tmp_path / "out", "batch_per_pass=3")
@@ -121,7 +123,7 @@ def test_out_of_memory(tiny_folder: Path, class_folder: Path, tmp_path: Path, mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("error", OF_MEMORY)
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
 def test_resume_with_smaller_passes_after_out_of_memory(
     tiny_folder: Path, class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -140,7 +142,7 @@ def test_resume_with_smaller_passes_after_out_of_memory(
 
 
 def test_is_out_of_memory() -> None:
-    assert all(map(is_out_of_memory, OF_MEMORY))
+    assert all(map(is_out_of_memory, OUT_OF_MEMORY))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(OSError(12, "Cannot allocate memory"))
 

@@ -32,18 +32,18 @@ def write(path: Path, stamps: Sequence[int], base: Fraction) -> Sample:
     return Sample(str(path), label=0)
 
 
-def chosen(monkeypatch: pytest.MonkeyPatch, sample: Sample, *, seed: int = 0, **how: Any) -> tuple[int, ...]:
+def chosen(monkeypatch: pytest.MonkeyPatch, sample: Sample, *, seed: int = 0, **options: Any) -> tuple[int, ...]:
     """Return the frame indices of a training clip."""
     read: list[Sequence[int]] = []
     original = VideoReader.get_frames
 
-    def noted(self: VideoReader, indices: Sequence[int]) -> Any:
+    def record(self: VideoReader, indices: Sequence[int]) -> Any:
         read.append(indices)
         return original(self, indices)
 
     with monkeypatch.context() as patch:
-        patch.setattr(VideoReader, "get_frames", noted)
-        clips = TrainClips([sample], size=32, crop_scales=(1.0,), seed=seed, steps_per_epoch=1, **how)
+        patch.setattr(VideoReader, "get_frames", record)
+        clips = TrainClips([sample], size=32, crop_scales=(1.0,), seed=seed, steps_per_epoch=1, **options)
         clips[ClipKey(0, 0, 0, True)]
     (indices,) = read
     return tuple(indices)

@@ -27,8 +27,8 @@ PLAIN = ("flip=0", "jitter=0", "grey=0", "mixup=0", "cutmix=0", "workers=0", "wa
 ACCURACIES = [0.2, 0.6, 0.4, 0.6, 0.5, 0.7]
 
 
-def train_tiny(tiny_folder: Path, class_folder: Path, out: Path, *changes: str, **how: Any) -> Any:
-    arguments = {"say": lambda text: None, **how}
+def train_tiny(tiny_folder: Path, class_folder: Path, out: Path, *changes: str, **options: Any) -> Any:
+    arguments = {"say": lambda text: None, **options}
     return train("my-videos", f"model={tiny_folder}", f"data={class_folder}", *PLAIN, *changes, out=out, **arguments)
 
 
@@ -49,8 +49,8 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
     return weights
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(one[name], other[name]) for name in other)
+def same(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize(("keep", "epoch"), [("last", 3), pytest.param("best", 2, marks=pytest.mark.slow)])
@@ -65,7 +65,7 @@ def test_keep_chooses_the_epoch(
     assert not same(load_file(out / "model.safetensors"), scored[0])
     assert Results.load(out / "results.json").metrics["top1"] == ACCURACIES[epoch - 1]
     assert done.results.metrics["top1"] == ACCURACIES[epoch - 1]
-    assert [(one.epoch, one.step, one.metric, one.value, one.is_best) for one in reports] == [
+    assert [(report.epoch, report.step, report.metric, report.value, report.is_best) for report in reports] == [
         (1, 0, "top1", 0.2, True), (2, 1, "top1", 0.6, True), (3, 2, "top1", 0.4, False)]  # fmt: skip
     assert "(the best top1 so far)" in str(reports[1])
     assert f"after epoch {epoch} of 3" in (out / "README.md").read_text(encoding="utf-8")
@@ -111,9 +111,9 @@ def test_an_interrupted_evaluation_is_repeated_on_resume(
 ) -> None:
     out, plain = tmp_path / "out", validation.evaluate
 
-    def interrupted(*arguments: Any, **how: Any) -> Any:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
         signal.raise_signal(signal.SIGTERM)
-        return plain(*arguments, **how)
+        return plain(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(validation, "evaluate", interrupted)
@@ -121,7 +121,7 @@ def test_an_interrupted_evaluation_is_repeated_on_resume(
     assert not (out / "training/history.json").exists()
     reports: list[EvalReport] = []
     assert train_tiny(tiny_folder, class_folder, out, "epochs=3", on_eval=reports.append).finished
-    assert [one.epoch for one in reports] == [1, 2, 3]
+    assert [report.epoch for report in reports] == [1, 2, 3]
 
 
 def test_the_model_card_has_results_of_each_class(tiny_folder: Path, class_folder: Path, tmp_path: Path) -> None:

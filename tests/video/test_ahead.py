@@ -37,7 +37,6 @@ def test_pieces_and_ends_come_in_order(readers: int) -> None:
     expected = [(n, piece) for n in (3, 0, 1, 5) for piece in [*count_to(n), None]]
     assert [(step.item, step.piece) for step in steps] == expected
     assert all(step.error is None for step in steps)
-    assert [step.is_end for step in steps] == [piece is None for _, piece in expected]
     until(lambda: readers_left() == 0)
 
 
@@ -103,7 +102,7 @@ def test_waiting_for_an_item_does_not_delay_results() -> None:
 
     ahead = ReadAhead([count_to], items(), ahead=5)
     assert next(ahead).piece == "1.0"
-    assert next(ahead).is_end
+    assert next(ahead).piece is None
     assert not ahead.is_ready()
     seen.set()
     assert next(ahead).item == 2
@@ -189,7 +188,7 @@ def test_ctrl_c_while_waiting_for_a_result(monkeypatch: pytest.MonkeyPatch) -> N
 
     ahead = ReadAhead([slowly], range(20), ahead=1)  # starting a thread waits too
     monkeypatch.setattr(threading.Condition, "wait", noted)
-    pieces = [step.piece for step in ahead if not step.is_end]
+    pieces = [step.piece for step in ahead if step.piece is not None]
     assert pieces == list(range(20))
     assert waiting
     assert threading.current_thread() not in waiting

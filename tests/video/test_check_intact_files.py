@@ -29,7 +29,7 @@ def problems(path: Path) -> tuple[str, ...]:
     return report.problems if report.error is None else (report.error.reason,)
 
 
-def test_there_are_many_files() -> None:
+def test_the_files_are_many_and_distinct() -> None:
     assert len(set(ALL)) == len(ALL) > 550
 
 

@@ -6,6 +6,7 @@ import random
 import struct
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -255,9 +256,9 @@ def test_videos_with_repeated_packets_are_read_without_seeking(tmp_path: Path, m
 
 
 def test_packets_are_found_by_consecutive_sizes() -> None:
-    packets = Packets()
-    for i, size in enumerate([5, 7, 5, 7, 9, 5, 7]):
-        packets.append(pts=i, dts=i, size=size, offset=i * 100 if i % 2 else None)
+    packets = packets_of(
+        [packet(i, size=size, pos=i * 100 if i % 2 else None) for i, size in enumerate([5, 7, 5, 7, 9, 5, 7])]
+    )
     assert packets.find(pts=3, size=7, offset=300) == 3
     assert packets.find(pts=4, size=7, offset=300) is None
     assert packets.find(pts=2, size=5, offset=None) is None
@@ -365,6 +366,16 @@ def test_read_clip_of_a_short_video(videos: Videos) -> None:
         read_clip(path, num_frames=2, start=0.5, end=0.2)
 
 
+def test_frames_are_described_by_their_shapes(videos: Videos) -> None:
+    frames = read_clip(videos("prores.mov"), num_frames=4)
+    shape = (4, HEIGHT, WIDTH, 3)
+    assert repr(frames) == (
+        f"Frames(frames_THWC: torch.uint8 {shape}, times_T: torch.float64 (4,) "
+        f"from {frames.times_T[0]:.3f} to {frames.times_T[3]:.3f} s, indices: 2 to 17)"
+    )
+    assert repr(frames.take([])).endswith("times_T: torch.float64 (0,))")
+
+
 @pytest.mark.parametrize("name", ["h264_open_gop.mp4", "mpeg4_b_frames.avi"])
 def test_a_reader_is_a_sequence(name: str, whole: Wholes, monkeypatch: pytest.MonkeyPatch) -> None:
     video = whole(name)
@@ -414,18 +425,36 @@ def test_impossible_arguments_of_a_reader_are_refused(videos: Videos) -> None:
             VideoReader(text)  # type: ignore[arg-type]
 
 
-def packet(pts: int | None, *, key: bool = False, **other: Any) -> dict[str, Any]:
-    return {"pts": pts, "dts": None, "duration": 1, "size": 100, "is_key": key, **other}
+@dataclass
+class DescribedPacket:
+    """What `Packets.add` reads of an HEVC packet."""
+
+    pts: int | None
+    dts: int | None = None
+    duration: int = 1
+    size: int = 100
+    pos: int | None = None
+    is_keyframe: bool = False
+    is_corrupt: bool = False
+    is_discard: bool = False
+    layer: int = 0
+
+    def __bytes__(self) -> bytes:
+        return b"" if self.layer == UNKNOWN_LAYER else bytes([0, 0, 0, 2, 2, self.layer + 1])
 
 
-def packets_of(described: list[dict[str, Any]]) -> Packets:
+def packet(pts: int | None, *, key: bool = False, **other: Any) -> DescribedPacket:
+    return DescribedPacket(pts, is_keyframe=key, **other)
+
+
+def packets_of(described: list[DescribedPacket]) -> Packets:
     packets = Packets()
     for one in described:
-        packets.append(**one)
+        packets.add(one, codec="hevc", length_size=4)
     return packets
 
 
-def index_of(described: list[dict[str, Any]], codec: str = "h264") -> FrameIndex:
+def index_of(described: list[DescribedPacket], codec: str = "h264") -> FrameIndex:
     return FrameIndex(packets_of(described), codec=codec)
 
 
@@ -554,14 +583,14 @@ def test_disposable_pictures_are_recognised(codec: str, units: list[bytes], unre
         ([packet(0), packet(1)], False),
         ([packet(1, key=True), packet(0)], False),
         ([packet(0, key=True), packet(1, is_corrupt=True)], False),
-        ([packet(0, key=True), packet(1, is_shown=False), packet(1)], True),
+        ([packet(0, key=True), packet(1, is_discard=True), packet(1)], True),
         ([packet(0, key=True, dts=5), packet(10, dts=6)], True),
         ([packet(0, key=True, dts=5), packet(10, dts=4)], False),
         ([packet(0, key=True, dts=0), packet(200, dts=101)], False),
         ([], False),
     ],
 )
-def test_when_packets_determine_the_frames(packets: list[dict[str, Any]], told: bool) -> None:
+def test_when_packets_determine_the_frames(packets: list[DescribedPacket], told: bool) -> None:
     plain = {"codec": "h264", "container": "mov", "reorders": True, "interlaced": False, "longest_step": 100}
     table = packets_of(packets)
     assert tells_frames(table, **plain) is told

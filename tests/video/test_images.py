@@ -99,7 +99,7 @@ def test_natural_order() -> None:
     ]
 
 
-def test_arrays(tmp_path: Path) -> None:
+def test_arrays_are_read_like_videos(tmp_path: Path) -> None:
     frames_THWC = np.stack([picture(i) for i in range(5)])
     np.save(tmp_path / "last.npy", frames_THWC)
     np.save(tmp_path / "first.npy", frames_THWC.transpose(0, 3, 1, 2))

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +73,7 @@ def test_videos_counted_by_decoding_have_limits_too(videos: Videos) -> None:
     with pytest.raises(VideoError, match=r"over the limit of 59: .* --max-frames"):
         VideoReader(videos("mpeg4_b_frames.avi"), read=ReadOptions(limits=Limits(frames=59)))
     with VideoReader(videos("mpeg4_b_frames.avi")) as reader:
-        reader._opener = replace(reader._opener, read=ReadOptions(limits=Limits(seconds=1e-9)))
+        reader._footage.deadline._seconds = 1e-9
         with pytest.raises(VideoError, match="--max-seconds"):
             reader.get_frames([30])
 
@@ -85,7 +84,7 @@ def test_impossible_limits_are_refused(limits: dict[str, float]) -> None:
         Limits(**limits)  # type: ignore[arg-type]
 
 
-def test_amounts_of_memory() -> None:
+def test_sizes_are_parsed_and_formatted() -> None:
     sizes = {"2GB": 2 * 10**9, "512MiB": 512 << 20, "1.5 kb": 1500, "1000": 1000, "7 bytes": 7, "1g": 10**9}
     assert {text: parse_bytes(text) for text in sizes} == sizes
     assert [format_bytes(n) for n in (7, 73728, 2 * 10**9)] == ["7 bytes", "73.7 kB", "2 GB"]
@@ -94,7 +93,7 @@ def test_amounts_of_memory() -> None:
             parse_bytes(text)
 
 
-def test_no_deadline() -> None:
+def test_a_deadline_may_have_no_limit() -> None:
     assert Deadline(None, "x").left() is None
     Deadline(None, "x").check()
     assert 0 < (Deadline(5.0, "x").left() or 0) <= 5

@@ -167,7 +167,7 @@ def by_filter(frames: list[av.VideoFrame]) -> list[NDArray[np.uint8]]:
     return pictures
 
 
-def test_the_matrix_is_large() -> None:
+def test_the_files_of_the_matrix_are_many_and_distinct() -> None:
     assert len(set(MATRIX)) == len(MATRIX) >= 80
 
 

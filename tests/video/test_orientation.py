@@ -119,7 +119,7 @@ def test_transport_streams_and_bare_streams(upright: Source, tmp_path: Path) -> 
         assert (report.height, report.width, report.rotation) == (96, 64, 90)
 
 
-def test_the_container_and_a_message_disagree(upright: Source, tmp_path: Path) -> None:
+def test_the_containers_orientation_holds_if_the_first_frame_has_no_message(upright: Source, tmp_path: Path) -> None:
     """FFmpeg follows the message on frames that have one; the first has none, so the container's matrix holds."""
     turned = encode(tmp_path / "turned.mp4", "libx264", gop=8, count=COUNT, rotation=-90)
     path = with_messages(turned, tmp_path / "both.mp4", "h264", (8,), quarters=2)
@@ -132,7 +132,7 @@ def test_the_container_and_a_message_disagree(upright: Source, tmp_path: Path) -
             assert (reader.get_frames(order).frames_THWC.numpy() == expected[order]).all()
 
 
-def test_reports_and_clips_have_one_size(upright: Source, tmp_path: Path) -> None:
+def test_reports_and_clips_have_the_same_size(upright: Source, tmp_path: Path) -> None:
     path = with_messages(upright("h264"), tmp_path / "film.mp4", "h264", (0,))
     with DecodeWorker() as worker:
         report = worker.inspect(path)

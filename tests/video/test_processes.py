@@ -516,7 +516,7 @@ def test_where_memory_cannot_be_limited(clip: Path, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "resource", None)  # type: ignore[arg-type]
         assert not worker_child._MemoryGuard().is_working
-    monkeypatch.setattr(child_module, "_warned", set())
+    child_module._warn_once.cache_clear()
     warned = []
     for _ in range(2):
         with DecodeWorker() as process, warnings.catch_warnings(record=True) as caught:

@@ -450,7 +450,7 @@ def reason_of(name: str, folder: Path, patch: Patch) -> str:
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_message(name: str, tmp_path: Path, monkeypatch: Patch) -> None:
+def test_the_message_for_each_file(name: str, tmp_path: Path, monkeypatch: Patch) -> None:
     reason, expected = reason_of(name, tmp_path, monkeypatch), TABLE[name][1]
     assert reason == expected or re.fullmatch(expected, reason), reason
     library_words = ("Errno", "object at 0x", "Invalid data found", "cannot identify", "tile cannot extend")

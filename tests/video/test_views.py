@@ -18,8 +18,8 @@ def test_three_crops_are_left_centre_right() -> None:
     assert crop_boxes(height=398, width=256, size=224)[2] == Box(174, 16, 224, 224)
 
 
-def test_three_crops_are_equally_spaced_in_an_odd_room() -> None:
-    """As mmaction's ThreeCrop: two steps of half the room, rounded down."""
+def test_three_crops_have_equal_steps_in_an_odd_spare_width() -> None:
+    """As mmaction's ThreeCrop: two steps of half the spare width, rounded down."""
     assert [box.left for box in crop_boxes(height=224, width=299, size=224)] == [0, 37, 74]
 
 

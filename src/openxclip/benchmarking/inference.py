@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -44,51 +43,41 @@ def clips_for(model: XCLIPModel, videos: int) -> Tensor:
     return torch.randn(videos, vision.num_frames, vision.num_channels, vision.image_size, vision.image_size)
 
 
-def _autocast(precision: str) -> AbstractContextManager[Any]:
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
+def _autocast(precision: str) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
 
 
 def _in_inference_mode(call: Call, precision: str) -> Call:
+    @torch.inference_mode()
     def run() -> Any:
-        with torch.inference_mode(), _autocast(precision):
+        with _autocast(precision):
             return call()
 
     return run
 
 
-def _without_gradients(call: Call) -> Call:
-    def run() -> Any:
-        with torch.no_grad():
-            return call()
-
-    return run
-
-
-def _measure(
-    what: str,
-    rounds: Rounds,
-    ours: Mapping[Precision, Call],
-    documented: Call | None,
-    tuned: Call | None = None,
-    errors: Mapping[Precision, str] | None = None,
-) -> Iterator[Row]:
-    """Measure openxclip's methods and transformers' two methods in turns, and yield a row per precision; see `Row`."""
-    methods = {f"ours {precision}": _without_gradients(call) for precision, call in ours.items()}
+def _methods(ours: Mapping[Precision, Call], documented: Call | None, tuned: Call | None = None) -> dict[str, Call]:
+    """Return openxclip's methods and transformers' two methods by the names that `_rows` expects; see `Row`."""
+    methods = {f"ours {precision}": torch.no_grad()(call) for precision, call in ours.items()}
     if documented is not None:
-        methods["documented"] = _without_gradients(documented)
+        methods["documented"] = torch.no_grad()(documented)
     if tuned is not None:
         methods |= {f"tuned {precision}": _in_inference_mode(tuned, precision) for precision in ours}
-    yield from _rows(what, medians(methods, rounds), list(ours), errors)
+    return methods
 
 
-def _rows(
-    what: str, measured: Medians, precisions: Sequence[Precision], notes: Mapping[Precision, str] | None = None
-) -> Iterator[Row]:
-    """Yield a row per precision from the medians of methods "ours fp32", "tuned fp32", …, and "documented"."""
+def _rows(what: str, measured: Medians, notes: Mapping[str, str] | None = None) -> Iterator[Row]:
+    """Yield a row for each method of openxclip.
+
+    Args:
+        what: description of the rows, to which the precision is added.
+        measured: medians of methods named "ours fp32", "tuned fp32", …, and "documented".
+        notes: note by precision.
+    """
     seconds = measured.seconds
-    for precision in precisions:
+    for precision in [name.removeprefix("ours ") for name in seconds if name.startswith("ours ")]:
         yield Row(
-            f"{what}, {precision}", "s", seconds[f"ours {precision}"], seconds.get("documented"),
+            f"{what} {precision}", "s", seconds[f"ours {precision}"], seconds.get("documented"),
             seconds.get(f"tuned {precision}"), (notes or {}).get(precision, ""), measured.rounds,
         )  # fmt: skip
 
@@ -104,36 +93,24 @@ def vision(
     """Measure the features of one video, with the plain model and with the optimised model in each precision."""
     pixels = clips_for(model, 1)
     fast = {precision: optimize(model, precision, verbose=False) for precision in precisions}
-    methods: dict[str, Call] = {"plain": _without_gradients(lambda: model.get_video_features(pixels))}
+    ours = {precision: partial(optimized.get_video_features, pixels) for precision, optimized in fast.items()}
+    theirs = partial(peer.video, pixels) if peer else None
+    methods = _methods(ours, theirs, theirs)
+    methods["plain"] = torch.no_grad()(partial(model.get_video_features, pixels))
+    reference = methods["documented" if peer else "plain"]()
+    measured = medians(methods, rounds)
+    seconds, num_rounds = measured
+    documented, tuned = seconds.get("documented"), seconds.get("tuned fp32")
+    yield Row(f"{name} video, plain fp32", "s", seconds["plain"], documented, tuned, rounds=num_rounds)
+    operations = profile(model, num_texts=1).video.flops  # of one video and one text; 2 per multiply-add
+    notes: dict[str, str] = {}
     for precision, optimized in fast.items():
-        methods[precision] = _without_gradients(lambda optimized=optimized: optimized.get_video_features(pixels))  # type: ignore[misc]
-    reference = methods["plain"]()
-    if peer is not None:
-        methods["documented"] = _without_gradients(lambda: peer.video(pixels))
-        methods["tuned fp32"] = _in_inference_mode(lambda: peer.video(pixels), "fp32")
-        methods["tuned bf16"] = _in_inference_mode(lambda: peer.video(pixels), "bf16")
-        reference = methods["documented"]()
-    seconds, num_rounds = medians(methods, rounds)
-    operations = _operations(model)
-    documented = seconds.get("documented")
-    yield Row(
-        f"{name} video, plain fp32", "s", seconds["plain"], documented, seconds.get("tuned fp32"), rounds=num_rounds
-    )
-    for precision in precisions:
-        kernel = str(fast[precision].kernel.dtype).removeprefix("torch.")
+        method = f"ours {precision}"
+        kernel = str(optimized.kernel.dtype).removeprefix("torch.")
         peak = peaks.get({"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}[kernel])
-        share = "" if peak is None else f", {100 * operations / seconds[precision] / peak:.0f} % of GEMM peak"
-        error = relative_error(methods[precision](), reference)
-        tuned = seconds.get("tuned fp32" if precision == "fp32" else "tuned bf16")
-        yield Row(
-            f"{name} video, optimised {precision}", "s", seconds[precision], documented, tuned,
-            f"off {error:.1e}{share}", num_rounds,
-        )  # fmt: skip
-
-
-def _operations(model: XCLIPModel) -> float:
-    """Return the operations (2 per multiply-add) for one video and one text."""
-    return float(profile(model, num_texts=1).video.flops)
+        share = "" if peak is None else f", {100 * operations / seconds[method] / peak:.0f} % of GEMM peak"
+        notes[precision] = f"off {relative_error(methods[method](), reference):.1e}{share}"
+    yield from _rows(f"{name} video, optimised", measured, notes)
 
 
 def texts(
@@ -145,24 +122,25 @@ def texts(
         reference = model.get_text_features(ids)
         cold = {precision: optimize(model, precision, verbose=False, texts_kept=0) for precision in precisions}
         ours: dict[Precision, Call] = {p: partial(fast.get_text_features, ids) for p, fast in cold.items()}
-        errors = {precision: f"off {relative_error(call(), reference):.1e}" for precision, call in ours.items()}
+        errors = {str(precision): f"off {relative_error(call(), reference):.1e}" for precision, call in ours.items()}
     encode = partial(peer.text, ids) if peer else None
-    yield from _measure(f"{name} {_NAMES} class names, cold", rounds, ours, encode, encode, errors)
+    measured = medians(_methods(ours, encode, encode), rounds)
+    yield from _rows(f"{name} {_NAMES} class names, cold,", measured, errors)
 
     warm = {precision: optimize(model, precision, verbose=False) for precision in precisions}
-    yield from _measure(
-        f"{name} next video, same {_NAMES} names",
-        rounds,
+    methods = _methods(
         {precision: partial(fast, ids, pixels) for precision, fast in warm.items()},
         partial(peer.model, input_ids=ids, pixel_values=pixels) if peer else None,
         partial(peer.score_by_parts, pixels, reference) if peer else None,
     )
+    yield from _rows(f"{name} next video, same {_NAMES} names,", medians(methods, rounds))
 
     width, videos = model.config.projection_dim, 8
     text_BKE, patches_BPE = torch.randn(_NAMES, width).expand(videos, -1, -1), torch.randn(videos, 49, width)
     ours = {precision: partial(fast._prompts, text_BKE, patches_BPE) for precision, fast in warm.items()}
     prompts = partial(peer.model.prompts_generator, text_BKE, patches_BPE) if peer else None
-    yield from _measure(f"{name} prompts, {videos} videos x {_NAMES}", rounds, ours, prompts, prompts)
+    measured = medians(_methods(ours, prompts, prompts), rounds)
+    yield from _rows(f"{name} prompts, {videos} videos x {_NAMES},", measured)
 
 
 def padded_texts(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) -> Iterator[Row]:
@@ -170,14 +148,15 @@ def padded_texts(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds
     ids, pixels = class_names(padded=77), clips_for(model, 1)
     fast = optimize(model, "fp32", verbose=False)
     documented = partial(peer.model, input_ids=ids, pixel_values=pixels) if peer else None
-    what = f"{name} forward, {_NAMES} texts at 77, second call"
-    yield from _measure(what, rounds, {"fp32": partial(fast, ids, pixels)}, documented)
+    measured = medians(_methods({"fp32": partial(fast, ids, pixels)}, documented), rounds)
+    yield from _rows(f"{name} forward, {_NAMES} texts at 77, second call,", measured)
 
 
 def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) -> Iterator[Row]:
     """Measure a training step of 2 videos and 400 frozen texts, which the documented method encodes in each step."""
     ids, pixels, labels = class_names(), clips_for(model, 2), torch.tensor([3, 5])
-    text_KE = _without_gradients(lambda: model.get_text_features(ids))()
+    with torch.no_grad():
+        text_KE = model.get_text_features(ids)
 
     def step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], precision: str) -> Call:
         def run() -> None:
@@ -198,7 +177,7 @@ def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) ->
         value: Tensor = model(text_features=text_KE, pixel_values=pixels, labels=labels).loss
         return value
 
-    precisions: list[Precision] = ["fp32", "bf16"]
+    precisions = ("fp32", "bf16")
     ours = freeze_texts_and_make_optimizer(model, fused=True)
     methods = {f"ours {precision}": step(ours, loss, precision) for precision in precisions}
     if peer is not None:
@@ -213,7 +192,7 @@ def training(name: str, model: XCLIPModel, peer: Peer | None, rounds: Rounds) ->
         theirs = freeze_texts_and_make_optimizer(peer.model)
         methods["documented"] = step(theirs, documented, "fp32")
         methods |= {f"tuned {precision}": step(theirs, tuned, precision) for precision in precisions}
-    yield from _rows(f"{name} training step, 2 videos, {_NAMES} texts", medians(methods, rounds), precisions)
+    yield from _rows(f"{name} training step, 2 videos, {_NAMES} texts,", medians(methods, rounds))
     for trained in [model] if peer is None else [model, peer.model]:
         trained.requires_grad_(True)
         trained.zero_grad()

@@ -8,8 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -101,8 +105,15 @@ def make_labels(number: int = 400) -> list[str]:
     return [f"{verb} {thing}{place}" for verb in _VERBS for thing in things for place in places][:number]
 
 
-def run(script: str, *arguments: str) -> tuple[float, float]:
-    """Run a script in a new process and return its time in seconds and its peak memory in MiB.
+class Usage(NamedTuple):
+    """What a process needed: its time in seconds and its peak memory in MiB."""
+
+    seconds: float
+    peak: float
+
+
+def run(script: str, *arguments: str) -> Usage:
+    """Run a script in a new process.
 
     Raises:
         RuntimeError: the process failed; the message has the last line of its output.
@@ -113,78 +124,70 @@ def run(script: str, *arguments: str) -> tuple[float, float]:
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if result.returncode:
         raise RuntimeError(f"a measured process failed: {result.stderr.strip().splitlines()[-1:]}")
-    return time.perf_counter() - began, float(result.stdout.split()[-1])
+    return Usage(time.perf_counter() - began, float(result.stdout.split()[-1]))
 
 
-def _medians(
-    methods: dict[str, Callable[[], tuple[float, float]]], rounds: Rounds
-) -> tuple[dict[str, tuple[float, float]], int]:
-    """Return the median seconds and MiB of each method, and the number of rounds."""
+def _medians(methods: Mapping[str, Callable[[], Usage]], rounds: Rounds) -> tuple[dict[str, Usage], int]:
+    """Return the medians of each method, and the number of rounds."""
     next(iter(methods.values()))()  # loads files into the page cache
     runs = in_turns(methods, rounds)
-    measured = {
-        name: (statistics.median(seconds for seconds, _ in results), statistics.median(peak for _, peak in results))
-        for name, results in runs.items()
-    }
+    measured = {name: Usage(*map(statistics.median, zip(*usages, strict=True))) for name, usages in runs.items()}
     return measured, len(next(iter(runs.values())))
 
 
-class Folder:
-    """A temporary folder with a B/32 model of random weights, labels and a clip, for 20 clips to classify."""
+class Files(NamedTuple):
+    """Paths of the files that the measured processes read: a model, 400 labels, 2 labels and 20 clips."""
 
-    def __init__(self, clips: Sequence[Path] = ()) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        root = Path(self._folder.name)
-        self.model, self.labels = str(root / "model"), str(root / "labels.txt")
-        random_model("base-patch32").save_pretrained(self.model)
-        XCLIPProcessor().save_pretrained(self.model)
-        Path(self.labels).write_text("\n".join(make_labels()), encoding="utf-8")
-        Path(self.labels + ".two").write_text("\n".join(make_labels(2)), encoding="utf-8")
+    model: str
+    labels: str
+    two_labels: str
+    clips: list[str]
+
+
+@contextmanager
+def temporary_files(clips: Sequence[str | Path]) -> Iterator[Files]:
+    """Write a B/32 model of random weights and labels, and a clip if none is given; repeat the clips up to 20."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        model = root / "model"
+        random_model("base-patch32").save_pretrained(model)
+        XCLIPProcessor().save_pretrained(model)
+        for number in (400, 2):
+            (root / f"{number}.txt").write_text("\n".join(make_labels(number)), encoding="utf-8")
+        if not clips:
+            make_clip(root / "clip.mp4", 340, 256)
+            clips = [root / "clip.mp4"]
         paths = [str(clip) for clip in clips]
-        if not paths:
-            paths = [str(root / "clip.mp4")]
-            make_clip(Path(paths[0]), 340, 256)
-        self.clips = (paths * 20)[:20]
-
-    def __enter__(self) -> Folder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+        yield Files(str(model), str(root / "400.txt"), str(root / "2.txt"), (paths * 20)[:20])
 
 
 def has_transformers() -> bool:
     """Return whether transformers is installed."""
-    from importlib.util import find_spec
-
     return find_spec("transformers") is not None
 
 
-def startup(rounds: Rounds, folder: Folder) -> Iterator[Row]:
+def startup(rounds: Rounds, files: Files) -> Iterator[Row]:
     """Measure `--help` and the first result, and compare the latter with only importing, loading and computing."""
     threads = str(torch.get_num_threads())
-    measured, num_rounds = _medians(
-        {"ours": lambda: run("from openxclip.cli.main import cli; cli(['--help'], standalone_mode=False)")}, rounds
-    )
-    yield Row("openxclip --help", "s", measured["ours"][0], rounds=num_rounds)
-    measured, num_rounds = _medians(
-        {
-            "ours": lambda: run(CLASSIFY, threads, folder.model, folder.labels + ".two", "fp32", folder.clips[0]),
-            "minimal": lambda: run(MINIMAL, threads, folder.model),
-        },
-        rounds,
-    )
+    show_help = partial(run, "from openxclip.cli.main import cli; cli(['--help'], standalone_mode=False)")
+    measured, num_rounds = _medians({"ours": show_help}, rounds)
+    yield Row("openxclip --help", "s", measured["ours"].seconds, rounds=num_rounds)
+    methods = {
+        "ours": partial(run, CLASSIFY, threads, files.model, files.two_labels, "fp32", files.clips[0]),
+        "minimal": partial(run, MINIMAL, threads, files.model),
+    }
+    measured, num_rounds = _medians(methods, rounds)
     note = "documented: import torch + load + compute by the plain model alone"
-    yield Row("first result, one clip, 2 labels", "s", measured["ours"][0], measured["minimal"][0], note=note,
-              rounds=num_rounds)  # fmt: skip
+    seconds, minimal = measured["ours"].seconds, measured["minimal"].seconds
+    yield Row("first result, one clip, 2 labels", "s", seconds, minimal, note=note, rounds=num_rounds)
 
 
-def end_to_end(rounds: Rounds, folder: Folder, precisions: Sequence[Precision]) -> Iterator[Row]:
+def end_to_end(rounds: Rounds, files: Files, precisions: Sequence[Precision]) -> Iterator[Row]:
     """Measure a process that classifies 20 clips with 400 names, including its start."""
     threads = str(torch.get_num_threads())
 
-    def method(script: str, precision: str) -> Callable[[], tuple[float, float]]:
-        return lambda: run(script, threads, folder.model, folder.labels, precision, *folder.clips)
+    def method(script: str, precision: str) -> Callable[[], Usage]:
+        return partial(run, script, threads, files.model, files.labels, precision, *files.clips)
 
     methods = {str(precision): method(CLASSIFY, precision) for precision in precisions}
     if has_transformers():

@@ -141,8 +141,8 @@ def _measure(
     if "decode" in sections:
         yield from videos.decoding(rounds)
     if "startup" in sections or "classify" in sections:
-        with processes.Folder([Path(clip) for clip in clips]) as folder:
+        with processes.temporary_files(clips) as files:
             if "startup" in sections:
-                yield from processes.startup(rounds, folder)
+                yield from processes.startup(rounds, files)
             if "classify" in sections:
-                yield from processes.end_to_end(rounds, folder, precisions)
+                yield from processes.end_to_end(rounds, files, precisions)

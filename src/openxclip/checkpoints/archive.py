@@ -166,17 +166,18 @@ def _records(file: BinaryIO, directory: bytes, count: int, directory_start: int)
 
 def _with_zip64(extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:
     """Return the three numbers of an entry, taking those that don't fit 32 bits from its zip64 field."""
-    if _IN_ZIP64 not in (size, packed, header):
+    in_zip64 = [number == _IN_ZIP64 for number in (size, packed, header)]
+    if not any(in_zip64):
         return size, packed, header
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, at)
         if kind == 1:
-            large_numbers = iter(struct.unpack_from(f"<{length // 8}Q", extra[at + 4 : at + 4 + length]))
-            try:
-                size, packed, header = (next(large_numbers) if n == _IN_ZIP64 else n for n in (size, packed, header))
-            except (StopIteration, RuntimeError):
+            large_numbers = struct.unpack_from(f"<{length // 8}Q", extra[at + 4 : at + 4 + length])
+            if len(large_numbers) < sum(in_zip64):
                 break
+            numbers = iter(large_numbers)
+            size, packed, header = (next(numbers) if n == _IN_ZIP64 else n for n in (size, packed, header))
             return size, packed, header
         at += 4 + length
     raise _NotAsWrittenError("damaged: the size of a record is missing")

@@ -1,4 +1,4 @@
-"""Take over settings of another CLIP's configuration that its tensors' shapes don't tell, or refuse them.
+"""Take from another CLIP's configuration the settings that its tensors' shapes don't tell, or refuse them.
 
 X-CLIP's towers are CLIP's: causal text whose feature is taken at the highest id (its end), and one class token for each
 frame. A CLIP that computes something else is refused: X-CLIP's towers would not do what its weights were trained for.
@@ -34,7 +34,7 @@ _KNOWN = {
 }  # fmt: skip
 # Keys that mean something only together with another key, which is refused.
 _IDLE = ("timm_pool", "timm_proj", "hf_proj_type", "hf_pooler_type", "hf_model_pretrained", "proj_type")
-# Names of a block's weights in the order of OpenAI's class; open_clip's order has been another since 2022.
+# Names of a block's weights in the order of OpenAI's class. open_clip has had another order since 2022.
 _OPENAI_BLOCK = [
     f"{part}{kind}"
     for part in ("attn.in_proj_", "attn.out_proj.", "ln_1.", "mlp.c_fc.", "mlp.c_proj.", "ln_2.")
@@ -79,10 +79,8 @@ def take_from_open_clip(
     """Add the settings of open_clip's configuration that no shape tells: GELU by tanh, and eps of the layer norms.
 
     Args:
-        config: fields of an XCLIPConfig from the shapes; changed in place.
         settings: content of `model_cfg`.
-        hidden_act: activation of both towers; None takes the file's.
-        source: path of the file, for messages.
+        config, hidden_act, source: see `take_from_hugging_face`.
 
     Raises:
         CheckpointError: a setting that X-CLIP's towers don't support; the message names it.

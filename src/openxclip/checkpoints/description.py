@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openxclip.checkpoints import names
-from openxclip.checkpoints.formats import Checkpoint, read_checkpoint
+from openxclip.checkpoints.formats import Checkpoint, CheckpointOptions, read_checkpoint
 from openxclip.checkpoints.released import released_as
 from openxclip.checkpoints.shapes import UnclearError, architecture, config_of
 from openxclip.config import CONFIG_NAME, XCLIPConfig
 from openxclip.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing since Python 3.11
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class CheckpointDescription:
     problems: list[str] = field(default_factory=list)
 
 
-def describe_checkpoint(name_or_path: str | Path, **options: Any) -> CheckpointDescription:
+def describe_checkpoint(name_or_path: str | Path, **options: Unpack[CheckpointOptions]) -> CheckpointDescription:
     """Describe a file or folder of weights, without reading the weights.
 
     Args:
@@ -76,13 +80,15 @@ def describe_checkpoint(name_or_path: str | Path, **options: Any) -> CheckpointD
         CheckpointError: there are no weights, they are damaged or refused, or they are of another model.
     """
     checkpoint = read_checkpoint(name_or_path, **options)
-    config_from_shapes = _config_from_shapes(checkpoint)
+    config_from_shapes: dict[str, Any] | None = None
+    with suppress(UnclearError):
+        config_from_shapes = config_of(checkpoint.shapes, hidden_act="quick_gelu", vision_heads=1, text_heads=1)
     config, problems = _complete_config(checkpoint, config_from_shapes)
     problems += _find_contradictions(config_from_shapes, config)
     problems += _find_missing(checkpoint, config)
-    vision, text = config["vision_config"], config["text_config"]
-    joint, mit_heads = config["projection_dim"], vision.get("mit_num_attention_heads")
-    if checkpoint.kind == "xclip" and joint == 768 and 8 in (mit_heads, config.get("prompt_num_attention_heads")):
+    vision, joint = config["vision_config"], config["projection_dim"]
+    video_heads = vision.get("mit_num_attention_heads"), config.get("prompt_num_attention_heads")
+    if joint == 768 and 8 in video_heads:
         problems.append("8 heads in MIT or the prompts at a joint width of 768; the authors' code has 12.")
     released = released_as(str(name_or_path)) or released_as(checkpoint.source.name)
     return CheckpointDescription(
@@ -90,8 +96,8 @@ def describe_checkpoint(name_or_path: str | Path, **options: Any) -> CheckpointD
         kind=checkpoint.kind,
         format=checkpoint.format,
         architecture=architecture(config),
-        vision=Tower(vision["hidden_size"], vision["num_hidden_layers"], vision["num_attention_heads"]),
-        text=Tower(text["hidden_size"], text["num_hidden_layers"], text["num_attention_heads"]),
+        vision=_tower(vision),
+        text=_tower(config["text_config"]),
         joint_width=joint,
         frames=vision.get("num_frames"),
         resolution=vision["image_size"],
@@ -106,12 +112,8 @@ def describe_checkpoint(name_or_path: str | Path, **options: Any) -> CheckpointD
     )
 
 
-def _config_from_shapes(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Return the configuration that the tensors' shapes tell, or None if they are no model's."""
-    try:
-        return config_of(checkpoint.shapes, hidden_act="quick_gelu", vision_heads=1, text_heads=1)
-    except UnclearError:
-        return None
+def _tower(config: Mapping[str, Any]) -> Tower:
+    return Tower(config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"])
 
 
 def _complete_config(
@@ -145,7 +147,6 @@ def _find_contradictions(config_from_shapes: dict[str, Any] | None, config: Mapp
 
 
 def _find_missing(checkpoint: Checkpoint, config: Mapping[str, Any]) -> list[str]:
-    """Report tensors that a model of these sizes has and the checkpoint lacks."""
     num_blocks = {
         "text_model.encoder.layers.#.": config["text_config"]["num_hidden_layers"],
         "vision_model.encoder.layers.#.": config["vision_config"]["num_hidden_layers"],
@@ -154,10 +155,11 @@ def _find_missing(checkpoint: Checkpoint, config: Mapping[str, Any]) -> list[str
     }
     present = checkpoint.shapes
     is_xclip = checkpoint.kind == "xclip"
+    patterns = [name for row in names.TABLE for name in row.hub if is_xclip or names.is_of_clip(name)]
     missing = []
-    for pattern in (name for row in names.TABLE for name in row.hub if is_xclip or names.is_of_clip(name)):
+    for pattern in patterns:
         count = next((count for prefix, count in num_blocks.items() if pattern.startswith(prefix)), 1)
-        count = min(count, len(present))  # a config may say any number of blocks
+        count = min(count, len(present))  # a damaged config may say any number of blocks
         numbered = (pattern.replace("#", str(block)) for block in range(count))
         missing += [name for name in numbered if name not in present]
     if not missing:
@@ -166,7 +168,6 @@ def _find_missing(checkpoint: Checkpoint, config: Mapping[str, Any]) -> list[str
 
 
 def _data_set(checkpoint: Checkpoint) -> str | None:
-    """Return the data set that the authors' settings name."""
     data = (checkpoint.info.get("settings") or {}).get("DATA")
     name = data.get("DATASET") if isinstance(data, dict) else None
     return name if isinstance(name, str) and name else None

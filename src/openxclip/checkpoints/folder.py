@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from openxclip import hub
 from openxclip.checkpoints.files import load_safetensors
 from openxclip.checkpoints.pickled import Stored, read_pickled
-from openxclip.common.files import as_os_error, atomic_folder, cannot_read, cannot_write
+from openxclip.common.files import as_os_error, atomic_folder, cannot_write
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -63,18 +62,18 @@ def find_weights(
     Raises:
         CheckpointError: there are no weights, or files that the index names are missing.
     """
-    safetensors, pickled = _names_of(SAFETENSORS, variant), _names_of(PICKLED, variant)
-    folder = hub.resolve_folder(
-        name_or_path, **hub_options, allow_patterns=["config.json", "model*.safetensors", safetensors[1]]
-    )
-    source = _weights_file(folder, safetensors)
+    weights, index = _names_of(SAFETENSORS, variant)
+    patterns = ["config.json", "model*.safetensors", index]
+    folder = hub.resolve_folder(name_or_path, **hub_options, allow_patterns=patterns)
+    source = _first_file(folder, weights, index)
     if source is None:
-        folder = hub.resolve_folder(name_or_path, **hub_options, allow_patterns=["pytorch_model*.bin", pickled[1]])
-        source = _weights_file(folder, pickled)
-    if source is None:
-        raise CheckpointError(
-            f"{folder}: no {safetensors[0]} or {pickled[0]} in this folder (it holds {hub.content_of(folder)})."
-        )
+        pickled, pickled_index = _names_of(PICKLED, variant)
+        patterns = ["pytorch_model*.bin", pickled_index]
+        folder = hub.resolve_folder(name_or_path, **hub_options, allow_patterns=patterns)
+        source = _first_file(folder, pickled, pickled_index)
+        if source is None:
+            content = hub.content_of(folder)
+            raise CheckpointError(f"{folder}: no {weights} or {pickled} in this folder (it holds {content}).")
     return source, _shards(source) if source.name.endswith(".json") else [source]
 
 
@@ -87,16 +86,14 @@ def _names_of(name: str, variant: str | None) -> tuple[str, str]:
     return weights, index
 
 
-def _weights_file(folder: Path, names: tuple[str, str]) -> Path | None:
+def _first_file(folder: Path, *names: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except OSError as error:
-        raise CheckpointError(cannot_read(index, error)) from error
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        names = sorted(set(hub.read_json(index)["weight_map"].values()))
+    except (KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index}: not an index of shards ({type(error).__name__}: {error}).") from error
     # A name with a folder in it would read files outside the folder that the user gave.
     outside = [name for name in names if not isinstance(name, str) or Path(name).name != name]

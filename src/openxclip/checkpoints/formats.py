@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from openxclip import hub
 from openxclip.checkpoints import names, shapes
@@ -39,23 +39,38 @@ if TYPE_CHECKING:
 Format = Literal["hub", "authors", "openai", "open_clip", "huggingface_clip"]
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-OWN_FILES = "openxclip"  # key of the texts that `convert` puts into a .pth, so that converting back is exact
 KEPT_TEXTS = (CONFIG_NAME, "preprocessor_config.json")
+
+
+class CheckpointOptions(hub.HubOptions, total=False):
+    """Keyword arguments of `read_checkpoint`, and of functions that call it."""
+
+    hidden_act: str | None
+    vision_heads: int | None
+    text_heads: int | None
+
+
+class _Hints(NamedTuple):
+    """A user's statements about a CLIP, for files that don't tell."""
+
+    hidden_act: str | None
+    vision_heads: int | None
+    text_heads: int | None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights, and what their files say about them.
+    """Weights, their configuration, and other values in their files.
 
     Attributes:
         kind: "xclip"; or "clip", which has no messages, MIT and prompts.
-        format: where the weights are from.
-        config: fields of an XCLIPConfig; for a CLIP, without those of MIT, prompts and frames.
+        format: origin of the weights, see the table above.
+        config: fields of an XCLIPConfig; a CLIP has no fields of MIT, prompts and frames.
         source: the file or folder.
         stored: the tensors by their names in the file, not yet read.
         moves: the hub's names for each of them.
         texts: contents of config.json and preprocessor_config.json by name, if they are known.
-        info: what else the file says: epoch, max_accuracy, name, and settings, a training configuration.
+        info: other values in the file: epoch, max_accuracy, name, and settings, a training configuration.
         files: the files that hold the weights.
     """
 
@@ -114,33 +129,33 @@ def read_checkpoint(
 
     Args:
         name_or_path: a file (.pth, .pt, .bin, .safetensors), a folder, a hub id or the shipped `"mini"`.
-        hidden_act: the activation in the towers, "quick_gelu" or "gelu", if the file doesn't tell it. OpenAI's weights,
-            and those that open_clip names "quickgelu", were trained with the first and other CLIPs with the second,
-            which is the default, with a warning.
-        vision_heads, text_heads: attention heads, if the tower's width doesn't tell them (see `shapes`).
+        hidden_act: activation of the towers, if the file doesn't tell it. OpenAI's weights, and those whose name in
+            open_clip has "quickgelu", were trained with "quick_gelu"; other CLIPs were trained with "gelu", which is
+            the default, with a warning.
+        vision_heads, text_heads: numbers of attention heads, if the towers' widths don't tell them (see `shapes`).
         **hub_options: see `openxclip.hub.HubOptions`.
 
     Raises:
         CheckpointError: there are no weights, they are damaged or refused, or they are of another model, which the
             message names.
     """
-    heads = {"vision_heads": vision_heads, "text_heads": text_heads}
+    hints = _Hints(hidden_act, vision_heads, text_heads)
     file = hub.existing_file(name_or_path)
     if file is not None:
-        return _from_file(read_weights_file(file), hidden_act, heads)
+        return _from_file(read_weights_file(file), hints)
     folder = hub.resolve_folder(name_or_path, **hub_options, allow_patterns=[*KEPT_TEXTS, OPEN_CLIP_CONFIG])
     config_file, open_clip_file = folder / CONFIG_NAME, folder / OPEN_CLIP_CONFIG
     values = hub.read_json(config_file) if config_file.is_file() else {}
     model_type = values.get("model_type")
     if model_type in ("xclip", "clip"):
         source, files = find_weights(name_or_path, **hub_options)  # downloads the weights
-        return _from_hub_folder(source, files, config_file, values, hidden_act, heads)
+        return _from_hub_folder(source, files, config_file, values, hints)
     if open_clip_file.is_file():
         settings = _read_open_clip_settings(open_clip_file)
         for name in OPEN_CLIP_WEIGHTS:
             weights = hub.resolve_folder(name_or_path, **hub_options, allow_patterns=[name]) / name
             if weights.is_file():
-                return _from_open_clip_folder(weights, open_clip_file, settings, hidden_act, heads)
+                return _from_open_clip_folder(weights, open_clip_file, settings, hints)
         raise CheckpointError(f"{folder}: no {' or '.join(OPEN_CLIP_WEIGHTS)} beside its {OPEN_CLIP_CONFIG}.")
     if config_file.is_file():
         raise CheckpointError(f"{config_file}: model_type is {model_type!r}; xclip and clip are read.")
@@ -153,26 +168,20 @@ def read_checkpoint(
 
 
 def _from_hub_folder(
-    source: Path,
-    files: list[Path],
-    config_file: Path,
-    values: dict[str, Any],
-    hidden_act: str | None,
-    heads: dict[str, int | None],
+    source: Path, files: list[Path], config_file: Path, values: dict[str, Any], hints: _Hints
 ) -> Checkpoint:
     stored: dict[str, Stored] = {}
     for path in files:
         stored.update(read_weights_file(path).stored)
-    texts = {
-        name: _read_text(config_file.with_name(name)) for name in KEPT_TEXTS if config_file.with_name(name).is_file()
-    }
+    paths = [config_file.with_name(name) for name in KEPT_TEXTS]
+    texts = {path.name: _read_text(path) for path in paths if path.is_file()}
     if values["model_type"] == "xclip":
         moves = plan_moves(stored, source, "hub")
         return Checkpoint("xclip", "hub", values, source, stored, moves, texts, files=tuple(files))
     moves = plan_moves(stored, source, "huggingface_clip")
     # config.json may leave out sizes, which the shapes tell
-    config = _config_from_shapes(shapes_by_hub_name(stored, moves), source, "gelu", heads)
-    take_from_hugging_face(config, values, hidden_act, source=config_file)
+    config = _config_from_shapes(shapes_by_hub_name(stored, moves), source, hints, activation="gelu")
+    take_from_hugging_face(config, values, hints.hidden_act, source=config_file)
     _check_towers(config, config_file)
     texts.pop(CONFIG_NAME)
     return Checkpoint("clip", "huggingface_clip", config, source, stored, moves, texts, files=tuple(files))
@@ -197,25 +206,19 @@ def _read_open_clip_settings(config_file: Path) -> dict[str, Any]:
     return settings
 
 
-def _from_open_clip_folder(
-    weights: Path,
-    config_file: Path,
-    settings: dict[str, Any],
-    hidden_act: str | None,
-    heads: dict[str, int | None],
-) -> Checkpoint:
+def _from_open_clip_folder(weights: Path, config_file: Path, settings: dict[str, Any], hints: _Hints) -> Checkpoint:
     vision, text = settings["vision_cfg"], settings["text_cfg"]
     numbers = [vision.get("head_width", 1), vision.get("width", 768), text.get("heads", 1)]
     if not all(type(number) is int and 0 < number < 1 << 20 for number in numbers):
         raise CheckpointError(f"{config_file}: widths and heads must be whole numbers above 0.")
-    heads = dict(heads)
-    if heads["vision_heads"] is None and "head_width" in vision:
-        heads["vision_heads"] = max(1, vision.get("width", 768) // vision["head_width"])
-    if heads["text_heads"] is None and "heads" in text:
-        heads["text_heads"] = text["heads"]
-    activation = hidden_act or ("quick_gelu" if settings.get("quick_gelu") else "gelu")
-    checkpoint = _from_file(read_weights_file(weights), activation, heads, is_open_clip=True)
-    take_from_open_clip(checkpoint.config, settings, hidden_act, source=config_file)
+    from_settings = _Hints(
+        hidden_act="quick_gelu" if settings.get("quick_gelu") else "gelu",
+        vision_heads=max(1, vision.get("width", 768) // vision["head_width"]) if "head_width" in vision else None,
+        text_heads=text.get("heads"),
+    )
+    combined = _Hints._make(given or default for given, default in zip(hints, from_settings, strict=True))
+    checkpoint = _from_file(read_weights_file(weights), combined, is_open_clip=True)
+    take_from_open_clip(checkpoint.config, settings, hints.hidden_act, source=config_file)
     _check_towers(checkpoint.config, config_file)
     return checkpoint
 
@@ -223,31 +226,25 @@ def _from_open_clip_folder(
 # ---------------------------------------------------------------------------------------------------- files
 
 
-def _from_file(
-    file: WeightsFile, hidden_act: str | None, heads: dict[str, int | None], *, is_open_clip: bool = False
-) -> Checkpoint:
+def _from_file(file: WeightsFile, hints: _Hints, *, is_open_clip: bool = False) -> Checkpoint:
     layout = recognise_layout(file.stored, file.path)
     moves = plan_moves(file.stored, file.path, layout)
     by_shape = shapes_by_hub_name(file.stored, moves)
-    own_texts = file.extra.get(OWN_FILES, {})
-    texts = {name: own_texts[name] for name in KEPT_TEXTS if name in own_texts}
-    info: dict[str, Any] = {
-        key: file.extra[key] for key in ("epoch", "max_accuracy", "name", "settings") if key in file.extra
-    }
+    texts = {name: file.texts[name] for name in KEPT_TEXTS if name in file.texts}
     kind: Literal["xclip", "clip"]
     format: Format
     if "mit.position_embedding" in by_shape:
         kind, format = "xclip", layout
-        config = _config_from_shapes(by_shape, file.path, hidden_act or "quick_gelu", heads)
+        config = _config_from_shapes(by_shape, file.path, hints, activation="quick_gelu")
         if layout == "authors" and CONFIG_NAME in texts:
             config = _parse_config(texts[CONFIG_NAME], file.path)
     else:
         kind = "clip"
         format, activation, warning = _guess_clip(file, layout, is_open_clip=is_open_clip)
-        if warning and hidden_act is None:
+        if warning and hints.hidden_act is None:
             warnings.warn(f"{file.path}: {warning}", stacklevel=3)
-        config = _config_from_shapes(by_shape, file.path, hidden_act or activation, heads)
-    return Checkpoint(kind, format, config, file.path, file.stored, moves, texts, info, (file.path,))
+        config = _config_from_shapes(by_shape, file.path, hints, activation)
+    return Checkpoint(kind, format, config, file.path, file.stored, moves, texts, file.info, (file.path,))
 
 
 def _guess_clip(file: WeightsFile, layout: Layout, *, is_open_clip: bool) -> tuple[Format, str, str]:
@@ -262,7 +259,7 @@ def _guess_clip(file: WeightsFile, layout: Layout, *, is_open_clip: bool) -> tup
                 "its tensors come in the order of OpenAI's class, so QuickGELU is assumed; for weights of an early "
                 "open_clip (2021) that were trained with GELU give --activation gelu."
             )  # fmt: skip
-    label = f"{file.path.name} {file.extra.get('name', '')}".lower().replace("_", "").replace("-", "")
+    label = f"{file.path.name} {file.info.get('name', '')}".lower().replace("_", "").replace("-", "")
     if "quickgelu" in label or "openai" in label:
         return format, "quick_gelu", ""
     return format, "gelu", (
@@ -282,11 +279,13 @@ def _parse_config(text: str, path: Path) -> dict[str, Any]:
     return values
 
 
-def _config_from_shapes(
-    by_shape: dict[str, tuple[int, ...]], source: Path, hidden_act: str, heads: dict[str, int | None]
-) -> dict[str, Any]:
+def _config_from_shapes(by_shape: shapes.Shapes, source: Path, hints: _Hints, activation: str) -> dict[str, Any]:
+    """Return the configuration that shapes and hints tell, with `activation` if the user names none."""
+    hidden_act, vision_heads, text_heads = hints
     try:
-        config = shapes.config_of(by_shape, hidden_act=hidden_act, **heads)
+        config = shapes.config_of(
+            by_shape, hidden_act=hidden_act or activation, vision_heads=vision_heads, text_heads=text_heads
+        )
     except shapes.UnclearError as error:
         raise CheckpointError(f"{source}: {error}.") from error
     _check_towers(config, source)
@@ -294,7 +293,7 @@ def _config_from_shapes(
 
 
 def _check_towers(config: dict[str, Any], source: Path) -> None:
-    """Refuse sizes that no tower can have, such as heads that don't divide a width, or text in place of a number."""
+    """Refuse sizes that no tower can have, such as heads that don't divide a width, or text instead of a number."""
     try:
         XCLIPTextConfig.from_dict(config["text_config"])
         XCLIPVisionConfig.from_dict(config["vision_config"])

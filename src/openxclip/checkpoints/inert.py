@@ -16,10 +16,10 @@ from typing import Any
 from openxclip.checkpoints.stand_ins import (
     MAKERS,
     DamagedPickleError,
-    Element,
     Inert,
     Maker,
     Name,
+    NumpyType,
     RefusedPickleError,
     as_key,
     of_type,
@@ -33,7 +33,7 @@ _TUPLE_SIZES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class InertReader:
-    """Reads consecutive pickles from bytes.
+    """A reader of consecutive pickles.
 
     Args:
         content: the pickles.
@@ -114,9 +114,9 @@ class InertReader:
         self._stack.append(value)
 
     def _pop(self) -> Any:
-        if self._marks and self._marks[-1] >= len(self._stack):
-            raise DamagedPickleError("it pops more than it pushed")
-        return self._stack.pop()
+        value = self._top()
+        del self._stack[-1]
+        return value
 
     def _top(self) -> Any:
         if self._marks and self._marks[-1] >= len(self._stack):
@@ -262,7 +262,7 @@ class InertReader:
 
     def _op_build(self, _: None) -> None:
         state, target = self._pop(), self._top()
-        if isinstance(target, Element):
+        if isinstance(target, NumpyType):
             if of_type(state, tuple)[1:2] == (">",):
                 raise RefusedPickleError("it holds big-endian numbers")
         elif isinstance(target, Inert):

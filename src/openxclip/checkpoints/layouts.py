@@ -1,4 +1,4 @@
-"""Recognise whose tensor names a file has, and map them to the hub's names."""
+"""Recognise the naming scheme of a file's tensors, and map their names to the hub's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openxclip.errors import CheckpointError
 
 Layout: TypeAlias = Literal["hub", "huggingface_clip", "authors"]
 
-# Models that X-CLIP can't start from, by a name that only they have.
+# Models that X-CLIP can't start from, and the beginning of a tensor name that only they have.
 _OTHER_MODELS = (
     ("logit_bias", "a SigLIP (sigmoid loss, another text tower)"),
     ("vision_model.head.", "a SigLIP (pooled by attention)"),
@@ -38,7 +38,7 @@ _SINGLE_TOWERS = (
 
 
 def recognise_layout(stored: Mapping[str, Stored], source: Path) -> Layout:
-    """Return whose names these are; "authors" includes OpenAI's and open_clip's.
+    """Return the naming scheme of a file's tensors; "authors" includes OpenAI's and open_clip's.
 
     Raises:
         CheckpointError: the names are those of another model; the message names it if it is known.
@@ -63,7 +63,7 @@ def recognise_layout(stored: Mapping[str, Stored], source: Path) -> Layout:
 
 
 def plan_moves(stored: Mapping[str, Stored], source: Path, layout: Layout) -> tuple[names.Move, ...]:
-    """Return what becomes of each tensor of a file under the hub's names.
+    """Return the names that each tensor of a file has on the hub.
 
     Raises:
         CheckpointError: the file holds tensors that no CLIP or X-CLIP has, or quantised weights.
@@ -76,9 +76,10 @@ def plan_moves(stored: Mapping[str, Stored], source: Path, layout: Layout) -> tu
     if layout == "hub":
         return tuple(names.Move(full, (name,), False) for full, name in bare.items())
     if layout == "huggingface_clip":
-        return tuple(names.Move(full, (names.as_xclip(name),), False) for full, name in bare.items())
-    if "text.token_embedding.weight" in bare.values():
-        bare = {full: names.without_text_module(name) for full, name in bare.items()}
+        misspelt, right = "vision_model.pre_layrnorm.", "vision_model.pre_layernorm."  # the latter is X-CLIP's
+        return tuple(names.Move(full, (name.replace(misspelt, right),), False) for full, name in bare.items())
+    if "text.token_embedding.weight" in bare.values():  # open_clip's CustomTextCLIP
+        bare = {full: name.removeprefix("text.") for full, name in bare.items()}
         if len(set(bare.values())) < len(bare):
             raise CheckpointError(f"{source}: holds its text tower twice, with and without 'text.' before its names.")
     moves, unknown = names.moves_to_hub(bare.values())

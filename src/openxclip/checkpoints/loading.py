@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Generic
 
 from openxclip import hub
 from openxclip.checkpoints.folder import LoadedWeights, load_state_dict
-from openxclip.checkpoints.formats import Checkpoint, read_checkpoint
-from openxclip.checkpoints.shapes import UnclearError, start_from_clip
+from openxclip.checkpoints.formats import Checkpoint, CheckpointOptions, read_checkpoint
+from openxclip.checkpoints.shapes import UnclearError, add_video_parts
 from openxclip.config import ConfigT, XCLIPConfig
 from openxclip.errors import CheckpointError
 
@@ -57,7 +57,12 @@ def open_pretrained(
         raise ValueError("from_pretrained(None) needs both config= and state_dict=; otherwise give a name.")
     checkpoint = None
     if name_or_path is not None and hub.existing_file(name_or_path) is not None:
-        checkpoint = _read_xclip(name_or_path)
+        checkpoint = read_checkpoint(name_or_path)
+        if checkpoint.kind == "clip":
+            raise CheckpointError(
+                f"{name_or_path}: this is a CLIP (no video parts): `openxclip init --from {name_or_path} --out FOLDER` "
+                "(in Python XCLIPModel.from_clip) starts an X-CLIP from it."
+            )
     if config is not None:
         config = config_class.of(config)
     elif checkpoint is not None:
@@ -78,7 +83,10 @@ def open_pretrained(
         source = weights.source
         if use_safetensors and ".safetensors" not in source.name and source.suffix:
             raise CheckpointError(f"{source}: is not a safetensors file, but use_safetensors=True asks for one.")
-        return LoadedWeights(_rename(weights.tensors, key_mapping or {}), source)
+        tensors = weights.tensors
+        for pattern, replacement in (key_mapping or {}).items():
+            tensors = {re.sub(pattern, replacement, name): tensor for name, tensor in tensors.items()}
+        return LoadedWeights(tensors, source)
 
     return Pretrained(config, load_weights)
 
@@ -96,49 +104,23 @@ def config_in(checkpoint: Checkpoint, config_class: type[ConfigT]) -> ConfigT:
 
 
 def open_clip_start(
-    name_or_path: str | Path,
-    *,
-    num_frames: int,
-    hidden_act: str | None = None,
-    vision_heads: int | None = None,
-    text_heads: int | None = None,
-    **hub_options: Unpack[hub.HubOptions],
+    name_or_path: str | Path, *, num_frames: int, **options: Unpack[CheckpointOptions]
 ) -> Pretrained[XCLIPConfig]:
     """Return the config of the X-CLIP that starts from a CLIP, and a function that loads the CLIP's weights.
 
     Args:
         name_or_path: a file, a folder or a hub id of an OpenAI, open_clip or Hugging Face CLIP.
         num_frames: T, the frames of a clip.
-        hidden_act, vision_heads, text_heads: see `read_checkpoint`.
-        **hub_options: see `openxclip.hub.HubOptions`.
+        **options: see `read_checkpoint`.
 
     Raises:
         CheckpointError: there is no such checkpoint, or it isn't a whole CLIP with a vision transformer.
     """
-    clip = read_checkpoint(
-        name_or_path, hidden_act=hidden_act, vision_heads=vision_heads, text_heads=text_heads, **hub_options
-    )
+    clip = read_checkpoint(name_or_path, **options)
     if clip.kind != "clip":
         raise CheckpointError(f"{name_or_path}: this is an X-CLIP already: load it with XCLIPModel.from_pretrained.")
     try:
-        config = XCLIPConfig.from_dict(start_from_clip(clip.config, num_frames=num_frames))
+        add_video_parts(clip.config, num_frames=num_frames)
     except UnclearError as error:
         raise CheckpointError(f"{clip.source}: {error}.") from error
-    return Pretrained(config, lambda: LoadedWeights(clip.tensors, clip.source))
-
-
-def _read_xclip(name_or_path: str | Path) -> Checkpoint:
-    """Read a checkpoint, and refuse a CLIP with advice on what to do."""
-    checkpoint = read_checkpoint(name_or_path)
-    if checkpoint.kind == "clip":
-        raise CheckpointError(
-            f"{name_or_path}: this is a CLIP (no video parts): `openxclip init --from {name_or_path} --out FOLDER` "
-            "(in Python XCLIPModel.from_clip) starts an X-CLIP from it."
-        )
-    return checkpoint
-
-
-def _rename(tensors: dict[str, Tensor], key_mapping: Mapping[str, str]) -> dict[str, Tensor]:
-    for pattern, replacement in key_mapping.items():
-        tensors = {re.sub(pattern, replacement, name): tensor for name, tensor in tensors.items()}
-    return tensors
+    return Pretrained(XCLIPConfig.from_dict(clip.config), lambda: LoadedWeights(clip.tensors, clip.source))

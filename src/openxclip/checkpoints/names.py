@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """A tensor of the authors' files, and the one or three tensors of the hub's that it becomes."""
+    """A tensor of the authors' files, and the one or three tensors that it becomes in the hub's."""
 
     authors: str
     hub: tuple[str, ...]
@@ -71,16 +71,11 @@ _OF_VIDEO = [
     Row("prompts_visual_proj", ("prompts_visual_projection",)),
     *_same("prompts_generator.norm", "prompts_generator.layernorm"),
     Row("prompts_generator.alpha", ("prompts_generator.alpha",)),
+    *[Row(name, (name,)) for name in (f"prompts_generator.decoder.#.cross_attn.{part}_proj.weight" for part in "qkv")],
     *[
-        Row(name, (name,))
-        for name in (
-            *(f"prompts_generator.decoder.#.cross_attn.{part}_proj.weight" for part in "qkv"),
-            *(
-                f"prompts_generator.decoder.#.{part}.{kind}"
-                for part in ("cross_attn.proj", "norm1", "norm3", "mlp.0", "mlp.3")
-                for kind in ("weight", "bias")
-            ),
-        )
+        row
+        for part in ("cross_attn.proj", "norm1", "norm3", "mlp.0", "mlp.3")
+        for row in _same(f"prompts_generator.decoder.#.{part}", f"prompts_generator.decoder.#.{part}")
     ],
 ]
 TABLE = (*_CLIP, *_OF_VIDEO)
@@ -102,7 +97,7 @@ def _pattern(name: str) -> tuple[str, str]:
 
 
 def is_of_clip(hub_name: str) -> bool:
-    """Whether a CLIP has a tensor of this name of the hub's; otherwise it belongs to messages, MIT or prompts."""
+    """Whether a CLIP has a tensor of this hub name; otherwise it belongs to messages, MIT or prompts."""
     return hub_name in _CLIPS_OWN or _pattern(hub_name)[0] in _CLIPS_OWN
 
 
@@ -133,7 +128,7 @@ def moves_to_hub(names: Iterable[str]) -> tuple[list[Move], list[str]]:
 
 
 def moved(tensor: Tensor, move: Move) -> dict[str, Tensor]:
-    """Return what a tensor of the authors' becomes under the hub's names."""
+    """Return the tensors by hub name that a tensor of the authors becomes."""
     if move.transposed:
         tensor = tensor.T.contiguous()
     return dict(zip(move.targets, _parts(tensor) if len(move.targets) > 1 else [tensor], strict=True))
@@ -183,13 +178,3 @@ def without_wrappers(names: Iterable[str]) -> dict[str, str]:
         if bare and all(name.startswith(wrapper) for name in bare.values() if name not in _NO_WEIGHTS):
             bare = {full: name.removeprefix(wrapper) for full, name in bare.items()}
     return bare
-
-
-def without_text_module(name: str) -> str:
-    """Return a name of open_clip's CustomTextCLIP, whose text tower is in `text.`, as in its plain CLIP."""
-    return name.removeprefix("text.")
-
-
-def as_xclip(hugging_face_clip_name: str) -> str:
-    """Return a name of Hugging Face's CLIP as in their X-CLIP: a spelling mistake makes them differ."""
-    return hugging_face_clip_name.replace("vision_model.pre_layrnorm.", "vision_model.pre_layernorm.")

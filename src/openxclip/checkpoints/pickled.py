@@ -95,7 +95,7 @@ def read_pickled(path: Path) -> Any:
 
 
 class _File:
-    """Reads one file: its pickles, its storages, and the tensors on them."""
+    """A reader of one file: of its pickles, its storages, and the tensors on them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -269,15 +269,14 @@ def _refuse_hooks_and_metadata(hooks: Any = None, metadata: Any = None, *_: Any)
 
 def _parameter(arguments: tuple[Any, ...]) -> Stored:
     stored, _, *hooks = arguments
-    if hooks and hooks[0]:
-        raise RefusedPickleError("it has a tensor with hooks")
+    _refuse_hooks_and_metadata(*hooks[:1])
     if not isinstance(stored, Stored):
         raise RefusedPickleError("it makes a parameter of something that is no tensor")
     return stored
 
 
 def as_sizes(value: Any) -> tuple[int, ...]:
-    """Return the sizes or strides of a tensor; RefusedPickleError if the value can't be such."""
+    """Return the sizes or strides of a tensor, or raise RefusedPickleError if the value can't be that."""
     is_short = isinstance(value, tuple | list) and len(value) <= _MAX_DIMENSIONS
     if not is_short or not all(type(size) is int and 0 <= size < 1 << 62 for size in value):
         raise RefusedPickleError("it has a tensor of impossible sizes or strides")

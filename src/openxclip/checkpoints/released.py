@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from openxclip.checkpoints.shapes import start_from_clip
+from openxclip.checkpoints.shapes import add_video_parts
 from openxclip.config import HEAD_WIDTH, XCLIPConfig
-
-_BYTES_OF_A_PARAMETER = 4  # they are float32
 
 
 @dataclass(frozen=True)
@@ -20,12 +18,11 @@ class Released:
         parameters: number of parameters.
         frames: number of frames of a clip.
         resolution: pixels of a frame's side.
-        trained_on: videos of the training, which started from OpenAI's CLIP.
+        trained_on: training videos. The training started from OpenAI's CLIP.
         accuracy: percentages that the paper reports: "top1" and "top5" on the test videos of the training's data set,
             or top-1 by the name of another; empty if it reports none.
         measured: protocol of these measurements; "" if there are none.
         authors_file: name of the authors' file; "" if there is none.
-        bytes_of_a_parameter: bytes of a parameter in the file.
     """
 
     name: str
@@ -37,16 +34,15 @@ class Released:
     accuracy: dict[str, float] = field(default_factory=dict)
     measured: str = ""
     authors_file: str = ""
-    bytes_of_a_parameter: int = _BYTES_OF_A_PARAMETER
 
     @property
     def download_bytes(self) -> int:
         """Approximate size of the weights in bytes; 0 for the shipped model."""
-        return 0 if self.name == "mini" else self.parameters * self.bytes_of_a_parameter
+        return 0 if self.name == "mini" else 4 * self.parameters  # float32
 
 
-# By the letter of the architecture: width and blocks of the video tower, and the joint width, which the text tower has
-# too. The text tower has 12 blocks.
+# By letter of the architecture: width and blocks of the video tower, and the joint width, which is also the text
+# tower's. The text tower has 12 blocks.
 _TOWERS = {"B": (768, 12, 512), "L": (1024, 24, 768)}
 
 # Parameters at 8 frames and 224 pixels; each further frame adds a position of the joint width.
@@ -67,7 +63,7 @@ def _shots(dataset: str, file: str, accuracies: dict[int, float]) -> list[Releas
 
 
 RELEASED: tuple[Released, ...] = (
-    Released("mini", "192/8", 15_299_905, 8, 64, "openxclip's rendered playground", bytes_of_a_parameter=2),
+    Released("mini", "192/8", 15_299_905, 8, 64, "openxclip's rendered playground"),
     Released("microsoft/xclip-base-patch32", "B/32", _BASE32, 8, 224, "Kinetics-400",
              {"top1": 80.4, "top5": 95.0}, _VIEWS, "k400_32_8.pth"),
     Released("microsoft/xclip-base-patch32-16-frames", "B/32", _BASE32 + 8 * 512, 16, 224, "Kinetics-400",
@@ -116,5 +112,6 @@ def config_of_released(model: Released) -> XCLIPConfig:
         "image_size": model.resolution,
         "patch_size": int(patch),
     }
-    clip = {"text_config": text, "vision_config": vision, "projection_dim": joint}
-    return XCLIPConfig.from_dict(start_from_clip(clip, num_frames=model.frames))
+    config = {"text_config": text, "vision_config": vision, "projection_dim": joint}
+    add_video_parts(config, num_frames=model.frames)
+    return XCLIPConfig.from_dict(config)

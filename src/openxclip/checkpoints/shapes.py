@@ -6,7 +6,6 @@ released; open_clip's vision towers from width 1280 on (ViT-H, g, bigG and e) ha
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +24,7 @@ class UnclearError(Exception):
 def config_of(
     shapes: Shapes, *, hidden_act: str, vision_heads: int | None = None, text_heads: int | None = None
 ) -> dict[str, Any]:
-    """Return the fields of an XCLIPConfig; for a CLIP, without those of MIT, prompts and frames.
+    """Return the fields of an XCLIPConfig; a CLIP has no fields of MIT, prompts and frames.
 
     Args:
         shapes: shapes by the hub's names.
@@ -77,7 +76,11 @@ def config_of(
 def add_video_parts(
     config: dict[str, Any], *, num_frames: int, mit_layers: int = 1, mit_inner_width: int | None = None
 ) -> None:
-    """Add the fields that an X-CLIP has beyond a CLIP, in the paper's sizes: MIT and prompts with heads 64 wide."""
+    """Add the fields that an X-CLIP has beyond a CLIP, in the paper's sizes: MIT and prompts with heads 64 wide.
+
+    Raises:
+        UnclearError: the joint width can't be split into heads.
+    """
     joint = config["projection_dim"]
     heads = _heads(joint, "joint")
     config["prompt_num_attention_heads"] = heads
@@ -88,17 +91,6 @@ def add_video_parts(
         "mit_num_attention_heads": heads,
         "num_frames": num_frames,
     }
-
-
-def start_from_clip(config: Mapping[str, Any], *, num_frames: int) -> dict[str, Any]:
-    """Return the fields of an XCLIPConfig with the towers of a CLIP's configuration.
-
-    Raises:
-        UnclearError: the joint width can't be split into heads.
-    """
-    fields = copy.deepcopy(dict(config))
-    add_video_parts(fields, num_frames=num_frames)
-    return fields
 
 
 def architecture(config: Mapping[str, Any]) -> str:

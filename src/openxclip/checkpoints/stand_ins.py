@@ -40,7 +40,7 @@ class Settings(dict[str, Any]):
     """Stands for a yacs CfgNode: its entries, without its methods."""
 
 
-class Element:
+class NumpyType:
     """Stands for a numpy dtype."""
 
     def __init__(self, code: str) -> None:
@@ -51,14 +51,14 @@ _KEY_TYPES = (str, int, bool, bytes, type(None))
 
 
 def of_type(value: Any, kind: type) -> Any:
-    """Return the value; DamagedPickleError if it is of another type."""
+    """Return the value, or raise DamagedPickleError if it is of another type."""
     if not isinstance(value, kind):
         raise DamagedPickleError(f"a {kind.__name__} is expected where a {type(value).__name__} is")
     return value
 
 
 def as_key(value: Any) -> Any:
-    """Return a key; RefusedPickleError if hashing it may be slow, as with nested tuples and chosen large numbers."""
+    """Return a key, or raise RefusedPickleError if hashing it may be slow, as for nested tuples or chosen numbers."""
     if type(value) not in _KEY_TYPES or (type(value) is int and not -(1 << 60) < value < 1 << 60):
         raise RefusedPickleError(f"it has a {type(value).__name__} as a key")
     return value
@@ -76,14 +76,6 @@ def _make_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
             for key, value in of_type(pairs, list):
                 items[as_key(key)] = value
     return items
-
-
-def _make_default_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    return _make_dict(arguments[1:])  # the first argument is the function for missing keys
-
-
-def _make_settings(arguments: tuple[Any, ...]) -> Settings:
-    return Settings(_make_dict(arguments))
 
 
 def _make_set(arguments: tuple[Any, ...]) -> set[Any]:
@@ -106,47 +98,43 @@ def _make_bytes(arguments: tuple[Any, ...]) -> bytes:
 _NUMBER_CODES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 
 
-def _make_element(arguments: tuple[Any, ...]) -> Element:
+def _make_numpy_type(arguments: tuple[Any, ...]) -> NumpyType:
     code = of_type(arguments[0], str).lstrip("<|=")
     if code not in _NUMBER_CODES:
         raise RefusedPickleError("it holds numpy values that are no numbers")
-    return Element(code)
+    return NumpyType(code)
 
 
 def _make_number(arguments: tuple[Any, ...]) -> Any:
     import numpy as np
 
-    element, content = arguments
-    return np.frombuffer(of_type(content, bytes), "<" + of_type(element, Element).code, count=1)[0].item()
+    dtype, content = arguments
+    return np.frombuffer(of_type(content, bytes), "<" + of_type(dtype, NumpyType).code, count=1)[0].item()
 
 
 def _opaque(module: str, name: str) -> Maker:
     return lambda _: Inert(Name(module, name))
 
 
+_BUILTINS, _ARRAYS = ("builtins", "__builtin__"), ("numpy.core.multiarray", "numpy._core.multiarray")
 _OPAQUE = (
     ("argparse", "Namespace"),
     ("types", "SimpleNamespace"),
     ("torch", "device"),
-    *((module, kind) for module in ("builtins", "__builtin__") for kind in ("list", "dict", "int", "float", "str")),
     ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
+    *((module, kind) for module in _BUILTINS for kind in ("list", "dict", "int", "float", "str")),
+    *((module, "_reconstruct") for module in _ARRAYS),
 )
 MAKERS: dict[tuple[str, str], Maker] = {
     ("collections", "OrderedDict"): _make_dict,
     ("collections", "Counter"): _make_dict,
-    ("collections", "defaultdict"): _make_default_dict,
-    ("yacs.config", "CfgNode"): _make_settings,
-    ("builtins", "set"): _make_set,
-    ("__builtin__", "set"): _make_set,
-    ("builtins", "frozenset"): _make_set,
-    ("__builtin__", "frozenset"): _make_set,
+    ("collections", "defaultdict"): lambda arguments: _make_dict(arguments[1:]),  # without the function for defaults
+    ("yacs.config", "CfgNode"): lambda arguments: Settings(_make_dict(arguments)),
+    **{(module, kind): _make_set for module in _BUILTINS for kind in ("set", "frozenset")},
     ("pathlib", "PosixPath"): _make_path,
     ("pathlib", "WindowsPath"): _make_path,
     ("_codecs", "encode"): _make_bytes,
-    ("numpy", "dtype"): _make_element,
-    ("numpy.core.multiarray", "scalar"): _make_number,
-    ("numpy._core.multiarray", "scalar"): _make_number,
+    ("numpy", "dtype"): _make_numpy_type,
+    **{(module, "scalar"): _make_number for module in _ARRAYS},
     **{name: _opaque(*name) for name in _OPAQUE},
 }

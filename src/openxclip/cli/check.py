@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openxclip.cli.help import usage_errors
 from openxclip.cli.options import Target, finding_options, footage_options, found_videos, read_options
 from openxclip.cli.progress import progress
-from openxclip.cli.rows import CsvRows, Form, format_options
-from openxclip.cli.terminal import counted, json_line, printable
+from openxclip.cli.rows import Form, Rows, format_options
+from openxclip.cli.terminal import counted
+from openxclip.common.files import checked_target
 
 if TYPE_CHECKING:
     from openxclip.video import VideoReport
@@ -42,17 +44,14 @@ def command(
     The exit status is 1 if there are any.
     """
     from openxclip.video import VideoReport, check_videos, write_report
-    from openxclip.video.checking import check_report_name
+    from openxclip.video.checking import REPORT_SUFFIXES
 
-    try:
+    with usage_errors():
         if report is not None:
-            check_report_name(report)
+            checked_target(report, *REPORT_SUFFIXES)
         paths = found_videos(videos)
         read = read_options(footage)
-    except ValueError as error:
-        raise click.UsageError(printable(str(error))) from error
-
-    rows = CsvRows(list(VideoReport(path="").as_dict())) if form == "csv" else None
+    rows = Rows(form, VideoReport(path="").as_dict())
     reports = []
     with progress("checking", len(paths), prints_meanwhile=form != "table") as display:
 
@@ -63,10 +62,7 @@ def command(
         try:
             for video in checked:
                 reports.append(video)
-                if rows is not None:
-                    rows.print(video.as_dict())
-                elif form == "jsonl":
-                    click.echo(json_line(video.as_dict()))
+                rows.print(video.as_dict())
                 display(video.path)
         finally:
             checked.close()  # type: ignore[attr-defined]
@@ -95,19 +91,15 @@ def _summary(reports: list[VideoReport]) -> str:
 def _show_table(reports: list[VideoReport]) -> None:
     if not reports:
         return
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    from openxclip.cli.tables import cell, new_table, print_table
 
-    from openxclip.cli.tables import print_table
-
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table = new_table()
     table.add_column("video", overflow="fold")
     table.add_column("problem", overflow="fold")
     for report in reports:
-        problems = [Text(printable(problem), style="yellow") for problem in report.problems]
+        problems = [cell(problem, "yellow") for problem in report.problems]
         if report.error is not None:
-            problems = [Text(printable(report.error.reason), style="red")]
+            problems = [cell(report.error.reason, "red")]
         for number, problem in enumerate(problems):
-            table.add_row(Text("" if number else printable(report.path)), problem)
+            table.add_row(cell("" if number else report.path), problem)
     print_table(table)

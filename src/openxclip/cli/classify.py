@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from openxclip.cli.help import usage_errors
 from openxclip.cli.options import (
     Time,
     batch_option,
+    device_options,
     finding_options,
     footage_options,
     found_videos,
+    frames_option,
+    model_option,
     note_of_model,
-    precision_option,
     read_options,
-    renamed_option,
     sampling_option,
 )
 from openxclip.cli.progress import progress
-from openxclip.cli.rows import CsvRows, Form, format_options
-from openxclip.cli.terminal import counted, json_line, printable, say
-from openxclip.hub import DEFAULT_MODEL
+from openxclip.cli.rows import Form, Rows, format_options
+from openxclip.cli.terminal import counted, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from openxclip.engine import Precision
     from openxclip.pipeline.batching import Batch
     from openxclip.recognition import Classification
-    from openxclip.video.sampling import Sampling
 
 _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these", "error")
 
@@ -39,32 +39,24 @@ _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these",
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
 @click.option("--labels", metavar='"A, B, C"', help="The labels to choose from, separated by commas.")
 @click.option("--labels-file", type=click.File(encoding="utf-8-sig"), help="A file with the labels, one per line.")
+@model_option
+@frames_option
 @click.option(
-    "--model",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    help="A folder, a hub id, or mini (knows only the rendered playground).",
-)
-@click.option("--frames", type=click.IntRange(1), help="Frames of a clip.  [default: as the model was trained]")
-@click.option(
-    "--clips", type=click.IntRange(1), default=1, show_default=True, help="Clips per video; their scores are averaged."
+    "--clips", "num_clips", type=click.IntRange(1), default=1, help="Clips per video; their scores are averaged."
 )
 @click.option("--start", type=Time(), help="Read the video only from this time: 83.5 or 1:23.5.")
 @click.option("--end", type=Time(above=0), help="Read the video only up to this time.")
 @sampling_option
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Labels to show per video.")
-@click.option("--template", default="{}", show_default=True, help='Text for a label, for example "a video of {}".')
+@click.option("--top", type=click.IntRange(1), default=5, help="Labels to show per video.")
+@click.option("--template", default="{}", help='Text for a label, for example "a video of {}".')
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
     default=0.5,
-    show_default=True,
     help='If the best label has a lower score, the outcome is "none of these".',
 )
-@renamed_option("--threshold", "--min-score")
 @format_options
-@click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
-@precision_option
+@device_options
 @batch_option
 @finding_options
 @footage_options
@@ -73,11 +65,6 @@ def command(
     labels: str | None,
     labels_file: TextIO | None,
     model: str,
-    frames: int | None,
-    clips: int,
-    start: float | None,
-    end: float | None,
-    sampling: Sampling,
     top: int,
     template: str,
     min_score: float,
@@ -85,7 +72,7 @@ def command(
     device: str | None,
     precision: Precision,
     batch: Batch,
-    **footage: Any,
+    **options: Any,
 ) -> None:
     """Choose the labels that fit each VIDEO.
 
@@ -110,10 +97,11 @@ def command(
     from openxclip.video import ClipPlan
 
     paths = found_videos(videos)
-    try:
+    failed = 0
+    with usage_errors():
         names = check_labels([name for name in names if name.strip()])
-        plan = ClipPlan(num_frames=frames, num_clips=clips, start=start, end=end, sampling=sampling)
-        read = read_options(footage)
+        read = read_options(options)
+        plan = ClipPlan(**options)  # the remaining ones: num_frames, num_clips, start, end, sampling
         pipeline = VideoPipeline.from_pretrained(model, device=device, precision=precision, read=read)
         with progress("encoding labels", len(names), noun="label") as display:
             classifier = Classifier(
@@ -125,26 +113,24 @@ def command(
             )
         with progress("classifying", len(paths), prints_meanwhile=form != "table") as display:
             results = classifier(
-                paths,
-                plan,
-                top_k=top,
-                batch=batch,
-                on_clip=lambda done: display.clips(done, clips),
+                paths, plan, top_k=top, batch=batch, on_clip=lambda done: display.clips(done, plan.num_clips)
             )
-            output = _Table() if form == "table" else _Csv() if form == "csv" else _JsonLines()
-            failed = 0
+            rows = Rows(form, _COLUMNS)
+            in_table: list[Classification] = []
             try:
                 for result in results:
                     if result.error is not None:
                         failed += 1
                         say(result.error)
-                    output.add(result)
+                    if form == "table":
+                        in_table.append(result)
+                    for row in _label_rows(result) if form == "csv" else [_as_dict(result)]:
+                        rows.print(row)
                     display()
             finally:  # show the results so far, even after an interruption
                 display.close()
-                output.end()
-    except ValueError as error:
-        raise click.UsageError(printable(str(error))) from error
+                if in_table:
+                    _show_table(in_table)
     if failed:
         say(f"{failed} of {counted(len(paths), 'video')} could not be read.")
     note_of_model(model)
@@ -159,77 +145,46 @@ def _lines(file: TextIO | None) -> list[str]:
         raise click.UsageError(f"{getattr(file, 'name', file)}: is not text in UTF-8 ({error.reason}).") from error
 
 
-class _JsonLines:
-    """Prints one JSON object per video."""
+def _show_table(results: list[Classification]) -> None:
+    from openxclip.cli.tables import add_numbers, new_table, print_table
 
-    def add(self, result: Classification) -> None:
-        click.echo(json_line(as_dict(result)))
-
-    def end(self) -> None:
-        pass
-
-
-class _Csv:
-    """Prints one row per label and video, and one row with the error for a video that can't be read."""
-
-    def __init__(self) -> None:
-        self._rows = CsvRows(_COLUMNS)
-
-    def add(self, result: Classification) -> None:
-        video = as_dict(result)
-        for label in video.pop("labels", [{}]):
-            self._rows.print({**video, **label})
-
-    def end(self) -> None:
-        pass
-
-
-class _Table:
-    """Prints a table of all videos at the end."""
-
-    def __init__(self) -> None:
-        from rich import box
-        from rich.table import Table
-
-        self._table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        self._table.add_column("video", overflow="fold")
-        self._table.add_column("label", overflow="fold")
-        self._table.add_column("probability", justify="right", no_wrap=True)
-        self._table.add_column("score", justify="right", no_wrap=True)
-
-    def add(self, result: Classification) -> None:
-        _add_rows(self._table, result)
-
-    def end(self) -> None:
-        from openxclip.cli.tables import print_table
-
-        if self._table.row_count:
-            print_table(self._table)
+    table = new_table()
+    table.add_column("video", overflow="fold")
+    table.add_column("label", overflow="fold")
+    add_numbers(table, "probability", "score")
+    for result in results:
+        _add_rows(table, result)
+    print_table(table)
 
 
 def _add_rows(table: Table, result: Classification) -> None:
     """Add the outcome of a video in its first row and the labels below; labels that weren't chosen are dim."""
-    from rich.text import Text
+    from openxclip.cli.tables import cell
 
     if result.error is not None:
-        table.add_row(Text(printable(result.path)), Text(printable(result.error.reason), style="red"))
-    chosen = bool(result.labels) and result.labels[0].label == result.outcome
-    if result.labels and not chosen:
-        table.add_row(Text(printable(result.path)), Text(printable(str(result.outcome)), style="yellow"))
+        table.add_row(cell(result.path), cell(result.error.reason, "red"))
+    is_chosen = bool(result.labels) and result.labels[0].label == result.outcome
+    if result.labels and not is_chosen:
+        table.add_row(cell(result.path), cell(result.outcome, "yellow"))
     for i, row in enumerate(result.labels):
-        best = chosen and i == 0
+        is_outcome = is_chosen and i == 0
         table.add_row(
-            Text(printable(result.path) if best else ""),
-            Text(printable(row.label), style="bold green" if best else ""),
+            cell(result.path if is_outcome else ""),
+            cell(row.label, "bold green" if is_outcome else ""),
             f"{row.probability:.1%}",
             f"{row.score:.2f}",
-            style=None if best else "dim",
+            style=None if is_outcome else "dim",
         )
     table.add_section()
 
 
-def as_dict(result: Classification) -> dict[str, Any]:
-    """Return a result as JSON values."""
+def _label_rows(result: Classification) -> list[dict[str, Any]]:
+    """Return one row for each label, or one with the error if the video could not be read."""
+    video = _as_dict(result)
+    return [{**video, **label} for label in video.pop("labels", [{}])]
+
+
+def _as_dict(result: Classification) -> dict[str, Any]:
     if result.error is not None:
         return {"path": result.path, "error": result.error.reason}
     return {

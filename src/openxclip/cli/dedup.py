@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.options import index_option, renamed_option, where_option
+from openxclip.cli.help import usage_errors
+from openxclip.cli.options import index_option, where_option
 from openxclip.cli.progress import progress
-from openxclip.cli.rows import CsvRows, Form, format_options
+from openxclip.cli.rows import Form, Rows, format_options
 from openxclip.cli.terminal import counted, json_line, printable
 
 if TYPE_CHECKING:
     from openxclip.search import DuplicateGroup
-    from openxclip.search.duplicates import Keep
 
 _COLUMNS = (
     "path", "duration", "duplicate", "duplicate_duration", "begins", "overlap", "score", "similarity", "identical",
@@ -29,21 +29,18 @@ _COLUMNS = (
     "--min-similarity",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.95,
-    show_default=True,
     help="Lowest cosine of two similar windows.",
 )
 @click.option(
     "--overlap",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.8,
-    show_default=True,
     help="Share of a video's windows that must be similar to a window of the other video.",
 )
 @click.option(
     "--keep",
     type=click.Choice(["longest", "largest", "oldest", "highest-resolution"]),
     default="longest",
-    show_default=True,
     help="Which video of a group to keep, among those that contain all the others; largest means bytes.",
 )
 @click.option(
@@ -54,16 +51,7 @@ _COLUMNS = (
 )
 @where_option
 @format_options
-@renamed_option("--threshold", "--min-similarity")
-def command(
-    uri: str,
-    min_similarity: float,
-    overlap: float,
-    keep: Keep,
-    not_duplicates: Path | None,
-    where: str | None,
-    form: Form,
-) -> None:
+def command(uri: str, not_duplicates: Path | None, form: Form, **options: Any) -> None:
     """Find the videos of an index that are copies of others: the same file, another encoding, a part.
 
     Each group lists the video to keep and then the videos that it contains. Black, white and frozen windows don't
@@ -77,42 +65,26 @@ def command(
     from openxclip.search import VideoIndex
     from openxclip.search.not_duplicates import read_pairs
 
-    try:
+    with usage_errors():
         pairs = read_pairs(not_duplicates) if not_duplicates is not None else []
         index = VideoIndex.open(uri)
-        compared = 0
-        with progress("comparing", len(index.files())) as advance:
-
-            def on_video() -> None:
-                nonlocal compared
-                compared += 1
-                advance()
-
-            groups = index.duplicates(
-                min_similarity=min_similarity,
-                overlap=overlap,
-                keep=keep,
-                not_duplicates=pairs,
-                where=where,
-                on_video=on_video,
-            )
-    except ValueError as error:
-        raise click.UsageError(printable(str(error))) from error
+        with progress("comparing", len(index.files())) as display:
+            groups = index.duplicates(not_duplicates=pairs, on_video=display, **options)
     if form == "table":
         for group in groups:
             _show(group)
         copies = sum(len(group.duplicates) for group in groups)
         verb = "is" if copies < 2 else "are"
-        click.echo(f"of {counted(compared, 'video')}, {copies or 'none'} {verb} contained in another")
+        click.echo(f"of {counted(round(display.done), 'video')}, {copies or 'none'} {verb} contained in another")
     elif form == "jsonl":
         for group in groups:
             click.echo(json_line(_with_scores(group)))
     else:
-        output = CsvRows(_COLUMNS)
+        rows = Rows(form, _COLUMNS)
         for group in groups:
             for copy in group.duplicates:
                 row = {**asdict(copy), "duplicate": copy.path, "duplicate_duration": copy.duration}
-                output.print({**row, "path": group.path, "duration": group.duration})
+                rows.print({**row, "path": group.path, "duration": group.duration})
 
 
 def _with_scores(group: DuplicateGroup) -> dict[str, Any]:

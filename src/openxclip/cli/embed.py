@@ -12,24 +12,23 @@ from openxclip.cli.options import (
     Target,
     Time,
     batch_option,
+    device_options,
     finding_options,
     footage_options,
     found_videos,
+    frames_option,
+    model_option,
     note_of_model,
-    precision_option,
     read_options,
     sampling_option,
+    stride_option,
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import counted, printable, say
 from openxclip.errors import CheckpointError
-from openxclip.hub import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from openxclip.engine import Precision
     from openxclip.errors import VideoError
-    from openxclip.pipeline.batching import Batch
-    from openxclip.video.sampling import Sampling
 
 
 @click.command("embed", no_args_is_help=True)
@@ -40,18 +39,11 @@ if TYPE_CHECKING:
     required=True,
     help="File to write: .parquet (needs openxclip[parquet]), .npz or .safetensors.",
 )
-@click.option(
-    "--model",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    help="A folder, a hub id, or mini (knows only the rendered playground).",
-)
-@click.option("--frames", type=click.IntRange(1), help="Frames of a clip.  [default: as the model was trained]")
-@click.option("--clips", type=click.IntRange(1), help="Clips per video, with one row each.  [default: 1]")
+@model_option
+@frames_option
+@click.option("--clips", "num_clips", type=click.IntRange(1), help="Clips per video, with one row each.  [default: 1]")
 @click.option("--window", type=Time(above=0), help="One row for each window of this length instead: 10 or 0:10.")
-@click.option(
-    "--stride", type=Time(above=0), help="Time from the start of one window to the next.  [default: the window]"
-)
+@stride_option
 @sampling_option
 @click.option(
     "--patches", is_flag=True, help="Also write the patch features, which are needed to score texts with prompts later."
@@ -60,27 +52,12 @@ if TYPE_CHECKING:
 @click.option(
     "--force", is_flag=True, help="Overwrite OUT if it exists, and discard an unfinished run with other options."
 )
-@click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
-@precision_option
+@device_options
 @batch_option
 @finding_options
 @footage_options
 def command(
-    videos: tuple[str, ...],
-    out: Path,
-    model: str,
-    frames: int | None,
-    clips: int | None,
-    window: float | None,
-    stride: float | None,
-    sampling: Sampling,
-    patches: bool,
-    normalize: bool,
-    force: bool,
-    device: str | None,
-    precision: Precision,
-    batch: Batch,
-    **footage: Any,
+    videos: tuple[str, ...], out: Path, model: str, num_clips: int | None, window: float | None, **options: Any
 ) -> None:
     """Write the features of videos to a file, a row for each clip or window.
 
@@ -93,11 +70,12 @@ def command(
     The same command resumes an interrupted run; its results so far are in OUT.part. Videos that can't be read are
     skipped and reported on stderr and in the file, and the exit status is 1.
     """
-    if window is not None and clips is not None:
+    if window is not None and num_clips is not None:
         raise click.UsageError("give --clips N or --window TIME, not both.")
     from openxclip.features import embed
 
     paths = [str(path) for path in found_videos(videos)]
+    read = read_options(options)
     try:
         with progress("embedding", len(paths)) as display:
 
@@ -110,20 +88,12 @@ def command(
                 paths,
                 out,
                 model=model,
-                num_frames=frames,
-                num_clips=clips or 1,
+                num_clips=num_clips or 1,
                 window=window,
-                stride=stride,
-                sampling=sampling,
-                patches=patches,
-                normalize=normalize,
-                batch=batch,
-                force=force,
-                device=device,
-                precision=precision,
-                read=read_options(footage),
+                read=read,
                 on_video=on_video,
                 on_clip=lambda path, end, duration: display.footage(end, duration),
+                **options,
             )
     except ValueError as error:
         raise click.UsageError(printable(str(error).replace("force=True", "--force"))) from error

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from openxclip.cli.options import Target, hidden_option, precision_option, with_hidden
+from openxclip.cli.options import Target, device_options, hidden_option
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import printable, say, say_first
 
 if TYPE_CHECKING:
-    from openxclip.engine import Precision
     from openxclip.evaluation.runs import Summary
 
 
@@ -38,21 +37,18 @@ if TYPE_CHECKING:
     metavar="A B",
     help="Compare two results.json of the same videos by a paired bootstrap: is B better than A?",
 )
-@click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
-@precision_option
+@device_options
 @hidden_option
 def command(
     recipe: str | None,
     changes: tuple[str, ...],
     model: str | None,
     out: Path | None,
-    templates: tuple[str, ...],
     no_prompts: bool,
     over: str | None,
     compare: tuple[Path, Path] | None,
-    device: str | None,
-    precision: Precision,
     hidden: bool,
+    **options: Any,
 ) -> None:
     """Evaluate a model with the data, clips and crops of a RECIPE.
 
@@ -74,12 +70,10 @@ def command(
     from openxclip.evaluation import evaluate_over, evaluate_recipe
     from openxclip.evaluation.results import Results
 
-    changes = with_hidden(changes, hidden)
+    if hidden:
+        changes += ("hidden=true",)
     with progress("evaluating") as display:
-        options: dict[str, Any] = {
-            "model": model, "out": out, "templates": templates, "use_prompts": not no_prompts, "device": device,
-            "precision": precision, "on_progress": display.at, "say": _say,
-        }  # fmt: skip
+        options |= {"model": model, "out": out, "use_prompts": not no_prompts, "on_progress": display.at, "say": _say}
         write_error: NotWrittenError | None = None
         try:
             if over is None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
+
+from openxclip.cli.terminal import printable
 
 _HYPHEN = "\u2011"  # a hyphen at which lines are not wrapped
 
@@ -32,12 +36,21 @@ class HelpFormatter(click.HelpFormatter):
 
 
 class Context(click.Context):
-    """click's context, with this formatter."""
+    """click's context, with this formatter; help shows defaults."""
 
     formatter_class = HelpFormatter
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **{"show_default": True, **settings})
 
-_NAMES = {"num_frames": "frames", "num_clips": "clips", "num_texts": "texts", "k": "top"}  # Python argument: option
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn a ValueError in the block into a usage error of the command."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(printable(str(error))) from error
 
 
 def as_typed(error: click.UsageError) -> str:
@@ -49,8 +62,7 @@ def as_typed(error: click.UsageError) -> str:
             options[parameter.name] = options[long[0][2:].replace("-", "_")] = long[0]
 
     def replacement(match: re.Match[str]) -> str:
-        name = match[1]
-        option = options.get(_NAMES.get(name, name))
+        option = options.get(match[1])
         return match[0] if option is None else f"{option} "
 
     return re.sub(r"(?<![\w-])([a-z_]+)=(?=\S)", replacement, error.message)

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from openxclip.cli.help import usage_errors
 from openxclip.cli.options import (
     Target,
     Time,
     batch_option,
+    device_options,
     finding_options,
     fps_option,
     limit_options,
     named_videos,
     note_of_model,
-    precision_option,
     read_options,
     search,
+    stride_option,
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import counted, printable, say
 
 if TYPE_CHECKING:
-    from openxclip.engine import Precision
     from openxclip.errors import VideoError
     from openxclip.pipeline.batching import Batch
     from openxclip.search import Added, VideoIndex
-    from openxclip.video.sampling import Sampling
 
 _LOOKS_EVERY_S = 2.0
 _NAMED = 10  # missing files
@@ -48,10 +49,10 @@ _NAMED = 10  # missing files
     "--model", help="A folder, a hub id, or mini.  [default: the model of the index; for a new index as in classify]"
 )
 @click.option("--window", type=Time(above=0), help="Length of a window of a new index.  [default: 10]")
+@stride_option
 @click.option(
-    "--stride", type=Time(above=0), help="Time from the start of one window to the next.  [default: the window]"
+    "--frames", "num_frames", type=click.IntRange(1), help="Frames of a window.  [default: as the model was trained]"
 )
-@click.option("--frames", type=click.IntRange(1), help="Frames of a window.  [default: as the model was trained]")
 @click.option(
     "--sampling",
     type=click.Choice(["time", "frames"]),
@@ -74,8 +75,7 @@ _NAMED = 10  # missing files
     help="Write all windows to FILE.parquet, which `openxclip index FILE.parquet` reads, also on another machine.",
 )
 @click.option("--watch", is_flag=True, help="Keep looking for new and changed files until Ctrl-C.")
-@click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
-@precision_option
+@device_options
 @batch_option
 @finding_options
 @fps_option
@@ -84,10 +84,6 @@ def command(
     videos: tuple[str, ...],
     to: str,
     model: str | None,
-    window: float | None,
-    stride: float | None,
-    frames: int | None,
-    sampling: Sampling | None,
     no_patches: bool,
     update: bool,
     allow_removing: int | None,
@@ -95,10 +91,8 @@ def command(
     compact: bool,
     export: Path | None,
     watch: bool,
-    device: str | None,
-    precision: Precision,
     batch: Batch,
-    **footage: Any,
+    **options: Any,
 ) -> None:
     """Add videos to an index for `openxclip search`, and create the index if it doesn't exist.
 
@@ -128,26 +122,17 @@ def command(
     from openxclip.search import Added, VideoIndex
     from openxclip.search.parquet import SUFFIX
 
-    try:
+    with usage_errors():
         if export is not None:
             checked_target(export, SUFFIX)
-        index = VideoIndex.open(
-            to,
-            model=model,
-            window=window,
-            stride=stride,
-            num_frames=frames,
-            sampling=sampling,
-            patches=False if no_patches else None,
-            device=device,
-            precision=precision,
-        )
+        read = read_options(options)
+        index = VideoIndex.open(to, model=model, patches=False if no_patches else None, **options)
         if remove:
             gone = index.remove(named).removed
             click.echo(f"{printable(to)}: {counted(len(gone), 'video')} removed, {counted(len(index), 'window')}")
             return
-        is_new = index.info is None
-        work = _Work(to, index, named, update, {"batch": batch, "read": read_options(footage)}, allow_removing)
+        new_model = model if model is not None and index.info is None else ""
+        work = _Work(to, index, named, update, allow_removing, {"batch": batch, "read": read})
         done = Added()
         if named or update:
             done = work.look(retry=update, may_be_empty=watch or update)
@@ -158,64 +143,59 @@ def command(
         if export is not None:
             click.echo(f"{printable(str(export))}: {counted(index.export(export), 'window')}")
         if watch:
-            note_of_model(model if is_new and model is not None else "")
+            note_of_model(new_model)
             work.watch()
             return
-    except ValueError as error:
-        raise click.UsageError(printable(str(error))) from error
     if done.errors:
         say(f"{counted(len(done.errors), 'video')} could not be read.")
-    if is_new and model is not None:
-        note_of_model(model)
+    note_of_model(new_model)
     if done.errors or done.held_back:
         sys.exit(1)
 
 
+@dataclass
 class _Work:
     """Adds and updates videos, once or, for --watch, repeatedly."""
 
-    def __init__(
-        self,
-        to: str,
-        index: VideoIndex,
-        named: list[str],
-        update: bool,
-        options: dict[str, Any],
-        allow_removing: int | None,
-    ) -> None:
-        self._to, self._index, self._named, self._update, self._options = to, index, named, update, options
-        self._removing: dict[str, Any] = {"folders": named, "allow_removing": allow_removing}
-        self._said: set[str] = set()
+    to: str
+    index: VideoIndex
+    named: list[str]
+    update: bool
+    allow_removing: int | None
+    options: dict[str, Any]
+    said: set[str] = field(default_factory=set)
 
     def look(self, *, retry: bool, may_be_empty: bool = True) -> Added:
         """Add new and changed files; with --update, also update the files already in the index."""
         from openxclip.search import Added
         from openxclip.video.finding import require_videos
 
-        found = search(self._named)
+        found = search(self.named)
         videos = [str(path) for path in (found if may_be_empty else require_videos(found))]
-        total = len(self._index.files()) * self._update + len(videos)
+        total = len(videos) + (len(self.index.files()) if self.update else 0)
         try:
             with progress("indexing", total) as display:
 
                 def on_video(path: str, error: VideoError | None) -> None:
                     if error is not None:
-                        self._say(str(error))
+                        self._say_once(str(error))
                     display()
 
                 def on_clip(path: str, end: float, duration: float) -> None:
                     display.footage(end, duration)
 
-                calls: dict[str, Any] = {**self._options, "on_video": on_video, "on_clip": on_clip}
-                # add before update, so that moved files are recognised before they count as missing
-                new = self._index.add(videos, **calls) if videos else Added()
-                old = self._index.update(retry=retry, **self._removing, **calls) if self._update else Added()
+                options = self.options | {"on_video": on_video, "on_clip": on_clip}
+                done = Added()
+                if videos:  # first, so that moved files are recognised before they count as missing
+                    done += self.index.add(videos, **options)
+                if self.update:
+                    options |= {"folders": self.named, "allow_removing": self.allow_removing}
+                    done += self.index.update(retry=retry, **options)
         except KeyboardInterrupt:
             say(self._describe_progress())
             raise
-        done = together(new, old)
         if done.held_back:
-            self._say(_held_back(done.held_back), lines=True)
+            self._say_once(_held_back(done.held_back), lines=True)
         return done
 
     def watch(self) -> None:
@@ -229,7 +209,7 @@ class _Work:
                 try:
                     done = self.look(retry=False)
                 except VideoIndexError as error:  # another process writes, or the disk is full; this may pass
-                    self._say(f"{error} Trying again.")
+                    self._say_once(f"{error} Trying again.")
                     continue
                 if done.added or done.removed or done.moved:
                     click.echo(self.summary(done))
@@ -243,37 +223,21 @@ class _Work:
             "missing but not removed": done.held_back, "unreadable": done.errors,
         }  # fmt: skip
         changes = ", ".join(f"{len(paths)} {name}" for name, paths in counts.items() if paths or name == "added")
-        videos, windows = counted(len(self._index.files()), "video"), counted(len(self._index), "window")
-        return f"{printable(self._to)}: {changes}; {videos}, {windows}"
+        videos, windows = counted(len(self.index.files()), "video"), counted(len(self.index), "window")
+        return f"{printable(self.to)}: {changes}; {videos}, {windows}"
 
-    def _say(self, text: str, *, lines: bool = False) -> None:
-        if text not in self._said:
-            self._said.add(text)
+    def _say_once(self, text: str, *, lines: bool = False) -> None:
+        if text not in self.said:
+            self.said.add(text)
             say(text, lines=lines)
 
     def _describe_progress(self) -> str:
-        text = f"the index keeps {counted(len(self._index.files()), 'video')}"
-        unfinished = self._index.unfinished()
+        text = f"the index keeps {counted(len(self.index.files()), 'video')}"
+        unfinished = self.index.unfinished()
         if unfinished:
             windows = counted(sum(unfinished.values()), "window")
             text += f", and {windows} of {', '.join(map(printable, unfinished))}"
         return f"{text}: run the same command to resume."
-
-
-def together(new: Added, old: Added) -> Added:
-    """Merge the results of adding files and of updating the index, with each file once."""
-    from openxclip.search import Added
-
-    changed = {*new.added, *old.added}
-    errors = {str(error): error for error in (*new.errors, *old.errors)}
-    return Added(
-        (*new.added, *(path for path in old.added if path not in new.added)),
-        tuple(dict.fromkeys(path for path in (*new.unchanged, *old.unchanged) if path not in changed)),
-        old.removed,
-        tuple(errors.values()),
-        (*new.moved, *old.moved),
-        old.held_back,
-    )
 
 
 def _held_back(paths: tuple[str, ...]) -> str:

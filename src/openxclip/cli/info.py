@@ -10,7 +10,7 @@ import click
 
 from openxclip.cli.options import footage_options, named_videos, read_options
 from openxclip.cli.rows import Form, csv_line, format_options
-from openxclip.cli.terminal import counted, json_line, printable, say
+from openxclip.cli.terminal import counted, json_line, say
 from openxclip.common.sizes import format_bytes
 from openxclip.common.times import format_time
 from openxclip.errors import CheckpointError
@@ -83,17 +83,15 @@ def _kernel(checkpoint: CheckpointDescription) -> str:
         import torch
     except ImportError:  # the rest of this command works without PyTorch
         return ""
-    from openxclip.engine.linears import choose_cpu_kernel
+    from openxclip.engine.linears import choose_kernel
 
-    return str(choose_cpu_kernel(torch.float32))
+    return str(choose_kernel(torch.float32, torch.device("cpu")))
 
 
 def _print(path: str, description: CheckpointDescription | VideoReport) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    from openxclip.cli.tables import print_table
+    from openxclip.cli.tables import cell, print_line, print_table
     from openxclip.video import VideoReport
 
     table = Table.grid(padding=(0, 2))
@@ -102,12 +100,12 @@ def _print(path: str, description: CheckpointDescription | VideoReport) -> None:
     rows = _video_rows(description) if isinstance(description, VideoReport) else _checkpoint_rows(description)
     for name, value in rows.items():
         if value:
-            table.add_row(Text(f"  {name}", style="dim"), Text(printable(value)))
+            table.add_row(cell(f"  {name}", "dim"), cell(value))
     for note in getattr(description, "notes", ()):
-        table.add_row(Text("  note", style="dim"), Text(printable(note)))
+        table.add_row(cell("  note", "dim"), cell(note))
     for problem in description.problems:
-        table.add_row(Text("  problem", style="bold red"), Text(printable(problem), style="red"))
-    Console().print(Text(printable(path), style="bold"), overflow="fold")
+        table.add_row(cell("  problem", "bold red"), cell(problem, "red"))
+    print_line(path, "bold")
     print_table(table)
 
 

@@ -14,7 +14,7 @@ import click
 
 from openxclip._version import __version__
 from openxclip.cli.help import Context, as_typed
-from openxclip.cli.terminal import OutputError, prepare_streams, say
+from openxclip.cli.terminal import OutputError, kept_flag, prepare_streams, say
 from openxclip.common.files import as_os_error, reason_of
 from openxclip.errors import CheckpointError, OpenXCLIPError
 
@@ -58,9 +58,10 @@ class _Verbs(click.Group):
         if cmd_name not in _VERBS:
             return None
         command: click.Command = import_module(f"openxclip.cli.{cmd_name}").command
-        from openxclip.cli.options import common_to_all
-
-        return common_to_all(command)
+        if command.context_class is not Context:  # the first time
+            command.context_class = Context
+            kept_flag("-q", "--quiet", text="Hide progress and notes; warnings and errors are always shown.")(command)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):  # from the table above, because listing the verbs must not import them
@@ -120,17 +121,12 @@ def main() -> None:
             sys.exit(0)
         say(error)
         sys.exit(1)
-    except (
-        OSError
-    ) as error:  # while writing a file, for example on a full disk; other OSErrors are handled where they occur
-        name = "" if error.filename is None else f"{error.filename}: "
-        say(f"{name}{reason_of(error)}")
-        sys.exit(1)
     except Exception as error:  # safetensors and LanceDB wrap system errors in their own exceptions
-        found = as_os_error(error, "")
-        if found is None:
+        system_error = as_os_error(error, "")  # while writing a file; others are handled where they occur
+        if system_error is None:
             raise
-        say(reason_of(found))
+        name = f"{system_error.filename}: " if system_error.filename else ""
+        say(f"{name}{reason_of(system_error)}")
         sys.exit(1)
 
 

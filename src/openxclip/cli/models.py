@@ -10,8 +10,7 @@ import click
 
 from openxclip import hub
 from openxclip.checkpoints.released import RELEASED, Released
-from openxclip.cli.rows import CsvRows, Form, format_options
-from openxclip.cli.terminal import json_line
+from openxclip.cli.rows import Form, Rows, format_options
 from openxclip.errors import OpenXCLIPError
 
 _SHORTER = {  # so that the table fits 80 columns
@@ -33,14 +32,10 @@ def command(form: Form) -> None:
     paper (arXiv 2208.02816).
     """
     models = _models()
-    if form == "csv":
-        rows = CsvRows(list(models[0]))
-        for model in models:
-            rows.print(model)
-    elif form == "jsonl":
-        for model in models:
-            click.echo(json_line(model))
-    else:
+    rows = Rows(form, models[0])
+    for model in models:
+        rows.print(model)
+    if form == "table":
         _show_table(models)
 
 
@@ -52,7 +47,11 @@ def _models() -> list[dict[str, Any]]:
     released = {model.name for model in RELEASED}
     others = [_describe_cached(name) for name in cached if name not in released]
     return [
-        {**as_dict(model), "here": model.name in hub.SHIPPED_MODELS or model.name in cached}
+        {
+            **dataclasses.asdict(model),
+            "download_bytes": model.download_bytes,
+            "here": model.name in hub.SHIPPED_MODELS or model.name in cached,
+        }
         for model in (*RELEASED, *others)
     ]
 
@@ -69,23 +68,12 @@ def _describe_cached(name: str) -> Released:
     return Released(name, "", 0, 0, 0, "")
 
 
-def as_dict(model: Released) -> dict[str, Any]:
-    """Return a released model as JSON values."""
-    values = dataclasses.asdict(model)
-    del values["bytes_of_a_parameter"]
-    return {**values, "download_bytes": model.download_bytes}
-
-
 def _show_table(models: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.table import Table
+    from openxclip.cli.tables import add_numbers, new_table, print_table
 
-    from openxclip.cli.tables import print_table
-
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 0), show_edge=False)
+    table = new_table(padding=(0, 0), show_edge=False)
     table.add_column("--model", no_wrap=True)
-    for title in ("GB", "clip"):
-        table.add_column(title, justify="right", no_wrap=True)
+    add_numbers(table, "GB", "clip")
     table.add_column("data", no_wrap=True)
     table.add_column("accuracy", no_wrap=True)
     for model in models:

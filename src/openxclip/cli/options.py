@@ -6,13 +6,13 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.help import Context
+from openxclip.cli.help import usage_errors
 from openxclip.cli.names import names_from
-from openxclip.cli.terminal import QUIET, note, printable, say
+from openxclip.cli.terminal import Command, is_set, kept_flag, note, printable, say
 from openxclip.common.files import target_path
 from openxclip.common.sizes import parse_bytes
 from openxclip.common.times import format_time, parse_time
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from openxclip.video import VideoSource
     from openxclip.video.finding import LeftOut
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-_HIDDEN, _VERBOSE, _LEFT_OUT = "openxclip.hidden", "openxclip.verbose", "openxclip.left_out"  # keys in click's meta
+_LEFT_OUT = "openxclip.left_out"  # key in click's meta
 
 
 class _Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -106,150 +104,117 @@ class Target(click.Path):
             self.fail(printable(str(error)), param, ctx)
 
 
+model_option = click.option(
+    "--model", default=DEFAULT_MODEL, help="A folder, a hub id, or mini (knows only the rendered playground)."
+)
+frames_option = click.option(
+    "--frames", "num_frames", type=click.IntRange(1), help="Frames of a clip.  [default: as the model was trained]"
+)
+stride_option = click.option(
+    "--stride", type=Time(above=0), help="Time from the start of one window to the next.  [default: the window]"
+)
+sampling_option = click.option(
+    "--sampling",
+    type=click.Choice(["time", "frames"]),
+    default="time",
+    help="Choose evenly spaced frames by time, or by number as the authors do; it matters if the frame rate varies.",
+)
+device_option = click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 batch_option = click.option(
     "--batch",
     type=_BatchSize(),
     default="auto",
-    show_default=True,
     help="Clips per call of the model, even from several videos; auto uses the GPU's memory, and is 1 on a CPU.",
 )
-
-_LIMITS = (
-    click.option(
-        "--max-seconds",
-        type=Time(above=0),
-        metavar="TIME",
-        default=DEFAULT_LIMITS.seconds,
-        show_default=True,
-        help="Maximum time for reading one video.",
-    ),
-    click.option(
-        "--max-pixels",
-        type=click.IntRange(1),
-        default=DEFAULT_LIMITS.pixels,
-        show_default=True,
-        help="Maximum number of pixels of a frame.",
-    ),
-    click.option(
-        "--max-frames",
-        type=click.IntRange(1),
-        default=DEFAULT_LIMITS.frames,
-        show_default=True,
-        help="Maximum number of frames of a video.",
-    ),
-    click.option(
-        "--max-memory",
-        type=_Bytes(),
-        default=DEFAULT_LIMITS.memory,
-        show_default="8GiB",
-        help="Maximum memory for the frames of one video, or for the data of a pipe: 2GB, 512MiB.",
-    ),
-)
-_protocols = click.option(
-    "--allow-protocols",
-    type=_Names(),
-    default=(),
-    help="Open URLs and playlists, with these protocols only: https,tls,tcp; add file for playlists that name files. "
-    "The author of a playlist can then make this machine open anything that these protocols reach.",
-)
-
-
-def limit_options(command: Command) -> Command:
-    """Add the options that limit the cost of reading a video; `read_options` takes them from the arguments."""
-    for option in reversed(_LIMITS):
-        command = option(command)
-    return command
-
-
 fps_option = click.option(
     "--fps",
     type=click.FloatRange(0, min_open=True),
     metavar="RATE",
     help="Frames per second of folders of images and .npy arrays, which have no timestamps.  [default: 25]",
 )
-_track = click.option(
-    "--track",
-    type=click.IntRange(0),
-    metavar="N",
-    help="The video track of each file to read, counted from 0.  [default: the one that players show]",
-)
-
-
-sampling_option = click.option(
-    "--sampling",
-    type=click.Choice(["time", "frames"]),
-    default="time",
-    show_default=True,
-    help="Choose evenly spaced frames by time, or by number as the authors do; it matters if the frame rate varies.",
-)
-
-
-def footage_options(command: Command) -> Command:
-    """Add the options for limits, protocols, track and frame rate of videos."""
-    return _track(fps_option(limit_options(_protocols(command))))
-
-
-def finding_options(command: Command) -> Command:
-    """Add the options for searching folders; `search` reads them."""
-
-    def flag(name: str, key: str, text: str) -> Callable[[Command], Command]:
-        def keep(context: click.Context, _: click.Parameter, value: bool) -> None:
-            context.meta[key] = value
-
-        return click.option(name, is_flag=True, expose_value=False, callback=keep, help=text)
-
-    text = "Include hidden files and folders: .name, __MACOSX, @eaDir and similar."
-    hidden = flag("--hidden", _HIDDEN, text)
-    verbose = flag("--verbose", _VERBOSE, "Name every file that is left out.")
-    return hidden(verbose(command))
-
-
-hidden_option = click.option(
-    "--hidden", is_flag=True, help="Include hidden files and folders: .name, __MACOSX, @eaDir; short for hidden=true."
-)
-
-
-def with_hidden(changes: tuple[str, ...], hidden: bool) -> tuple[str, ...]:
-    """Add `hidden=true` to the changes of a recipe if the user passed --hidden."""
-    return (*changes, "hidden=true") if hidden else changes
-
-
 index_option = click.option(
     "--in", "uri", required=True, metavar="DIR", envvar="OPENXCLIP_INDEX", show_envvar=True, help="The index."
 )
-
 where_option = click.option(
     "--where",
     metavar="CONDITION",
     help="SQL on path, start, end, duration, size, modified: \"duration < 60 and path like '%cam2%'\".",
 )
-
-
-precision_option = click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    show_default=True,
-    help="Precision of the model; auto is fp32 on a CPU and fp16 on a GPU.",
+hidden_option = click.option(
+    "--hidden", is_flag=True, help="Include hidden files and folders: .name, __MACOSX, @eaDir; short for hidden=true."
 )
 
 
-def heads_options(command: Command) -> Command:
-    """Add the options for the attention heads of a CLIP's towers."""
-    for tower in ("text", "vision"):
-        text = f"Attention heads of the {tower} tower, if its width doesn't determine them."
-        command = click.option(f"--{tower}-heads", type=click.IntRange(1), help=text)(command)
-    return command
+def _all_of(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return a decorator that adds several options, in this order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
-def renamed_option(old: str, new: str) -> Callable[[Command], Command]:
-    """Add the old name of an option, hidden. Using it is an error that names the new option."""
-
-    def refuse(context: click.Context, parameter: click.Parameter, value: object) -> None:
-        if value is not None:
-            raise click.UsageError(f"{old} is called {new} now.", context)
-
-    return click.option(old, hidden=True, expose_value=False, callback=refuse)
+device_options = _all_of(
+    device_option,
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        default="auto",
+        help="Precision of the model; auto is fp32 on a CPU and fp16 on a GPU.",
+    ),
+)
+limit_options = _all_of(
+    *(
+        click.option(f"--max-{name}", type=kind, default=getattr(DEFAULT_LIMITS, name), show_default=shown, help=text)
+        for name, kind, shown, text in (
+            ("seconds", Time(above=0), None, "Maximum time for reading one video."),
+            ("pixels", click.IntRange(1), None, "Maximum number of pixels of a frame."),
+            ("frames", click.IntRange(1), None, "Maximum number of frames of a video."),
+            ("memory", _Bytes(), "8GiB", "Maximum memory for a video's frames or a pipe's data: 2GB, 512MiB."),
+        )
+    )
+)
+footage_options = _all_of(
+    click.option(
+        "--track",
+        type=click.IntRange(0),
+        metavar="N",
+        help="The video track of each file to read, counted from 0.  [default: the one that players show]",
+    ),
+    fps_option,
+    limit_options,
+    click.option(
+        "--allow-protocols",
+        type=_Names(),
+        default=(),
+        help="Open URLs and playlists, with these protocols only: https,tls,tcp; add file for playlists that name "
+        "files. The author of a playlist can then make this machine open anything that these protocols reach.",
+    ),
+)
+finding_options = _all_of(
+    kept_flag("--hidden", text="Include hidden files and folders: .name, __MACOSX, @eaDir and similar."),
+    kept_flag("--verbose", text="Name every file that is left out."),
+)
+clip_options = _all_of(  # for a CLIP from which an X-CLIP starts
+    click.option(
+        "--activation",
+        "--hidden-act",
+        "hidden_act",
+        type=click.Choice(["quick_gelu", "gelu"]),
+        help="Activation of a CLIP whose file doesn't state it: quick_gelu for OpenAI's weights.",
+    ),
+    *(
+        click.option(
+            f"--{tower}-heads",
+            type=click.IntRange(1),
+            help=f"Attention heads of the {tower} tower, if its width doesn't determine them.",
+        )
+        for tower in ("vision", "text")
+    ),
+    click.option("--seed", type=int, default=0, help="Seed of the parts that a CLIP lacks, which start at random."),
+)
 
 
 def read_options(arguments: dict[str, Any]) -> ReadOptions:
@@ -287,24 +252,21 @@ def found_videos(videos: tuple[str, ...]) -> list[VideoSource]:
     named = list(named_videos(videos))
     if not named:
         raise click.UsageError("no videos are named.")
-    try:
+    with usage_errors():
         return require_videos(search(named))
-    except ValueError as error:
-        raise click.UsageError(printable(str(error))) from error
 
 
 def search(named: Iterable[str]) -> list[VideoSource]:
     """Call `find_videos` with the command's `finding_options`, and report each left-out file once."""
     from openxclip.video import find_videos, natural_key
 
-    meta = click.get_current_context().meta
     left_out: list[LeftOut] = []
-    found = find_videos(named, hidden=meta.get(_HIDDEN, False), on_left_out=left_out.append)
-    before: set[LeftOut] = meta.setdefault(_LEFT_OUT, set())
-    new = list(dict.fromkeys(file for file in left_out if file not in before))
-    before.update(new)
+    found = find_videos(named, hidden=is_set("hidden"), on_left_out=left_out.append)
+    reported: set[LeftOut] = click.get_current_context().meta.setdefault(_LEFT_OUT, set())
+    new = [file for file in dict.fromkeys(left_out) if file not in reported]
     new.sort(key=lambda file: natural_key(str(file.path)))
-    if meta.get(_VERBOSE):
+    reported.update(new)
+    if is_set("verbose"):
         for file in new:
             say(f"left out {file.path}: {file.reason}")
     elif new:
@@ -331,17 +293,3 @@ def note_of_model(model: str) -> None:
             "mini knows only openxclip's rendered playground (emoji that move), not real footage; "
             f"for that, use --model {DEFAULT_MODEL} or another X-CLIP."
         )
-
-
-def common_to_all(command: click.Command) -> click.Command:
-    """Add to a command what every verb has: `--quiet` (see `terminal.is_quiet`), and help that doesn't split words."""
-
-    def keep(context: click.Context, _: click.Parameter, value: bool) -> None:
-        context.meta[QUIET] = value
-
-    if command.context_class is not Context:
-        text = "Hide progress and notes; warnings and errors are always shown."
-        quiet = click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=keep, help=text)
-        command.params.append(quiet)
-        command.context_class = Context
-    return command

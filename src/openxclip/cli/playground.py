@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,42 +17,21 @@ from openxclip.common.times import format_time
 @click.option("--out", type=Target(file_okay=False), required=True, help="Folder to write to.")
 @click.option("--clips", type=click.IntRange(1), help="Number of clips to render.")
 @click.option("--film", type=Time(minimum=1, maximum=36_000), help="Render one film of this length: 90 or 1:30.")
-@click.option(
-    "--seed", type=click.IntRange(0, 2**40), default=0, show_default=True, help="Seed; another seed gives other clips."
-)
-@click.option(
-    "--size",
-    type=click.IntRange(32, 1024),
-    default=256,
-    show_default=True,
-    help="Width and height in pixels; an even number.",
-)
-@click.option("--seconds", type=Time(minimum=0.1, maximum=60), default=2.0, show_default=True, help="Length of a clip.")
-@click.option("--fps", type=click.IntRange(1, 60), default=24, show_default=True, help="Frames per second.")
+@click.option("--seed", type=click.IntRange(0, 2**40), default=0, help="Seed; another seed gives other clips.")
+@click.option("--size", type=click.IntRange(32, 1024), default=256, help="Width and height in pixels; an even number.")
+@click.option("--seconds", type=Time(minimum=0.1, maximum=60), default=2.0, help="Length of a clip.")
+@click.option("--fps", type=click.IntRange(1, 60), default=24, help="Frames per second.")
 @click.option(
     "--split",
     type=click.Choice(["seen", "unseen pairs", "unseen things", "all"]),
     default="all",
-    show_default=True,
     help="Pairs of things and actions to render: pairs that mini was trained on (seen), other pairs, or all.",
 )
 @click.option(
-    "--hard",
-    type=click.FloatRange(0, 1),
-    default=1.0,
-    show_default=True,
-    help="Difficulty of the scenes, from plain (0) to full (1).",
+    "--hard", type=click.FloatRange(0, 1), default=1.0, help="Difficulty of the scenes, from plain (0) to full (1)."
 )
 def command(
-    out: Path,
-    clips: int | None,
-    film: float | None,
-    seed: int,
-    size: int,
-    seconds: float,
-    fps: int,
-    split: str,
-    hard: float,
+    out: Path, clips: int | None, film: float | None, seed: int, size: int, seconds: float, **scenes: Any
 ) -> None:
     """Render clips of emoji that move, grow and chase each other, with known labels.
 
@@ -59,17 +39,16 @@ def command(
     writes film.mp4, and film.json with the events and their times. If OUT already has one of these files, nothing is
     written.
     """
-    from openxclip.playground import Split, export_clips
+    from openxclip.playground import export_clips
     from openxclip.playground import film as render_film
 
     if (clips is None) == (film is None):
         raise click.UsageError("give --clips N or --film TIME.")
     if size % 2:
         raise click.UsageError(f"--size {size}: H.264 needs an even number.")
-    kind: Split = split  # type: ignore[assignment]  # click has checked the choice
     try:
         if film:
-            made = render_film(film, seed, size=size, fps=fps, split=kind, hard=hard)
+            made = render_film(film, seed, size=size, **scenes)
             with progress("rendering", 1, noun="film") as display:
                 duration = made.duration
                 path = made.save(out / "film.mp4", replace=False, on_shot=lambda end: display.footage(end, duration))
@@ -78,7 +57,7 @@ def command(
             return
         assert clips is not None
         with progress("rendering", clips, noun="clip") as display:
-            export_clips(out, clips, seed, size=size, seconds=seconds, fps=fps, split=kind, hard=hard, on_clip=display)
+            export_clips(out, clips, seed, size=size, seconds=seconds, on_clip=display, **scenes)
     except FileExistsError as error:
         raise click.UsageError(f"{printable(str(error.filename))} exists already: choose another --out.") from error
     click.echo(f"{printable(str(out))}: {counted(clips, 'clip')}; captions.jsonl has their captions")

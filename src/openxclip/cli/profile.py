@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.rows import CsvRows, Form, format_options
-from openxclip.cli.terminal import counted, json_line, printable
+from openxclip.cli.help import usage_errors
+from openxclip.cli.rows import Form, Rows, format_options
+from openxclip.cli.terminal import counted, json_line
 
 if TYPE_CHECKING:
     from openxclip.inspection import Cost, Profile
@@ -28,25 +29,30 @@ _GROUPS: dict[str, dict[str, str]] = {
     "text projection": {"text_projection": ""},
 }
 
-_DTYPES = ("float32", "bfloat16")
-_BYTES = tuple(f"{what}_bytes_{dtype}" for what in ("weight", "activation") for dtype in _DTYPES)
-_COLUMNS = ("part", "per", "parameters", "macs", "flops", *_BYTES)
+_BYTES = ("weight_bytes", "activation_bytes")
+_COLUMNS = (
+    *("part", "per", "parameters", "macs", "flops"),
+    *(f"{kind}_{dtype}" for kind in _BYTES for dtype in ("float32", "bfloat16")),
+)
 
 
 @click.command("profile", no_args_is_help=True)
 @click.argument("model", metavar="MODEL")
 @click.option(
-    "--frames", type=click.IntRange(1), help="Frames of the video.  [default: the frames that MODEL was trained with]"
+    "--frames",
+    "num_frames",
+    type=click.IntRange(1),
+    help="Frames of the video.  [default: the frames that MODEL was trained with]",
 )
 @click.option(
     "--texts",
+    "num_texts",
     type=click.IntRange(1),
     default=400,
-    show_default=True,
     help="Number of texts that the video is scored against.",
 )
 @format_options
-def command(model: str, frames: int | None, texts: int, form: Form) -> None:
+def command(model: str, form: Form, **options: Any) -> None:
     """Count parameters, operations and memory of each part of MODEL, for one video.
 
     MODEL is a folder, a checkpoint, a hub id, or mini. The numbers are computed from its configuration: no weights are
@@ -55,37 +61,31 @@ def command(model: str, frames: int | None, texts: int, form: Form) -> None:
     """
     from openxclip.inspection import profile
 
-    try:
-        counts = profile(model, num_texts=texts, num_frames=frames)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    with usage_errors():
+        counts = profile(model, **options)
     if form == "jsonl":
         click.echo(json_line(counts.as_dict()))
     elif form == "csv":
-        rows = CsvRows(_COLUMNS)
+        rows = Rows(form, _COLUMNS)
         for name, cost in {**counts.parts, "video": counts.video, "texts": counts.texts, "total": counts.total}.items():
-            rows.print({"part": name, **cost.as_dict(), **_bytes(cost)})
+            rows.print({"part": name, **_flat(cost)})
     else:
         _print(counts)
 
 
-def _bytes(cost: Cost) -> dict[str, int]:
-    kinds = {"weight": cost.weight_bytes, "activation": cost.activation_bytes}
-    return {f"{what}_bytes_{dtype}": sizes[dtype] for what, sizes in kinds.items() for dtype in _DTYPES}
+def _flat(cost: Cost) -> dict[str, Any]:
+    """Return all values of a cost, with the bytes of each dtype under a name of their own."""
+    values = cost.as_dict()
+    bytes_of = {kind: values.pop(kind) for kind in _BYTES}
+    return values | {f"{kind}_{dtype}": size for kind, sizes in bytes_of.items() for dtype, size in sizes.items()}
 
 
 def _print(counts: Profile) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from openxclip.cli.tables import add_numbers, new_table, print_line, print_table
 
-    from openxclip.cli.tables import print_table
-
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table = new_table(padding=(0, 1, 0, 0))
     table.add_column("part", no_wrap=True)
-    for title in ("params M", "fp32 MB", "bf16 MB", "GMACs", "GFLOPs", "peak MB"):
-        table.add_column(title, justify="right", no_wrap=True)
+    add_numbers(table, "params M", "fp32 MB", "bf16 MB", "GMACs", "GFLOPs", "peak MB")
     for per, sum_of in (("video", "each video"), ("texts", "texts, once")):
         for group, rows in _GROUPS.items():
             cost = counts.of(rows)
@@ -100,9 +100,8 @@ def _print(counts: Profile) -> None:
 
     clip = f"{counted(counts.num_frames, 'frame')} of {counted(counts.image_size, 'pixel')}"
     texts = f"{counted(counts.num_texts, 'text')} of {counted(counts.text_length, 'token')}"
-    console = Console()
-    console.print(Text(printable(counts.model), style="bold"), overflow="fold")
-    console.print(Text(f"{clip}, {texts}"))
+    print_line(counts.model, "bold")
+    print_line(f"{clip}, {texts}")
     print_table(table)
     click.echo(
         "GMACs: 10⁹ multiply-adds of matrix products, which the paper calls FLOPs.\n"

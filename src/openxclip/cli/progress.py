@@ -26,6 +26,11 @@ class Progress:
         total: number of items; None if it is unknown.
         noun: name of one item.
         now: clock that returns seconds.
+
+    Attributes:
+        done: number of finished items.
+        note: a text to show after the numbers.
+        what, total, noun: the arguments.
     """
 
     def __init__(
@@ -34,19 +39,19 @@ class Progress:
         self.what, self.total, self.noun = what, total, noun
         self.note = ""
         self._now, self._began = now, now()
-        self._done = 0.0
+        self.done = 0.0
         self._parts: dict[str, tuple[float, str]] = {}  # items in progress: finished share, and progress in words
         self._samples: deque[tuple[float, float]] = deque([(self._began, 0.0)])
 
     def __call__(self, name: str = "") -> None:
         """Count one more item; pass its `name` if several are in progress at once."""
-        self._done += 1
+        self.done += 1
         self._parts.pop(name, None)
         self._update()
 
     def at(self, done: float, total: int | None = None, *, note: str = "") -> None:
         """Set the number of finished items, the total, and a note to show after them."""
-        self._done, self.note = done, note
+        self.done, self.note = done, note
         self.total = self.total if total is None else total
         self._update()
 
@@ -68,7 +73,7 @@ class Progress:
         """The finished share from 0 to 1; None if it is unknown."""
         if not self.total:
             return None
-        return min(1.0, (self._done + sum(share for share, _ in tuple(self._parts.values()))) / self.total)
+        return min(1.0, (self.done + sum(share for share, _ in tuple(self._parts.values()))) / self.total)
 
     def text(self) -> str:
         """Return the progress in words."""
@@ -77,9 +82,9 @@ class Progress:
         if self.total == 1 and part:
             return part
         if self.total is None:
-            items = f"{counted(round(self._done), self.noun)}" if self._done else ""
+            items = f"{counted(round(self.done), self.noun)}" if self.done else ""
         else:
-            items = f"{round(self._done)} of {counted(self.total, self.noun)}"
+            items = f"{round(self.done)} of {counted(self.total, self.noun)}"
         return ", ".join(text for text in (items, part) if text)
 
     def state(self) -> str:
@@ -164,7 +169,7 @@ class _Bar(Progress):
         )
         self._task = self._bar.add_task(what, total=None if total is None else 1.0)
         self._bar.start()
-        terminal.set_bar(self)
+        terminal.set_bar(self._hidden)
 
     def show(self) -> None:
         fraction = self.fraction
@@ -174,14 +179,15 @@ class _Bar(Progress):
         terminal.set_bar(None)
         self._bar.stop()
 
-    def make_room(self, write: Callable[[], int], *, ends_line: bool) -> int:
-        """Hide the bar, write, and draw the bar again in the next line."""
+    @contextmanager
+    def _hidden(self, ends_line: bool) -> Iterator[None]:
+        """Hide the bar while text is written; draw it again in the next line, once the text has ended its line."""
         with self._lock:
             if not self._is_hidden:
                 self._bar.stop()
             self._is_hidden = not ends_line
             try:
-                return write()
+                yield
             finally:
                 if ends_line:
                     self._bar.start()
@@ -207,7 +213,7 @@ def progress(
         now: clock that returns seconds.
     """
     kind: type[Progress] = _Lines
-    if terminal.is_quiet():
+    if terminal.is_set("quiet"):
         kind = Progress
     elif terminal.can_show_bar() and not (prints_meanwhile and terminal.is_pipe(sys.stdout)):
         kind = _Bar

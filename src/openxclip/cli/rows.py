@@ -7,14 +7,14 @@ import functools
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import click
 
+from openxclip.cli.terminal import Command, json_line
 from openxclip.common.files import without_nan
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 Form = Literal["table", "jsonl", "csv"]
 
 
@@ -38,20 +38,25 @@ def format_options(command: Command) -> Command:
     return add_format(add_json(with_form))  # type: ignore[return-value]
 
 
-class CsvRows:
-    """Prints rows of CSV after a header, which is printed even if there are no rows.
+class Rows:
+    """Prints rows as JSON Lines, or as CSV after a header, which is printed even if there are no rows.
 
     Args:
-        columns: names of the columns, in order.
+        form: the format; nothing is printed for "table".
+        columns: names of the columns of CSV, in order.
     """
 
-    def __init__(self, columns: Sequence[str]) -> None:
-        self.columns = columns
-        click.echo(csv_line(columns))
+    def __init__(self, form: Form, columns: Iterable[str]) -> None:
+        self._form, self._columns = form, tuple(columns)
+        if form == "csv":
+            click.echo(csv_line(self._columns))
 
     def print(self, row: Mapping[str, Any]) -> None:
-        """Print a row. Missing columns stay empty."""
-        click.echo(csv_line(row.get(name) for name in self.columns))
+        """Print a row. In CSV, missing columns stay empty and other names are left out."""
+        if self._form == "csv":
+            click.echo(csv_line(map(row.get, self._columns)))
+        elif self._form == "jsonl":
+            click.echo(json_line(row))
 
 
 def csv_line(values: Iterable[Any]) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.options import Target, Time, fps_option, index_option, precision_option, where_option
+from openxclip.cli.help import usage_errors
+from openxclip.cli.options import Target, Time, device_options, fps_option, index_option, where_option
 from openxclip.cli.progress import progress
-from openxclip.cli.rows import CsvRows, Form, format_options
-from openxclip.cli.terminal import counted, json_line, printable, say
+from openxclip.cli.rows import Form, Rows, format_options
+from openxclip.cli.terminal import counted, say
 from openxclip.common.files import atomic_file, checked_folder
 from openxclip.errors import OpenXCLIPError, VideoError
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--start", type=Time(), help="Use the part of --video from this time: 83.5 or 1:23.5.")
 @click.option("--end", type=Time(above=0), help="Use the part of --video up to this time.")
 @fps_option
-@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Moments to show.")
+@click.option("--top", "k", type=click.IntRange(1), default=10, help="Moments to show.")
 @click.option("--per-video", type=click.IntRange(1), metavar="N", help="Most moments of one video.")
 @click.option("--min-score", type=click.FloatRange(0, 1), help="Lowest score.")
 @click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Lowest similarity.")
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     "--rerank",
     type=click.IntRange(0),
     default=200,
-    show_default=True,
     help="Number of candidates to rerank with prompts; 0 turns prompts off.",
 )
 @click.option("--model", help="The model of the index, if it has moved.")
@@ -50,8 +50,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Write a JPEG of each moment to this folder; the field thumbnail in JSON and CSV names it.",
 )
-@click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
-@precision_option
+@device_options
 def command(
     text: str | None,
     uri: str,
@@ -59,19 +58,15 @@ def command(
     start: float | None,
     end: float | None,
     fps: float | None,
-    top: int,
-    per_video: int | None,
     min_score: float | None,
-    min_similarity: float | None,
     raw: bool,
-    where: str | None,
-    rerank: int,
     model: str | None,
     form: Form,
     html: Path | None,
     thumbnails: Path | None,
     device: str | None,
     precision: Precision,
+    **options: Any,
 ) -> None:
     """Find the moments of an index that are most similar to TEXT or to another video.
 
@@ -91,7 +86,7 @@ def command(
     from openxclip.search.contact_sheet import check_contact_sheet
     from openxclip.video import ReadOptions
 
-    try:
+    with usage_errors():
         if html is not None:
             check_contact_sheet(html)
         if thumbnails is not None:
@@ -103,16 +98,10 @@ def command(
             start=start,
             end=end,
             read=ReadOptions(fps=fps),
-            k=top,
-            where=where,
-            rerank=rerank,
-            per_video=per_video,
             min_score=min_score,
-            min_similarity=min_similarity,
             merge=not raw,
+            **options,
         )
-    except ValueError as error:
-        raise click.UsageError(printable(str(error))) from error
     pictures: dict[Hit, str] = {}
     write_error: Exception | None = None  # raised at the end, so that hits are printed even if the disk is full
     try:
@@ -126,20 +115,14 @@ def command(
         write_error = error
     except ValueError as error:
         write_error = OpenXCLIPError(str(error))
-    rows = [{**asdict(hit), **({"thumbnail": pictures.get(hit)} if thumbnails else {})} for hit in hits]
-    if form == "csv":
-        output = CsvRows([*(field.name for field in fields(Hit)), *(["thumbnail"] if thumbnails else [])])
-        for row in rows:
-            output.print(row)
-    elif form == "jsonl":
-        for row in rows:
-            click.echo(json_line(row))
-    elif hits:
-        _show(hits)
-    elif not len(index):
-        click.echo("the index is empty.")
-    else:
-        click.echo("no moment of the index meets the conditions.")
+    rows = Rows(form, [*(field.name for field in fields(Hit)), *(["thumbnail"] if thumbnails else [])])
+    for hit in hits:
+        rows.print({**asdict(hit), **({"thumbnail": pictures.get(hit)} if thumbnails else {})})
+    if form == "table":
+        if hits:
+            _show(hits)
+        else:
+            click.echo("no moment of the index meets the conditions." if len(index) else "the index is empty.")
     if write_error is not None:
         raise write_error
 
@@ -170,21 +153,18 @@ def _write_thumbnails(hits: list[Hit], folder: Path, names: dict[Hit, str]) -> N
 
 
 def _show(hits: list[Hit]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from openxclip.cli.tables import print_table
+    from openxclip.cli.tables import add_numbers, cell, new_table, print_table
     from openxclip.common.times import format_time
 
     has_score = any(hit.score is not None for hit in hits)
     is_merged = any(hit.windows > 1 for hit in hits)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in (*(["score"] if has_score else []), "similarity", "from", "to", *(["best"] if is_merged else [])):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = new_table()
+    table.box = None
+    add_numbers(table, *(["score"] if has_score else []), "similarity", "from", "to", *(["best"] if is_merged else []))
     table.add_column("video", overflow="fold")
     for hit in hits:
         cells = [] if hit.score is None else [f"{hit.score:.2f}"]
         cells += [f"{hit.similarity:.3f}", format_time(hit.start), format_time(hit.end)]
         cells += [format_time(hit.best_start)] if is_merged else []
-        table.add_row(*cells, Text(printable(hit.path)))
+        table.add_row(*cells, cell(hit.path))
     print_table(table, title=len(table.columns) - 1)

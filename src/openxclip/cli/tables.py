@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from rich import box
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
@@ -9,8 +12,31 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from openxclip.cli.terminal import printable
+
 _NARROWEST = 12  # characters; names in a narrower folded column are hard to read
 _WIDEST = 10_000  # wider than any table
+
+
+def new_table(**style: Any) -> Table:
+    """Return an empty table in the style of all verbs. `style` is passed to `rich.table.Table`."""
+    return Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, **style)
+
+
+def add_numbers(table: Table, *titles: str) -> None:
+    """Add columns of numbers, which are never folded."""
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+
+
+def cell(text: object, style: str = "") -> Text:
+    """Return a text with its control characters escaped."""
+    return Text(printable(str(text)), style=style)
+
+
+def print_line(text: str, style: str = "") -> None:
+    """Print a line of text, folded if the terminal is too narrow."""
+    Console().print(cell(text, style), overflow="fold")
 
 
 def print_table(table: Table, *, title: int = 0) -> None:

@@ -8,14 +8,16 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TextIO, cast
+from contextlib import AbstractContextManager
+from typing import Any, TextIO, TypeVar, cast
 
 import click
 
 from openxclip.common.files import without_nan
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 _MAX_MESSAGES = 10  # messages of one kind to print
-QUIET = "openxclip.quiet"  # key in click's meta for --quiet
 
 
 class OutputError(Exception):
@@ -30,20 +32,14 @@ class OutputError(Exception):
         self.is_closed = isinstance(error, BrokenPipeError)
 
 
-class Bar(Protocol):
-    """A progress bar in the last line of a terminal."""
-
-    def make_room(self, write: Callable[[], int], *, ends_line: bool) -> int:
-        """Hide the bar, call `write`, and draw the bar again if the text ends with a line end."""
+# Hides the visible progress bar while text is written; called with whether the text ends with a line end.
+_hide_bar: Callable[[bool], AbstractContextManager[None]] | None = None
 
 
-_bar: Bar | None = None  # the visible bar
-
-
-def set_bar(bar: Bar | None) -> None:
-    """Set the visible bar; None for no bar."""
-    global _bar
-    _bar = bar
+def set_bar(hide: Callable[[bool], AbstractContextManager[None]] | None) -> None:
+    """Set the function that hides the visible progress bar; None if there is no bar."""
+    global _hide_bar
+    _hide_bar = hide
 
 
 class _Stream:
@@ -65,16 +61,13 @@ class _Stream:
         return getattr(self._stream, name)
 
     def _write(self, text: str) -> int:
-        bar = _bar
-        if bar is None or self._draws_bar or not text or not self._stream.isatty():
+        hide = _hide_bar
+        if hide is None or self._draws_bar or not text or not self._stream.isatty():
             return self._stream.write(text)
-
-        def write() -> int:
+        with hide(text.endswith("\n")):
             written = self._stream.write(text)
             self._stream.flush()  # before another stream draws the bar
             return written
-
-        return bar.make_room(write, ends_line=text.endswith("\n"))
 
 
 class _Output(_Stream):
@@ -210,15 +203,24 @@ def is_pipe(stream: TextIO) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
-def is_quiet() -> bool:
-    """Return whether the user passed --quiet."""
+def kept_flag(*names: str, text: str) -> Callable[[Command], Command]:
+    """Return a flag with this help text. It isn't passed to the command: `is_set` returns its value."""
+
+    def keep(context: click.Context, flag: click.Parameter, value: bool) -> None:
+        context.meta[f"openxclip.{flag.name}"] = value
+
+    return click.option(*names, is_flag=True, expose_value=False, callback=keep, help=text)
+
+
+def is_set(flag: str) -> bool:
+    """Return whether the user passed a `kept_flag`, such as "quiet"."""
     context = click.get_current_context(silent=True)
-    return context is not None and bool(context.meta.get(QUIET))
+    return context is not None and bool(context.meta.get(f"openxclip.{flag}"))
 
 
 def note(message: object) -> None:
     """Print a message that --quiet hides."""
-    if not is_quiet():
+    if not is_set("quiet"):
         say(f"note: {message}")
 
 

@@ -1,34 +1,14 @@
-"""Pass on, rename and check arguments of functions."""
+"""Pass on and check arguments of functions."""
 
 from __future__ import annotations
 
 import difflib
-import functools
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-
-
-def renamed(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """Make a function refuse old names of its arguments, with a TypeError that names the new one.
-
-    Args:
-        **names: new names by old names.
-    """
-
-    def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-        @functools.wraps(function)
-        def checked(*args: Arguments.args, **options: Arguments.kwargs) -> Result:
-            for old in names.keys() & options.keys():
-                raise TypeError(f"{old}= is called {names[old]}= now.")
-            return function(*args, **options)
-
-        return checked
-
-    return decorate
 
 
 def takes_arguments_of(

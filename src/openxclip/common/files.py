@@ -1,8 +1,9 @@
-"""Atomic writing, checks of paths before work begins, and messages about files."""
+"""Atomic writing, locks and hashes of files, checks of paths before work begins, and messages about files."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import math
 import os
 import re
@@ -12,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from openxclip.errors import OpenXCLIPError
 
@@ -44,11 +45,36 @@ def stamp_of(path: str | Path) -> Stamp:
     return NO_STAMP
 
 
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal; OSError if it can't be read."""
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            hashed.update(block)
+    return hashed.hexdigest()
+
+
+def take_lock(file: IO[Any]) -> bool:
+    """Lock an open file until it is closed or the process ends, and return whether that succeeded.
+
+    False means that another process holds the lock. On systems and file systems without locks, it always succeeds.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # or a file system without locks
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
+
+
 def cache_folder(kind: str) -> Path:
     """Return this user's cache folder, which may not exist.
 
-    If the user has no home folder and `XDG_CACHE_HOME` is not set, nothing can be created in the returned folder, so
-    that caching is skipped as on a read-only disk.
+    If the user has no home folder and `XDG_CACHE_HOME` is not set, nothing can be created in the returned folder. So
+    caching is skipped, as on a read-only disk.
     """
     for base in (os.environ.get("XDG_CACHE_HOME", ""), "~/.cache"):
         expanded = os.path.expanduser(base)  # noqa: PTH111 (Path.expanduser raises an error without a home)
@@ -66,10 +92,10 @@ def target_path(path: str | Path) -> Path:
     """Return the path of a file or folder to write, with a leading `~` expanded.
 
     Raises:
-        ValueError: no file can have this name, or there is no such home folder.
+        ValueError: no file can have this name, or the home folder doesn't exist.
     """
     target = user_path(path)
-    if target.parts[:1] and target.parts[0].startswith("~"):
+    if str(target).startswith("~"):
         raise ValueError(f"{path}: there is no home folder for {target.parts[0]}: give the path without it.")
     try:
         os.lstat(target)
@@ -92,7 +118,7 @@ def resolve_target(path: str | Path) -> Path:
         target = target.resolve() if target.is_symlink() else target
         is_special = target.exists() and not (target.is_file() or target.is_dir())
     except OSError as error:
-        raise ValueError(f"{path}: can't be written: {reason_of(error)}.") from error
+        raise ValueError(cannot_write(path, error)) from error
     except RuntimeError as error:  # Python before 3.13 raises it for a link to itself
         raise ValueError(f"{path}: can't be written: it is a link to itself.") from error
     if is_special:
@@ -150,11 +176,11 @@ def checked_folder(path: str | Path, *, of_model: bool = False) -> Path:
 
 
 def _check_can_write(folder: Path, path: str | Path) -> None:
-    """Try to create a file: permission bits don't tell for root, on network drives and on read-only disks."""
+    """Try to create a file, since permission bits mean little for root, on network drives and on read-only disks."""
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise ValueError(f"{path}: can't be written: {reason_of(error)}.") from error
+        raise ValueError(cannot_write(path, error)) from error
 
 
 def is_utf8(name: str) -> bool:

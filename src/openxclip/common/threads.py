@@ -14,12 +14,13 @@ from torch import Tensor
 
 _GRAIN = 1 << 15  # at::internal::GRAIN_SIZE: PyTorch uses one thread for operations on up to this many elements
 
-_state = {"forked": False, "warned": False}
+_must_warn = False  # whether this process was forked, and hasn't warned yet
 
 
 def _after_fork() -> None:
+    global _must_warn
     torch.set_num_threads(1)
-    _state.update(forked=True, warned=False)
+    _must_warn = True
 
 
 if hasattr(os, "register_at_fork"):  # Windows has neither this nor forks
@@ -28,8 +29,9 @@ if hasattr(os, "register_at_fork"):  # Windows has neither this nor forks
 
 def warn_if_forked() -> None:
     """Warn once in a forked process that the model computes with one thread there."""
-    if _state["forked"] and not _state["warned"] and torch.get_num_threads() == 1 and (os.cpu_count() or 1) > 1:
-        _state["warned"] = True
+    global _must_warn
+    if _must_warn and torch.get_num_threads() == 1 and (os.cpu_count() or 1) > 1:
+        _must_warn = False
         warnings.warn(
             "this process was forked after PyTorch was loaded, so the model computes with one thread. To use more, "
             "load the model in the worker, or start workers by spawn.",

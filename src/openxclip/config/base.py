@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -40,13 +39,8 @@ class Config(CommonAttributes):
         if values.get("dtype") is not None:
             values.pop("torch_dtype", None)
         for f in fields(self):
-            if f.name in values:
-                value = values.pop(f.name)
-            elif f.default_factory is not dataclasses.MISSING:
-                value = f.default_factory()
-            else:
-                value = f.default
-            setattr(self, f.name, value)
+            default = f.default if f.default_factory is MISSING else f.default_factory()
+            setattr(self, f.name, values.pop(f.name, default))
         for name, value in values.items():
             if name != "model_type":
                 self._set(name, value)
@@ -110,7 +104,7 @@ class Config(CommonAttributes):
         Args:
             config_dict: fields by name.
             return_unused_kwargs: return `(config, unused)`, where `unused` has the overrides that aren't attributes.
-            overrides: fields to set. A dict for a part such as `text_config` changes the fields that it names.
+            **overrides: fields to set. A dict for a part such as `text_config` changes the fields that it names.
 
         Raises:
             ValueError, TypeError: a value is out of its range, or two contradict each other.
@@ -272,7 +266,7 @@ class Config(CommonAttributes):
         raise TypeError(f"a {cls.__name__} is needed, not an object of type {type(config).__name__}.")
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and isinstance(other, Config) and other.to_dict() == self.to_dict()
+        return isinstance(other, Config) and type(other) is type(self) and other.to_dict() == self.to_dict()
 
     __hash__ = None  # type: ignore[assignment]  # mutable, so not hashable
 

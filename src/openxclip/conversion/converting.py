@@ -112,7 +112,9 @@ def convert(
             )
         config = checkpoints.config_in(checkpoint, XCLIPConfig)
         model = XCLIPModel.from_state(config, checkpoint.tensors, checkpoint.source)
-    texts = _config_texts(checkpoint, model)
+    texts = dict(checkpoint.texts) if checkpoint.kind == "xclip" else {}  # the source's own, to the byte
+    if CONFIG_NAME not in texts:
+        texts[CONFIG_NAME] = model.config_to_save().to_json_string()
     if to == "hub":
         processor = load_processor(source, checkpoint, model.config, **hub_options)
         _write_folder(target, model, processor, texts)
@@ -161,14 +163,6 @@ def check_target(path: str | Path, *, is_folder: bool, force: bool) -> Path:
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     return target
-
-
-def _config_texts(checkpoint: checkpoints.Checkpoint, model: XCLIPModel) -> dict[str, str]:
-    """Return the texts of config.json and preprocessor_config.json: the source's own, to the byte, if it has them."""
-    texts = dict(checkpoint.texts) if checkpoint.kind == "xclip" else {}
-    if CONFIG_NAME not in texts:
-        texts[CONFIG_NAME] = model.config_to_save().to_json_string()
-    return texts
 
 
 def load_processor(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from openxclip import hub
 from openxclip._version import __version__
-from openxclip.checkpoints import read_checkpoint
+from openxclip.checkpoints import CheckpointOptions, read_checkpoint
 from openxclip.checkpoints.folder import atomic_model_folder
 from openxclip.checkpoints.names import is_of_clip
 from openxclip.conversion.converting import Conversion, check_target, convert
@@ -21,31 +20,19 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing since Python 3.11
 
 
-@dataclass(frozen=True)
-class Initialization:
-    """A folder with an untrained X-CLIP.
+@dataclass(frozen=True, kw_only=True)
+class Initialization(Conversion):
+    """A conversion of a CLIP to the folder of an untrained X-CLIP.
 
     Attributes:
-        source: name or path of the CLIP.
-        path: path of the folder.
-        format: format of the CLIP, see `openxclip.checkpoints.Checkpoint`.
-        parameters: number of parameters of the whole X-CLIP.
         fresh_parameters: number of randomly initialised parameters: messages, MIT, prompts.
-        frames: T, the frames of a clip.
         resolution: side of a frame in pixels.
         seed: seed of the random initialisation.
-        notes: warnings for the user.
     """
 
-    source: str
-    path: Path
-    format: str
-    parameters: int
     fresh_parameters: int
-    frames: int
     resolution: int
     seed: int
-    notes: tuple[str, ...] = ()
 
 
 def init_from_clip(
@@ -54,11 +41,8 @@ def init_from_clip(
     *,
     num_frames: int = 8,
     seed: int = 0,
-    hidden_act: str | None = None,
-    vision_heads: int | None = None,
-    text_heads: int | None = None,
     force: bool = False,
-    **hub_options: Unpack[hub.HubOptions],
+    **options: Unpack[CheckpointOptions],
 ) -> Initialization:
     """Write the folder of an X-CLIP with a CLIP's towers, as `openxclip init` does.
 
@@ -71,9 +55,9 @@ def init_from_clip(
         out: folder to write.
         num_frames: T, the frames of a clip in training.
         seed: seeds the random initialisation; the same seed gives the same weights.
-        hidden_act, vision_heads, text_heads: see `openxclip.checkpoints.read_checkpoint`.
         force: overwrite a model in the folder; other files are kept.
-        **hub_options: see `openxclip.hub.HubOptions`.
+        **options: `hidden_act`, `vision_heads`, `text_heads` and `HubOptions`, see
+            `openxclip.checkpoints.read_checkpoint`.
 
     Raises:
         CheckpointError: the source can't be read or isn't such a CLIP; its vocabulary is smaller than its tokenizer's;
@@ -83,9 +67,6 @@ def init_from_clip(
     if num_frames < 1:
         raise ValueError(f"num_frames={num_frames}: a clip has 1 frame or more.")
     target = check_target(out, is_folder=True, force=force)
-    options: dict[str, Any] = {
-        "hidden_act": hidden_act, "vision_heads": vision_heads, "text_heads": text_heads, **hub_options
-    }  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `convert` reads the checkpoint again, and puts the warnings into notes
         kind = read_checkpoint(source, **options).kind
@@ -109,15 +90,10 @@ def _describe(folder: Path, target: Path, conversion: Conversion, seed: int) -> 
             "folder that has its tokenizer."
         )
     return Initialization(
-        source=conversion.source,
-        path=target,
-        format=conversion.format,
-        parameters=conversion.parameters,
+        **{**vars(conversion), "target": target},
         fresh_parameters=sum(w.numel() for name, w in model.named_parameters() if not is_of_clip(name)),
-        frames=conversion.frames,
         resolution=model.config.vision_config.image_size,
         seed=seed,
-        notes=conversion.notes,
     )
 
 

@@ -4,7 +4,7 @@
 """
 
 from openxclip.datasets.labels import Names, read_class_list, readable_name
-from openxclip.datasets.opening import Format, dataset_splits, detect_format, has_folds, open_dataset, takes_videos
+from openxclip.datasets.opening import Format, dataset_splits, detect_format, open_dataset
 from openxclip.datasets.samples import Dataset, Sample, describe_problems
 from openxclip.datasets.subsets import (
     draw_classes,
@@ -29,13 +29,11 @@ __all__ = [
     "draw_classes",
     "few_shot",
     "few_shot_from_list",
-    "has_folds",
     "hold_out",
     "only_classes",
     "open_dataset",
     "read_class_list",
     "readable_name",
-    "takes_videos",
     "with_classes",
     "without_classes",
 ]

@@ -58,17 +58,18 @@ def ssv2_splits(path: Path) -> tuple[str, ...]:
     """Return the splits that have labels; the labels of "test" are in the answers."""
     tables = ssv2_files(path)
     has_answers = "test" in tables and (tables["test"].parent / "test-answers.csv").exists()
-    return tuple(split for split in ("train", "val", "test") if split in tables and (split != "test" or has_answers))
+    return tuple(split for split in tables if split != "labels" and (split != "test" or has_answers))
 
 
 def ssv2_files(path: Path) -> dict[str, Path]:
     """Return the annotation files of Something-Something V2 by split, and "labels"; {} if there are none."""
     for folder in _nearby_folders(path, _SSV2):
         tables = {match[1].lower(): file for file in entries(folder) if (match := re.fullmatch(_SSV2, file.name))}
-        is_long = any(file.name.lower().startswith("something") and kind != "labels" for kind, file in tables.items())
-        if is_long or {"train", "labels"} <= tables.keys():
-            kinds = {"train": "train", "validation": "val", "test": "test", "labels": "labels"}
-            return {split: tables[kind] for kind, split in kinds.items() if kind in tables}
+        names = [file.name.lower() for kind, file in tables.items() if kind != "labels"]
+        is_unique = any(name.startswith("something") for name in names)  # train.json may be of another dataset
+        if is_unique or {"train", "labels"} <= tables.keys():
+            splits = {"train": "train", "validation": "val", "test": "test", "labels": "labels"}
+            return {split: tables[name] for name, split in splits.items() if name in tables}
     return {}
 
 
@@ -153,25 +154,18 @@ def open_activitynet(request: Request) -> Dataset:
     table, database = _read_activitynet(request.path)
     split_of = {video: _activitynet_split(table, video, entry) for video, entry in database.items()}
     chosen = request.choose_split(sort_splits(split_of.values()))
-    segments = []
-    for video, entry in database.items():
-        for segment in entry.get("annotations") or ():
-            try:
-                label, (start, end) = str(segment["label"]), segment["segment"]
-            except (KeyError, TypeError, ValueError) as error:
-                raise DatasetError(
-                    f"{table}, {video}: an annotation must have a label and a segment of two times."
-                ) from error
-            segments.append((video, label, start, end))
-    raw = sorted({label for _, label, _, _ in segments}, key=natural_key)
+    segments_of = {video: list(_read_segments(f"{table}, {video}", entry)) for video, entry in database.items()}
+    raw = sorted({label for segments in segments_of.values() for label, _, _ in segments}, key=natural_key)
     index_of = {name: i for i, name in enumerate(raw)}
     finder, samples, problems = request.video_finder(), [], list[str]()
-    for video, label, start, end in segments:
-        if split_of[video] == chosen:
-            place, length = f"{table}, {video}", str(database[video].get("duration", ""))
+    for video, segments in segments_of.items():
+        if split_of[video] != chosen:
+            continue
+        place, length = f"{table}, {video}", str(database[video].get("duration", ""))
+        source = str(finder.find(f"v_{video}.mp4", f"{video}.mp4"))
+        for label, start, end in segments:
             times = _clip_segment(place, start, end, length, problems)
             if times is not None:
-                source = str(finder.find(f"v_{video}.mp4", f"{video}.mp4"))
                 samples.append((place, Sample(source, index_of[label], None, *times)))
     if not samples and not problems:
         raise DatasetError(f"{table}: the split {chosen} has no annotations: choose another.")
@@ -203,6 +197,16 @@ def _read_activitynet(path: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
     return table, database
 
 
+def _read_segments(place: str, entry: dict[str, Any]) -> Iterator[tuple[str, object, object]]:
+    """Yield the label, start and end of each annotation of a video."""
+    for annotation in entry.get("annotations") or ():
+        try:
+            label, (start, end) = str(annotation["label"]), annotation["segment"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(f"{place}: an annotation must have a label and a segment of two times.") from error
+        yield label, start, end
+
+
 def _activitynet_split(table: Path, video: str, entry: dict[str, Any]) -> str:
     split = split_of_name(str(entry.get("subset", "")))
     if split is None:
@@ -216,7 +220,7 @@ def _activitynet_split(table: Path, video: str, entry: dict[str, Any]) -> str:
 def _clip_segment(
     place: str, start: object, end: object, length: object, problems: list[str]
 ) -> tuple[float, float] | None:
-    """Return start and end in seconds, limited to the video; if nothing is left, None, and append to `problems`."""
+    """Return start and end in seconds, limited to the video. If nothing is left, append to `problems`, return None."""
     try:
         first, last = float(start), float(end)  # type: ignore[arg-type]  # caught below
         duration = float(length) if length not in ("", None) else last  # type: ignore[arg-type]
@@ -230,7 +234,7 @@ def _clip_segment(
 
 
 def _nearby_folders(path: Path, pattern: str) -> list[Path]:
-    """Return the folder and its subfolders; for a file whose name matches, those of its folder."""
+    """Return the folder and its subfolders. For a file whose name matches, the folder is the one that contains it."""
     if re.fullmatch(pattern, base_name(path)) and not is_folder(path):
         return candidate_folders(path.parent)
     return candidate_folders(path)

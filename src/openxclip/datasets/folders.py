@@ -43,20 +43,19 @@ def open_folders(request: Request) -> Dataset:
             "for videos without class folders, write a list."
         )
     scan_of_all = Scan(scan.hidden)  # hidden files in other splits aren't this split's problems
-    all_folders = {
-        to_nfc(folder.name): folder for parent in reversed(bases) for folder in subfolders(parent, scan_of_all)
-    }
-    if len(all_folders) == 1:
-        raise DatasetError(f"{path}: has only one class folder, {next(iter(all_folders))!r}: it needs two or more.")
-    classes, numbers = number_labels([(str(folder), label) for label, folder in all_folders.items()], request.names)
-    label_of = dict(zip(all_folders, numbers, strict=True))
+    all_folders = [folder for parent in bases for folder in subfolders(parent, scan_of_all)]
+    names = [to_nfc(folder.name) for folder in all_folders]
+    if len(set(names)) == 1:
+        raise DatasetError(f"{path}: has only one class folder, {names[0]!r}: it needs two or more.")
+    classes, numbers = number_labels(list(zip(map(str, all_folders), names, strict=True)), request.names)
+    label_of = dict(zip(names, numbers, strict=True))
 
     samples, others = [], [file for file in entries(base, scan) if not is_folder(file)]
-    for label, folder in sorted(folders.items(), key=lambda item: label_of[item[0]]):
+    for class_name, folder in sorted(folders.items(), key=lambda item: label_of[item[0]]):
         is_video = {file: is_video_file(file) for file in files_below(folder, scan)}
         if not any(is_video.values()):
-            raise DatasetError(f"{folder}: {class_without_videos(label)}: add some, or remove the folder.")
-        samples += [("", Sample(str(file), label=label_of[label])) for file in is_video if is_video[file]]
+            raise DatasetError(f"{folder}: {class_without_videos(class_name)}: add some, or remove the folder.")
+        samples += [("", Sample(str(file), label=label_of[class_name])) for file in is_video if is_video[file]]
         others += [file for file in is_video if not is_video[file]]
     return build_dataset(name, base, samples, classes=classes, problems=_describe_left_out(others, base))
 

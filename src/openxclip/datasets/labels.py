@@ -1,7 +1,7 @@
 """Turn the labels of a dataset into the texts that the model compares videos with.
 
-The paper uses the bare class names (Ni et al., ECCV 2022, section 4.1). Its code spells those of UCF-101 as the file
-names do ("ApplyEyeMakeup"), which no text tower has learnt; here they are split into words.
+The paper uses the bare class names (Ni et al., ECCV 2022, section 4.1). Its code writes UCF-101's names without spaces
+("ApplyEyeMakeup"), which no text tower has learnt; here such names are split into words.
 """
 
 from __future__ import annotations
@@ -121,12 +121,11 @@ def _match_numbered_names(numbered: Mapping[str, str], classes: Sequence[str]) -
 
 def invert_numbers(numbers: Mapping[str, object]) -> dict[str, str] | None:
     """Turn numbers by name into names by number; return None if the values aren't distinct numbers."""
-    values = [str(value) for value in numbers.values() if not isinstance(value, bool)]
-    if len(values) < len(numbers) or not numbers or not all(map(_is_number, values)) or any(map(_is_number, numbers)):
+    values = list(map(str, numbers.values()))
+    if not all(map(_is_number, values)) or any(map(_is_number, numbers)):
         return None
-    if len(set(map(int, values))) < len(values):
-        return None
-    return {str(int(value)): name for name, value in zip(numbers, values, strict=True)}
+    names = {str(int(value)): name for name, value in zip(numbers, values, strict=True)}
+    return names if len(names) == len(numbers) > 0 else None
 
 
 def number_labels(labels: Sequence[tuple[str, str]], names: Names | None = None) -> tuple[tuple[str, ...], list[int]]:
@@ -189,7 +188,7 @@ def _read_json(path: Path) -> dict[str, str]:
     if not isinstance(content, dict | list):
         raise DatasetError(f"{path}: must be an object of texts by class, or a list of class names.")
     if isinstance(content, dict) and (numbered := invert_numbers(content)) is not None:
-        return _numbered_names(path, [(int(number), name) for number, name in numbered.items()])
+        return _numbered_names(path, numbered.items())
     for value in content.values() if isinstance(content, dict) else content:
         if not isinstance(value, str) or not value.strip():
             raise DatasetError(f"{path}: {value!r} is no class name.")
@@ -201,7 +200,7 @@ def _read_csv(path: Path) -> dict[str, str]:
     for place, row in read_csv(path, {"id", "name"}):
         if not _is_number(row["id"]) or not row["name"]:
             raise DatasetError(f"{place}: must be a number and a name, but is {row['id']!r}, {row['name']!r}.")
-        pairs.append((int(row["id"]), row["name"]))
+        pairs.append((row["id"], row["name"]))
     return _numbered_names(path, pairs)
 
 
@@ -216,9 +215,7 @@ def _read_lines(path: Path) -> dict[str, str]:
             raise DatasetError(f"{path}, line {number}: {line!r}: either every line must have a tab or none.")
     if "\t" in lines[0]:
         pairs = [(key.strip(), text.strip()) for key, _, text in (line.partition("\t") for line in lines)]
-        if all(_is_number(key) for key, _ in pairs):
-            return _numbered_names(path, [(int(key), text) for key, text in pairs])
-        return dict(pairs)
+        return _numbered_names(path, pairs) if all(_is_number(key) for key, _ in pairs) else dict(pairs)
     fields = [line.split(maxsplit=1) for line in lines]
     numbers = [int(field[0]) if len(field) == 2 and _is_number(field[0]) else -1 for field in fields]
     if numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
@@ -226,11 +223,12 @@ def _read_lines(path: Path) -> dict[str, str]:
     return _numbered_names(path, enumerate(lines))
 
 
-def _numbered_names(path: Path, pairs: Iterable[tuple[int, str]]) -> dict[str, str]:
+def _numbered_names(path: Path, pairs: Iterable[tuple[str | int, str]]) -> dict[str, str]:
     """Return readable names by number; refuse a number that occurs twice."""
     names: dict[str, str] = {}
     for number, name in pairs:
-        if str(number) in names:
-            raise DatasetError(f"{path}: the number {number} is given to {names[str(number)]!r} and to {name!r}.")
-        names[str(number)] = readable_name(name)
+        key = str(int(number))  # "7" for "07"
+        if key in names:
+            raise DatasetError(f"{path}: the number {key} is given to {names[key]!r} and to {name!r}.")
+        names[key] = readable_name(name)
     return names

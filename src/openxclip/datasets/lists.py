@@ -16,9 +16,8 @@ from openxclip.datasets.samples import Dataset, Sample, build_dataset
 from openxclip.datasets.splits import splits_by_name
 from openxclip.datasets.text import DatasetError, numbered_lines, parse_json, read_csv
 
-_TEXT, _CSV, _JSON_LINES = (".txt", ".list", ".lst"), (".csv", ".tsv"), (".jsonl", ".ndjson")
 #: Suffixes of lists.
-LIST_SUFFIXES = (*_TEXT, *_CSV, *_JSON_LINES)
+LIST_SUFFIXES = (".txt", ".list", ".lst", ".csv", ".tsv", ".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
@@ -101,14 +100,10 @@ def read_list(path: Path) -> list[Row]:
         DatasetError: the list can't be read, is empty or has an invalid line.
     """
     suffix = path.suffix.lower()
-    if suffix in _CSV:
-        rows = list(_read_csv_rows(path))
-    elif suffix in _JSON_LINES:
-        rows = list(_read_json_lines(path))
-    elif suffix in _TEXT:
-        rows = list(_read_text_rows(path))
-    else:
+    if suffix not in LIST_SUFFIXES:
         raise DatasetError(f"{path}: the suffix of a list must be one of {', '.join(LIST_SUFFIXES)}.")
+    readers = {".csv": _read_csv_rows, ".tsv": _read_csv_rows, ".jsonl": _read_json_lines, ".ndjson": _read_json_lines}
+    rows = list(readers.get(suffix, _read_text_rows)(path))
     if not rows:
         raise DatasetError(f"{path}: is an empty list.")
     return rows
@@ -185,7 +180,7 @@ def _checked_row(place: str, fields: dict[str, Any]) -> Row:
 
 
 def make_row(place: str, path: str, fields: dict[str, Any]) -> Row:
-    """Make a row from the fields `label`, `text`, `start` and `end`, of which some may be absent.
+    """Make a row from the fields `label`, `text`, `start` and `end`; fields may be absent.
 
     Raises:
         DatasetError: a field is invalid, `end` isn't after `start`, or there is neither a label nor a text.

@@ -28,8 +28,8 @@ Format = Literal[
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """The functions for one format.
+class Reader:
+    """How to read one format.
 
     Attributes:
         open: opens a dataset.
@@ -46,21 +46,18 @@ class _Reader:
     has_folds: bool = False
 
 
-def _train_and_test(path: Path) -> tuple[str, ...]:
-    return "train", "test"
-
-
-_READERS: dict[Format, _Reader] = {  # in the order of detection
-    "folders": _Reader(open_folders, folder_splits, takes_videos=False),
-    "list": _Reader(open_list, list_splits),
-    "shards": _Reader(open_shards, shard_splits, takes_videos=False),
-    "ucf101": _Reader(public.open_ucf101, _train_and_test, public.ucf101_lists, has_folds=True),
-    "hmdb51": _Reader(public.open_hmdb51, _train_and_test, public.hmdb51_lists, has_folds=True),
-    "msr-vtt": _Reader(public.open_msr_vtt, public.msr_vtt_splits, public.msr_vtt_files),
-    "kinetics": _Reader(public.open_kinetics, public.kinetics_splits, public.kinetics_tables),
-    "charades": _Reader(activities.open_charades, activities.charades_files, activities.charades_files),
-    "activitynet": _Reader(activities.open_activitynet, activities.activitynet_splits, activities.activitynet_file),
-    "ssv2": _Reader(activities.open_ssv2, activities.ssv2_splits, activities.ssv2_files),
+_TRAIN_AND_TEST = ("train", "test")
+_READERS: dict[Format, Reader] = {  # in the order of detection
+    "folders": Reader(open_folders, folder_splits, takes_videos=False),
+    "list": Reader(open_list, list_splits),
+    "shards": Reader(open_shards, shard_splits, takes_videos=False),
+    "ucf101": Reader(public.open_ucf101, lambda path: _TRAIN_AND_TEST, public.ucf101_lists, has_folds=True),
+    "hmdb51": Reader(public.open_hmdb51, lambda path: _TRAIN_AND_TEST, public.hmdb51_lists, has_folds=True),
+    "msr-vtt": Reader(public.open_msr_vtt, public.msr_vtt_splits, public.msr_vtt_files),
+    "kinetics": Reader(public.open_kinetics, public.kinetics_splits, public.kinetics_tables),
+    "charades": Reader(activities.open_charades, activities.charades_files, activities.charades_files),
+    "activitynet": Reader(activities.open_activitynet, activities.activitynet_splits, activities.activitynet_file),
+    "ssv2": Reader(activities.open_ssv2, activities.ssv2_splits, activities.ssv2_files),
 }
 
 
@@ -83,7 +80,7 @@ def open_dataset(
             contains these.
         format: the dataset's format; "auto" detects it.
         videos: folder of the videos, for lists and annotation files; by default, the folder of the list.
-        split: "train", "val", "test" or another split of the dataset; None for a dataset with at most one.
+        split: "train", "val", "test" or another split of the dataset; None if there is at most one split.
         fold: number of the official split of UCF-101 or HMDB-51: 1, 2 or 3.
         names: other texts for classes, or the names of numbered classes (see `labels.read_names`).
         hidden: whether to include hidden files and folders; otherwise they are counted in `problems`.
@@ -117,24 +114,12 @@ def dataset_splits(path: str | Path, *, format: Format = "auto") -> tuple[str, .
 
     See `open_dataset` for the arguments and errors.
     """
-    path = user_path(path)
-    return tuple(_READERS[_resolve_format(path, format)].splits(path))
+    return tuple(reader_of(path, format=format).splits(user_path(path)))
 
 
-def takes_videos(path: str | Path, *, format: Format = "auto") -> bool:
-    """Return whether the videos of a dataset may be in another folder, as for lists and annotation files.
-
-    See `open_dataset` for the arguments and errors.
-    """
-    return _READERS[_resolve_format(user_path(path), format)].takes_videos
-
-
-def has_folds(path: str | Path, *, format: Format = "auto") -> bool:
-    """Return whether a dataset has several official splits, as UCF-101 and HMDB-51 do.
-
-    See `open_dataset` for the arguments and errors.
-    """
-    return _READERS[_resolve_format(user_path(path), format)].has_folds
+def reader_of(path: str | Path, *, format: Format = "auto") -> Reader:
+    """Return how to read a dataset; see `open_dataset` for the arguments and errors."""
+    return _READERS[_resolve_format(user_path(path), format)]
 
 
 def detect_format(path: Path) -> Format:

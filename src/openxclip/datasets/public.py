@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from openxclip.common.files import cannot_read
@@ -217,30 +218,24 @@ def _read_captions(path: Path) -> dict[str, list[_Caption]]:
     tables = [file for file in files if file.suffix.lower() == ".json"]
     complete = [file for file in tables if "videodatainfo" not in file.name]  # MSRVTT_data.json includes the others
     split_of: dict[str, str] = {}
-    captions_of: dict[str, list[tuple[str, str]]] = {}  # place and caption, by video
+    captions_of: dict[str, list[_Caption]] = {}  # by video
     for table in complete[:1] or tables:
         splits, sentences = _read_msr_vtt(table)
         split_of.update(splits)
         for video, caption in sentences:
-            captions_of.setdefault(video, []).append((f"{table}, {video}", caption))
-    videos: dict[str, list[tuple[str, str]]] = {}  # place and video, by split
-    for split in sort_splits(split_of.values()):
-        videos[split] = [(str(path), video) for video in sorted(split_of, key=natural_key) if split_of[video] == split]
+            captions_of.setdefault(video, []).append((f"{table}, {video}", video, caption))
+    captions: dict[str, list[_Caption]] = {split: [] for split in sort_splits(split_of.values())}
+    for video in sorted(split_of, key=natural_key):
+        captions[split_of[video]] += captions_of.get(video, [(str(path), video, "")])
     pairs: list[_Caption] = []
     for file in files:
         if _MSR_VTT_9K.fullmatch(file.name) and captions_of:
-            videos["9k"] = [(place, row["video_id"]) for place, row in read_csv(file, {"video_id"})]
+            listed = [(place, row["video_id"]) for place, row in read_csv(file, {"video_id"})]
+            found = [captions_of.get(video, [(place, video, "")]) for place, video in listed]
+            captions["9k"] = list(chain.from_iterable(found))
         elif _MSR_VTT_1K_A.fullmatch(file.name):
             rows = read_csv(file, {"video_id", "sentence"})
             pairs = [(place, row["video_id"], row["sentence"]) for place, row in rows]
-    captions = {
-        split: [
-            (place, video, caption)
-            for listed_at, video in listed
-            for place, caption in captions_of.get(video, [(listed_at, "")])
-        ]
-        for split, listed in videos.items()
-    }
     return {**captions, "1k-A": pairs} if pairs else captions
 
 

@@ -63,19 +63,6 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class MissingSample:
-    """A sample that a dataset names but whose file is missing, empty or unreadable.
-
-    Attributes:
-        sample: the sample.
-        problem: a message with the place that names the file, the file and the reason.
-    """
-
-    sample: Sample
-    problem: str
-
-
-@dataclass(frozen=True)
 class Dataset:
     """Videos with their classes or captions.
 
@@ -85,7 +72,8 @@ class Dataset:
         classes: class names as the text tower gets them; () if the samples have captions.
         problems: messages about missing or empty files, left-out files and classes without videos.
         root: folder that sample names are relative to. `hash` doesn't include it, so a dataset can be moved.
-        missing: the samples whose files are missing or empty, limited to the dataset's own classes.
+        missing: the samples whose files are missing, empty or unreadable, limited to the dataset's own classes; each
+            with its message in `problems`.
         num_expected: number of videos that are named, present or missing; a few-shot or held-out part keeps the number
             of the whole dataset.
     """
@@ -95,12 +83,12 @@ class Dataset:
     classes: tuple[str, ...] = ()
     problems: tuple[str, ...] = field(default=(), compare=False)
     root: str = field(default="", compare=False)
-    missing: tuple[MissingSample, ...] = field(default=(), compare=False)
+    missing: tuple[tuple[Sample, str], ...] = field(default=(), compare=False)
     num_expected: int = field(default=0, compare=False)
 
     def num_missing(self) -> int:
         """Return the number of missing videos; a video with several captions counts once."""
-        return num_videos(entry.sample for entry in self.missing)
+        return num_videos(sample for sample, _ in self.missing)
 
     def name_of(self, sample: Sample) -> str:
         """Return a sample's name, which doesn't change when the dataset is moved.
@@ -110,8 +98,8 @@ class Dataset:
         """
         member = split_source(sample.source)
         path, suffix = (sample.source, "") if member is None else (str(member[0]), f"::{member[1]}")
-        prefix = str(Path(self.root) / "x")[:-1]  # "" if the root is the current folder
-        is_below = self.root != "" and path.startswith(prefix) and (prefix != "" or not Path(path).is_absolute())
+        prefix = str(Path(self.root) / "x")[:-1]  # the root and a separator; "" for the current folder
+        is_below = path.startswith(prefix) if prefix else self.root != "" and not Path(path).is_absolute()
         name = path[len(prefix) :] if is_below else Path(path).name
         return to_nfc(name.replace(os.sep, "/") + suffix)
 
@@ -147,17 +135,17 @@ def build_dataset(
     Raises:
         DatasetError: no file exists.
     """
-    present, missing, is_listed = list[Sample](), list[MissingSample](), False
+    present, missing, is_listed = list[Sample](), list[tuple[Sample, str]](), False
     for place, sample in samples:
         reason = None if split_source(sample.source) else _why_unusable(sample.source)
         if reason is None:
             present.append(sample)
         else:
             message = f"{sample.source}: {reason}"
-            missing.append(MissingSample(sample, f"{place}: {message}" if place else message))
+            missing.append((sample, f"{place}: {message}" if place else message))
             is_listed |= bool(place)
     # a video with several captions has the same problem several times
-    messages = list(dict.fromkeys((*(entry.problem for entry in missing), *problems)))
+    messages = list(dict.fromkeys((*(problem for _, problem in missing), *problems)))
     if not present:
         first = f": {messages[0]}" if messages else ""
         more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
@@ -165,7 +153,7 @@ def build_dataset(
         raise DatasetError(f"{name}: there are no videos{first}{more}.{hint}")
     labels = {sample.label for sample in present}
     messages += [class_without_videos(name) for i, name in enumerate(classes) if i not in labels]
-    num_expected = num_videos((*present, *(entry.sample for entry in missing)))
+    num_expected = num_videos((*present, *(sample for sample, _ in missing)))
     return Dataset(name, tuple(present), classes, tuple(messages), str(root), tuple(missing), num_expected)
 
 

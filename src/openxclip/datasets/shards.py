@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -14,7 +13,7 @@ from openxclip.datasets.lists import Row, label_rows, make_row
 from openxclip.datasets.request import Request
 from openxclip.datasets.samples import Dataset, build_dataset
 from openxclip.datasets.splits import in_split_order, split_of_name
-from openxclip.datasets.tars import TEXT_SUFFIXES, TarIndex, tar_index
+from openxclip.datasets.tars import TEXT_SUFFIXES, tar_index
 from openxclip.datasets.text import DatasetError, parse_json
 from openxclip.video import natural_key
 
@@ -25,7 +24,8 @@ def open_shards(request: Request) -> Dataset:
     All splits share their classes, so a label means the same in each of them.
     """
     path = request.path
-    splits, name = shard_splits(path, request.scan), base_name(path) if is_folder(path) else path.stem
+    name = base_name(path) if is_folder(path) else path.stem
+    splits = shard_splits(path, request.scan)
     if splits:
         chosen = request.choose_split(splits)
         name = f"{name}/{chosen}"
@@ -36,9 +36,9 @@ def open_shards(request: Request) -> Dataset:
     problems: dict[str, list[str]] = {split: [] for split in splits}
     for split, archives in splits.items():
         for archive in archives:
-            index = tar_index(archive)
-            problems[split] += [f"{archive}: {problem}" for problem in index.problems]
-            rows[split] += _read_rows(archive, index, problems[split])
+            archive_rows, archive_problems = _read_archive(archive)
+            rows[split] += archive_rows
+            problems[split] += archive_problems
     classes, samples = label_rows(list(chain.from_iterable(rows.values())), rows[chosen], request.names)
     return build_dataset(name, request.folder(), samples, classes=classes, problems=problems[chosen])
 
@@ -85,9 +85,11 @@ def _tars_in(folder: Path, scan: Scan | None) -> list[Path]:
     return [path for path in entries(folder, scan) if path.suffix.lower() == ".tar" and path.is_file()]
 
 
-def _read_rows(archive: Path, index: TarIndex, problems: list[str]) -> Iterator[Row]:
-    """Yield the videos of an archive with their labels or captions; append missing files to `problems`."""
-    texts: dict[str, dict[str, str]] = {}
+def _read_archive(archive: Path) -> tuple[list[Row], list[str]]:
+    """Return the videos of an archive with their labels or captions, and messages about members that are left out."""
+    index = tar_index(archive)
+    rows, problems = list[Row](), [f"{archive}: {problem}" for problem in index.problems]
+    texts: dict[str, dict[str, str]] = {}  # by key and suffix
     for name, text in index.texts.items():
         texts.setdefault(_key(name), {})[PurePosixPath(name).suffix.lower()] = text
     member_of: dict[str, str] = {}
@@ -102,9 +104,9 @@ def _read_rows(archive: Path, index: TarIndex, problems: list[str]) -> Iterator[
         elif key not in texts:
             problems.append(f"{source}: left out, since there is no {', '.join(TEXT_SUFFIXES)} beside it")
         else:
-            yield _parse_row(source, texts[key])
+            rows.append(_parse_row(source, texts[key]))
     without_video = sorted(texts.keys() - member_of.keys(), key=natural_key)
-    problems += [f"{archive}::{key}: there is no video for it" for key in without_video]
+    return rows, problems + [f"{archive}::{key}: there is no video for it" for key in without_video]
 
 
 def _key(member: str) -> str:

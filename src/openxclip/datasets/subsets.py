@@ -85,11 +85,11 @@ def hold_out(dataset: Dataset, part: float, *, seed: int) -> tuple[Dataset, Data
         seed: seeds the draw.
 
     Returns:
-        The remaining part and the held-out part. Stretches of the same file are in the same part.
+        The remaining part and the held-out part. Segments of the same file are in the same part.
 
     Raises:
         ValueError: `part` is out of its range.
-        DatasetError: a class has only one video, or there is only one in all.
+        DatasetError: a class, or a dataset with captions, has only one video.
     """
     if not 0 < part < 1:
         raise ValueError(f"part={part} must be above 0 and below 1")
@@ -97,7 +97,8 @@ def hold_out(dataset: Dataset, part: float, *, seed: int) -> tuple[Dataset, Data
         shuffled = zip(dataset.classes, _shuffle_classes(dataset, seed), strict=True)
         groups = {f"the class {name!r} has": samples for name, samples in shuffled}
     else:
-        groups = {"there are": _shuffle_all(dataset, seed)}
+        everything = sorted(dataset.samples, key=lambda s: _random_key(seed, dataset.name_of(s), s.start, s.end))
+        groups = {"there are": everything}
     held: set[str] = set()
     for subject, samples in groups.items():
         sources = list(dict.fromkeys(sample.source for sample in samples))
@@ -113,7 +114,7 @@ def hold_out(dataset: Dataset, part: float, *, seed: int) -> tuple[Dataset, Data
 
 
 def draw_classes(dataset: Dataset, number: int, *, seed: int) -> Dataset:
-    """Draw some of the classes, such as 160 of those that Kinetics-600 has and Kinetics-400 doesn't.
+    """Draw some of the classes, such as 160 of the classes that Kinetics-600 has and Kinetics-400 lacks.
 
     The labels are renumbered.
 
@@ -201,9 +202,9 @@ def _relabel(dataset: Dataset, new_label: Mapping[int, int], **changes: Any) -> 
         if (label := _label_of(dataset, sample)) in new_label
     )
     missing = tuple(
-        replace(entry, sample=replace(entry.sample, label=new_label[old]))
-        for entry in dataset.missing
-        if (old := entry.sample.label) is not None and old in new_label
+        (replace(sample, label=new_label[old]), problem)
+        for sample, problem in dataset.missing
+        if (old := sample.label) is not None and old in new_label
     )
     return replace(dataset, samples=samples, missing=missing, **changes)
 
@@ -213,14 +214,14 @@ def _keep_classes(dataset: Dataset, keep: Sequence[int], name: str) -> Dataset:
     kept = _relabel(dataset, {old: new for new, old in enumerate(keep)})
     if not kept.samples:
         raise DatasetError(f"{dataset.name}: no class with a video is left.")
-    dropped = {entry.problem for entry in dataset.missing} - {entry.problem for entry in kept.missing}
+    dropped = {problem for _, problem in dataset.missing} - {problem for _, problem in kept.missing}
     dropped.update(class_without_videos(label) for i, label in enumerate(dataset.classes) if i not in keep)
     return replace(
         kept,
         name=name,
         classes=tuple(dataset.classes[old] for old in keep),
         problems=tuple(problem for problem in dataset.problems if problem not in dropped),
-        num_expected=num_videos((*kept.samples, *(entry.sample for entry in kept.missing))),
+        num_expected=num_videos((*kept.samples, *(sample for sample, _ in kept.missing))),
     )
 
 
@@ -234,11 +235,6 @@ def _shuffle_classes(dataset: Dataset, seed: int) -> list[list[Sample]]:
         key = _random_key(seed, dataset.classes[label], dataset.name_of(sample), sample.start, sample.end)
         by_class[label].setdefault(key, sample)
     return [[samples[key] for key in sorted(samples)] for samples in by_class]
-
-
-def _shuffle_all(dataset: Dataset, seed: int) -> list[Sample]:
-    """Return all samples in random order."""
-    return sorted(dataset.samples, key=lambda s: _random_key(seed, dataset.name_of(s), s.start, s.end))
 
 
 def _label_of(dataset: Dataset, sample: Sample) -> int:

@@ -41,7 +41,7 @@ def split_lines(text: str) -> list[str]:
 
 
 def numbered_lines(path: Path) -> list[tuple[str, str]]:
-    """Return the lines of a file that aren't blank, stripped, each after its place: ("list.txt, line 1", "a.mp4 run").
+    """Return the places and stripped texts of the lines that aren't blank: [("list.txt, line 1", "a.mp4 run"), …].
 
     Raises:
         DatasetError: see `read_text`.
@@ -73,7 +73,7 @@ def parse_json(text: str, place: str, *, hint: str = "") -> Any:
 
 
 def read_csv(path: Path, required: Collection[str], *, hint: str = "") -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the rows of a CSV file as stripped values by lower-case column name, each after its place.
+    """Yield the rows of a CSV file as pairs: the place, and the stripped values by lower-case column name.
 
     The columns are separated by commas, semicolons or tabs; the first line shows which. Blank lines are skipped.
 

@@ -29,16 +29,15 @@ def build_video(model: XCLIPModel, kernel: Kernel) -> tuple[VideoParts, float]:
     side, channels = 2 * vision.embeddings.patch_size, model.config.vision_config.num_channels
     frames = _random(2, channels, side, side, like=model.logit_scale)
     plain = _PlainBlocks(vision.pre_layernorm(vision.embeddings(frames, True)), num_frames=2)
-    norm, projection = model.prompts_visual_layernorm, model.prompts_visual_projection
-    tower = VisionTower(vision, model.visual_projection, norm, projection, kernel, after_block=plain.run)
-    integration = Integration(model.mit, model.config.vision_config.hidden_act, kernel)
+    tower, integration = VisionTower(model, kernel, after_block=plain.run), Integration(model, kernel)
     last, pooled = tower(frames, 2, vision.embeddings.positions(side, side, interpolate=True))
     features, patches = tower.project(last, pooled, 2)
     trained_frames = model.mit.position_embedding.shape[1]
     frames_1TE = features[:, :1].expand(-1, trained_frames, -1).contiguous()
     integrated = integration(frames_1TE, model.mit.positions(trained_frames))[1]
     plain_pooled = vision.post_layernorm(plain.states[:, 0])
-    plain_patches = norm(plain.states[:, 1:]).mean(0, keepdim=True) @ projection
+    plain_normed = model.prompts_visual_layernorm(plain.states[:, 1:])
+    plain_patches = plain_normed.mean(0, keepdim=True) @ model.prompts_visual_projection
     error = max(
         _relative_error(last, plain.states),
         _relative_error(features[0], model.visual_projection(plain_pooled)),
@@ -55,7 +54,7 @@ def build_text(model: XCLIPModel, kernel: Kernel) -> tuple[TextTower, float]:
     ids[0, -1] = ids[1, ids.shape[1] // 2] = config.vocab_size - 1  # two lengths
     ends = ids.argmax(-1)
     plain = _PlainBlocks(model.text_model.embeddings(ids), is_causal=True)
-    tower = TextTower(model.text_model, model.text_projection, kernel, after_block=plain.run)
+    tower = TextTower(model, kernel, after_block=plain.run)
     plain_states = model.text_model.final_layer_norm(plain.states)
     plain_features = model.text_projection(plain_states[torch.arange(2, device=ids.device), ends])
     return tower, _relative_error(tower(ids, ends), plain_features)
@@ -63,7 +62,7 @@ def build_text(model: XCLIPModel, kernel: Kernel) -> tuple[TextTower, float]:
 
 def build_prompts(model: XCLIPModel, kernel: Kernel) -> tuple[Prompts, float]:
     """Return the prompt generator, and the relative error of its answers."""
-    prompts = Prompts(model.prompts_generator, model.config.prompt_hidden_act, kernel)
+    prompts = Prompts(model, kernel)
     errors = []
     for num_texts, num_patches in ((3, 4), (1, 32)):  # both ways to attend
         text = _random(1, num_texts, model.config.projection_dim, like=model.logit_scale)

@@ -63,16 +63,10 @@ class Linear:
         hidden_act: str | None = None,
         after: str | None = None,
     ) -> None:
-        scale = (_SCALE if hidden_act == "quick_gelu" else 1.0) / (_SCALE if after == "quick_gelu" else 1.0)
-        weight = weight.detach()
-        if scale != 1.0:
-            weight = weight.float() * scale
-        self._bias = None if bias is None else bias.detach()
-        if self._bias is not None:
-            if hidden_act == "quick_gelu":
-                self._bias = self._bias.float() * _SCALE
-            self._bias = self._bias.to(kernel.dtype)
-        weight = weight.to(kernel.dtype).contiguous()
+        scale_out = _SCALE if hidden_act == "quick_gelu" else 1.0
+        scale_in = _SCALE if after == "quick_gelu" else 1.0
+        weight = _scaled(weight, scale_out / scale_in).to(kernel.dtype).contiguous()
+        self._bias = None if bias is None else _scaled(bias, scale_out).to(kernel.dtype)
         self.kernel = kernel
         self._fused = _FUSED.get(hidden_act or "", ("none", "")) if kernel.packed else ("none", "")
         self._activation: Callable[[Tensor], Tensor] | None = None
@@ -100,8 +94,12 @@ class Linear:
         return torch.add(residual, self(x))
 
 
+def _scaled(weight: Tensor, scale: float) -> Tensor:
+    return weight.detach() if scale == 1.0 else weight.detach().float() * scale
+
+
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this PyTorch has the operator for this dtype on this CPU."""
+    """Return whether this PyTorch has the operator for this dtype on this CPU."""
     ops = torch.ops.mkldnn
     if not torch.backends.mkldnn.is_available() or not all(
         hasattr(ops, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
@@ -120,16 +118,18 @@ def can_pack(dtype: torch.dtype) -> bool:
         return False
 
 
-def choose_cpu_kernel(dtype: torch.dtype) -> Kernel:
-    """Return the kernel for a CPU: packed on x86 if the CPU supports it, else dense. `OPENXCLIP_LINEAR` overrides this.
+def choose_kernel(dtype: torch.dtype, device: torch.device) -> Kernel:
+    """Return the kernel for a device: packed on x86 if the CPU supports it, else dense.
 
-    The choice is a rule and not a measurement, so that a model gives the same bits in every process on a machine. With
-    packed weights the towers took 0.4 to 0.97 of transformers' time in float32 on the AMD and Intel CPUs that were
-    tried (benchmarks/README.md); on ARM nothing was measured.
+    On CPUs, `OPENXCLIP_LINEAR` overrides this. The choice is a rule and not a measurement, so that a model gives the
+    same bits in every process on a machine. With packed weights the towers took 0.4 to 0.97 of transformers' time in
+    float32 on the AMD and Intel CPUs that were tried (benchmarks/README.md); on ARM nothing was measured.
 
     Raises:
         ValueError: the variable has a value other than "dense", "packed" or "auto".
     """
+    if device.type != "cpu":
+        return Kernel(dtype)
     wanted = os.environ.get(LINEAR_VARIABLE) or "auto"
     if wanted not in ("auto", "dense", "packed"):
         raise ValueError(f"{LINEAR_VARIABLE}={wanted!r}: must be dense, packed or auto.")

@@ -7,6 +7,8 @@ import mmap
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -24,37 +26,21 @@ def release(weights: Iterable[Tensor]) -> None:
     """
     if sys.platform != "linux":
         return
-    ranges = [
-        (weight.data_ptr(), weight.numel() * weight.element_size())
-        for weight in weights
-        if weight.device.type == "cpu" and weight.is_contiguous()
-    ]
-    try:
-        descriptor = os.open(_PAGEMAP, os.O_RDONLY)
-    except OSError:
-        return
-    try:
+    with suppress(OSError, AttributeError), Path(_PAGEMAP).open("rb", buffering=0) as pagemap:
         libc = ctypes.CDLL(None, use_errno=True)
         madvise = libc.madvise
         madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        for address, size in ranges:
-            first, last = (
-                -(-address // mmap.PAGESIZE),
-                (address + size) // mmap.PAGESIZE,
-            )  # pages that hold nothing else
-            if last > first and _is_clean(descriptor, first, last):
-                madvise(first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE, mmap.MADV_DONTNEED)
+        for weight in weights:
+            if weight.device.type == "cpu" and weight.is_contiguous():
+                start, end = weight.data_ptr(), weight.data_ptr() + weight.nbytes
+                first, last = -(-start // mmap.PAGESIZE), end // mmap.PAGESIZE  # pages that hold nothing else
+                if last > first and _is_clean(pagemap.fileno(), first, last):
+                    madvise(first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE, mmap.MADV_DONTNEED)
         libc.malloc_trim(0)  # glibc keeps the memory of temporary copies otherwise
-    except (OSError, AttributeError):
-        return
-    finally:
-        os.close(descriptor)
 
 
 def _is_clean(descriptor: int, first: int, last: int) -> bool:
-    """Whether all pages in memory are the file's: a page that was written to belongs to the process."""
+    """Return whether all pages in memory are the file's: a page that was written to belongs to the process."""
     words = np.frombuffer(os.pread(descriptor, 8 * (last - first), 8 * first), dtype=np.uint64)
-    if len(words) != last - first:
-        return False
-    in_memory = (words & np.uint64(_PRESENT | _SWAPPED)) != 0
-    return bool(((words[in_memory] & np.uint64(_FILE_PAGE)) != 0).all() and not (words & np.uint64(_SWAPPED)).any())
+    is_present, is_swapped, is_of_file = ((words & np.uint64(flag)) != 0 for flag in (_PRESENT, _SWAPPED, _FILE_PAGE))
+    return len(words) == last - first and not (is_swapped | (is_present & ~is_of_file)).any()

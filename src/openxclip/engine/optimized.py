@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 import warnings
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from openxclip.engine.linears import Kernel
-from openxclip.engine.precision import Precision, check_precision, choose_dtype
+from openxclip.engine.precision import Precision, choose_dtype
 from openxclip.engine.preparation import Preparation, PreparedParts
 from openxclip.model import VideoFeatures, XCLIPModel
 from openxclip.model.outputs import TransformerOutput
@@ -47,10 +46,6 @@ def optimize(
         TypeError: the model is no XCLIPModel.
         ValueError: an argument is invalid.
     """
-    if isinstance(model, OptimizedXCLIPModel):
-        model = model.plain
-    if not isinstance(model, XCLIPModel):
-        raise TypeError(f"optimize takes an openxclip.XCLIPModel, got a {type(model).__name__}.")
     optimized = OptimizedXCLIPModel(model, precision, compile=compile, texts_kept=texts_kept)
     if verbose:
         print(f"openxclip.optimize: {optimized.report}", file=sys.stderr)
@@ -90,13 +85,13 @@ class OptimizedXCLIPModel(XCLIPModel):
         texts_kept: int = _TEXTS_KEPT,
         prepare_after: int = 0,
     ) -> None:
+        if isinstance(model, OptimizedXCLIPModel):
+            model = model.plain
         if not isinstance(model, XCLIPModel):
-            raise TypeError(
-                f"OptimizedXCLIPModel takes an XCLIPModel, got a {type(model).__name__}: see openxclip.optimize."
-            )
+            raise TypeError(f"openxclip.optimize takes an XCLIPModel, got a {type(model).__name__}.")
         if texts_kept < 0:
             raise ValueError(f"texts_kept={texts_kept}: must be 0 or more.")
-        dtype, why = choose_dtype(model, check_precision(precision))
+        dtype, why = choose_dtype(model, precision)
         if why:
             warnings.warn(f"{why}: computing in float32.", stacklevel=3)
         vars(self).update(vars(model))  # shares the model's tables of modules and weights
@@ -120,13 +115,9 @@ class OptimizedXCLIPModel(XCLIPModel):
     def training(self, mode: bool) -> None:
         self.plain.training = mode
 
-    def save_pretrained(self, save_directory: str | Path, *arguments: Any, **options: Any) -> None:
-        """Save the plain model."""
-        self.plain.save_pretrained(save_directory, *arguments, **options)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload the plain model."""
-        return self.plain.push_to_hub(repo_id, **options)
+    def config_to_save(self) -> Any:
+        """Return the plain model's config, so that the plain model is saved."""
+        return self.plain.config_to_save()
 
     def extra_repr(self) -> str:
         """Return the report, for print(model)."""
@@ -166,18 +157,19 @@ class OptimizedXCLIPModel(XCLIPModel):
         self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, **shown: bool
     ) -> tuple[Tensor, TransformerOutput | None]:
         parts = None if any(shown.values()) or position_ids is not None else self._preparation.parts()
-        ids_KL = torch.atleast_2d(input_ids).flatten(0, -2) if input_ids.ndim else input_ids
-        fits = ids_KL.ndim == 2 and 0 < ids_KL.shape[1] <= self.config.text_config.max_position_embeddings
-        if parts is not None and fits and len(ids_KL) and self._is_plain_tensor(ids_KL):
+        ids = torch.atleast_2d(input_ids)
+        fits = input_ids.ndim > 0 and ids.shape[-1] <= self.config.text_config.max_position_embeddings
+        if parts is not None and fits and ids.numel() and self._is_plain_tensor(ids):
+            ids_KL = ids.flatten(0, -2)
             ends_K = ids_KL.argmax(-1)
             if _hides_no_token(attention_mask, ids_KL, ends_K):
-                features = parts.texts.features(ids_KL, ends_K, partial(self._encode_uncached, parts)).to(self.dtype)
-                return features.unflatten(0, torch.atleast_2d(input_ids).shape[:-1]), None
+                features_KE = parts.texts.features(ids_KL, ends_K, partial(self._encode_uncached, parts))
+                return features_KE.to(self.dtype).unflatten(0, ids.shape[:-1]), None
         return super()._encode_text(input_ids, attention_mask, position_ids, **shown)
 
     def _encode_uncached(self, parts: PreparedParts, ids_KL: Tensor, ends_K: Tensor) -> Tensor:
         """Return features (K, E)."""
-        tower = parts.text(int(ends_K.sum()) + len(ends_K))  # only here: with all texts cached, it isn't needed
+        tower = parts.text(int(ends_K.sum()) + len(ends_K))  # not needed if all texts are cached
         return self.plain._encode_text(ids_KL, None, None)[0].float() if tower is None else tower(ids_KL, ends_K)
 
     def _integrate(
@@ -236,12 +228,12 @@ class OptimizedXCLIPModel(XCLIPModel):
         return prompts(text32_BKE, patches_BPE.float(), queries_BKE).to(text_BKE.dtype)
 
     def _is_plain_tensor(self, tensor: Tensor) -> bool:
-        """Whether a tensor is a plain one on the model's device; others get the plain model's answer or error."""
+        """Return whether a tensor has no subclass and is on the model's device. The plain model handles all others."""
         return type(tensor) in (Tensor, nn.Parameter) and tensor.device == self.device
 
 
 def _hides_no_token(attention_mask: Tensor | None, ids_KL: Tensor, ends_K: Tensor) -> bool:
-    """Whether a mask hides no token up to each text's end; the tokens after it have no effect."""
+    """Return whether a mask hides no token up to each text's end; the tokens after it have no effect."""
     if attention_mask is None:
         return True
     if attention_mask.numel() != ids_KL.numel() or attention_mask.shape[-1] != ids_KL.shape[-1]:

@@ -6,22 +6,17 @@ from typing import Literal, get_args
 
 import torch
 
-from openxclip.engine.linears import Kernel, can_pack, choose_cpu_kernel
+from openxclip.engine.linears import can_pack
 from openxclip.model import XCLIPModel
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def check_precision(precision: str) -> Precision:
-    """Return the precision of that name.
-
-    Raises:
-        ValueError: there is no such precision.
-    """
+def check_precision(precision: str) -> None:
+    """Raise a ValueError if there is no such precision."""
     if precision not in get_args(Precision):
         raise ValueError(f"precision={precision!r}: must be one of {', '.join(get_args(Precision))}.")
-    return precision  # type: ignore[return-value]
 
 
 def choose_dtype(model: XCLIPModel, precision: Precision) -> tuple[torch.dtype, str]:
@@ -29,7 +24,11 @@ def choose_dtype(model: XCLIPModel, precision: Precision) -> tuple[torch.dtype, 
 
     "auto" is the weights' own dtype on a CPU, where half precision would change the answer, and float16 on CUDA, where
     float32 is several times slower and float16's rounding error is an eighth of bfloat16's.
+
+    Raises:
+        ValueError: there is no such precision.
     """
+    check_precision(precision)
     device = model.device
     dtype = _DTYPES.get(precision)
     if dtype is None:
@@ -40,8 +39,3 @@ def choose_dtype(model: XCLIPModel, precision: Precision) -> tuple[torch.dtype, 
         name = precision if precision != "auto" else str(dtype).removeprefix("torch.")
         return torch.float32, f"this CPU has no {name} products"
     return dtype, ""
-
-
-def choose_kernel(model: XCLIPModel, dtype: torch.dtype) -> Kernel:
-    """Return the kernel for the model's device, by a rule (see `choose_cpu_kernel`)."""
-    return choose_cpu_kernel(dtype) if model.device.type == "cpu" else Kernel(dtype)

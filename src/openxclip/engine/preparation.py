@@ -13,8 +13,7 @@ from torch import nn
 from openxclip.common.forking import ForkSafeLock
 from openxclip.engine.building import Part, VideoParts, build_prompts, build_text, build_video
 from openxclip.engine.compiling import compile_tower
-from openxclip.engine.linears import Kernel
-from openxclip.engine.precision import choose_kernel
+from openxclip.engine.linears import Kernel, choose_kernel
 from openxclip.engine.texts import QueryCache, TextCache
 from openxclip.engine.towers import Prompts, TextTower
 from openxclip.engine.watching import Watch
@@ -60,7 +59,7 @@ class Preparation:
         """How products are computed; chosen at the first use."""
         with self.lock:
             if self._kernel is None:
-                self._kernel = choose_kernel(self.model, self.dtype)
+                self._kernel = choose_kernel(self.dtype, self.model.device)
             return self._kernel
 
     def use_kernel(self, kernel: Kernel) -> None:
@@ -79,7 +78,8 @@ class Preparation:
     def parts(self) -> PreparedParts | None:
         """Return the parts for the weights as they are now, or None if the plain model has to answer.
 
-        It has to if gradients are recorded, it is in training mode or traced, or it has foreign modules or hooks.
+        The plain model answers if gradients are recorded, or if it is in training mode, traced, or has foreign modules
+        or hooks.
         """
         if torch.is_grad_enabled() or self.model.training or is_traced():
             return None

@@ -23,9 +23,6 @@ class TextCache:
         self._cached: OrderedDict[bytes, Tensor] = OrderedDict()
         self._lock = ForkSafeLock()
 
-    def __len__(self) -> int:
-        return len(self._cached)
-
     def features(self, ids_KL: Tensor, ends_K: Tensor, encode: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Return features (K, E).
 
@@ -59,10 +56,10 @@ class TextCache:
 
 
 class QueryCache:
-    """Queries of the prompts' first layer, for the last few sets of texts."""
+    """Queries of the prompts' first layer, for the last four sets of texts."""
 
-    def __init__(self, capacity: int = 4) -> None:
-        self._sets: deque[tuple[Tensor, Tensor]] = deque(maxlen=capacity)
+    def __init__(self) -> None:
+        self._sets: deque[tuple[Tensor, Tensor]] = deque(maxlen=4)
 
     def queries(self, text_KE: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Return queries (K, E), which are computed if these texts are not among the last sets.

@@ -1,8 +1,8 @@
-"""The parts of X-CLIP prepared for inference: fused layers with the weights of the plain parts, none of them a module.
+"""The parts of X-CLIP prepared for inference: fused layers with the weights of the plain parts. None is a module.
 
-Each computes the same as its counterpart in `openxclip.model`, in fewer and larger products. The residual stream is
-float32 for every dtype of the products, since half precision would lose most there. Shape suffixes as in
-`openxclip.model.layers`.
+Each part computes the same as its counterpart in `openxclip.model`, in fewer and larger products. The residual stream
+is float32 for every dtype of the products, since half precision would lose most there. `openxclip.model.layers`
+explains the shape suffixes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from openxclip.engine.linears import Kernel, Linear
 from openxclip.engine.memory import release
-from openxclip.model.integration import MultiframeIntegrationTransformer
-from openxclip.model.layers import MLP, Attention, Block
-from openxclip.model.prompting import PromptDecoderLayer, VideoSpecificPrompt
-from openxclip.model.text import XCLIPTextModel
-from openxclip.model.vision import CrossFrameBlock, XCLIPVisionModel, cut_into_patches
+from openxclip.model import XCLIPModel
+from openxclip.model.layers import Attention, Block
+from openxclip.model.prompting import PromptDecoderLayer
+from openxclip.model.vision import CrossFrameBlock, cut_into_patches
 
 _ROWS = 512  # independent rows at once: an MLP's inner layer then stays in a core's cache
 _MIN_GAIN = 2  # `_attend_few` must save this many times the operations that it needs
@@ -28,7 +27,7 @@ _MIN_GAIN = 2  # `_attend_few` must save this many times the operations that it 
 BlockT = TypeVar("BlockT")
 
 
-def prepare_blocks(
+def _prepare_blocks(
     make: Callable[[Any, str, Kernel], BlockT],
     blocks: Iterable[nn.Module],
     act: str,
@@ -37,8 +36,8 @@ def prepare_blocks(
 ) -> list[BlockT]:
     """Return blocks with fused layers.
 
-    Each plain block is copied, given to `after_block`, and released from memory before the next one is read, so that
-    a tower is not in memory twice.
+    Each plain block is copied, given to `after_block`, and released from memory before the next one is read. So a
+    tower is not in memory twice.
     """
     prepared = []
     for block in blocks:
@@ -58,18 +57,23 @@ class _LayerNorm:
 
 
 class _Attention:
-    """Attention with one product for queries, keys and values."""
+    """Norm and self-attention, with one product for queries, keys and values."""
 
-    def __init__(self, attention: Attention, kernel: Kernel) -> None:
+    def __init__(self, norm: nn.LayerNorm, attention: Attention, kernel: Kernel) -> None:
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self._norm = _LayerNorm(norm)
         self._heads = attention.num_heads
         self._dtype = kernel.dtype
         self._qkv = Linear(torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]), kernel)
         self._out = Linear(attention.out_proj.weight, attention.out_proj.bias, kernel)
 
+    def __call__(self, x_NLD: Tensor, *, is_causal: bool = False) -> Tensor:
+        return self.attend(x_NLD, *self.project(x_NLD), is_causal=is_causal)
+
     def project(self, x_NSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values, each (N, H, S, D / H)."""
-        q, k, v = self._qkv(x_NSD.to(self._dtype)).unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        """Return queries, keys and values of the normed states, each (N, H, S, D / H)."""
+        qkv = self._qkv(self._norm(x_NSD).to(self._dtype))
+        q, k, v = qkv.unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, v
 
     def attend(
@@ -88,28 +92,26 @@ class _Attention:
 
 
 class _MLP:
-    def __init__(self, mlp: MLP, hidden_act: str, kernel: Kernel) -> None:
-        self._dtype = kernel.dtype
-        self._up = Linear(mlp.fc1.weight, mlp.fc1.bias, kernel, hidden_act=hidden_act)
-        self._down = Linear(mlp.fc2.weight, mlp.fc2.bias, kernel, after=hidden_act)
+    """Norm and MLP."""
 
-    def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        return self._down.added_to(residual, self._up(x.to(self._dtype)))
+    def __init__(self, norm: nn.LayerNorm, up: nn.Linear, down: nn.Linear, hidden_act: str, kernel: Kernel) -> None:
+        self._norm = _LayerNorm(norm)
+        self._dtype = kernel.dtype
+        self._up = Linear(up.weight, up.bias, kernel, hidden_act=hidden_act)
+        self._down = Linear(down.weight, down.bias, kernel, after=hidden_act)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the residual stream plus the MLP's output."""
+        return self._down.added_to(x, self._up(self._norm(x).to(self._dtype)))
 
 
 class _Block:
     def __init__(self, block: Block, hidden_act: str, kernel: Kernel) -> None:
-        self.attention = _Attention(block.self_attn, kernel)
-        self.norm1, self.norm2 = _LayerNorm(block.layer_norm1), _LayerNorm(block.layer_norm2)
-        self._mlp = _MLP(block.mlp, hidden_act, kernel)
+        self.attention = _Attention(block.layer_norm1, block.self_attn, kernel)
+        self.mlp = _MLP(block.layer_norm2, block.mlp.fc1, block.mlp.fc2, hidden_act, kernel)
 
     def __call__(self, x_NLD: Tensor, *, is_causal: bool = False) -> Tensor:
-        x_NLD = self.attention.attend(x_NLD, *self.attention.project(self.norm1(x_NLD)), is_causal=is_causal)
-        return self.add_mlp(x_NLD)
-
-    def add_mlp(self, x: Tensor) -> Tensor:
-        """Return the residual stream plus the MLP's output."""
-        return self._mlp.added_to(x, self.norm2(x))
+        return self.mlp(self.attention(x_NLD, is_causal=is_causal))
 
 
 class _CrossFrameBlock:
@@ -118,49 +120,38 @@ class _CrossFrameBlock:
     def __init__(self, block: CrossFrameBlock, hidden_act: str, kernel: Kernel) -> None:
         self._dtype = kernel.dtype
         self._message_fc = Linear(block.message_fc.weight, block.message_fc.bias, kernel)
-        self._message_norm = _LayerNorm(block.message_ln)
-        self._message_attention = _Attention(block.message_attn, kernel)
-        self._norm1, self._norm2 = _LayerNorm(block.layer_norm1), _LayerNorm(block.layer_norm2)
-        self._attention = _Attention(block.self_attn, kernel)
-        self._mlp = _MLP(block.mlp, hidden_act, kernel)
+        self._message_attention = _Attention(block.message_ln, block.message_attn, kernel)
+        self._attention = _Attention(block.layer_norm1, block.self_attn, kernel)
+        self._mlp = _MLP(block.layer_norm2, block.mlp.fc1, block.mlp.fc2, hidden_act, kernel)
 
     def __call__(self, x_NLD: Tensor, num_frames: int) -> Tensor:
         message_BTD = self._message_fc(x_NLD[:, 0].to(self._dtype)).float().unflatten(0, (-1, num_frames))
-        attention = self._message_attention
-        message_BTD = attention.attend(message_BTD, *attention.project(self._message_norm(message_BTD)))
+        message_N1D = self._message_attention(message_BTD).flatten(0, 1)[:, None]
         # The message's query is unused, but one product for all three is faster: it is one row of each frame.
-        q, k, v = self._attention.project(self._norm1(torch.cat([x_NLD, message_BTD.flatten(0, 1)[:, None]], dim=1)))
-        x_NLD = self._attention.attend(x_NLD, q[:, :, :-1], k, v)
-        return self._mlp.added_to(x_NLD, self._norm2(x_NLD))
+        q, k, v = self._attention.project(torch.cat([x_NLD, message_N1D], dim=1))
+        return self._mlp(self._attention.attend(x_NLD, q[:, :, :-1], k, v))
 
 
 class VisionTower:
     """`XCLIPVisionModel`, with the projections of class tokens and patches."""
 
-    def __init__(
-        self,
-        model: XCLIPVisionModel,
-        projection: nn.Linear,
-        norm: nn.LayerNorm,
-        patch_projection: Tensor,
-        kernel: Kernel,
-        after_block: Callable[[nn.Module], None],
-    ) -> None:
-        self._embeddings = embeddings = model.embeddings  # the caller computes the positions
+    def __init__(self, model: XCLIPModel, kernel: Kernel, after_block: Callable[[nn.Module], None]) -> None:
+        vision, projection = model.vision_model, model.visual_projection
+        self._embeddings = vision.embeddings  # the caller computes the positions
         self._kernel = kernel
-        self._patch = Linear(embeddings.patch_embedding.weight.flatten(1), None, kernel)
-        self._pre_norm, self._post_norm = _LayerNorm(model.pre_layernorm), _LayerNorm(model.post_layernorm)
-        act = model.config.hidden_act
-        self._blocks = prepare_blocks(_CrossFrameBlock, model.encoder.layers, act, kernel, after_block)
+        self._patch = Linear(vision.embeddings.patch_embedding.weight.flatten(1), None, kernel)
+        self._pre_norm, self._post_norm = _LayerNorm(vision.pre_layernorm), _LayerNorm(vision.post_layernorm)
+        act = vision.config.hidden_act
+        self._blocks = _prepare_blocks(_CrossFrameBlock, vision.encoder.layers, act, kernel, after_block)
         self._projection = Linear(projection.weight, projection.bias, kernel)
-        self._patch_norm = _LayerNorm(norm)
-        self._patch_projection = Linear(patch_projection.T, None, kernel)
+        self._patch_norm = _LayerNorm(model.prompts_visual_layernorm)
+        self._patch_projection = Linear(model.prompts_visual_projection.T, None, kernel)
 
     def __call__(self, pixels_NCHW: Tensor, num_frames: int, positions_SD: Tensor) -> tuple[Tensor, Tensor]:
         """Return last states (B * T, 1 + P, D) and class tokens (B * T, D), float32.
 
-        On a CPU, videos are processed one by one if one has enough rows for all cores: more at once would not fit the
-        caches.
+        On a CPU, videos are processed one by one if each has enough rows for all cores: several at once would not fit
+        the caches.
         """
         batch = pixels_NCHW.shape[0] // num_frames
         if pixels_NCHW.device.type == "cpu":
@@ -190,8 +181,9 @@ class VisionTower:
 class Integration:
     """`MultiframeIntegrationTransformer` (§3.2, eq. 9)."""
 
-    def __init__(self, mit: MultiframeIntegrationTransformer, hidden_act: str, kernel: Kernel) -> None:
-        self._blocks = prepare_blocks(_Block, mit.encoder.layers, hidden_act, kernel)
+    def __init__(self, model: XCLIPModel, kernel: Kernel) -> None:
+        act = model.config.vision_config.hidden_act
+        self._blocks = _prepare_blocks(_Block, model.mit.encoder.layers, act, kernel)
 
     def __call__(self, frames_BTE: Tensor, positions_1TE: Tensor) -> tuple[Tensor, Tensor]:
         """Return last states (B, T, E) and their mean (B, E), float32."""
@@ -205,22 +197,20 @@ class Integration:
 class TextTower:
     """`XCLIPTextModel` with its projection."""
 
-    def __init__(
-        self, model: XCLIPTextModel, projection: nn.Linear, kernel: Kernel, after_block: Callable[[nn.Module], None]
-    ) -> None:
-        self._tokens = model.embeddings.token_embedding.weight.detach()
-        self._positions = model.embeddings.position_embedding.weight.detach()
-        act = model.config.hidden_act
-        self._blocks = prepare_blocks(_Block, model.encoder.layers, act, kernel, after_block)
-        self._final_norm = _LayerNorm(model.final_layer_norm)
+    def __init__(self, model: XCLIPModel, kernel: Kernel, after_block: Callable[[nn.Module], None]) -> None:
+        text, projection = model.text_model, model.text_projection
+        self._tokens = text.embeddings.token_embedding.weight.detach()
+        self._positions = text.embeddings.position_embedding.weight.detach()
+        self._blocks = _prepare_blocks(_Block, text.encoder.layers, text.config.hidden_act, kernel, after_block)
+        self._final_norm = _LayerNorm(text.final_layer_norm)
         self._projection = Linear(projection.weight, projection.bias, kernel)
         self._kernel = kernel
 
     def __call__(self, ids_KL: Tensor, ends_K: Tensor) -> Tensor:
         """Return features (K, E), float32.
 
-        Texts are sorted by length, and each batch is cut at its longest text: attention is causal, so that the tokens
-        after a text's end don't change its feature.
+        Texts are sorted by length, and each batch is cut at the end of its longest text. Attention is causal, so the
+        tokens after a text's end don't change its feature.
 
         Args:
             ids_KL: token ids.
@@ -232,25 +222,22 @@ class TextTower:
         for batch in _split_texts(lengths, on_cpu=ids_KL.device.type == "cpu"):
             rows_N, longest = order_K[batch], lengths[batch][-1]
             parts.append(self._encode(ids_KL[rows_N, :longest], ends_K[rows_N]))
-        sorted_KE = torch.cat(parts)
-        features_KE = torch.empty_like(sorted_KE)
-        features_KE[order_K] = sorted_KE
-        return features_KE
+        return torch.cat(parts)[order_K.argsort()]
 
     def _encode(self, ids_KL: Tensor, ends_K: Tensor) -> Tensor:
         length = ids_KL.shape[1]
         x_KLD = F.embedding(ids_KL, self._tokens).float() + self._positions[:length].float()
         for block in self._blocks[:-1]:
             x_KLD = block(x_KLD, is_causal=True)
-        # of the last block, only the states at the texts' ends are needed
+        # Only the states at the texts' ends are needed from the last block
         texts = torch.arange(len(ids_KL), device=ids_KL.device)
         at_end_K1D = x_KLD[texts, ends_K][:, None]
         if self._blocks:
             last = self._blocks[-1]
-            q, k, v = last.attention.project(last.norm1(x_KLD))
+            q, k, v = last.attention.project(x_KLD)
             mask_K11L = (torch.arange(length, device=ids_KL.device) <= ends_K[:, None])[:, None, None]
             q_at_end = q[texts, :, ends_K][:, :, None]
-            at_end_K1D = last.add_mlp(last.attention.attend(at_end_K1D, q_at_end, k, v, mask=mask_K11L))
+            at_end_K1D = last.mlp(last.attention.attend(at_end_K1D, q_at_end, k, v, mask=mask_K11L))
         return self._projection(self._final_norm(at_end_K1D[:, 0]).to(self._kernel.dtype)).float()
 
 
@@ -274,7 +261,7 @@ class _PromptLayer:
         assert isinstance(up, nn.Linear)
         assert isinstance(down, nn.Linear)
         self._dtype, self._heads = kernel.dtype, attention.num_heads
-        self._norm1, self._norm3 = _LayerNorm(layer.norm1), _LayerNorm(layer.norm3)
+        self._norm = _LayerNorm(layer.norm1)
         self._q = Linear(attention.q_proj.weight, None, kernel)
         self._kv = Linear(torch.cat([attention.k_proj.weight, attention.v_proj.weight]), None, kernel)
         self._k_HFE, self._v_HFE = (  # F is a head's width; no copies
@@ -282,14 +269,13 @@ class _PromptLayer:
             for projection in (attention.k_proj, attention.v_proj)
         )
         self._out = Linear(attention.proj.weight, attention.proj.bias, kernel)
-        self._up = Linear(up.weight, up.bias, kernel, hidden_act=hidden_act)
-        self._down = Linear(down.weight, down.bias, kernel, after=hidden_act)
+        self._mlp = _MLP(layer.norm3, up, down, hidden_act, kernel)
 
     def queries(self, text_BKE: Tensor) -> Tensor:
-        return self._q(self._norm1(text_BKE).to(self._dtype))
+        return self._q(self._norm(text_BKE).to(self._dtype))
 
     def favours_few(self, texts: int, patches: int) -> bool:
-        """Whether `_attend_few` needs far fewer operations than projecting every patch to keys and values."""
+        """Return whether `_attend_few` needs far fewer operations than projecting every patch to keys and values."""
         width: int = self._k_HFE.shape[-1]
         few = texts * (self._heads * patches + width)
         in_float32: bool = self._k_HFE.dtype == self._dtype == torch.float32
@@ -297,8 +283,7 @@ class _PromptLayer:
 
     def __call__(self, text_BKE: Tensor, q_BKE: Tensor, patches_BPE: Tensor, *, few: bool) -> Tensor:
         out = (self._attend_few if few else self._attend)(q_BKE, patches_BPE)
-        text_BKE = self._out.added_to(text_BKE, out)
-        return self._down.added_to(text_BKE, self._up(self._norm3(text_BKE).to(self._dtype)))
+        return self._mlp(self._out.added_to(text_BKE, out))
 
     def _attend(self, q_BKE: Tensor, patches_BPE: Tensor) -> Tensor:
         k, v = self._kv(patches_BPE).unflatten(-1, (2, self._heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
@@ -323,11 +308,12 @@ class _PromptLayer:
 class Prompts:
     """`VideoSpecificPrompt` (§3.3)."""
 
-    def __init__(self, generator: VideoSpecificPrompt, hidden_act: str, kernel: Kernel) -> None:
+    def __init__(self, model: XCLIPModel, kernel: Kernel) -> None:
+        generator, act = model.prompts_generator, model.config.prompt_hidden_act
         self._dtype = kernel.dtype
         self._norm = _LayerNorm(generator.layernorm)
         layers = [layer for layer in generator.decoder if isinstance(layer, PromptDecoderLayer)]
-        self._layers = [_PromptLayer(layer, hidden_act, kernel) for layer in layers]
+        self._layers = [_PromptLayer(layer, act, kernel) for layer in layers]
         self._alpha = generator.alpha.detach().float()
 
     def queries(self, text_KE: Tensor) -> Tensor:

@@ -12,12 +12,12 @@ _MAX_SAMPLED = 1 << 14  # numbers; reading larger weights would bring pages of t
 
 
 class Watch:
-    """Records the state of a module and everything in it. `has_changed` takes some tens of microseconds for
-    a hundred modules.
+    """Records the state of a module and everything in it.
 
-    It detects weights that were assigned, updated in place (by an optimizer's step, `load_state_dict`) or moved, and
-    submodules that were replaced. It detects changes that PyTorch doesn't notice (`weight.data.mul_()`) if they change
-    one of the values that are compared: a few of each bias, norm and other small weight.
+    `has_changed` detects weights that were assigned, updated in place (by an optimizer's step, `load_state_dict`) or
+    moved, and submodules that were replaced. It detects changes that PyTorch doesn't notice (`weight.data.mul_()`) if
+    they change one of the compared values: a few of each bias, norm and other small weight. It takes some tens of
+    microseconds for a hundred modules.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -42,7 +42,7 @@ class Watch:
             self._samples.append((values, values.tobytes()))  # as bytes, NaN equals itself
 
     def has_changed(self) -> bool:
-        """Whether the module has changed since it was recorded."""
+        """Return whether the module has changed since it was recorded."""
         for table, name, identity in self._modules:
             if id(table.get(name)) != identity:
                 return True

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from openxclip.errors import OpenXCLIPError
-from openxclip.evaluation.results import EvaluationProtocol, Results
+from openxclip.evaluation.results import Results
 
 _LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Difference of the top-1 accuracy of two results; in retrieval, of R@1 from text to video.
+    """Difference of the top-1 accuracy of two results; retrieval uses R@1 from text to video instead.
 
     Attributes:
         samples: number of samples in both results.
@@ -47,7 +48,7 @@ class Comparison:
 
 
 def compare(first: Results, second: Results, *, resamples: int = 10_000, seed: int = 0) -> Comparison:
-    """Return the difference of two results over the same samples, and how likely it is by chance.
+    """Return the difference of two results over the same samples, and how likely such a difference is by chance.
 
     The samples are resampled with replacement, in pairs (Efron and Tibshirani, "An Introduction to the Bootstrap",
     1993: the percentile interval of section 13, and the test of section 16, in which the resampled differences are
@@ -106,16 +107,8 @@ def _check_comparable(first: Results, second: Results) -> None:
             raise ValueError(f"the {which} results are of part {results.part[0]} of {results.part[1]}: merge them.")
         if not results.predictions:
             raise ValueError(f"the {which} results have no samples.")
-    settings = [
-        ("task", first.task, second.task),
-        ("dataset", first.dataset, second.dataset),
-        ("content of the dataset", first.dataset_hash[:12], second.dataset_hash[:12]),
-    ]
-    settings += [
-        (f"protocol's {field.name}", getattr(first.protocol, field.name), getattr(second.protocol, field.name))
-        for field in fields(EvaluationProtocol)
-    ]
-    different = [f"{name} ({ours} and {theirs})" for name, ours, theirs in settings if ours != theirs]
+    ours, theirs = _settings_of(first), _settings_of(second)
+    different = [f"{name} ({ours[name]} and {theirs[name]})" for name in ours if ours[name] != theirs[name]]
     if different:
         raise ValueError(f"the results can't be compared: they differ in {'; '.join(different)}.")
     first_labels, second_labels = (
@@ -130,3 +123,9 @@ def _check_comparable(first: Results, second: Results) -> None:
             )
     if list(first_labels.items()) != list(second_labels.items()):
         raise ValueError("the results can't be compared: their labels or the order of their samples differ.")
+
+
+def _settings_of(results: Results) -> dict[str, Any]:
+    """Return the settings that must be the same in results that are compared, by name."""
+    settings = {"task": results.task, "dataset": results.dataset, "content of the dataset": results.dataset_hash[:12]}
+    return settings | {f"protocol's {name}": value for name, value in vars(results.protocol).items()}

@@ -6,7 +6,7 @@ Shapes: N samples, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,15 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 NUM_BINS = 15  # as in Guo et al. (see `calibration`), so that errors are comparable
 
 
-@dataclass(frozen=True)
-class Bin:
+class Bin(TypedDict):
     """The samples whose confidence is in (low, high]; the first bin includes confidence 0.
 
-    Attributes:
-        low, high: bounds of the bin.
-        count: number of samples.
-        confidence: mean confidence of the samples; None if there are none.
-        accuracy: share of the samples that are predicted correctly; None if there are none.
+    `confidence` is the samples' mean confidence and `accuracy` the share predicted correctly; None without samples.
     """
 
     low: float
@@ -30,19 +25,6 @@ class Bin:
     count: int
     confidence: float | None
     accuracy: float | None
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How well a model's confidence agrees with its accuracy.
-
-    Attributes:
-        error: expected calibration error, from 0 to 1.
-        bins: the reliability table.
-    """
-
-    error: float
-    bins: tuple[Bin, ...]
 
 
 def confusion_matrix(predicted_N: ArrayLike, labels_N: ArrayLike, num_classes: int) -> NDArray[np.int64]:
@@ -91,8 +73,8 @@ def per_class_accuracy(predicted_N: ArrayLike, labels_N: ArrayLike, num_classes:
     return accuracy_K
 
 
-def calibration(confidence_N: ArrayLike, is_right_N: ArrayLike) -> Calibration:
-    """Return the expected calibration error and the reliability table.
+def calibration(confidence_N: ArrayLike, is_right_N: ArrayLike) -> tuple[float, list[Bin]]:
+    """Return the expected calibration error, from 0 to 1, and the reliability table.
 
     The confidences are sorted into bins of equal width. The error is `sum_b n_b / N * |accuracy_b - confidence_b|` over
     the bins b (Guo et al., ICML 2017, arXiv 1706.04599, section 2).
@@ -110,26 +92,21 @@ def calibration(confidence_N: ArrayLike, is_right_N: ArrayLike) -> Calibration:
         raise ValueError(f"confidence {confidence_N[is_probability_N.argmin()]}: must be a probability, from 0 to 1.")
     edges = np.arange(NUM_BINS + 1) / NUM_BINS
     bin_N = np.maximum(np.searchsorted(edges, confidence_N, side="left") - 1, 0)
-    bins, error = [], 0.0
-    for number in range(NUM_BINS):
+    bins, error = list[Bin](), 0.0
+    for number, (low, high) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
         is_inside_N = bin_N == number
-        count = int(is_inside_N.sum())
-        confidence = float(confidence_N[is_inside_N].mean()) if count else None
-        accuracy = float(is_right_N[is_inside_N].mean()) if count else None
-        if confidence is not None and accuracy is not None:
+        count, confidence, accuracy = int(is_inside_N.sum()), None, None
+        if count:
+            confidence, accuracy = float(confidence_N[is_inside_N].mean()), float(is_right_N[is_inside_N].mean())
             error += count / len(confidence_N) * abs(accuracy - confidence)
-        bins.append(Bin(float(edges[number]), float(edges[number + 1]), count, confidence, accuracy))
-    return Calibration(error, tuple(bins))
+        bins.append(Bin(low=low, high=high, count=count, confidence=confidence, accuracy=accuracy))
+    return error, bins
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
     """Return the mean and the sample standard deviation over the runs or splits of a protocol.
 
-    Args:
-        values: one number for each run.
-
-    Returns:
-        The mean and the standard deviation (with divisor n - 1), which is None for a single run.
+    The divisor of the standard deviation is n - 1; it is None for a single run.
 
     Raises:
         ValueError: there are no runs, or a value is not finite.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from openxclip.common.files import atomic_file
 from openxclip.errors import needs_package
-from openxclip.evaluation.metrics import Calibration
+from openxclip.evaluation.metrics import Bin
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,54 +64,53 @@ def draw_confusion(matrix_KK: NDArray[np.int64], classes: Sequence[str], path: s
         OSError: the file can't be written.
     """
     _check(matrix_KK, classes)
-    number = len(classes)
+    num_classes = len(classes)
     shares_KK = matrix_KK / np.maximum(matrix_KK.sum(axis=1, keepdims=True), 1)
-    side = min(max(2.5, 0.28 * number), 12.0) if number <= _MAX_NAMED else 10.0
-    size = min(8.0, 0.5 * _POINTS_PER_INCH * side / number)  # half a row, so that lines don't touch
-    figure = new_figure(side + 3.0, side + 2.6)
+    inches = min(max(2.5, 0.28 * num_classes), 12.0) if num_classes <= _MAX_NAMED else 10.0
+    font_size = min(8.0, 0.5 * _POINTS_PER_INCH * inches / num_classes)  # half a row, so that lines don't touch
+    figure = new_figure(inches + 3.0, inches + 2.6)
     axes = figure.add_subplot()
-    picture = axes.imshow(shares_KK, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    figure.colorbar(picture, ax=axes, fraction=0.04, pad=0.02, label="share of the row's samples")
-    axes.set(xlabel="predicted", ylabel="truth")
-    if number <= _MAX_NAMED:
+    image = axes.imshow(shares_KK, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, label="share of the row's samples")
+    if num_classes <= _MAX_NAMED:
         names = [_shorten(name) for name in classes]
-        axes.set_xticks(range(number), names, rotation=90, fontsize=size, parse_math=False)
-        axes.set_yticks(range(number), names, fontsize=size, parse_math=False)
+        axes.set_xticks(range(num_classes), names, rotation=90, fontsize=font_size, parse_math=False)
+        axes.set_yticks(range(num_classes), names, fontsize=font_size, parse_math=False)
+        axes.set(xlabel="predicted", ylabel="truth")
     else:
-        axes.set(xticks=[], yticks=[], xlabel=f"predicted ({number} classes)", ylabel=f"truth ({number} classes)")
-    if number <= _MAX_COUNTED:
-        for (row, column), count in np.ndenumerate(matrix_KK):
-            if count:
+        count = f"({num_classes} classes)"
+        axes.set(xticks=[], yticks=[], xlabel=f"predicted {count}", ylabel=f"truth {count}")
+    if num_classes <= _MAX_COUNTED:
+        for (row, column), num_samples in np.ndenumerate(matrix_KK):
+            if num_samples:
                 colour = "white" if shares_KK[row, column] > 0.5 else "black"
-                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=size - 1)
+                axes.text(column, row, str(num_samples), ha="center", va="center", color=colour, fontsize=font_size - 1)
     return save_figure(figure, path)
 
 
-def draw_reliability(calibration: Calibration, path: str | Path) -> Path:
+def draw_reliability(error: float, bins: Sequence[Bin], path: str | Path) -> Path:
     """Draw a reliability diagram as PNG: accuracy by confidence, and the number of samples in each bin.
 
     Args:
-        calibration: see `metrics.calibration`.
+        error, bins: see `metrics.calibration`.
         path: the file, which is written atomically.
 
     Raises:
         MissingPackageError: matplotlib isn't installed.
         OSError: the file can't be written.
     """
-    filled = [b for b in calibration.bins if b.count]
-    accuracy = [b.accuracy or 0.0 for b in filled]
-    bars: dict[str, Any] = {
-        "width": 1 / len(calibration.bins), "align": "edge", "color": _PALE, "edgecolor": _INK,
-    }  # fmt: skip
+    filled = [b for b in bins if b["count"]]
+    accuracy = [b["accuracy"] for b in filled]
+    bars: dict[str, Any] = {"width": 1 / len(bins), "align": "edge", "color": _PALE, "edgecolor": _INK}
     figure = new_figure(5.0, 6.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    above.bar([b.low for b in filled], accuracy, label="accuracy", **bars)
+    above.bar([b["low"] for b in filled], accuracy, label="accuracy", **bars)
     above.plot([0, 1], [0, 1], "--", color="grey", label="perfect calibration")
-    above.plot([b.confidence for b in filled], accuracy, "o", color=_INK, markersize=4, label="mean confidence")
+    above.plot([b["confidence"] for b in filled], accuracy, "o", color=_INK, markersize=4, label="mean confidence")
     above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    above.set_title(f"expected calibration error {100 * calibration.error:.2f} %")
+    above.set_title(f"expected calibration error {100 * error:.2f} %")
     above.legend(loc="upper left", fontsize=8, frameon=False)
-    below.bar([b.low for b in calibration.bins], [b.count for b in calibration.bins], **bars)
+    below.bar([b["low"] for b in bins], [b["count"] for b in bins], **bars)
     below.set(xlabel="confidence", ylabel="samples")
     return save_figure(figure, path)
 

@@ -41,10 +41,6 @@ from openxclip.video.sampling import Sampling, check_part
 OnProgress = Callable[[int, int], object]
 
 
-def ignore_progress(done: int, total: int) -> None:
-    """Do nothing with progress."""
-
-
 # ---------------------------------------------------------------------------------------------------- classification
 
 
@@ -55,7 +51,7 @@ def evaluate(
     *,
     part: tuple[int, int] | None = None,
     batch: Batch = "auto",
-    on_progress: OnProgress = ignore_progress,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Results:
     """Classify each video of a dataset.
 
@@ -68,7 +64,7 @@ def evaluate(
         pipeline: the model in eval mode, and its processor.
         dataset: samples with labels.
         protocol: clips, crops, frames and texts; by default one clip and one crop with the bare class names.
-        part: (rank, number of parts) to evaluate only every n-th sample, from number `rank` on; None for all. The
+        part: (rank, n) to evaluate only every n-th sample, starting with sample `rank`; None for all samples. The
             results of all parts can be merged with `merge_results`.
         batch: views in one call of the model, see `VideoPipeline.encode_videos`.
         on_progress: called after each sample.
@@ -131,8 +127,7 @@ def evaluate_retrieval(
     num_frames: int | None = None,
     sampling: Sampling = "time",
     use_prompts: bool = True,
-    batch: Batch = "auto",
-    on_progress: OnProgress = ignore_progress,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Results:
     """Find videos by their texts, and texts by their videos.
 
@@ -145,7 +140,6 @@ def evaluate_retrieval(
         num_frames, sampling: see `EvaluationProtocol`.
         use_prompts: add the video-specific prompts to the texts. A text then has other features with each video, so
             every pair is scored by itself.
-        batch: see `evaluate`.
         on_progress: called after each video.
 
     Returns:
@@ -166,7 +160,7 @@ def evaluate_retrieval(
     text_KE = pipeline.encode_texts(texts, what="caption")
     plan = ClipPlan(num_frames=num_frames, sampling=sampling)
     videos = [dataset.samples[indices[0]] for indices in groups.values()]
-    encoded = pipeline.encode_parts(videos, view_maker(pipeline, 1), plan, batch=batch)
+    encoded = pipeline.encode_parts(videos, view_maker(pipeline, 1), plan)
     names = sample_names(dataset)
     columns: list[NDArray[np.float32]] = []
     read: list[list[int]] = []  # the samples of each video that could be read
@@ -183,31 +177,24 @@ def evaluate_retrieval(
     if len(read) < 2:
         reason = f": {errors[0].sample}: {errors[0].reason}" if errors else "."
         raise OpenXCLIPError(f"{dataset.name}: {len(read)} videos to choose from, but two are needed{reason}")
-    video_of = {index: number for number, indices in enumerate(read) for index in indices}
-    similarity_KV = np.stack(columns, axis=1)[sorted(video_of)]
-    of_text_K = np.array([video_of[index] for index in sorted(video_of)])
+    video_of = dict(sorted((index, number) for number, indices in enumerate(read) for index in indices))
+    similarity_KV = np.stack(columns, axis=1)[list(video_of)]
     predictions = []
-    for index, row_V in zip(sorted(video_of), similarity_KV, strict=True):
-        probability_V = _softmax(row_V)
-        is_own_V = np.arange(len(row_V)) == video_of[index]
+    for (index, own), row_V in zip(video_of.items(), similarity_KV, strict=True):  # by rows, to save memory
+        exponential_V = np.exp(row_V.astype(np.float64) - row_V.max())
+        probability_V = exponential_V / exponential_V.sum()
+        is_own_V = np.arange(len(row_V)) == own
         order_V = np.lexsort((is_own_V, -row_V))  # of equal scores its own comes last, as in the metrics
-        predictions.append(_prediction(index, names[index], video_of[index], probability_V, order_V))
+        predictions.append(_prediction(index, names[index], own, probability_V, order_V))
     return Results(
         task="retrieval",
         classes=tuple(names[indices[0]] for indices in read),
         protocol=EvaluationProtocol(num_frames=num_frames, use_prompts=use_prompts, sampling=sampling),
-        metrics=retrieval_metrics(similarity_KV, of_text_K),
+        metrics=retrieval_metrics(similarity_KV, list(video_of.values())),
         predictions=tuple(predictions),
         errors=tuple(sorted(errors, key=lambda error: error.index)),
         **_origin(pipeline, dataset, dataset_hash),
     )
-
-
-def _softmax(row_V: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return a softmax in float64, computed by rows, because a copy of the whole matrix could need many gigabytes."""
-    exponential_V: NDArray[np.float64] = np.exp(row_V.astype(np.float64) - row_V.max())
-    exponential_V /= exponential_V.sum()
-    return exponential_V
 
 
 # ------------------------------------------------------------------------------------------------------------- checks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.checkpoints.folder import find_weights
-from openxclip.common.files import atomic_file, reason_of, user_path
+from openxclip.common.files import atomic_file, hash_file, reason_of, user_path
 from openxclip.errors import CheckpointError, OpenXCLIPError
 from openxclip.evaluation.metrics import calibration, confusion_matrix, per_class_accuracy
 from openxclip.hub import SHIPPED_MODELS
@@ -232,7 +231,7 @@ def merge_results(results: Sequence[Results]) -> Results:
             raise ValueError(f"these results aren't parts of one evaluation: they differ in {name}.")
     parts = [result.part for result in results]
     expected = [(rank, len(results)) for rank in range(len(results))]
-    if None in parts or sorted(part for part in parts if part) != expected:
+    if sorted(part for part in parts if part) != expected:
         raise ValueError(f"{len(results)} results of the parts {parts}: they must be {expected}.")
     predictions = sorted(chain.from_iterable(result.predictions for result in results), key=attrgetter("index"))
     errors = sorted(chain.from_iterable(result.errors for result in results), key=attrgetter("index"))
@@ -267,19 +266,19 @@ def classification_metrics(predictions: Sequence[Prediction], classes: Sequence[
     predicted_N, confidence_N = zip(*(prediction.top[0] for prediction in predictions), strict=True)
     accuracy_K = per_class_accuracy(predicted_N, labels_N, len(classes))
     is_right_N = [prediction.is_right() for prediction in predictions]
-    calibrated = calibration(confidence_N, is_right_N)
+    calibration_error, bins = calibration(confidence_N, is_right_N)
     metrics: dict[str, Any] = {"top1": float(np.mean(is_right_N))}
     if len(classes) > TOP:
         metrics[f"top{TOP}"] = float(np.mean([prediction.is_right(TOP) for prediction in predictions]))
     return {
         **metrics,
         "mean_class_accuracy": float(np.nanmean(accuracy_K)),
-        "calibration_error": calibrated.error,
+        "calibration_error": calibration_error,
         "class_accuracy": {
             name: None if np.isnan(accuracy) else float(accuracy)
             for name, accuracy in zip(classes, accuracy_K, strict=True)
         },
-        "reliability": [asdict(confidence_bin) for confidence_bin in calibrated.bins],
+        "reliability": bins,
     }
 
 
@@ -290,11 +289,7 @@ def hash_weight_files(model: str | None) -> dict[str, str]:
     hashes = {}
     with suppress(CheckpointError, OSError):  # the folder may have changed since the model was loaded
         for path in find_weights(model)[1]:
-            digest = hashlib.sha256()
-            with path.open("rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
-            hashes[path.name] = digest.hexdigest()
+            hashes[path.name] = hash_file(path)
     return hashes
 
 

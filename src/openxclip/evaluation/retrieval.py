@@ -31,12 +31,11 @@ def retrieval_metrics(similarity_KV: ArrayLike, video_of_text_K: ArrayLike) -> d
     """
     similarity_KV, of_text_K = np.asarray(similarity_KV), np.asarray(video_of_text_K)
     _check(similarity_KV, of_text_K)
-    texts_of_V = np.bincount(of_text_K)
-    text_ranks_K = text_to_video_ranks(similarity_KV, of_text_K)
-    video_ranks_V = video_to_text_ranks(similarity_KV, of_text_K)
+    num_texts, num_videos = similarity_KV.shape
+    most_own = int(np.bincount(of_text_K).max())
     return {
-        "text_to_video": _summarize(text_ranks_K, num_wrong=len(texts_of_V) - 1),
-        "video_to_text": _summarize(video_ranks_V, num_wrong=int(len(of_text_K) - texts_of_V.max())),
+        "text_to_video": _summarize(text_to_video_ranks(similarity_KV, of_text_K), num_wrong=num_videos - 1),
+        "video_to_text": _summarize(video_to_text_ranks(similarity_KV, of_text_K), num_wrong=num_texts - most_own),
     }
 
 

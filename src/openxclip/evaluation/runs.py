@@ -16,9 +16,9 @@ from openxclip.common.memory import is_out_of_memory
 from openxclip.datasets import Dataset, describe_problems
 from openxclip.engine import Precision
 from openxclip.errors import MissingPackageError, NotWrittenError, OpenXCLIPError
-from openxclip.evaluation.metrics import Bin, Calibration, mean_and_std
+from openxclip.evaluation.metrics import mean_and_std
 from openxclip.evaluation.plots import draw_confusion, draw_reliability, write_confusion_table
-from openxclip.evaluation.protocols import OnProgress, evaluate, evaluate_retrieval, ignore_progress
+from openxclip.evaluation.protocols import OnProgress, evaluate, evaluate_retrieval
 from openxclip.evaluation.results import EvaluationProtocol, Results
 from openxclip.pipeline import VideoPipeline
 from openxclip.pipeline.loading import as_pipeline
@@ -35,7 +35,7 @@ def evaluate_recipe(
     use_prompts: bool = True,
     device: torch.device | str | None = None,
     precision: Precision | None = None,
-    on_progress: OnProgress = ignore_progress,
+    on_progress: OnProgress = lambda done, total: None,
     say: Callable[[str], object] = lambda text: None,
 ) -> Results:
     """Evaluate a model by a recipe's data and protocol, as `openxclip eval` does.
@@ -116,10 +116,9 @@ def _write(results: Results, folder: Path) -> None:
         return
     matrix_KK, classes, metrics = results.confusion_matrix(), results.classes, results.metrics
     write_confusion_table(matrix_KK, classes, folder / "confusion.csv")
-    calibrated = Calibration(metrics["calibration_error"], tuple(Bin(**row) for row in metrics["reliability"]))
     with suppress(MissingPackageError):  # without matplotlib, results.json still has the numbers
         draw_confusion(matrix_KK, classes, folder / "confusion.png")
-        draw_reliability(calibrated, folder / "reliability.png")
+        draw_reliability(metrics["calibration_error"], metrics["reliability"], folder / "reliability.png")
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,8 @@ def embed(
     """Write the features of videos to a file, a row for each clip or window; the twin of `openxclip embed`.
 
     The file is written atomically at the end; if no video can be read, it isn't written. Until then, rows are kept in a
-    folder beside it, called `out` with `.part` added. After an interruption, the same call resumes and
-    writes the same file.
+    folder beside it, called `out` with `.part` added. After an interruption, the same call resumes and writes the same
+    file.
 
     The columns have N rows, in the order of the videos and of time:
 
@@ -81,18 +81,18 @@ def embed(
             frames, give the same frames.
         out: path of the file, whose suffix chooses the format: .parquet, .npz or .safetensors.
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
-        num_frames: frames of a clip (T); default is the number that the model was trained with.
+        num_frames: frames of a clip (T); the default is the number that the model was trained with.
         num_clips: number of clips of each video (see `openxclip.video.sample_clips`); not with `window`.
         window: length of a window, in seconds; `openxclip.video.ClipPlan` says which windows a video has.
-        stride: seconds from the start of a window to the start of the next; default is `window`.
+        stride: seconds from the start of a window to the start of the next; the default is `window`.
         sampling: how to choose the frames of a clip, see `openxclip.video.sampling.Timeline`.
         patches: whether to write `patches`.
         normalize: whether to scale each `pooled` to length 1.
         batch: the number of clips in one call of the model; see `VideoPipeline.encode_videos`.
         force: overwrite `out` if it exists, and start again if the folder beside it belongs to another call.
         device, dtype, precision, isolate: see `VideoPipeline.from_pretrained`.
-        read: how to read videos; default is the pipeline's `read`, or `ReadOptions()`. `limits.seconds` holds for each
-            32 windows or fewer.
+        read: how to read videos; the default is the pipeline's `read`, or `ReadOptions()`. `limits.seconds` applies to
+            each part of up to 32 windows.
         on_video: called after the last clip of each video with its path, and its error if it can't be read.
         on_clip: called after each clip with the video's path, the clip's end and the video's duration, in seconds.
 
@@ -127,7 +127,7 @@ def embed(
         # A resumed run uses the kernel and the batches of the first run, so that features are the same to the bit
         if optimized is not None:
             kernel = optimized.kernel
-            optimized.use_kernel(Kernel(kernel.dtype, packed=manifest.get("packed", kernel.packed)))
+            optimized.use_kernel(Kernel(kernel.dtype, packed=manifest["packed"]))
             metadata["kernel"] = str(optimized.kernel)
         if batch == "auto":
             size = int(manifest["batch"])
@@ -179,7 +179,7 @@ def _check_target(out: str | Path, force: bool) -> Path:
     check_suffix(target)
     if target.exists() and not force:
         with suppress(OSError, ValueError):
-            Unfinished(target).close()  # removes what the run that wrote the file left, if it was killed
+            Unfinished(target).close()  # removes the folder that a run left if it was killed after writing the file
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(out))
     return target
 

@@ -7,6 +7,7 @@ import math
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,7 +47,7 @@ def check_suffix(path: Path) -> str:
 
 
 def check_names(path: Path, names: list[str]) -> None:
-    """Raise a ValueError if there are more names of videos than the format can store."""
+    """Raise a ValueError if the format can't store so many names of videos."""
     if path.suffix.lower() == ".safetensors" and len(json.dumps(names)) > _MAX_HEADER // 2:
         raise ValueError(f"{path}: {len(names)} names are too many for safetensors: choose .npz or .parquet.")
 
@@ -109,30 +110,25 @@ def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) ->
     import pyarrow as pa
     from pyarrow import parquet
 
-    names = [_storable_name(name) for name in metadata["paths"]]
+    # Parquet requires UTF-8. A video with another name has no rows
+    paths = [name if is_utf8(name) else "" for name in metadata["paths"]]
+    names = [name for name in shapes if name != "video"]
     fields = [pa.field("path", pa.string())]
-    for name, (dtype, (_, *inner)) in shapes.items():
-        arrow_type = pa.from_numpy_dtype(np.dtype(dtype))
-        for length in reversed(inner):
-            arrow_type = pa.list_(arrow_type, length)
-        if name != "video":
-            fields.append(pa.field(name, arrow_type))
+    for name in names:
+        dtype, (_, *inner) = shapes[name]
+        fields.append(pa.field(name, reduce(pa.list_, reversed(inner), pa.from_numpy_dtype(np.dtype(dtype)))))
     schema = pa.schema(fields, metadata={METADATA_NAME: json.dumps(metadata, allow_nan=False)})
     with parquet.ParquetWriter(file, schema, use_dictionary=["path"]) as writer:
         for part in _in_groups(rows(list(shapes))):
-            columns = [pa.array([names[i] for i in part["video"]], pa.string())]
-            for field in schema:
-                if field.name != "path":
-                    column = part[field.name]
-                    array = pa.array(np.ascontiguousarray(column).reshape(-1))
-                    for length in reversed(column.shape[1:]):
-                        array = pa.FixedSizeListArray.from_arrays(array, length)
-                    columns.append(array)
+            columns = [pa.array([paths[i] for i in part["video"]], pa.string())]
+            for name in names:
+                lengths, values = reversed(part[name].shape[1:]), pa.array(part[name].ravel())
+                columns.append(reduce(pa.FixedSizeListArray.from_arrays, lengths, values))
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
 def _in_groups(parts: Iterable[Columns]) -> Iterator[Columns]:
-    """Yield the same rows in parts of 1024, except the last."""
+    """Yield the same rows in parts of 1024; the last part may be shorter."""
     held: list[Columns] = []
     count = 0
     for part in parts:
@@ -148,17 +144,8 @@ def _in_groups(parts: Iterable[Columns]) -> Iterator[Columns]:
         yield {name: np.concatenate([columns[name] for columns in held]) for name in held[0]}
 
 
-def _storable_name(name: str) -> str:
-    """Return the name, or "" if it isn't UTF-8, which Parquet requires; such a video has no rows."""
-    return name if is_utf8(name) else ""
-
-
 def _little_endian(array: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
 
 
-_WRITERS = {
-    ".parquet": _write_parquet,
-    ".npz": _write_npz,
-    ".safetensors": _write_safetensors,
-}
+_WRITERS = {".parquet": _write_parquet, ".npz": _write_npz, ".safetensors": _write_safetensors}

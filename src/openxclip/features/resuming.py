@@ -1,7 +1,7 @@
 """Keep the rows of an unfinished file in a folder beside it, so that an interrupted run can be resumed.
 
-A manifest, written once, describes the work. Each shard has some rows, and the progress up to these. Shards are written
-atomically, so the folder is always valid.
+A manifest, written once, describes the work. Each shard has some rows, and the progress up to its last row. Shards are
+written atomically, so the folder is always valid.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from openxclip.common.files import as_os_error, atomic_file
-from openxclip.common.locks import take_lock
+from openxclip.common.files import as_os_error, atomic_file, take_lock
 from openxclip.features.files import Columns
 
 _MANIFEST, _LOCK, _MOVED = "manifest.json", "lock", "moved"
@@ -85,8 +84,8 @@ class Unfinished:
         """Begin the work, or resume it.
 
         Args:
-            manifest: a JSON object that describes the work. To resume, its `options`, a dict, and `videos`, a list of
-                lists that begin with a path, must equal those of the folder.
+            manifest: a JSON object that describes the work. The work is resumed if the folder's manifest has the same
+                `options`, a dict, and `videos`, a list of lists that begin with a path.
             overwrite: start again if they differ.
 
         Returns:
@@ -133,8 +132,8 @@ class Unfinished:
         """Write a shard of rows.
 
         Args:
-            rows: the rows, which follow those already written.
-            progress: how far the work has come with these rows, with only the errors since the last call.
+            rows: the next rows.
+            progress: how far the work has come with these rows. `errors` has only the errors since the last call.
         """
         shards = self._shards()
         number = int(shards[-1].stem) + 1 if shards else 0
@@ -156,7 +155,7 @@ class Unfinished:
         try:
             yield self._complete
         except BaseException as error:
-            as_os_error(error, self.target)
+            as_os_error(error, self.target)  # an OSError without a file name gets the target's
             self._complete.unlink(missing_ok=True)
             raise
         (self.folder / _MOVED).touch()
@@ -164,9 +163,9 @@ class Unfinished:
         self.clear()
 
     def clear(self) -> None:
-        """Delete all our files, the manifest last: without it, the folder would count as somebody else's."""
-        ours = [*self._shards(), *self.folder.glob("*.tmp"), self._complete, self.folder / _MANIFEST]
-        for path in [*ours, self.folder / _MOVED]:
+        """Delete the rows and then the manifest, without which the folder would count as somebody else's."""
+        rows = [*self._shards(), *self.folder.glob("*.tmp"), self._complete]
+        for path in (*rows, self.folder / _MANIFEST, self.folder / _MOVED):
             path.unlink(missing_ok=True)
 
     def _shards(self) -> list[Path]:

@@ -20,7 +20,7 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.pipeline.batching import EncodedClip
 from openxclip.video import ClipPlan, ReadOptions, VideoSource
 
-# How often rows are written: a run that is killed loses those since the last time, and its last batch.
+# Rows are written this often. A killed run loses the rows since the last time, and its last batch.
 _WRITE_EVERY_S = 20.0
 _WRITE_EVERY_BYTES = 64 << 20
 
@@ -34,7 +34,7 @@ class Embedding:
 
     Attributes:
         path: path of the file.
-        rows: number of rows in the file, one for each clip; 0 if no video could be read, and then there is no file.
+        rows: number of rows in the file, one for each clip; 0 if no video could be read, so that there is no file.
         width: E, the number of values in each `pooled`.
         paths: paths of all videos, in the order in which they were given.
         errors: errors of the videos that could not be read.
@@ -47,20 +47,6 @@ class Embedding:
     paths: tuple[str, ...]
     errors: tuple[VideoError, ...] = ()
     kernel: str = ""
-
-
-@dataclass(frozen=True)
-class _BatchEnd:
-    """The end of the last batch, where a later run must resume to make the same batches as an uninterrupted run.
-
-    Attributes:
-        next: the first clip after the batch.
-        rows, errors: the number of unwritten rows and errors up to the end of the batch.
-    """
-
-    next: Position
-    rows: int = 0
-    errors: int = 0
 
 
 class EmbedRun:
@@ -93,10 +79,12 @@ class EmbedRun:
         self._on_video, self._on_clip = on_video, on_clip
         self._start = work.progress()
         self._written = self._start.next
-        self._batch_end = _BatchEnd(self._written)
         self._rows: list[dict[str, Any]] = []  # these and the errors below aren't written yet
         self._errors: list[tuple[int, str]] = []
         self._bytes, self._written_at = 0, time.monotonic()
+        # Rows are written up to the end of a batch, so that a resumed run makes the same batches as one run would
+        self._batch_end: Position = self._written
+        self._num_rows, self._num_errors = 0, 0  # unwritten rows and errors up to there
 
     def encode(self, sources: Sequence[VideoSource], *, batch: int, read: ReadOptions) -> None:
         """Encode the videos that are left, and write their rows to the folder."""
@@ -133,13 +121,13 @@ class EmbedRun:
         self._write()
 
     def _report_earlier(self, video: int) -> None:
-        """Report the videos that earlier runs completed, which are those before this one."""
+        """Report the videos before this one, which earlier runs completed."""
         errors = dict(self._start.errors)
         for number, path in enumerate(self._videos[:video]):
             self._on_video(path, VideoError(path, errors[number]) if number in errors else None)
 
     def _skip_unstorable(self, video: int) -> int:
-        """Report an error for each next video whose name isn't UTF-8; return the first video whose name is."""
+        """Report an error for each next video whose name isn't UTF-8; return the first video with a valid name."""
         while video < len(self._videos) and not is_utf8(self._videos[video]):
             self._errors.append((video, NOT_UTF8))
             self._on_video(self._videos[video], VideoError(self._videos[video], NOT_UTF8))
@@ -162,19 +150,20 @@ class EmbedRun:
         self._bytes += sum(value.nbytes for value in row.values())
 
     def _end_batch(self, video: int, clip: int) -> None:
-        self._batch_end = _BatchEnd((video, clip), len(self._rows), len(self._errors))
+        self._batch_end = (video, clip)
+        self._num_rows, self._num_errors = len(self._rows), len(self._errors)
 
     def _write(self) -> None:
         """Write the rows and errors up to the end of the last batch to the folder."""
-        end = self._batch_end
-        if end.next != self._written:
+        rows, errors = self._rows[: self._num_rows], self._errors[: self._num_errors]
+        if self._batch_end != self._written:
             columns = {"video": np.empty(0, dtype=np.int64)}
-            if end.rows:
-                columns = {name: np.stack([row[name] for row in self._rows[: end.rows]]) for name in self._rows[0]}
-            self._work.add(columns, Progress(end.next, tuple(self._errors[: end.errors])))
-            self._written = end.next
-        del self._rows[: end.rows], self._errors[: end.errors]
-        self._batch_end = _BatchEnd(end.next)
+            if rows:
+                columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+            self._work.add(columns, Progress(self._batch_end, tuple(errors)))
+            self._written = self._batch_end
+        del self._rows[: len(rows)], self._errors[: len(errors)]
+        self._num_rows, self._num_errors = 0, 0
         self._bytes, self._written_at = 0, time.monotonic()
 
     def finish(self, target: Path, metadata: dict[str, Any]) -> Embedding:

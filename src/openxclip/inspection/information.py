@@ -15,11 +15,7 @@ from openxclip.video import VIDEO_SUFFIXES, DecodeWorker, ReadOptions, VideoRepo
 _CONFIGS = ("config.json", "open_clip_config.json")
 
 
-def info(
-    path: str | os.PathLike[str],
-    *,
-    read: ReadOptions | None = None,
-) -> CheckpointDescription | VideoReport:
+def info(path: str | os.PathLike[str], *, read: ReadOptions | None = None) -> CheckpointDescription | VideoReport:
     """Describe a model, checkpoint or video: its sizes, frames and format, and its problems.
 
     For a model, only headers are read and nothing is downloaded. For a video, the first frame is decoded in another

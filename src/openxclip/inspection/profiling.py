@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from openxclip import hub
-from openxclip.checkpoints.formats import read_checkpoint
+from openxclip.checkpoints import config_in, read_checkpoint
 from openxclip.checkpoints.released import config_of_released, released_as
 from openxclip.config import XCLIPConfig, XCLIPTextConfig, XCLIPVisionConfig
 from openxclip.errors import CheckpointError
@@ -78,14 +78,8 @@ class Cost:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all values for JSON."""
-        return {
-            "per": self.per,
-            "parameters": self.parameters,
-            "macs": self.macs,
-            "flops": self.flops,
-            "weight_bytes": self.weight_bytes,
-            "activation_bytes": self.activation_bytes,
-        }
+        names = ("per", "parameters", "macs", "flops", "weight_bytes", "activation_bytes")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,7 @@ class Profile:
     @property
     def total(self) -> Cost:
         """Cost of the whole model: a video and the texts in one call."""
-        return self._sum("video", "texts")
+        return self.of(self.parts)
 
     def of(self, names: Iterable[str]) -> Cost:
         """Return the cost of several parts: sums, and the highest peak of memory."""
@@ -135,8 +129,8 @@ class Profile:
             max(part.activations for part in parts),
         )
 
-    def _sum(self, *kinds: str) -> Cost:
-        return self.of(name for name, part in self.parts.items() if part.per in kinds)
+    def _sum(self, per: str) -> Cost:
+        return self.of(name for name, part in self.parts.items() if part.per == per)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all values for JSON."""
@@ -199,10 +193,7 @@ def _config_of(model: str | Path | XCLIPConfig | XCLIPModel, hub_options: hub.Hu
         checkpoint = read_checkpoint(file, hidden_act="quick_gelu")  # every activation has the same cost
         if checkpoint.kind == "clip":
             raise CheckpointError(f"{file}: is a CLIP (no video parts): `openxclip convert` makes an X-CLIP of it.")
-        try:
-            return XCLIPConfig.from_dict(checkpoint.config)
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{file}: {error}") from error
+        return config_in(checkpoint, XCLIPConfig)
     released = released_as(str(model))
     if released and released.name == str(model) and not hub_options and not Path(model).is_dir():
         return config_of_released(released)

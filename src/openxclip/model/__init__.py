@@ -1,8 +1,8 @@
 """The model.
 
 The paper's model is in `xclip` (the whole model), `vision`, `text`, `integration`, `prompting`, `layers` and `losses`.
-`pretrained` loads and saves models, with `fitting`, `arguments` and `devices`. `members`, `features`, `outputs` and
-`auto` support code that was written for transformers.
+`pretrained` loads and saves models, with `fitting`, `arguments` and `devices`; `finite` refuses damaged numbers.
+`members`, `outputs` and `auto` support code that was written for transformers.
 """
 
 from openxclip.model.outputs import TransformerOutput, VideoFeatures, XCLIPOutput

@@ -108,13 +108,13 @@ def fit(model: nn.Module, own_parts: Mapping[str, nn.Module], tensors: Mapping[s
     expected = model.state_dict()
     sources = {name: name for name in expected}  # names in the checkpoint by names in the model
     own: set[str] = set()
-    own_prefixes: list[tuple[str, frozenset[str]]] = []  # a prefix in the checkpoint, and the modules below it
+    own_modules: set[str] = set()  # modules directly below openxclip's parts, by their names in the checkpoint
     for path, part in own_parts.items():
         names = [name for name in part.state_dict() if path + name in expected]
         prefix = _find_prefix(names, tensors)
         sources |= {path + name: prefix + name for name in names}
         own |= {path + name for name in names}
-        own_prefixes.append((prefix, frozenset(name.partition(".")[0] for name in names)))
+        own_modules |= {prefix + name.partition(".")[0] for name in names}
 
     state, missing, mismatched = {}, [], []
     for name, parameter in expected.items():
@@ -126,14 +126,9 @@ def fit(model: nn.Module, own_parts: Mapping[str, nn.Module], tensors: Mapping[s
         else:
             state[name] = tensor
 
-    def is_inside_own_part(name: str) -> bool:
-        return any(
-            name.startswith(prefix) and name.removeprefix(prefix).partition(".")[0] in modules
-            for prefix, modules in own_prefixes
-        )
-
     rest = sorted(tensors.keys() - set(sources.values()))
-    unexpected = [name for name in rest if is_inside_own_part(name)]
+    inside_own_part = tuple(f"{module}." for module in own_modules)
+    unexpected = [name for name in rest if f"{name}.".startswith(inside_own_part)]
     unused = [name for name in rest if name not in unexpected and name.partition(".")[0] not in _PARTS]
     return Fit(state, sorted(missing), mismatched, unused, frozenset(own), unexpected)
 

@@ -347,20 +347,17 @@ def reorder_like_transformers(model: nn.Module) -> None:
 
 def initialize_like_clip(blocks: Iterable[nn.Module], width: int, num_layers: int, factor: float) -> None:
     """Initialise a tower's blocks as in OpenAI's CLIP (arXiv 2103.00020), with smaller weights before residual sums."""
+    attention_std = width**-0.5 * factor
+    inner_std = (2 * width) ** -0.5 * factor
     residual_std = width**-0.5 * (2 * num_layers) ** -0.5 * factor
     for block in blocks:
         attention, mlp = block.self_attn, block.mlp
         assert isinstance(attention, Attention)
         assert isinstance(mlp, MLP)
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-            nn.init.normal_(projection.weight, std=width**-0.5 * factor)
-        nn.init.normal_(attention.out_proj.weight, std=residual_std)
-        nn.init.normal_(mlp.fc1.weight, std=(2 * width) ** -0.5 * factor)
-        nn.init.normal_(mlp.fc2.weight, std=residual_std)
-        for module in (attention, mlp):
-            for linear in module.children():
-                if isinstance(linear, nn.Linear):
-                    nn.init.zeros_(linear.bias)
+        inputs = [(linear, attention_std) for linear in (attention.q_proj, attention.k_proj, attention.v_proj)]
+        for linear, std in [*inputs, (attention.out_proj, residual_std), (mlp.fc1, inner_std), (mlp.fc2, residual_std)]:
+            nn.init.normal_(linear.weight, std=std)
+            nn.init.zeros_(linear.bias)
 
 
 def initialize_truncated_normal(module: nn.Module) -> None:

@@ -36,10 +36,10 @@ class Output(dict[str, Any]):
     def __init_subclass__(cls) -> None:
         pytree.register_pytree_node(  # for torch.export and torch.compile
             cls,
-            _values_and_names,
+            lambda output: (list(output.values()), list(output)),
             lambda values, names: cls(dict(zip(names, values, strict=True))),
             serialized_type_name=f"openxclip.{cls.__name__}",
-            flatten_with_keys_fn=_keyed_values_and_names,
+            flatten_with_keys_fn=lambda output: ([(pytree.GetAttrKey(k), v) for k, v in output.items()], list(output)),
         )
 
     def __post_init__(self) -> None:
@@ -100,17 +100,9 @@ def output_or_tuple(config: Any, output: _OutputT, return_dict: bool | None) -> 
     return output if return_dict else output.to_tuple()
 
 
-def _values_and_names(output: Output) -> tuple[list[Any], list[str]]:
-    return list(output.values()), list(output)
-
-
-def _keyed_values_and_names(output: Output) -> tuple[list[tuple[Any, Any]], list[str]]:
-    return [(pytree.GetAttrKey(name), value) for name, value in output.items()], list(output)
-
-
 @dataclass
 class TransformerOutput(Output):
-    """The output of one transformer: the text tower, the video tower, MIT, or the blocks of one of them.
+    """The output of one transformer: the text tower, the video tower, MIT, or the encoder of one of them.
 
     N is K texts, B * T frames, or B videos; L is tokens, 1 + patches, or frames.
 
@@ -131,7 +123,7 @@ class TransformerOutput(Output):
 
 @dataclass
 class XCLIPOutput(Output):
-    """The output of `XCLIPModel.forward`. Fields and their order are those of transformers 4.
+    """The output of `XCLIPModel.forward`. The fields and their order are the same as in transformers 4.
 
     Attributes:
         loss: scalar; class cross-entropy with `labels`, contrastive with `return_loss`.

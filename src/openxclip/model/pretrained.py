@@ -149,7 +149,8 @@ class XCLIPPreTrainedModel(Members):
             dtype=target_dtype,
             device=target_device,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
-            arguments=(model_args, arguments),
+            args=model_args,
+            kwargs=arguments,
         )
         matched.warn(weights.source, stacklevel=2)
         return (model, matched.report()) if output_loading_info else model  # type: ignore[return-value]
@@ -177,28 +178,18 @@ class XCLIPPreTrainedModel(Members):
         return cls(config, **drop_ignored(options)).to(dtype=dtype)
 
     @classmethod
-    def from_state(
-        cls: type[_ModelT],
-        config: Config,
-        tensors: Mapping[str, Tensor],
-        source: Path,
-        *,
-        dtype: torch.dtype | None = None,
-        device: torch.device | None = None,
-    ) -> _ModelT:
-        """Make a model in eval mode whose parameters are these tensors, without copying if dtype and device are right.
+    def from_state(cls: type[_ModelT], config: Config, tensors: Mapping[str, Tensor], source: Path) -> _ModelT:
+        """Make a model in eval mode whose parameters are these tensors, without copying them.
 
         Args:
             config: config of the model.
             tensors: weights by name; a tower selects its part of a whole X-CLIP.
             source: file of the weights, for messages.
-            dtype, device: convert the weights to these; None keeps their own.
 
         Raises:
             CheckpointError: weights are missing, unexpected or misshapen, all of them listed.
         """
-        weights = checkpoints.LoadedWeights(dict(tensors), source)
-        model, matched = cls._build(config, weights, dtype=dtype, device=device)
+        model, matched = cls._build(config, checkpoints.LoadedWeights(dict(tensors), source))
         matched.warn(source, stacklevel=2)
         return model
 
@@ -209,16 +200,20 @@ class XCLIPPreTrainedModel(Members):
         config: Config,
         weights: checkpoints.LoadedWeights,
         *,
-        dtype: torch.dtype | None,
-        device: torch.device | None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
         ignore_mismatched_sizes: bool = False,
-        arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {}),
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[_ModelT, Fit]:
-        """Return the model with these weights, and how they matched."""
+        """Return the model with these weights, and how they matched.
+
+        None as `dtype` or `device` keeps the weights' own. `args` and `kwargs` go to a subclass's constructor.
+        """
         source = weights.source
         _check_block_count(config, weights)
         if not _is_ours(cls):  # its constructor may need real tensors, and its own parts keep their initialisation
-            model = cls(config, *arguments[0], **arguments[1])
+            model = cls(config, *args, **(kwargs or {}))
             matched = model._match(weights, ignore_mismatched_sizes=ignore_mismatched_sizes)
             return model._load_copies(matched.state, dtype, device), matched
         try:

@@ -31,7 +31,7 @@ class VisionEmbeddings(nn.Module):
         self.num_patches, self.num_positions = self.grid_size**2, self.grid_size**2 + 1
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.patch_embedding = nn.Conv2d(config.num_channels, width, kernel_size=patch, stride=patch, bias=False)
-        self.position_embedding = nn.Embedding(self.grid_size**2 + 1, width)
+        self.position_embedding = nn.Embedding(self.num_positions, width)
         nn.init.normal_(self.class_embedding, std=width**-0.5 * config.initializer_factor)
         nn.init.normal_(self.patch_embedding.weight, std=config.initializer_range * config.initializer_factor)
         nn.init.normal_(self.position_embedding.weight, std=width**-0.5 * config.initializer_factor)

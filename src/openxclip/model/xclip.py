@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from openxclip import checkpoints
 from openxclip.config import XCLIPConfig
 from openxclip.model.devices import as_device, as_dtype
-from openxclip.model.features import add_attributes
 from openxclip.model.integration import MultiframeIntegrationTransformer
 from openxclip.model.layers import is_traced
 from openxclip.model.losses import class_loss, contrastive_loss
@@ -24,8 +23,6 @@ from openxclip.model.vision import XCLIPVisionModel
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing since Python 3.11
-
-    from openxclip.hub import HubOptions
 
 
 class VideoOutputs(NamedTuple):
@@ -82,24 +79,21 @@ class XCLIPModel(XCLIPPreTrainedModel):
         name_or_path: str | Path,
         *,
         num_frames: int = 8,
-        hidden_act: str | None = None,
-        vision_heads: int | None = None,
-        text_heads: int | None = None,
         seed: int | None = None,
         dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
-        **hub_options: Unpack[HubOptions],
+        **options: Unpack[checkpoints.CheckpointOptions],
     ) -> XCLIPModel:
         """Make an untrained X-CLIP with a CLIP's towers and random messages, MIT and prompts (§4.1).
 
         Args:
             name_or_path: a file, a folder or a hub id of an OpenAI, open_clip or Hugging Face CLIP.
             num_frames: T, the frames of a clip in training.
-            hidden_act, vision_heads, text_heads: see `openxclip.checkpoints.read_checkpoint`.
             seed: seeds the random initialisation without changing torch's generator; None draws from that generator.
             dtype: type of the weights, by default float32.
             device: device of the weights.
-            **hub_options: see `openxclip.hub.HubOptions`.
+            **options: `hidden_act`, `vision_heads`, `text_heads` and `HubOptions`, see
+                `openxclip.checkpoints.read_checkpoint`.
 
         Returns:
             The model in eval mode, as from `from_pretrained`.
@@ -110,14 +104,7 @@ class XCLIPModel(XCLIPPreTrainedModel):
         """
         target_dtype, target_device = as_dtype(dtype), as_device(device)
         with torch.inference_mode(False):  # parameters made in inference mode could never be trained
-            start = checkpoints.open_clip_start(
-                name_or_path,
-                num_frames=num_frames,
-                hidden_act=hidden_act,
-                vision_heads=vision_heads,
-                text_heads=text_heads,
-                **hub_options,
-            )
+            start = checkpoints.open_clip_start(name_or_path, num_frames=num_frames, **options)
             return cls._start_from_clip(start, seed).to(device=target_device, dtype=target_dtype).eval()
 
     def get_text_features(
@@ -253,10 +240,8 @@ class XCLIPModel(XCLIPPreTrainedModel):
 
     def _output_flags(self, output_attentions: bool | None, output_hidden_states: bool | None) -> dict[str, bool]:
         """Return the two arguments, by name, with the config's values for None."""
-        return {
-            "output_attentions": resolve_flag(self.config, "output_attentions", output_attentions),
-            "output_hidden_states": resolve_flag(self.config, "output_hidden_states", output_hidden_states),
-        }
+        given = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        return {name: resolve_flag(self.config, name, value) for name, value in given.items()}
 
     def _encode_text(
         self, input_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, **flags: bool
@@ -277,25 +262,19 @@ class XCLIPModel(XCLIPPreTrainedModel):
         if is_traced() or input_ids.is_meta or not (is_valid and is_consistent):  # the text tower raises the error
             return input_ids, attention_mask, position_ids
         longest = int(input_ids.argmax(-1).max()) + 1
-        return (
-            input_ids[..., :longest],
-            None if attention_mask is None else attention_mask[..., :longest],
-            None if position_ids is None else position_ids[..., :longest],
-        )
+        mask, positions = (None if t is None else t[..., :longest] for t in (attention_mask, position_ids))
+        return input_ids[..., :longest], mask, positions
 
     def _integrate(
         self, pixels_NCHW: Tensor, num_frames: int, interpolate_pos_encoding: bool, **flags: bool
     ) -> tuple[TransformerOutput, TransformerOutput]:
         """Return the outputs of the video tower and of MIT."""
+        flags["return_dict"] = True
         vision_output = self.vision_model(
-            pixels_NCHW,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            num_frames=num_frames,
-            return_dict=True,
-            **flags,
+            pixels_NCHW, interpolate_pos_encoding=interpolate_pos_encoding, num_frames=num_frames, **flags
         )
         frames_BTE = self.visual_projection(vision_output.pooler_output).unflatten(0, (-1, num_frames))
-        return vision_output, self.mit(frames_BTE, return_dict=True, **flags)
+        return vision_output, self.mit(frames_BTE, **flags)
 
     def _encode_video(
         self, pixels_NCHW: Tensor, num_frames: int, interpolate_pos_encoding: bool, **flags: bool
@@ -368,3 +347,29 @@ class XCLIPModel(XCLIPPreTrainedModel):
 def _check_given_once(**arguments: Any) -> None:
     if all(value is not None for value in arguments.values()):
         raise ValueError(f"pass {' or '.join(arguments)}, not both.")
+
+
+def add_attributes(pooled: Tensor, tower_output: TransformerOutput | None) -> Tensor:
+    """Give features the attributes that they have in transformers 5, although they are tensors as in transformers 4.
+
+    The attribute `pooler_output` is the same tensor, with the same memory and gradient.
+
+    Args:
+        pooled: the features.
+        tower_output: output of the tower, if the caller asked for more than the features. Its `last_hidden_state`,
+            `hidden_states` and `attentions` become attributes too. They are many times larger than the features, and
+            stay in memory as long as the features do.
+
+    Returns:
+        A plain tensor; it has no attributes while the model is traced, because a graph can't represent them.
+    """
+    if is_traced() or type(pooled) is not Tensor:
+        return pooled
+    # A tensor that is its own attribute would be a reference cycle. A view of a tensor without a gradient could not be
+    # changed in place later, so such a tensor is detached instead.
+    features = pooled.view_as(pooled) if pooled.requires_grad else pooled.detach()
+    features.pooler_output = pooled  # type: ignore[attr-defined]
+    if tower_output is not None:
+        for name in ("last_hidden_state", "hidden_states", "attentions"):
+            setattr(features, name, getattr(tower_output, name))
+    return features

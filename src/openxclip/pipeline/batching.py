@@ -34,18 +34,14 @@ class Encoded(Generic[Item]):
         info: the times of the clip and so on; None at the end.
         features: features of the clip: `pooled` (1, E), `patches` (1, P, E), which are slices of its batch's tensors.
         error: at the end, the error that stopped the reading; None if there was none.
+        waiting: the levels (T, 3, H, W) of the clip until it is encoded, then None.
     """
 
     item: Item
     info: ClipInfo | None = None
     features: VideoFeatures | None = None
     error: BaseException | None = None
-    _levels: Tensor | None = field(default=None, repr=False)  # the clip, until it is encoded
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether this is a clip that isn't encoded yet."""
-        return self._levels is not None
+    waiting: Tensor | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -157,14 +153,14 @@ def encode_in_batches(
             elif step.piece is None:
                 results.append(Encoded(step.item, error=step.error))
             else:
-                new = [Encoded(step.item, info, _levels=levels) for levels, info in step.piece]
+                new = [Encoded(step.item, info, waiting=levels) for levels, info in step.piece]
                 results.extend(new)
                 clips.extend(new)
                 del new
             del step  # free it while the caller uses the results
         elif clips:
             _encode_batch(clips, batch, encode)
-        while results and not results[0].is_waiting:
+        while results and results[0].waiting is None:
             yield results.popleft()
     if failure is not None:
         raise failure
@@ -172,13 +168,13 @@ def encode_in_batches(
 
 def _encode_batch(clips: deque[Encoded[Item]], batch: int, encode: Callable[[list[Tensor]], VideoFeatures]) -> None:
     """Encode the first clips, as many as have one size: sizes vary if the processor doesn't crop."""
-    levels = [clip._levels for clip in islice(clips, batch) if clip._levels is not None]
+    levels = [clip.waiting for clip in islice(clips, batch) if clip.waiting is not None]
     same_size = list(takewhile(lambda levels_TCHW: levels_TCHW.shape == levels[0].shape, levels))
     pooled_BE, patches_BPE = encode(same_size)
     for i in range(len(same_size)):
         clip = clips.popleft()
         clip.features = VideoFeatures(pooled_BE[i : i + 1], patches_BPE[i : i + 1])
-        clip._levels = None
+        clip.waiting = None
 
 
 def join_clips(

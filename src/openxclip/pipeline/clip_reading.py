@@ -10,7 +10,6 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from openxclip.processing.featureless import is_featureless
 from openxclip.video import ClipPlan, DecodeWorker, Frames, ReadOptions, VideoSource
 from openxclip.video.clips import Clip, frames_needed
 from openxclip.video.reading import read_planned
@@ -66,38 +65,6 @@ class ReadClip(NamedTuple):
     info: ClipInfo
 
 
-class ResizedClips(NamedTuple):
-    """Some clips of a video, and the views of their frames.
-
-    Attributes:
-        clips: the clips.
-        views: views of the clips' N frames, uint8 (N, 3, H, W) each.
-        places: the position of each frame in a view, by its index in the video.
-        times: time of each of the N frames, in seconds.
-        duration: duration of the video, in seconds.
-        size: width and height of the video's frames, in pixels.
-    """
-
-    clips: tuple[Clip, ...]
-    views: list[Tensor]
-    places: dict[int, int]
-    times: list[float]
-    duration: float
-    size: tuple[int, int]
-
-    def clip_views(self, clip: Clip) -> list[ReadClip]:
-        """Return a clip once for each view; of its info, only `times` are known."""
-        at = [self.places[index] for index in clip.indices]
-        info = ClipInfo(tuple(self.times[place] for place in at))
-        return [ReadClip(view[at], info) for view in self.views]
-
-    def planned_clip(self, clip: Clip) -> ReadClip:
-        """Return a clip in the only view, with its complete info."""
-        levels_TCHW, info = self.clip_views(clip)[0]
-        still = is_featureless(levels_TCHW)
-        return ReadClip(levels_TCHW, ClipInfo(info.times, clip.start, clip.end, self.duration, self.size, still))
-
-
 @dataclass(frozen=True)
 class ClipReader:
     """Reads the clips of videos, and resizes their frames.
@@ -117,10 +84,10 @@ class ClipReader:
     views: Views
     bytes_kept: int
 
-    def parts(
+    def read_clips(
         self, worker: DecodeWorker | None, source: VideoSource, *, first: int = 0
-    ) -> Generator[ResizedClips, None, None]:
-        """Yield the clips of a video, some at a time.
+    ) -> Generator[list[ReadClip], None, None]:
+        """Yield the clips of a video, some at a time, each once for every view; `is_featureless` isn't determined.
 
         Args:
             worker: the process that reads; None is this one.
@@ -136,7 +103,7 @@ class ClipReader:
             if is_complete:
                 held.join_runs()
                 for i in range(0, len(clips), _CLIPS_AT_ONCE):
-                    yield held.resized(clips[i : i + _CLIPS_AT_ONCE], duration)
+                    yield held.read_clips(clips[i : i + _CLIPS_AT_ONCE], duration)
                 held.clear()
 
 
@@ -169,13 +136,18 @@ class _HeldFrames:
             self._runs = [[torch.cat(runs) for runs in zip(*self._runs, strict=True)]]
         self._places = {index: place for place, index in enumerate(self._indices)}
 
-    def resized(self, clips: tuple[Clip, ...], duration: float) -> ResizedClips:
-        """Return some of the clips, resized."""
-        (held,) = self._runs
-        if not self._are_small:
-            return ResizedClips(clips, held, self._places, self._times, duration, self._size)
-        indices = frames_needed(clips)
-        at = [self._places[index] for index in indices]
-        views = list(self._views(held[0] if len(at) == len(self._indices) else held[0][at]))
-        places, times = {index: place for place, index in enumerate(indices)}, [self._times[place] for place in at]
-        return ResizedClips(clips, views, places, times, duration, self._size)
+    def read_clips(self, clips: Sequence[Clip], duration: float) -> list[ReadClip]:
+        """Return some of the clips, resized, each once for every view."""
+        (views,), places = self._runs, self._places
+        if self._are_small:
+            indices = frames_needed(clips)
+            at = [places[index] for index in indices]
+            views = list(self._views(views[0] if len(at) == len(self._indices) else views[0][at]))
+            places = {index: place for place, index in enumerate(indices)}
+        read: list[ReadClip] = []
+        for clip in clips:
+            times = tuple(self._times[self._places[index]] for index in clip.indices)
+            info = ClipInfo(times, clip.start, clip.end, duration, self._size)
+            at = [places[index] for index in clip.indices]
+            read += [ReadClip(view[at], info) for view in views]
+        return read

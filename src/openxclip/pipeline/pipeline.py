@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
@@ -36,6 +37,7 @@ from openxclip.pipeline.batching import (
 from openxclip.pipeline.clip_reading import ClipReader, ReadClip, VideoPart, Views
 from openxclip.pipeline.workers import WorkerPool, close_workers
 from openxclip.processing import XCLIPProcessor
+from openxclip.processing.featureless import is_featureless
 from openxclip.processing.texts import warn_of_cuts
 from openxclip.video import ClipPlan, DecodeWorker, ReadOptions, VideoSource
 from openxclip.video.ahead import Item, ReadAhead
@@ -180,8 +182,7 @@ class VideoPipeline:
         """
         reader = self._clip_reader(plan or ClipPlan(), read)
         size = self.clips_per_call(batch, reader.plan)
-        ahead = 2 + math.ceil(size / reader.plan.num_clips)  # two more, so that a long video doesn't stop the model
-        encoded = self._encode_all(sources, partial(_read_video, reader), ahead=ahead, batch=size, only_full=False)
+        encoded = self._encode_all(sources, reader.read_clips, reader.plan, batch=size, only_full=False)
         return join_clips(encoded, lambda source: source, on_clip)
 
     def encode_clips(
@@ -213,7 +214,7 @@ class VideoPipeline:
         size = self.clips_per_call(batch, reader.plan)
         items: Iterable[tuple[VideoSource, int]] = zip(sources, chain([first], repeat(0)), strict=False)
         items = list(items) if isinstance(sources, Sequence) else items
-        encoded = self._encode_all(items, partial(_read_clips, reader), ahead=2 + size, batch=size, only_full=True)
+        encoded = self._encode_all(items, partial(_read_clips, reader), reader.plan, batch=size, only_full=True)
         return separate_clips(encoded)
 
     def encode_parts(
@@ -246,8 +247,7 @@ class VideoPipeline:
         reader = self._clip_reader(plan or ClipPlan(), read)
         reader = replace(reader, views=views, bytes_kept=_MAX_VIEWS * reader.bytes_kept)
         size = self.clips_per_call(batch, reader.plan)
-        ahead = 2 + math.ceil(size / reader.plan.num_clips)
-        encoded = self._encode_all(parts, partial(_read_part, reader), ahead=ahead, batch=size, only_full=True)
+        encoded = self._encode_all(parts, partial(_read_part, reader), reader.plan, batch=size, only_full=True)
         return join_clips(encoded, lambda part: part.source)
 
     def complete_plan(self, plan: ClipPlan) -> ClipPlan:
@@ -281,7 +281,7 @@ class VideoPipeline:
 
     @torch.no_grad()
     def _encode_all(
-        self, items: Iterable[Item], reader: Reader[Item], *, ahead: int, batch: int, only_full: bool
+        self, items: Iterable[Item], reader: Reader[Item], plan: ClipPlan, *, batch: int, only_full: bool
     ) -> Generator[Encoded[Item], None, None]:
         """Encode the clips of all items, read ahead by threads; see `encode_in_batches`."""
         if only_full and isinstance(self.model, OptimizedXCLIPModel):
@@ -289,22 +289,14 @@ class VideoPipeline:
         count = self._num_readers()
         if isinstance(items, Sequence):
             count = max(1, min(count, len(items)))
-        workers = self._workers.take(count)
-        readers = [partial(reader, worker) for worker in workers]
-        is_done = False
-        read: ReadAhead[Item, list[ReadClip]] | None = None
-        try:
+        # the videos of one batch, one for each reader, and one more, so that a long video doesn't stop the model
+        ahead = math.ceil(batch / plan.num_clips) + count + 1
+        with self._workers.borrow(count) as workers:
+            readers = [partial(reader, worker) for worker in workers]
             interrupt = partial(close_workers, workers)
-            read = ReadAhead(readers, items, ahead=ahead + count - 1, room=batch + 1, size=len, interrupt=interrupt)
-            yield from encode_in_batches(read, self._encode, batch=batch, only_full=only_full)
-            is_done = True
-        finally:
-            if read is not None:
-                read.close()
-            if is_done:
-                self._workers.give_back(workers)
-            else:
-                close_workers(workers)  # one may still be reading a video that is no longer needed
+            read = ReadAhead(readers, items, ahead=ahead, room=batch + 1, size=len, interrupt=interrupt)
+            with closing(read):
+                yield from encode_in_batches(read, self._encode, batch=batch, only_full=only_full)
 
     def _encode(self, levels: list[Tensor]) -> VideoFeatures:
         values = self.processor.image_processor.values(levels, device=self.model.device)
@@ -334,20 +326,12 @@ class VideoPipeline:
 # -- called in the threads that read -----------------------------------------------------------------------------------
 
 
-def _read_video(
-    reader: ClipReader, worker: DecodeWorker | None, source: VideoSource
-) -> Generator[list[ReadClip], None, None]:
-    for part in reader.parts(worker, source):
-        yield [view for clip in part.clips for view in part.clip_views(clip)]
-        del part  # before the next one is read
-
-
 def _read_part(
     reader: ClipReader, worker: DecodeWorker | None, part: VideoPart
 ) -> Generator[list[ReadClip], None, None]:
     try:
         own_reader = replace(reader, plan=replace(reader.plan, start=part.start, end=part.end))
-        yield from _read_video(own_reader, worker, part.open())
+        yield from own_reader.read_clips(worker, part.open())
     except VideoError as error:
         raise VideoError(part.source, error.reason) from None  # bytes have no name
     except OSError as error:
@@ -358,6 +342,6 @@ def _read_clips(
     reader: ClipReader, worker: DecodeWorker | None, item: tuple[VideoSource, int]
 ) -> Generator[list[ReadClip], None, None]:
     source, first = item
-    for part in reader.parts(worker, source, first=first):
-        yield [part.planned_clip(clip) for clip in part.clips]
-        del part
+    for clips in reader.read_clips(worker, source, first=first):
+        yield [ReadClip(levels, replace(info, is_featureless=is_featureless(levels))) for levels, info in clips]
+        del clips  # before the next ones are read

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from openxclip.video import DecodeWorker
 
@@ -18,21 +19,25 @@ class WorkerPool:
         self.isolate = isolate
         self._idle = [DecodeWorker()] if isolate else []
 
-    def take(self, count: int) -> list[DecodeWorker | None]:
-        """Return `count` workers for the caller's exclusive use; None stands for reading in this process."""
-        if not self.isolate:
-            return [None] * count
-        return [self._take_one() for _ in range(count)]
+    @contextmanager
+    def borrow(self, count: int) -> Iterator[list[DecodeWorker | None]]:
+        """Lend `count` workers to a block for its exclusive use; None stands for reading in this process.
 
-    def _take_one(self) -> DecodeWorker:
+        If the block doesn't reach its end, the workers are closed, because one may still be reading a video.
+        """
+        workers = [self._take() if self.isolate else None for _ in range(count)]
+        try:
+            yield workers
+        except BaseException:
+            close_workers(workers)
+            raise
+        self._idle.extend(worker for worker in workers if worker is not None)
+
+    def _take(self) -> DecodeWorker:
         try:
             return self._idle.pop()
         except IndexError:  # not checked before, because another thread may take the last one
             return DecodeWorker()
-
-    def give_back(self, workers: Iterable[DecodeWorker | None]) -> None:
-        """Return workers to the pool, after they have read their last video."""
-        self._idle.extend(worker for worker in workers if worker is not None)
 
     def close(self) -> None:
         """End the idle workers; the next video starts a new one."""

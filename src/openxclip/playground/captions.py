@@ -1,8 +1,10 @@
-"""Captions of clips."""
+"""Captions of clips, and the scenes that they describe."""
 
 from __future__ import annotations
 
-from openxclip.playground.world import ACTIONS, THINGS
+from typing import NamedTuple
+
+from openxclip.playground.world import ACTION_NAMES, ACTIONS, THINGS
 
 EMPTY_CAPTION = "an empty scene"
 
@@ -54,3 +56,21 @@ def caption(
         does, doing = names[synonym % len(names)]
         words |= {"does": does + ending, "doing": doing + ending}
     return template.format(**words)
+
+
+class Scene(NamedTuple):
+    """Names of what a clip shows; `other` is "" if the action is done to nothing."""
+
+    thing: str
+    action: str
+    other: str = ""
+
+    @property
+    def caption(self) -> str:
+        """The plain caption: "a cat chases a dog"."""
+        thing, action, other = self.indices()
+        return caption(thing, action, other if self.other else None)
+
+    def indices(self) -> tuple[int, int, int]:
+        """Return the indices into THINGS, ACTIONS and THINGS; the last is 0 without another thing."""
+        return THINGS.index(self.thing), ACTION_NAMES.index(self.action), THINGS.index(self.other or THINGS[0])

@@ -169,12 +169,11 @@ def render_clips(
 
     backwards = is_backwards(actions_B)
     frames = torch.where(backwards[:, None, None, None, None], frames.flip(1), frames)
-    nothing = torch.full_like(things_B, -1)
     clips = Clips(
         frames,
-        torch.where(shown, things_B, nothing),
-        torch.where(shown, actions_B, nothing),
-        torch.where(shown & has_other, others, nothing),
+        torch.where(shown, things_B, -1),
+        torch.where(shown, actions_B, -1),
+        torch.where(shown & has_other, others, -1),
         sizes,
         tints,
         paces,

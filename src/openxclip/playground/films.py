@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from openxclip.common.files import atomic_file
-from openxclip.playground.captions import caption
+from openxclip.playground.captions import Scene
 from openxclip.playground.clips import Split, draw_pairs, render_clips
 from openxclip.playground.export import export_clip, refuse_existing
 from openxclip.playground.motion import uniform
-from openxclip.playground.world import ACTIONS, SEEN_THINGS, THINGS
+from openxclip.playground.world import ACTION_NAMES, ACTIONS, SEEN_THINGS, THINGS
 
 _EVENT_S, _PAUSE_S = (1.5, 4.0), (0.5, 3.0)  # minimum and maximum duration
 
@@ -67,8 +67,13 @@ class Film:
         """Duration in seconds."""
         return self.num_frames / self.fps
 
-    def shots(self) -> Iterator[Tensor]:
-        """Yield the frames of each shot, uint8 (T, 3, H, W)."""
+    def shots(self, on_shot: Callable[[float], object] = lambda end: None) -> Iterator[Tensor]:
+        """Yield the frames of each shot, uint8 (T, 3, H, W).
+
+        Args:
+            on_shot: called with the end of each shot, in seconds, after the shot was used.
+        """
+        num_frames = 0
         for shot in self._shots:
             thing, action, other = (torch.tensor([index]) for index in shot.indices or (0, 0, 1))
             yield render_clips(
@@ -82,13 +87,8 @@ class Film:
                 empty=0.0 if shot.indices else 1.0,
                 hard=self._hard,
             ).frames[0]
-
-    def _shots_with_progress(self, on_shot: Callable[[float], object]) -> Iterator[Tensor]:
-        frames = 0
-        for shot in self.shots():
-            yield shot
-            frames += len(shot)
-            on_shot(frames / self.fps)
+            num_frames += shot.num_frames
+            on_shot(num_frames / self.fps)
 
     @property
     def frames(self) -> Tensor:
@@ -114,7 +114,7 @@ class Film:
         if not replace:
             refuse_existing(path, path.with_suffix(".json"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        export_clip(self._shots_with_progress(on_shot), path, fps=self.fps)
+        export_clip(self.shots(on_shot), path, fps=self.fps)
         summary = {"fps": self.fps, "duration": self.duration, "events": [asdict(event) for event in self.events]}
         with atomic_file(path.with_suffix(".json")) as partial:
             partial.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
@@ -152,12 +152,7 @@ def film(
             shot_seed = int(torch.randint(0, 1 << 62, (1,), generator=generator))
             shots.append(_Shot(num_frames, shot_seed, (thing, action, other) if has_event else None))
             if has_event:
-                shown_other = other if ACTIONS[action].has_other else None
-                events.append(_event(frame / fps, (frame + num_frames) / fps, thing, action, shown_other))
+                shown = Scene(THINGS[thing], ACTION_NAMES[action], THINGS[other] if ACTIONS[action].has_other else "")
+                events.append(Event(frame / fps, (frame + num_frames) / fps, shown.caption, *shown))
             frame += num_frames
     return Film(shots, events, fps=fps, size=size, hard=hard)
-
-
-def _event(start: float, end: float, thing: int, action: int, other: int | None) -> Event:
-    names = THINGS[thing], ACTIONS[action].name, "" if other is None else THINGS[other]
-    return Event(start, end, caption(thing, action, other), *names)

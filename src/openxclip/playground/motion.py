@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class States:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> States:
         """Apply a function to each field."""
-        return States(*(change(getattr(self, field.name)) for field in fields(self)))
+        return States(*map(change, vars(self).values()))
 
     def reversed_where(self, backwards_B: Tensor) -> States:
         """Reverse the time of states (B, …, T) in some of the clips (bool, (B,))."""
@@ -70,7 +70,7 @@ def is_backwards(actions_B: Tensor) -> Tensor:
     return torch.tensor(REVERSES)[actions_B] < actions_B
 
 
-def draw_states(actions_B: Tensor, num_frames: int, generator: torch.Generator, pace_B: Tensor | None = None) -> States:
+def draw_states(actions_B: Tensor, num_frames: int, generator: torch.Generator, pace_B: Tensor) -> States:
     """Draw the states of the two actors.
 
     The second action of an order pair gets the states of the first. The caller plays them backwards (`is_backwards`).
@@ -79,25 +79,25 @@ def draw_states(actions_B: Tensor, num_frames: int, generator: torch.Generator, 
         actions_B: indices into ACTIONS.
         num_frames: T; frames are at the midpoints of T equal parts of the clip.
         generator: random generator, whose state advances.
-        pace_B: speed of paced actions, 0 to 1; drawn by default.
+        pace_B: speed of paced actions, 0 to 1.
 
     Returns:
         (B, 2, T); the second actor has alpha 0 if the action is done to nothing.
     """
     batch = len(actions_B)
-    drawn = uniform(generator, 0, 1, batch)
-    pace = (drawn if pace_B is None else pace_B)[:, None]
-    single, double = _single_actions(batch, num_frames, generator, pace), _double_actions(batch, num_frames, generator)
+    torch.rand(batch, generator=generator)  # unused, but without it all later draws, and so all clips, would change
+    single = _single_actions(batch, num_frames, generator, pace_B[:, None])
+    double = _double_actions(batch, num_frames, generator)
     kind_B = torch.minimum(actions_B, torch.tensor(REVERSES)[actions_B])
-    result = [_at_rest(batch, num_frames, generator, low=0.36, high=0.56), _absent(batch, num_frames)]
+    zero, one = torch.zeros(batch, num_frames), torch.ones(batch, num_frames)
+    actor, other = _at_rest(batch, num_frames, generator), States(zero, zero, one * 0.3, zero, one, zero)
     for name, changes in single.items():
-        _apply(result[0], changes, kind_B == ACTION_NAMES.index(name))
+        _apply(actor, changes, kind_B == ACTION_NAMES.index(name))
     for name, (first, second) in double.items():
         chosen_B = kind_B == ACTION_NAMES.index(name)
-        _apply(result[0], first, chosen_B)
-        _apply(result[1], second | {"alpha": torch.ones(batch, num_frames)}, chosen_B)
-    pairs = [(getattr(result[0], field.name), getattr(result[1], field.name)) for field in fields(States)]
-    return States(*(torch.stack(pair, dim=1) for pair in pairs))
+        _apply(actor, first, chosen_B)
+        _apply(other, second | {"alpha": one}, chosen_B)
+    return States(*(torch.stack(pair, dim=1) for pair in zip(vars(actor).values(), vars(other).values(), strict=True)))
 
 
 def _apply(states: States, changes: dict[str, Tensor], chosen_B: Tensor) -> None:
@@ -105,18 +105,13 @@ def _apply(states: States, changes: dict[str, Tensor], chosen_B: Tensor) -> None
         setattr(states, field, torch.where(chosen_B[:, None], value, getattr(states, field)))
 
 
-def _at_rest(batch: int, num_frames: int, generator: torch.Generator, *, low: float, high: float) -> States:
-    size = uniform(generator, low, high, batch, 1)
+def _at_rest(batch: int, num_frames: int, generator: torch.Generator) -> States:
+    size = uniform(generator, 0.36, 0.56, batch, 1)
     room = 0.95 - size  # keeps the thing in the frame
     x, y = (signs(generator, batch, 1) * torch.rand(batch, 1, generator=generator) * room for _ in range(2))
     angle = uniform(generator, -0.12, 0.12, batch, 1)
     still = torch.zeros(batch, num_frames)
     return States(x + still, y + still, size + still, angle + still, signs(generator, batch, 1) + still, still + 1)
-
-
-def _absent(batch: int, num_frames: int) -> States:
-    zero, one = torch.zeros(batch, num_frames), torch.ones(batch, num_frames)
-    return States(zero, zero.clone(), one * 0.3, zero.clone(), one.clone(), zero.clone())
 
 
 def _single_actions(

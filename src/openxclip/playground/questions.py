@@ -19,14 +19,13 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from openxclip.playground.captions import caption
+from openxclip.playground.captions import Scene, caption
 from openxclip.playground.clips import render_clips
-from openxclip.playground.world import ACTION_NAMES, ACTIONS, REVERSES, SEEN_THINGS, THINGS
+from openxclip.playground.world import ACTION_NAMES, ACTIONS, REVERSES, SEEN_THINGS
 
 LISTS = ("seen_pairs", "unseen_pairs", "unseen_things", "order_pairs", "roles", "captions")
 _PATH = Path(__file__).parent / "questions.json"
@@ -36,24 +35,6 @@ Scorer = Callable[[Tensor, list[str]], Tensor]
 
 _ListScorer = Callable[[str, list[str]], Tensor]
 """Takes the name of a list of N scenes and K sentences; returns scores (N, K)."""
-
-
-class Scene(NamedTuple):
-    """Names of what a clip shows; `other` is "" if the action is done to nothing."""
-
-    thing: str
-    action: str
-    other: str = ""
-
-    @property
-    def caption(self) -> str:
-        """The plain caption: "a cat chases a dog"."""
-        thing, action, other = self.indices()
-        return caption(thing, action, other if self.other else None)
-
-    def indices(self) -> tuple[int, int, int]:
-        """Return the indices into THINGS, ACTIONS and THINGS; the last is 0 without another thing."""
-        return THINGS.index(self.thing), ACTION_NAMES.index(self.action), THINGS.index(self.other or THINGS[0])
 
 
 @cache

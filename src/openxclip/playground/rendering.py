@@ -115,9 +115,7 @@ def film_background(background_B3SS: Tensor, shift_B2T: Tensor, zoom_BT: Tensor,
     ]
     theta = torch.stack(rows, -2).view(B * T, 2, 3)
     grid = F.affine_grid(theta, [B * T, 3, size, size], align_corners=False)
-    sources = (
-        background_B3SS[:, None].expand(B, T, *background_B3SS.shape[1:]).reshape(B * T, *background_B3SS.shape[1:])
-    )
+    sources = background_B3SS.repeat_interleave(T, dim=0)
     return F.grid_sample(sources, grid, padding_mode="border", align_corners=False).view(B, T, 3, size, size)
 
 
@@ -148,8 +146,7 @@ def paint(frames_BT3HW: Tensor, things_N: Tensor, states_NT: States, rows_N: Ten
     row_x = torch.stack([cos / wide, sin / wide, -(cos * s.x + sin * s.y) / wide], dim=-1)
     row_y = torch.stack([-sin / s.size, cos / s.size, (sin * s.x - cos * s.y) / s.size], dim=-1)
     theta = torch.stack([row_x, row_y], dim=-2).view(N * T, 2, 3)
-    sprites = tint(load_sprites(32 if min(H, W) <= _SMALL_SIDE else 64)[things_N], tints_N3)
-    sprites = sprites[:, None].expand(N, T, *sprites.shape[1:]).reshape(N * T, *sprites.shape[1:])
+    sprites = tint(load_sprites(32 if min(H, W) <= _SMALL_SIDE else 64)[things_N], tints_N3).repeat_interleave(T, dim=0)
     grid = F.affine_grid(theta, [N * T, 4, H, W], align_corners=False)
     layer = F.grid_sample(sprites, grid, align_corners=False).view(N, T, 4, H, W)
     layer = layer * s.alpha[:, :, None, None, None]

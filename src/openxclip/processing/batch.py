@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Encoding
 
-Tensors = Literal["pt", "np"]
+_Target = str | int | torch.device | torch.dtype | None
 
 
 class BatchEncoding(dict[str, Any]):
@@ -21,19 +21,19 @@ class BatchEncoding(dict[str, Any]):
     Args:
         entries: the entries by name.
         encodings: encodings of the K texts by the `tokenizers` library, which `tokens`, `word_ids` and others need.
+
+    Attributes:
+        encodings: the given encodings, or None.
     """
 
     is_fast = True
+    encodings: list[Encoding] | None
 
     def __init__(
         self, entries: Mapping[str, Any] | None = None, *, encodings: Sequence[Encoding] | None = None, **named: Any
     ) -> None:
         super().__init__(entries or {}, **named)
-        self.keep_encodings(encodings)
-
-    def keep_encodings(self, encodings: Sequence[Encoding] | None) -> None:
-        """Set the encodings that `tokens`, `word_ids` and others need."""
-        object.__setattr__(self, "_encodings", None if encodings is None else list(encodings))
+        vars(self)["encodings"] = None if encodings is None else list(encodings)  # an assignment would make an entry
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -59,12 +59,6 @@ class BatchEncoding(dict[str, Any]):
         return self
 
     # ------------------------------------------------------------------------------------------------ tokens
-
-    @property
-    def encodings(self) -> list[Encoding] | None:
-        """The encodings of the texts by the `tokenizers` library; None if the batch has none."""
-        encodings: list[Encoding] | None = vars(self).get("_encodings")
-        return encodings
 
     def _encoding(self, index: int) -> Encoding:
         if self.encodings is None:
@@ -92,14 +86,15 @@ class BatchEncoding(dict[str, Any]):
     # ------------------------------------------------------------------------------------------------ tensors
 
     def to(
-        self, *targets: str | int | torch.device | torch.dtype, non_blocking: bool = False, **named: Any
+        self, *targets: _Target, device: _Target = None, dtype: _Target = None, non_blocking: bool = False
     ) -> BatchEncoding:
         """Move every tensor of this batch to a device, and cast floating ones to a dtype, in place.
 
         Args:
             targets: a device, a dtype, or one of each, in any order.
+            device: a device, also by its name or number.
+            dtype: a dtype.
             non_blocking: don't wait for copies from pinned memory.
-            named: `device=` and `dtype=`.
 
         Returns:
             The batch itself.
@@ -107,21 +102,19 @@ class BatchEncoding(dict[str, Any]):
         Raises:
             TypeError: a target is neither a device nor a dtype.
         """
-        if unknown := named.keys() - {"device", "dtype"}:
-            raise TypeError(f"to() has no argument {sorted(unknown)[0]!r}: it takes device and dtype")
-        device: torch.device | None = None
-        dtype: torch.dtype | None = None
-        for target in (*targets, *named.values()):
+        to_device: torch.device | None = None
+        to_dtype: torch.dtype | None = None
+        for target in (*targets, device, dtype):
             if isinstance(target, torch.dtype):
-                dtype = target
+                to_dtype = target
             elif isinstance(target, str | int | torch.device):
-                device = torch.device(target)
+                to_device = torch.device(target)
             elif target is not None:
                 raise TypeError(f"to() takes a device or a dtype, not {target!r}")
         for name, value in self.items():
             if isinstance(value, torch.Tensor):
-                new_dtype = dtype if value.is_floating_point() else None
-                self[name] = value.to(device=device, dtype=new_dtype, non_blocking=non_blocking)
+                new_dtype = to_dtype if value.is_floating_point() else None
+                self[name] = value.to(device=to_device, dtype=new_dtype, non_blocking=non_blocking)
         return self
 
     def convert_to_tensors(self, tensor_type: str | None = None, prepend_batch_axis: bool = False) -> BatchEncoding:

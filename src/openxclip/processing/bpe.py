@@ -40,11 +40,11 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
         raise CheckpointError(cannot_read(path, error)) from error
     except ValueError as error:
         raise CheckpointError(f"{path}: is not text in UTF-8 ({error}).") from error
-    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-    wrong = next((pair for pair in pairs if len(pair) != 2), None)
-    if wrong is not None:
-        raise CheckpointError(f"{path}: {' '.join(wrong)!r} is not a pair of tokens.")
-    return [(pair[0], pair[1]) for pair in pairs]
+    lines = [line for line in lines if line and not line.startswith("#version")]
+    for line in lines:
+        if line.count(" ") != 1:
+            raise CheckpointError(f"{path}: {line!r} is not a pair of tokens.")
+    return [(left, right) for left, right in (line.split(" ") for line in lines)]
 
 
 def byte_pair_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]], *, unk_token: str) -> Tokenizer:

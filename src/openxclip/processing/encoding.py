@@ -25,12 +25,7 @@ TEXT_OPTIONS = (
 
 
 class Encoder(TokenTable):
-    """The part of the tokenizer that encodes.
-
-    Attributes:
-        model_max_length: default length of truncation and padding, in tokens.
-        padding_side, truncation_side: "right" or "left".
-    """
+    """The part of the tokenizer that encodes."""
 
     model_max_length: int
     padding_side: str
@@ -66,7 +61,7 @@ class Encoder(TokenTable):
                 "only_first" and "only_second" shorten only one of a pair; False shortens none. None is False, or True
                 if `max_length` is given without padding (as in transformers).
             max_length: number of tokens, with special ones; default is `model_max_length` (77).
-            add_special_tokens: add start of text and end of text.
+            add_special_tokens: add the start-of-text and end-of-text tokens.
             pad_to_multiple_of: round the padded length up to a multiple of this.
             padding_side: "right" or "left"; default is the tokenizer's own.
             is_split_into_words: a text is a list of words.
@@ -76,7 +71,7 @@ class Encoder(TokenTable):
             return_offsets_mapping: add `offset_mapping`, the first character of each token and the one after its last.
             return_length: add `length`, tokens of each text, padding included.
             return_tensors: "pt", "np", or None for lists (flat ones if `text` is one text).
-            verbose: taken for transformers' sake.
+            verbose: has no effect; transformers has it.
 
         Returns:
             `input_ids` and `attention_mask` (K, L), and the requested entries: offsets (K, L, 2), lengths (K,), others
@@ -258,7 +253,7 @@ def _check_texts(texts: Any, is_split: bool, name: str = "text") -> list[Any]:
 def _truncated_lengths(strategy: str, lengths: list[int], room: int) -> list[int]:
     """Return how many tokens to keep of a text, or of a text and its pair.
 
-    "longest_first" shortens the longer text to the length of the other, and then both alike.
+    "longest_first" shortens the longer text to the length of the other, and then both equally.
     """
     if len(lengths) == 1:
         return [room]
@@ -270,8 +265,8 @@ def _truncated_lengths(strategy: str, lengths: list[int], room: int) -> list[int
         return kept
     if sum(lengths) <= room:
         return lengths
-    longer = max(min(lengths), room - min(lengths))
     shorter = min(lengths)
+    longer = max(shorter, room - shorter)
     if shorter + longer > room:
         shorter, longer = room // 2, room - room // 2
     return [longer, shorter] if first > second else [shorter, longer]

@@ -12,7 +12,7 @@ _MIN_DIFFERENCE = 4.0
 
 
 def is_featureless(levels_TCHW: Tensor) -> bool:
-    """Whether frames have one colour (black, white) or are all the same (a frozen picture).
+    """Return whether frames have one colour (black, white) or are all the same (a frozen picture).
 
     Args:
         levels_TCHW: uint8 (T, 3, H, W), frames of one clip from `VideoProcessor.levels`. A single frame is never

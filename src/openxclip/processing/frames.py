@@ -24,10 +24,11 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard, overload
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from openxclip.video.assumptions import AssumptionWarning
@@ -54,7 +55,7 @@ def as_videos(
         that is necessary.
 
     Raises:
-        TypeError: something is neither frame nor video.
+        TypeError: an item is neither a frame nor a video.
         ValueError: there are no frames, or a shape or value is invalid for a frame.
     """
     return [_as_video(video, read_file, channels_last) for video in split_videos(videos)]
@@ -98,14 +99,12 @@ def split_videos(videos: Any) -> Sequence[Any]:
 def _as_video(video: Any, read_file: Callable[[Any], torch.Tensor], channels_last: bool | None) -> Video:
     if is_file(video):
         return [read_file(video).permute(0, 3, 1, 2)]
-    if is_array(video) and video.ndim == 4:
-        pieces = [_channels_first(_as_tensor(video), channels_last)]
+    frames = _frames_of(video)
+    if is_array(frames):
+        pieces = [_channels_first(_as_tensor(frames), channels_last)]
     else:
-        frames = _frames_of(video)
         white = _assumed_white(frames)
         pieces = [_frame(item, channels_last, white) for item in frames]
-    if not sum(map(len, pieces)):
-        raise ValueError("a video without frames")
     empty = next((piece for piece in pieces if not piece.numel()), None)
     if empty is not None:
         raise ValueError(f"a frame of {empty.shape[-1]}×{empty.shape[-2]} pixels is empty")
@@ -140,17 +139,16 @@ def _frame(frame: Any, channels_last: bool | None, white: float | None = None) -
     return _channels_first(image[None], channels_last)
 
 
-def _rgb(image: Image.Image, white: float | None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _rgb(image: Image.Image, white: float | None) -> NDArray[np.uint8]:
     if is_high_depth(image):  # Pillow would cut off everything above level 255
         return np.repeat(to_8_bit_grey(image, white)[..., None], 3, axis=2)
-    mode = image.mode
-    if mode in ("P", "PA") and "transparency" in image.info:
+    if image.mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")
-    return np.array(image if mode == "RGB" else image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _channels_first(images: torch.Tensor, channels_last: bool | None) -> torch.Tensor:
-    """(n, H, W, C) or (n, C, H, W) as (n, 3, H, W)."""
+    """Return images (n, H, W, C) or (n, C, H, W) as (n, 3, H, W)."""
     if _channel_axis(tuple(images.shape[1:]), channels_last) == 2:
         images = images.permute(0, 3, 1, 2)
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
@@ -170,11 +168,15 @@ def _channel_axis(shape: tuple[int, ...], channels_last: bool | None) -> int:
     return axis
 
 
-def _as_tensor(array: np.ndarray[Any, Any] | torch.Tensor) -> torch.Tensor:
+def _as_tensor(array: NDArray[Any] | torch.Tensor) -> torch.Tensor:
+    if isinstance(array, torch.Tensor):
+        has_levels = array.dtype != torch.bool and not array.is_complex()
+    else:
+        has_levels = array.dtype.kind in "iuf"
+    if not has_levels:
+        raise TypeError(f"frames of dtype {array.dtype}: they must be uint8 (0 to 255) or floating (0 to 1)")
     if isinstance(array, torch.Tensor):
         return array.detach()
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"frames of dtype {array.dtype}: they must be uint8 (0 to 255) or floating (0 to 1)")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()  # torch warns of read-only arrays and refuses negative strides
@@ -186,17 +188,10 @@ def _levels(pieces: Video) -> Video:
     wider = [piece for piece in pieces if piece.dtype != torch.uint8 and not piece.is_floating_point()]
     if not wider:
         return pieces
-    for piece in wider:
-        _check_dtype(piece)
     low = min(int(piece.to(torch.int64).min()) for piece in wider)
     high = max(int(piece.to(torch.int64).max()) for piece in wider)
     _check_levels(low, high, are_wide=all(piece.dtype == torch.uint16 for piece in wider))
     return [piece if piece.is_floating_point() else _narrow(piece, is_wide=high > 255) for piece in pieces]
-
-
-def _check_dtype(piece: torch.Tensor) -> None:
-    if piece.dtype == torch.bool or piece.is_complex():
-        raise TypeError(f"frames of dtype {piece.dtype}: they must be uint8 (0 to 255) or floating (0 to 1)")
 
 
 def _check_levels(low: int, high: int, *, are_wide: bool) -> None:
@@ -214,7 +209,7 @@ def _narrow(piece: torch.Tensor, *, is_wide: bool) -> torch.Tensor:
     return (((levels + 128) // 257) if is_wide else levels).to(torch.uint8)
 
 
-class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
+class FrameLevels(Sequence[NDArray[np.uint8]]):
     """The frames of one video as uint8 RGB (H, W, 3), each converted when it is accessed.
 
     Whole numbers are levels 0 to 255 (uint16: to 65535 if one is above 255). Floating numbers are 0 to 1 if none is
@@ -224,8 +219,8 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
         video: one video in any of the forms above except a file.
 
     Raises:
-        TypeError: the argument is no video, or its numbers have another type.
-        ValueError: there are no frames, frames differ in size, or a shape or a value is not valid for a frame.
+        TypeError: the argument is not a video, or its numbers have another type.
+        ValueError: there are no frames, frames differ in size, or a shape or value is invalid for a frame.
     """
 
     def __init__(self, video: Any) -> None:
@@ -233,9 +228,8 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
         height, width = _size(self._frames[0])
         if not height or not width:
             raise ValueError(f"a frame of {width}×{height} pixels is empty")
-        for number, frame in enumerate(self._frames):
-            if _size(frame) != (height, width):
-                h, w = _size(frame)
+        for number, (h, w) in enumerate(map(_size, self._frames)):
+            if (h, w) != (height, width):
                 raise ValueError(
                     f"its frames differ in size: frame {number} is {w}×{h} and frame 0 is {width}×{height}"
                 )
@@ -251,7 +245,6 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
                 types.add(torch.uint8)
                 continue
             piece = _frame(frame, None)
-            _check_dtype(piece)
             types.add(piece.dtype)
             numbers = piece.double() if piece.is_floating_point() else piece.to(torch.int64)
             lowest, highest = numbers.min().item(), numbers.max().item()
@@ -273,20 +266,14 @@ class FrameLevels(Sequence["np.ndarray[Any, np.dtype[np.uint8]]"]):
     def __len__(self) -> int:
         return len(self._frames)
 
-    @overload
-    def __getitem__(self, number: int) -> np.ndarray[Any, np.dtype[np.uint8]]: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[np.ndarray[Any, np.dtype[np.uint8]]]: ...
-    def __getitem__(
-        self, number: int | slice
-    ) -> np.ndarray[Any, np.dtype[np.uint8]] | list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    def __getitem__(self, number: Any) -> Any:
+        """Return a frame, or the frames of a slice as a list."""
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
         piece = _frame(self._frames[number], None, self._white)
         if piece.is_floating_point():
             piece = (piece.double() * self._scale).round().clamp(0, 255).to(torch.uint8)
-        levels: np.ndarray[Any, np.dtype[np.uint8]] = _narrow(piece, is_wide=self._are_wide)[0].cpu().numpy()
-        return levels.transpose(1, 2, 0)
+        return _narrow(piece, is_wide=self._are_wide)[0].cpu().numpy().transpose(1, 2, 0)
 
 
 def _frames_of(video: Any) -> Any:
@@ -310,24 +297,23 @@ def _size(frame: Any) -> tuple[int, int]:
     """Return height and width of a frame."""
     if isinstance(frame, Image.Image):
         return frame.height, frame.width
-    if frame.ndim == 2:
-        return int(frame.shape[0]), int(frame.shape[1])
-    height, width = (size for axis, size in enumerate(frame.shape) if axis != _channel_axis(tuple(frame.shape), None))
+    starts_with_channels = frame.ndim == 3 and _channel_axis(tuple(frame.shape), None) == 0
+    height, width = frame.shape[1:] if starts_with_channels else frame.shape[:2]
     return int(height), int(width)
 
 
 def is_file(item: Any) -> bool:
-    """Whether an item is a path, the bytes of a file, or an open file."""
+    """Return whether an item is a path, the bytes of a file, or an open file."""
     return isinstance(item, str | bytes | os.PathLike) or (hasattr(item, "read") and not isinstance(item, Image.Image))
 
 
-def is_array(item: Any) -> TypeGuard[np.ndarray[Any, Any] | torch.Tensor]:
-    """Whether an item is an array or a tensor."""
+def is_array(item: Any) -> TypeGuard[NDArray[Any] | torch.Tensor]:
+    """Return whether an item is an array or a tensor."""
     return isinstance(item, np.ndarray | torch.Tensor)
 
 
 def is_frame(item: Any) -> bool:
-    """Whether an item has the form of a frame."""
+    """Return whether an item has the form of a frame."""
     return isinstance(item, Image.Image) or (is_array(item) and item.ndim in (2, 3))
 
 

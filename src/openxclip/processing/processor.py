@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from openxclip.checkpoints import read_checkpoint
+from openxclip.checkpoints import Checkpoint, read_checkpoint
 from openxclip.errors import CheckpointError
 from openxclip.hub import existing_file, read_json, resolve_folder, save_and_push, split_options
 from openxclip.processing.batch import BatchEncoding, check_tensors, convert_rows
@@ -97,37 +97,18 @@ class XCLIPProcessor:
         frame_settings = {name: value for name, value in settings.items() if name in FRAME_SETTINGS}
         text_settings = {name: value for name, value in settings.items() if name in TOKENIZER_SETTINGS}
         if existing_file(pretrained_model_name_or_path) is not None:
-            transforms, tokenizer = (
-                cls._from_weights_file(pretrained_model_name_or_path),
-                CLIPTokenizer(config=text_settings),
-            )
-            num_frames = transforms.num_frames
-            processor = cls(transforms.image_processor.replace(**frame_settings), tokenizer, num_frames=num_frames)
+            checkpoint = read_checkpoint(pretrained_model_name_or_path, hidden_act="quick_gelu")  # it isn't used
+            config, tokenizer = checkpoint.config, CLIPTokenizer(config=text_settings)
+            transforms = _transforms_of(checkpoint, pretrained_model_name_or_path).replace(**frame_settings)
         else:
             patterns = [*TOKENIZER_FILES, *TRANSFORM_FILES, "config.json"]
             folder = resolve_folder(pretrained_model_name_or_path, allow_patterns=patterns, **hub_options)
-            num_frames = DEFAULT_NUM_FRAMES
-            if (folder / "config.json").is_file():
-                vision = read_json(folder / "config.json").get("vision_config") or {}
-                num_frames = vision.get("num_frames") or num_frames
+            config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
             tokenizer = CLIPTokenizer.from_pretrained(folder, **text_settings)
             tokenizer.name_or_path = str(pretrained_model_name_or_path)
-            processor = cls(VideoProcessor.from_pretrained(folder, **frame_settings), tokenizer, num_frames=num_frames)
-        processor.num_frames = settings.get("num_frames", processor.num_frames)
-        return processor
-
-    @classmethod
-    def _from_weights_file(cls, path: str | Path) -> XCLIPProcessor:
-        checkpoint = read_checkpoint(path, hidden_act="quick_gelu")  # any activation: it isn't used
-        vision = checkpoint.config.get("vision_config") or {}
-        config = checkpoint.texts.get("preprocessor_config.json")
-        try:
-            transforms = VideoProcessor.from_dict(json.loads(config)) if config else None
-        except (TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{path}: the preprocessor_config.json in it can't be read ({error}).") from error
-        if transforms is None:
-            transforms = VideoProcessor(size=vision.get("image_size", 224), crop_size=vision.get("image_size", 224))
-        return cls(transforms, num_frames=vision.get("num_frames") or DEFAULT_NUM_FRAMES)
+            transforms = VideoProcessor.from_pretrained(folder, **frame_settings)
+        trained_frames = (config.get("vision_config") or {}).get("num_frames") or DEFAULT_NUM_FRAMES
+        return cls(transforms, tokenizer, num_frames=settings.get("num_frames", trained_frames))
 
     def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
         """Write the tokenizer's files and preprocessor_config.json, for this package and transformers 4 and 5.
@@ -142,7 +123,7 @@ class XCLIPProcessor:
         )
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload the processor's files to a hub repository; options as `openxclip.hub.push_folder` takes them."""
+        """Upload the processor's files to a hub repository; options as for `openxclip.hub.push_folder`."""
         return save_and_push(self.save_pretrained, repo_id, **options)
 
     # ------------------------------------------------------------------------------------------------ inputs
@@ -214,7 +195,7 @@ class XCLIPProcessor:
         nested = [options.pop(name, None) or {} for name in _NESTED]
         if any(nested):
             merged = {name: value for group in nested for name, value in group.items()}
-            own = {name: value for name, value in locals().items() if name in _OWN and name not in merged}
+            own = {name: value for name, value in locals().items() if name in _OWN}
             return self(text, videos, images, **{**own, **options, **merged})
         check_tensors(return_tensors)
         text, videos, images = _by_kind(text, videos, images)
@@ -224,8 +205,7 @@ class XCLIPProcessor:
         if text is None and frames is None:
             raise ValueError("there is nothing to process: give text=, videos=, or both")
         processor = self.image_processor.replace(**{k: v for k, v in options.items() if k in FRAME_SETTINGS})
-        known = (*_OWN, *FRAME_SETTINGS, *TEXT_OPTIONS)
-        warn_of_unknown([name for name in options if name not in known], known, stacklevel=2)
+        warn_of_unknown(options, (*_OWN, *FRAME_SETTINGS, *TEXT_OPTIONS))
 
         batch = BatchEncoding()
         if text is not None:
@@ -275,17 +255,29 @@ class XCLIPProcessor:
         if return_tensors is None:
             return batch
         is_one = isinstance(batch["input_ids"][0], int)
-        rows = {name: [value] if is_one and name != "length" else value for name, value in batch.items()}
-        tensors = {name: convert_rows(value, name, return_tensors) for name, value in rows.items()}
-        return BatchEncoding(tensors, encodings=batch.encodings)
+        for name, value in batch.items():
+            batch[name] = convert_rows([value] if is_one and name != "length" else value, name, return_tensors)
+        return batch
 
     def decode(self, token_ids: Any, *args: Any, **options: Any) -> Any:
-        """The text of one sequence of ids; options as `CLIPTokenizer.decode` takes them."""
+        """Return the text of one sequence of ids; options as for `CLIPTokenizer.decode`."""
         return self.tokenizer.decode(token_ids, *args, **options)
 
     def batch_decode(self, sequences: Any, *args: Any, **options: Any) -> list[str]:
-        """The text of each of several sequences of ids; options as `CLIPTokenizer.batch_decode` takes them."""
+        """Return the text of each of several sequences of ids; options as for `CLIPTokenizer.batch_decode`."""
         return self.tokenizer.batch_decode(sequences, *args, **options)
+
+
+def _transforms_of(checkpoint: Checkpoint, path: str | Path) -> VideoProcessor:
+    """Return the transforms in a file of weights, or those of the released models at the file's resolution."""
+    text = checkpoint.texts.get("preprocessor_config.json")
+    if not text:
+        side = (checkpoint.config.get("vision_config") or {}).get("image_size", 224)
+        return VideoProcessor(size=side, crop_size=side)
+    try:
+        return VideoProcessor.from_dict(json.loads(text))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: the preprocessor_config.json in it can't be read ({error}).") from error
 
 
 def _by_kind(text: Any, videos: Any, images: Any) -> tuple[Any, Any, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from openxclip.common.argument_names import did_you_mean
@@ -21,7 +21,7 @@ _UNNEEDED_IN_LOADING = frozenset(
 _UNNEEDED_IN_CALLS = frozenset({"disable_grouping", "do_convert_rgb", "verbose"})
 
 
-def settings_only(options: Mapping[str, Any], known: Iterable[str], owner: str) -> dict[str, Any]:
+def settings_only(options: Mapping[str, Any], known: Collection[str], owner: str) -> dict[str, Any]:
     """Return the settings among the options of a `from_pretrained` or a constructor.
 
     Args:
@@ -32,7 +32,6 @@ def settings_only(options: Mapping[str, Any], known: Iterable[str], owner: str) 
     Raises:
         TypeError: an option is neither a setting nor an argument of transformers.
     """
-    known = list(known)
     settings = {name: value for name, value in options.items() if name not in _UNNEEDED_IN_LOADING}
     for name in settings:
         if name not in known:
@@ -40,23 +39,16 @@ def settings_only(options: Mapping[str, Any], known: Iterable[str], owner: str) 
     return settings
 
 
-def warn_of_unknown(names: Iterable[str], known: Iterable[str], *, stacklevel: int) -> None:
-    """Warn of keyword arguments of a call that have no effect.
-
-    Args:
-        names: the unknown arguments.
-        known: the arguments that have an effect. The warning suggests the most similar one.
-        stacklevel: see `warnings.warn`; counted from the caller.
-    """
-    known = list(known)
+def warn_of_unknown(names: Iterable[str], known: Collection[str]) -> None:
+    """Warn the caller's caller of arguments that have no effect, and suggest the most similar known argument."""
     for name in names:
-        if name not in _UNNEEDED_IN_CALLS:
+        if name not in known and name not in _UNNEEDED_IN_CALLS:
             what = f"the argument {name!r} is unknown and has no effect"
-            warnings.warn(what + did_you_mean(name, known), stacklevel=stacklevel + 1)
+            warnings.warn(what + did_you_mean(name, known), stacklevel=3)
 
 
 def checked_size(value: Any, *, name: str, square: bool) -> dict[str, int]:
-    """Return a size in any of its forms as a dict of pixels; ValueError if it is none.
+    """Return a size in any of its forms as a dict of pixels; ValueError if it has another form.
 
     Args:
         value: a number, two of them (height, width), or a dict.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ def in_memory(frames: Any, name: str) -> MemoryVideo:
         name: name of the video in results and errors.
 
     Raises:
-        TypeError: something is no frame, or its numbers have a type that no frame has.
+        TypeError: an item is not a frame, or its numbers have an invalid type.
         ValueError: there are no frames, frames differ in size, or a shape or a value is not valid for a frame.
     """
     try:
@@ -42,21 +43,21 @@ def in_memory(frames: Any, name: str) -> MemoryVideo:
 
 
 def as_sources(videos: Any) -> list[VideoSource]:
-    """Return the sources of one video or several; frames in memory become videos named "frames 1", "frames 2", ….
+    """Return the sources of one video or several.
 
     Args:
-        videos: one source (a path, bytes, an open file, a `MemoryVideo`), frames in memory, or an iterable of videos,
-            each of which is one of these. An iterable of only frames is one video.
+        videos: one source (a path, bytes, an open file, a `MemoryVideo`), frames in memory, or an iterable of these. An
+            iterable of only frames is one video.
 
     Returns:
-        The given sources, with a `MemoryVideo` for each video of frames, numbered from 1.
+        The given sources. Videos of frames become a `MemoryVideo` each, named "frames 1", "frames 2", ….
 
     Raises:
         TypeError, ValueError: as for `in_memory`; or one list has both frames and videos.
     """
     if is_one_source(videos):
         return [videos]
-    if is_array(videos) and isinstance(videos, np.ndarray) and videos.dtype.kind in "UO":  # an array of paths
+    if isinstance(videos, np.ndarray) and videos.dtype.kind in "UO":  # an array of paths
         videos = videos.tolist()
     elif not is_array(videos) and not is_frame(videos):
         if not isinstance(videos, Iterable):
@@ -64,12 +65,7 @@ def as_sources(videos: Any) -> list[VideoSource]:
         videos = list(videos)
         if not videos:
             return []
-    sources: list[VideoSource] = []
-    number = 0
-    for video in split_videos(videos):
-        if is_one_source(video):
-            sources.append(video)
-        else:
-            number += 1
-            sources.append(in_memory(video, f"frames {number}"))
-    return sources
+    numbers = itertools.count(1)
+    return [
+        video if is_one_source(video) else in_memory(video, f"frames {next(numbers)}") for video in split_videos(videos)
+    ]

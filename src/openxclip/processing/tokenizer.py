@@ -39,6 +39,8 @@ class CLIPTokenizer(Encoder):
             padding_side, truncation_side.
 
     Attributes:
+        bos_token, eos_token, unk_token, pad_token: the special tokens, with ids `bos_token_id` and so on.
+        additional_special_tokens: further special tokens that were added.
         model_max_length: default length of truncation and padding in tokens, 77 unless the configuration has another.
         padding_side, truncation_side: sides where texts are padded and cut; "right" unless the configuration says
             "left".
@@ -60,10 +62,8 @@ class CLIPTokenizer(Encoder):
         self._config = {**(config or {}), **settings_only(settings, TOKENIZER_SETTINGS, type(self).__name__)}
         self.name_or_path = ""
         special = {name: self._config.get(name) or default for name, default in SPECIAL.items()}
-        self.bos_token = content(special["bos_token"])
-        self.eos_token = content(special["eos_token"])
-        self.unk_token = content(special["unk_token"])
-        self.pad_token = content(special["pad_token"])
+        for name, token in special.items():
+            setattr(self, name, content(token))
         additional = self._config.get("additional_special_tokens") or []
         self.additional_special_tokens = [content(token) for token in additional]
         self.padding_side = self._side("padding_side")
@@ -73,15 +73,13 @@ class CLIPTokenizer(Encoder):
 
         if tokenizer_file is not None:
             self._backend = read_tokenizer(Path(tokenizer_file))
-        elif vocab_file is not None and merges_file is not None:
-            vocabulary, merges = read_json(Path(vocab_file)), read_merges(Path(merges_file))
-            self._backend = byte_pair_tokenizer(vocabulary, merges, unk_token=self.unk_token)
-        elif vocab_file is None and merges_file is None:
-            merges = clip_merges()
-            self._backend = byte_pair_tokenizer(clip_vocabulary(merges), merges, unk_token=self.unk_token)
-        else:
+        elif (vocab_file is None) != (merges_file is None):
             given, missing = ("vocab_file", "merges_file") if vocab_file else ("merges_file", "vocab_file")
-            raise ValueError(f"{given} is given without {missing}: one vocabulary is both")
+            raise ValueError(f"{given} is given without {missing}: a vocabulary needs both")
+        else:
+            merges = clip_merges() if merges_file is None else read_merges(Path(merges_file))
+            vocabulary = clip_vocabulary(merges) if vocab_file is None else read_json(Path(vocab_file))
+            self._backend = byte_pair_tokenizer(vocabulary, merges, unk_token=self.unk_token)
         # Tokens of tokenizer.json keep its flags (such as whether they are matched before lower-casing).
         known = {token.content for token in self._backend.get_added_tokens_decoder().values()}
         by_id = self._config.get("added_tokens_decoder") or {}
@@ -130,14 +128,11 @@ class CLIPTokenizer(Encoder):
         config = {**(read_json(config_file) if config_file.is_file() else {}), **settings}
         if (folder / "tokenizer.json").is_file():
             return cls(tokenizer_file=folder / "tokenizer.json", config=config)
-        vocab_file, merges_file = folder / "vocab.json", folder / "merges.txt"
-        has_vocab, has_merges = vocab_file.is_file(), merges_file.is_file()
-        if has_vocab and has_merges:
-            return cls(vocab_file, merges_file, config=config)
-        if has_vocab or has_merges:
-            present, missing = (vocab_file, merges_file) if has_vocab else (merges_file, vocab_file)
-            raise CheckpointError(f"{folder}: has {present.name} but no {missing.name}; a tokenizer needs both.")
-        return cls(config=config)
+        files = [folder / name for name in ("vocab.json", "merges.txt") if (folder / name).is_file()]
+        if len(files) == 1:
+            missing = "merges.txt" if files[0].name == "vocab.json" else "vocab.json"
+            raise CheckpointError(f"{folder}: has {files[0].name} but no {missing}; a tokenizer needs both.")
+        return cls(*files, config=config)
 
     @classmethod
     def of(cls, tokenizer: Any) -> CLIPTokenizer:
@@ -168,7 +163,7 @@ class CLIPTokenizer(Encoder):
         }
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload the tokenizer's files to a hub repository; options as `openxclip.hub.push_folder` takes them."""
+        """Upload the tokenizer's files to a hub repository; options as for `openxclip.hub.push_folder`."""
         return save_and_push(self.save_pretrained, repo_id, **options)
 
     def save_pretrained(self, save_directory: str | Path, *, processor_class: str | None = None) -> tuple[str, ...]:

@@ -19,12 +19,7 @@ _ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")  # of transf
 
 
 class TokenTable:
-    """Base class of the tokenizer.
-
-    Attributes:
-        bos_token, eos_token, unk_token, pad_token: the special tokens, with ids `bos_token_id` and so on.
-        additional_special_tokens: further special tokens that were added.
-    """
+    """The part of the tokenizer that knows the vocabulary, and decodes."""
 
     bos_token: str
     eos_token: str
@@ -114,9 +109,6 @@ class TokenTable:
 
     def __len__(self) -> int:
         return int(self._backend.get_vocab_size(with_added_tokens=True))
-
-    def __bool__(self) -> bool:
-        return True
 
     def add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
         """Add tokens to the vocabulary, with the next ids.

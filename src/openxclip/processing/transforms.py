@@ -205,7 +205,7 @@ class VideoProcessor:
             `pixel_values` (B, T, 3, H, W).
 
         Raises:
-            TypeError: an item is no frame.
+            TypeError: an item is not a frame.
             ValueError: shapes, values or numbers of frames are invalid.
             VideoError: a file can't be read.
         """
@@ -215,7 +215,7 @@ class VideoProcessor:
                 raise ValueError(f'{name}={value!r}: choose "channels_first" or "channels_last"')
         if videos is not None and images is not None:
             raise ValueError("videos= and images= are two names of the same: give one of them")
-        warn_of_unknown([name for name in changes if name not in FRAME_SETTINGS], FRAME_SETTINGS, stacklevel=2)
+        warn_of_unknown(changes, FRAME_SETTINGS)
         changed = self.replace(**{name: value for name, value in changes.items() if name in FRAME_SETTINGS})
         values = changed.transform(
             as_videos(
@@ -245,8 +245,8 @@ class VideoProcessor:
             (B, T, 3, H, W) on that device: float32; or uint8 if frames are uint8 and neither rescaled nor normalised.
 
         Raises:
-            ValueError: videos have unequal numbers of frames, frames come out in unequal sizes, or floating levels
-                are neither within 0..1 nor within 0..255.
+            ValueError: videos have unequal numbers of frames, results have unequal sizes, or floating levels are
+                neither within 0..1 nor within 0..255.
         """
         counts = [sum(len(piece) for piece in video) for video in videos]
         if len(set(counts)) > 1:
@@ -262,12 +262,13 @@ class VideoProcessor:
                 f"{', '.join(f'{h}×{w}' for h, w in sorted(targets))}. Crop them (do_center_crop=True)."
             )
         ((height, width),) = targets
-        kinds = [self._whole_levels([piece.to(device, non_blocking=True) for piece in video]) for video in videos]
-        are_uint8 = all(piece.dtype == torch.uint8 for pieces, _ in kinds for piece in pieces)
-        keeps_levels = self._keeps_levels and all(unit == 1 for _, unit in kinds)
+        on_device = ([piece.to(device, non_blocking=True) for piece in video] for video in videos)
+        videos_and_units = [self._whole_levels(pieces) for pieces in on_device]
+        are_uint8 = all(piece.dtype == torch.uint8 for pieces, _ in videos_and_units for piece in pieces)
+        keeps_levels = self._keeps_levels and all(unit == 1 for _, unit in videos_and_units)
         dtype = torch.uint8 if keeps_levels and are_uint8 else torch.float32
         values_BTCHW = torch.empty(len(videos), counts[0], 3, height, width, dtype=dtype, device=device)
-        for values_TCHW, (pieces, unit) in zip(values_BTCHW, kinds, strict=True):
+        for values_TCHW, (pieces, unit) in zip(values_BTCHW, videos_and_units, strict=True):
             arithmetic = None if keeps_levels else self._scale_and_offset(unit, device)
             if device.type == "cpu":
                 pieces = [frame for piece in pieces for frame in piece.split(1)]  # one frame fits the cache
@@ -286,9 +287,9 @@ class VideoProcessor:
         Returns:
             uint8 (T, 3, H, W), resized and cropped.
         """
-        height, width = self._output_size(frames_TCHW.shape[-2:])
         size = self._resized_size(frames_TCHW.shape[-2:])
-        levels_TCHW = torch.empty(len(frames_TCHW), 3, height, width, dtype=torch.uint8, device="cpu")
+        out_size = self._output_size(frames_TCHW.shape[-2:])
+        levels_TCHW = torch.empty(len(frames_TCHW), 3, *out_size, dtype=torch.uint8, device="cpu")
         for frame, out in zip(frames_TCHW.split(1), levels_TCHW.split(1), strict=True):
             write_levels(frame, in_place(out), size=size, resample=self.resample)
         return levels_TCHW

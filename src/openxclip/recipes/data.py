@@ -8,22 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from openxclip.datasets import (
-    Dataset,
-    dataset_splits,
-    draw_classes,
-    few_shot,
-    few_shot_from_list,
-    has_folds,
-    hold_out,
-    only_classes,
-    open_dataset,
-    read_class_list,
-    takes_videos,
-    with_classes,
-    without_classes,
-)
+from openxclip.datasets import Dataset, dataset_splits, open_dataset, read_class_list, subsets
 from openxclip.datasets.labels import read_names
+from openxclip.datasets.opening import reader_of
 from openxclip.errors import OpenXCLIPError
 from openxclip.recipes.recipe import Data, Recipe
 
@@ -47,7 +34,7 @@ def training_data(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
         if recipe.loss == "pairs" and any(sample.text is None for sample in train.samples):
             raise DataError(f"{train.name}: has classes instead of captions: train it with loss=classes.")
         if val is not None and train.classes and recipe.dataset.val_names is None:
-            val = with_classes(val, train.classes)
+            val = subsets.with_classes(val, train.classes)
         if val is not None and bool(val.classes) != bool(train.classes):
             raise DataError(f"{val.name} and {train.name}: both must have classes, or both captions.")
         return train, val
@@ -70,10 +57,10 @@ def evaluation_data(recipe: Recipe) -> Dataset:
             train, val = training_data(recipe)
             dataset = train if val is None else val
         if data.seen is not None:
-            dataset = without_classes(dataset, read_class_list(data.seen))
+            dataset = subsets.without_classes(dataset, read_class_list(data.seen))
         if data.unseen_list is not None:
-            return only_classes(dataset, read_class_list(data.unseen_list))
-        return draw_classes(dataset, data.unseen, seed=recipe.seed) if data.unseen else dataset
+            return subsets.only_classes(dataset, read_class_list(data.unseen_list))
+        return subsets.draw_classes(dataset, data.unseen, seed=recipe.seed) if data.unseen else dataset
 
 
 def _open_both(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
@@ -89,11 +76,11 @@ def _open_both(recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     elif val_split is not None:
         val = _open(data, val_split, key="val_split")
     elif data.hold_out:
-        train, val = hold_out(train, data.hold_out, seed=recipe.seed)
+        train, val = subsets.hold_out(train, data.hold_out, seed=recipe.seed)
     if data.shots_list is not None:
-        train = few_shot_from_list(train, data.shots_list)
+        train = subsets.few_shot_from_list(train, data.shots_list)
     elif data.shots:
-        train = few_shot(train, data.shots, seed=recipe.seed)
+        train = subsets.few_shot(train, data.shots, seed=recipe.seed)
     return train, val
 
 
@@ -112,11 +99,9 @@ def _open(data: Data, split: str | None, key: str = "split") -> Dataset:
 
 def _open_val(data: Data, path: Path) -> Dataset:
     """Open `val_data`. Keys that aren't given for it are taken from `data`, if they apply to its format."""
-    videos, fold = data.val_videos, data.val_fold
-    if videos is None and data.videos is not None and takes_videos(path, format=data.val_format):
-        videos = data.videos
-    if fold is None:
-        fold = data.fold if has_folds(path, format=data.val_format) else 1
+    reader = reader_of(path, format=data.val_format)
+    videos = data.val_videos or (data.videos if reader.takes_videos else None)
+    fold = data.val_fold or (data.fold if reader.has_folds else 1)
     try:
         dataset = open_dataset(
             path, format=data.val_format, videos=videos, split=data.val_split, fold=fold,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openxclip.common.argument_names import renamed, takes_arguments_of
+from openxclip.common.argument_names import takes_arguments_of
 from openxclip.engine import Precision
 from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
@@ -80,7 +80,6 @@ class Classifier:
             exactly one `{}`; or `min_score` is out of range.
     """
 
-    @renamed(threshold="min_score")
     def __init__(
         self,
         pipeline: VideoPipeline,
@@ -180,7 +179,6 @@ def check_labels(labels: Sequence[str]) -> list[str]:
     return stripped
 
 
-@renamed(threshold="min_score")
 def iter_classify(
     paths: Videos,
     labels: Sequence[str],

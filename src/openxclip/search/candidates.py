@@ -1,4 +1,4 @@
-"""Find pairs of a video and an earlier one that have enough similar windows."""
+"""Find, for each video, the earlier videos that have enough similar windows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class Candidates:
         self._partitions = Partitions(embedding_NE, min_similarity)
         self._members = [[_EMPTY] * number for number in self._partitions.num_cells]  # windows per cell
         width = embedding_NE.shape[1]
-        self._buffers = [np.empty((_BATCH, columns), dtype=np.float32) for columns in (width, width, _BATCH)]
+        self._member_buffer, self._query_buffer, self._cosine_buffer = (
+            np.empty((_BATCH, columns), dtype=np.float32) for columns in (width, width, _BATCH)
+        )
         self.is_exact = self._partitions.num_cells == [1]
         # All videos of a block are compared with each other. With partitions, larger blocks have less overhead
         self._block = _BATCH if self.is_exact else min(_MAX_BLOCK, max(_BATCH, len(embedding_NE) // _BLOCKS))
@@ -108,12 +110,12 @@ class Candidates:
         for member in range(0, len(members), _BATCH):
             member_M = members[member : member + _BATCH]
             video_M = self._video_N[member_M]
-            member_ME = torch.from_numpy(self._gather(member_M, self._buffers[0]))
+            member_ME = torch.from_numpy(self._gather(member_M, self._member_buffer))
             for query in range(0, len(rows), _BATCH):
                 query_Q = rows[query : query + _BATCH]
                 shape = len(query_Q), len(member_M)
-                cosine_QM = self._buffers[2].ravel()[: shape[0] * shape[1]].reshape(shape)
-                query_QE = torch.from_numpy(self._gather(query_Q, self._buffers[1]))
+                cosine_QM = self._cosine_buffer.ravel()[: shape[0] * shape[1]].reshape(shape)
+                query_QE = torch.from_numpy(self._gather(query_Q, self._query_buffer))
                 torch.mm(query_QE, member_ME.T, out=torch.from_numpy(cosine_QM))
                 is_similar_QM = cosine_QM >= self._threshold
                 num_similar = np.count_nonzero(is_similar_QM)
@@ -128,7 +130,7 @@ class Candidates:
                 yield query_Q[position[is_earlier]] * len(self._counts) + video_R[run[is_earlier]]
 
     def _gather(self, rows: Ints, buffer_NE: Floats) -> Floats:
-        """Copy embeddings into a buffer that is reused: new memory can cost more time than the arithmetic."""
+        """Copy embeddings into a reused buffer: allocating memory can take longer than the arithmetic."""
         return np.take(self._embedding_NE, rows, axis=0, out=buffer_NE[: len(rows)], mode="clip")
 
 

@@ -114,11 +114,10 @@ def _sort_preferred_first(
 
 
 class _Grouping:
-    """Groups videos around videos that contain all the others of their group.
+    """Groups videos so that the first video of each group contains the others.
 
     Videos are processed from the longest to the shortest. Each joins the first video that contains it and hasn't joined
-    another. So the video to keep contains every duplicate, and a chain of videos, each similar to the next, isn't one
-    group.
+    another video itself. So a chain of videos, each similar to the next, isn't one group.
     """
 
     def __init__(
@@ -138,7 +137,7 @@ class _Grouping:
         """Return the first video of each group, and the others."""
         videos = self._videos
         candidates = Candidates(videos.embedding_NE, videos.counts, min_similarity=self._min_similarity)
-        # If the search can miss windows, half of those needed are enough for a full comparison of the two videos
+        # If the search can miss windows, half of the needed windows lead to a full comparison of the two videos
         needed_V = self._needed_V if candidates.is_exact else (self._needed_V + 1) // 2
         is_kept_V = np.zeros(len(videos.rows), dtype=bool)
         groups: dict[int, list[int]] = {}
@@ -146,11 +145,10 @@ class _Grouping:
         first_by_content: dict[str, int] = {}
         for video, earlier in enumerate(candidates.per_video(needed_V, is_kept_V)):
             content = videos.rows[video].content
-            copy = first_by_content.setdefault(content, video) if content else video
-            group_of_copy = group_of.get(copy, copy)
-            first: int | None = group_of_copy
-            if copy == video or self._is_excluded(video, group_of_copy, groups):
-                first = self._first_that_contains(video, earlier, groups)
+            first_copy = first_by_content.setdefault(content, video) if content else video
+            first_of_copy = group_of.get(first_copy, first_copy)
+            joins_copy = first_copy != video and not self._is_excluded(video, first_of_copy, groups)
+            first = first_of_copy if joins_copy else self._first_that_contains(video, earlier, groups)
             if first is None:
                 is_kept_V[video] = True
             else:
@@ -163,7 +161,7 @@ class _Grouping:
         self, video: int, candidates: list[tuple[int, int]], groups: dict[int, list[int]]
     ) -> int | None:
         for earlier, num_similar in candidates:
-            contains = num_similar >= self._needed_V[video] or self.contains(earlier, video)
+            contains = num_similar >= self._needed_V[video] or self._contains(earlier, video)
             if contains and not self._is_excluded(video, earlier, groups):
                 return earlier
         return None
@@ -178,9 +176,10 @@ class _Grouping:
         return any(pair_key(own, (row.path, row.content)) in self._not_duplicates for row in group)
 
     def choose_kept(self, first: int, others: list[int], keep: Keep) -> int:
-        """Return the preferred video of a group, out of those that contain all the others, such as the first one.
+        """Return the preferred video of a group, out of the videos that contain all the others.
 
-        Lengths are compared too, because a short video can have all windows of a long, static one.
+        The first video is one of them. Lengths are compared too, because a short video can have all windows of a long,
+        static one.
         """
         group, rows = [first, *others], self._videos.rows
         longest = float(np.max([rows[video].duration for video in group]))
@@ -188,7 +187,7 @@ class _Grouping:
             if video == first:
                 break
             is_long = rows[video].duration >= self._overlap * rows[first].duration - _SAME_LENGTH_S
-            if is_long and all(other == video or self.contains(video, other) for other in group):
+            if is_long and all(other == video or self._contains(video, other) for other in group):
                 return video
         return first
 
@@ -198,14 +197,11 @@ class _Grouping:
         compared = {video: self._compare(keep, video) for video in group if video != keep}
         same = {video: self._are_same(keep, video) for video in compared}
         ordered = sorted(compared, key=lambda v: (not same[v], -round(compared[v].similarity, 6), rows[v].path))
-        first_path: dict[str, str] = {}  # content -> path
+        first_path = {rows[keep].content: rows[keep].path}  # content -> path
         duplicates: list[Duplicate] = []
-        for video in (keep, *ordered):
-            content, path = rows[video].content, rows[video].path
+        for video in ordered:
+            content, path, comparison = rows[video].content, rows[video].path, compared[video]
             earlier = first_path.setdefault(content, path) if content else path
-            if video == keep:
-                continue
-            comparison = compared[video]
             duplicates.append(
                 Duplicate(
                     path=path,
@@ -219,7 +215,7 @@ class _Grouping:
             )
         return DuplicateGroup(rows[keep].path, rows[keep].duration, tuple(duplicates))
 
-    def contains(self, video: int, other: int) -> bool:
+    def _contains(self, video: int, other: int) -> bool:
         """Return whether the files are identical, or enough windows of `other` are similar to a window of `video`."""
         if self._are_same(video, other):
             return True
@@ -234,10 +230,12 @@ class _Grouping:
     def _compare(self, keep: int, video: int) -> _Comparison:
         if self._are_same(keep, video):
             return _Comparison(int(self._videos.counts[video]), 1.0, 1.0, 0.0)
-        rows = [slice(self._starts[v], self._starts[v] + self._videos.counts[v]) for v in (keep, video)]
-        embeddings = [self._videos.embedding_NE[part] for part in rows]
-        starts = [self._videos.start_N[part] for part in rows]
-        return _compare_windows(embeddings[0], starts[0], embeddings[1], starts[1], self._min_similarity)
+        ends = self._starts + self._videos.counts
+        whole, part = (slice(self._starts[v], ends[v]) for v in (keep, video))
+        embedding_NE, start_N = self._videos.embedding_NE, self._videos.start_N
+        return _compare_windows(
+            embedding_NE[whole], start_N[whole], embedding_NE[part], start_N[part], self._min_similarity
+        )
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from openxclip.video.sampling import Sampling
 
 
 class VideoIndex:
-    """An index of the windows of many videos; `open` makes one."""
+    """An index of the windows of many videos; call `open` to get one."""
 
     def __init__(self, index: OpenIndex) -> None:
         self._index, self._store = index, index.store
@@ -57,11 +57,11 @@ class VideoIndex:
 
         Args:
             uri: folder of the index, or another place that LanceDB takes (`s3://…`).
-            model: a folder, a hub id, "mini", or a loaded pipeline. The default is the index's model; for a new index,
-                that of `VideoPipeline.from_pretrained`. All videos of an index are encoded by one model.
+            model: a folder, a hub id, "mini", or a loaded pipeline. The default is the index's model, and for a new
+                index the default of `VideoPipeline.from_pretrained`. All videos of an index are encoded by one model.
             window: seconds per window, default 10. This and the next four settings apply to a new index.
             stride: seconds from one window to the next, default `window`.
-            num_frames: frames per window; the default is what the model was trained with.
+            num_frames: frames per window; the default is the number that the model was trained with.
             sampling: how the frames of a window are chosen, see `openxclip.video.sampling.Timeline`; default "time".
             patches: store patch features, from which prompts are made, so that hits can be reranked; default True.
             device, precision: see `VideoPipeline.from_pretrained`.
@@ -113,8 +113,8 @@ class VideoIndex:
         or 64 MiB, also within a long video: after an interruption, the same call resumes. Other processes may search
         meanwhile, but not write.
 
-        A Parquet file that `export` wrote, perhaps on another machine, adds its windows without reading a video. This
-        is one commit and can't be resumed.
+        The windows in a Parquet file that `export` wrote, perhaps on another machine, are added without reading a
+        video. This is one commit and can't be resumed.
 
         Args:
             paths: one or more files, folders and globs (see `openxclip.video.find_videos`).
@@ -170,7 +170,7 @@ class VideoIndex:
         content = hashlib.sha256(f"{video.digest()} {float(fps)}".encode()).hexdigest()
         known = self._store.complete_videos().get(name)
         if known is not None and known.kind == "file":
-            raise ValueError(f"name={name!r}: the index has a file of this name: choose another one.")
+            raise ValueError(f"name={name!r}: the index has a file of this name: choose another name.")
         if known is not None and known.content == content:
             return Added(unchanged=(name,))
         with self._store.writing():
@@ -190,8 +190,9 @@ class VideoIndex:
         """Check every file of the index: read changed files again, and remove missing ones.
 
         An unmounted disk must not empty the index. So nothing is removed if more than 10 files and more than 10 % of
-        all are missing, or all of two or more files in the index or below one of `folders`. They are then returned
-        as `held_back`. A file that can't be examined (no permission, a network failure) doesn't count as missing.
+        all files are missing, or if every file of the index or below one of `folders` is missing, and there are two or
+        more. The missing files are then returned as `held_back`. A file that can't be examined (no permission, a
+        network failure) doesn't count as missing.
 
         Args:
             retry: try again to read what could not be read before.
@@ -296,7 +297,7 @@ class VideoIndex:
         Args:
             text: sentence to search for.
             video: video to search for instead of a text, as one clip.
-            start, end: the part of `video` to search for, in seconds; the default is all of it.
+            start, end: the part of `video` to search for, in seconds; the default is the whole video.
             read: how `video` is read; the default is the pipeline's.
             k: maximum number of hits.
             where: SQL condition that windows must meet, on `path`, `start`, `end`, `duration`, `size` (bytes) and
@@ -340,24 +341,24 @@ class VideoIndex:
     ) -> list[DuplicateGroup]:
         """Find videos that are copies or parts of others, by their embeddings. The model isn't needed.
 
-        Featureless windows (black, white, frozen) don't count. If some files of the index are on this machine, files
-        that are missing, have changed, or are links to another one are left out.
+        Featureless windows (black, white, frozen) don't count. Files that are missing, have changed, or are links to
+        another file of the index are left out; if no file of the index is on this machine, only links are.
 
         Args:
             min_similarity: minimum cosine of similar windows. The right value depends on the model, and on how similar
                 different videos are.
             overlap: minimum share of a video's windows that are similar to a window of the other video.
-            keep: which video of a group comes first, among those that contain all the others: "longest" (lengths that
-                differ by up to 0.25 s are equal), "largest" in bytes, "oldest" by modification time, or
-                "highest-resolution". The other criteria, in the order longest, highest-resolution, largest, oldest,
-                decide between equals.
-            not_duplicates: pairs of paths that are never reported as duplicates, now and by later calls: the index
-                remembers them.
+            keep: which video of a group comes first, out of the videos that contain all the others: the "longest"
+                (lengths that differ by up to 0.25 s are equal), the "largest" in bytes, the "oldest" by modification
+                time, or the one with the "highest-resolution". The other criteria, in the order longest,
+                highest-resolution, largest, oldest, decide between equals.
+            not_duplicates: pairs of paths that are never reported as duplicates, by this call and by later calls: the
+                index remembers them.
             where: condition that windows must meet, as in `search`.
             on_video: called after each video.
 
         Raises:
-            ValueError: an argument is out of its range, or a pair isn't of two videos of the index.
+            ValueError: an argument is out of its range, or a pair isn't two videos of the index.
             VideoIndexError: there is no index, or it can't remember a pair.
         """
         self._index.require()

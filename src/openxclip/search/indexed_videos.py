@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openxclip.common.files import NO_STAMP, stamp_of
 from openxclip.search.partitioning import Floats, Ints
-from openxclip.search.schema import VideoRow
+from openxclip.search.schema import VideoRow, embeddings_of
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,11 @@ class IndexedVideos:
         table = table.filter(pc.invert(table["featureless"]))
         video_N = table["video"].to_numpy()
         order_N = np.lexsort((table["number"].to_numpy(), video_N))
-        embeddings = table["embedding"].combine_chunks()
         return cls(
             rows=[rows[v] for v in with_windows],
             counts=np.bincount(np.searchsorted(with_windows, video_N), minlength=len(with_windows)),
             start_N=table["start"].to_numpy()[order_N],
-            embedding_NE=embeddings.flatten().to_numpy().reshape(-1, embeddings.type.list_size)[order_N],
+            embedding_NE=embeddings_of(table)[order_N],
         )
 
     def take(self, chosen: Sequence[int]) -> IndexedVideos:

@@ -18,7 +18,7 @@ from openxclip.search.opening import OpenIndex
 from openxclip.search.patches import compress_patches
 from openxclip.search.paths import content_hash, file_stamp, is_missing
 from openxclip.search.results import Added
-from openxclip.search.schema import State, VideoRow, new_id
+from openxclip.search.schema import State, VideoRow
 from openxclip.video import ClipPlan, ReadOptions
 from openxclip.video.memory import MemoryVideo
 
@@ -112,15 +112,9 @@ class Indexer:
             self._on_video(path, None)
 
     def add_frames(self, video: MemoryVideo, content: str) -> None:
-        """Encode and commit frames from memory.
-
-        Args:
-            video: the frames; their name becomes the path.
-            content: SHA-256 of the frames.
-        """
-        self._started[video.name] = VideoRow(
-            id=new_id(), path=video.name, kind="frames", content=content, options=self._options
-        )
+        """Encode and commit frames from memory, whose SHA-256 is `content`."""
+        row = VideoRow(path=video.name, kind="frames", content=content, options=self._options)
+        self._started[video.name] = row
         self._encode(iter([video]), first=0)
         self._commit()
 
@@ -138,7 +132,7 @@ class Indexer:
         self._encode(iter([path]), first=old.windows)
 
     def _select_sources(self, paths: Iterable[str]) -> Iterator[str]:
-        """Hash files and yield those whose content isn't in the index, which must be decoded."""
+        """Hash files, and yield the files that must be decoded, because their content isn't in the index."""
         for path in paths:
             row = self._new_row(path)
             known = self._known["complete"].get(path)
@@ -154,15 +148,10 @@ class Indexer:
 
     def _new_row(self, path: str) -> VideoRow:
         stamp = file_stamp(path)._asdict()
-        return VideoRow(id=new_id(), path=path, content=content_hash(path), options=self._options, **stamp)
+        return VideoRow(path=path, content=content_hash(path), options=self._options, **stamp)
 
     def _encode(self, sources: Iterator[str | MemoryVideo], *, first: int) -> None:
-        """Encode videos and commit regularly.
-
-        Args:
-            sources: files or frames to encode.
-            first: clips of the first video to skip when resuming.
-        """
+        """Encode videos and commit regularly. The `first` clips of the first video are skipped, to resume it."""
         clips = self._pipeline.encode_clips(sources, self._plan, first=first, **self._encoding)
         try:
             for clip in clips:
@@ -247,14 +236,9 @@ class Indexer:
         return [row for row in rows if row is not None]
 
     def _take_windows(self, source: VideoRow, row: VideoRow) -> list[VideoRow]:
-        """Rename the windows of a video that was moved, or copy those of a video with the same content.
+        """Give a file the windows of a video with the same content, and return the rows that the file replaces.
 
-        Args:
-            source: the video in the index.
-            row: the file with the same content.
-
-        Returns:
-            The rows that are replaced.
+        If the video was moved, its windows are renamed; otherwise they are copied.
         """
         replaced = [replace(old, state="removed") for old in self._pop_known(row.path)]
         is_moved = source.kind == "file" and is_missing(source.path)
@@ -262,7 +246,6 @@ class Indexer:
             del self._known["complete"][source.path]
             video = replace(source, path=row.path, **row.stamp._asdict())
             self._store.rename_windows(source.id, row.path)
-            self._store.put_videos([video, *replaced])
             self._moved.append((source.path, row.path))
         else:
             video = replace(
@@ -271,8 +254,8 @@ class Indexer:
             self._store.put_videos([video], new=True)
             self._store.copy_windows(source, video)
             video = replace(video, state="complete")
-            self._store.put_videos([video, *replaced])
             self._added.append(row.path)
+        self._store.put_videos([video, *replaced])
         self._known["complete"][video.path] = self._complete_by_content[video.content] = video
         self._on_video(row.path, None)
         return replaced

@@ -14,8 +14,9 @@ VECTORS_INDEXED_FROM = 50_000  # windows; a vector index of fewer costs more tha
 _REBUILT_AT = 4  # rebuild the vector index when it has this many times as many windows
 _VECTORS = "vectors_"  # prefix of the vector index's name; the number of windows it was built from follows
 
-# A compaction rewrites all rows. It is due when half as many rows have been added as the last one wrote, so that all
-# compactions together write about three times the data. Fragments are limited because each commit lists them all.
+# A compaction rewrites all rows. It is due when the rows added since the last compaction are half as many as that one
+# wrote, so that all compactions together write about three times the data. Fragments are limited because each commit
+# lists them all.
 _FRAGMENTS, _MAX_FRAGMENTS = 32, 512
 _GARBAGE = 1.25  # old versions are removed if they take this many times the live bytes; a compaction leaves 1.0
 _GARBAGE_BYTES = 1 << 20

@@ -1,10 +1,11 @@
-"""Merge candidate windows of a search into moments, and select those that become hits."""
+"""Merge candidate windows of a search into moments, and select the moments that become hits."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from openxclip.search.results import Hit
@@ -119,7 +120,7 @@ def separate_moments(windows: Iterable[Window]) -> list[Moment]:
 def merge_neighbours(windows: Iterable[Window], typical: float) -> list[Moment]:
     """Merge windows with their neighbours into moments, the best first.
 
-    Each window, from the best to the worst, starts a moment unless it is part of one. The moment grows to both sides
+    Each window, from the best to the worst, starts a moment unless it is part of another. A moment grows to both sides
     over windows that touch or overlap it and whose plain similarity is at least halfway between `typical` and the best
     window's. Other windows that lie in the moment by half or more are dropped.
 
@@ -148,34 +149,27 @@ def merge_neighbours(windows: Iterable[Window], typical: float) -> list[Moment]:
 
 
 def _grow(line: list[Window], position: int, level: float, used: set[Window]) -> tuple[int, int, float, float]:
-    """Return the first and last window of a moment, and its start and end in seconds."""
+    """Return the first and last window of the moment around a window, and its start and end in seconds."""
     first = last = position
     start, end = line[position].start, line[position].end
-    for i in range(position + 1, len(line)):
-        if line[i] in used or line[i].start > end + _TOUCHING_S:
-            break
-        if line[i].plain_similarity >= level:
-            last, end = i, max(end, line[i].end)
-    for i in range(position - 1, -1, -1):
-        if line[i] in used or line[i].end < start - _TOUCHING_S:
-            break
-        if line[i].plain_similarity >= level:
-            first, start = i, min(start, line[i].start)
+    for side in (range(position + 1, len(line)), range(position - 1, -1, -1)):
+        for i in side:
+            window = line[i]
+            if window in used or window.start > end + _TOUCHING_S or window.end < start - _TOUCHING_S:
+                break
+            if window.plain_similarity >= level:
+                first, last = min(first, i), max(last, i)
+                start, end = min(start, window.start), max(end, window.end)
     return first, last, start, end
 
 
 def _mostly_covered(line: list[Window], first: int, last: int, start: float, end: float) -> list[Window]:
-    """Return the windows that aren't part of a moment but lie in it by half or more."""
-    covered = []
-    for window in line[last + 1 :]:
-        if end - window.start < 0.5 * (window.end - window.start):
-            break
-        covered.append(window)
-    for window in reversed(line[:first]):
-        if window.end - start < 0.5 * (window.end - window.start):
-            break
-        covered.append(window)
-    return covered
+    """Return the windows on both sides of a moment that lie in it by half or more."""
+
+    def is_covered(window: Window) -> bool:
+        return min(end, window.end) - max(start, window.start) >= 0.5 * (window.end - window.start)
+
+    return [*takewhile(is_covered, line[last + 1 :]), *takewhile(is_covered, reversed(line[:first]))]
 
 
 def select_moments(moments: Iterable[Moment], options: SearchOptions) -> list[Moment]:

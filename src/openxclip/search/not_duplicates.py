@@ -16,9 +16,9 @@ FILE = "not-duplicates.tsv"
 class NotDuplicates:
     """The remembered pairs of an index.
 
-    Each line of the file has two paths and the SHA-256 of each, separated by tabs. A pair is identified by its SHA-256,
-    so that it remains valid when a file is moved, but not when one changes. Paths identify files without a SHA-256 and
-    pairs with the same SHA-256.
+    Each line of the file has two paths and the SHA-256 of each file, separated by tabs. The two SHA-256 identify a
+    pair, so it remains valid if a file is moved, but not if a file changes. Paths identify files without a SHA-256, and
+    the files of a pair whose SHA-256 are equal.
 
     Args:
         uri: place of the index.

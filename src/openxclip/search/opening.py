@@ -18,11 +18,13 @@ from openxclip.search.schema import IndexInfo, VideoRow
 from openxclip.search.store import Store
 from openxclip.video import ClipPlan
 
-WINDOW_S = 10.0
+_WINDOW_S = 10.0
 
 
 class OpenIndex:
     """An index that may not exist yet, and its model, which is loaded when it is first needed.
+
+    `info` is the description of the index; None if there is no index.
 
     Args:
         uri: place of the index.
@@ -49,21 +51,19 @@ class OpenIndex:
         self._settings = {name: value for name, value in settings.items() if value is not None}
         self._loading = {name: value for name, value in loading.items() if value is not None}
         self._pipeline: VideoPipeline | None = None
-        self.info = self.store.open()
-        if self.info is None:
+        self.info: IndexInfo | None = None
+        if not self.refresh():
             plan = {name: value for name, value in self._settings.items() if name != "patches"}
-            ClipPlan(**{"window": WINDOW_S, **plan})  # checks the values
-        else:
-            self._check_settings(self.info)
+            ClipPlan(**{"window": _WINDOW_S, **plan})  # checks the values
 
     def refresh(self) -> IndexInfo | None:
         """Load the latest version and return the description; None if there is still no index."""
-        if self.info is None:
-            self.info = self.store.open()
-            if self.info is not None:
-                self._check_settings(self.info)
-        else:
+        if self.info is not None:
             self.store.refresh()
+            return self.info
+        self.info = self.store.open()
+        if self.info is not None:
+            self._check_settings(self.info)
         return self.info
 
     def require(self) -> IndexInfo:
@@ -100,21 +100,19 @@ class OpenIndex:
         return pipeline
 
     def check_model(self) -> None:
-        """Check that a given model is the index's, even if nothing needs to be encoded.
-
-        Raises:
-            CheckpointError: the model can't be found or loaded.
-            ValueError: the model isn't the index's.
-        """
+        """Check that a given model is the index's, even if nothing needs to be encoded. Raises as `pipeline` does."""
         if self._model is not None and self.refresh():
             self.pipeline()
 
     def info_for_import(self, exported: IndexInfo) -> IndexInfo:
         """Return the description that exported windows must fit: the description of the index or of a new one.
 
+        Args:
+            exported: description of the index that the windows come from.
+
         Raises:
             CheckpointError: the given model can't be found or loaded.
-            ValueError: the windows come from another model than the given one.
+            ValueError: the windows weren't made with the given model.
         """
         info = self.refresh()
         if info is not None:
@@ -128,12 +126,7 @@ class OpenIndex:
         return info
 
     def create(self, info: IndexInfo, width: int) -> None:
-        """Create the index.
-
-        Args:
-            info: its description.
-            width: E, the size of an embedding.
-        """
+        """Create the index; see `Store.create`."""
         self.store.create(replace(info, openxclip=__version__), width)
         self.require()
 
@@ -149,7 +142,7 @@ class OpenIndex:
         """Return the description of a new index with this model."""
         name = pipeline.name
         is_unchanged = not isinstance(self._model, VideoPipeline)  # the caller may have changed a loaded model
-        window = self._settings.get("window", WINDOW_S)
+        window = self._settings.get("window", _WINDOW_S)
         return IndexInfo(
             model=str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name,
             weights=fingerprint_by_name(pipeline.model, name) if is_unchanged and name else fingerprint(pipeline.model),
@@ -175,6 +168,6 @@ class OpenIndex:
     def _check_weights(self, info: IndexInfo, described: IndexInfo) -> None:
         if info.weights != described.weights:
             raise ValueError(
-                f"the index {self.store.uri} was made with the model {info.model}, whose weights differ from those of "
-                f"{described.model or 'the given model'}: features of two models can't be compared."
+                f"the index {self.store.uri} was made with the model {info.model}, and the weights of "
+                f"{described.model or 'the given model'} differ: features of two models can't be compared."
             )

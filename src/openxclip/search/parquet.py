@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,15 @@ import numpy as np
 from openxclip.common.files import atomic_file, reason_of
 from openxclip.errors import VideoIndexError
 from openxclip.search.opening import OpenIndex
-from openxclip.search.schema import INFO_KEY, SCHEMA_VERSION, IndexInfo, VideoRow, new_id, videos_schema, windows_schema
+from openxclip.search.schema import (
+    INFO_KEY,
+    SCHEMA_VERSION,
+    IndexInfo,
+    VideoRow,
+    embeddings_of,
+    videos_schema,
+    windows_schema,
+)
 from openxclip.search.store import Store
 
 SUFFIX = ".parquet"
@@ -90,24 +99,24 @@ def import_windows(index: OpenIndex, paths: list[str], on_video: Callable[[str, 
     width = index.store.width if index.info else files[0].width
     for file in files:
         file.check_fits(info, width)
-    videos = list(dict.fromkeys(path for file in files for path in file.check_rows()))
+    videos = [file.video_rows() for file in files]
     if index.info is None:
         index.create(info, width)
     info = index.require()
     with index.store.writing():
-        for file in files:
-            _import_file(index.store, file, patches=info.patches)
+        for file, rows in zip(files, videos, strict=True):
+            _import_file(index.store, file, rows, patches=info.patches)
         index.store.tidy()
-    for path in videos:
+    imported = list(dict.fromkeys(path for rows in videos for path in rows))
+    for path in imported:
         on_video(path, None)
-    return videos
+    return imported
 
 
-def _import_file(store: Store, file: ParquetWindows, *, patches: bool) -> None:
-    """Add the windows of a file, and remove the index's old windows of the same videos."""
+def _import_file(store: Store, file: ParquetWindows, rows: Mapping[str, VideoRow], *, patches: bool) -> None:
+    """Add the windows of a file with these videos, and remove the index's old windows of the same paths."""
     import pyarrow as pa
 
-    rows = {row.path: row for row in file.video_rows()}
     replaced = [replace(row, state="removed") for row in store.videos() if row.path in rows]
     store.put_videos((replace(row, windows=0) for row in rows.values()), new=True)
 
@@ -181,27 +190,29 @@ class ParquetWindows:
                 f"{self.path}: has no patches, which the index stores for reranking: add it to an index of its own."
             )
 
-    def check_rows(self) -> list[str]:
-        """Check every row, and return the paths of the videos.
+    def video_rows(self) -> dict[str, VideoRow]:
+        """Check every window, and return a new row for each video, by path.
 
         Raises:
             VideoIndexError: a value is missing or wrong, or a window is missing or duplicated.
         """
-        numbers: dict[str, set[int]] = {}
-        num_rows = 0
+        videos: dict[str, VideoRow] = {}
+        numbers: dict[str, list[int]] = defaultdict(list)
         for table in self.tables(patches=self.info.patches):
             self._check_values(table)
-            num_rows += len(table)
-            for path, number in zip(table["path"].to_pylist(), table["number"].to_pylist(), strict=True):
-                numbers.setdefault(path, set()).add(number)
-        for video, video_numbers in numbers.items():
-            if video_numbers != set(range(len(video_numbers))):
+            for values in table.select(["number", *_VIDEO_COLUMNS]).to_pylist():
+                numbers[values["path"]].append(values.pop("number"))
+                videos.setdefault(values["path"], VideoRow(**values))
+        for path, of_video in numbers.items():
+            count = len({*of_video})
+            if {*of_video} != {*range(count)}:
                 raise VideoIndexError(
-                    f"{self.path}: windows of {video} are missing: they need the numbers 0 to {len(video_numbers) - 1}."
+                    f"{self.path}: windows of {path} are missing: they need the numbers 0 to {count - 1}."
                 )
-        if num_rows != sum(map(len, numbers.values())):
-            raise VideoIndexError(f"{self.path}: two windows have the same path and number.")
-        return list(numbers)
+            if len(of_video) > count:
+                raise VideoIndexError(f"{self.path}: two windows have the same path and number.")
+            videos[path] = replace(videos[path], windows=count)
+        return videos
 
     def _check_values(self, table: Any) -> None:
         for name in table.column_names:
@@ -210,21 +221,11 @@ class ParquetWindows:
         for name in ("start", "end", "duration"):
             if not np.isfinite(table[name].to_numpy()).all():
                 raise self._invalid(f"has a {name} that isn't finite")
-        embeddings = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
-        lengths = np.linalg.norm(embeddings.astype(np.float32), axis=1)
+        lengths = np.linalg.norm(embeddings_of(table).astype(np.float32), axis=1)
         wrong = np.flatnonzero(~(np.abs(lengths - 1) < _LENGTH_TOLERANCE))
         if len(wrong):
             path, length = table["path"][int(wrong[0])], lengths[wrong[0]]
             raise VideoIndexError(f"{self.path}: the embedding of {path} has length {length:.3g}: it must be 1.")
-
-    def video_rows(self) -> list[VideoRow]:
-        """Return a row for each video, with the number of its windows."""
-        videos: dict[str, VideoRow] = {}
-        for table in self.tables(patches=False):
-            for values in table.select(_VIDEO_COLUMNS).to_pylist():
-                row = videos.get(values["path"]) or VideoRow(id=new_id(), **values)
-                videos[row.path] = replace(row, windows=row.windows + 1)
-        return list(videos.values())
 
     def tables(self, *, patches: bool) -> Iterator[Any]:
         """Read the windows as pyarrow tables with an index's columns and types, except for the video's id.

@@ -97,7 +97,7 @@ class Partitions:
 
 
 def _cell_ranks(first_TD: Floats, second_TD: Floats, centres_KD: Floats) -> Ints:
-    """Return, for each pair, how many cells are nearer to the first embedding than the second one's cell."""
+    """Return, for each pair, how many cells are nearer to the first embedding than the cell of the second."""
     cell_T = (second_TD @ centres_KD.T).argmax(1)
     cosine_TK = first_TD @ centres_KD.T
     return np.asarray((cosine_TK > np.take_along_axis(cosine_TK, cell_T[:, None], 1)).sum(1))

@@ -1,17 +1,16 @@
-"""Resolve the paths of indexed videos, tell whether files have changed, and protect missing ones from removal."""
+"""Resolve the paths of indexed videos, detect changed and missing files, and decide which may be removed."""
 
 from __future__ import annotations
 
 import bisect
 import fnmatch
-import hashlib
 import os
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from openxclip.common.files import NO_STAMP, stamp_of
+from openxclip.common.files import NO_STAMP, hash_file, stamp_of
 from openxclip.search.schema import FileStamp
 from openxclip.video.streams import is_pipe
 
@@ -28,25 +27,22 @@ def absolute_path(path: Any) -> str:
     """
     if not isinstance(path, str | Path):
         raise TypeError(f"a {type(path).__name__} is not a path of a video: give a str or a Path.")
-    if str(path).startswith(("/dev/", "/proc/")) or _is_pipe(Path(path)):
+    reads_once = str(path).startswith(("/dev/", "/proc/"))
+    with suppress(OSError, ValueError):  # the attempt to read the path reports the error
+        reads_once = reads_once or is_pipe(Path(path))
+    if reads_once:
         raise ValueError(f"{path}: is a pipe, which can't be read again later: save the video to a file first.")
     return str(path) if "://" in str(path) else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
-def _is_pipe(path: Path) -> bool:
-    with suppress(OSError, ValueError):  # the attempt to read the path reports the error
-        return is_pipe(path)
-    return False
-
-
 def is_missing(path: str) -> bool:
-    """Return whether a file certainly doesn't exist: False for a URL, or if the system doesn't permit a look."""
-    with suppress(OSError, ValueError):
-        try:
-            if "://" not in path:
-                os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return True
+    """Return whether a file certainly doesn't exist; False for a URL and for a file that can't be examined."""
+    if "://" in path:
+        return False
+    try:
+        os.lstat(path)
+    except (OSError, ValueError) as error:
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
     return False
 
 
@@ -65,23 +61,19 @@ def content_hash(path: str) -> str:
     """Return the SHA-256 of a regular file in hexadecimal; "" for anything else."""
     with suppress(OSError, ValueError):
         if os.path.isfile(path):  # noqa: PTH113
-            hasher = hashlib.sha256()
-            with Path(path).open("rb") as file:
-                while block := file.read(1 << 20):
-                    hasher.update(block)
-            return hasher.hexdigest()
+            return hash_file(Path(path))
     return ""
 
 
 def matching_paths(name: str, known: Sequence[str]) -> list[str]:
-    """Return the known paths that a name refers to: the path itself and all below it, or else those that match it.
+    """Return the known paths that a name refers to: the path itself and all below it, or else the paths it matches.
 
     Args:
         name: an absolute path, or a pattern with `*`, `?` or `[`.
         known: sorted paths.
     """
     position = bisect.bisect_left(known, name)
-    exact = [name] if known[position : position + 1] == [name] else []
+    exact = [path for path in known[position : position + 1] if path == name]
     literal = exact + _paths_below(name, known)
     if literal or not any(wildcard in name for wildcard in "*?["):
         return literal
@@ -97,7 +89,7 @@ def _paths_below(folder: str, known: Sequence[str]) -> list[str]:
 
 
 def may_remove(missing: Collection[str], known: Collection[str], folders: Sequence[str], allowed: int | None) -> bool:
-    """Return whether missing files may be removed from the index: not if a disk seems to be unmounted.
+    """Return whether missing files may be removed from the index: False if a disk seems to be unmounted.
 
     Args:
         missing: paths of missing files.

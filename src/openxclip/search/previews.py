@@ -68,7 +68,7 @@ def preview_clip(hit: Hit, *, reader: DecodeWorker) -> bytes:
 def preview_span(hit: Hit) -> tuple[float, float]:
     """Return the start and end of a moment's clip, in seconds.
 
-    The clip shows all of a moment of up to 20 s, or 20 s around the best window of a longer one.
+    The clip shows a moment of up to 20 s as a whole, and of a longer moment 20 s around its best window.
     """
     if hit.end - hit.start <= _CLIP_S:
         return hit.start, hit.end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from openxclip.errors import VideoError
 
@@ -56,5 +56,15 @@ class Added:
     held_back: tuple[str, ...] = ()
 
     def __add__(self, other: Added) -> Added:
-        """Return both results together."""
-        return Added(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+        """Return both results together, with each video once: a video that was added doesn't count as unchanged."""
+        added = dict.fromkeys(self.added + other.added)
+        unchanged = dict.fromkeys(path for path in self.unchanged + other.unchanged if path not in added)
+        errors = {str(error): error for error in self.errors + other.errors}
+        return Added(
+            tuple(added),
+            tuple(unchanged),
+            self.removed + other.removed,
+            tuple(errors.values()),
+            self.moved + other.moved,
+            self.held_back + other.held_back,
+        )

@@ -6,8 +6,11 @@ import json
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from openxclip.errors import VideoIndexError
 from openxclip.video.sampling import Sampling
@@ -16,7 +19,6 @@ SCHEMA_VERSION = 2
 INFO_KEY = b"openxclip"  # key of the Arrow schema's metadata that holds the `IndexInfo`
 
 State = Literal["reading", "complete", "failed", "removed"]
-Kind = Literal["file", "frames"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class IndexInfo:
             ValueError: the text isn't JSON, or a required value is missing.
         """
         values = _json_object(text)
-        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        known = {column.name: values[column.name] for column in fields(cls) if column.name in values}
         try:
             return cls(**{"schema": 1, **known})
         except TypeError as error:
@@ -135,9 +137,9 @@ class VideoRow:
         reason: why the video could not be read.
     """
 
-    id: int
+    id: int = field(default_factory=lambda: secrets.randbits(63))
     path: str
-    kind: Kind = "file"
+    kind: Literal["file", "frames"] = "file"
     state: State = "reading"
     size: int = 0
     modified: int = 0
@@ -157,19 +159,13 @@ class VideoRow:
         return FileStamp(self.size, self.modified, self.changed, self.inode)
 
 
-def new_id() -> int:
-    """Return a random id for a video."""
-    return secrets.randbits(63)
-
-
 def videos_schema() -> Any:
     """Return the pyarrow schema of the table of videos."""
     import pyarrow as pa
 
     kinds = {"int": pa.int64(), "float": pa.float64()}
-    return pa.schema(
-        [pa.field(field.name, kinds.get(str(field.type), pa.string()), nullable=False) for field in fields(VideoRow)]
-    )
+    columns = {column.name: kinds.get(str(column.type), pa.string()) for column in fields(VideoRow)}
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
 def windows_schema(info: IndexInfo, width: int) -> Any:
@@ -190,8 +186,7 @@ def windows_schema(info: IndexInfo, width: int) -> Any:
     return pa.schema(columns, metadata={INFO_KEY: info.to_json()})
 
 
-def videos_table(rows: list[VideoRow]) -> Any:
-    """Return the rows as a pyarrow table."""
-    import pyarrow as pa
-
-    return pa.Table.from_pylist([asdict(row) for row in rows], schema=videos_schema())
+def embeddings_of(windows: Any) -> NDArray[Any]:
+    """Return the embeddings (N, E) of a pyarrow table of N windows."""
+    column = windows["embedding"].combine_chunks()
+    return np.asarray(column.flatten()).reshape(-1, column.type.list_size)

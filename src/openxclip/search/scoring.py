@@ -34,7 +34,7 @@ def score_rows(
 
     Args:
         pipeline: the model.
-        texts_KE: features of the text, followed by those of the neutral texts.
+        texts_KE: features of the text, and then of the neutral texts.
         rows: rows with `embedding`, and with `patches` if `prompts` is set.
         prompts: adds video-specific prompts to the texts.
     """

@@ -15,7 +15,7 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.recognition.background import BACKGROUND_TEXTS
 from openxclip.search.moments import Moment, SearchOptions, Window, merge_neighbours, select_moments, separate_moments
 from openxclip.search.results import Hit
-from openxclip.search.schema import IndexInfo
+from openxclip.search.schema import IndexInfo, embeddings_of
 from openxclip.search.scoring import cosines_with_prompts, score_rows
 from openxclip.search.store import Store
 from openxclip.video import ClipPlan, ReadOptions, VideoSource
@@ -52,13 +52,7 @@ def check_query(
 
 
 class Searcher:
-    """Searches one index with its model.
-
-    Args:
-        store: tables of the index.
-        pipeline: model of the index.
-        info: description of the index.
-    """
+    """Searches one index with its model."""
 
     def __init__(self, store: Store, pipeline: VideoPipeline, info: IndexInfo) -> None:
         self._store, self._pipeline, self._info = store, pipeline, info
@@ -71,7 +65,7 @@ class Searcher:
     def by_video(
         self, video: VideoSource, plan: ClipPlan, read: ReadOptions | None, options: SearchOptions
     ) -> list[Hit]:
-        """Search for a video, as the one clip of a plan.
+        """Search for a video, which the plan reads as one clip.
 
         Raises:
             VideoError: the video can't be read.
@@ -86,7 +80,7 @@ class Searcher:
         """Fetch more and more candidates in rounds, until more would not change the hits.
 
         Args:
-            queries_QE: features of the query, followed by those of the neutral texts if the query is a text.
+            queries_QE: features of the query; if it is a text, then features of the neutral texts.
             options: which hits to return.
             is_text: whether the query is a text, so that hits get a score.
         """
@@ -168,8 +162,7 @@ class Searcher:
             total_E, number = np.zeros(self._store.width, np.float64), 0
             where = f"(video % {step} + number) % {step} = 0" if step > 1 else None
             for table in self._store.read_windows(["embedding"], where):
-                embeddings = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
-                total_E += embeddings.sum(axis=0, dtype=np.float64)
+                total_E += embeddings_of(table).sum(axis=0, dtype=np.float64)
                 number += len(table)
             self._mean = count, (total_E / max(1, number)).astype(np.float32)
         return self._mean[1]

@@ -6,19 +6,19 @@ last commit.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.common.locks import take_lock
+from openxclip.common.files import is_utf8, take_lock
 from openxclip.errors import VideoIndexError, needs_package
 from openxclip.search import maintenance
-from openxclip.search.schema import IndexInfo, VideoRow, read_info, videos_schema, videos_table, windows_schema
+from openxclip.search.schema import IndexInfo, VideoRow, read_info, videos_schema, windows_schema
 from openxclip.search.sql import columns_used, first_line, in_parentheses, invalid_condition, video_in, video_not_in
 
 _WINDOWS, _VIDEOS = "windows", "videos"
@@ -52,10 +52,8 @@ class Store:
                 raise ImportError(f"version {lancedb.__version__} is too old")
         if not uri or uri.startswith("memory:"):
             raise ValueError(f"{uri!r}: give a folder or an object store to keep the index in.")
-        try:
-            uri.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"{uri!r}: the name of an index must be valid UTF-8.") from None
+        if not is_utf8(uri):
+            raise ValueError(f"{uri!r}: the name of an index must be valid UTF-8.")
         self.uri = uri
         self._connect = lancedb.connect
         self._windows: Any = None
@@ -81,7 +79,9 @@ class Store:
             database = self._connect(self.uri)
             names = set(database.list_tables().tables)
             if _WINDOWS not in names:
-                if names - {_VIDEOS} or not (names or self.folder is None):
+                has_other_tables = bool(names - {_VIDEOS})
+                has_other_files = self.folder is not None and not names  # the folder isn't empty
+                if has_other_tables or has_other_files:
                     raise VideoIndexError(f"{self.uri}: is not an index of videos: name an empty or another folder.")
                 return None
             windows = database.open_table(_WINDOWS)
@@ -148,7 +148,7 @@ class Store:
             yield
 
     def refresh(self) -> None:
-        """Load the latest version of both tables, without a commit between them."""
+        """Load the latest versions of both tables, as they were at one moment."""
         with self._read_errors():
             version = None
             while version != self._videos.version:  # a writer may commit between the two checkouts
@@ -205,7 +205,9 @@ class Store:
             rows: rows to write; each replaces the row with the same id.
             new: promises that the table has none of these ids, which is faster.
         """
-        table = videos_table(list(rows))
+        import pyarrow as pa
+
+        table = pa.Table.from_pylist([asdict(row) for row in rows], schema=videos_schema())
         if not len(table):
             return
         with self._write_errors():
@@ -242,10 +244,9 @@ class Store:
 
         if not rows:
             return
-        columns = {name: [row[name] for row in rows] for name in rows[0] if name != "embedding"}
-        embeddings = np.stack([row["embedding"] for row in rows])
-        columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
-        self.add_window_tables(iter([pa.table(columns)]))
+        table = pa.Table.from_pylist(list(rows), schema=self._windows.schema)
+        with self._write_errors():
+            self._windows.add(table)
 
     def add_window_tables(self, tables: Iterator[Any]) -> None:
         """Add windows in one commit, from pyarrow tables with all columns."""
@@ -268,11 +269,9 @@ class Store:
         def copies() -> Iterator[Any]:
             with self._read_errors():
                 for batch in self._windows.search().where(video_in([source.id])).to_batches(batch_size=_BATCH_ROWS):
-                    table = pa.Table.from_batches([batch])
-                    for name, value in (("video", target.id), ("path", target.path)):
-                        position = table.column_names.index(name)
-                        table = table.set_column(position, name, pa.array([value] * len(table), table[name].type))
-                    yield table
+                    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+                    target_columns = {"video": [target.id] * len(batch), "path": [target.path] * len(batch)}
+                    yield pa.table({**columns, **target_columns})
 
         self.add_window_tables(copies())
 
@@ -366,18 +365,15 @@ class Store:
     def tidy(self) -> None:
         """Compact the tables and update the vector index if that saves more than it costs."""
         with self._write_errors():
-            for name, table in self._tables():
-                maintenance.tidy(table, self.folder and self.folder / f"{name}.lance")
+            for table in (self._videos, self._windows):
+                maintenance.tidy(table, self.folder and self.folder / f"{table.name}.lance")
             maintenance.update_vector_index(self._windows)
 
     def compact(self) -> None:
         """Rewrite the tables without deleted rows, and remove all old versions."""
         with self._write_errors():
-            for _, table in self._tables():
+            for table in (self._videos, self._windows):
                 maintenance.compact(table)
-
-    def _tables(self) -> Collection[tuple[str, Any]]:
-        return ((_VIDEOS, self._videos), (_WINDOWS, self._windows))
 
 
 def _chunks(ids: list[int]) -> Iterator[list[int]]:

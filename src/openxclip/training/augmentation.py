@@ -281,19 +281,13 @@ def import_colour_operations() -> tuple[Callable[..., Tensor], ...]:
         MissingPackageError: kornia isn't installed.
     """
     with needs_package("a change of colours", "kornia", "train"):
-        from kornia.color import rgb_to_grayscale
-        from kornia.enhance import (
-            adjust_brightness_accumulative,
-            adjust_contrast_with_mean_subtraction,
-            adjust_hue,
-            adjust_saturation_with_gray_subtraction,
-        )
+        from kornia import color, enhance
     return (
-        adjust_brightness_accumulative,
-        adjust_contrast_with_mean_subtraction,
-        adjust_saturation_with_gray_subtraction,
-        adjust_hue,
-        rgb_to_grayscale,
+        enhance.adjust_brightness_accumulative,
+        enhance.adjust_contrast_with_mean_subtraction,
+        enhance.adjust_saturation_with_gray_subtraction,
+        enhance.adjust_hue,
+        color.rgb_to_grayscale,
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
@@ -16,8 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from openxclip.recipes import Recipe
 from openxclip.training.augmentation import Augmentation
 from openxclip.training.batches import Batches, seeded_generator
+from openxclip.training.distributed import Processes
 from openxclip.training.loading import Pass, PassReader
-from openxclip.training.losses import class_loss_sum, pair_loss_sum
 from openxclip.training.setup import Setup
 
 _TEXTS_PER_CALL = 64
@@ -160,7 +161,7 @@ class GradientComputer:
         assert targets is not None
         with self._autocast():
             logits = self._wrapped(pixel_values=pixels, **self._texts.classes).logits_per_video
-        return class_loss_sum(logits, targets)
+        return F.cross_entropy(logits.float(), targets, reduction="sum")
 
     def _pair_loss(self, clips: Tensor, counted: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Contrast the counted clips with the captions of all processes; there may be no counted clip."""
@@ -169,7 +170,7 @@ class GradientComputer:
         all_captions = [caption for part in captions for caption in part] or [""]
         with self._autocast():
             logits = self._wrapped(pixel_values=pixels, **self._texts.tokenize(all_captions)).logits_per_video
-        loss = pair_loss_sum(logits[: len(counted)], [len(part) for part in captions], self._processes)
+        loss = _pair_loss_sum(logits[: len(counted)], [len(part) for part in captions], self._processes)
         return loss if counted else loss + 0 * logits.sum()  # every process needs gradients to synchronise
 
     def _black_clip(self, dtype: torch.dtype) -> Tensor:
@@ -181,6 +182,28 @@ class GradientComputer:
         if self._dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self._processes.device.type, self._dtype)
+
+
+def _pair_loss_sum(logits_BK: Tensor, counts: Sequence[int], processes: Processes) -> Tensor:
+    """Return this process's part of CLIP's symmetric contrastive loss over the clips and captions of all processes.
+
+    X-CLIP's prompts make a caption's features depend on the clip. So each process scores its own clips against all K
+    captions, and the logits of all processes are gathered, with gradients, to classify captions by clip.
+
+    Args:
+        logits_BK: scores of this process's clips and the captions of all processes, in the order of ranks.
+        counts: number of clips of each process; they sum to K.
+        processes: processes that train together.
+
+    Returns:
+        The mean of the clip-to-caption and caption-to-clip losses, summed over this process's clips.
+    """
+    logits_BK = logits_BK.float()
+    targets_B = torch.arange(len(logits_BK), device=logits_BK.device) + sum(counts[: processes.rank])
+    clip_to_text = F.cross_entropy(logits_BK, targets_B, reduction="sum")
+    all_logits_KK = processes.gather_rows(logits_BK, counts)
+    text_to_clip = F.cross_entropy(all_logits_KK.T[targets_B], targets_B, reduction="sum")
+    return (clip_to_text + text_to_clip) / 2
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from openxclip.model import XCLIPModel
 from openxclip.recipes import Recipe, read_recipe
 from openxclip.recipes.data import training_data
 from openxclip.training.augmentation import import_colour_operations
-from openxclip.training.curves import Curves
 from openxclip.training.distributed import Processes, join_processes
 from openxclip.training.errors import NothingReadError, TrainingError
 from openxclip.training.folder import check_folder, create_folder, remove_folder, write_model
@@ -103,9 +102,8 @@ def train(
         if processes.is_main and not is_resumed:  # everything has been checked
             create_folder(out, recipe, dataset)
         processes.wait_for_main()
-        if not processes.is_main:
-            say = _say_nothing
-        say(str(plan))
+        if processes.is_main:
+            say(str(plan))
         try:
             return _Job(setup, out, on_step, on_eval, say).run()
         except NothingReadError:
@@ -125,10 +123,6 @@ def _resolve(recipe: Recipe | str | Path, changes: Sequence[str]) -> Recipe:
     return recipe
 
 
-def _say_nothing(text: str) -> None:
-    pass
-
-
 class _Job:
     """Run one call of `train`, after everything was checked."""
 
@@ -141,8 +135,8 @@ class _Job:
         say: Callable[[str], Any],
     ) -> None:
         self._setup, self._out, self._folder = setup, out, out / "training"
-        self._on_step, self._on_eval, self._say = on_step, on_eval, say
-        self._curves = Curves(self._folder)
+        self._on_step, self._on_eval = on_step, on_eval
+        self._say = say if setup.processes.is_main else lambda text: None
         self._history = EvalHistory(self._folder, setup.recipe, setup.processes)
         self._last_results: Results | None = None
         self._steps_per_epoch = math.ceil(len(setup.dataset.samples) / setup.recipe.batch)
@@ -169,24 +163,13 @@ class _Job:
 
     def _train(self) -> LoopResult:
         loop = TrainingLoop(
-            self._setup, self._folder, stop=self._stop, on_step=self._report_step, on_epoch=self._evaluate_epoch
+            self._setup, self._folder, stop=self._stop, on_step=self._on_step, on_epoch=self._evaluate_epoch
         )
-        try:
-            self._start(loop.step, loop.total_steps)
-            return loop.run()
-        finally:
-            self._curves.close()
-
-    def _start(self, step: int, total: int) -> None:
-        if self._setup.processes.is_main:
-            self._curves.start(step)
-        if step:
-            epochs = f"{step / self._steps_per_epoch:.2f} of {self._setup.recipe.epochs} epochs"
-            self._say(f"resumes from the state in {self._folder}: {step} of {total} steps are done ({epochs})")
-
-    def _report_step(self, report: StepReport) -> None:
-        self._curves.add_step(report)
-        self._on_step(report)
+        if loop.step:
+            epochs = f"{loop.step / self._steps_per_epoch:.2f} of {self._setup.recipe.epochs} epochs"
+            done = f"{loop.step} of {loop.total_steps} steps are done ({epochs})"
+            self._say(f"resumes from the state in {self._folder}: {done}")
+        return loop.run()
 
     def _evaluate_epoch(self, epoch: int, model: XCLIPModel, log: TrainingLog | None) -> bool:
         """Evaluate the model after an epoch; return whether the training ends early."""
@@ -202,7 +185,6 @@ class _Job:
             log.write("eval", report.step, **dict(scalar_metrics(report.results.metrics)))
         self._history.record(report, model)
         self._last_results = report.results
-        self._curves.add_eval(report)
         self._say(str(report))
         self._on_eval(report)
 

@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 Piece = TypeVar("Piece")
 
 _EXIT_TIMEOUT_S = 1.0  # how long the end of the program waits for all threads together
-_PIECES_AHEAD = 2  # pieces of one item: the next one, and one more because they take different times
+_PIECES_AHEAD = 2  # of one item: the next piece, and another because pieces take different times
 
 _stops: dict[threading.Thread, Callable[[], None]] = {}  # a function for each running thread that makes it end soon
 
@@ -35,11 +35,6 @@ class Step(Generic[Item, Piece]):
     item: Item
     piece: Piece | None = None
     error: BaseException | None = None
-
-    @property
-    def is_end(self) -> bool:
-        """Whether this is the end of the item."""
-        return self.piece is None
 
 
 @dataclass

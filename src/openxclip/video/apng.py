@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from openxclip.video.boxes import read_at
 from openxclip.video.composing import CLEAR, ComposedImage, DamagedImageError, Disposal, Piece
 from openxclip.video.high_depth import to_rgba
 from openxclip.video.signatures import PNG
@@ -48,8 +49,7 @@ class AnimatedPng(ComposedImage):
         self._header, self._copied = b"", b""
         piece: Piece | None = None
         while True:
-            self._file.seek(at)
-            head = self._file.read(8)
+            head, start = read_at(self._file, at, 8), at + 8
             length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"")
             if kind in (b"fcTL", b"IEND", b"") and piece is not None and piece.data:
                 yield piece
@@ -59,24 +59,23 @@ class AnimatedPng(ComposedImage):
             if not kind:
                 raise DamagedImageError("it ends in the middle")
             if kind == b"IHDR":
-                self._header = self._chunk_data(at + 8, length)
+                self._header = self._chunk_data(start, length)
                 width, height = struct.unpack(">II", self._header[:8])
                 self.size = (width, height)
             elif kind == b"acTL":
-                num_frames = struct.unpack(">I", self._chunk_data(at + 8, length)[:4])[0]
+                num_frames = struct.unpack(">I", self._chunk_data(start, length)[:4])[0]
             elif kind == b"eXIf":
-                self._exif = self._chunk_data(at + 8, length)
+                self._exif = self._chunk_data(start, length)
             elif kind in _COPIED:
-                self._copied += _chunk(kind, self._chunk_data(at + 8, length))
+                self._copied += _chunk(kind, self._chunk_data(start, length))
             elif kind == b"fcTL":
-                number, piece = self._control(self._chunk_data(at + 8, length))
+                number, piece = self._control(self._chunk_data(start, length))
                 sequence = _next_in_sequence(number, sequence)
             elif kind == b"IDAT" and piece is not None:
-                piece.data.append((0, at + 8, length))
+                piece.data.append((0, start, length))
             elif kind == b"fdAT" and piece is not None:
-                self._file.seek(at + 8)
-                sequence = _next_in_sequence(struct.unpack(">I", self._file.read(4))[0], sequence)
-                piece.data.append((4, at + 8, length))
+                sequence = _next_in_sequence(struct.unpack(">I", read_at(self._file, start, 4))[0], sequence)
+                piece.data.append((4, start, length))
             at += 12 + length
 
     def _control(self, data: bytes) -> tuple[int, Piece]:
@@ -107,18 +106,16 @@ class AnimatedPng(ComposedImage):
 
 def is_animated_png(file: BinaryIO, *, min_frames: int = 1) -> bool:
     """Return whether a PNG file announces, before its pixels, at least `min_frames` frames. Moves the file position."""
-    file.seek(0)
-    if file.read(8) != PNG:
-        return False
     at = len(PNG)
+    if read_at(file, 0, at) != PNG:
+        return False
     while True:
-        head = file.read(8)
+        head = read_at(file, at, 8)
         if len(head) < 8 or head[4:] in (b"IDAT", b"IEND"):
             return False
         if head[4:] == b"acTL":
             return int.from_bytes(file.read(4), "big") >= min_frames
         at += 12 + int.from_bytes(head[:4], "big")
-        file.seek(at)
 
 
 def _next_in_sequence(number: int, expected: int) -> int:

@@ -1,8 +1,7 @@
-"""Read frames from a `.npy` file."""
+"""Read frames from arrays, in memory or in a `.npy` file."""
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import numpy as np
 
 from openxclip.errors import VideoError
-from openxclip.video.boxes import reading
+from openxclip.video.boxes import read_at, reading, size_of
 from openxclip.video.failures import explain_errors
 from openxclip.video.frames import Kind, Place, assumed_timeline, rgb_bytes
 from openxclip.video.limits import Deadline, Limits
@@ -24,61 +23,77 @@ class _Header(NamedTuple):
 
 
 class ArrayFootage:
-    """The frames of a `.npy` file: uint8 RGB of shape (T, H, W, 3) or (T, 3, H, W). See `Footage`."""
+    """Frames in an array or a sequence of arrays. See `Footage`.
+
+    Args:
+        frames: one or more frames, uint8 RGB of shape (H, W, 3).
+        codec: what holds the frames.
+        fps: frames per second; None is the assumed rate.
+        deadline: the deadline of the current call.
+    """
 
     kind: Kind = "array"
-    codec = "npy"
     tick = 0.0
 
-    def __init__(self, source: Path | BinaryIO, *, name: str, fps: float | None, limits: Limits) -> None:
-        self.deadline = Deadline(limits.seconds, name)
-        with explain_errors(name, why_array_not_opened), reading(source) as file:
-            header = _read_header(file)
-            shape, start = header.shape, file.tell()
-            size = file.seek(0, io.SEEK_END) - start
-        if header.dtype.hasobject:
-            raise VideoError(
-                name,
-                "it is an array that cannot be read: it holds Python objects, which could run code. Save it as uint8",
-            )
-        if not _holds_frames(header):
-            raise VideoError(
-                name,
-                f"it is an array of shape {shape} and type {header.dtype}: "
-                "frames are uint8 of shape (T, H, W, 3) or (T, 3, H, W), with at least one frame",
-            )
-        num_missing = math.prod(shape) - size
-        if num_missing > 0:  # checked before allocating as much as the header claims
-            raise VideoError(name, f"it is cut off: the last {num_missing} bytes are missing. Copy or write it again")
-        height, width = shape[1:3] if shape[3] == 3 else shape[2:]
-        limits.check_frames(name, shape[0])
-        limits.check_pixels(name, width=width, height=height)
-        order: Literal["C", "F"] = "F" if header.is_column_major else "C"
-        if isinstance(source, Path):
-            self._array: Any = np.memmap(source, np.uint8, "r", offset=start, shape=shape, order=order)
-        else:
-            limits.check_memory(name, count=shape[0], height=height, width=width)
-            source.seek(start)
-            self._array = np.ndarray(shape, np.uint8, source.read(math.prod(shape)), order=order)
-        if shape[3] != 3:
-            self._array = self._array.transpose(0, 2, 3, 1)
+    def __init__(self, frames: Any, *, codec: str, fps: float | None, deadline: Deadline) -> None:
+        self._frames, self.codec, self.deadline = frames, codec, deadline
         self.frames_decoded = 0
-        self.times, self.duration, self.notes = assumed_timeline(shape[0], fps)
+        self.times, self.duration, self.notes = assumed_timeline(len(frames), fps)
 
     def read(self, indices: list[int], place: Place) -> None:
         """See `Footage.read`."""
         for i in indices:
             self.deadline.check()
-            place(i, rgb_bytes(self._array[i]))
+            place(i, rgb_bytes(self._frames[i]))
             self.frames_decoded += 1
 
     def size(self) -> tuple[int, int]:
         """See `Footage.size`."""
-        return self._array.shape[1], self._array.shape[2]
+        height, width, _ = self._frames[0].shape
+        return height, width
 
     def close(self) -> None:
-        """Release the file."""
-        self._array = None
+        """Release the frames."""
+        self._frames = None
+
+
+def open_array(source: Path | BinaryIO, *, name: str, fps: float | None, limits: Limits) -> ArrayFootage:
+    """Open a `.npy` file of uint8 RGB, of shape (T, H, W, 3) or (T, 3, H, W).
+
+    Raises:
+        VideoError: the file is damaged, cut off or not such an array, or it exceeds a limit.
+    """
+    deadline = Deadline(limits.seconds, name)
+    with explain_errors(name, why_array_not_opened), reading(source) as file:
+        header = _read_header(file)
+        shape, start = header.shape, file.tell()
+        size = size_of(file) - start
+    if header.dtype.hasobject:
+        raise VideoError(
+            name, "it is an array that cannot be read: it holds Python objects, which could run code. Save it as uint8"
+        )
+    if not _holds_frames(header):
+        raise VideoError(
+            name,
+            f"it is an array of shape {shape} and type {header.dtype}: "
+            "frames are uint8 of shape (T, H, W, 3) or (T, 3, H, W), with at least one frame",
+        )
+    num_missing = math.prod(shape) - size
+    if num_missing > 0:  # checked before allocating as much as the header claims
+        raise VideoError(name, f"it is cut off: the last {num_missing} bytes are missing. Copy or write it again")
+    height, width = shape[1:3] if shape[3] == 3 else shape[2:]
+    limits.check_frames(name, shape[0])
+    limits.check_pixels(name, width=width, height=height)
+    order: Literal["C", "F"] = "F" if header.is_column_major else "C"
+    frames: Any
+    if isinstance(source, Path):
+        frames = np.memmap(source, np.uint8, "r", offset=start, shape=shape, order=order)
+    else:
+        limits.check_memory(name, count=shape[0], height=height, width=width)
+        frames = np.ndarray(shape, np.uint8, read_at(source, start, math.prod(shape)), order=order)
+    if shape[3] != 3:
+        frames = frames.transpose(0, 2, 3, 1)
+    return ArrayFootage(frames, codec="npy", fps=fps, deadline=deadline)
 
 
 def is_array_of_frames(path: Path) -> bool:

@@ -39,7 +39,7 @@ def warn_of_assumptions(notes: Iterable[str], *, stacklevel: int = 3) -> None:
 
 @contextmanager
 def collect_assumptions() -> Generator[list[str], None, None]:
-    """Collect assumptions instead of warning about them, so that another process can."""
+    """Collect assumptions instead of warning about them, so that another process can warn."""
     texts: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AssumptionWarning)

@@ -17,7 +17,7 @@ _MAX_PARTS = 100_000  # on one level; no real file has more
 
 
 class Part(NamedTuple):
-    """A box or an element: its name, where its content begins, and where its content ends according to its length."""
+    """A box or an element: its name, and where its content begins and, according to its length, ends."""
 
     name: bytes
     start: int
@@ -43,14 +43,19 @@ def size_of(file: BinaryIO) -> int:
     return file.seek(0, io.SEEK_END)
 
 
+def read_at(file: BinaryIO, at: int, size: int = -1) -> bytes:
+    """Return up to `size` bytes of a file from position `at` on; by default, all of them."""
+    file.seek(at)
+    return file.read(size)
+
+
 def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
     """Yield the boxes that begin between two offsets. A box may claim to end later; a length of 0 means `end`."""
     at = start
     for _ in range(_MAX_PARTS):
         if at + 8 > end:
             return
-        file.seek(at)
-        head = file.read(16)
+        head = read_at(file, at, 16)
         if len(head) < 8:
             return
         length, size = int.from_bytes(head[:4], "big"), 8
@@ -71,8 +76,7 @@ def boxes_at(file: BinaryIO, within: Part, *path: bytes) -> Iterator[Part]:
 
 def content(file: BinaryIO, part: Part, max_bytes: int = 4096) -> bytes:
     """Return the first bytes of a box or element, at most `max_bytes`."""
-    file.seek(part.start)
-    return file.read(min(max_bytes, max(0, part.end - part.start)))
+    return read_at(file, part.start, min(max_bytes, max(0, part.end - part.start)))
 
 
 def mp4_tracks(file: BinaryIO) -> Iterator[Part]:
@@ -89,14 +93,20 @@ def track_id(file: BinaryIO, track: Part) -> int:
     return 0
 
 
+def boxes_of_track(file: BinaryIO, number: int, *path: bytes) -> Iterator[Part]:
+    """Yield the boxes at the end of a path of names, within the MP4 track of this number."""
+    for track in mp4_tracks(file):
+        if track_id(file, track) == number:
+            yield from boxes_at(file, track, *path)
+
+
 def elements(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
-    """Yield the Matroska elements that begin between two offsets; one of unknown length ends at `end`."""
+    """Yield the Matroska elements that begin between two offsets; an element of unknown length ends at `end`."""
     at = start
     for _ in range(_MAX_PARTS):
         if at >= end:
             return
-        file.seek(at)
-        first = file.read(1)
+        first = read_at(file, at, 1)
         if not first or not first[0] >> 4:
             return
         name = first + file.read(4 - (first[0] >> 4).bit_length())

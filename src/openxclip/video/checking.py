@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,36 +51,29 @@ def check_videos(
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs={jobs} must be 1 or more")
-    return _iter_reports(paths, jobs or num_cores(), {"full": full, "read": read}, on_time)
+
+    def inspect(worker: DecodeWorker, source: VideoSource) -> Generator[VideoReport, None, None]:
+        yield worker.inspect(source, full=full, read=read, on_time=partial(on_time, source_name(source)))
+
+    return _iter_reports(paths, jobs or num_cores(), inspect)
 
 
 def _iter_reports(
     paths: Iterable[VideoSource],
     jobs: int,
-    options: dict[str, Any],
-    on_time: Callable[[str, float, float], object],
+    inspect: Callable[[DecodeWorker, VideoSource], Generator[VideoReport, None, None]],
 ) -> Iterator[VideoReport]:
     if isinstance(paths, Sequence):
         jobs = max(1, min(jobs, len(paths)))
-    workers = [DecodeWorker() for _ in range(jobs)]
-
-    def inspect(worker: DecodeWorker, source: VideoSource) -> Generator[VideoReport, None, None]:
-        yield worker.inspect(source, **options, on_time=partial(on_time, source_name(source)))
-
-    def close() -> None:
-        for worker in workers:
-            worker.close()
-
-    reports = ReadAhead([partial(inspect, worker) for worker in workers], paths, ahead=2 * jobs + 1, interrupt=close)
-    try:
+    with ExitStack() as stack:
+        readers = [partial(inspect, stack.enter_context(DecodeWorker())) for _ in range(jobs)]
+        reports = ReadAhead(readers, paths, ahead=2 * jobs + 1, interrupt=stack.close)
+        stack.callback(reports.close)
         for step in reports:
             if step.error is not None:
                 raise step.error
             if step.piece is not None:
                 yield step.piece
-    finally:
-        reports.close()
-        close()
 
 
 def check(
@@ -105,7 +99,7 @@ def check(
         NotWrittenError: writing the report failed at the end; the error's `result` is the list of reports.
     """
     if report is not None:
-        check_report_name(report)
+        checked_target(os.fspath(report), *REPORT_SUFFIXES)
     videos = find_videos([paths] if is_one_source(paths) else paths)  # type: ignore[list-item,arg-type]
     reports = list(check_videos(videos, jobs=jobs, full=full, read=read))
     if report is not None:
@@ -145,12 +139,3 @@ def _to_csv(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         writer.writerow(row | {name: "; ".join(row[name]) for name in ("notes", "problems")})
     return table.getvalue()
-
-
-def check_report_name(path: str | os.PathLike[str]) -> Path:
-    """Check that a report can be written to a path, and return the path.
-
-    Raises:
-        ValueError: the name doesn't end with one of `REPORT_SUFFIXES`, or the file can't be created.
-    """
-    return checked_target(os.fspath(path), *REPORT_SUFFIXES)

@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,6 @@ _OWN_GROUP: dict[str, Any] = (  # so that Ctrl-C doesn't reach the child
     if os.name == "nt"
     else {"start_new_session": True}
 )
-_warned: set[str] = set()
 
 
 class NoWorkerError(Exception):
@@ -92,21 +92,15 @@ class Child:
         self._files, self._childs_files = contextlib.ExitStack(), contextlib.ExitStack()
         watch_forks(self)
         try:
-            self._frames, self._inbox, self._errors = (self._shared_file() for _ in range(3))
+            self._frames, self._inbox, self._errors = (
+                self._files.enter_context(contextlib.closing(SharedFile())) for _ in range(3)
+            )
             self._process = self._launch()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._files.close()
-            if error.errno in _TEMPORARY:
+            if isinstance(error, OSError) and error.errno in _TEMPORARY:
                 raise NoWorkerNowError(error_text(error)) from None
             raise NoWorkerError(f"no process can be started ({error_text(error)})") from None
-        except ValueError as error:
-            self._files.close()
-            raise NoWorkerError(f"no process can be started ({error})") from None
-
-    def _shared_file(self) -> SharedFile:
-        file = SharedFile()
-        self._files.callback(file.close)
-        return file
 
     def _launch(self) -> subprocess.Popen[bytes]:
         flags = ["-S", "-E"] if sys.flags.ignore_environment else ["-S"]
@@ -215,7 +209,7 @@ class Child:
         self._files.close()
 
     def after_fork(self) -> None:
-        """See `forking`. The pipes are closed, because open copies would hide the parent's end from the child."""
+        """See `forking`. The pipes are closed: while copies are open, the child doesn't see its parent end."""
         self._files.close()
         self._childs_files.close()
         if hasattr(self, "_process"):
@@ -318,7 +312,6 @@ def describe_exit(status: int) -> str:
     return f"it cannot be read: the process that read it ended before it was done ({cause})"
 
 
+@cache  # so that a text is shown once
 def _warn_once(text: str) -> None:
-    if text not in _warned:
-        _warned.add(text)
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    warnings.warn(text, RuntimeWarning, stacklevel=2)

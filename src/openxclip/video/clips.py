@@ -41,14 +41,15 @@ class ClipPlan:
     """Which clips represent a video: one or more over the whole video or a part of it, or one for each window.
 
     Windows begin at 0, `stride`, 2 `stride`, … seconds. Those that end before the video does have their full length. A
-    video shorter than a window is one window, and so is a single frame. Otherwise it depends on the remainder of the
-    video after the last full window:
+    video shorter than a window is one window, and so is a single frame. Otherwise a remainder of the video after the
+    last full window is treated by its length:
 
-    - If it is shorter than half a window, it is joined to the last window, which then ends with the video.
-    - Else the next window is added, and ends with the video. If `stride` is longer than a window, there is a gap before
-      it, as between any two windows; if less than half a window is left after the gap, no window is added.
+    - A remainder shorter than half a window is joined to the last window, which then ends with the video.
+    - A longer remainder becomes another window, which ends with the video. If `stride` is longer than a window, there
+      is a gap before it, as between any two windows; if less than half a window is left after the gap, no window is
+      added.
 
-    So every window is between half a window and one and a half windows long, unless the whole video is shorter. The
+    So every window lasts between half and one and a half times `window`, unless the whole video is shorter. The
     frames of a window are those of `read_clip(start=…, end=…)`. A window must be as long as two frames of the video;
     `PlannedClips` checks that, because it depends on the video's frame rate.
 
@@ -219,14 +220,14 @@ def next_indices(
     Args:
         clips: the clips.
         reader: the video.
-        sent: number of their frames that have been read.
-        bytes_kept: see `reading.read_planned`. If it is given, at most 256 MiB are read, unless there is one clip.
+        sent: number of the clips' frames that have been read.
+        bytes_kept: see `reading.read_planned`. If it is given, at most 256 MiB are read, unless there is only one clip.
     """
     indices = frames_needed(clips)[sent:]
     count = len(indices)
     if bytes_kept is not None and len(clips) > 1:
         count = max(1, _PIECE_BYTES // (reader.height * reader.width * 3))
-    return indices[:count], len(indices[count:])
+    return indices[:count], max(0, len(indices) - count)
 
 
 def timeline_of(reader: VideoReader, sampling: Sampling, *, start: float | None = None) -> Timeline:

@@ -47,21 +47,20 @@ class _Demuxer:
     It doesn't refer to its `CodedStream`: with a reference cycle, the decoder's threads would outlive their reader.
 
     Attributes:
-        deadline: deadline of the current call.
         ends_within_packet: whether the last packet was incomplete and skipped.
     """
 
     def __init__(self, source: Path | BinaryIO | str, name: str, deadline: Deadline) -> None:
-        self._source, self._name, self.deadline = source, name, deadline
+        self._source, self._name, self._deadline = source, name, deadline
         self.ends_within_packet = False
 
     def packets(self, container: Any, stream: Any, codec: str) -> Iterator[Any]:
-        """Yield the remaining packets of a stream, without one that is incomplete at the end."""
+        """Yield the remaining packets of a stream, except an incomplete last packet."""
         corrects_keys = recognises_keys(codec)
-        incomplete = packet = None  # an incomplete packet is yielded only if another one follows
+        incomplete = packet = None  # an incomplete packet is yielded only if another packet follows
         try:
             for packet in container.demux(stream):
-                self.deadline.check()
+                self._deadline.check()
                 if not packet.size:
                     continue
                 if corrects_keys:
@@ -77,7 +76,7 @@ class _Demuxer:
         except IndexError:
             return  # PyAV fails at the end if a stream has appeared since the beginning
         except av.error.FFmpegError as error:
-            self.deadline.check()
+            self._deadline.check()
             if packet is not None and packet.pos and 0 <= container.size - packet.pos - packet.size <= _END_BYTES:
                 return  # FFmpeg's demuxers of SMJPEG and multipart JPEG mistake the end marker for damage
             failure = ffmpeg_failure(error, self._source)
@@ -90,9 +89,10 @@ class CodedStream:
 
     Args:
         source, name, options: see `ContainerFootage`.
-        deadline: deadline of the current call, which the caller sets for each call.
+        deadline: deadline of the current call, which the caller restarts for each call.
 
     Attributes:
+        name, limits: name of the source in error messages, and the limits of reading it.
         container, stream: PyAV's container and video stream.
         notes: notes for the user about the file.
         codec: FFmpeg's name of the codec.
@@ -106,14 +106,13 @@ class CodedStream:
     """
 
     def __init__(self, source: Path | BinaryIO | str, *, name: str, options: ReadOptions, deadline: Deadline) -> None:
-        self._source, self._name, self._options, self._limits = source, name, options, options.limits
-        self._demuxer = _Demuxer(source, name, deadline)
+        self._source, self.name, self._options, self.limits = source, name, options, options.limits
+        self._deadline, self._demuxer = deadline, _Demuxer(source, name, deadline)
         self.container: Any
         self.stream: Any
-        self.notes: tuple[str, ...] = ()
         self.first_head = b""
         self.can_seek, self.frames_decoded = True, 0
-        self._open(is_first=True)
+        self.notes = self._open(is_first=True)
         context = self.stream.codec_context
         self.length_size = length_size(self.codec, context.extradata or b"")
         self.time_base = Fraction(self.stream.time_base or Fraction(1, 1000))
@@ -123,25 +122,16 @@ class CodedStream:
             self.first_size = (context.width, context.height)
         watch_forks(self)
 
-    def _open(self, *, is_first: bool = False) -> None:
+    def _open(self, *, is_first: bool = False) -> tuple[str, ...]:
         self.container, self.stream, notes = open_video(
-            self._source, name=self._name, options=self._options, deadline=self.deadline, is_first=is_first
+            self._source, name=self.name, options=self._options, deadline=self._deadline, is_first=is_first
         )
-        self.notes = notes if is_first else self.notes
         context = self.stream.codec_context
         self.codec = str(getattr(context.codec, "canonical_name", context.name))
         self._coming: Iterator[Any] = self._demuxer.packets(self.container, self.stream, self.codec)
         self._next: int | None = 0  # position of the next packet, if known
         self._primed_by = -1  # position of the last primer that the decoder was given
-
-    @property
-    def deadline(self) -> Deadline:
-        """Deadline of the current call."""
-        return self._demuxer.deadline
-
-    @deadline.setter
-    def deadline(self, deadline: Deadline) -> None:
-        self._demuxer.deadline = deadline
+        return notes
 
     @property
     def ends_within_packet(self) -> bool:
@@ -171,7 +161,7 @@ class CodedStream:
     # -- packets -----------------------------------------------------------------------------------------------------
 
     def packets(self) -> Iterator[Any]:
-        """Return the remaining packets, without one that is incomplete at the end (as in a file being written)."""
+        """Return the remaining packets, except an incomplete last packet (as in a file that is being written)."""
         self._next = None
         return self._coming
 
@@ -186,7 +176,7 @@ class CodedStream:
         """
         self.decoder_state = DecoderState(self.codec, self.stream.codec_context.extradata or b"")
         first = self._peek_first()
-        max_samples, is_address = self._limits.frames, isinstance(self._source, str)
+        max_samples, is_address = self.limits.frames, isinstance(self._source, str)
         if trust_tables and first is not None and not isinstance(self._source, str):
             packets = packets_by_table(
                 self._source, self.container, self.stream, codec=self.codec, first=first, max_samples=max_samples
@@ -197,10 +187,10 @@ class CodedStream:
         packets = Packets()
         for packet in self._coming:
             if is_address and packet.has_sidedata("encryption_info"):
-                raise VideoError(self._name, "it is encrypted (Common Encryption): decrypt it first")
+                raise VideoError(self.name, "it is encrypted (Common Encryption): decrypt it first")
             self.decoder_state.note(len(packets), packet)
             packets.add(packet, codec=self.codec, length_size=self.length_size)
-            self._limits.check_frames(self._name, len(packets))
+            self.limits.check_frames(self.name, len(packets))
         self._next = len(packets)
         return packets, False
 
@@ -215,7 +205,7 @@ class CodedStream:
             ends_within_packet: whether the file ended within a packet.
             needs_one_thread: whether decoding with several threads loses frames.
         """
-        self._limits.check_frames(self._name, len(packets))
+        self.limits.check_frames(self.name, len(packets))
         if needs_one_thread and self.threads != 1:
             self.reopen(threads=1)
         self.decoder_state = state
@@ -276,7 +266,7 @@ class CodedStream:
     def _identify_next(self, known: Packets) -> tuple[int, Any] | None:
         """Return the next packet that can be identified, with its position."""
         ahead: list[Any] = []
-        # a demuxer that has to search for the beginning of a packet may first yield an incomplete one
+        # a demuxer that has to search for the beginning of a packet may first yield an incomplete packet
         for packet in islice(self._coming, _MAX_PARTIAL):
             position = known.find(pts=packet.pts, size=packet.size, offset=packet.pos)
             if position is not None:
@@ -339,7 +329,7 @@ class CodedStream:
 
     def decode_packet(self, packet: Any | None) -> list[Any]:
         """Return a packet's frames, or [None] if it can't be decoded. The packet None flushes the decoder."""
-        self.deadline.check()
+        self._deadline.check()
         try:
             frames: list[Any] = self.stream.codec_context.decode(packet)
         except av.error.MemoryError:

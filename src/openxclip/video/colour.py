@@ -122,18 +122,17 @@ class RGBConverter:
         if not is_hdr and frame.color_primaries in (BT2020, DISPLAY_P3):
             self._note(f"wide gamut ({_GAMUTS[frame.color_primaries]}): colours are left as stored")
         picture: NDArray[np.uint8]
-        if not is_hdr and not is_limited_grey:
-            if not has_alpha:
-                picture = self._converter.to_array(frame, "rgb24", width, height)
-                return picture
-            rgba = self._converter.to_array(frame, "rgba", width, height)
-            return self._on_white(rgba[..., :3], rgba[..., 3])
         if is_hdr:
             picture = self._tone_mapped(frame, width, height, grey_bits if is_limited_grey else 0)
-        else:
+        elif is_limited_grey:
             levels = self._full_range_grey(frame, width, height, grey_bits)
             grey = ((levels.astype(np.uint32) * 255 + STEPS // 2) // STEPS).astype(np.uint8)
             picture = np.repeat(grey[..., None], 3, axis=2)
+        elif has_alpha:
+            rgba = self._converter.to_array(frame, "rgba", width, height)
+            return self._on_white(rgba[..., :3], rgba[..., 3])
+        else:
+            picture = self._converter.to_array(frame, "rgb24", width, height)
         if has_alpha:
             picture = self._on_white(picture, self._converter.to_array(frame, "rgba", width, height)[..., 3])
         return picture

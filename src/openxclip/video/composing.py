@@ -19,7 +19,7 @@ CLEAR = (0, 0, 0, 0)
 
 
 class Disposal(Enum):
-    """What happens to a piece's box before the next piece is drawn."""
+    """Says what happens to a piece's box before the next piece is drawn."""
 
     KEEP = 0
     BACKGROUND = 1

@@ -43,9 +43,10 @@ class ContainerFootage:
     kind: Kind = "video"
 
     def __init__(self, source: Path | BinaryIO | str, *, name: str, options: ReadOptions) -> None:
-        self._source, self._name, self._limits = source, name, options.limits
+        self._source, self._name = source, name
         self.file = None if isinstance(source, str) else source
-        self.coded = CodedStream(source, name=name, options=options, deadline=Deadline(options.limits.seconds, name))
+        self.deadline = Deadline(options.limits.seconds, name)
+        self.coded = CodedStream(source, name=name, options=options, deadline=self.deadline)
         self.codec, self.tick = self.coded.codec, float(self.coded.time_base)
         self._may_skip = True
         self._size: tuple[int, int] | None = None
@@ -61,15 +62,6 @@ class ContainerFootage:
     def frames_decoded(self) -> int:
         """See `Footage.frames_decoded`."""
         return self.coded.frames_decoded
-
-    @property
-    def deadline(self) -> Deadline:
-        """See `Footage.deadline`."""
-        return self.coded.deadline
-
-    @deadline.setter
-    def deadline(self, deadline: Deadline) -> None:
-        self.coded.deadline = deadline
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -93,7 +85,7 @@ class ContainerFootage:
             self._read(indices, place)
 
     def _read(self, indices: list[int], place: Place) -> bool:
-        """Decode and place frames; return False without placing any if the first frame must be converted before."""
+        """Decode and place frames; return False, without placing any, if the first frame must be converted earlier."""
         for number, frame in self._decode(indices):
             if self._size is None and number and self._may_differ_from_first(frame):
                 return False
@@ -126,10 +118,9 @@ class ContainerFootage:
                 needs_one_thread=cached.needs_one_thread,
             )
             return cached.index
-        index = index_stream(coded, name=self._name, limits=self._limits)
+        index = index_stream(coded)
         if not index.decoded:
-            is_counted = index.frames is None or index.frames.fingerprints is not None
-            needs_one_thread = is_counted and coded.threads == 1
+            needs_one_thread = index.is_counted and coded.threads == 1
             entry = packet_cache.CacheEntry(index, coded.decoder_state, coded.ends_within_packet, needs_one_thread)
             packet_cache.store(key, entry)
         return index
@@ -145,9 +136,10 @@ class ContainerFootage:
             except ContradictionError as error:
                 self._fall_back(error)
             if indices[-1] >= len(self.times):
-                raise self._error(
+                raise VideoError(
+                    self._name,
                     f"it seemed to have more than {indices[-1]} frames, but only {len(self.times)} can be decoded: ask "
-                    "for others"
+                    "for others",
                 )
 
     def _decode_by_index(self, indices: list[int]) -> Iterator[tuple[int, Any]]:
@@ -179,19 +171,18 @@ class ContainerFootage:
     def _fall_back(self, error: ContradictionError) -> None:
         """Switch to a slower way of decoding that is more likely to agree with the file."""
         coded, index = self.coded, self.index
-        is_counted = index.frames is None or index.frames.fingerprints is not None
         if isinstance(error, LostPlaceError) and coded.can_seek:
             coded.can_seek = False
-        elif not is_counted and (self._may_skip or coded.threads != 1):
+        elif not index.is_counted and (self._may_skip or coded.threads != 1):
             # only a plain decode distinguishes damage from a wrong index: several threads report errors late or never,
             # and skipping packets hides them
             self._may_skip = False
             coded.reopen(threads=1)
         elif index.is_by_table:
             coded.reopen()
-            self._set_index(index_stream(coded, name=self._name, limits=self._limits, trust_tables=False))
-        elif not is_counted:
-            self._set_index(count_frames(coded, index.packets, is_by_table=False, name=self._name, limits=self._limits))
+            self._set_index(index_stream(coded, trust_tables=False))
+        elif not index.is_counted:
+            self._set_index(count_frames(coded, index.packets, is_by_table=False))
         else:
             self._set_index(replace(index, frames=None))
 
@@ -214,9 +205,6 @@ class ContainerFootage:
         return has_orientation(coded.first_head, codec=self.codec, length_size=coded.length_size)
 
     def _undecodable(self, number: int) -> VideoError:
-        return self._error(
-            f"it is damaged: frame {number} ({self.times[number]:.2f} s) cannot be decoded. {COPY_AGAIN}"
+        return VideoError(
+            self._name, f"it is damaged: frame {number} ({self.times[number]:.2f} s) cannot be decoded. {COPY_AGAIN}"
         )
-
-    def _error(self, reason: str) -> VideoError:
-        return VideoError(self._name, reason)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,17 @@ _PARSED_KEYS = frozenset({"h264", "hevc", "vvc", "av1"})
 # of JPEG's scans, coefficients outside of their block
 _STRICT = dict.fromkeys(("png", "apng", "mjpeg", "amv", "jpegls"), "crccheck+explode")
 _STRICT |= dict.fromkeys(("msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"), "bitstream")
-_LONGEST_STEP_BACK_S = 0.1  # a longer one is the beginning of another recording
+_LONGEST_STEP_BACK_S = 0.1  # a longer step back is the beginning of another recording
 _LONGEST_GAP_S, _LONGEST_GAP_STEPS = 1.0, 10  # a gap above both is a pause, or a still picture
 _FEWEST_STEPS = 8  # fewer don't determine a frame rate
 _MAX_GAPS = 0.01  # share of all steps, but at least three; with more gaps, the rate varies
 
 
 def decode_strictly(coded: CodedStream) -> Iterator[tuple[Any | None, list[Any]]]:
-    """Yield each packet with its frames (None with those left at the end), on one thread, which misses no damage."""
+    """Yield each packet with its frames, and at the end None with the frames that are left.
+
+    One thread decodes, because several threads miss damage.
+    """
     coded.reopen(threads=1)
     if coded.codec in _STRICT:
         context = coded.stream.codec_context
@@ -36,45 +39,30 @@ def decode_strictly(coded: CodedStream) -> Iterator[tuple[Any | None, list[Any]]
     yield None, coded.decode_packet(None)
 
 
-class Survey(NamedTuple):
-    """The result of decoding a video.
+class Survey:
+    """Finds the problems of a video in its decoded packets and frames.
+
+    The leading pictures of the first key frame are shown before it but coded after it, and need frames from before the
+    recording. If they can't be decoded, this isn't damage.
+
+    Args:
+        codec: FFmpeg's name of the codec.
+        tick: seconds per unit of time, if the container stores a presentation time for each packet; else None.
+        full: whether to survey the whole video; otherwise the survey ends with the first frame.
 
     Attributes:
-        problems: a sentence for each problem.
         first: PyAV's first frame; None if there is none.
-        num_decoded: number of frames.
+        num_frames: number of frames.
     """
 
-    problems: list[str]
-    first: Any | None
-    num_decoded: int
-
-
-class _Tally:
-    """Counts occurrences, and keeps the time of the first."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.first_s: float | None = None
-
-    def note(self, timed: Any) -> None:
-        self.count += 1
-        if self.count == 1 and timed is not None and timed.pts is not None and timed.time_base is not None:
-            self.first_s = float(timed.pts * timed.time_base)
-
-    @property
-    def at(self) -> str:
-        return "" if self.first_s is None else f" (the first at {self.first_s:.2f} s)"
-
-
-class _Surveyor:
-    """Looks at the packets and frames of one video, in order."""
-
-    def __init__(self, codec: str, tick: float | None, full: bool) -> None:
+    def __init__(self, *, codec: str, tick: float | None, full: bool) -> None:
         self._codec, self._tick, self._full = codec, tick, full
-        self._failed, self._failed_before_key, self._partial = _Tally(), _Tally(), _Tally()
-        self._resized, self._disordered, self._broken_slices = _Tally(), _Tally(), _Tally()
-        self._num_intact_slices = 0
+        # the times of packets and frames with a problem, in seconds; None if unknown
+        self._failed: list[float | None] = []
+        self._failed_before_key: list[float | None] = []
+        self._partial: list[float | None] = []
+        self._broken_slices: list[float | None] = []
+        self._num_intact_slices = self._num_resized = self._num_disordered = 0
         self._numbers = PictureNumbers()
         self._last_pts: int | None = None
         self._starts_with_key: bool | None = None
@@ -82,7 +70,27 @@ class _Surveyor:
         self.first: Any = None
         self.num_frames = 0
 
-    def note_packet(self, packet: Any) -> None:
+    def run(self, decoded: Iterable[tuple[Any | None, list[Any]]], *, on_frame: Callable[[int], object]) -> None:
+        """Look at all packets and frames, or at those up to the first frame.
+
+        Args:
+            decoded: packets in decoding order, each with its frames or with [None] if it can't be decoded; at the end
+                None with the frames that are left.
+            on_frame: called with the number of frames so far.
+        """
+        for packet, frames in decoded:
+            if packet is not None:
+                self._note_packet(packet)
+            for frame in frames:
+                if frame is None:
+                    self._note_failure(packet)
+                else:
+                    self._note_frame(frame)
+                    on_frame(self.num_frames)
+            if self.first is not None and not self._full:
+                break
+
+    def _note_packet(self, packet: Any) -> None:
         if self._starts_with_key is None:
             self._starts_with_key = bool(packet.is_keyframe)
         if packet.is_keyframe and not self._is_key_seen:
@@ -93,23 +101,21 @@ class _Surveyor:
             if are_slices_intact(bytes(packet)):
                 self._num_intact_slices += 1
             else:
-                self._broken_slices.note(packet)
+                self._broken_slices.append(_time_of(packet))
 
-    def note_failure(self, packet: Any | None) -> None:
+    def _note_failure(self, packet: Any | None) -> None:
         if not self._is_key_seen:
-            self._failed_before_key.note(packet)
+            self._failed_before_key.append(_time_of(packet))
         elif not self._is_leading(packet):
-            self._failed.note(packet)
+            self._failed.append(_time_of(packet))
 
-    def note_frame(self, frame: Any) -> None:
+    def _note_frame(self, frame: Any) -> None:
         self.num_frames += 1
         if frame.is_corrupt and self._is_key_seen and not self._is_leading(frame):
-            self._partial.note(frame)
+            self._partial.append(_time_of(frame))
         self.first = self.first or frame
-        if (frame.width, frame.height) != (self.first.width, self.first.height):
-            self._resized.note(frame)
-        if self._tick is not None and _is_disordered(frame.pts, self._last_pts, self._tick):
-            self._disordered.note(frame)
+        self._num_resized += (frame.width, frame.height) != (self.first.width, self.first.height)
+        self._num_disordered += self._tick is not None and _is_disordered(frame.pts, self._last_pts, self._tick)
         self._last_pts = self._last_pts if frame.pts is None else frame.pts
 
     def _is_leading(self, timed: Any | None) -> bool:
@@ -117,65 +123,40 @@ class _Surveyor:
         return self._key_pts is not None and timed is not None and timed.pts is not None and timed.pts < self._key_pts
 
     def problems(self) -> list[str]:
+        """Return a sentence for each problem."""
         problems, failed = [], self._failed
         if self._starts_with_key is False and (recognises_keys(self._codec) or self._codec in _PARSED_KEYS):
             problems.append("it doesn't start with a key frame: it was cut from a longer one")
-        elif self._failed_before_key.count:
-            failed.count += self._failed_before_key.count
-            failed.first_s = self._failed_before_key.first_s
+        else:
+            failed = [*self._failed_before_key, *self._failed]
         if not self._full:
             return problems
-        if failed.count:
-            problems.append(f"{plural(failed.count, 'packet')} can't be decoded{failed.at}")
-        if self._partial.count:
-            problems.append(f"{plural(self._partial.count, 'frame')} can be decoded only in part{self._partial.at}")
+        if failed:
+            problems.append(f"{plural(len(failed), 'packet')} can't be decoded{_first_at(failed)}")
+        if self._partial:
+            frames = plural(len(self._partial), "frame")
+            problems.append(f"{frames} can be decoded only in part{_first_at(self._partial)}")
         broken = self._broken_slices
-        if 0 < broken.count < self._num_intact_slices:  # else slices have no checksums
-            frames = plural(broken.count, "frame")
-            problems.append(f"{frames} {_is(broken.count)} damaged, by the checksums of slices{broken.at}")
+        if 0 < len(broken) < self._num_intact_slices:  # else slices have no checksums
+            frames = plural(len(broken), "frame")
+            problems.append(f"{frames} {_is(len(broken))} damaged, by the checksums of slices{_first_at(broken)}")
         if missing := self._numbers.num_missing():
             problems.append(f"{plural(missing, 'picture')} {_is(missing)} missing, by the numbers of the others")
-        if count := self._resized.count:
+        if count := self._num_resized:
             problems.append(f"{plural(count, 'frame')} {_has(count)} another size than the first")
-        if count := self._disordered.count:
-            problems.append(f"{plural(count, 'frame')} {_has(count)} no time, or one that is not after the last")
+        if count := self._num_disordered:
+            problems.append(f"{plural(count, 'frame')} {_has(count)} no time, or a time that is not after the last")
         return problems
 
 
-def survey(
-    decoded: Iterable[tuple[Any | None, list[Any]]],
-    *,
-    codec: str,
-    tick: float | None,
-    full: bool,
-    on_frame: Callable[[int], object],
-) -> Survey:
-    """Find the problems of a video in its decoded packets and frames.
+def _time_of(timed: Any | None) -> float | None:
+    if timed is None or timed.pts is None or timed.time_base is None:
+        return None
+    return float(timed.pts * timed.time_base)
 
-    The leading pictures of the first key frame are shown before it but coded after it, and need frames from before the
-    recording. If they can't be decoded, this isn't damage.
 
-    Args:
-        decoded: packets in decoding order, each with its frames or with [None] if it can't be decoded; at the end None
-            with the frames left.
-        codec: FFmpeg's name of the codec.
-        tick: seconds per unit of time, if the container stores a presentation time for each packet; else None.
-        full: whether to survey the whole video; otherwise it ends with the first frame.
-        on_frame: called with the number of frames so far.
-    """
-    surveyor = _Surveyor(codec, tick, full)
-    for packet, frames in decoded:
-        if packet is not None:
-            surveyor.note_packet(packet)
-        for frame in frames:
-            if frame is None:
-                surveyor.note_failure(packet)
-            else:
-                surveyor.note_frame(frame)
-                on_frame(surveyor.num_frames)
-        if surveyor.first is not None and not full:
-            break
-    return Survey(surveyor.problems(), surveyor.first, surveyor.num_frames)
+def _first_at(times: Sequence[float | None]) -> str:
+    return "" if times[0] is None else f" (the first at {times[0]:.2f} s)"
 
 
 def _is_disordered(pts: int | None, last_pts: int | None, tick: float) -> bool:

@@ -51,7 +51,7 @@ class DecoderState:
             self._primers.append((position, _copy(packet)))
 
     def primer(self, position: int) -> tuple[int, Any] | None:
-        """Return the position and packet to decode first when starting at `position` (maybe itself); None if none."""
+        """Return the packet to decode before a start at `position`, with its own position; None if none is needed."""
         at = bisect_right(self._primers, position, key=lambda primer: primer[0])
         return self._primers[at - 1] if at else None
 

@@ -16,7 +16,6 @@ from openxclip.errors import VideoError
 from openxclip.video.assumptions import warn_of_assumptions
 from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, machine_failure, raise_failure
 from openxclip.video.frames import Footage, Frames
-from openxclip.video.limits import Deadline, Limits
 from openxclip.video.opening import Opener, ReopenableSource, VideoSource, source_name
 from openxclip.video.options import ReadOptions
 
@@ -33,10 +32,10 @@ Arrays = tuple["NDArray[np.uint8]", "NDArray[np.float64]", tuple[int, ...]]
 class VideoReader:
     """Random access to the frames of a video, by index and with times.
 
-    A frame equals, bit for bit, the one that decoding the whole video yields at that index, but only the frames that it
-    depends on are decoded. The format is recognised by content, not by name: a video file; a GIF, WebP or other image
-    (a still image is a video of one frame; transparency is shown on white); a folder of images in natural order; a
-    `.npy` array of uint8 (T, H, W, 3) or (T, 3, H, W). A pipe is read into memory first.
+    A frame equals, bit for bit, the frame that decoding the whole video yields at its index, but only the frames that
+    it depends on are decoded. The format is recognised by content, not by name: a video file; a GIF, WebP or other
+    image (a still image is a video of one frame; transparency is shown on white); a folder of images in natural order;
+    a `.npy` array of uint8 (T, H, W, 3) or (T, 3, H, W). A pipe is read into memory first.
 
     Addresses, and playlists, which name other files, are refused unless `read.allow_protocols` says what FFmpeg may
     open: the author of a playlist can then make this machine open whatever these protocols reach.
@@ -84,6 +83,7 @@ class VideoReader:
         self._reopenable, self._closed, self._size = reopenable, False, (0, 0)
         self._pid = os.getpid()
         self._footage = self._open_footage()
+        self.limits, self.tick, self.codec = self._opener.read.limits, self._footage.tick, self._footage.codec
 
     def _open_footage(self) -> Footage:
         with _only_video_errors(self.source, self._reopenable):
@@ -162,11 +162,7 @@ class VideoReader:
         return IndexError(f"frame {number} is outside {self.source}: it has frames 0 to {len(self) - 1}")
 
     @property
-    def limits(self) -> Limits:  # noqa: D102 (attributes are described above)
-        return self._opener.read.limits
-
-    @property
-    def num_frames(self) -> int:  # noqa: D102
+    def num_frames(self) -> int:  # noqa: D102 (attributes are described above)
         return len(self._footage.times)
 
     @property
@@ -176,10 +172,6 @@ class VideoReader:
     @property
     def duration(self) -> float:  # noqa: D102
         return self._footage.duration
-
-    @property
-    def tick(self) -> float:  # noqa: D102
-        return self._footage.tick
 
     @property
     def fps(self) -> float:  # noqa: D102
@@ -193,10 +185,6 @@ class VideoReader:
     @property
     def width(self) -> int:  # noqa: D102
         return self._frame_size()[1]
-
-    @property
-    def codec(self) -> str:  # noqa: D102
-        return self._footage.codec
 
     @property
     def frames_decoded(self) -> int:  # noqa: D102
@@ -274,7 +262,7 @@ class VideoReader:
     def restart_clock(self) -> None:
         """Start the time limit of a call."""
         with self._lock:
-            self._footage.deadline = Deadline(self.limits.seconds, self.source)
+            self._footage.deadline.restart()
 
     def _frame_size(self) -> tuple[int, int]:
         with self._lock:
@@ -312,13 +300,12 @@ def _only_video_errors(name: str, source: ReopenableSource) -> Iterator[None]:
         source.forget()
     try:
         yield
-    except VideoError:
-        raise_failure(name, source)
-        raise
     except MemoryError:
         raise VideoError(name, NO_MEMORY) from None
     except Exception as error:
         raise_failure(name, source)
+        if isinstance(error, VideoError):
+            raise
         if machine_failure(error):
             raise VideoError(name, cannot_be_read(error)) from error
         text = " ".join(str(error).split())

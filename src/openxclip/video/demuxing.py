@@ -39,29 +39,48 @@ def open_video(
     Raises:
         VideoError: the file can't be opened, has no video, is encrypted or cut off, or its frames exceed the limit.
     """
-    limits, protocols = options.limits, list(options.allow_protocols)
-    container_options = {"format_whitelist": _FORMATS}
+    container = _open_container(source, name, options, deadline)
+    try:
+        stream, note = choose_track(container, source, track=options.track, name=name)
+        notes = [note]
+        if is_first and not isinstance(source, str):  # only FFmpeg can read a URL
+            notes.append(_check_readable(source, container, stream, name))
+        context = stream.codec_context
+        if context is None:
+            raise VideoError(
+                name, "its video is coded in a way that this FFmpeg cannot decode: convert it, e.g. to H.264"
+            )
+        stream.thread_type = "AUTO"
+        context.thread_count = options.threads or _best_threads(context)
+        context.options = options.limits.decoder_options()
+        options.limits.check_pixels(name, width=context.width, height=context.height)
+    except BaseException:
+        container.close()
+        raise
+    return container, stream, tuple(note for note in notes if note)
+
+
+def _open_container(source: Path | BinaryIO | str, name: str, options: ReadOptions, deadline: Deadline) -> Any:
+    protocols, container_options = list(options.allow_protocols), {"format_whitelist": _FORMATS}
     # opening a file by its path needs the protocol "file", which a playlist must not get without permission
     if protocols and ("file" in protocols or not isinstance(source, Path)):
         container_options["format_whitelist"] += f",{_PLAYLIST_FORMATS}"
         container_options["safe"] = "0"  # disables concat's check of names: the whitelist decides what may be opened
     # by the name, FFmpeg would take a JPEG for one picture of a numbered sequence
     format_name = "mjpeg" if not isinstance(source, str) and begins_with_jpeg(source) else None
-    target: str | BinaryIO
+    target: Any = source
     if isinstance(source, Path):
         target = f"file:{source}"
         protocols.append("file")
-    else:
-        target = source
-        if not isinstance(target, str):
-            target.seek(0)
+    elif not isinstance(source, str):
+        source.seek(0)
     container_options["protocol_whitelist"] = ",".join(protocols) or "none"  # "none" is no protocol: nothing is allowed
     try:
-        container: Any = av.open(
+        return av.open(
             target,
             "r",
             format=format_name,
-            options=limits.decoder_options(),
+            options=options.limits.decoder_options(),
             container_options=container_options,
             metadata_errors="replace",
             timeout=deadline.left(),
@@ -71,24 +90,6 @@ def open_video(
         raise VideoError(name, why_not_opened(source, error)) from None
     except OSError as error:  # from the caller's file object
         raise VideoError(name, cannot_be_read(error)) from error
-    try:
-        stream, note = choose_track(container, source, track=options.track, name=name)
-        notes = [note]
-        if is_first and not isinstance(source, str):  # only FFmpeg can read a URL
-            notes.append(_check_readable(source, container, stream, name))
-        if stream.codec_context is None:
-            raise VideoError(
-                name, "its video is coded in a way that this FFmpeg cannot decode: convert it, e.g. to H.264"
-            )
-        stream.thread_type = "AUTO"
-        context = stream.codec_context
-        context.thread_count = options.threads or _best_threads(context)
-        context.options = limits.decoder_options()
-        limits.check_pixels(name, width=context.width, height=context.height)
-    except BaseException:
-        container.close()
-        raise
-    return container, stream, tuple(note for note in notes if note)
 
 
 def _check_readable(source: Path | BinaryIO, container: Any, stream: Any, name: str) -> str | None:

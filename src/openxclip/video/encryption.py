@@ -12,23 +12,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from openxclip.video.boxes import Part, boxes, boxes_at, content, elements_at, mp4_tracks, reading, size_of, track_id
+from openxclip.video.boxes import Part, boxes, boxes_at, boxes_of_track, content, elements_at, read_at, reading, size_of
 from openxclip.video.tracks import matroska_videos
 
 _CENC_SCHEMES = ("cenc", "cens", "cbc1", "cbcs")
 _SCHEMES = {"piff": "PlayReady", "odkm": "OMA DRM", "adkm": "Adobe Access", "itun": "FairPlay"}
 _ENCODINGS, _ENCODING, _ENCODING_TYPE = b"\x6d\x80", b"\x62\x40", b"\x50\x33"
 _SAMPLE_AES_H264 = 0xDB  # a stream type of transport streams
-_ASF_GUIDS = (
-    bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
-    bytes.fromhex("14e68a292226174cb935dae07ee9289c"),
-    bytes.fromhex("338505438169e6499b74ad12cb86d58c"),
-)
+_ASF_GUIDS = "fbb3112223bdd211b4b700a0c955fc6e 14e68a292226174cb935dae07ee9289c 338505438169e6499b74ad12cb86d58c"
+_ASF_ENCRYPTED = re.compile(b"|".join(re.escape(bytes.fromhex(guid)) for guid in _ASF_GUIDS.split()))
 _MXF_ENCRYPTED = re.compile(rb"\x06\x0e\x2b\x34\x02\x04\x01.\x0d\x01\x03\x01\x02", re.DOTALL)  # any version
 _NUM_SPOTS, _SPOT_BYTES = 64, 1 << 18  # number and size of the parts of a long file that are read
 _HEAD_BYTES = 1 << 20
@@ -52,19 +50,13 @@ def find_encryption(source: Path | BinaryIO, container: Any, stream: Any) -> str
 
 
 def _check_mp4(file: BinaryIO, stream: Any) -> str | None:
-    for track in mp4_tracks(file):
-        if track_id(file, track) != stream.id:
-            continue
-        # the entries follow after version, flags and a count
-        entries = [
-            entry
-            for stsd in boxes_at(file, track, b"mdia", b"minf", b"stbl", b"stsd")
-            for entry in boxes(file, stsd.start + 8, stsd.end)
-        ]
-        protected = [entry for entry in entries if entry.name in (b"encv", b"drmi")]
-        if protected:
-            return _message(_scheme(file, protected[0]), in_parts=len(protected) < len(entries))
-    return None
+    entries = [
+        entry
+        for stsd in boxes_of_track(file, stream.id, b"mdia", b"minf", b"stbl", b"stsd")
+        for entry in boxes(file, stsd.start + 8, stsd.end)  # after version, flags and a count
+    ]
+    protected = [entry for entry in entries if entry.name in (b"encv", b"drmi")]
+    return _message(_scheme(file, protected[0]), in_parts=len(protected) < len(entries)) if protected else None
 
 
 def _scheme(file: BinaryIO, entry: Part) -> str:
@@ -137,12 +129,10 @@ def _check_program_stream(file: BinaryIO, stream: Any) -> str | None:
 
 
 def _check_flv(file: BinaryIO, stream: Any) -> str | None:
-    file.seek(5)
-    at = int.from_bytes(file.read(4), "big") + 4
+    at = int.from_bytes(read_at(file, 5, 4), "big") + 4
     filtered = total = 0
     for _ in range(_MAX_TAGS):
-        file.seek(at)
-        head = file.read(11)
+        head = read_at(file, at, 11)
         if len(head) < 11:
             break
         if head[0] & 0x1F == 9:
@@ -152,31 +142,17 @@ def _check_flv(file: BinaryIO, stream: Any) -> str | None:
     return _message_if_intended("Adobe Access", filtered, total)
 
 
-def _check_asf(file: BinaryIO, stream: Any) -> str | None:
-    head = _head(file)
-    return _message("Windows Media DRM") if any(guid in head for guid in _ASF_GUIDS) else None
-
-
-def _check_mxf(file: BinaryIO, stream: Any) -> str | None:
-    return _message("as digital cinema does, SMPTE ST 429-6") if _MXF_ENCRYPTED.search(_head(file)) else None
-
-
-def _head(file: BinaryIO) -> bytes:
-    file.seek(0)
-    return file.read(_HEAD_BYTES)
+def _check_head(mark: re.Pattern[bytes], scheme: str, file: BinaryIO, stream: Any) -> str | None:
+    return _message(scheme) if mark.search(read_at(file, 0, _HEAD_BYTES)) else None
 
 
 def _spots(file: BinaryIO) -> list[bytes]:
     """Return the content of a file, or evenly spaced parts of a long file."""
     size = size_of(file)
     if size <= _NUM_SPOTS * _SPOT_BYTES:
-        file.seek(0)
-        return [file.read(size)]
-    spots = []
-    for i in range(_NUM_SPOTS):
-        file.seek(i * (size - _SPOT_BYTES) // (_NUM_SPOTS - 1))
-        spots.append(file.read(_SPOT_BYTES))
-    return spots
+        return [read_at(file, 0, size)]
+    starts = [i * (size - _SPOT_BYTES) // (_NUM_SPOTS - 1) for i in range(_NUM_SPOTS)]
+    return [read_at(file, start, _SPOT_BYTES) for start in starts]
 
 
 def _message(scheme: str, *, in_parts: bool = False) -> str:
@@ -196,6 +172,6 @@ _CHECKS: dict[str, Callable[[BinaryIO, Any], str | None]] = {
     "mpegts": _check_transport_stream,
     "mpeg": _check_program_stream,
     "flv": _check_flv,
-    "asf": _check_asf,
-    "mxf": _check_mxf,
+    "asf": partial(_check_head, _ASF_ENCRYPTED, "Windows Media DRM"),
+    "mxf": partial(_check_head, _MXF_ENCRYPTED, "as digital cinema does, SMPTE ST 429-6"),
 }

@@ -64,14 +64,6 @@ class WatchedFile:
         """Return the position in the file."""
         return self._file.tell()
 
-    def seekable(self) -> bool:
-        """Return True: a file that can't seek is read into memory first."""
-        return True
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
 
 def machine_failure(error: BaseException) -> str | None:
     """Return the system's message about a failure of the machine; None if the data may be at fault."""
@@ -79,10 +71,10 @@ def machine_failure(error: BaseException) -> str | None:
         return NO_MEMORY
     if isinstance(error, av.error.FFmpegError) and error.errno in _AMBIGUOUS_ERRORS:
         return None
-    number = getattr(error, "errno", None) if isinstance(error, OSError) else None
-    if number is None or number in _DATA_ERRORS or number > _HIGHEST_ERRNO:
+    if not isinstance(error, OSError) or error.errno is None:
         return None
-    return error_text(error)
+    is_of_machine = error.errno not in _DATA_ERRORS and error.errno <= _HIGHEST_ERRNO
+    return error_text(error) if is_of_machine else None
 
 
 def ffmpeg_failure(error: BaseException, source: Any) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from openxclip.video.boxes import SEGMENT, boxes, elements, reading, size_of
+from openxclip.video.boxes import SEGMENT, boxes, elements, read_at, reading, size_of
 from openxclip.video.packets import Packets
 from openxclip.video.truncation import flv_ends_within_tag, footer_of_mxf
 
@@ -18,7 +18,7 @@ _CLUSTER = b"\x1f\x43\xb6\x75"
 _NOWHERE = 1 << 62
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _NUT_INDEX = bytes.fromhex("4e58dd672f23e64e")
-_GXF_PACKET, _GXF_END = bytes(4) + b"\x01", 0xFB
+_GXF_PACKET, _GXF_END = bytes(4) + b"\x01", b"\xfb"
 _PACK = b"\0\0\1\xba"
 _SEARCHED = 1 << 20  # bytes, at the end of a program stream
 _HEAD = 1 << 16
@@ -43,8 +43,7 @@ def find_cut_end(source: Path | BinaryIO, container: Any, packets: Packets) -> s
             rest = size - packets.end_offset()
             return "it is cut off: its last frame is incomplete" if rest else None
         if name == "mjpeg":
-            file.seek(max(0, size - _PADDING))
-            is_complete = file.read().rstrip(b"\0").rfind(b"\xff\xd9") >= 0
+            is_complete = b"\xff\xd9" in read_at(file, max(0, size - _PADDING), _PADDING)
             return None if is_complete else "it is cut off: its last picture is incomplete"
         if name == "nut":
             return _check_nut(file, size)
@@ -52,12 +51,10 @@ def find_cut_end(source: Path | BinaryIO, container: Any, packets: Packets) -> s
             is_cut = flv_ends_within_tag(file, size)
             return "it is cut off: its last tag is incomplete" if is_cut else None
         if name.startswith("mov,"):
-            missing = _end_of_boxes(file, size, container) - size
-        elif name in _ENDS:
-            missing = _ENDS[name](file, size) - size
+            end = _end_of_boxes(file, size, container)
         else:
-            missing = 0
-        return f"it is cut off: the last {missing} bytes are missing" if missing > 0 else None
+            end = _ENDS[name](file, size) if name in _ENDS else size
+        return f"it is cut off: the last {end - size} bytes are missing" if end > size else None
 
 
 def _end_of_boxes(file: BinaryIO, size: int, container: Any) -> int:
@@ -76,7 +73,7 @@ def _end_of_boxes(file: BinaryIO, size: int, container: Any) -> int:
 
 def _end_of_segment(file: BinaryIO, size: int) -> int:
     """Return the end of the last element, within clusters of unknown length too."""
-    at, end = 0, 0
+    at = 0
     for _ in range(_MAX_CHUNKS):
         part = next(elements(file, at, _NOWHERE), None) if at < size else None
         if part is None:
@@ -85,24 +82,21 @@ def _end_of_segment(file: BinaryIO, size: int) -> int:
         if is_open and part.name not in (SEGMENT, _CLUSTER):
             break
         at = part.start if is_open or part.name == SEGMENT else part.end
-        end = max(end, part.start if is_open or part.name == SEGMENT else part.end)
-    return end
+    return at
 
 
 def _end_of_riff(file: BinaryIO, size: int) -> int:
     """Return the end of the last chunk in the last RIFF list, even if the list claims to be longer."""
     at, end = 0, 0
     while at + 12 <= size:
-        file.seek(at)
-        head = file.read(12)
+        head = read_at(file, at, 12)
         if head[:4] != b"RIFF":
             break
         length = int.from_bytes(head[4:8], "little")
         inside = at + 12
         at = at + 8 + length + (length & 1) if length not in (0, 0xFFFFFFFF) else size
         while inside + 8 <= min(at, size):
-            file.seek(inside)
-            chunk = file.read(8)
+            chunk = read_at(file, inside, 8)
             length = int.from_bytes(chunk[4:8], "little")
             if length in (0, 0xFFFFFFFF) and chunk[:4] == b"LIST":
                 return end  # still being written
@@ -112,8 +106,7 @@ def _end_of_riff(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_asf(file: BinaryIO, size: int) -> int:
-    file.seek(0)
-    head = file.read(_HEAD)
+    head = read_at(file, 0, _HEAD)
     at = head.find(_ASF_FILE)
     is_live = at < 0 or head[at + 88 : at + 89] == b"\1"
     return 0 if is_live else int.from_bytes(head[at + 40 : at + 48], "little")
@@ -121,12 +114,9 @@ def _end_of_asf(file: BinaryIO, size: int) -> int:
 
 def _end_of_mxf(file: BinaryIO, size: int) -> int:
     """Return the end of the last key, length and value after the footer."""
-    file.seek(0)
-    at = footer_of_mxf(file.read(_HEAD)) - 1
-    end = 0
+    at, end = footer_of_mxf(read_at(file, 0, _HEAD)) - 1, 0
     while 0 < at < size:
-        file.seek(at)
-        head = file.read(25)
+        head = read_at(file, at, 25)
         if head[:4] != b"\x06\x0e\x2b\x34" or len(head) < 17:
             break
         extra = head[16] & 0x7F if head[16] & 0x80 else 0
@@ -137,30 +127,26 @@ def _end_of_mxf(file: BinaryIO, size: int) -> int:
 
 def _end_of_gxf(file: BinaryIO, size: int) -> int:
     """Return where the last packet, an end marker of 16 bytes, ends or should end."""
-    file.seek(max(0, size - 16))
-    tail = file.read(16)
+    tail = read_at(file, max(0, size - 16), 16)
     for missing in range(16):
-        if tail[missing : missing + 5] == _GXF_PACKET and tail[missing + 5 : missing + 6] in (bytes((_GXF_END,)), b""):
+        if tail[missing : missing + 5] == _GXF_PACKET and tail[missing + 5 : missing + 6] in (_GXF_END, b""):
             return size + missing
     return size + 16
 
 
 def _end_of_wtv(file: BinaryIO, size: int) -> int:
-    file.seek(0x5C)
-    return int.from_bytes(file.read(4), "little") << 12
+    return int.from_bytes(read_at(file, 0x5C, 4), "little") << 12
 
 
 def _end_of_smjpeg(file: BinaryIO, size: int) -> int:
-    file.seek(max(0, size - 4))
-    tail = file.read(4)
+    tail = read_at(file, max(0, size - 4), 4)
     return next((size + missing for missing in range(5) if tail.endswith(b"DONE"[: 4 - missing])), size)
 
 
 def _end_of_program_stream(file: BinaryIO, size: int) -> int:
     """Return the end of the last packet in the last pack."""
     begin = max(0, size - _SEARCHED)
-    file.seek(begin)
-    data = file.read(_SEARCHED)
+    data = read_at(file, begin, _SEARCHED)
     at = data.rfind(_PACK)
     if at < 0:
         return 0
@@ -180,13 +166,9 @@ def _end_of_program_stream(file: BinaryIO, size: int) -> int:
 
 def _check_nut(file: BinaryIO, size: int) -> str | None:
     """Check for the index at the end of a finished file; the last bytes state its length."""
-    file.seek(max(0, size - 12))
-    length = int.from_bytes(file.read(12)[:8], "big")
-    if 24 <= length <= size:
-        file.seek(size - length)
-        if file.read(8) == _NUT_INDEX:
-            return None
-    return "it may be cut off: it has no index at its end"
+    length = int.from_bytes(read_at(file, max(0, size - 12), 8), "big")
+    has_index = 24 <= length <= size and read_at(file, size - length, 8) == _NUT_INDEX
+    return None if has_index else "it may be cut off: it has no index at its end"
 
 
 _ENDS: dict[str, Callable[[BinaryIO, int], int]] = {

@@ -117,11 +117,9 @@ class _Search:
             else:
                 matches.append(Path(name))
         # glob skips folders that it can't list; folders among the matches have been searched already
-        unlisted: dict[VideoSource, None] = {}
-        for i in (i for i in range(1, len(parts)) if glob.has_magic(parts[i])):
-            for folder in _glob(os.path.join(*parts[:i], ""), hidden=self._hidden):  # noqa: PTH118
-                if not _can_be_listed(folder):
-                    unlisted[Path(folder)] = None
+        searched = [os.path.join(*parts[:i], "") for i in range(1, len(parts)) if glob.has_magic(parts[i])]  # noqa: PTH118
+        folders = [folder for name in searched for folder in _glob(name, hidden=self._hidden)]
+        unlisted = [Path(folder) for folder in folders if not _can_be_listed(folder)]
         return list(dict.fromkeys([*matches, *unlisted])) if unlisted else matches
 
     def _below(self, folder: Path, left_out: list[LeftOut]) -> list[Path]:

@@ -70,20 +70,18 @@ class FrameIndex:
         if counted is None:
             shown = np.flatnonzero(packets.are_shown)
             self.shown: NDArray[np.int64] = shown[np.argsort(self.stamps[shown], kind="stable")]
-            self._are_shown = packets.are_shown
-            self._ranks = np.empty(count, dtype=np.int64)
-            self._ranks[self.shown] = np.arange(len(self.shown))
-            # a hidden packet ranks before the frames that are shown after it
-            hidden = self.stamps[~self._are_shown]
-            self._ranks[~self._are_shown] = np.searchsorted(self.frame_stamps(), hidden) if len(hidden) else hidden
         else:
             self.shown = counted.positions
-            self._ranks = np.full(count, -1)
-            self._ranks[self.shown] = np.arange(len(self.shown))
-            self._are_shown = self._ranks >= 0
+        self._ranks = np.full(count, -1)  # the number of each packet's frame
+        self._ranks[self.shown] = np.arange(len(self.shown))
+        self._are_shown = self._ranks >= 0
+        if counted is not None:
             keys = keys[self._are_shown[keys]]  # the others have no rank
             if not len(keys) or keys[0]:
                 keys = np.append(0, keys)
+        elif len(self.shown) < count:
+            # a hidden packet ranks before the frames that are shown after it
+            self._ranks[~self._are_shown] = np.searchsorted(self.frame_stamps(), self.stamps[~self._are_shown])
         self._keys = keys
         self._sorted_shown = None if counted is None else np.sort(self.shown)
         layers = packets.layers

@@ -47,6 +47,13 @@ class Frames:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __repr__(self) -> str:
+        frames, times = self.frames_THWC, self.times_T
+        text = f"Frames(frames_THWC: {frames.dtype} {tuple(frames.shape)}, times_T: {times.dtype} {tuple(times.shape)}"
+        if len(self):
+            text += f" from {times[0]:.3f} to {times[-1]:.3f} s, indices: {self.indices[0]} to {self.indices[-1]}"
+        return f"{text})"
+
     def take(self, positions: slice | list[int]) -> Frames:
         """Return the frames at these positions among the T frames, in this order. A slice is a view, not a copy."""
         kept = list(range(len(self)))[positions] if isinstance(positions, slice) else positions
@@ -64,7 +71,7 @@ class Footage(Protocol):
         codec: how the frames are coded.
         frames_decoded: number of frames decoded so far.
         notes: notes for the user about how the frames were made.
-        deadline: the deadline of the current call, which the caller sets.
+        deadline: the deadline of the current call, which the caller restarts.
     """
 
     kind: Kind
@@ -95,16 +102,11 @@ class Footage(Protocol):
         """Release the file."""
 
 
-def steady_times(count: int, fps: float) -> NDArray[np.float64]:
-    """Return the times of `count` frames at `fps` frames per second."""
-    return np.arange(count, dtype=np.float64) / fps
-
-
 def assumed_timeline(count: int, fps: float | None) -> tuple[NDArray[np.float64], float, tuple[str, ...]]:
     """Return times, duration and notes for frames without times; without `fps`, the rate is assumed."""
     notes: tuple[str, ...] = (FPS_ASSUMED,) if fps is None and count > 1 else ()
     fps = fps or ASSUMED_FPS
-    return steady_times(count, fps), count / fps, notes
+    return np.arange(count) / fps, count / fps, notes
 
 
 def rgb_bytes(array: Any) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
+from openxclip.video.boxes import read_at
 from openxclip.video.composing import CLEAR, ComposedImage, DamagedImageError, Disposal, Piece
 from openxclip.video.limits import NO_LIMITS
 
@@ -21,7 +22,7 @@ _HAS_TABLE, _IS_INTERLACED = 0x80, 0x40
 
 
 class _Stored(NamedTuple):
-    """What is needed to decode a piece."""
+    """The pixels of a piece in the file, and what decoding them takes."""
 
     size: tuple[int, int]
     table: bytes  # colours, RGB; b"" is a scale of greys
@@ -31,7 +32,7 @@ class _Stored(NamedTuple):
 
 
 class _Control(NamedTuple):
-    """What a graphic control extension says about the next image."""
+    """Facts about the next image, from a graphic control extension."""
 
     disposal: Disposal = Disposal.KEEP
     seconds: float = 0.0
@@ -52,8 +53,7 @@ class AnimatedGif(ComposedImage):
         stored: _Stored = piece.data
         width, height = stored.size
         self._limits.check_pixels(self._name, width=width, height=height)
-        self._file.seek(stored.span[0])
-        pixels = self._file.read(stored.span[1] - stored.span[0])
+        pixels = read_at(self._file, stored.span[0], stored.span[1] - stored.span[0])
         flags = _HAS_TABLE | (len(stored.table) // 3).bit_length() - 2 if stored.table else 0
         gif = b"GIF89a" + struct.pack("<HHBBB", width, height, flags, 0, 0) + stored.table
         if stored.clear is not None:
@@ -64,9 +64,9 @@ class AnimatedGif(ComposedImage):
 
     def _parse(self) -> Generator[Piece, None, None]:
         self._file.seek(0)
-        width, height, flags, background, _ = struct.unpack("<HHBBB", self._read(13)[6:])
+        width, height, flags, index, _ = struct.unpack("<HHBBB", self._read(13)[6:])
         table = self._table(flags)
-        colour = tuple(table[3 * background : 3 * background + 3])
+        colour = tuple(table[3 * index : 3 * index + 3])  # of the background
         filling = (*colour, 255) if len(colour) == 3 else CLEAR
         control, is_first, num_skipped = _Control(), True, 0
         while kind := self._file.read(1):
@@ -80,10 +80,10 @@ class AnimatedGif(ComposedImage):
                 start = self._file.tell()
                 self._read(1)  # the size of a code
                 end = self._skip_blocks()
+                background = filling if control.clear is None else CLEAR
                 if is_first:
                     self.size = (max(width, left + across), max(height, top + down))
-                    self._blank = CLEAR if control.clear is not None else filling
-                    is_first = False
+                    self._blank, is_first = background, False
                 right, bottom = min(left + across, self.size[0]), min(top + down, self.size[1])
                 is_interlaced = bool(flags & _IS_INTERLACED)
                 yield Piece(
@@ -92,7 +92,7 @@ class AnimatedGif(ComposedImage):
                     disposal=control.disposal,
                     is_blended=True,
                     may_be_transparent=control.clear is not None,
-                    background=filling if control.clear is None else CLEAR,
+                    background=background,
                     data=_Stored((across, down), own_table or table, control.clear, is_interlaced, (start, end)),
                 )
                 self._file.seek(end)

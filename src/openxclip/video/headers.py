@@ -1,13 +1,13 @@
-"""Read how much video a file's header claims, and compare it with the packets."""
+"""Compare how much video a file's header claims with the packets."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from openxclip.video.boxes import boxes_at, content, mp4_tracks, reading, track_id
+from openxclip.video.boxes import boxes_of_track, content, reading
 from openxclip.video.packets import Packets
 from openxclip.video.tracks import is_cover
 
@@ -15,72 +15,53 @@ from openxclip.video.tracks import is_cover
 _STATES_DURATION = ("asf", "mxf", "gxf", "smjpeg", "film_cpk", "rm")
 
 
-class HeaderClaims(NamedTuple):
-    """The amount of video that a header claims and the amount that the file contains; 0 if it claims nothing.
-
-    Attributes:
-        frames: number of frames that the header claims; in AVI, of slots for a frame.
-        actual_frames: number of frames or slots in the file.
-        seconds: duration that the header claims.
-        actual_s: duration of the packets.
-        step_s: average time from one packet to the next.
-    """
-
-    frames: int = 0
-    actual_frames: int = 0
-    seconds: float = 0.0
-    actual_s: float = 0.0
-    step_s: float = 0.0
-
-
-def header_claims(container: Any, stream: Any, packets: Packets) -> HeaderClaims:
-    """Read the claims of a file's header.
+def header_contradiction(container: Any, stream: Any, packets: Packets) -> str | None:
+    """Describe how a file's header contradicts its packets; None if it doesn't.
 
     Args:
         container, stream: PyAV's container and video stream.
         packets: all packets of the stream.
     """
     name = str(container.format.name)
-    claimed = int(stream.frames or 0)
-    if name == "ivf":
-        return HeaderClaims(claimed, len(packets))
-    if name == "avi":  # FFmpeg makes up a duration if the lengths in the header are odd
-        slots = np.sort(packets.known_dts)
-        if not len(slots):
-            return HeaderClaims(claimed, len(packets))
-        actual = int(slots[-1]) + 1
-        longest = int(np.diff(slots).max(initial=1))  # the last frame may last as long
-        return HeaderClaims(claimed, claimed if actual <= claimed < actual + 2 * longest else actual)
-    if name.startswith(_STATES_DURATION):
-        streams = [s for s in container.streams if s.type in ("video", "audio") and not is_cover(s)]
-        stamps = np.unique(packets.pts) if packets.all_timed else np.empty(0)
-        if len(streams) == 1 and len(stamps) > 1:  # with audio, the header has the longer duration of the two
-            base = float(stream.time_base or 0)
-            step_s = base * (int(stamps[-1]) - int(stamps[0])) / (len(stamps) - 1)
-            return HeaderClaims(
-                seconds=float(stream.duration or 0) * base, actual_s=step_s * len(stamps), step_s=step_s
-            )
-    return HeaderClaims()
+    if name in ("avi", "ivf"):  # for AVI, FFmpeg makes up a duration if the lengths in the header are odd
+        claimed = int(stream.frames or 0)
+        actual = _num_slots(packets, claimed) if name == "avi" else len(packets)
+        is_wrong = claimed > 0 and abs(claimed - actual) > 1
+        return f"its header says {claimed} frames, but there are {actual}" if is_wrong else None
+    if not name.startswith(_STATES_DURATION):
+        return None
+    streams = [s for s in container.streams if s.type in ("video", "audio") and not is_cover(s)]
+    stamps = np.unique(packets.pts) if packets.all_timed else np.empty(0)
+    if len(streams) != 1 or len(stamps) < 2:  # with audio, the header has the longer duration of the two
+        return None
+    base = float(stream.time_base or 0)
+    step_s = base * (int(stamps[-1]) - int(stamps[0])) / (len(stamps) - 1)
+    claimed_s, actual_s = float(stream.duration or 0) * base, step_s * len(stamps)
+    if not claimed_s or abs(claimed_s - actual_s) <= max(0.5, 0.02 * actual_s, 1.5 * step_s):
+        return None
+    return f"its header says {claimed_s:.2f} s, but its frames last {actual_s:.2f} s"
+
+
+def _num_slots(packets: Packets, claimed: int) -> int:
+    """Return the number of slots for a frame in an AVI; `claimed` if the last frame may last that long."""
+    slots = np.sort(packets.known_dts)
+    if not len(slots):
+        return len(packets)
+    actual = int(slots[-1]) + 1
+    longest = int(np.diff(slots).max(initial=1))
+    return claimed if actual <= claimed < actual + 2 * longest else actual
 
 
 def num_edits(source: Path | BinaryIO | None, stream: Any) -> int:
-    """Return how many parts of an MP4's track its edit list shows; 0 without an edit list.
-
-    Args:
-        source: the file; None if there is no file to read.
-        stream: PyAV's video stream.
-    """
+    """Return how many parts of an MP4's track (PyAV's `stream`) its edit list shows; 0 without a list or a file."""
     if source is None:
         return 0
     with reading(source) as file:
-        for track in mp4_tracks(file):
-            if track_id(file, track) == stream.id:
-                return sum(_num_parts(content(file, table)) for table in boxes_at(file, track, b"edts", b"elst"))
-    return 0
+        return sum(_num_parts(content(file, table)) for table in boxes_of_track(file, stream.id, b"edts", b"elst"))
 
 
 def _num_parts(table: bytes) -> int:
-    """Count the entries of an edit list (ISO/IEC 14496-12, 8.6.6) that aren't empty; the start of those is -1."""
+    """Count the entries of an edit list (ISO/IEC 14496-12, 8.6.6) that aren't empty; an empty one starts at -1."""
     size, at, length = (20, 8, 8) if table[:1] == b"\1" else (12, 4, 4)
     count = int.from_bytes(table[4:8], "big")
     rows = (table[8 + i * size : 8 + (i + 1) * size] for i in range(min(count, len(table) // size)))

@@ -21,9 +21,7 @@ _ROUNDING = 1e-3  # floating-point values may exceed 1 by this much and still co
 class UnknownWhite:
     """What is known about images that don't say which value is white.
 
-    Attributes:
-        highest: their highest value.
-        is_floating: their values are floating-point numbers.
+    That is their highest value, and whether values are floating-point numbers.
     """
 
     highest: float
@@ -36,13 +34,13 @@ class UnknownWhite:
 
     @property
     def white(self) -> float:
-        """The value assumed to be white: 1 (floating-point only), 255, 65535, or the highest value if it is above."""
+        """The value assumed to be white: 1 (floating-point only), 255, 65535, or else the highest value."""
         usual = _USUAL_WHITES if self.is_floating else _USUAL_WHITES[1:]
         return next((white for white in usual if self.highest <= white * (1 + _ROUNDING)), self.highest)
 
     @property
     def note(self) -> Assumption:
-        """The assumption in words."""
+        """The assumption, in words."""
         kind = "floating-point" if self.is_floating else "32-bit"
         return Assumption(
             f"the {kind} pictures do not say which value is white: {self.white:g} was assumed, with 0 as black "
@@ -72,12 +70,13 @@ def to_8_bit_grey(image: Image.Image, white: float | None = None) -> NDArray[np.
         white: the value to take as white if the image doesn't say; by default, the one that `UnknownWhite` assumes.
     """
     stated = _stated_white(image)
-    if stated is None:
-        unknown = unknown_white(image)
-        stated = white if white is not None or unknown is None else unknown.white
-    scale = stated or 1.0
+    if stated is not None:
+        white = stated
+    elif white is None and (unknown := unknown_white(image)) is not None:
+        white = unknown.white
+    scale = white or 1.0
     values = np.nan_to_num(_values(image).astype(np.float64), nan=0.0, posinf=scale, neginf=0.0)
-    levels: NDArray[np.uint8] = np.rint(np.clip(values * (255.0 / scale), 0, 255)).astype(np.uint8)
+    levels = np.asarray(np.rint(np.clip(values * (255.0 / scale), 0, 255)), dtype=np.uint8)
     return 255 - levels if _tag(image, _WHITE_IS_ZERO) == 0 else levels
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
@@ -87,6 +88,7 @@ class ImageFootage:
     def read(self, indices: list[int], place: Place) -> None:
         """See `Footage.read`."""
         assumed = self.assumed_white or self.unknown_white
+        white = None if assumed is None else assumed.white
         notes = {SHOWN_ON_WHITE} & set(self.notes)
         if assumed is not None:
             notes.add(assumed.note)
@@ -95,7 +97,6 @@ class ImageFootage:
             if picture is None:
                 raise VideoError(self._name, f"it no longer has frame {i}: it has changed while it was read")
             self.frames_decoded += 1
-            white = None if assumed is None else assumed.white
             frame_HWC, is_transparent = _to_rgb(picture, turn=not self._is_animated, white=white)
             if is_transparent:
                 notes.add(SHOWN_ON_WHITE)
@@ -179,26 +180,20 @@ class FolderFootage:
         notes = set(self.notes)
         for i in indices:
             self.deadline.check()
-            image = self._open(i)
-            try:
+            with closing(self._open(i)) as image:
                 if image.unknown_white is not None:
                     image.assumed_white = self._common_white()
                 image.read([0], lambda _, frame_HWC, i=i: place(i, frame_HWC))  # type: ignore[misc]
-            finally:
-                image.close()
             notes.update(image.notes)
             self.frames_decoded += 1
         self.notes = tuple(sorted(notes))
 
     def size(self) -> tuple[int, int]:
         """See `Footage.size`."""
-        image = self._open(0)
-        try:
+        with closing(self._open(0)) as image:
             if image.unknown_white is not None:
                 self.notes = tuple(sorted({*self.notes, self._common_white().note}))
             return image.size()
-        finally:
-            image.close()
 
     def close(self) -> None:
         """Do nothing: no file is kept open."""
@@ -208,13 +203,9 @@ class FolderFootage:
         if self._unknown_white is None:
             for i in range(len(self._files)):
                 self.deadline.check()
-                try:
-                    image = self._open(i)
-                except VideoError:  # raised again when this frame is read
-                    continue
-                if image.unknown_white is not None:
-                    self._unknown_white = image.unknown_white | self._unknown_white
-                image.close()
+                with suppress(VideoError), closing(self._open(i)) as image:  # reading this frame raises the error again
+                    if image.unknown_white is not None:
+                        self._unknown_white = image.unknown_white | self._unknown_white
         assert self._unknown_white is not None
         return self._unknown_white
 

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from openxclip.errors import VideoError
 from openxclip.video.coded_stream import CodedStream, ContradictionError
 from openxclip.video.frame_index import CountedFrames, FrameIndex, fingerprint
-from openxclip.video.frames import steady_times
-from openxclip.video.limits import Limits
 from openxclip.video.packets import Packets, tells_frames
 from openxclip.video.timestamps import LONGEST_STEP_S, continuous, shown_times
 
@@ -49,14 +47,17 @@ class StreamIndex:
     duration: float
     decoded: list[Any]
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the frames had to be counted by decoding."""
+        return self.frames is None or self.frames.fingerprints is not None
 
-def index_stream(coded: CodedStream, *, name: str, limits: Limits, trust_tables: bool = True) -> StreamIndex:
+
+def index_stream(coded: CodedStream, *, trust_tables: bool = True) -> StreamIndex:
     """Index a stream right after opening.
 
     Args:
         coded: the stream.
-        name: name of the file in error messages.
-        limits: limits of the number of frames.
         trust_tables: see `CodedStream.demux`.
 
     Raises:
@@ -75,18 +76,18 @@ def index_stream(coded: CodedStream, *, name: str, limits: Limits, trust_tables:
         frames = FrameIndex(packets, codec=coded.codec)
         times, duration = _shown_times(coded, frames.frame_stamps(), packets.duration_at(int(frames.shown[-1])))
         return StreamIndex(packets, is_by_table, frames, times, duration, [])
-    return count_frames(coded, packets, is_by_table=is_by_table, name=name, limits=limits)
+    return count_frames(coded, packets, is_by_table=is_by_table)
 
 
-def count_frames(coded: CodedStream, packets: Packets, *, is_by_table: bool, name: str, limits: Limits) -> StreamIndex:
+def count_frames(coded: CodedStream, packets: Packets, *, is_by_table: bool) -> StreamIndex:
     """Index a stream by decoding it once; arguments and errors as in `index_stream`."""
-    counted = _Count(coded, packets, name, limits)
+    counted = _Count(coded, packets)
     if len(counted.stamps) != len(packets) and coded.threads != 1:
         coded.reopen(threads=1)  # several threads may lose frames
-        counted = _Count(coded, packets, name, limits)
+        counted = _Count(coded, packets)
     if not counted.stamps:
         raise VideoError(
-            name, f"none of its frames can be decoded: it is damaged, or cut from a longer file. {COPY_AGAIN}"
+            coded.name, f"none of its frames can be decoded: it is damaged, or cut from a longer file. {COPY_AGAIN}"
         )
     frames = None
     if len(set(counted.positions)) == len(counted.stamps):
@@ -108,8 +109,8 @@ class _Count:
         frames: all frames, if they are small.
     """
 
-    def __init__(self, coded: CodedStream, packets: Packets, name: str, limits: Limits) -> None:
-        self._packets, self._name, self._limits = packets, name, limits
+    def __init__(self, coded: CodedStream, packets: Packets) -> None:
+        self._packets = packets
         try:
             self._decode(coded, coded.packets_at(packets, 0, len(packets) - 1))
         except ContradictionError:  # a demuxer that yields other packets when it starts again
@@ -127,7 +128,7 @@ class _Count:
             if frame.pts in stamps:
                 self.positions.append(frame.pts)
             self.stamps.append(stamps.get(frame.pts, frame.pts))
-            self._limits.check_frames(self._name, len(self.stamps))
+            coded.limits.check_frames(coded.name, len(self.stamps))
             if not keeps_frames:
                 self.fingerprints.append(fingerprint(frame))
                 continue
@@ -166,7 +167,7 @@ def _counted_times(coded: CodedStream, packets: Packets, stamps: list[int | None
     if format_name == "avi" and len(packets.known_dts) == count:
         ticks = packets.known_dts
     elif None in stamps or format_name in _BARE_FORMATS:
-        return steady_times(count, fps), count / fps
+        return np.arange(count) / fps, count / fps
     else:
         ticks = np.array(stamps, dtype=np.int64)
     second = float(1 / coded.time_base)

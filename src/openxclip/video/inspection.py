@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ import numpy as np
 from openxclip.errors import VideoError
 from openxclip.video.colour_codes import HLG, MATRICES, PQ, RANGES, TRANSFERS
 from openxclip.video.containers import ContainerFootage
-from openxclip.video.damage import decode_strictly, missing_frames, survey
+from openxclip.video.damage import Survey, decode_strictly, missing_frames
 from openxclip.video.decoding import VideoReader
 from openxclip.video.demuxing import audio_codec, short_name
 from openxclip.video.file_ends import find_cut_end
 from openxclip.video.frames import Kind
-from openxclip.video.headers import header_claims, num_edits
+from openxclip.video.headers import header_contradiction, num_edits
 from openxclip.video.lost_parts import find_lost_parts, plural
 from openxclip.video.opening import VideoSource, expand_home, is_buffer, source_name
 from openxclip.video.options import ReadOptions
@@ -153,14 +154,12 @@ def inspect(
 
 
 def _size_of(source: VideoSource) -> int | None:
-    try:
+    with suppress(OSError, ValueError):
         if is_buffer(source):
             return memoryview(source).nbytes  # type: ignore[arg-type]
         if isinstance(source, str | os.PathLike):
             path = Path(expand_home(os.fspath(source)))
             return path.stat().st_size if path.is_file() else None
-    except (OSError, ValueError):
-        pass
     return None
 
 
@@ -186,25 +185,25 @@ def _inspect_container(
     """Decode all frames of a container, or only the first; return facts and problems."""
     num_frames, duration = reader.num_frames, reader.duration
     container = footage.coded.container
-    surveyed = survey(
+    tick = footage.tick if short_name(container) in _WITH_TIMES else None
+    survey = Survey(codec=footage.codec, tick=tick, full=full)
+    survey.run(
         decode_strictly(footage.coded),
-        codec=footage.codec,
-        tick=footage.tick if short_name(container) in _WITH_TIMES else None,
-        full=full,
         on_frame=lambda count: on_time(min(1.0, count / num_frames) * duration, duration),
     )
-    problems = list(surveyed.problems)
+    problems = survey.problems()
     if full:
         problems += _find_damage_of_file(footage)
         if not problems:
-            problems += _find_missing_frames(reader, footage, surveyed.num_decoded)
+            problems += _find_missing_frames(reader, footage, survey.num_frames)
     problems += [note for note in footage.notes if note.endswith(MAY_BE_CUT)]
-    problems += _find_contradictions_to_header(footage)
+    if contradiction := header_contradiction(container, footage.coded.stream, footage.index.packets):
+        problems.append(contradiction)
     if num_frames < _FEW_FRAMES:
         problems.append(f"it is very short: {plural(num_frames, 'frame')}")
     facts = {"container": short_name(container), "sound": audio_codec(container)}
-    if surveyed.first is not None:
-        facts |= _facts_of_frame(surveyed.first)
+    if survey.first is not None:
+        facts |= _facts_of_frame(survey.first)
     return facts, problems
 
 
@@ -231,17 +230,6 @@ def _find_missing_frames(reader: VideoReader, footage: ContainerFootage, num_dec
         return []
     missing = missing_frames(reader.times, tick=reader.tick)
     return [missing] if missing else []
-
-
-def _find_contradictions_to_header(footage: ContainerFootage) -> list[str]:
-    problems = []
-    claims = header_claims(footage.coded.container, footage.coded.stream, footage.index.packets)
-    if claims.frames and abs(claims.frames - claims.actual_frames) > 1:
-        problems.append(f"its header says {claims.frames} frames, but there are {claims.actual_frames}")
-    tolerance_s = max(0.5, 0.02 * claims.actual_s, 1.5 * claims.step_s)
-    if claims.seconds and abs(claims.seconds - claims.actual_s) > tolerance_s:
-        problems.append(f"its header says {claims.seconds:.2f} s, but its frames last {claims.actual_s:.2f} s")
-    return problems
 
 
 def _find_damaged_pictures(reader: VideoReader) -> list[str]:

@@ -5,23 +5,24 @@ Source: ITU-T T.81, annex B (markers); CIPA DC-007 (files with several pictures 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
-from openxclip.video.boxes import reading
+from openxclip.video.boxes import read_at, reading
 from openxclip.video.signatures import JPEG
 
 _START, _END, _SCAN, _APP2 = 0xD8, 0xD9, 0xDA, 0xE2
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 _JPEG_LS = JPEG + b"\xf7"
+_MARKER_IN_SCAN = re.compile(rb"\xff[^\0\xd0-\xd7]")  # in coded data, FF 00 and restart markers don't count
 _MAX_BYTES = 128 << 20  # read to find the end of the first picture
 
 
 def begins_with_jpeg(source: Path | BinaryIO) -> bool:
     """Return whether a file begins with a JPEG picture other than JPEG-LS."""
     with reading(source) as file:
-        file.seek(0)
-        head = file.read(4)
+        head = read_at(file, 0, 4)
     return head.startswith(JPEG) and head != _JPEG_LS
 
 
@@ -31,8 +32,7 @@ def is_motion_jpeg(source: Path | BinaryIO) -> bool:
     A photo followed by a preview, a gain map or a video doesn't count: its MPF marker says so, or the sizes differ.
     """
     with reading(source) as file:
-        file.seek(0)
-        data = file.read(_MAX_BYTES)
+        data = read_at(file, 0, _MAX_BYTES)
     if data.startswith(_JPEG_LS):
         return True
     size, at = _parse_picture(data, 0)
@@ -64,16 +64,6 @@ def _parse_picture(data: bytes, at: int) -> tuple[bytes | None, int]:
                 size = data[at + 5 : at + 9]
             at += 2 + length
             if marker == _SCAN:
-                at = _end_of_scan(data, at)
+                end_of_scan = _MARKER_IN_SCAN.search(data, at)
+                at = end_of_scan.start() if end_of_scan else len(data)
     return size, len(data)
-
-
-def _end_of_scan(data: bytes, at: int) -> int:
-    """Return the position of the next marker in coded data, where FF 00 and restart markers don't count."""
-    while True:
-        at = data.find(b"\xff", at)
-        if at < 0 or at + 1 >= len(data):
-            return len(data)
-        if data[at + 1] and not 0xD0 <= data[at + 1] <= 0xD7:
-            return at
-        at += 2

@@ -2,8 +2,7 @@
 
 Sources: ISO/IEC 14496-2, 6.2.5 (MPEG-4 part 2); ITU-T H.263, 5.1; RFC 6386, 9.1 (VP8); the VP9 bitstream
 specification, 6.2 and annex B; RFC 9043, 3.8.1 and 4.3 (FFV1); ISO/IEC 13818-2, 6.2.3 (MPEG-1 and 2); ITU-T H.265,
-table 7-1. Microsoft's MPEG-4 and Sorenson's H.263 have no published specification: the layout is that of FFmpeg's
-decoders.
+table 7-1. Microsoft's MPEG-4 and Sorenson's H.263 have no published specification: see FFmpeg's decoders.
 """
 
 from __future__ import annotations

@@ -93,9 +93,12 @@ class Deadline:
     """
 
     def __init__(self, seconds: float | None, name: str) -> None:
-        self._seconds = seconds
-        self._name = name
-        self._end = math.inf if seconds is None else time.monotonic() + seconds
+        self._seconds, self._name = seconds, name
+        self.restart()
+
+    def restart(self) -> None:
+        """Count the seconds from now again, for another call."""
+        self._end = math.inf if self._seconds is None else time.monotonic() + self._seconds
 
     def check(self) -> None:
         """Raise a `VideoError` if the deadline has passed."""

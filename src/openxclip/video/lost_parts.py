@@ -8,14 +8,14 @@ number of a picture within its group in presentation order).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.video.boxes import SEGMENT, Part, elements, reading, size_of
+from openxclip.video.boxes import SEGMENT, Part, elements, elements_at, read_at, reading, size_of
 
 _TS_SIZES = (188, 192, 204)
 _TS_READ = 1 << 14  # packets at once
@@ -51,18 +51,15 @@ def find_lost_parts(
     return []
 
 
-# -- MPEG-TS -----------------------------------------------------------------------------------------------------------
-
-
 def _check_ts(file: BinaryIO, pid: int, check_time: Callable[[], object]) -> list[str]:
     problems, size = [], size_of(file)
     first, step = _sync(file)
     if not step:
         return []
-    if rest := (size - first) % step:
-        file.seek(size - rest)
-        if file.read(5)[4 if step == 192 else 0 :][:1] == b"\x47" or rest < 5:
-            problems.append(f"it is cut off: its last transport packet has {rest} of {step} bytes")
+    rest = (size - first) % step
+    sync_byte = read_at(file, size - rest + (4 if step == 192 else 0), 1)
+    if rest and (rest < 5 or sync_byte == b"\x47"):
+        problems.append(f"it is cut off: its last transport packet has {rest} of {step} bytes")
     heads = _read_heads(file, first, step, size, pid, check_time)
     is_ours = _pids(heads) == pid
     ours = heads[is_ours]
@@ -83,7 +80,7 @@ def _check_ts(file: BinaryIO, pid: int, check_time: Callable[[], object]) -> lis
 def _begins_recording(heads: NDArray[np.uint8], is_ours: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return, for each packet of the stream, whether another recording may begin there.
 
-    One begins with a table of programs, whose own counter then has jumped or is 0.
+    A recording begins with a table of programs, whose own counter has jumped there or is 0.
     """
     tables = np.flatnonzero(_pids(heads) == 0)
     counters = (heads[tables, 3] & 15).astype(np.int64)
@@ -94,8 +91,7 @@ def _begins_recording(heads: NDArray[np.uint8], is_ours: NDArray[np.bool_]) -> N
 
 def _sync(file: BinaryIO) -> tuple[int, int]:
     """Return where the first packet of a transport stream begins and the distance to the next; 0 if there is none."""
-    file.seek(0)
-    head = np.frombuffer(file.read(_SYNC_SEARCH), np.uint8) == 0x47
+    head = np.frombuffer(read_at(file, 0, _SYNC_SEARCH), np.uint8) == 0x47
     for at in np.flatnonzero(head[: 2 * _TS_SIZES[-1]]).tolist():
         for step in _TS_SIZES:
             if head[at::step][:8].all() and len(head[at::step]) > 1:
@@ -111,8 +107,7 @@ def _read_heads(
     offset = 4 if step == 192 else 0
     for at in range(first, size - step + 1, _TS_READ * step):
         check_time()
-        file.seek(at)
-        data = np.frombuffer(file.read(min(_TS_READ, (size - at) // step) * step), np.uint8)
+        data = np.frombuffer(read_at(file, at, min(_TS_READ, (size - at) // step) * step), np.uint8)
         heads = data.reshape(-1, step)[:, offset : offset + 6]
         pids = _pids(heads)
         parts.append(heads[(heads[:, 0] == 0x47) & ((pids == pid) | (pids == 0))])
@@ -121,9 +116,6 @@ def _read_heads(
 
 def _pids(heads: NDArray[np.uint8]) -> NDArray[np.uint16]:
     return np.asarray((heads[:, 1] & 0x1F).astype(np.uint16) << 8 | heads[:, 2])
-
-
-# -- Ogg ---------------------------------------------------------------------------------------------------------------
 
 
 def _check_ogg(file: BinaryIO, check_time: Callable[[], object]) -> list[str]:
@@ -135,8 +127,7 @@ def _check_ogg(file: BinaryIO, check_time: Callable[[], object]) -> list[str]:
     ended: set[int] = set()
     while at < size:
         check_time()
-        file.seek(at)
-        head = file.read(27)
+        head = read_at(file, at, 27)
         if head[:4] != b"OggS" or len(head) < 27:
             is_cut = is_cut or len(head) < 27
             at = _next_page(file, at + 1)
@@ -149,8 +140,7 @@ def _check_ogg(file: BinaryIO, check_time: Callable[[], object]) -> list[str]:
             is_cut = True
             break
         page = head[:22] + bytes(4) + head[26:] + lengths + body
-        if not _has_crc(page, int.from_bytes(head[22:26], "little")):
-            wrong += 1
+        wrong += not _has_crc(page, int.from_bytes(head[22:26], "little"))
         number, stream = int.from_bytes(head[18:22], "little"), int.from_bytes(head[14:18], "little")
         if head[5] & 2 or stream in ended:
             last.pop(stream, None)  # a stream begins, or another one after its end
@@ -172,51 +162,34 @@ def _check_ogg(file: BinaryIO, check_time: Callable[[], object]) -> list[str]:
 
 def _next_page(file: BinaryIO, at: int) -> int:
     """Return where the next page begins, or the end of the file."""
-    file.seek(at)
-    while data := file.read(1 << 16):
+    while len(data := read_at(file, at, 1 << 16)) >= 4:
         if (begin := data.find(b"OggS")) >= 0:
             return at + begin
-        if len(data) < 4:
-            break
         at += len(data) - 3
-        file.seek(at)
     return size_of(file)
 
 
 def _has_crc(data: bytes, expected: int) -> bool:
-    """Compare the CRC-32 that takes the highest bit first and starts at 0."""
+    """Return whether data has this CRC-32 in the variant that takes the highest bit first and starts at 0."""
     mirrored = zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{mirrored:032b}"[::-1], 2) == expected
 
 
-# -- Matroska ----------------------------------------------------------------------------------------------------------
-
-
 def _check_matroska(file: BinaryIO, check_time: Callable[[], object]) -> list[str]:
-    wrong = 0
-    for part in _elements_of_segment(file):
-        check_time()
-        wrong += not _is_intact(file, part)
+    size, wrong = size_of(file), 0
+    for segment in elements_at(file, Part(b"", 0, size), SEGMENT):
+        for part in elements(file, segment.start, min(segment.end, size)):
+            check_time()
+            wrong += not _is_intact(file, part)
     return [_damaged(wrong, "part")] if wrong else []
-
-
-def _elements_of_segment(file: BinaryIO) -> Iterator[Part]:
-    size = size_of(file)
-    for part in elements(file, 0, size):
-        if part.name == SEGMENT:
-            yield from elements(file, part.start, min(part.end, size))
 
 
 def _is_intact(file: BinaryIO, part: Part) -> bool:
     """Return whether an element's checksum, if its first child is one, matches its other children."""
-    file.seek(part.start)
-    head = file.read(6)
+    head = read_at(file, part.start, 6)
     if head[:1] != _CRC_32 or head[1:2] != b"\x84" or part.end - part.start > _MAX_ELEMENT:
         return True
     return zlib.crc32(file.read(part.end - part.start - 6)) == int.from_bytes(head[2:], "little")
-
-
-# -- FFV1 --------------------------------------------------------------------------------------------------------------
 
 
 def are_slices_intact(packet: bytes) -> bool:
@@ -230,11 +203,8 @@ def are_slices_intact(packet: bytes) -> bool:
     return not end
 
 
-# -- MPEG-1 and MPEG-2 -------------------------------------------------------------------------------------------------
-
-
 class PictureNumbers:
-    """The numbers of a stream's pictures, by group."""
+    """The numbers of the pictures of an MPEG-1 or MPEG-2 stream, by group."""
 
     def __init__(self) -> None:
         self._groups: list[list[int]] = []
@@ -263,7 +233,7 @@ class PictureNumbers:
 
 
 def _num_gaps(numbers: list[int], *, is_last: bool) -> int | None:
-    """Return how many numbers of a group are missing; None if they aren't one for each picture.
+    """Return how many numbers of a group are missing; None if several pictures have the same number.
 
     Editors leave out some of the pictures that are shown before the first coded one. A recording ends before the
     pictures that would have been coded last.

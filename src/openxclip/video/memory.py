@@ -1,4 +1,4 @@
-"""Read frames in memory like a video file."""
+"""Frames in memory, which are read like a video file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.video.frames import Kind, Place, assumed_timeline, rgb_bytes
-from openxclip.video.limits import Deadline, Limits
+from openxclip.video.frames import rgb_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,32 +33,3 @@ class MemoryVideo:
         for frame_HWC in self.frames:
             hashed.update(rgb_bytes(frame_HWC).data)
         return hashed.hexdigest()
-
-
-class MemoryFootage:
-    """The `Footage` of a `MemoryVideo`."""
-
-    kind: Kind = "array"
-    codec = "frames in memory"
-    tick = 0.0
-
-    def __init__(self, video: MemoryVideo, *, fps: float | None, limits: Limits) -> None:
-        self.deadline = Deadline(limits.seconds, video.name)
-        self._frames = video.frames
-        self.frames_decoded = 0
-        self.times, self.duration, self.notes = assumed_timeline(len(video.frames), fps)
-
-    def read(self, indices: list[int], place: Place) -> None:
-        """See `Footage.read`."""
-        for i in indices:
-            self.deadline.check()
-            place(i, rgb_bytes(self._frames[i]))
-            self.frames_decoded += 1
-
-    def size(self) -> tuple[int, int]:
-        """See `Footage.size`."""
-        height, width, _ = self._frames[0].shape
-        return height, width
-
-    def close(self) -> None:
-        """See `Footage.close`; there is nothing to close."""

@@ -8,14 +8,13 @@ several sample descriptions are left to FFmpeg.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.video.boxes import Part, boxes, boxes_at, content, reading, size_of, track_id
+from openxclip.video.boxes import boxes, boxes_at, content, reading, size_of, track_id
 from openxclip.video.packets import Packets
 
 _MAX_BYTES = 1 << 28  # of a table
@@ -57,32 +56,34 @@ class _Table:
     def __init__(self, file: BinaryIO, stream: Any, max_samples: int | None) -> None:
         self._file = file
         self._size = size_of(file)
-        movie = [box for box in boxes(file, 0, self._size) if box.name in (b"moov", b"moof")]
-        _expect([box.name for box in movie] == [b"moov"])
-        inside = list(boxes(file, movie[0].start, movie[0].end))
+        # unpacking raises a ValueError unless there is exactly one such box
+        [movie] = (box for box in boxes(file, 0, self._size) if box.name in (b"moov", b"moof"))
+        _expect(movie.name == b"moov")
+        inside = list(boxes(file, movie.start, movie.end))
         _expect(b"mvex" not in [box.name for box in inside])
-        tracks = [box for box in inside if box.name == b"trak" and track_id(file, box) == stream.id]
-        _expect(len(tracks) == 1)
-        self._track = tracks[0]
-        [tables] = list(boxes_at(file, self._track, b"mdia", b"minf", b"stbl"))
+        [self._track] = (box for box in inside if box.name == b"trak" and track_id(file, box) == stream.id)
+        [tables] = boxes_at(file, self._track, b"mdia", b"minf", b"stbl")
         self._boxes = {box.name: box for box in boxes(file, tables.start, tables.end)}
-        self._movie_scale = _timescale(content(file, _only(boxes_at(file, movie[0], b"mvhd"))))
-        self._scale = _timescale(content(file, _only(boxes_at(file, self._track, b"mdia", b"mdhd"))))
+        [movie_header] = boxes_at(file, movie, b"mvhd")
+        [media_header] = boxes_at(file, self._track, b"mdia", b"mdhd")
+        self._movie_scale, self._scale = (_timescale(content(file, header)) for header in (movie_header, media_header))
         _expect(stream.time_base.numerator == 1 and stream.time_base.denominator == self._scale)
-        count = len(stream.index_entries)
-        _expect(count > 0 and (max_samples is None or count <= max_samples))
-        self._count = count
+        self._count = len(stream.index_entries)
+        _expect(self._count > 0 and (max_samples is None or self._count <= max_samples))
 
     def packets(self, stream: Any, first: Any) -> Packets:
         """Return the packets, the first of which must be `first`."""
         _expect(_int(self._box(b"stsd", 8)[4:8]) == 1)
         sizes = self._sizes()
         offsets = self._offsets(sizes)
-        durations = self._per_sample(b"stts", ">u4", required=True)
+        durations = self._per_sample(b"stts", ">u4")
         _expect(bool((durations < 1 << 31).all()))
         dts = np.cumsum(durations) - durations
-        _expect(not (stream.codec_context.has_b_frames and b"ctts" not in self._boxes))
-        pts = dts + self._per_sample(b"ctts", ">i4", required=False)
+        pts = dts.copy()
+        if b"ctts" in self._boxes:
+            pts += self._per_sample(b"ctts", ">i4")
+        else:
+            _expect(not stream.codec_context.has_b_frames)
         keys = self._keys()
         self._expect_no_cut(pts, durations)
         _expect(first.pts is not None and first.dts is not None and not first.is_discard)
@@ -98,11 +99,8 @@ class _Table:
 
     def _expect_no_cut(self, pts: NDArray[np.int64], durations: NDArray[np.int64]) -> None:
         """Refuse edit lists, except one that shows all samples, possibly after a pause."""
-        edits = [
-            box
-            for part in boxes_at(self._file, self._track, b"edts")
-            for box in boxes(self._file, part.start, part.end)
-        ]
+        lists = boxes_at(self._file, self._track, b"edts")
+        edits = [box for part in lists for box in boxes(self._file, part.start, part.end)]
         if not edits:
             return
         _expect(len(edits) == 1 and edits[0].name == b"elst")
@@ -150,10 +148,8 @@ class _Table:
         keys[numbers - 1] = True
         return keys
 
-    def _per_sample(self, name: bytes, form: str, *, required: bool) -> NDArray[np.int64]:
+    def _per_sample(self, name: bytes, form: str) -> NDArray[np.int64]:
         """Expand a table whose rows are a number of samples and the value of each."""
-        if name not in self._boxes and not required:
-            return np.zeros(self._count, dtype=np.int64)
         data = self._numbers(name, 8, form).reshape(-1, 2)
         _expect(bool((data[:, 0] >= 0).all()) and int(data[:, 0].sum()) == self._count)
         return np.repeat(data[:, 1], data[:, 0])
@@ -172,12 +168,6 @@ class _Table:
 def _expect(is_usual: bool) -> None:
     if not is_usual:
         raise _UnusualError
-
-
-def _only(parts: Iterator[Part]) -> Part:
-    first, *others = parts
-    _expect(not others)
-    return first
 
 
 def _timescale(head: bytes) -> int:

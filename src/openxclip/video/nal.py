@@ -25,7 +25,7 @@ def length_size(codec: str, extradata: bytes) -> int:
 def hevc_layer(packet: bytes, *, length_size: int) -> int:
     """Return the temporal layer (0 to 6) of an HEVC packet's picture, or `UNKNOWN_LAYER`.
 
-    A picture that is marked as non-reference is one for its own layer only: pictures of higher layers may refer to it.
+    Even if a picture is marked as non-reference, pictures of higher layers may refer to it.
     """
     for at in units(packet, length_size):
         if at + 2 <= len(packet) and packet[at] >> 1 & 0x3F < 32:  # a slice

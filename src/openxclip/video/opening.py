@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from openxclip.errors import VideoError
-from openxclip.video.arrays import ArrayFootage
+from openxclip.video.arrays import ArrayFootage, open_array
 from openxclip.video.containers import ContainerFootage
 from openxclip.video.failures import WatchedFile, cannot_be_read
 from openxclip.video.frames import Footage
 from openxclip.video.images import FolderFootage, ImageFootage
 from openxclip.video.jpegs import is_motion_jpeg
-from openxclip.video.limits import Limits
-from openxclip.video.memory import MemoryFootage, MemoryVideo
+from openxclip.video.limits import Deadline, Limits
+from openxclip.video.memory import MemoryVideo
 from openxclip.video.options import ReadOptions
 from openxclip.video.signatures import brands, image_format, is_playlist
 from openxclip.video.streams import NamedBytes, is_pipe, read_pipe
@@ -36,12 +36,7 @@ _MAX_PATH = 4000  # bytes; systems allow 4096 or fewer
 
 @dataclass(frozen=True)
 class Opener:
-    """Opens the footage of a source.
-
-    Attributes:
-        name: the name of the source in messages.
-        read: how to open the source.
-    """
+    """Opens the footage of a source, which messages call `name`."""
 
     name: str
     read: ReadOptions
@@ -90,11 +85,12 @@ class Opener:
 
     def _open(self, source: ReopenableSource) -> Footage:
         if isinstance(source, str):
-            return self._container(source)
+            return ContainerFootage(source, name=self.name, options=self.read)
         if isinstance(source, Path):
             return self._open_path(source)
         if isinstance(source, MemoryVideo):
-            return MemoryFootage(source, fps=self.read.fps, limits=self.read.limits)
+            deadline = Deadline(self.read.limits.seconds, self.name)
+            return ArrayFootage(source.frames, codec="frames in memory", fps=self.read.fps, deadline=deadline)
         source.seek(0)
         head = source.read(64)
         source.seek(0)
@@ -117,7 +113,7 @@ class Opener:
         if not head:
             raise VideoError(self.name, "it is empty: copy, download or record it again")
         if head.startswith(b"\x93NUMPY"):
-            return ArrayFootage(data, name=self.name, fps=self.read.fps, limits=self.read.limits)
+            return open_array(data, name=self.name, fps=self.read.fps, limits=self.read.limits)
         image = image_format(head)
         if image is not None and not (image == "JPEG" and is_motion_jpeg(data)):
             try:
@@ -132,9 +128,6 @@ class Opener:
         if isinstance(data, Path) and is_playlist(head) and protocols and "file" not in protocols:
             # to open it by its path, FFmpeg would need permission to open every other file that it names
             data = NamedBytes(data.read_bytes(), self.name)
-        return self._container(data)
-
-    def _container(self, data: Path | BinaryIO | str) -> Footage:
         return ContainerFootage(data, name=self.name, options=self.read)
 
     def _rewind_file(self, source: BinaryIO) -> ReopenableSource:
@@ -194,14 +187,10 @@ def absolute_path(path: str) -> str:
 
 def source_name(source: VideoSource) -> str:
     """Return the name of a source in results and errors: its path, or a description."""
-    if isinstance(source, bytes | bytearray | mmap.mmap):
-        with suppress(ValueError):  # a map that has been closed
-            return f"video of {len(source)} bytes"
-        return "closed mmap"
-    if isinstance(source, memoryview):
-        with suppress(ValueError):  # a view that has been released
-            return f"video of {source.nbytes} bytes"
-        return "released memoryview"
+    if is_buffer(source):
+        with suppress(ValueError):  # a map that has been closed, or a view that has been released
+            return f"video of {memoryview(source).nbytes} bytes"  # type: ignore[arg-type]
+        return "released memoryview" if isinstance(source, memoryview) else "closed mmap"
     if isinstance(source, str | os.PathLike):
         return os.fspath(source) or "(no path)"
     return str(getattr(source, "name", None) or "file object")

@@ -21,8 +21,8 @@ class ReadOptions:
         threads: number of decoding threads; 0 is one per core, or a single thread if that is faster.
         fps: frame rate of sources without times: folders of images, `.npy` arrays, frames in memory. None assumes 25,
             with a note, and a warning when frames are read.
-        track: number of the video track to read, from 0 in the order of the file. None chooses the track that players
-            show: one flagged "default", or among several the one with the highest bit rate. Covers don't count.
+        track: number of the video track to read, from 0 in the order of the file; covers don't count. None chooses the
+            track that players show: it has the flag "default" or, among several, the highest bit rate.
 
     Raises:
         ValueError: a value is out of range.

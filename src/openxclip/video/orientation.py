@@ -17,7 +17,7 @@ from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from numpy.typing import NDArray
 
-from openxclip.video.boxes import boxes_at, content, mp4_tracks, reading, track_id
+from openxclip.video.boxes import boxes_of_track, content, reading
 from openxclip.video.nal import units
 
 _DISPLAY_ORIENTATION = 47  # SEI message type in H.264 and HEVC
@@ -52,21 +52,17 @@ def turn_of(frame: av.VideoFrame) -> Turn | None:
 
 
 def stated_turn(source: Path | BinaryIO | str, stream: Any) -> Turn | None:
-    """Return how frames must be turned by the track header of an MP4 or MOV; None for other containers.
+    """Return how the track header of an MP4 or MOV says that frames must be turned; None for other containers.
 
-    Args:
-        source: the source that `stream` was opened from.
-        stream: PyAV's stream.
+    PyAV's `stream` was opened from `source`.
     """
     if isinstance(source, str) or not stream.container.format.name.startswith("mov,"):
         return None
     with reading(source) as file:
-        for track in mp4_tracks(file):
-            if track_id(file, track) == stream.id:
-                for tkhd in boxes_at(file, track, b"tkhd"):
-                    head = content(file, tkhd, 88)
-                    at = 52 if head[:1] == b"\1" else 40
-                    return _turn_by(struct.unpack(">5i", head[at : at + 20].ljust(20, b"\0")))
+        for tkhd in boxes_of_track(file, stream.id, b"tkhd"):
+            head = content(file, tkhd, 88)
+            at = 52 if head[:1] == b"\1" else 40
+            return _turn_by(struct.unpack(">5i", head[at : at + 20].ljust(20, b"\0")))
     return None
 
 

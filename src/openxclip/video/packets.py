@@ -30,7 +30,12 @@ _NO_TIME = -(2**63)
 
 
 class Packets:
-    """The packets of a stream in decoding order, in columns (38 bytes a packet); times in the stream's own units."""
+    """The packets of a stream in decoding order, in columns (38 bytes a packet).
+
+    Presentation times (pts), decoding times (dts) and durations are in the stream's own units, offsets and sizes in
+    bytes. A packet is shown if its frame is, and not only decoded for other frames. Frames refer to frames of their own
+    or lower temporal layers.
+    """
 
     def __init__(self) -> None:
         self._pts, self._dts, self._durations, self._offsets = array("q"), array("q"), array("q"), array("q")
@@ -48,53 +53,14 @@ class Packets:
         offsets: NDArray[np.int64],
         keys: NDArray[np.bool_],
     ) -> Packets:
-        """Make intact packets that are all shown and of one layer, from arrays of the arguments of `append`."""
+        """Make intact packets that are all shown and of one layer."""
         packets = cls()
-        for column, values in (
-            (packets._pts, pts),
-            (packets._dts, dts),
-            (packets._durations, durations),
-            (packets._offsets, offsets),
-            (packets._sizes, sizes),
-            (packets._flags, keys | np.uint8(4)),
-            (packets._layers, np.zeros(len(pts))),
-        ):
-            column.frombytes(np.asarray(values).astype(column.typecode).tobytes())
+        columns = (packets._pts, packets._dts, packets._durations, packets._offsets, packets._sizes, packets._flags)
+        flags = keys | np.uint8(4)
+        for column, values in zip(columns, (pts, dts, durations, offsets, sizes, flags), strict=True):
+            column.frombytes(values.astype(column.typecode).tobytes())
+        packets._layers.frombytes(bytes(len(pts)))
         return packets
-
-    def append(
-        self,
-        *,
-        pts: int | None,
-        dts: int | None,
-        duration: int = 0,
-        size: int,
-        offset: int | None = None,
-        is_key: bool = False,
-        is_corrupt: bool = False,
-        is_shown: bool = True,
-        layer: int = 0,
-    ) -> None:
-        """Add the next packet.
-
-        Args:
-            pts: presentation time, if known.
-            dts: decoding time, if known.
-            duration: duration of its frame; 0 if unknown.
-            size: size in bytes.
-            offset: where it is in the file, in bytes, if known.
-            is_key: whether decoding can begin with it.
-            is_corrupt: whether the demuxer found it incomplete.
-            is_shown: whether its frame is shown, and not only decoded for other frames.
-            layer: temporal layer, or `UNKNOWN_LAYER`; frames refer to frames of their own or lower layers.
-        """
-        self._pts.append(_NO_TIME if pts is None else pts)
-        self._dts.append(_NO_TIME if dts is None else dts)
-        self._durations.append(duration)
-        self._offsets.append(-1 if offset is None else offset)
-        self._sizes.append(size)
-        self._flags.append(is_key | is_corrupt << 1 | is_shown << 2)
-        self._layers.append(layer)
 
     def add(self, packet: Any, *, codec: str, length_size: int) -> None:
         """Add the next packet as PyAV gives it; for VP8 and HEVC, its first bytes are read too.
@@ -105,17 +71,14 @@ class Packets:
             length_size: see `nal.length_size`.
         """
         is_hidden = codec == "vp8" and is_hidden_vp8(bytes(memoryview(packet)[:1]))
-        self.append(
-            pts=packet.pts,
-            dts=packet.dts,
-            duration=packet.duration or 0,
-            size=packet.size,
-            offset=packet.pos,
-            is_key=packet.is_keyframe,
-            is_corrupt=packet.is_corrupt,
-            is_shown=not (packet.is_discard or is_hidden),
-            layer=hevc_layer(bytes(packet), length_size=length_size) if codec == "hevc" else 0,
-        )
+        is_shown = not (packet.is_discard or is_hidden)
+        self._pts.append(_NO_TIME if packet.pts is None else packet.pts)
+        self._dts.append(_NO_TIME if packet.dts is None else packet.dts)
+        self._durations.append(packet.duration or 0)
+        self._offsets.append(-1 if packet.pos is None else packet.pos)
+        self._sizes.append(packet.size)
+        self._flags.append(packet.is_keyframe | packet.is_corrupt << 1 | is_shown << 2)
+        self._layers.append(hevc_layer(bytes(packet), length_size=length_size) if codec == "hevc" else 0)
 
     def __len__(self) -> int:
         return len(self._pts)
@@ -195,8 +158,8 @@ class Packets:
         """Return the position of a packet that was read again; None if it isn't certain."""
         if offset is None or pts is None:
             return None
-        at_offset = np.flatnonzero(np.frombuffer(self._offsets, np.int64) == offset)
-        positions = [i for i in at_offset.tolist() if self._sizes[i] == size and self._pts[i] == pts]
+        at_offset = np.flatnonzero(np.frombuffer(self._offsets, np.int64) == offset).tolist()
+        positions = [i for i in at_offset if self._sizes[i] == size and self._pts[i] == pts]
         return positions[0] if len(positions) == 1 else None
 
     def find_by_sizes(self, sizes: Sequence[int], *, pts: int | None) -> int | None:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from openxclip.video.boxes import boxes, reading, size_of
+from openxclip.video.boxes import boxes, read_at, reading, size_of
 from openxclip.video.composing import DamagedImageError
 from openxclip.video.failures import ffmpeg_failure
 from openxclip.video.signatures import container_format, image_format, is_playlist
@@ -18,12 +18,7 @@ _COPY_AGAIN = "Copy, download or record it again"
 
 
 def why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
-    """Explain why FFmpeg could not open a source.
-
-    Args:
-        source: a file, or an address.
-        error: the exception that PyAV raised.
-    """
+    """Explain why FFmpeg could not open a file or an address, for which PyAV raised this error."""
     if isinstance(source, str):
         return f"it cannot be opened: {getattr(error, 'strerror', None) or error}"
     failure = ffmpeg_failure(error, source)
@@ -31,8 +26,7 @@ def why_not_opened(source: Path | BinaryIO | str, error: Exception) -> str:
         return f"it cannot be read: {failure}"
     with reading(source) as file:
         size = size_of(file)
-        file.seek(0)
-        head = file.read(64)
+        head = read_at(file, 0, 64)
         if is_playlist(head):
             return (
                 "it is a playlist, which only names other files: give those files instead, or allow it to open them "
@@ -60,8 +54,7 @@ def _why_mp4_not_opened(file: BinaryIO, size: int) -> str:
     names = {box.name for box in top_level}
     index = next((box for box in top_level if box.name == b"moov"), None)
     if index is not None and index.end > size:
-        missing = index.end - size
-        return f"it is cut off: the last {missing} bytes of its index (moov) are missing. {_COPY_AGAIN}"
+        return f"it is cut off: the last {index.end - size} bytes of its index (moov) are missing. {_COPY_AGAIN}"
     if index is not None:
         return f"it is an MP4 whose index (moov) is damaged: FFmpeg cannot read it. {_COPY_AGAIN}"
     if b"meta" in names:
@@ -78,20 +71,14 @@ def _why_mp4_not_opened(file: BinaryIO, size: int) -> str:
 
 
 def why_image_not_opened(source: Path | BinaryIO, error: Exception) -> str:
-    """Explain why an image could not be opened.
-
-    Args:
-        source: the file.
-        error: the exception that reading its header raised.
-    """
+    """Explain why an image could not be opened, after reading its header raised this error."""
     if isinstance(error, DamagedImageError):
         return why_frame_not_decoded("it", error)
     if isinstance(error, Image.DecompressionBombError):
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         return f"it has more pixels than Pillow allows ({limit}): make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
     with reading(source) as file:
-        file.seek(0)
-        kind = image_format(file.read(64))
+        kind = image_format(read_at(file, 0, 64))
     data = f"its {kind} data" if kind else "its data"
     return (
         f"it is an image that cannot be read: {data} are damaged, cut off, or of an unsupported variant. "
@@ -100,12 +87,7 @@ def why_image_not_opened(source: Path | BinaryIO, error: Exception) -> str:
 
 
 def why_frame_not_decoded(frame: str, error: Exception) -> str:
-    """Explain why a frame of an image could not be decoded.
-
-    Args:
-        frame: name of the frame, as the subject of the message.
-        error: the exception that decoding raised.
-    """
+    """Explain why a frame of an image could not be decoded; its name `frame` is the subject of the message."""
     damage = error if isinstance(error, DamagedImageError) else "its pixels cannot be decoded"
     return f"{frame} is damaged or cut off: {damage}. Copy or convert it"
 

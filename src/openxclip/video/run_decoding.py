@@ -12,11 +12,7 @@ from openxclip.video.nal import is_disposable
 
 
 class UndecodableError(Exception):
-    """Packets that a wanted frame needs are damaged.
-
-    Attributes:
-        number: number of the frame.
-    """
+    """Packets that the wanted frame `number` needs are damaged."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

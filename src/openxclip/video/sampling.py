@@ -30,12 +30,7 @@ _COMMON_TICK_S = 0.001
 
 
 def sample_uniform(
-    *,
-    total: int,
-    num_frames: int,
-    generator: torch.Generator | None = None,
-    short: Short = "spread",
-    first: int = 0,
+    *, total: int, num_frames: int, generator: torch.Generator | None = None, short: Short = "spread", first: int = 0
 ) -> list[int]:
     """Choose one frame from each of `num_frames` equal segments of a video.
 
@@ -58,8 +53,7 @@ def sample_uniform(
     Raises:
         ValueError: a number is out of range, or there are fewer than T frames and `short` is "error".
     """
-    _check(total=total, num_frames=num_frames, first=first)
-    check_short(short)
+    _check_counts(total, num_frames, first, short)
     if total < num_frames and short != "spread":
         if short == "error":
             raise ValueError(
@@ -71,7 +65,7 @@ def sample_uniform(
         return [first + (2 * t + 1) * total // (2 * num_frames) for t in range(num_frames)]
     # ceil(tN/T - 1/2): the first frame whose middle is not before the segment's start
     starts = [-((num_frames - 2 * t * total) // (2 * num_frames)) for t in range(num_frames + 1)]
-    return [first + _draw(low, high, generator) for low, high in pairwise(starts)]
+    return [first + _draw_frame(low, high, generator) for low, high in pairwise(starts)]
 
 
 def sample_clips(
@@ -80,7 +74,7 @@ def sample_clips(
     """Choose several clips over the whole video, to test with several views.
 
     Clip c of C has the frames at `(2c + 1) / 2C` of every segment. Together, the clips have the midpoints of T·C
-    segments; a single clip equals that of `sample_uniform`. (The paper tests with 4 clips, which its code draws at
+    segments; a single clip has the frames of `sample_uniform`. (The paper tests with 4 clips, which its code draws at
     random, so that results differ from run to run.)
 
     Args:
@@ -108,8 +102,7 @@ def sample_clip(
     """Return clip `number`, counted from 0, of `sample_clips` with these arguments."""
     if total < num_frames:
         return sample_uniform(total=total, num_frames=num_frames, short=short, first=first)
-    _check(total=total, num_frames=num_frames, first=first)
-    check_short(short)
+    _check_counts(total, num_frames, first, short)
     points = num_frames * num_clips
     return [first + (2 * p + 1) * total // (2 * points) for p in range(number, points, num_clips)]
 
@@ -139,11 +132,7 @@ def sample_times(*, times: Sequence[float], at: Sequence[float], duration: float
 
 
 def frame_range(
-    *,
-    times: Sequence[float],
-    start: float | None = None,
-    end: float | None = None,
-    duration: float | None = None,
+    *, times: Sequence[float], start: float | None = None, end: float | None = None, duration: float | None = None
 ) -> range:
     """Return the frames that are shown in a part of a video.
 
@@ -292,7 +281,7 @@ def check_part(start: float | None, end: float | None) -> None:
         raise ValueError(f"end={end}: must be after start={first:g}.")
 
 
-def _draw(low: int, high: int, generator: torch.Generator) -> int:
+def _draw_frame(low: int, high: int, generator: torch.Generator) -> int:
     import torch
 
     return int(torch.randint(low, high, (), generator=generator, device=generator.device))
@@ -306,9 +295,10 @@ def _draw_fractions(count: int, generator: torch.Generator) -> list[float]:
     return drawn
 
 
-def _check(*, total: int, num_frames: int, first: int) -> None:
+def _check_counts(total: int, num_frames: int, first: int, short: str) -> None:
     _check_minimum(1, total=total, num_frames=num_frames)
     _check_minimum(0, first=first)
+    check_short(short)
 
 
 def _check_minimum(minimum: int, **numbers: int) -> None:

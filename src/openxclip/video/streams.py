@@ -44,25 +44,23 @@ def read_pipe(source: Path | BinaryIO, *, name: str, limits: Limits) -> NamedByt
         VideoError: a limit is exceeded, or the pipe can't be read.
         TypeError: the file object returns text.
     """
-    deadline = Deadline(limits.seconds, name)
     try:
-        if isinstance(source, Path) and not hasattr(select, "poll"):  # on Windows, pipes aren't files
-            with source.open("rb", buffering=0) as file:
-                return _collect(lambda: file.read(_CHUNK), name, limits, deadline)
         if isinstance(source, Path):
-            # non-blocking: opening must not wait for a writer without the time limit
-            fd = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-            try:
-                return _collect(lambda: _read_available(fd, deadline), name, limits, deadline)
-            finally:
-                os.close(fd)
+            with open(source, "rb", buffering=0, opener=_open_without_waiting) as file:
+                return read_pipe(file, name=name, limits=limits)
+        deadline = Deadline(limits.seconds, name)
         raw = getattr(source, "raw", source)
-        if isinstance(raw, io.FileIO) and hasattr(select, "poll"):
-            first = _take_buffered(source, raw.fileno())
-            return _collect(lambda: _read_available(raw.fileno(), deadline), name, limits, deadline, first)
-        return _collect(lambda: source.read(_CHUNK), name, limits, deadline)
+        if not isinstance(raw, io.FileIO) or not hasattr(select, "poll"):  # Windows has no poll
+            return _collect(lambda: source.read(_CHUNK), name, limits, deadline)
+        first = _take_buffered(source, raw.fileno())
+        return _collect(lambda: _read_available(raw.fileno(), deadline), name, limits, deadline, first)
     except OSError as error:
         raise VideoError(name, cannot_be_read(error)) from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a pipe even if no process writes to it yet: the wait for one has the time limit."""
+    return os.open(path, flags | (os.O_NONBLOCK if hasattr(select, "poll") else 0))
 
 
 def _collect(

@@ -53,7 +53,7 @@ class FrameConverter:
         return self._reformat(frame, pixel_format, width, height).to_ndarray(channel_last=True)
 
     def to_ycbcr16(self, frame: av.VideoFrame, width: int, height: int) -> tuple[list[NDArray[np.uint16]], YCbCr]:
-        """Return YCbCr codes of 16 bits, each (H, W), and what they mean: swscale's 16-bit RGB is 0.4 % too dark."""
+        """Return YCbCr codes of 16 bits, each (H, W), and their conversion: swscale's 16-bit RGB is 0.4 % too dark."""
         is_full = frame.color_range == FULL or frame.format.name.startswith("yuvj")
         color_range = ColorRange.JPEG if is_full else ColorRange.MPEG
         kr, kb = _LUMA.get(self._matrix(frame), _LUMA[BT601])

@@ -92,16 +92,13 @@ def _tiles_of(file: BinaryIO, iref: Part, item: int) -> tuple[int, ...]:
 def _item_data(file: BinaryIO, inner: dict[bytes, Part], item: int) -> bytes:
     """Return the first 16 bytes of a contiguous item, found by the item location box."""
     data = _Fields(content(file, inner[b"iloc"], 1 << 20))
-    version = data.take(1)
-    data.take(3)  # flags
+    version, _flags = data.take(1), data.take(3)
     offset_size, length_size = divmod(data.take(1), 16)
     base_size, index_size = divmod(data.take(1), 16)
     if not (offset_size and length_size):
         return b""
     number_size = 4 if version == 2 else 2
     for _ in range(data.take(number_size)):
-        if data.is_at_end():
-            break
         number = data.take(number_size)
         method = data.take(2) & 15 if version else 0
         data.take(2)  # data reference
@@ -122,15 +119,13 @@ def _turns(file: BinaryIO, meta: Part, item: int) -> Iterator[tuple[bytes, int]]
     for iprp in boxes_at(file, meta, b"iprp"):
         properties = [box for ipco in boxes_at(file, iprp, b"ipco") for box in boxes(file, ipco.start, ipco.end)]
         for ipma in boxes_at(file, iprp, b"ipma"):
-            data = content(file, ipma, 1 << 20)
-            number_size, has_long_indices = 4 if data[0] else 2, bool(data[3] & 1)
-            at = 8
-            while at + number_size < len(data):
-                number, count = _number(data[at : at + number_size]), data[at + number_size]
-                at += number_size + 1
-                for _ in range(count):
-                    index = _number(data[at : at + 2]) & 0x7FFF if has_long_indices else data[at] & 0x7F
-                    at += 2 if has_long_indices else 1
+            data = _Fields(content(file, ipma, 1 << 20))
+            version, flags, _num_entries = data.take(1), data.take(3), data.take(4)
+            number_size, index_size = 4 if version else 2, 2 if flags & 1 else 1
+            while not data.is_at_end():
+                number, num_properties = data.take(number_size), data.take(1)
+                for _ in range(num_properties):
+                    index = data.take(index_size) & (0x7FFF if index_size == 2 else 0x7F)
                     if number == item and 0 < index <= len(properties):
                         box = properties[index - 1]
                         if box.name in (b"irot", b"imir"):
@@ -145,6 +140,8 @@ class _Fields:
 
     def take(self, size: int) -> int:
         self._at += size
+        if self._at > len(self._data):
+            raise IndexError("the box is too short")
         return _number(self._data[self._at - size : self._at])
 
     def is_at_end(self) -> bool:
@@ -190,8 +187,7 @@ class TiledFootage:
         self.frames_decoded += 1
         for name, value in self._grid.turns:
             frame = np.rot90(frame, value) if name == b"irot" else np.flip(frame, axis=value & 1)
-        for _ in indices:
-            place(0, rgb_bytes(frame))
+        place(0, rgb_bytes(frame))
 
     def _join_tiles(self) -> NDArray[np.uint8]:
         """Return the picture as stored, not yet turned."""

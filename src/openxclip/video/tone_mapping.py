@@ -100,8 +100,7 @@ def tone_map(
 
 def _root_index(light: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Return the index of light in [0, 1] in a table of light; the square root makes it fine enough near black."""
-    index: NDArray[np.uint16] = (np.sqrt(light) * np.float32(STEPS) + np.float32(0.5)).astype(np.uint16)
-    return index
+    return np.asarray(np.sqrt(light) * np.float32(STEPS) + np.float32(0.5), dtype=np.uint16)
 
 
 def _light_of_steps() -> NDArray[np.float64]:
@@ -126,8 +125,7 @@ def _nits_from_pq(signal: Any) -> Any:
 @lru_cache(maxsize=1)
 def _pq_light() -> NDArray[np.float32]:
     """Return the display light of each PQ code; 1 is `_PEAK`."""
-    table: NDArray[np.float32] = (_nits_from_pq(np.linspace(0, 1, 65536)) / _PEAK).astype(np.float32)
-    return table
+    return np.asarray(_nits_from_pq(np.linspace(0, 1, 65536)) / _PEAK, dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -136,15 +134,13 @@ def _hlg_scene_light() -> NDArray[np.float32]:
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     signal = np.linspace(0, 1, 65536)
     scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
-    table: NDArray[np.float32] = np.clip(scene, 0, 1).astype(np.float32)
-    return table
+    return np.asarray(np.clip(scene, 0, 1), dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
 def _hlg_ootf() -> NDArray[np.float32]:
     """Return a table of the factors from scene light to display light, by luminance. The gamma is 1.2."""
-    table: NDArray[np.float32] = (_light_of_steps() ** 0.2).astype(np.float32)
-    return table
+    return np.asarray(_light_of_steps() ** 0.2, dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -161,12 +157,10 @@ def _highlight_gain() -> NDArray[np.float32]:
     t = np.maximum(e1 - knee, 0) / (1 - knee)
     spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * top
     sdr_nits = np.where(e1 < knee, nits, _nits_from_pq(spline * _pq_from_nits(_PEAK)))
-    table: NDArray[np.float32] = (sdr_nits / _REFERENCE_WHITE * _PEAK / nits).astype(np.float32)
-    return table
+    return np.asarray(sdr_nits / _REFERENCE_WHITE * _PEAK / nits, dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
 def _sdr_codes() -> NDArray[np.uint8]:
     """Return a table of the 8-bit codes of SDR light: the inverse of BT.1886 with black at 0."""
-    table: NDArray[np.uint8] = np.rint(_light_of_steps() ** (1 / 2.4) * 255).astype(np.uint8)
-    return table
+    return np.asarray(np.rint(_light_of_steps() ** (1 / 2.4) * 255), dtype=np.uint8)

@@ -7,18 +7,7 @@ from typing import Any, BinaryIO
 
 from openxclip.errors import VideoError
 from openxclip.video.assumptions import Assumption
-from openxclip.video.boxes import (
-    SEGMENT,
-    Part,
-    boxes_at,
-    content,
-    elements,
-    elements_at,
-    mp4_tracks,
-    reading,
-    size_of,
-    track_id,
-)
+from openxclip.video.boxes import SEGMENT, Part, boxes_at, content, elements_at, mp4_tracks, reading, size_of, track_id
 
 # FFmpeg's flags AV_DISPOSITION_…
 _DEFAULT, _COVER, _THUMBNAILS, _DEPENDENT = 0x1, 0x400, 0x800, 0x80000
@@ -88,14 +77,10 @@ def _tracks(container: Any, source: Path | BinaryIO | str, name: str) -> list[An
         raise VideoError(
             name, f"it is a picture of {len(videos)} tiles, which openxclip can't join: convert it, e.g. to JPEG"
         )
+    if not tracks and any(s.type == "audio" for s in streams):
+        raise VideoError(name, "it has sound but no picture: give a file with a video track")
     if not tracks:
-        has_audio = any(s.type == "audio" for s in streams)
-        raise VideoError(
-            name,
-            "it has sound but no picture: give a file with a video track"
-            if has_audio
-            else "it has no video track: give a file with one",
-        )
+        raise VideoError(name, "it has no video track: give a file with one")
     brands = container.metadata.get("major_brand", "") + container.metadata.get("compatible_brands", "")
     if is_heif(brands):
         tracks = [s for s in tracks if s.frames > 1] or [s for s in tracks if _has(s, _DEFAULT)] or tracks
@@ -124,10 +109,7 @@ def _auxiliary_ids(container: Any, source: Path | BinaryIO | str) -> set[int]:
 
 
 def _disabled_indices(container: Any, source: Path | BinaryIO | str) -> set[int]:
-    """Return the indices of a Matroska file's disabled video streams.
-
-    For an MP4, FFmpeg reports the flag "enabled" as "default".
-    """
+    """Return the indices of a Matroska file's disabled streams. (In an MP4, FFmpeg reports "enabled" as "default".)"""
     if isinstance(source, str) or container.format.name != "matroska,webm":
         return set()
     indices = [s.index for s in container.streams if s.type == "video"]
@@ -141,8 +123,7 @@ def _disabled_indices(container: Any, source: Path | BinaryIO | str) -> set[int]
 
 def matroska_videos(file: BinaryIO) -> list[Part]:
     """Return the track entries of a Matroska file's video tracks, in order."""
-    segment = next((e for e in elements(file, 0, size_of(file)) if e.name == SEGMENT), None)
-    tracks = None if segment is None else next(elements_at(file, segment, _TRACKS), None)
+    tracks = next(elements_at(file, Part(b"", 0, size_of(file)), SEGMENT, _TRACKS), None)
     if tracks is None:
         return []
     return [

@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from openxclip.video.boxes import SEGMENT, boxes, elements, reading, size_of
+from openxclip.video.boxes import SEGMENT, Part, boxes, elements, elements_at, read_at, reading, size_of
 
 _CLUSTER = b"\x1f\x43\xb6\x75"
 _HEAD_BYTES = 1 << 16
@@ -33,16 +33,10 @@ class Truncation(NamedTuple):
 
 
 def check_truncation(source: Path | BinaryIO, stream: Any) -> Truncation:
-    """Compare a file's size with its header.
-
-    Args:
-        source: the file.
-        stream: PyAV's video stream.
-    """
+    """Compare a file's size with its header; `stream` is PyAV's video stream."""
     with reading(source) as file:
         size = size_of(file)
-        file.seek(0)
-        head = file.read(_HEAD_BYTES)
+        head = read_at(file, 0, _HEAD_BYTES)
         if head.startswith(b"FLV"):
             return _check_flv(file, head, size, stream)
         end, has_all_frames = _claimed_end(file, head, size, stream)
@@ -50,15 +44,14 @@ def check_truncation(source: Path | BinaryIO, stream: Any) -> Truncation:
     if missing <= 0:
         return Truncation()
     if has_all_frames:
-        return Truncation(
-            note=f"its header claims {missing} bytes more than the file has, but all its frames are there"
-        )
+        note = f"its header claims {missing} bytes more than the file has, but all its frames are there"
+        return Truncation(note=note)
     return Truncation(f"it is cut off: the last {missing} bytes are missing. {_COPY_AGAIN}")
 
 
 def _claimed_end(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[int, bool]:
     """Return where the file should end (0 if unknown), and whether all frames are there even if it ends earlier."""
-    if head[4:8] == b"ftyp" or head[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
         return _end_of_media_boxes(file, size, stream)
     if head[:4] == b"RIFF":
         return _end_of_riff(file, head, size)
@@ -76,7 +69,7 @@ def _claimed_end(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[i
 
 
 def _end_of_media_boxes(file: BinaryIO, size: int, stream: Any) -> tuple[int, bool]:
-    """Return the end of the last `mdat` or `moov` box; all frames are there if the index has none that ends later.
+    """Return the end of the last `mdat` or `moov` box, and whether the file has all frames that its index lists.
 
     A fragmented file (`moof` boxes) grows by fragments and may end after any of them.
     """
@@ -108,15 +101,13 @@ def _end_of_riff(file: BinaryIO, head: bytes, size: int) -> tuple[int, bool]:
         if end > size:
             return end, _has_complete_movi(file, at + 12, size)
         at = end + (end & 1)
-        file.seek(at)
-        head = file.read(12)
+        head = read_at(file, at, 12)
     return 0, True
 
 
 def _has_complete_movi(file: BinaryIO, at: int, size: int) -> bool:
     while at + 12 <= size:
-        file.seek(at)
-        chunk = file.read(12)
+        chunk = read_at(file, at, 12)
         end = at + 8 + int.from_bytes(chunk[4:8], "little")
         if chunk[:4] == b"LIST" and chunk[8:12] == b"movi":
             return end <= size
@@ -125,8 +116,8 @@ def _has_complete_movi(file: BinaryIO, at: int, size: int) -> bool:
 
 
 def _end_of_segment(file: BinaryIO, size: int) -> tuple[int, bool]:
-    """Return the end of the Matroska segment; all frames are there if a complete element follows the last cluster."""
-    segment = next((part for part in elements(file, 0, size) if part.name == SEGMENT), None)
+    """Return the end of the Matroska segment, and whether a complete element follows the last cluster."""
+    segment = next(elements_at(file, Part(b"", 0, size), SEGMENT), None)
     if segment is None or segment.end <= size:
         return 0, True
     parts = list(elements(file, segment.start, size))
@@ -136,8 +127,7 @@ def _end_of_segment(file: BinaryIO, size: int) -> tuple[int, bool]:
 def _end_of_asf(file: BinaryIO, head: bytes) -> int:
     """Return the end of the data object, which follows the header object; a live stream has no length there."""
     at = int.from_bytes(head[16:24], "little")
-    file.seek(at)
-    data = file.read(24)
+    data = read_at(file, at, 24)
     return at + int.from_bytes(data[16:24], "little") if data.startswith(_ASF_DATA) else 0
 
 
@@ -152,8 +142,7 @@ def _end_of_real_media(file: BinaryIO, size: int) -> int:
     """Return the end of the chunk DATA; a chunk's length counts its header, and 10 bytes more in FFmpeg's files."""
     at = 0
     while at + 8 <= size:
-        file.seek(at)
-        chunk = file.read(8)
+        chunk = read_at(file, at, 8)
         length = int.from_bytes(chunk[4:8], "big")
         if chunk[:4] == b"DATA":
             return at + length - 10
@@ -185,8 +174,7 @@ def flv_ends_within_tag(file: BinaryIO, size: int) -> bool:
     """Return whether an FLV ends within a tag."""
     if _last_tag_s(file, size) is not None:
         return False
-    file.seek(0)
-    return _walk_tags(file, file.read(9), size)[1]
+    return _walk_tags(file, read_at(file, 0, 9), size)[1]
 
 
 def _number(head: bytes, name: bytes) -> float:
@@ -204,13 +192,11 @@ def _last_tag_s(file: BinaryIO, size: int) -> float | None:
     for _ in range(_LAST_TAGS):
         if size < 13 + 15 or frames >= _LAST_FRAMES:
             break
-        file.seek(size - 4)
-        length = int.from_bytes(file.read(4), "big")
+        length = int.from_bytes(read_at(file, size - 4, 4), "big")
         at = size - 4 - length
         if at < 13:
             break
-        file.seek(at)
-        tag = file.read(19)
+        tag = read_at(file, at, 19)
         if tag[0] & 0x1F not in _FLV_KINDS or int.from_bytes(tag[1:4], "big") + 11 != length:
             break
         last_s = max(last_s or 0.0, _time_s(tag) + _composition_s(tag))
@@ -236,8 +222,7 @@ def _walk_tags(file: BinaryIO, head: bytes, size: int) -> tuple[float, bool]:
     """Return the time of the last complete tag, and whether an incomplete one follows."""
     at, last_s = int.from_bytes(head[5:9], "big") + 4, 0.0
     while at < size:
-        file.seek(at)
-        tag = file.read(11)
+        tag = read_at(file, at, 11)
         if len(tag) < 11:
             return last_s, True
         if tag[0] & 0x1F not in _FLV_KINDS or any(tag[8:11]):

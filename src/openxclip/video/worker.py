@@ -43,10 +43,10 @@ _Reply = tuple[dict[str, Any], NDArray[np.uint8] | None]
 class DecodeWorker:
     """Reads videos in a child process, which is started at once, killed at the time limit, and started again.
 
-    A source that can't be sent to the child (an open file) is read in the calling process. So is every source, after a
-    warning, if no child can be started (in an application that is frozen into one file). Threads may share a worker:
-    they read one after the other. A forked or spawned process that uses a worker starts a child of its own. Close the
-    worker, or use it as a context manager; otherwise it ends with the program.
+    A source that can't be sent to the child (an open file) is read in the calling process. If no child can be started
+    (in an application that is frozen into one file), all sources are read there, after a warning. Threads may share a
+    worker: they read one after the other. A forked or spawned process that uses a worker starts a child of its own.
+    Close the worker, or use it as a context manager; otherwise it ends with the program.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class DecodeWorker:
             VideoError: as `openxclip.video.read_clips`; or the child crashed, or was killed at the time limit.
             ValueError: as `openxclip.video.read_clips`.
         """
-        reply = self._ask("clips", source, {"plan": asdict(plan)}, read)
+        reply = self._ask("clips", self._prepare(source, read), {"plan": asdict(plan)}, read)
         if reply is None:
             return read_clips(source, plan, read=read)
         return split_clips(_parse_frames(*reply, source), plan)
@@ -91,11 +91,10 @@ class DecodeWorker:
             VideoError, ValueError: as `read_clips`.
         """
         arguments = {"plan": asdict(plan), "token": uuid.uuid4().hex, "bytes_kept": bytes_kept}
-        # only once, because a pipe can't be read a second time
-        to_send = None if self._cannot_start else _prepare_source(source, (read or ReadOptions()).limits)
+        to_send = self._prepare(source, read)  # only once, because a pipe can't be read a second time
         sent = 0  # frames of the current clips
         while True:
-            reply = self._ask("planned", source, {**arguments, "first": first, "sent": sent}, read, to_send)
+            reply = self._ask("planned", to_send, {**arguments, "first": first, "sent": sent}, read)
             if reply is None:
                 yield from read_planned(source, plan, first=first, bytes_kept=bytes_kept, read=read)
                 return
@@ -122,7 +121,7 @@ class DecodeWorker:
         """Inspect a video, as `openxclip.video.inspect`; a crash or a hang is an error in the report too."""
         name = source_name(source)
         try:
-            reply = self._ask("inspect", source, {"full": full}, read, on_time=on_time)
+            reply = self._ask("inspect", self._prepare(source, read), {"full": full}, read, on_time)
         except VideoError as error:
             return VideoReport(path=name, error=error.with_traceback(None))
         if reply is None:
@@ -166,23 +165,23 @@ class DecodeWorker:
         text = f"videos are read in this process, which a malicious one could crash: {error}"
         warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)
 
+    def _prepare(self, source: VideoSource, read: ReadOptions | None) -> _SentSource | None:
+        """Return a source in the form in which it is sent; None if it must be read in this process."""
+        return None if self._cannot_start else _sent_form(source, (read or ReadOptions()).limits)
+
     def _ask(
         self,
         task: str,
-        source: VideoSource,
+        source: _SentSource | None,
         arguments: dict[str, Any],
         read: ReadOptions | None,
-        to_send: _SentSource | None = None,
         on_time: OnTime = lambda end, duration: None,
     ) -> _Reply | None:
         """Return the child's answer with its frames; None if the source must be read in this process."""
+        if source is None or self._cannot_start:
+            return None
+        name, path, data = source
         read = read or ReadOptions()
-        if self._cannot_start:
-            return None
-        to_send = _prepare_source(source, read.limits) if to_send is None else to_send
-        if to_send is None:
-            return None
-        name, path, data = to_send
         request = {"task": task, "name": name, "path": path, "size": len(data), "read": asdict(read)}
         reply = self._exchange({**request, "arguments": arguments}, data, name, read.limits.seconds, on_time)
         if reply is None:
@@ -255,7 +254,7 @@ def _parse_piece(
         raise VideoError(source_name(source), reason) from None
 
 
-def _prepare_source(source: VideoSource, limits: Limits) -> _SentSource | None:
+def _sent_form(source: VideoSource, limits: Limits) -> _SentSource | None:
     """Return a source in the form in which it is sent; None if it can't be sent to another process."""
     name = source_name(source)
     if is_buffer(source):

@@ -39,8 +39,7 @@ def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: 
         frames_address: address of the `SharedFile` for the frames of an answer.
         inbox_address: address of the `SharedFile` with the content of a source without a path.
     """
-    if hasattr(signal, "SIGINT"):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = _Server(answers, frames=SharedFile(frames_address), inbox=SharedFile(inbox_address))
     guard = _MemoryGuard()
     Image.MAX_IMAGE_PIXELS = None  # each request has its own limit of pixels
@@ -62,13 +61,7 @@ def main(requests: queue.SimpleQueue[bytes], answers: BinaryIO, frames_address: 
 
 
 class _Server:
-    """Answers requests.
-
-    Args:
-        answers: the file to which lines of JSON are written.
-        frames: the shared file into which frames are written.
-        inbox: the shared file with the content of a source without a path.
-    """
+    """Answers requests; the arguments are as for `main`."""
 
     def __init__(self, answers: BinaryIO, *, frames: SharedFile, inbox: SharedFile) -> None:
         self._answers, self._frames, self._inbox = answers, frames, inbox
@@ -104,11 +97,13 @@ class _Server:
             with VideoReader(source, read=read) as reader:
                 return self._read(reader, planned_indices(ClipPlan(**arguments["plan"]), reader))
         except VideoError as error:
-            return {"error": [error.source, error.reason]}
+            answer: dict[str, Any] = {"error": [error.source, error.reason]}
         except (MemoryError, OSError) as error:  # from the shared files; reading raises a VideoError
-            return {"error": [name, cannot_be_read(error)]}
+            answer = {"error": [name, cannot_be_read(error)]}
         except (ValueError, TypeError) as error:
-            return {"invalid": str(error)}
+            answer = {"invalid": str(error)}
+        self._close()
+        return answer
 
     def _read(self, reader: VideoReader, indices: list[int]) -> dict[str, Any]:
         """Write frames to the shared file, and return what the parent needs to take them from there."""
@@ -117,22 +112,18 @@ class _Server:
 
     def _next_piece(self, source: str | NamedBytes, arguments: dict[str, Any], read: ReadOptions) -> dict[str, Any]:
         first, sent, bytes_kept = arguments["first"], arguments["sent"], arguments["bytes_kept"]
-        try:
-            self._open(arguments["token"], source, ClipPlan(**arguments["plan"]), read)
-            clips = self._clips.group(first, self._reader, bytes_kept=bytes_kept)
-            if not clips:
-                self._close()
-                return {"clips": []}
-            indices, left = next_indices(clips, self._reader, sent=sent, bytes_kept=bytes_kept)
-            is_last = not left and first + len(clips) >= len(self._clips)
-            answer = self._read(self._reader, indices)
-            answer |= {"clips": clips, "duration": self._reader.duration, "is_last": is_last}
-            if is_last:
-                self._close()
-            return answer
-        except BaseException:
+        self._open(arguments["token"], source, ClipPlan(**arguments["plan"]), read)
+        clips = self._clips.group(first, self._reader, bytes_kept=bytes_kept)
+        if not clips:
             self._close()
-            raise
+            return {"clips": []}
+        indices, left = next_indices(clips, self._reader, sent=sent, bytes_kept=bytes_kept)
+        is_last = not left and first + len(clips) >= len(self._clips)
+        answer = self._read(self._reader, indices)
+        answer |= {"clips": clips, "duration": self._reader.duration, "is_last": is_last}
+        if is_last:
+            self._close()
+        return answer
 
     def _open(self, token: str, source: str | NamedBytes, plan: ClipPlan, read: ReadOptions) -> None:
         """Open the video with this token, unless it is open already."""
@@ -160,11 +151,7 @@ class _MemoryGuard:
 
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             self._used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-
-    @property
-    def is_working(self) -> bool:
-        """Whether memory is limited on this system."""
-        return self._used is not None
+        self.is_working = self._used is not None
 
     def set(self, limits: Limits) -> None:
         """Limit the address space to what a decoder needs within these limits."""
@@ -173,9 +160,8 @@ class _MemoryGuard:
         import resource
 
         highest = resource.getrlimit(resource.RLIMIT_AS)[1]
-        allowed = resource.RLIM_INFINITY
+        needed = resource.RLIM_INFINITY
         if limits.memory is not None and limits.pixels is not None:
-            allowed = self._used + _BASE_BYTES + limits.memory + limits.pixels * _BYTES_PER_PIXEL
-        if highest != resource.RLIM_INFINITY:
-            allowed = highest if allowed == resource.RLIM_INFINITY else min(allowed, highest)
-        resource.setrlimit(resource.RLIMIT_AS, (allowed, highest))
+            needed = self._used + _BASE_BYTES + limits.memory + limits.pixels * _BYTES_PER_PIXEL
+        finite = [size for size in (needed, highest) if size != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_AS, (min(finite, default=resource.RLIM_INFINITY), highest))
