@@ -35,23 +35,39 @@ class _TowerConfig(Config):
 
 @dataclass(init=False, eq=False, repr=False)
 class XCLIPTextConfig(_TowerConfig):
-    """The text tower: CLIP's causal transformer."""
+    """The text tower: CLIP's causal transformer. The defaults are the sizes of base models.
+
+    Attributes:
+        vocab_size: number of tokens of CLIP's byte-pair vocabulary.
+        hidden_size: width D of a token.
+        intermediate_size: width of the MLP, four times `hidden_size`.
+        num_hidden_layers: number of blocks.
+        num_attention_heads: number of heads, each D / heads wide.
+        max_position_embeddings: maximum number of tokens of a text, with the start and the end.
+        hidden_act: activation of the MLP; OpenAI's weights were trained with "quick_gelu".
+        layer_norm_eps: epsilon of the layer norms.
+        attention_dropout: dropout of attention weights in training.
+        initializer_range: standard deviation of random weights.
+        initializer_factor: scales the random weights.
+        pad_token_id, bos_token_id, eos_token_id: ids in the released folders. They have no effect, because the end of
+            a text is its highest id.
+    """
 
     model_type: ClassVar[str] = "xclip_text_model"
 
-    vocab_size: int = 49408  # CLIP's byte-pair vocabulary
+    vocab_size: int = 49408
     hidden_size: int = 512
-    intermediate_size: int = 2048  # 4 x hidden_size
+    intermediate_size: int = 2048
     num_hidden_layers: int = 12
     num_attention_heads: int = 8
-    max_position_embeddings: int = 77  # CLIP's context length
-    hidden_act: str = "quick_gelu"  # OpenAI's CLIP weights were trained with it
+    max_position_embeddings: int = 77
+    hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
     initializer_factor: float = 1.0
-    pad_token_id: int | None = 1  # the three ids are the released folders'; nothing here uses them, because the end
-    bos_token_id: int | None = 0  # of a text is found as its highest id
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
     eos_token_id: int | None = 2
 
     def _validate(self) -> None:
@@ -60,7 +76,29 @@ class XCLIPTextConfig(_TowerConfig):
 
 @dataclass(init=False, eq=False, repr=False)
 class XCLIPVisionConfig(_TowerConfig):
-    """The video tower: CLIP's vision transformer with cross-frame messages, and the size of the MIT on top of it."""
+    """The video tower: CLIP's vision transformer with cross-frame messages, and the size of the MIT on top of it.
+
+    Attributes:
+        hidden_size: width D of a token.
+        intermediate_size: width of the MLP.
+        num_hidden_layers: number of blocks.
+        num_attention_heads: number of heads, each D / heads wide.
+        mit_hidden_size: width of MIT, the joint width E.
+        mit_intermediate_size: width of MIT's MLP.
+        mit_num_hidden_layers: number of MIT's blocks; 1 in every released model.
+        mit_num_attention_heads: number of MIT's heads; E / 64 in the paper (see `XCLIPConfig.has_converters_heads`).
+        num_channels: channels of a frame.
+        image_size: height and width of a frame, in pixels.
+        patch_size: height and width of a patch, in pixels.
+        num_frames: T, the temporal positions in the weights; they are interpolated for other numbers of frames.
+        hidden_act: activation of the MLPs.
+        layer_norm_eps: epsilon of the layer norms.
+        attention_dropout: dropout of attention weights in training.
+        initializer_range: standard deviation of random weights.
+        initializer_factor: scales the random weights.
+        drop_path_rate: rate at which the last block's residuals are dropped in training; it grows linearly over the
+            blocks. The paper's recipes use 0.
+    """
 
     model_type: ClassVar[str] = "xclip_vision_model"
 
@@ -68,20 +106,20 @@ class XCLIPVisionConfig(_TowerConfig):
     intermediate_size: int = 3072
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
-    mit_hidden_size: int = 512  # the joint width E
+    mit_hidden_size: int = 512
     mit_intermediate_size: int = 2048
-    mit_num_hidden_layers: int = 1  # one layer in every released model
-    mit_num_attention_heads: int = 8  # E / 64 in the paper; see XCLIPConfig.has_converters_heads
+    mit_num_hidden_layers: int = 1
+    mit_num_attention_heads: int = 8
     num_channels: int = 3
     image_size: int = 224
     patch_size: int = 32
-    num_frames: int = 8  # temporal positions in the weights; they are interpolated for other numbers of frames
+    num_frames: int = 8
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
     initializer_factor: float = 1.0
-    drop_path_rate: float = 0.0  # the paper's recipes all use 0
+    drop_path_rate: float = 0.0
 
     def _validate(self) -> None:
         _check_heads("vision", self, "hidden_size", "num_attention_heads")
@@ -96,8 +134,23 @@ class XCLIPVisionConfig(_TowerConfig):
 class XCLIPConfig(Config):
     """A whole X-CLIP: both towers, the joint width E, and the video-specific prompts.
 
-    `text_config` and `vision_config` take a config, a dict of its fields, or None for the defaults. `projection_dim`
-    defaults to `vision_config.mit_hidden_size`.
+    Attributes:
+        text_config: the text tower: a config, a dict of its fields, or None for the defaults.
+        vision_config: the video tower, likewise.
+        projection_dim: the joint width E; default is `vision_config.mit_hidden_size`.
+        prompt_layers: number of layers of the prompt generator.
+        prompt_alpha: initial value of the prompts' learned scale.
+        prompt_hidden_act: activation of the prompt generator.
+        prompt_num_attention_heads: heads of the prompt generator; E / 64 in the paper.
+        prompt_attention_dropout: dropout of its attention weights in training.
+        prompt_projection_dropout: dropout after its attention in training.
+        logit_scale_init_value: initial logarithm of the scale of scores; ln(1 / 0.07), as in CLIP.
+        initializer_factor: scales the random weights.
+
+    Examples:
+        >>> config = XCLIPConfig(vision_config={"patch_size": 16, "num_frames": 16})
+        >>> config.vision_config.num_frames, config.projection_dim
+        (16, 512)
     """
 
     model_type: ClassVar[str] = "xclip"
@@ -105,14 +158,14 @@ class XCLIPConfig(Config):
 
     text_config: XCLIPTextConfig = field(default_factory=XCLIPTextConfig)
     vision_config: XCLIPVisionConfig = field(default_factory=XCLIPVisionConfig)
-    projection_dim: int = 512  # the joint width E
+    projection_dim: int = 512
     prompt_layers: int = 2
-    prompt_alpha: float = 0.1  # initial value of the prompts' learned scale
+    prompt_alpha: float = 0.1
     prompt_hidden_act: str = "quick_gelu"
-    prompt_num_attention_heads: int = 8  # E / 64 in the paper
+    prompt_num_attention_heads: int = 8
     prompt_attention_dropout: float = 0.0
     prompt_projection_dropout: float = 0.0
-    logit_scale_init_value: float = 2.6592  # ln(1 / 0.07), as in CLIP
+    logit_scale_init_value: float = 2.6592
     initializer_factor: float = 1.0
 
     def __init__(self, **values: Any) -> None:
@@ -146,7 +199,18 @@ class XCLIPConfig(Config):
     def from_text_vision_configs(
         cls, text_config: XCLIPTextConfig, vision_config: XCLIPVisionConfig, **kwargs: Any
     ) -> XCLIPConfig:
-        """Make a config from its two towers; `kwargs` are the other fields."""
+        """Make a config from its two towers.
+
+        Args:
+            text_config: the text tower.
+            vision_config: the video tower.
+            **kwargs: other fields of `XCLIPConfig`.
+
+        Examples:
+            >>> towers = XCLIPTextConfig(), XCLIPVisionConfig(patch_size=16)
+            >>> XCLIPConfig.from_text_vision_configs(*towers).vision_config.patch_size
+            16
+        """
         return cls(text_config=text_config.to_dict(), vision_config=vision_config.to_dict(), **kwargs)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> XCLIPTextConfig:

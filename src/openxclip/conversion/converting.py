@@ -78,6 +78,10 @@ def convert(
     Raises:
         CheckpointError: the source can't be read, or the target exists or can't be written.
         ValueError: an argument has an unsupported value or doesn't apply to this source.
+
+    Examples:
+        >>> import openxclip
+        >>> done = openxclip.convert("mini", "mini.pth", to="authors")
     """
     if to not in ("hub", "authors"):
         raise ValueError(f"to={to!r}: choose hub or authors.")

@@ -45,6 +45,14 @@ def optimize(
     Raises:
         TypeError: the model is no XCLIPModel.
         ValueError: an argument is invalid.
+
+    Examples:
+        >>> import torch
+        >>> from openxclip import XCLIPModel, optimize
+        >>> fast = optimize(XCLIPModel.from_pretrained("mini"), verbose=False)
+        >>> with torch.inference_mode():
+        ...     fast.get_video_features(torch.zeros(1, 8, 3, 64, 64)).shape
+        torch.Size([1, 192])
     """
     optimized = OptimizedXCLIPModel(model, precision, compile=compile, texts_kept=texts_kept)
     if verbose:

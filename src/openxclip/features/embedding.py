@@ -102,6 +102,12 @@ def embed(
         FileExistsError: `out` exists.
         OSError: the file can't be written; the rows are kept.
         CheckpointError: the model can't be found or loaded.
+
+    Examples:
+        >>> import openxclip
+        >>> embedding = openxclip.embed("samples", "features.npz", model="mini")
+        >>> embedding.rows, embedding.width
+        (6, 192)
     """
     target = _check_target(out, force)
     plan = ClipPlan(num_frames=num_frames, num_clips=num_clips, window=window, stride=stride, sampling=sampling)

@@ -161,6 +161,11 @@ def profile(
     Raises:
         CheckpointError: there is no such model, or it isn't an X-CLIP.
         ValueError: a number is out of its range.
+
+    Examples:
+        >>> from openxclip import profile
+        >>> round(profile("microsoft/xclip-base-patch32").total.parameters / 1e6, 1)
+        196.6
     """
     config = _config_of(model, hub_options)
     vision, context = config.vision_config, config.text_config.max_position_embeddings

@@ -55,7 +55,15 @@ class TextEmbeddings(nn.Module):
 
 
 class XCLIPTextModel(XCLIPPreTrainedModel):
-    """Encode texts into one state per token and one per text, before the projection to the joint width."""
+    """Encode texts into one state per token and one per text, before the projection to the joint width.
+
+    Examples:
+        >>> from openxclip import CLIPTokenizer, XCLIPTextModel
+        >>> tower = XCLIPTextModel.from_pretrained("mini")
+        >>> outputs = tower(**CLIPTokenizer()(["a cat runs"], return_tensors="pt"))
+        >>> outputs.last_hidden_state.shape, outputs.pooler_output.shape
+        (torch.Size([1, 5, 192]), torch.Size([1, 192]))
+    """
 
     config_class = XCLIPTextConfig
     weights_prefix = "text_model."

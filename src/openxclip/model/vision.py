@@ -167,7 +167,16 @@ class CrossFrameBlock(nn.Module):
 
 
 class XCLIPVisionModel(XCLIPPreTrainedModel):
-    """Encode frames into one state per patch and one per frame, before the projection to the joint width."""
+    """Encode frames into one state per patch and one per frame, before the projection to the joint width.
+
+    Examples:
+        >>> import torch
+        >>> from openxclip import XCLIPVisionModel
+        >>> tower = XCLIPVisionModel.from_pretrained("mini")
+        >>> outputs = tower(torch.zeros(1, 8, 3, 64, 64))
+        >>> outputs.last_hidden_state.shape, outputs.pooler_output.shape
+        (torch.Size([8, 65, 192]), torch.Size([8, 192]))
+    """
 
     config_class = XCLIPVisionConfig
     weights_prefix = "vision_model."

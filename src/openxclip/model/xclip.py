@@ -37,7 +37,24 @@ class XCLIPModel(XCLIPPreTrainedModel):
     """Score videos against texts.
 
     Names, arguments, outputs and state dict are the same as in transformers' XCLIPModel; additional arguments are
-    keyword-only.
+    keyword-only. Source: arXiv 2208.02816, §3.
+
+    Args:
+        config: sizes of the model; its weights start at random. `from_pretrained` loads a trained model.
+
+    Examples:
+        >>> import torch
+        >>> from openxclip import XCLIPModel, XCLIPProcessor
+        >>> from openxclip.video import read_clip
+        >>> model = XCLIPModel.from_pretrained("mini")
+        >>> processor = XCLIPProcessor.from_pretrained("mini")
+        >>> frames = read_clip("samples/cat_moves_left.mp4", num_frames=8).frames_THWC
+        >>> texts = ["a cat moves left", "a cat moves right"]
+        >>> inputs = processor(text=texts, videos=list(frames), return_tensors="pt", padding=True)
+        >>> with torch.inference_mode():
+        ...     outputs = model(**inputs)
+        >>> texts[int(outputs.logits_per_video.argmax())]
+        'a cat moves left'
     """
 
     config_class = XCLIPConfig
@@ -127,6 +144,13 @@ class XCLIPModel(XCLIPPreTrainedModel):
 
         Returns:
             (K, E), or (B, K, E); the attribute `pooler_output` is the same tensor, see `add_attributes`.
+
+        Examples:
+            >>> from openxclip import CLIPTokenizer, XCLIPModel
+            >>> model = XCLIPModel.from_pretrained("mini")
+            >>> tokens = CLIPTokenizer()(["a cat runs", "a dog jumps"], padding=True, return_tensors="pt")
+            >>> model.get_text_features(**tokens).shape
+            torch.Size([2, 192])
         """
         flags = self._output_flags(output_attentions, output_hidden_states)
         if any(flags.values()):
@@ -156,6 +180,13 @@ class XCLIPModel(XCLIPPreTrainedModel):
 
         Returns:
             (B, E); the attribute `pooler_output` is the same tensor, see `add_attributes`.
+
+        Examples:
+            >>> import torch
+            >>> from openxclip import XCLIPModel
+            >>> model = XCLIPModel.from_pretrained("mini")
+            >>> model.get_video_features(torch.zeros(2, 8, 3, 64, 64)).shape
+            torch.Size([2, 192])
         """
         flags = self._output_flags(output_attentions, output_hidden_states)
         pixels_NCHW, num_frames = self.vision_model.split_frames(pixel_values, num_frames)

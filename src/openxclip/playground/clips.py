@@ -132,6 +132,11 @@ def render_clips(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Examples:
+        >>> from openxclip.playground import render_clips
+        >>> render_clips(2, seed=0, size=64).frames.shape
+        torch.Size([2, 8, 3, 64, 64])
     """
     if batch < 1 or num_frames < 1 or size < 8:
         raise ValueError(f"batch={batch} and num_frames={num_frames} must be 1 or more, size={size} 8 or more")

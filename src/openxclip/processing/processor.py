@@ -40,6 +40,14 @@ class XCLIPProcessor:
 
     Raises:
         TypeError: the frame transforms or the tokenizer are of another type.
+
+    Examples:
+        >>> import torch
+        >>> from openxclip import XCLIPProcessor
+        >>> frames = torch.zeros(8, 240, 320, 3, dtype=torch.uint8)
+        >>> inputs = XCLIPProcessor()(text=["a cat runs"], videos=frames, return_tensors="pt")
+        >>> inputs["input_ids"].shape, inputs["pixel_values"].shape
+        (torch.Size([1, 5]), torch.Size([1, 8, 3, 224, 224]))
     """
 
     attributes: ClassVar[list[str]] = ["image_processor", "tokenizer"]

@@ -45,6 +45,11 @@ class CLIPTokenizer(Encoder):
         padding_side, truncation_side: sides where texts are padded and cut; "right" unless the configuration says
             "left".
         name_or_path: source of the tokenizer; "" if there is none.
+
+    Examples:
+        >>> from openxclip import CLIPTokenizer
+        >>> CLIPTokenizer()("a cat runs").input_ids
+        [49406, 320, 2368, 5586, 49407]
     """
 
     model_input_names = ("input_ids", "attention_mask")

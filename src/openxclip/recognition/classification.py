@@ -227,6 +227,14 @@ def iter_classify(
         ValueError, TypeError: an argument is invalid, frames in memory included. This and the next are raised at the
             call, before any video is read.
         CheckpointError: the model can't be found or loaded.
+
+    Examples:
+        >>> import openxclip
+        >>> for result in openxclip.iter_classify("samples", ["an owl vanishes", "a cat moves left"], model="mini"):
+        ...     print(result.path, result.error or result.outcome)
+        samples/cat_moves_left.mp4 a cat moves left
+        samples/eagle_picks_up_a_snake.mp4 none of these
+        ...
     """
     labels = check_labels(labels)  # this and the next checks come before the model is loaded
     plan = ClipPlan(num_frames=num_frames, num_clips=num_clips, start=start, end=end, sampling=sampling)
@@ -246,5 +254,12 @@ def classify(*args: Any, **options: Any) -> list[Classification]:
 
     Returns:
         One result for each video, in order. A video that could not be read has a result with `error`.
+
+    Examples:
+        >>> import openxclip
+        >>> labels = ["a cat moves left", "a cat moves right"]
+        >>> (result,) = openxclip.classify("samples/cat_moves_left.mp4", labels, model="mini")
+        >>> result.outcome
+        'a cat moves left'
     """
     return list(iter_classify(*args, **options))

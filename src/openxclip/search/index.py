@@ -33,7 +33,17 @@ from openxclip.video.sampling import Sampling
 
 
 class VideoIndex:
-    """An index of the windows of many videos; call `open` to get one."""
+    """An index of the windows of many videos; call `open` to get one.
+
+    Examples:
+        >>> from openxclip import VideoIndex
+        >>> index = VideoIndex.open("samples.index", model="mini", window=1)
+        >>> len(index.add("samples").added)
+        6
+        >>> (best,) = index.search("a cat moves left", k=1)
+        >>> best.path
+        'samples/cat_moves_left.mp4'
+    """
 
     def __init__(self, index: OpenIndex) -> None:
         self._index, self._store = index, index.store

@@ -71,6 +71,12 @@ class VideoReader:
         VideoError: the source is missing, empty, cut off, damaged, without video, or not a video at all; or it exceeds
             a limit.
         TypeError: `source` is none of the kinds above.
+
+    Examples:
+        >>> from openxclip.video import VideoReader
+        >>> with VideoReader("samples/cat_moves_left.mp4") as video:
+        ...     print(len(video), video[0].shape, video[4:8].frames_THWC.shape)
+        48 torch.Size([256, 256, 3]) torch.Size([4, 256, 256, 3])
     """
 
     def __init__(self, source: VideoSource, *, read: ReadOptions | None = None) -> None:

@@ -36,6 +36,12 @@ def read_clip(
     Raises:
         VideoError: see `VideoReader`; or the video ends before `start`, or is too short while `short` is "error".
         ValueError: an argument is out of range.
+
+    Examples:
+        >>> from openxclip.video import read_clip
+        >>> clip = read_clip("samples/cat_moves_left.mp4", num_frames=8)
+        >>> clip.frames_THWC.shape, clip.indices
+        (torch.Size([8, 256, 256, 3]), (3, 9, 15, 21, 27, 33, 39, 45))
     """
     plan = ClipPlan(num_frames=num_frames, start=start, end=end, short=short, sampling=sampling)
     return read_clips(source, plan, read=read)[0]

@@ -52,6 +52,11 @@ def sample_uniform(
 
     Raises:
         ValueError: a number is out of range, or there are fewer than T frames and `short` is "error".
+
+    Examples:
+        >>> from openxclip.video import sample_uniform
+        >>> sample_uniform(total=300, num_frames=8)
+        [18, 56, 93, 131, 168, 206, 243, 281]
     """
     _check_counts(total, num_frames, first, short)
     if total < num_frames and short != "spread":
