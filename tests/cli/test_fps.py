@@ -92,10 +92,13 @@ def test_index_and_search(untimed: list[Path], run: Callable[..., Any], tiny_fol
             assert still.mean() == pytest.approx(5 * (12.5 * hit.start + 6), abs=6)
 
 
-def test_invalid_rates_are_refused(untimed: list[Path], run: Callable[..., Any]) -> None:
+def test_invalid_rates_are_refused(untimed: list[Path], run: Callable[..., Any], tmp_path: Path) -> None:
     for rate in ("0", "-1", "fast"):
         done = run("check", *untimed, "--fps", rate)
         assert (done.returncode, "--fps" in done.stderr) == (2, True)
+    for verb, options in (("check", []), ("info", []), ("embed", ["--out", tmp_path / "out.npz"])):
+        done = run(verb, *untimed, *options, "--fps", "inf")
+        assert (done.returncode, "--fps inf: must be a number above 0" in done.stderr) == (2, True), verb
     with pytest.raises(ValueError, match="fps=0: must be a number above 0"):
         check(untimed[0], read=ReadOptions(fps=0))
 

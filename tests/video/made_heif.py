@@ -115,7 +115,7 @@ def still(
         full(b"infe", n(i), n(0), kind, b"\0", version=2, flags=int(kind == b"hvc1" and i != primary))
         for i, kind, _ in items
     ]
-    associations = b"".join(n(i) + bytes([len(link), *link]) for i, link in links)
+    associations = b"".join(n(i) + bytes([len(link), *link]) for i, link in links) + b"\0"  # a box may be padded
 
     inside = {primary} if in_idat and tiles is not None else set()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from intact_videos import several
 from made_videos import encode, picture
 from PIL import Image
 
@@ -49,7 +50,7 @@ def test_facts_of_a_video(whole: Path) -> None:
         interlaced=False,
         alpha=False,
         size_bytes=whole.stat().st_size,
-        # the file states no matrix, range, transfer or sound
+        # the file states no matrix, range or transfer, and has no sound
     )
     assert report.is_fine
     assert inspect(whole) == report
@@ -139,10 +140,27 @@ def remuxed(source: Path, path: Path, keep: Callable[[int], bool], retime: Calla
     return path
 
 
+def test_the_sound_of_a_video(tmp_path: Path) -> None:
+    path = several(tmp_path / "sound.mp4", {"codec": "mpeg4", "count": 10}, {"codec": "aac", "seconds": 0.4})
+    for full in (False, True):
+        assert inspect(path, full=full).sound == "aac"
+
+
 def test_no_key_frame_at_the_start(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.mkv", "mpeg4", count=40, gop=10)
     path = remuxed(whole, tmp_path / "late.mkv", lambda i: i > 3, lambda t: t)
     assert "doesn't start with a key frame" in problems(path)
+
+
+def test_a_header_with_a_wrong_duration(tmp_path: Path) -> None:
+    data = bytearray(encode(tmp_path / "whole.asf", "wmv2", count=40).read_bytes())
+    at = data.index(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")) + 64  # the play duration, in units of 100 ns
+    duration = int.from_bytes(data[at : at + 8], "little") + 100_000_000
+    data[at : at + 8] = duration.to_bytes(8, "little")
+    path = tmp_path / "wrong.asf"
+    path.write_bytes(data)
+    for full in (False, True):
+        assert "but its frames last 1.60 s" in problems(path, full=full)
 
 
 def test_a_header_with_a_wrong_frame_count(tmp_path: Path) -> None:

@@ -218,10 +218,15 @@ clip_options = _all_of(  # for a CLIP from which an X-CLIP starts
 
 
 def read_options(arguments: dict[str, Any]) -> ReadOptions:
-    """Pop the options for reading videos from the arguments of a command."""
+    """Pop the options for reading videos from the arguments of a command.
+
+    Raises:
+        click.UsageError: a value is out of range.
+    """
     limits = {name: arguments.pop(f"max_{name}") for name in ("seconds", "pixels", "frames", "memory")}
     others = {name: arguments.pop(name) for name in ("allow_protocols", "fps", "track") if name in arguments}
-    return ReadOptions(limits=Limits(**limits), **others)
+    with usage_errors():
+        return ReadOptions(limits=Limits(**limits), **others)
 
 
 def named_videos(videos: tuple[str, ...], *, takes_pipes: bool = True) -> Iterator[str]:

@@ -230,8 +230,8 @@ class _Grouping:
     def _compare(self, keep: int, video: int) -> _Comparison:
         if self._are_same(keep, video):
             return _Comparison(int(self._videos.counts[video]), 1.0, 1.0, 0.0)
-        ends = self._starts + self._videos.counts
-        whole, part = (slice(self._starts[v], ends[v]) for v in (keep, video))
+        starts, counts = self._starts, self._videos.counts
+        whole, part = (slice(starts[v], starts[v] + counts[v]) for v in (keep, video))
         embedding_NE, start_N = self._videos.embedding_NE, self._videos.start_N
         return _compare_windows(
             embedding_NE[whole], start_N[whole], embedding_NE[part], start_N[part], self._min_similarity

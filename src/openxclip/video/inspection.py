@@ -184,11 +184,13 @@ def _inspect_container(
 ) -> tuple[dict[str, Any], list[str]]:
     """Decode all frames of a container, or only the first; return facts and problems."""
     num_frames, duration = reader.num_frames, reader.duration
-    container = footage.coded.container
-    tick = footage.tick if short_name(container) in _WITH_TIMES else None
+    coded = footage.coded
+    # before decoding, which opens the container again
+    facts = {"container": short_name(coded.container), "sound": audio_codec(coded.container)}
+    tick = footage.tick if facts["container"] in _WITH_TIMES else None
     survey = Survey(codec=footage.codec, tick=tick, full=full)
     survey.run(
-        decode_strictly(footage.coded),
+        decode_strictly(coded),
         on_frame=lambda count: on_time(min(1.0, count / num_frames) * duration, duration),
     )
     problems = survey.problems()
@@ -197,11 +199,10 @@ def _inspect_container(
         if not problems:
             problems += _find_missing_frames(reader, footage, survey.num_frames)
     problems += [note for note in footage.notes if note.endswith(MAY_BE_CUT)]
-    if contradiction := header_contradiction(container, footage.coded.stream, footage.index.packets):
+    if contradiction := header_contradiction(coded.container, coded.stream, footage.index.packets):
         problems.append(contradiction)
     if num_frames < _FEW_FRAMES:
         problems.append(f"it is very short: {plural(num_frames, 'frame')}")
-    facts = {"container": short_name(container), "sound": audio_codec(container)}
     if survey.first is not None:
         facts |= _facts_of_frame(survey.first)
     return facts, problems

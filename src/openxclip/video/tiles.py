@@ -120,9 +120,9 @@ def _turns(file: BinaryIO, meta: Part, item: int) -> Iterator[tuple[bytes, int]]
         properties = [box for ipco in boxes_at(file, iprp, b"ipco") for box in boxes(file, ipco.start, ipco.end)]
         for ipma in boxes_at(file, iprp, b"ipma"):
             data = _Fields(content(file, ipma, 1 << 20))
-            version, flags, _num_entries = data.take(1), data.take(3), data.take(4)
+            version, flags = data.take(1), data.take(3)
             number_size, index_size = 4 if version else 2, 2 if flags & 1 else 1
-            while not data.is_at_end():
+            for _ in range(data.take(4)):
                 number, num_properties = data.take(number_size), data.take(1)
                 for _ in range(num_properties):
                     index = data.take(index_size) & (0x7FFF if index_size == 2 else 0x7F)
@@ -143,9 +143,6 @@ class _Fields:
         if self._at > len(self._data):
             raise IndexError("the box is too short")
         return _number(self._data[self._at - size : self._at])
-
-    def is_at_end(self) -> bool:
-        return self._at >= len(self._data)
 
 
 def _number(data: bytes) -> int:
