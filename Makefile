@@ -1,9 +1,10 @@
 # Start with `make demo` or `make test`. Each creates .venv if it doesn't exist.
 PYTHON ?= python3
-BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+CONSTRAINTS ?= -c constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS)
 
-.PHONY: demo test test-all check docs bench paper clean
+.PHONY: demo test test-all check docs bench paper release clean
 
 demo: .venv/.runtime
 	$(BIN)/openxclip classify samples --model mini --labels-file samples/labels.txt --top 3
@@ -30,6 +31,11 @@ bench: .venv/.dev
 
 paper: .venv/.dev
 	$(BIN)/python scripts/paper.py --out runs/paper
+
+# The sdist and the wheel in dist/, checked: contents, metadata, changelog, and the wheel alone in a fresh environment.
+release: .venv/.dev
+	$(PIP) -e '.[dev,release]'
+	$(BIN)/python scripts/release.py
 
 clean:
 	rm -rf .venv build dist site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
