@@ -187,7 +187,7 @@ def run_snippet(text: str, names: dict[str, Any]) -> str:
 
 
 def normalised(text: str) -> list[str]:
-    lines = [" ".join(re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "#", line).split()) for line in text.splitlines()]
+    lines = [" ".join(re.sub(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "#", line).split()) for line in text.splitlines()]
     return [re.sub(r"[─━]+", "─", line) for line in lines if line]
 
 
