@@ -147,18 +147,21 @@ def checkpoints() -> str:
     rows = []
     for model in RELEASED:
         cost = profile(model.name).video
+        name = model.name.removeprefix("microsoft/xclip-")
+        data = model.trained_on.removeprefix("openxclip's rendered ").replace(" a class", " per class")
+        accuracy = ", ".join(f"{name} {value:.1f}" for name, value in model.accuracy.items())
         rows.append([
-            f"`{model.name}`", f"{model.parameters / 1e6:.0f} M", f"{model.frames} × {model.resolution}",
-            f"{cost.macs / 1e9:,.0f} G", f"{cost.activation_bytes['float32'] / 1e6:,.0f} MB", model.trained_on,
-            ", ".join(f"{name} {value:.1f}" for name, value in model.accuracy.items()).replace("top1 ", "")
-            .replace(", top5 ", " / "),
+            f"`{name}`", f"{model.parameters / 1e6:.0f} M", f"{model.frames} × {model.resolution}",
+            f"{cost.macs / 1e9:,.0f} G", f"{cost.activation_bytes['float32'] / 1e6:,.0f} MB", data,
+            accuracy.replace("top1 ", "").replace(", top5 ", " / "),
         ])  # fmt: skip
     return table(
-        ["`--model`", "size", "clip", "multiply-adds", "memory", "trained on", "published accuracy, %"],
+        ["`microsoft/xclip-…`", "size", "clip", "multiply-adds", "memory", "trained on", "published accuracy, %"],
         rows,
-        "Size: parameters. Clip: frames × pixels. Multiply-adds, and memory of activations in float32: `openxclip "
-        "profile`, for one clip and 400 texts, without the text tower. Accuracy: `openxclip models`, as in the paper. "
-        "Kinetics: top-1 / top-5, 4 clips × 3 crops. Few-shot: top-1, 1 clip, split 1. Zero-shot: top-1, 1 clip.",
+        "`mini` has no prefix. Size: parameters. Clip: frames × pixels. Multiply-adds, and memory of activations in "
+        "float32: `openxclip profile`, for one clip and 400 texts, without the text tower. Accuracy: `openxclip models`, "
+        "as in the paper. Kinetics: top-1 / top-5, 4 clips × 3 crops. Few-shot: top-1, 1 clip, split 1. Zero-shot: top-1, "
+        "1 clip.",
     )
 
 
