@@ -159,9 +159,9 @@ def checkpoints() -> str:
         ["`microsoft/xclip-…`", "size", "clip", "multiply-adds", "memory", "trained on", "published accuracy, %"],
         rows,
         "`mini` has no prefix. Size: parameters. Clip: frames × pixels. Multiply-adds, and memory of activations in "
-        "float32: `openxclip profile`, for one clip and 400 texts, without the text tower. Accuracy: `openxclip models`, "
-        "as in the paper. Kinetics: top-1 / top-5, 4 clips × 3 crops. Few-shot: top-1, 1 clip, split 1. Zero-shot: top-1, "
-        "1 clip.",
+        "float32: `openxclip profile`, for one clip and 400 texts, without the text tower. Accuracy: `openxclip "
+        "models`, as in the paper. Kinetics: top-1 / top-5, 4 clips × 3 crops. Few-shot: top-1, 1 clip, split 1. "
+        "Zero-shot: top-1, 1 clip.",
     )
 
 
