@@ -4,7 +4,7 @@
 three sizes that double. The exponent is the slope of log(seconds) over log(size): 0 is constant, 1 linear, 2 quadratic.
 Large indexes have random windows; the model mini encodes everything else, from generated clips.
 
-The last rows compare the size of an index of 1,000 clips that were added one by one with clips that were added at once.
+The last rows compare the sizes of two indexes of 1,000 clips, which were added one by one and all at once.
 """
 
 from __future__ import annotations

@@ -233,6 +233,11 @@ def test_damaged_pickles(content: bytes, tmp_path: Path) -> None:
     assert "damaged" in refused(zip_file(tmp_path / "weights.pth", content))
 
 
+def test_a_pickle_that_pops_more_than_it_pushed(tmp_path: Path) -> None:
+    for content in (b"R.", b"\x80\x02N(s."):
+        assert "it pops more than it pushed" in refused(zip_file(tmp_path / "weights.pth", content))
+
+
 def test_other_formats_are_named(tmp_path: Path) -> None:
     tar = tmp_path / "old.tar"
     tar.write_bytes(b"storages".ljust(257, b"\0") + b"ustar\x0000" + b"\0" * 300)

@@ -51,7 +51,7 @@ class CheckpointOptions(hub.HubOptions, total=False):
 
 
 class _Hints(NamedTuple):
-    """A user's statements about a CLIP, for files that don't tell."""
+    """Settings of a CLIP that the user states, for files that don't."""
 
     hidden_act: str | None
     vision_heads: int | None

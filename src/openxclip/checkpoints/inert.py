@@ -119,7 +119,8 @@ class InertReader:
         return value
 
     def _top(self) -> Any:
-        if self._marks and self._marks[-1] >= len(self._stack):
+        bottom = self._marks[-1] if self._marks else 0
+        if len(self._stack) <= bottom:
             raise DamagedPickleError("it pops more than it pushed")
         return self._stack[-1]
 

@@ -128,7 +128,7 @@ def moves_to_hub(names: Iterable[str]) -> tuple[list[Move], list[str]]:
 
 
 def moved(tensor: Tensor, move: Move) -> dict[str, Tensor]:
-    """Return the tensors by hub name that a tensor of the authors becomes."""
+    """Return, by their hub names, the tensors that a tensor of the authors' files becomes."""
     if move.transposed:
         tensor = tensor.T.contiguous()
     return dict(zip(move.targets, _parts(tensor) if len(move.targets) > 1 else [tensor], strict=True))

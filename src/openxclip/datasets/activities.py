@@ -220,7 +220,7 @@ def _activitynet_split(table: Path, video: str, entry: dict[str, Any]) -> str:
 def _clip_segment(
     place: str, start: object, end: object, length: object, problems: list[str]
 ) -> tuple[float, float] | None:
-    """Return start and end in seconds, limited to the video. If nothing is left, append to `problems`, return None."""
+    """Return start and end in seconds, limited to the video; if nothing is left, add to `problems` and return None."""
     try:
         first, last = float(start), float(end)  # type: ignore[arg-type]  # caught below
         duration = float(length) if length not in ("", None) else last  # type: ignore[arg-type]

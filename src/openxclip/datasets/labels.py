@@ -122,10 +122,10 @@ def _match_numbered_names(numbered: Mapping[str, str], classes: Sequence[str]) -
 def invert_numbers(numbers: Mapping[str, object]) -> dict[str, str] | None:
     """Turn numbers by name into names by number; return None if the values aren't distinct numbers."""
     values = list(map(str, numbers.values()))
-    if not all(map(_is_number, values)) or any(map(_is_number, numbers)):
+    if not numbers or not all(map(_is_number, values)) or any(map(_is_number, numbers)):
         return None
     names = {str(int(value)): name for name, value in zip(numbers, values, strict=True)}
-    return names if len(names) == len(numbers) > 0 else None
+    return names if len(names) == len(numbers) else None  # a number may occur twice
 
 
 def number_labels(labels: Sequence[tuple[str, str]], names: Names | None = None) -> tuple[tuple[str, ...], list[int]]:

@@ -236,7 +236,7 @@ class OptimizedXCLIPModel(XCLIPModel):
         return prompts(text32_BKE, patches_BPE.float(), queries_BKE).to(text_BKE.dtype)
 
     def _is_plain_tensor(self, tensor: Tensor) -> bool:
-        """Return whether a tensor has no subclass and is on the model's device. The plain model handles all others."""
+        """Return whether a tensor is of no subclass and on the model's device. The plain model handles all others."""
         return type(tensor) in (Tensor, nn.Parameter) and tensor.device == self.device
 
 

@@ -7,7 +7,6 @@ import math
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -116,14 +115,19 @@ def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) ->
     fields = [pa.field("path", pa.string())]
     for name in names:
         dtype, (_, *inner) = shapes[name]
-        fields.append(pa.field(name, reduce(pa.list_, reversed(inner), pa.from_numpy_dtype(np.dtype(dtype)))))
+        arrow_type = pa.from_numpy_dtype(np.dtype(dtype))
+        for length in reversed(inner):
+            arrow_type = pa.list_(arrow_type, length)
+        fields.append(pa.field(name, arrow_type))
     schema = pa.schema(fields, metadata={METADATA_NAME: json.dumps(metadata, allow_nan=False)})
     with parquet.ParquetWriter(file, schema, use_dictionary=["path"]) as writer:
         for part in _in_groups(rows(list(shapes))):
             columns = [pa.array([paths[i] for i in part["video"]], pa.string())]
             for name in names:
-                lengths, values = reversed(part[name].shape[1:]), pa.array(part[name].ravel())
-                columns.append(reduce(pa.FixedSizeListArray.from_arrays, lengths, values))
+                array = pa.array(part[name].ravel())
+                for length in reversed(part[name].shape[1:]):
+                    array = pa.FixedSizeListArray.from_arrays(array, length)
+                columns.append(array)
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 

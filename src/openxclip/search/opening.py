@@ -168,6 +168,6 @@ class OpenIndex:
     def _check_weights(self, info: IndexInfo, described: IndexInfo) -> None:
         if info.weights != described.weights:
             raise ValueError(
-                f"the index {self.store.uri} was made with the model {info.model}, and the weights of "
-                f"{described.model or 'the given model'} differ: features of two models can't be compared."
+                f"the index {self.store.uri} was made with the model {info.model}; "
+                f"{described.model or 'the given model'} has other weights: features of two models can't be compared."
             )

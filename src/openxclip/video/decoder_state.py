@@ -51,7 +51,10 @@ class DecoderState:
             self._primers.append((position, _copy(packet)))
 
     def primer(self, position: int) -> tuple[int, Any] | None:
-        """Return the packet to decode before a start at `position`, with its own position; None if none is needed."""
+        """Return the position and the packet that must be decoded first to start at `position`; None if none must.
+
+        It may be the packet at `position` itself.
+        """
         at = bisect_right(self._primers, position, key=lambda primer: primer[0])
         return self._primers[at - 1] if at else None
 

@@ -97,7 +97,7 @@ class Deadline:
         self.restart()
 
     def restart(self) -> None:
-        """Count the seconds from now again, for another call."""
+        """Start counting the seconds again, for another call."""
         self._end = math.inf if self._seconds is None else time.monotonic() + self._seconds
 
     def check(self) -> None:
