@@ -33,8 +33,8 @@ paper: .venv/.dev
 	$(BIN)/python scripts/paper.py --out runs/paper
 
 # The sdist and the wheel in dist/, checked: contents, metadata, changelog, and the wheel alone in a fresh environment.
-release: .venv/.dev
-	$(PIP) -e '.[dev,release]'
+release: .venv/.runtime
+	$(PIP) -e '.[release]'
 	$(BIN)/python scripts/release.py
 
 clean:
