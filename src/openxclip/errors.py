@@ -6,6 +6,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+__all__ = [
+    "CheckpointError",
+    "MissingPackageError",
+    "NotWrittenError",
+    "OpenXCLIPError",
+    "VideoError",
+    "VideoIndexError",
+]
+
 
 class OpenXCLIPError(Exception):
     """Base of the errors that openxclip raises for a user's input. The message can be shown to the user unchanged."""
