@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from openxclip.cli.terminal import counted
+from openxclip.common.counting import counted
 from openxclip.video import VideoReader
 
 Run = Callable[..., Any]

@@ -153,7 +153,7 @@ def test_impossible_hold_outs_are_refused() -> None:
     for part in (0.0, 1.0):
         with pytest.raises(ValueError, match=f"part={part} must be above 0 and below 1"):
             hold_out(dataset(), part, seed=0)
-    with pytest.raises(DatasetError, match="the class 'run' has 1 videos"):
+    with pytest.raises(DatasetError, match="the class 'run' has 1 video"):
         hold_out(dataset(counts=(2, 2, 1, 2)), 0.5, seed=0)
 
 

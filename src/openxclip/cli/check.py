@@ -12,7 +12,7 @@ from openxclip.cli.help import usage_errors
 from openxclip.cli.options import Target, finding_options, footage_options, found_videos, read_options
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import Form, Rows, format_options
-from openxclip.cli.terminal import counted
+from openxclip.common.counting import counted
 from openxclip.common.files import checked_target
 
 if TYPE_CHECKING:

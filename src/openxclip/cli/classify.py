@@ -23,7 +23,8 @@ from openxclip.cli.options import (
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import Form, Rows, format_options
-from openxclip.cli.terminal import counted, say
+from openxclip.cli.terminal import say
+from openxclip.common.counting import counted
 
 if TYPE_CHECKING:
     from rich.table import Table

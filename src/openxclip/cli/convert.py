@@ -9,7 +9,8 @@ import click
 from openxclip.cli.help import usage_errors
 from openxclip.cli.options import Target, clip_options
 from openxclip.cli.progress import progress
-from openxclip.cli.terminal import counted, note, printable
+from openxclip.cli.terminal import note, printable
+from openxclip.common.counting import counted
 
 
 @click.command("convert", no_args_is_help=True)

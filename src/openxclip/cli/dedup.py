@@ -12,7 +12,8 @@ from openxclip.cli.help import usage_errors
 from openxclip.cli.options import index_option, where_option
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import Form, Rows, format_options
-from openxclip.cli.terminal import counted, json_line, printable
+from openxclip.cli.terminal import json_line, printable
+from openxclip.common.counting import counted
 
 if TYPE_CHECKING:
     from openxclip.search import DuplicateGroup

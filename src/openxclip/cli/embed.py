@@ -24,7 +24,8 @@ from openxclip.cli.options import (
     stride_option,
 )
 from openxclip.cli.progress import progress
-from openxclip.cli.terminal import counted, printable, say
+from openxclip.cli.terminal import printable, say
+from openxclip.common.counting import counted
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:

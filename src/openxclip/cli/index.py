@@ -26,7 +26,8 @@ from openxclip.cli.options import (
     stride_option,
 )
 from openxclip.cli.progress import progress
-from openxclip.cli.terminal import counted, printable, say
+from openxclip.cli.terminal import printable, say
+from openxclip.common.counting import counted
 
 if TYPE_CHECKING:
     from openxclip.errors import VideoError

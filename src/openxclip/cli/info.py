@@ -10,7 +10,8 @@ import click
 
 from openxclip.cli.options import footage_options, named_videos, read_options
 from openxclip.cli.rows import Form, csv_line, format_options
-from openxclip.cli.terminal import counted, json_line, say
+from openxclip.cli.terminal import json_line, say
+from openxclip.common.counting import counted
 from openxclip.common.sizes import format_bytes
 from openxclip.common.times import format_time
 from openxclip.errors import CheckpointError

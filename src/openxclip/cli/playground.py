@@ -9,7 +9,8 @@ import click
 
 from openxclip.cli.options import Target, Time
 from openxclip.cli.progress import progress
-from openxclip.cli.terminal import counted, printable
+from openxclip.cli.terminal import printable
+from openxclip.common.counting import counted
 from openxclip.common.times import format_time
 
 

@@ -8,7 +8,8 @@ import click
 
 from openxclip.cli.help import usage_errors
 from openxclip.cli.rows import Form, Rows, format_options
-from openxclip.cli.terminal import counted, json_line
+from openxclip.cli.terminal import json_line
+from openxclip.common.counting import counted
 
 if TYPE_CHECKING:
     from openxclip.inspection import Cost, Profile

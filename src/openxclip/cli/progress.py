@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from openxclip.cli import terminal
-from openxclip.cli.terminal import counted, say
+from openxclip.cli.terminal import say
+from openxclip.common.counting import counted
 from openxclip.common.times import format_time
 
 LINE_EVERY_S = 30.0

@@ -13,7 +13,8 @@ from openxclip.cli.help import usage_errors
 from openxclip.cli.options import Target, Time, device_options, fps_option, index_option, where_option
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import Form, Rows, format_options
-from openxclip.cli.terminal import counted, say
+from openxclip.cli.terminal import say
+from openxclip.common.counting import counted
 from openxclip.common.files import atomic_file, checked_folder
 from openxclip.errors import OpenXCLIPError, VideoError
 

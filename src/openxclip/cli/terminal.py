@@ -171,11 +171,6 @@ def json_line(value: object) -> str:
     return line
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun: 1 video, 2 videos; 1 class, 2 classes."""
-    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
-
-
 def say_first(messages: Sequence[str], *, rest: str) -> None:
     """Print the first ten messages and how many more there are; `rest` ends that line and says where to find them."""
     for message in messages[:_MAX_MESSAGES]:

@@ -15,7 +15,8 @@ import click
 from openxclip.cli.help import usage_errors
 from openxclip.cli.options import Target, device_option, hidden_option
 from openxclip.cli.progress import Progress, progress
-from openxclip.cli.terminal import counted, printable, say, say_first
+from openxclip.cli.terminal import printable, say, say_first
+from openxclip.common.counting import counted
 from openxclip.common.files import checked_folder
 
 if TYPE_CHECKING:

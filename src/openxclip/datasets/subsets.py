@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from openxclip.common.counting import counted
 from openxclip.common.files import user_path
 from openxclip.datasets.files import to_nfc
 from openxclip.datasets.labels import name_key
@@ -40,7 +41,9 @@ def few_shot(dataset: Dataset, k: int, *, seed: int) -> Dataset:
     chosen: list[Sample] = []
     for name, samples in zip(dataset.classes, _shuffle_classes(dataset, seed), strict=True):
         if len(samples) < k:
-            raise DatasetError(f"{dataset.name}: the class {name!r} has {len(samples)} videos, but {k} are needed.")
+            raise DatasetError(
+                f"{dataset.name}: the class {name!r} has {counted(len(samples), 'video')}, but {k} are needed."
+            )
         chosen += samples[:k]
     return replace(dataset, name=f"{dataset.name}, {k} a class, seed {seed}", samples=tuple(chosen))
 
@@ -103,7 +106,9 @@ def hold_out(dataset: Dataset, part: float, *, seed: int) -> tuple[Dataset, Data
     for subject, samples in groups.items():
         sources = list(dict.fromkeys(sample.source for sample in samples))
         if len(sources) < 2:
-            raise DatasetError(f"{dataset.name}: {subject} {len(sources)} videos: holding out needs two or more.")
+            raise DatasetError(
+                f"{dataset.name}: {subject} {counted(len(sources), 'video')}: holding out needs two or more."
+            )
         held.update(sources[: min(len(sources) - 1, max(1, round(part * len(sources))))])
     remaining = tuple(sample for sample in dataset.samples if sample.source not in held)
     held_out = tuple(sample for sample in dataset.samples if sample.source in held)

@@ -110,7 +110,7 @@ def _check_comparable(first: Results, second: Results) -> None:
     ours, theirs = _settings_of(first), _settings_of(second)
     different = [f"{name} ({ours[name]} and {theirs[name]})" for name in ours if ours[name] != theirs[name]]
     if different:
-        raise ValueError(f"the results can't be compared: they differ in {'; '.join(different)}.")
+        raise ValueError(f"the results differ in {'; '.join(different)}.")
     first_labels, second_labels = (
         {prediction.sample: prediction.label for prediction in results.predictions} for results in (first, second)
     )
@@ -122,7 +122,7 @@ def _check_comparable(first: Results, second: Results) -> None:
                 "same samples."
             )
     if list(first_labels.items()) != list(second_labels.items()):
-        raise ValueError("the results can't be compared: their labels or the order of their samples differ.")
+        raise ValueError("the labels or the order of the samples differ.")
 
 
 def _settings_of(results: Results) -> dict[str, Any]:

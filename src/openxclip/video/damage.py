@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.common.counting import counted
 from openxclip.video.coded_stream import CodedStream
 from openxclip.video.keyframes import recognises_keys
-from openxclip.video.lost_parts import PictureNumbers, are_slices_intact, plural
+from openxclip.video.lost_parts import PictureNumbers, are_slices_intact
 
 # Codecs whose key frames FFmpeg's parsers recognise by the packets' content. For codecs that neither these nor
 # `keyframes` recognise, only the container marks key frames, and some containers (WTV, RoQ) don't.
@@ -132,20 +133,20 @@ class Survey:
         if not self._full:
             return problems
         if failed:
-            problems.append(f"{plural(len(failed), 'packet')} can't be decoded{_first_at(failed)}")
+            problems.append(f"{counted(len(failed), 'packet')} can't be decoded{_first_at(failed)}")
         if self._partial:
-            frames = plural(len(self._partial), "frame")
+            frames = counted(len(self._partial), "frame")
             problems.append(f"{frames} can be decoded only in part{_first_at(self._partial)}")
         broken = self._broken_slices
         if 0 < len(broken) < self._num_intact_slices:  # else slices have no checksums
-            frames = plural(len(broken), "frame")
+            frames = counted(len(broken), "frame")
             problems.append(f"{frames} {_is(len(broken))} damaged, by the checksums of slices{_first_at(broken)}")
         if missing := self._numbers.num_missing():
-            problems.append(f"{plural(missing, 'picture')} {_is(missing)} missing, by the numbers of the others")
+            problems.append(f"{counted(missing, 'picture')} {_is(missing)} missing, by the numbers of the others")
         if count := self._num_resized:
-            problems.append(f"{plural(count, 'frame')} {_has(count)} another size than the first")
+            problems.append(f"{counted(count, 'frame')} {_has(count)} another size than the first")
         if count := self._num_disordered:
-            problems.append(f"{plural(count, 'frame')} {_has(count)} no time, or a time that is not after the last")
+            problems.append(f"{counted(count, 'frame')} {_has(count)} no time, or a time that is not after the last")
         return problems
 
 
@@ -199,7 +200,7 @@ def missing_frames(times: NDArray[np.float64], *, tick: float) -> str | None:
     count = int((multiples[fits & ~long] - 1).sum())
     at = times[before_gaps[0]] + step
     where = f", the first at {at:.2f} s" if count > 1 else f" at {at:.2f} s"
-    return f"{plural(count, 'frame')} {_is(count)} missing{where}: the others are {step * 1000:.3g} ms apart"
+    return f"{counted(count, 'frame')} {_is(count)} missing{where}: the others are {step * 1000:.3g} ms apart"
 
 
 def _is(number: int) -> str:

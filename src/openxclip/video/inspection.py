@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from openxclip.common.counting import counted
 from openxclip.errors import VideoError
 from openxclip.video.colour_codes import HLG, MATRICES, PQ, RANGES, TRANSFERS
 from openxclip.video.containers import ContainerFootage
@@ -20,7 +21,7 @@ from openxclip.video.demuxing import audio_codec, short_name
 from openxclip.video.file_ends import find_cut_end
 from openxclip.video.frames import Kind
 from openxclip.video.headers import header_contradiction, num_edits
-from openxclip.video.lost_parts import find_lost_parts, plural
+from openxclip.video.lost_parts import find_lost_parts
 from openxclip.video.opening import VideoSource, expand_home, is_buffer, source_name
 from openxclip.video.options import ReadOptions
 from openxclip.video.truncation import MAY_BE_CUT
@@ -202,7 +203,7 @@ def _inspect_container(
     if contradiction := header_contradiction(coded.container, coded.stream, footage.index.packets):
         problems.append(contradiction)
     if num_frames < _FEW_FRAMES:
-        problems.append(f"it is very short: {plural(num_frames, 'frame')}")
+        problems.append(f"it is very short: {counted(num_frames, 'frame')}")
     if survey.first is not None:
         facts |= _facts_of_frame(survey.first)
     return facts, problems

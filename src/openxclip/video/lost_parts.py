@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.common.counting import counted
 from openxclip.video.boxes import SEGMENT, Part, elements, elements_at, read_at, reading, size_of
 
 _TS_SIZES = (188, 192, 204)
@@ -65,7 +66,7 @@ def _check_ts(file: BinaryIO, pid: int, check_time: Callable[[], object]) -> lis
     ours = heads[is_ours]
     if num_bad := int(np.count_nonzero(ours[:, 1] & 0x80)):  # marked by the receiver
         verb = "was" if num_bad == 1 else "were"
-        problems.append(f"{plural(num_bad, 'transport packet')} of its video {verb} received with errors")
+        problems.append(f"{counted(num_bad, 'transport packet')} of its video {verb} received with errors")
     is_announced = (ours[:, 3] & 0x20 > 0) & (ours[:, 4] > 0) & (ours[:, 5] & 0x80 > 0)  # by discontinuity_indicator
     is_frame_start = ours[:, 1] & 0x40 > 0
     may_jump = is_frame_start & (is_announced | _begins_recording(heads, is_ours))
@@ -73,7 +74,7 @@ def _check_ts(file: BinaryIO, pid: int, check_time: Callable[[], object]) -> lis
     steps = np.diff((ours[has_payload, 3] & 15).astype(np.int64)) % 16
     is_lost = (steps > 1) & ~may_jump[has_payload][1:]  # a step of 0 is a packet that was sent twice
     if num_lost := int(np.count_nonzero(is_lost)):
-        problems.append(f"transport packets of its video are missing in {plural(num_lost, 'place')}, by their counter")
+        problems.append(f"transport packets of its video are missing in {counted(num_lost, 'place')}, by their counter")
     return problems
 
 
@@ -156,7 +157,7 @@ def _check_ogg(file: BinaryIO, check_time: Callable[[], object]) -> list[str]:
     if wrong:
         problems.append(_damaged(wrong, "page"))
     if missing:
-        problems.append(f"pages are missing in {plural(missing, 'place')}, by their numbers")
+        problems.append(f"pages are missing in {counted(missing, 'place')}, by their numbers")
     return problems
 
 
@@ -246,11 +247,6 @@ def _num_gaps(numbers: list[int], *, is_last: bool) -> int | None:
     return sum(n not in present for n in range(first, last))
 
 
-def plural(number: int, noun: str) -> str:
-    """Return a number with its noun, such as "2 frames"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _damaged(number: int, noun: str) -> str:
     verb, owner = ("is", "its") if number == 1 else ("are", "their")
-    return f"{plural(number, noun)} {verb} damaged, by {owner} checksum"
+    return f"{counted(number, noun)} {verb} damaged, by {owner} checksum"
