@@ -83,9 +83,9 @@ def test_parts_that_dont_fit_are_refused(pipeline: VideoPipeline, damaged: Datas
         ([first], r"1 results of the parts \[\(0, 2\)\]"),
         ([first, first], r"they must be \[\(0, 2\), \(1, 2\)\]"),
         ([first, evaluate(pipeline, damaged)], "of the parts"),
-        ([first, replace(second, model_hash="0")], "the results differ in model_hash"),
-        ([first, evaluate(pipeline, damaged, EvaluationProtocol(num_clips=2), part=(1, 2))], "the results differ in protocol"),
-        ([first, evaluate(pipeline, dataset, part=(1, 2))], "the results differ in dataset"),
+        ([first, replace(second, model_hash="0")], "they differ in model_hash"),
+        ([first, evaluate(pipeline, damaged, EvaluationProtocol(num_clips=2), part=(1, 2))], "they differ in protocol"),
+        ([first, evaluate(pipeline, dataset, part=(1, 2))], "they differ in dataset"),
         ([first, replace(second, predictions=second.predictions[1:])], "have 6 samples, not each of the 7 once"),
         ([first, replace(second, errors=(*second.errors, first.errors[0]))], "have 8 samples"),
     ):
