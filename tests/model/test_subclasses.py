@@ -69,7 +69,17 @@ class TextTower(XCLIPTextModel):
         self.head = nn.Linear(config.hidden_size, 2)
 
 
-WHOLE_MODELS = {Headed: "", Wrapped: "inner."}
+class WithoutConfigClass(XCLIPPreTrainedModel):
+    """Doesn't set `config_class`: as in transformers, it is `XCLIPConfig`."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.inner = XCLIPModel(config)
+        self.head = nn.Linear(config.projection_dim, config.num_labels)
+        self.post_init()
+
+
+WHOLE_MODELS = {Headed: "", Wrapped: "inner.", WithoutConfigClass: "inner."}
 
 
 def same(actual: dict[str, torch.Tensor], whole: dict[str, torch.Tensor], prefix: str, source: str = "") -> bool:
@@ -78,7 +88,7 @@ def same(actual: dict[str, torch.Tensor], whole: dict[str, torch.Tensor], prefix
     return bool(names) and all(torch.equal(actual[name], whole[source + name.removeprefix(prefix)]) for name in names)
 
 
-@pytest.mark.parametrize("cls", [Headed, Wrapped, Tower, TextTower])
+@pytest.mark.parametrize("cls", [Headed, Wrapped, WithoutConfigClass, Tower, TextTower])
 def test_a_new_head_is_initialized_with_one_warning(cls: Any, tiny_folder: Path) -> None:
     with pytest.warns(UserWarning, match=r"start at random.*head\.bias, head\.weight") as caught:
         model = cls.from_pretrained(tiny_folder)
@@ -96,7 +106,7 @@ def test_a_new_head_is_initialized_with_one_warning(cls: Any, tiny_folder: Path)
         assert model.head.weight.unique().tolist() == [0.25]
 
 
-@pytest.mark.parametrize("cls", [Headed, Wrapped, Tower, TextTower])
+@pytest.mark.parametrize("cls", [Headed, Wrapped, WithoutConfigClass, Tower, TextTower])
 def test_a_saved_subclass_loads_without_a_warning(cls: Any, tiny_folder: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

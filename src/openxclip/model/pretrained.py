@@ -30,12 +30,13 @@ _ModelT = TypeVar("_ModelT", bound="XCLIPPreTrainedModel")
 class XCLIPPreTrainedModel(Members):
     """Base class of XCLIPModel, XCLIPTextModel and XCLIPVisionModel, and of your own classes that contain one of them.
 
-    A subclass sets `config_class`, makes its parts in `__init__` and calls `post_init()` at the end. `from_pretrained`
-    then loads any X-CLIP: openxclip's parts get its weights, and the subclass's own parts are initialised by its
-    constructor or its `_init_weights`.
+    A subclass makes its parts in `__init__` and calls `post_init()` at the end. Its `config_class` is `XCLIPConfig`
+    unless it sets another, such as `XCLIPVisionConfig` for a class around the video tower. `from_pretrained` then loads
+    any X-CLIP: openxclip's parts get its weights, and the subclass's own parts are initialised by its constructor or
+    its `_init_weights`.
     """
 
-    config_class: ClassVar[type[Config]]
+    config_class: ClassVar[type[Config]] = XCLIPConfig
     weights_prefix: ClassVar[str] = ""  # prefix of this class's weights in a whole X-CLIP
 
     def __init__(self, config: Any) -> None:
