@@ -80,6 +80,7 @@ def stage_notebook(notebook: Path, page: Path, pages: dict[Path, Path]) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     resources: dict[str, Any] = {"unique_key": page.stem, "output_files_dir": f"{page.stem}_files"}
     text, resources = MarkdownExporter().from_filename(str(notebook), resources=resources)
+    text = text.replace("![png](", "![output of the cell above](")
     for name, data in resources.get("outputs", {}).items():
         target = page.parent / name
         target.parent.mkdir(exist_ok=True)
