@@ -16,13 +16,14 @@ from openxclip.playground.clips import Split, render_clips
 from openxclip.video.writing import write_mp4
 
 
-def export_clip(frames: Tensor | Iterable[Tensor], path: str | Path, *, fps: float = 24) -> Path:
+def export_clip(frames: Tensor | Iterable[Tensor], path: str | Path, *, fps: float = 24, quality: int = 26) -> Path:
     """Write frames as H.264 (yuv420p) mp4, atomically.
 
     Args:
         frames: uint8 (T, 3, H, W) with even H and W, or several such tensors, written one after the other.
         path: path of the file, which is replaced if it exists.
         fps: frames per second.
+        quality: x264's CRF; a lower number gives a better and larger file.
 
     Raises:
         ValueError: H or W is odd, which yuv420p can't represent.
@@ -32,7 +33,7 @@ def export_clip(frames: Tensor | Iterable[Tensor], path: str | Path, *, fps: flo
     parts = [frames] if isinstance(frames, Tensor) else frames
     arrays = (frame.permute(1, 2, 0).contiguous().numpy() for part_TCHW in parts for frame in part_TCHW)
     with atomic_file(path) as partial, partial.open("wb") as file:
-        write_mp4(arrays, file, fps=fps)
+        write_mp4(arrays, file, fps=fps, quality=quality)
     return path
 
 
