@@ -180,13 +180,6 @@ class XCLIPModel(XCLIPPreTrainedModel):
 
         Returns:
             (B, E); the attribute `pooler_output` is the same tensor, see `add_attributes`.
-
-        Examples:
-            >>> import torch
-            >>> from openxclip import XCLIPModel
-            >>> model = XCLIPModel.from_pretrained("mini")
-            >>> model.get_video_features(torch.zeros(2, 8, 3, 64, 64)).shape
-            torch.Size([2, 192])
         """
         flags = self._output_flags(output_attentions, output_hidden_states)
         pixels_NCHW, num_frames = self.vision_model.split_frames(pixel_values, num_frames)
