@@ -145,7 +145,7 @@ def test_hold_out_of_captions() -> None:
     assert set(left.samples) | set(held.samples) == set(samples)
     assert len(held.samples) == round(len({sample.source for sample in samples}) / 4)
     assert set(hold_out(captioned, 0.25, seed=1)[1].samples) != set(held.samples)
-    with pytest.raises(DatasetError, match="there are 1 videos"):
+    with pytest.raises(DatasetError, match="it has 1 video:"):
         hold_out(replace(captioned, samples=samples[:1]), 0.25, seed=0)
 
 

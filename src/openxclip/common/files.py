@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import math
 import os
 import re
@@ -47,6 +46,8 @@ def stamp_of(path: str | Path) -> Stamp:
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal; OSError if it can't be read."""
+    import hashlib  # here, because it loads OpenSSL, which `openxclip --help` doesn't need
+
     hashed = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -101,7 +101,7 @@ def hold_out(dataset: Dataset, part: float, *, seed: int) -> tuple[Dataset, Data
         groups = {f"the class {name!r} has": samples for name, samples in shuffled}
     else:
         everything = sorted(dataset.samples, key=lambda s: _random_key(seed, dataset.name_of(s), s.start, s.end))
-        groups = {"there are": everything}
+        groups = {"it has": everything}
     held: set[str] = set()
     for subject, samples in groups.items():
         sources = list(dict.fromkeys(sample.source for sample in samples))
