@@ -1,6 +1,6 @@
 """Build the documentation site from the Markdown in docs/, and check it.
 
-    python scripts/docs/build.py [--output site]
+    python scripts/docs/build.py
 
 The pages are copied to build/docs together with the pages that live elsewhere in the repository (`ELSEWHERE`) and the
 notebooks, which become Markdown. zensical turns them into a site. Each page is also written as plain Markdown
@@ -9,7 +9,6 @@ beside its HTML, and `llms.txt` lists them. At the end scripts/docs/check.py loo
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -103,8 +102,8 @@ def write_markdown(site: Path, config: dict[str, Any]) -> None:
         lines += ["", f"## {section or 'Overview'}", ""]
         for page in pages:
             name = page.removesuffix(".md")
-            html = site / ("index.html" if name == "index" else name.removesuffix("/index")) / "index.html"
-            html = site / "index.html" if name == "index" else html
+            folder = site / name if Path(name).name != "index" else (site / name).parent
+            html = folder / "index.html"
             soup = BeautifulSoup(html.read_text(encoding="utf-8"), "html.parser")
             article = soup.find("article")
             assert article is not None, page
@@ -127,8 +126,6 @@ def write_markdown(site: Path, config: dict[str, Any]) -> None:
 
 def main() -> int:
     """Build and check the site; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     site = ROOT / config["site_dir"]
     stage()

@@ -130,15 +130,6 @@ def training() -> str:
     )  # fmt: skip
 
 
-def trainer() -> str:
-    """Return the accuracy of two training programs on the same clips."""
-    return table(
-        ["trained by", "accuracy with seed 0", "with seed 1"],
-        [[row["by"], *[f"{100 * value:.1f} %" for value in row["accuracy"]], ""][:3] for row in read("trainer")],
-        "48 held-out clips of the playground, recipe `my-videos`.",
-    )
-
-
 def checkpoints() -> str:
     """Return the released checkpoints with their published accuracies and their costs."""
     from openxclip import profile
@@ -176,7 +167,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "processor": processor,
     "dropin": dropin,
     "training": training,
-    "trainer": trainer,
     "checkpoints": checkpoints,
 }
 

@@ -166,15 +166,31 @@ device_options = _all_of(
     ),
 )
 limit_options = _all_of(
-    *(
-        click.option(f"--max-{name}", type=kind, default=getattr(DEFAULT_LIMITS, name), show_default=shown, help=text)
-        for name, kind, shown, text in (
-            ("seconds", Time(above=0), None, "Maximum time for reading one video."),
-            ("pixels", click.IntRange(1), None, "Maximum number of pixels of a frame."),
-            ("frames", click.IntRange(1), None, "Maximum number of frames of a video."),
-            ("memory", _Bytes(), "8GiB", "Maximum memory for a video's frames or a pipe's data: 2GB, 512MiB."),
-        )
-    )
+    click.option(
+        "--max-seconds",
+        type=Time(above=0),
+        default=DEFAULT_LIMITS.seconds,
+        help="Maximum time for reading one video.",
+    ),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(1),
+        default=DEFAULT_LIMITS.pixels,
+        help="Maximum number of pixels of a frame.",
+    ),
+    click.option(
+        "--max-frames",
+        type=click.IntRange(1),
+        default=DEFAULT_LIMITS.frames,
+        help="Maximum number of frames of a video.",
+    ),
+    click.option(
+        "--max-memory",
+        type=_Bytes(),
+        default=DEFAULT_LIMITS.memory,
+        show_default="8GiB",
+        help="Maximum memory for a video's frames or a pipe's data: 2GB, 512MiB.",
+    ),
 )
 footage_options = _all_of(
     click.option(
