@@ -20,6 +20,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,12 @@ def commands(block: Block) -> list[str]:
     return [command for line in lines if (command := re.sub(r"(^|\s+)#.*", "", line).strip())]
 
 
+def pieces(block: Block) -> list[str]:
+    """The parts of a block that run one by one: its commands, or the whole snippet."""
+    return commands(block) if block.language == "bash" else [block.text]
+
+
+@cache
 def not_run() -> list[NotRun]:
     lines = (Path(__file__).parent / "not_run.txt").read_text(encoding="utf-8").splitlines()
     return [NotRun(*map(str.strip, line.split("|", 2))) for line in lines if line.strip() and not line.startswith("#")]
@@ -208,21 +215,19 @@ def assert_printed(shown: str, printed: str) -> None:
 def test_page_runs(page: str, desk: Path) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
-        if block.language == "python":
-            printed = "" if reason_not_to_run(page, block.text) else run_snippet(block.text, names)
-            skipped = bool(reason_not_to_run(page, block.text))
+        to_run = [piece for piece in pieces(block) if reason_not_to_run(page, piece) is None]
+        if block.language == "bash":
+            printed = "".join(run_command(command, desk) for command in to_run)
         else:
-            reasons = {command: reason_not_to_run(page, command) for command in commands(block)}
-            printed = "".join(run_command(command, desk) for command, reason in reasons.items() if reason is None)
-            skipped = any(reasons.values())
-        if block.output is not None and not skipped:
+            printed = "".join(run_snippet(snippet, names) for snippet in to_run)
+        if block.output is not None and len(to_run) == len(pieces(block)):
             assert_printed(block.output, printed)
 
 
 def test_commands_that_do_not_run_are_known_to_the_parser() -> None:
     for page in PAGES:
         for block in blocks(page):
-            for command in commands(block) if block.language == "bash" else []:
+            for command in pieces(block):
                 if reason_not_to_run(page, command) and command.startswith("openxclip "):
                     words = shlex.split(command.split(" | ")[0].split(" > ")[0])
                     verb = cli.get_command(click.Context(cli), words[1])
@@ -234,6 +239,5 @@ def test_not_run_has_only_what_pages_show() -> None:
     for entry in not_run():
         assert entry.reason
         pages = PAGES if entry.page == "*" else [entry.page]
-        shown = [block for page in pages for block in blocks(page)]
-        lines = [line for block in shown for line in (commands(block) if block.language == "bash" else [block.text])]
-        assert any(line.startswith(entry.command) for line in lines), f"no page shows {entry.command}"
+        shown = [piece for page in pages for block in blocks(page) for piece in pieces(block)]
+        assert any(piece.startswith(entry.command) for piece in shown), f"no page shows {entry.command}"
