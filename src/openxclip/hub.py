@@ -223,7 +223,7 @@ def _download(repo_id: str, allow_patterns: list[str] | None, **hub_options: Unp
         raise CheckpointError(f"{repo_id}: has no revision {revision!r} on the hub.") from error
     except errors.LocalEntryNotFoundError as error:
         at_revision = "" if revision is None else f", revision {revision!r},"
-        problem = f"{repo_id}{at_revision}: is not in the local cache"
+        problem = f"{repo_id}{at_revision} is not in the local cache"
         if local_files_only:
             raise CheckpointError(problem + _hint(repo_id, cache_dir)) from error
         reason = "HF_HUB_OFFLINE is set" if huggingface_hub.constants.HF_HUB_OFFLINE else "the hub can't be reached"

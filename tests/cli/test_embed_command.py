@@ -44,7 +44,7 @@ def test_the_command_writes_the_same_file_as_the_function(
         "--precision", "fp32",
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith(f"{tmp_path / f'a{suffix}'}: 12 rows of 16 numbers, of 3 videos (float32, ")
+    assert ran.stdout.startswith(f"{tmp_path / f'a{suffix}'}: 12 rows of 16 numbers from 3 videos (float32, ")
     assert ran.stderr == ""
     openxclip.embed(
         clip_folder,
@@ -66,7 +66,7 @@ def test_videos_that_cannot_be_read(run: Run, tiny_folder: Path, clip_folder: Pa
     names = f"{clip_folder / 'red2.mp4'}\ngone.mp4\n\n{tmp_path / 'empty'}\n"
     ran = run("embed", "-", "--out", "f.npz", "--model", tiny_folder, "--clips", 2, cwd=tmp_path, stdin=names)
     assert ran.returncode == 1
-    assert ran.stdout.startswith("f.npz: 2 rows of 16 numbers, of 3 videos (float32, ")
+    assert ran.stdout.startswith("f.npz: 2 rows of 16 numbers from 1 video (float32, ")
     assert [line.split(": ")[1] for line in ran.stderr.splitlines()[:2]] == ["gone.mp4", str(tmp_path / "empty")]
     assert ran.stderr.splitlines()[2] == "openxclip: 2 of 3 videos could not be read."
     with np.load(tmp_path / "f.npz") as found:

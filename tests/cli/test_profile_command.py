@@ -66,7 +66,7 @@ def test_a_table_on_a_terminal(name: str, monkeypatch: pytest.MonkeyPatch, capsy
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["nobody/xclip-none"], 1, "nobody/xclip-none: is not in the local cache"),
+        (["nobody/xclip-none"], 1, "nobody/xclip-none is not in the local cache"),
         (["./none"], 1, "./none: there is no such folder"),
         (["none.pth"], 1, "none.pth: there is no such file"),
         (["mini", "--frames", "0"], 2, "'--frames': 0 is not in the range"),

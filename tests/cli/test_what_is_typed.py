@@ -133,7 +133,7 @@ def test_embed_writes_nothing_if_no_video_can_be_read(
     assert list(tmp_path.iterdir()) == []
     done = run("embed", clip_folder / "red2.mp4", *arguments)
     assert done.returncode == 0, done.stderr
-    assert "1 row of 16 numbers, of 1 video" in done.stdout
+    assert "1 row of 16 numbers from 1 video" in done.stdout
 
 
 # -- times -------------------------------------------------------------------------------------------------------------

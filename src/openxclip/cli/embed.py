@@ -111,7 +111,8 @@ def command(
     num_videos = counted(len(result.paths), "video")
     if result.rows:
         kernel = f" ({result.kernel})" if result.kernel else ""
-        rows = f"{counted(result.rows, 'row')} of {counted(result.width, 'number')}, of {num_videos}"
+        num_read = counted(len(result.paths) - len(result.errors), "video")
+        rows = f"{counted(result.rows, 'row')} of {counted(result.width, 'number')} from {num_read}"
         click.echo(f"{printable(str(result.path))}: {rows}{kernel}")
     if result.errors:
         nothing = "" if result.rows else f", and {result.path} was not written"
