@@ -73,7 +73,7 @@ def test_hidden_includes_hidden_files(verb: str, folder: Path, call: Callable[..
     if verb == "index":
         assert len(VideoIndex.open(tmp_path / "index").files()) == 4
     elif verb == "embed":
-        assert "of 4 videos" in done.stdout
+        assert "from 4 videos" in done.stdout
     else:
         assert {Path(line.split('"')[3]).name for line in done.stdout.splitlines() if '"path"' in line} == {
             "a.mp4", "b.mp4", "c.mp4", "._a.mp4"
