@@ -15,7 +15,8 @@ import openxclip
 PACKAGE = Path(openxclip.__file__).parent
 ORDER = (
     "errors", "_version", "common", "hub", "config", "checkpoints", "model", "video", "processing", "conversion",
-    "inspection", "engine", "pipeline", "features", "recognition", "search", "datasets", "recipes", "evaluation",
+    "inspection", "engine", "pipeline", "features", "recognition", "search",
+    "timelines", "datasets", "recipes", "evaluation",
     "training", "playground", "benchmarking", "cli", "__main__",
 )  # fmt: skip
 
