@@ -12,7 +12,8 @@ from paper_runs import FEW, SHOTS, VIEWS, Run
 
 from openxclip.common.files import atomic_file
 from openxclip.evaluation.metrics import mean_and_std
-from openxclip.evaluation.plots import new_figure, save_figure
+from openxclip.common.figures import new_figure
+from openxclip.evaluation.plots import save_figure
 
 NAMES = {
     "mean": "mean pooling", "late": "late pooling", "cross-frame": "+ cross-frame attention", "mit": "+ MIT",

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import csv
-import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.common.figures import new_figure
 from openxclip.common.files import atomic_file
-from openxclip.errors import needs_package
 from openxclip.evaluation.metrics import Bin
 
 if TYPE_CHECKING:
@@ -113,28 +111,6 @@ def draw_reliability(error: float, bins: Sequence[Bin], path: str | Path) -> Pat
     below.bar([b["low"] for b in bins], [b["count"] for b in bins], **bars)
     below.set(xlabel="confidence", ylabel="samples")
     return save_figure(figure, path)
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Make a figure drawn by Agg without pyplot, so it needs no window and shares no state with other threads."""
-    with needs_package("a plot", "matplotlib", "plots"), _quiet_import():
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-@contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Suppress matplotlib's note that it uses a temporary cache if the user's can't be written."""
-    log = logging.getLogger("matplotlib")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
