@@ -10,9 +10,9 @@ from typing import Any
 
 from paper_runs import FEW, SHOTS, VIEWS, Run
 
+from openxclip.common.figures import new_figure
 from openxclip.common.files import atomic_file
 from openxclip.evaluation.metrics import mean_and_std
-from openxclip.common.figures import new_figure
 from openxclip.evaluation.plots import save_figure
 
 NAMES = {
