@@ -19,6 +19,7 @@ from . import processing as processing
 from . import recipes as recipes
 from . import recognition as recognition
 from . import search as search
+from . import timelines as timelines
 from . import training as training
 from . import video as video
 from ._version import __version__ as __version__
@@ -57,6 +58,8 @@ from .processing.auto import AutoTokenizer as AutoTokenizer
 from .recognition import classify as classify
 from .recognition import iter_classify as iter_classify
 from .search import VideoIndex as VideoIndex
+from .timelines import iter_timelines as iter_timelines
+from .timelines.finding import timeline as timeline
 from .training import train as train
 from .training.transformers_trainer import Trainer as Trainer
 from .video import ClipPlan as ClipPlan

@@ -42,7 +42,8 @@ class TimelineData:
         labels: the K labels.
         starts, ends: bounds of the W windows, in seconds, ascending, float64 of shape (W,). They may overlap.
         scores: the share of each label against the neutral texts in each window, before smoothing, float32 (W, K).
-        segments: the segments of all labels, by start, then by label.
+        window, stride: length of a window, and seconds from one window to the next, as asked for; NaN if unknown.
+        segments: the segments of all labels, by start, then in the order of the labels.
         thresholds: the score from which a segment of each label begins, by label.
         duration: duration of the video in seconds; NaN if unknown.
         fps: frames of the video per second; NaN if unknown.
@@ -58,6 +59,8 @@ class TimelineData:
     starts: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     ends: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     scores: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    window: float = float("nan")
+    stride: float = float("nan")
     segments: tuple[Segment, ...] = ()
     thresholds: dict[str, float] = field(default_factory=dict)
     duration: float = float("nan")
