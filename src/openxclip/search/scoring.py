@@ -40,14 +40,24 @@ def score_rows(
     """
     if not rows:
         return []
-    if prompts:
-        logits_NK = _logits_with_prompts(pipeline, texts_KE, rows)
-    else:
-        embeddings_NE = torch.from_numpy(np.array([row["embedding"] for row in rows], dtype=np.float32))
-        texts_KE = F.normalize(texts_KE.float(), dim=1).cpu()
-        logits_NK = _logit_scale(pipeline) * F.normalize(embeddings_NE, dim=1) @ texts_KE.T
+    logits_NK = logits_of_rows(pipeline, texts_KE, rows, prompts=prompts)
     scores: list[float] = share_against_neutral(logits_NK[:, :1], logits_NK[:, 1:])[:, 0].tolist()
     return scores
+
+
+def logits_of_rows(
+    pipeline: VideoPipeline, texts_KE: Tensor, rows: Sequence[dict[str, Any]], *, prompts: bool
+) -> Tensor:
+    """Return the logits (N, K), on the CPU, of one or more windows, which are rows of the store, for K texts.
+
+    Args:
+        pipeline, texts_KE, rows, prompts: see `score_rows`.
+    """
+    if prompts:
+        return _logits_with_prompts(pipeline, texts_KE, rows)
+    embeddings_NE = torch.from_numpy(np.array([row["embedding"] for row in rows], dtype=np.float32))
+    texts_KE = F.normalize(texts_KE.float(), dim=1).cpu()
+    return _logit_scale(pipeline) * F.normalize(embeddings_NE, dim=1) @ texts_KE.T
 
 
 def _logits_with_prompts(pipeline: VideoPipeline, texts_KE: Tensor, rows: Sequence[dict[str, Any]]) -> Tensor:

@@ -1,10 +1,11 @@
 """Find when something happens in videos, from words.
 
-`finding` reads videos and scores labels in their windows, each against neutral texts; `segments` turns the scores over
-time into segments; `Timeline` holds both.
+`finder` scores labels in the windows of videos, each against neutral texts, and `indexed` in the windows of an index;
+`segments` turns the scores over time into segments; a `Timeline` holds both.
 """
 
-from openxclip.timelines.finding import DEFAULT_WINDOW, TimelineFinder, iter_timelines
+from openxclip.timelines.finder import DEFAULT_WINDOW, TimelineFinder
+from openxclip.timelines.finding import iter_timelines
 from openxclip.timelines.results import Segment, TimelineData
 from openxclip.timelines.segments import SegmentOptions, find_segments
 from openxclip.timelines.timeline import Timeline

@@ -1,211 +1,36 @@
-"""Find when labels are seen in videos: score windows as they are read, and find segments at the end of each video."""
+"""`timeline` and `iter_timelines`: find when labels are seen in videos or in an index."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from openxclip.common.argument_names import takes_arguments_of
 from openxclip.config import TimeContract
 from openxclip.engine import Precision
-from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
-from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
-from openxclip.pipeline.batching import Batch, EncodedClip, check_batch
+from openxclip.pipeline.batching import Batch, check_batch
 from openxclip.pipeline.loading import as_pipeline
 from openxclip.processing.sources import Videos, as_sources
 from openxclip.recognition.classification import check_labels
 from openxclip.timelines.contracts import as_contract
-from openxclip.timelines.scoring import LabelScorer
+from openxclip.timelines.finder import DEFAULT_WINDOW, TimelineFinder
 from openxclip.timelines.segments import SegmentOptions
 from openxclip.timelines.timeline import Timeline
-from openxclip.video import ClipPlan, ReadOptions, VideoSource, find_videos, source_name
-
-#: Seconds of a window if neither an option nor the model says it, as for a new index.
-DEFAULT_WINDOW = 10.0
-
-OnClip = Callable[[str, float, float], object]
-
-
-@dataclass
-class _Windows:
-    """The windows of one video that have been read, and the scores of those that have been scored."""
-
-    starts: list[float] = field(default_factory=list)
-    ends: list[float] = field(default_factory=list)
-    scores: list[NDArray[np.float32]] = field(default_factory=list)
-    waiting: list[VideoFeatures] = field(default_factory=list)
-    duration: float = math.nan
-    size: tuple[int, int] = (0, 0)
-    reused: int = 0
-
-
-class TimelineFinder:
-    """Finds when labels, which are encoded once, are seen in any number of videos.
-
-    Args:
-        pipeline: the model and its processor.
-        labels: one or more labels.
-        window: length of a window, in seconds; None is the contract's, and 10 if it states none.
-        stride: seconds from the start of a window to the start of the next; None is the contract's, and half of the
-            window if it states none or `window` is given.
-        num_frames: frames of a window; None is the contract's, and the model's if it states none.
-        options: how segments are found in the scores.
-        template: the text that is encoded for a label, with `{}` for the label.
-        neutral_texts: the texts that a label's score compares it with; None is the contract's.
-        contract: the settings that hold where no argument says otherwise; None is the model's own.
-        on_text: called after some texts each time, with the number of labels and neutral texts encoded so far.
-
-    Attributes:
-        pipeline, labels, contract, options: the arguments.
-        plan: the windows, with the defaults filled in.
-        thresholds: threshold of each label.
-        notes: sentences for the user about the settings.
-
-    Raises:
-        CheckpointError: the model's contract is invalid.
-        ValueError: a label is empty or repeated, or there is none; or another argument is invalid.
-    """
-
-    def __init__(
-        self,
-        pipeline: VideoPipeline,
-        labels: Sequence[str],
-        *,
-        window: float | None = None,
-        stride: float | None = None,
-        num_frames: int | None = None,
-        options: SegmentOptions | None = None,
-        template: str = "{}",
-        neutral_texts: Sequence[str] | None = None,
-        contract: TimeContract | None = None,
-        on_text: Callable[[int], object] = lambda done: None,
-    ) -> None:
-        self.pipeline, self.labels = pipeline, tuple(check_labels(labels))
-        self.options = options or SegmentOptions()
-        contract = pipeline.contract if contract is None else contract
-        if neutral_texts is not None:
-            contract = replace(contract, neutral_texts=tuple(neutral_texts))
-        self.contract, self.notes = contract, tuple[str, ...]()
-        self.plan = self._plan(window, stride, num_frames)
-        own = self.options.threshold
-        self.thresholds = {label: contract.threshold_of(label) if own is None else own for label in self.labels}
-        for label, threshold in self.thresholds.items():
-            self.options.stop_of(label, threshold)
-        self.scorer = LabelScorer(
-            pipeline, self.labels, template=template, neutral_texts=contract.neutral_texts, on_text=on_text
-        )
-
-    def _plan(self, window: float | None, stride: float | None, num_frames: int | None) -> ClipPlan:
-        given = self.contract.windows(window=window, stride=stride, num_frames=num_frames)
-        seconds = DEFAULT_WINDOW if given.window is None else given.window
-        between = seconds / 2 if given.stride is None else given.stride
-        if given.window is None:
-            self.notes += (
-                f"{self.pipeline.name or 'the model'} states no window for timelines: windows of {seconds:g} s are "
-                f"used, one every {between:g} s; window and stride set others.",
-            )
-        return ClipPlan(num_frames=given.num_frames, window=seconds, stride=between)
-
-    def __call__(
-        self,
-        videos: Iterable[VideoSource],
-        *,
-        read: ReadOptions | None = None,
-        batch: Batch = "auto",
-        on_clip: OnClip = lambda path, end, duration: None,
-    ) -> Generator[Timeline, None, None]:
-        """Yield the timeline of each video, in the order given.
-
-        Memory hardly grows with the length of a video: only the bounds and the scores of its windows are kept.
-
-        Args:
-            videos: as `sources` of `VideoPipeline.encode_clips`.
-            read, batch: see `VideoPipeline.encode_clips`.
-            on_clip: called after each window with the video's name, the window's end and the video's duration, in
-                seconds.
-
-        Yields:
-            A timeline for each video. If a video can't be read, or not to its end, the timeline has `error`, and the
-            windows before it.
-
-        Raises:
-            ValueError: an argument is out of range; raised at the call, before any video is read.
-        """
-        clips = self.pipeline.encode_clips(videos, self.plan, read=read, batch=batch)
-        return self._find(clips, on_clip)
-
-    def _find(self, clips: Generator[EncodedClip, None, None], on_clip: OnClip) -> Generator[Timeline, None, None]:
-        windows = _Windows()
-        with closing(clips):
-            for clip in clips:
-                name = source_name(clip.source)
-                if clip.features is None:
-                    yield self._timeline(name, windows, clip.error)
-                    windows = _Windows()
-                    continue
-                windows.starts.append(clip.start)
-                windows.ends.append(clip.end)
-                windows.duration, windows.size = clip.duration, clip.size
-                windows.waiting.append(clip.features)
-                if len(windows.waiting) >= self.scorer.clips_at_once:
-                    self._score(windows)
-                on_clip(name, clip.end, clip.duration)
-
-    def _score(self, windows: _Windows) -> None:
-        windows.scores.append(self.scorer.score(windows.waiting))
-        windows.waiting = []
-
-    def _timeline(self, name: str, windows: _Windows, error: VideoError | None) -> Timeline:
-        self._score(windows)
-        return self.find_segments(
-            Timeline(
-                path=name,
-                labels=self.labels,
-                starts=np.array(windows.starts, np.float64),
-                ends=np.array(windows.ends, np.float64),
-                scores=np.concatenate(windows.scores),
-                window=self.plan.window or math.nan,
-                stride=self.plan.stride or math.nan,
-                thresholds=dict(self.thresholds),
-                duration=windows.duration,
-                size=windows.size,
-                reused=windows.reused,
-                notes=self._notes_of(windows),
-                error=error,
-            )
-        )
-
-    def find_segments(self, timeline: Timeline) -> Timeline:
-        """Return a timeline of these labels with its segments, by this finder's options and thresholds."""
-        return replace(timeline, thresholds=dict(self.thresholds)).with_options(self.options)
-
-    def _notes_of(self, windows: _Windows) -> tuple[str, ...]:
-        window = self.plan.window or 0.0
-        if windows.duration >= window or len(windows.starts) != 1:
-            return self.notes
-        return (
-            *self.notes,
-            f"the video lasts {windows.duration:.3g} s, less than a window of {window:g} s: it is one window, so a "
-            "segment is the whole video.",
-        )
+from openxclip.video import ClipPlan, ReadOptions, find_videos
 
 
 def iter_timelines(
-    paths: Videos,
+    paths: Videos | None,
     labels: Sequence[str],
     *,
-    model: str | Path | VideoPipeline = DEFAULT_MODEL,
+    model: str | Path | VideoPipeline | None = None,
+    index: str | Path | None = None,
     window: float | None = None,
     stride: float | None = None,
     num_frames: int | None = None,
@@ -227,9 +52,12 @@ def iter_timelines(
     """Find when `labels` are seen in videos, and yield the timeline of each as soon as it is ready.
 
     Args:
-        paths: one or more videos, see `openxclip.iter_classify`.
+        paths: one or more videos, see `openxclip.iter_classify`; with `index`, names of its videos, or None for all.
         labels: one or more labels. No label changes the score of another, and segments of labels may overlap.
-        model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
+        model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline. None is
+            the default of `VideoPipeline.from_pretrained`, and with `index` the model of the index.
+        index: an index, whose stored windows are scored without decoding a video. `window`, `stride` and `num_frames`
+            are those of the index, and `batch`, `read`, `dtype` and `isolate` have no use.
         window, stride, num_frames, template, neutral_texts: see `TimelineFinder`.
         threshold, stop, smooth, min_duration, merge_gap: see `SegmentOptions`.
         contract: a contract of time, or a JSON file with one, in place of the model's own.
@@ -243,7 +71,8 @@ def iter_timelines(
     Raises:
         ValueError, TypeError: an argument is invalid. This and the next are raised at the call, before any video is
             read.
-        CheckpointError: the model can't be found or loaded.
+        CheckpointError: the model can't be found or loaded, or its contract is invalid.
+        VideoIndexError: the index can't be opened, or doesn't have one of the videos.
 
     Examples:
         >>> import openxclip
@@ -258,23 +87,51 @@ def iter_timelines(
     options = SegmentOptions(
         threshold=threshold, stop=stop, smooth=smooth, min_duration=min_duration, merge_gap=merge_gap
     )
-    ClipPlan(num_frames=num_frames, window=window or DEFAULT_WINDOW, stride=stride)
     check_batch(batch)
-    own_contract = None if contract is None else as_contract(contract)
+    texts: dict[str, Any] = {
+        "options": options,
+        "template": template,
+        "neutral_texts": neutral_texts,
+        "contract": None if contract is None else as_contract(contract),
+    }
+    if index is not None:
+        unused = {"window": window, "stride": stride, "num_frames": num_frames, "read": read, "dtype": dtype,
+                  "isolate": isolate}  # fmt: skip
+        for name, value in unused.items():
+            if value is not None:
+                raise ValueError(f"{name}={value}: the windows of an index are stored already: leave it out.")
+        return _timelines_in_index(paths, labels, index, model, {"device": device, "precision": precision}, texts)
+    ClipPlan(num_frames=num_frames, window=window or DEFAULT_WINDOW, stride=stride)
+    if paths is None:
+        raise ValueError("paths=None: name the videos, or give an index.")
     sources = as_sources(paths)
-    pipeline = as_pipeline(model, device=device, dtype=dtype, precision=precision, isolate=isolate, read=read)
-    finder = TimelineFinder(
-        pipeline,
-        labels,
-        window=window,
-        stride=stride,
-        num_frames=num_frames,
-        options=options,
-        template=template,
-        neutral_texts=neutral_texts,
-        contract=own_contract,
+    pipeline = as_pipeline(
+        DEFAULT_MODEL if model is None else model,
+        device=device,
+        dtype=dtype,
+        precision=precision,
+        isolate=isolate,
+        read=read,
     )
+    finder = TimelineFinder(pipeline, labels, window=window, stride=stride, num_frames=num_frames, **texts)
     return finder(find_videos(sources), read=read, batch=batch)
+
+
+def _timelines_in_index(
+    paths: Any,
+    labels: Sequence[str],
+    uri: str | Path,
+    model: str | Path | VideoPipeline | None,
+    loading: dict[str, Any],
+    texts: dict[str, Any],
+) -> Iterator[Timeline]:
+    from openxclip.search.opening import OpenIndex  # here, because LanceDB and pyarrow take time to import
+    from openxclip.timelines.indexed import IndexedTimelineFinder, videos_named
+
+    index = OpenIndex(uri, model, {}, loading)
+    names = [paths] if isinstance(paths, str | Path) else paths
+    videos = videos_named(index, None if names is None else list(names))
+    return IndexedTimelineFinder(index, labels, **texts)(videos)
 
 
 @takes_arguments_of(iter_timelines)
