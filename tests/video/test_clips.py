@@ -17,7 +17,17 @@ import pytest
 from PIL import Image
 
 from openxclip.errors import VideoError
-from openxclip.video import DecodeWorker, Limits, ReadOptions, VideoReader, clips, read_clip, read_clips, sample_clips
+from openxclip.video import (
+    DecodeWorker,
+    Limits,
+    ReadOptions,
+    VideoReader,
+    clips,
+    read_clip,
+    read_clips,
+    sample_clips,
+    sweeping,
+)
 from openxclip.video.clips import ClipPlan, PlannedClips
 from openxclip.video.reading import ClipPiece, read_planned
 
@@ -108,7 +118,7 @@ def test_a_window_shorter_than_two_frames_is_refused(array: Path, worker: Decode
     )
     with pytest.raises(VideoError, match=re.escape(f"{array}: {message}")):
         next(read(array, ClipPlan(num_frames=2, window=0.05, stride=1)))
-    assert len(next(read(array, ClipPlan(num_frames=2, window=0.08))).clips) == 32
+    assert len(next(read(array, ClipPlan(num_frames=2, window=0.08))).clips) == 16
     with pytest.raises(VideoError, match="0\\.067 s or more"):  # the rounded value in the message works
         next(read(array, ClipPlan(num_frames=2, window=0.05), read=ReadOptions(fps=30000 / 1001)))
     assert next(read(array, ClipPlan(num_frames=2, window=0.067), read=ReadOptions(fps=30000 / 1001)))
@@ -159,15 +169,33 @@ def test_skipping_the_first_clips(array: Path, worker: DecodeWorker, isolated: b
 
 
 def test_frames_of_a_piece_are_bounded(array: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips, "_PIECE_BYTES", 5 * 6 * 8 * 3)  # five frames
-    pieces = list(read_planned(array, ClipPlan(num_frames=2, window=0.4)))
-    assert [len(piece.clips) for piece in pieces] == [2] * 5
-    assert max(len(piece.frames) for piece in pieces) == 4
-    monkeypatch.setattr(clips, "_PIECE_BYTES", 1)
-    assert [len(piece.clips) for piece in read_planned(array, ClipPlan(num_frames=2, window=0.4))] == [1] * 10
+    plan = ClipPlan(num_frames=2, window=0.4)
+    (piece,) = read_planned(array, plan)
+    assert (len(piece.clips), len(piece.frames)) == (10, 20)
+    monkeypatch.setattr(sweeping, "_PIECE_BYTES", 5 * 6 * 8 * 3)  # five frames
+    pieces = list(read_planned(array, plan))
+    assert [(len(piece.clips), len(piece.frames)) for piece in pieces] == [(2, 5), (3, 5)] * 2
+    monkeypatch.setattr(sweeping, "_PIECE_BYTES", 1)
+    assert [len(piece.frames) for piece in read_planned(array, plan)] == [1] * 20
     monkeypatch.undo()
     plan = ClipPlan(num_frames=1, window=0.08, stride=0.02)
-    assert max(len(piece.clips) for piece in read_planned(array, plan)) == 32
+    assert max(len(piece.clips) for piece in read_planned(array, plan)) <= 17  # the last frame may complete two
+    monkeypatch.setattr(sweeping, "_PIECE_FRAMES", 7)
+    assert max(len(piece.frames) for piece in read_planned(array, plan)) == 7
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_windows_that_share_too_many_frames_are_read_in_groups(
+    array: Path, worker: DecodeWorker, isolated: bool
+) -> None:
+    read = worker.read_planned if isolated else read_planned
+    plan = ClipPlan(num_frames=4, window=3, stride=0.02)
+    pieces = list(read(array, plan, bytes_kept=3 << 20))  # ninety frames of this size are too many
+    assert [len(piece.clips) for piece in pieces] == [32, 19]
+    assert {piece.keep_from for piece in pieces} == {None}
+    whole = list(read(array, plan, bytes_kept=2 << 20))
+    assert [clip for piece in pieces for clip in piece.clips] == [clip for piece in whole for clip in piece.clips]
+    assert sum(len(piece.frames) for piece in whole) == len({i for piece in whole for i in piece.frames.indices})
 
 
 @pytest.mark.parametrize("isolated", [False, True])
@@ -204,8 +232,8 @@ def test_resizing_frames_as_they_come_needs_fewer_decodes(array: Path, monkeypat
     monkeypatch.setattr(clips, "_PIECE_BYTES", 30 * 6 * 8 * 3)  # thirty frames, or 120 of a quarter of their size
     plan = ClipPlan(num_frames=3, num_clips=40)
     pieces = list(read_planned(array, plan, read=ReadOptions(fps=25), bytes_kept=6 * 8 * 3 // 4))
-    assert [len(piece.clips) for piece in pieces] == [40] * 4  # the same clips, whose frames come in four runs
-    assert [(len(piece.frames), piece.left) for piece in pieces] == [(30, 70), (30, 40), (30, 10), (10, 0)]
+    assert [len(piece.clips) for piece in pieces] == [0, 0, 0, 40]  # the frames of the clips come in four runs
+    assert [(len(piece.frames), piece.keep_from) for piece in pieces] == [(30, 0), (30, 0), (30, 0), (10, None)]
     assert [i for piece in pieces for i in piece.frames.indices] == list(range(100))
     assert [piece.frames.frames_THWC[0, 0, 0, 0].item() for piece in pieces] == [0, 30, 60, 90]
 
@@ -225,7 +253,8 @@ def test_runs_of_frames_from_another_process(tmp_path: Path, worker: DecodeWorke
     got += runs
     assert len(got) == 3
     for one, other in zip(got, expected, strict=True):
-        assert (one.clips, one.left, one.frames.indices) == (other.clips, other.left, other.frames.indices)
+        assert (one.clips, one.keep_from) == (other.clips, other.keep_from)
+        assert one.frames.indices == other.frames.indices
         assert one.frames.frames_THWC[:, 0, 0, 0].tolist() == list(one.frames.indices)
 
 

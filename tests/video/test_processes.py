@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-import select
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ import pytest
 import torch
 from made_videos import encode
 from PIL import Image
-from processes import is_gone
+from processes import PATIENCE, in_fork, is_gone, needs_fork
 
 from openxclip.errors import VideoError
 from openxclip.video import ClipPlan, DecodeWorker, ReadOptions, VideoReader, read_clip, sharing, worker, worker_child
@@ -33,40 +32,10 @@ from openxclip.video.ahead import ReadAhead
 from openxclip.video.child import describe_exit
 from openxclip.video.sharing import SharedFile
 
-PATIENCE = 60.0
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
-
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return encode(tmp_path_factory.mktemp("processes") / "clip.mp4", "libx264", count=20)
-
-
-def in_fork(call: Callable[[], object]) -> str:
-    """Return the result or error of a call in a forked process; fail if that process doesn't end."""
-    out, into = os.pipe()
-    gc.collect()  # a child that freed decoders of earlier tests would wait for threads that it doesn't have
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # forks beside threads are intended here
-        pid = os.fork()
-    if pid == 0:
-        result = "nothing"
-        try:
-            result = str(call())
-        except BaseException as error:
-            result = f"{type(error).__name__}: {error}"
-        finally:
-            os.write(into, result.encode())
-            os._exit(0)
-    os.close(into)
-    try:
-        if not select.select([out], [], [], PATIENCE)[0]:
-            os.kill(pid, signal.SIGKILL)
-            pytest.fail("the forked process hangs")
-        return os.read(out, 10_000).decode()
-    finally:
-        os.waitpid(pid, 0)
-        os.close(out)
 
 
 def run(*command: object, **how: Any) -> subprocess.CompletedProcess[str]:

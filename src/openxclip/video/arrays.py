@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from openxclip.errors import VideoError
 from openxclip.video.boxes import read_at, reading, size_of
 from openxclip.video.failures import explain_errors
-from openxclip.video.frames import Kind, Place, assumed_timeline, rgb_bytes
+from openxclip.video.frames import Kind, Place, assumed_timeline, read_one_by_one, rgb_bytes
 from openxclip.video.limits import Deadline, Limits
 from openxclip.video.refusals import why_array_not_opened
 
@@ -46,6 +48,10 @@ class ArrayFootage:
             self.deadline.check()
             place(i, rgb_bytes(self._frames[i]))
             self.frames_decoded += 1
+
+    def iterate(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """See `Footage.iterate`."""
+        return read_one_by_one(self, indices)
 
     def size(self) -> tuple[int, int]:
         """See `Footage.size`."""

@@ -12,11 +12,12 @@ from openxclip.video.decoding import VideoReader
 from openxclip.video.sampling import Sampling, Short, Timeline, check_part, check_sampling, check_short
 
 _MANY = 10_000  # frames; for more, the memory limit is checked before their indices are listed
-_PIECE_BYTES = 256 << 20  # of decoded frames; each piece decodes again from the key frame before it
+_PIECE_BYTES = 256 << 20  # of decoded frames of a group of clips, and of frames that windows share
 _GROUP_WINDOWS = 32  # the most windows in a group, which is read within one time limit
 _GROUP_CLIPS = 4096  # the most clips over the video in a group; each group decodes the whole video
 _MIN_S = 0.001
 _ROUNDING_S = 1e-6  # times that differ by less are equal
+_LONGEST_WINDOW = 1.5  # times `ClipPlan.window`
 _TWO_FRAMES = 1.999  # a bit less than 2, because containers round the times of frames, at worst to milliseconds
 
 #: Version of the rule that cuts videos into windows (see `ClipPlan`); features of two versions must not be mixed.
@@ -61,6 +62,8 @@ class ClipPlan:
         sampling: how to choose the frames of a clip, see `sampling.Timeline`.
         start, end: the part of the video to use, in seconds; None with `window`.
         short: how to choose from fewer than `num_frames` frames, see `sampling.sample_uniform`.
+        all_frames: with `window`, read every frame of the video, not only those that the windows need. The clips are
+            the same; it is meant for readers of the stream of frames (`pipeline.clip_reading.ClipReader.read_frames`).
 
     Raises:
         ValueError: a value is out of range, or two values exclude each other.
@@ -74,6 +77,7 @@ class ClipPlan:
     start: float | None = None
     end: float | None = None
     short: Short = "spread"
+    all_frames: bool = False
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "num_clips"):
@@ -96,6 +100,8 @@ class ClipPlan:
             )
         if self.window is not None and (self.start, self.end) != (None, None):
             raise ValueError("windows are of the whole video: give start and end with clips.")
+        if self.window is None and self.all_frames:
+            raise ValueError("all_frames=True is for a plan with windows: say how long a window is.")
 
     @property
     def frames_per_clip(self) -> int:
@@ -124,7 +130,7 @@ class PlannedClips(Sequence[Clip]):
 
     def __init__(self, plan: ClipPlan, reader: VideoReader) -> None:
         self._plan, self._source, self._num_frames = plan, reader.source, plan.frames_per_clip
-        self._duration = reader.duration
+        self._duration, self._frames_in_video = reader.duration, reader.num_frames
         self._timeline = timeline_of(reader, plan.sampling, start=plan.start)
         check_memory(reader, self._num_frames)
         if plan.window is None:
@@ -160,6 +166,11 @@ class PlannedClips(Sequence[Clip]):
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def frames_per_clip(self) -> int:
+        """The number of frames of each clip."""
+        return self._num_frames
+
     def __getitem__(self, number: int) -> Clip:  # type: ignore[override]  # no slices
         if not 0 <= number < self._count:
             raise IndexError(number)
@@ -171,6 +182,32 @@ class PlannedClips(Sequence[Clip]):
         start = number * self._stride
         end = self._last_end if number == self._count - 1 else start + self._window
         return Clip(start, end, self._choose_frames(start, end if end < self._duration else None))
+
+    def first_frame(self, number: int) -> int:
+        """Return the first frame in the part of a window; no frame before it is needed by this window or a later one.
+
+        The number of the last window plus 1 gives the number of frames of the video.
+        """
+        if number >= self._count:
+            return self._frames_in_video
+        return self._timeline.frames(start=number * self._stride).start if number else 0
+
+    def can_sweep(self, reader: VideoReader, *, bytes_kept: int | None = None) -> bool:
+        """Return whether the clips are windows that can be read in one pass over the video.
+
+        The caller keeps frames until no later window needs them, which may be too many if long windows begin shortly
+        after each other.
+
+        Args:
+            reader: the video.
+            bytes_kept: see `reading.read_planned`.
+        """
+        if self._plan.window is None:
+            return False
+        most = min(self._frames_in_video, self._count * self._num_frames, most_frames_kept(self._plan))
+        if bytes_kept is None:
+            return most <= self._num_frames or most * reader.height * reader.width * 3 <= _PIECE_BYTES
+        return most * bytes_kept <= _PIECE_BYTES
 
     def _choose_frames(self, start: float | None, end: float | None, number: int = 0) -> tuple[int, ...]:
         plan, num_frames = self._plan, self._num_frames
@@ -205,6 +242,13 @@ class PlannedClips(Sequence[Clip]):
         if has_windows or self._frames_in_part * bytes_per_frame > _PIECE_BYTES:
             count = min(count, _PIECE_BYTES // (self._num_frames * bytes_per_frame))
         return [self[i] for i in range(first, min(first + max(1, count), self._count))]
+
+
+def most_frames_kept(plan: ClipPlan) -> int:
+    """Return the most frames that the windows of a plan share or wait for at a time."""
+    if plan.window is None:
+        raise ValueError("window=None: say how long a window is.")
+    return plan.frames_per_clip * (int(_LONGEST_WINDOW * plan.window / (plan.stride or plan.window)) + 2)
 
 
 def frames_needed(clips: Sequence[Clip]) -> list[int]:

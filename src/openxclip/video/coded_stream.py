@@ -131,6 +131,7 @@ class CodedStream:
         self._coming: Iterator[Any] = self._demuxer.packets(self.container, self.stream, self.codec)
         self._next: int | None = 0  # position of the next packet, if known
         self._primed_by = -1  # position of the last primer that the decoder was given
+        self._is_decoding = False  # whether the decoder may hold frames
         return notes
 
     @property
@@ -312,10 +313,15 @@ class CodedStream:
 
     def decode(self, packets: Iterator[Any]) -> Iterator[Any]:
         """Yield all frames of these packets in presentation order, and None for each failure."""
+        if self._is_decoding:  # the last call was left before its end
+            self.stream.codec_context.flush_buffers()
+            self._next = None  # so that the next packet is reached by a seek
+        self._is_decoding = True
         for packet in packets:
             yield from self.decode_packet(packet)
         yield from self.decode_packet(None)
         self.stream.codec_context.flush_buffers()
+        self._is_decoding = False
 
     def decode_whole(self, packets: Iterator[Any]) -> Iterator[Any]:
         """Yield all frames of the stream's packets, without failures."""

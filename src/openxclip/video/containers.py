@@ -5,7 +5,8 @@ The stream's index (`indexing.py`) lists the packets that each frame needs, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +25,10 @@ from openxclip.video.limits import Deadline
 from openxclip.video.options import ReadOptions
 from openxclip.video.orientation import Turn, has_orientation, stated_turn, turn_of
 from openxclip.video.run_decoding import UndecodableError, decode_run
+
+# An iteration decodes parts of about so many frames, each from a key frame on, because lists are made for each part.
+# A part becomes longer, to the second number, if the next one would have to decode some of its packets again.
+_PART_FRAMES, _LONGEST_PART = 1000, 8000
 
 
 class ContainerFootage:
@@ -49,6 +54,7 @@ class ContainerFootage:
         self.coded = CodedStream(source, name=name, options=options, deadline=self.deadline)
         self.codec, self.tick = self.coded.codec, float(self.coded.time_base)
         self._may_skip = True
+        self._turn = 0  # number of decodings so far; each one moves the decoder that they share
         self._size: tuple[int, int] | None = None
         self._to_rgb: Any = RGBConverter(name=name, pixel_aspect=self.coded.stream.sample_aspect_ratio)
         try:
@@ -91,6 +97,43 @@ class ContainerFootage:
                 return False
             place(number, self._show(frame))
         return True
+
+    def iterate(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """See `Footage.iterate`. If decoding contradicts the index, it goes on with the frames that are left."""
+        coming = _Coming(indices)
+        if self.coded.first_size is None and coming.peek():
+            self.size()
+        while coming.peek() is not None:
+            part, num_done = self._next_part(coming), 0
+            try:
+                for number, frame in self._decode_by_index(part):
+                    turn, num_done = self._turn, num_done + 1
+                    if self._size is None and number and self._may_differ_from_first(frame):
+                        self.size()
+                    yield number, self._show(frame)
+                    if turn != self._turn:  # other frames were decoded meanwhile
+                        break
+            except ContradictionError as error:
+                self._fall_back(error)
+            if isinstance(part, list):
+                coming.put_back(part[num_done:])
+
+    def _next_part(self, coming: _Coming) -> list[int] | _Coming:
+        """Return the next frames to decode in one go: those up to a key frame with which another part can begin."""
+        frames = self.index.frames
+        if frames is None or self.index.decoded:
+            return coming  # no part is decoded twice, and no list is made of it
+        part: list[int] = []
+        last_packet = last_key = -1
+        while (number := coming.peek()) is not None:
+            self._check_number(number)
+            key, end = frames.packets_of(number)
+            length = number - part[0] if part else 0
+            if length >= _PART_FRAMES and (key > last_packet or (length >= _LONGEST_PART and key > last_key)):
+                break
+            last_packet, last_key = max(last_packet, end), key
+            part.append(next(coming))
+        return part
 
     def close(self) -> None:
         """See `Footage.close`. A file object given by the user stays open."""
@@ -135,38 +178,46 @@ class ContainerFootage:
                 return
             except ContradictionError as error:
                 self._fall_back(error)
-            if indices[-1] >= len(self.times):
-                raise VideoError(
-                    self._name,
-                    f"it seemed to have more than {indices[-1]} frames, but only {len(self.times)} can be decoded: ask "
-                    "for others",
-                )
+            self._check_number(indices[-1])
 
-    def _decode_by_index(self, indices: list[int]) -> Iterator[tuple[int, Any]]:
-        index, wanted = self.index, set(indices)
+    def _decode_by_index(self, indices: Iterable[int]) -> Iterator[tuple[int, Any]]:
+        """Yield frames with their numbers, ascending. Only a list of numbers may contradict the index."""
+        self._turn += 1
+        index = self.index
         if index.decoded:
             for i in indices:
                 self.deadline.check()
+                self._check_number(i)
                 yield i, index.decoded[i]
         elif index.frames is None:
-            yield from self._decode_in_order(wanted)
+            yield from self._decode_in_order(indices)
         else:
-            skip, trust_keys = self._may_skip, not index.is_by_table
+            indices = list(indices)
+            skip, trust_keys, wanted = self._may_skip, not index.is_by_table, set(indices)
             try:
                 for run in index.frames.plan_runs(indices):
                     yield from decode_run(self.coded, index.frames, run, wanted, skip=skip, trust_keys=trust_keys)
             except UndecodableError as error:
                 raise self._undecodable(error.number) from None
 
-    def _decode_in_order(self, wanted: set[int]) -> Iterator[tuple[int, Any]]:
+    def _decode_in_order(self, indices: Iterable[int]) -> Iterator[tuple[int, Any]]:
         self.coded.reopen()
-        for i, frame in enumerate(self.coded.decode_whole(self.coded.packets())):
-            if i in wanted:
-                yield i, frame
-                wanted.discard(i)
-                if not wanted:
-                    return
-        raise self._undecodable(min(wanted))
+        decoded = enumerate(self.coded.decode_whole(self.coded.packets()))
+        for wanted in indices:
+            self._check_number(wanted)
+            frame = next((frame for number, frame in decoded if number == wanted), None)
+            if frame is None:
+                raise self._undecodable(wanted)
+            yield wanted, frame
+
+    def _check_number(self, number: int) -> None:
+        """Raise a `VideoError` if the video turned out to have fewer frames."""
+        if number >= len(self.times):
+            raise VideoError(
+                self._name,
+                f"it seemed to have more than {number} frames, but only {len(self.times)} can be decoded: ask for "
+                "others",
+            )
 
     def _fall_back(self, error: ContradictionError) -> None:
         """Switch to a slower way of decoding that is more likely to agree with the file."""
@@ -208,3 +259,30 @@ class ContainerFootage:
         return VideoError(
             self._name, f"it is damaged: frame {number} ({self.times[number]:.2f} s) cannot be decoded. {COPY_AGAIN}"
         )
+
+
+class _Coming:
+    """An iterator over numbers, into which numbers can be put back."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._numbers = iter(numbers)
+        self._back: deque[int] = deque()
+
+    def __iter__(self) -> _Coming:
+        return self
+
+    def __next__(self) -> int:
+        return self._back.popleft() if self._back else next(self._numbers)
+
+    def peek(self) -> int | None:
+        """Return the next number without taking it; None at the end."""
+        if not self._back:
+            number = next(self._numbers, None)
+            if number is None:
+                return None
+            self._back.append(number)
+        return self._back[0]
+
+    def put_back(self, numbers: Sequence[int]) -> None:
+        """Put back numbers that come before all others."""
+        self._back.extendleft(reversed(numbers))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.common.forking import ForkSafeLock
+from openxclip.common.forking import ForkSafeLock, leak, watch_forks
 from openxclip.errors import VideoError
 from openxclip.video.assumptions import warn_of_assumptions
 from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, machine_failure, raise_failure
@@ -250,12 +250,7 @@ class VideoReader:
                 shape = (len(order), height, width, 3)
                 out.append(allocate(shape) if allocate is not None else np.empty(shape, dtype=np.uint8))
             if frame_HWC.shape != out[0].shape[1:]:
-                (h, w), (first_h, first_w) = frame_HWC.shape[:2], out[0].shape[1:3]
-                raise VideoError(
-                    self.source,
-                    f"its frames differ in size: frame {index} is {w}×{h} and another {first_w}×{first_h}: "
-                    "make them all of one size",
-                )
+                raise size_error(self.source, index, frame_HWC.shape, out[0].shape[1:])
             for slot in slots[index]:
                 out[0][slot] = frame_HWC
 
@@ -264,6 +259,31 @@ class VideoReader:
             notes = footage.notes
         warn_of_assumptions(notes)
         return out[0], self.times[order], tuple(order)
+
+    def iterate(self, indices: Iterable[int]) -> Generator[tuple[int, NDArray[np.uint8]], None, None]:
+        """Yield frames one by one, each with its index, in one pass over the video; nothing is decoded twice.
+
+        The lock is held only during each step, so other frames may be read between two steps. The time limit isn't
+        restarted.
+
+        Args:
+            indices: distinct indices of frames, ascending. They are taken some thousand frames ahead.
+
+        Raises:
+            VideoError: a frame cannot be decoded.
+            RuntimeError: a forked process goes on with an iteration that its parent began.
+        """
+        with self.locked_footage() as footage:
+            steps = footage.iterate(indices)
+        watched = _NotForForks(steps)
+        step: tuple[int, NDArray[np.uint8]] | None = None
+        while True:
+            watched.check()
+            with self.locked_footage() as footage:
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
 
     def restart_clock(self) -> None:
         """Start the time limit of a call."""
@@ -293,6 +313,34 @@ class VideoReader:
 
     def __repr__(self) -> str:
         return f"VideoReader({self.source!r}, {self.num_frames} frames, {self.duration:.2f} s, {self.codec})"
+
+
+def size_error(source: str, index: int, shape: tuple[int, ...], other: tuple[int, ...]) -> VideoError:
+    """Return the error for a frame, of shape (H, W, 3), that has another size than the frames before it."""
+    return VideoError(
+        source,
+        f"its frames differ in size: frame {index} is {shape[1]}×{shape[0]} and another {other[1]}×{other[0]}: "
+        "make them all of one size",
+    )
+
+
+class _NotForForks:
+    """Marks an iterator that a forked process can neither use nor free, because it holds a decoder's frames."""
+
+    def __init__(self, steps: object) -> None:
+        self._steps, self._pid = steps, os.getpid()
+        watch_forks(self)
+
+    def after_fork(self) -> None:
+        """See `forking`."""
+        leak(self._steps)
+
+    def check(self) -> None:
+        """Raise a RuntimeError in a forked process."""
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                "this forked process can't go on reading where its parent was: start reading again in it"
+            )
 
 
 @contextmanager

@@ -118,13 +118,17 @@ class FrameIndex:
         """Return the fewest packets to decode for these frames (ascending)."""
         runs: list[Run] = []
         for frame in frames:
-            position = int(self.shown[frame])
-            key, last = self._key_of(position), self._end_of(position)
+            key, last = self.packets_of(frame)
             if runs and runs[-1].first <= key <= runs[-1].last + _SEEK_PAYS_AFTER:
                 runs[-1] = Run(runs[-1].first, max(runs[-1].last, last))
             else:
                 runs.append(Run(key, last))
         return runs
+
+    def packets_of(self, frame: int) -> tuple[int, int]:
+        """Return the positions of the first (a key frame) and the last packet to decode for a frame."""
+        position = int(self.shown[frame])
+        return self._key_of(position), self._end_of(position)
 
     def _key_of(self, position: int) -> int:
         at = int(np.searchsorted(self._keys, position, side="right")) - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -95,11 +95,25 @@ class Footage(Protocol):
         A frame may be placed again if its first decode turns out to be wrong; the last call counts.
         """
 
+    def iterate(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Decode frames (ascending, distinct) in one pass, and yield each with its index.
+
+        `indices` is read ahead by some thousand frames at most. Other frames may be read between two steps.
+        """
+
     def size(self) -> tuple[int, int]:
         """Return height and width of the first frame in pixels, as shown."""
 
     def close(self) -> None:
         """Release the file."""
+
+
+def read_one_by_one(footage: Footage, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Iterate over footage whose `read` keeps its place from one call to the next; see `Footage.iterate`."""
+    read: list[tuple[int, NDArray[np.uint8]]] = []
+    for index in indices:
+        footage.read([index], lambda number, frame_HWC: read.append((number, frame_HWC)))
+        yield read.pop()
 
 
 def assumed_timeline(count: int, fps: float | None) -> tuple[NDArray[np.float64], float, tuple[str, ...]]:

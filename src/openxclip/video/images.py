@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from openxclip.video.colour import SHOWN_ON_WHITE
 from openxclip.video.composing import ComposedImage
 from openxclip.video.failures import explain_errors
 from openxclip.video.formats import IMAGE_SUFFIXES
-from openxclip.video.frames import Kind, Place, assumed_timeline, rgb_bytes
+from openxclip.video.frames import Kind, Place, assumed_timeline, read_one_by_one, rgb_bytes
 from openxclip.video.gif import AnimatedGif
 from openxclip.video.high_depth import UnknownWhite, is_high_depth, to_rgba, unknown_white
 from openxclip.video.limits import Deadline, Limits
@@ -102,6 +103,10 @@ class ImageFootage:
                 notes.add(SHOWN_ON_WHITE)
             place(i, frame_HWC)
         self.notes = tuple(sorted(notes))
+
+    def iterate(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """See `Footage.iterate`."""
+        return read_one_by_one(self, indices)
 
     def size(self) -> tuple[int, int]:
         """See `Footage.size`."""
@@ -187,6 +192,10 @@ class FolderFootage:
             notes.update(image.notes)
             self.frames_decoded += 1
         self.notes = tuple(sorted(notes))
+
+    def iterate(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """See `Footage.iterate`."""
+        return read_one_by_one(self, indices)
 
     def size(self) -> tuple[int, int]:
         """See `Footage.size`."""

@@ -11,6 +11,7 @@ from openxclip.video.frames import Frames
 from openxclip.video.opening import VideoSource
 from openxclip.video.options import ReadOptions
 from openxclip.video.sampling import Sampling, Short
+from openxclip.video.sweeping import Sweep
 
 
 def read_clip(
@@ -69,19 +70,22 @@ def split_clips(frames: Frames, plan: ClipPlan) -> list[Frames]:
 
 @dataclass(frozen=True)
 class ClipPiece:
-    """One or more consecutive clips, and some or all of their frames.
+    """Some frames of a video, and the clips whose last frame is among them.
 
     Attributes:
-        clips: the clips.
-        frames: frames that the clips need, each once, in the order of the video.
+        clips: the clips, in order. Their frames are in this piece or in earlier ones.
+        frames: frames that the clips or later ones need, each once, in the order of the video.
         duration: duration of the video, in seconds.
-        left: number of frames of these clips in the next pieces, which have the same clips.
+        fps: average number of frames of the video per second.
+        keep_from: no later clip needs a frame that was sent and comes before this one; None if no later clip needs any,
+            and the next piece may begin earlier in the video.
     """
 
     clips: tuple[Clip, ...]
     frames: Frames
     duration: float
-    left: int = 0
+    fps: float
+    keep_from: int | None = None
 
 
 def read_planned(
@@ -89,10 +93,15 @@ def read_planned(
     plan: ClipPlan,
     *,
     first: int = 0,
+    after: int = -1,
     bytes_kept: int | None = None,
     read: ReadOptions | None = None,
 ) -> Generator[ClipPiece, None, None]:
     """Read the clips of a plan, a piece at a time.
+
+    Windows are read in one pass over the video, and frames that they share are read once (see `sweeping.Sweep`). The
+    exception are long windows that begin so shortly after each other that the caller would have to keep more than 256
+    MiB of frames: these are read in groups, and each group decodes its part of the video.
 
     Clips over the whole video need frames from its beginning to its end, so each group of clips takes a decode of the
     whole video. A caller that resizes frames at once gets larger groups, whose frames come in several pieces.
@@ -101,8 +110,9 @@ def read_planned(
         source: see `VideoReader`.
         plan: the clips to read.
         first: number of clips to skip.
-        bytes_kept: bytes per frame that the caller keeps until it has all frames of a group; None if it keeps the frame
-            itself.
+        after: with windows, the last frame that was read before, in another process; -1 if there was none.
+        bytes_kept: bytes per frame that the caller keeps as long as later clips need it; None if it keeps the frame
+            itself; 0 if it keeps nothing, because it only looks at the frames that windows need.
         read: see `VideoReader`; `limits.seconds` applies to each piece.
 
     Raises:
@@ -110,11 +120,22 @@ def read_planned(
         ValueError: an argument is out of range.
     """
     with VideoReader(source, read=read) as reader:
-        planned = PlannedClips(plan, reader)
+        planned, duration, fps = PlannedClips(plan, reader), reader.duration, reader.fps
+        if planned.can_sweep(reader, bytes_kept=bytes_kept):
+            sweep = Sweep(reader, planned, first=first, after=after, every=plan.all_frames)
+            while (swept := sweep.next_piece()) is not None:
+                frames = Frames.from_arrays(swept.frames_THWC, swept.times_T, tuple(swept.indices))
+                piece = ClipPiece(tuple(swept.clips), frames, duration, fps, swept.keep_from)
+                del swept, frames
+                yield piece
+                del piece  # frees its frames before the next ones are read
+                reader.restart_clock()
+            return
         while clips := planned.group(first, reader, bytes_kept=bytes_kept):
             sent, left = 0, 1
             while left:
                 indices, left = next_indices(clips, reader, sent=sent, bytes_kept=bytes_kept)
                 sent += len(indices)
-                yield ClipPiece(tuple(clips), reader.get_frames(indices), reader.duration, left)
+                complete, keep_from = ((), 0) if left else (tuple(clips), None)
+                yield ClipPiece(complete, reader.get_frames(indices), duration, fps, keep_from)
             first += len(clips)

@@ -5,7 +5,7 @@ Source: ISO/IEC 23008-12, 6.5.10 (irot), 6.5.12 (imir), 6.6.2.3 (grid); ISO/IEC 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from openxclip.errors import VideoError
 from openxclip.video.boxes import Part, boxes, boxes_at, content, reading, size_of
 from openxclip.video.colour import RGBConverter
-from openxclip.video.frames import Kind, Place, rgb_bytes
+from openxclip.video.frames import Kind, Place, read_one_by_one, rgb_bytes
 from openxclip.video.limits import Deadline, Limits
 
 _MAX_TILES = 65_536
@@ -172,6 +172,10 @@ class TiledFootage:
     def notes(self) -> tuple[str, ...]:
         """See `Footage.notes`."""
         return self._to_rgb.notes
+
+    def iterate(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """See `Footage.iterate`."""
+        return read_one_by_one(self, indices)
 
     def size(self) -> tuple[int, int]:
         """See `Footage.size`."""

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from openxclip.common.forking import ForkSafeLock
 from openxclip.errors import VideoError
+from openxclip.video.answers import ReceivedClips, parse_frames
 from openxclip.video.assumptions import Assumption, warn_of_assumptions
 from openxclip.video.child import Child, NoWorkerError, NoWorkerNowError
-from openxclip.video.clips import Clip, ClipPlan, frames_needed
+from openxclip.video.clips import ClipPlan
 from openxclip.video.frames import Frames
 from openxclip.video.inspection import OnTime, VideoReport, inspect
 from openxclip.video.limits import Limits
@@ -55,6 +56,9 @@ class DecodeWorker:
         self._child: Child | None = None
         self._finalizer: weakref.finalize[..., DecodeWorker] | None = None
         self._cannot_start = self._closed = False
+        self._continued: tuple[Child, str] | None = (
+            None  # the child that keeps a video open, and the token of the video
+        )
         try:
             self._start()
         except NoWorkerNowError:
@@ -72,7 +76,7 @@ class DecodeWorker:
         reply = self._ask("clips", self._prepare(source, read), {"plan": asdict(plan)}, read)
         if reply is None:
             return read_clips(source, plan, read=read)
-        return split_clips(_parse_frames(*reply, source), plan)
+        return split_clips(parse_frames(*reply, source_name(source)), plan)
 
     def read_planned(
         self,
@@ -92,22 +96,20 @@ class DecodeWorker:
         """
         arguments = {"plan": asdict(plan), "token": uuid.uuid4().hex, "bytes_kept": bytes_kept}
         to_send = self._prepare(source, read)  # only once, because a pipe can't be read a second time
-        sent = 0  # frames of the current clips
+        received = ReceivedClips(source_name(source), plan, first=first)
         while True:
-            reply = self._ask("planned", to_send, {**arguments, "first": first, "sent": sent}, read)
+            reply = self._ask("planned", to_send, {**arguments, **received.place()}, read)
             if reply is None:
-                yield from read_planned(source, plan, first=first, bytes_kept=bytes_kept, read=read)
+                place = received.place()
+                yield from read_planned(
+                    source, plan, first=place["first"], after=place["after"], bytes_kept=bytes_kept, read=read
+                )
                 return
-            piece = _parse_piece(*reply, source, plan, sent=sent)
-            if piece is None:
+            piece = received.add(*reply)
+            if piece is not None:
+                yield piece
+            if piece is None or reply[0].get("is_last"):
                 return
-            yield piece
-            if reply[0].get("is_last"):
-                return
-            if piece.left:
-                sent += len(piece.frames)
-            else:
-                sent, first = 0, first + len(piece.clips)
             del reply, piece  # frees the frames before the next ones are read
 
     def inspect(
@@ -128,7 +130,7 @@ class DecodeWorker:
             return inspect(source, full=full, read=read, on_time=on_time)
         try:
             return VideoReport.from_dict(reply[0]["report"])
-        except (KeyError, TypeError, ValueError):  # see `_parse_frames`
+        except (KeyError, TypeError, ValueError):  # see `answers.parse_frames`
             return VideoReport(path=name, error=VideoError(name, "the process that reads it sent an invalid report"))
 
     def close(self) -> None:
@@ -212,7 +214,13 @@ class DecodeWorker:
                 if self._closed or child is None:
                     raise closed
                 child.wait_until_ready()
-                return child.ask(request, data, name, seconds, on_time)
+                token = request["arguments"].get("token")
+                if self._continued == (child, token):
+                    data, request = b"", {**request, "size": 0}  # the child has it
+                self._continued = None
+                reply = child.ask(request, data, name, seconds, on_time)
+                self._continued = None if token is None else (child, token)
+                return reply
             except NoWorkerNowError as error:
                 raise VideoError(name, f"it cannot be read: no process can be started for it ({error})") from None
             except NoWorkerError as error:
@@ -220,38 +228,6 @@ class DecodeWorker:
                     raise closed from None
                 self._read_here(error, stacklevel=5)
                 return None
-
-
-def _parse_frames(answer: dict[str, Any], frames_THWC: NDArray[np.uint8] | None, source: VideoSource) -> Frames:
-    try:
-        times = np.array(answer["times"], dtype=np.float64)
-        indices = tuple(answer["indices"])
-        if frames_THWC is None or frames_THWC.ndim != 4 or not len(frames_THWC) == len(times) == len(indices):
-            raise ValueError("the numbers of frames and times differ")
-        return Frames.from_arrays(frames_THWC, times, indices)
-    except (KeyError, TypeError, ValueError) as error:  # a decoder that a malicious file took over may send anything
-        reason = f"the process that reads it sent invalid frames: {error}"
-        raise VideoError(source_name(source), reason) from None
-
-
-def _parse_piece(
-    answer: dict[str, Any], frames_THWC: NDArray[np.uint8] | None, source: VideoSource, plan: ClipPlan, *, sent: int
-) -> ClipPiece | None:
-    """Return the next piece, after `sent` frames of its clips; None if there are no more clips."""
-    try:
-        clips = tuple(Clip(float(start), float(end), tuple(indices)) for start, end, indices in answer["clips"])
-        if not clips:
-            return None
-        frames, duration = _parse_frames(answer, frames_THWC, source), float(answer["duration"])
-        indices, received = frames_needed(clips), sent + len(frames)
-        if any(len(clip.indices) != plan.num_frames for clip in clips):
-            raise ValueError("the number of frames of a clip is wrong")
-        if not len(frames) or indices[sent:received] != [*frames.indices]:
-            raise ValueError("the frames are not those of the clips")
-        return ClipPiece(clips, frames, duration, left=len(indices) - received)
-    except (KeyError, TypeError, ValueError) as error:  # see `_parse_frames`
-        reason = f"the process that reads it sent invalid clips: {error}"
-        raise VideoError(source_name(source), reason) from None
 
 
 def _sent_form(source: VideoSource, limits: Limits) -> _SentSource | None:

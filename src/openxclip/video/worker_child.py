@@ -24,6 +24,7 @@ from openxclip.video.options import ReadOptions
 from openxclip.video.reading import planned_indices
 from openxclip.video.sharing import SharedFile
 from openxclip.video.streams import NamedBytes
+from openxclip.video.sweeping import Sweep
 
 _BASE_BYTES = 2 << 30  # address space for threads, decoders and libraries, besides the limits
 _BYTES_PER_PIXEL = 64  # the most that a decoder takes for its reference frames and threads
@@ -70,6 +71,7 @@ class _Server:
         self._token: str | None = None
         self._reader: VideoReader
         self._clips: PlannedClips
+        self._sweep: Sweep | None = None
 
     def send(self, message: dict[str, Any]) -> None:
         """Write a line to the parent."""
@@ -86,10 +88,14 @@ class _Server:
         """Return the answer to a request of a `DecodeWorker`."""
         name, path, arguments = request["name"], request["path"], request["arguments"]
         try:
+            if request["task"] == "planned" and self._is_open(arguments):
+                self._reader.restart_clock()
+                return self._next_piece(arguments)
+            self._close()
             source = NamedBytes(self._inbox.read(request["size"]), name) if path is None else path
             if request["task"] == "planned":
-                return self._next_piece(source, arguments, read)
-            self._close()
+                self._open(source, arguments, read)
+                return self._next_piece(arguments)
             if request["task"] == "inspect":
                 self._next_progress = time.monotonic() + _PROGRESS_EVERY_S
                 report = inspect(source, full=arguments["full"], read=read, on_time=self._send_progress)
@@ -110,34 +116,51 @@ class _Server:
         frames_THWC, times_T, _ = reader.get_arrays(indices, allocate=self._frames.allocate)
         return {"shape": frames_THWC.shape, "times": times_T.tolist(), "indices": indices}
 
-    def _next_piece(self, source: str | NamedBytes, arguments: dict[str, Any], read: ReadOptions) -> dict[str, Any]:
-        first, sent, bytes_kept = arguments["first"], arguments["sent"], arguments["bytes_kept"]
-        self._open(arguments["token"], source, ClipPlan(**arguments["plan"]), read)
-        clips = self._clips.group(first, self._reader, bytes_kept=bytes_kept)
-        if not clips:
-            self._close()
-            return {"clips": []}
-        indices, left = next_indices(clips, self._reader, sent=sent, bytes_kept=bytes_kept)
-        is_last = not left and first + len(clips) >= len(self._clips)
-        answer = self._read(self._reader, indices)
-        answer |= {"clips": clips, "duration": self._reader.duration, "is_last": is_last}
-        if is_last:
+    def _open(self, source: str | NamedBytes, arguments: dict[str, Any], read: ReadOptions) -> None:
+        plan = ClipPlan(**arguments["plan"])
+        self._reader = VideoReader(source, read=read)
+        self._token = arguments["token"]
+        self._clips, self._sweep = PlannedClips(plan, self._reader), None
+        if self._clips.can_sweep(self._reader, bytes_kept=arguments["bytes_kept"]):
+            first, after = arguments["first"], arguments["after"]
+            self._sweep = Sweep(self._reader, self._clips, first=first, after=after, every=plan.all_frames)
+
+    def _is_open(self, arguments: dict[str, Any]) -> bool:
+        """Return whether a piece is the next one of the video that is open."""
+        if self._token != arguments["token"]:
+            return False
+        return self._sweep is None or (self._sweep.first, self._sweep.after) == (arguments["first"], arguments["after"])
+
+    def _next_piece(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Read the next frames of the open video."""
+        answer = self._next_of_group(arguments) if self._sweep is None else self._next_of_sweep(self._sweep)
+        answer |= {"duration": self._reader.duration, "fps": self._reader.fps}
+        if answer["is_last"]:
             self._close()
         return answer
 
-    def _open(self, token: str, source: str | NamedBytes, plan: ClipPlan, read: ReadOptions) -> None:
-        """Open the video with this token, unless it is open already."""
-        if token == self._token:
-            self._reader.restart_clock()
-            return
-        self._close()
-        self._reader = VideoReader(source, read=read)
-        self._token = token
-        self._clips = PlannedClips(plan, self._reader)
+    def _next_of_sweep(self, sweep: Sweep) -> dict[str, Any]:
+        piece = sweep.next_piece(self._frames.allocate)
+        if piece is None:
+            return {"is_last": True}
+        answer: dict[str, Any] = {"shape": piece.frames_THWC.shape, "times": piece.times_T.tolist()}
+        answer |= {"indices": piece.indices, "clips": piece.clips, "keep_from": piece.keep_from}
+        return answer | {"is_last": piece.is_last}
+
+    def _next_of_group(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        first, sent, bytes_kept = arguments["first"], arguments["sent"], arguments["bytes_kept"]
+        clips = self._clips.group(first, self._reader, bytes_kept=bytes_kept)
+        if not clips:
+            return {"is_last": True}
+        indices, left = next_indices(clips, self._reader, sent=sent, bytes_kept=bytes_kept)
+        answer = self._read(self._reader, indices)
+        if left:
+            return answer | {"clips": [], "keep_from": 0, "is_last": False}
+        return answer | {"clips": clips, "keep_from": None, "is_last": first + len(clips) >= len(self._clips)}
 
     def _close(self) -> None:
         if self._token is not None:
-            self._token = None
+            self._token = self._sweep = None
             self._reader.close()
 
 
