@@ -1,0 +1,46 @@
+"""Read small frames of a video at given times."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openxclip.video import ReadOptions, VideoReader, VideoSource, sample_times
+from openxclip.video.assumptions import AssumptionWarning
+
+
+def read_thumbnails(
+    video: VideoSource, times: Sequence[float], *, side: int, read: ReadOptions | None = None
+) -> list[NDArray[np.uint8]]:
+    """Read the frames that are shown at some times, each reduced to `side` pixels in width.
+
+    One frame at a time is kept at its full size.
+
+    Args:
+        video: the video.
+        times: times in seconds, 0 or later. For a time after the end, the last frame is returned.
+        side: the width of the results in pixels; smaller frames stay as they are.
+        read: how to open the video.
+
+    Returns:
+        A frame for each time, uint8 RGB of shape (H, W, 3).
+
+    Raises:
+        VideoError: the video can't be read.
+    """
+    from PIL import Image
+
+    pictures = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AssumptionWarning)  # the timeline has said it
+        with VideoReader(video, read=read) as reader:
+            for index in sample_times(times=reader.times.tolist(), at=times):
+                reader.restart_clock()
+                frame_HWC = reader.get_arrays([index])[0][0]
+                image = Image.fromarray(frame_HWC)
+                image.thumbnail((side, 8 * side), Image.Resampling.LANCZOS)
+                pictures.append(np.asarray(image))
+    return pictures
