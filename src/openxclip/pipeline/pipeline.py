@@ -16,10 +16,10 @@ from torch import Tensor
 
 from openxclip.common.cores import num_cores
 from openxclip.common.threads import warn_if_forked
-from openxclip.config.contract import CONTRACT_KEY, TimeContract
+from openxclip.config import TimeContract
 from openxclip.engine import OptimizedXCLIPModel, Precision
 from openxclip.engine.precision import check_precision
-from openxclip.errors import CheckpointError, VideoError
+from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL, HubOptions
 from openxclip.model import VideoFeatures, XCLIPModel
 from openxclip.model.devices import as_computing_device
@@ -134,10 +134,7 @@ class VideoPipeline:
         Raises:
             CheckpointError: the contract in the config is invalid.
         """
-        try:
-            return TimeContract.of_config(self.model.config)
-        except ValueError as error:
-            raise CheckpointError(f"{self.name or 'the model'}: config.json: {CONTRACT_KEY}: {error}") from error
+        return TimeContract.of_config(self.model.config)
 
     @torch.no_grad()
     def encode_texts(
