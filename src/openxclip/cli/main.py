@@ -20,6 +20,7 @@ from openxclip.errors import CheckpointError, OpenXCLIPError
 
 _VERBS = {
     "classify": "Choose the labels that fit each video.",
+    "timeline": "Find when labels are seen in long videos.",
     "embed": "Write the features of videos to a file.",
     "index": "Build and update a searchable index of videos.",
     "search": "Find moments in an index by a sentence or by another video.",

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -260,6 +260,18 @@ def named_videos(videos: tuple[str, ...], *, takes_pipes: bool = True) -> Iterat
             yield from names_from(sys.stdin, takes_pipes=takes_pipes)
         else:
             yield name
+
+
+def lines_of(file: TextIO | None) -> list[str]:
+    """Return the lines of an open text file; none without a file.
+
+    Raises:
+        click.UsageError: the file isn't text in UTF-8.
+    """
+    try:
+        return list(file or ())
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{getattr(file, 'name', file)}: is not text in UTF-8 ({error.reason}).") from error
 
 
 def found_videos(videos: tuple[str, ...]) -> list[VideoSource]:

@@ -1,0 +1,252 @@
+"""`openxclip timeline`: finds when labels are seen in videos."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+from click.core import ParameterSource
+
+from openxclip.cli.help import usage_errors
+from openxclip.cli.options import (
+    Time,
+    batch_option,
+    device_options,
+    finding_options,
+    footage_options,
+    found_videos,
+    lines_of,
+    named_videos,
+    note_of_model,
+    read_options,
+)
+from openxclip.cli.progress import progress
+from openxclip.cli.rows import Form, format_options
+from openxclip.cli.terminal import note, say
+from openxclip.common.counting import counted
+from openxclip.hub import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from openxclip.pipeline.batching import Batch
+    from openxclip.timelines import Timeline
+
+_DECODES = (  # parameters that have no use if nothing is decoded
+    *("window", "stride", "num_frames", "batch", "fps", "track", "allow_protocols"),
+    *("max_seconds", "max_pixels", "max_frames", "max_memory"),
+)
+_SEGMENTS = ("threshold", "stop", "smooth", "min_duration", "merge_gap")
+
+OnClip = Callable[[str, float, float], object]
+
+
+@click.command("timeline", no_args_is_help=True)
+@click.argument("videos", nargs=-1, metavar="[VIDEO...]")
+@click.option("--labels", metavar='"A, B, C"', help="The labels to find, separated by commas.")
+@click.option("--labels-file", type=click.File(encoding="utf-8-sig"), help="A file with the labels, one per line.")
+@click.option(
+    "--query", "queries", multiple=True, metavar="TEXT", help="A label that may have commas; may be repeated."
+)
+@click.option(
+    "--model", help=f"A folder, a hub id, or mini.  [default: {DEFAULT_MODEL}; with --in, the model of the index]"
+)
+@click.option(
+    "--in",
+    "index",
+    metavar="DIR",
+    help="Use the windows that this index stores, and decode nothing. Without VIDEO, all videos of the index.",
+)
+@click.option("--window", type=Time(above=0), help="Length of a window.  [default: the model's, or 10]")
+@click.option(
+    "--stride",
+    type=Time(above=0),
+    help="Time from the start of one window to the next.  [default: half the window, or the model's without --window]",
+)
+@click.option(
+    "--frames",
+    "num_frames",
+    type=click.IntRange(1),
+    help="Frames of a window.  [default: the model's, or as it was trained]",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Score from which a segment begins.  [default: the model's for the label, usually 0.5]",
+)
+@click.option(
+    "--stop", type=click.FloatRange(0, 1), help="Score below which a segment ends.  [default: 0.6 of the threshold]"
+)
+@click.option("--smooth", type=Time(), help="Average scores over windows up to this far apart.  [default: two strides]")
+@click.option("--min-length", "min_duration", type=Time(), help="Leave out shorter segments.  [default: one stride]")
+@click.option(
+    "--merge-gap", type=Time(), help="Join segments of a label that are at most so far apart.  [default: one stride]"
+)
+@click.option("--template", default="{}", help='Text for a label, for example "a video of {}".')
+@click.option(
+    "--contract", metavar="FILE", help="JSON with windows, thresholds and neutral texts, instead of the model's own."
+)
+@click.option("--scores", is_flag=True, help="Also print the score of each label in each window (JSON Lines only).")
+@format_options
+@device_options
+@batch_option
+@finding_options
+@footage_options
+def command(
+    videos: tuple[str, ...],
+    labels: str | None,
+    labels_file: TextIO | None,
+    queries: tuple[str, ...],
+    index: str | None,
+    contract: str | None,
+    scores: bool,
+    form: Form,
+    **options: Any,
+) -> None:
+    """Find when labels are seen in each VIDEO.
+
+    A VIDEO is a file, a folder (every video in it), or a glob in quotes; "-" reads names from standard input, one per
+    line.
+
+    The video is cut into overlapping windows. In each, every label gets a score from 0 to 1, its share against neutral
+    texts ("a video", "a scene", ...), which doesn't depend on the other labels. A segment of a label is a time in which
+    its score reaches the threshold and doesn't fall below --stop. Segments of several labels may overlap.
+
+    Each video is printed as soon as it is done. Videos that can't be read are reported on stderr, the others are
+    processed, and the exit status is 1. A video that is cut off has a timeline up to there. Nothing is kept for
+    resuming: after an interruption, the same command starts over.
+    """
+    names = _labels(labels, labels_file, queries)
+    if scores and form != "jsonl":
+        raise click.UsageError(f"--scores goes with --json (--format jsonl), not with --format {form}.")
+    if index is None and not videos:
+        raise click.UsageError("no videos are named.")
+    if index is not None:
+        context = click.get_current_context()
+        for parameter in context.command.params:
+            given = parameter.name is not None and context.get_parameter_source(parameter.name)
+            if given is ParameterSource.COMMANDLINE and parameter.name in _DECODES:
+                raise click.UsageError(f"{parameter.opts[0]} doesn't go with --in: nothing is decoded.")
+    from openxclip.cli.timeline_output import Output
+    from openxclip.recognition.classification import check_labels
+    from openxclip.timelines import SegmentOptions
+    from openxclip.timelines.contracts import as_contract
+
+    with usage_errors():
+        names = check_labels(names)
+        settings = {
+            "options": SegmentOptions(**{name: options.pop(name) for name in _SEGMENTS}),
+            "template": options.pop("template"),
+            "contract": None if contract is None else as_contract(contract),
+        }
+        if index is None:
+            source: _Files | _Indexed = _Files(videos, options)
+        else:
+            source = _Indexed(index, videos, options)
+        output = Output(form, scores=scores)
+        with progress("encoding labels", len(names), noun="label") as display:
+            settings["on_text"] = lambda done: display.at(min(done, len(names)))
+            notes = source.load(names, settings)
+        for text in notes:
+            note(text)
+        with progress("finding segments", source.count, prints_meanwhile=True) as display:
+            for timeline in source.timelines(lambda path, end, duration: display.footage(end, duration)):
+                output.add(timeline, notes=[text for text in timeline.notes if text not in notes])
+                display()
+    if output.unread:
+        say(f"{output.unread} of {counted(source.count, 'video')} could not be read.")
+    if output.cut_off:
+        say(f"{output.cut_off} of {counted(source.count, 'video')} could be read only in part.")
+    note_of_model(source.model)
+    if output.unread or output.cut_off:
+        sys.exit(1)
+
+
+class _Files:
+    """Videos that are decoded.
+
+    Args:
+        videos: the arguments of the command.
+        options: its options for windows, reading and the model.
+
+    Attributes:
+        count: number of videos.
+        model: name of the model.
+        finder: the finder, once the model is loaded.
+    """
+
+    def __init__(self, videos: tuple[str, ...], options: dict[str, Any]) -> None:
+        from openxclip.timelines import DEFAULT_WINDOW
+        from openxclip.video import ClipPlan
+
+        self._read = read_options(options)
+        self._batch: Batch = options["batch"]
+        self._windows = {name: options[name] for name in ("window", "stride", "num_frames")}
+        self._loading = {name: options[name] for name in ("device", "precision")}
+        ClipPlan(**{**self._windows, "window": self._windows["window"] or DEFAULT_WINDOW})  # checks the values
+        self.model: str = options["model"] or DEFAULT_MODEL
+        self._paths = found_videos(videos)
+        self.count = len(self._paths)
+
+    def load(self, labels: list[str], settings: dict[str, Any]) -> tuple[str, ...]:
+        """Load the model, encode the labels, and return notes for the user."""
+        from openxclip.pipeline import VideoPipeline
+        from openxclip.timelines import TimelineFinder
+
+        pipeline = VideoPipeline.from_pretrained(self.model, read=self._read, **self._loading)
+        self.finder = TimelineFinder(pipeline, labels, **self._windows, **settings)
+        return self.finder.notes
+
+    def timelines(self, on_clip: OnClip) -> Iterator[Timeline]:
+        """Yield the timeline of each video."""
+        return self.finder(self._paths, batch=self._batch, on_clip=on_clip)
+
+
+class _Indexed:
+    """Videos of an index, whose windows are stored.
+
+    Args:
+        uri: the index.
+        videos: the arguments of the command; without any, all videos of the index.
+        options: its options for the model.
+
+    Attributes:
+        count: number of videos.
+        model: name of the model, "" if it is the index's.
+        finder: the finder, once the model is loaded.
+    """
+
+    def __init__(self, uri: str, videos: tuple[str, ...], options: dict[str, Any]) -> None:
+        from openxclip.search.opening import OpenIndex
+        from openxclip.timelines.indexed import videos_named
+
+        self.model: str = options["model"] or ""
+        loading = {name: options[name] for name in ("device", "precision")}
+        self._index = OpenIndex(uri, options["model"], {}, loading)
+        self._videos = videos_named(self._index, list(named_videos(videos, takes_pipes=False)) if videos else None)
+        self.count = len(self._videos)
+        if not self.count:
+            raise click.UsageError(f"{uri}: the index is empty: add videos with `openxclip index`.")
+
+    def load(self, labels: list[str], settings: dict[str, Any]) -> tuple[str, ...]:
+        """Load the model, encode the labels, and return notes for the user."""
+        from openxclip.timelines.indexed import IndexedTimelineFinder
+
+        self._find = IndexedTimelineFinder(self._index, labels, **settings)
+        self.finder = self._find.finder
+        return self._find.notes
+
+    def timelines(self, on_clip: OnClip) -> Iterator[Timeline]:
+        """Yield the timeline of each video."""
+        return self._find(self._videos, on_clip=on_clip)
+
+
+def _labels(labels: str | None, labels_file: TextIO | None, queries: tuple[str, ...]) -> list[str]:
+    if sum((labels is not None, labels_file is not None, bool(queries))) != 1:
+        raise click.UsageError(
+            'give what to find: --labels "a, b, c", --labels-file FILE or --query TEXT (one of them).'
+        )
+    if queries:
+        return list(queries)
+    names = labels.split(",") if labels is not None else lines_of(labels_file)
+    return [name for name in names if name.strip()]
