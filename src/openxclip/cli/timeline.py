@@ -86,6 +86,15 @@ OnClip = Callable[[str, float, float], object]
 @click.option(
     "--contract", metavar="FILE", help="JSON with windows, thresholds and neutral texts, instead of the model's own."
 )
+@click.option(
+    "--write",
+    "writes",
+    multiple=True,
+    metavar="FILE",
+    help="Also write FILE: .vtt, .srt, .edl, .otio, .fcpxml, .ffmetadata, .jsonl (QVHighlights), "
+    "label-studio:FILE.json or fiftyone:FILE.json; {stem} in the name is the video's. May be repeated.",
+)
+@click.option("--plot", metavar="FILE", help="Also draw a picture: .png or .svg; {stem} in the name is the video's.")
 @click.option("--scores", is_flag=True, help="Also print the score of each label in each window (JSON Lines only).")
 @format_options
 @device_options
@@ -99,6 +108,8 @@ def command(
     queries: tuple[str, ...],
     index: str | None,
     contract: str | None,
+    writes: tuple[str, ...],
+    plot: str | None,
     scores: bool,
     form: Form,
     **options: Any,
@@ -113,8 +124,10 @@ def command(
     its score reaches the threshold and doesn't fall below --stop. Segments of several labels may overlap.
 
     Each video is printed as soon as it is done. Videos that can't be read are reported on stderr, the others are
-    processed, and the exit status is 1. A video that is cut off has a timeline up to there. Nothing is kept for
-    resuming: after an interruption, the same command starts over.
+    processed, and the exit status is 1. A video that is cut off has a timeline up to there.
+
+    After an interruption, what was printed stays valid, and files have the videos that were done. The same command
+    starts over.
     """
     names = _labels(labels, labels_file, queries)
     if scores and form != "jsonl":
@@ -127,6 +140,7 @@ def command(
             given = parameter.name is not None and context.get_parameter_source(parameter.name)
             if given is ParameterSource.COMMANDLINE and parameter.name in _DECODES:
                 raise click.UsageError(f"{parameter.opts[0]} doesn't go with --in: nothing is decoded.")
+    from openxclip.cli.timeline_files import Files
     from openxclip.cli.timeline_output import Output
     from openxclip.recognition.classification import check_labels
     from openxclip.timelines import SegmentOptions
@@ -144,21 +158,27 @@ def command(
         else:
             source = _Indexed(index, videos, options)
         output = Output(form, scores=scores)
+        files = Files(writes, plot, num_videos=source.count, read=source.read)
         with progress("encoding labels", len(names), noun="label") as display:
             settings["on_text"] = lambda done: display.at(min(done, len(names)))
             notes = source.load(names, settings)
         for text in notes:
             note(text)
         with progress("finding segments", source.count, prints_meanwhile=True) as display:
-            for timeline in source.timelines(lambda path, end, duration: display.footage(end, duration)):
-                output.add(timeline, notes=[text for text in timeline.notes if text not in notes])
-                display()
+            try:
+                for timeline in source.timelines(lambda path, end, duration: display.footage(end, duration)):
+                    output.add(timeline, notes=[text for text in timeline.notes if text not in notes])
+                    files.add(timeline)
+                    display()
+            finally:  # also after an interruption: the files hold the videos so far
+                display.close()
+                files.finish()
     if output.unread:
         say(f"{output.unread} of {counted(source.count, 'video')} could not be read.")
     if output.cut_off:
         say(f"{output.cut_off} of {counted(source.count, 'video')} could be read only in part.")
     note_of_model(source.model)
-    if output.unread or output.cut_off:
+    if output.unread or output.cut_off or files.has_failed:
         sys.exit(1)
 
 
@@ -172,6 +192,7 @@ class _Files:
     Attributes:
         count: number of videos.
         model: name of the model.
+        read: how to read the videos.
         finder: the finder, once the model is loaded.
     """
 
@@ -179,7 +200,7 @@ class _Files:
         from openxclip.timelines import DEFAULT_WINDOW
         from openxclip.video import ClipPlan
 
-        self._read = read_options(options)
+        self.read = read_options(options)
         self._batch: Batch = options["batch"]
         self._windows = {name: options[name] for name in ("window", "stride", "num_frames")}
         self._loading = {name: options[name] for name in ("device", "precision")}
@@ -193,7 +214,7 @@ class _Files:
         from openxclip.pipeline import VideoPipeline
         from openxclip.timelines import TimelineFinder
 
-        pipeline = VideoPipeline.from_pretrained(self.model, read=self._read, **self._loading)
+        pipeline = VideoPipeline.from_pretrained(self.model, read=self.read, **self._loading)
         self.finder = TimelineFinder(pipeline, labels, **self._windows, **settings)
         return self.finder.notes
 
@@ -213,6 +234,7 @@ class _Indexed:
     Attributes:
         count: number of videos.
         model: name of the model, "" if it is the index's.
+        read: None, the default.
         finder: the finder, once the model is loaded.
     """
 
@@ -221,6 +243,7 @@ class _Indexed:
         from openxclip.timelines.indexed import videos_named
 
         self.model: str = options["model"] or ""
+        self.read = None
         loading = {name: options[name] for name in ("device", "precision")}
         self._index = OpenIndex(uri, options["model"], {}, loading)
         self._videos = videos_named(self._index, list(named_videos(videos, takes_pipes=False)) if videos else None)

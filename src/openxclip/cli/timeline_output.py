@@ -77,6 +77,6 @@ def _show(timeline: Timeline) -> None:
     for label, (score, time) in timeline.best().items():
         if label not in found:
             needed = timeline.thresholds[label]
-            why = f"{needed:.2f} is needed" if score < needed else "too short or too brief after smoothing"
-            print_line(f"{label}: no segment, its best score is {score:.2f} at {format_time(time)} ({why})", "dim")
+            why = f"{needed:.2f} is needed" if score < needed else f"{needed:.2f} is reached, but for too short a time"
+            print_line(f"{label}: its best score is {score:.2f} at {format_time(time)}; {why}.", "dim")
     click.echo()

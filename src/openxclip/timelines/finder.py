@@ -36,8 +36,8 @@ class _Windows:
     scores: list[NDArray[np.float32]] = field(default_factory=list)
     waiting: list[VideoFeatures] = field(default_factory=list)
     duration: float = math.nan
+    fps: float = math.nan
     size: tuple[int, int] = (0, 0)
-    reused: int = 0
 
 
 class TimelineFinder:
@@ -159,7 +159,7 @@ class TimelineFinder:
                     continue
                 windows.starts.append(clip.start)
                 windows.ends.append(clip.end)
-                windows.duration, windows.size = clip.duration, clip.size
+                windows.duration, windows.fps, windows.size = clip.duration, clip.fps, clip.size
                 windows.waiting.append(clip.features)
                 if len(windows.waiting) >= self.scorer.clips_at_once:
                     self._score(windows)
@@ -182,8 +182,8 @@ class TimelineFinder:
                 stride=self.plan.stride or math.nan,
                 thresholds=dict(self.thresholds),
                 duration=windows.duration,
+                fps=windows.fps,
                 size=windows.size,
-                reused=windows.reused,
                 notes=self._notes_of(windows),
                 error=error,
             )

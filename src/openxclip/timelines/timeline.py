@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from openxclip.timelines.results import TimelineData
 from openxclip.timelines.segments import SegmentOptions, find_segments
+from openxclip.video import ReadOptions, VideoSource
 
 
 class Timeline(TimelineData):
@@ -95,6 +98,93 @@ class Timeline(TimelineData):
                 },
             }
         return values
+
+    def to_webvtt(self) -> str:
+        """Return the segments as WebVTT subtitles; like each of the next methods, warn of what the format loses."""
+        return self._as_text("webvtt")
+
+    def to_srt(self) -> str:
+        """Return the segments as SubRip subtitles."""
+        return self._as_text("srt")
+
+    def to_edl(self) -> str:
+        """Return the segments as markers of an edit decision list."""
+        return self._as_text("edl")
+
+    def to_otio(self) -> str:
+        """Return the segments as markers of an OpenTimelineIO timeline, in JSON."""
+        return self._as_text("otio")
+
+    def to_fcpxml(self) -> str:
+        """Return the segments as keywords of a clip, in Final Cut Pro's XML."""
+        return self._as_text("fcpxml")
+
+    def to_ffmetadata(self) -> str:
+        """Return the segments as chapters, in FFmpeg's metadata format."""
+        return self._as_text("ffmetadata")
+
+    def to_qvhighlights(self) -> str:
+        """Return the segments as predictions of QVHighlights, in JSON Lines: a line for each label."""
+        return self._as_text("qvhighlights")
+
+    def to_label_studio(self) -> str:
+        """Return the segments as a task of Label Studio with predictions, in JSON."""
+        return self._as_text("label-studio")
+
+    def to_fiftyone(self) -> str:
+        """Return the segments as temporal detections of FiftyOne, in JSON."""
+        return self._as_text("fiftyone")
+
+    def _as_text(self, name: str) -> str:
+        from openxclip.timelines.formats import format_timelines
+
+        text, notes = format_timelines([self], name)
+        for note in notes:
+            warnings.warn(note, stacklevel=3)
+        return text
+
+    def write(self, path: str | Path, *, format: str | None = None) -> list[str]:
+        """Write the timeline to a file, and return notes about what was lost or assumed.
+
+        Args:
+            path: name of the file.
+            format: "webvtt", "srt", "edl", "otio", "fcpxml", "ffmetadata", "qvhighlights", "label-studio" or
+                "fiftyone". By default, the name's ending decides.
+
+        Raises:
+            ValueError: no format has this ending, or several have it; or the file can't be written.
+            OSError: the file can't be written.
+        """
+        from openxclip.timelines.formats import write_timelines
+
+        return write_timelines([self], path, format=format)
+
+    def plot(
+        self,
+        path: str | Path,
+        *,
+        video: VideoSource | None = None,
+        read: ReadOptions | None = None,
+        thumbnails: bool = True,
+        dark: bool = False,
+    ) -> Path:
+        """Draw scores, segments and frames on a common time axis, as PNG or SVG, and return the path.
+
+        Args:
+            path: the file; its name ends with .png or .svg.
+            video: the video; the default is the file `path` of this timeline.
+            read: how to open the video; the default is `ReadOptions()`.
+            thumbnails: whether to draw frames of the video.
+            dark: whether to draw bright lines on a dark ground.
+
+        Raises:
+            MissingPackageError: matplotlib isn't installed.
+            ValueError: the name ends with another suffix, or no file can be written there.
+            OSError: the file can't be written.
+        """
+        from openxclip.timelines.plots import plot_timeline
+
+        return plot_timeline(self, path, video=video, read=read, thumbnails=thumbnails, dark=dark)
 
     def best(self) -> dict[str, tuple[float, float]]:
         """Return each label's highest score, and the middle of the window with it, in seconds; NaN without windows."""

@@ -1,0 +1,119 @@
+"""The files that `openxclip timeline` writes: timelines in other formats, and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openxclip.cli.terminal import note, say
+from openxclip.common.files import cannot_write, checked_target, target_path
+
+if TYPE_CHECKING:
+    from openxclip.timelines import Timeline
+    from openxclip.video import ReadOptions
+
+_STEM = "{stem}"
+_PICTURES = (".png", ".svg")
+
+
+class Files:
+    """Writes each timeline to the files that the options name.
+
+    A file that can't be written is reported and left out from then on; the others are written.
+
+    Args:
+        writes: values of --write: a file name, perhaps after the name of a format and a colon.
+        plot: value of --plot; None for no picture.
+        num_videos: number of videos.
+        read: how to read videos, for the frames in pictures.
+
+    Attributes:
+        has_failed: whether a file could not be written.
+
+    Raises:
+        MissingPackageError: a package for pictures isn't installed.
+        ValueError: a file can't be written, or two files have the same name.
+    """
+
+    def __init__(self, writes: Iterable[str], plot: str | None, *, num_videos: int, read: ReadOptions | None) -> None:
+        from openxclip.timelines.formats import TimelineWriter, split_format
+
+        self._writers: list[TimelineWriter | _Pictures] = []
+        for text in writes:
+            form, path = split_format(text)
+            self._writers.append(TimelineWriter(path, format=form, num_videos=num_videos))
+        if plot is not None:
+            self._writers.append(_Pictures(plot, num_videos=num_videos, read=read))
+        paths = [str(target_path(writer.path).absolute()) for writer in self._writers]
+        for number, path in enumerate(paths):
+            if path in paths[:number]:
+                raise ValueError(f"{self._writers[number].path}: is named twice: give each file its own name.")
+        self.has_failed = False
+        self._noted: set[str] = set()
+
+    def add(self, timeline: Timeline) -> None:
+        """Take a finished timeline, and write the files that hold only this one."""
+        for writer in [*self._writers]:
+            self._try(writer, lambda writer=writer: writer.add(timeline))  # type: ignore[misc]
+
+    def finish(self) -> None:
+        """Write the files that hold all timelines."""
+        for writer in [*self._writers]:
+            self._try(writer, writer.finish)
+            for path in writer.written:
+                say(f"wrote {path}")
+
+    def _try(self, writer: object, write: Callable[[], list[str]]) -> None:
+        try:
+            notes = write()
+        except (OSError, ValueError) as error:
+            self.has_failed = True
+            self._writers = [other for other in self._writers if other is not writer]
+            path = getattr(writer, "path", "")
+            say(cannot_write(path, error) if isinstance(error, OSError) else error)
+            return
+        for text in notes:
+            if text not in self._noted:
+                self._noted.add(text)
+                note(text)
+
+
+class _Pictures:
+    """Draws the picture of one timeline, or with `{stem}` in the name that of each.
+
+    Attributes:
+        path: name of the file.
+        written: the pictures so far.
+    """
+
+    def __init__(self, path: str, *, num_videos: int, read: ReadOptions | None) -> None:
+        from openxclip.common.figures import new_figure
+
+        self.path, self._read = path, read
+        self.written: list[Path] = []
+        if _STEM in str(Path(path).parent):
+            raise ValueError(f"{path}: {_STEM} can't be in the name of a folder, only in the name of the file.")
+        if _STEM not in path and num_videos > 1:
+            example = f"{_STEM}{Path(path).suffix}"
+            raise ValueError(f"{path}: a picture shows one video: put {_STEM} into the name, such as {example}.")
+        checked_target(path.replace(_STEM, "stem"), *_PICTURES)
+        new_figure(1, 1)  # which needs a package
+
+    def add(self, timeline: Timeline) -> list[str]:
+        """Draw the picture of a timeline, if its video could be read."""
+        from openxclip.timelines.formats.texts import stem_of
+
+        if not len(timeline.starts):
+            return []
+        stem, number = stem_of(timeline.path), 1
+        target = target_path(self.path.replace(_STEM, stem))
+        while target in self.written:
+            number += 1
+            target = target_path(self.path.replace(_STEM, f"{stem}-{number}"))
+        self.written.append(timeline.plot(target, read=self._read))
+        return []
+
+    def finish(self) -> list[str]:
+        """Do nothing: each picture is complete."""
+        return []
