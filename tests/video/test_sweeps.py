@@ -22,8 +22,9 @@ from openxclip.errors import VideoError
 from openxclip.video import DecodeWorker, ReadOptions, VideoReader, containers, read_clip, sweeping
 from openxclip.video.answers import ReceivedClips
 from openxclip.video.clips import ClipPlan, PlannedClips
+from openxclip.video.coded_stream import ContradictionError
 from openxclip.video.reading import ClipPiece, read_planned
-from openxclip.video.run_decoding import ContradictionError
+from openxclip.video.run_decoding import decode_run
 from openxclip.video.sweeping import Sweep
 
 OVERLAPPING = ClipPlan(num_frames=3, window=0.5, stride=0.15)
@@ -196,11 +197,11 @@ def test_an_iteration_may_be_left(make: Callable[[str], Path]) -> None:
 def test_an_iteration_goes_on_after_a_contradiction(
     make: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, short_parts: None
 ) -> None:
-    original, calls = containers.decode_run, list[int]()
+    calls = list[int]()
 
     def contradicting(coded: Any, index: Any, run: Any, *rest: Any, **how: Any) -> Iterator[tuple[int, Any]]:
         calls.append(run.first)
-        for number, frame in original(coded, index, run, *rest, **how):
+        for number, frame in decode_run(coded, index, run, *rest, **how):
             if number == 17 and len(calls) < 5:
                 raise ContradictionError
             yield number, frame
@@ -225,15 +226,15 @@ def test_a_forked_process_cannot_go_on_with_an_iteration(make: Callable[[str], P
         assert in_fork(lambda: int(reader[3].sum())) == expected
         assert len(list(steps)) == LONG - 1
 
-    def left() -> str:
-        nonlocal pieces
-        del pieces
+    open_ones = [read_planned(make("long_gop.mp4"), replace(OVERLAPPING, all_frames=True))]
+    next(open_ones[0])
+
+    def leave() -> str:
+        open_ones.clear()
         gc.collect()
         return "ended"
 
-    pieces = read_planned(make("long_gop.mp4"), replace(OVERLAPPING, all_frames=True))
-    next(pieces)
-    assert in_fork(left) == "ended"
+    assert in_fork(leave) == "ended"
 
 
 @needs_fork

@@ -22,6 +22,7 @@ from openxclip.video.ahead import Item, ReadAhead
 Batch = int | Literal["auto"]
 
 _SHARE_OF_FREE_MEMORY = 0.5  # for activations on a GPU; the rest is for what the estimate misses
+_MOST_REPEATS = 1000  # clips that wait without levels; a batch that isn't full doesn't wait for more
 _MAX_AUTO = 64  # clips, which are 512 frames or more and keep any GPU busy
 
 
@@ -35,6 +36,7 @@ class Encoded(Generic[Item]):
         features: features of the clip: `pooled` (1, E), `patches` (1, P, E), which are slices of its batch's tensors.
         error: at the end, the error that stopped the reading; None if there was none.
         waiting: the levels (T, 3, H, W) of the clip until it is encoded, then None.
+        repeats: the earlier clip of the item that has the same levels and gives its features; None if there is none.
     """
 
     item: Item
@@ -42,6 +44,7 @@ class Encoded(Generic[Item]):
     features: VideoFeatures | None = None
     error: BaseException | None = None
     waiting: Tensor | None = field(default=None, repr=False)
+    repeats: Encoded[Item] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,13 @@ class EncodedClip(ClipInfo):
     Attributes:
         source: the video, as it was given.
         features: features of the clip: `pooled` (1, E), `patches` (1, P, E); None at the end.
+        is_repeat: whether the features are those of the clip before, whose frames are the same after resizing.
         error: at the end, the error that stopped the reading, perhaps after some clips; None if there was none.
     """
 
     source: VideoSource
     features: VideoFeatures | None = None
+    is_repeat: bool = False
     error: VideoError | None = None
 
 
@@ -125,6 +130,7 @@ def encode_in_batches(
     *,
     batch: int,
     only_full: bool,
+    skip_repeats: bool = False,
 ) -> Iterator[Encoded[Item]]:
     """Encode clips as they are read; yield each clip with its features and the end of each item, in order.
 
@@ -137,13 +143,16 @@ def encode_in_batches(
         encode: returns the features of some clips' levels, all of one shape.
         batch: the most clips in one call of `encode`.
         only_full: wait until each batch is full, so that batches depend only on the order of the clips.
+        skip_repeats: give a clip the features of the clip before, without encoding it, if their levels are equal.
     """
     results: deque[Encoded[Item]] = deque()  # not yielded yet
     clips: deque[Encoded[Item]] = deque()  # those of the results that aren't encoded yet
+    repeats = _Repeats[Item]()
     failure: Exception | None = None
     has_more = True
     while results or has_more:
-        if has_more and len(clips) < batch and (only_full or not clips or read.is_ready()):
+        may_wait = len(clips) < batch and len(results) < batch + _MOST_REPEATS
+        if has_more and may_wait and (only_full or not clips or read.is_ready()):
             try:
                 step = next(read, None)
             except Exception as error:  # from the iterator of items; raised after the results of earlier items
@@ -151,19 +160,47 @@ def encode_in_batches(
             if step is None:
                 has_more = False
             elif step.piece is None:
+                repeats.forget()
                 results.append(Encoded(step.item, error=step.error))
             else:
                 new = [Encoded(step.item, info, waiting=levels) for levels, info in step.piece]
                 results.extend(new)
-                clips.extend(new)
+                clips.extend(repeats.leave_out(new) if skip_repeats else new)
                 del new
             del step  # free it while the caller uses the results
         elif clips:
             _encode_batch(clips, batch, encode)
         while results and results[0].waiting is None:
-            yield results.popleft()
+            result = results.popleft()
+            if result.repeats is not None:
+                result.features = result.repeats.features
+            yield result
+            del result  # while the next one is awaited
     if failure is not None:
         raise failure
+
+
+class _Repeats(Generic[Item]):
+    """Recognises clips of an item that repeat the one before."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin another item."""
+        self._last: Encoded[Item] | None = None
+        self._levels_TCHW: Tensor | None = None
+
+    def leave_out(self, clips: list[Encoded[Item]]) -> list[Encoded[Item]]:
+        """Mark the clips that repeat the one before, and return the others."""
+        others: list[Encoded[Item]] = []
+        for clip in clips:
+            if self._levels_TCHW is not None and clip.waiting is not None and clip.waiting.equal(self._levels_TCHW):
+                clip.waiting, clip.repeats = None, self._last
+            else:
+                self._last, self._levels_TCHW = clip, clip.waiting
+                others.append(clip)
+        return others
 
 
 def _encode_batch(clips: deque[Encoded[Item]], batch: int, encode: Callable[[list[Tensor]], VideoFeatures]) -> None:
@@ -217,7 +254,8 @@ def separate_clips(
             if result.info is None:
                 yield EncodedClip(source=source, error=_video_error(result))
             else:
-                yield EncodedClip(source=source, features=result.features, **vars(result.info))
+                is_repeat = result.repeats is not None
+                yield EncodedClip(source=source, features=result.features, is_repeat=is_repeat, **vars(result.info))
 
 
 def _video_error(end: Encoded[Any]) -> VideoError | None:

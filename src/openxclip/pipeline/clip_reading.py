@@ -87,6 +87,24 @@ class FrameRun(NamedTuple):
     size: tuple[int, int]
 
 
+class ReadFrames(Protocol):
+    """Reads the clips of a video in another way than `ClipReader.read_clips`, for example from `read_frames`.
+
+    It is called in a thread that reads, once for each video.
+    """
+
+    def __call__(
+        self, reader: ClipReader, worker: DecodeWorker | None, source: VideoSource
+    ) -> Generator[list[ReadClip], None, None]:
+        """Yield the clips of a video, some at a time.
+
+        Args:
+            reader: the reader of the plan.
+            worker: the process that reads; None is this one.
+            source: the video to read.
+        """
+
+
 @dataclass(frozen=True)
 class ClipReader:
     """Reads the clips of videos, and resizes their frames.

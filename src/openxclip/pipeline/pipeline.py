@@ -35,7 +35,7 @@ from openxclip.pipeline.batching import (
     join_clips,
     separate_clips,
 )
-from openxclip.pipeline.clip_reading import ClipReader, ReadClip, VideoPart, Views
+from openxclip.pipeline.clip_reading import ClipReader, ReadClip, ReadFrames, VideoPart, Views
 from openxclip.pipeline.workers import WorkerPool, close_workers
 from openxclip.processing import XCLIPProcessor
 from openxclip.processing.featureless import is_featureless
@@ -203,12 +203,15 @@ class VideoPipeline:
         first: int = 0,
         read: ReadOptions | None = None,
         batch: Batch = "auto",
+        skip_repeats: bool = False,
+        reading: ReadFrames | None = None,
     ) -> Generator[EncodedClip, None, None]:
         """Encode all clips of a plan in each video; yield each clip, and an end after the last clip of each video.
 
-        Memory doesn't grow with the length of a video: it takes about 256 MiB of decoded frames for each process that
-        reads, and about a hundred resized clips besides the batch. All batches but the last are full, so that the same
-        sources give the same features, to the bit on the same machine.
+        Memory doesn't grow with the length of a video. Windows are read in one pass, with about 32 MiB of decoded
+        frames at a time in each process that reads (see `openxclip.video.reading.read_planned`); several clips over a
+        video take about 256 MiB. Some dozens of resized clips wait besides the batch. All batches but the last are
+        full, so that the same sources give the same features, to the bit on the same machine.
 
         Args:
             sources: as for `encode_videos`.
@@ -216,15 +219,28 @@ class VideoPipeline:
             first: clips of the first video to skip when resuming.
             read: as for `encode_videos`, but `limits.seconds` holds for each piece of a video.
             batch: the number of clips in one call of the model; "auto" is as for `encode_videos`.
+            skip_repeats: don't run the model for a clip whose resized frames equal those of the clip before (a still
+                camera, a slide), which has the same features.
+            reading: reads the clips of a video in another way than the plan says, see
+                `openxclip.pipeline.clip_reading.ReadFrames`.
 
         Raises:
-            ValueError: as for `encode_videos`.
+            ValueError: as for `encode_videos`; or `first` is given with `reading`.
         """
+        if reading is not None and first:
+            raise ValueError(f"first={first}: clips that `reading` chooses can't be skipped by their number.")
         reader = self._clip_reader(plan, read)
         size = self.clips_per_call(batch, reader.plan)
         items: Iterable[tuple[VideoSource, int]] = zip(sources, chain([first], repeat(0)), strict=False)
         items = list(items) if isinstance(sources, Sequence) else items
-        encoded = self._encode_all(items, partial(_read_clips, reader), reader.plan, batch=size, only_full=True)
+        encoded = self._encode_all(
+            items,
+            partial(_read_clips, reader, reading),
+            reader.plan,
+            batch=size,
+            only_full=True,
+            skip_repeats=skip_repeats,
+        )
         return separate_clips(encoded)
 
     def encode_parts(
@@ -291,7 +307,14 @@ class VideoPipeline:
 
     @torch.no_grad()
     def _encode_all(
-        self, items: Iterable[Item], reader: Reader[Item], plan: ClipPlan, *, batch: int, only_full: bool
+        self,
+        items: Iterable[Item],
+        reader: Reader[Item],
+        plan: ClipPlan,
+        *,
+        batch: int,
+        only_full: bool,
+        skip_repeats: bool = False,
     ) -> Generator[Encoded[Item], None, None]:
         """Encode the clips of all items, read ahead by threads; see `encode_in_batches`."""
         if only_full and isinstance(self.model, OptimizedXCLIPModel):
@@ -306,7 +329,9 @@ class VideoPipeline:
             interrupt = partial(close_workers, workers)
             read = ReadAhead(readers, items, ahead=ahead, room=batch + 1, size=len, interrupt=interrupt)
             with closing(read):
-                yield from encode_in_batches(read, self._encode, batch=batch, only_full=only_full)
+                yield from encode_in_batches(
+                    read, self._encode, batch=batch, only_full=only_full, skip_repeats=skip_repeats
+                )
 
     def _encode(self, levels: list[Tensor]) -> VideoFeatures:
         values = self.processor.image_processor.values(levels, device=self.model.device)
@@ -349,9 +374,10 @@ def _read_part(
 
 
 def _read_clips(
-    reader: ClipReader, worker: DecodeWorker | None, item: tuple[VideoSource, int]
+    reader: ClipReader, reading: ReadFrames | None, worker: DecodeWorker | None, item: tuple[VideoSource, int]
 ) -> Generator[list[ReadClip], None, None]:
     source, first = item
-    for clips in reader.read_clips(worker, source, first=first):
+    read = reader.read_clips(worker, source, first=first) if reading is None else reading(reader, worker, source)
+    for clips in read:
         yield [ReadClip(levels, replace(info, is_featureless=is_featureless(levels))) for levels, info in clips]
         del clips  # before the next ones are read
