@@ -48,4 +48,5 @@ def _chapters(segments: list[tuple[int, int, str]], duration: int) -> list[tuple
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"([=;#\\])", r"\\\1", text)
+    escaped = re.sub(r"([=;#\\])", r"\\\1", text)
+    return f"{escaped} " if text.endswith("\\") else escaped  # FFmpeg takes a backslash at the end for a line break

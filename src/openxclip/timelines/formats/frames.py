@@ -47,12 +47,12 @@ def video_rate(timeline: TimelineData, notes: list[str]) -> Fraction:
 
 
 def edit_rate(timeline: TimelineData, notes: list[str]) -> Fraction:
-    """Return a rate that editors offer: the video's, or a multiple or part of it, else 25, with a note."""
+    """Return a rate that editors offer: the video's, or the nearest multiple or part of it, else 25, with a note."""
     rate = video_rate(timeline, notes)
     if rate in EDIT_RATES:
         return rate
     fitting = (edit for edit in EDIT_RATES if (edit / rate).denominator == 1 or (rate / edit).denominator == 1)
-    chosen = next(fitting, DEFAULT_RATE)
+    chosen = min(fitting, key=lambda edit: max(edit / rate, rate / edit), default=DEFAULT_RATE)
     notes.append(
         f"{timeline.path}: editors don't offer its {float(rate):g} frames per second, so its times are rounded to "
         f"frames of a project with {float(chosen):g}."

@@ -12,7 +12,7 @@ import numpy as np
 
 from openxclip.common.counting import counted
 from openxclip.timelines.formats.frames import frame_range, num_frames_of, seconds_of, timed_segments, video_rate
-from openxclip.timelines.formats.texts import stem_of, stored_path, valid_text
+from openxclip.timelines.formats.texts import stem_of, stored_labels, stored_path, valid_text
 from openxclip.timelines.results import Segment, TimelineData
 
 #: The names of the tags in the labelling configuration of a Label Studio project.
@@ -27,6 +27,7 @@ def format_label_studio(timelines: Sequence[TimelineData], notes: list[str]) -> 
     A range has the numbers of its first and last frame, from 1 (labelstud.io/tags/timelinelabels).
     """
     from_name, to_name = LABEL_STUDIO_TAGS
+    texts = stored_labels(timelines, notes)
     tasks = []
     for timeline in timelines:
         rate = video_rate(timeline, notes)
@@ -34,7 +35,7 @@ def format_label_studio(timelines: Sequence[TimelineData], notes: list[str]) -> 
         result: list[dict[str, Any]] = []
         for number, segment in enumerate(timed_segments(timeline, notes), 1):
             first, end = frame_range(segment, rate, num_frames)
-            value = {"ranges": [{"start": first + 1, "end": end}], "timelinelabels": [valid_text(segment.label)]}
+            value = {"ranges": [{"start": first + 1, "end": end}], "timelinelabels": [texts[segment.label]]}
             region = {"id": f"segment{number}", "type": "timelinelabels", "from_name": from_name, "to_name": to_name}
             result.append(region | {"value": value} | _score("score", segment))
         scores = [region["score"] for region in result if "score" in region]
@@ -49,6 +50,7 @@ def format_fiftyone(timelines: Sequence[TimelineData], notes: list[str]) -> str:
 
     `support` has the numbers of the first and last frame, from 1. A video's key is its absolute path.
     """
+    texts = stored_labels(timelines, notes)
     labels: dict[str, list[dict[str, Any]]] = {}
     for timeline in timelines:
         rate = video_rate(timeline, notes)
@@ -56,7 +58,7 @@ def format_fiftyone(timelines: Sequence[TimelineData], notes: list[str]) -> str:
         found = labels.setdefault(stored_path(timeline.path, notes), [])
         for segment in timed_segments(timeline, notes):
             first, end = frame_range(segment, rate, num_frames)
-            detection = {"label": valid_text(segment.label), "support": [first + 1, end]}
+            detection = {"label": texts[segment.label], "support": [first + 1, end]}
             found.append(detection | _score("confidence", segment))
     return _json({"labels": labels}, indent=2)
 
@@ -66,6 +68,7 @@ def format_qvhighlights(timelines: Sequence[TimelineData], notes: list[str]) -> 
 
     `pred_saliency_scores` has the mean score of each clip of 2 seconds. Notes are added to `notes`.
     """
+    texts = stored_labels(timelines, notes)
     stems = Counter(stem_of(timeline.path) for timeline in timelines)
     lines: list[str] = []
     empty = 0
@@ -78,7 +81,7 @@ def format_qvhighlights(timelines: Sequence[TimelineData], notes: list[str]) -> 
             empty += not own
             row = {
                 "qid": len(lines) + 1,
-                "query": valid_text(label),
+                "query": texts[label],
                 "vid": stem if is_unique else _given_path(timeline.path, notes),
                 "pred_relevant_windows": [
                     [round(part.start, 3), round(part.end, 3), round(_score_of(part), 6)] for part in own

@@ -55,6 +55,11 @@ def clean_labels(
     return texts
 
 
+def stored_labels(timelines: Iterable[TimelineData], notes: list[str]) -> dict[str, str]:
+    """Return each label as it is stored in JSON, which holds all texts but broken ones, with a note about those."""
+    return clean_labels(timelines, valid_text, "halves of characters can't be stored as UTF-8", notes)
+
+
 def name_of(path: str) -> str:
     """Return the name of a video without its folders."""
     path = unquote(path.partition("?")[0]) if "://" in path else path
