@@ -127,7 +127,7 @@ def find_segments(
     for k, name in enumerate(labels):
         parts = curve.parts_above(smoothed_WK[:, k], stops[name], starts[name])
         for start, end in _merge(parts, seconds.merge_gap):
-            if end - start < seconds.min_duration - _ROUNDING_S:
+            if end <= start or end - start < seconds.min_duration - _ROUNDING_S:
                 continue
             inside = np.flatnonzero((curve.centers_W >= start - _ROUNDING_S) & (curve.centers_W <= end + _ROUNDING_S))
             best = int(inside[scores_WK[inside, k].argmax()])
