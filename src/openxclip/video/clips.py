@@ -139,9 +139,9 @@ class PlannedClips(Sequence[Clip]):
             if plan.num_clips > self._frames_in_part:  # then some clips are equal
                 check_memory(reader, plan.num_clips * self._num_frames)
             return
-        self._is_still = reader.num_frames == 1
         self._window, self._stride = plan.window, plan.stride or plan.window
-        self._count, self._last_end = self._cut_windows()
+        is_still = reader.num_frames == 1
+        self._count, self._last_end = (1, self._duration) if is_still else cut_windows(self._duration, plan)
         if self._count > 1 and self._window * reader.fps < _TWO_FRAMES:
             shortest = math.ceil(1000 * _TWO_FRAMES / reader.fps) / 1000
             raise VideoError(
@@ -149,19 +149,6 @@ class PlannedClips(Sequence[Clip]):
                 f"a window of {self._window:g} s is shorter than two of its frames ({reader.fps:.4g} frames a second): "
                 f"choose a window of {shortest:g} s or more",
             )
-
-    def _cut_windows(self) -> tuple[int, float]:
-        """Return the number of windows and the end of the last one; `ClipPlan` describes the rule."""
-        full = math.floor((self._duration - self._window + _ROUNDING_S) / self._stride) + 1
-        if full < 1 or self._is_still:
-            return 1, self._duration
-        end = (full - 1) * self._stride + self._window
-        half = self._window / 2 - _ROUNDING_S
-        if self._duration - end < half:
-            return full, self._duration
-        if self._duration - full * self._stride < half:
-            return full, end
-        return full + 1, self._duration
 
     def __len__(self) -> int:
         return self._count
@@ -242,6 +229,26 @@ class PlannedClips(Sequence[Clip]):
         if has_windows or self._frames_in_part * bytes_per_frame > _PIECE_BYTES:
             count = min(count, _PIECE_BYTES // (self._num_frames * bytes_per_frame))
         return [self[i] for i in range(first, min(first + max(1, count), self._count))]
+
+
+def cut_windows(duration: float, plan: ClipPlan) -> tuple[int, float]:
+    """Return the number of a plan's windows in so many seconds, and the end of the last one.
+
+    `ClipPlan` describes the rule. In a longer video, all windows but the last are the same.
+    """
+    if plan.window is None:
+        raise ValueError("window=None: say how long a window is.")
+    window, stride = plan.window, plan.stride or plan.window
+    full = math.floor((duration - window + _ROUNDING_S) / stride) + 1
+    if full < 1:
+        return 1, duration
+    end = (full - 1) * stride + window
+    half = window / 2 - _ROUNDING_S
+    if duration - end < half:
+        return full, duration
+    if duration - full * stride < half:
+        return full, end
+    return full + 1, duration
 
 
 def most_frames_kept(plan: ClipPlan) -> int:
