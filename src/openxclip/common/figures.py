@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def new_figure(width: float, height: float, *, layout: Literal["constrained", "none"] = "constrained") -> Figure:
+def new_figure(width: float, height: float, *, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """Make a figure drawn by Agg without pyplot, so it needs no window and shares no state with other threads.
 
     Args:
         width, height: size in inches.
-        layout: matplotlib's layout engine; "none" if every axis is placed by hand.
+        layout: matplotlib's layout engine; None if every axis is placed by hand.
 
     Raises:
         MissingPackageError: matplotlib isn't installed.

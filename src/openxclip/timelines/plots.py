@@ -17,8 +17,8 @@ from openxclip.common.files import atomic_file, checked_target
 from openxclip.common.times import format_time
 from openxclip.errors import VideoError
 from openxclip.timelines import drawing
+from openxclip.timelines.reading import options_for, read_thumbnails
 from openxclip.timelines.results import TimelineData
-from openxclip.timelines.thumbnails import read_thumbnails
 from openxclip.video import ReadOptions, VideoSource
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class _Strip:
     def aspect(self) -> float:
         """Width of a frame divided by its height."""
         height, width = self.frames[0].shape[:2]
-        return width / height
+        return float(width / height)
 
     @property
     def inches(self) -> float:
@@ -115,7 +115,7 @@ def plot_timeline(
     target = checked_target(path, *_SUFFIXES)
     if not timeline.labels:
         raise ValueError(f"{timeline.path}: the timeline has no label, so there is nothing to draw.")
-    figure = new_figure(_WIDTH, 1.0, layout="none")  # first, because it needs a package
+    figure = new_figure(_WIDTH, 1.0, layout=None)  # first, because it needs a package
     notes: list[str] = []
     end = _end_of(timeline)
     strip: _Strip | None = None
@@ -160,7 +160,7 @@ def _read_strip(timeline: TimelineData, video: VideoSource, read: ReadOptions | 
     until = float(timeline.ends[-1]) if timeline.error is not None and len(timeline.ends) else end
     times = [(number + 0.5) * end / slots for number in range(slots)]
     times = [time for time in times if time < until]
-    frames = read_thumbnails(video, times, side=round(_INCHES / slots * _DPI), read=read)
+    frames = read_thumbnails(video, times, side=round(_INCHES / slots * _DPI), read=options_for(timeline, read))
     return _Strip(times, frames, slots) if frames else None
 
 
@@ -305,15 +305,15 @@ def _draw_label(
     read_until = float(timeline.ends[-1]) if len(timeline.ends) else 0.0
     if (timeline.error is not None or not len(timeline.ends)) and read_until < end:
         axes.axvspan(read_until, end, facecolor="none", edgecolor=colours.unread, hatch="////", linewidth=0)
-        text = {"ha": "center", "va": "center", "fontsize": 8, "color": colours.text}
-        axes.text((read_until + end) / 2, 0.5, "not read", **text, bbox={"fc": colours.panel, "ec": "none", "pad": 2})
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": colours.text}
+        axes.text((read_until + end) / 2, 0.5, "not read", **style, bbox={"fc": colours.panel, "ec": "none", "pad": 2})
 
 
 def _save(figure: Figure, target: Path, *, is_svg: bool) -> None:
     from matplotlib import rc_context
 
     # text stays text, so that its viewer finds fonts for it; the same picture gives the same bytes
-    settings: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": "openxclip", "hatch.linewidth": 0.6}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "openxclip", "hatch.linewidth": 0.6}
     with rc_context(settings), atomic_file(target) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
         if is_svg:

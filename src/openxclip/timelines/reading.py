@@ -1,15 +1,25 @@
-"""Read small frames of a video at given times."""
+"""Read the video of a timeline again: which options that takes, and small frames at given times."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.timelines.results import TimelineData
 from openxclip.video import ReadOptions, VideoReader, VideoSource, sample_times
 from openxclip.video.assumptions import AssumptionWarning
+
+
+def options_for(timeline: TimelineData, read: ReadOptions | None) -> ReadOptions:
+    """Return options with which the video of a timeline can be read as far as the timeline goes."""
+    read = read or ReadOptions()
+    if timeline.error is not None and len(timeline.starts):
+        return replace(read, allow_cut_off=True)
+    return read
 
 
 def read_thumbnails(
