@@ -15,6 +15,7 @@ import openxclip
 from openxclip import ClipPlan, VideoPipeline
 from openxclip.config import LabelThreshold, TimeContract
 from openxclip.errors import VideoError
+from openxclip.processing.sources import in_memory
 from openxclip.timelines import SegmentOptions, Timeline, TimelineFinder, finder
 
 LABELS = ["red", "a blue video"]
@@ -72,6 +73,18 @@ def test_each_video_has_its_own_windows(clip_folder: Path, pipeline: VideoPipeli
     assert [one.scores.shape for one in found] == [(4, 2)] * 3
     for one in found:
         assert one.scores == pytest.approx(find(one.path, pipeline).scores, abs=1e-5)
+
+
+def test_windows_of_a_still_picture_reuse_the_score(pipeline: VideoPipeline) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (20, 32, 32, 3), dtype=np.uint8)
+    frames[5:16] = frames[5]
+    read = openxclip.ReadOptions(fps=10)
+    found = find(frames, pipeline, read=read)
+    assert (found.reused, len(found.starts)) == (3, 9)
+    clips = pipeline.encode_clips([in_memory(frames, "it")], ClipPlan(window=0.4, stride=0.2), read=read)
+    kept = TimelineFinder(pipeline, LABELS).scorer.score([clip.features for clip in clips if clip.features])
+    assert found.scores == pytest.approx(kept, abs=1e-5)
+    assert (found.scores[4:7] == found.scores[3]).all()
 
 
 def test_frames_in_memory(pipeline: VideoPipeline) -> None:

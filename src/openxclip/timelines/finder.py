@@ -29,12 +29,23 @@ OnClip = Callable[[str, float, float], object]
 
 @dataclass
 class _Windows:
-    """The windows of one video that have been read, and the scores of those that have been scored."""
+    """The windows of one video that have been read.
+
+    Attributes:
+        starts, ends: bounds of the windows, in seconds.
+        rows: for each window, the number of its row of scores, which is that of the window before if it repeats that.
+        scores: rows of scores, some at a time.
+        waiting: features of the windows whose rows come next.
+        num_rows: number of rows, of the waiting windows too.
+        duration, fps, size: see `Timeline`.
+    """
 
     starts: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
     scores: list[NDArray[np.float32]] = field(default_factory=list)
     waiting: list[VideoFeatures] = field(default_factory=list)
+    num_rows: int = 0
     duration: float = math.nan
     fps: float = math.nan
     size: tuple[int, int] = (0, 0)
@@ -145,7 +156,7 @@ class TimelineFinder:
         Raises:
             ValueError: an argument is out of range; raised at the call, before any video is read.
         """
-        clips = self.pipeline.encode_clips(videos, self.plan, read=read, batch=batch)
+        clips = self.pipeline.encode_clips(videos, self.plan, read=read, batch=batch, skip_repeats=True)
         return self._find(clips, on_clip)
 
     def _find(self, clips: Generator[EncodedClip, None, None], on_clip: OnClip) -> Generator[Timeline, None, None]:
@@ -160,7 +171,10 @@ class TimelineFinder:
                 windows.starts.append(clip.start)
                 windows.ends.append(clip.end)
                 windows.duration, windows.fps, windows.size = clip.duration, clip.fps, clip.size
-                windows.waiting.append(clip.features)
+                if not clip.is_repeat:
+                    windows.waiting.append(clip.features)
+                    windows.num_rows += 1
+                windows.rows.append(windows.num_rows - 1)
                 if len(windows.waiting) >= self.scorer.clips_at_once:
                     self._score(windows)
                 on_clip(name, clip.end, clip.duration)
@@ -177,13 +191,14 @@ class TimelineFinder:
                 labels=self.labels,
                 starts=np.array(windows.starts, np.float64),
                 ends=np.array(windows.ends, np.float64),
-                scores=np.concatenate(windows.scores),
+                scores=np.concatenate(windows.scores)[windows.rows],
                 window=self.plan.window or math.nan,
                 stride=self.plan.stride or math.nan,
                 thresholds=dict(self.thresholds),
                 duration=windows.duration,
                 fps=windows.fps,
                 size=windows.size,
+                reused=len(windows.rows) - windows.num_rows,
                 notes=self._notes_of(windows),
                 error=error,
             )
