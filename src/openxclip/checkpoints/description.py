@@ -12,7 +12,8 @@ from openxclip.checkpoints import names
 from openxclip.checkpoints.formats import Checkpoint, CheckpointOptions, read_checkpoint
 from openxclip.checkpoints.released import released_as
 from openxclip.checkpoints.shapes import UnclearError, architecture, config_of
-from openxclip.config import CONFIG_NAME, XCLIPConfig
+from openxclip.config import CONFIG_NAME, TimeContract, XCLIPConfig
+from openxclip.config.contract import CONTRACT_KEY
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class CheckpointDescription:
         size_bytes: size of the file, or of all files of a folder's weights.
         trained_on: the data set, if it is known.
         released: name of the released checkpoint that this is, judged by name; "" if none.
+        contract: the model's contract of time, as in its config.json but with all values that have a default; None if
+            its config has none.
         info: other values of the file: epoch, max_accuracy, name, settings.
         problems: problems that hinder its use.
     """
@@ -66,6 +69,7 @@ class CheckpointDescription:
     size_bytes: int
     trained_on: str | None = None
     released: str = ""
+    contract: dict[str, Any] | None = None
     info: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -90,6 +94,11 @@ def describe_checkpoint(name_or_path: str | Path, **options: Unpack[CheckpointOp
     video_heads = vision.get("mit_num_attention_heads"), config.get("prompt_num_attention_heads")
     if joint == 768 and 8 in video_heads:
         problems.append("8 heads in MIT or the prompts at a joint width of 768; the authors' code has 12.")
+    contract = None
+    try:
+        contract = _contract(config)
+    except ValueError as error:
+        problems.append(f"{CONFIG_NAME}: {CONTRACT_KEY}: {error}")
     released = released_as(str(name_or_path)) or released_as(checkpoint.source.name)
     return CheckpointDescription(
         source=str(checkpoint.source),
@@ -107,6 +116,7 @@ def describe_checkpoint(name_or_path: str | Path, **options: Unpack[CheckpointOp
         size_bytes=sum(path.stat().st_size for path in checkpoint.files),
         trained_on=_data_set(checkpoint) or (released.trained_on if released else None),
         released=released.name if released else "",
+        contract=contract,
         info=checkpoint.info,
         problems=problems,
     )
@@ -114,6 +124,15 @@ def describe_checkpoint(name_or_path: str | Path, **options: Unpack[CheckpointOp
 
 def _tower(config: Mapping[str, Any]) -> Tower:
     return Tower(config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"])
+
+
+def _contract(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    values = config.get(CONTRACT_KEY)
+    if values is None:
+        return None
+    contract = TimeContract.from_dict(values)
+    stride = {} if contract.window is None else {"stride": contract.stride_seconds}
+    return {**contract.to_dict(), **stride}
 
 
 def _complete_config(

@@ -53,8 +53,7 @@ _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these",
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    default=0.5,
-    help='If the best label has a lower score, the outcome is "none of these".',
+    help='If the best label has a lower score, the outcome is "none of these".  [default: the model\'s, usually 0.5]',
 )
 @format_options
 @device_options
@@ -68,7 +67,7 @@ def command(
     model: str,
     top: int,
     template: str,
-    min_score: float,
+    min_score: float | None,
     form: Form,
     device: str | None,
     precision: Precision,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from openxclip.errors import VideoError
 
 
+class _Window(Time):
+    """The length of a window, or "auto" for the window of the model."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 @click.command("embed", no_args_is_help=True)
 @click.argument("videos", nargs=-1, required=True, metavar="PATH...")
 @click.option(
@@ -43,7 +50,11 @@ if TYPE_CHECKING:
 @model_option
 @frames_option
 @click.option("--clips", "num_clips", type=click.IntRange(1), help="Clips per video, with one row each.  [default: 1]")
-@click.option("--window", type=Time(above=0), help="One row for each window of this length instead: 10 or 0:10.")
+@click.option(
+    "--window",
+    type=_Window(above=0),
+    help="One row for each window of this length instead: 10 or 0:10; auto is the model's window, stride and frames.",
+)
 @stride_option
 @sampling_option
 @click.option(
@@ -58,7 +69,12 @@ if TYPE_CHECKING:
 @finding_options
 @footage_options
 def command(
-    videos: tuple[str, ...], out: Path, model: str, num_clips: int | None, window: float | None, **options: Any
+    videos: tuple[str, ...],
+    out: Path,
+    model: str,
+    num_clips: int | None,
+    window: float | Literal["auto"] | None,
+    **options: Any,
 ) -> None:
     """Write the features of videos to a file, a row for each clip or window.
 

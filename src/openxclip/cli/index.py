@@ -23,7 +23,6 @@ from openxclip.cli.options import (
     note_of_model,
     read_options,
     search,
-    stride_option,
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import printable, say
@@ -49,10 +48,17 @@ _NAMED = 10  # missing files
 @click.option(
     "--model", help="A folder, a hub id, or mini.  [default: the model of the index; for a new index as in classify]"
 )
-@click.option("--window", type=Time(above=0), help="Length of a window of a new index.  [default: 10]")
-@stride_option
+@click.option("--window", type=Time(above=0), help="Length of a window of a new index.  [default: the model's, or 10]")
 @click.option(
-    "--frames", "num_frames", type=click.IntRange(1), help="Frames of a window.  [default: as the model was trained]"
+    "--stride",
+    type=Time(above=0),
+    help="Time from the start of one window to the next.  [default: the window, or the model's without --window]",
+)
+@click.option(
+    "--frames",
+    "num_frames",
+    type=click.IntRange(1),
+    help="Frames of a window.  [default: the model's, or as it was trained]",
 )
 @click.option(
     "--sampling",

@@ -141,11 +141,25 @@ def _checkpoint_rows(checkpoint: CheckpointDescription) -> dict[str, str]:
         "text tower": _tower(checkpoint.text),
         "joint width": str(checkpoint.joint_width),
         "activation": checkpoint.activation,
+        "moments": _moments(checkpoint.contract or {}),
         "parameters": f"{checkpoint.parameters / 1e6:.2f} M, {checkpoint.dtype}",
         "size": format_bytes(checkpoint.size_bytes),
         "on this CPU": _kernel(checkpoint),
         "metadata": ", ".join(f"{key} {value}" for key, value in checkpoint.info.items() if key != "settings"),
     }
+
+
+def _moments(contract: dict[str, Any]) -> str:
+    """Describe a contract of time in a line; "" if there is none."""
+    parts = []
+    if "window" in contract:
+        frames = f" of {counted(contract['frames'], 'frame')}" if "frames" in contract else ""
+        parts.append(f"windows of {contract['window']:g} s{frames}, one each {contract['stride']:g} s")
+    if "threshold" in contract:
+        parts.append(f"threshold {contract['threshold']:g}")
+    if "labels" in contract:
+        parts.append(f"thresholds for {counted(len(contract['labels']), 'label')}")
+    return "; ".join(parts)
 
 
 def _tower(tower: Any) -> str:

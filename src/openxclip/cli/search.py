@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from openxclip.search import Hit
 
 
+class _Score(click.FloatRange):
+    """A score, or "auto" for the threshold of the model."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 @click.command("search", no_args_is_help=True)
 @click.argument("text", required=False)
 @index_option
@@ -32,7 +42,7 @@ if TYPE_CHECKING:
 @fps_option
 @click.option("--top", "k", type=click.IntRange(1), default=10, help="Moments to show.")
 @click.option("--per-video", type=click.IntRange(1), metavar="N", help="Most moments of one video.")
-@click.option("--min-score", type=click.FloatRange(0, 1), help="Lowest score.")
+@click.option("--min-score", type=_Score(), help="Lowest score; auto is the model's threshold, usually 0.5.")
 @click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Lowest similarity.")
 @click.option("--raw", is_flag=True, help="Show single windows instead of merging neighbours to moments.")
 @where_option
@@ -59,7 +69,7 @@ def command(
     start: float | None,
     end: float | None,
     fps: float | None,
-    min_score: float | None,
+    min_score: float | Literal["auto"] | None,
     raw: bool,
     model: str | None,
     form: Form,
@@ -74,8 +84,8 @@ def command(
     Neighbouring windows of a video are merged to one moment; "best" is the start of its best window.
 
     Each moment has two numbers. The score compares TEXT with neutral texts ("a video", "a scene", ...), as in classify:
-    below 0.5, the moment hardly shows TEXT. The similarity is the cosine that orders the moments. It uses X-CLIP's
-    video-specific prompts if the index has patch features. A search by video has no score.
+    below the model's threshold, usually 0.5, the moment hardly shows TEXT. The similarity is the cosine that orders the
+    moments. It uses X-CLIP's video-specific prompts if the index has patch features. A search by video has no score.
     """
     if (text is None) == (video is None):
         raise click.UsageError('give a sentence to search for, such as "a cat jumps", or --video PATH.')

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -33,6 +33,8 @@ from openxclip.video.sampling import Sampling
 
 __all__ = ["Embedding", "embed"]
 
+_UNKNOWN_S = 1.0  # stands for the model's window until the model is loaded
+
 
 def embed(
     paths: Videos,
@@ -41,7 +43,7 @@ def embed(
     model: str | Path | VideoPipeline = DEFAULT_MODEL,
     num_frames: int | None = None,
     num_clips: int = 1,
-    window: float | None = None,
+    window: float | Literal["auto"] | None = None,
     stride: float | None = None,
     sampling: Sampling = "time",
     patches: bool = False,
@@ -81,10 +83,13 @@ def embed(
             frames, give the same frames.
         out: path of the file, whose suffix chooses the format: .parquet, .npz or .safetensors.
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline.
-        num_frames: frames of a clip (T); the default is the number that the model was trained with.
+        num_frames: frames of a clip (T); the default is the number that the model was trained with, and with
+            `window="auto"` the contract's.
         num_clips: number of clips of each video (see `openxclip.video.sample_clips`); not with `window`.
-        window: length of a window, in seconds; `openxclip.video.ClipPlan` says which windows a video has.
-        stride: seconds from the start of a window to the start of the next; the default is `window`.
+        window: length of a window, in seconds; `openxclip.video.ClipPlan` says which windows a video has. "auto" is the
+            window of the model's contract of time.
+        stride: seconds from the start of a window to the start of the next; the default is `window`, and with
+            `window="auto"` the contract's.
         sampling: how to choose the frames of a clip, see `openxclip.video.sampling.Timeline`.
         patches: whether to write `patches`.
         normalize: whether to scale each `pooled` to length 1.
@@ -97,11 +102,11 @@ def embed(
         on_clip: called after each clip with the video's path, the clip's end and the video's duration, in seconds.
 
     Raises:
-        ValueError: an argument is invalid, `out` included; or the folder beside `out` belongs to another call, or is
-            in use.
+        ValueError: an argument is invalid, `out` included; or `window` is "auto" and the model's contract has none; or
+            the folder beside `out` belongs to another call, or is in use.
         FileExistsError: `out` exists.
         OSError: the file can't be written; the rows are kept.
-        CheckpointError: the model can't be found or loaded.
+        CheckpointError: the model can't be found or loaded, or its contract is needed and invalid.
 
     Examples:
         >>> import openxclip
@@ -110,13 +115,18 @@ def embed(
         (6, 192)
     """
     target = _check_target(out, force)
-    plan = ClipPlan(num_frames=num_frames, num_clips=num_clips, window=window, stride=stride, sampling=sampling)
+    if isinstance(window, str) and window != "auto":
+        raise ValueError(f"window={window!r}: must be a number of seconds, or 'auto'.")
+    seconds = _UNKNOWN_S if window == "auto" else window
+    plan = ClipPlan(num_frames=num_frames, num_clips=num_clips, window=seconds, stride=stride, sampling=sampling)
     check_batch(batch)
     sources = _find_sources(paths)
     videos = [source.name if isinstance(source, MemoryVideo) else source for source in sources]
     check_names(target, videos)
     with Unfinished(target) as work:  # before the model is loaded, in case the folder can't be written
         pipeline = as_pipeline(model, device=device, dtype=dtype, precision=precision, isolate=isolate, read=read)
+        if window == "auto":
+            plan = _take_windows(pipeline, plan)
         read, plan = read or pipeline.read, pipeline.complete_plan(plan)
         metadata = _metadata(pipeline, plan, normalize)
         size = pipeline.clips_per_call(batch, plan)
@@ -142,6 +152,18 @@ def embed(
         )
         run.encode(sources, batch=size, read=read)
         return run.finish(target, metadata)
+
+
+def _take_windows(pipeline: VideoPipeline, plan: ClipPlan) -> ClipPlan:
+    """Return the plan with the windows of the model's contract; the plan's own stride and frames are kept."""
+    contract = pipeline.contract
+    if contract.window is None:
+        raise ValueError(
+            f"window=auto: {pipeline.name or 'the model'} states no window in its contract of time: say how many "
+            "seconds a window lasts."
+        )
+    chosen = contract.windows(stride=plan.stride, num_frames=plan.num_frames)
+    return replace(plan, window=chosen.window, stride=chosen.stride, num_frames=chosen.num_frames)
 
 
 def _metadata(pipeline: VideoPipeline, plan: ClipPlan, normalize: bool) -> dict[str, Any]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BACKGROUND_TEXTS = ("a video", "a video of something", "a scene", "an empty scene", "nothing happens")
+from openxclip.config import NEUTRAL_TEXTS
+
+#: The neutral texts of a model whose contract of time names no others.
+BACKGROUND_TEXTS = NEUTRAL_TEXTS
 
 
 def share_against_neutral(logits_CK: Tensor, neutral_CN: Tensor) -> Tensor:

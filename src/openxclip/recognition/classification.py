@@ -20,7 +20,7 @@ from openxclip.pipeline.batching import Batch, VideoResult, check_batch
 from openxclip.pipeline.loading import as_pipeline
 from openxclip.processing.sources import Videos, as_sources
 from openxclip.processing.texts import check_distinct
-from openxclip.recognition.background import BACKGROUND_TEXTS, share_against_neutral
+from openxclip.recognition.background import share_against_neutral
 from openxclip.video import ClipPlan, ReadOptions, VideoSource, find_videos, source_name
 from openxclip.video.sampling import Sampling
 
@@ -35,8 +35,8 @@ class LabelScore:
         label: the label, without surrounding white space.
         probability: softmax over the labels, averaged over clips. Probabilities sum to 1 even if no label fits: a
             single label has 1 for every video.
-        score: softmax over this label and the neutral texts only, averaged over clips. Above 0.5, the label fits better
-            than all `BACKGROUND_TEXTS` together. It doesn't depend on the other labels.
+        score: softmax over this label and the model's neutral texts only, averaged over clips. Above 0.5, the label
+            fits better than all of these together. It doesn't depend on the other labels.
     """
 
     label: str
@@ -51,7 +51,8 @@ class Classification:
     Attributes:
         path: the name of the video as it was given; frames in memory are "frames 1", "frames 2", ….
         labels: the best labels, highest probability first; empty if the video could not be read.
-        outcome: the best label, or "none of these" if its score is below `min_score`; None if there is an error.
+        outcome: the best label, or "none of these" if its score is too low (see `Classifier`); None if there is an
+            error.
         none_of_these: 1 minus the score of the best label. It doesn't shrink as labels are added.
         times: times of each clip's frames, in seconds.
         error: why the video could not be read; None if it could.
@@ -72,10 +73,13 @@ class Classifier:
         pipeline: the model and its processor.
         labels: two or more labels, or one if only its `score` matters.
         template: the text that is encoded for a label, with `{}` for the label. The paper encodes the bare class name.
-        min_score: the score that the best label needs to be the outcome, from 0 (it always is) to 1.
-        on_text: called after some texts each time, with the number encoded so far: the labels and `BACKGROUND_TEXTS`.
+        min_score: the score that the best label needs to be the outcome, from 0 (it always is) to 1. The default is the
+            threshold for this label in the model's contract of time, which is 0.5 if the contract has none.
+        on_text: called after some texts each time, with the number encoded so far: the labels and the neutral texts of
+            the contract.
 
     Raises:
+        CheckpointError: the model's contract is invalid.
         ValueError: there are no labels, one is empty or repeated, or two have the same tokens; `template` doesn't have
             exactly one `{}`; or `min_score` is out of range.
     """
@@ -86,19 +90,20 @@ class Classifier:
         labels: Sequence[str],
         *,
         template: str = "{}",
-        min_score: float = 0.5,
+        min_score: float | None = None,
         on_text: Callable[[int], object] = lambda done: None,
     ) -> None:
         self.labels = check_labels(labels)
         if template.count("{}") != 1:
             raise ValueError(f"template {template!r}: must have {{}} once, where the label goes.")
-        if not 0 <= min_score <= 1:
+        if min_score is not None and not 0 <= min_score <= 1:
             raise ValueError(f"min_score={min_score}: must be from 0 to 1.")
-        self.pipeline = pipeline
+        self.pipeline, self.contract = pipeline, pipeline.contract
         self.min_score = min_score
         texts = [template.replace("{}", label) for label in self.labels]
         check_distinct(pipeline.processor.tokenizer, texts)
-        self._text_features_KE = pipeline.encode_texts([*texts, *BACKGROUND_TEXTS], what="label", on_text=on_text)
+        texts += self.contract.neutral_texts
+        self._text_features_KE = pipeline.encode_texts(texts, what="label", on_text=on_text)
 
     def __call__(
         self,
@@ -139,10 +144,13 @@ class Classifier:
         return Classification(
             name,
             labels=tuple(ranked),
-            outcome=ranked[0].label if ranked[0].score >= self.min_score else NONE_OF_THESE,
+            outcome=ranked[0].label if ranked[0].score >= self._score_needed(ranked[0].label) else NONE_OF_THESE,
             none_of_these=1 - ranked[0].score,
             times=result.times,
         )
+
+    def _score_needed(self, label: str) -> float:
+        return self.contract.threshold_of(label) if self.min_score is None else self.min_score
 
 
 def scores_of_labels(logits_CK: Tensor, num_labels: int) -> tuple[Tensor, Tensor]:
@@ -191,7 +199,7 @@ def iter_classify(
     sampling: Sampling = "time",
     top_k: int = 5,
     template: str = "{}",
-    min_score: float = 0.5,
+    min_score: float | None = None,
     batch: Batch = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,

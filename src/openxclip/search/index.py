@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -70,9 +70,10 @@ class VideoIndex:
             uri: folder of the index, or another place that LanceDB takes (`s3://…`).
             model: a folder, a hub id, "mini", or a loaded pipeline. The default is the index's model, and for a new
                 index the default of `VideoPipeline.from_pretrained`. All videos of an index are encoded by one model.
-            window: seconds per window, default 10. This and the next four settings apply to a new index.
-            stride: seconds from one window to the next, default `window`.
-            num_frames: frames per window; the default is the number that the model was trained with.
+            window: seconds per window; the default is the window of the model's contract of time, or 10 if it has none.
+                This and the next four settings apply to a new index.
+            stride: seconds from one window to the next; the default is `window`, or the contract's if `window` is.
+            num_frames: frames per window; the default is the contract's, or the number that the model was trained with.
             sampling: how the frames of a window are chosen, see `openxclip.video.sampling.Timeline`; default "time".
             patches: store patch features, from which prompts are made, so that hits can be reranked; default True.
             device, precision: see `VideoPipeline.from_pretrained`.
@@ -295,7 +296,7 @@ class VideoIndex:
         where: str | None = None,
         rerank: int = RERANK,
         per_video: int | None = None,
-        min_score: float | None = None,
+        min_score: float | Literal["auto"] | None = None,
         min_similarity: float | None = None,
         merge: bool = True,
     ) -> list[Hit]:
@@ -316,25 +317,28 @@ class VideoIndex:
             rerank: number of candidates, found by the plain text, to order by their cosine with prompts; 0 turns
                 prompts off. A search by video isn't reranked, because prompts change texts only.
             per_video: maximum number of hits from one video.
-            min_score: minimum score of a hit, from 0 to 1, in a search by text. The search ends when a round of
-                candidates brings no such hit.
+            min_score: minimum score of a hit, from 0 to 1, in a search by text; "auto" is the threshold of the model's
+                contract of time for this text. The search ends when a round of candidates brings no such hit.
             min_similarity: minimum similarity of a hit, from -1 to 1.
             merge: False makes each window a hit of its own.
 
         Raises:
             ValueError: an argument is invalid.
+            CheckpointError: the model can't be found or loaded, or its contract is invalid.
             VideoIndexError: there is no index.
             VideoError: the video can't be read.
         """
         check_query(text, video, start, end, min_score)
         options = SearchOptions(
-            k=k, where=where, rerank=rerank, per_video=per_video, min_score=min_score, min_similarity=min_similarity,
-            merge=merge,
+            k=k, where=where, rerank=rerank, per_video=per_video, min_score=None if min_score == "auto" else min_score,
+            min_similarity=min_similarity, merge=merge,
         )  # fmt: skip
         info = self._index.require()
         if self._searcher is None:
             self._searcher = Searcher(self._store, self._index.pipeline(), info)
         if text is not None:
+            if min_score == "auto":
+                options = replace(options, min_score=self._index.pipeline().contract.threshold_of(text.strip()))
             return self._searcher.by_text(text, options)
         assert video is not None
         plan = ClipPlan(num_frames=info.num_frames, sampling=info.sampling, start=start, end=end)

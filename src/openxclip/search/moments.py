@@ -35,6 +35,8 @@ class SearchOptions:
             raise ValueError(f"k={self.k} must be 1 or more, rerank={self.rerank} 0 or more.")
         if self.per_video is not None and self.per_video < 1:
             raise ValueError(f"per_video={self.per_video}: must be 1 or more.")
+        if isinstance(self.min_score, str):
+            raise ValueError(f"min_score={self.min_score!r}: must be a number from 0 to 1, or 'auto'.")
         if self.min_score is not None and not 0 <= self.min_score <= 1:
             raise ValueError(f"min_score={self.min_score}: must be from 0 to 1.")
         if self.min_similarity is not None and not -1 <= self.min_similarity <= 1:

@@ -10,6 +10,7 @@ from typing import Any
 from openxclip._version import __version__
 from openxclip.checkpoints.fingerprints import fingerprint, fingerprint_by_name
 from openxclip.common.files import target_path
+from openxclip.config import TimeContract
 from openxclip.errors import VideoIndexError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.pipeline import VideoPipeline
@@ -18,7 +19,7 @@ from openxclip.search.schema import IndexInfo, VideoRow
 from openxclip.search.store import Store
 from openxclip.video import ClipPlan
 
-_WINDOW_S = 10.0
+_WINDOW_S = 10.0  # of a new index whose model names no window
 
 
 class OpenIndex:
@@ -29,7 +30,8 @@ class OpenIndex:
     Args:
         uri: place of the index.
         model: name of the model or a pipeline; None is the index's model, or the default model for a new index.
-        settings: `window`, `stride`, `num_frames`, `sampling` and `patches`; None accepts the index's value.
+        settings: `window`, `stride`, `num_frames`, `sampling` and `patches`; None accepts the index's value, and for a
+            new index the default, which the model's contract of time may set.
         loading: options for loading the model; None is an option's default.
 
     Raises:
@@ -85,7 +87,7 @@ class OpenIndex:
         """Return the model, after loading it and creating the index if necessary.
 
         Raises:
-            CheckpointError: the model can't be found or loaded.
+            CheckpointError: the model can't be found or loaded, or a new index needs its contract, which is invalid.
             ValueError: the model isn't the index's.
         """
         if self._pipeline is not None and self.info is not None:
@@ -142,19 +144,19 @@ class OpenIndex:
         """Return the description of a new index with this model."""
         name = pipeline.name
         is_unchanged = not isinstance(self._model, VideoPipeline)  # the caller may have changed a loaded model
-        window = self._settings.get("window", _WINDOW_S)
+        names = ("window", "stride", "num_frames")
+        contract = pipeline.contract if self.info is None else TimeContract()  # an existing index keeps its windows
+        given = contract.windows(**{name: self._settings.get(name) for name in names})
+        window = _WINDOW_S if given.window is None else given.window
         return IndexInfo(
             model=str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name,
             weights=fingerprint_by_name(pipeline.model, name) if is_unchanged and name else fingerprint(pipeline.model),
             transforms=pipeline.processor.image_processor.to_dict(),
-            **{
-                "num_frames": pipeline.model.config.vision_config.num_frames,
-                "window": window,
-                "stride": window,
-                "sampling": "time",
-                "patches": True,
-                **self._settings,
-            },
+            num_frames=given.num_frames or pipeline.model.config.vision_config.num_frames,
+            window=window,
+            stride=window if given.stride is None else given.stride,
+            sampling=self._settings.get("sampling", "time"),
+            patches=self._settings.get("patches", True),
         )
 
     def _check_settings(self, info: IndexInfo) -> None:

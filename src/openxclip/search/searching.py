@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch.nn.functional as F
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from openxclip.pipeline import VideoPipeline
-from openxclip.recognition.background import BACKGROUND_TEXTS
 from openxclip.search.moments import Moment, SearchOptions, Window, merge_neighbours, select_moments, separate_moments
 from openxclip.search.results import Hit
 from openxclip.search.schema import IndexInfo, embeddings_of
@@ -30,7 +29,11 @@ _SAMPLE = 2048  # approximate number of windows whose mean embedding represents 
 
 
 def check_query(
-    text: str | None, video: VideoSource | None, start: float | None, end: float | None, min_score: float | None
+    text: str | None,
+    video: VideoSource | None,
+    start: float | None,
+    end: float | None,
+    min_score: float | Literal["auto"] | None,
 ) -> None:
     """Check what to search for; see `VideoIndex.search` for the arguments.
 
@@ -60,7 +63,8 @@ class Searcher:
 
     def by_text(self, text: str, options: SearchOptions) -> list[Hit]:
         """Search for a text."""
-        return self._search(self._pipeline.encode_texts([text, *BACKGROUND_TEXTS]), options, is_text=True)
+        texts = [text, *self._pipeline.contract.neutral_texts]
+        return self._search(self._pipeline.encode_texts(texts), options, is_text=True)
 
     def by_video(
         self, video: VideoSource, plan: ClipPlan, read: ReadOptions | None, options: SearchOptions

@@ -72,6 +72,7 @@ class StepOutcome(NamedTuple):
         clips: number of clips, over all processes.
         waited: seconds in which this process waited for clips.
         errors: why clips of this process could not be read, by the index of their sample.
+        seconds: lengths of the other samples of this process, by their index; NaN if unknown.
         is_incomplete: True if a worker of any process died, so that clips of the step are missing.
     """
 
@@ -79,6 +80,7 @@ class StepOutcome(NamedTuple):
     clips: int
     waited: float
     errors: dict[int, str]
+    seconds: dict[int, float]
     is_incomplete: bool
 
 
@@ -109,7 +111,7 @@ class GradientComputer:
         number of processes, since wrapped models average gradients over processes.
         """
         losses: list[Tensor] = []
-        num_clips, waited, errors = 0, 0.0, {}
+        num_clips, waited, errors, seconds = 0, 0.0, dict[int, str](), dict[int, float]()
         num_passes = batches.num_passes(step)
         for i in range(num_passes):
             began = time.perf_counter()
@@ -117,6 +119,7 @@ class GradientComputer:
             waited += time.perf_counter() - began
             if batch.is_counted:
                 errors.update(batch.errors)
+                seconds.update(zip(batch.samples, batch.seconds, strict=True))
             counted = len(batch.clips) if batch.is_counted else 0
             with _synchronise_gradients(self._wrapped, is_last=i == num_passes - 1):
                 loss = self._loss(batch)
@@ -129,7 +132,7 @@ class GradientComputer:
             self._processes.average_(self._model.logit_scale.grad)  # FSDP doesn't shard it, nor average its gradient
         loss_sum = float(torch.stack(losses).sum()) if losses else 0.0
         sums = self._processes.sum(loss_sum, num_clips, bool(reader.failure))
-        return StepOutcome(sums[0], round(sums[1]), waited, errors, bool(sums[2]))
+        return StepOutcome(sums[0], round(sums[1]), waited, errors, seconds, bool(sums[2]))
 
     @torch.no_grad()
     def is_model_finite(self) -> bool:

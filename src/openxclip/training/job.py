@@ -14,11 +14,13 @@ from typing import Any
 import torch
 
 from openxclip.common.files import checked_folder
+from openxclip.config.contract import CONTRACT_KEY
 from openxclip.evaluation.results import Results, scalar_metrics
 from openxclip.model import XCLIPModel
 from openxclip.recipes import Recipe, read_recipe
 from openxclip.recipes.data import training_data
 from openxclip.training.augmentation import import_colour_operations
+from openxclip.training.contract import contract_after_training, describe_windows
 from openxclip.training.distributed import Processes, join_processes
 from openxclip.training.errors import NothingReadError, TrainingError
 from openxclip.training.folder import check_folder, create_folder, remove_folder, write_model
@@ -157,7 +159,12 @@ class _Job:
             reason = f"{recipe.patience} evaluations in a row were no better"
             self._say(f"ended after {epochs} of {recipe.epochs} epochs: {reason}")
         if self._setup.processes.is_main:
-            card = model_card(recipe, dataset, results, steps=end.step, epoch=epoch, unreadable=len(end.unreadable))
+            contract = contract_after_training(self._setup.model.config, end.clip_seconds)
+            setattr(end.model.config, CONTRACT_KEY, contract.to_dict())
+            self._say(describe_windows(contract, len(end.clip_seconds)))
+            card = model_card(
+                recipe, dataset, results, contract, steps=end.step, epoch=epoch, unreadable=len(end.unreadable)
+            )
             write_model(self._out, end.model, self._setup.processor, card, results)
             self._history.delete_best()
 

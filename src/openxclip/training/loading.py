@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from openxclip.errors import VideoError
 from openxclip.training.augmentation import crop, draw_multi_scale_crop
 from openxclip.training.batches import Batches, ClipKey, seeded_generator
 from openxclip.video import ReadOptions, VideoReader
+from openxclip.video.assumptions import FPS_ASSUMED
 from openxclip.video.clips import timeline_of
 from openxclip.video.sampling import Sampling
 
@@ -31,6 +33,7 @@ class Pass:
         samples: index of each clip's sample.
         clips: uint8 (B, T, 3, H, W), the clips that could be read.
         errors: why the others could not be read, by the index of their sample.
+        seconds: length of the part of the video that each of `samples` is; NaN if it is unknown.
     """
 
     step: int
@@ -39,6 +42,7 @@ class Pass:
     samples: tuple[int, ...]
     clips: Tensor
     errors: dict[int, str] = field(default_factory=dict)
+    seconds: tuple[float, ...] = ()
 
     def pin_memory(self) -> Pass:
         """Pin the clips, so that they are copied to a GPU while it computes. The DataLoader calls this."""
@@ -80,22 +84,24 @@ class TrainClips(Dataset[Any]):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, key: ClipKey) -> tuple[ClipKey, Tensor | str]:
-        """Return the key, and the clip as uint8 (T, 3, size, size) or the reason why it can't be read."""
+    def __getitem__(self, key: ClipKey) -> tuple[ClipKey, Tensor | str, float]:
+        """Return the key; the clip as uint8 (T, 3, size, size), or the reason why it can't be read; and its seconds."""
         generator = seeded_generator(self._seed, key.step // self._steps_per_epoch, key.sample)
         try:
-            return key, self._read(self._samples[key.sample], generator)
+            return key, *self._read(self._samples[key.sample], generator)
         except VideoError as error:
-            return key, error.reason
+            return key, error.reason, math.nan
 
-    def _read(self, sample: Sample, generator: torch.Generator) -> Tensor:
+    def _read(self, sample: Sample, generator: torch.Generator) -> tuple[Tensor, float]:
+        """Return the clip, and the length of the sample in seconds."""
         threads = 0 if get_worker_info() is None else 1  # the workers already use all cores
         with VideoReader(sample.open(), read=ReadOptions(threads=threads)) as video:
             indices = self._frame_indices(video, sample, generator)
             frames_TCHW = video.get_frames(indices).frames_THWC.permute(0, 3, 1, 2)
+            seconds = _length(video, sample)
         height, width = frames_TCHW.shape[-2:]
         box = draw_multi_scale_crop(height, width, size=self._size, scales=self._crop_scales, generator=generator)
-        return crop(frames_TCHW, box, self._size)
+        return crop(frames_TCHW, box, self._size), seconds
 
     def _frame_indices(self, video: VideoReader, sample: Sample, generator: torch.Generator) -> list[int]:
         try:
@@ -103,6 +109,14 @@ class TrainClips(Dataset[Any]):
             return timeline.clip(num_frames=self._num_frames, start=sample.start, end=sample.end, generator=generator)
         except ValueError as error:  # the list gives a stretch that the video doesn't have
             raise VideoError(sample.source, str(error)) from error
+
+
+def _length(video: VideoReader, sample: Sample) -> float:
+    """Return the length of a sample in seconds; NaN for a single frame, and if the frame rate had to be assumed."""
+    if video.num_frames == 1 or FPS_ASSUMED in video.notes:
+        return math.nan
+    end = video.duration if sample.end is None else min(sample.end, video.duration)
+    return end - (sample.start or 0.0)
 
 
 def make_loader(
@@ -120,12 +134,13 @@ def make_loader(
     )
 
 
-def _collate(items: list[tuple[ClipKey, Tensor | str]]) -> Pass:
+def _collate(items: list[tuple[ClipKey, Tensor | str, float]]) -> Pass:
     _, step, pass_index, is_counted = items[0][0]
-    read = [(key.sample, clip) for key, clip in items if isinstance(clip, Tensor)]
-    errors = {key.sample: reason for key, reason in items if isinstance(reason, str)}
-    clips = torch.stack([clip for _, clip in read]) if read else _no_clips()
-    return Pass(step, pass_index, is_counted, tuple(sample for sample, _ in read), clips, errors)
+    read = [(key.sample, clip, seconds) for key, clip, seconds in items if isinstance(clip, Tensor)]
+    errors = {key.sample: reason for key, reason, _ in items if isinstance(reason, str)}
+    clips = torch.stack([clip for _, clip, _ in read]) if read else _no_clips()
+    samples, lengths = tuple(sample for sample, _, _ in read), tuple(seconds for _, _, seconds in read)
+    return Pass(step, pass_index, is_counted, samples, clips, errors, lengths)
 
 
 def _set_worker_signals(_: int) -> None:

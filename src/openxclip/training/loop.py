@@ -39,6 +39,9 @@ from openxclip.training.planning import plan_steps
 from openxclip.training.setup import Setup
 from openxclip.training.state import TrainingState, load_state, read_progress, save_state
 
+# The median of so many lengths is that of all clips, nearly: samples come in random order, so these are a random part
+_LENGTHS_KEPT = 1000
+
 
 @dataclass(frozen=True)
 class StepReport:
@@ -74,12 +77,14 @@ class LoopResult:
         step: number of steps that are done.
         finished: False if the training was asked to stop.
         unreadable: why videos could not be read, by path.
+        clip_seconds: known lengths of training clips, at most about a thousand for each process.
     """
 
     model: XCLIPModel
     step: int
     finished: bool
     unreadable: dict[str, str]
+    clip_seconds: tuple[float, ...] = ()
 
 
 class TrainingLoop:
@@ -125,6 +130,7 @@ class TrainingLoop:
         self._gradients = GradientComputer(setup, self._state.model, texts, dtype)
         self._log: TrainingLog | None = None
         self._unreadable: dict[str, str] = {}
+        self._clip_seconds: dict[int, float] = {}  # by the index of the sample
         self.step = self._saved_step = 0
         self._saved_at = time.monotonic()
         self._clips_in_epoch = 0  # clips that were read since the epoch began or the training resumed
@@ -159,7 +165,8 @@ class TrainingLoop:
         if self.step > self._saved_step:
             self._save()
         is_finished = self._has_ended_early or self.step == self.total_steps
-        return LoopResult(self._full_model().eval(), self.step, is_finished, self._unreadable)
+        lengths = tuple(self._gather_lengths().values())
+        return LoopResult(self._full_model().eval(), self.step, is_finished, self._unreadable, lengths)
 
     def _is_done(self) -> bool:
         return self.step == self.total_steps or self._has_ended_early or self._is_asked_to_stop()
@@ -248,6 +255,8 @@ class TrainingLoop:
         """Count a finished step; at the end of an epoch in which no clip could be read, check that any video can be."""
         self.step += 1
         self._clips_in_epoch += outcome.clips
+        if len(self._clip_seconds) < _LENGTHS_KEPT:
+            self._clip_seconds.update((i, length) for i, length in outcome.seconds.items() if 0 < length < math.inf)
         if self.step % self._batches.steps_per_epoch:
             return
         if not self._clips_in_epoch:
@@ -266,6 +275,9 @@ class TrainingLoop:
     def _gather_unreadable(self) -> dict[str, str]:
         return {path: reason for part in self._processes.gather(self._unreadable) for path, reason in part.items()}
 
+    def _gather_lengths(self) -> dict[int, float]:
+        return {i: length for part in self._processes.gather(self._clip_seconds) for i, length in part.items()}
+
     def _resume(self) -> None:
         """Load the folder's state if there is one."""
         path = self._folder / "state.safetensors"
@@ -274,6 +286,8 @@ class TrainingLoop:
             load_state(path, self._state, progress)
             self.step = self._saved_step = int(progress["step"])
             self._unreadable = dict(progress["unreadable"])
+            # absent from the states of earlier versions
+            self._clip_seconds = {int(i): length for i, length in progress.get("clip_seconds", {}).items()}
 
     def _open_log(self) -> AbstractContextManager[Any]:
         if not self._processes.is_main:
@@ -299,7 +313,8 @@ class TrainingLoop:
             problem = f"the outputs of the model after step {self.step} are not finite numbers"
             raise diverged_error(self._recipe, self._folder, problem, self._saved_step)
         self._unreadable.update(self._gather_unreadable())
-        progress = {"step": self.step, "unreadable": self._unreadable}
+        self._clip_seconds = self._gather_lengths()
+        progress = {"step": self.step, "unreadable": self._unreadable, "clip_seconds": self._clip_seconds}
         save_state(self._folder / "state.safetensors", self._state, progress, self._processes)
         self._saved_step, self._saved_at = self.step, time.monotonic()
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 
+from openxclip.config import TimeContract
 from openxclip.datasets import Dataset
 from openxclip.evaluation.results import Results
 from openxclip.recipes import Recipe
 
 
 def model_card(
-    recipe: Recipe, dataset: Dataset, results: Results | None, *, steps: int, epoch: int, unreadable: int
+    recipe: Recipe,
+    dataset: Dataset,
+    results: Results | None,
+    contract: TimeContract,
+    *,
+    steps: int,
+    epoch: int,
+    unreadable: int,
 ) -> str:
     """Return README.md of the model's folder: data, results overall and by class, and recipe.
 
@@ -18,6 +26,7 @@ def model_card(
         recipe: recipe of the training.
         dataset: videos that it trained on.
         results: results of the model, or None if it wasn't evaluated.
+        contract: the model's contract of time.
         steps: number of steps of the training.
         epoch: epoch whose weights the model has, counted from 1.
         unreadable: number of videos that could not be read.
@@ -34,6 +43,11 @@ def model_card(
         f"{len(dataset.samples)} {kind}",
         f"(SHA-256 of the list `{dataset.hash()[:16]}…`); {unreadable} of them could not be read{missing}.", "",
     ]  # fmt: skip
+    if contract.window is not None:
+        lines += [
+            f"The median clip lasts {contract.window:g} s, which is the window in which the model looks for moments; "
+            f"windows start {contract.stride_seconds:g} s apart.", "",
+        ]  # fmt: skip
     if dataset.classes:
         lines += ["Classes: " + ", ".join(dataset.classes), ""]
     lines += ["## Results", ""]

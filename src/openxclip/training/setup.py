@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from openxclip.checkpoints import read_checkpoint
+from openxclip.config import TimeContract
 from openxclip.conversion import load_processor
 from openxclip.datasets import Dataset
 from openxclip.model import XCLIPModel
@@ -50,6 +51,7 @@ def load_model(recipe: Recipe) -> tuple[XCLIPModel, XCLIPProcessor]:
         model = XCLIPModel.from_clip(recipe.model, num_frames=recipe.frames or 8, seed=recipe.seed, dtype="float32")
     else:
         model = XCLIPModel.from_pretrained(recipe.model, dtype="float32")
+        TimeContract.of_config(model.config)  # an invalid one must not be found only when the training has ended
         if recipe.frames:
             _set_num_frames(model, recipe.frames)
     processor = load_processor(recipe.model, checkpoint, model.config)
