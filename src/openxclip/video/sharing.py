@@ -85,15 +85,27 @@ class SharedFile:
             raise _no_room(error) from None
 
     def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Return a copy of the array that the other process wrote, and shrink the file."""
-        with mmap.mmap(self._file.fileno(), math.prod(shape), access=mmap.ACCESS_READ) as mapped:
-            array = np.frombuffer(mapped, dtype=np.uint8).reshape(shape).copy()
+        """Return a copy of the array that the other process wrote, and shrink the file.
+
+        The mapping is kept, because mapping the pages again takes more time than copying them.
+
+        Raises:
+            ValueError: the shape is empty, or larger than the file.
+        """
+        size = math.prod(shape)
+        if not 0 < size <= os.fstat(self.fd).st_size:  # reading behind the end would end this process
+            raise ValueError(f"an array of {size} bytes does not fit into its file")
+        if self._map is None or len(self._map) < size:
+            self._map = None
+            self._map = mmap.mmap(self.fd, size, access=mmap.ACCESS_READ)
+        array = np.frombuffer(self._map, dtype=np.uint8, count=size).reshape(shape).copy()
         self.shrink()
         return array
 
     def shrink(self) -> None:
         """Free the memory of a large file."""
         if os.fstat(self._file.fileno()).st_size > _KEPT_BYTES:
+            self._map = None
             with contextlib.suppress(OSError):  # Windows can't truncate a file that the child has mapped
                 self._file.truncate(0)
 
@@ -104,6 +116,7 @@ class SharedFile:
 
     def close(self) -> None:
         """Close the file; the process that created it also deletes it, if it has a name."""
+        self._map = None
         self._file.close()
         if self._creator == os.getpid() and not self.address.isdecimal():
             with contextlib.suppress(OSError):
