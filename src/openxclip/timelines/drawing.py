@@ -107,7 +107,10 @@ def wrapped(text: str, *, width: int, lines: int) -> str:
     text = printable(text)
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
     width = max(4, round(width * len(text) / (len(text) + wide))) if text else width
-    return "\n".join(textwrap.wrap(text, width=width, max_lines=lines, placeholder="…"))
+    parts = textwrap.wrap(text, width=width)
+    if len(parts) > lines:  # textwrap's own placeholder would drop a whole last word, which in Chinese is a whole text
+        parts[lines - 1 :] = [parts[lines - 1][: width - 1].rstrip() + "…"]
+    return "\n".join(parts)
 
 
 def fonts_for(text: str) -> tuple[list[str], str]:
