@@ -16,6 +16,7 @@ from openxclip.cli.options import (
     footage_options,
     found_videos,
     frames_option,
+    lines_of,
     model_option,
     note_of_model,
     read_options,
@@ -90,7 +91,7 @@ def command(
         raise click.UsageError(
             'give the labels to choose from: --labels "a, b, c" or --labels-file FILE (one of them).'
         )
-    names = labels.split(",") if labels is not None else _lines(labels_file)
+    names = labels.split(",") if labels is not None else lines_of(labels_file)
     from openxclip.pipeline import VideoPipeline
     from openxclip.recognition import Classifier
     from openxclip.recognition.classification import check_labels
@@ -136,13 +137,6 @@ def command(
     note_of_model(model)
     if failed:
         sys.exit(1)
-
-
-def _lines(file: TextIO | None) -> list[str]:
-    try:
-        return list(file or ())
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"{getattr(file, 'name', file)}: is not text in UTF-8 ({error.reason}).") from error
 
 
 def _show_table(results: list[Classification]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -13,7 +14,7 @@ import click
 from openxclip.cli.help import usage_errors
 from openxclip.cli.names import names_from
 from openxclip.cli.terminal import Command, is_set, kept_flag, note, printable, say
-from openxclip.common.files import target_path
+from openxclip.common.files import checked_folder, target_path
 from openxclip.common.sizes import parse_bytes
 from openxclip.common.times import format_time, parse_time
 from openxclip.hub import DEFAULT_MODEL
@@ -260,6 +261,22 @@ def named_videos(videos: tuple[str, ...], *, takes_pipes: bool = True) -> Iterat
             yield from names_from(sys.stdin, takes_pipes=takes_pipes)
         else:
             yield name
+
+
+def checked_empty_folder(folder: Path, what: str) -> None:
+    """Check that a folder can be made or is empty, and can be written.
+
+    Args:
+        folder: path of the folder.
+        what: the word for what it is for.
+
+    Raises:
+        ValueError: it isn't empty, or nothing can be written there.
+    """
+    checked_folder(folder)
+    with suppress(OSError):  # the folder doesn't exist
+        if any(folder.iterdir()):
+            raise ValueError(f"{folder}: is not empty: choose another folder for {what}.")
 
 
 def lines_of(file: TextIO | None) -> list[str]:

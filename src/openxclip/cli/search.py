@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,12 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from openxclip.cli.help import usage_errors
-from openxclip.cli.options import Target, Time, device_options, fps_option, index_option, where_option
+from openxclip.cli.options import (
+    Target,
+    Time,
+    checked_empty_folder,
+    device_options,
+    fps_option,
+    index_option,
+    where_option,
+)
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import Form, Rows, format_options
 from openxclip.cli.terminal import say
 from openxclip.common.counting import counted
-from openxclip.common.files import atomic_file, checked_folder
+from openxclip.common.files import atomic_file
 from openxclip.errors import OpenXCLIPError, VideoError
 
 if TYPE_CHECKING:
@@ -101,7 +108,7 @@ def command(
         if html is not None:
             check_contact_sheet(html)
         if thumbnails is not None:
-            _check_folder(thumbnails)
+            checked_empty_folder(thumbnails, "the thumbnails")
         index = VideoIndex.open(uri, model=model, device=device, precision=precision)
         hits = index.search(
             text,
@@ -136,13 +143,6 @@ def command(
             click.echo("no moment of the index meets the conditions." if len(index) else "the index is empty.")
     if write_error is not None:
         raise write_error
-
-
-def _check_folder(folder: Path) -> None:
-    checked_folder(folder)
-    with suppress(OSError):  # the folder doesn't exist
-        if any(folder.iterdir()):
-            raise ValueError(f"{folder}: is not empty: choose another folder for the thumbnails.")
 
 
 def _write_thumbnails(hits: list[Hit], folder: Path, names: dict[Hit, str]) -> None:

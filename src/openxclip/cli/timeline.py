@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -11,6 +12,7 @@ from click.core import ParameterSource
 
 from openxclip.cli.help import usage_errors
 from openxclip.cli.options import (
+    Target,
     Time,
     batch_option,
     device_options,
@@ -31,11 +33,27 @@ from openxclip.hub import DEFAULT_MODEL
 if TYPE_CHECKING:
     from openxclip.pipeline.batching import Batch
     from openxclip.timelines import Timeline
+    from openxclip.timelines.shots import Shots
 
 _DECODES = (  # parameters that have no use if nothing is decoded
-    *("window", "stride", "num_frames", "batch", "fps", "track", "allow_protocols"),
+    *("shots", "window", "stride", "num_frames", "batch", "fps", "track", "allow_protocols"),
     *("max_seconds", "max_pixels", "max_frames", "max_memory"),
 )
+
+
+class _Shots(click.Choice):  # type: ignore[type-arg,unused-ignore]
+    """How to find cuts; an option without a value takes the next argument, so the error says where to put it."""
+
+    def __init__(self) -> None:
+        super().__init__(["sampled", "exact"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value, or fail with click's error."""
+        if value not in self.choices:
+            self.fail(f"{value!r}: must be sampled or exact; put --shots without a value after the videos.", param, ctx)
+        return value
+
+
 _SEGMENTS = ("threshold", "stop", "smooth", "min_duration", "merge_gap")
 
 OnClip = Callable[[str, float, float], object]
@@ -70,6 +88,14 @@ OnClip = Callable[[str, float, float], object]
     help="Frames of a window.  [default: the model's, or as it was trained]",
 )
 @click.option(
+    "--shots",
+    type=_Shots(),
+    is_flag=False,
+    flag_value="sampled",
+    help="Let windows follow the cuts, which are found among the frames that are read anyway, or with exact among all "
+    "frames (needs openxclip[timeline]).",
+)
+@click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
     help="Score from which a segment begins.  [default: the model's for the label, usually 0.5]",
@@ -95,6 +121,12 @@ OnClip = Callable[[str, float, float], object]
     "label-studio:FILE.json or fiftyone:FILE.json; {stem} in the name is the video's. May be repeated.",
 )
 @click.option("--plot", metavar="FILE", help="Also draw a picture: .png or .svg; {stem} in the name is the video's.")
+@click.option(
+    "--save-clips",
+    type=Target(file_okay=False),
+    metavar="DIR",
+    help="Cut the segments out into files of this folder at the end, without encoding where a key frame allows it.",
+)
 @click.option("--scores", is_flag=True, help="Also print the score of each label in each window (JSON Lines only).")
 @format_options
 @device_options
@@ -110,6 +142,7 @@ def command(
     contract: str | None,
     writes: tuple[str, ...],
     plot: str | None,
+    save_clips: Path | None,
     scores: bool,
     form: Form,
     **options: Any,
@@ -158,7 +191,7 @@ def command(
         else:
             source = _Indexed(index, videos, options)
         output = Output(form, scores=scores)
-        files = Files(writes, plot, num_videos=source.count, read=source.read)
+        files = Files(writes, plot, save_clips, num_videos=source.count, read=source.read)
         with progress("encoding labels", len(names), noun="label") as display:
             settings["on_text"] = lambda done: display.at(min(done, len(names)))
             notes = source.load(names, settings)
@@ -173,6 +206,7 @@ def command(
             finally:  # also after an interruption: the files hold the videos so far
                 display.close()
                 files.finish()
+        files.save_clips()
     if output.unread:
         say(f"{output.unread} of {counted(source.count, 'video')} could not be read.")
     if output.cut_off:
@@ -198,13 +232,17 @@ class _Files:
 
     def __init__(self, videos: tuple[str, ...], options: dict[str, Any]) -> None:
         from openxclip.timelines import DEFAULT_WINDOW
+        from openxclip.timelines.shots import load_detectors
         from openxclip.video import ClipPlan
 
         self.read = read_options(options)
         self._batch: Batch = options["batch"]
         self._windows = {name: options[name] for name in ("window", "stride", "num_frames")}
+        self._shots: Shots | None = options["shots"]
         self._loading = {name: options[name] for name in ("device", "precision")}
         ClipPlan(**{**self._windows, "window": self._windows["window"] or DEFAULT_WINDOW})  # checks the values
+        if self._shots is not None:
+            load_detectors()
         self.model: str = options["model"] or DEFAULT_MODEL
         self._paths = found_videos(videos)
         self.count = len(self._paths)
@@ -215,7 +253,7 @@ class _Files:
         from openxclip.timelines import TimelineFinder
 
         pipeline = VideoPipeline.from_pretrained(self.model, read=self.read, **self._loading)
-        self.finder = TimelineFinder(pipeline, labels, **self._windows, **settings)
+        self.finder = TimelineFinder(pipeline, labels, shots=self._shots, **self._windows, **settings)
         return self.finder.notes
 
     def timelines(self, on_clip: OnClip) -> Iterator[Timeline]:

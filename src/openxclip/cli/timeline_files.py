@@ -1,4 +1,4 @@
-"""The files that `openxclip timeline` writes: timelines in other formats, and pictures."""
+"""The files that `openxclip timeline` writes: timelines in other formats, pictures, and clips."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openxclip.cli.options import checked_empty_folder
+from openxclip.cli.progress import progress
 from openxclip.cli.terminal import note, say
+from openxclip.common.counting import counted
 from openxclip.common.files import cannot_write, checked_target, target_path
+from openxclip.common.times import format_time
 
 if TYPE_CHECKING:
-    from openxclip.timelines import Timeline
+    from openxclip.timelines import SavedClip, Timeline
     from openxclip.video import ReadOptions
 
 _STEM = "{stem}"
@@ -25,6 +29,7 @@ class Files:
     Args:
         writes: values of --write: a file name, perhaps after the name of a format and a colon.
         plot: value of --plot; None for no picture.
+        folder: folder of clips of the segments; None for none.
         num_videos: number of videos.
         read: how to read videos, for the frames in pictures.
 
@@ -33,10 +38,18 @@ class Files:
 
     Raises:
         MissingPackageError: a package for pictures isn't installed.
-        ValueError: a file can't be written, or two files have the same name.
+        ValueError: a file or the folder can't be written, the folder isn't empty, or two files have the same name.
     """
 
-    def __init__(self, writes: Iterable[str], plot: str | None, *, num_videos: int, read: ReadOptions | None) -> None:
+    def __init__(
+        self,
+        writes: Iterable[str],
+        plot: str | None,
+        folder: Path | None,
+        *,
+        num_videos: int,
+        read: ReadOptions | None,
+    ) -> None:
         from openxclip.timelines.formats import TimelineWriter, split_format
 
         self._writers: list[TimelineWriter | _Pictures] = []
@@ -49,11 +62,17 @@ class Files:
         for number, path in enumerate(paths):
             if path in paths[:number]:
                 raise ValueError(f"{self._writers[number].path}: is named twice: give each file its own name.")
+        if folder is not None:
+            checked_empty_folder(folder, "the clips")
+        self._folder, self._read = folder, read
+        self._timelines: list[Timeline] = []  # whose segments are to be cut out
         self.has_failed = False
         self._noted: set[str] = set()
 
     def add(self, timeline: Timeline) -> None:
         """Take a finished timeline, and write the files that hold only this one."""
+        if self._folder is not None:
+            self._timelines.append(timeline)
         for writer in [*self._writers]:
             self._try(writer, lambda writer=writer: writer.add(timeline))  # type: ignore[misc]
 
@@ -63,6 +82,33 @@ class Files:
             self._try(writer, writer.finish)
             for path in writer.written:
                 say(f"wrote {path}")
+
+    def save_clips(self) -> None:
+        """Cut the segments of all timelines out, if there is a folder for clips."""
+        from openxclip.timelines import save_clips
+
+        if self._folder is None:
+            return
+        count = sum(len(timeline.segments) for timeline in self._timelines)
+        with progress("saving clips", count, noun="clip") as display:
+
+            def on_clip(clip: SavedClip) -> None:
+                for text in [*([f"encoded, because {clip.reason}"] if clip.was_encoded else []), *clip.notes]:
+                    note(f"{clip.path}: {text}")
+                if clip.error is not None:
+                    self.has_failed = True
+                    say(f"no clip of {clip.segment.label!r} at {format_time(clip.segment.start)}: {clip.error}")
+                display()
+
+            try:
+                clips = save_clips(self._timelines, self._folder, read=self._read, on_clip=on_clip)
+            except (OSError, ValueError) as error:
+                self.has_failed = True
+                say(cannot_write(self._folder, error) if isinstance(error, OSError) else error)
+                return
+        encoded = sum(clip.was_encoded for clip in clips)
+        made = sum(clip.path is not None for clip in clips)
+        say(f"{self._folder}: {counted(made, 'clip')}, {made - encoded} copied and {encoded} encoded.")
 
     def _try(self, writer: object, write: Callable[[], list[str]]) -> None:
         try:

@@ -4,6 +4,7 @@
 `segments` turns the scores over time into segments; a `Timeline` holds both.
 """
 
+from openxclip.timelines.cutting import SavedClip, save_clips
 from openxclip.timelines.finder import DEFAULT_WINDOW, TimelineFinder
 from openxclip.timelines.finding import iter_timelines
 from openxclip.timelines.results import Segment, TimelineData
@@ -12,6 +13,7 @@ from openxclip.timelines.timeline import Timeline
 
 __all__ = [
     "DEFAULT_WINDOW",
+    "SavedClip",
     "Segment",
     "SegmentOptions",
     "Timeline",
@@ -19,4 +21,5 @@ __all__ = [
     "TimelineFinder",
     "find_segments",
     "iter_timelines",
+    "save_clips",
 ]

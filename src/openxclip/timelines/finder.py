@@ -18,6 +18,8 @@ from openxclip.pipeline.batching import Batch, EncodedClip
 from openxclip.recognition.classification import check_labels
 from openxclip.timelines.scoring import LabelScorer
 from openxclip.timelines.segments import SegmentOptions
+from openxclip.timelines.shot_reading import ShotReading
+from openxclip.timelines.shots import Shots
 from openxclip.timelines.timeline import Timeline
 from openxclip.video import ClipPlan, ReadOptions, VideoSource, source_name
 
@@ -37,7 +39,7 @@ class _Windows:
         scores: rows of scores, some at a time.
         waiting: features of the windows whose rows come next.
         num_rows: number of rows, of the waiting windows too.
-        duration, fps, size: see `Timeline`.
+        cuts, duration, fps, size: see `Timeline`.
     """
 
     starts: list[float] = field(default_factory=list)
@@ -46,6 +48,7 @@ class _Windows:
     scores: list[NDArray[np.float32]] = field(default_factory=list)
     waiting: list[VideoFeatures] = field(default_factory=list)
     num_rows: int = 0
+    cuts: tuple[float, ...] | None = None
     duration: float = math.nan
     fps: float = math.nan
     size: tuple[int, int] = (0, 0)
@@ -64,6 +67,8 @@ class TimelineFinder:
         options: how segments are found in the scores.
         template: the text that is encoded for a label, with `{}` for the label.
         neutral_texts: the texts that a label's score compares it with; None is the contract's.
+        shots: "sampled" or "exact" finds cuts, by which windows are placed so that none has frames of two shots (see
+            `openxclip.timelines.shot_reading.ShotReading`); None doesn't look for cuts.
         contract: the settings that hold where no argument says otherwise; None is the model's own.
         on_text: called after some texts each time, with the number of labels and neutral texts encoded so far.
 
@@ -75,6 +80,7 @@ class TimelineFinder:
 
     Raises:
         CheckpointError: the model's contract is invalid.
+        MissingPackageError: `shots` needs scenedetect-headless, which isn't installed.
         ValueError: a label is empty or repeated, or there is none; or another argument is invalid.
     """
 
@@ -89,11 +95,13 @@ class TimelineFinder:
         options: SegmentOptions | None = None,
         template: str = "{}",
         neutral_texts: Sequence[str] | None = None,
+        shots: Shots | None = None,
         contract: TimeContract | None = None,
         on_text: Callable[[int], object] = lambda done: None,
     ) -> None:
         self.pipeline, self.labels = pipeline, tuple(check_labels(labels))
         self.options = options or SegmentOptions()
+        self._shot_reading = None if shots is None else ShotReading(shots)
         contract = pipeline.contract if contract is None else contract
         if neutral_texts is not None:
             contract = replace(contract, neutral_texts=tuple(neutral_texts))
@@ -156,7 +164,9 @@ class TimelineFinder:
         Raises:
             ValueError: an argument is out of range; raised at the call, before any video is read.
         """
-        clips = self.pipeline.encode_clips(videos, self.plan, read=read, batch=batch, skip_repeats=True)
+        clips = self.pipeline.encode_clips(
+            videos, self.plan, read=read, batch=batch, skip_repeats=True, reading=self._shot_reading
+        )
         return self._find(clips, on_clip)
 
     def _find(self, clips: Generator[EncodedClip, None, None], on_clip: OnClip) -> Generator[Timeline, None, None]:
@@ -165,6 +175,8 @@ class TimelineFinder:
             for clip in clips:
                 name = source_name(clip.source)
                 if clip.features is None:
+                    if self._shot_reading is not None:
+                        windows.cuts = self._shot_reading.take_cuts(clip.source)
                     yield self._timeline(name, windows, clip.error)
                     windows = _Windows()
                     continue
@@ -198,6 +210,7 @@ class TimelineFinder:
                 duration=windows.duration,
                 fps=windows.fps,
                 size=windows.size,
+                cuts=windows.cuts,
                 reused=len(windows.rows) - windows.num_rows,
                 notes=self._notes_of(windows),
                 error=error,

@@ -21,6 +21,8 @@ from openxclip.recognition.classification import check_labels
 from openxclip.timelines.contracts import as_contract
 from openxclip.timelines.finder import DEFAULT_WINDOW, TimelineFinder
 from openxclip.timelines.segments import SegmentOptions
+from openxclip.timelines.shot_reading import ShotReading
+from openxclip.timelines.shots import Shots
 from openxclip.timelines.timeline import Timeline
 from openxclip.video import ClipPlan, ReadOptions, find_videos
 
@@ -40,6 +42,7 @@ def iter_timelines(
     min_duration: float | None = None,
     merge_gap: float | None = None,
     template: str = "{}",
+    shots: Shots | None = None,
     neutral_texts: Sequence[str] | None = None,
     contract: TimeContract | str | Path | None = None,
     batch: Batch = "auto",
@@ -56,9 +59,9 @@ def iter_timelines(
         labels: one or more labels. No label changes the score of another, and segments of labels may overlap.
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline. None is
             the default of `VideoPipeline.from_pretrained`, and with `index` the model of the index.
-        index: an index, whose stored windows are scored without decoding a video. `window`, `stride` and `num_frames`
-            are those of the index, and `batch`, `read`, `dtype` and `isolate` have no use.
-        window, stride, num_frames, template, neutral_texts: see `TimelineFinder`.
+        index: an index, whose stored windows are scored without decoding a video. The windows are those of the index,
+            so `window`, `stride`, `num_frames` and `shots` are refused, as `read`, `dtype` and `isolate` are.
+        window, stride, num_frames, template, shots, neutral_texts: see `TimelineFinder`.
         threshold, stop, smooth, min_duration, merge_gap: see `SegmentOptions`.
         contract: a contract of time, or a JSON file with one, in place of the model's own.
         batch, read: see `VideoPipeline.encode_clips`.
@@ -72,6 +75,7 @@ def iter_timelines(
         ValueError, TypeError: an argument is invalid. This and the next are raised at the call, before any video is
             read.
         CheckpointError: the model can't be found or loaded, or its contract is invalid.
+        MissingPackageError: a package that an option needs isn't installed.
         VideoIndexError: the index can't be opened, or doesn't have one of the videos.
 
     Examples:
@@ -95,13 +99,15 @@ def iter_timelines(
         "contract": None if contract is None else as_contract(contract),
     }
     if index is not None:
-        unused = {"window": window, "stride": stride, "num_frames": num_frames, "read": read, "dtype": dtype,
-                  "isolate": isolate}  # fmt: skip
+        unused = {"window": window, "stride": stride, "num_frames": num_frames, "shots": shots, "read": read,
+                  "dtype": dtype, "isolate": isolate}  # fmt: skip
         for name, value in unused.items():
             if value is not None:
                 raise ValueError(f"{name}={value}: the windows of an index are stored already: leave it out.")
         return _timelines_in_index(paths, labels, index, model, {"device": device, "precision": precision}, texts)
     ClipPlan(num_frames=num_frames, window=window or DEFAULT_WINDOW, stride=stride)
+    if shots is not None:
+        ShotReading(shots)
     if paths is None:
         raise ValueError("paths=None: name the videos, or give an index.")
     sources = as_sources(paths)
@@ -113,7 +119,7 @@ def iter_timelines(
         isolate=isolate,
         read=read,
     )
-    finder = TimelineFinder(pipeline, labels, window=window, stride=stride, num_frames=num_frames, **texts)
+    finder = TimelineFinder(pipeline, labels, window=window, stride=stride, num_frames=num_frames, shots=shots, **texts)
     return finder(find_videos(sources), read=read, batch=batch)
 
 

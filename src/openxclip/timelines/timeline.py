@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from openxclip.timelines.cutting import DEFAULT_TOLERANCE, SavedClip, save_clips
 from openxclip.timelines.results import TimelineData
 from openxclip.timelines.segments import SegmentOptions, find_segments
 from openxclip.video import ReadOptions, VideoSource
@@ -185,6 +186,31 @@ class Timeline(TimelineData):
         from openxclip.timelines.plots import plot_timeline
 
         return plot_timeline(self, path, video=video, read=read, thumbnails=thumbnails, dark=dark)
+
+    def save_clips(
+        self,
+        folder: str | Path,
+        *,
+        video: VideoSource | None = None,
+        tolerance: float = DEFAULT_TOLERANCE,
+        read: ReadOptions | None = None,
+    ) -> list[SavedClip]:
+        """Cut each segment out of the video into a file of its own; see `openxclip.timelines.cutting.save_clips`.
+
+        Args:
+            folder: folder of the clips, made if it doesn't exist. No file in it is replaced.
+            video: the video; the default is the file `path` of this timeline.
+            tolerance: how much longer a clip may be at each end to be copied instead of encoded, in seconds.
+            read: how to open the video.
+
+        Returns:
+            A clip for each segment, which says whether it was encoded and why; with `error` if there is none.
+
+        Raises:
+            ValueError: `tolerance` is negative, a clip exists, or nothing can be written to the folder.
+            OSError: a clip can't be written.
+        """
+        return save_clips(self, folder, video=video, tolerance=tolerance, read=read)
 
     def best(self) -> dict[str, tuple[float, float]]:
         """Return each label's highest score, and the middle of the window with it, in seconds; NaN without windows."""
