@@ -130,6 +130,7 @@ class PlannedClips(Sequence[Clip]):
 
     def __init__(self, plan: ClipPlan, reader: VideoReader) -> None:
         self._plan, self._source, self._num_frames = plan, reader.source, plan.frames_per_clip
+        self._used_frames = reader.used_frames
         self._duration, self._frames_in_video = reader.duration, reader.num_frames
         self._timeline = timeline_of(reader, plan.sampling, start=plan.start)
         check_memory(reader, self._num_frames)
@@ -177,7 +178,8 @@ class PlannedClips(Sequence[Clip]):
         """
         if number >= self._count:
             return self._frames_in_video
-        return self._timeline.frames(start=number * self._stride).start if number else 0
+        begin = self._timeline.frames(start=number * self._stride).start if number else 0
+        return self._used_frames([begin])[0]
 
     def can_sweep(self, reader: VideoReader, *, bytes_kept: int | None = None) -> bool:
         """Return whether the clips are windows that can be read in one pass over the video.
@@ -204,11 +206,10 @@ class PlannedClips(Sequence[Clip]):
                 raise VideoError(
                     self._source, f"only {count} frames are available and {num_frames} are asked for: ask for fewer"
                 )
-        return tuple(
-            self._timeline.clip(
-                num_frames=num_frames, number=number, num_clips=plan.num_clips, start=start, end=end, short=plan.short
-            )
+        chosen = self._timeline.clip(
+            num_frames=num_frames, number=number, num_clips=plan.num_clips, start=start, end=end, short=plan.short
         )
+        return tuple(self._used_frames(chosen))
 
     def group(self, first: int, reader: VideoReader, *, bytes_kept: int | None = None) -> list[Clip]:
         """Return the clips, from number `first` on, that are read together: those that fit into 256 MiB.

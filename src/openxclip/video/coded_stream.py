@@ -246,6 +246,13 @@ class CodedStream:
             position, packet = position + 1, next(self._coming, None)
         self._next = None
 
+    def scan(self, known: Packets) -> Iterator[tuple[int, Any]]:
+        """Yield all packets with their positions, to look at them without decoding; the errors are as `packets_at`."""
+        try:
+            yield from self.packets_at(known, 0, len(known) - 1)
+        finally:
+            self._primed_by = -1  # the decoder got none of them
+
     def _seek_before(self, known: Packets, position: int) -> tuple[int, Any]:
         """Seek to the packet at a position or to an earlier one, and return it with its position."""
         earlier = max(0, position - _EARLIER)

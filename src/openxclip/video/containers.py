@@ -24,6 +24,7 @@ from openxclip.video.indexing import COPY_AGAIN, StreamIndex, count_frames, inde
 from openxclip.video.limits import Deadline
 from openxclip.video.options import ReadOptions
 from openxclip.video.orientation import Turn, has_orientation, stated_turn, turn_of
+from openxclip.video.partial_decoding import NO_MARKS, choose_used_frames
 from openxclip.video.run_decoding import UndecodableError, decode_run
 
 # An iteration decodes parts of about so many frames, each from a key frame on, because lists are made for each part.
@@ -53,6 +54,9 @@ class ContainerFootage:
         self.deadline = Deadline(options.limits.seconds, name)
         self.coded = CodedStream(source, name=name, options=options, deadline=self.deadline)
         self.codec, self.tick = self.coded.codec, float(self.coded.time_base)
+        self._decode_option = options.decode
+        self._note: str | None = None  # about `used`
+        self.used: NDArray[np.int64] | None = None
         self._may_skip = True
         self._turn = 0  # number of decodings so far; each one moves the decoder that they share
         self._size: tuple[int, int] | None = None
@@ -72,7 +76,8 @@ class ContainerFootage:
     @property
     def notes(self) -> tuple[str, ...]:
         """See `Footage.notes`."""
-        return (*self.coded.notes, *getattr(self._to_rgb, "notes", ()))
+        note = () if self._note is None else (self._note,)
+        return (*self.coded.notes, *note, *getattr(self._to_rgb, "notes", ()))
 
     def size(self) -> tuple[int, int]:
         """Return height and width; the first call decodes a frame, because only frames state their orientation."""
@@ -147,6 +152,10 @@ class ContainerFootage:
 
     def _set_index(self, index: StreamIndex) -> None:
         self.index, self.times, self.duration = index, index.times, index.duration
+        try:
+            self.used, self._note = choose_used_frames(self.coded, index, self._decode_option)
+        except ContradictionError:
+            self.used, self._note = None, NO_MARKS
 
     def _find_index(self) -> StreamIndex:
         """Index the stream, or take its index from the cache if this process has opened the file before."""
@@ -195,7 +204,7 @@ class ContainerFootage:
             indices = list(indices)
             skip, trust_keys, wanted = self._may_skip, not index.is_by_table, set(indices)
             try:
-                for run in index.frames.plan_runs(indices):
+                for run in index.frames.plan_runs(indices, skip_between=self._decode_option == "key"):
                     yield from decode_run(self.coded, index.frames, run, wanted, skip=skip, trust_keys=trust_keys)
             except UndecodableError as error:
                 raise self._undecodable(error.number) from None

@@ -18,6 +18,7 @@ from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, mac
 from openxclip.video.frames import Footage, Frames
 from openxclip.video.opening import Opener, ReopenableSource, VideoSource, source_name
 from openxclip.video.options import ReadOptions
+from openxclip.video.partial_decoding import NO_MARKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -198,10 +199,23 @@ class VideoReader:
 
     @property
     def notes(self) -> tuple[str, ...]:  # noqa: D102
-        return self._footage.notes
+        notes = self._footage.notes
+        if self._opener.read.decode != "all" and self._footage.kind != "video" and self.num_frames > 1:
+            return (*notes, NO_MARKS)
+        return notes
+
+    def used_frames(self, indices: Sequence[int]) -> list[int]:
+        """Return the frame that is read for each of these: itself, unless `ReadOptions.decode` leaves it out."""
+        used = self._footage.used
+        if used is None:
+            return [int(i) for i in indices]
+        chosen: list[int] = used[np.maximum(np.searchsorted(used, indices, side="right") - 1, 0)].tolist()
+        return chosen
 
     def get_frames(self, indices: Sequence[int]) -> Frames:
         """Read the frames of these indices, in this order. A repeated index is decoded once.
+
+        With `ReadOptions.decode`, a frame may stand for later ones: the result has its index and time.
 
         Args:
             indices: indices of frames, each in `[0, num_frames)`.
@@ -238,6 +252,7 @@ class VideoReader:
         for i in order:
             if not 0 <= i < self.num_frames:
                 raise self._index_error(i)
+        order = self.used_frames(order)
         slots: dict[int, list[int]] = {}
         for slot, i in enumerate(order):
             slots.setdefault(i, []).append(slot)

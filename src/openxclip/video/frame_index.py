@@ -103,6 +103,15 @@ class FrameIndex:
         """Return the first frame that a run yields; frames before it need the previous group."""
         return max(0, int(self._ranks[run.first]))
 
+    def key_frames(self) -> NDArray[np.int64]:
+        """Return the numbers of the frames that need no other frame, ascending."""
+        keys = self._keys[self._are_shown[self._keys]]
+        return np.unique(self._ranks[keys])
+
+    def unneeded_in_stream(self) -> NDArray[np.bool_]:
+        """Return, for each packet, whether it may be marked as disposable."""
+        return self.unneeded(Run(0, len(self.packets) - 1), ())
+
     def unneeded(self, run: Run, needed: Collection[int]) -> NDArray[np.bool_]:
         """Return, for each packet of a run, whether it can be skipped if it is marked as disposable.
 
@@ -114,12 +123,18 @@ class FrameIndex:
         is_needed = np.isin(positions, np.fromiter(needed, dtype=np.int64, count=len(needed)))
         return np.asarray(~is_needed & self._may_be_disposable[run.first : run.last + 1])
 
-    def plan_runs(self, frames: Sequence[int]) -> list[Run]:
-        """Return the fewest packets to decode for these frames (ascending)."""
+    def plan_runs(self, frames: Sequence[int], *, skip_between: bool = False) -> list[Run]:
+        """Return the fewest packets to decode for these frames (ascending).
+
+        Args:
+            frames: numbers of the frames.
+            skip_between: never decode the packets between two runs, even if seeking takes as long.
+        """
         runs: list[Run] = []
+        gap = 0 if skip_between else _SEEK_PAYS_AFTER
         for frame in frames:
             key, last = self.packets_of(frame)
-            if runs and runs[-1].first <= key <= runs[-1].last + _SEEK_PAYS_AFTER:
+            if runs and runs[-1].first <= key <= runs[-1].last + gap:
                 runs[-1] = Run(runs[-1].first, max(runs[-1].last, last))
             else:
                 runs.append(Run(key, last))

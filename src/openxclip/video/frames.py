@@ -71,6 +71,7 @@ class Footage(Protocol):
         codec: how the frames are coded.
         frames_decoded: number of frames decoded so far.
         notes: notes for the user about how the frames were made.
+        used: numbers of the frames that may be read, ascending, see `ReadOptions.decode`; None is all.
         deadline: the deadline of the current call, which the caller restarts.
     """
 
@@ -79,6 +80,7 @@ class Footage(Protocol):
     duration: float
     tick: float
     codec: str
+    used: NDArray[np.int64] | None
     deadline: Deadline
 
     @property

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 HEAD_BYTES = 4096  # usually more than precedes a packet's first picture
 
+_MPEG4_PICTURE, _MPEG12_PICTURE = b"\0\0\1\xb6", b"\0\0\1\0"  # start codes; MPEG-4's is of a video object plane
+
 
 def is_key(head: bytes, *, codec: str) -> bool | None:
     """Return whether decoding can begin with a packet; None if the bytes don't say, or for other codecs.
@@ -21,6 +23,20 @@ def is_key(head: bytes, *, codec: str) -> bool | None:
     """
     read = _READERS.get(codec)
     return None if read is None or not head else read(head)
+
+
+def is_b_picture(head: bytes, *, codec: str) -> bool:
+    """Return whether a packet of MPEG-1, 2 or 4 (part 2) begins with a B-picture, to which no other picture refers.
+
+    Args:
+        head: the first `HEAD_BYTES` of the packet, or all of it.
+        codec: FFmpeg's name of the codec.
+    """
+    if codec == "mpeg4":
+        at = head.find(_MPEG4_PICTURE)
+        return 0 <= at < len(head) - 4 and head[at + 4] >> 6 == 2
+    at = head.find(_MPEG12_PICTURE)
+    return 0 <= at < len(head) - 5 and head[at + 5] >> 3 & 7 == 3
 
 
 def recognises_keys(codec: str) -> bool:
@@ -35,12 +51,12 @@ def _bits(data: bytes, first: int, count: int) -> int:
 
 
 def _mpeg4(head: bytes) -> bool | None:
-    at = head.find(b"\0\0\1\xb6")  # a video object plane
+    at = head.find(_MPEG4_PICTURE)
     return None if at < 0 or at + 4 >= len(head) else head[at + 4] >> 6 == 0
 
 
 def _mpeg12(head: bytes) -> bool | None:
-    at = head.find(b"\0\0\1\0")  # a picture: a number of 10 bits, then its type; 1 is intra
+    at = head.find(_MPEG12_PICTURE)  # then a number of 10 bits, then its type; 1 is intra
     return None if at < 0 or at + 5 >= len(head) else head[at + 5] >> 3 & 7 == 1
 
 

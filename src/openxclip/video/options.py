@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from openxclip.video.limits import DEFAULT_LIMITS, Limits
+
+Decode = Literal["all", "nonref", "key"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,10 @@ class ReadOptions:
             with a note, and a warning when frames are read.
         track: number of the video track to read, from 0 in the order of the file; covers don't count. None chooses the
             track that players show: it has the flag "default" or, among several, the highest bit rate.
+        decode: which frames may be decoded. "all" gives exact frames. The others are faster: in place of a frame that
+            isn't decoded, they give the last one before it that is, with that one's index and time. "nonref" leaves out
+            frames to which no other frame refers (most B-frames), "key" all but key frames. Where a format marks no
+            such frames, all are decoded, and a note says so.
 
     Raises:
         ValueError: a value is out of range.
@@ -33,6 +39,7 @@ class ReadOptions:
     threads: int = 0
     fps: float | None = None
     track: int | None = None
+    decode: Decode = "all"
 
     def __post_init__(self) -> None:
         names = self.allow_protocols
@@ -47,6 +54,8 @@ class ReadOptions:
             raise ValueError(f"fps={self.fps}: must be a number above 0.")
         if self.track is not None and self.track < 0:
             raise ValueError(f"track={self.track} must be 0 or more: tracks are counted from 0")
+        if self.decode not in get_args(Decode):
+            raise ValueError(f"decode={self.decode!r}: must be {', '.join(get_args(Decode)[:-1])} or key.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ReadOptions:

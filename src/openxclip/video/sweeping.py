@@ -60,13 +60,19 @@ class Sweep:
         self._reader, self._clips, self._every = reader, clips, every
         self.first, self.after = first, after
         self._ahead: deque[Clip] = deque()  # the windows from `first` on whose frames have been listed
+        self._end = reader.used_frames([reader.num_frames - 1])[0]  # the last frame
         self._shape: tuple[int, ...] | None = None
         self._most = 1
         self._steps = reader.iterate(self._every_frame() if every else self._frames_needed())
 
     def _every_frame(self) -> Iterator[int]:
         begin = self._clips.first_frame(self.first) if self.after < 0 else self.after + 1
-        yield from range(begin, self._reader.num_frames)
+        last = -1
+        for number in range(begin, self._reader.num_frames):
+            (used,) = self._reader.used_frames([number])
+            if used > last and used >= begin:
+                last = used
+                yield used
 
     def _frames_needed(self) -> Iterator[int]:
         """Yield the frames that windows need, ascending, looking only at the windows around them."""
@@ -102,7 +108,7 @@ class Sweep:
             indices.append(number)
             clips += self._complete(number)
             self.after = number
-            is_last = self.first >= len(self._clips) and not (self._every and number + 1 < self._reader.num_frames)
+            is_last = self.first >= len(self._clips) and not (self._every and number < self._end)
             if is_last or len(indices) == self._most or len(clips) >= _PIECE_WINDOWS:
                 break
         if out is None:

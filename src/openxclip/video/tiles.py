@@ -155,6 +155,7 @@ class TiledFootage:
     kind: Kind = "image"
     codec = "heif"
     tick = 0.0
+    used: NDArray[np.int64] | None = None
     duration = _STILL_S
 
     def __init__(self, source: Path | BinaryIO, grid: Grid, *, name: str, limits: Limits) -> None:
