@@ -47,7 +47,7 @@ class ShotReading:
         check_shots(shots)
         load_detectors()
         self.shots = shots
-        # by the id of the source, which is kept so that the id stays its own; a video that is given twice has two entries
+        # by the id of the source, which is kept so that the id stays its own; a video given twice has two entries
         self._cuts: dict[int, deque[tuple[VideoSource, tuple[float, ...]]]] = {}
 
     def __call__(
