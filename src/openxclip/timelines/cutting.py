@@ -210,6 +210,7 @@ class _Cutter:
         if reason:
             self._encode(first, stop, path)
         notes = [*self._notes, *(self._sound.notes if self._sound is not None else [])]
+        notes += self._notes_on_encoding() if reason else []
         return SavedClip(
             source=reader.source,
             segment=segment,
@@ -220,6 +221,14 @@ class _Cutter:
             reason=reason,
             notes=tuple(notes),
         )
+
+    def _notes_on_encoding(self) -> list[str]:
+        """Return how encoded frames differ from those of the video."""
+        width, height = self._reader.width, self._reader.height
+        notes = list(self._reader.notes)  # such as that bright colours were reduced
+        if width % 2 or height % 2:
+            notes.append(f"its frames of {width}×{height} got another row or column: sides must be even in an MP4")
+        return notes
 
     def _frames_of(self, segment: Segment) -> tuple[int, int]:
         """Return the frames that are shown in a segment, at least one, even if the segment is after the end."""
