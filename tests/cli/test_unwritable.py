@@ -110,6 +110,9 @@ def nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 VERBS: list[tuple[list[str], str]] = [
     (["check", "{clips}", "--report"], "r.json"),
     (["embed", "{clips}", "--model", "{model}", "--device", "cpu", "--out"], "f.npz"),
+    (["timeline", "{clips}", "--query", "a", "--model", "{model}", "--write"], "t.otio"),
+    (["timeline", "{clips}/red2.mp4", "--query", "a", "--model", "{model}", "--plot"], "p.png"),
+    (["timeline", "{clips}", "--query", "a", "--model", "{model}", "--save-clips"], "folder"),
     (["index", "{clips}", "--model", "{model}", "--device", "cpu", "--to", "{tmp}/index", "--export"], "e.parquet"),
     (["search", "red", "--in", "{tmp}/index", "--html"], "h.html"),
     (["search", "red", "--in", "{tmp}/index", "--thumbnails"], "folder"),

@@ -23,6 +23,7 @@ VERBS = cli.list_commands(click.Context(cli))
 TAKES_NAMES = {
     "classify": ["--labels", "a", "--model", "mini"],
     "embed": ["--out", "{out}/f.npz", "--model", "mini"],
+    "timeline": ["--query", "a", "--model", "mini"],
     "check": [],
     "info": [],
     "index": ["--to", "{out}/index", "--model", "mini"],
