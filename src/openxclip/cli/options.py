@@ -241,7 +241,7 @@ def read_options(arguments: dict[str, Any]) -> ReadOptions:
         click.UsageError: a value is out of range.
     """
     limits = {name: arguments.pop(f"max_{name}") for name in ("seconds", "pixels", "frames", "memory")}
-    others = {name: arguments.pop(name) for name in ("allow_protocols", "fps", "track") if name in arguments}
+    others = {name: arguments.pop(name) for name in ("allow_protocols", "fps", "track", "decode") if name in arguments}
     with usage_errors():
         return ReadOptions(limits=Limits(**limits), **others)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
     from openxclip.pipeline.batching import Batch
     from openxclip.timelines import Timeline
     from openxclip.timelines.shots import Shots
+    from openxclip.video import ReadOptions
 
 _DECODES = (  # parameters that have no use if nothing is decoded
-    *("shots", "window", "stride", "num_frames", "batch", "fps", "track", "allow_protocols"),
+    *("shots", "decode", "window", "stride", "num_frames", "batch", "fps", "track", "allow_protocols"),
     *("max_seconds", "max_pixels", "max_frames", "max_memory"),
 )
 
@@ -94,6 +96,13 @@ OnClip = Callable[[str, float, float], object]
     flag_value="sampled",
     help="Let windows follow the cuts, which are found among the frames that are read anyway, or with exact among all "
     "frames (needs openxclip[timeline]).",
+)
+@click.option(
+    "--decode",
+    type=click.Choice(["all", "nonref", "key"]),
+    default="all",
+    help="Frames to decode: all is exact; nonref leaves out those to which no other refers, key all but key frames; "
+    "windows then have the last frame before that was decoded.",
 )
 @click.option(
     "--threshold",
@@ -191,7 +200,7 @@ def command(
         else:
             source = _Indexed(index, videos, options)
         output = Output(form, scores=scores)
-        files = Files(writes, plot, save_clips, num_videos=source.count, read=source.read)
+        files = Files(writes, plot, save_clips, num_videos=source.count, read=source.read_again)
         with progress("encoding labels", len(names), noun="label") as display:
             settings["on_text"] = lambda done: display.at(min(done, len(names)))
             notes = source.load(names, settings)
@@ -226,7 +235,7 @@ class _Files:
     Attributes:
         count: number of videos.
         model: name of the model.
-        read: how to read the videos.
+        read_again: how to read the videos for pictures and clips.
         finder: the finder, once the model is loaded.
     """
 
@@ -235,7 +244,8 @@ class _Files:
         from openxclip.timelines.shots import load_detectors
         from openxclip.video import ClipPlan
 
-        self.read = read_options(options)
+        self._read = read_options(options)
+        self.read_again: ReadOptions | None = replace(self._read, decode="all")
         self._batch: Batch = options["batch"]
         self._windows = {name: options[name] for name in ("window", "stride", "num_frames")}
         self._shots: Shots | None = options["shots"]
@@ -252,7 +262,7 @@ class _Files:
         from openxclip.pipeline import VideoPipeline
         from openxclip.timelines import TimelineFinder
 
-        pipeline = VideoPipeline.from_pretrained(self.model, read=self.read, **self._loading)
+        pipeline = VideoPipeline.from_pretrained(self.model, read=self._read, **self._loading)
         self.finder = TimelineFinder(pipeline, labels, shots=self._shots, **self._windows, **settings)
         return self.finder.notes
 
@@ -272,7 +282,7 @@ class _Indexed:
     Attributes:
         count: number of videos.
         model: name of the model, "" if it is the index's.
-        read: None, the default.
+        read_again: None, the default.
         finder: the finder, once the model is loaded.
     """
 
@@ -281,7 +291,7 @@ class _Indexed:
         from openxclip.timelines.indexed import videos_named
 
         self.model: str = options["model"] or ""
-        self.read = None
+        self.read_again = None
         loading = {name: options[name] for name in ("device", "precision")}
         self._index = OpenIndex(uri, options["model"], {}, loading)
         self._videos = videos_named(self._index, list(named_videos(videos, takes_pipes=False)) if videos else None)
