@@ -4,6 +4,7 @@ import errno
 import resource
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from drawn_timelines import timeline_of
+from drawn_timelines import drawn_timeline, timeline_of
 from sounding_videos import beep_starts, scene, video_with_sound
 
+from openxclip.errors import VideoError
 from openxclip.timelines import cutting
 from openxclip.timelines.clip_names import clip_names
 from openxclip.timelines.copying import container_for
@@ -190,6 +192,8 @@ def test_a_picture_of_odd_size_gets_another_row_and_column(folder: Path, tmp_pat
     )
     assert np.array_equal(shown_by(copied), frames_of(path, copied.start, copied.end))
     assert shown_by(encoded).shape == (10, 64, 98, 3)
+    assert (copied.notes, len(encoded.notes)) == ((), 1)
+    assert "97×63 got another row or column" in encoded.notes[0]
     assert psnr(shown_by(encoded)[:, :63, :97], frames_of(path, 0.4, 0.8)) > 25
 
 
@@ -297,6 +301,21 @@ def test_videos_that_cannot_be_read_are_reported_with_each_segment(film: Path, t
     assert "allow" in str(clips[2].error)
     with pytest.raises(ValueError, match="4 timelines"):
         save_clips(timelines, tmp_path / "clips", video=film)
+
+
+def test_a_video_that_is_cut_off_is_cut_as_far_as_it_was_read(folder: Path, tmp_path: Path) -> None:
+    whole = video_with_sound(folder / "whole.mkv", seconds=3.0).read_bytes()
+    path = tmp_path / "part.mkv"
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    with VideoReader(path, read=ReadOptions(allow_cut_off=True)) as video:
+        end = video.duration
+    error = VideoError(path, "it is cut off")
+    timeline = drawn_timeline("a", "b", path=str(path), duration=3.0, until=end, error=error)
+    clips = save_clips(timeline, tmp_path / "clips")
+    assert [clip.error for clip in clips] == [None, None]
+    assert all(clip.start <= clip.segment.start and clip.end >= clip.segment.end for clip in clips)
+    (lost, _) = save_clips(replace(timeline, error=None), tmp_path / "more")
+    assert "it is cut off" in str(lost.error)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(film: Path, tmp_path: Path) -> None:
