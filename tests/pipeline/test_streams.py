@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -151,3 +153,22 @@ def test_impossible_streams_are_refused(pipeline: VideoPipeline, slides: Path) -
         ClipPlan(num_frames=2, all_frames=True)
     with pytest.raises(ValueError, match="window=None: frames are read for a plan with windows"):
         next(clip_reader(pipeline, ClipPlan(num_frames=2)).read_frames(None, slides))
+
+
+def test_a_video_that_is_cut_off_gives_its_windows_and_then_the_error(pipeline: VideoPipeline, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "film.mkv"), "w") as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in range(60):
+            picture = np.full((48, 64, 3), 4 * level, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode())
+    data = (tmp_path / "film.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) * 7 // 10])
+    *clips, end = encode(pipeline, tmp_path / "cut.mkv", read=ReadOptions(allow_cut_off=True))
+    assert len(clips) > 3
+    assert all(clip.features is not None for clip in clips)
+    assert end.features is None
+    assert re.search(r"it is cut off: the last \d+ bytes are missing; it was read up to 0:0\d\.\d", str(end.error))
+    (refused,) = encode(pipeline, tmp_path / "cut.mkv")
+    assert "read up to" not in str(refused.error)

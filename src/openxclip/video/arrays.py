@@ -37,6 +37,7 @@ class ArrayFootage:
     kind: Kind = "array"
     tick = 0.0
     used: NDArray[np.int64] | None = None
+    cut_off: str | None = None
 
     def __init__(self, frames: Any, *, codec: str, fps: float | None, deadline: Deadline) -> None:
         self._frames, self.codec, self.deadline = frames, codec, deadline

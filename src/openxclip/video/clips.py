@@ -219,8 +219,10 @@ class PlannedClips(Sequence[Clip]):
             reader: the video.
             bytes_kept: see `reading.read_planned`.
         """
+        if first >= self._count:
+            return []
         if self._count == 1:
-            return [self[0]] if first == 0 else []  # whatever the size of its frames
+            return [self[0]]  # whatever the size of its frames
         bytes_per_frame = reader.height * reader.width * 3
         if bytes_kept is not None:
             bytes_per_frame = min(bytes_per_frame, bytes_kept)

@@ -22,6 +22,7 @@ from openxclip.video.mp4_tables import packets_by_table
 from openxclip.video.nal import length_size
 from openxclip.video.options import ReadOptions
 from openxclip.video.packets import Packets
+from openxclip.video.truncation import CutOff
 
 _END_BYTES = 64  # too few for a frame
 _NEAR = 32  # packets; reading so many is faster than a seek
@@ -48,11 +49,13 @@ class _Demuxer:
 
     Attributes:
         ends_within_packet: whether the last packet was incomplete and skipped.
+        stopped: why the file could not be read to its end, if it may be cut off; else None.
     """
 
-    def __init__(self, source: Path | BinaryIO | str, name: str, deadline: Deadline) -> None:
-        self._source, self._name, self._deadline = source, name, deadline
+    def __init__(self, source: Path | BinaryIO | str, name: str, deadline: Deadline, *, allow_cut_off: bool) -> None:
+        self._source, self._name, self._deadline, self._allow_cut_off = source, name, deadline, allow_cut_off
         self.ends_within_packet = False
+        self.stopped: CutOff | None = None
 
     def packets(self, container: Any, stream: Any, codec: str) -> Iterator[Any]:
         """Yield the remaining packets of a stream, except an incomplete last packet."""
@@ -80,8 +83,12 @@ class _Demuxer:
             if packet is not None and packet.pos and 0 <= container.size - packet.pos - packet.size <= _END_BYTES:
                 return  # FFmpeg's demuxers of SMJPEG and multipart JPEG mistake the end marker for damage
             failure = ffmpeg_failure(error, self._source)
-            reason = "it is damaged: it cannot be read to its end. Copy or download it again"
-            raise VideoError(self._name, reason if failure is None else f"it cannot be read: {failure}") from None
+            if failure is not None:
+                raise VideoError(self._name, f"it cannot be read: {failure}") from None
+            reason = "it is damaged: it cannot be read to its end"
+            if not self._allow_cut_off:
+                raise VideoError(self._name, f"{reason}. Copy or download it again") from None
+            self.stopped = CutOff(reason)
 
 
 class CodedStream:
@@ -107,7 +114,7 @@ class CodedStream:
 
     def __init__(self, source: Path | BinaryIO | str, *, name: str, options: ReadOptions, deadline: Deadline) -> None:
         self._source, self.name, self._options, self.limits = source, name, options, options.limits
-        self._deadline, self._demuxer = deadline, _Demuxer(source, name, deadline)
+        self._deadline, self._demuxer = deadline, _Demuxer(source, name, deadline, allow_cut_off=options.allow_cut_off)
         self.container: Any
         self.stream: Any
         self.first_head = b""
@@ -133,6 +140,11 @@ class CodedStream:
         self._primed_by = -1  # position of the last primer that the decoder was given
         self._is_decoding = False  # whether the decoder may hold frames
         return notes
+
+    @property
+    def cut_off(self) -> CutOff | None:
+        """Why the video ends too early, if `ReadOptions.allow_cut_off` allows that; else None."""
+        return next((note for note in self.notes if isinstance(note, CutOff)), self._demuxer.stopped)
 
     @property
     def ends_within_packet(self) -> bool:
@@ -193,6 +205,8 @@ class CodedStream:
             packets.add(packet, codec=self.codec, length_size=self.length_size)
             self.limits.check_frames(self.name, len(packets))
         self._next = len(packets)
+        if self.cut_off is not None and not self.ends_within_packet and len(packets) > 1:
+            packets.drop_last()  # not all demuxers tell that it is incomplete
         return packets, False
 
     def skip_demuxing(

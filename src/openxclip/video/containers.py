@@ -79,6 +79,11 @@ class ContainerFootage:
         note = () if self._note is None else (self._note,)
         return (*self.coded.notes, *note, *getattr(self._to_rgb, "notes", ()))
 
+    @property
+    def cut_off(self) -> str | None:
+        """See `Footage.cut_off`."""
+        return self.coded.cut_off
+
     def size(self) -> tuple[int, int]:
         """Return height and width; the first call decodes a frame, because only frames state their orientation."""
         if self._size is None:
@@ -171,7 +176,7 @@ class ContainerFootage:
             )
             return cached.index
         index = index_stream(coded)
-        if not index.decoded:
+        if not index.decoded and coded.cut_off is None:
             needs_one_thread = index.is_counted and coded.threads == 1
             entry = packet_cache.CacheEntry(index, coded.decoder_state, coded.ends_within_packet, needs_one_thread)
             packet_cache.store(key, entry)

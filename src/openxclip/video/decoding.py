@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.common.forking import ForkSafeLock, leak, watch_forks
+from openxclip.common.times import format_time
 from openxclip.errors import VideoError
 from openxclip.video.assumptions import warn_of_assumptions
 from openxclip.video.failures import NO_MEMORY, WatchedFile, cannot_be_read, machine_failure, raise_failure
@@ -19,6 +20,7 @@ from openxclip.video.frames import Footage, Frames
 from openxclip.video.opening import Opener, ReopenableSource, VideoSource, source_name
 from openxclip.video.options import ReadOptions
 from openxclip.video.partial_decoding import NO_MARKS
+from openxclip.video.truncation import COPY_AGAIN
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -203,6 +205,17 @@ class VideoReader:
         if self._opener.read.decode != "all" and self._footage.kind != "video" and self.num_frames > 1:
             return (*notes, NO_MARKS)
         return notes
+
+    @property
+    def cut_off(self) -> VideoError | None:
+        """The error of a video that is cut off, if it was opened with `ReadOptions.allow_cut_off`; else None.
+
+        It says up to where the video was read.
+        """
+        reason = self._footage.cut_off
+        if reason is None:
+            return None
+        return VideoError(self.source, f"{reason}; it was read up to {format_time(self.duration)}. {COPY_AGAIN}")
 
     def used_frames(self, indices: Sequence[int]) -> list[int]:
         """Return the frame that is read for each of these: itself, unless `ReadOptions.decode` leaves it out."""

@@ -17,7 +17,7 @@ from openxclip.video.limits import Deadline
 from openxclip.video.options import ReadOptions
 from openxclip.video.refusals import why_not_opened
 from openxclip.video.tracks import choose_track
-from openxclip.video.truncation import check_truncation
+from openxclip.video.truncation import COPY_AGAIN, CutOff, check_truncation
 
 _FORMATS = ",".join(DEMUXERS)  # other formats, mainly playlists, aren't opened
 _PLAYLIST_FORMATS = "hls,dash,concat"  # opened only if the user allows protocols
@@ -44,7 +44,7 @@ def open_video(
         stream, note = choose_track(container, source, track=options.track, name=name)
         notes = [note]
         if is_first and not isinstance(source, str):  # only FFmpeg can read a URL
-            notes.append(_check_readable(source, container, stream, name))
+            notes.append(_check_readable(source, container, stream, name, allow_cut_off=options.allow_cut_off))
         context = stream.codec_context
         if context is None:
             raise VideoError(
@@ -92,16 +92,20 @@ def _open_container(source: Path | BinaryIO | str, name: str, options: ReadOptio
         raise VideoError(name, cannot_be_read(error)) from error
 
 
-def _check_readable(source: Path | BinaryIO, container: Any, stream: Any, name: str) -> str | None:
+def _check_readable(
+    source: Path | BinaryIO, container: Any, stream: Any, name: str, *, allow_cut_off: bool
+) -> str | None:
     """Refuse encrypted and truncated files, which decoders may read as noise or as a shorter video.
 
     Returns:
-        A note if the file's end is odd, but all frames are there.
+        A note if the file's end is odd, but all frames are there; or `CutOff` if it is cut off and that is allowed.
     """
     encrypted = find_encryption(source, container, stream)
     if encrypted:
         raise VideoError(name, encrypted)
     error, note = check_truncation(source, stream)
+    if error and allow_cut_off:
+        return CutOff(error.removesuffix(f". {COPY_AGAIN}"))
     if error:
         raise VideoError(name, error)
     return note

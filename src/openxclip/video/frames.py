@@ -88,6 +88,10 @@ class Footage(Protocol):
         ...
 
     @property
+    def cut_off(self) -> str | None:
+        """Why the video ends too early (see `ReadOptions.allow_cut_off`); None if it is whole."""
+
+    @property
     def notes(self) -> tuple[str, ...]:  # noqa: D102
         ...
 

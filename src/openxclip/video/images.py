@@ -48,6 +48,7 @@ class ImageFootage:
     kind: Kind = "image"
     tick = 0.01  # GIF's tick; WebP's and PNG's are finer
     used: NDArray[np.int64] | None = None
+    cut_off: str | None = None
 
     def __init__(self, source: Path | BinaryIO, *, name: str, limits: Limits) -> None:
         self._name = name
@@ -167,6 +168,7 @@ class FolderFootage:
     codec = "images"
     tick = 0.0
     used: NDArray[np.int64] | None = None
+    cut_off: str | None = None
 
     def __init__(self, folder: Path, *, name: str, fps: float | None, limits: Limits) -> None:
         self._name = name

@@ -135,7 +135,7 @@ def inspect(
     Raises:
         TypeError: `source` isn't a video source.
     """
-    read = replace(read or ReadOptions(), decode="all")  # a report is about the file
+    read = replace(read or ReadOptions(), decode="all", allow_cut_off=False)  # a report is about the file
     facts: dict[str, Any] = {"path": source_name(source), "size_bytes": _size_of(source)}
     problems: list[str] = []
     try:

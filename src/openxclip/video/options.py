@@ -29,6 +29,9 @@ class ReadOptions:
             isn't decoded, they give the last one before it that is, with that one's index and time. "nonref" leaves out
             frames to which no other frame refers (most B-frames), "key" all but key frames. Where a format marks no
             such frames, all are decoded, and a note says so.
+        allow_cut_off: read a video file that is cut off up to the cut, instead of refusing it. `VideoReader.cut_off`
+            then says so; what reads all clips of a video yields them, and then the error. A file of which nothing can
+            be read, such as an MP4 whose index was at its end, is refused all the same, and so are arrays and images.
 
     Raises:
         ValueError: a value is out of range.
@@ -40,6 +43,7 @@ class ReadOptions:
     fps: float | None = None
     track: int | None = None
     decode: Decode = "all"
+    allow_cut_off: bool = False
 
     def __post_init__(self) -> None:
         names = self.allow_protocols

@@ -80,6 +80,11 @@ class Packets:
         self._flags.append(packet.is_keyframe | packet.is_corrupt << 1 | is_shown << 2)
         self._layers.append(hevc_layer(bytes(packet), length_size=length_size) if codec == "hevc" else 0)
 
+    def drop_last(self) -> None:
+        """Remove the last packet."""
+        for column in (self._pts, self._dts, self._durations, self._offsets, self._sizes, self._flags, self._layers):
+            column.pop()
+
     def __len__(self) -> int:
         return len(self._pts)
 

@@ -116,7 +116,8 @@ def read_planned(
         read: see `VideoReader`; `limits.seconds` applies to each piece.
 
     Raises:
-        VideoError: see `VideoReader` and `PlannedClips`.
+        VideoError: see `VideoReader` and `PlannedClips`; after all clips, the video is cut off (see
+            `ReadOptions.allow_cut_off`).
         ValueError: an argument is out of range.
     """
     with VideoReader(source, read=read) as reader:
@@ -130,7 +131,7 @@ def read_planned(
                 yield piece
                 del piece  # frees its frames before the next ones are read
                 reader.restart_clock()
-            return
+            first = len(planned)
         while clips := planned.group(first, reader, bytes_kept=bytes_kept):
             sent, left = 0, 1
             while left:
@@ -139,3 +140,5 @@ def read_planned(
                 complete, keep_from = ((), 0) if left else (tuple(clips), None)
                 yield ClipPiece(complete, reader.get_frames(indices), duration, fps, keep_from)
             first += len(clips)
+        if reader.cut_off is not None:
+            raise reader.cut_off

@@ -156,6 +156,7 @@ class TiledFootage:
     codec = "heif"
     tick = 0.0
     used: NDArray[np.int64] | None = None
+    cut_off: str | None = None
     duration = _STILL_S
 
     def __init__(self, source: Path | BinaryIO, grid: Grid, *, name: str, limits: Limits) -> None:

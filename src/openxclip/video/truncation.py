@@ -22,7 +22,13 @@ _ASF_HEADER, _ASF_DATA = bytes.fromhex("3026b2758e66cf11"), bytes.fromhex("3626b
 _FLV_KINDS = (8, 9, 18)  # audio, video, data
 _LAST_TAGS, _LAST_FRAMES = 400, 12  # at most; the frame that is shown last needn't be stored last
 MAY_BE_CUT = "it may be cut off"  # ends a note if the file may be incomplete
-_COPY_AGAIN = "Copy, download or record it again"
+COPY_AGAIN = "Copy, download or record it again"
+
+
+class CutOff(str):
+    """A note that the end of a file is missing, for a user who allowed that."""
+
+    __slots__ = ()
 
 
 class Truncation(NamedTuple):
@@ -46,7 +52,7 @@ def check_truncation(source: Path | BinaryIO, stream: Any) -> Truncation:
     if has_all_frames:
         note = f"its header claims {missing} bytes more than the file has, but all its frames are there"
         return Truncation(note=note)
-    return Truncation(f"it is cut off: the last {missing} bytes are missing. {_COPY_AGAIN}")
+    return Truncation(f"it is cut off: the last {missing} bytes are missing. {COPY_AGAIN}")
 
 
 def _claimed_end(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[int, bool]:
@@ -159,14 +165,14 @@ def _check_flv(file: BinaryIO, head: bytes, size: int, stream: Any) -> Truncatio
     last_s = _last_tag_s(file, size)
     is_too_early = last_s is None or last_s < stated_s - tolerance_s
     if stated_size > size and (is_too_early or not stated_s):
-        return Truncation(f"it is cut off: the last {stated_size - size} bytes are missing. {_COPY_AGAIN}")
+        return Truncation(f"it is cut off: the last {stated_size - size} bytes are missing. {COPY_AGAIN}")
     if last_s is not None:
         if stated_s and is_too_early:
             return Truncation(note=f"its header says {stated_s:.2f} s, but it ends at {last_s:.2f} s: {MAY_BE_CUT}")
         return Truncation()
     last_s, is_cut = _walk_tags(file, head, size)
     if stated_s and is_cut and last_s < stated_s:
-        return Truncation(f"it is cut off at {last_s:.2f} s of the {stated_s:.2f} s in its header. {_COPY_AGAIN}")
+        return Truncation(f"it is cut off at {last_s:.2f} s of the {stated_s:.2f} s in its header. {COPY_AGAIN}")
     return Truncation()
 
 

@@ -109,6 +109,8 @@ class DecodeWorker:
             if piece is not None:
                 yield piece
             if piece is None or reply[0].get("is_last"):
+                if (reason := reply[0].get("cut_off")) is not None:
+                    raise VideoError(source_name(source), str(reason))
                 return
             del reply, piece  # frees the frames before the next ones are read
 

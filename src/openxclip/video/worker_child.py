@@ -136,6 +136,8 @@ class _Server:
         answer = self._next_of_group(arguments) if self._sweep is None else self._next_of_sweep(self._sweep)
         answer |= {"duration": self._reader.duration, "fps": self._reader.fps}
         if answer["is_last"]:
+            if self._reader.cut_off is not None:
+                answer["cut_off"] = self._reader.cut_off.reason
             self._close()
         return answer
 
