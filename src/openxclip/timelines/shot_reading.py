@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -66,20 +67,25 @@ class ShotReading:
                 f"sampling={plan.sampling!r} and short={plan.short!r} need every frame of a shot: "
                 'use "time" and "spread", or shots="exact".'
             )
-        stream: _ShotStream | None = None
+        stream, error = None, None
         try:
-            for run in replace(reader, plan=plan).read_frames(worker, source):
-                if stream is None:
-                    stream = _ShotStream(plan, run, source)
-                yield from stream.add(run)
-                del run  # before the next one is read
-        except VideoError:
+            with closing(replace(reader, plan=plan).read_frames(worker, source)) as runs:
+                while True:
+                    try:
+                        run = next(runs, None)
+                    except VideoError as stopped:
+                        error = stopped
+                        break
+                    if run is None:
+                        break
+                    if stream is None:
+                        stream = _ShotStream(plan, run, source)
+                    yield from stream.add(run)
+                    del run  # before the next one is read
             if stream is not None:
-                yield from stream.finish(is_cut_off=True)
-            raise
-        else:
-            if stream is not None:
-                yield from stream.finish()
+                yield from stream.finish(is_cut_off=error is not None)
+            if error is not None:
+                raise error
         finally:
             cuts = () if stream is None else tuple(stream.cuts)
             self._cuts.setdefault(id(source), deque()).append((source, cuts))
@@ -101,6 +107,7 @@ class ShotReading:
 
 
 class _Frame(NamedTuple):
+    number: int  # in the video
     time: float
     levels_CHW: Tensor  # noqa: N815
 
@@ -120,11 +127,14 @@ class _ShotStream:
     def __init__(self, plan: ClipPlan, run: FrameRun, source: VideoSource) -> None:
         self._plan, self._exact, self._source = plan, plan.all_frames, source
         self._duration, self._fps, self._size = run.duration, run.fps, run.size
-        self._detector = CutDetector(fps=run.fps if self._exact else None)
+        window, stride = plan.window or math.inf, plan.stride or plan.window or math.inf
+        # seconds from a sample to the next; between windows that don't touch, there may be longer gaps
+        self._step = window / plan.frames_per_clip if stride <= window else math.inf
+        self._detector = CutDetector(fps=run.fps) if self._exact else CutDetector(still=2 * self._step)
         self._undecided: deque[_Frame] = deque()
         self._shot: list[_Frame] = []  # frames of the current shot that its next windows may need
         self._in_shot = self._seen = 0  # frames of the current shot, and of the video
-        self._last_time = 0.0
+        self._last = (-1, 0.0)  # number and time of the last frame
         self._windows = ShotWindows(plan, 0.0)
         self._one_of = self._frames_for_one_kept(run.levels_NCHW[0].nbytes)
         self.cuts: list[float] = []
@@ -132,22 +142,20 @@ class _ShotStream:
     def _frames_for_one_kept(self, bytes_per_frame: int) -> int:
         window = self._plan.window or math.inf
         rate = self._plan.frames_per_clip / min(window, self._plan.stride or window)
-        if self._exact or rate > self._fps:
-            rate = self._fps
-        most = _LONGEST_WINDOW * window * rate
+        most = _LONGEST_WINDOW * window * (self._fps if self._exact else min(rate, self._fps))
         return max(1, math.ceil(most * bytes_per_frame / _MOST_BYTES)) if math.isfinite(most) else 1
 
     def add(self, run: FrameRun) -> Iterator[list[ReadClip]]:
         """Take the next frames, and yield the windows that are certain with them."""
-        for levels_CHW, time in zip(run.levels_NCHW, run.times_N.tolist(), strict=True):
-            self._undecided.append(_Frame(time, levels_CHW))
+        for number, time, levels_CHW in zip(run.indices, run.times_N.tolist(), run.levels_NCHW, strict=True):
+            self._undecided.append(_Frame(number, time, levels_CHW))
             self._seen += 1
             for is_cut in self._detector.add(levels_CHW, time):
                 yield from self._advance(self._undecided.popleft(), is_cut=is_cut)
 
     def finish(self, *, is_cut_off: bool = False) -> Iterator[list[ReadClip]]:
         """Yield the other windows. If the video is cut off, the last one ends with the last frame."""
-        last = self._undecided[-1].time if self._undecided else self._last_time
+        last = self._undecided[-1].time if self._undecided else self._last[1]
         end = self._duration
         if is_cut_off or not end > last:
             lasts = 1 / self._fps if self._exact else (self._plan.window or 0.0) / self._plan.frames_per_clip / 2
@@ -159,18 +167,26 @@ class _ShotStream:
 
     def _advance(self, frame: _Frame, *, is_cut: bool) -> Iterator[list[ReadClip]]:
         if is_cut:
-            cut = frame.time if self._exact else (self._last_time + frame.time) / 2
+            cut = self._cut_before(frame)
             yield from self._clips(self._windows.finish(cut), shot_end=cut)
             self.cuts.append(cut)
             self._windows = ShotWindows(self._plan, cut)
             self._shot, self._in_shot = [], 0
         if self._in_shot % self._one_of == 0:
             # frames of a run share its memory, which would stay as a whole if some are dropped
-            self._shot.append(frame if self._one_of == 1 else _Frame(frame.time, frame.levels_CHW.clone()))
+            self._shot.append(frame if self._one_of == 1 else frame._replace(levels_CHW=frame.levels_CHW.clone()))
         self._in_shot += 1
-        self._last_time = frame.time
+        self._last = (frame.number, frame.time)
         yield from self._clips(self._windows.ready(frame.time), shot_end=None)
         self._drop()
+
+    def _cut_before(self, frame: _Frame) -> float:
+        """Return the time of the cut between the last frame and this one."""
+        number, time = self._last
+        if frame.number == number + 1:
+            return frame.time
+        # if they are far apart, the last frame was shown when the samples between were due
+        return max((time + frame.time) / 2, frame.time - self._step / 2)
 
     def _drop(self) -> None:
         """Drop the frames before the one that is shown when the next window begins."""

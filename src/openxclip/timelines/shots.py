@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 Shots = Literal["sampled", "exact"]
 
-#: The shortest shot, in seconds.
+#: The shortest shot among all frames, in seconds.
 MIN_SHOT_S = 0.25
 
 # For scenedetect's AdaptiveDetector: a frame begins a shot if it differs from the one before by this much (mean
@@ -53,7 +54,8 @@ def load_detectors() -> Any:
     try:
         import scenedetect.detectors
     except ImportError as error:
-        is_missing = isinstance(error, ModuleNotFoundError) and error.name == "scenedetect"
+        is_in_package = isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] == "scenedetect"
+        is_missing = is_in_package and sys.modules.get("scenedetect") is None
         reason = "" if is_missing else (str(error).splitlines() or [type(error).__name__])[0]
         raise MissingPackageError("finding cuts", "scenedetect-headless", "timeline", reason) from error
     return scenedetect.detectors
@@ -63,17 +65,20 @@ class CutDetector:
     """Finds hard cuts in a stream of frames: frames that differ from the one before much more than their neighbours do.
 
     A flash is no cut: one frame after which the picture is the same again, or of all frames those of 0.1 s, at most 4.
-    A shot shorter than 0.25 s is joined to the next one, or to the one before if it is the last. A change over many
-    frames (a fade, a dissolve) isn't found among all frames. Among samples it is, where few of them show it.
+    Among all frames, a shot shorter than 0.25 s is joined to the next one, or to the one before if it is the last. A
+    change over many frames (a fade, a dissolve) isn't found among all frames. Among samples it is, where few of them
+    show it.
 
     Args:
         fps: frames a second, if these are all frames of a video; None if they are sampled.
+        still: if a frame comes so many seconds after the one before or later, that one was shown in between, and counts
+            as several frames. Of a slide show, the detector would otherwise see only changes. Ignored with `fps`.
 
     Raises:
         MissingPackageError: the package scenedetect-headless is not installed.
     """
 
-    def __init__(self, *, fps: float | None = None) -> None:
+    def __init__(self, *, fps: float | None = None, still: float = math.inf) -> None:
         self._detectors = load_detectors()
         frames = math.floor(_FLASH_S * fps + _ROUNDING_S) if fps is not None and fps > 0 else 1
         self._flash = min(max(1, frames), _MOST_FLASH_FRAMES)
@@ -83,12 +88,15 @@ class CutDetector:
             window_width=_AROUND,
             min_scene_len=0,
         )
+        self._still, self._shortest = (still, 0.0) if fps is None else (MIN_SHOT_S, MIN_SHOT_S)
         self._fed = 0
+        self._numbers: dict[int, int] = {}  # of the frames that were fed last
         self._jumps: set[int] = set()  # frames that differ from the one before, not decided yet
         self._times: deque[float] = deque()  # of the frames from number `_decided` on
         self._pictures: dict[int, NDArray[np.uint8]] = {}  # the last frames by number, (H, W, 3) BGR
+        self._after_still: set[int] = set()  # frames before which a picture was shown for long, not fed yet
         self._decided = self._count = 0
-        self._shot_start = 0.0
+        self._shot_start = self._last_time = 0.0
 
     def add(self, levels_CHW: Tensor, time: float) -> list[bool]:
         """Take the next frame, and return what is decided with it.
@@ -101,38 +109,56 @@ class CutDetector:
             For each of the frames that are decided now, in order, whether it begins a shot. The first frame of the
             video doesn't. A frame is decided within the next 4 frames and 0.25 s.
         """
-        picture = np.ascontiguousarray(levels_CHW.numpy().transpose(1, 2, 0)[..., ::-1])
-        self._pictures[self._count] = picture
+        number = self._count
+        self._pictures[number] = np.ascontiguousarray(levels_CHW.numpy().transpose(1, 2, 0)[..., ::-1])
         self._times.append(time)
-        if not self._count:
+        if not number:
             self._shot_start = time
+        elif self._is_still(time):
+            self._after_still.add(number)
+        self._last_time = time
         self._count += 1
-        if self._count > _AROUND + 1:
-            self._feed(picture)
-        elif self._count == _AROUND + 1:
+        if number > _AROUND:
+            self._feed_next(number)
+        elif number == _AROUND:
             self._begin()
         return self._decide(time, is_end=False)
 
     def finish(self, end: float) -> list[bool]:
         """Return whether each of the frames that aren't decided begins a shot; `end` is when the last frame ends."""
-        if self._count:
-            if self._count <= _AROUND:
-                self._begin()
-            for i in range(_AROUND):  # mirrored, like the first frames
-                self._feed(self._pictures[max(0, self._count - 2 - i)])
+        last = self._count - 1
+        if 0 <= last < _AROUND:
+            self._begin()
+        for i in range(_AROUND if self._count else 0):  # the last picture if it stays, else mirrored as at the start
+            self._feed(last if self._is_still(end) else max(0, last - 1 - i))
         return self._decide(end, is_end=True)
+
+    def _is_still(self, until: float) -> bool:
+        """Return whether the last picture is shown so long that it would be several frames of a usual video."""
+        return until - self._last_time >= self._still - _ROUNDING_S
 
     def _begin(self) -> None:
         """Feed the first frames, and before them the same frames mirrored, because a cut needs frames around it."""
         last = self._count - 1
-        for i in (*range(_AROUND, 0, -1), *range(min(_AROUND, last) + 1)):
-            self._feed(self._pictures[min(i, last)])
+        for number in range(_AROUND, 0, -1):
+            self._feed(min(number, last))
+        for number in range(min(_AROUND, last) + 1):
+            self._feed_next(number)
 
-    def _feed(self, picture: NDArray[np.uint8]) -> None:
+    def _feed_next(self, number: int) -> None:
+        if number in self._after_still:
+            self._after_still.discard(number)
+            for _ in range(_AROUND):
+                self._feed(number - 1)
+        self._feed(number)
+
+    def _feed(self, number: int) -> None:
         from scenedetect.common import FrameTimecode
 
-        found = self._detector.process_frame(FrameTimecode(self._fed, fps=1.0), picture)
-        self._jumps |= {timecode.frame_num - _AROUND for timecode in found}
+        self._numbers[self._fed] = number
+        found = self._detector.process_frame(FrameTimecode(self._fed, fps=1.0), self._pictures[number])
+        self._jumps |= {self._numbers[timecode.frame_num] for timecode in found}
+        self._numbers.pop(self._fed - _AROUND, None)
         self._fed += 1
 
     def _decide(self, now: float, *, is_end: bool) -> list[bool]:
@@ -140,11 +166,11 @@ class CutDetector:
         ahead = 0 if is_end else max(_AROUND, self._flash)
         while self._decided + ahead < self._count:
             time, number = self._times[0], self._decided
-            is_jump = number in self._jumps
-            lasts = now - time >= MIN_SHOT_S - _ROUNDING_S
+            is_jump = number > 0 and number in self._jumps  # the mirrored frames before frame 0 may differ from it
+            lasts = now - time >= self._shortest - _ROUNDING_S
             if is_jump and not lasts and not is_end:
                 break  # the shot may be too short
-            is_cut = is_jump and lasts and time - self._shot_start >= MIN_SHOT_S - _ROUNDING_S
+            is_cut = is_jump and lasts and time - self._shot_start >= self._shortest - _ROUNDING_S
             is_cut = is_cut and not self._is_flash(number)
             if is_cut:
                 self._shot_start = time
