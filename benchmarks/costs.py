@@ -166,7 +166,7 @@ def index_files(folder: Path, count: int) -> Callable[[], object]:
     from openxclip import VideoIndex
 
     paths, pipeline = clips(folder, count), mini()
-    return lambda: VideoIndex.open(folder / "index", model=pipeline).add(paths)
+    return lambda: VideoIndex.open(folder / "index", model=pipeline, window=10.0).add(paths)
 
 
 def index_length(folder: Path, seconds: int) -> Callable[[], object]:
@@ -180,7 +180,7 @@ def index_unchanged(folder: Path, count: int) -> Callable[[], object]:
     from openxclip import VideoIndex
 
     paths = clips(folder, count)
-    index = VideoIndex.open(folder / "index", model=mini())
+    index = VideoIndex.open(folder / "index", model=mini(), window=10.0)
     index.add(paths)
     return index.update
 
@@ -239,7 +239,7 @@ def sheet_rows(folder: Path, count: int) -> Callable[[], object]:
     from openxclip import VideoIndex
     from openxclip.search import write_contact_sheet
 
-    index = VideoIndex.open(folder / "index", model=mini())
+    index = VideoIndex.open(folder / "index", model=mini(), window=10.0)
     index.add(clips(folder / "clips", count))
     hits = index.search("a cat moves left", k=count)
     return lambda: write_contact_sheet(hits, folder / "found.html", title="a cat moves left")
@@ -285,7 +285,7 @@ def adds(count: int, *, at_once: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         paths = clips(folder / "clips", count)
-        index = VideoIndex.open(folder / "index", model=mini())
+        index = VideoIndex.open(folder / "index", model=mini(), window=10.0)
         index.add(paths[:1])
         written_before = written_bytes()
         for part in [paths] if at_once else paths[1:]:
