@@ -281,3 +281,67 @@ def test_videos_of_an_index(run: Run, tiny_folder: Path, clip_folder: Path, tmp_
     none = run("timeline", "--in", tmp_path / "none", "--query", "red")
     assert none.returncode == 1
     assert "there is no index" in none.stderr
+
+
+# -- thresholds --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a second of footage be enough to calibrate with."""
+    monkeypatch.setattr("openxclip.timelines.calibration.SHORTEST", 0.5)
+
+
+@pytest.mark.usefixtures("minute")
+def test_thresholds_are_calibrated_saved_and_used(timeline: Run, clip_folder: Path, tmp_path: Path) -> None:
+    video, place = clip_folder / "red2.mp4", tmp_path / "contract.json"
+    ran = timeline("--calibrate", video, "--query", "red", "--false-alarms", "6/hour", "--save-to", place)
+    assert ran.returncode == 0, ran.stderr
+    (own,) = rows(ran)
+    assert (own["label"], own["false_alarms_per_hour"], own["extrapolated"]) == ("red", 6.0, True)
+    assert "extrapolated" in ran.stderr
+    assert f"{place}: has the thresholds" in ran.stderr
+    (found,) = rows(timeline(video, "--labels", "red, blue", "--contract", place))
+    assert [one["threshold"] for one in found["labels"]] == [own["threshold"], 0.5]
+    shown = click.unstyle(timeline("--calibrate", video, "--query", "red", columns=80).stdout)
+    assert "red" in shown
+    assert "extrapolated" in shown
+
+
+@pytest.mark.usefixtures("minute")
+def test_calibrating_with_a_video_that_is_missing(timeline: Run, clip_folder: Path, tmp_path: Path) -> None:
+    ran = timeline(
+        "--calibrate", clip_folder / "red2.mp4", "gone.mp4", "--query", "red", "--save-to", tmp_path / "c.json"
+    )
+    assert ran.returncode == 1
+    assert len(rows(ran)) == 1
+    assert "gone.mp4: there is no such file" in ran.stderr
+    none = timeline("--calibrate", "gone.mp4", "--query", "red")
+    assert none.returncode == 1
+    assert none.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--false-alarms", "often"], "--false-alarms goes with --calibrate"),
+        (["--calibrate", "--false-alarms", "often"], "--false-alarms 'often': must be a number above 0 per hour"),
+        (["--calibrate", "--save-to", "x.txt"], "must end with .json"),
+        (["--calibrate", "--plot", "x.png"], "--plot doesn't go with --calibrate"),
+        (["--calibrate", "--threshold", "0"], "--threshold doesn't go with --calibrate"),
+    ],
+)
+def test_usage_errors_of_calibrating(
+    run: Run, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(VideoPipeline, "from_pretrained", None)
+    ran = run("timeline", "x.mp4", "--query", "red", *arguments, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert said in ran.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_footage_to_calibrate_with(timeline: Run, clip_folder: Path) -> None:
+    ran = timeline("--calibrate", clip_folder / "red2.mp4", "--query", "red")
+    assert ran.returncode == 2
+    assert "there are 0:01.0 of footage to calibrate with" in ran.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+from click.core import ParameterSource
 
 from openxclip.cli.help import usage_errors
 from openxclip.cli.names import names_from
@@ -261,6 +262,23 @@ def named_videos(videos: tuple[str, ...], *, takes_pipes: bool = True) -> Iterat
             yield from names_from(sys.stdin, takes_pipes=takes_pipes)
         else:
             yield name
+
+
+def refuse_given(names: Iterable[str], why: str) -> None:
+    """Refuse options that were typed but have no use beside others.
+
+    Args:
+        names: names of the command's parameters.
+        why: the end of the message, after the option.
+
+    Raises:
+        click.UsageError: one of them was typed.
+    """
+    context, refused = click.get_current_context(), set(names)
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in refused and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]} {why}")
 
 
 def checked_empty_folder(folder: Path, what: str) -> None:

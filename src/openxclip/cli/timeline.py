@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import click
-from click.core import ParameterSource
 
 from openxclip.cli.help import usage_errors
 from openxclip.cli.options import (
@@ -19,11 +16,9 @@ from openxclip.cli.options import (
     device_options,
     finding_options,
     footage_options,
-    found_videos,
     lines_of,
-    named_videos,
     note_of_model,
-    read_options,
+    refuse_given,
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import Form, format_options
@@ -31,16 +26,12 @@ from openxclip.cli.terminal import note, say
 from openxclip.common.counting import counted
 from openxclip.hub import DEFAULT_MODEL
 
-if TYPE_CHECKING:
-    from openxclip.pipeline.batching import Batch
-    from openxclip.timelines import Timeline
-    from openxclip.timelines.shots import Shots
-    from openxclip.video import ReadOptions
-
 _DECODES = (  # parameters that have no use if nothing is decoded
     *("shots", "decode", "window", "stride", "num_frames", "batch", "fps", "track", "allow_protocols"),
     *("max_seconds", "max_pixels", "max_frames", "max_memory"),
 )
+_FINDS = ("index", "threshold", "writes", "plot", "save_clips", "scores")  # that have no use for calibrating
+_SEGMENTS = ("threshold", "stop", "smooth", "min_duration", "merge_gap")
 
 
 class _Shots(click.Choice):  # type: ignore[type-arg,unused-ignore]
@@ -54,11 +45,6 @@ class _Shots(click.Choice):  # type: ignore[type-arg,unused-ignore]
         if value not in self.choices:
             self.fail(f"{value!r}: must be sampled or exact; put --shots without a value after the videos.", param, ctx)
         return value
-
-
-_SEGMENTS = ("threshold", "stop", "smooth", "min_duration", "merge_gap")
-
-OnClip = Callable[[str, float, float], object]
 
 
 @click.command("timeline", no_args_is_help=True)
@@ -117,6 +103,19 @@ OnClip = Callable[[str, float, float], object]
 @click.option(
     "--merge-gap", type=Time(), help="Join segments of a label that are at most so far apart.  [default: one stride]"
 )
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Find no segments. Nothing of what the labels say happens in the VIDEOs: set each label's threshold by them.",
+)
+@click.option(
+    "--false-alarms",
+    metavar="RATE",
+    help="With --calibrate: false alarms of a label: 6/hour, 2/week.  [default: 1/day]",
+)
+@click.option(
+    "--save-to", metavar="PLACE", help="With --calibrate: save the thresholds in a FILE.json or in a model's folder."
+)
 @click.option("--template", default="{}", help='Text for a label, for example "a video of {}".')
 @click.option(
     "--contract", metavar="FILE", help="JSON with windows, thresholds and neutral texts, instead of the model's own."
@@ -153,6 +152,9 @@ def command(
     plot: str | None,
     save_clips: Path | None,
     scores: bool,
+    calibrate: bool,
+    false_alarms: str | None,
+    save_to: str | None,
     form: Form,
     **options: Any,
 ) -> None:
@@ -177,35 +179,42 @@ def command(
     if index is None and not videos:
         raise click.UsageError("no videos are named.")
     if index is not None:
-        context = click.get_current_context()
-        for parameter in context.command.params:
-            given = parameter.name is not None and context.get_parameter_source(parameter.name)
-            if given is ParameterSource.COMMANDLINE and parameter.name in _DECODES:
-                raise click.UsageError(f"{parameter.opts[0]} doesn't go with --in: nothing is decoded.")
+        refuse_given(_DECODES, "doesn't go with --in: nothing is decoded.")
+    if calibrate:
+        refuse_given(_FINDS, "doesn't go with --calibrate, which only sets thresholds.")
+    else:
+        refuse_given(("false_alarms", "save_to"), "goes with --calibrate.")
+    from openxclip.cli.timeline_calibration import DEFAULT_RATE, Calibrator
     from openxclip.cli.timeline_files import Files
     from openxclip.cli.timeline_output import Output
+    from openxclip.cli.timeline_sources import FileSource, IndexSource
     from openxclip.recognition.classification import check_labels
     from openxclip.timelines import SegmentOptions
     from openxclip.timelines.contracts import as_contract
 
     with usage_errors():
         names = check_labels(names)
+        calibrator = Calibrator(false_alarms or DEFAULT_RATE, save_to) if calibrate else None
         settings = {
             "options": SegmentOptions(**{name: options.pop(name) for name in _SEGMENTS}),
             "template": options.pop("template"),
             "contract": None if contract is None else as_contract(contract),
         }
         if index is None:
-            source: _Files | _Indexed = _Files(videos, options)
+            source: FileSource | IndexSource = FileSource(videos, options)
         else:
-            source = _Indexed(index, videos, options)
-        output = Output(form, scores=scores)
+            source = IndexSource(index, videos, options)
         files = Files(writes, plot, save_clips, num_videos=source.count, read=source.read_again)
         with progress("encoding labels", len(names), noun="label") as display:
             settings["on_text"] = lambda done: display.at(min(done, len(names)))
             notes = source.load(names, settings)
         for text in notes:
             note(text)
+        if calibrator is not None and isinstance(source, FileSource):
+            calibrator.run(source.finder, source.paths, form, batch=source.batch, template=settings["template"])
+            note_of_model(source.model)
+            return
+        output = Output(form, scores=scores)
         with progress("finding segments", source.count, prints_meanwhile=True) as display:
             try:
                 for timeline in source.timelines(lambda path, end, duration: display.footage(end, duration)):
@@ -223,93 +232,6 @@ def command(
     note_of_model(source.model)
     if output.unread or output.cut_off or files.has_failed:
         sys.exit(1)
-
-
-class _Files:
-    """Videos that are decoded.
-
-    Args:
-        videos: the arguments of the command.
-        options: its options for windows, reading and the model.
-
-    Attributes:
-        count: number of videos.
-        model: name of the model.
-        read_again: how to read the videos for pictures and clips.
-        finder: the finder, once the model is loaded.
-    """
-
-    def __init__(self, videos: tuple[str, ...], options: dict[str, Any]) -> None:
-        from openxclip.timelines import DEFAULT_WINDOW
-        from openxclip.timelines.shots import load_detectors
-        from openxclip.video import ClipPlan
-
-        self._read = read_options(options)
-        self.read_again: ReadOptions | None = replace(self._read, decode="all")
-        self._batch: Batch = options["batch"]
-        self._windows = {name: options[name] for name in ("window", "stride", "num_frames")}
-        self._shots: Shots | None = options["shots"]
-        self._loading = {name: options[name] for name in ("device", "precision")}
-        ClipPlan(**{**self._windows, "window": self._windows["window"] or DEFAULT_WINDOW})  # checks the values
-        if self._shots is not None:
-            load_detectors()
-        self.model: str = options["model"] or DEFAULT_MODEL
-        self._paths = found_videos(videos)
-        self.count = len(self._paths)
-
-    def load(self, labels: list[str], settings: dict[str, Any]) -> tuple[str, ...]:
-        """Load the model, encode the labels, and return notes for the user."""
-        from openxclip.pipeline import VideoPipeline
-        from openxclip.timelines import TimelineFinder
-
-        pipeline = VideoPipeline.from_pretrained(self.model, read=self._read, **self._loading)
-        self.finder = TimelineFinder(pipeline, labels, shots=self._shots, **self._windows, **settings)
-        return self.finder.notes
-
-    def timelines(self, on_clip: OnClip) -> Iterator[Timeline]:
-        """Yield the timeline of each video."""
-        return self.finder(self._paths, batch=self._batch, on_clip=on_clip)
-
-
-class _Indexed:
-    """Videos of an index, whose windows are stored.
-
-    Args:
-        uri: the index.
-        videos: the arguments of the command; without any, all videos of the index.
-        options: its options for the model.
-
-    Attributes:
-        count: number of videos.
-        model: name of the model, "" if it is the index's.
-        read_again: None, the default.
-        finder: the finder, once the model is loaded.
-    """
-
-    def __init__(self, uri: str, videos: tuple[str, ...], options: dict[str, Any]) -> None:
-        from openxclip.search.opening import OpenIndex
-        from openxclip.timelines.indexed import videos_named
-
-        self.model: str = options["model"] or ""
-        self.read_again = None
-        loading = {name: options[name] for name in ("device", "precision")}
-        self._index = OpenIndex(uri, options["model"], {}, loading)
-        self._videos = videos_named(self._index, list(named_videos(videos, takes_pipes=False)) if videos else None)
-        self.count = len(self._videos)
-        if not self.count:
-            raise click.UsageError(f"{uri}: the index is empty: add videos with `openxclip index`.")
-
-    def load(self, labels: list[str], settings: dict[str, Any]) -> tuple[str, ...]:
-        """Load the model, encode the labels, and return notes for the user."""
-        from openxclip.timelines.indexed import IndexedTimelineFinder
-
-        self._find = IndexedTimelineFinder(self._index, labels, **settings)
-        self.finder = self._find.finder
-        return self._find.notes
-
-    def timelines(self, on_clip: OnClip) -> Iterator[Timeline]:
-        """Yield the timeline of each video."""
-        return self._find(self._videos, on_clip=on_clip)
 
 
 def _labels(labels: str | None, labels_file: TextIO | None, queries: tuple[str, ...]) -> list[str]:

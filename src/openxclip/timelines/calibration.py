@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openxclip.common.times import format_time
 from openxclip.config import LabelThreshold, TimeContract
-from openxclip.errors import OpenXCLIPError
+from openxclip.errors import OpenXCLIPError, VideoError
 from openxclip.pipeline.batching import Batch
 from openxclip.timelines.finder import OnClip, TimelineFinder
 from openxclip.timelines.results import TimelineData
@@ -61,11 +61,13 @@ class Calibration:
     Attributes:
         thresholds: the threshold of each label.
         seconds: length of the footage.
-        notes: sentences for the user: footage that couldn't be read, and thresholds that are extrapolated.
+        errors: why videos could not be read, or not to their end; their windows before are counted.
+        notes: sentences for the user about thresholds that are extrapolated.
     """
 
     thresholds: dict[str, LabelThreshold]
     seconds: float
+    errors: tuple[VideoError, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -140,13 +142,13 @@ def calibrate_videos(
         raise OpenXCLIPError(f"no video could be read to calibrate with: {errors[0]}")
     thresholds = calibrate(timelines, false_alarms, finder.options)
     seconds = sum(map(_seconds, timelines))
-    notes = tuple(f"{error}: calibrated without what is missing." for error in errors)
+    notes: tuple[str, ...] = ()
     if any(own.is_extrapolated for own in thresholds.values()):
         notes += (
             f"{format_time(seconds)} of footage are too short to show so low a rate: the thresholds are extrapolated; "
             f"{format_time(3600 / false_alarms)} or more would show it.",
         )
-    return Calibration(thresholds=thresholds, seconds=seconds, notes=notes)
+    return Calibration(thresholds=thresholds, seconds=seconds, errors=tuple(errors), notes=notes)
 
 
 def calibrated_contract(finder: TimelineFinder, calibration: Calibration) -> TimeContract:
