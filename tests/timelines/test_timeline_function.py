@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -213,6 +214,31 @@ def test_an_error_in_the_middle_keeps_what_was_scored(
     assert str(found.error) == f"{video}: it is cut off"
     assert found.scores == pytest.approx(whole.scores[:2], abs=1e-5)
     assert [segment.end for segment in found.segments] == pytest.approx([0.6, 0.6])
+
+
+def test_a_file_that_is_cut_off_has_a_timeline_up_to_there(pipeline: VideoPipeline, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.mkv", tmp_path / "cut.mkv"
+    write_noise(whole)
+    content = whole.read_bytes()
+    cut.write_bytes(content[: len(content) * 2 // 3])
+    found = find(cut, pipeline)
+    assert "it is cut off" in str(found.error)
+    assert 0.4 <= found.ends[-1] < 1.4
+    complete = find(whole, pipeline)
+    assert (complete.error, complete.ends[-1]) == (None, pytest.approx(2.0))
+    assert found.scores[:-1] == pytest.approx(complete.scores[: len(found.scores) - 1], abs=1e-5)
+
+
+def write_noise(path: Path) -> None:
+    """Two seconds of noise, which takes as many bytes a frame."""
+    draw = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 1_000_000
+        for _ in range(20):
+            picture = draw.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
 
 
 def test_several_videos_are_not_one(clip_folder: Path, pipeline: VideoPipeline) -> None:

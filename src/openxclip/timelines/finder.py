@@ -153,7 +153,7 @@ class TimelineFinder:
 
         Args:
             videos: as `sources` of `VideoPipeline.encode_clips`.
-            read, batch: see `VideoPipeline.encode_clips`.
+            read, batch: see `VideoPipeline.encode_clips`; a video that is cut off is read up to there.
             on_clip: called after each window with the video's name, the window's end and the video's duration, in
                 seconds.
 
@@ -164,6 +164,7 @@ class TimelineFinder:
         Raises:
             ValueError: an argument is out of range; raised at the call, before any video is read.
         """
+        read = replace(read or self.pipeline.read, allow_cut_off=True)
         clips = self.pipeline.encode_clips(
             videos, self.plan, read=read, batch=batch, skip_repeats=True, reading=self._shot_reading
         )
