@@ -82,6 +82,16 @@ def test_vocabulary_is_clips(tokenizer: CLIPTokenizer) -> None:
     assert tokenizer("a photo of a cat")["input_ids"] == [49406, 320, 1125, 539, 320, 2368, 49407]
 
 
+def test_tokenizers_of_clips_vocabulary_do_not_share_added_tokens() -> None:
+    first, second = CLIPTokenizer(), CLIPTokenizer()
+    first.add_tokens(["zebrafinch"])
+    assert first("zebrafinch").input_ids == [49406, 49408, 49407]
+    assert len(first) == 49_409
+    assert "zebrafinch" not in second.get_vocab()
+    assert len(second) == len(CLIPTokenizer()) == 49_408
+    assert CLIPTokenizer(unk_token="[UNK]").unk_token_id == 49_408
+
+
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=ANY_TEXT)
 @example(text=TEXTS[3])

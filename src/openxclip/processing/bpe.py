@@ -6,6 +6,7 @@ into words, single digits and runs of other characters; bytes; merges.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
@@ -13,7 +14,7 @@ from tokenizers.models import BPE
 
 from openxclip.common.files import as_os_error, cannot_read
 from openxclip.errors import CheckpointError
-from openxclip.processing.vocab import END_OF_WORD
+from openxclip.processing.vocab import END_OF_WORD, clip_merges, clip_vocabulary
 
 _PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -47,10 +48,17 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
     return [(left, right) for left, right in (line.split(" ") for line in lines)]
 
 
-def byte_pair_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]], *, unk_token: str) -> Tokenizer:
-    """Return CLIP's pipeline for a vocabulary and merges; CheckpointError if they don't fit each other."""
+@lru_cache(maxsize=1)
+def clip_byte_pairs(unk_token: str) -> BPE:
+    """Return the model of CLIP's own vocabulary. It is made once; tokenizers share it, because none changes it."""
+    merges = clip_merges()
+    return byte_pair_model(clip_vocabulary(merges), merges, unk_token=unk_token)
+
+
+def byte_pair_model(vocabulary: dict[str, int], merges: list[tuple[str, str]], *, unk_token: str) -> BPE:
+    """Return the model that joins byte pairs; CheckpointError if vocabulary and merges don't fit each other."""
     try:
-        model = BPE(
+        return BPE(
             vocab=vocabulary,
             merges=merges,
             unk_token=unk_token,
@@ -60,6 +68,10 @@ def byte_pair_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]
         )
     except Exception as error:  # the library raises nothing more specific
         raise CheckpointError(f"vocabulary and merges don't fit each other ({error}).") from error
+
+
+def byte_pair_tokenizer(model: BPE) -> Tokenizer:
+    """Return CLIP's pipeline around a model that joins byte pairs."""
     backend = Tokenizer(model)
     backend.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]

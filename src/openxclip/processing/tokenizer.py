@@ -12,11 +12,10 @@ from tokenizers import processors
 
 from openxclip.errors import CheckpointError
 from openxclip.hub import read_json, resolve_folder, save_and_push, split_options
-from openxclip.processing.bpe import byte_pair_tokenizer, read_merges, read_tokenizer
+from openxclip.processing.bpe import byte_pair_model, byte_pair_tokenizer, clip_byte_pairs, read_merges, read_tokenizer
 from openxclip.processing.encoding import Encoder
 from openxclip.processing.settings import settings_only
 from openxclip.processing.tokens import SPECIAL, added_token, content
-from openxclip.processing.vocab import clip_merges, clip_vocabulary
 
 CONTEXT_LENGTH = 77  # positions of CLIP's text transformer
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
@@ -81,10 +80,12 @@ class CLIPTokenizer(Encoder):
         elif (vocab_file is None) != (merges_file is None):
             given, missing = ("vocab_file", "merges_file") if vocab_file else ("merges_file", "vocab_file")
             raise ValueError(f"{given} is given without {missing}: a vocabulary needs both")
+        elif vocab_file is None or merges_file is None:
+            self._backend = byte_pair_tokenizer(clip_byte_pairs(self.unk_token))
         else:
-            merges = clip_merges() if merges_file is None else read_merges(Path(merges_file))
-            vocabulary = clip_vocabulary(merges) if vocab_file is None else read_json(Path(vocab_file))
-            self._backend = byte_pair_tokenizer(vocabulary, merges, unk_token=self.unk_token)
+            merges = read_merges(Path(merges_file))
+            model = byte_pair_model(read_json(Path(vocab_file)), merges, unk_token=self.unk_token)
+            self._backend = byte_pair_tokenizer(model)
         # Tokens of tokenizer.json keep its flags (such as whether they are matched before lower-casing).
         known = {token.content for token in self._backend.get_added_tokens_decoder().values()}
         by_id = self._config.get("added_tokens_decoder") or {}
