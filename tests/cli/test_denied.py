@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from openxclip import CheckpointError, XCLIPModel, info
+from openxclip import CheckpointError, XCLIPModel, XCLIPProcessor, info
 from openxclip.checkpoints import read_checkpoint
 
 Run = Callable[..., Any]
@@ -111,6 +111,7 @@ def test_a_model_file_without_read_permission_is_not_called_damaged(
     name: str, refused: Callable[[Path], None], run: Run, clip_folder: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     model = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    XCLIPProcessor.from_pretrained(model).save_pretrained(model)  # with the files of the tokenizer
     refused(model / name)
     ran = run("classify", clip_folder / "red2.mp4", "--labels", "red, blue", "--model", model, "--device", "cpu")
     assert ran.returncode == 1

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
+from tokenizers import Tokenizer
 
 import openxclip
 
@@ -91,10 +92,21 @@ class Given:
         return copy.deepcopy(_loaded(lib.XCLIPModel, self.folder))
 
     def processor(self, lib: Any, **options: Any) -> Any:
-        """The processor; without options transformers' is a copy, too."""
-        if options or lib is OURS:
+        """The processor; without options a copy, too, whose tokenizer shares the vocabulary."""
+        if options:
             return lib.XCLIPProcessor.from_pretrained(self.folder, **options)
-        return copy.deepcopy(_loaded(lib.XCLIPProcessor, self.folder))
+        loaded = _loaded(lib.XCLIPProcessor, self.folder)
+        backend = loaded.tokenizer.backend_tokenizer
+        return copy.deepcopy(loaded, {id(backend): _same_pipeline(backend)})
+
+
+def _same_pipeline(backend: Tokenizer) -> Tokenizer:
+    """A tokenizer with the same steps and added tokens, around the same model, which a copy would read again."""
+    made = Tokenizer(backend.model)
+    made.add_special_tokens(list(backend.get_added_tokens_decoder().values()))
+    for step in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        setattr(made, step, getattr(backend, step))
+    return made
 
 
 @cache
