@@ -26,6 +26,7 @@ from typing import Any
 
 import click
 import pytest
+import torch
 
 from openxclip.cli.main import cli, main
 
@@ -108,7 +109,11 @@ def hub(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def desk(clip_folder: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder of a page: the files that its examples name."""
+    """The current folder of a page: the files that its examples name.
+
+    PyTorch has one thread, as in tests that are not slow: small models gain nothing from more.
+    """
+    torch.set_num_threads(1)  # which the fixture of all tests resets
     shutil.copy(clip_folder / "red2.mp4", tmp_path / "match.mp4")
     shutil.copytree(clip_folder, tmp_path / "clips")
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
@@ -132,13 +137,14 @@ def desk(clip_folder: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 class Terminal(io.TextIOWrapper):
-    """A stream that keeps what is written to it and says that it is a terminal."""
+    """A stream that keeps what is written to it, and says whether it is a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_terminal: bool) -> None:
         super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+        self.is_terminal = is_terminal
 
     def isatty(self) -> bool:
-        return True
+        return self.is_terminal
 
     def text(self) -> str:
         assert isinstance(self.buffer, io.BytesIO)
@@ -151,7 +157,7 @@ def kept_process() -> Iterator[None]:
     import signal
 
     handler, show, argv = signal.getsignal(signal.SIGTERM), warnings.showwarning, sys.argv
-    streams = sys.stdout, sys.stderr
+    streams = sys.stdin, sys.stdout, sys.stderr
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default")  # the command prints warnings as notes
@@ -159,31 +165,54 @@ def kept_process() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, handler)
         warnings.showwarning, sys.argv = show, argv
-        sys.stdout, sys.stderr = streams
+        sys.stdin, sys.stdout, sys.stderr = streams
 
 
 def run_command(command: str, folder: Path) -> str:
-    """Run a command and return what it printed; `openxclip …` runs in this process, which saves importing PyTorch."""
+    """Run a command and return what it printed; `openxclip …` runs in this process, which saves importing PyTorch.
+
+    So do `… | openxclip …` with what the first command prints as its input, and `openxclip … > FILE`.
+    """
+    if parts := re.fullmatch(r"([^|>]+) \| (openxclip [^|>]+)", command):
+        return run_verb(parts[2], run_shell(parts[1], folder))
+    if parts := re.fullmatch(r"(openxclip [^|>]+) > (\S+)", command):
+        (folder / parts[2]).write_text(run_verb(parts[1], terminal=False), encoding="utf-8")
+        return ""
+    quoted = r"'[^']*'|\"[^\"]*\""
+    if command.startswith("openxclip ") and not SHELL.search(re.sub(quoted, "", command)):
+        return run_verb(command)
+    return run_shell(command, folder)
+
+
+def run_shell(command: str, folder: Path) -> str:
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
+
+
+def run_verb(command: str, typed: str = "", *, terminal: bool = True) -> str:
+    """Run a command of openxclip in this process; its input is `typed`.
+
+    Returns:
+        What it printed on a terminal, or on stdout if it isn't a terminal.
+    """
     words = shlex.split(command)
-    if words[0] != "openxclip" or SHELL.search(re.sub(r"'[^']*'|\"[^\"]*\"", "", command)):
-        done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-        return done.stdout
     arguments = [
         name
         for word, plain in zip(words[1:], shlex.split(command, posix=False)[1:], strict=True)
         for name in (sorted(glob.glob(word)) or [word] if "*" in plain and plain[0] not in "'\"" else [word])  # noqa: PTH207
     ]
-    terminal, errors = Terminal(), io.StringIO()
+    screen, errors = Terminal(is_terminal=terminal), io.StringIO()
     with kept_process():
-        sys.argv, sys.stdout, sys.stderr = ["openxclip", *arguments], terminal, errors
+        sys.argv, sys.stdout, sys.stderr = ["openxclip", *arguments], screen, errors
+        sys.stdin = io.TextIOWrapper(io.BytesIO(typed.encode()), encoding="utf-8")
         try:
             main()
             status: Any = 0
         except SystemExit as stopped:
             status = stopped.code
     assert not status, f"{command}\n{errors.getvalue()}"
-    return terminal.text() + errors.getvalue()
+    return screen.text() + errors.getvalue() if terminal else screen.text()
 
 
 def run_snippet(text: str, names: dict[str, Any]) -> str:
