@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import subprocess
 import sys
 import weakref
 from collections.abc import Generator, Iterator
@@ -313,6 +315,19 @@ def test_cuts_of_several_videos_and_of_one_that_is_given_twice(shots_file: Path,
             cuts.append(reading.take_cuts(clip.source))
     assert cuts == [pytest.approx((2.4, 2.8, 6.08)), pytest.approx((1.6,)), pytest.approx((2.4, 2.8, 6.08))]
     assert windows == 2 * 5 + 2
+
+
+@pytest.mark.slow
+def test_the_benchmark_counts_the_cuts_of_films(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "shots.py"
+    arguments = ["--films", tmp_path / "films", "--number", 2, "--seconds", 12, "--rounds", 2]
+    command = [sys.executable, str(script), *map(str, arguments), "--output", str(tmp_path / "shots.json")]
+    subprocess.run(command, capture_output=True, check=True)
+    result = json.loads((tmp_path / "shots.json").read_text())
+    for row in result["found"]:
+        assert row["cuts"] >= 8
+        assert row["f1"] >= 0.9
+    assert [row["shots"] for row in result["times"]] == ["without", "sampled", "exact"]
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ class CutDetector:
             video doesn't. A frame is decided within the next 4 frames and 0.25 s.
         """
         number = self._count
-        self._pictures[number] = np.ascontiguousarray(levels_CHW.numpy().transpose(1, 2, 0)[..., ::-1])
+        self._pictures[number] = np.stack(levels_CHW.numpy()[::-1], axis=-1)  # type: ignore[call-overload]
         self._times.append(time)
         if not number:
             self._shot_start = time
