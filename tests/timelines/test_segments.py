@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from openxclip.timelines import Segment, SegmentOptions, find_segments
-from openxclip.timelines.segments import smooth_scores
+from openxclip.timelines.segments import smooth
 
 
 def segments_of(
@@ -46,7 +46,7 @@ def test_a_segment_begins_at_the_threshold_and_lasts_until_stop() -> None:
     assert bounds(segments_of(scores, stop=0.3)) == [(2.0, 5.0)]
     assert segments_of([0.3, 0.45, 0.3], stop=0.3) == ()
     default = segments_of(scores, stop=None)
-    assert bounds(default) == bounds(segments_of(scores, stop=0.3)), "0.6 of the threshold"
+    assert bounds(default) == bounds(segments_of(scores, stop=0.05)), "0.1 of the threshold"
 
 
 def test_a_threshold_that_is_reached_exactly_counts() -> None:
@@ -102,14 +102,14 @@ def test_the_score_of_a_segment_is_not_smoothed() -> None:
 
 def test_smoothing_weighs_windows_by_their_distance() -> None:
     centers = np.array([0.0, 1.0, 2.0, 3.5])
-    smoothed = smooth_scores(centers, np.array([[0.0], [1.0], [0.0], [1.0]]), 2.0)
+    smoothed = smooth(centers, np.array([[0.0], [1.0], [0.0], [1.0]]), 2.0)
     assert smoothed[:, 0] == pytest.approx([0.5 / 1.5, 0.5, (0.5 + 0.25) / 1.75, 1 / 1.25])
-    assert smooth_scores(centers, np.eye(4), 0.0) == pytest.approx(np.eye(4))
+    assert smooth(centers, np.eye(4), 0.0) == pytest.approx(np.eye(4))
 
 
-def test_smoothing_keeps_constant_scores() -> None:
+def test_smoothing_keeps_constant_values() -> None:
     centers = np.cumsum(np.random.default_rng(0).uniform(0.1, 1.0, 50))
-    assert smooth_scores(centers, np.full((50, 2), 0.3), 3.0) == pytest.approx(np.full((50, 2), 0.3))
+    assert smooth(centers, np.full((50, 2), 0.3), 3.0) == pytest.approx(np.full((50, 2), 0.3))
 
 
 def test_a_segment_ends_at_a_cut() -> None:

@@ -96,7 +96,7 @@ class _Shots(click.Choice):  # type: ignore[type-arg,unused-ignore]
     help="Score from which a segment begins.  [default: the model's for the label, usually 0.5]",
 )
 @click.option(
-    "--stop", type=click.FloatRange(0, 1), help="Score below which a segment ends.  [default: 0.6 of the threshold]"
+    "--stop", type=click.FloatRange(0, 1), help="Score below which a segment ends.  [default: 0.1 of the threshold]"
 )
 @click.option("--smooth", type=Time(), help="Average scores over windows up to this far apart.  [default: two strides]")
 @click.option("--min-length", "min_duration", type=Time(), help="Leave out shorter segments.  [default: one stride]")

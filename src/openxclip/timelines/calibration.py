@@ -226,6 +226,8 @@ def _threshold(logits_G: NDArray[np.float64], counts_G: NDArray[np.int64], wante
     counts_G = np.maximum.accumulate(counts_G)
     tail = min(_TAIL, int(counts_G[-1]))
     u = int(np.searchsorted(counts_G, tail))  # the highest threshold with so many alarms
+    if wanted >= counts_G[-1] > 0:  # alarms are never as frequent
+        return float(logits_G[counts_G.argmax()])
     if wanted >= counts_G[u] > 0:
         logs_G = np.log(np.maximum(counts_G, 0.5))
         return float(np.interp(math.log(wanted), logs_G[u:], logits_G[u:]))

@@ -13,12 +13,15 @@ from openxclip.timelines.results import Segment
 
 Floats = NDArray[np.floating]
 
-# Defaults, in strides (seconds from one window to the next) and as a share of the threshold.
+# Defaults, in strides (seconds from one window to the next) and as a share of the threshold; benchmarks/README.md says
+# how they were chosen.
 SMOOTH_STRIDES = 2.0  # the weights of a window and its neighbours are then 1/4, 1/2, 1/4
 MIN_DURATION_STRIDES = 1.0
 MERGE_GAP_STRIDES = 1.0
-STOP_SHARE = 0.6
+STOP_SHARE = 0.1
 
+# Scores are smoothed as logits in this range: lower ones would outweigh their neighbours, float32 rounds higher to 1.
+_LOGITS = (-8.0, 16.0)
 _ROUNDING_S = 1e-6  # times that differ by less are equal
 
 
@@ -30,9 +33,9 @@ class SegmentOptions:
         threshold: a segment has a smoothed score of at least this, from 0 to 1; None is the threshold that the model's
             contract states for each label.
         stop: a segment extends to both sides as long as the smoothed score is at least this, from 0 to `threshold`;
-            None is 0.6 of each label's threshold.
-        smooth: a window's score becomes a weighted mean of the scores around it, whose weights fall evenly to 0 at this
-            distance, in seconds; None is two strides, and 0 leaves the scores as they are.
+            None is 0.1 of each label's threshold.
+        smooth: a window's score becomes a weighted mean of the scores around it, as logits, whose weights fall evenly
+            to 0 at this distance, in seconds; None is two strides, and 0 leaves the scores as they are.
         min_duration: shorter segments are left out, in seconds; None is one stride.
         merge_gap: segments of a label that are at most so far apart become one, in seconds; None is one stride.
 
@@ -88,9 +91,10 @@ def find_segments(
 ) -> tuple[Segment, ...]:
     """Find the segments of each label.
 
-    The smoothed scores, at the middles of the windows, are joined by straight lines. A segment is a stretch of this
-    curve that is not below `stop` and reaches `threshold`, so its bounds lie between the windows' middles. The curve
-    breaks at a cut, and where windows are apart.
+    The scores are smoothed as logits, since each high one would lift an average of the scores themselves. The
+    smoothed scores, at the middles of the windows, are joined by straight lines. A segment is a stretch of this
+    curve that is not below `stop` and reaches `threshold`, so its bounds lie between the windows' middles. The
+    curve breaks at a cut, and where windows are apart.
 
     Args:
         starts_W, ends_W: bounds of the windows, in seconds, ascending.
@@ -122,7 +126,10 @@ def find_segments(
         return ()
     seconds = _Seconds.of(options, _stride(starts_W, stride), span=float(ends_W[-1] - starts_W[0]))
     curve = _Curve.through(starts_W, ends_W, cuts)
-    smoothed_WK = smooth_scores(curve.centers_W, scores_WK, seconds.smooth, curve.breaks_G)
+    smoothed_WK = scores_WK
+    if seconds.smooth:
+        logits_WK = smooth(curve.centers_W, _logits(scores_WK), seconds.smooth, curve.breaks_G)
+        smoothed_WK = 1 / (1 + np.exp(-logits_WK))
     found: list[tuple[float, int, Segment]] = []
     for k, name in enumerate(labels):
         parts = curve.parts_above(smoothed_WK[:, k], stops[name], starts[name])
@@ -137,34 +144,41 @@ def find_segments(
     return tuple(segment for _, _, segment in found)
 
 
-def smooth_scores(
-    centers_W: Floats, scores_WK: Floats, seconds: float, breaks_G: NDArray[np.intp] | None = None
+def _logits(scores_WK: Floats) -> NDArray[np.float64]:
+    low, high = 1 / (1 + np.exp(-np.array(_LOGITS)))
+    scores_WK = np.asarray(scores_WK, np.float64).clip(low, high)
+    logits_WK: NDArray[np.float64] = np.log(scores_WK) - np.log1p(-scores_WK)
+    return logits_WK
+
+
+def smooth(
+    centers_W: Floats, values_WK: Floats, seconds: float, breaks_G: NDArray[np.intp] | None = None
 ) -> NDArray[np.float64]:
-    """Return the weighted means of the scores around each window; weights fall evenly to 0 at `seconds`.
+    """Return the weighted means of the values around each window; weights fall evenly to 0 at `seconds`.
 
     Args:
         centers_W: middles of the windows, in seconds, ascending.
-        scores_WK: scores of K labels.
-        seconds: distance at which the weights are 0; with 0 the scores stay as they are.
+        values_WK: values of K labels.
+        seconds: distance at which the weights are 0; with 0 the values stay as they are.
         breaks_G: numbers of the windows with which a new stretch begins; no mean goes beyond its stretch.
 
     Returns:
-        Smoothed scores (W, K).
+        Smoothed values (W, K).
     """
-    scores_WK = np.asarray(scores_WK, np.float64)
+    values_WK = np.asarray(values_WK, np.float64)
     count = len(centers_W)
     stretch_W = np.zeros(count, np.intp)
     if breaks_G is not None:
         stretch_W[breaks_G] = 1
         stretch_W = stretch_W.cumsum()
-    total_WK, weight_W = scores_WK.copy(), np.ones(count)
+    total_WK, weight_W = values_WK.copy(), np.ones(count)
     for offset in range(1, count):
         distance_V = centers_W[offset:] - centers_W[:-offset]
         weight_V = np.where(stretch_W[offset:] == stretch_W[:-offset], 1 - distance_V / max(seconds, 1e-9), 0).clip(0)
         if not weight_V.any():
             break  # later windows are farther away
-        total_WK[offset:] += weight_V[:, None] * scores_WK[:-offset]
-        total_WK[:-offset] += weight_V[:, None] * scores_WK[offset:]
+        total_WK[offset:] += weight_V[:, None] * values_WK[:-offset]
+        total_WK[:-offset] += weight_V[:, None] * values_WK[offset:]
         weight_W[offset:] += weight_V
         weight_W[:-offset] += weight_V
     smoothed: NDArray[np.float64] = total_WK / weight_W[:, None]
