@@ -233,14 +233,8 @@ class VideoPipeline:
         size = self.clips_per_call(batch, reader.plan)
         items: Iterable[tuple[VideoSource, int]] = zip(sources, chain([first], repeat(0)), strict=False)
         items = list(items) if isinstance(sources, Sequence) else items
-        encoded = self._encode_all(
-            items,
-            partial(_read_clips, reader, reading),
-            reader.plan,
-            batch=size,
-            only_full=True,
-            skip_repeats=skip_repeats,
-        )
+        read_item = partial(_read_clips, reader) if reading is None else partial(_form_clips, reader, reading)
+        encoded = self._encode_all(items, read_item, reader.plan, batch=size, only_full=True, skip_repeats=skip_repeats)
         return separate_clips(encoded)
 
     def encode_parts(
@@ -374,10 +368,20 @@ def _read_part(
 
 
 def _read_clips(
-    reader: ClipReader, reading: ReadFrames | None, worker: DecodeWorker | None, item: tuple[VideoSource, int]
+    reader: ClipReader, worker: DecodeWorker | None, item: tuple[VideoSource, int]
 ) -> Generator[list[ReadClip], None, None]:
     source, first = item
-    read = reader.read_clips(worker, source, first=first) if reading is None else reading(reader, worker, source)
-    for clips in read:
-        yield [ReadClip(levels, replace(info, is_featureless=is_featureless(levels))) for levels, info in clips]
-        del clips  # before the next ones are read
+    return _note_featureless(reader.read_clips(worker, source, first=first))
+
+
+def _form_clips(
+    reader: ClipReader, reading: ReadFrames, worker: DecodeWorker | None, item: tuple[VideoSource, int]
+) -> Generator[list[ReadClip], None, None]:
+    return _note_featureless(reading(reader, worker, item[0]))
+
+
+def _note_featureless(read: Generator[list[ReadClip], None, None]) -> Generator[list[ReadClip], None, None]:
+    with closing(read):
+        for clips in read:
+            yield [ReadClip(levels, replace(info, is_featureless=is_featureless(levels))) for levels, info in clips]
+            del clips  # before the next ones are read
