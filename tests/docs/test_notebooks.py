@@ -169,6 +169,7 @@ def test_notebooks_have_what_readers_need(path: Path) -> None:
 def test_notebook_runs(path: Path, runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # nothing is downloaded
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the tests that run beside this one take the other processors
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # no settings of whoever runs this
     here = tmp_path / "here"
     here.mkdir()
