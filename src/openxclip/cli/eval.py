@@ -14,8 +14,29 @@ from openxclip.cli.terminal import printable, say, say_first
 if TYPE_CHECKING:
     from openxclip.evaluation.runs import Summary
 
+_TIMELINE = "timeline"
 
-@click.command("eval", no_args_is_help=True)
+
+class _Eval(click.Command):
+    """The verb; if its first argument is `timeline`, the command of that name takes the others."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        words = [word for word in args if word not in ("-q", "--quiet")]
+        if words[:1] != [_TIMELINE]:
+            return super().make_context(info_name, args, parent, **extra)
+        from openxclip.cli.eval_timeline import command as timeline
+
+        if timeline.context_class is not self.context_class:  # the first time
+            timeline.context_class = self.context_class
+            quiet = next(parameter for parameter in self.params if parameter.name == "quiet")
+            timeline.params.append(quiet)
+        args.remove(_TIMELINE)
+        return timeline.make_context(f"{info_name} {_TIMELINE}", args, parent, **extra)
+
+
+@click.command("eval", cls=_Eval, no_args_is_help=True)
 @click.argument("recipe", required=False)
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--model", help="The model to evaluate: a folder, a hub id, or mini.")
@@ -56,6 +77,8 @@ def command(
       openxclip eval my-videos data=clips/ \\
           --model my-model --out results
       openxclip eval --compare a/results.json b/results.json
+
+    `openxclip eval timeline --help` explains how to measure timelines against videos whose moments are annotated.
     """  # noqa: D301 (\b tells click not to wrap the paragraph)
     if compare is not None:
         if recipe is not None or model is not None:

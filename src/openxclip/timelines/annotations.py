@@ -103,7 +103,7 @@ def find_files(
     found: dict[str, Path] = {}
     missing: list[AnnotatedVideo] = []
     for video in videos:
-        matches = next(filter(None, (by_name.get(name, []) for name in _file_names(video.name))), [])
+        matches = next(filter(None, (by_name.get(name, []) for name in file_names(video.name))), [])
         if len(matches) > 1:
             raise OpenXCLIPError(
                 f"{video.name}: several files have this name: {matches[0]} and {matches[1]}: keep one of them there."
@@ -115,7 +115,7 @@ def find_files(
     return found, tuple(missing)
 
 
-def _file_names(name: str) -> list[str]:
+def file_names(name: str) -> list[str]:
     """Return the names under which the file of a video may be found, the most exact first."""
     path = PurePosixPath(unquote(name.partition("?")[0]) if "/" in name else name)
     last = _without_suffix(path.name)

@@ -86,7 +86,7 @@ def format_qvhighlights(timelines: Sequence[TimelineData], notes: list[str]) -> 
                 "pred_relevant_windows": [
                     [round(part.start, 3), round(part.end, 3), round(_score_of(part), 6)] for part in own
                 ],
-                "pred_saliency_scores": [round(score, 6) for score in _clip_scores(timeline, column)],
+                "pred_saliency_scores": [round(score, 6) for score in clip_scores(timeline, column)],
             }
             lines.append(_json(row))
     repeated = sum(count for count in stems.values() if count > 1)
@@ -104,7 +104,7 @@ def _score_of(segment: Segment) -> float:
     return segment.score if math.isfinite(segment.score) else 0.0
 
 
-def _clip_scores(timeline: TimelineData, column: int) -> list[float]:
+def clip_scores(timeline: TimelineData, column: int) -> list[float]:
     """Return the mean of a label's scores in each clip of 2 seconds, weighted by overlap; 0 where there is none."""
     num_clips = max(1, math.ceil(round(seconds_of(timeline), 3) / _CLIP))
     scores = np.asarray(timeline.scores[:, column], np.float64)
