@@ -8,8 +8,8 @@ right if it is at most one frame away from such a frame ("exact"), or at most on
 counted once. F1 is computed from the counts of all films.
 
 Time: the timeline of one video (by default the first films, one after the other) without --shots, with --shots and with
---shots exact, in turns. With --shots there may be fewer windows, because no window crosses a cut. So reading the windows
-without the model is timed too; looking for cuts adds to it.
+--shots exact, in turns. With --shots there may be fewer windows, because no window crosses a cut. So reading the
+windows without the model is timed too; looking for cuts adds to it.
 
 Results go to benchmarks/shots.json.
 """
