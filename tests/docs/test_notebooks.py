@@ -92,11 +92,24 @@ def check_trainer(cells: dict[str, str]) -> None:
     assert "config.json" in cells["save"]
 
 
+def check_timeline(cells: dict[str, str]) -> None:
+    events = re.findall(r"([\d.]+) to ([\d.]+) s  (.*)", cells["film"])
+    segments = re.findall(r"([\d.]+) to ([\d.]+) s  score [\d.]+  (.*)", cells["timeline"])
+    middles = {label: (float(start) + float(end)) / 2 for start, end, label in segments}
+    assert set(middles) <= {label for _, _, label in events}
+    right = sum(float(start) <= middles.get(label, -1) <= float(end) for start, end, label in events)
+    assert right >= 0.75 * len(events) >= 4
+    assert cells["write"].startswith("WEBVTT")
+    assert cells["write"].count(".mp4") == len(segments)
+    assert len(re.findall(r"^[01]\.\d{4}", cells["calibrate"], re.MULTILINE)) == len(events) + 2
+
+
 CHECKS: dict[str, Callable[[dict[str, str]], None]] = {
     "few_shot": check_few_shot,
     "long_video": check_long_video,
     "matching": check_matching,
     "search": check_search,
+    "timeline": check_timeline,
     "trainer": check_trainer,
 }
 

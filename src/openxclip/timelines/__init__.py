@@ -4,6 +4,8 @@
 `segments` turns the scores over time into segments; a `Timeline` holds both.
 """
 
+from openxclip.timelines.calibration import Calibration, calibrate_videos, calibrated_contract, parse_rate
+from openxclip.timelines.contract_files import save_contract
 from openxclip.timelines.cutting import SavedClip, save_clips
 from openxclip.timelines.finder import DEFAULT_WINDOW, TimelineFinder
 from openxclip.timelines.finding import iter_timelines
@@ -13,13 +15,18 @@ from openxclip.timelines.timeline import Timeline
 
 __all__ = [
     "DEFAULT_WINDOW",
+    "Calibration",
     "SavedClip",
     "Segment",
     "SegmentOptions",
     "Timeline",
     "TimelineData",
     "TimelineFinder",
+    "calibrate_videos",
+    "calibrated_contract",
     "find_segments",
     "iter_timelines",
+    "parse_rate",
     "save_clips",
+    "save_contract",
 ]
