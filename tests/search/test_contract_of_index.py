@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_contracts import with_contract
 
-from openxclip import CheckpointError, VideoIndex, VideoPipeline
+from openxclip import CheckpointError, ReadOptions, VideoIndex, VideoPipeline
 
 # the contracts name another number of frames than the model's
 pytestmark = pytest.mark.filterwarnings("ignore:the model's temporal positions")
@@ -101,3 +101,12 @@ def test_the_lowest_score_may_be_the_threshold_of_the_contract(
         again.search("a red wall", min_score="high")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="min_score=auto: a search by video has no score"):
         again.search(video=index.files()[0], min_score="auto")
+
+
+@pytest.mark.parametrize("read", [ReadOptions(decode="key"), ReadOptions(allow_cut_off=True)], ids=["key", "cut off"])
+def test_an_index_holds_exact_windows_of_whole_files(
+    read: ReadOptions, contracted: Path, videos: Path, folder: Path
+) -> None:
+    index = VideoIndex.open(folder, model=load(contracted))
+    with pytest.raises(ValueError, match="an index holds exact windows of whole files"):
+        index.add(videos / "red2.mp4", read=read)

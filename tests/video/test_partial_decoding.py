@@ -32,6 +32,11 @@ NAMES = [
 ]
 WITHOUT_DISPOSABLE = {"vp9.webm", "h264_without_times.avi"}
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:a video that doesn't mark frames"),  # a test below expects it
+    pytest.mark.filterwarnings("ignore:folders of images"),
+]
+
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
@@ -62,9 +67,9 @@ def test_a_frame_stands_for_those_after_it_that_are_left_out(
         assert [*got.indices] == [max([u for u in used if u <= i], default=used[0]) for i in everything]
         if read == NONREF and name in WITHOUT_DISPOSABLE:
             assert used == [*everything]
-            assert "it does not mark frames that could be left out" in reader.notes[-1]
+            assert "a video that doesn't mark frames that could be left out is decoded whole" in reader.notes[-1]
         elif "without_times" in name:  # its frames had to be counted, and are kept
-            assert "it does not mark frames that could be left out" in reader.notes[-1]
+            assert "a video that doesn't mark frames that could be left out is decoded whole" in reader.notes[-1]
         else:
             assert len(used) < len(exact)
             assert f"are decoded: {len(used)} of {len(exact)}, one in every" in reader.notes[-1]
@@ -107,7 +112,6 @@ def test_windows_of_key_frames(make: Callable[[str], Path], isolated: bool) -> N
         assert clip.indices == read_clip(path, num_frames=4, start=clip.start, end=clip.end, read=KEY).indices
 
 
-@pytest.mark.filterwarnings("ignore:folders of images")
 def test_images_and_arrays_are_read_as_they_are(tmp_path: Path) -> None:
     np.save(tmp_path / "film.npy", np.stack([picture(i) for i in range(5)]))
     pictures = [Image.fromarray(picture(i)) for i in range(5)]
@@ -116,9 +120,19 @@ def test_images_and_arrays_are_read_as_they_are(tmp_path: Path) -> None:
     for name in ("film.npy", "film.gif"):
         with VideoReader(tmp_path / name, read=KEY) as reader:
             assert reader.get_frames(range(5)).indices == tuple(range(5))
-            assert "it does not mark frames that could be left out: all its frames are decoded" in reader.notes[-1]
+            assert "a video that doesn't mark frames that could be left out is decoded whole" in reader.notes[-1]
     with VideoReader(tmp_path / "still.png", read=KEY) as reader:
         assert reader.notes == ()
+
+
+def test_that_the_option_has_no_effect_is_a_warning(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(picture(i)) for i in range(5)]
+    pictures[0].save(tmp_path / "film.gif", save_all=True, append_images=pictures[1:])
+    with pytest.warns(UserWarning, match="is decoded whole: --decode"):
+        read_clip(tmp_path / "film.gif", num_frames=2, read=KEY)
+    plan = ClipPlan(num_frames=2, window=0.2)
+    with DecodeWorker() as worker, pytest.warns(UserWarning, match="is decoded whole: --decode"):
+        list(worker.read_planned(tmp_path / "film.gif", plan, read=KEY))
 
 
 def test_a_report_is_about_the_file(make: Callable[[str], Path]) -> None:

@@ -97,7 +97,7 @@ def embed(
         force: overwrite `out` if it exists, and start again if the folder beside it belongs to another call.
         device, dtype, precision, isolate: see `VideoPipeline.from_pretrained`.
         read: how to read videos; the default is the pipeline's `read`, or `ReadOptions()`. `limits.seconds` applies to
-            each part of up to 32 windows.
+            each piece of a video.
         on_video: called after the last clip of each video with its path, and its error if it can't be read.
         on_clip: called after each clip with the video's path, the clip's end and the video's duration, in seconds.
 
@@ -195,6 +195,8 @@ def _options(pipeline: VideoPipeline, plan: ClipPlan, read: ReadOptions, *, patc
         **asdict(read.limits),
         "allow_protocols": read.allow_protocols,
         "track": read.track,
+        "decode": read.decode,
+        "allow_cut_off": read.allow_cut_off,
     }
 
 

@@ -138,7 +138,7 @@ class VideoIndex:
                 seconds.
 
         Raises:
-            ValueError: the model isn't the index's.
+            ValueError: the model isn't the index's, or `read` doesn't read all frames of whole files.
             CheckpointError: the model can't be found or loaded.
             VideoIndexError: another process is writing to the index, or the windows of a Parquet file don't fit it.
         """

@@ -47,6 +47,9 @@ class Indexer:
     Args:
         index: the index; the caller holds its lock.
         batch, read, on_video, on_clip: see `VideoIndex.add`.
+
+    Raises:
+        ValueError: the options don't decode all frames, or read files that are cut off.
     """
 
     def __init__(
@@ -65,6 +68,12 @@ class Indexer:
         self._plan = ClipPlan(**plan)
         self._options = json.dumps({**plan, "patches": info.patches})
         self._stores_patches = info.patches
+        options = read or self._pipeline.read
+        if options.decode != "all" or options.allow_cut_off:
+            raise ValueError(
+                f"decode={options.decode!r}, allow_cut_off={options.allow_cut_off}: an index holds exact windows of "
+                'whole files: leave them at "all" and False.'
+            )
         self._encoding: dict[str, Any] = {"batch": batch, "read": read}
 
         self._known: dict[State, dict[str, VideoRow]] = {"complete": {}, "failed": {}, "reading": {}, "removed": {}}

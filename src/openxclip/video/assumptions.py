@@ -1,4 +1,4 @@
-"""Warn about properties that a video doesn't state and that had to be assumed."""
+"""Warn about what a video doesn't state, so that something had to be assumed or an option has no effect."""
 
 from __future__ import annotations
 

@@ -284,8 +284,7 @@ class VideoReader:
 
         with self.locked_footage() as footage:
             footage.read(sorted(slots), place)
-            notes = footage.notes
-        warn_of_assumptions(notes)
+        warn_of_assumptions(self.notes)
         return out[0], self.times[order], tuple(order)
 
     def iterate(self, indices: Iterable[int]) -> Generator[tuple[int, NDArray[np.uint8]], None, None]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from openxclip.video.assumptions import Assumption
 from openxclip.video.coded_stream import CodedStream
 from openxclip.video.frame_index import FrameIndex
 from openxclip.video.indexing import StreamIndex
@@ -18,7 +19,10 @@ from openxclip.video.keyframes import HEAD_BYTES, is_b_picture
 from openxclip.video.nal import is_disposable
 from openxclip.video.options import Decode
 
-NO_MARKS = "it does not mark frames that could be left out: all its frames are decoded, as without this option"
+NO_MARKS = Assumption(
+    "a video that doesn't mark frames that could be left out is decoded whole: --decode (ReadOptions(decode=…) in "
+    "Python) has no effect on it"
+)
 
 _NUMBERED_TYPES = frozenset({"mpeg1video", "mpeg2video", "mpeg4"})  # in which B-pictures are never referred to
 
