@@ -14,6 +14,9 @@ import pytest
 from openxclip.evaluation.results import EvaluationProtocol, Prediction, Results
 from openxclip.playground.films import Event
 from openxclip.search import Duplicate, DuplicateGroup, Hit
+from openxclip.timelines.annotations import AnnotatedVideo, Annotations, Moment
+from openxclip.timelines.evaluation_run import results_of
+from openxclip.timelines.results import TimelineData
 
 Run = Callable[..., Any]
 PAGE = Path(__file__).parents[2] / "docs/json.md"
@@ -70,6 +73,16 @@ def test_fields_of_written_files() -> None:
     for kind in (EvaluationProtocol, Prediction):
         assert all(f"`{field}`" in section("eval") for field in names(kind))
     assert all(f"`{field}`" in section("playground") for field in names(Event))
+
+
+def test_fields_of_results_of_timelines() -> None:
+    found = TimelineData(path="a.mp4", labels=("a",), segments=())
+    video = AnnotatedVideo(name="a", labels=("a",), moments=(Moment("a", 0, 1),), duration=1.0)
+    annotations = Annotations(form="ActivityNet", videos=(video,))
+    results = results_of([(video, found)], [], annotations, paths=[], model=None, settings={}).to_dict()
+    assert {name for name in results if f"`{name}`" not in section("eval timeline")} == set()
+    for part in (results["counts"], results["labels"]["a"], results["videos"][0]):
+        assert all(f"`{field}`" in section("eval timeline") for field in part)
 
 
 def test_rows_of_bench() -> None:
