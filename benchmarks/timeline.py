@@ -7,7 +7,7 @@
 films: mini finds the captions of each film's events, and ten captions that don't happen in it, by its own contract of
 time. There are 44 films of 10 s to 5 min and 4 of 15 to 60 min, whose things and actions mini was trained on ("seen"),
 and 32 films that also have things and pairs of them that it was not trained on ("all"). Beside the segments of
-`openxclip timeline` there are those of
+`openxclip timeline`, with and without `--shots`, there are those of
 
 - arg-max: each window gets the label with the highest score; windows of the same label in a row are a segment;
 - arg-max or nothing: the same, but a window whose best score is below the threshold gets no label;
@@ -56,6 +56,7 @@ from openxclip.timelines.annotations import AnnotatedVideo, Moment
 from openxclip.timelines.calibration import calibrate
 from openxclip.timelines.evaluating import TimelineScores, score_timelines
 from openxclip.timelines.metrics import match
+from openxclip.timelines.shots import Shots
 from openxclip.video import ClipPlan
 
 FPS, SIZE, SIZE_OF_PAUSES = 12, 128, 64
@@ -173,24 +174,26 @@ class Scored:
         self.video = AnnotatedVideo(name=path.stem, labels=labels, moments=moments, duration=self.duration)
         bounds = [0.0, *(bound for moment in moments for bound in (moment.start, moment.end)), self.duration]
         self.spans = [(start, end) for start, end in pairwise(bounds) if end - start > 1e-3]
-        self.timeline = self._timeline()
+        self.timeline = self.find()
 
-    def _timeline(self) -> Timeline:
-        contract = self.pipeline.contract
-        kept = self.path.with_name(f"{self.path.stem}-{contract.window:g}-{contract.stride_seconds:g}.npz")
-        labels = self.video.labels
+    def find(self, shots: Shots | None = None) -> Timeline:
+        """Return the timeline whose windows follow cuts, or not."""
+        contract, labels = self.pipeline.contract, self.video.labels
+        name = f"{self.path.stem}-{contract.window:g}-{contract.stride_seconds:g}{f'-{shots}' if shots else ''}.npz"
+        kept = self.path.with_name(name)
         if kept.exists():
             with np.load(kept) as file:
                 if tuple(file["labels"].tolist()) == labels:
                     values: dict[str, Any] = {name: file[name] for name in ("starts", "ends", "scores")}
-                    thresholds = {label: contract.threshold_of(label) for label in labels}
+                    values["cuts"] = tuple(file["cuts"].tolist()) if shots else None
+                    values["thresholds"] = {label: contract.threshold_of(label) for label in labels}
                     values |= {"window": contract.window, "stride": contract.stride_seconds, "duration": self.duration}
-                    timeline = Timeline(path=str(self.path), labels=labels, thresholds=thresholds, **values)
-                    return timeline.with_options(SegmentOptions())
-        (timeline,) = TimelineFinder(self.pipeline, labels)([self.path])
+                    return Timeline(path=str(self.path), labels=labels, **values).with_options(SegmentOptions())
+        (timeline,) = TimelineFinder(self.pipeline, labels, shots=shots)([self.path])
         if timeline.error is not None:
             raise timeline.error
-        np.savez(kept, labels=labels, starts=timeline.starts, ends=timeline.ends, scores=timeline.scores)
+        values = {name: getattr(timeline, name) for name in ("starts", "ends", "scores")}
+        np.savez(kept, labels=labels, cuts=timeline.cuts or (), **values)
         return timeline
 
     def with_scores(self, scores_WK: NDArray[np.floating]) -> Timeline:
@@ -291,6 +294,7 @@ def films(arguments: argparse.Namespace) -> dict[str, Any]:
     ways: dict[str, Callable[[Scored], Timeline]] = {
         "timeline": lambda film: film.timeline,
         "timeline, all": lambda film: film.timeline.with_options(SegmentOptions(threshold=LOW)),
+        "timeline --shots": lambda film: film.find("sampled"),
         "arg-max": arg_max,
         "arg-max or nothing": lambda film: arg_max(film, or_nothing=True), "one threshold": one_threshold,
         "one threshold, all": lambda film: one_threshold(film, LOW),
@@ -308,10 +312,14 @@ def films(arguments: argparse.Namespace) -> dict[str, Any]:
             ),
         }
         print(f"{name:<20}", result[name]["timeline is better by"])
-    result["all films"] = line_of_all(scored)
+    result["all films"] = together(scored)
     result["long films"] = {film.path.stem: means([scores_of(film)]) for film in scored if film.duration >= LONG[0]}
     result["false segments"] = list(false_segments(scored))
-    for row in (result["all films"], *result["long films"].values(), *result["false segments"]):
+    result["all films, --shots"] = together(scored, "sampled")
+    result["false segments, --shots"] = list(false_segments(scored, "sampled"))
+    for name in ("all films", "all films, --shots"):
+        print(name, result[name])
+    for row in (*result["false segments"], *result["false segments, --shots"]):
         print(row)
     return result
 
@@ -330,9 +338,9 @@ def means(scores: Sequence[TimelineScores]) -> dict[str, Any]:
     }
 
 
-def line_of_all(scored: Sequence[Scored]) -> dict[str, Any]:
+def together(scored: Sequence[Scored], shots: Shots | None = None) -> dict[str, Any]:
     """Return the metrics of all films together; a label is the same in all of them."""
-    values = score_timelines((film.video, film.timeline) for film in scored)
+    values = score_timelines((film.video, film.find(shots)) for film in scored)
     return {**values.to_dict(), "moments": values.counts.true, "half a stride": scored[0].timeline.stride / 2}
 
 
@@ -346,24 +354,25 @@ def difference(
     return {"mean": float(by_film_N.mean()), "95 %": [low, high]}
 
 
-def false_segments(scored: Sequence[Scored]) -> Iterator[dict[str, Any]]:
+def false_segments(scored: Sequence[Scored], shots: Shots | None = None) -> Iterator[dict[str, Any]]:
     """Yield, for some thresholds, the false segments an hour of labels that don't happen, and the recall of others."""
+    timelines = [film.find(shots) for film in scored]
     for threshold in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98):
-        counts, seen, true, hours = np.zeros(2, int), np.zeros(2, int), 0, 0.0
-        for each in scored:
-            timeline = each.timeline.with_options(SegmentOptions(threshold=threshold))
+        false, seen, true, hours = 0, np.zeros(2, int), 0, 0.0
+        for each, found_timeline in zip(scored, timelines, strict=True):
+            timeline = found_timeline.with_options(SegmentOptions(threshold=threshold))
             happening = {moment.label for moment in each.video.moments}
             for label in each.video.labels:
                 found = [(part.start, part.end) for part in timeline.segments_of(label)]
                 if label not in happening:
-                    counts[0] += len(found)
+                    false += len(found)
                     hours += each.duration / 3600
                 else:
                     moments = each.video.spans_of(label)
                     seen += [len(match(found, moments)), len(match(found, moments, 1e-3))]
                     true += len(moments)
         yield {
-            "threshold": threshold, "false segments an hour of a label": counts[0] / hours,
+            "threshold": threshold, "false segments an hour of a label": false / hours,
             "recall at tIoU 0.5": seen[0] / true, "recall at any overlap": seen[1] / true,
         }  # fmt: skip
 
