@@ -344,4 +344,4 @@ def test_usage_errors_of_calibrating(
 def test_too_little_footage_to_calibrate_with(timeline: Run, clip_folder: Path) -> None:
     ran = timeline("--calibrate", clip_folder / "red2.mp4", "--query", "red")
     assert ran.returncode == 2
-    assert "there are 0:01.0 of footage to calibrate with" in ran.stderr
+    assert "there is only 0:01.0 of footage to calibrate with" in ran.stderr

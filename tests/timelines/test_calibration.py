@@ -106,7 +106,7 @@ def test_a_stop_threshold_is_a_lower_bound() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"there are 0:58\.0 of footage to calibrate with: give 1:00\.0 or more"):
+    with pytest.raises(ValueError, match=r"there is only 0:58\.0 of footage to calibrate with: give 1:00\.0 or more"):
         calibrate([footage(0, hours=57 / HOUR)], 6.0)
     with pytest.raises(ValueError, match=r"0:00\.0 of footage"):
         calibrate([], 6.0)
@@ -169,3 +169,14 @@ def test_places_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OpenXCLIPError, match=r"config\.json: is not a JSON object"):
         save_contract(CONTRACT, tmp_path)
     assert (tmp_path / "config.json").read_text() == "[1]"
+
+
+def test_many_equal_highest_scores_give_a_threshold_above_them() -> None:
+    """As of two slides in turn: at the highest threshold there are more alarms than the tail is estimated from."""
+    scores = np.full((600, 1), 0.01, np.float32)
+    scores[np.arange(600) % 10 < 4] = 0.5
+    starts = 0.5 * np.arange(600)
+    slides = TimelineData(
+        path="slides.mp4", labels=("a",), starts=starts, ends=starts + 1, scores=scores, window=1.0, stride=0.5
+    )
+    assert 0.5 < calibrate([slides], 6.0)["a"].threshold < 1

@@ -96,7 +96,7 @@ def calibrate(
     seconds = sum(map(_seconds, timelines))
     if seconds < SHORTEST:
         raise ValueError(
-            f"there are {format_time(seconds)} of footage to calibrate with: give {format_time(SHORTEST)} or more on "
+            f"there is only {format_time(seconds)} of footage to calibrate with: give {format_time(SHORTEST)} or more on "
             "which nothing happens, better an hour."
         )
     labels = timelines[0].labels
@@ -109,7 +109,7 @@ def calibrate(
     for k, label in enumerate(labels):
         logits_G = counts.levels(k)
         counts_G = counts.at(k, _shares(logits_G), up_to=max(_TAIL, wanted))
-        threshold = float(_shares(_threshold(logits_G[: len(counts_G)], counts_G, wanted)))
+        threshold = float(_shares(_threshold(logits_G, counts_G, wanted)))
         threshold = min(max(threshold, counts.lowest), 1.0)
         result[label] = LabelThreshold(threshold=threshold, false_alarms=false_alarms, is_extrapolated=wanted < 1)
     return result
@@ -145,7 +145,7 @@ def calibrate_videos(
     notes: tuple[str, ...] = ()
     if any(own.is_extrapolated for own in thresholds.values()):
         notes += (
-            f"{format_time(seconds)} of footage are too short to show so low a rate: the thresholds are extrapolated; "
+            f"{format_time(seconds)} of footage is too short to show so low a rate: the thresholds are extrapolated; "
             f"{format_time(3600 / false_alarms)} or more would show it.",
         )
     return Calibration(thresholds=thresholds, seconds=seconds, errors=tuple(errors), notes=notes)
@@ -218,8 +218,8 @@ def _threshold(logits_G: NDArray[np.float64], counts_G: NDArray[np.int64], wante
     """Return the logit of the threshold at which `wanted` alarms are expected in the footage.
 
     Args:
-        logits_G: logits of thresholds, falling in equal steps.
-        counts_G: alarms at these thresholds.
+        logits_G: logits of two or more thresholds, falling in equal steps.
+        counts_G: alarms at the first of these thresholds, or at all.
         wanted: number of alarms, which may be below 1.
     """
     # At low thresholds alarms merge, and their number falls again: a threshold is sought above those.
@@ -230,7 +230,7 @@ def _threshold(logits_G: NDArray[np.float64], counts_G: NDArray[np.int64], wante
         return float(logits_G[counts_G.argmax()])
     if wanted >= counts_G[u] > 0:
         logs_G = np.log(np.maximum(counts_G, 0.5))
-        return float(np.interp(math.log(wanted), logs_G[u:], logits_G[u:]))
+        return float(np.interp(math.log(wanted), logs_G[u:], logits_G[u : len(counts_G)]))
     if not counts_G[u]:  # no score is high for long enough to be an alarm
         return float(logits_G[0])
     step = float(logits_G[0] - logits_G[1])
