@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from intact_videos import with_edits
 from made_videos import ENCODINGS, MORE, encode, picture, x264
 from PIL import Image
 
@@ -143,3 +144,15 @@ def test_the_option_is_checked_and_restored() -> None:
     assert ReadOptions.from_dict(asdict(KEY)) == KEY
     with pytest.raises(ValueError, match=r"decode='some': must be all, nonref or key\."):
         ReadOptions(decode="some")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("later_group", [False, True], ids=["one group", "two groups"])
+def test_the_first_frame_is_read_if_an_edit_list_hides_its_key_frame(tmp_path: Path, *, later_group: bool) -> None:
+    path = encode(tmp_path / "whole.mp4", "libx264", count=40, gop=20 if later_group else 250, b_frames=0)
+    trimmed = tmp_path / "trimmed.mp4"
+    trimmed.write_bytes(with_edits(path.read_bytes(), (1.0, 0.4)))
+    with VideoReader(trimmed) as exact, VideoReader(trimmed, read=KEY) as reader:
+        indices = reader.get_frames(range(len(exact))).indices
+        assert indices[0] == 0
+        assert len(set(indices)) == 1 + later_group
+        assert reader[0].equal(exact[0])

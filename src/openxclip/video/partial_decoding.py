@@ -47,6 +47,7 @@ def choose_used_frames(coded: CodedStream, index: StreamIndex, decode: Decode) -
     if frames is None or index.decoded or not (frames.can_skip or decode == "key"):
         return UsedFrames(None, NO_MARKS)
     numbers = frames.key_frames() if decode == "key" else _referred_frames(coded, frames)
+    numbers = np.union1d([0], numbers)  # an edit list may begin after a key frame, which is then not shown
     count, total = len(numbers), len(index.times)
     if count == total:
         return UsedFrames(None, None)
@@ -62,7 +63,6 @@ def _referred_frames(coded: CodedStream, frames: FrameIndex) -> NDArray[np.int64
     for position, packet in coded.scan(frames.packets):
         if may_be_left_out[position]:
             is_used[position] = not _is_disposable(coded, packet)
-    is_used[frames.shown[0]] = True
     return np.flatnonzero(is_used[frames.shown])
 
 
