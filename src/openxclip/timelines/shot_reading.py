@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -50,6 +51,7 @@ class ShotReading:
         self.shots = shots
         # by the id of the source, which is kept so that the id stays its own; a video given twice has two entries
         self._cuts: dict[int, deque[tuple[VideoSource, tuple[float, ...]]]] = {}
+        self._lock = threading.Lock()  # several threads read videos
 
     def __call__(
         self, reader: ClipReader, worker: DecodeWorker | None, source: VideoSource
@@ -88,7 +90,8 @@ class ShotReading:
                 raise error
         finally:
             cuts = () if stream is None else tuple(stream.cuts)
-            self._cuts.setdefault(id(source), deque()).append((source, cuts))
+            with self._lock:
+                self._cuts.setdefault(id(source), deque()).append((source, cuts))
 
     def take_cuts(self, source: VideoSource) -> tuple[float, ...]:
         """Return the times of the cuts of a video that has been read, in seconds, and forget them.
@@ -99,10 +102,11 @@ class ShotReading:
         Raises:
             KeyError: the video hasn't been read, or its cuts have been taken.
         """
-        waiting = self._cuts[id(source)]
-        _, cuts = waiting.popleft()
-        if not waiting:
-            del self._cuts[id(source)]
+        with self._lock:
+            waiting = self._cuts[id(source)]
+            _, cuts = waiting.popleft()
+            if not waiting:
+                del self._cuts[id(source)]
         return cuts
 
 

@@ -56,9 +56,8 @@ class DecodeWorker:
         self._child: Child | None = None
         self._finalizer: weakref.finalize[..., DecodeWorker] | None = None
         self._cannot_start = self._closed = False
-        self._continued: tuple[Child, str] | None = (
-            None  # the child that keeps a video open, and the token of the video
-        )
+        # the child that keeps a video open, and the token of the video
+        self._continued: tuple[Child, str] | None = None
         try:
             self._start()
         except NoWorkerNowError:
