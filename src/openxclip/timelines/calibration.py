@@ -96,8 +96,8 @@ def calibrate(
     seconds = sum(map(_seconds, timelines))
     if seconds < SHORTEST:
         raise ValueError(
-            f"there is only {format_time(seconds)} of footage to calibrate with: give {format_time(SHORTEST)} or more on "
-            "which nothing happens, better an hour."
+            f"there is only {format_time(seconds)} of footage to calibrate with: give {format_time(SHORTEST)} or more "
+            "on which nothing happens, better an hour."
         )
     labels = timelines[0].labels
     if any(timeline.labels != labels for timeline in timelines):
