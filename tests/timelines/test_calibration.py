@@ -11,8 +11,7 @@ import pytest
 from openxclip.config import LabelThreshold, TimeContract
 from openxclip.errors import OpenXCLIPError
 from openxclip.timelines.calibration import calibrate, parse_rate
-from openxclip.timelines.contract_files import contract_file, save_contract
-from openxclip.timelines.contracts import as_contract
+from openxclip.timelines.contracts import as_contract, contract_file, save_contract
 from openxclip.timelines.results import TimelineData
 from openxclip.timelines.segments import SegmentOptions, find_segments
 

@@ -35,7 +35,7 @@ class Calibrator:
 
     def __init__(self, rate: str, place: str | None) -> None:
         from openxclip.timelines.calibration import parse_rate
-        from openxclip.timelines.contract_files import contract_file
+        from openxclip.timelines.contracts import contract_file
 
         with usage_errors():
             try:
@@ -51,7 +51,7 @@ class Calibrator:
     ) -> None:
         """Calibrate with videos; exit with status 1 if one could not be read or the contract could not be saved."""
         from openxclip.timelines.calibration import calibrate_videos, calibrated_contract
-        from openxclip.timelines.contract_files import save_contract
+        from openxclip.timelines.contracts import save_contract
 
         with progress("calibrating", len(videos)) as display:
             last = [""]

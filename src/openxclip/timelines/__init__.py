@@ -5,7 +5,7 @@
 """
 
 from openxclip.timelines.calibration import Calibration, calibrate_videos, calibrated_contract, parse_rate
-from openxclip.timelines.contract_files import save_contract
+from openxclip.timelines.contracts import save_contract
 from openxclip.timelines.cutting import SavedClip, save_clips
 from openxclip.timelines.finder import DEFAULT_WINDOW, TimelineFinder
 from openxclip.timelines.finding import iter_timelines
