@@ -19,6 +19,7 @@ from openxclip.cli.options import (
     model_option,
     note_of_model,
     read_options,
+    shots_option,
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import note, printable, say, say_first
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _SEGMENTS = ("threshold", "stop", "smooth", "min_duration", "merge_gap")
 _WINDOWS = ("window", "stride", "num_frames")
-_FINDING = (*_SEGMENTS, *_WINDOWS, "model", "template", "contract", "videos", "device", "precision", "batch")
+_FINDING = (*_SEGMENTS, *_WINDOWS, "shots", "model", "template", "contract", "videos", "device", "precision", "batch")
 
 
 @click.command("timeline", no_args_is_help=True)
@@ -58,6 +59,7 @@ _FINDING = (*_SEGMENTS, *_WINDOWS, "model", "template", "contract", "videos", "d
 @click.option("--window", type=Time(above=0), help="Length of a window.  [default: the model's, or 10]")
 @click.option("--stride", type=Time(above=0), help="Time from one window to the next.  [default: as timeline's]")
 @click.option("--frames", "num_frames", type=click.IntRange(1), help="Frames of a window.  [default: the model's]")
+@shots_option
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Score from which a segment begins.")
 @click.option("--stop", type=click.FloatRange(0, 1), help="Score below which a segment ends.")
 @click.option("--smooth", type=Time(), help="Average scores over windows up to this far apart.")
@@ -133,15 +135,18 @@ def _of_model(
     from openxclip.timelines.annotations import find_files
     from openxclip.timelines.contracts import as_contract
     from openxclip.timelines.evaluation_run import evaluate_files, results_of
+    from openxclip.timelines.shots import load_detectors
 
     contract = options.pop("contract")
     model, batch = options.pop("model"), options.pop("batch")
     loading = {name: options.pop(name) for name in ("device", "precision")}
     with usage_errors():
         segments = SegmentOptions(**{name: options.pop(name) for name in _SEGMENTS})
-        finding: dict[str, Any] = {name: options.pop(name) for name in (*_WINDOWS, "template")}
+        finding: dict[str, Any] = {name: options.pop(name) for name in (*_WINDOWS, "shots", "template")}
         finding |= {"options": segments, "contract": None if contract is None else as_contract(contract)}
         how = read_options(options)
+        if finding["shots"] is not None:
+            load_detectors()
         find_files(read.videos, folder)  # before the model is loaded
         pipeline = VideoPipeline.from_pretrained(model, read=how, **loading)
         with progress("finding segments") as display:
@@ -157,7 +162,10 @@ def _of_model(
             )
     contract = pipeline.contract if finding["contract"] is None else finding["contract"]
     settings = contract.windows(**{name: finding[name] for name in _WINDOWS})._asdict()
-    settings |= {"template": finding["template"], "contract": contract.to_dict(), "segments": vars(segments)}
+    settings |= {name: finding[name] for name in ("shots", "template")} | {
+        "contract": contract.to_dict(),
+        "segments": vars(segments),
+    }
     settings["absent"] = absent
     return results_of(pairs, missing, read, paths=paths, model=model, settings=settings)
 

@@ -88,6 +88,19 @@ class Time(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return seconds
 
 
+class _Shots(click.Choice):  # type: ignore[type-arg,unused-ignore]
+    """How to find cuts; an option without a value takes the next argument, so the error says where to put it."""
+
+    def __init__(self) -> None:
+        super().__init__(["sampled", "exact"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value, or fail with click's error."""
+        if value not in self.choices:
+            self.fail(f"{value!r}: must be sampled or exact; put --shots without a value after the videos.", param, ctx)
+        return value
+
+
 class Target(click.Path):
     """The path of an output file or folder. A leading `~` is expanded, and impossible names are refused.
 
@@ -114,6 +127,14 @@ frames_option = click.option(
 )
 stride_option = click.option(
     "--stride", type=Time(above=0), help="Time from the start of one window to the next.  [default: the window]"
+)
+shots_option = click.option(
+    "--shots",
+    type=_Shots(),
+    is_flag=False,
+    flag_value="sampled",
+    help="Let windows follow the cuts, which are found among the frames that are read anyway, or with exact among all "
+    "frames (needs openxclip[timeline]).",
 )
 sampling_option = click.option(
     "--sampling",

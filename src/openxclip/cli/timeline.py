@@ -19,6 +19,7 @@ from openxclip.cli.options import (
     lines_of,
     note_of_model,
     refuse_given,
+    shots_option,
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import Form, format_options
@@ -32,19 +33,6 @@ _DECODES = (  # parameters that have no use if nothing is decoded
 )
 _FINDS = ("index", "threshold", "writes", "plot", "save_clips", "scores")  # that have no use for calibrating
 _SEGMENTS = ("threshold", "stop", "smooth", "min_duration", "merge_gap")
-
-
-class _Shots(click.Choice):  # type: ignore[type-arg,unused-ignore]
-    """How to find cuts; an option without a value takes the next argument, so the error says where to put it."""
-
-    def __init__(self) -> None:
-        super().__init__(["sampled", "exact"])
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the value, or fail with click's error."""
-        if value not in self.choices:
-            self.fail(f"{value!r}: must be sampled or exact; put --shots without a value after the videos.", param, ctx)
-        return value
 
 
 @click.command("timeline", no_args_is_help=True)
@@ -75,14 +63,7 @@ class _Shots(click.Choice):  # type: ignore[type-arg,unused-ignore]
     type=click.IntRange(1),
     help="Frames of a window.  [default: the model's, or as it was trained]",
 )
-@click.option(
-    "--shots",
-    type=_Shots(),
-    is_flag=False,
-    flag_value="sampled",
-    help="Let windows follow the cuts, which are found among the frames that are read anyway, or with exact among all "
-    "frames (needs openxclip[timeline]).",
-)
+@shots_option
 @click.option(
     "--decode",
     type=click.Choice(["all", "nonref", "key"]),
