@@ -176,3 +176,9 @@ def test_stop_above_a_labels_own_threshold_is_refused() -> None:
 def test_scores_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="a row for each window and a column for each label"):
         find_segments(np.arange(2.0), np.arange(2.0) + 1, np.zeros((2, 3)), ["a"], {"a": 0.5})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="scores are NaN or infinite: leave out the windows that have none"):
+        segments_of([0.9, bad, 0.1])

@@ -327,3 +327,5 @@ def test_an_index_needs_no_decoding(
         openxclip.timeline(videos / "green.mp4", LABELS, model=pipeline, index=where)
     with pytest.raises(ValueError, match=r"window=1: the windows of an index are stored already"):
         openxclip.timeline(None, LABELS, model=pipeline, index=where, window=1)
+    with pytest.raises(ValueError, match=r"batch=2: the windows of an index are stored already"):
+        openxclip.timeline(None, LABELS, model=pipeline, index=where, batch=2)

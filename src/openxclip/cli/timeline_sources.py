@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,9 @@ from openxclip.hub import DEFAULT_MODEL
 if TYPE_CHECKING:
     from openxclip.pipeline.batching import Batch
     from openxclip.timelines import Timeline
+    from openxclip.timelines.finder import OnClip
     from openxclip.timelines.shots import Shots
     from openxclip.video import ReadOptions
-
-OnClip = Callable[[str, float, float], object]
 
 
 class FileSource:
@@ -79,7 +78,6 @@ class IndexSource:
         count: number of videos.
         model: name of the model, "" if it is the index's.
         read_again: None, the default.
-        finder: the finder, once the model is loaded.
     """
 
     def __init__(self, uri: str, videos: tuple[str, ...], options: dict[str, Any]) -> None:
@@ -99,10 +97,9 @@ class IndexSource:
         """Load the model, encode the labels, and return notes for the user."""
         from openxclip.timelines.indexed import IndexedTimelineFinder
 
-        self._find = IndexedTimelineFinder(self._index, labels, **settings)
-        self.finder = self._find.finder
-        return self._find.notes
+        self._finder = IndexedTimelineFinder(self._index, labels, **settings)
+        return self._finder.notes
 
     def timelines(self, on_clip: OnClip) -> Iterator[Timeline]:
         """Yield the timeline of each video."""
-        return self._find(self._videos, on_clip=on_clip)
+        return self._finder(self._videos, on_clip=on_clip)

@@ -60,7 +60,7 @@ def iter_timelines(
         model: a folder, a hub id, or "mini", which knows only the rendered playground; or a loaded pipeline. None is
             the default of `VideoPipeline.from_pretrained`, and with `index` the model of the index.
         index: an index, whose stored windows are scored without decoding a video. The windows are those of the index,
-            so `window`, `stride`, `num_frames` and `shots` are refused, as `read`, `dtype` and `isolate` are.
+            so `window`, `stride`, `num_frames` and `shots` are refused, as `read`, `batch`, `dtype` and `isolate` are.
         window, stride, num_frames, template, shots, neutral_texts: see `TimelineFinder`.
         threshold, stop, smooth, min_duration, merge_gap: see `SegmentOptions`.
         contract: a contract of time, or a JSON file with one, in place of the model's own.
@@ -100,7 +100,7 @@ def iter_timelines(
     }
     if index is not None:
         unused = {"window": window, "stride": stride, "num_frames": num_frames, "shots": shots, "read": read,
-                  "dtype": dtype, "isolate": isolate}  # fmt: skip
+                  "dtype": dtype, "isolate": isolate, "batch": None if batch == "auto" else batch}  # fmt: skip
         for name, value in unused.items():
             if value is not None:
                 raise ValueError(f"{name}={value}: the windows of an index are stored already: leave it out.")

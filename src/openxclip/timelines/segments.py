@@ -109,7 +109,7 @@ def find_segments(
         The segments of all labels, by start, then in the order of `labels`.
 
     Raises:
-        ValueError: the shapes don't fit, or `options.stop` is above a label's threshold.
+        ValueError: the shapes don't fit, a score isn't finite, or `options.stop` is above a label's threshold.
     """
     options = options or SegmentOptions()
     starts_W, ends_W = np.asarray(starts_W, np.float64), np.asarray(ends_W, np.float64)
@@ -120,6 +120,8 @@ def find_segments(
             f"{count} starts, ends of shape {ends_W.shape} and scores of shape {scores_WK.shape} don't fit "
             f"{len(labels)} labels: scores have a row for each window and a column for each label."
         )
+    if not np.isfinite(scores_WK).all():
+        raise ValueError("scores are NaN or infinite: leave out the windows that have none.")
     starts = {name: thresholds[name] if options.threshold is None else options.threshold for name in labels}
     stops = {name: options.stop_of(name, starts[name]) for name in labels}
     if not count:

@@ -34,15 +34,14 @@ _FLASH_S, _MOST_FLASH_FRAMES = 0.1, 4
 _ROUNDING_S = 1e-6
 
 
-def check_shots(shots: str | None) -> Shots | None:
-    """Return `shots` if it is valid.
+def check_shots(shots: str) -> None:
+    """Check how cuts are to be found.
 
     Raises:
-        ValueError: it is neither "sampled", "exact" nor None.
+        ValueError: `shots` is neither "sampled" nor "exact".
     """
-    if shots is not None and shots not in get_args(Shots):
+    if shots not in get_args(Shots):
         raise ValueError(f"shots={shots!r}: must be {' or '.join(get_args(Shots))}, or None.")
-    return shots  # type: ignore[return-value]
 
 
 def load_detectors() -> Any:
