@@ -10,14 +10,13 @@ from openxclip.cli.options import checked_empty_folder
 from openxclip.cli.progress import progress
 from openxclip.cli.terminal import note, say
 from openxclip.common.counting import counted
-from openxclip.common.files import cannot_write, checked_target, target_path
+from openxclip.common.files import cannot_write, target_path
 from openxclip.common.times import format_time
 
 if TYPE_CHECKING:
     from openxclip.timelines import SavedClip, Timeline
     from openxclip.video import ReadOptions
 
-_STEM = "{stem}"
 _PICTURES = (".png", ".svg")
 
 
@@ -135,28 +134,23 @@ class _Pictures:
 
     def __init__(self, path: str, *, num_videos: int, read: ReadOptions | None) -> None:
         from openxclip.common.figures import new_figure
+        from openxclip.timelines.formats.writing import STEM, check_stem_target
 
         self.path, self._read = path, read
         self.written: list[Path] = []
-        if _STEM in str(Path(path).parent):
-            raise ValueError(f"{path}: {_STEM} can't be in the name of a folder, only in the name of the file.")
-        if _STEM not in path and num_videos > 1:
-            example = f"{_STEM}{Path(path).suffix}"
-            raise ValueError(f"{path}: a picture shows one video: put {_STEM} into the name, such as {example}.")
-        checked_target(path.replace(_STEM, "stem"), *_PICTURES)
+        if STEM not in path and num_videos > 1:
+            example = f"{STEM}{Path(path).suffix}"
+            raise ValueError(f"{path}: a picture shows one video: put {STEM} into the name, such as {example}.")
+        check_stem_target(path, *_PICTURES)
         new_figure(1, 1)  # which needs a package
 
     def add(self, timeline: Timeline) -> list[str]:
         """Draw the picture of a timeline, if its video could be read."""
-        from openxclip.timelines.formats.texts import stem_of
+        from openxclip.timelines.formats.writing import stem_target
 
         if not len(timeline.starts):
             return []
-        stem, number = stem_of(timeline.path), 1
-        target = target_path(self.path.replace(_STEM, stem))
-        while target in self.written:
-            number += 1
-            target = target_path(self.path.replace(_STEM, f"{stem}-{number}"))
+        target = stem_target(self.path, timeline, taken=self.written)
         self.written.append(timeline.plot(target, read=self._read))
         return []
 

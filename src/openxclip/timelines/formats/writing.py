@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,7 @@ class TimelineWriter:
         if _is_unread(timeline):
             return [f"{timeline.path}: left out of {self.path}, because it could not be read."]
         if STEM in self.path:
-            return self._write(self._free_name(timeline), [timeline])
+            return self._write(stem_target(self.path, timeline, taken=self.written), [timeline])
         if self._held and not _FORMATS[self.format].is_for_many:
             raise ValueError(_one_video(self.path, self.format))
         self._held.append(timeline)
@@ -103,7 +103,7 @@ class TimelineWriter:
         held, self._held = self._held, []
         return self._write(self.path, held)
 
-    def _write(self, path: str, timelines: list[TimelineData]) -> list[str]:
+    def _write(self, path: str | Path, timelines: list[TimelineData]) -> list[str]:
         target = checked_target(path)
         text, notes = format_timelines(timelines, self.format)
         with atomic_file(target) as partial:
@@ -113,15 +113,6 @@ class TimelineWriter:
         return notes + [
             f"{timeline.path}: {path} has its segments up to where it could be read." for timeline in cut_off
         ]
-
-    def _free_name(self, timeline: TimelineData) -> str:
-        """Return the name of a video's file: with a number if an earlier video has the same name."""
-        stem, number = one_line(stem_of(timeline.path)), 1
-        name = self.path.replace(STEM, stem)
-        while checked_target(name) in self.written:
-            number += 1
-            name = self.path.replace(STEM, f"{stem}-{number}")
-        return name
 
 
 def write_timelines(timelines: Iterable[TimelineData], path: str | Path, *, format: str | None = None) -> list[str]:
@@ -178,11 +169,43 @@ def check_target(path: str | Path, *, format: str | None = None, num_videos: int
         if num_videos is not None and num_videos > 1 and not chosen.is_for_many:
             raise ValueError(_one_video(str(path), name))
         checked_target(path, *endings)
-    elif STEM in str(Path(path).parent):
-        raise ValueError(f"{path}: {STEM} can't be in the name of a folder, only in the name of the file.")
     else:
-        checked_target(str(path).replace(STEM, "stem"), *endings)
+        check_stem_target(path, *endings)
     return name
+
+
+def check_stem_target(path: str | Path, *endings: str) -> None:
+    """Check that files with `{stem}` in their names can be written.
+
+    Args:
+        path: name of the files.
+        endings: the endings that it may have.
+
+    Raises:
+        ValueError: `{stem}` is in the name of a folder, the ending is another one, or the files can't be written.
+    """
+    if STEM in str(Path(path).parent):
+        raise ValueError(f"{path}: {STEM} can't be in the name of a folder, only in the name of the file.")
+    checked_target(str(path).replace(STEM, "stem"), *endings)
+
+
+def stem_target(path: str, timeline: TimelineData, *, taken: Container[Path]) -> Path:
+    """Return the file of a video: `path` with the video's name in place of `{stem}`.
+
+    Args:
+        path: name of the files.
+        timeline: the timeline of the video.
+        taken: files of earlier videos; if one has the same name, a number is added.
+
+    Raises:
+        ValueError: the file can't be written.
+    """
+    stem, number = one_line(stem_of(timeline.path)), 1
+    target = checked_target(path.replace(STEM, stem))
+    while target in taken:
+        number += 1
+        target = checked_target(path.replace(STEM, f"{stem}-{number}"))
+    return target
 
 
 def split_format(text: str) -> tuple[str | None, str]:
