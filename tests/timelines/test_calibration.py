@@ -1,4 +1,4 @@
-"""Thresholds from footage on which nothing happens, and the files in which they are kept."""
+"""Thresholds from footage in which nothing happens, and the files in which they are kept."""
 
 from __future__ import annotations
 

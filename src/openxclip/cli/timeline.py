@@ -31,7 +31,7 @@ _DECODES = (  # parameters that have no use if nothing is decoded
     *("shots", "decode", "window", "stride", "num_frames", "batch", "fps", "track", "allow_protocols"),
     *("max_seconds", "max_pixels", "max_frames", "max_memory"),
 )
-_FINDS = ("index", "threshold", "writes", "plot", "save_clips", "scores")  # that have no use for calibrating
+_FINDS = ("index", "threshold", "writes", "plot", "save_clips", "scores")  # that have no use with --calibrate
 _SEGMENTS = ("threshold", "stop", "smooth", "min_duration", "merge_gap")
 
 
@@ -68,8 +68,8 @@ _SEGMENTS = ("threshold", "stop", "smooth", "min_duration", "merge_gap")
     "--decode",
     type=click.Choice(["all", "nonref", "key"]),
     default="all",
-    help="Frames to decode: all is exact; nonref leaves out those to which no other refers, key all but key frames; "
-    "windows then have the last frame before that was decoded.",
+    help="Frames to decode: all is exact; nonref leaves out those to which no other refers, key all but key frames. In "
+    "their place, windows get the last decoded frame before them.",
 )
 @click.option(
     "--threshold",
@@ -82,12 +82,12 @@ _SEGMENTS = ("threshold", "stop", "smooth", "min_duration", "merge_gap")
 @click.option("--smooth", type=Time(), help="Average scores over windows up to this far apart.  [default: two strides]")
 @click.option("--min-length", "min_duration", type=Time(), help="Leave out shorter segments.  [default: one stride]")
 @click.option(
-    "--merge-gap", type=Time(), help="Join segments of a label that are at most so far apart.  [default: one stride]"
+    "--merge-gap", type=Time(), help="Join segments of a label that are at most this far apart.  [default: one stride]"
 )
 @click.option(
     "--calibrate",
     is_flag=True,
-    help="Find no segments. Nothing of what the labels say happens in the VIDEOs: set each label's threshold by them.",
+    help="Find no segments, but set each label's threshold from VIDEOs in which none of the labels happens.",
 )
 @click.option(
     "--false-alarms",
@@ -151,8 +151,8 @@ def command(
     Each video is printed as soon as it is done. Videos that can't be read are reported on stderr, the others are
     processed, and the exit status is 1. A video that is cut off has a timeline up to there.
 
-    After an interruption, what was printed stays valid, and files have the videos that were done. The same command
-    starts over.
+    After an interruption, what was printed is valid, and the files contain the videos that were finished. The same
+    command starts over.
     """
     names = _labels(labels, labels_file, queries)
     if scores and form != "jsonl":

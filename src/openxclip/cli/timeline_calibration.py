@@ -1,4 +1,4 @@
-"""`openxclip timeline --calibrate`: sets the thresholds of labels from footage on which nothing happens."""
+"""`openxclip timeline --calibrate`: sets the thresholds of labels from footage in which nothing happens."""
 
 from __future__ import annotations
 

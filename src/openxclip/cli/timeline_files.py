@@ -125,7 +125,7 @@ class Files:
 
 
 class _Pictures:
-    """Draws the picture of one timeline, or with `{stem}` in the name that of each.
+    """Draws the picture of one timeline, or of each if the name contains `{stem}`.
 
     Attributes:
         path: name of the file.

@@ -38,7 +38,7 @@ class Windows(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelThreshold:
-    """The score above which a label counts as seen, from footage without any events.
+    """The score from which a label counts as seen, chosen from footage in which nothing happens.
 
     Attributes:
         threshold: the score, from 0 to 1.
@@ -66,7 +66,7 @@ class TimeContract:
         window: length of a window, in seconds; None if the model states none.
         stride: seconds from the start of a window to the start of the next; None is half of `window`.
         num_frames: frames of a window; None is the number that the model was trained with.
-        threshold: the score above which a label counts as seen, from 0 to 1.
+        threshold: the score from which a label counts as seen, from 0 to 1.
         neutral_texts: the texts that a label's score compares it with.
         labels: thresholds of single labels, set by `openxclip timeline --calibrate`.
 

@@ -1,4 +1,4 @@
-"""Choose each label's threshold from footage on which nothing happens, so that false alarms are as rare as wanted."""
+"""Choose each label's threshold from footage in which nothing happens, so that false alarms are as rare as wanted."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def parse_rate(text: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Thresholds that were chosen from footage on which nothing happens.
+    """Thresholds that were chosen from footage in which nothing happens.
 
     Attributes:
         thresholds: the threshold of each label.
         seconds: length of the footage.
-        errors: why videos could not be read, or not to their end; their windows before are counted.
+        errors: why videos could not be read, or not to their end; the windows before that point are counted.
         notes: sentences for the user about thresholds that are extrapolated.
     """
 
@@ -80,10 +80,10 @@ def calibrate(
     the same smoothing, stop threshold, shortest length and merging. Below the threshold at which the footage has 40 of
     them, the threshold is interpolated. Above, the number of alarms is taken to fall exponentially with the threshold's
     logit, as steeply as these 40 do on average. A rate of less than one alarm in the whole footage is extrapolated
-    in this way and marked so.
+    in this way, and the threshold says so.
 
     Args:
-        timelines: timelines of footage on which none of the labels happens, with the same labels.
+        timelines: timelines of footage in which none of the labels happens, with the same labels.
         false_alarms: wanted number of false alarms of a label, per hour.
         options: how segments are found; `threshold` is ignored.
 
@@ -97,7 +97,7 @@ def calibrate(
     if seconds < SHORTEST:
         raise ValueError(
             f"there is only {format_time(seconds)} of footage to calibrate with: give {format_time(SHORTEST)} or more "
-            "on which nothing happens, better an hour."
+            "in which nothing happens, better an hour."
         )
     labels = timelines[0].labels
     if any(timeline.labels != labels for timeline in timelines):
@@ -124,7 +124,7 @@ def calibrate_videos(
     batch: Batch = "auto",
     on_clip: OnClip = lambda path, end, duration: None,
 ) -> Calibration:
-    """Choose the thresholds of a finder's labels from videos on which none of them happens; see `calibrate`.
+    """Choose the thresholds of a finder's labels from videos in which none of them happens; see `calibrate`.
 
     Args:
         finder: the finder, whose windows, neutral texts and segment options count.

@@ -1,4 +1,4 @@
-"""Name the files of clips, so that every system can hold the names."""
+"""Name the files of clips, with names that are valid on every system."""
 
 from __future__ import annotations
 

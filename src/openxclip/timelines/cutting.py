@@ -101,14 +101,15 @@ def save_clips(
     else encoded as AAC.
 
     Files are named by video, start (hours, minutes, seconds) and label: film_00-01-02.5_a-cat-jumps.mp4. Each file is
-    complete as soon as it has its name, so what an interruption leaves are whole clips.
+    complete as soon as it has its name, so an interruption leaves only whole clips.
 
     Args:
         timelines: one timeline, or several.
         folder: folder of the clips, made if it doesn't exist. No file in it is replaced.
         video: the video of the only timeline; default is the file `timeline.path`.
-        tolerance: how much earlier than its segment a copied clip may begin, and how much later it may end, in seconds;
-            0 copies only what needs neither, infinity copies from the nearest key frame, however far it is.
+        tolerance: how much earlier than its segment a copied clip may begin, and how much later it may end, in seconds.
+            With 0, a clip is copied only if it has exactly the frames of its segment; with infinity, from the key frame
+            before the segment, however far away that is.
         read: how to open the videos.
         on_clip: called with each clip after it has been made, or could not be.
 

@@ -35,7 +35,7 @@ class _Windows:
 
     Attributes:
         starts, ends: bounds of the windows, in seconds.
-        rows: for each window, the number of its row of scores, which is that of the window before if it repeats that.
+        rows: for each window, the number of its row of scores; a window that repeats the one before has the same row.
         scores: rows of scores, some at a time.
         waiting: features of the windows whose rows come next.
         num_rows: number of rows, of the waiting windows too.
@@ -67,9 +67,9 @@ class TimelineFinder:
         options: how segments are found in the scores.
         template: the text that is encoded for a label, with `{}` for the label.
         neutral_texts: the texts that a label's score compares it with; None is the contract's.
-        shots: "sampled" or "exact" finds cuts, by which windows are placed so that none has frames of two shots (see
-            `openxclip.timelines.shot_reading.ShotReading`); None doesn't look for cuts.
-        contract: the settings that hold where no argument says otherwise; None is the model's own.
+        shots: "sampled" or "exact" finds cuts, and places windows between them so that none has frames of two shots
+            (see `openxclip.timelines.shot_reading.ShotReading`); None doesn't look for cuts.
+        contract: the settings that are used where no argument says otherwise; None is the model's own.
         on_text: called after some texts each time, with the number of labels and neutral texts encoded so far.
 
     Attributes:

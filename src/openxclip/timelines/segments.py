@@ -37,7 +37,7 @@ class SegmentOptions:
         smooth: a window's score becomes a weighted mean of the scores around it, as logits, whose weights fall evenly
             to 0 at this distance, in seconds; None is two strides, and 0 leaves the scores as they are.
         min_duration: shorter segments are left out, in seconds; None is one stride.
-        merge_gap: segments of a label that are at most so far apart become one, in seconds; None is one stride.
+        merge_gap: segments of a label that are at most this far apart become one, in seconds; None is one stride.
 
     Raises:
         ValueError: a value is out of range, or `stop` is above `threshold`.
@@ -91,10 +91,10 @@ def find_segments(
 ) -> tuple[Segment, ...]:
     """Find the segments of each label.
 
-    The scores are smoothed as logits, since each high one would lift an average of the scores themselves. The
-    smoothed scores, at the middles of the windows, are joined by straight lines. A segment is a stretch of this
-    curve that is not below `stop` and reaches `threshold`, so its bounds lie between the windows' middles. The
-    curve breaks at a cut, and where windows are apart.
+    The scores are smoothed as logits, because a single high score would dominate a mean of the scores themselves. The
+    smoothed scores, at the middles of the windows, are joined by straight lines. A segment is a stretch of this curve
+    that is not below `stop` and reaches `threshold`, so its bounds lie between the middles of windows. The curve breaks
+    at a cut, and where neighbouring windows don't touch.
 
     Args:
         starts_W, ends_W: bounds of the windows, in seconds, ascending.

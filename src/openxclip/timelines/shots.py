@@ -25,8 +25,8 @@ MIN_SHOT_S = 0.25
 # For scenedetect's AdaptiveDetector: a frame begins a shot if it differs from the one before by this much (mean
 # difference of hue, saturation and brightness, of 255), and so many times more than the frames around it do. The
 # difference was chosen on 16 films of the playground; it lies between scenedetect's defaults for this detector (15) and
-# for ContentDetector (27). The ratio of all frames is scenedetect's default. Among samples, where the next cut is near,
-# that would miss short shots: in these films, sampled twice a second, 10 % of the cuts instead of 4 %.
+# for ContentDetector (27). The ratio for all frames is scenedetect's default. Among samples, where the next cut may be
+# near, it would miss more cuts: in these films, sampled twice a second, 10 % of them instead of 4 %.
 _MIN_DIFFERENCE, _MIN_RATIO, _MIN_RATIO_SAMPLED = 20.0, 3.0, 2.0
 _AROUND = 2  # frames on each side
 _ALIKE = 10.0  # frames that differ by less show the same picture; 5 and 15 give the same cuts in these films
@@ -70,8 +70,8 @@ class CutDetector:
 
     Args:
         fps: frames a second, if these are all frames of a video; None if they are sampled.
-        still: if a frame comes so many seconds after the one before or later, that one was shown in between, and counts
-            as several frames. Of a slide show, the detector would otherwise see only changes. Ignored with `fps`.
+        still: if a frame comes this many seconds after the one before, or later, that one was shown in between and
+            counts as several frames. Of a slide show, the detector would otherwise see only changes. Ignored with `fps`.
 
     Raises:
         MissingPackageError: the package scenedetect-headless is not installed.
