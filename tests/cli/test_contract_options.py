@@ -83,5 +83,5 @@ def test_info_shows_a_line(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
     contract = {"window": 3, "frames": 4, "threshold": 0.4, "labels": {"a": own, "b": own}}
     model = with_contract(tiny_folder, tmp_path / "model", contract)
     shown = " ".join(click.unstyle(run("info", model, columns=120).stdout).split())
-    assert "moments windows of 3 s of 4 frames, one each 1.5 s; threshold 0.4; thresholds for 2 labels" in shown
+    assert "moments windows of 3 s of 4 frames, one every 1.5 s; threshold 0.4; thresholds for 2 labels" in shown
     assert "moments" not in run("info", tiny_folder, columns=120).stdout

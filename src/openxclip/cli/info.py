@@ -154,7 +154,7 @@ def _moments(contract: dict[str, Any]) -> str:
     parts = []
     if "window" in contract:
         frames = f" of {counted(contract['frames'], 'frame')}" if "frames" in contract else ""
-        parts.append(f"windows of {contract['window']:g} s{frames}, one each {contract['stride']:g} s")
+        parts.append(f"windows of {contract['window']:g} s{frames}, one every {contract['stride']:g} s")
     if "threshold" in contract:
         parts.append(f"threshold {contract['threshold']:g}")
     if "labels" in contract:

@@ -63,7 +63,7 @@ def load_detectors() -> Any:
 class CutDetector:
     """Finds hard cuts in a stream of frames: frames that differ from the one before much more than their neighbours do.
 
-    A flash is no cut: one frame after which the picture is the same again, or of all frames those of 0.1 s, at most 4.
+    A flash is no cut: one sample after which the picture is the same again, or of all frames those of 0.1 s, at most 4.
     Among all frames, a shot shorter than 0.25 s is joined to the next one, or to the one before if it is the last. A
     change over many frames (a fade, a dissolve) isn't found among all frames. Among samples it is, where few of them
     show it.
@@ -71,7 +71,7 @@ class CutDetector:
     Args:
         fps: frames a second, if these are all frames of a video; None if they are sampled.
         still: if a frame comes this many seconds after the one before, or later, that one was shown in between and
-            counts as several frames. Of a slide show, the detector would otherwise see only changes. Ignored with `fps`.
+            counts as several frames: in a slide show, the detector would otherwise see only changes. Unused with `fps`.
 
     Raises:
         MissingPackageError: the package scenedetect-headless is not installed.
