@@ -329,13 +329,20 @@ def scores_of(scored: Scored, timeline: Timeline | None = None) -> TimelineScore
 
 
 def means(scores: Sequence[TimelineScores]) -> dict[str, Any]:
-    """Return means over films, and medians of the bounds' errors over the films' medians."""
+    """Return the means over films of F1, with its 95 % interval, and of mAP."""
+    f1_N = np.array([each.counts.f1 for each in scores])
     return {
-        "F1@0.5": float(np.nanmean([each.counts.f1 for each in scores])),
+        "F1@0.5": float(f1_N.mean()),
+        "F1's 95 %": interval(f1_N),
         **{f"mAP@{level:g}": float(np.mean([each.map[level] for each in scores])) for level in scores[0].map},
-        "frame mAP": float(np.nanmean([each.frame_map for each in scores])),
-        "R1@0.5": float(np.mean([each.r1[0.5] for each in scores])),
     }
+
+
+def interval(by_film_N: NDArray[np.float64]) -> list[float]:
+    """Return the 95 % interval of a mean over films, by drawing films with replacement."""
+    draws_RN = np.random.default_rng(0).integers(0, len(by_film_N), (RESAMPLES, len(by_film_N)))
+    low, high = np.quantile(by_film_N[draws_RN].mean(axis=1), [0.025, 0.975]).tolist()
+    return [low, high]
 
 
 def together(scored: Sequence[Scored], shots: Shots | None = None) -> dict[str, Any]:
@@ -348,10 +355,8 @@ def difference(
     ours: Sequence[TimelineScores], theirs: Sequence[TimelineScores], metric: Callable[[TimelineScores], float]
 ) -> dict[str, Any]:
     """Return the mean difference of a metric, and its 95 % interval by a paired bootstrap over films."""
-    draws_RN = np.random.default_rng(0).integers(0, len(ours), (RESAMPLES, len(ours)))
     by_film_N = np.array([metric(own) - metric(other) for own, other in zip(ours, theirs, strict=True)])
-    low, high = np.quantile(by_film_N[draws_RN].mean(axis=1), [0.025, 0.975]).tolist()
-    return {"mean": float(by_film_N.mean()), "95 %": [low, high]}
+    return {"mean": float(by_film_N.mean()), "95 %": interval(by_film_N)}
 
 
 def false_segments(scored: Sequence[Scored], shots: Shots | None = None) -> Iterator[dict[str, Any]]:
