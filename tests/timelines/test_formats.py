@@ -165,6 +165,12 @@ def test_a_duration_and_a_rate_that_are_unknown(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_a_timeline_of_segments_alone_is_written(name: str) -> None:
+    text, _ = format_timelines([TimelineData(path="a.mp4", labels=(CAT,), segments=(segment(CAT, 1.0, 2.0),))], name)
+    assert CAT in text
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_the_ending_and_the_name_choose_the_format(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"a{SUFFIXES[name]}"
     assert check_target(path, format=name) == name

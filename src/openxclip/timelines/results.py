@@ -71,6 +71,10 @@ class TimelineData:
     notes: tuple[str, ...] = ()
     error: VideoError | None = None
 
+    def __post_init__(self) -> None:
+        if not len(self.starts) and not self.scores.size:  # the default doesn't know the number of labels
+            object.__setattr__(self, "scores", np.zeros((0, len(self.labels)), np.float32))
+
     @property
     def centers(self) -> NDArray[np.float64]:
         """Middles of the windows, in seconds, of shape (W,)."""

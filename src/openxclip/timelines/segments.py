@@ -94,7 +94,7 @@ def find_segments(
     The scores are smoothed as logits, because a single high score would dominate a mean of the scores themselves. The
     smoothed scores, at the middles of the windows, are joined by straight lines. A segment is a stretch of this curve
     that is not below `stop` and reaches `threshold`, so its bounds lie between the middles of windows. The curve breaks
-    at a cut, and where neighbouring windows don't touch.
+    at a cut, and where neighbouring windows don't touch; stretches on both sides of a cut are merged as others are.
 
     Args:
         starts_W, ends_W: bounds of the windows, in seconds, ascending.
