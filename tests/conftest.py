@@ -22,6 +22,7 @@ import torch
 
 from openxclip import XCLIPConfig, XCLIPModel
 from openxclip.processing import VideoProcessor
+from openxclip.video import DecodeWorker
 
 # Reference models and made files, which tests of several rooms import.
 sys.path += [str(Path(__file__).parent / room) for room in ("model", "checkpoints")]
@@ -66,6 +67,21 @@ def tidy(request: pytest.FixtureRequest) -> Iterator[None]:
     is_slow = request.node.get_closest_marker("slow") is not None
     if is_slow and request.path.parent.name in ("engine", "model"):
         gc.collect()  # takes half a second, so only where full-size models are made
+
+
+class KeptWorker(DecodeWorker):
+    """A worker that goes on when a pipeline closes it."""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def kept_worker() -> Iterator[DecodeWorker]:
+    """A process that reads the videos of one command after the other: to start one for each takes 0.3 s."""
+    worker = KeptWorker()
+    yield worker
+    DecodeWorker.close(worker)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ beside its HTML, and `llms.txt` lists them. At the end scripts/docs/check.py loo
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from bs4 import BeautifulSoup
+from check import page as parsed
 from check import problems_of
 from markdownify import markdownify
 from nbconvert import MarkdownExporter
@@ -104,9 +105,9 @@ def write_markdown(site: Path, config: dict[str, Any]) -> None:
             name = page.removesuffix(".md")
             folder = site / name if Path(name).name != "index" else (site / name).parent
             html = folder / "index.html"
-            soup = BeautifulSoup(html.read_text(encoding="utf-8"), "html.parser")
-            article = soup.find("article")
-            assert article is not None, page
+            found = parsed(html).find("article")
+            assert found is not None, page
+            article = copy.copy(found)  # the checks need the whole page
             for useless in article.select(".headerlink, .md-source-file, .md-content__button, script, style, button"):
                 useless.decompose()
             text = (STAGE / page).read_text(encoding="utf-8")

@@ -16,6 +16,8 @@ import pytest
 from huggingface_hub import constants
 
 from openxclip.cli.main import main
+from openxclip.pipeline import workers
+from openxclip.video import DecodeWorker
 
 
 class Ran(NamedTuple):
@@ -49,7 +51,7 @@ def what_main_changes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, kept_worker: DecodeWorker) -> Run:
     """Run the command with these arguments, offline; with `columns`, its output is a terminal of so many.
 
     `cwd` and the environment are the call's own. Of the variables that a package reads when it is imported, HF_HOME
@@ -57,6 +59,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(workers, "DecodeWorker", lambda: kept_worker)
 
     def call(
         *arguments: object,

@@ -29,6 +29,7 @@ import pytest
 import torch
 
 from openxclip.cli.main import cli, main
+from openxclip.video import DecodeWorker
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
@@ -108,10 +109,13 @@ def hub(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def desk(clip_folder: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def desk(
+    clip_folder: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_worker: DecodeWorker
+) -> Path:
     """The current folder of a page: the files that its examples name.
 
-    PyTorch has one thread, as in tests that are not slow: small models gain nothing from more.
+    PyTorch has one thread, as in tests that are not slow: small models gain nothing from more. All commands read their
+    videos in one other process.
     """
     torch.set_num_threads(1)  # which the fixture of all tests resets
     shutil.copy(clip_folder / "red2.mp4", tmp_path / "match.mp4")
@@ -125,6 +129,7 @@ def desk(clip_folder: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.Monke
         for i, clip in enumerate(("red2.mp4", "red10.mp4")):
             shutil.copy(clip_folder / clip, tmp_path / "dances" / name / f"{i}.mp4")
     (tmp_path / "labels.txt").write_text("playing basketball\narm wrestling\n")
+    monkeypatch.setattr("openxclip.pipeline.workers.DecodeWorker", lambda: kept_worker)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(hub))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub / "hub"))
