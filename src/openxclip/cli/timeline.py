@@ -23,7 +23,7 @@ from openxclip.cli.options import (
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import Form, format_options
-from openxclip.cli.terminal import note, say
+from openxclip.cli.terminal import OutputError, note, say
 from openxclip.common.counting import counted
 from openxclip.hub import DEFAULT_MODEL
 
@@ -175,7 +175,7 @@ def command(
 
     with usage_errors():
         names = check_labels(names)
-        calibrator = Calibrator(false_alarms or DEFAULT_RATE, save_to) if calibrate else None
+        calibrator = Calibrator(DEFAULT_RATE if false_alarms is None else false_alarms, save_to) if calibrate else None
         settings = {
             "options": SegmentOptions(**{name: options.pop(name) for name in _SEGMENTS}),
             "template": options.pop("template"),
@@ -185,7 +185,14 @@ def command(
             source: FileSource | IndexSource = FileSource(videos, options)
         else:
             source = IndexSource(index, videos, options)
-        files = Files(writes, plot, save_clips, num_videos=source.count, read=source.read_again)
+        files = Files(
+            writes,
+            plot,
+            save_clips,
+            num_videos=source.count,
+            read=source.read_again,
+            videos=[str(path) for path in source.paths],
+        )
         with progress("encoding labels", len(names), noun="label") as display:
             settings["on_text"] = lambda done: display.at(min(done, len(names)))
             notes = source.load(names, settings)
@@ -199,7 +206,11 @@ def command(
         with progress("finding segments", source.count, prints_meanwhile=True) as display:
             try:
                 for timeline in source.timelines(lambda path, end, duration: display.footage(end, duration)):
-                    output.add(timeline, notes=[text for text in timeline.notes if text not in notes])
+                    try:
+                        output.add(timeline, notes=[text for text in timeline.notes if text not in notes])
+                    except (OSError, OutputError):  # such as `| head -1`: the files have this video all the same
+                        files.add(timeline)
+                        raise
                     files.add(timeline)
                     display()
             finally:  # also after an interruption: the files hold the videos so far

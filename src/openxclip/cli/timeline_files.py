@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,13 +33,15 @@ class Files:
         folder: folder of clips of the segments; None for none.
         num_videos: number of videos.
         read: how to read videos, for the frames in pictures.
+        videos: names of the videos, if they are files.
 
     Attributes:
         has_failed: whether a file could not be written.
 
     Raises:
         MissingPackageError: a package for pictures isn't installed.
-        ValueError: a file or the folder can't be written, the folder isn't empty, or two files have the same name.
+        ValueError: a file or the folder can't be written, the folder isn't empty, two files have the same name, or
+            a video that would be read a second time is a pipe.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Files:
         *,
         num_videos: int,
         read: ReadOptions | None,
+        videos: Sequence[str] = (),
     ) -> None:
         from openxclip.timelines.formats import TimelineWriter, split_format
 
@@ -57,12 +62,15 @@ class Files:
             self._writers.append(TimelineWriter(path, format=form, num_videos=num_videos))
         if plot is not None:
             self._writers.append(_Pictures(plot, num_videos=num_videos, read=read))
-        paths = [str(target_path(writer.path).absolute()) for writer in self._writers]
+        paths = [os.path.realpath(target_path(writer.path)) for writer in self._writers]
         for number, path in enumerate(paths):
             if path in paths[:number]:
                 raise ValueError(f"{self._writers[number].path}: is named twice: give each file its own name.")
         if folder is not None:
             checked_empty_folder(folder, "the clips")
+        for option, value in (("--plot", plot), ("--save-clips", folder)):
+            if value is not None:
+                _refuse_pipes(videos, option)
         self._folder, self._read = folder, read
         self._timelines: list[Timeline] = []  # whose segments are to be cut out
         self.has_failed = False
@@ -105,6 +113,9 @@ class Files:
                 self.has_failed = True
                 say(cannot_write(self._folder, error) if isinstance(error, OSError) else error)
                 return
+        if not clips:
+            say(f"{self._folder}: no clips, because there are no segments.")
+            return
         encoded = sum(clip.was_encoded for clip in clips)
         made = sum(clip.path is not None for clip in clips)
         say(f"{self._folder}: {counted(made, 'clip')}, {made - encoded} copied and {encoded} encoded.")
@@ -122,6 +133,17 @@ class Files:
             if text not in self._noted:
                 self._noted.add(text)
                 note(text)
+
+
+def _refuse_pipes(videos: Sequence[str], option: str) -> None:
+    from openxclip.video.streams import is_pipe
+
+    for name in videos:
+        is_readable_once = False
+        with suppress(OSError, ValueError):  # there is no such file, which is reported when it is read
+            is_readable_once = is_pipe(Path(name))
+        if is_readable_once:
+            raise ValueError(f"{name}: {option} reads the video again, but a pipe can be read only once: give a file.")
 
 
 class _Pictures:
@@ -149,7 +171,7 @@ class _Pictures:
         from openxclip.timelines.formats.writing import stem_target
 
         if not len(timeline.starts):
-            return []
+            return [f"{timeline.path}: no picture was drawn, because it could not be read."]
         target = stem_target(self.path, timeline, taken=self.written)
         self.written.append(timeline.plot(target, read=self._read))
         return []

@@ -76,6 +76,7 @@ class IndexSource:
 
     Attributes:
         count: number of videos.
+        paths: empty, because videos of an index are files.
         model: name of the model, "" if it is the index's.
         read_again: None, the default.
     """
@@ -86,6 +87,7 @@ class IndexSource:
 
         self.model: str = options["model"] or ""
         self.read_again = None
+        self.paths: list[str] = []
         loading = {name: options[name] for name in ("device", "precision")}
         self._index = OpenIndex(uri, options["model"], {}, loading)
         self._videos = videos_named(self._index, list(named_videos(videos, takes_pipes=False)) if videos else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from json.decoder import JSONDecodeError, JSONDecoder
 from pathlib import Path
@@ -39,7 +40,8 @@ def as_contract(contract: TimeContract | str | Path) -> TimeContract:
     try:
         return TimeContract.from_dict(values.get(CONTRACT_KEY, values) if isinstance(values, dict) else values)
     except ValueError as error:
-        raise ValueError(f"{contract}: {error}") from error
+        text = re.sub(r"^([a-z_]+)=", r"\1 ", str(error))  # a key of the file, not an argument
+        raise ValueError(f"{contract}: {text}") from error
 
 
 def contract_file(place: str | Path) -> Path:

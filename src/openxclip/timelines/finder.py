@@ -102,6 +102,7 @@ class TimelineFinder:
         self.pipeline, self.labels = pipeline, tuple(check_labels(labels))
         self.options = options or SegmentOptions()
         self._shot_reading = None if shots is None else ShotReading(shots)
+        self._stated_by = (pipeline.name or "the model") if contract is None else "the contract"
         contract = pipeline.contract if contract is None else contract
         if neutral_texts is not None:
             contract = replace(contract, neutral_texts=tuple(neutral_texts))
@@ -123,10 +124,16 @@ class TimelineFinder:
         between = seconds / 2 if given.stride is None else given.stride
         if given.window is None:
             self.notes += (
-                f"{self.pipeline.name or 'the model'} states no window for timelines: windows of {seconds:g} s are "
-                f"used, one every {between:g} s; window and stride set others.",
+                f"{self._stated_by} states no window for timelines: windows of {seconds:g} s are used, one every "
+                f"{between:g} s; window and stride set others.",
             )
-        return ClipPlan(num_frames=given.num_frames, window=seconds, stride=between)
+        plan = ClipPlan(num_frames=given.num_frames, window=seconds, stride=between)
+        if between > seconds:
+            self.notes += (
+                f"windows of {seconds:g} s begin every {between:g} s, so the {between - seconds:g} s between them "
+                "are not looked at: choose a stride of at most the window.",
+            )
+        return plan
 
     def _check_calibrated_windows(self) -> None:
         """Note that calibrated thresholds don't fit, if they were chosen for other windows."""
