@@ -172,10 +172,14 @@ def check_labels(labels: Sequence[str]) -> list[str]:
 
     Raises:
         ValueError: there are no labels, or one is empty or given twice.
-        TypeError: `labels` is a string instead of a list.
+        TypeError: `labels` is a string instead of a list, or has something else than strings.
     """
     if isinstance(labels, str):
         raise TypeError(f"labels must be a list of texts, not one text: did you mean [{labels!r}]?")
+    labels = list(labels)
+    wrong = next((label for label in labels if not isinstance(label, str)), None)
+    if wrong is not None:
+        raise TypeError(f"labels must be texts, not {type(wrong).__name__}: {wrong!r:.80}.")
     stripped = [label.strip() for label in labels]
     if not stripped:
         raise ValueError("there are no labels to choose from.")

@@ -84,6 +84,8 @@ class ClipPlan:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name}={number}: must be 1 or more.")
+            if number is not None and number != int(number):
+                raise ValueError(f"{name}={number}: must be a whole number.")
         for name in ("window", "stride"):
             seconds = getattr(self, name)
             if seconds is not None and not _MIN_S <= seconds < math.inf:

@@ -73,6 +73,7 @@ class TimelineWriter:
         self.format = check_target(path, format=format, num_videos=num_videos)
         self.written: list[Path] = []
         self._held: list[TimelineData] = []
+        self._has_unread = False
 
     def add(self, timeline: TimelineData) -> list[str]:
         """Take a timeline, and write it if it has a file for itself; return notes about what was lost or assumed.
@@ -82,6 +83,7 @@ class TimelineWriter:
             OSError: the file can't be written.
         """
         if _is_unread(timeline):
+            self._has_unread = True
             return [f"{timeline.path}: left out of {self.path}, because it could not be read."]
         if STEM in self.path:
             return self._write(stem_target(self.path, timeline, taken=self.written), [timeline])
@@ -99,7 +101,8 @@ class TimelineWriter:
         if STEM in self.path:
             return []
         if not self._held:
-            return [f"{self.path} was not written, because no video could be read."]
+            reason = "could be read" if self._has_unread else "was done"
+            return [f"{self.path} was not written, because no video {reason}."]
         held, self._held = self._held, []
         return self._write(self.path, held)
 
