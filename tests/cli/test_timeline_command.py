@@ -96,8 +96,8 @@ def test_without_segments_the_table_says_how_near_each_label_was(timeline: Run, 
     assert shown.returncode == 0
     assert "no segments" in text
     for one in row["labels"]:
-        assert f"{one['label']}: its best score is {one['best']:.2f} at 0:00." in text
-    assert text.count("0.99 is needed.") == 2
+        assert f"{one['label']}: its best score is {one['best']:.4f} at 0:00." in text
+    assert text.count("0.9900 is needed.") == 2
 
 
 def test_notes_are_said_once(run: Run, tiny_folder: Path, clip_folder: Path) -> None:

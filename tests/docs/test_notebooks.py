@@ -93,8 +93,8 @@ def check_trainer(cells: dict[str, str]) -> None:
 
 
 def check_timeline(cells: dict[str, str]) -> None:
-    events = re.findall(r"([\d.]+) to ([\d.]+) s  (.*)", cells["film"])
-    segments = re.findall(r"([\d.]+) to ([\d.]+) s  score [\d.]+  (.*)", cells["timeline"])
+    events = re.findall(r"([\d.]+) to +([\d.]+) s  (.*)", cells["film"])
+    segments = re.findall(r"([\d.]+) to +([\d.]+) s  score [\d.]+  (.*)", cells["timeline"])
     middles = {label: (float(start) + float(end)) / 2 for start, end, label in segments}
     assert set(middles) <= {label for _, _, label in events}
     right = sum(float(start) <= middles.get(label, -1) <= float(end) for start, end, label in events)
