@@ -77,6 +77,9 @@ def _show(timeline: Timeline) -> None:
     for label, (score, time) in timeline.best().items():
         if label not in found:
             needed = timeline.thresholds[label]
-            why = f"{needed:.2f} is needed" if score < needed else f"{needed:.2f} is reached, but for too short a time"
-            print_line(f"{label}: its best score is {score:.2f} at {format_time(time)}; {why}.", "dim")
+            # calibrated thresholds may be near 0 or 1, and a score may be just below its threshold
+            digits = 2 if 0.1 <= needed <= 0.9 and f"{score:.2f}" != f"{needed:.2f}" else 4
+            why = "is needed" if score < needed else "is reached, but for too short a time"
+            best = f"{score:.{digits}f} at {format_time(time)}"
+            print_line(f"{label}: its best score is {best}; {needed:.{digits}f} {why}.", "dim")
     click.echo()
