@@ -25,7 +25,7 @@ _HOURS = {"hour": 1.0, "day": 24.0, "week": 168.0}
 _RATE = re.compile(r"\s*([0-9.]+(?:e[+-]?\d+)?)\s*/\s*(hour|day|week)\s*", re.IGNORECASE)
 
 _LEVELS = 64  # thresholds at which alarms are counted, from the median of the scores to their maximum
-_TAIL = 40  # alarms from which the tail is estimated: fewer vary more, and more are farther from the tail
+_TAIL = 20  # alarms from which the tail is estimated: fewer vary more, and more are farther from the tail
 _FEW = 10  # with fewer alarms, their spread says little
 _LEAST_SCALE = 1.0  # of the tail, in logits, with few alarms
 _EDGE = 1e-12  # scores that float32 rounds to 0 or 1 get a finite logit
@@ -77,9 +77,9 @@ def calibrate(
     """Return the threshold of each label at which it has as many false alarms as wanted.
 
     Each segment that would be found in the footage is a false alarm, so they are counted as segments are found: with
-    the same smoothing, stop threshold, shortest length and merging. Below the threshold at which the footage has 40 of
+    the same smoothing, stop threshold, shortest length and merging. Below the threshold at which the footage has 20 of
     them, the threshold is interpolated. Above, the number of alarms is taken to fall exponentially with the threshold's
-    logit, as steeply as these 40 do on average. A rate of less than one alarm in the whole footage is extrapolated
+    logit, as steeply as these 20 do on average. A rate of less than one alarm in the whole footage is extrapolated
     in this way, and the threshold says so.
 
     Args:

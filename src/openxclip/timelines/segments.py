@@ -20,8 +20,7 @@ MIN_DURATION_STRIDES = 1.0
 MERGE_GAP_STRIDES = 1.0
 STOP_SHARE = 0.1
 
-# Scores are smoothed as logits in this range: lower ones would outweigh their neighbours, float32 rounds higher to 1.
-_LOGITS = (-8.0, 16.0)
+_MOST_LOGIT = 16.0  # of scores that are smoothed: float32 rounds higher ones to 1, and 0 has none
 _ROUNDING_S = 1e-6  # times that differ by less are equal
 
 
@@ -147,8 +146,8 @@ def find_segments(
 
 
 def _logits(scores_WK: Floats) -> NDArray[np.float64]:
-    low, high = 1 / (1 + np.exp(-np.array(_LOGITS)))
-    scores_WK = np.asarray(scores_WK, np.float64).clip(low, high)
+    most = 1 / (1 + math.exp(-_MOST_LOGIT))
+    scores_WK = np.asarray(scores_WK, np.float64).clip(1 - most, most)
     logits_WK: NDArray[np.float64] = np.log(scores_WK) - np.log1p(-scores_WK)
     return logits_WK
 
