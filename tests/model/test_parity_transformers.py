@@ -108,7 +108,7 @@ def compare_everything(ours: openxclip.XCLIPModel, theirs: Any, inputs: dict[str
 
 
 @pytest.mark.parametrize("name", SMALL_SHAPES)
-@pytest.mark.parametrize(("videos", "texts"), [(1, 1), (2, 3), (3, 3)])
+@pytest.mark.parametrize(("videos", "texts"), [pytest.param(1, 1, marks=pytest.mark.slow), (2, 3), (3, 3)])
 def test_all_outputs_of_small_models(name: str, videos: int, texts: int) -> None:
     config = SMALL_SHAPES[name]
     ours, theirs = pair(config, seed=videos)

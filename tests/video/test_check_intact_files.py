@@ -35,7 +35,7 @@ def test_the_files_are_many_and_distinct() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [*COMBINATIONS[::16], *list(ODDITIES)[::9]],
+    [*COMBINATIONS[::32], *list(ODDITIES)[::9]],
 )
 def test_no_problem_is_found(name: str, tmp_path: Path) -> None:
     assert problems(make(name, tmp_path)) == ()

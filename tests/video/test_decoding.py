@@ -224,9 +224,14 @@ COUNTED_CODINGS = [
     "msvideo1.avi",
     "flashsv.flv",
 ]
+# Among the fast tests: one without times, one with frames out of order, one of fields, an old one.
+FAST_COUNTED_CODINGS = {"h264_without_times.avi", "h264_disordered.mxf", "mpeg2_interlaced.ts", "cinepak.avi"}
 
 
-@pytest.mark.parametrize("name", COUNTED_CODINGS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in FAST_COUNTED_CODINGS else pytest.mark.slow) for name in COUNTED_CODINGS],
+)
 def test_frames_of_long_videos_that_must_be_counted_equal_a_full_decode(
     name: str, whole: Wholes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,7 +63,12 @@ CONTAINERS = {
     "qtrle": "mov",
     "msvideo1": "avi asf",
 }
-CASES = [(codec, container) for codec, names in CONTAINERS.items() for container in names.split()]
+# The first container of each codec is among the fast tests.
+CASES = [
+    pytest.param(codec, container, marks=pytest.mark.slow if number else ())
+    for codec, names in CONTAINERS.items()
+    for number, container in enumerate(names.split())
+]
 
 
 def with_flags(source: Path, path: Path, is_flagged: Callable[[int], bool]) -> Path:
