@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import deque
@@ -21,6 +22,7 @@ from openxclip.video import ClipPlan, DecodeWorker, VideoSource
 from openxclip.video.sampling import Timeline
 
 _MOST_BYTES = 96 << 20  # of the frames that wait for their window
+_CLIPS_AT_ONCE = 32
 _LONGEST_WINDOW = 1.5  # windows; see `ClipPlan`
 
 
@@ -82,10 +84,10 @@ class ShotReading:
                         break
                     if stream is None:
                         stream = _ShotStream(plan, run, source)
-                    yield from stream.add(run)
+                    yield from _some_at_a_time(stream.add(run))
                     del run  # before the next one is read
             if stream is not None:
-                yield from stream.finish(is_cut_off=error is not None)
+                yield from _some_at_a_time(stream.finish(is_cut_off=error is not None))
             if error is not None:
                 raise error
         finally:
@@ -108,6 +110,12 @@ class ShotReading:
             if not waiting:
                 del self._cuts[id(source)]
         return cuts
+
+
+def _some_at_a_time(clips: Iterator[ReadClip]) -> Iterator[list[ReadClip]]:
+    """Yield lists of clips: the thread that reads waits when some lists are waiting, however few clips they have."""
+    while some := list(itertools.islice(clips, _CLIPS_AT_ONCE)):
+        yield some
 
 
 class _Frame(NamedTuple):
@@ -149,7 +157,7 @@ class _ShotStream:
         most = _LONGEST_WINDOW * window * (self._fps if self._exact else min(rate, self._fps))
         return max(1, math.ceil(most * bytes_per_frame / _MOST_BYTES)) if math.isfinite(most) else 1
 
-    def add(self, run: FrameRun) -> Iterator[list[ReadClip]]:
+    def add(self, run: FrameRun) -> Iterator[ReadClip]:
         """Take the next frames, and yield the windows that are certain with them."""
         for number, time, levels_CHW in zip(run.indices, run.times_N.tolist(), run.levels_NCHW, strict=True):
             self._undecided.append(_Frame(number, time, levels_CHW))
@@ -157,7 +165,7 @@ class _ShotStream:
             for is_cut in self._detector.add(levels_CHW, time):
                 yield from self._advance(self._undecided.popleft(), is_cut=is_cut)
 
-    def finish(self, *, is_cut_off: bool = False) -> Iterator[list[ReadClip]]:
+    def finish(self, *, is_cut_off: bool = False) -> Iterator[ReadClip]:
         """Yield the other windows. If the video is cut off, the last one ends with the last frame."""
         last = self._undecided[-1].time if self._undecided else self._last[1]
         end = self._duration
@@ -169,7 +177,7 @@ class _ShotStream:
         # a still picture is one window, as without shots
         yield from self._clips([(0.0, end)] if self._seen == 1 else self._windows.finish(end), shot_end=end)
 
-    def _advance(self, frame: _Frame, *, is_cut: bool) -> Iterator[list[ReadClip]]:
+    def _advance(self, frame: _Frame, *, is_cut: bool) -> Iterator[ReadClip]:
         if is_cut:
             cut = self._cut_before(frame)
             yield from self._clips(self._windows.finish(cut), shot_end=cut)
@@ -198,12 +206,12 @@ class _ShotStream:
         needed = next((i for i, frame in enumerate(self._shot) if frame.time > start), len(self._shot))
         del self._shot[: max(0, needed - 1)]
 
-    def _clips(self, bounds: list[tuple[float, float]], *, shot_end: float | None) -> Iterator[list[ReadClip]]:
+    def _clips(self, bounds: list[tuple[float, float]], *, shot_end: float | None) -> Iterator[ReadClip]:
         for start, end in bounds:
             chosen = self._choose_exact(start, end, shot_end) if self._exact else self._choose_nearest(start, end)
             levels_TCHW = torch.stack([frame.levels_CHW for frame in chosen])
             times = tuple(frame.time for frame in chosen)
-            yield [ReadClip(levels_TCHW, ClipInfo(times, start, end, self._duration, self._size, fps=self._fps))]
+            yield ReadClip(levels_TCHW, ClipInfo(times, start, end, self._duration, self._size, fps=self._fps))
 
     def _choose_exact(self, start: float, end: float, shot_end: float | None) -> list[_Frame]:
         plan, times = self._plan, np.array([frame.time for frame in self._shot])
