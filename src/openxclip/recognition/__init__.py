@@ -1,6 +1,8 @@
-"""Recognise what happens in a video, by labels in words."""
+"""Recognise what happens in a video, by labels in words.
 
-from openxclip.recognition.background import BACKGROUND_TEXTS
-from openxclip.recognition.classification import Classification, Classifier, LabelScore, classify, iter_classify
+`__init__.pyi` lists the public names. Each is imported when it is first used, so results load without PyTorch.
+"""
 
-__all__ = ["BACKGROUND_TEXTS", "Classification", "Classifier", "LabelScore", "classify", "iter_classify"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

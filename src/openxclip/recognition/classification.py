@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from openxclip.common.argument_names import takes_arguments_of
 from openxclip.engine import Precision
-from openxclip.errors import VideoError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.pipeline import VideoPipeline
 from openxclip.pipeline.batching import Batch, VideoResult, check_batch
@@ -21,49 +19,9 @@ from openxclip.pipeline.loading import as_pipeline
 from openxclip.processing.sources import Videos, as_sources
 from openxclip.processing.texts import check_distinct
 from openxclip.recognition.background import share_against_neutral
+from openxclip.recognition.results import NONE_OF_THESE, Classification, LabelScore
 from openxclip.video import ClipPlan, ReadOptions, VideoSource, find_videos, source_name
 from openxclip.video.sampling import Sampling
-
-NONE_OF_THESE = "none of these"
-
-
-@dataclass(frozen=True)
-class LabelScore:
-    """How well one label fits a video.
-
-    Attributes:
-        label: the label, without surrounding white space.
-        probability: softmax over the labels, averaged over clips. Probabilities sum to 1 even if no label fits: a
-            single label has 1 for every video.
-        score: softmax over this label and the model's neutral texts only, averaged over clips. Above 0.5, the label
-            fits better than all of these together. It doesn't depend on the other labels.
-    """
-
-    label: str
-    probability: float
-    score: float
-
-
-@dataclass(frozen=True)
-class Classification:
-    """What a video shows, or why it could not be read.
-
-    Attributes:
-        path: the name of the video as it was given; frames in memory are "frames 1", "frames 2", ….
-        labels: the best labels, highest probability first; empty if the video could not be read.
-        outcome: the best label, or "none of these" if its score is too low (see `Classifier`); None if there is an
-            error.
-        none_of_these: 1 minus the score of the best label. It doesn't shrink as labels are added.
-        times: times of each clip's frames, in seconds.
-        error: why the video could not be read; None if it could.
-    """
-
-    path: str
-    labels: tuple[LabelScore, ...] = ()
-    outcome: str | None = None
-    none_of_these: float | None = None
-    times: tuple[tuple[float, ...], ...] = ()
-    error: VideoError | None = None
 
 
 class Classifier:

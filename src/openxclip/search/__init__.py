@@ -6,22 +6,10 @@ with prompts, which are made from patch features that the index stores.
 
 `index` has the public class. `opening` opens an index with its model, `indexer` encodes files and writes them,
 `searching` searches, `duplicates` finds copies, and `store` reads and writes the tables.
+
+`__init__.pyi` lists the public names. Each is imported when it is first used, so results load without PyTorch.
 """
 
-from openxclip.search.contact_sheet import write_contact_sheet
-from openxclip.search.duplicates import Duplicate, DuplicateGroup
-from openxclip.search.index import VideoIndex
-from openxclip.search.previews import thumbnail
-from openxclip.search.results import Added, Hit
-from openxclip.search.schema import IndexInfo
+import lazy_loader
 
-__all__ = [
-    "Added",
-    "Duplicate",
-    "DuplicateGroup",
-    "Hit",
-    "IndexInfo",
-    "VideoIndex",
-    "thumbnail",
-    "write_contact_sheet",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

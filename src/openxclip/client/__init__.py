@@ -1,0 +1,1 @@
+"""Ask a server of openxclip from Python: `Client` and `AsyncClient`."""

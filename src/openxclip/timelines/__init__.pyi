@@ -1,0 +1,15 @@
+from .calibration import Calibration as Calibration
+from .calibration import calibrate_videos as calibrate_videos
+from .calibration import calibrated_contract as calibrated_contract
+from .calibration import parse_rate as parse_rate
+from .contracts import save_contract as save_contract
+from .cutting import SavedClip as SavedClip
+from .cutting import save_clips as save_clips
+from .finder import DEFAULT_WINDOW as DEFAULT_WINDOW
+from .finder import TimelineFinder as TimelineFinder
+from .finding import iter_timelines as iter_timelines
+from .results import Segment as Segment
+from .results import TimelineData as TimelineData
+from .segments import SegmentOptions as SegmentOptions
+from .segments import find_segments as find_segments
+from .timeline import Timeline as Timeline
