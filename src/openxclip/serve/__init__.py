@@ -1,0 +1,1 @@
+"""`openxclip serve`: an HTTP API and a page over the models, the index and jobs."""
