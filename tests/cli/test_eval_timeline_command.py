@@ -25,7 +25,7 @@ def annotations(tmp_path: Path) -> Path:
 
 
 def test_a_model_is_measured(run: Run, annotations: Path, clip_folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "more.txt").write_text("a horse\n\na boat\n")
+    (tmp_path / "more.txt").write_text("a horse\n\na boat\nred\n")
     model = ("--model", tiny_folder, "--device", "cpu", "--window", "0.5", "--threshold", "0")
     ran = run("eval", "timeline", annotations, "--videos", clip_folder, *model, "--absent", tmp_path / "more.txt",
               "--out", tmp_path / "out")  # fmt: skip
@@ -34,6 +34,7 @@ def test_a_model_is_measured(run: Run, annotations: Path, clip_folder: Path, tin
         assert shown in ran.stdout
     assert "HIT@1" not in ran.stdout, "nothing is rated"
     assert "1 of 3 videos is missing and not counted: gone." in ran.stderr
+    assert "--absent: 'red' happens in 2 videos, where it isn't counted as absent." in ran.stderr
     saved = json.loads((tmp_path / "out/results.json").read_text())
     assert set(saved["labels"]) == {"red", "blue", "a horse", "a boat"}
     assert saved["settings"]["window"] == 0.5

@@ -18,6 +18,7 @@ from openxclip.config import LabelThreshold, TimeContract
 from openxclip.errors import VideoError
 from openxclip.processing.sources import in_memory
 from openxclip.timelines import SegmentOptions, Timeline, TimelineFinder, finder
+from openxclip.timelines.calibration import calibrate_videos
 
 LABELS = ["red", "a blue video"]
 
@@ -244,6 +245,25 @@ def write_noise(path: Path) -> None:
 def test_several_videos_are_not_one(clip_folder: Path, pipeline: VideoPipeline) -> None:
     with pytest.raises(ValueError, match="several videos"):
         find(clip_folder, pipeline)
+
+
+def test_several_videos_are_refused_before_one_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "openxclip.timelines.finding.iter_timelines", lambda paths, labels, index=None: pytest.fail("read")
+    )
+    with pytest.raises(ValueError, match="several videos"):
+        openxclip.timeline(["a.mp4", "b.mp4"], ["a dog"])
+
+
+def test_footage_that_cannot_be_read_is_named_if_too_little_is_left(video: Path, pipeline: VideoPipeline) -> None:
+    finder = TimelineFinder(pipeline, ["a dog"], window=1)
+    with pytest.raises(ValueError, match=r"only .* of footage.* Not read, or not to the end: missing\.mp4: "):
+        calibrate_videos(finder, [video, Path("missing.mp4")], 6)
+
+
+def test_unknown_values_are_none_in_a_dict() -> None:
+    values = Timeline(path="a.mp4", labels=("a dog",)).to_dict()
+    assert values["fps"] is values["duration"] is values["window"] is values["labels"][0]["best"] is None
 
 
 # -- what a timeline does ----------------------------------------------------------------------------------------------

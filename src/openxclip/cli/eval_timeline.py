@@ -109,6 +109,10 @@ def command(
     for text in read.notes:
         note(text)
     more = [label.strip() for label in lines_of(absent) if label.strip()] if absent is not None else []
+    for label in more:
+        happens = sum(any(moment.label == label for moment in video.moments) for video in read.videos)
+        if happens:
+            note(f"--absent: {label!r} happens in {counted(happens, 'video')}, where it isn't counted as absent.")
     if predictions is not None:
         results = _of_predictions(predictions, read, annotations, more)
     else:

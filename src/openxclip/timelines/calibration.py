@@ -140,7 +140,13 @@ def calibrate_videos(
     errors = [timeline.error for timeline in timelines if timeline.error is not None]
     if errors and not any(len(timeline.starts) for timeline in timelines):
         raise OpenXCLIPError(f"no video could be read to calibrate with: {errors[0]}")
-    thresholds = calibrate(timelines, false_alarms, finder.options)
+    try:
+        thresholds = calibrate(timelines, false_alarms, finder.options)
+    except ValueError as error:
+        if not errors:
+            raise
+        unread = "; ".join(str(own) for own in errors)
+        raise ValueError(f"{error} Not read, or not to the end: {unread}") from None
     seconds = sum(map(_seconds, timelines))
     notes: tuple[str, ...] = ()
     if any(own.is_extrapolated for own in thresholds.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -159,7 +160,12 @@ def timeline(*args: Any, **arguments: Any) -> Timeline:
         >>> [segment.label for segment in timeline.segments]
         ['a cat moves left']
     """
-    found = list(itertools.islice(iter_timelines(*args, **arguments), 2))
+    given = inspect.signature(iter_timelines).bind(*args, **arguments).arguments
+    if given.get("index") is None and given["paths"] is not None:
+        given["paths"] = sources = as_sources(given["paths"])
+        if len(find_videos(sources)) > 1:  # before any is read
+            raise ValueError("several videos, but timeline takes one: iter_timelines takes any number.")
+    found = list(itertools.islice(iter_timelines(**given), 2))
     if len(found) != 1:
         number = "no video" if not found else "several videos"
         raise ValueError(f"{number}, but timeline takes one: iter_timelines takes any number.")

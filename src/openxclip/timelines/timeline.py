@@ -58,10 +58,10 @@ class Timeline(TimelineData):
         values: dict[str, Any] = {
             "path": self.path,
             "duration": _seconds(self.duration),
-            "fps": self.fps,
+            "fps": _finite(self.fps),
             "size": list(self.size),
-            "window": self.window,
-            "stride": self.stride,
+            "window": _finite(self.window),
+            "stride": _finite(self.stride),
             "windows": len(self.starts),
             "reused": self.reused,
             "labels": [
@@ -223,9 +223,14 @@ class Timeline(TimelineData):
         }
 
 
-def _seconds(seconds: float) -> float:
-    return round(seconds, 3)
+def _finite(value: float) -> float | None:
+    """Return a value as JSON has it: NaN is None."""
+    return value if math.isfinite(value) else None
 
 
-def _share(share: float) -> float:
-    return round(share, 6)
+def _seconds(seconds: float) -> float | None:
+    return _finite(round(seconds, 3))
+
+
+def _share(share: float) -> float | None:
+    return _finite(round(share, 6))
