@@ -1,0 +1,1 @@
+"""The processes behind the server: the model's, the one for frames and previews, and those of jobs."""
