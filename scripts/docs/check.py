@@ -24,9 +24,9 @@ from bs4 import BeautifulSoup
 ROOT = Path(__file__).resolve().parents[2]
 # Packages whose public names the reference lists, with the top-level package.
 PACKAGES = [
-    *("benchmarking", "checkpoints", "config", "conversion", "datasets", "engine", "errors", "evaluation", "features"),
-    *("inspection", "model", "pipeline", "playground", "processing", "recipes", "recognition", "search", "training"),
-    "video",
+    *("benchmarking", "checkpoints", "client", "config", "conversion", "datasets", "engine", "errors", "evaluation"),
+    *("features", "inspection", "model", "pipeline", "playground", "processing", "recipes", "recognition", "search"),
+    *("training", "video"),
 ]
 REQUESTED = {"stylesheet", "preload", "preconnect", "dns-prefetch", "icon"}  # kinds of <link> that a browser requests
 DOTTED = re.compile(r"openxclip(?:\.[A-Za-z_]\w*)+")

@@ -2,6 +2,7 @@
 from . import benchmarking as benchmarking
 from . import checkpoints as checkpoints
 from . import cli as cli
+from . import client as client
 from . import common as common
 from . import config as config
 from . import conversion as conversion
@@ -24,6 +25,10 @@ from . import training as training
 from . import video as video
 from ._version import __version__ as __version__
 from .benchmarking import bench as bench
+from .client import AsyncClient as AsyncClient
+from .client import Client as Client
+from .client import ServerError as ServerError
+from .client import ServerVideo as ServerVideo
 from .config import XCLIPConfig as XCLIPConfig
 from .config import XCLIPTextConfig as XCLIPTextConfig
 from .config import XCLIPVisionConfig as XCLIPVisionConfig

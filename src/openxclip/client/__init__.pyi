@@ -1,0 +1,10 @@
+from .answers import FoundMoment as FoundMoment
+from .answers import Job as Job
+from .answers import JobEvent as JobEvent
+from .answers import ServedIndex as ServedIndex
+from .answers import ServedModel as ServedModel
+from .awaiting import AsyncClient as AsyncClient
+from .blocking import Client as Client
+from .errors import InvalidRequestError as InvalidRequestError
+from .errors import ServerError as ServerError
+from .sources import ServerVideo as ServerVideo
