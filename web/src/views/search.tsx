@@ -1,0 +1,182 @@
+// Search: a sentence or a moment, and the moments of the collection that fit.
+
+import { signal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { type ApiError, addressOf, asApiError, isAbort, post, whileBusy } from "../api";
+import { baseName, clock, percent } from "../format";
+import { useKeys } from "../keys";
+import { go, hrefOf, route } from "../store";
+import type { Hit } from "../types";
+import { Button, Empty, Failure, Progress } from "../ui/bits";
+import { Icon } from "../ui/icons";
+import { Loop } from "../ui/tile";
+
+interface Found {
+  key: string;
+  hits: Hit[];
+  seconds: number;
+}
+
+const found = signal<Found | null>(null);
+const failure = signal<ApiError | null>(null);
+const waiting = signal<{ key: string; seconds: number | null } | null>(null);
+const least = signal(0);
+const PAGE = 24;
+let searching: AbortController | null = null;
+
+async function find(query: URLSearchParams): Promise<void> {
+  const key = query.toString();
+  if (found.value?.key === key || waiting.value?.key === key) return;
+  searching?.abort();
+  const controller = (searching = new AbortController());
+  const text = query.get("q");
+  const like = query.get("like");
+  const body = {
+    ...(text ? { query: text } : { moment: { video: like, start: Number(query.get("start")), end: Number(query.get("end")) } }),
+    k: Number(query.get("k")) || PAGE,
+    ...(query.get("each") ? { per_video: Number(query.get("each")) } : {}),
+  };
+  failure.value = null;
+  waiting.value = { key, seconds: null };
+  const began = performance.now();
+  try {
+    const { hits } = await whileBusy(() => post<{ hits: Hit[] }>("/v1/search", body, "POST", controller.signal), {
+      signal: controller.signal,
+      onWait: (seconds) => (waiting.value = { key, seconds }),
+    });
+    if (searching === controller) {
+      found.value = { key, hits, seconds: (performance.now() - began) / 1000 };
+      least.value = 0;
+    }
+  } catch (error) {
+    if (searching === controller && !isAbort(error)) {
+      failure.value = asApiError(error);
+      found.value = null;
+    }
+  } finally {
+    if (searching === controller) waiting.value = null;
+  }
+}
+
+export function Search() {
+  const { query } = route.value;
+  const text = query.get("q") ?? "";
+  const like = query.get("like");
+  const field = useRef<HTMLInputElement>(null);
+  useKeys({ "/": () => field.current?.select() });
+  useEffect(() => {
+    if (text || like) void find(query);
+    else field.current?.focus();
+    if (field.current) field.current.value = text;
+  }, [query.toString()]);
+
+  const asked = Boolean(text || like);
+  const answer = asked ? found.value : null;
+  const shown = answer?.hits.filter((hit) => (hit.score ?? hit.similarity) >= least.value) ?? [];
+  return (
+    <div class="search">
+      <h1 class="visually-hidden">Search</h1>
+      <form class="ask" role="search" onSubmit={(event) => {
+        event.preventDefault();
+        const words = field.current!.value.trim();
+        if (words) go("search", { q: words, each: query.get("each") });
+      }}>
+        <Icon name="search" size={26} />
+        <input ref={field} type="search" aria-label="Describe a moment" placeholder="Describe a moment" defaultValue={text}
+          autocomplete="off" enterkeyhint="search" maxLength={2000}
+          onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()} />
+        <Button kind="primary" submit>Search</Button>
+      </form>
+      {like && (
+        <p class="like">
+          <span>Moments like <b>{baseName(like)}</b>, <span class="edge">{clock(Number(query.get("start")))} – {clock(Number(query.get("end")))}</span></span>
+          <a class="link" href={hrefOf("search")}>New search</a>
+        </p>
+      )}
+      {waiting.value && <Progress share={null} onStop={() => searching?.abort()}
+        text={waiting.value.seconds === null ? "Searching the collection" : `The server is busy. Trying again in ${Math.ceil(waiting.value.seconds)} s`} />}
+      {failure.value && (failure.value.code === "no_index" ? <NoIndex /> : <Failure error={failure.value} onRetry={() => void find(query)} />)}
+      {answer && !failure.value && (
+        <>
+          <Sieve hits={answer.hits} shown={shown.length} query={query} />
+          {shown.length ? (
+            <ul class="tiles hits">
+              {shown.map((hit) => <HitTile hit={hit} key={hit.id} />)}
+            </ul>
+          ) : (
+            <Empty title="Nothing fits well enough">
+              {answer.hits.length ? "Lower the least score to see moments that fit less well." : "The index holds no moment that fits. Try other words."}
+            </Empty>
+          )}
+          {answer.hits.length >= (Number(query.get("k")) || PAGE) && shown.length > 0 && (
+            <div class="row centre">
+              <Button onClick={() => go("search", { ...Object.fromEntries(query), k: (Number(query.get("k")) || PAGE) + PAGE })}>Show more</Button>
+            </div>
+          )}
+        </>
+      )}
+      {!asked && (
+        <Empty title="Search by a sentence">
+          Write what happens, as you would tell it: who does what. The best moments of all indexed videos play here, and each
+          finds more like it.
+        </Empty>
+      )}
+    </div>
+  );
+}
+
+function NoIndex() {
+  return (
+    <Empty title="Nothing is indexed yet" actions={<Button kind="primary" onClick={() => go("library")}>Open the library</Button>}>
+      Search needs an index of the collection. Make it once in the library; new videos are added to it later.
+    </Empty>
+  );
+}
+
+function Sieve({ hits, shown, query }: { hits: Hit[]; shown: number; query: URLSearchParams }) {
+  const byScore = hits.some((hit) => hit.score !== null);
+  return (
+    <div class="sieve">
+      <span role="status">{shown === hits.length ? `${shown} moments` : `${shown} of ${hits.length} moments`}</span>
+      <label>
+        <span>Least {byScore ? "score" : "similarity"}</span>
+        <input type="range" min={0} max={1} step={0.01} value={least.value}
+          onInput={(event) => (least.value = Number(event.currentTarget.value))} />
+        <output class="edge">{least.value.toFixed(2)}</output>
+      </label>
+      <label class="check">
+        <input type="checkbox" checked={query.get("each") === "1"}
+          onChange={(event) => go("search", { ...Object.fromEntries(query), each: event.currentTarget.checked ? "1" : null })} />
+        <span>One moment per video</span>
+      </label>
+    </div>
+  );
+}
+
+function HitTile({ hit }: { hit: Hit }) {
+  const { video } = hit;
+  const name = baseName(video ?? hit.path);
+  const share = hit.score ?? Math.max(0, hit.similarity);
+  return (
+    <li class="tile hit">
+      <button type="button" class="tile-face" disabled={!video} title={video ? `Watch ${name}` : "This video is below no root of the server"}
+        aria-label={`Watch ${name} at ${clock(hit.start)}, ${hit.score === null ? "similarity" : "score"} ${share.toFixed(2)}`}
+        onClick={() => video && go("watch", { video, t: hit.start.toFixed(2) })}>
+        {video ? <Loop src={hit.preview ?? `${addressOf({ kind: "video", id: video })}/stream`} poster={hit.thumbnail} start={hit.best_start} end={hit.best_end} />
+          : <span class="picture missing" />}
+        <span class="edge tile-time">{clock(hit.start)} – {clock(hit.end)}</span>
+        <span class="track thin"><i style={{ width: `${share * 100}%` }} /></span>
+      </button>
+      <div class="tile-foot">
+        <span class="tile-name" title={hit.path}>{name}</span>
+        <span class="edge" title={hit.score === null ? "similarity" : "score"}>{hit.score === null ? hit.similarity.toFixed(2) : percent(hit.score)}</span>
+        {video && (
+          <a class="button quiet only-icon" aria-label={`More like ${name} at ${clock(hit.start)}`} title="More like this"
+            href={hrefOf("search", { like: video, start: hit.best_start.toFixed(3), end: hit.best_end.toFixed(3) })}>
+            <Icon name="more" size={18} />
+          </a>
+        )}
+      </div>
+    </li>
+  );
+}
