@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 __all__ = [
     "CheckpointError",
+    "DecoderCrashError",
     "MissingPackageError",
     "NotWrittenError",
     "OpenXCLIPError",
@@ -35,6 +36,10 @@ class VideoError(OpenXCLIPError):
 
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
         return type(self), (self.source, self.reason)  # so that it can be pickled
+
+
+class DecoderCrashError(VideoError):
+    """Reading the video killed the process that decodes it; being killed at a time limit is a plain `VideoError`."""
 
 
 class CheckpointError(OpenXCLIPError, OSError):

@@ -17,7 +17,11 @@ class WorkerPool:
 
     def __init__(self, isolate: bool) -> None:
         self.isolate = isolate
-        self._idle = [DecodeWorker()] if isolate else []
+        self._idle = [self.start_worker()] if isolate else []
+
+    def start_worker(self) -> DecodeWorker:
+        """Start a worker; for subclasses with workers of their own."""
+        return DecodeWorker()
 
     @contextmanager
     def borrow(self, count: int) -> Iterator[list[DecodeWorker | None]]:
@@ -37,7 +41,7 @@ class WorkerPool:
         try:
             return self._idle.pop()
         except IndexError:  # not checked before, because another thread may take the last one
-            return DecodeWorker()
+            return self.start_worker()
 
     def close(self) -> None:
         """End the idle workers; the next video starts a new one."""

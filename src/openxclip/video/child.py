@@ -22,7 +22,7 @@ import PIL
 from numpy.typing import NDArray
 
 from openxclip.common.forking import watch_forks
-from openxclip.errors import VideoError
+from openxclip.errors import DecoderCrashError, VideoError
 from openxclip.video import sharing
 from openxclip.video.failures import error_text
 from openxclip.video.limits import GRACE_S, timeout_error
@@ -175,7 +175,8 @@ class Child:
             on_time: called with the time up to which the video has been read and its duration, in seconds.
 
         Raises:
-            VideoError: the child crashed or was killed at the time limit, or its frames can't be received.
+            DecoderCrashError: the child ended: it crashed, or was killed from outside.
+            VideoError: the child was killed at the time limit, or its frames can't be received.
         """
         try:
             if len(data):
@@ -193,7 +194,7 @@ class Child:
         if answer is None:
             if self._timed_out and seconds is not None:
                 raise timeout_error(name, seconds)
-            raise VideoError(name, describe_exit(self._process.wait()))
+            raise DecoderCrashError(name, describe_exit(self._process.wait()))
         self._inbox.shrink()
         return answer, frames
 

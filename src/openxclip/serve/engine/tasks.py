@@ -10,15 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-#: Which process does a task, and in which of its lanes: texts don't wait behind long videos.
-Lane = Literal["videos", "texts", "media"]
+#: Where a task waits. Each lane has its own queue and threads, so that texts don't wait behind long videos, and frames
+#: not behind previews. "videos" and "texts" are lanes of the model's process, the others of the one for media.
+Lane = Literal["videos", "texts", "frames", "previews"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Base of all tasks."""
+    """Base of all tasks.
+
+    Attributes:
+        has_time_limit: whether `request_timeout` holds for the task.
+    """
 
     lane: ClassVar[Lane] = "videos"
+    has_time_limit: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +120,7 @@ class SearchTask(Task):
 class IndexInfoTask(Task):
     """Describe the index; `NoIndexError` if there is none.
 
-    Result: {"videos", "windows", "unfinished", "failed": numbers, "model": name, "window", "stride": seconds,
+    Result: {"videos", "windows", "unfinished": numbers, "model": name, "window", "stride": seconds,
     "num_frames", "patches"}.
     """
 
@@ -157,7 +163,7 @@ class CheckTask(Task):
     "error" in it.
     """
 
-    lane: ClassVar[Lane] = "media"
+    lane: ClassVar[Lane] = "frames"
 
     path: Path
     name: str
@@ -167,7 +173,7 @@ class CheckTask(Task):
 class FrameTask(Task):
     """Read the frame that is shown at a time, in seconds. Result: JPEG bytes, at most `width` pixels wide."""
 
-    lane: ClassVar[Lane] = "media"
+    lane: ClassVar[Lane] = "frames"
 
     path: Path
     name: str
@@ -182,7 +188,8 @@ class PreviewTask(Task):
     Progress is (seconds done, duration). Result: {"duration": seconds, "width", "height", "size": bytes, "notes": …}.
     """
 
-    lane: ClassVar[Lane] = "media"
+    lane: ClassVar[Lane] = "previews"
+    has_time_limit: ClassVar[bool] = False  # the larger the video, the longer it takes
 
     path: Path
     name: str
@@ -192,3 +199,10 @@ class PreviewTask(Task):
 
 #: The task by which `serve/correct` computes with the model.
 HeadTask = CallTask
+
+
+def lane_of(task: Task) -> Lane:
+    """Return the lane of a task; a search and a call that read no video go with the texts."""
+    if isinstance(task, SearchTask | CallTask) and task.path is None:
+        return "texts"
+    return task.lane
