@@ -1,8 +1,9 @@
-"""The corrections of a server: labels of windows, as a CSV that `openxclip train` and `openxclip eval` take as it is."""
+"""The corrections of a server: labels of windows, as a CSV that `openxclip train` and `openxclip eval` take."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from openxclip.common.files import atomic_file, cannot_read, is_utf8
-from openxclip.datasets import DatasetError, readable_name
+from openxclip.datasets import DatasetError
 from openxclip.datasets.labels import name_key
 from openxclip.datasets.lists import read_list
 from openxclip.datasets.text import read_csv, read_text
@@ -156,7 +157,7 @@ class LabelStore:
     def _read(self) -> dict[Key, WindowLabel]:
         if not self.path.exists():
             return {}
-        labels: dict[Key, WindowLabel] = {}
+        labels, spelling = dict[Key, WindowLabel](), dict[str, str]()
         rows = read_list(self.path) if self._has_rows() else []
         for row in rows:
             if row.label is None or row.start is None or row.end is None:
@@ -164,6 +165,9 @@ class LabelStore:
             label = WindowLabel(row.path, row.label, row.start, row.end)
             if label.key in labels:
                 raise DatasetError(f"{row.place}: this window has a label already, {labels[label.key].label!r}.")
+            other = spelling.setdefault(name_key(label.label), label.label)
+            if other != label.label:
+                raise DatasetError(f"{row.place}: {label.label!r} and {other!r} have the same text: use one of them.")
             labels[label.key] = label
         return labels
 
@@ -200,8 +204,6 @@ class LabelStore:
 
 def as_csv(labels: Iterable[WindowLabel]) -> str:
     """Return labels as a CSV with the columns path, label, start and end."""
-    import io
-
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -245,8 +247,8 @@ def check_label(label: str) -> str:
         ValueError: it is empty, a number (which training takes for the number of a class), too long, or has control
             characters.
     """
-    text = " ".join(label.split(" ")).strip()
-    if not text or not readable_name(text):
+    text = label.strip()
+    if not any(character.isalnum() for character in text):
         raise ValueError(f"label={label!r}: must have a letter.")
     if text.lstrip("-").isdigit():
         raise ValueError(f"label={label!r}: is a number, which means nothing to the model: use words.")
