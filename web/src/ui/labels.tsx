@@ -23,7 +23,7 @@ const PRESETS: Preset[] = [
   { name: "Workshop", labels: ["sawing wood", "hammering", "drilling", "painting", "measuring"] },
 ];
 
-export function LabelField({ input, onEnter }: { input?: RefObject<HTMLInputElement>; onEnter: () => void }) {
+export function LabelField({ input, onEnter }: { input?: RefObject<HTMLInputElement | null>; onEnter: () => void }) {
   const [text, setText] = useState("");
   const current = labels.value;
 

@@ -24,7 +24,8 @@ export function TimelineView({ source, texts, handle }: {
   const found = timeline.value;
   const [zoom, setZoom] = useState(1);
   const [width, setWidth] = useState(800);
-  const [hover, setHover] = useState<number | null>(null);
+  const [hover, setHover] = useState<{ at: number; x: number } | null>(null);
+  const section = useRef<HTMLElement>(null);
   const scroll = useRef<HTMLDivElement>(null);
   const inner = useRef<HTMLDivElement>(null);
 
@@ -54,13 +55,13 @@ export function TimelineView({ source, texts, handle }: {
     seek(timeAt(event));
   };
   const onPointerMove = (event: PointerEvent) => {
-    setHover(timeAt(event));
+    if (event.pointerType === "mouse") setHover({ at: timeAt(event), x: event.clientX - section.current!.getBoundingClientRect().left });
     if (inner.current!.hasPointerCapture(event.pointerId)) seek(timeAt(event));
   };
 
   const lanes = lanesOf(found, texts);
   return (
-    <section class="timeline" aria-label="Timeline">
+    <section class="timeline" aria-label="Timeline" ref={section}>
       <div class="timeline-gutter">
         <div class="gutter-head">
           <Button kind="quiet" icon="minus" label="Zoom out" disabled={zoom === 1} onClick={() => handle.current!.zoomBy(0.5)} />
@@ -86,10 +87,11 @@ export function TimelineView({ source, texts, handle }: {
           <Strip source={source} duration={duration} count={Math.min(64, Math.max(5, Math.round((width * zoom) / 74)))} />
           <Ruler duration={duration} width={width * zoom} />
           {lanes.map((lane) => <Lane key={lane.label} lane={lane} found={found} duration={duration} />)}
-          {hover !== null && duration > 0 && <Hover source={source} at={hover} duration={duration} />}
+          {hover && duration > 0 && <i class="hover" style={{ left: `${(hover.at / duration) * 100}%` }} aria-hidden="true" />}
           <Playhead duration={duration} />
         </div>
       </div>
+      {hover && duration > 0 && <Hover source={source} at={hover.at} x={hover.x} room={section.current?.clientWidth ?? 0} duration={duration} />}
     </section>
   );
 }
@@ -206,7 +208,7 @@ function Playhead({ duration }: { duration: number }) {
 }
 
 /** The frame below the pointer. Times are rounded, so that the browser's cache has most of them. */
-function Hover({ source, at, duration }: { source: SourceRef; at: number; duration: number }) {
+function Hover({ source, at, x, room, duration }: { source: SourceRef; at: number; x: number; room: number; duration: number }) {
   const grain = Math.max(0.1, duration / 400);
   const rounded = Math.min(duration, Math.round(at / grain) * grain);
   const [shown, setShown] = useState(rounded);
@@ -215,12 +217,10 @@ function Hover({ source, at, duration }: { source: SourceRef; at: number; durati
     return () => clearTimeout(timer);
   }, [rounded]);
   return (
-    <div class="hover" style={{ left: `${(at / duration) * 100}%`, "--at": at / duration }} aria-hidden="true">
-      <figure>
-        <img src={frameOf(source, shown, 320)} alt="" />
-        <figcaption class="edge">{clock(at)}</figcaption>
-      </figure>
-    </div>
+    <figure class="hover-card" style={{ left: `${Math.max(0, Math.min(room - 184, x - 92))}px` }} aria-hidden="true">
+      <img src={frameOf(source, shown, 320)} alt="" />
+      <figcaption class="edge">{clock(at)}</figcaption>
+    </figure>
   );
 }
 

@@ -24,7 +24,7 @@ const ORDERS: Record<string, string> = {
 export function Teach() {
   useEffect(() => {
     refreshLabels()
-      .then(() => current.value || refill())
+      .then(() => (current.value ? undefined : refill()))
       .catch((error: unknown) => (failure.value = asApiError(error)));
     void refreshJobs().catch(() => {});
   }, []);

@@ -72,7 +72,7 @@ export function Watch() {
           <span class="muted small">Deleted when this visit ends <KeepButton id={video.ref.id} /></span>
         )}
         <span class="grow" />
-        <Button kind="quiet" icon="upload" onClick={() => file.current?.click()}>Another video</Button>
+        <Button kind="quiet" icon="upload" class="upload-other" onClick={() => file.current?.click()}><span>Another video</span></Button>
         <Button kind="quiet" icon="close" label="Close the video" onClick={() => { close(); go("watch"); }} />
       </header>
       <Sending />
@@ -175,9 +175,9 @@ function Welcome({ onChoose, field }: { onChoose: () => void; field: { current: 
       <div class="drop">
         <Lanes />
         <div class="drop-words">
-          <p class="drop-title">Drop a video here</p>
+          <p class="drop-title">Open a video</p>
           <Button kind="primary" icon="upload" onClick={onChoose}>Choose a video</Button>
-          <p class="muted small">It stays on this server and is deleted when your visit ends.</p>
+          <p class="muted small"><span class="by-drop">Or drop it anywhere on this page. </span>It stays on this server and is deleted when your visit ends.</p>
         </div>
       </div>
       <Sending />
@@ -198,7 +198,7 @@ function Welcome({ onChoose, field }: { onChoose: () => void; field: { current: 
       {videos !== null && videos.length > 0 && (
         <section>
           <div class="section-head"><h2>From the library</h2><a class="link" href="#/library">See all</a></div>
-          <div class="tiles small-tiles">
+          <div class="tiles small-tiles one-row">
             {videos.map((each) => (
               <VideoTile key={each.id} source={{ kind: "video", id: each.id }} name={each.name} duration={each.duration}
                 onOpen={() => go("watch", { video: each.id })} />
