@@ -24,18 +24,12 @@ from openxclip.serve.engine.work import CancelledWorkError, Work, current_work, 
 _PACKAGE = str(Path(openxclip.__file__).parent)
 _EXPECTED = (OpenXCLIPError, ValueError, TypeError, OSError, MemoryError)  # without a traceback in the log
 
-# Imported by name, so that a process loads only what it needs.
-_MODULES = {
-    "model": "openxclip.serve.engine.model_child",
-    "media": "openxclip.serve.engine.media_child",
-    "job": "openxclip.serve.engine.job_child",
-}
-
 
 class Handler(Protocol):
     """Does the tasks of a process."""
 
     lanes: Mapping[Lane, int]  #: number of threads by lane
+    hidden: Mapping[str, str]  #: what messages show instead of paths, by path
 
     def describe(self) -> dict[str, Any]:
         """Return facts for the server."""
@@ -44,11 +38,12 @@ class Handler(Protocol):
         """Do a task and return its result."""
 
 
-def main(kind: str) -> NoReturn:
+def main(module: str) -> NoReturn:
     """Run a process of the server, until the server closes the pipe or ends.
 
     Args:
-        kind: "model", "media" or "job".
+        module: name of the module whose `serve(channel, messages)` does the work. It is imported by name, so that a
+            process loads only what it needs.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     channel = _take_standard_streams()
@@ -64,8 +59,7 @@ def main(kind: str) -> NoReturn:
 
     threading.Thread(target=receive, name="receive", daemon=True).start()
     try:
-        module = importlib.import_module(_MODULES[kind])
-        module.serve(channel, messages)
+        importlib.import_module(module).serve(channel, messages)
     except KeyboardInterrupt:
         os._exit(130)
     os._exit(0)  # without waiting for threads that read ahead
@@ -108,7 +102,7 @@ def serve_tasks(
     while True:
         kind, number, *tasks = messages.get()
         if kind == "run":
-            work = works[number] = Work(number, tasks[0], channel.send)
+            work = works[number] = Work(number, tasks[0], channel.send, handler.hidden)
             threads[lane_of(tasks[0])].submit(_do, handler, work, works, channel)
         elif (running := works.get(number)) is not None:
             running.cancel()

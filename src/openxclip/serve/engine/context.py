@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
-from openxclip.errors import OpenXCLIPError
+from openxclip.errors import MissingPackageError, OpenXCLIPError
 from openxclip.pipeline import VideoPipeline
-from openxclip.search import VideoIndex
-from openxclip.search.opening import OpenIndex
 from openxclip.serve.engine.errors import NoIndexError, WrongIndexError
 from openxclip.serve.engine.settings import EngineSettings, shown_model
 from openxclip.serve.engine.work import Work, current_work
+
+if TYPE_CHECKING:
+    from openxclip.search import VideoIndex
+    from openxclip.search.opening import OpenIndex
 
 
 class ModelContext:
@@ -40,7 +43,11 @@ class ModelContext:
         Raises:
             NoIndexError: there is no index yet.
             WrongIndexError: the index was made with another model, or can't be opened.
+            MissingPackageError: LanceDB isn't installed.
         """
+        from openxclip.search import VideoIndex  # here, because LanceDB and pyarrow take time to import
+        from openxclip.search.opening import OpenIndex
+
         index: OpenIndex | None = getattr(self._own, "index", None)
         if index is not None and index.refresh():
             return index
@@ -51,8 +58,10 @@ class ModelContext:
                 index.check_model()
                 self._own.index, self._own.videos = index, VideoIndex(index)
                 return index
+        except MissingPackageError:
+            raise
         except (OpenXCLIPError, ValueError) as error:
-            raise WrongIndexError(str(error).replace(str(folder), "of this server")) from None
+            raise WrongIndexError(str(error)) from None
         raise NoIndexError("there is no index yet: add videos to it first.")
 
     def video_index(self) -> VideoIndex:

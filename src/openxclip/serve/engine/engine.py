@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from openxclip.serve.engine.metrics import Metrics
-from openxclip.serve.engine.process import resident_bytes
+from openxclip.serve.engine.process import MEDIA, MODEL, resident_bytes
 from openxclip.serve.engine.settings import EngineSettings, shown_model
 from openxclip.serve.engine.state import EngineState
 from openxclip.serve.engine.station import Station
@@ -40,9 +40,9 @@ class Engine:
         }
         own = EngineSettings.of(settings)
         self._model = Station(
-            "model", {"videos": settings.concurrency, "texts": 1}, own, idle=settings.idle_unload, **options
+            "model", MODEL, {"videos": settings.concurrency, "texts": 1}, own, idle=settings.idle_unload, **options
         )
-        self._media = Station("media", {"frames": 1, "previews": 1}, own, idle=_MEDIA_IDLE_S, **options)
+        self._media = Station("media", MEDIA, {"frames": 1, "previews": 1}, own, idle=_MEDIA_IDLE_S, **options)
         for station in (self._model, self._media):
             self.metrics.rss.labels(station.kind).set_function(partial(_memory_of, station))
 

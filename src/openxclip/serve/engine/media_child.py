@@ -11,6 +11,7 @@ from openxclip.common.files import Stamp, stamp_of, without_nan
 from openxclip.serve.engine.child import serve_tasks
 from openxclip.serve.engine.decoders import TaskWorkers, check_duration
 from openxclip.serve.engine.pictures import MAX_WIDTH, jpeg, write_preview
+from openxclip.serve.engine.settings import EngineSettings
 from openxclip.serve.engine.tasks import CheckTask, FrameTask, Lane, PreviewTask, Task
 from openxclip.serve.engine.wire import Channel
 from openxclip.serve.engine.work import Work
@@ -23,21 +24,22 @@ _FRAME_S = 0.001
 
 def serve(channel: Channel, messages: SimpleQueue[tuple[Any, ...]]) -> None:
     """Do tasks about frames and previews until the process ends."""
-    serve_tasks(channel, messages, lambda settings: MediaHandler(settings["engine"].max_duration))
+    serve_tasks(channel, messages, lambda settings: MediaHandler(settings["engine"]))
 
 
 class MediaHandler:
     """Makes frames and previews.
 
     Args:
-        max_duration: longest duration of a video in seconds.
+        settings: settings of the server.
     """
 
     lanes: Mapping[Lane, int] = {"frames": 1, "previews": 1}
 
-    def __init__(self, max_duration: float) -> None:
-        self._max_duration = max_duration
-        self._workers = TaskWorkers(max_duration)
+    def __init__(self, settings: EngineSettings) -> None:
+        self.hidden: Mapping[str, str] = settings.hidden
+        self._max_duration = settings.max_duration
+        self._workers = TaskWorkers(settings.max_duration)
         self._reports: dict[tuple[Path, Stamp], VideoReport] = {}
         self._do: dict[type[Task], Callable[[Any, Work], Any]] = {
             CheckTask: self.check,

@@ -70,6 +70,7 @@ class ModelHandler:
 
     def __init__(self, settings: EngineSettings) -> None:
         self.lanes: Mapping[Lane, int] = {"videos": settings.concurrency, "texts": 1}
+        self.hidden: Mapping[str, str] = settings.hidden
         self._precision = cast("Precision", settings.precision)
         check_precision(self._precision)
         workers = TaskWorkers(settings.max_duration)  # a decoder starts while the model is loaded

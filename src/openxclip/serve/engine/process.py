@@ -15,6 +15,13 @@ from typing import Any, BinaryIO, cast
 
 from openxclip.serve.engine.wire import Channel, encode
 
+OnMessage = Callable[[tuple[Any, ...]], None]
+
+#: The modules that the processes run, by what they do.
+MODEL = "openxclip.serve.engine.model_child"
+MEDIA = "openxclip.serve.engine.media_child"
+JOB = "openxclip.serve.engine.job_child"
+
 _END_TIMEOUT_S = 5.0  # for a process that was asked to end
 
 # The child has the import path of this process, without the current folder, in which a file could hide a module. Its
@@ -37,7 +44,7 @@ class ChildProcess:
     """A process of the server. It ends by itself when this process ends, however that happens.
 
     Args:
-        kind: what it does: "model", "media" or "job".
+        module: the module that it runs: `MODEL`, `MEDIA` or `JOB`. See `openxclip.serve.engine.child`.
         on_message: called in the event loop with each message.
         on_end: called in the event loop with the exit status, after the last message.
 
@@ -45,14 +52,16 @@ class ChildProcess:
         OSError: no process can be started.
     """
 
-    def __init__(self, kind: str, on_message: Callable[[tuple[Any, ...]], None], on_end: Callable[[int], None]) -> None:
+    def __init__(
+        self, module: str, on_message: Callable[[tuple[Any, ...]], None], on_end: Callable[[int], None]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_message, self._on_end = on_message, on_end
         self._ended = asyncio.Event()
         self._was_asked = False
         entries = [entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)]  # noqa: PTH117
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOTSTRAP, kind, "\n".join(entries)],
+            [sys.executable, "-c", _BOOTSTRAP, module, "\n".join(entries)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             **_OWN_GROUP,
@@ -62,7 +71,7 @@ class ChildProcess:
         self._channel = Channel(cast("BinaryIO", self._process.stdout), cast("BinaryIO", self._process.stdin))
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         for target in (self._send_all, self._receive_all):
-            threading.Thread(target=target, name=f"{kind} process", daemon=True).start()
+            threading.Thread(target=target, name=module.rpartition(".")[2], daemon=True).start()
 
     @property
     def pid(self) -> int:

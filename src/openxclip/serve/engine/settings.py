@@ -26,6 +26,11 @@ class EngineSettings:
     index: Path
     data: Path
 
+    @property
+    def hidden(self) -> dict[str, str]:
+        """What messages show instead of paths of the server, by path."""
+        return {str(self.index): "the index", str(self.data): "the data folder"}
+
     @classmethod
     def of(cls, settings: ServeSettings) -> EngineSettings:
         """Return what the processes need of the server's settings."""

@@ -74,7 +74,8 @@ class Station:
     """A process, which is started when it is needed, and the tasks that wait for it and run in it.
 
     Args:
-        kind: the kind of process: "model" or "media".
+        kind: "model" or "media", for metrics and messages.
+        module: the module that the process runs, see `ChildProcess`.
         lanes: how many tasks run at once, by lane.
         settings: what the process needs to know.
         queue_size: the most tasks that wait in a lane.
@@ -90,6 +91,7 @@ class Station:
     def __init__(
         self,
         kind: str,
+        module: str,
         lanes: Mapping[Lane, int],
         settings: EngineSettings,
         *,
@@ -98,7 +100,7 @@ class Station:
         idle: float | None,
         metrics: Metrics,
     ) -> None:
-        self.kind, self.facts, self.error = kind, dict[str, Any](), ""
+        self.kind, self._module, self.facts, self.error = kind, module, dict[str, Any](), ""
         self._settings, self._metrics = settings, metrics
         self._queue_size, self._time_limit, self._idle = queue_size, time_limit, idle
         self._lanes = {name: _Lane(name, slots) for name, slots in lanes.items()}
@@ -334,7 +336,7 @@ class Station:
                 ready.set_result(("ended", status))
             self._note_end(process, status)
 
-        process = ChildProcess(self.kind, on_message, on_end)
+        process = ChildProcess(self._module, on_message, on_end)
         process.send("load", {"engine": self._settings})
         return process
 

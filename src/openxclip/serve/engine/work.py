@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from openxclip.errors import DecoderCrashError, OpenXCLIPError, VideoError
+from openxclip.errors import DecoderCrashError, OpenXCLIPError, VideoError, VideoIndexError
 from openxclip.serve.engine.tasks import Task
 
 Result = TypeVar("Result")
@@ -35,6 +35,7 @@ class Work:
         number: identifies the task in messages.
         task: the task.
         send: sends a message to the server.
+        hidden: what messages show instead of paths, by path.
         notes: sentences for the client, each once.
         counts: what is counted for the metrics, by name.
     """
@@ -42,6 +43,7 @@ class Work:
     number: int
     task: Task
     send: Callable[[tuple[Any, ...]], None]
+    hidden: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -102,14 +104,17 @@ class Work:
             self.notes.append(text)
 
     def shown(self, text: str) -> str:
-        """Return a text with the client's name of the video in place of its path."""
+        """Return a text with the client's name of the video in place of its path, and without other paths."""
         path = getattr(self.task, "path", None)
-        return text if path is None else text.replace(str(path), getattr(self.task, "name", "") or "the video")
+        names = {} if path is None else {str(path): getattr(self.task, "name", "") or "the video"}
+        return with_names(text, {**self.hidden, **names})
 
     def shown_error(self, error: BaseException) -> BaseException:
         """Return an error for the client: without paths, and one that can be pickled."""
         if isinstance(error, VideoError):
             return type(error)(self.shown(error.source), self.shown(error.reason))
+        if isinstance(error, VideoIndexError):
+            return type(error)(self.shown(str(error)))
         if isinstance(error, OpenXCLIPError):
             return error
         if isinstance(error, OSError) and error.errno:
@@ -137,6 +142,13 @@ class Work:
             self.check()
             self.count("crashes")
             raise
+
+
+def with_names(text: str, names: Mapping[str, str]) -> str:
+    """Return a text with names in place of paths, the longest paths first."""
+    for path in sorted(names, key=len, reverse=True):
+        text = text.replace(path, names[path])
+    return text
 
 
 _current = threading.local()
