@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from openxclip.common.files import atomic_file, cannot_read
 from openxclip.errors import CheckpointError
 
-PENALTY = 0.02  # of the correction; chosen on actions and draws that benchmarks/corrections.py doesn't use
+# Chosen on other actions and draws than those of benchmarks/corrections.py
+PENALTY = 0.005  # of the correction
 _SCALE_PENALTY = 1.0
-_BIAS_PENALTY = 0.1
+_BIAS_PENALTY = 1.0
 _STEPS = 200
 _FOLDS = 5
 _MIN_HELD_OUT = 2  # labels of a class, without which none of it can be held out

@@ -9,6 +9,7 @@ import math
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +79,14 @@ class LabelStore:
         with self._lock:
             return list(self._read().values())
 
-    def classes(self) -> tuple[str, ...]:
-        """Return the labels that occur, in the order of their first use; raises as `all`."""
-        return tuple(dict.fromkeys(label.label for label in self.all()))
+    @classmethod
+    @cache
+    def of(cls, folder: Path) -> LabelStore:
+        """Return the store of a folder, the same for each call, so that its threads wait for each other."""
+        return cls(folder)
 
-    def counts(self) -> dict[str, int]:
-        """Return the number of labelled windows by label, in the order of first use; raises as `all`."""
-        labels = self.all()
-        return {name: sum(label.label == name for label in labels) for name in dict.fromkeys(x.label for x in labels)}
-
-    def put(self, label: WindowLabel) -> WindowLabel | None:
-        """Label a window, in place of its label if it has one, and return the label that it had.
+    def put(self, label: WindowLabel) -> tuple[WindowLabel | None, WindowLabel]:
+        """Label a window, in place of its label if it has one, and return the label that it had and the one it has.
 
         Raises:
             ValueError: the window or the label is invalid; see `check_label`.
@@ -101,7 +99,7 @@ class LabelStore:
             before = labels.get(label.key)
             if before != label:
                 self._change(labels, before, label)
-            return before
+            return before, label
 
     def remove(self, path: str, start: float, end: float) -> WindowLabel | None:
         """Remove the label of a window, and return it; None if the window has none. Raises as `put`."""
