@@ -4,7 +4,7 @@ BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 CONSTRAINTS ?= -c constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS)
 
-.PHONY: demo test test-all check docs bench paper release clean
+.PHONY: demo test test-all check docs web bench paper release clean
 
 demo: .venv/.runtime
 	$(BIN)/openxclip classify samples --model mini --labels-file samples/labels.txt --top 3
@@ -25,6 +25,10 @@ check: .venv/.dev
 # The documentation site in site/, checked: links, symbols, docstrings, menus, other hosts.
 docs: .venv/.docs
 	$(BIN)/python scripts/docs/build.py
+
+# The page of `openxclip serve`, from web/ into src/openxclip/serve/static. Needs Node; the same sources give the same bytes.
+web:
+	cd web && npm ci && npm run build
 
 bench: .venv/.dev
 	$(BIN)/openxclip bench --threads 2 --out benchmarks/bench.json

@@ -66,7 +66,7 @@ export function Search() {
   useKeys({ "/": () => field.current?.select() });
   useEffect(() => {
     if (text || like) void find(query);
-    else field.current?.focus();
+    else if (!matchMedia("(hover: none)").matches) field.current?.focus(); // on phones it would open the keyboard
     if (field.current) field.current.value = text;
   }, [query.toString()]);
 
