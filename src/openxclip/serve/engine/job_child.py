@@ -134,6 +134,8 @@ def train_model(work: JobWork) -> dict[str, Any] | None:
 
     arguments, models = work.arguments, work.settings.data / "models"
     models.mkdir(parents=True, exist_ok=True)
+    if (models / arguments["name"] / "config.json").exists():  # the server was killed just before it heard of the end
+        return {"model": arguments["name"], "steps": None, "epoch": None, "metrics": {}}
     changes = {"model": work.settings.model, "data": arguments["labels"]} | dict(arguments.get("changes", {}))
     recipe = arguments.get("recipe", "my-videos")
     if recipe == "my-videos" and "hold_out" not in changes and (alone := _classes_with_one_video(arguments["labels"])):

@@ -163,6 +163,11 @@ class JobStore:
         row = self._db.execute("SELECT * FROM jobs WHERE state = 'queued' ORDER BY position LIMIT 1").fetchone()
         return None if row is None else _job(row)
 
+    def unfinished(self) -> list[Job]:
+        """Return the jobs that wait or run."""
+        rows = self._db.execute("SELECT * FROM jobs WHERE state IN ('queued', 'running') ORDER BY position")
+        return [_job(row) for row in rows]
+
     def running(self) -> list[Job]:
         """Return the jobs that run, or ran when a server ended."""
         return [_job(row) for row in self._db.execute("SELECT * FROM jobs WHERE state = 'running' ORDER BY position")]

@@ -136,8 +136,9 @@ class JobRunner:
     def _add(self, kind: str, arguments: dict[str, Any]) -> Job:
         job_id = uuid.uuid4().hex
         if kind == "train":
-            folder = self.settings.data / "models" / arguments["name"]
-            if folder.exists():
+            unfinished = [job for job in self._opened.unfinished() if job.kind == "train"]
+            names = {job.arguments["name"] for job in unfinished}
+            if arguments["name"] in names or self._model_folder(arguments).exists():
                 raise ValueError(f"name={arguments['name']!r}: there is a model of this name: choose another.")
             # A copy, because labels change while the job waits and runs, and only the same list can be resumed.
             copy = self._folder_of(job_id) / "labels.csv"
@@ -262,6 +263,8 @@ class JobRunner:
             job = store.set_state(job.id, "failed" if is_last else "queued", error=error)
         if job.is_finished:
             shutil.rmtree(self._folder_of(job.id), ignore_errors=True)
+        if job.is_finished and job.kind == "train" and not (self._model_folder(job.arguments) / "config.json").exists():
+            shutil.rmtree(self._model_folder(job.arguments), ignore_errors=True)  # there is no model in it
         return job
 
     async def _interrupt(self, process: ChildProcess) -> None:
@@ -287,6 +290,9 @@ class JobRunner:
     def _folder_of(self, job_id: str) -> Path:
         """The folder with the files of a job, which may not exist."""
         return self.settings.data / "jobs" / job_id
+
+    def _model_folder(self, arguments: dict[str, Any]) -> Path:
+        return self.settings.data / "models" / str(arguments["name"])
 
     @property
     def _opened(self) -> JobStore:

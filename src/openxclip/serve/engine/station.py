@@ -286,7 +286,9 @@ class Station:
             wait = self._retry_at - time.monotonic()
             if wait > 0:
                 raise ModelNotLoadedError(self.error, max(1, math.ceil(wait)))
-            error = await self._load() and await self._load(is_last=True)
+            kind, error = await self._load()
+            if kind == "ended":  # killed, perhaps by chance: once more
+                kind, error = await self._load()
             if self._process is not None:
                 self._failures, self.error = 0, ""
                 return self._process
@@ -294,8 +296,8 @@ class Station:
             self._failures, self._retry_at, self.error = self._failures + 1, time.monotonic() + wait, error
             raise ModelNotLoadedError(error, math.ceil(wait))
 
-    async def _load(self, *, is_last: bool = False) -> str:
-        """Start a process; return "" or why it can't be started. One that is killed meanwhile is started once more."""
+    async def _load(self) -> tuple[str, str]:
+        """Start a process; return "ready", or "failed" (it said why) or "ended" (it was killed) and why."""
         self._ready = asyncio.get_running_loop().create_future()
         process: ChildProcess | None = None
         try:
@@ -313,12 +315,12 @@ class Station:
             self._process, self.facts = process, value
             if self.kind == "model":
                 self._metrics.loads.inc()
-            return ""
+            return kind, ""
         if kind == "ended":
             value = f"{_PROCESSES[self.kind]} {describe_end(value)} while it started."
         elif process is not None:
             await process.end()
-        return str(value)
+        return kind, str(value)
 
     def _process_to_load(self) -> ChildProcess:
         ready = self._ready
