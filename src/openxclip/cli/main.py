@@ -34,6 +34,7 @@ _VERBS = {
     "profile": "Count a model's parameters, operations and memory, part by part.",
     "models": "List the released models with their published accuracy.",
     "playground": "Render clips and films with known labels.",
+    "serve": "Serve an HTTP API and a page to watch, search and correct.",
     "bench": "Compare openxclip's speed on this machine with transformers.",
 }
 

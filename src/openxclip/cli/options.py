@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 _LEFT_OUT = "openxclip.left_out"  # key in click's meta
 
 
-class _Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+class Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """An amount of memory in bytes, such as 2GB or 512MiB."""
+
     name = "SIZE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes, or fail with click's error."""
         try:
             return value if isinstance(value, int) else parse_bytes(value)
         except ValueError as error:
@@ -209,7 +212,7 @@ limit_options = _all_of(
     ),
     click.option(
         "--max-memory",
-        type=_Bytes(),
+        type=Bytes(),
         default=DEFAULT_LIMITS.memory,
         show_default="8GiB",
         help="Maximum memory for a video's frames or a pipe's data: 2GB, 512MiB.",

@@ -54,6 +54,7 @@ class ClassifyAnswer(AnswerModel):
 
     model: str
     result: ClassificationResult
+    notes: list[str] = Field(default_factory=list, description="What was assumed or left out.")
 
 
 class TimelineLabel(AnswerModel):
@@ -107,6 +108,7 @@ class TimelineAnswer(AnswerModel):
 
     model: str
     result: TimelineResult
+    notes: list[str] = Field(default_factory=list, description="What was assumed or left out.")
 
 
 class Embedding(BaseModel):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
-    WithJsonSchema,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 MAX_TEXT = 2000  # characters of a label, a query or a condition
 MAX_TEXTS = 2048  # texts of one request for embeddings, OpenAI's limit
 MAX_TOP = 1000
+HEAD_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
 def _as_whole(value: Any) -> Any:
@@ -25,6 +28,8 @@ def _as_whole(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_as_whole)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000), BeforeValidator(_as_whole)]
+Candidates = Annotated[int, Field(ge=0, le=10_000), BeforeValidator(_as_whole)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e7)]
@@ -39,15 +44,9 @@ def _only_if_given(value: Any) -> Any:
 
 
 #: A text that may be left out, but not be null.
-Given = Annotated[
-    Text | None,
-    BeforeValidator(_only_if_given),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_TEXT}),
-]
+Given = Annotated[Text | SkipJsonSchema[None], BeforeValidator(_only_if_given)]
 GivenUrl = Annotated[
-    Annotated[str, StringConstraints(min_length=5)] | None,
-    BeforeValidator(_only_if_given),
-    WithJsonSchema({"type": "string", "minLength": 5}),
+    Annotated[str, StringConstraints(min_length=5)] | SkipJsonSchema[None], BeforeValidator(_only_if_given)
 ]
 SOURCES = ("path", "url", "upload", "video")
 
@@ -58,9 +57,36 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+def _checked_labels(labels: list[str]) -> list[str]:
+    """Return labels without spaces at their ends; refuse empty and repeated ones before they wait in a queue."""
+    stripped = [label.strip() for label in labels]
+    if "" in stripped:
+        raise ValueError(f"label {stripped.index('') + 1} of {len(stripped)} is empty.")
+    repeated = [label for label, count in Counter(stripped).items() if count > 1]
+    if repeated:
+        raise ValueError(f"label {repeated[0]!r:.100} is given twice.")
+    return stripped
+
+
+def _checked_template(template: str) -> str:
+    if template.count("{}") != 1:
+        raise ValueError("must have {} once, where the label goes.")
+    return template
+
+
+Labels = Annotated[list[Text], Field(min_length=1), AfterValidator(_checked_labels)]
+Template = Annotated[Text, AfterValidator(_checked_template)]
+
+
 def _exactly_one(names: tuple[str, ...]) -> ConfigDict:
     """Return the part of a model's configuration that states in its schema what `_check_one` checks."""
-    return ConfigDict(json_schema_extra={"oneOf": [{"required": [name]} for name in names]})
+
+    def state(schema: dict[str, Any]) -> None:
+        schema["oneOf"] = [{"required": [name]} for name in names]
+        for name in names:
+            schema["properties"][name].pop("default", None)  # null, which is refused
+
+    return ConfigDict(json_schema_extra=state)
 
 
 def _check_one(model: BaseModel, names: tuple[str, ...]) -> None:
@@ -93,15 +119,17 @@ class SourceFields(RequestModel):
 class ClassifyOptions(RequestModel):
     """Options of POST /v1/classify."""
 
-    labels: list[Text] = Field(
-        min_length=1, description="Labels to choose from. In a query or form, repeat the field for each label."
-    )
+    labels: Labels = Field(description="Labels to choose from. In a query or form, repeat the field for each label.")
     top: Whole = Field(5, ge=1, le=MAX_TOP, description="The number of labels in the answer.")
     min_score: Share | None = Field(
         None, description="Score that the best label needs to be the outcome; null is the model's threshold."
     )
-    template: Text = Field("{}", description="Text that is encoded for a label, with `{}` for the label.")
-    head: Text | None = Field(None, description="Name of a head that was trained by corrections, see /v1/labels.")
+    template: Template = Field("{}", description="Text that is encoded for a label, with `{}` for the label.")
+    head: Annotated[str, StringConstraints(pattern=HEAD_NAME)] | None = Field(
+        None,
+        description="Name of a head that was trained by corrections, see POST /v1/labels/retrain. The answer has the "
+        "labels of the head; `notes` say which of `labels` it doesn't know. Without `min_score` and `template`.",
+    )
 
 
 class ClassifyRequest(SourceFields, ClassifyOptions):
@@ -118,9 +146,7 @@ class ClassifyRequest(SourceFields, ClassifyOptions):
 class TimelineOptions(RequestModel):
     """Options of POST /v1/timeline; times in seconds."""
 
-    labels: list[Text] = Field(
-        min_length=1, description="Labels to find. In a query or form, repeat the field for each label."
-    )
+    labels: Labels = Field(description="Labels to find. In a query or form, repeat the field for each label.")
     window: Length | None = Field(None, description="Length of a window; null is the model's, or 10.")
     stride: Length | None = Field(None, description="Time from one window to the next; null is the model's.")
     threshold: Share | None = Field(None, description="Score from which a segment begins; null is the label's own.")
@@ -129,7 +155,7 @@ class TimelineOptions(RequestModel):
     min_length: Seconds | None = Field(None, description="Leave out shorter segments; null is one stride.")
     merge_gap: Seconds | None = Field(None, description="Join segments this close; null is one stride.")
     shots: Literal["sampled", "exact"] | None = Field(None, description="Let windows follow the cuts.")
-    template: Text = Field("{}", description="Text that is encoded for a label, with `{}` for the label.")
+    template: Template = Field("{}", description="Text that is encoded for a label, with `{}` for the label.")
     scores: bool = Field(True, description="Also return the score of each label in each window.")
 
 
@@ -171,32 +197,49 @@ class Message(RequestModel):
     content: Text | Annotated[list[VideoPart | TextPart], Field(min_length=1, max_length=1)]
 
 
+def _no_tokens(value: Any) -> Any:
+    """Refuse lists of tokens with the reason."""
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, int | list):
+        raise ValueError("lists of tokens are not taken, because token ids belong to one model: send texts.")
+    return _only_if_given(value)
+
+
 class EmbeddingsRequest(RequestModel):
     """Texts in `input`, or a video in `messages`: exactly one of them."""
 
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)] | None = Field(
-        None, description="A text or several. Lists of tokens are refused, because token ids belong to one model."
-    )
-    messages: Annotated[list[Message], Field(min_length=1, max_length=1)] | None = Field(
-        None, description="One message with a video, as vLLM takes it."
-    )
+    model_config = _exactly_one(("input", "messages"))
+
+    input: Annotated[
+        Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)] | SkipJsonSchema[None],
+        BeforeValidator(_no_tokens),
+    ] = Field(None, description="A text or several. Lists of tokens are refused: token ids belong to one model.")
+    messages: Annotated[
+        Annotated[list[Message], Field(min_length=1, max_length=1)] | SkipJsonSchema[None],
+        BeforeValidator(_only_if_given),
+    ] = Field(None, description="One message with a video, as vLLM takes it.")
     model: Text | None = Field(None, description="Name of the model, from GET /v1/models.")
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Whole | None = Field(None, ge=1, description="Only the model's own width.")
+    dimensions: Count | None = Field(None, description="Only the model's own width.")
     user: str | None = Field(None, max_length=MAX_TEXT, description="Ignored, as by OpenAI for embeddings.")
+
+    @model_validator(mode="after")
+    def _has_one_input(self) -> EmbeddingsRequest:
+        _check_one(self, ("input", "messages"))
+        return self
 
 
 class SearchOptions(RequestModel):
     """Options of POST /v1/search."""
 
     k: Whole = Field(10, ge=1, le=MAX_TOP, description="The number of moments.")
-    per_video: Whole | None = Field(None, ge=1, description="Most moments of one video.")
+    per_video: Count | None = Field(None, description="Most moments of one video.")
     min_score: Share | Literal["auto"] | None = Field(
         None, description="Lowest score, for a query only; auto is the model's threshold."
     )
     min_similarity: Annotated[float, Field(ge=-1, le=1)] | None = Field(None, description="Lowest similarity.")
     where: Text | None = Field(None, description="SQL on path, start, end, duration, size and modified.")
-    rerank: Whole | None = Field(None, ge=0, le=10_000, description="Candidates to rerank with prompts; 0 for none.")
+    rerank: Candidates | None = Field(None, description="Candidates to rerank with prompts; 0 for none.")
     merge: bool = Field(True, description="Merge neighbouring windows to one moment.")
     start: Seconds | None = Field(None, description="Search by the part of the video from this time.")
     end: Length | None = Field(None, description="Search by the part of the video up to this time.")
@@ -208,9 +251,9 @@ class SearchRequest(SourceFields, SearchOptions):
     model_config = _exactly_one(("query", "moment", *SOURCES))
 
     query: Given = Field(None, description="A sentence to search for.")
-    moment: Annotated[
-        Moment | None, BeforeValidator(_only_if_given), WithJsonSchema({"$ref": "#/components/schemas/Moment"})
-    ] = Field(None, description="A part of a video of the collection: more like this.")
+    moment: Annotated[Moment | SkipJsonSchema[None], BeforeValidator(_only_if_given)] = Field(
+        None, description="A part of a video of the collection: more like this."
+    )
 
     @model_validator(mode="after")
     def _has_one_source(self) -> SearchRequest:
