@@ -294,8 +294,8 @@ def test_a_long_wait_is_not_begun(pauses: list[float]) -> None:
     assert not pauses
 
 
-def test_a_failure_without_a_time_is_not_asked_again(pauses: list[float]) -> None:
-    asking, answers = client(refusal(503, "model_gone", "The model's process was killed."))
+def test_a_failure_is_not_asked_again(pauses: list[float]) -> None:
+    asking, answers = client(refusal(503, "model_gone", "The model's process was killed.", **{"Retry-After": "1"}))
     with pytest.raises(ServerError):
         asking.models()
     assert len(answers.requests) == 1

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Codes of videos that can't be read. All of them come with status 422.
 VIDEO_PREFIX = "video_"
-INDEX_CODES = frozenset({"no_index", "index_error"})
+INDEX_CODES = frozenset({"no_index", "wrong_index", "index_error"})
 
 
 class ServerError(OpenXCLIPError):

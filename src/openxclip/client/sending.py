@@ -129,9 +129,7 @@ class Retries:
             waited: seconds waited so far.
         """
         told = retry_after(response)
-        if response.status_code not in (429, 503) or (response.status_code == 503 and told is None):
-            return None
-        if tried > self.times:
+        if response.status_code != 429 or tried > self.times:
             return None
         pause = min(MAX_PAUSE, max(told or 0.0, FIRST_PAUSE * 2 ** (tried - 1) if told is None else told))
         pause *= 1 + random.random() / 4  # so that clients refused together don't return together

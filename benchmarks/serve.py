@@ -1,0 +1,377 @@
+"""Measure `openxclip serve` under load, beside a naive server.
+
+`python benchmarks/serve.py` prints a table and writes benchmarks/serve.json. All is on loopback with mini on a CPU, and
+the clients use the same cores. Each request sends one of `samples/*.mp4` with 4 labels to /v1/classify. The loads, each
+for `--seconds`:
+
+- capacity: 8 clients, each of which sends its next request when the last is answered.
+- 200 clients that do the same; one that is refused with 429 waits as long as Retry-After says.
+- twice the capacity: requests come at random times, whatever happened to earlier ones. A request that isn't answered
+  after `--patience` seconds is given up.
+
+The naive server has the same processes: one that speaks HTTP, one with the model, one that decodes. It hands each
+request to `openxclip.classify` at once, without a bound, without keeping labels, and answers in the order in which
+requests came.
+
+Goodput is the number of answers with status 200 a second. Memory is the proportional set size (PSS) of the server and
+all its processes, every second; growth is the median of the last fifth less that of the second fifth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+LABELS = ["a cat moves left", "a dog bounces", "an owl vanishes", "a rocket leaves"]
+QUERY = "&".join(f"labels={label.replace(' ', '+')}" for label in LABELS)
+
+
+# --- the naive server ---
+
+
+def naive_model(connection: Any, model: str) -> None:
+    """Answer one request after the other, as the process with the model does."""
+    import openxclip
+
+    pipeline = openxclip.VideoPipeline.from_pretrained(model, device="cpu")
+    while (request := connection.recv()) is not None:
+        path, labels = request
+        (result,) = openxclip.classify(path, labels, model=pipeline)
+        connection.send(None if result.error else (result.outcome, [row.probability for row in result.labels]))
+
+
+def naive_app(model: str) -> Any:
+    """Return an application with one route."""
+    import contextlib
+    import multiprocessing
+    import threading
+
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=naive_model, args=(theirs, model))
+    lock = threading.Lock()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Any) -> Any:
+        process.start()
+        yield
+        ours.send(None)
+        process.join()
+
+    def forward(path: str, labels: list[str]) -> Any:
+        with lock:
+            ours.send((path, labels))
+            return ours.recv()
+
+    async def classify(request: Any) -> Any:
+        with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+            file.write(await request.body())
+            file.flush()
+            found = await asyncio.to_thread(forward, file.name, request.query_params.getlist("labels"))
+        if found is None:
+            return JSONResponse({}, status_code=422)
+        return JSONResponse({"outcome": found[0], "probabilities": found[1]})
+
+    return Starlette(routes=[Route("/v1/classify", classify, methods=["POST"])], lifespan=lifespan)
+
+
+def naive_main(port: int, model: str) -> None:
+    """Run the naive server until SIGTERM."""
+    from granian.constants import Interfaces
+    from granian.server.embed import Server
+
+    server = Server(naive_app(model), address="127.0.0.1", port=port, interface=Interfaces.ASGI)
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, server.stop)
+        await server.serve()
+
+    asyncio.run(serve())
+
+
+# --- the processes that are measured ---
+
+
+def processes_of(pid: int) -> list[int]:
+    """Return a process and its descendants."""
+    pids = [pid]
+    for each in pids:
+        try:
+            for thread in Path(f"/proc/{each}/task").iterdir():
+                pids += map(int, (thread / "children").read_text().split())
+        except OSError:  # noqa: PERF203 (it has ended)
+            continue
+    return pids
+
+
+def pss(pid: int) -> int:
+    """Return the proportional set size of a process and its descendants, in bytes."""
+    total = 0
+    for each in processes_of(pid):
+        try:
+            total += int(Path(f"/proc/{each}/smaps_rollup").read_text().split("Pss:")[1].split()[0]) * 1024
+        except (OSError, IndexError):  # noqa: PERF203 (it has ended)
+            continue
+    return total
+
+
+@dataclass
+class Running:
+    """A server that runs."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+
+    def stop(self) -> int:
+        """End it by SIGTERM, and return its status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(60)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+
+def start(kind: str, model: str, folder: Path, log: Path) -> Running:
+    """Start a server and wait until it has answered one request."""
+    import httpx
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    if kind == "naive":
+        command = [sys.executable, __file__, "--naive", str(port), "--model", model]
+    else:
+        command = [sys.executable, "-m", "openxclip", "serve", "--model", model, "--port", str(port)]
+        command += ["--data", str(folder / "data")]
+    kept = {name: value for name, value in os.environ.items() if name != "OPENXCLIP_TOKEN"}
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **kept}  # as the command sets it, so that both servers wait alike
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=environment)
+    running = Running(process, f"http://127.0.0.1:{port}")
+    content = next((ROOT / "samples").glob("*.mp4")).read_bytes()
+    for _ in range(240):
+        if process.poll() is not None:
+            raise SystemExit(f"the {kind} server ended: {log.read_text()}")
+        try:
+            answer = httpx.post(f"{running.url}/v1/classify?{QUERY}", content=content, headers=VIDEO, timeout=60)
+            if answer.status_code == 200:
+                return running
+            if answer.status_code not in (429, 503):
+                running.stop()
+                raise SystemExit(f"the {kind} server answered {answer.status_code}: {answer.text}")
+        except httpx.TransportError:
+            pass
+        time.sleep(0.5)
+    running.stop()
+    raise SystemExit(f"the {kind} server gave no answer in two minutes: {log.read_text()}")
+
+
+VIDEO = {"Content-Type": "video/mp4"}
+
+
+# --- load ---
+
+
+@dataclass
+class Load:
+    """What happened to requests."""
+
+    began: float = 0.0
+    seconds: float = 0.0
+    times: dict[str, list[float]] = field(default_factory=dict)  # by status, seconds of each request
+    memory: list[int] = field(default_factory=list)  # bytes, every second
+    codes: Counter[str] = field(default_factory=Counter)  # of refusals
+
+    def add(self, status: str, taken: float) -> None:
+        self.times.setdefault(status, []).append(taken)
+
+    def row(self) -> dict[str, Any]:
+        """Return the figures."""
+        good, refused = sorted(self.times.get("200", [])), sorted(self.times.get("429", []))
+        return {
+            "seconds": round(self.seconds, 2),
+            "statuses": {status: len(times) for status, times in sorted(self.times.items())},
+            "codes": dict(self.codes),
+            "goodput": round(len(good) / self.seconds, 2),
+            "p50_s": quantile(good, 0.5),
+            "p99_s": quantile(good, 0.99),
+            "refused_p50_s": quantile(refused, 0.5),
+            "refused_p99_s": quantile(refused, 0.99),
+            "refused_max_s": quantile(refused, 1.0),
+            **self._memory(),
+        }  # fmt: skip
+
+    def _memory(self) -> dict[str, float]:
+        fifth = max(1, len(self.memory) // 5)
+        last, second = self.memory[-fifth:], self.memory[fifth : 2 * fifth] or self.memory
+        growth = statistics.median(last) - statistics.median(second)
+        return {"memory_mb": round(statistics.median(last) / 1e6, 1), "memory_growth_mb": round(growth / 1e6, 1)}
+
+
+def quantile(times: list[float], share: float) -> float | None:
+    """Return a quantile of ascending times, or None if there are none."""
+    return round(times[min(len(times) - 1, int(share * len(times)))], 4) if times else None
+
+
+class Generator:
+    """Sends requests to a server and notes what happens."""
+
+    def __init__(self, running: Running, connections: int, patience: float) -> None:
+        import httpx
+
+        self.running, self.load = running, Load()
+        self.videos = [path.read_bytes() for path in sorted((ROOT / "samples").glob("*.mp4"))]
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        timeout = httpx.Timeout(patience, pool=None)
+        self.http = httpx.AsyncClient(base_url=running.url, limits=limits, timeout=timeout, trust_env=False)
+        self.sent = 0
+
+    async def ask(self) -> float:
+        """Send a request, and return how long the server asks to wait."""
+        import httpx
+
+        content = self.videos[self.sent % len(self.videos)]
+        self.sent += 1
+        began, pause = time.perf_counter(), 0.0
+        try:
+            answer = await self.http.post(f"/v1/classify?{QUERY}", content=content, headers=VIDEO)
+            status, pause = str(answer.status_code), float(answer.headers.get("retry-after", 0))
+            if status != "200":
+                self.load.codes[answer.json().get("error", {}).get("code", "?") if answer.content else "?"] += 1
+        except httpx.TimeoutException:
+            status = "given up"
+        except httpx.TransportError as error:
+            status = type(error).__name__
+        self.load.add(status, time.perf_counter() - began)
+        return pause
+
+    async def closed(self, clients: int, seconds: float) -> None:
+        """Let clients send one request after the other."""
+        end = time.perf_counter() + seconds
+
+        async def client() -> None:
+            while time.perf_counter() < end:
+                pause = await self.ask()
+                await asyncio.sleep(min(pause, max(0.0, end - time.perf_counter())))
+
+        await asyncio.gather(*(client() for _ in range(clients)))
+
+    async def open(self, rate: float, seconds: float) -> None:
+        """Send requests at random times, at a mean rate."""
+        draw, tasks = random.Random(0), []
+        at = began = time.perf_counter()
+        while at < began + seconds:
+            await asyncio.sleep(max(0.0, at - time.perf_counter()))
+            tasks.append(asyncio.create_task(self.ask()))
+            at += draw.expovariate(rate)
+        await asyncio.gather(*tasks)
+
+    async def watch(self) -> None:
+        while True:
+            self.load.memory.append(await asyncio.to_thread(pss, self.running.process.pid))
+            await asyncio.sleep(1)
+
+    async def measure(self, work: Any) -> dict[str, Any]:
+        """Run a load to its end, and return the figures."""
+        watching = asyncio.create_task(self.watch())
+        self.load.began = time.perf_counter()
+        await work
+        self.load.seconds = time.perf_counter() - self.load.began
+        watching.cancel()
+        await self.http.aclose()
+        return self.load.row()
+
+
+def generate(running: Running, kind: str, amount: float, seconds: float, patience: float = 600.0) -> dict[str, Any]:
+    """Put one load on a server: `closed` has `amount` clients, `open` that many requests a second."""
+
+    async def work() -> dict[str, Any]:
+        generator = Generator(running, connections=2000, patience=patience)
+        load = generator.closed(int(amount), seconds) if kind == "closed" else generator.open(amount, seconds)
+        return await generator.measure(load)
+
+    return asyncio.run(work())
+
+
+def show(name: str, row: dict[str, Any]) -> None:
+    def ms(seconds: float | None) -> str:
+        return "" if seconds is None else f"{1000 * seconds:.0f} ms"
+
+    statuses = ", ".join(f"{count} x {status}" for status, count in row["statuses"].items())
+    print(
+        f"{name:34}{row['goodput']:>9.1f}{ms(row['p50_s']):>10}{ms(row['p99_s']):>10}{ms(row['refused_p99_s']):>10}"
+        f"{row['memory_mb']:>9.0f}{row['memory_growth_mb']:>9.1f}  {statuses}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--naive", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument(
+        "--patience", type=float, default=30, help="seconds after which a request is given up, open load"
+    )
+    parser.add_argument("--small", action="store_true", help="a minute in all: 6 seconds for each load")
+    parser.add_argument("--only", choices=["openxclip", "naive"])
+    parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
+    arguments = parser.parse_args()
+    if arguments.naive:
+        naive_main(arguments.naive, arguments.model)
+        return
+    from openxclip.benchmarking.measuring import cpu_name
+
+    seconds = 6.0 if arguments.small else arguments.seconds
+    rows: dict[str, dict[str, Any]] = {}
+    print(f"{'':34}{'good/s':>9}{'p50':>10}{'p99':>10}{'429 p99':>10}{'MB':>9}{'growth':>9}  answers")
+    for kind in ("openxclip", "naive"):
+        if arguments.only not in (None, kind):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            running = start(kind, arguments.model, Path(folder), Path(folder) / "log.txt")
+            try:
+                generate(running, "closed", 8, min(5.0, seconds))  # warm-up
+                loads = {
+                    "8 clients (capacity)": ("closed", 8.0),
+                    f"{arguments.clients} clients": ("closed", arguments.clients),
+                }
+                for name, (form, amount) in loads.items():
+                    rows[f"{kind}, {name}"] = generate(running, form, amount, seconds)
+                    show(f"{kind}, {name}", rows[f"{kind}, {name}"])
+                capacity = rows[f"{kind}, 8 clients (capacity)"]["goodput"]
+                name = f"{kind}, twice the capacity"
+                rows[name] = generate(running, "open", 2 * capacity, seconds, arguments.patience)
+                rows[name]["of_capacity"] = round(rows[name]["goodput"] / capacity, 3)
+                show(name, rows[name])
+            finally:
+                status = running.stop()
+            rows[name]["exit_status"] = status
+    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "clients_on_the_same_cores": True}
+    arguments.json.write_text(json.dumps({"machine": machine, "model": arguments.model, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
