@@ -18,7 +18,6 @@ from starlette.responses import Response
 from openxclip.common.files import atomic_file
 from openxclip.serve.answers import JobAnswer
 from openxclip.serve.bodies import parse_fields, read_json
-from openxclip.serve.correct.heads import head_path
 from openxclip.serve.correct.labels import LabelStore, WindowLabel, as_csv
 from openxclip.serve.correct.schemas import (
     ChangeAnswer,
@@ -167,7 +166,7 @@ async def retrain(request: Request) -> Response:
     """
     state, wanted = state_of(request), await read_json(request, RetrainRequest)
     labels = await _in_thread(_store(state).all)
-    path = head_path(state.settings.data, wanted.name)
+    path = state.settings.data / "heads" / f"{wanted.name}.safetensors"
     result = await _call(state, "retrain", labels=labels, classes=wanted.labels, path=path, name=wanted.name)
     return json_answer(result)
 

@@ -171,21 +171,20 @@ def retrain(
     }
 
 
-def classify(context: ModelContext, *, head: Path, name: str, labels: Sequence[str], top: int) -> dict[str, Any]:
+def classify(context: ModelContext, *, head: Path, name: str, top: int) -> dict[str, Any]:
     """Classify the video of the task by a head, as one clip.
 
     Args:
         context: the model, and the task, a `CallTask` with `path` and `name`.
         head: file of the head.
         name: the head's name.
-        labels: labels to choose from; those that the head doesn't know are left out, with a note.
         top: maximum number of labels in the result.
 
     Returns:
-        {"model", "result": as for a `ClassifyTask`, with None for scores, "notes"}.
+        {"model", "result": as for a `ClassifyTask`, with the head's labels and None for scores, "notes"}.
 
     Raises:
-        ValueError: the head can't be read, was trained on another model's features, or knows none of the labels.
+        ValueError: the head can't be read, or was trained on another model's features.
         VideoError: the video can't be read.
     """
     work = context.work
@@ -195,19 +194,6 @@ def classify(context: ModelContext, *, head: Path, name: str, labels: Sequence[s
         raise ValueError(str(error).replace(str(head), f"the head {name!r}")) from None
     if classifier.model != weights_of(context):
         raise ValueError(f"the head {name!r} was trained on another model's features: retrain it.")
-    known = {name_key(label): k for k, label in enumerate(classifier.classes)}
-    used = list(dict.fromkeys(known[name_key(label)] for label in labels if name_key(label) in known))
-    unknown = [label for label in labels if name_key(label) not in known]
-    if not used:
-        listed = ", ".join(map(repr, classifier.classes[:5]))
-        raise ValueError(
-            f"the head {name!r} knows none of the labels, but {listed}: choose from these, or use no head."
-        )
-    if unknown:
-        listed = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
-        work.note(f"The head {name!r} doesn't know {listed}, which are left out: label windows with them, and retrain.")
-    weight_KE, bias_K = classifier.weight_KE[used], classifier.bias_K[used]
-    classifier = Head(tuple(classifier.classes[k] for k in used), weight_KE, bias_K)
 
     def read() -> tuple[Floats, list[list[float]]]:
         (result,) = context.pipeline.encode_videos([str(work.task.path)], on_clip=work.check)  # type: ignore[attr-defined]
