@@ -35,7 +35,7 @@ export async function errorOf(response: Response): Promise<ApiError> {
 
 export function errorOfBody(status: number, body: unknown, retryAfter: string | null = null): ApiError {
   const error = (body as { error?: { code?: string; message?: string; hint?: string | null } } | null)?.error;
-  if (status === 401) onUnauthorized();
+  if (status === 401) onUnauthorized(); // the session has ended
   return new ApiError(
     status,
     error?.code ?? `status_${status}`,

@@ -34,7 +34,7 @@ function follow(id: string): void {
     clearTimeout(timer);
     timer = setTimeout(() => void get<Job>(`/v1/jobs/${id}`).then(put).catch(() => {}), 100);
   };
-  for (const name of ["message", "progress", "state", "queued", "running", "done", "failed", "cancelled", "open", "error"])
+  for (const name of ["state", "progress", "note", "open", "error"])
     source.addEventListener(name, read);
 }
 

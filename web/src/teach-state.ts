@@ -6,12 +6,14 @@ import { stored, store } from "./store";
 import type { Labelled, Proposal } from "./types";
 
 export interface Retrained {
-  before: number;
-  after: number;
+  before: number | null; // null if no label could be held out
+  after: number | null;
   held_out: number;
+  left_out: number;
+  outcome: "better" | "worse" | "unclear";
+  verdict: string;
+  head: string;
   seconds: number;
-  verdict?: string;
-  head?: string;
 }
 
 const BATCH = 12;
@@ -125,7 +127,7 @@ export async function retrain(): Promise<void> {
   retraining.value = true;
   failure.value = null;
   try {
-    retrained.value = await whileBusy(() => post<Retrained>("/v1/labels/retrain", {}));
+    retrained.value = await whileBusy(() => post<Retrained>("/v1/labels/retrain", { labels: classes.value }));
     exhausted.value = false;
     queue.value = queue.value.slice(0, 1); // the others are chosen again by the new head
     void refill();

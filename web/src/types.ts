@@ -102,6 +102,15 @@ export interface IndexInfo {
   stride?: number | null;
 }
 
+export interface JobResult {
+  added?: number;
+  unchanged?: number;
+  unreadable?: number;
+  errors?: { path: string; reason: string }[];
+  model?: string;
+  metrics?: Record<string, number>;
+}
+
 export interface Job {
   id: string;
   kind: string;
@@ -109,8 +118,15 @@ export interface Job {
   created: number;
   started: number | null;
   finished: number | null;
-  progress: { done?: number | null; total?: number | null; message?: string | null; [more: string]: unknown } | null;
-  result: Record<string, unknown> | null;
+  progress: {
+    done?: number | null;
+    total?: number | null;
+    current?: string | null; // the video that is read now, and how far
+    current_done?: number | null;
+    current_duration?: number | null;
+    note?: string | null;
+  } | null;
+  result: JobResult | null;
   error: { code: string; message: string; hint?: string | null } | null;
 }
 

@@ -100,9 +100,7 @@ export function Search() {
         <>
           <Sieve hits={answer.hits} shown={shown.length} query={query} />
           {shown.length ? (
-            <ul class="tiles hits">
-              {shown.map((hit) => <HitTile hit={hit} key={hit.id} />)}
-            </ul>
+            <Hits hits={shown} />
           ) : (
             <Empty title="Nothing fits well enough">
               {answer.hits.length ? "Lower the least score to see moments that fit less well." : "The index holds no moment that fits. Try other words."}
@@ -122,6 +120,28 @@ export function Search() {
         </Empty>
       )}
     </div>
+  );
+}
+
+const FITS = 0.5; // from this score on, the sentence fits better than all neutral texts together
+
+function Hits({ hits }: { hits: Hit[] }) {
+  const list = (some: Hit[]) => <ul class="tiles hits">{some.map((hit) => <HitTile hit={hit} key={hit.id} />)}</ul>;
+  const strong = hits.filter((hit) => hit.score === null || hit.score >= FITS);
+  const weak = hits.filter((hit) => hit.score !== null && hit.score < FITS);
+  return (
+    <>
+      {strong.length > 0 && list(strong)}
+      {weak.length > 0 && (
+        <section class="weak" aria-labelledby="weak">
+          <div class="section-head">
+            <h2 id="weak">{strong.length ? "Weaker" : "Nothing fits well. The closest:"}</h2>
+            <p class="small muted">Score below {percent(FITS)}: neutral texts such as “a video” fit as well or better.</p>
+          </div>
+          {list(weak)}
+        </section>
+      )}
+    </>
   );
 }
 
@@ -162,7 +182,7 @@ function HitTile({ hit }: { hit: Hit }) {
       <button type="button" class="tile-face" disabled={!video} title={video ? `Watch ${name}` : "This video is below no root of the server"}
         aria-label={`Watch ${name} at ${clock(hit.start)}, ${hit.score === null ? "similarity" : "score"} ${share.toFixed(2)}`}
         onClick={() => video && go("watch", { video, t: hit.start.toFixed(2) })}>
-        {video ? <Loop src={hit.preview ?? `${addressOf({ kind: "video", id: video })}/stream`} poster={hit.thumbnail} start={hit.best_start} end={hit.best_end} />
+        {video ? <Loop src={`${addressOf({ kind: "video", id: video })}/stream`} poster={hit.thumbnail} start={hit.best_start} end={hit.best_end} />
           : <span class="picture missing" />}
         <span class="edge tile-time">{clock(hit.start)} – {clock(hit.end)}</span>
         <span class="track thin"><i style={{ width: `${share * 100}%` }} /></span>

@@ -176,15 +176,19 @@ function Learn() {
       )}
       {result && (
         <div class="gain">
-          <p class="visually-hidden" role="status">Accuracy on held-out labels: {percent(result.before)} before, {percent(result.after)} after.</p>
-          <Gauge name="Before" share={result.before} />
-          <Gauge name="After" share={result.after} strong />
+          {result.before !== null && result.after !== null && (
+            <>
+              <p class="visually-hidden" role="status">Accuracy on held-out labels: {percent(result.before)} before, {percent(result.after)} after.</p>
+              <Gauge name="Before" share={result.before} />
+              <Gauge name="After" share={result.after} strong />
+            </>
+          )}
           <p class="small muted">
-            Accuracy on {count(result.held_out, "held-out label")}, in {result.seconds.toFixed(1)} s. {result.verdict}
+            {result.before !== null && <>Accuracy on {count(result.held_out, "held-out label")}. </>}{result.verdict} It took {result.seconds.toFixed(1)} s.
           </p>
           <label class="check">
             <input type="checkbox" checked={head.value !== null}
-              onChange={(event) => (head.value = event.currentTarget.checked ? (result.head ?? "default") : null)} />
+              onChange={(event) => (head.value = event.currentTarget.checked ? (result.head) : null)} />
             <span>Use it in Watch</span>
           </label>
         </div>

@@ -123,12 +123,17 @@ function Bars() {
   if (!found) return null;
   const shown = all ? found.labels : found.labels.slice(0, 6);
   const none = found.outcome === "none of these";
+  const best = found.labels[0]!;
   return (
-    <div class={`bars${isStale.value ? " stale" : ""}`}>
+    <div class={`bars${isStale.value ? " stale" : ""}${none ? " unsure" : ""}`}>
       <p class="outcome" role="status">
         <span class="muted small">The whole video{head.value ? ", with corrections" : ""}</span>
         <strong>{none ? "None of these" : found.outcome}</strong>
-        {none && <span class="muted small">The best label fits less well than the model’s threshold asks.</span>}
+        {none && (
+          <span class="muted small">
+            “{best.label}” is the closest, with a score of {percent(best.score)}. The bars only compare the labels with each other.
+          </span>
+        )}
       </p>
       <ol>
         {shown.map(({ label, probability, score }) => (
