@@ -51,7 +51,7 @@ class JobRunner:
         self._store: JobStore | None = None
         self._lock: IO[str] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")  # for the disk
-        self._changed = asyncio.Condition()
+        self._changed, self._version = asyncio.Condition(), 0
         self._runner: asyncio.Task[None] | None = None
         self._process: ChildProcess | None = None
         self._current: str | None = None  # id of the running job
@@ -170,13 +170,13 @@ class JobRunner:
             job = await self._on_disk(lambda: self._opened.set_state(job_id, "cancelled"))
             self._count(job)
             await self._tell()
+        version = self._version
         while not job.is_finished:
             self._cancelling.add(job_id)
             if self._process is not None and self._current == job_id:
                 await self._interrupt(self._process)
-            async with self._changed:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), 0.2)
+            await self._change_after(version, seconds=0.2)
+            version = self._version
             job = await self.get(job_id)
         return job
 
@@ -189,6 +189,7 @@ class JobRunner:
             JobNotFoundError: there is no such job; raised at the first event.
         """
         while True:
+            version = self._version
             job = await self.get(job_id)
             number = after
             for event in await self._on_disk(partial(self._opened.events, job_id, number)):
@@ -196,22 +197,18 @@ class JobRunner:
                 after = event.number
             if job.is_finished or self._is_stopping:
                 return
-            async with self._changed:
-                if number == after:  # otherwise there may be more already
-                    with contextlib.suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(self._changed.wait(), 1.0)
+            await self._change_after(version)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
     async def _run_all(self) -> None:
         while not self._is_stopping:
+            version = self._version
             job = await self._on_disk(self._opened.next)
             if job is None:
-                async with self._changed:
-                    with contextlib.suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(self._changed.wait(), 5.0)
-                continue
-            await self._run(job)
+                await self._change_after(version)
+            else:
+                await self._run(job)
 
     async def _run(self, job: Job) -> None:
         self._current, store = job.id, self._opened
@@ -312,8 +309,16 @@ class JobRunner:
             raise OSError(number, f"the list of jobs can't be written ({error})") from error
 
     async def _tell(self) -> None:
+        """Tell all who wait that something has changed."""
         async with self._changed:
+            self._version += 1
             self._changed.notify_all()
+
+    async def _change_after(self, version: int, *, seconds: float | None = None) -> None:
+        """Wait until something has changed since `_version` was `version`, for some seconds at most."""
+        async with self._changed:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._version != version), seconds)
 
 
 _ASK_FOR_MEMORY = "If memory ran out, use a smaller model or a machine with more memory, then start it again."
