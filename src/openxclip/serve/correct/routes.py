@@ -147,7 +147,9 @@ async def proposals(request: Request) -> Response:
     kept = [each for each in shown if each["video"] is not None]
     notes = list(found["notes"])
     if len(kept) < len(shown):
-        notes.append(f"{len(shown) - len(kept)} windows are left out, because their videos are below no root.")
+        notes.append(
+            f"Left out, because their videos are below no root: {len(shown) - len(kept)} of {len(shown)} windows."
+        )
     return json_answer({**found, "proposals": kept, "notes": notes})
 
 
