@@ -23,6 +23,7 @@ from openxclip.serve import openapi
 from openxclip.serve.access import Access, Leaving, Visits
 from openxclip.serve.bodies import BodyLimits
 from openxclip.serve.collection import Collection
+from openxclip.serve.correct import routes as corrections
 from openxclip.serve.engine.metrics import Metrics
 from openxclip.serve.errors import ApiError, as_api_error, validation_error
 from openxclip.serve.media import Media
@@ -94,19 +95,13 @@ def create_app(settings: ServeSettings, engine: Any = None, jobs_runner: Any = N
     app.state.server, app.state.settings, app.state.engine, app.state.jobs = state, settings, engine, jobs_runner
     app.state.visits, app.state.metrics = visits, metrics
     app.state.static, app.state.apidocs = pages.Files(pages.STATIC), pages.Files(pages.APIDOCS)
-    for part in (recognition, embeddings, search, jobs, uploads, videos, status):
-        app.include_router(part.router)
-    _include_corrections(app)
-    app.include_router(pages.router)
+    routers = [part.router for part in (recognition, embeddings, search, jobs, uploads, videos, status, corrections)]
+    for router in (*routers, pages.router):
+        app.include_router(router)
     pages.add_files(app)
+    app.state.all_routes = [route for router in (*routers, pages.router, app.router) for route in router.routes]
     openapi.install(app)
     return app
-
-
-def _include_corrections(app: FastAPI) -> None:
-    from openxclip.serve.correct import routes
-
-    app.include_router(routes.router)
 
 
 @asynccontextmanager
@@ -147,7 +142,7 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
 def _methods_of(request: Request) -> list[str]:
     """Return all methods that routes of this address have; Starlette's own answer has those of the first route."""
     found: set[str] = set()
-    for route in request.app.routes:
+    for route in request.app.state.all_routes:
         match, _ = route.matches(request.scope)
         if match is not Match.NONE:
             found |= set(getattr(route, "methods", None) or ())
@@ -160,5 +155,6 @@ async def _answer_validation_error(request: Request, error: Exception) -> Respon
     if found[0]["type"] == "json_invalid":
         reason = found[0].get("ctx", {}).get("error", "")
         return ApiError("invalid_json", f"the body is not JSON: {reason}.").response()
-    where = str(found[0]["loc"][0])
-    return validation_error(found, where=where if where in ("query", "path", "header", "cookie") else "").response()
+    where = str(found[0]["loc"][0])  # "body", "query", "path", … stand before the field
+    fields = [{**each, "loc": each["loc"][1:]} for each in found]
+    return validation_error(fields, where="" if where == "body" else where).response()

@@ -145,12 +145,12 @@ def validation_error(errors: Iterable[Any], *, where: str = "") -> ApiError:
     """Return the error for a value that a model of `schemas` refused.
 
     Args:
-        errors: pydantic's errors; the first one is told, and the number of others.
+        errors: pydantic's errors, whose places begin with the field; the first one is told, and the number of others.
         where: where the values were, such as "query".
     """
     found = list(errors)
     first = found[0]
-    parts = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "cookie", "header")]
+    parts = [str(part) for part in first["loc"]]
     field = ".".join(part for part in parts if not part.startswith(("function-", "constrained-", "list[")))
     text = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     value = first.get("input")
