@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.common.forking import ForkSafeLock
-from openxclip.errors import VideoError
+from openxclip.errors import DecoderCrashError, VideoError
 from openxclip.video.answers import ReceivedClips, parse_frames
 from openxclip.video.assumptions import Assumption, warn_of_assumptions
 from openxclip.video.child import Child, NoWorkerError, NoWorkerNowError
@@ -48,9 +48,13 @@ class DecodeWorker:
     (in an application that is frozen into one file), all sources are read there, after a warning. Threads may share a
     worker: they read one after the other. A forked or spawned process that uses a worker starts a child of its own.
     Close the worker, or use it as a context manager; otherwise it ends with the program.
+
+    Args:
+        only_in_child: never read in the calling process; what would be read there is an error.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, only_in_child: bool = False) -> None:
+        self._only_in_child = only_in_child
         self._lock = ForkSafeLock()  # held while waiting for an answer
         self._starting = ForkSafeLock()  # so that no child is started after `close`
         self._child: Child | None = None
@@ -63,7 +67,8 @@ class DecodeWorker:
         except NoWorkerNowError:
             pass  # the next read tries again, and raises an error if that fails
         except NoWorkerError as error:
-            self._read_here(error, stacklevel=4)
+            if not only_in_child:  # otherwise the next read tries again
+                self._read_here(error, stacklevel=4)
 
     def read_clips(self, source: VideoSource, plan: ClipPlan, *, read: ReadOptions | None = None) -> list[Frames]:
         """Read all clips of a plan, as `openxclip.video.read_clips`.
@@ -181,6 +186,8 @@ class DecodeWorker:
         on_time: OnTime = lambda end, duration: None,
     ) -> _Reply | None:
         """Return the child's answer with its frames; None if the source must be read in this process."""
+        if source is None and self._only_in_child:
+            raise VideoError("the video", "it can only be read as a file, by its path")
         if source is None or self._cannot_start:
             return None
         name, path, data = source
@@ -227,6 +234,9 @@ class DecodeWorker:
             except NoWorkerError as error:
                 if self._closed:
                     raise closed from None
+                if self._only_in_child:
+                    self._child = None  # the next read starts another
+                    raise DecoderCrashError(name, f"no process could be started to read it ({error})") from None
                 self._read_here(error, stacklevel=5)
                 return None
 

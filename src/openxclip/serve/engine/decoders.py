@@ -13,7 +13,7 @@ from openxclip.video.reading import ClipPiece
 
 
 class BoundedWorker(DecodeWorker):
-    """A decoder that refuses videos that are too long.
+    """A decoder that refuses videos that are too long, and never reads in the calling process.
 
     Args:
         max_duration: longest duration in seconds.
@@ -21,7 +21,7 @@ class BoundedWorker(DecodeWorker):
 
     def __init__(self, max_duration: float) -> None:
         self._max_duration = max_duration
-        super().__init__()
+        super().__init__(only_in_child=True)
 
     def read_planned(
         self,
