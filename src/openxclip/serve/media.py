@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import time
 from collections import OrderedDict
 from contextlib import suppress
@@ -30,6 +31,7 @@ _MAX_REPORTS = 4096
 _REMEMBER = 30.0  # seconds for which the failure of a preview is told again
 #: Codecs that browsers decode, by what they are called in the file.
 _CODECS = {"mp4": ("h264", "av1", "vp9"), "webm": ("vp8", "vp9", "av1")}
+_RANGES = re.compile(r"\s*bytes\s*=\s*\d*\s*-\s*\d*\s*(,\s*\d*\s*-\s*\d*\s*)*", re.ASCII | re.IGNORECASE)
 _PIXELS = ("yuv420p", "yuvj420p")
 
 
@@ -200,6 +202,8 @@ class MediaResponse(FileResponse):
     def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
         from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 
+        if _RANGES.fullmatch(http_range) is None:
+            return []
         try:
             return super()._parse_range_header(http_range, file_size)
         except MalformedRangeHeader:
