@@ -1,11 +1,13 @@
 """Measure how fast timelines are, and how much memory they take, by the length of a 720p video.
 
 `python benchmarks/timeline_speed.py --files FOLDER` prints tables and writes benchmarks/timeline_speed.json. It makes
-H.264 videos of 1280 x 720 pixels, 30 frames a second, with noise and moving shapes, B-frames and a key frame in 250, in
-the folder, and keeps them there. Each run is a process of its own; the runs alternate in every round.
+H.264 videos of 1280 x 720 pixels, 30 frames a second, without cuts and with a key frame in 250, in the folder, and
+keeps them there: "calm" is a still camera (1.1 Mbit/s, P-frames alone), "busy" a moving one with grain (2.3 Mbit/s,
+mostly B-frames). Moving shapes are in both. Each run is a process of its own; the runs alternate in every round.
 
 - Speed: seconds of video for each second of a warm `openxclip.timeline`, for the exact default, `--decode nonref` and
-  `key`, and for shots; beside it the speed of reading the windows' frames without the model.
+  `key`, and for shots. Beside it: reading the windows' frames without the model; decoding every frame with FFmpeg by
+  two threads, without converting them; and the model alone, without a video.
 - Memory: peak of the proportional set size (PSS) over the process and its children, less the value after the model was
   loaded and a short video was read.
 """
@@ -26,40 +28,60 @@ from typing import Any
 
 LABELS = ["a cat moves left", "a dog bounces", "an owl vanishes", "a rocket leaves"]
 WIDTH, HEIGHT, FPS = 1280, 720, 30
-RUNS = ("all", "nonref", "key", "sampled", "exact", "reading alone")
+KINDS = ("calm", "busy")
+RUNS = ("all", "nonref", "key", "sampled", "exact", "reading alone", "FFmpeg alone", "model alone")
 
 
-def make_video(path: Path, seconds: int) -> Path:
-    """Write the video unless it is there; a minute of content is repeated."""
+def picture(number: int, kind: str, still: Any, grain: Any) -> Any:
+    """Return a frame, uint8 RGB of shape (H, W, 3)."""
+    import numpy as np
+
+    if kind == "calm":
+        frame = (grain[number % 4] + np.array([90, 120, 70])).astype(np.uint8)
+    else:
+        y, x = number % (still.shape[0] - HEIGHT), 3 * number % (still.shape[1] - WIDTH)
+        moved = still[y : y + HEIGHT, x : x + WIDTH] + np.random.default_rng(number).normal(0, 3, (HEIGHT, WIDTH))
+        frame = np.clip(moved[..., None] + np.array([90, 120, 70]), 0, 255).astype(np.uint8)
+    for k in range(6):
+        x, y = (97 * k + 5 * number * (1 + k % 3)) % WIDTH, (61 * k + 3 * number * (1 + k % 2)) % HEIGHT
+        frame[max(0, y - 60) : y + 60, max(0, x - 60) : x + 60] = 30 * k + 20
+    frame[..., 2] = np.maximum(frame[..., 2], ((np.arange(WIDTH) + 2 * number) % 256 // 2).astype(np.uint8))
+    return frame
+
+
+def make_minute(path: Path, kind: str) -> Path:
+    """Write a minute of content without cuts, unless it is there."""
     import av
     import numpy as np
 
     if path.exists():
         return path
-    minute = path.with_name("minute.mp4")
-    if not minute.exists():
-        random = np.random.default_rng(0)
-        noise = random.integers(0, 24, (4, HEIGHT, WIDTH, 3), dtype=np.uint8)
-        partial = minute.with_name("partial.mp4")
-        with av.open(str(partial), "w") as container:
-            stream = container.add_stream("libx264", rate=FPS, options={"crf": "23", "preset": "veryfast", "g": "250"})
-            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-            _, x = np.mgrid[:HEIGHT, :WIDTH]
-            for i in range(60 * FPS):
-                scene = i // 240
-                colours = np.random.default_rng(scene).integers(40, 200, 3)
-                picture = (noise[i % 4] + colours).astype(np.uint8)
-                for k in range(6):
-                    cx = (97 * k + 5 * i * (1 + k % 3)) % WIDTH
-                    cy = (61 * k + 3 * i * (1 + k % 2)) % HEIGHT
-                    picture[max(0, cy - 60) : cy + 60, max(0, cx - 60) : cx + 60] = 30 * k + 20
-                picture[..., 2] = np.maximum(picture[..., 2], ((x + 2 * i) % 256 // 2).astype(np.uint8))
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(stream.encode())
-        partial.rename(minute)
+    random = np.random.default_rng(0)
+    grain = random.integers(0, 24, (4, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    still = random.normal(0, 10, (HEIGHT + 400, WIDTH + 400))
+    partial = path.with_name("partial.mp4")
+    with av.open(str(partial), "w") as container:
+        options = {"crf": "23", "preset": "veryfast" if kind == "calm" else "medium", "g": "250"}
+        stream = container.add_stream("libx264", rate=FPS, options=options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for number in range(60 * FPS):
+            frame = av.VideoFrame.from_ndarray(picture(number, kind, still, grain), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    partial.rename(path)
+    return path
+
+
+def make_video(folder: Path, seconds: int, kind: str = "calm") -> Path:
+    """Write a video of a minute's content over and over, unless it is there."""
+    import av
+
+    path = folder / f"{kind}-{seconds}s.mp4"
+    if path.exists():
+        return path
+    minute = make_minute(folder / f"{kind}-minute.mp4", kind)
     partial = path.with_name("partial.mp4")
     with av.open(str(partial), "w") as out:
-        stream = None
         with av.open(str(minute)) as source:
             stream = out.add_stream_from_template(source.streams.video[0])
             base = source.streams.video[0].time_base
@@ -109,6 +131,32 @@ class Peak:
         self._thread.join()
 
 
+def decode(video: Path) -> int:
+    """Decode every frame by two threads, without converting any; return their number."""
+    import av
+
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type, stream.codec_context.thread_count = "AUTO", 2
+        return sum(1 for _ in container.decode(stream))
+
+
+def encode(pipeline: Any, count: int) -> int:
+    """Run the model for so many windows, whose levels are random."""
+    import torch
+
+    vision = pipeline.model.config.vision_config
+    levels = torch.randint(0, 256, (vision.num_frames, 3, vision.image_size, vision.image_size), dtype=torch.uint8)
+    with torch.inference_mode():
+        for _ in range(count):
+            pipeline._encode([levels])
+    return count
+
+
+def path_seconds(video: Path) -> int:
+    return int(video.stem.rsplit("-", 1)[1][:-1])
+
+
 def child(run: str, path: Path, warm: Path, model: str, watch: bool) -> dict[str, float]:
     import torch
 
@@ -126,6 +174,10 @@ def child(run: str, path: Path, warm: Path, model: str, watch: bool) -> dict[str
         options["shots"] = run
 
     def work(video: Path) -> int:
+        if run == "FFmpeg alone":
+            return decode(video)
+        if run == "model alone":
+            return encode(pipeline, round(path_seconds(video) / stride))
         if run != "reading alone":
             return len(openxclip.timeline(video, LABELS, **options).starts)
         reader = pipeline._clip_reader(pipeline.complete_plan(ClipPlan(window=window, stride=stride)), None)
@@ -179,14 +231,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.files or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        warm = make_video(folder / "12s.mp4", 12)
+        warm = make_video(folder, 12)
         rows: list[dict[str, Any]] = []
-        print(f"{'model':8}{'run':>16}{'x real time':>14}{'of the default':>16}")
-        for name in arguments.models:
+        print(f"{'model':8}{'content':>8}{'run':>16}{'x real time':>14}{'of the default':>16}")
+        for name, kind in [(name, kind) for name in arguments.models for kind in KINDS]:
             model = str(b32(folder)) if name == "b32" else name
             seconds = round(60 * (arguments.minutes if name == "mini" else max(0.2, arguments.minutes / 3)))
-            video = make_video(folder / f"{seconds}s.mp4", seconds)
-            runs = RUNS if name == "mini" else ("all", "key", "reading alone")
+            video = make_video(folder, seconds, kind)
+            runs = RUNS if name == "mini" else ("all", "key", "reading alone", "model alone")
             taken: dict[str, list[float]] = {run: [] for run in runs}
             for _ in range(arguments.rounds):
                 for run in runs:
@@ -195,15 +247,16 @@ def main() -> None:
             for run, times in taken.items():
                 ratio = statistics.median(a / b for a, b in zip(times, taken["all"], strict=True))
                 speed = seconds / statistics.median(times)
-                rows.append({"model": name, "run": run, "video_seconds": seconds, "seconds": times, "speed": speed,
-                             "of_default": ratio, "window": result["window"], "stride": result["stride"]})  # fmt: skip
-                print(f"{name:8}{run:>16}{speed:>14.2f}{ratio:>16.3f}", flush=True)
+                row = {"model": name, "content": kind, "run": run, "video_seconds": seconds, "seconds": times}
+                row |= {"speed": speed, "of_default": ratio, "window": result["window"], "stride": result["stride"]}
+                rows.append(row)
+                print(f"{name:8}{kind:>8}{run:>16}{speed:>14.2f}{ratio:>16.3f}", flush=True)
         memory: list[dict[str, Any]] = []
         if arguments.lengths:
             print(f"\n{'minutes':>8}{'memory above the model, MB':>30}")
         for minutes in arguments.lengths:
             seconds = round(60 * minutes)
-            result = start(["all", make_video(folder / f"{seconds}s.mp4", seconds), warm, "mini", 1])
+            result = start(["all", make_video(folder, seconds), warm, "mini", 1])
             memory.append({"minutes": minutes, **result, "speed": seconds / result["seconds"]})
             print(f"{minutes:>8g}{result['memory_mb']:>30.0f}", flush=True)
     machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "threads": 2}
