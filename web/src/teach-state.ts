@@ -22,6 +22,7 @@ const REFILL = 4;
 export const classes = signal<string[]>(stored<string[]>("classes", []));
 export const labelled = signal<Labelled[]>([]);
 export const queue = signal<Proposal[]>([]);
+export const known = signal(false); // whether the server's labels were read
 export const order = signal<string>("");
 export const notes = signal<string[]>([]);
 export const loading = signal(false);
@@ -49,6 +50,7 @@ export function setClasses(names: string[]): void {
 export async function refreshLabels(): Promise<void> {
   const answer = await get<{ labels: Labelled[] }>("/v1/labels");
   labelled.value = answer.labels;
+  known.value = true;
   setClasses([...classes.value, ...answer.labels.map((each) => each.label)]);
 }
 

@@ -82,6 +82,13 @@ class Watched:
         if not text.startswith("Failed to load resource: the server responded with a status of"):
             self.complaints.append(text)
 
+    def until(self, predicate: str, argument: object = None) -> None:
+        """Wait until a function of JavaScript returns true; Playwright's own way needs eval, which the page forbids."""
+        end = time.monotonic() + DEADLINE / 1000
+        while not self.page.evaluate(predicate, argument):
+            assert time.monotonic() < end, f"never true: {predicate}"
+            self.page.wait_for_timeout(50)
+
     def use_labels(self, *labels: str) -> None:
         """Replace the labels by typing others."""
         field = self.page.get_by_role("textbox", name="Look for")

@@ -62,12 +62,12 @@ def test_labels_that_change_are_looked_for_again(watched: Watched) -> None:
 def test_the_player_follows_a_click_on_the_timeline(watched: Watched) -> None:
     upload(watched, SAMPLES / "fox_chases_a_chick.mp4")
     watched.page.locator(".screen video").wait_for()
-    watched.page.wait_for_function("document.querySelector('.screen video').readyState >= 1")
+    watched.until("() => document.querySelector('.screen video')?.readyState >= 1")
     strip = watched.page.get_by_role("slider", name="Position on the timeline")
     box = strip.bounding_box()
     assert box is not None
     watched.page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
-    watched.page.wait_for_function("Math.abs(document.querySelector('.screen video').currentTime - 1.5) < 0.1")
+    watched.until("() => Math.abs(document.querySelector('.screen video')?.currentTime - 1.5) < 0.1")
     watched.page.locator(".hover-card img").wait_for()  # the frame below the pointer
 
 
@@ -79,18 +79,18 @@ def test_the_player_jumps_to_a_segment_that_is_clicked(watched: Watched) -> None
     segment = watched.page.locator(".segment").first
     segment.wait_for()
     watched.page.get_by_role("slider", name="Position on the timeline").press("End")
-    watched.page.wait_for_function("document.querySelector('.screen video').currentTime > 1.5")
+    watched.until("() => document.querySelector('.screen video')?.currentTime > 1.5")
     segment.click()
-    watched.page.wait_for_function("document.querySelector('.screen video').currentTime < 0.5")
+    watched.until("() => document.querySelector('.screen video')?.currentTime < 0.5")
     assert segment.get_attribute("aria-label", timeout=5000).startswith("an eagle picks up a snake, 0:00.0 to ")
 
 
 def test_a_video_that_browsers_can_not_play_is_shown_as_a_preview(watched: Watched, tmp_path: Path) -> None:
     upload(watched, write_avi(SAMPLES / "cat_moves_left.mp4", tmp_path / "cat.avi"))
     watched.page.locator(".screen video").wait_for()
-    watched.page.wait_for_function("document.querySelector('.screen video').videoWidth > 0")
+    watched.until("() => document.querySelector('.screen video')?.videoWidth > 0")
     watched.page.get_by_role("button", name="Play", exact=True).click()
-    watched.page.wait_for_function("document.querySelector('.screen video').currentTime > 0.2")
+    watched.until("() => document.querySelector('.screen video')?.currentTime > 0.2")
 
 
 def test_a_file_that_is_no_video_is_explained(watched: Watched, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_search_finds_the_clip_that_shows_the_sentence(watched: Watched, films: 
     best = page.locator(".hit").first
     best.wait_for()
     assert "owl_vanishes.mp4" in best.inner_text()
-    page.wait_for_function("[...document.querySelectorAll('.hit video')].some(video => video.currentTime > 0.1)")
+    watched.until("() => [...document.querySelectorAll('.hit video')].some(video => video.currentTime > 0.1)")
     best.get_by_role("link", name=re.compile("^More like")).click()
     page.locator(".like", has_text="owl_vanishes.mp4").wait_for()
     page.locator(".hit").first.wait_for()
@@ -136,7 +136,7 @@ def test_ten_corrections_by_keyboard_raise_the_accuracy_that_is_shown(watched: W
         key = {"spin": "1", "rise": "2"}.get(name.split("-")[0], "ArrowRight")
         moment = page.locator(".teach-where").inner_text()
         page.keyboard.press(key)
-        page.wait_for_function("before => document.querySelector('.teach-where')?.innerText !== before", arg=moment)
+        watched.until("before => document.querySelector('.teach-where')?.innerText !== before", moment)
         given += key != "ArrowRight"
     assert given == 10
     page.keyboard.press("r")
@@ -152,7 +152,8 @@ def test_z_takes_the_last_label_back(watched: Watched, films: Path) -> None:
     ensure_index(watched, films.name)
     page = watched.page
     page.goto("/#/teach")
-    if page.get_by_role("button", name="Begin").is_visible():
+    page.locator(".begin, .teach-card").wait_for()
+    if page.locator(".begin").is_visible():
         page.get_by_role("textbox", name="Labels, one in each line").fill("kind one\nkind two")
         page.get_by_role("button", name="Begin").click()
     where = page.locator(".teach-where")

@@ -39,61 +39,141 @@ export function Picture({ src }: { src: string }) {
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
+interface Player {
+  play: () => void;
+  rest: () => void;
+}
+
+/**
+ * Lets some of the moments that are seen play, in turns. A browser has six connections to a server and a playing video
+ * keeps one, so all at once would leave none for requests. A moment below the pointer plays at once.
+ */
+class Stage {
+  private readonly waiting: Player[] = [];
+  private readonly active: { player: Player; since: number }[] = [];
+  private timer: ReturnType<typeof setInterval> | undefined;
+
+  constructor(private readonly places: number, private readonly turn: number) {}
+
+  enter(player: Player, now = false): void {
+    if (this.active.some((each) => each.player === player)) return;
+    this.drop(player);
+    if (now) {
+      if (this.active.length >= this.places) this.rest(this.active[0]!.player);
+      this.start(player);
+    } else this.waiting.push(player);
+    this.fill();
+    this.timer ??= setInterval(() => this.turnOver(), 1000);
+  }
+
+  leave(player: Player): void {
+    this.drop(player);
+    this.rest(player);
+    this.fill();
+    if (!this.active.length) {
+      clearInterval(this.timer);
+      this.timer = undefined;
+    }
+  }
+
+  private turnOver(): void {
+    const old = this.active.find((each) => Date.now() - each.since > this.turn);
+    if (!old || !this.waiting.length) return;
+    this.rest(old.player);
+    this.waiting.push(old.player);
+    this.fill();
+  }
+
+  private fill(): void {
+    while (this.active.length < this.places && this.waiting.length) this.start(this.waiting.shift()!);
+  }
+
+  private start(player: Player): void {
+    this.active.push({ player, since: Date.now() });
+    player.play();
+  }
+
+  private rest(player: Player): void {
+    const at = this.active.findIndex((each) => each.player === player);
+    if (at < 0) return;
+    this.active.splice(at, 1);
+    player.rest();
+  }
+
+  private drop(player: Player): void {
+    const at = this.waiting.indexOf(player);
+    if (at >= 0) this.waiting.splice(at, 1);
+  }
+}
+
+const stage = new Stage(4, 5000);
+
 /** Plays a part of a video again and again while it is seen; only below the pointer or focus if motion is reduced. */
-export function Loop({ src, poster, start, end, autoplay = true, class: name = "" }: {
+export function Loop({ src, poster, start, end, alone = false }: {
   src: string;
   poster?: string | null;
   start: number;
   end: number;
-  autoplay?: boolean;
-  class?: string;
+  alone?: boolean; // the only one in the view, which plays always
 }) {
   const video = useRef<HTMLVideoElement>(null);
-  const [missing, setMissing] = useState(false);
-  const [loaded, setLoaded] = useState(false);
+  const [moving, setMoving] = useState(false);
+  const [picture, setPicture] = useState<"" | "there" | "missing">(poster ? "" : "missing");
 
   useEffect(() => {
     const element = video.current!;
     const face = element.closest(".tile-face, .teach-screen") ?? element;
-    const play = () => {
-      setLoaded(true);
-      requestAnimationFrame(() => void element.play().catch(() => {}));
+    const player: Player = {
+      play: () => {
+        element.src = src;
+        element.play().catch(() => {}); // a video that can't be played keeps its picture
+      },
+      rest: () => {
+        setMoving(false);
+        element.removeAttribute("src");
+        element.load(); // ends its connection
+      },
     };
-    const pause = () => element.pause();
-    const tick = () => {
-      if (element.currentTime >= end || element.currentTime < start - 0.3) element.currentTime = start;
+    const onMetadata = () => start > 0 && (element.currentTime = start);
+    const onTime = () => {
+      if (element.currentTime >= end || element.ended) element.currentTime = start;
+      else if (element.currentTime >= start - 0.05) setMoving(true); // until then the picture hides the seek
     };
-    element.addEventListener("timeupdate", tick);
+    const onEnd = () => {
+      element.currentTime = start;
+      void element.play().catch(() => {});
+    };
+    element.addEventListener("loadedmetadata", onMetadata);
+    element.addEventListener("timeupdate", onTime);
+    element.addEventListener("ended", onEnd);
+    const enter = () => stage.enter(player, true);
+    const leave = () => calm.matches && stage.leave(player);
     const observer = new IntersectionObserver(([entry]) => {
-      if (entry?.isIntersecting && autoplay && !calm.matches) play();
-      else pause();
+      if (!entry?.isIntersecting) stage.leave(player);
+      else if (!calm.matches) stage.enter(player, alone);
     }, { threshold: 0.4 });
     observer.observe(element);
-    face.addEventListener("pointerenter", play);
-    face.addEventListener("focus", play);
+    face.addEventListener("pointerenter", enter);
+    face.addEventListener("pointerleave", leave);
+    face.addEventListener("focus", enter);
+    face.addEventListener("blur", leave);
     return () => {
       observer.disconnect();
-      element.removeEventListener("timeupdate", tick);
-      face.removeEventListener("pointerenter", play);
-      face.removeEventListener("focus", play);
+      stage.leave(player);
+      element.removeEventListener("loadedmetadata", onMetadata);
+      element.removeEventListener("timeupdate", onTime);
+      element.removeEventListener("ended", onEnd);
+      face.removeEventListener("pointerenter", enter);
+      face.removeEventListener("pointerleave", leave);
+      face.removeEventListener("focus", enter);
+      face.removeEventListener("blur", leave);
     };
   }, [src, start, end]);
 
   return (
-    <span class={`picture there ${missing ? "missing" : ""} ${name}`}>
-      <video
-        ref={video}
-        src={loaded || autoplay ? src : undefined}
-        poster={poster ?? undefined}
-        preload="metadata"
-        muted
-        playsInline
-        loop
-        tabIndex={-1}
-        aria-hidden="true"
-        onLoadedMetadata={(event) => (event.currentTarget.currentTime = start)}
-        onError={() => setMissing(!poster)}
-      />
+    <span class={`picture loop ${moving ? "moving there" : picture}`}>
+      <video ref={video} preload="none" muted playsInline tabIndex={-1} aria-hidden="true" />
+      {poster && <img src={poster} alt="" loading="lazy" onLoad={() => setPicture("there")} onError={() => setPicture("missing")} />}
     </span>
   );
 }

@@ -180,7 +180,7 @@ function HitTile({ hit }: { hit: Hit }) {
   return (
     <li class="tile hit">
       <button type="button" class="tile-face" disabled={!video} title={video ? `Watch ${name}` : "This video is below no root of the server"}
-        aria-label={`Watch ${name} at ${clock(hit.start)}, ${hit.score === null ? "similarity" : "score"} ${share.toFixed(2)}`}
+        aria-label={`${clock(hit.start)} – ${clock(hit.end)}: watch ${name}, ${hit.score === null ? "similarity" : "score"} ${share.toFixed(2)}`}
         onClick={() => video && go("watch", { video, t: hit.start.toFixed(2) })}>
         {video ? <Loop src={`${addressOf({ kind: "video", id: video })}/stream`} poster={hit.thumbnail} start={hit.best_start} end={hit.best_end} />
           : <span class="picture missing" />}

@@ -12,7 +12,7 @@ import { JobRow } from "../ui/job";
 import { Loop } from "../ui/tile";
 import { head } from "../watch-state";
 import {
-  classes, counts, current, exhausted, failure, give, given, labelled, loading, notes, order, refill, refreshLabels, retrain,
+  classes, counts, current, exhausted, failure, give, given, known, labelled, loading, notes, order, refill, refreshLabels, retrain,
   retrained, retraining, setClasses, skip, undo,
 } from "../teach-state";
 
@@ -52,6 +52,8 @@ export function Teach() {
         <Empty title="Teach needs an index" actions={<Button kind="primary" onClick={() => go("library")}>Open the library</Button>}>
           The moments to label come from the indexed videos. Index a folder first.
         </Empty>
+      ) : !known.value ? (
+        !failure.value && <Progress share={null} text="Reading the labels" />
       ) : classes.value.length < 2 ? (
         <Begin />
       ) : (
@@ -99,7 +101,7 @@ function Card() {
     <section class="teach-card" aria-label="Moment">
       <div class="teach-screen">
         <Loop key={`${moment.path}${moment.start}`} src={`${addressOf(source)}/stream`} poster={frameOf(source, (moment.start + moment.end) / 2, 640)}
-          start={moment.start} end={moment.end} />
+          start={moment.start} end={moment.end} alone />
       </div>
       <p class="teach-where edge muted">
         <a class="link" href={`#/watch?video=${encodeURIComponent(moment.video)}&t=${moment.start}`}>{baseName(moment.path)}</a>
