@@ -25,6 +25,7 @@ FREE_SPACE = 256 << 20  # bytes that uploads leave free on the disk
 _DATA_URL = re.compile(r"data:([a-z0-9.+-]+/[a-z0-9.+-]+)?((?:;[^;,]{1,100})*?)(;base64)?,", re.ASCII | re.IGNORECASE)
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}", re.ASCII)
 _MAX_FIELDS = 5000
+_MAX_NAME = 180  # bytes
 
 
 @dataclass
@@ -278,7 +279,11 @@ def clean_name(name: str, default: str = "video") -> str:
     """Return the last part of a client's name for a file, with printable characters only."""
     last = re.split(r"[/\\]", name)[-1]
     shown = "".join(letter for letter in last if letter.isprintable()).strip(" .")
-    return shown[-200:] or default
+    stem, suffix = (shown, "") if Path(shown).suffix == shown else (Path(shown).stem, Path(shown).suffix)
+    longest = _MAX_NAME - len(suffix.encode())  # file systems limit the bytes of a name, not its letters
+    if longest < _MAX_NAME // 2:
+        stem, suffix, longest = shown, "", _MAX_NAME
+    return f"{stem.encode()[:longest].decode('utf-8', 'ignore')}{suffix}" or default
 
 
 def suffix_of(name: str) -> str:

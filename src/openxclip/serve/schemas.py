@@ -264,7 +264,13 @@ class SearchRequest(SourceFields, SearchOptions):
 
 
 class IndexRequest(RequestModel):
-    """Videos to add to the index, or to update."""
+    """Videos to add to the index, or to update: at least one path or upload."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": [name], "properties": {name: {"minItems": 1}}} for name in ("paths", "uploads")]
+        }
+    )
 
     paths: list[Text] = Field(
         default_factory=list, max_length=10_000, description="Files and folders below a root, or names of roots."
@@ -272,6 +278,12 @@ class IndexRequest(RequestModel):
     uploads: list[Text] = Field(
         default_factory=list, max_length=1000, description="Uploads, which are moved to the collection."
     )
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> IndexRequest:
+        if not self.paths and not self.uploads:
+            raise ValueError("paths and uploads are both empty: name what to add.")
+        return self
 
 
 class SessionRequest(RequestModel):

@@ -16,7 +16,7 @@ from openxclip.serve.bodies import chunks_of, media_type, parse_fields, read_jso
 from openxclip.serve.errors import ApiError
 from openxclip.serve.fetching import fetched
 from openxclip.serve.receiving import Received, clean_name, receive_chunks, receive_data_url, receive_form, suffix_of
-from openxclip.serve.schemas import SourceFields
+from openxclip.serve.schemas import MAX_TEXT, SourceFields
 from openxclip.serve.state import ServerState, state_of
 
 Options = TypeVar("Options", bound=BaseModel)
@@ -94,7 +94,10 @@ def is_raw(kind: str) -> bool:
 async def receive_raw(request: Request, state: ServerState) -> Received:
     """Write a body that is a video to a file of the data folder. `name` of the query is what the client calls it."""
     kind = media_type(request.headers)
-    name = clean_name(request.query_params.get("name", ""))
+    given = request.query_params.getlist("name")
+    if len(given) > 1 or len("".join(given)) > MAX_TEXT:
+        raise ApiError("invalid_request", f"query name: must be given once, with at most {MAX_TEXT} characters.")
+    name = clean_name("".join(given))
     path = state.visits.new_path(suffix_of(name) or _SUFFIXES.get(kind, ""))
     return await receive_chunks(chunks_of(request), path, name, state.settings.max_upload)
 

@@ -204,14 +204,16 @@ def test_uploads_have_addresses_as_videos_have(client: TestClient) -> None:
 
 def test_a_kept_upload_moves_to_the_collection_and_replaces_nothing(client: TestClient) -> None:
     kept = []
-    for name in ("b.mp4", "b.mp4", "../../b.mp4", ".hidden", "x" * 300):
+    for name in ("b.mp4", "b.mp4", "../../b.mp4", ".hidden", "x" * 300, "ü" * 300 + ".mp4", "." + "y" * 300, "..", ""):
         upload = send(client, name)["id"]
         answer = client.post(f"/v1/uploads/{upload}/keep")
         assert answer.status_code == 201, answer.text
         kept.append(answer.json()["id"])
         assert error_of(client.get(f"/v1/uploads/{upload}/info"))["code"] == "upload_not_found"
     assert kept[:4] == ["collection/b.mp4", "collection/b (2).mp4", "collection/b (3).mp4", "collection/hidden.mp4"]
-    assert len({*kept}) == 5
+    assert len({*kept}) == 9
+    assert all(len(name.encode()) < 220 for name in kept)
+    assert kept[5].endswith("ü.mp4")
     assert client.get("/v1/videos/collection/b.mp4/stream").content == VIDEO
     assert "collection/b.mp4" in [video["id"] for video in client.get("/v1/videos").json()["videos"]]
     assert list(client.app.state.settings.uploads.iterdir()) == []

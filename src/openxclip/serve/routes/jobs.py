@@ -36,8 +36,6 @@ async def add(request: Request) -> Response:
     """Videos that the index has are read again only if they changed. The job goes on after a restart of the server."""
     state = state_of(request)
     given = await read_json(request, IndexRequest)
-    if not given.paths and not given.uploads:
-        raise ApiError("invalid_request", "paths and uploads are both empty: name what to add.")
     places = [state.collection.place(path) for path in given.paths]
     uploads = [state.visits.get(name) for name in given.uploads]  # all are there before the first is moved
     places += [(await keep(state, upload)).path for upload in uploads]

@@ -123,7 +123,7 @@ def _move(path: FilePath, folder: FilePath, name: str) -> FilePath:
     """Move a file into a folder without replacing another; it is on the disk when this returns."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = FilePath(clean_name(name))
-    stem, suffix = wanted.stem[:150].lstrip(".") or "video", wanted.suffix or path.suffix
+    stem, suffix = wanted.stem.lstrip(".") or "video", wanted.suffix or path.suffix
     with path.open("rb") as file:
         os.fsync(file.fileno())
     for number in itertools.count(1):
