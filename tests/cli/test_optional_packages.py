@@ -34,6 +34,10 @@ NEEDED_BY = [
     ("pydantic", "train", ("eval", "my-videos", "data={videos}", "--model", "{model}")),
     ("kornia", "train", ("train", "my-videos", "data={videos}", "--out", "{tmp}/out")),
     ("kornia", "train", ("train", "my-videos", "data={videos}", "--dry-run")),
+    ("fastapi", "serve", ("serve", "--data", "{tmp}/data")),
+    ("granian", "serve", ("serve", "--data", "{tmp}/data")),
+    ("python_multipart", "serve", ("serve", "--data", "{tmp}/data")),
+    ("prometheus_client", "serve", ("serve", "--data", "{tmp}/data")),
 ]
 
 
@@ -156,6 +160,8 @@ def test_optional_packages_are_imported_when_they_are_used() -> None:
     source = Path(openxclip.__file__).parent
     found = set()
     for path in source.rglob("*.py"):
+        if "serve" in path.relative_to(source).parts:  # the whole room needs its packages, which the verb checks first
+            continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             for statement in node.body if isinstance(node, ast.With | ast.Try) else [node]:
                 names = [alias.name for alias in statement.names] if isinstance(statement, ast.Import) else []

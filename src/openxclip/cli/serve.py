@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from openxclip.cli.help import usage_errors
 from openxclip.cli.options import Bytes, Time, device_options
 from openxclip.cli.terminal import is_set, note, say
 from openxclip.common.files import reason_of
+from openxclip.errors import needs_package
 from openxclip.hub import DEFAULT_MODEL
 
 _TOKEN = "OPENXCLIP_TOKEN"
+_PACKAGES = ("fastapi", "granian", "prometheus_client", "python_multipart")
 
 
 @click.command("serve")
@@ -82,6 +85,9 @@ def command(token: str | None, token_file: Any, data: str | None, **options: Any
     Only programs of this machine can connect, unless --host says otherwise. SIGTERM and Ctrl-C finish the accepted
     requests; a second one cancels them.
     """
+    for package in _PACKAGES:
+        with needs_package("openxclip serve", package, "serve"):
+            import_module(package)
     from openxclip.serve.settings import ServeSettings
 
     if data is not None:

@@ -113,7 +113,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         logger.info("%d uploads that were left over were deleted", left)
     state.settings.collection.mkdir(parents=True, exist_ok=True)
     await state.jobs.start()
-    await state.engine.start()  # type: ignore[attr-defined]
+    await state.engine.start()
     watch = asyncio.create_task(state.visits.watch())
     try:
         yield
@@ -123,7 +123,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await watch
         await state.media.stop()
-        await state.engine.stop()  # type: ignore[attr-defined]
+        await state.engine.stop()
         await state.jobs.stop()
         state.visits.end_all()
 

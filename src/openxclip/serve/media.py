@@ -11,17 +11,15 @@ from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
 from openxclip.common.files import stamp_of
+from openxclip.serve.any_engine import AnyEngine
 from openxclip.serve.engine.tasks import CheckTask, FrameTask, PreviewTask
 from openxclip.serve.errors import ApiError
-
-if TYPE_CHECKING:
-    from openxclip.serve.state import AnyEngine
 
 logger = logging.getLogger("openxclip.serve")
 

@@ -5,32 +5,19 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from openxclip.common.files import user_path, without_nan
 from openxclip.hub import SHIPPED_MODELS
+from openxclip.serve.any_engine import AnyEngine
 from openxclip.serve.collection import Collection
-from openxclip.serve.engine.engine import OnProgress
-from openxclip.serve.engine.state import EngineState
-from openxclip.serve.engine.tasks import Task
 from openxclip.serve.media import Media
 from openxclip.serve.security import Tokens
 from openxclip.serve.settings import ServeSettings
 from openxclip.serve.visits import VisitStore
-
-
-class AnyEngine(Protocol):
-    """What the routes need of `Engine`; tests have another."""
-
-    async def run(self, task: Task, *, on_progress: OnProgress | None = None) -> Any:
-        """See `Engine.run`."""
-
-    @property
-    def state(self) -> EngineState:
-        """See `Engine.state`."""
 
 
 @dataclass
