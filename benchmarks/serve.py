@@ -234,35 +234,62 @@ def quantile(times: list[float], share: float) -> float | None:
     return round(times[min(len(times) - 1, int(share * len(times)))], 4) if times else None
 
 
+class Connection:
+    """A connection that is kept; plain HTTP/1.1, because a client with more features would need the server's cores."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def post(self, content: bytes) -> tuple[str, dict[str, str], bytes]:
+        """Send a request; return the status, the headers with small names, and the body of the answer."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._streams
+        head = (
+            f"POST /v1/classify?{QUERY} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nContent-Type: video/mp4\r\n"
+            f"Content-Length: {len(content)}\r\n\r\n"
+        )
+        writer.write(head.encode() + content)
+        await writer.drain()
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        if headers.get("connection", "").lower() == "close":
+            self.close()
+        return first.split()[1], headers, body
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
 class Generator:
     """Sends requests to a server and notes what happens."""
 
-    def __init__(self, running: Running, connections: int, patience: float) -> None:
-        import httpx
-
-        self.running, self.load = running, Load()
+    def __init__(self, running: Running, patience: float) -> None:
+        self.running, self.load, self.patience = running, Load(), patience
+        self.port = int(running.url.rpartition(":")[2])
         self.videos = [path.read_bytes() for path in sorted((ROOT / "samples").glob("*.mp4"))]
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        timeout = httpx.Timeout(patience, pool=None)
-        self.http = httpx.AsyncClient(base_url=running.url, limits=limits, timeout=timeout, trust_env=False)
+        self.free: list[Connection] = []
         self.sent = 0
 
     async def ask(self) -> float:
         """Send a request, and return how long the server asks to wait."""
-        import httpx
-
         content = self.videos[self.sent % len(self.videos)]
         self.sent += 1
+        connection = self.free.pop() if self.free else Connection(self.port)
         began, pause = time.perf_counter(), 0.0
         try:
-            answer = await self.http.post(f"/v1/classify?{QUERY}", content=content, headers=VIDEO)
-            status, pause = str(answer.status_code), float(answer.headers.get("retry-after", 0))
+            status, headers, body = await asyncio.wait_for(connection.post(content), self.patience)
+            pause = float(headers.get("retry-after", 0))
             if status != "200":
-                self.load.codes[answer.json().get("error", {}).get("code", "?") if answer.content else "?"] += 1
-        except httpx.TimeoutException:
-            status = "given up"
-        except httpx.TransportError as error:
-            status = type(error).__name__
+                self.load.codes[json.loads(body).get("error", {}).get("code", "?")] += 1
+            self.free.append(connection)
+        except (asyncio.TimeoutError, OSError, EOFError) as error:
+            status = "given up" if isinstance(error, asyncio.TimeoutError) else type(error).__name__
+            connection.close()
         self.load.add(status, time.perf_counter() - began)
         return pause
 
@@ -299,7 +326,8 @@ class Generator:
         await work
         self.load.seconds = time.perf_counter() - self.load.began
         watching.cancel()
-        await self.http.aclose()
+        for connection in self.free:
+            connection.close()
         return self.load.row()
 
 
@@ -307,7 +335,7 @@ def generate(running: Running, kind: str, amount: float, seconds: float, patienc
     """Put one load on a server: `closed` has `amount` clients, `open` that many requests a second."""
 
     async def work() -> dict[str, Any]:
-        generator = Generator(running, connections=2000, patience=patience)
+        generator = Generator(running, patience)
         load = generator.closed(int(amount), seconds) if kind == "closed" else generator.open(amount, seconds)
         return await generator.measure(load)
 
