@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import os
 import signal
@@ -52,7 +53,10 @@ def main(module: str) -> NoReturn:
     def receive() -> None:
         while (message := channel.receive()) is not None:
             if message[0] == "interrupt":  # Ctrl-C for work in the main thread
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                if hasattr(signal, "pthread_kill"):  # ends a wait for a lock too
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                else:  # Windows
+                    _thread.interrupt_main()
             else:
                 messages.put(message)
         os._exit(0)  # the server has ended, or wants this process to end: at once, whatever it does
