@@ -12,8 +12,8 @@ export function clock(seconds: number, digits = 1): string {
 
 export function percent(share: number | null | undefined): string {
   if (share === null || share === undefined) return "–";
-  if (share > 0 && share < 0.01) return "< 1 %";
-  return `${Math.round(share * 100)} %`;
+  if (share > 0 && share < 0.01) return "< 1 %";
+  return `${Math.round(share * 100)} %`; // with narrow spaces that no line breaks at
 }
 
 export function bytes(size: number): string {

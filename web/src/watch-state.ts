@@ -30,6 +30,8 @@ export const bars = signal<Classification | null>(null);
 export const timeline = signal<Timeline | null>(null);
 export const searched = signal<string[]>([]); // the labels of the results that are shown
 export const head = signal<string | null>(null); // name of the corrections that are used
+export const failed = signal(false); // whether the server can't read the video
+export const notes = signal<string[]>([]);
 export const time = signal(0);
 export const length = signal(0);
 
@@ -76,9 +78,16 @@ export function open(ref: SourceRef, name: string, at = 0): void {
     run.value = IDLE;
     openError.value = null;
     length.value = 0;
+    failed.value = false;
   }
   seek(at);
   if (!same && labels.value.length) void look();
+}
+
+/** Goes on with the same video under another name: an upload that was added to the collection. */
+export function rename(ref: SourceRef, name: string): void {
+  opened.value = { ref, name };
+  pendingTime = time.value;
 }
 
 export function close(): void {
@@ -134,10 +143,11 @@ export async function look(): Promise<void> {
   try {
     const options = { top: texts.length, ...(head.value ? { head: head.value } : {}) };
     const answer = await whileBusy(
-      () => post<{ result: Classification }>("/v1/classify", { ...fields, ...options }, "POST", signal),
+      () => post<{ result: Classification; notes?: string[] }>("/v1/classify", { ...fields, ...options }, "POST", signal),
       { signal, onWait });
     if (!current()) return;
     bars.value = answer.result;
+    notes.value = answer.notes ?? [];
     timeline.value = null;
     searched.value = texts;
     update({ phase: "moments", waiting: null, began: Date.now() });

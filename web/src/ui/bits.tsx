@@ -65,8 +65,8 @@ export function Failure({ error, onRetry, onClose }: { error: ApiError; onRetry?
     <div class="failure" role="alert">
       <Icon name="warn" />
       <div>
-        <p>{error.message}</p>
-        {error.hint && <p class="muted">{error.hint}</p>}
+        <p><Words text={error.message} /></p>
+        {error.hint && <p class="muted"><Words text={error.hint} /></p>}
         <p class="edge muted">{error.code}</p>
       </div>
       <div class="failure-actions">
@@ -75,6 +75,11 @@ export function Failure({ error, onRetry, onClose }: { error: ApiError; onRetry?
       </div>
     </div>
   );
+}
+
+/** A sentence of the server, whose `commands` are set as code. */
+function Words({ text }: { text: string }) {
+  return <>{text.split("`").map((part, at) => (at % 2 ? <code key={at}>{part}</code> : part))}</>;
 }
 
 /** A view with nothing to show: why, and what to do. */

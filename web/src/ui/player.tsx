@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type ApiError, addressOf, asApiError, errorOf, isAbort, sleep } from "../api";
 import { clock } from "../format";
-import { attach, length, readLength, seek, takePendingTime, time } from "../watch-state";
+import { attach, failed, length, readLength, seek, takePendingTime, time } from "../watch-state";
 import type { SourceRef } from "../types";
 import { Button, Failure, Progress } from "./bits";
 
@@ -21,6 +21,7 @@ export function useStream(ref: SourceRef): [Stream, () => void] {
     const { signal } = controller;
     const ask = async () => {
       setStream({ state: "asking" });
+      failed.value = false;
       const src = `${addressOf(ref)}/stream`;
       for (;;) {
         const response = await fetch(src, { headers: { Range: "bytes=0-0" }, signal, credentials: "same-origin" });
@@ -35,7 +36,11 @@ export function useStream(ref: SourceRef): [Stream, () => void] {
         } else throw await errorOf(response);
       }
     };
-    ask().catch((error: unknown) => !isAbort(error) && setStream({ state: "failed", error: asApiError(error) }));
+    ask().catch((error: unknown) => {
+      if (isAbort(error)) return;
+      setStream({ state: "failed", error: asApiError(error) });
+      failed.value = asApiError(error).status === 422;
+    });
     readLength(ref, signal).catch(() => {}); // the player says what is wrong
     return () => controller.abort();
   }, [ref.kind, ref.id, attempt]);
@@ -108,10 +113,10 @@ export function Player({ source, name }: { source: SourceRef; name: string }) {
           </div>
         )}
       </div>
-      <Controls video={video} muted={muted} onMute={() => setMuted(!muted)} onFull={() => {
+      {!failed.value && <Controls video={video} muted={muted} onMute={() => setMuted(!muted)} onFull={() => {
         if (document.fullscreenElement) void document.exitFullscreen();
         else void box.current?.requestFullscreen?.();
-      }} />
+      }} />}
     </div>
   );
 }

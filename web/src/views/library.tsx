@@ -11,7 +11,7 @@ import type { IndexInfo, Video, VideoPage } from "../types";
 import { Button, Empty, Failure, Progress } from "../ui/bits";
 import { JobRow } from "../ui/job";
 import { VideoTile } from "../ui/tile";
-import { open, send, uploads } from "../watch-state";
+import { open, opened, rename, send, time, uploads } from "../watch-state";
 
 const PAGE = 48;
 const index = signal<IndexInfo | "none" | null>(null);
@@ -42,7 +42,10 @@ export function KeepButton({ id }: { id: string }) {
       const kept = await post<Video>(`/v1/uploads/${encodeURIComponent(id)}/keep`);
       uploads.value = uploads.value.filter((each) => each.id !== id);
       say("The video is in the collection now.", { label: "Add to the index", run: () => void addToIndex([kept.id]) });
-      go("watch", { video: kept.id });
+      if (opened.value?.ref.id === id) {
+        rename({ kind: "video", id: kept.id }, kept.name);
+        go("watch", { video: kept.id, t: time.value.toFixed(2) });
+      }
     } catch (error) {
       say(asApiError(error).message);
     } finally {

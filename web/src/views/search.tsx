@@ -24,15 +24,24 @@ const least = signal(0);
 const PAGE = 24;
 let searching: AbortController | null = null;
 
-async function find(query: URLSearchParams): Promise<void> {
+/** The field of the request that says what is searched for. */
+function askedFor(query: URLSearchParams): object {
+  const text = query.get("q");
+  const like = query.get("like");
+  if (text) return { query: text };
+  if (query.get("kind") === "upload") return { upload: like };
+  const times = query.has("start") ? { start: Number(query.get("start")), end: Number(query.get("end")) } : {};
+  return { moment: { video: like, ...times } };
+}
+
+async function find(query: URLSearchParams, again = false): Promise<void> {
   const key = query.toString();
+  if (again) found.value = null;
   if (found.value?.key === key || waiting.value?.key === key) return;
   searching?.abort();
   const controller = (searching = new AbortController());
-  const text = query.get("q");
-  const like = query.get("like");
   const body = {
-    ...(text ? { query: text } : { moment: { video: like, start: Number(query.get("start")), end: Number(query.get("end")) } }),
+    ...askedFor(query),
     k: Number(query.get("k")) || PAGE,
     ...(query.get("each") ? { per_video: Number(query.get("each")) } : {}),
   };
@@ -79,7 +88,8 @@ export function Search() {
       <form class="ask" role="search" onSubmit={(event) => {
         event.preventDefault();
         const words = field.current!.value.trim();
-        if (words) go("search", { q: words, each: query.get("each") });
+        if (words && words === text) void find(query, true);
+        else if (words) go("search", { q: words, each: query.get("each") });
       }}>
         <Icon name="search" size={26} />
         <input ref={field} type="search" aria-label="Describe a moment" placeholder="Describe a moment" defaultValue={text}
@@ -89,7 +99,8 @@ export function Search() {
       </form>
       {like && (
         <p class="like">
-          <span>Moments like <b>{baseName(like)}</b>, <span class="edge">{clock(Number(query.get("start")))} – {clock(Number(query.get("end")))}</span></span>
+          <span>Moments like <b>{query.get("name") ?? baseName(like)}</b>
+            {query.has("start") && <span class="edge"> {clock(Number(query.get("start")))} – {clock(Number(query.get("end")))}</span>}</span>
           <a class="link" href={hrefOf("search")}>New search</a>
         </p>
       )}

@@ -2,10 +2,10 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get } from "../api";
-import { percent, remaining } from "../format";
+import { count, percent, remaining } from "../format";
 import { useKeys } from "../keys";
-import { go, inkOf, labels, route } from "../store";
-import type { Video } from "../types";
+import { go, hrefOf, inkOf, labels, route } from "../store";
+import type { Classification, Timeline, Video } from "../types";
 import { Button, Failure, Lanes, Progress } from "../ui/bits";
 import { Icon } from "../ui/icons";
 import { LabelField } from "../ui/labels";
@@ -13,7 +13,7 @@ import { Player, toggle } from "../ui/player";
 import { VideoTile } from "../ui/tile";
 import { Moments, type TimelineHandle, TimelineView } from "../ui/timeline";
 import {
-  bars, close, currentPlayer, head, isRunning, isStale, look, open, openError, opened, run, searched, seek, send, stop,
+  bars, close, currentPlayer, failed, head, isRunning, isStale, look, notes, open, openError, opened, run, searched, seek, send, stop,
   stopSending, time, timeline, uploading, uploads,
 } from "../watch-state";
 import { KeepButton } from "./library";
@@ -64,14 +64,19 @@ export function Watch() {
   const video = opened.value;
   if (!video) return <>{picker}<Welcome onChoose={() => file.current?.click()} field={field} /></>;
   return (
-    <div class="watch">
+    <div class={`watch${bars.value ? " found" : ""}`}>
       {picker}
       <header class="watch-head">
         <h1 title={video.name}>{video.name}</h1>
         {video.ref.kind === "upload" && (
-          <span class="muted small">Deleted when this visit ends <KeepButton id={video.ref.id} /></span>
+          <span class="muted small">Deleted when this visit ends {!failed.value && <KeepButton id={video.ref.id} />}</span>
         )}
         <span class="grow" />
+        {!failed.value && (
+          <a class="button quiet find-like" href={hrefOf("search", { like: video.ref.id, kind: video.ref.kind === "upload" ? "upload" : null, name: video.name })}>
+            <Icon name="more" size={18} /><span>Find more like it</span>
+          </a>
+        )}
         <Button kind="quiet" icon="upload" class="upload-other" onClick={() => file.current?.click()}><span>Another video</span></Button>
         <Button kind="quiet" icon="close" label="Close the video" onClick={() => { close(); go("watch"); }} />
       </header>
@@ -84,10 +89,10 @@ export function Watch() {
           <Bars />
         </div>
       </div>
-      <TimelineView source={video.ref} texts={searched.value.length ? searched.value : labels.value.map((label) => label.text)} handle={handle} />
+      {!failed.value && <TimelineView source={video.ref} texts={searched.value.length ? searched.value : labels.value.map((label) => label.text)} handle={handle} />}
       {timeline.value?.error && <p class="failure-line"><Icon name="warn" size={16} /> {timeline.value.error}</p>}
       {timeline.value && <Moments source={video.ref} found={timeline.value} />}
-      {timeline.value?.notes.map((note) => <p class="muted small note" key={note}>{note}</p>)}
+      {[...new Set([...notes.value, ...(timeline.value?.notes ?? [])])].map((note) => <p class="muted small note" key={note}>{note}</p>)}
     </div>
   );
 }
@@ -116,12 +121,50 @@ function Look() {
   );
 }
 
-/** How well each label fits the whole video. */
+const SHORT = 4; // windows; a longer video has too many moments for one answer
+
+/** How well each label fits: a short video as a whole, a long one in the best window of each label. */
 function Bars() {
-  const found = bars.value;
+  const windows = timeline.value;
+  if (!bars.value) return null;
+  return windows && windows.windows > SHORT && !head.value ? <BestWindows found={windows} /> : <Whole found={bars.value} />;
+}
+
+function BestWindows({ found }: { found: Timeline }) {
+  const seen = new Set(found.segments.map((segment) => segment.label)).size;
+  const sorted = [...found.labels].sort((a, b) => (b.best ?? 0) - (a.best ?? 0));
+  return (
+    <div class={`bars${isStale.value ? " stale" : ""}`}>
+      <p class="outcome" role="status">
+        <span class="muted small">Score of each label’s best window</span>
+        <strong>{seen === 0 ? "No label is seen" : `${seen} of ${count(found.labels.length, "label")} seen`}</strong>
+      </p>
+      <BarList rows={sorted.map(({ label, best }) => ({ label, share: best, note: null }))} />
+    </div>
+  );
+}
+
+function BarList({ rows }: { rows: { label: string; share: number | null; note: string | null }[] }) {
   const [all, setAll] = useState(false);
-  if (!found) return null;
-  const shown = all ? found.labels : found.labels.slice(0, 6);
+  return (
+    <>
+      <ol>
+        {(all ? rows : rows.slice(0, 6)).map(({ label, share, note }) => (
+          <li class={`bar ink-${inkOf(label)}`} key={label}>
+            <span class="bar-label">{label}</span>
+            <span class="edge bar-number" title={note ?? undefined}>{percent(share)}</span>
+            <span class="track"><i style={{ width: `${(share ?? 0) * 100}%` }} /></span>
+          </li>
+        ))}
+      </ol>
+      {rows.length > 6 && (
+        <button type="button" class="link" onClick={() => setAll(!all)}>{all ? "Show fewer" : `Show all ${rows.length}`}</button>
+      )}
+    </>
+  );
+}
+
+function Whole({ found }: { found: Classification }) {
   const none = found.outcome === "none of these";
   const best = found.labels[0]!;
   return (
@@ -135,18 +178,9 @@ function Bars() {
           </span>
         )}
       </p>
-      <ol>
-        {shown.map(({ label, probability, score }) => (
-          <li class={`bar ink-${inkOf(label)}`} key={label}>
-            <span class="bar-label">{label}</span>
-            <span class="edge bar-number" title={score === null ? undefined : `score ${score.toFixed(3)}`}>{percent(probability)}</span>
-            <span class="track"><i style={{ width: `${probability * 100}%` }} /></span>
-          </li>
-        ))}
-      </ol>
-      {found.labels.length > 6 && (
-        <button type="button" class="link" onClick={() => setAll(!all)}>{all ? "Show fewer" : `Show all ${found.labels.length}`}</button>
-      )}
+      <BarList rows={found.labels.map(({ label, probability, score }) => ({
+        label, share: probability, note: score === null ? null : `score ${score.toFixed(3)}`,
+      }))} />
     </div>
   );
 }
