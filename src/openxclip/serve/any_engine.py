@@ -21,6 +21,9 @@ class AnyEngine(Protocol):
     async def run(self, task: Task, *, on_progress: OnProgress | None = None) -> Any:
         """See `Engine.run`."""
 
+    def check_room(self) -> None:
+        """See `Engine.check_room`."""
+
     @property
     def state(self) -> EngineState:
         """See `Engine.state`."""

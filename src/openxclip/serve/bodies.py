@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import anyio
@@ -22,6 +23,8 @@ Model = TypeVar("Model", bound=BaseModel)
 #: Routes that take a video as body. On all others the limit is that of JSON.
 VIDEO_ROUTES = frozenset({"/v1/classify", "/v1/timeline", "/v1/search", "/v1/uploads"})
 FORM_OVERHEAD = 8 << 20  # bytes of a form beside its file
+_SMALL = 1 << 20  # bytes of a JSON body that counts as nothing
+_MOST_JSON = 4  # bodies of the largest size at once
 _PATIENCE = 10.0  # seconds before the rate of a body is looked at
 _CLOSE = {"Connection": "close"}  # the rest of the body isn't read
 
@@ -36,6 +39,7 @@ class BodyLimits:
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
         self.app, self.settings = app, settings
+        self._in_memory = 0  # bytes of large JSON bodies, which are in memory as a whole, unlike videos
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request with a body that is watched."""
@@ -43,18 +47,30 @@ class BodyLimits:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        limit = self._limit(scope["path"], headers)
-        length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdecimal()):
-            raise ApiError("bad_request", f"Content-Length {length!r:.40} is not a number of bytes.")
-        if len(length) > 18 or int(length) > limit:
+        is_video = self._is_video(scope["path"], headers)
+        limit = self.settings.max_upload + FORM_OVERHEAD if is_video else self.settings.max_json
+        text = headers.get("content-length", "0")
+        if not (text.isascii() and text.isdecimal()):
+            raise ApiError("bad_request", f"Content-Length {text!r:.40} is not a number of bytes.")
+        length = limit if "transfer-encoding" in headers else int(text[:19])
+        if length > limit:
             raise _too_large(limit)
-        body = _Body(receive, limit, self.settings)
-        await self.app(scope, body.receive, send)
+        with self._reserved(0 if is_video or length <= _SMALL else length):
+            await self.app(scope, _Body(receive, limit, self.settings).receive, send)
 
-    def _limit(self, path: str, headers: Headers) -> int:
-        is_video = path in VIDEO_ROUTES and not media_type(headers).endswith(("/json", "+json"))
-        return self.settings.max_upload + FORM_OVERHEAD if is_video else self.settings.max_json
+    def _is_video(self, path: str, headers: Headers) -> bool:
+        return path in VIDEO_ROUTES and not media_type(headers).endswith(("/json", "+json"))
+
+    @contextmanager
+    def _reserved(self, size: int) -> Iterator[None]:
+        """Reserve memory for a body."""
+        if self._in_memory + size > _MOST_JSON * self.settings.max_json:
+            raise ApiError("too_many_bodies", "too many large bodies are being read.", headers={"Retry-After": "2"})
+        self._in_memory += size
+        try:
+            yield
+        finally:
+            self._in_memory -= size
 
 
 class _Body:

@@ -61,6 +61,8 @@ CODES: dict[str, tuple[int, str]] = {
     "url_not_fetched": (502, "The address could not be fetched."),
     "model_gone": (503, "The model's process was killed during the request: send it again."),
     "model_not_loaded": (503, "The model can't be loaded."),
+    "out_of_memory": (503, "The memory of the server or its GPU ran out."),
+    "too_many_bodies": (429, "Too many large JSON bodies are being read: try again after `Retry-After` seconds."),
     "stopping": (503, "The server is stopping."),
     "timed_out": (504, "The request took longer than the server allows."),
     "disk_full": (507, "The server's disk is full."),
@@ -122,6 +124,7 @@ def as_api_error(error: BaseException) -> ApiError:
 _OF_KINDS: Iterable[tuple[type[BaseException], str, str | None, dict[str, str] | None]] = (
     (engine_errors.ModelGoneError, "model_gone", "Send the request again.", {"Retry-After": "1"}),
     (engine_errors.EngineStoppedError, "stopping", None, {"Retry-After": "5"}),
+    (MemoryError, "out_of_memory", "Send a shorter video or fewer labels.", {"Retry-After": "5"}),
     (engine_errors.VideoTooLongError, "video_too_long", "Send a part of it.", None),
     (engine_errors.NoIndexError, "no_index", "Make one with POST /v1/index.", None),
     (engine_errors.WrongIndexError, "wrong_index", None, None),
@@ -155,7 +158,11 @@ def validation_error(errors: Iterable[Any], *, where: str = "") -> ApiError:
     text = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     value = first.get("input")
     shown = ""
-    if field and first["type"] not in ("missing", "value_error") and isinstance(value, str | int | float | bool):
+    if (
+        field not in ("", "token")
+        and first["type"] not in ("missing", "value_error")
+        and isinstance(value, str | int | float | bool)
+    ):
         shown = f"={value!r:.80}"
     if first["type"] == "extra_forbidden":
         text, shown = "there is no such field", ""

@@ -19,7 +19,7 @@ _REF = "#/components/schemas/{model}"
 _ALWAYS = ("bad_request", "unauthorized", "host_not_allowed", "origin_not_allowed", "internal_error")
 _WITH_BODY = (
     *("invalid_json", "unsupported_media_type", "invalid_request"),
-    *("body_too_slow", "body_too_large"),
+    *("body_too_slow", "body_too_large", "too_many_bodies"),
 )
 #: Codes of routes that take a video.
 VIDEO_CODES = (
@@ -27,7 +27,9 @@ VIDEO_CODES = (
     *("video_unreadable", "video_too_long", "video_crashed_decoder", "url_not_fetched", "disk_full"),
 )
 #: Codes of routes that wait for a process.
-ENGINE_CODES = ("queue_full", "not_installed", "model_gone", "model_not_loaded", "stopping", "timed_out")
+ENGINE_CODES = (
+    *("queue_full", "not_installed", "model_gone", "model_not_loaded", "out_of_memory", "stopping", "timed_out"),
+)
 _RETRY = {"Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}}
 
 _MODELS = (

@@ -55,8 +55,10 @@ async def open_source(
 
     Raises:
         ApiError: the body can't be read or is too large, an option is wrong, or there is no such video.
+        QueueFullError: too many requests wait.
     """
     state = state_of(request)
+    state.engine.check_room()  # before the body, which may be large
     kind = media_type(request.headers)
     if kind == "application/json":
         _refuse_query(request)

@@ -34,10 +34,15 @@ class FakeEngine:
         self.cancelled = 0
         self.progress: list[tuple[float, float]] = []
         self.loading = "ready"
+        self.full: BaseException | None = None  # what refuses requests before their body
 
     async def start(self) -> None: ...
 
     async def stop(self, *, grace: float = 30.0) -> None: ...
+
+    def check_room(self) -> None:
+        if self.full is not None:
+            raise self.full
 
     @property
     def state(self) -> EngineState:

@@ -156,6 +156,7 @@ def test_the_allowed_methods_are_those_of_all_routes_of_an_address(client: TestC
         (DecoderCrashError("v", "killed the decoder."), 422, "video_crashed_decoder"),
         (VideoError("v", "is broken."), 422, "video_unreadable"),
         (VideoIndexError("broken."), 409, "index_error"),
+        (MemoryError("the GPU has no memory left."), 503, "out_of_memory"),
         (CheckpointError("broken."), 503, "model_not_loaded"),
         (MissingPackageError("search", "lancedb", "search"), 501, "not_installed"),
         (ValueError("two labels have the same tokens."), 422, "invalid_request"),
@@ -235,3 +236,38 @@ def test_a_full_disk_is_told_and_nothing_is_left(client: TestClient, monkeypatch
 def test_no_answer_has_nan(client: TestClient) -> None:
     answer = client.post("/v1/timeline", json={"labels": ["a"], "path": "a.mp4"})
     assert json.loads(answer.content, parse_constant=pytest.fail)["result"]["duration"] is None
+
+
+def test_a_full_queue_refuses_before_the_body_is_read(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    from openxclip.serve import receiving
+
+    client.app.state.engine.full = engine_errors.QueueFullError(3)
+    monkeypatch.setattr(receiving.Writer, "write", pytest.fail)
+    for path in ("/v1/classify?labels=a", "/v1/timeline?labels=a", "/v1/search"):
+        answer = client.post(path, content=VIDEO, headers={"Content-Type": "video/mp4"})
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"] == "3"
+        assert error_of(answer)["code"] == "queue_full"
+
+
+def test_large_json_bodies_at_once_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from openxclip.serve import bodies
+
+    monkeypatch.setattr(bodies, "_MOST_JSON", 0.5)
+    with make_client(tmp_path, max_json=3_000_000) as client:
+        small = client.post("/v1/embeddings", json={"input": "a"})
+        assert small.status_code == 200
+        large = b'{"input": "a"' + b" " * 2_000_000 + b"}"
+        for content in (large, iter([large])):
+            answer = client.post("/v1/embeddings", content=content, headers={"Content-Type": "application/json"})
+            assert answer.status_code == 429
+            assert error_of(answer)["code"] == "too_many_bodies"
+            assert answer.headers["retry-after"] == "2"
+
+
+def test_a_wrong_token_is_not_repeated(client: TestClient) -> None:
+    for token in (123456789, ["secret-secret"], "secret" * 300):
+        answer = client.post("/v1/session", json={"token": token})
+        assert answer.status_code == 422
+        assert "secret" not in answer.text
+        assert "12345" not in answer.text

@@ -82,6 +82,14 @@ class Engine:
         station = self._model if lane_of(task) in ("videos", "texts") else self._media
         return await station.run(task, on_progress)
 
+    def check_room(self) -> None:
+        """Refuse a request about a video before its body is read, with the errors that `run` would raise at once.
+
+        Raises:
+            QueueFullError, EngineStoppedError: as `run`.
+        """
+        self._model.check_room("videos")
+
     @property
     def state(self) -> EngineState:
         """What the engine is doing."""

@@ -176,12 +176,8 @@ class Station:
 
     async def run(self, task: Task, on_progress: OnProgress | None) -> Any:
         """Run a task, see `Engine.run`."""
-        if self._is_stopping:
-            raise EngineStoppedError("the server is stopping and takes no more requests.")
+        self.check_room(lane_of(task))
         lane = self._lanes[lane_of(task)]
-        if len(lane.waiting) >= self._queue_size:
-            self._metrics.refused.labels(lane.name).inc()
-            raise QueueFullError(self._retry_after(lane))
         request = _Request(next(self._numbers), task, on_progress, asyncio.get_running_loop().create_future())
         lane.waiting.append(request)
         lane.arrived.set()
@@ -200,6 +196,15 @@ class Station:
             where = "" if did_run else ", all of it in the queue"
             raise TimeoutError(f"it took longer than {self._time_limit:g} s{where}.")
         return request.future.result()
+
+    def check_room(self, lane_name: Lane) -> None:
+        """Raise the error that a task of a lane would get now: QueueFullError or EngineStoppedError."""
+        if self._is_stopping:
+            raise EngineStoppedError("the server is stopping and takes no more requests.")
+        lane = self._lanes[lane_name]
+        if len(lane.waiting) >= self._queue_size:
+            self._metrics.refused.labels(lane.name).inc()
+            raise QueueFullError(self._retry_after(lane))
 
     def _retry_after(self, lane: _Lane) -> int:
         """Return the seconds after which half of a full queue will be done."""
