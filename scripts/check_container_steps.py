@@ -70,10 +70,9 @@ class Box:
         elif name == "RUN" and rest.startswith(NOT_HERE):
             print(f"not run here: {rest}")
         elif name == "RUN":
-            command = self.here(rest)
+            command = re.sub(r"^python ", f"{shlex.quote(sys.executable)} ", self.here(rest))
             print("+", command, flush=True)
-            path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # so that `python` is there
-            environment = {**os.environ, **self.variables, "PATH": path}
+            environment = {**os.environ, **self.variables}
             subprocess.run(command, shell=True, cwd=self.at("/src"), env=environment, check=True)
         elif name == "COPY" and not rest.startswith("--from"):
             *sources, target = rest.split()

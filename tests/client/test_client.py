@@ -106,6 +106,12 @@ def test_a_hit_is_searched_for_by_its_best_window() -> None:
     assert answers.sent()["moment"] == {"video": "films/cat.mp4", "start": 1.5, "end": 2.5}
 
 
+def test_what_the_server_cut_is_a_warning(tmp_path: Path) -> None:
+    asking, _ = client({**CLASSIFIED, "notes": ["the label 'a cat' is cut."]})
+    with pytest.warns(UserWarning, match="is cut"):
+        asking.classify(video(tmp_path), ["a cat"])
+
+
 def test_uploads_and_paths_are_indexed_by_one_job(tmp_path: Path) -> None:
     asking, answers = client({"id": "u1"}, JOB)
     job = asking.index.add("films", uploads=video(tmp_path))

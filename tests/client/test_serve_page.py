@@ -125,3 +125,5 @@ def test_the_page_runs(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
                 continue
             if block.output is not None:
                 pages.assert_printed(block.output, printed)
+    for value in (names["client"], names["official"]):
+        value.close()

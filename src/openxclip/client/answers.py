@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import warnings
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class FoundMoment(Hit):
     """A hit of a search on a server, with its addresses there; `Hit` describes the other attributes.
+
+    `path` is the id of the video if it is below a root of the server.
 
     Attributes:
         id: identifies the moment: the video and the times.
@@ -121,6 +124,7 @@ class JobEvent:
 def classification_of(answer: dict[str, Any], name: str) -> Classification:
     """Return the result of /v1/classify; `name` is what the caller called the video."""
     told = answer["result"]
+    warn_of(answer)
     labels = tuple(LabelScore(row["label"], row["probability"], _number(row["score"])) for row in told["labels"])
     times = tuple(tuple(_number(time) for time in clip) for clip in told["times"])
     return Classification(name, labels, told["outcome"], told["none_of_these"], times)
@@ -169,6 +173,7 @@ def vectors_of(answer: dict[str, Any]) -> NDArray[np.float32]:
 
 def hits_of(answer: dict[str, Any]) -> list[FoundMoment]:
     """Return the result of /v1/search."""
+    warn_of(answer)
     return [FoundMoment(**_known(FoundMoment, {**row, "duration": _number(row["duration"])})) for row in answer["hits"]]
 
 
@@ -187,6 +192,12 @@ def job_of(answer: dict[str, Any]) -> Job:
     told = answer.get("error")
     error = None if told is None else told_error(told["code"], told["message"], told.get("hint"))
     return Job(**_known(Job, {**answer, "error": error}))
+
+
+def warn_of(answer: dict[str, Any]) -> None:
+    """Warn of what the server cut or assumed, as the library does."""
+    for note in answer.get("notes", ()):
+        warnings.warn(str(note), stacklevel=2)
 
 
 def _known(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
