@@ -73,8 +73,8 @@ def test_wrong_embeddings_are_refused(client: TestClient, body: dict[str, Any], 
     assert part in error_of(answer)["message"]
 
 
-def test_hits_have_ids_and_addresses_in_place_of_paths(client: TestClient, tmp_path: Path) -> None:
-    client.app.state.engine.hits = [{**HIT, "path": str(tmp_path / "films/a.mp4")}, {**HIT, "path": "/other/b.mp4"}]
+def test_hits_have_ids_and_addresses_in_place_of_paths(client: TestClient, home: Path) -> None:
+    client.app.state.engine.hits = [{**HIT, "path": str(home / "films/a.mp4")}, {**HIT, "path": "/other/b.mp4"}]
     hits = client.post("/v1/search", json={"query": "a cat", "k": 2}).json()["hits"]
     assert hits[0]["path"] == hits[0]["video"] == "films/a.mp4"
     assert hits[0]["id"] == "films/a.mp4#t=0.000,4.000"
@@ -84,14 +84,14 @@ def test_hits_have_ids_and_addresses_in_place_of_paths(client: TestClient, tmp_p
     assert (hits[1]["path"], hits[1]["video"], hits[1]["thumbnail"]) == ("/other/b.mp4", None, None)
 
 
-def test_more_like_this_searches_by_a_part_of_a_video(client: TestClient, tmp_path: Path) -> None:
+def test_more_like_this_searches_by_a_part_of_a_video(client: TestClient, home: Path) -> None:
     moment = {"video": "films/a.mp4", "start": 1, "end": 2.5}
     assert client.post("/v1/search", json={"moment": moment}).status_code == 200
     sent = client.post("/v1/search?k=3&end=2", content=VIDEO, headers={"Content-Type": "video/mp4"})
     assert sent.status_code == 200, sent.text
     first, second = client.app.state.engine.tasks
     assert isinstance(first, SearchTask)
-    assert (first.path, first.start, first.end) == (tmp_path.resolve() / "films/a.mp4", 1.0, 2.5)
+    assert (first.path, first.start, first.end) == (home.resolve() / "films/a.mp4", 1.0, 2.5)
     assert (second.k, second.end, second.text) == (3, 2.0, None)
     for body in ({"query": "a", "moment": moment}, {}, {"moment": None}, {"moment": moment, "min_score": 0.5}):
         assert error_of(client.post("/v1/search", json=body))["code"] == "invalid_request"
@@ -99,14 +99,14 @@ def test_more_like_this_searches_by_a_part_of_a_video(client: TestClient, tmp_pa
     assert error_of(outside)["code"] == "path_not_allowed"
 
 
-def test_an_index_job_gets_paths_below_roots_and_kept_uploads(client: TestClient, tmp_path: Path) -> None:
+def test_an_index_job_gets_paths_below_roots_and_kept_uploads(client: TestClient, home: Path) -> None:
     upload = client.post("/v1/uploads?name=b.mp4", content=VIDEO, headers={"Content-Type": "video/mp4"}).json()["id"]
     answer = client.post("/v1/index", json={"paths": ["films", "a.mp4", "collection"], "uploads": [upload]})
     assert answer.status_code == 202, answer.text
     assert answer.headers["location"] == "/v1/jobs/job0"
-    assert str(tmp_path) not in answer.text
+    assert str(home) not in answer.text
     arguments = client.app.state.jobs.jobs["job0"].arguments
-    root = tmp_path.resolve()
+    root = home.resolve()
     assert arguments["paths"] == [
         str(root / part) for part in ("films", "films/a.mp4", "data/collection", "data/collection/b.mp4")
     ]
@@ -197,7 +197,7 @@ def test_the_page_and_the_description_load_nothing_from_other_hosts(client: Test
     assert "immutable" not in client.get("/").headers["cache-control"]
 
 
-def test_the_schema_lists_every_error_and_every_answer_fits_it(client: TestClient, tmp_path: Path) -> None:
+def test_the_schema_lists_every_error_and_every_answer_fits_it(client: TestClient, home: Path) -> None:
     schema = client.get("/openapi.json").json()
     assert "HTTPValidationError" not in schema["components"]["schemas"]
     for path, methods in schema["paths"].items():
@@ -208,7 +208,7 @@ def test_the_schema_lists_every_error_and_every_answer_fits_it(client: TestClien
                 if int(status) >= 400:
                     assert answer["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorAnswer")
                     assert all(CODES[code][0] == int(status) for code in _codes(answer["description"]))
-    client.app.state.engine.hits = [{**HIT, "path": str(tmp_path / "films/a.mp4")}]
+    client.app.state.engine.hits = [{**HIT, "path": str(home / "films/a.mp4")}]
     body = {"labels": ["a"], "path": "a.mp4"}
     for model, answer in (
         (answers.ClassifyAnswer, client.post("/v1/classify", json=body)),

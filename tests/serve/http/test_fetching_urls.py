@@ -7,7 +7,6 @@ import ipaddress
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import httpcore
@@ -44,10 +43,16 @@ def send(client: TestClient, url: str) -> Any:
     return client.post("/v1/classify", json={"labels": ["a"], "url": url})
 
 
-@pytest.fixture
-def fetching_client(tmp_path: Path) -> Iterator[TestClient]:
-    with make_client(tmp_path, allow_urls=True, max_upload=100_000) as client:
+@pytest.fixture(scope="module")
+def shared_fetching_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with make_client(tmp_path_factory.mktemp("fetching"), allow_urls=True, max_upload=100_000) as client:
         yield client
+
+
+@pytest.fixture
+def fetching_client(shared_fetching_client: TestClient) -> TestClient:
+    shared_fetching_client.app.state.engine.__init__()
+    return shared_fetching_client
 
 
 @pytest.mark.parametrize(

@@ -184,15 +184,14 @@ def test_the_collection_is_listed_in_pages_without_hidden_files_and_links_out(tm
         "films/a.mp4/../../../secret.mp4",
     ],
 )  # fmt: skip
-def test_no_address_leads_out_of_the_roots(tmp_path: Path, path: str) -> None:
-    (tmp_path / "secret.mp4").write_bytes(b"secret")
-    with make_client(tmp_path) as client:
-        for part in ("stream", "frame", "info"):
-            answer = client.get(f"/v1/videos/{path}/{part}")
-            assert answer.status_code in (403, 404), answer.text
-            assert b"secret" not in answer.content.replace(b"secret.mp4", b"").replace(b"secret'", b"")
-            assert str(tmp_path) not in answer.text
-        assert client.app.state.engine.tasks == []
+def test_no_address_leads_out_of_the_roots(client: TestClient, home: Path, path: str) -> None:
+    (home / "secret.mp4").write_bytes(b"content of the secret")
+    for part in ("stream", "frame", "info"):
+        answer = client.get(f"/v1/videos/{path}/{part}")
+        assert answer.status_code in (403, 404), answer.text
+        assert b"content of" not in answer.content
+        assert str(home) not in answer.text
+    assert client.app.state.engine.tasks == []
 
 
 def test_uploads_have_addresses_as_videos_have(client: TestClient) -> None:
