@@ -28,8 +28,13 @@ from openxclip import VideoPipeline
 from openxclip.serve.correct.head import Head, Spread, train_head
 from openxclip.serve.correct.proposals import Order, propose
 
-ORDERS: tuple[Order, ...] = ("random", "typical", "margin", "typical, then margin")
-COUNTS = (5, 10, 15, 20, 30, 60)
+ORDERS: dict[str, tuple[Order, int]] = {  # and the labels of each class from which on margins count
+    "random": ("random", 0),
+    "margin": ("margin", 0),
+    "typical": ("typical", 0),
+    **{f"typical, then margin from {enough}": ("typical, then margin", enough) for enough in (5, 2, 1)},
+}
+COUNTS = (5, 10, 15, 20, 30, 40, 60)
 BATCH = 5
 CLIPS, TEST_CLIPS = 80, 40  # of each action, in the collection and in the test
 UNEVEN = (80, 30, 10)  # of each action in the uneven collection
@@ -58,9 +63,9 @@ def accuracy(head: Head, test: Draw) -> float:
     return float((head.logits(test.embedding_NE).argmax(axis=1) == test.class_N).mean())
 
 
-def label(order: Order, start: Head, pool: Draw, test: Draw, seed: int, counts: Sequence[int]) -> dict[int, float]:
+def label(name: str, start: Head, pool: Draw, test: Draw, seed: int, counts: Sequence[int]) -> dict[int, float]:
     """Return the accuracy by the number of labels of a user who labels what is proposed."""
-    generator = np.random.default_rng(seed)
+    (order, enough), generator = ORDERS[name], np.random.default_rng(seed)
     spread, head = Spread.of(pool.embedding_NE), start
     labelled_N = np.zeros(len(pool.class_N), bool)
     result = {}
@@ -68,7 +73,7 @@ def label(order: Order, start: Head, pool: Draw, test: Draw, seed: int, counts: 
         per_class = np.bincount(pool.class_N[labelled_N], minlength=len(start.classes)).tolist()
         chosen, _ = propose(
             pool.embedding_NE, labelled_N, head.probabilities(pool.embedding_NE), BATCH,
-            order=order, labels_per_class=per_class, generator=generator,
+            order=order, labels_per_class=per_class, enough=enough, generator=generator,
         )  # fmt: skip
         labelled_N[chosen] = True
         number = int(labelled_N.sum())
@@ -138,13 +143,13 @@ def show(result: dict[str, Any]) -> None:
     zero = result["zero-shot"]
     print(f"zero-shot: {100 * zero['mean']:.1f} % ({100 * zero['95 %'][0]:.1f} to {100 * zero['95 %'][1]:.1f})")
     for pool, by_order in result["accuracy"].items():
-        print(f"\n{pool:22}" + "".join(f"{count:>19}" for count in next(iter(by_order.values()))))
+        print(f"\n{pool:30}" + "".join(f"{count:>19}" for count in next(iter(by_order.values()))))
         for order, by_count in by_order.items():
             cells = (
                 f"{100 * v['mean']:.1f} ({100 * v['95 %'][0]:.1f} to {100 * v['95 %'][1]:.1f})"
                 for v in by_count.values()
             )
-            print(f"{order:22}" + "".join(f"{cell:>19}" for cell in cells))
+            print(f"{order:30}" + "".join(f"{cell:>19}" for cell in cells))
 
 
 def main() -> None:

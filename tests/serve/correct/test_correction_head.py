@@ -198,3 +198,10 @@ def test_windows_of_one_video_are_grouped_where_they_overlap() -> None:
 )
 def test_the_sign_test_is_exact(one: int, other: int, p: float) -> None:
     assert sign_test(one, other) == pytest.approx(p)
+
+
+def test_equal_windows_with_different_labels_end_in_their_shares() -> None:
+    same_NE = np.tile(np.eye(1, WIDTH, dtype=np.float32), (40, 1))
+    start = Head.zero_shot(CLASSES[:2], np.eye(2, WIDTH), 1.0)
+    head = train_head(start, same_NE, np.repeat([0, 1], [10, 30]), Spread.of(same_NE))
+    assert head.probabilities(same_NE)[0, 1] == pytest.approx(0.75, abs=0.1)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Order = Literal["typical", "margin", "random", "typical, then margin"]
 ORDERS: tuple[str, ...] = get_args(Order)
 
-LABELS_PER_CLASS = 5  # from which on the model's hesitation tells more than clusters
+ENOUGH_LABELS = 5  # of each class: from then on the model's hesitation tells more than clusters
 _MAX_CLUSTERS = 128  # the paper allows 500, which take longer than a user waits
 _MIN_CLUSTER = 5  # windows; smaller clusters are used only if no larger one is left, as in the paper
 _NEIGHBOURS = 20  # whose mean distance says how typical a window is, as in the paper
@@ -37,6 +37,7 @@ def propose(
     *,
     order: Order,
     labels_per_class: Sequence[int],
+    enough: int = ENOUGH_LABELS,
     generator: np.random.Generator,
 ) -> tuple[list[int], Order]:
     """Return the windows to label next, the most useful first, and the order by which they were chosen.
@@ -48,6 +49,7 @@ def propose(
         count: maximum number of windows to return.
         order: how to choose.
         labels_per_class: number of labels of each class so far.
+        enough: number of labels of each class from which on "typical, then margin" chooses by margin.
         generator: draws random numbers.
 
     Raises:
@@ -56,7 +58,7 @@ def propose(
     if order not in ORDERS:
         raise ValueError(f"order={order!r}: must be one of {', '.join(map(repr, ORDERS))}.")
     if order == "typical, then margin":
-        has_enough = len(labels_per_class) >= 2 and min(labels_per_class) >= LABELS_PER_CLASS
+        has_enough = len(labels_per_class) >= 2 and min(labels_per_class) >= enough
         order = "margin" if has_enough else "typical"
     if order == "typical":
         return most_typical(embedding_NE, labelled_N, count, generator), order
