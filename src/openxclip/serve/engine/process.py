@@ -33,6 +33,9 @@ from openxclip.serve.engine.child import main
 main(sys.argv[1])
 """
 
+# PyTorch's threads wait without spinning: otherwise they take the cores from decoders and other requests.
+_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+
 _OWN_GROUP: dict[str, Any] = (  # so that Ctrl-C doesn't reach the child: the server ends it in order
     {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined,unused-ignore]
     if os.name == "nt"
@@ -64,6 +67,7 @@ class ChildProcess:
             [sys.executable, "-c", _BOOTSTRAP, module, "\n".join(entries)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env={**_ENVIRONMENT, **os.environ},
             **_OWN_GROUP,
         )
         assert self._process.stdin is not None
