@@ -18,6 +18,7 @@ export interface Retrained {
 
 const BATCH = 12;
 const REFILL = 4;
+const MOST = 100; // that the server proposes at once
 
 export const classes = signal<string[]>(stored<string[]>("classes", []));
 export const labelled = signal<Labelled[]>([]);
@@ -60,7 +61,9 @@ export async function refill(): Promise<void> {
   loading.value = true;
   failure.value = null;
   try {
-    const query = new URLSearchParams([["n", String(BATCH)], ...classes.value.map((name) => ["labels", name])]);
+    // the server proposes again what waits here or was skipped, so more are asked for
+    const number = Math.min(MOST, BATCH + queue.value.length + skipped.size);
+    const query = new URLSearchParams([["n", String(number)], ...classes.value.map((name) => ["labels", name])]);
     const answer = await whileBusy(() =>
       get<{ proposals: Proposal[]; order?: string; notes?: string[] }>(`/v1/labels/proposals?${query}`));
     const known = new Set([...queue.value, ...labelled.value].map(keyOf));

@@ -123,12 +123,15 @@ export function Loop({ src, poster, start, end, alone = false }: {
   useEffect(() => {
     const element = video.current!;
     const face = element.closest(".tile-face, .teach-screen") ?? element;
+    let isPlaying = false;
     const player: Player = {
       play: () => {
+        isPlaying = true;
         element.src = src;
         element.play().catch(() => {}); // a video that can't be played keeps its picture
       },
       rest: () => {
+        isPlaying = false;
         setMoving(false);
         element.removeAttribute("src");
         element.load(); // ends its connection
@@ -136,6 +139,7 @@ export function Loop({ src, poster, start, end, alone = false }: {
     };
     const onMetadata = () => start > 0 && (element.currentTime = start);
     const onTime = () => {
+      if (!isPlaying || element.readyState < 2) return;
       if (element.currentTime >= end || element.ended) element.currentTime = start;
       else if (element.currentTime >= start - 0.05) setMoving(true); // until then the picture hides the seek
     };

@@ -144,7 +144,7 @@ function Hits({ hits }: { hits: Hit[] }) {
     <>
       {strong.length > 0 && list(strong)}
       {weak.length > 0 && (
-        <section class="weak" aria-labelledby="weak">
+        <section class={strong.length ? "weak" : ""} aria-labelledby="weak">
           <div class="section-head">
             <h2 id="weak">{strong.length ? "Weaker" : "Nothing fits well. The closest:"}</h2>
             <p class="small muted">Score below {percent(FITS)}: neutral texts such as “a video” fit as well or better.</p>
