@@ -92,7 +92,7 @@ class Media:
         if making is not None and making.task.done():
             error = making.task.exception() if not making.task.cancelled() else None
             if error is None or time.monotonic() - making.failed > _REMEMBER:
-                del self._making[key]
+                self._making.pop(key, None)
                 making = None
             else:
                 raise error
@@ -101,10 +101,11 @@ class Media:
             await asyncio.sleep(0)  # a full queue refuses at once
             await asyncio.wait({making.task}, timeout=0.3)  # a short preview is ready by then
             if making.task.done():
+                self._making.pop(key, None)  # another request may have taken it away
                 if out.is_file():
-                    del self._making[key]
                     return out, "video/mp4"
-                del self._making[key]
+                if making.task.cancelled():
+                    raise ApiError("video_not_found", f"{name}: was deleted while its preview was made.")
                 making.task.result()
         return making.progress
 
