@@ -69,7 +69,7 @@ _PACKAGES = ("fastapi", "granian", "prometheus_client", "python_multipart")
 @click.option("--max-labels", type=click.IntRange(1), default=1000, help="Most labels of a request.")
 @click.option("--queue", "queue_size", type=click.IntRange(1), default=32, help="Most requests that wait.")
 @click.option("--request-timeout", type=Time(above=0), default=300.0, help="Longest time of a request, with its wait.")
-@click.option("--concurrency", type=click.IntRange(1), default=1, help="Requests in the model at once.")
+@click.option("--concurrency", type=click.IntRange(1), default=2, help="Requests in the model at once.")
 @click.option(
     "--idle-unload",
     type=Time(above=0),

@@ -88,7 +88,7 @@ class ServeSettings:
     min_rate: int = 1024
     idle_unload: float | None = None
     allow_urls: bool = False
-    concurrency: int = 1
+    concurrency: int = 2  # while the model computes for one, the video of the other is decoded
     preload: bool = False
 
     def __post_init__(self) -> None:

@@ -49,7 +49,8 @@ def ask() -> Iterator[Ask]:
 @pytest.fixture(scope="module")
 def engine(ask: Ask, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine whose model is loaded once for all tests."""
-    settings = ServeSettings(model=str(tiny_folder), data=tmp_path_factory.mktemp("data"), max_duration=5.0)
+    data = tmp_path_factory.mktemp("data")
+    settings = ServeSettings(model=str(tiny_folder), data=data, max_duration=5.0, concurrency=1)
 
     async def start() -> Engine:
         made = Engine(settings)
