@@ -104,9 +104,16 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**(kinds[0] if len(kinds) == 1 else {"anyOf": kinds}), **rest}
 
 
+# What granian answers by itself, before the application sees the request.
+_OF_THE_SERVER = {
+    "414": {"description": "The address with its query is longer than 64 KiB. The answer has no body."},
+    "431": {"description": "The headers are longer than 64 KiB. The answer has no body."},
+}
+
+
 def stream_of_events(description: str) -> dict[str, Any]:
     """Return the description of an answer that is a stream of server-sent events."""
-    return {"description": description, "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    return {"description": description, "content": {"text/event-stream": {}}}  # a schema would be that of one event
 
 
 def install(app: FastAPI) -> None:
@@ -128,6 +135,9 @@ def install(app: FastAPI) -> None:
                 known.setdefault(name, schema)
             known.pop("HTTPValidationError", None)
             known.pop("ValidationError", None)
+            for methods in found["paths"].values():
+                for operation in methods.values():
+                    operation["responses"] |= _OF_THE_SERVER
             components["securitySchemes"] = {
                 "token": {"type": "http", "scheme": "bearer"},
                 "session": {"type": "apiKey", "in": "cookie", "name": "openxclip_session"},
