@@ -243,6 +243,8 @@ class Connection:
 
     async def post(self, content: bytes) -> tuple[str, dict[str, str], bytes]:
         """Send a request; return the status, the headers with small names, and the body of the answer."""
+        if self._streams is not None and self._streams[0].at_eof():  # servers close connections that wait
+            self.close()
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams

@@ -205,7 +205,7 @@ def test_the_schema_lists_every_error_and_every_answer_fits_it(client: TestClien
             statuses = set(operation["responses"])
             assert {"400", "401", "403", "500"} <= statuses, (method, path)
             for status, answer in operation["responses"].items():
-                if int(status) >= 400:
+                if int(status) >= 400 and status not in ("414", "431"):  # which granian answers by itself
                     assert answer["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorAnswer")
                     assert all(CODES[code][0] == int(status) for code in _codes(answer["description"]))
     client.app.state.engine.hits = [{**HIT, "path": str(home / "films/a.mp4")}]
