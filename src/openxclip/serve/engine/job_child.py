@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
+from openxclip.common.files import reason_of
 from openxclip.errors import OpenXCLIPError, VideoError
 from openxclip.serve.engine.settings import EngineSettings
 from openxclip.serve.engine.wire import Channel
@@ -72,7 +73,11 @@ def serve(channel: Channel, messages: SimpleQueue[tuple[Any, ...]]) -> None:
         channel.send(("interrupted",) if result is None else ("result", result))
     except KeyboardInterrupt:
         channel.send(("interrupted",))
-    except (OpenXCLIPError, ValueError, OSError, MemoryError) as error:
+    except OSError as error:
+        is_explained = isinstance(error, OpenXCLIPError)  # such as a CheckpointError
+        text = error.args[0] if is_explained else f"{error.filename or 'a file'}: {reason_of(error)}."
+        channel.send(("error", _code(error), work.shown(str(text))))
+    except (OpenXCLIPError, ValueError, MemoryError) as error:
         text = work.shown(str(error).strip() or type(error).__name__)
         channel.send(("error", _code(error), text))
     except Exception as error:

@@ -7,67 +7,23 @@ import contextlib
 import itertools
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
+from openxclip.common.files import reason_of
 from openxclip.serve.engine.errors import EngineStoppedError, ModelGoneError, ModelNotLoadedError, QueueFullError
 from openxclip.serve.engine.metrics import Metrics
 from openxclip.serve.engine.process import ChildProcess, describe_end
 from openxclip.serve.engine.settings import EngineSettings
 from openxclip.serve.engine.state import Loading
 from openxclip.serve.engine.tasks import Lane, Task, lane_of
-
-OnProgress = Callable[[float, float], None]
+from openxclip.serve.engine.waiting import OnProgress, Request, Waiting
 
 _PROCESSES = {"model": "the process of the model", "media": "the process for frames and previews"}
 _CANCEL_GRACE_S = 20.0  # for a cancelled task to end; then its process is killed
 _FIRST_RETRY_S, _LAST_RETRY_S = 5.0, 300.0  # after a failed load, until the next one; doubled each time
 _LONGEST_RETRY_AFTER_S = 600
 _NEW_SHARE = 0.2  # of the latest task in the mean time of a task
-
-
-@dataclass(eq=False)
-class _Request:
-    """A task that waits or runs.
-
-    Attributes:
-        future: gets the result for the caller.
-        reply: gets the answer of the process; None while the task waits.
-        process: the process that does it.
-        is_abandoned: whether nobody wants the result any more.
-    """
-
-    number: int
-    task: Task
-    on_progress: OnProgress | None
-    future: asyncio.Future[Any]
-    since: float = field(default_factory=time.monotonic)
-    reply: asyncio.Future[tuple[Any, ...]] | None = None
-    process: ChildProcess | None = None
-    is_abandoned: bool = False
-
-
-@dataclass(eq=False)
-class _Lane:
-    """Tasks of one kind.
-
-    Attributes:
-        name: the lane.
-        slots: how many run at once.
-        waiting: those that wait.
-        arrived: set when one arrives.
-        seconds: mean time of a task; None before the first.
-        running: how many run.
-    """
-
-    name: Lane
-    slots: int
-    waiting: deque[_Request] = field(default_factory=deque)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    seconds: float | None = None
-    running: int = 0
 
 
 class Station:
@@ -103,9 +59,9 @@ class Station:
         self.kind, self._module, self.facts, self.error = kind, module, dict[str, Any](), ""
         self._settings, self._metrics = settings, metrics
         self._queue_size, self._time_limit, self._idle = queue_size, time_limit, idle
-        self._lanes = {name: _Lane(name, slots) for name, slots in lanes.items()}
+        self._lanes = {name: Waiting(name, slots) for name, slots in lanes.items()}
         self._numbers = itertools.count(1)
-        self._sent: dict[int, _Request] = {}
+        self._sent: dict[int, Request] = {}
         self._process: ChildProcess | None = None
         self._ready: asyncio.Future[tuple[Any, ...]] | None = None  # of the process that is being started
         self._loading = asyncio.Lock()
@@ -178,7 +134,7 @@ class Station:
         """Run a task, see `Engine.run`."""
         self.check_room(lane_of(task))
         lane = self._lanes[lane_of(task)]
-        request = _Request(next(self._numbers), task, on_progress, asyncio.get_running_loop().create_future())
+        request = Request(next(self._numbers), task, on_progress, asyncio.get_running_loop().create_future())
         lane.waiting.append(request)
         lane.arrived.set()
         self._show(lane)
@@ -206,12 +162,12 @@ class Station:
             self._metrics.refused.labels(lane.name).inc()
             raise QueueFullError(self._retry_after(lane))
 
-    def _retry_after(self, lane: _Lane) -> int:
+    def _retry_after(self, lane: Waiting) -> int:
         """Return the seconds after which half of a full queue will be done."""
         seconds = (lane.seconds or 1.0) * self._queue_size / 2 / lane.slots
         return max(1, min(math.ceil(seconds), _LONGEST_RETRY_AFTER_S))
 
-    def _abandon(self, request: _Request, lane: _Lane) -> None:
+    def _abandon(self, request: Request, lane: Waiting) -> None:
         """Free the work of a request that nobody waits for."""
         request.is_abandoned = True
         request.future.cancel()
@@ -222,13 +178,13 @@ class Station:
             request.process.send("cancel", request.number)
             asyncio.get_running_loop().call_later(_CANCEL_GRACE_S, self._kill_if_it_hangs, request)
 
-    def _kill_if_it_hangs(self, request: _Request) -> None:
+    def _kill_if_it_hangs(self, request: Request) -> None:
         if request.process is not None and request.reply is not None and not request.reply.done():
             request.process.kill()
 
     # -- one coroutine for each slot ---------------------------------------------------------------------------------
 
-    async def _work(self, lane: _Lane) -> None:
+    async def _work(self, lane: Waiting) -> None:
         while True:
             while not lane.waiting:
                 lane.arrived.clear()
@@ -244,7 +200,7 @@ class Station:
                 self._show(lane)
                 self._rest()
 
-    async def _do(self, request: _Request, lane: _Lane) -> None:
+    async def _do(self, request: Request, lane: Waiting) -> None:
         try:
             process = await self._loaded()
         except (ModelNotLoadedError, EngineStoppedError) as error:
@@ -309,7 +265,7 @@ class Station:
             process = self._process_to_load()
             kind, value = await self._ready
         except OSError as error:
-            kind, value = "failed", f"no process can be started: {error.strerror or error}"
+            kind, value = "failed", f"no process can be started: {reason_of(error)}."
         except BaseException:  # the server stops
             if process is not None:
                 process.kill()
@@ -393,7 +349,7 @@ class Station:
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _show(self, lane: _Lane) -> None:
+    def _show(self, lane: Waiting) -> None:
         self._metrics.queue.labels(lane.name).set(len(lane.waiting))
         self._metrics.running.labels(lane.name).set(lane.running)
 
