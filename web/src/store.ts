@@ -83,7 +83,7 @@ export function withLabels(current: Label[], texts: string[]): Label[] {
 }
 
 export function inkOf(text: string): number {
-  return labels.value.find((label) => label.text === text)?.ink ?? 0;
+  return labels.value.find((label) => label.text === text)?.ink ?? INKS - 1; // labels that only corrections know share the last ink
 }
 
 // --- session and server ---

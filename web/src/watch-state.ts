@@ -31,6 +31,7 @@ export const timeline = signal<Timeline | null>(null);
 export const searched = signal<string[]>([]); // the labels of the results that are shown
 export const head = signal<string | null>(null); // name of the corrections that are used
 export const failed = signal(false); // whether the server can't read the video
+export const settled = signal(false); // whether the player has its stream, or can't have it
 export const notes = signal<string[]>([]);
 export const time = signal(0);
 export const length = signal(0);

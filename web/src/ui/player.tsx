@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type ApiError, addressOf, asApiError, errorOf, isAbort, sleep } from "../api";
 import { clock } from "../format";
-import { attach, failed, length, readLength, seek, takePendingTime, time } from "../watch-state";
+import { attach, failed, length, readLength, seek, settled, takePendingTime, time } from "../watch-state";
 import type { SourceRef } from "../types";
 import { Button, Failure, Progress } from "./bits";
 
@@ -21,17 +21,19 @@ export function useStream(ref: SourceRef): [Stream, () => void] {
     const { signal } = controller;
     const ask = async () => {
       setStream({ state: "asking" });
-      failed.value = false;
+      failed.value = settled.value = false;
       const src = `${addressOf(ref)}/stream`;
       for (;;) {
         const response = await fetch(src, { headers: { Range: "bytes=0-0" }, signal, credentials: "same-origin" });
         if (response.status === 202) {
           const body = (await response.json()) as { progress: number | null };
           setStream({ state: "making", share: body.progress });
+          settled.value = true;
           await sleep(0.7, signal);
         } else if (response.ok) {
           await response.body?.cancel();
           setStream({ state: "ready", src });
+          settled.value = true;
           return;
         } else throw await errorOf(response);
       }
@@ -39,6 +41,7 @@ export function useStream(ref: SourceRef): [Stream, () => void] {
     ask().catch((error: unknown) => {
       if (isAbort(error)) return;
       setStream({ state: "failed", error: asApiError(error) });
+      settled.value = true;
       failed.value = asApiError(error).status === 422;
     });
     readLength(ref, signal).catch(() => {}); // the player says what is wrong

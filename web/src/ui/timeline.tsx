@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { frameOf } from "../api";
 import { clock, percent } from "../format";
 import { inkOf, stored, store } from "../store";
-import { length, seek, time, timeline } from "../watch-state";
+import { length, seek, settled, time, timeline } from "../watch-state";
 import type { Segment, SourceRef, Timeline as Found } from "../types";
 import { Button } from "./bits";
 
@@ -158,6 +158,7 @@ function curve(start: number[], end: number[], values: (number | null)[], durati
   return points.length ? `M0,100 L${points.join(" L")} L1000,${last.toFixed(1)} L1000,100 Z` : "";
 }
 
+// The player comes first: frames are asked for once it has its stream.
 function Strip({ source, duration, count }: { source: SourceRef; duration: number; count: number }) {
   return (
     <div
@@ -179,7 +180,7 @@ function Strip({ source, duration, count }: { source: SourceRef; duration: numbe
         seek(moves[event.key]!);
       }}
     >
-      {duration > 0 && Array.from({ length: count }, (_, at) => (
+      {duration > 0 && settled.value && Array.from({ length: count }, (_, at) => (
         <img key={`${source.id}${count}${at}`} src={frameOf(source, ((at + 0.5) / count) * duration, 160)} alt=""
           loading="lazy" draggable={false} onError={(event) => event.currentTarget.classList.add("missing")} />
       ))}

@@ -146,7 +146,7 @@ function Hits({ hits }: { hits: Hit[] }) {
       {weak.length > 0 && (
         <section class={strong.length ? "weak" : ""} aria-labelledby="weak">
           <div class="section-head">
-            <h2 id="weak">{strong.length ? "Weaker" : "Nothing fits well. The closest:"}</h2>
+            <h2 id="weak">{strong.length ? "Weaker matches" : "Nothing fits well. The closest:"}</h2>
             <p class="small muted">Score below {percent(FITS)}: neutral texts such as “a video” fit as well or better.</p>
           </div>
           {list(weak)}

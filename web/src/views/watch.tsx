@@ -92,7 +92,7 @@ export function Watch() {
       {!failed.value && <TimelineView source={video.ref} texts={searched.value.length ? searched.value : labels.value.map((label) => label.text)} handle={handle} />}
       {timeline.value?.error && <p class="failure-line"><Icon name="warn" size={16} /> {timeline.value.error}</p>}
       {timeline.value && <Moments source={video.ref} found={timeline.value} />}
-      {[...new Set([...notes.value, ...(timeline.value?.notes ?? [])])].map((note) => <p class="muted small note" key={note}>{note}</p>)}
+      {[...new Set([...notes.value, ...(timeline.value?.notes ?? [])])].map((note) => <p class="muted small note" key={note}>{note.charAt(0).toUpperCase() + note.slice(1)}</p>)}
     </div>
   );
 }
