@@ -1,6 +1,6 @@
 """Measure how many labels it takes to teach mini three actions that it never saw, by the order of the labelled windows.
 
-    OMP_NUM_THREADS=1 python benchmarks/corrections.py [--draws 8] [--small] [--json FILE]
+    OMP_NUM_THREADS=1 python benchmarks/corrections.py [--draws 8] [--small] [--json FILE] [--work DIR]
 
 The actions and clips are those of benchmarks/my_videos.py. Each draw renders a collection of 240 clips and 120 other
 clips to test on, and encodes both by mini. A simulated user labels five proposed clips after another, and after each
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +41,9 @@ CLIPS, TEST_CLIPS = 80, 40  # of each action, in the collection and in the test
 UNEVEN = (80, 30, 10)  # of each action in the uneven collection
 
 
+Write = Callable[[Path, int, int], None]  # writes so many clips of each action, by a seed
+
+
 class Draw(NamedTuple):
     """Embeddings (N, E) of clips, and the class of each (N,)."""
 
@@ -57,6 +61,19 @@ def encode(pipeline: VideoPipeline, folder: Path, actions: Sequence[str]) -> Dra
     assert len(pooled) == len(paths)
     classes = np.array([actions.index(path.parent.name) for path in paths])
     return Draw(torch.nn.functional.normalize(pooled.float(), dim=1).numpy(), classes)
+
+
+def encoded(pipeline: VideoPipeline, folder: Path, clips: int, seed: int, write: Write, actions: Sequence[str]) -> Draw:
+    """Render clips into a folder and return their features, which are kept beside it for the next run."""
+    features = folder.with_name(f"{folder.name}.npz")
+    if features.exists():
+        with np.load(features) as kept:
+            return Draw(kept["embedding"], kept["class"])
+    write(folder, clips, seed)
+    draw = encode(pipeline, folder, actions)
+    shutil.rmtree(folder)
+    np.savez(features, **{"embedding": draw.embedding_NE, "class": draw.class_N})
+    return draw
 
 
 def accuracy(head: Head, test: Draw) -> float:
@@ -89,15 +106,15 @@ T = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.
      19: 2.093, 29: 2.045}  # fmt: skip
 
 
-def interval(values: Sequence[float]) -> dict[str, Any]:
+def interval(values: Sequence[float], most: float = math.inf) -> dict[str, Any]:
     mean, half = float(np.mean(values)), 0.0
     if len(values) > 1:
         half = T.get(len(values) - 1, 1.96 + 2.5 / len(values)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return {"mean": round(mean, 4), "95 %": [round(mean - half, 4), round(mean + half, 4)]}
+    return {"mean": round(mean, 4), "95 %": [round(mean - half, 4), round(min(mean + half, most), 4)]}
 
 
 def measure(
-    draws: int, counts: Sequence[int], clips: int, write: Callable[[Path, int, int], None], actions: Sequence[str]
+    draws: int, counts: Sequence[int], clips: int, work: Path, write: Write, actions: Sequence[str]
 ) -> dict[str, Any]:
     pipeline = VideoPipeline.from_pretrained("mini", device="cpu")
     text_KE = pipeline.encode_texts(list(actions)).numpy()
@@ -105,10 +122,9 @@ def measure(
     zero_shot: list[float] = []
     by_pool: dict[str, dict[str, list[dict[int, float]]]] = {}
     for draw in range(draws):
-        with tempfile.TemporaryDirectory() as folder:
-            for name, number, seed in (("pool", clips, 2 * draw), ("test", clips * TEST_CLIPS // CLIPS, 2 * draw + 1)):
-                write(Path(folder) / name, number, 1000 + seed)
-            whole, test = (encode(pipeline, Path(folder) / name, actions) for name in ("pool", "test"))
+        whole = encoded(pipeline, work / f"{draw}, pool, {clips}", clips, 1000 + 2 * draw, write, actions)
+        others = clips * TEST_CLIPS // CLIPS
+        test = encoded(pipeline, work / f"{draw}, test, {others}", others, 1001 + 2 * draw, write, actions)
         zero_shot.append(accuracy(start, test))
         uneven = [np.flatnonzero(whole.class_N == (k + draw) % 3)[: n * clips // CLIPS] for k, n in enumerate(UNEVEN)]
         for name, pool in (("even", whole), ("uneven", whole.part(np.concatenate(uneven)))):
@@ -120,7 +136,7 @@ def measure(
         pool: {
             order: {
                 str(count): {
-                    **interval([values[count] for values in results]),
+                    **interval([values[count] for values in results], most=1.0),
                     "better than random by": interval(
                         [a[count] - b[count] for a, b in zip(results, by_order["random"], strict=True)]
                     ),
@@ -157,13 +173,22 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--small", action="store_true", help="3 draws of 72 clips, up to 20 labels")
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--work", type=Path, help="keep the features of the clips in this folder, for the next run")
     arguments = parser.parse_args()
     began = time.monotonic()
     torch.set_num_threads(1)  # heads are small: more threads cost more than they save
-    small = arguments.small
+    small, work = arguments.small, arguments.work or Path(tempfile.mkdtemp())
+    work.mkdir(parents=True, exist_ok=True)
     result = measure(
-        3 if small else arguments.draws, COUNTS[:4] if small else COUNTS, 24 if small else CLIPS, write_clips, ACTIONS
+        3 if small else arguments.draws,
+        COUNTS[:4] if small else COUNTS,
+        24 if small else CLIPS,
+        work,
+        write_clips,
+        ACTIONS,
     )
+    if arguments.work is None:
+        shutil.rmtree(work)
     show(result)
     arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"\n{time.monotonic() - began:.0f} s; wrote {arguments.json}")

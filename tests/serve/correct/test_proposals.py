@@ -48,6 +48,13 @@ def test_clusters_without_labels_come_first() -> None:
     assert truth_N[most_typical(embedding_NE, labelled_N, 1, generator())].tolist() == [2]
 
 
+def test_a_rare_kind_of_window_is_found_before_common_ones_come_again() -> None:
+    embedding_NE, truth_N = clusters((30, 20, 2))
+    labelled_N = np.zeros(52, bool)
+    labelled_N[[0, 30]] = True
+    assert truth_N[most_typical(embedding_NE, labelled_N, 1, generator())].tolist() == [2]
+
+
 def test_a_typical_window_is_near_others() -> None:
     embedding_NE, _ = clusters((20, 1))
     typicality_N = typicality_of(embedding_NE)

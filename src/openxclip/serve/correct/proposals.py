@@ -20,7 +20,6 @@ ORDERS: tuple[str, ...] = get_args(Order)
 
 ENOUGH_LABELS = 5  # of each class: from then on the model's hesitation tells more than clusters
 _MAX_CLUSTERS = 128  # the paper allows 500, which take longer than a user waits
-_MIN_CLUSTER = 5  # windows; smaller clusters are used only if no larger one is left, as in the paper
 _NEIGHBOURS = 20  # whose mean distance says how typical a window is, as in the paper
 _ROUNDS = 20  # of k-means
 _ROWS_AT_ONCE = 4096
@@ -77,7 +76,8 @@ def most_typical(
 ) -> list[int]:
     """Return the most typical unlabelled window of each of `count` clusters.
 
-    Clusters with the fewest labels come first, and of these the largest.
+    Clusters with the fewest labels come first, and of these the largest. The paper leaves out clusters of fewer than
+    five windows. Here they come after larger ones: in a small collection, they may be all there is of a rare event.
 
     There are as many clusters as there will be labels, so that each has a label at the end.
 
@@ -97,7 +97,7 @@ def most_typical(
         left_C = np.bincount(cluster_N[free_N], minlength=clusters)
         best = min(
             np.flatnonzero(left_C).tolist(),
-            key=lambda c: (size_C[c] < _MIN_CLUSTER, labels_C[c], -size_C[c]),
+            key=lambda c: (labels_C[c], -size_C[c]),
         )
         members = np.flatnonzero(cluster_N == best)
         free = free_N[members]
