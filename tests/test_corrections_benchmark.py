@@ -19,7 +19,7 @@ def test_typical_windows_teach_three_actions_that_mini_never_saw(tmp_path: Path)
     subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     result = json.loads(out.read_text(encoding="utf-8"))
     zero_shot, by_order = result["zero-shot"]["mean"], result["accuracy"]["even"]
-    typical = by_order["typical, then margin from 5"]
+    typical = by_order["typical, then margin from 1"]
     assert typical["20"]["mean"] > max(0.8, zero_shot + 0.3)
     assert typical["5"]["mean"] > by_order["margin"]["5"]["mean"], "without labels, what seems uncertain misleads"
     for counts in by_order.values():

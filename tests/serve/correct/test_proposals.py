@@ -84,9 +84,9 @@ def test_the_least_certain_window_comes_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "order"), [([5, 4], "typical"), ([5, 5], "margin"), ([9], "typical"), ([], "typical")]
+    ("labels", "order"), [([9, 0], "typical"), ([9, 1], "margin"), ([9], "typical"), ([], "typical")]
 )
-def test_margins_count_once_each_class_has_five_labels(labels: list[int], order: str) -> None:
+def test_margins_count_once_each_class_has_a_label(labels: list[int], order: str) -> None:
     embedding_NE, _ = clusters((4, 4))
     _, used = propose(
         embedding_NE, np.zeros(8, bool), np.full((8, 2), 0.5, np.float32), 1,

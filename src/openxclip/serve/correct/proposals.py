@@ -1,8 +1,8 @@
 """Choose the windows to label next.
 
 Few labels are worth most on typical windows, and many on uncertain ones. So windows typical of their cluster come first
-(TypiClust, Hacohen et al., ICML 2022, arXiv 2202.02794, algorithm 1), and once each class has five labels, those whose
-two most likely classes differ least in probability. `benchmarks/corrections.py` compares the orders.
+(TypiClust, Hacohen et al., ICML 2022, arXiv 2202.02794, algorithm 1), and once each class has a label, those whose two
+most likely classes differ least in probability. `benchmarks/corrections.py` compares the orders, and when to change.
 
 Legend: N windows, E width of an embedding, K classes, C clusters.
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Order = Literal["typical", "margin", "random", "typical, then margin"]
 ORDERS: tuple[str, ...] = get_args(Order)
 
-ENOUGH_LABELS = 5  # of each class: from then on the model's hesitation tells more than clusters
+ENOUGH_LABELS = 1  # of each class: from then on what is uncertain teaches more; 2 and 5 were measured, too
 _MAX_CLUSTERS = 128  # the paper allows 500, which take longer than a user waits
 _NEIGHBOURS = 20  # whose mean distance says how typical a window is, as in the paper
 _ROUNDS = 20  # of k-means
