@@ -15,7 +15,8 @@ requests came.
 
 Both servers run, and get each load in turns. Goodput is the number of answers with status 200 a second. Memory is the
 proportional set size (PSS) of the server and all its processes, every second; growth is the median of the last fifth
-less that of the second fifth.
+less that of the second fifth. The cores that other programs used meanwhile ("others") show how far a row can be
+trusted.
 """
 
 from __future__ import annotations
@@ -136,6 +137,17 @@ def pss(pid: int) -> int:
     return total
 
 
+def cpu_seconds(pid: int) -> tuple[float, float]:
+    """Return the CPU time of a process and its descendants, with those that have ended, and of the whole machine."""
+    tick = os.sysconf("SC_CLK_TCK")
+    own = 0
+    for each in processes_of(pid):
+        with contextlib.suppress(OSError):  # it has ended
+            own += sum(map(int, Path(f"/proc/{each}/stat").read_text().rpartition(") ")[2].split()[11:15]))
+    fields = list(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]))
+    return own / tick, (sum(fields) - fields[3] - fields[4]) / tick  # all but idle and waiting
+
+
 @dataclass
 class Running:
     """A server that runs."""
@@ -203,6 +215,7 @@ class Load:
     times: dict[str, list[float]] = field(default_factory=dict)  # by status, seconds of each request
     memory: list[int] = field(default_factory=list)  # bytes, every second
     codes: Counter[str] = field(default_factory=Counter)  # of refusals
+    cpu: dict[str, float] = field(default_factory=dict)  # cores in use by whom
 
     def add(self, status: str, taken: float) -> None:
         self.times.setdefault(status, []).append(taken)
@@ -220,6 +233,7 @@ class Load:
             "refused_p50_s": quantile(refused, 0.5),
             "refused_p99_s": quantile(refused, 0.99),
             "refused_max_s": quantile(refused, 1.0),
+            "cores": self.cpu,
             **self._memory(),
         }  # fmt: skip
 
@@ -325,9 +339,14 @@ class Generator:
     async def measure(self, work: Any) -> dict[str, Any]:
         """Run a load to its end, and return the figures."""
         watching = asyncio.create_task(self.watch())
+        before, own = cpu_seconds(self.running.process.pid), time.process_time()
         self.load.began = time.perf_counter()
         await work
-        self.load.seconds = time.perf_counter() - self.load.began
+        seconds = self.load.seconds = time.perf_counter() - self.load.began
+        after, own = cpu_seconds(self.running.process.pid), time.process_time() - own
+        server, machine = after[0] - before[0], after[1] - before[1]
+        cores = {"server": server, "clients": own, "others": max(0.0, machine - server - own)}
+        self.load.cpu = {name: round(used / seconds, 2) for name, used in cores.items()}
         watching.cancel()
         for connection in self.free:
             connection.close()
@@ -352,7 +371,7 @@ def show(name: str, row: dict[str, Any]) -> None:
     statuses = ", ".join(f"{count} x {status}" for status, count in row["statuses"].items())
     print(
         f"{name:34}{row['goodput']:>9.1f}{ms(row['p50_s']):>10}{ms(row['p99_s']):>10}{ms(row['refused_p99_s']):>10}"
-        f"{row['memory_mb']:>9.0f}{row['memory_growth_mb']:>9.1f}  {statuses}",
+        f"{row['memory_mb']:>9.0f}{row['memory_growth_mb']:>9.1f}{row['cores']['others']:>8.2f}  {statuses}",
         flush=True,
     )
 
@@ -377,7 +396,7 @@ def main() -> None:
 
     seconds = 6.0 if arguments.small else arguments.seconds
     rows: dict[str, dict[str, Any]] = {}
-    print(f"{'':34}{'good/s':>9}{'p50':>10}{'p99':>10}{'429 p99':>10}{'MB':>9}{'growth':>9}  answers")
+    print(f"{'':34}{'good/s':>9}{'p50':>10}{'p99':>10}{'429 p99':>10}{'MB':>9}{'growth':>9}{'others':>8}  answers")
     kinds = [kind for kind in ("openxclip", "naive") if arguments.only in (None, kind)]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         servers = {}
