@@ -65,10 +65,10 @@ _PACKAGES = ("fastapi", "granian", "prometheus_client", "python_multipart")
 )
 @click.option("--allow-urls", is_flag=True, help="Fetch videos from public addresses that clients name.")
 @click.option("--max-upload", type=Bytes(), default="2GiB", help="Largest size of a video that is sent.")
-@click.option("--max-duration", type=Time(above=0), default=4 * 3600.0, show_default="4:00:00", help="Longest video.")
+@click.option("--max-duration", type=Time(above=0), default="4:00:00", help="Longest video.")
 @click.option("--max-labels", type=click.IntRange(1), default=1000, help="Most labels of a request.")
 @click.option("--queue", "queue_size", type=click.IntRange(1), default=32, help="Most requests that wait.")
-@click.option("--request-timeout", type=Time(above=0), default=300.0, help="Longest time of a request, with its wait.")
+@click.option("--request-timeout", type=Time(above=0), default="5:00", help="Longest time of a request, with its wait.")
 @click.option("--concurrency", type=click.IntRange(1), default=2, help="Requests in the model at once.")
 @click.option(
     "--idle-unload",
