@@ -239,7 +239,12 @@ def test_stopping_does_not_wait_for_ever(tmp_path: Path) -> None:
     [("missing", "^missing: there is no such model", 1), ("broken", "^KeyError: 'what'$", 1), ("dies", "SIGKILL", 2)],
 )
 def test_a_model_that_cannot_be_loaded_is_not_tried_at_every_request(
-    tmp_path: Path, model: str, message: str, starts: int, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    model: str,
+    message: str,
+    starts: int,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def check() -> None:
         async with station(tmp_path, model=model) as made:
@@ -247,6 +252,7 @@ def test_a_model_that_cannot_be_loaded_is_not_tried_at_every_request(
                 await made.run(Return(), None)
             assert first.value.retry_after == 5
             assert (made.state, made.pid) == ("failed", None)
+            assert caplog.messages == [f"the model can't be loaded: {first.value}"]
             for _ in range(3):
                 with pytest.raises(ModelNotLoadedError, match=message):
                     await made.run(Return(), None)

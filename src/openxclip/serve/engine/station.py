@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from openxclip.serve.engine.settings import EngineSettings
 from openxclip.serve.engine.state import Loading
 from openxclip.serve.engine.tasks import Lane, Task, lane_of
 from openxclip.serve.engine.waiting import OnProgress, Request, Waiting
+
+logger = logging.getLogger("openxclip.serve")
 
 _PROCESSES = {"model": "the process of the model", "media": "the process for frames and previews"}
 _CANCEL_GRACE_S = 20.0  # for a cancelled task to end; then its process is killed
@@ -255,6 +258,8 @@ class Station:
                 return self._process
             wait = min(_FIRST_RETRY_S * 2**self._failures, _LAST_RETRY_S)
             self._failures, self._retry_at, self.error = self._failures + 1, time.monotonic() + wait, error
+            what = "the model can't be loaded" if self.kind == "model" else f"{_PROCESSES[self.kind]} can't be started"
+            logger.error("%s: %s", what, error)
             raise ModelNotLoadedError(error, math.ceil(wait))
 
     async def _load(self) -> tuple[str, str]:
