@@ -131,10 +131,13 @@ async def read_json(request: Request, model: type[Model]) -> Model:
 
 def parse_json(body: bytes, model: type[Model]) -> Model:
     """Return JSON as a model; `ApiError` if it isn't JSON, or doesn't fit."""
+    if not body:
+        raise ApiError("invalid_json", "the body is empty: JSON is needed.")
     try:
         value = pydantic_core.from_json(body, allow_inf_nan=False, cache_strings="none")
     except ValueError as error:
-        raise ApiError("invalid_json", f"the body is not JSON: {error}.", "NaN and Infinity aren't JSON.") from None
+        hint = "NaN and Infinity aren't JSON." if b"NaN" in body or b"Infinity" in body else None
+        raise ApiError("invalid_json", f"the body is not JSON: {error}.", hint) from None
     try:
         return model.model_validate(value, strict=True)
     except ValidationError as error:

@@ -155,20 +155,54 @@ def validation_error(errors: Iterable[Any], *, where: str = "") -> ApiError:
     first = found[0]
     parts = [str(part) for part in first["loc"]]
     field = ".".join(part for part in parts if not part.startswith(("function-", "constrained-", "list[")))
-    text = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    text = _in_words(first)
     value = first.get("input")
     shown = ""
     if (
         field not in ("", "token")
-        and first["type"] not in ("missing", "value_error")
+        and first["type"] not in ("missing", "value_error", "extra_forbidden")
         and isinstance(value, str | int | float | bool)
     ):
         shown = f"={value!r:.80}"
-    if first["type"] == "extra_forbidden":
-        text, shown = "there is no such field", ""
-    elif first["type"] == "missing":
-        text = "this field is needed"
-    message = f"{field}{shown}: {text[:1].lower()}{text[1:]}." if field else f"{text}."
-    more = len(found) - 1
+    message = f"{field}{shown}: {text}." if field else f"{text}."
+    more = len({each["loc"][:1] for each in found}) - 1  # one wrong value has an error for each type that it may have
     hint = f"There {'is 1 more mistake' if more == 1 else f'are {more} more mistakes'}." if more else None
     return ApiError("invalid_request", f"{where} {message}".strip(), hint)
+
+
+_WORDS = {
+    "missing": "this field is needed",
+    "extra_forbidden": "there is no such field",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be {ge:g} or more",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be {le:g} or less",
+    "finite_number": "must be a finite number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of fewer digits",
+    "int_type": "must be a whole number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_too_long": "must have {max_length} characters or fewer",
+    "string_type": "must be a text",
+    "list_type": "must be a list",
+    "too_long": "must have {max_length} items or fewer",
+    "literal_error": "must be {expected}",
+    "dict_type": "must be a JSON object",
+    "model_attributes_type": "must be a JSON object",
+    "model_type": "must be a JSON object",
+}  # by pydantic's names of errors
+
+
+def _in_words(error: Any) -> str:
+    """Return what is wrong with a value, in the words of the other messages."""
+    kind, details = error["type"], error.get("ctx", {})
+    if kind in ("too_short", "string_too_short") and details.get("min_length") == 1:
+        return "is empty"
+    if kind in _WORDS:
+        return ("" if error["loc"] else "the body ") + _WORDS[kind].format(**details)
+    text = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    return f"{text[:1].lower()}{text[1:]}" if error["loc"] else text

@@ -75,6 +75,33 @@ def test_a_wrong_value_is_named(client: TestClient, fields: dict[str, Any], part
     assert client.app.state.engine.tasks == []
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"labels": []}, "labels: is empty."),
+        ({"labels": "a, b"}, "labels='a, b': must be a list."),
+        ({"top": 0}, "top=0: must be 1 or more."),
+        ({"top": "many"}, "top='many': must be a whole number."),
+        ({"min_score": 7}, "min_score=7: must be 1 or less."),
+    ],
+)
+def test_a_wrong_value_is_explained_in_plain_words(client: TestClient, fields: dict[str, Any], message: str) -> None:
+    assert error_of(classify(client, **fields)) == {"code": "invalid_request", "message": message, "hint": None}
+    two = error_of(classify(client, **fields, nonsense=1))
+    assert two["hint"] == "There is 1 more mistake."
+
+
+def test_a_body_that_is_no_object_or_is_empty_is_explained(client: TestClient) -> None:
+    json_type = {"Content-Type": "application/json"}
+    listed = client.post("/v1/classify", content=b"[]", headers=json_type)
+    assert error_of(listed)["message"] == "the body must be a JSON object."
+    empty = client.post("/v1/classify", content=b"", headers=json_type)
+    assert error_of(empty)["message"] == "the body is empty: JSON is needed."
+    assert error_of(client.post("/v1/classify", content=b"{", headers=json_type))["hint"] is None
+    not_finite = client.post("/v1/classify", content=b'{"a": NaN}', headers=json_type)
+    assert error_of(not_finite)["hint"] == "NaN and Infinity aren't JSON."
+
+
 def test_an_integer_may_be_written_as_a_float(client: TestClient) -> None:
     assert classify(client, top=3.0).status_code == 200
     assert client.app.state.engine.tasks[0].top == 3
