@@ -48,6 +48,18 @@ def test_an_uploaded_sample_is_classified_by_the_labels_that_were_typed(watched:
     assert "a cat moves left" in watched.page.locator(".bar").first.inner_text()
 
 
+def test_labels_that_a_phone_gives_as_one_text_with_commas_become_several(watched: Watched) -> None:
+    watched.page.goto("/")
+    field = watched.page.get_by_role("textbox", name="Look for")
+    field.fill("a cat moves left, , an owl vanishes")
+    field.press("Enter")
+    assert watched.page.locator(".chip").all_inner_texts() == ["a cat moves left", "an owl vanishes"]
+    field.fill("a rocket leaves, a cat moves left")
+    field.blur()
+    watched.page.locator(".chip", has_text="a rocket leaves").wait_for()
+    assert watched.page.locator(".chip").count() == 3
+
+
 def test_labels_that_change_are_looked_for_again(watched: Watched) -> None:
     upload(watched, SAMPLES / "rocket_leaves.mp4")
     watched.page.get_by_role("heading", name="rocket_leaves.mp4").wait_for()
@@ -125,7 +137,7 @@ def test_ten_corrections_by_keyboard_raise_the_accuracy_that_is_shown(watched: W
     ensure_index(watched, films.name)
     page = watched.page
     page.goto("/#/teach")
-    page.get_by_role("textbox", name="Labels, one in each line").fill("kind one\nkind two")
+    page.get_by_role("textbox", name="Labels, one per line").fill("kind one\nkind two")
     page.get_by_role("button", name="Begin").click()
     given = 0
     for _ in range(40):
@@ -154,7 +166,7 @@ def test_z_takes_the_last_label_back(watched: Watched, films: Path) -> None:
     page.goto("/#/teach")
     page.locator(".begin, .teach-card").wait_for()
     if page.locator(".begin").is_visible():
-        page.get_by_role("textbox", name="Labels, one in each line").fill("kind one\nkind two")
+        page.get_by_role("textbox", name="Labels, one per line").fill("kind one\nkind two")
         page.get_by_role("button", name="Begin").click()
     where = page.locator(".teach-where")
     where.wait_for()

@@ -23,6 +23,8 @@ const PRESETS: Preset[] = [
   { name: "Workshop", labels: ["sawing wood", "hammering", "drilling", "painting", "measuring"] },
 ];
 
+const SEPARATORS = /[\n,;]+/; // on a phone's keyboard and in dictation a comma is no key, but part of the text
+
 export function LabelField({ input, onEnter }: { input?: RefObject<HTMLInputElement | null>; onEnter: () => void }) {
   const [text, setText] = useState("");
   const current = labels.value;
@@ -38,7 +40,7 @@ export function LabelField({ input, onEnter }: { input?: RefObject<HTMLInputElem
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key === "Enter" || event.key === ",") {
       event.preventDefault();
-      if (text.trim()) add([text]);
+      if (text.trim()) add(text.split(SEPARATORS));
       else if (event.key === "Enter") onEnter();
     } else if (event.key === "Backspace" && !text && current.length) {
       remove(current[current.length - 1]!);
@@ -48,9 +50,9 @@ export function LabelField({ input, onEnter }: { input?: RefObject<HTMLInputElem
   };
   const onPaste = (event: ClipboardEvent) => {
     const pasted = event.clipboardData?.getData("text") ?? "";
-    if (!/[\n,;]/.test(pasted)) return;
+    if (!SEPARATORS.test(pasted)) return;
     event.preventDefault();
-    add(pasted.split(/[\n,;]+/));
+    add(pasted.split(SEPARATORS));
   };
 
   return (
@@ -81,7 +83,7 @@ export function LabelField({ input, onEnter }: { input?: RefObject<HTMLInputElem
           onInput={(event) => setText(event.currentTarget.value)}
           onKeyDown={onKeyDown}
           onPaste={onPaste}
-          onBlur={() => text.trim() && add([text])}
+          onBlur={() => text.trim() && add(text.split(SEPARATORS))}
         />
       </div>
     </div>

@@ -45,7 +45,7 @@ export function Teach() {
     <div class="teach">
       <header class="view-head">
         <h1>Teach</h1>
-        <p class="muted">Confirm or mend what the model sees. {given.value.length > 0 && `${count(given.value.length, "label")} in this visit.`}</p>
+        <p class="muted">Confirm or correct what the model sees. {given.value.length > 0 && `${count(given.value.length, "label")} in this visit.`}</p>
       </header>
       {failure.value && !noIndex && <Failure error={failure.value} onRetry={() => void refill()} onClose={() => (failure.value = null)} />}
       {noIndex ? (
@@ -78,9 +78,9 @@ function Begin() {
       setClasses(text.split("\n"));
       void refill();
     }}>
-      <h2>What shall the model tell apart?</h2>
-      <p class="muted">Write at least two labels, one in each line. You can add more later.</p>
-      <textarea rows={6} value={text} aria-label="Labels, one in each line" onInput={(event) => setText(event.currentTarget.value)} />
+      <h2>What should the model tell apart?</h2>
+      <p class="muted">Write at least two labels, one per line. You can add more later.</p>
+      <textarea rows={6} value={text} aria-label="Labels, one per line" onInput={(event) => setText(event.currentTarget.value)} />
       <Button kind="primary" submit disabled={!ready}>Begin</Button>
     </form>
   );
