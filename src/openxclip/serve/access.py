@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -19,6 +20,7 @@ from openxclip.serve.visits import VISIT_COOKIE
 logger = logging.getLogger("openxclip.serve.access")
 
 _CLIENT_LEFT = 499  # nginx's number for the log: nothing is sent
+_DRAINED_BYTES, _DRAINED_S = 256 << 10, 0.25  # of a body that isn't wanted
 
 
 class ClientLeft(Exception):  # noqa: N818 (not an error)
@@ -47,6 +49,7 @@ class Access:
             await self.app(scope, receive, send)
             return
         start, status, method = time.monotonic(), 0, scope["method"]
+        body = _UnreadBody(receive, Headers(scope=scope))
         is_head = method == "HEAD"
         if is_head:  # as GET, without the body
             scope["method"], scope["openxclip.head"] = "GET", True
@@ -60,7 +63,7 @@ class Access:
             await send(message)
 
         try:
-            await self.app(scope, receive, send_and_note)
+            await self.app(scope, body.receive, send_and_note)
         except (ClientLeft, ClientDisconnect):
             status = status or _CLIENT_LEFT
         except Exception as error:
@@ -68,6 +71,7 @@ class Access:
             if status:  # too late for another status: the connection is cut, so that the answer isn't taken as whole
                 logger.warning("%s %s broke off: %s", method, _printable(scope["path"]), answer.code)
                 raise
+            await body.drain()
             await answer.response()(scope, receive, send_and_note)
         finally:
             self._note(scope, method, status or _CLIENT_LEFT, time.monotonic() - start)
@@ -77,6 +81,34 @@ class Access:
         known = method if method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS") else "other"
         self.on_request(known, route, status, seconds)
         logger.info("%s %s %d %.0f ms", known, _printable(scope["path"]), status, 1000 * seconds)
+
+
+class _UnreadBody:
+    """What a request is refused without reading.
+
+    A connection that is closed while its client still sends is reset, and the client may never see the answer. So a
+    small body, which is on its way already, is taken before an error is sent.
+    """
+
+    def __init__(self, receive: Receive, headers: Headers) -> None:
+        self._receive = receive
+        length = headers.get("content-length", "0")
+        self._left = int(length) if length.isascii() and length.isdecimal() and len(length) < 10 else 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._left = self._left - len(message.get("body", b"")) if message["type"] == "http.request" else 0
+        return message
+
+    async def drain(self) -> None:
+        """Take the rest of a small body, if it comes soon."""
+        if 0 < self._left <= _DRAINED_BYTES:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._take(), _DRAINED_S)
+
+    async def _take(self) -> None:
+        while self._left > 0:
+            await self.receive()
 
 
 def _printable(path: str) -> str:
