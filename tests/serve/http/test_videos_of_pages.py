@@ -175,6 +175,13 @@ def test_the_collection_is_listed_in_pages_without_hidden_files_and_links_out(tm
         assert client.get("/v1/videos/films%2Fmore%2FC.MP4/stream").status_code == 200
 
 
+def test_a_name_with_a_line_break_has_an_address(tmp_path: Path) -> None:
+    with make_client(tmp_path) as client:
+        (tmp_path / "films" / "two\nlines.mp4").write_bytes(VIDEO)
+        assert client.get("/v1/videos?q=lines").json()["total"] == 1
+        assert client.get("/v1/videos/films/two%0Alines.mp4/stream").content == VIDEO
+
+
 @pytest.mark.parametrize(
     "path",
     [

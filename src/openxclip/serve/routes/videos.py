@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response
 
 from openxclip.serve.answers import PreparingAnswer, VideoInfo, VideoList
@@ -16,6 +17,15 @@ from openxclip.serve.sources import Source
 from openxclip.serve.state import ServerState, json_answer, state_of
 
 router = APIRouter(tags=["videos"])
+
+
+class _FilePath(PathConvertor):
+    """The end of an address that names a file: with slashes, and with line breaks, which names of files may have."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("file", _FilePath())
 
 VideoId = Annotated[str, Path(description="Id of the video; its slashes may be sent as %2F.", min_length=1)]
 Time = Annotated[float, Query(description="Time in seconds.", ge=0, le=1e7, allow_inf_nan=False)]
@@ -104,7 +114,7 @@ def _upload(request: Request, name: str) -> Source:
 
 
 @router.get(
-    "/v1/videos/{video_id:path}/stream",
+    "/v1/videos/{video_id:file}/stream",
     summary="A video of the collection as browsers play it",
     response_model=None,
     responses={**_STREAM, **errors(*_VIDEO, *ENGINE_CODES, "range_not_satisfiable", "disk_full", body=False)},
@@ -116,7 +126,7 @@ async def stream_video(request: Request, video_id: VideoId) -> Response:
 
 
 @router.get(
-    "/v1/videos/{video_id:path}/frame",
+    "/v1/videos/{video_id:file}/frame",
     summary="A frame of a video of the collection",
     response_model=None,
     responses={**_FRAME, **errors(*_VIDEO, *ENGINE_CODES, body=False)},
@@ -127,7 +137,7 @@ async def frame_of_video(request: Request, video_id: VideoId, t: Time = 0.0, wid
 
 
 @router.get(
-    "/v1/videos/{video_id:path}/info",
+    "/v1/videos/{video_id:file}/info",
     summary="What a video of the collection is",
     response_model=None,
     responses={200: {"model": VideoInfo}, **errors(*_VIDEO, *ENGINE_CODES, body=False)},
