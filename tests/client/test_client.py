@@ -245,6 +245,7 @@ def test_errors_can_be_pickled() -> None:
         (lambda asking: asking.classify("a.mp4", []), ValueError, "no labels"),
         (lambda asking: asking.classify(7, ["a cat"]), TypeError, "not int"),
         (lambda asking: asking.search(), ValueError, "exactly one"),
+        (lambda asking: asking.search(ServerVideo(video="films/a.mp4")), TypeError, "give a video as video="),
         (lambda asking: asking.search("a cat", video="a.mp4"), ValueError, "exactly one"),
         (lambda asking: asking.index.add(), ValueError, "no videos"),
         (lambda asking: asking.job("../x"), ValueError, "no id"),

@@ -113,6 +113,8 @@ def search(
     """Search by a text, a video, or a moment of an earlier search."""
     if sum(given is not None for given in (text, video, moment)) != 1:
         raise ValueError("give a text, a video= or a moment=: exactly one of them.")
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"text must be a text, not {type(text).__name__}: give a video as video=, a hit as moment=.")
     if video is not None:
         call = with_video("/v1/search", video, options)
     elif moment is not None:
