@@ -121,13 +121,14 @@ def as_api_error(error: BaseException) -> ApiError:
     return ApiError("internal_error", f"a fault of the server, number {number} in its log.", "Please report it.")
 
 
+_OF_WRONG_INDEX = "Start the server with the model of the index, or name another folder with --in."
 _OF_KINDS: Iterable[tuple[type[BaseException], str, str | None, dict[str, str] | None]] = (
     (engine_errors.ModelGoneError, "model_gone", "Send the request again.", {"Retry-After": "1"}),
     (engine_errors.EngineStoppedError, "stopping", None, {"Retry-After": "5"}),
     (MemoryError, "out_of_memory", "Send a shorter video or fewer labels.", {"Retry-After": "5"}),
     (engine_errors.VideoTooLongError, "video_too_long", "Send a part of it.", None),
     (engine_errors.NoIndexError, "no_index", "Make one with POST /v1/index.", None),
-    (engine_errors.WrongIndexError, "wrong_index", None, None),
+    (engine_errors.WrongIndexError, "wrong_index", _OF_WRONG_INDEX, None),
     (engine_errors.JobNotFoundError, "job_not_found", "GET /v1/jobs lists the jobs.", None),
     (MissingPackageError, "not_installed", None, None),
     (VideoIndexError, "index_error", None, None),

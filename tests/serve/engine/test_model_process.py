@@ -261,6 +261,7 @@ def test_an_index_of_another_model_is_refused(
     from openxclip import VideoPipeline
     from openxclip.serve.engine.context import ModelContext
     from openxclip.serve.engine.settings import EngineSettings
+    from openxclip.serve.engine.work import with_names
 
     folder = tmp_path / "index"
     VideoIndex.open(folder, model=str(tiny_folder), window=0.5).add(clip_folder / "red2.mp4")
@@ -269,5 +270,6 @@ def test_an_index_of_another_model_is_refused(
         pipeline.model.logit_scale += 1
     settings = ServeSettings(model=str(tiny_folder), data=tmp_path)
     context = ModelContext(pipeline, EngineSettings.of(settings))
-    with pytest.raises(WrongIndexError, match="other weights"):
+    with pytest.raises(WrongIndexError, match="other weights") as raised:
         context.open_index()
+    assert with_names(str(raised.value), context.settings.hidden).startswith("the index was made with the model ")

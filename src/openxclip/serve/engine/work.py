@@ -147,7 +147,8 @@ class Work:
 def with_names(text: str, names: Mapping[str, str]) -> str:
     """Return a text with names in place of paths, the longest paths first."""
     for path in sorted(names, key=len, reverse=True):
-        text = text.replace(path, names[path])
+        name = names[path]
+        text = text.replace(f"{name} {path}", name).replace(path, name)  # "the index /data/index" is "the index"
     return text
 
 
