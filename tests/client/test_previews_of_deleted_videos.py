@@ -24,6 +24,23 @@ class Slow:
         return {"path": "a.avi", "container": "avi", "codec": "mpeg4", "error": None}
 
 
+class Late:
+    """An engine that reads a video only when it has been deleted."""
+
+    async def run(self, task: Any, *, on_progress: Any = None) -> dict[str, Any]:
+        task.path.unlink()
+        return {"path": "a.mp4", "container": None, "codec": None, "error": "there is no such file"}
+
+
+def test_a_video_that_is_deleted_before_it_is_read_is_not_found_instead_of_unreadable(tmp_path: Path) -> None:
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"x")
+    media = Media(Late(), tmp_path / "previews")  # type: ignore[arg-type]
+    with pytest.raises(ApiError, match="deleted") as raised:
+        asyncio.run(media.playing(video, "a.mp4"))
+    assert raised.value.code == "video_not_found"
+
+
 def test_the_video_is_no_longer_there_for_the_request_that_waits(tmp_path: Path) -> None:
     async def ask() -> None:
         video = tmp_path / "a.avi"

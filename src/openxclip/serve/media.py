@@ -61,6 +61,8 @@ class Media:
         key = _key(path)
         if key not in self._reports:
             report = dict(await self._engine.run(CheckTask(path=path, name=name)))
+            if report.get("error") and not path.exists():
+                raise ApiError("video_not_found", f"{name}: was deleted while it was read.")
             self._reports[key] = {**report, "plays": container_of(report) is not None}
             if len(self._reports) > _MAX_REPORTS:
                 self._reports.popitem(last=False)
