@@ -101,7 +101,8 @@ def naive_main(port: int, model: str) -> None:
     from granian.constants import Interfaces
     from granian.server.embed import Server
 
-    server = Server(naive_app(model), address="127.0.0.1", port=port, interface=Interfaces.ASGI)
+    connections = {"backlog": 1024, "backpressure": 1024}  # as those of openxclip serve
+    server = Server(naive_app(model), address="127.0.0.1", port=port, interface=Interfaces.ASGI, **connections)
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
