@@ -237,7 +237,7 @@ def test_a_small_body_is_taken_before_a_refusal_so_that_the_client_sees_it(
 ) -> None:
     app = make_app(tmp_path)
     app.state.engine.full = QueueFullError(3)
-    path, headers = "/v1/classify?labels=a", {"content_type": "video/mp4", "content_length": str(length)}
+    path, headers = "/v1/classify?labels=a", {"content_type": "video/mp4", "content-length": str(length)}
     connection = Connection(app, path, [b"0123456789"] * 4, never, **headers)
     asyncio.run(connection.run())
     assert connection.status == 429
