@@ -90,6 +90,9 @@ def command(token: str | None, token_file: Any, data: str | None, **options: Any
             import_module(package)
     from openxclip.serve.settings import ServeSettings
 
+    for option, folder in (("--data", data), ("--in", options["index"])):
+        if folder is not None and not folder.strip():  # a variable of a script that is not set
+            raise click.UsageError(f"{option} is empty: name a folder.")
     if data is not None:
         options["data"] = Path(data).expanduser()
     if options["index"] is not None:

@@ -95,6 +95,11 @@ class ServeSettings:
         object.__setattr__(self, "data", Path(self.data).absolute())
         object.__setattr__(self, "index", None if self.index is None else Path(self.index).absolute())
         object.__setattr__(self, "roots", tuple(_checked_root(root) for root in self.roots))
+        for name in self.allow_hosts:
+            if not name or set(name) & set("/ ") or name.count(":") == 1:  # more colons: an IPv6 address
+                raise ValueError(
+                    f"allowed host {name!r}: give a name such as videos.example.org, without http and port."
+                )
         if self.precision not in _PRECISIONS:
             raise ValueError(f"precision={self.precision!r}: must be {', '.join(_PRECISIONS[:-1])} or fp16.")
         if not 0 <= self.port <= 65535:
@@ -151,6 +156,8 @@ class ServeSettings:
 
 
 def _checked_root(root: str | Path) -> Path:
+    if not str(root).strip():  # a variable of a script that is not set; Path would make it the current folder
+        raise ValueError("a root is empty: name a folder.")
     path = Path(root).expanduser()
     try:
         path = path.resolve(strict=True)
