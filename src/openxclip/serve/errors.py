@@ -82,6 +82,8 @@ class ApiError(HTTPException):
     def __init__(
         self, code: str, message: str, hint: str | None = None, *, headers: dict[str, str] | None = None
     ) -> None:
+        if not message.endswith((".", "!", "?", "…")):  # a hint may follow in the same line
+            message += "."
         super().__init__(CODES[code][0], message, headers)
         self.code, self.message, self.hint = code, message, hint
 

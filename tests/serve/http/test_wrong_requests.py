@@ -102,6 +102,11 @@ def test_a_body_that_is_no_object_or_is_empty_is_explained(client: TestClient) -
     assert error_of(not_finite)["hint"] == "NaN and Infinity aren't JSON."
 
 
+def test_every_message_is_a_sentence_because_a_hint_may_follow(client: TestClient) -> None:
+    client.app.state.engine.error = VideoError("a.mp4", "it is cut off. Copy it again")
+    assert error_of(classify(client))["message"] == "a.mp4: it is cut off. Copy it again."
+
+
 def test_an_integer_may_be_written_as_a_float(client: TestClient) -> None:
     assert classify(client, top=3.0).status_code == 200
     assert client.app.state.engine.tasks[0].top == 3
