@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from openxclip.common.counting import counted
 from openxclip.errors import needs_package
 
 with needs_package("openxclip serve", "fastapi", "serve"):
@@ -110,7 +111,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: ServerState = app.state.server
     left = await asyncio.to_thread(state.visits.prepare)
     if left:
-        logger.info("%d uploads that were left over were deleted", left)
+        logger.info("deleted %s that an earlier server left", counted(left, "upload"))
     state.settings.collection.mkdir(parents=True, exist_ok=True)
     await state.jobs.start()
     await state.engine.start()

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from openxclip.common.counting import counted
 from openxclip.serve.errors import ApiError
 
 logger = logging.getLogger("openxclip.serve")
@@ -183,7 +184,7 @@ class VisitStore:
             await asyncio.sleep(pause)
             count = self.end_old()
             if count:
-                logger.info("%d uploads of ended visits were deleted", count)
+                logger.info("deleted %s of ended visits", counted(count, "upload"))
 
     def _delete(self, upload: Upload) -> None:
         with suppress(OSError):

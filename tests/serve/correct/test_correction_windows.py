@@ -166,7 +166,7 @@ def test_the_same_labels_give_the_same_numbers(corrections: Corrections) -> None
 def test_one_class_is_too_few_for_a_head(corrections: Corrections, given: list[WindowLabel]) -> None:
     head = corrections.settings.data / "heads" / "default.safetensors"
     head.unlink(missing_ok=True)
-    with pytest.raises(ValueError, match="two or more are needed"):
+    with pytest.raises(ValueError, match=r"with (0 labels|1 label): two or more are needed"):
         train(corrections, given)
     assert not head.exists()
 

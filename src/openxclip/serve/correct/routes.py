@@ -15,6 +15,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from openxclip.common.counting import counted
 from openxclip.common.files import atomic_file
 from openxclip.serve.answers import JobAnswer
 from openxclip.serve.bodies import parse_fields, read_json
@@ -189,7 +190,8 @@ async def train(request: Request) -> Response:
     if len(classes) < 2:
         raise ApiError(
             "job_not_possible",
-            f"{len(labels)} windows have {len(classes)} different labels: two or more are needed to train.",
+            f"{counted(len(labels), 'window')} with {counted(len(classes), 'different label')}: two or more labels are "
+            "needed to train.",
             "Label more windows.",
         )
     name = wanted.name or time.strftime("corrected-%Y%m%d-%H%M%S")

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.checkpoints.fingerprints import fingerprint_by_name
+from openxclip.common.counting import counted
 from openxclip.datasets import readable_name
 from openxclip.datasets.labels import name_key
 from openxclip.errors import CheckpointError
@@ -149,8 +150,8 @@ def retrain(
     class_N = np.array([names.index(class_of[key]) for key in labelled.keys], dtype=np.int64)
     if len(np.unique(class_N)) < 2:
         raise ValueError(
-            f"the {len(class_N)} labelled windows of the index have {len(np.unique(class_N))} labels: two or more are "
-            "needed to tell apart. Label more windows."
+            f"the index has {counted(len(class_N), 'labelled window')} with "
+            f"{counted(len(np.unique(class_N)), 'label')}: two or more are needed to tell apart. Label more windows."
         )
     spread = Spread.of(_sample(store, _SPREAD_SAMPLE, generator).embedding_NE)
     start = _zero_shot(context, names)
