@@ -19,6 +19,8 @@ from openxclip.serve.correct.windows import classify, propose_windows, retrain
 from openxclip.serve.engine.errors import NoIndexError
 from openxclip.serve.settings import ServeSettings
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("waves", "sits", "jumps")
 VIDEOS = [f"/videos/{i}'s.mp4" for i in range(6)]  # a quotation mark, for SQL
 

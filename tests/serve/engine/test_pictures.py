@@ -17,6 +17,8 @@ from openxclip.serve.engine.tasks import FrameTask, PreviewTask, Task
 from openxclip.serve.engine.work import Work
 from openxclip.video import DecodeWorker
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def handler() -> MediaHandler:
