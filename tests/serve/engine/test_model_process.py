@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from engine_fakes import until, value_of
+from moving_squares import write_video
 
 from openxclip import VideoIndex, classify, timeline
 from openxclip.errors import DecoderCrashError, VideoError
@@ -132,8 +133,6 @@ def test_videos_are_refused_under_the_clients_name(engine: Engine, ask: Ask, cli
 
 
 def test_a_video_that_is_too_long_is_refused(engine: Engine, ask: Ask, tmp_path: Path) -> None:
-    from conftest import write_video
-
     write_video(tmp_path / "1.mp4", step=(1, 1), seed=0, frames=60)  # 6 s
     tasks = [
         ClassifyTask(path=tmp_path / "1.mp4", name="mine.mp4", labels=("a",)),
@@ -217,8 +216,6 @@ def _children(pid: int | None) -> list[int]:
 
 
 def test_cancelling_ends_a_long_read(engine: Engine, ask: Ask, tmp_path: Path) -> None:
-    from conftest import write_video
-
     write_video(tmp_path / "1.mp4", step=(1, 1), seed=0, frames=40)
     long = TimelineTask(path=tmp_path / "1.mp4", name="1.mp4", labels=("a",), window=0.2, stride=0.001)
     short = ClassifyTask(path=tmp_path / "1.mp4", name="1.mp4", labels=("a",))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SAMPLES = Path(__file__).parents[3] / "samples"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop in this thread, where other tests start their own
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip("needs Debian's package chromium")
