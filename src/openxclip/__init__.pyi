@@ -37,6 +37,7 @@ from .conversion import init_from_clip as init_from_clip
 from .engine import OptimizedXCLIPModel as OptimizedXCLIPModel
 from .engine import optimize as optimize
 from .errors import CheckpointError as CheckpointError
+from .errors import DecoderCrashError as DecoderCrashError
 from .errors import MissingPackageError as MissingPackageError
 from .errors import NotWrittenError as NotWrittenError
 from .errors import OpenXCLIPError as OpenXCLIPError
