@@ -125,7 +125,7 @@ def command(
                         say(result.error)
                     if form == "table":
                         in_table.append(result)
-                    for row in _label_rows(result) if form == "csv" else [_as_dict(result)]:
+                    for row in _label_rows(result) if form == "csv" else [result.to_dict()]:
                         rows.print(row)
                     display()
             finally:  # show the results so far, even after an interruption
@@ -174,20 +174,5 @@ def _add_rows(table: Table, result: Classification) -> None:
 
 def _label_rows(result: Classification) -> list[dict[str, Any]]:
     """Return one row for each label, or one with the error if the video could not be read."""
-    video = _as_dict(result)
+    video = result.to_dict()
     return [{**video, **label} for label in video.pop("labels", [{}])]
-
-
-def _as_dict(result: Classification) -> dict[str, Any]:
-    if result.error is not None:
-        return {"path": result.path, "error": result.error.reason}
-    return {
-        "path": result.path,
-        "outcome": result.outcome,
-        "labels": [
-            {"label": row.label, "probability": round(row.probability, 6), "score": round(row.score, 6)}
-            for row in result.labels
-        ],
-        "none_of_these": None if result.none_of_these is None else round(result.none_of_these, 6),
-        "times": [[round(time, 3) for time in clip] for clip in result.times],
-    }

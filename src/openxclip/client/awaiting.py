@@ -225,7 +225,7 @@ class AsyncClient(BaseClient):
         return await self._run(requesting.job(job, "DELETE"))
 
     async def events(self, job: Job | str) -> AsyncGenerator[JobEvent, None]:
-        """Yield the news of a job until it is over. If the connection breaks, the client goes on where it was."""
+        """Yield the events of a job until it has ended. A broken connection is resumed after the last event."""
         name, last = requesting.job_id(job), ""
         while True:
             call = Call("GET", f"/v1/jobs/{name}/events", headers={"Last-Event-ID": last} if last else {})
@@ -244,7 +244,7 @@ class AsyncClient(BaseClient):
         """Wait until a job is over, and return it.
 
         Raises:
-            OpenXCLIPError: the job failed; the error is that of the job.
+            OpenXCLIPError: the job failed; the message says why.
         """
         async for _ in self.events(job):
             pass

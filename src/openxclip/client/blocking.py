@@ -230,7 +230,7 @@ class Client(BaseClient):
         return self._run(requesting.job(job, "DELETE"))
 
     def events(self, job: Job | str) -> Iterator[JobEvent]:
-        """Yield the news of a job until it is over. If the connection breaks, the client goes on where it was."""
+        """Yield the events of a job until it has ended. A broken connection is resumed after the last event."""
         name, last = requesting.job_id(job), ""
         while True:
             call = Call("GET", f"/v1/jobs/{name}/events", headers={"Last-Event-ID": last} if last else {})
@@ -248,7 +248,7 @@ class Client(BaseClient):
         """Wait until a job is over, and return it.
 
         Raises:
-            OpenXCLIPError: the job failed; the error is that of the job.
+            OpenXCLIPError: the job failed; the message says why.
         """
         for _ in self.events(job):
             pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from openxclip.errors import VideoError
 
@@ -46,3 +47,21 @@ class Classification:
     none_of_these: float | None = None
     times: tuple[tuple[float, ...], ...] = ()
     error: VideoError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the classification as plain values, as a line of `openxclip classify --format jsonl`.
+
+        A video that could not be read has only `path` and `error`.
+        """
+        if self.error is not None:
+            return {"path": self.path, "error": self.error.reason}
+        return {
+            "path": self.path,
+            "outcome": self.outcome,
+            "labels": [
+                {"label": row.label, "probability": round(row.probability, 6), "score": round(row.score, 6)}
+                for row in self.labels
+            ],
+            "none_of_these": None if self.none_of_these is None else round(self.none_of_these, 6),
+            "times": [[round(time, 3) for time in clip] for clip in self.times],
+        }

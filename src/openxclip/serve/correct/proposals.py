@@ -39,7 +39,7 @@ def propose(
     enough: int = ENOUGH_LABELS,
     generator: np.random.Generator,
 ) -> tuple[list[int], Order]:
-    """Return the windows to label next, the most useful first, and the order by which they were chosen.
+    """Return the windows to label next, most useful first, and the order that was used to choose them.
 
     Args:
         embedding_NE: embeddings of the windows, of length 1.

@@ -216,7 +216,8 @@ def _store(state: ServerState) -> LabelStore:
 def _path_of(state: ServerState, name: str) -> str:
     """Return the path by which labels name a video that a client names by this path or by its id.
 
-    A path below a root stays as it is, with its links, because it is that of the index; the file may be missing.
+    A path below a root is returned unchanged, without resolving links, because the index stores it in this form. The
+    file need not exist.
     """
     if os.path.isabs(name) and ".." not in name.split("/") and state.collection.id_of(name) is not None:  # noqa: PTH117
         return name

@@ -220,7 +220,7 @@ def classify(context: ModelContext, *, head: Path, name: str, top: int) -> dict[
 
 
 def join_classes(classes: Sequence[str], used: Any) -> list[str]:
-    """Return the classes of a request and those of labels, each once; of two spellings, that of the labels."""
+    """Return the classes of the request and of the labels without duplicates; the labels' spelling takes precedence."""
     spelling = {name_key(name): name for name in used}
     named = [spelling.get(name_key(name), name) for name in classes]
     return list(dict.fromkeys([*named, *spelling.values()]))

@@ -48,7 +48,7 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the job has ended, in whatever way."""
+        """Whether the job has ended: done, failed or cancelled."""
         return self.state in FINISHED
 
     def as_dict(self) -> dict[str, Any]:

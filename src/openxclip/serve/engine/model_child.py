@@ -6,7 +6,7 @@ import importlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
@@ -143,16 +143,7 @@ class ModelHandler:
             return _without_error(result, result.error)
 
         result = work.read_twice(read)
-        values = {
-            "path": task.name,
-            "outcome": result.outcome,
-            "labels": [
-                {"label": row.label, "probability": round(row.probability, 6), "score": round(row.score, 6)}
-                for row in result.labels
-            ],
-            "none_of_these": None if result.none_of_these is None else round(result.none_of_these, 6),
-            "times": [[round(time, 3) for time in clip] for clip in result.times],
-        }
+        values = replace(result, path=task.name).to_dict()
         return self._answer(work, result=without_nan(values))
 
     def timeline(self, task: TimelineTask, work: Work) -> dict[str, Any]:
