@@ -108,7 +108,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class JobEvent:
-    """News of a job.
+    """An event of a job.
 
     Attributes:
         id: number of the event, from which a listener can go on.

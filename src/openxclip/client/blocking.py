@@ -34,7 +34,7 @@ class Client(BaseClient):
     Args:
         url: address of the server.
         token: the server's token, if it has one.
-        timeout: longest time without a byte in either direction, in seconds; None waits for ever.
+        timeout: longest time without a byte in either direction, in seconds; None sets no limit.
         retries: most further tries of a request that is refused with 429, because too many wait.
         max_wait: most seconds to wait between the tries of one request in all.
         transport: another transport of httpx, for tests.

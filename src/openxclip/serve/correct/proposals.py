@@ -48,11 +48,11 @@ def propose(
         count: maximum number of windows to return.
         order: how to choose.
         labels_per_class: number of labels of each class so far.
-        enough: number of labels of each class from which on "typical, then margin" chooses by margin.
+        enough: number of labels that every class needs before "typical, then margin" switches to margin.
         generator: draws random numbers.
 
     Raises:
-        ValueError: the order is unknown, or there are fewer than two classes to hesitate between.
+        ValueError: the order is unknown, or there are fewer than two classes to compare.
     """
     if order not in ORDERS:
         raise ValueError(f"order={order!r}: must be one of {', '.join(map(repr, ORDERS))}.")

@@ -28,7 +28,7 @@ from openxclip.serve.settings import ServeSettings
 JobKind = Literal["index", "train"]
 Value = TypeVar("Value")
 
-_MOST_STARTS = 3  # of a job whose servers or processes were killed; one that kills them must not do so for ever
+_MOST_STARTS = 3  # a job that kills its process or the server each time is given up
 _WRITE_AGAIN_S = 2.0
 _INTERRUPT_S = 30.0  # for a job to end by itself
 _log = logging.getLogger(__name__)

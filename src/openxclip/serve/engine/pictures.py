@@ -51,7 +51,7 @@ def write_preview(
     Args:
         worker: reads the video.
         path: the video; of one that is cut off or damaged, the preview shows the part before.
-        out: the file to write; it is there as a whole or not at all.
+        out: the file to write; a partial file is never left behind.
         height: the most rows of the preview; smaller videos keep their size.
         on_progress: called with the time reached and the duration, in seconds.
 

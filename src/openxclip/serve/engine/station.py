@@ -106,7 +106,7 @@ class Station:
                 self._in_background(self._work(lane))
 
     def load_soon(self) -> None:
-        """Begin to start the process, without waiting for it; `state` tells what became of it."""
+        """Start the process without waiting for it; `state` shows the outcome."""
 
         async def load() -> None:
             with contextlib.suppress(ModelNotLoadedError, EngineStoppedError):

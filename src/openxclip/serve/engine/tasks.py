@@ -183,7 +183,7 @@ class FrameTask(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewTask(Task):
-    """Write a video as a small H.264 MP4 without sound to `out`, as a whole or not at all.
+    """Write a video as a small H.264 MP4 without sound to `out`; a partial file is never left behind.
 
     Progress is (seconds done, duration). Result: {"duration": seconds, "width", "height", "size": bytes, "notes": …}.
     """

@@ -67,7 +67,7 @@ class Work:
             item.close()  # a read that waits for a decoder ends with an error
 
     def check(self, *_: object) -> None:
-        """Raise `CancelledWorkError` if the task was cancelled; a callback for everything that goes step by step."""
+        """Raise `CancelledWorkError` if the task was cancelled; used as the callback after each step."""
         if self._is_cancelled:
             raise CancelledWorkError
 
