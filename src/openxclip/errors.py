@@ -9,9 +9,12 @@ from contextlib import contextmanager
 __all__ = [
     "CheckpointError",
     "DecoderCrashError",
+    "LeaseHeldError",
+    "LeaseLostError",
     "MissingPackageError",
     "NotWrittenError",
     "OpenXCLIPError",
+    "StoreError",
     "VideoError",
     "VideoIndexError",
 ]
@@ -57,6 +60,30 @@ class CheckpointError(OpenXCLIPError, OSError):
 
 class VideoIndexError(OpenXCLIPError):
     """An index of videos could not be found, opened or written, or lacks a requested video."""
+
+
+class StoreError(OpenXCLIPError):
+    """An object store, or a folder used as one, can't be reached, read or written.
+
+    Args:
+        message: what is wrong, and what to do.
+        may_pass: whether the same call may succeed later, because the store didn't answer or was overloaded.
+    """
+
+    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+
+    def __reduce__(self) -> tuple[type[StoreError], tuple[str], dict[str, bool]]:
+        return type(self), (str(self),), {"may_pass": self.may_pass}
+
+
+class LeaseHeldError(StoreError):
+    """Another process holds the lease of an index, so this one may not write to it."""
+
+
+class LeaseLostError(StoreError):
+    """This process no longer holds the lease of an index, so it must stop writing to it."""
 
 
 class NotWrittenError(OpenXCLIPError):
