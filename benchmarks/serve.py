@@ -1,8 +1,7 @@
 """Measure `openxclip serve` under load, beside a naive server.
 
 `python benchmarks/serve.py` prints a table and writes benchmarks/serve.json. All is on loopback with mini on a CPU, and
-the clients use the same cores. Each request sends one of `samples/*.mp4` with 4 labels to /v1/classify. The loads, each
-for `--seconds`:
+the clients use the same cores. Each request sends one of `samples/*.mp4` with 4 labels to /v1/classify. The loads:
 
 - capacity: 8 clients, each of which sends its next request when the last is answered.
 - 200 clients that do the same; one that is refused with 429 waits as long as Retry-After says.
@@ -13,10 +12,11 @@ The naive server has the same processes: one that speaks HTTP, one with the mode
 request to `openxclip.classify` at once, without a bound, without keeping labels, and answers in the order in which
 requests came.
 
-Both servers run, and get each load in turns. Goodput is the number of answers with status 200 a second. Memory is the
-proportional set size (PSS) of the server and all its processes, every second; growth is the median of the last fifth
-less that of the second fifth. The cores that other programs used meanwhile ("others") show how far a row can be
-trusted.
+Both servers run. Each of `--rounds` rounds puts each load on each server for its share of `--seconds`. Goodput is the
+number of answers with status 200 a second; at twice the capacity it is also given as a share of the capacity in the
+same round, as the median of the rounds. Memory is the proportional set size (PSS) of the server and all its processes,
+every second; growth is the median of the last fifth of a load's time, over all rounds, less that of the second fifth.
+The cores that other programs used meanwhile ("others") show how far a row can be trusted.
 """
 
 from __future__ import annotations
@@ -211,15 +211,30 @@ VIDEO = {"Content-Type": "video/mp4"}
 class Load:
     """What happened to requests."""
 
-    began: float = 0.0
     seconds: float = 0.0
     times: dict[str, list[float]] = field(default_factory=dict)  # by status, seconds of each request
     memory: list[int] = field(default_factory=list)  # bytes, every second
     codes: Counter[str] = field(default_factory=Counter)  # of refusals
-    cpu: dict[str, float] = field(default_factory=dict)  # cores in use by whom
+    cpu: Counter[str] = field(default_factory=Counter)  # seconds of a core by whom
+    shares: list[float] = field(default_factory=list)  # goodput of each round, as a share of the capacity
 
     def add(self, status: str, taken: float) -> None:
         self.times.setdefault(status, []).append(taken)
+
+    def merge(self, other: Load) -> None:
+        """Add what happened in another round."""
+        self.seconds += other.seconds
+        for status, times in other.times.items():
+            self.times.setdefault(status, []).extend(times)
+        self.memory += other.memory
+        self.codes.update(other.codes)
+        self.cpu.update(other.cpu)
+        self.shares += other.shares
+
+    @property
+    def goodput(self) -> float:
+        """Answers with status 200 a second."""
+        return len(self.times.get("200", [])) / self.seconds
 
     def row(self) -> dict[str, Any]:
         """Return the figures."""
@@ -228,13 +243,15 @@ class Load:
             "seconds": round(self.seconds, 2),
             "statuses": {status: len(times) for status, times in sorted(self.times.items())},
             "codes": dict(self.codes),
-            "goodput": round(len(good) / self.seconds, 2),
+            "goodput": round(self.goodput, 2),
+            **({"of_capacity": round(statistics.median(self.shares), 3)} if self.shares else {}),
+            **({"of_capacity_by_round": [round(share, 3) for share in self.shares]} if self.shares else {}),
             "p50_s": quantile(good, 0.5),
             "p99_s": quantile(good, 0.99),
             "refused_p50_s": quantile(refused, 0.5),
             "refused_p99_s": quantile(refused, 0.99),
             "refused_max_s": quantile(refused, 1.0),
-            "cores": self.cpu,
+            "cores": {name: round(used / self.seconds, 2) for name, used in self.cpu.items()},
             **self._memory(),
         }  # fmt: skip
 
@@ -337,27 +354,26 @@ class Generator:
             self.load.memory.append(await asyncio.to_thread(pss, self.running.process.pid))
             await asyncio.sleep(1)
 
-    async def measure(self, work: Any) -> dict[str, Any]:
-        """Run a load to its end, and return the figures."""
+    async def measure(self, work: Any) -> Load:
+        """Run a load to its end, and return what happened."""
         watching = asyncio.create_task(self.watch())
         before, own = cpu_seconds(self.running.process.pid), time.process_time()
-        self.load.began = time.perf_counter()
+        began = time.perf_counter()
         await work
-        seconds = self.load.seconds = time.perf_counter() - self.load.began
+        self.load.seconds = time.perf_counter() - began
         after, own = cpu_seconds(self.running.process.pid), time.process_time() - own
         server, machine = after[0] - before[0], after[1] - before[1]
-        cores = {"server": server, "clients": own, "others": max(0.0, machine - server - own)}
-        self.load.cpu = {name: round(used / seconds, 2) for name, used in cores.items()}
+        self.load.cpu.update(server=server, clients=own, others=max(0.0, machine - server - own))
         watching.cancel()
         for connection in self.free:
             connection.close()
-        return self.load.row()
+        return self.load
 
 
-def generate(running: Running, kind: str, amount: float, seconds: float, patience: float = 600.0) -> dict[str, Any]:
+def generate(running: Running, kind: str, amount: float, seconds: float, patience: float = 600.0) -> Load:
     """Put one load on a server: `closed` has `amount` clients, `open` that many requests a second."""
 
-    async def work() -> dict[str, Any]:
+    async def work() -> Load:
         generator = Generator(running, patience)
         load = generator.closed(int(amount), seconds) if kind == "closed" else generator.open(amount, seconds)
         return await generator.measure(load)
@@ -365,14 +381,22 @@ def generate(running: Running, kind: str, amount: float, seconds: float, patienc
     return asyncio.run(work())
 
 
-def show(name: str, row: dict[str, Any]) -> None:
+HEADER = (
+    f"{'':34}{'good/s':>9}{'share':>9}{'p50':>10}{'p99':>10}{'429 p99':>10}{'MB':>9}{'growth':>9}{'others':>8}  answers"
+)
+
+
+def show(name: str, load: Load) -> None:
     def ms(seconds: float | None) -> str:
         return "" if seconds is None else f"{1000 * seconds:.0f} ms"
 
+    row = load.row()
     statuses = ", ".join(f"{count} x {status}" for status, count in row["statuses"].items())
+    share = f"{row['of_capacity']:.1%}" if load.shares else ""
     print(
-        f"{name:34}{row['goodput']:>9.1f}{ms(row['p50_s']):>10}{ms(row['p99_s']):>10}{ms(row['refused_p99_s']):>10}"
-        f"{row['memory_mb']:>9.0f}{row['memory_growth_mb']:>9.1f}{row['cores']['others']:>8.2f}  {statuses}",
+        f"{name:34}{row['goodput']:>9.1f}{share:>9}{ms(row['p50_s']):>10}{ms(row['p99_s']):>10}"
+        f"{ms(row['refused_p99_s']):>10}{row['memory_mb']:>9.0f}{row['memory_growth_mb']:>9.1f}"
+        f"{row['cores']['others']:>8.2f}  {statuses}",
         flush=True,
     )
 
@@ -381,12 +405,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--naive", type=int, metavar="PORT", help=argparse.SUPPRESS)
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=90, help="seconds for each load and server, all rounds")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument(
         "--patience", type=float, default=30, help="seconds after which a request is given up, open load"
     )
-    parser.add_argument("--small", action="store_true", help="6 seconds for each load: a minute or two in all")
+    parser.add_argument("--small", action="store_true", help="one round of 6 seconds: a minute or two in all")
     parser.add_argument("--only", choices=["openxclip", "naive"])
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
@@ -395,32 +420,38 @@ def main() -> None:
         return
     from openxclip.benchmarking.measuring import cpu_name
 
-    seconds = 6.0 if arguments.small else arguments.seconds
-    rows: dict[str, dict[str, Any]] = {}
-    print(f"{'':34}{'good/s':>9}{'p50':>10}{'p99':>10}{'429 p99':>10}{'MB':>9}{'growth':>9}{'others':>8}  answers")
+    seconds, rounds = (6.0, 1) if arguments.small else (arguments.seconds, arguments.rounds)
+    seconds /= rounds
     kinds = [kind for kind in ("openxclip", "naive") if arguments.only in (None, kind)]
+    names = ("8 clients (capacity)", f"{arguments.clients} clients", "twice the capacity")
+    loads = {(name, kind): Load() for name in names for kind in kinds}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         servers = {}
         for kind in kinds:
             servers[kind] = start(kind, arguments.model, Path(folder), Path(folder) / f"{kind}.txt")
             stack.callback(servers[kind].process.kill)
             generate(servers[kind], "closed", 8, min(5.0, seconds))  # warm-up
-        capacity: dict[str, float] = {}
-        for load in ("8 clients (capacity)", f"{arguments.clients} clients", "twice the capacity"):
-            for kind, server in servers.items():  # in turns, because other work on the machine changes with time
-                if load == "twice the capacity":
-                    row = generate(server, "open", 2 * capacity[kind], seconds, arguments.patience)
-                    row["of_capacity"] = round(row["goodput"] / capacity[kind], 3)
+        for number in range(rounds):
+            print(f"\nround {number + 1} of {rounds}\n{HEADER}", flush=True)
+            capacity: dict[str, float] = {}
+            for name, kind in loads:  # in turns, because other work on the machine changes with time
+                if name == "twice the capacity":
+                    found = generate(servers[kind], "open", 2 * capacity[kind], seconds, arguments.patience)
+                    found.shares.append(found.goodput / capacity[kind])
                 else:
-                    row = generate(server, "closed", int(load.split()[0]), seconds)
-                    capacity.setdefault(kind, row["goodput"])
-                rows[f"{kind}, {load}"] = row
-                show(f"{kind}, {load}", row)
+                    found = generate(servers[kind], "closed", int(name.split()[0]), seconds)
+                    capacity.setdefault(kind, found.goodput)
+                show(f"{kind}, {name}", found)
+                loads[name, kind].merge(found)
         exits = {kind: server.stop() for kind, server in servers.items()}
+    print(f"\nall rounds\n{HEADER}")
+    rows = {}
+    for (name, kind), load in loads.items():
+        show(f"{kind}, {name}", load)
+        rows[f"{kind}, {name}"] = load.row()
     machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "clients_on_the_same_cores": True}
-    arguments.json.write_text(
-        json.dumps({"machine": machine, "model": arguments.model, "rows": rows, "exit_status": exits}, indent=1) + "\n"
-    )
+    report = {"machine": machine, "model": arguments.model, "rounds": rounds, "rows": rows, "exit_status": exits}
+    arguments.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
