@@ -83,7 +83,7 @@ class LeaseHeldError(StoreError):
 
 
 class LeaseLostError(StoreError):
-    """This process no longer holds the lease of an index, so it must stop writing to it."""
+    """The lease of an index is no longer held by this process, so it must stop writing to it."""
 
 
 class NotWrittenError(OpenXCLIPError):

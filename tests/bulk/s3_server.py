@@ -117,6 +117,8 @@ class S3Server:
         return True
 
     def _request(self, method: str, path: str, data: bytes | None = None) -> None:
-        request = urllib.request.Request(self.url + path, data=data, method=method)
+        request = urllib.request.Request(
+            self.url + path, data=data, method=method, headers={"Content-Type": "text/plain"}
+        )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         opener.open(request, timeout=30).close()
