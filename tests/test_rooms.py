@@ -17,7 +17,7 @@ ORDER = (
     "errors", "_version", "common", "hub", "config", "checkpoints", "model", "video", "processing", "conversion",
     "inspection", "engine", "pipeline", "features", "recognition", "search",
     "timelines", "datasets", "recipes", "evaluation",
-    "training", "playground", "benchmarking", "client", "serve", "cli", "__main__",
+    "training", "playground", "benchmarking", "cluster", "client", "serve", "cli", "__main__",
 )  # fmt: skip
 
 

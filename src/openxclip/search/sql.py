@@ -50,6 +50,15 @@ def video_not_in(ids: Iterable[int]) -> str | None:
     return f"video NOT IN ({listed})" if listed else None
 
 
+def path_in(paths: Iterable[str]) -> str:
+    """Return the condition that a video has one of these paths."""
+    return f"path IN ({', '.join(_quoted(path) for path in paths)})"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, without the source locations that LanceDB adds."""
     if isinstance(error, OSError) and error.strerror:

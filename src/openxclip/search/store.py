@@ -19,7 +19,15 @@ from openxclip.common.files import is_utf8, take_lock
 from openxclip.errors import VideoIndexError, needs_package
 from openxclip.search import maintenance
 from openxclip.search.schema import IndexInfo, VideoRow, read_info, videos_schema, windows_schema
-from openxclip.search.sql import columns_used, first_line, in_parentheses, invalid_condition, video_in, video_not_in
+from openxclip.search.sql import (
+    columns_used,
+    first_line,
+    in_parentheses,
+    invalid_condition,
+    path_in,
+    video_in,
+    video_not_in,
+)
 
 _WINDOWS, _VIDEOS = "windows", "videos"
 _BATCH_ROWS = 4096
@@ -197,6 +205,19 @@ class Store:
     def complete_videos(self) -> dict[str, VideoRow]:
         """Return the searchable videos, by path."""
         return {row.path: row for row in self.videos() if row.state == "complete"}
+
+    def has_videos(self) -> bool:
+        """Return whether there is any video, in any state."""
+        with self._read_errors():
+            return bool(self._videos.count_rows())
+
+    def rows_of(self, paths: Sequence[str]) -> list[VideoRow]:
+        """Return the videos with these paths, in every state; a few thousand paths in one call are best."""
+        if not paths:
+            return []
+        with self._read_errors():
+            search = self._videos.search().where(path_in(paths))
+            return [VideoRow(**row) for row in search.to_arrow().to_pylist()]
 
     def put_videos(self, rows: Iterable[VideoRow], *, new: bool = False) -> None:
         """Write rows of the table of videos in one commit.
