@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch.nn.functional as F
-
 from openxclip.common.files import NOT_UTF8, is_utf8
 from openxclip.errors import VideoError, VideoIndexError
 from openxclip.pipeline.batching import Batch, EncodedClip
+from openxclip.search.bulk.rows import PLAN, encoding_options, new_video, window_row, with_window
 from openxclip.search.opening import OpenIndex
-from openxclip.search.patches import compress_patches
 from openxclip.search.paths import content_hash, file_stamp, is_missing
 from openxclip.search.results import Added
-from openxclip.search.schema import State, VideoRow
+from openxclip.search.schema import FileStamp, State, VideoRow
 from openxclip.video import ClipPlan, ReadOptions
 from openxclip.video.memory import MemoryVideo
 
@@ -37,6 +35,12 @@ class _Pending:
     num_bytes: int = 0  # of the windows' embeddings and patches
     complete: list[VideoRow] = field(default_factory=list)
     failed: list[VideoRow] = field(default_factory=list)
+
+
+@dataclass
+class _Recognised:
+    """Files whose content the index has, found in the thread that reads files ahead and not committed yet."""
+
     touched: list[VideoRow] = field(default_factory=list)  # files with new times but the same content
     copies: list[tuple[VideoRow, VideoRow]] = field(default_factory=list)  # a complete video, a file with its content
 
@@ -62,12 +66,10 @@ class Indexer:
         on_clip: OnClip = lambda path, end, duration: None,
     ) -> None:
         self._store, self._pipeline, self._on_video, self._on_clip = index.store, index.pipeline(), on_video, on_clip
-        info = index.info
-        assert info is not None  # the index was created when its model was loaded
-        plan: dict[str, Any] = {name: getattr(info, name) for name in ("num_frames", "window", "stride", "sampling")}
-        self._plan = ClipPlan(**plan)
-        self._options = json.dumps({**plan, "patches": info.patches})
-        self._stores_patches = info.patches
+        assert index.info is not None  # the index was created when its model was loaded
+        self._info = index.info
+        self._plan = ClipPlan(**{name: getattr(index.info, name) for name in PLAN})
+        self._options = encoding_options(index.info)
         options = read or self._pipeline.read
         if options.decode != "all" or options.allow_cut_off:
             raise ValueError(
@@ -76,15 +78,21 @@ class Indexer:
             )
         self._encoding: dict[str, Any] = {"batch": batch, "read": read}
 
+        self._removed: list[VideoRow] = []  # left by a killed writer
         self._known: dict[State, dict[str, VideoRow]] = {"complete": {}, "failed": {}, "reading": {}, "removed": {}}
+        self._states: dict[int, State] = {}  # of all rows in the table, by id
         for row in self._store.videos():
             self._known[row.state][row.path] = row
+            self._states[row.id] = row.state
+            if row.state == "removed":
+                self._removed.append(row)
         self._complete_by_content = {row.content: row for row in self._known["complete"].values() if row.content}
 
         self._started: dict[str, VideoRow] = {}  # videos to decode, by path; filled in the thread that reads them
         self._current: VideoRow | None = None  # the video whose clips are arriving
         self._announced: set[int] = set()  # ids of started videos that have a row in the table
-        self._pending = _Pending()
+        self._pending, self._recognised = _Pending(), _Recognised()
+        self._recognising = threading.Lock()  # no video is removed between its choice as a source and the copying
         self._committed_at = time.monotonic()
         self._is_committing = False
 
@@ -105,7 +113,7 @@ class Indexer:
 
     def add_files(self, paths: list[str]) -> None:
         """Encode and commit files, interrupted ones first. If this call is interrupted, commit what is done."""
-        self._store.remove_videos(self._known["removed"].values())  # left by a killed writer
+        self._remove(self._removed)
         try:
             for path in paths:
                 if path in self._known["reading"]:
@@ -122,7 +130,8 @@ class Indexer:
 
     def add_frames(self, video: MemoryVideo, content: str) -> None:
         """Encode and commit frames from memory, whose SHA-256 is `content`."""
-        row = VideoRow(path=video.name, kind="frames", content=content, options=self._options)
+        self._remove(self._removed)
+        row = new_video(video.name, content, FileStamp(0, 0, 0, 0), self._info, kind="frames")
         self._started[video.name] = row
         self._encode(iter([video]), first=0)
         self._commit()
@@ -133,7 +142,7 @@ class Indexer:
         has_same_stamp = new.stamp == old.stamp and any(new.stamp)
         is_same = new.content == old.content and (new.content != "" or has_same_stamp)
         if not is_same or old.options != self._options or new.content in self._complete_by_content:
-            self._store.remove_videos([old])
+            self._remove([old])
             return
         self._store.delete_windows(old.id, first=old.windows)  # written, but not counted before the interruption
         self._announced.add(old.id)
@@ -144,20 +153,21 @@ class Indexer:
         """Hash files, and yield the files that must be decoded, because their content isn't in the index."""
         for path in paths:
             row = self._new_row(path)
-            known = self._known["complete"].get(path)
-            copy = self._complete_by_content.get(row.content)
-            if known is not None and row.content and row.content == known.content:
-                self._pending.touched.append(replace(known, **row.stamp._asdict()))
-                self._unchanged.append(path)
-            elif copy is not None:
-                self._pending.copies.append((copy, row))
-            else:
-                self._started[path] = row
-                yield path
+            with self._recognising:
+                known = self._known["complete"].get(path)
+                copy = self._complete_by_content.get(row.content)
+                if known is not None and row.content and row.content == known.content:
+                    self._recognised.touched.append(replace(known, **row.stamp._asdict()))
+                    self._unchanged.append(path)
+                    continue
+                if copy is not None:
+                    self._recognised.copies.append((copy, row))
+                    continue
+            self._started[path] = row
+            yield path
 
     def _new_row(self, path: str) -> VideoRow:
-        stamp = file_stamp(path)._asdict()
-        return VideoRow(path=path, content=content_hash(path), options=self._options, **stamp)
+        return new_video(path, content_hash(path), file_stamp(path), self._info)
 
     def _encode(self, sources: Iterator[str | MemoryVideo], *, first: int) -> None:
         """Encode videos and commit regularly. The `first` clips of the first video are skipped, to resume it."""
@@ -180,19 +190,10 @@ class Indexer:
             clips.close()
 
     def _add_clip(self, video: VideoRow, clip: EncodedClip) -> VideoRow:
-        assert clip.features is not None
-        embedding = F.normalize(clip.features.pooled[0].float(), dim=0).cpu().numpy()
-        patches = compress_patches(clip.features.patches[0].float().cpu().numpy()) if self._stores_patches else None
-        self._pending.windows.append(
-            {
-                "video": video.id, "path": video.path, "number": video.windows, "start": clip.start, "end": clip.end,
-                "duration": clip.duration, "size": video.size, "featureless": clip.is_featureless,
-                "embedding": embedding, "patches": patches,
-            }
-        )  # fmt: skip
-        self._pending.num_bytes += embedding.nbytes + len(patches or b"")
-        width, height = clip.size
-        return replace(video, windows=video.windows + 1, duration=clip.duration, width=width, height=height)
+        row = window_row(video, clip, patches=self._info.patches)
+        self._pending.windows.append(row)
+        self._pending.num_bytes += row["embedding"].nbytes + len(row["patches"] or b"")
+        return with_window(video, clip)
 
     def _finish_video(self, video: VideoRow, error: VideoError | None) -> None:
         if error is None:
@@ -208,6 +209,12 @@ class Indexer:
         """Write the pending work, in the order that `VideoRow` describes."""
         self._is_committing = True
         pending, self._pending = self._pending, _Pending()
+        replaced = [old for row in (*pending.complete, *pending.failed) for old in self._pop_known(row.path)]
+        with self._recognising:
+            recognised, self._recognised = self._recognised, _Recognised()
+            for old in (*replaced, *(self._known["complete"].get(row.path) for _, row in recognised.copies)):
+                if old is not None and self._complete_by_content.get(old.content) is old:
+                    del self._complete_by_content[old.content]  # its windows are removed below
         partial = [self._current] if self._current is not None and self._current.windows else []
         self._announce([*pending.complete, *partial])
         self._store.add_windows(pending.windows)
@@ -217,15 +224,15 @@ class Indexer:
                 self._store.delete_windows(row.id)
         # Missing files and folders aren't recorded as failed: a folder may have videos the next time.
         failed = [row for row in pending.failed if row.content or row.id in self._announced]
-        replaced = [old for row in (*pending.complete, *pending.failed) for old in self._pop_known(row.path)]
-        replaced = [replace(row, state="removed") if row.windows else row for row in replaced]
-        with_windows = [row for row in replaced if row.windows]
-        self._store.put_videos([*pending.complete, *partial, *failed, *pending.touched, *with_windows])
-        self._store.remove_videos(replaced)
+        written = {row.id for row in (*pending.complete, *failed)}  # a row that has the same id is written over
+        removed = [replace(row, state="removed") if row.windows else row for row in replaced if row.id not in written]
+        with_windows = [row for row in removed if row.windows]
+        self._put([*pending.complete, *partial, *failed, *recognised.touched, *with_windows])
+        # Remove videos after all copies are made, because a replaced video may be the source of a copy.
+        removed += [old for copy in recognised.copies for old in self._take_windows(*copy)]
+        self._remove(removed)
 
-        # Remove these after all copies are made, because a replaced video may be the source of another copy.
-        self._store.remove_videos([old for copy in pending.copies for old in self._take_windows(*copy)])
-        for row in (*pending.complete, *pending.touched):
+        for row in (*pending.complete, *recognised.touched):
             self._known["complete"][row.path] = row
             if row.content:
                 self._complete_by_content[row.content] = row
@@ -235,9 +242,21 @@ class Indexer:
 
     def _announce(self, videos: list[VideoRow]) -> None:
         """Add rows for new videos, which must precede their windows."""
-        new = [row for row in videos if row.id not in self._announced]
-        self._store.put_videos((replace(row, state="reading", windows=0) for row in new), new=True)
+        new = [replace(row, state="reading", windows=0) for row in videos if row.id not in self._announced]
+        for row in new:
+            if self._states.get(row.id, "failed") != "failed":  # an interrupted writer left windows of the same id
+                self._store.delete_windows(row.id)
+        self._put(new, new=not any(row.id in self._states for row in new))
         self._announced |= {row.id for row in new}
+
+    def _put(self, videos: list[VideoRow], *, new: bool = False) -> None:
+        self._store.put_videos(videos, new=new)
+        self._states.update((row.id, row.state) for row in videos)
+
+    def _remove(self, videos: list[VideoRow]) -> None:
+        self._store.remove_videos(videos)
+        for row in videos:
+            self._states.pop(row.id, None)
 
     def _pop_known(self, path: str) -> list[VideoRow]:
         """Remove the finished rows of a path from the known rows, and return them, to be replaced."""
@@ -245,29 +264,26 @@ class Indexer:
         return [row for row in rows if row is not None]
 
     def _take_windows(self, source: VideoRow, row: VideoRow) -> list[VideoRow]:
-        """Give a file the windows of a video with the same content, and return the rows that the file replaces.
+        """Give a file a copy of the windows of a video with the same content, and return the rows to remove.
 
-        If the video was moved, its windows are renamed; otherwise they are copied.
+        These are the rows that the file replaces and, if the video was moved, the video's own.
         """
-        replaced = [replace(old, state="removed") for old in self._pop_known(row.path)]
+        removed = [replace(old, state="removed") for old in self._pop_known(row.path) if old.id != row.id]
         is_moved = source.kind == "file" and is_missing(source.path)
         if is_moved and self._known["complete"].get(source.path) is source:
             del self._known["complete"][source.path]
-            video = replace(source, path=row.path, **row.stamp._asdict())
-            self._store.rename_windows(source.id, row.path)
+            removed.append(replace(source, state="removed"))
             self._moved.append((source.path, row.path))
         else:
-            video = replace(
-                row, windows=source.windows, duration=source.duration, width=source.width, height=source.height
-            )
-            self._store.put_videos([video], new=True)
-            self._store.copy_windows(source, video)
-            video = replace(video, state="complete")
             self._added.append(row.path)
-        self._store.put_videos([video, *replaced])
+        video = replace(row, windows=source.windows, duration=source.duration, width=source.width, height=source.height)
+        self._announce([video])
+        self._store.copy_windows(source, video)
+        video = replace(video, state="complete")
+        self._put([video, *removed])
         self._known["complete"][video.path] = self._complete_by_content[video.content] = video
         self._on_video(row.path, None)
-        return replaced
+        return removed
 
 
 def skip_known(

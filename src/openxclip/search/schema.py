@@ -121,10 +121,11 @@ class VideoRow:
     3. Set the state to "complete". The same commit sets the state of the replaced row, if any, to "removed".
     4. Delete the windows of "removed" rows, then the rows.
 
-    Ids are random, so that several machines can write to one index.
+    The id of a video follows from its content (`openxclip.search.bulk.rows.video_id`), so that several machines can
+    write to one index, and what is done twice is recognised. Videos from Parquet files have random ids.
 
     Attributes:
-        id: 63 random bits.
+        id: 63 bits.
         path: absolute path, URL, or the name of frames from memory.
         kind: "file" for files and URLs, "frames" for frames from memory.
         state: see above; "failed" if the video could not be read.

@@ -296,11 +296,6 @@ class Store:
 
         self.add_window_tables(copies())
 
-    def rename_windows(self, video: int, path: str) -> None:
-        """Change the path in the windows of a video."""
-        with self._write_errors():
-            self._windows.update(where=video_in([video]), values={"path": path})
-
     def delete_windows(self, video: int, *, first: int = 0) -> None:
         """Delete the windows of a video from number `first` on."""
         with self._write_errors():
