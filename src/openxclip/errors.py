@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 __all__ = [
     "CheckpointError",
+    "ClusterError",
     "DecoderCrashError",
     "LeaseHeldError",
     "LeaseLostError",
@@ -15,6 +16,7 @@ __all__ = [
     "NotWrittenError",
     "OpenXCLIPError",
     "StoreError",
+    "TooManyFailuresError",
     "VideoError",
     "VideoIndexError",
 ]
@@ -84,6 +86,14 @@ class LeaseHeldError(StoreError):
 
 class LeaseLostError(StoreError):
     """The lease of an index is no longer held by this process, so it must stop writing to it."""
+
+
+class ClusterError(OpenXCLIPError):
+    """A cluster can't be reached, or can't do the work."""
+
+
+class TooManyFailuresError(OpenXCLIPError):
+    """So many videos failed that a run was stopped. What was done is kept."""
 
 
 class NotWrittenError(OpenXCLIPError):

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from openxclip.errors import StoreError, VideoIndexError
+from openxclip.search.sql import path_in
 from openxclip.search.store_errors import problem_of, sentence_of
 
 TABLE = "failures"
@@ -60,7 +61,10 @@ class Failures:
         self._opened: Any = None
 
     def record(self, rows: Iterable[Failure]) -> None:
-        """Write failures; each replaces that of the same path, and its attempts are added to it."""
+        """Write failures; each replaces an earlier one of the same path, whose attempts it adds to its own.
+
+        A failure that is written again, with the same time, counts once.
+        """
         import pyarrow as pa
 
         new = {row.path: row for row in rows}
@@ -68,10 +72,13 @@ class Failures:
             return
         with self._errors("can't be written"):
             table = self._table(create=True)
-            known = {old.path: old.attempts for old in self._read(new)}
+            old = {row.path: row for row in self._read(new)}
+            before = {path: row.attempts for path, row in old.items() if row.time < new[path].time}
             values = [
-                {**asdict(row), "attempts": row.attempts + known.get(path, 0)} for path, row in new.items()
-            ]  # fmt: skip
+                {**asdict(row), "attempts": row.attempts + before.get(path, 0)}
+                for path, row in new.items()
+                if path not in old or path in before
+            ]
             data = pa.Table.from_pylist(values, schema=failures_schema())
             table.merge_insert("path").when_matched_update_all().when_not_matched_insert_all().execute(data)
 
@@ -96,7 +103,7 @@ class Failures:
             if table is None:
                 return
             for part in _parts(sorted({*paths})):
-                table.delete(_path_in(part))
+                table.delete(path_in(part))
 
     def count(self) -> int:
         """Return the number of failures."""
@@ -106,7 +113,7 @@ class Failures:
 
     def _read(self, paths: Collection[str]) -> Iterator[Failure]:
         for part in _parts(list(paths)):
-            for row in self._table().search().where(_path_in(part)).to_arrow().to_pylist():
+            for row in self._table().search().where(path_in(part)).to_arrow().to_pylist():
                 yield Failure(**row)
 
     def _table(self, *, create: bool = False) -> Any:
@@ -137,8 +144,3 @@ class Failures:
 def _parts(paths: list[str]) -> Iterator[list[str]]:
     for start in range(0, len(paths), _PATHS_PER_DELETE):
         yield paths[start : start + _PATHS_PER_DELETE]
-
-
-def _path_in(paths: Iterable[str]) -> str:
-    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    return f"path IN ({listed})"

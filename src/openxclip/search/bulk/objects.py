@@ -293,8 +293,6 @@ class Objects:
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects; those that don't exist are no error."""
-        import obstore
-
         remaining = iter(names)
         while part := list(itertools.islice(remaining, _DELETED)):
             if not self._delete_all(part):  # some stores stop at the first that is missing
