@@ -104,9 +104,27 @@ class Collection:
                 return found if is_utf8(found) else None
         return None
 
-    def name_of(self, place: Path) -> str:
-        """Return what messages call a file or folder: its id, or the name of the root."""
-        return next((name for name, root in self.resolved.items() if root == place), self.id_of(place) or place.name)
+    @property
+    def names(self) -> dict[str, str]:
+        """What messages show instead of the roots' paths, by path."""
+        return {str(root): name for name, root in self.resolved.items() if root != Path(root.anchor)}
+
+    def shown(self, path: str) -> str:
+        """Return what answers call a file of an index: the name of the root and the path below it, also of a link.
+
+        A file whose path begins in another way, such as with a link to a root, keeps its path, by which the index
+        knows it. Of a file below no root, only the name is shown.
+        """
+        for name, root in sorted(self.resolved.items(), key=lambda item: -len(item[1].parts)):
+            start = f"{str(root).rstrip('/')}/"
+            if path.startswith(start) and self.id_of(path) is not None:
+                return f"{name}/{path[len(start) :]}"
+        return path if self.id_of(path) is not None else Path(path).name
+
+    def spelled(self, name: str) -> str:
+        """Return the path of a file that `shown` names; another name as it is."""
+        root, _, below = name.partition("/")
+        return f"{str(self.resolved[root]).rstrip('/')}/{below}" if root in self.resolved and below else name
 
     def videos(self) -> tuple[list[Item], int]:
         """Return all videos by id, and the number of files that were left out because their names aren't text.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from starlette.testclient import TestClient
 from openxclip.serve.app import create_app
 from openxclip.serve.engine.errors import NoIndexError
 from openxclip.serve.engine.job_store import Job
+from openxclip.serve.engine.tasks import CheckTask
 from openxclip.serve.settings import ServeSettings
 
 PROPOSALS = {"order": "typical", "windows": 9, "notes": []}
@@ -29,6 +31,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.tasks: list[Any] = []
         self.answers: dict[str, Any] = {}
+        self.report: dict[str, Any] = {"duration": 4.0, "error": None}
         self.state = SimpleNamespace(state="ready", error=None)
 
     async def start(self) -> None: ...
@@ -36,6 +39,8 @@ class FakeEngine:
     async def stop(self, **_: Any) -> None: ...
 
     async def run(self, task: Any, **_: Any) -> Any:
+        if isinstance(task, CheckTask):
+            return {**self.report, "path": task.name}
         self.tasks.append(task)
         answer = self.answers[task.function]
         if isinstance(answer, Exception):
@@ -58,31 +63,54 @@ class FakeJobs:
         return Job(id="7", kind=kind, state="queued", arguments=arguments, created=0.0)
 
 
-@pytest.fixture
-def films(tmp_path: Path) -> Path:
-    """A root with two files."""
-    folder = tmp_path / "films"
-    folder.mkdir()
-    for name in ("a.mp4", "b.mp4"):
-        (folder / name).write_bytes(b"video")
-    return folder.resolve()
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the shared server: films is its root, data its data folder."""
+    folder = tmp_path_factory.mktemp("corrections").resolve()
+    (folder / "films").mkdir()
+    return folder
 
 
-@pytest.fixture
-def engine() -> FakeEngine:
-    return FakeEngine()
-
-
-@pytest.fixture
-def jobs() -> FakeJobs:
-    return FakeJobs()
-
-
-@pytest.fixture
-def client(films: Path, tmp_path: Path, engine: FakeEngine, jobs: FakeJobs) -> Iterator[TestClient]:
-    app = create_app(ServeSettings(data=tmp_path / "data", roots=(films,)), engine, jobs)
+@pytest.fixture(scope="module")
+def shared_client(home: Path) -> Iterator[TestClient]:
+    """A server whose routes are built once for all tests."""
+    app = create_app(ServeSettings(data=home / "data", roots=(home / "films",)), FakeEngine(), FakeJobs())
     with TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture
+def films(home: Path) -> Path:
+    """The root, with two files."""
+    shutil.rmtree(home / "films")
+    (home / "films").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (home / "films" / name).write_bytes(b"video")
+    return home / "films"
+
+
+@pytest.fixture
+def client(shared_client: TestClient, home: Path, films: Path) -> TestClient:
+    """A client of the shared server, which is as new."""
+    state = shared_client.app.state.server
+    for path in (home / "data").glob("labels.*"):
+        path.unlink()
+    state.engine.__init__()
+    state.jobs.__init__()
+    state.media.__init__(state.engine, state.settings.previews)
+    return shared_client
+
+
+@pytest.fixture
+def engine(client: TestClient) -> FakeEngine:
+    found: FakeEngine = client.app.state.engine
+    return found
+
+
+@pytest.fixture
+def jobs(client: TestClient) -> FakeJobs:
+    found: FakeJobs = client.app.state.jobs
+    return found
 
 
 def put(client: TestClient, label: str = "waves", path: str = "films/a.mp4", start: float = 0, end: float = 2) -> Any:
@@ -99,7 +127,7 @@ def code_of(answer: Any) -> tuple[int, str]:
 
 def test_a_label_is_put_listed_and_downloaded(client: TestClient, films: Path) -> None:
     assert client.get("/v1/labels").json() == {"labels": [], "counts": {}}
-    shown = {"path": str(films / "a.mp4"), "video": "films/a.mp4", "label": "waves", "start": 0.0, "end": 2.0}
+    shown = {"path": "films/a.mp4", "video": "films/a.mp4", "label": "waves", "start": 0.0, "end": 2.0}
     assert put(client).json() == {"before": None, "after": shown}
     assert client.get("/v1/labels").json() == {"labels": [shown], "counts": {"waves": 1}}
     answer = client.get("/v1/labels.csv")
@@ -118,11 +146,39 @@ def test_a_label_is_replaced_removed_and_brought_back(client: TestClient) -> Non
     assert client.post("/v1/labels/undo").json() == {"before": None, "after": None}
 
 
-def test_a_path_is_kept_as_the_index_has_it(client: TestClient, films: Path) -> None:
+@pytest.mark.parametrize("form", ["path", "name"])
+def test_a_path_is_kept_as_the_index_has_it(client: TestClient, films: Path, form: str) -> None:
     link = films / "link.mp4"
     link.symlink_to(films / "b.mp4")
-    after = put(client, path=str(link)).json()["after"]
-    assert (after["path"], after["video"]) == (str(link), "films/b.mp4")
+    after = put(client, path=str(link) if form == "path" else "films/link.mp4").json()["after"]
+    assert (after["path"], after["video"]) == ("films/link.mp4", "films/b.mp4")
+    assert client.get("/v1/labels.csv").text.splitlines()[1] == f"{link},waves,0,2"
+
+
+def test_a_path_through_a_link_to_the_root_is_kept_too(client: TestClient, films: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(films)
+    path = str(tmp_path / "link" / "a.mp4")
+    after = put(client, path=path).json()["after"]
+    assert (after["path"], after["video"]) == (path, "films/a.mp4")
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 4.2), (4, 5), (100, 200)])
+def test_a_window_past_the_end_of_the_video_is_refused(client: TestClient, start: float, end: float) -> None:
+    answer = put(client, start=start, end=end)
+    assert code_of(answer) == (422, "invalid_request")
+    assert "must lie within the video, which lasts 4.000 s" in answer.json()["error"]["message"]
+    assert client.get("/v1/labels").json()["labels"] == []
+    assert put(client, start=2, end=4.05).status_code == 200  # clients round times
+
+
+def test_a_window_of_a_broken_or_vanished_video_is_refused(client: TestClient, engine: FakeEngine, films: Path) -> None:
+    engine.report = {"duration": None, "error": "it has no frames."}
+    assert code_of(put(client)) == (422, "video_unreadable")
+    (films / "b.mp4").unlink()
+    for path in ("films/b.mp4", str(films / "b.mp4")):
+        answer = put(client, path=path)
+        assert code_of(answer) == (404, "video_not_found")
+        assert str(films) not in answer.text
 
 
 def test_the_label_of_a_vanished_video_can_be_removed(client: TestClient, films: Path) -> None:
@@ -161,9 +217,8 @@ def test_a_wrong_label_is_refused(client: TestClient, change: dict[str, Any]) ->
     assert client.get("/v1/labels").json()["labels"] == []
 
 
-def test_a_list_that_an_editor_spoilt_is_an_error_that_says_so(client: TestClient, tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir(exist_ok=True)
-    (tmp_path / "data" / "labels.csv").write_text("path,label\n", encoding="utf-8")
+def test_a_list_that_an_editor_spoilt_is_an_error_that_says_so(client: TestClient, home: Path) -> None:
+    (home / "data" / "labels.csv").write_text("path,label\n", encoding="utf-8")
     answer = client.get("/v1/labels")
     assert code_of(answer) == (422, "invalid_request")
     assert "must have the columns" in answer.json()["error"]["message"]
@@ -175,7 +230,7 @@ def test_proposals_have_the_id_of_their_video(client: TestClient, engine: FakeEn
     engine.answers["windows:propose_windows"] = {**PROPOSALS, "proposals": found}
     put(client)
     answer = client.get("/v1/labels/proposals?n=5&labels=waves&labels=sits").json()
-    assert answer["proposals"] == [{**found[0], "video": "films/a.mp4"}]
+    assert answer["proposals"] == [{**found[0], "path": "films/a.mp4", "video": "films/a.mp4"}]
     assert answer["notes"] == ["Left out, because their videos are below no root: 1 of 2 windows."]
     (task,) = engine.tasks
     assert task.arguments["classes"] == ["waves", "sits"]
@@ -193,12 +248,12 @@ def test_proposals_need_an_index(client: TestClient, engine: FakeEngine) -> None
     assert code_of(client.get("/v1/labels/proposals")) == (404, "no_index")
 
 
-def test_retraining_answers_with_what_was_gained(client: TestClient, engine: FakeEngine, tmp_path: Path) -> None:
+def test_retraining_answers_with_what_was_gained(client: TestClient, engine: FakeEngine, home: Path) -> None:
     engine.answers["windows:retrain"] = RETRAINED
     put(client)
     assert client.post("/v1/labels/retrain", json={}).json() == RETRAINED
     arguments = engine.tasks[0].arguments
-    assert arguments["path"] == tmp_path / "data" / "heads" / "default.safetensors"
+    assert arguments["path"] == home / "data" / "heads" / "default.safetensors"
     assert arguments["name"] == "default"
 
 
@@ -208,7 +263,7 @@ def test_the_name_of_a_head_is_no_path(client: TestClient, name: str) -> None:
         assert code_of(client.post(f"/v1/labels/{route}", json={"name": name})) == (422, "invalid_request")
 
 
-def test_full_training_is_a_job_on_a_copy_of_the_labels(client: TestClient, jobs: FakeJobs) -> None:
+def test_full_training_is_a_job_on_a_copy_of_the_labels(client: TestClient, jobs: FakeJobs, films: Path) -> None:
     put(client, "waves")
     assert code_of(client.post("/v1/labels/train", json={})) == (409, "job_not_possible")
     put(client, "sits", path="films/b.mp4")
@@ -216,6 +271,7 @@ def test_full_training_is_a_job_on_a_copy_of_the_labels(client: TestClient, jobs
     assert (answer.status_code, answer.headers["location"]) == (202, "/v1/jobs/7")
     ((kind, arguments),) = jobs.submitted
     assert (kind, arguments["name"]) == ("train", "mine")
+    assert arguments["names"][str(films)] == "films"  # for notes
     delete(client)
     assert len(Path(arguments["labels"]).read_text(encoding="utf-8").splitlines()) == 3
 

@@ -225,6 +225,15 @@ def test_a_kept_upload_moves_to_the_collection_and_replaces_nothing(client: Test
     assert list(client.app.state.settings.uploads.iterdir()) == []
 
 
+def test_an_upload_that_is_no_video_is_not_kept(client: TestClient) -> None:
+    upload = send(client, "notes.mp4")["id"]
+    client.app.state.engine.report = {"error": "it is not a video."}
+    error = error_of(client.post(f"/v1/uploads/{upload}/keep"))
+    assert (error["code"], error["message"]) == ("video_unreadable", "notes.mp4: it is not a video.")
+    assert client.get("/v1/videos").json()["total"] == 1
+    assert client.delete(f"/v1/uploads/{upload}").status_code == 204
+
+
 def test_uploads_that_a_stopped_server_left_are_deleted_at_the_start(tmp_path: Path) -> None:
     left = tmp_path / "data/uploads"
     (left / "folder").mkdir(parents=True)

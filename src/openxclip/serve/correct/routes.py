@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
@@ -44,6 +45,8 @@ router = APIRouter(tags=["corrections"])
 DEFAULT_ORDER = "typical, then margin"
 
 _PATH_CODES = ("path_not_allowed", "video_not_found", "ambiguous_path")
+_END_SLACK_S = 0.1  # by which a window may end after its video, because clients round times
+_READ_CODES = ("video_unreadable", "video_too_long", "video_crashed_decoder")
 _INDEX_CODES = ("no_index", "wrong_index", "index_error", *ENGINE_CODES)
 
 
@@ -83,13 +86,17 @@ async def download_labels(request: Request) -> Response:
     "/v1/labels",
     summary="Label a window",
     response_model=None,
-    responses={200: {"model": ChangeAnswer}, **errors(*_PATH_CODES, "disk_full")},
+    responses={200: {"model": ChangeAnswer}, **errors(*_PATH_CODES, *_READ_CODES, *ENGINE_CODES, "disk_full")},
     openapi_extra=body_of(LabelRequest),
 )
 async def put_label(request: Request) -> Response:
-    """Replaces the label that the window has, if any. Another spelling of a label in use becomes that label."""
+    """Replaces the label that the window has, if any. Another spelling of a label in use becomes that label.
+
+    The window must lie within the video.
+    """
     state, wanted = state_of(request), await read_json(request, LabelRequest)
     path = await _in_thread(partial(_path_of, state, wanted.path))
+    await _check_window(state, path, wanted)
     label = WindowLabel(path, wanted.label, wanted.start, wanted.end)
     before, after = await _in_thread(partial(_store(state).put, label))
     return json_answer({"before": _shown(state, before), "after": _shown(state, after)})
@@ -144,7 +151,10 @@ async def proposals(request: Request) -> Response:
         order=DEFAULT_ORDER if query.order == "default" else query.order,
         seed=0,
     )
-    shown = [{**each, "video": state.collection.id_of(each["path"])} for each in found["proposals"]]
+    shown = [
+        {**each, "path": state.collection.shown(each["path"]), "video": state.collection.id_of(each["path"])}
+        for each in found["proposals"]
+    ]
     kept = [each for each in shown if each["video"] is not None]
     notes = list(found["notes"])
     if len(kept) < len(shown):
@@ -197,7 +207,7 @@ async def train(request: Request) -> Response:
     name = wanted.name or time.strftime("corrected-%Y%m%d-%H%M%S")
     copy = state.settings.data / "trained-labels" / f"{name}.csv"
     await _in_thread(partial(_write, copy, as_csv(labels)))
-    job = await state.jobs.submit("train", {"labels": str(copy), "name": name})
+    job = await state.jobs.submit("train", {"labels": str(copy), "name": name, "names": state.collection.names})
     return json_answer(job.as_dict(), 202, {"Location": f"/v1/jobs/{job.id}"})
 
 
@@ -216,18 +226,36 @@ def _store(state: ServerState) -> LabelStore:
 def _path_of(state: ServerState, name: str) -> str:
     """Return the path by which labels name a video that a client names by this path or by its id.
 
-    A path below a root is returned unchanged, without resolving links, because the index stores it in this form. The
-    file need not exist.
+    Links below a root are not resolved, because the index has such paths as they are. The file need not exist.
     """
-    if os.path.isabs(name) and ".." not in name.split("/") and state.collection.id_of(name) is not None:  # noqa: PTH117
-        return name
+    path = state.collection.spelled(name)
+    if os.path.isabs(path) and ".." not in path.split("/") and state.collection.id_of(path) is not None:  # noqa: PTH117
+        return path
     return str(state.collection.file(name).path)
+
+
+async def _check_window(state: ServerState, path: str, window: WindowRequest) -> None:
+    """Refuse a window that doesn't lie within its video, which training could not read."""
+    name = state.collection.shown(path)
+    if not await _in_thread(partial(os.path.exists, path)):
+        raise ApiError("video_not_found", f"{name!r:.200}: there is no such file.", "GET /v1/videos lists the videos.")
+    report = await state.media.report(Path(path), name)
+    if report.get("error"):
+        raise ApiError("video_unreadable", f"{name}: {report['error']}", "`openxclip check` says more about a file.")
+    duration = report.get("duration")
+    if duration is not None and (window.start >= duration or window.end > duration + _END_SLACK_S):
+        raise ApiError(
+            "invalid_request",
+            f"start={window.start:g}, end={window.end:g}: the window must lie within the video, which lasts "
+            f"{duration:.3f} s.",
+        )
 
 
 def _shown(state: ServerState, label: WindowLabel | None) -> dict[str, Any] | None:
     if label is None:
         return None
-    return {**vars(label), "video": state.collection.id_of(label.path)}
+    names = {"path": state.collection.shown(label.path), "video": state.collection.id_of(label.path)}
+    return {**vars(label), **names}
 
 
 def _write(path: Any, text: str) -> None:

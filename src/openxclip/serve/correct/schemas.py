@@ -20,7 +20,7 @@ HeadName = Annotated[str, StringConstraints(pattern=HEAD_NAME)]
 class WindowRequest(RequestModel):
     """A window of a video of the collection."""
 
-    path: Text = Field(description="Path of the video as in a proposal, or the id of a video of the collection.")
+    path: Text = Field(description="Name of the video as in a proposal, or the id of a video of the collection.")
     start: Seconds = Field(description="Start of the window in seconds.")
     end: Length = Field(description="End of the window in seconds.")
 
@@ -63,7 +63,7 @@ class ProposalsQuery(RequestModel):
 class LabelledWindow(AnswerModel):
     """A label of a window."""
 
-    path: str = Field(description="Path of the video, as in labels.csv.")
+    path: str = Field(description="Name of the video: the name of a root and the path below it.")
     video: str | None = Field(description="Id of the video; null if it is below no root any more.")
     label: str
     start: float = Field(description="Seconds.")
@@ -87,7 +87,7 @@ class ChangeAnswer(AnswerModel):
 class Proposal(AnswerModel):
     """A window that is worth a label."""
 
-    path: str = Field(description="Path of the video, as labels.csv will have it.")
+    path: str = Field(description="Name of the video: the name of a root and the path below it.")
     video: str = Field(description="Id of the video.")
     start: float = Field(description="Seconds.")
     end: float = Field(description="Seconds.")

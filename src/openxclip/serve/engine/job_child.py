@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
+from openxclip.common.counting import counted
 from openxclip.common.files import reason_of
 from openxclip.errors import OpenXCLIPError, VideoError
 from openxclip.serve.engine.settings import EngineSettings
@@ -18,6 +19,7 @@ from openxclip.serve.engine.work import with_names
 
 if TYPE_CHECKING:
     from openxclip.engine import Precision
+    from openxclip.search import VideoIndex
 
 _PROGRESS_EVERY_S = 0.5
 _LISTED_ERRORS = 1000  # videos that can't be read, in the result of a job
@@ -94,12 +96,20 @@ def _code(error: BaseException) -> str:
 
 
 def index_videos(work: JobWork) -> dict[str, Any]:
-    """Add videos to the index, and return what was added; a second call resumes."""
+    """Add videos to the index, remove deleted ones of the same folders, and return what was done.
+
+    A second call resumes.
+    """
     from openxclip.search import VideoIndex
     from openxclip.video import find_videos
 
     paths = [Path(path) for path in work.arguments["paths"]]
-    files = [str(path) for path in find_videos(paths)]
+    folders = [str(path) for path in paths if path.is_dir()]
+    found = [str(path) for path in find_videos(paths)]
+    files = [path for path in found if not (path in folders and _is_empty(path))]
+    empty = [work.shown(path) for path in found if path not in files]
+    for name in empty:
+        work.note(f"{name}: has no videos.")
     work.report(now=True, total=len(files))
     settings, done = work.settings, set[str]()
 
@@ -112,6 +122,9 @@ def index_videos(work: JobWork) -> dict[str, Any]:
     def on_clip(path: str, end: float, duration: float) -> None:
         work.report(current=work.shown(path), current_done=end, current_duration=duration)
 
+    nothing = {"added": 0, "unchanged": 0, "moved": 0, "removed": 0, "unreadable": 0, "errors": [], "empty": empty}
+    if not files and not settings.index.exists():
+        return nothing
     settings.index.parent.mkdir(parents=True, exist_ok=True)
     index = VideoIndex.open(
         settings.index,
@@ -121,16 +134,49 @@ def index_videos(work: JobWork) -> dict[str, Any]:
     )
     added = index.add(files, retry=bool(work.arguments.get("retry")), on_video=on_video, on_clip=on_clip)
     work.report(now=True, done=len(files))
-    return {
+    return nothing | {
         "added": len(added.added),
         "unchanged": len(added.unchanged),
         "moved": len(added.moved),
+        "removed": remove_deleted(work, index, folders),
         "unreadable": len(added.errors),
         "errors": [
             {"path": work.shown(error.source), "reason": work.shown(error.reason)}
             for error in added.errors[:_LISTED_ERRORS]
         ],
     }
+
+
+def _is_empty(folder: str) -> bool:
+    """Return whether a folder, which `find_videos` returns if it has no videos, has no images either."""
+    from openxclip.video.finding import require_videos
+
+    try:
+        require_videos([Path(folder)])
+    except ValueError:
+        return True
+    return False
+
+
+def remove_deleted(work: JobWork, index: VideoIndex, folders: list[str]) -> int:
+    """Remove deleted videos below these folders from the index, and return their number.
+
+    They stay, and a note says so, if so many are missing that a disk may not be mounted.
+    """
+    from openxclip.search.paths import is_missing, may_remove
+
+    known = index.files()
+    missing = [path for path in known if any(Path(path).is_relative_to(each) for each in folders) and is_missing(path)]
+    if not missing:
+        return 0
+    if not may_remove(missing, known, folders, None):
+        work.note(
+            f"{counted(len(missing), 'video')} of the index can't be found, but stay in it, because a disk may not be "
+            f"mounted. If they were deleted, run openxclip index --update --allow-removing {len(missing)}."
+        )
+        return 0
+    index.remove(missing)
+    return len(missing)
 
 
 def train_model(work: JobWork) -> dict[str, Any] | None:

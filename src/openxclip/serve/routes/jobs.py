@@ -14,14 +14,14 @@ from openxclip.serve.engine.tasks import IndexInfoTask
 from openxclip.serve.errors import ApiError
 from openxclip.serve.events import EventResponse, as_event
 from openxclip.serve.openapi import ENGINE_CODES, errors, json_body, stream_of_events
-from openxclip.serve.routes.uploads import keep
+from openxclip.serve.routes.uploads import KEEP_CODES, check_readable, keep
 from openxclip.serve.schemas import IndexRequest
 from openxclip.serve.state import json_answer, state_of
 
 router = APIRouter(tags=["index and jobs"])
 
 JobId = Annotated[str, Path(description="Id of the job.", min_length=1, max_length=100)]
-_PLACES = ("path_not_allowed", "video_not_found", "ambiguous_path", "upload_not_found", "disk_full")
+_PLACES = ("path_not_allowed", "video_not_found", "ambiguous_path", "upload_not_found", *KEEP_CODES)
 
 
 @router.post(
@@ -33,15 +33,19 @@ _PLACES = ("path_not_allowed", "video_not_found", "ambiguous_path", "upload_not_
     openapi_extra=json_body(IndexRequest),
 )
 async def add(request: Request) -> Response:
-    """Videos that the index has are read again only if they changed. The job goes on after a restart of the server."""
+    """Videos that the index has are read again only if they changed, and deleted ones of the folders are removed.
+
+    The job goes on after a restart of the server.
+    """
     state = state_of(request)
     given = await read_json(request, IndexRequest)
     places = [state.collection.place(path) for path in given.paths]
     uploads = [state.visits.get(name) for name in given.uploads]  # all are there before the first is moved
+    for upload in uploads:
+        await check_readable(state, upload)
     places += [(await keep(state, upload)).path for upload in uploads]
-    names = {str(root): name for name, root in state.collection.resolved.items()}
     paths = list(dict.fromkeys(str(place) for place in places))
-    job = await state.jobs.submit("index", {"paths": paths, "names": names})
+    job = await state.jobs.submit("index", {"paths": paths, "names": state.collection.names})
     return json_answer(job.as_dict(), 202, {"Location": f"/v1/jobs/{job.id}"})
 
 

@@ -16,13 +16,16 @@ from openxclip.serve.answers import UploadAnswer, VideoItem
 from openxclip.serve.bodies import media_type, unsupported
 from openxclip.serve.collection import Item
 from openxclip.serve.errors import ApiError
-from openxclip.serve.openapi import errors, video_body
+from openxclip.serve.openapi import ENGINE_CODES, errors, video_body
 from openxclip.serve.receiving import clean_name, receive_form
 from openxclip.serve.sources import is_raw, receive_raw
 from openxclip.serve.state import ServerState, json_answer, state_of
 from openxclip.serve.visits import VISIT_COOKIE, Upload
 
 router = APIRouter(tags=["uploads"])
+
+#: Codes of routes that move uploads to the collection.
+KEEP_CODES = ("video_unreadable", "video_too_long", "video_crashed_decoder", "disk_full")
 
 UploadId = Annotated[str, Path(description="Id of the upload.", min_length=1, max_length=100)]
 
@@ -86,12 +89,17 @@ async def delete(request: Request, upload_id: UploadId) -> Response:
     summary="Add an upload to the collection",
     status_code=201,
     response_model=None,
-    responses={201: {"model": VideoItem}, **errors("upload_not_found", "invalid_request", "disk_full", body=False)},
+    responses={
+        201: {"model": VideoItem},
+        **errors("upload_not_found", "invalid_request", *KEEP_CODES, *ENGINE_CODES, body=False),
+    },
 )
 async def keep_upload(request: Request, upload_id: UploadId) -> Response:
     """The file moves to the collection, and the upload ends. It isn't indexed yet: see POST /v1/index."""
     state = state_of(request)
-    item = await keep(state, state.visits.get(upload_id))
+    found = state.visits.get(upload_id)
+    await check_readable(state, found)
+    item = await keep(state, found)
     return json_answer(as_item(item), 201)
 
 
@@ -108,6 +116,19 @@ async def end_visit(request: Request) -> Response:
     if cookie:
         state_of(request).visits.say_goodbye(cookie)
     return Response(status_code=204)
+
+
+async def check_readable(state: ServerState, upload: Upload) -> None:
+    """Refuse an upload that isn't a video, which the collection could not show.
+
+    Raises:
+        ApiError: it can't be read.
+    """
+    report = await state.media.report(upload.path, upload.name)
+    if report.get("error"):
+        raise ApiError(
+            "video_unreadable", f"{upload.name}: {report['error']}", "Only what can be read is added to the collection."
+        )
 
 
 async def keep(state: ServerState, upload: Upload) -> Item:
