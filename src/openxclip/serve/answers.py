@@ -160,6 +160,7 @@ class SearchAnswer(AnswerModel):
     """Answer of POST /v1/search, the best moment first."""
 
     hits: list[SearchHit]
+    notes: list[str] = Field(default_factory=list, description="What was assumed or left out.")
 
 
 class IndexAnswer(AnswerModel):
@@ -232,6 +233,9 @@ class ReadyAnswer(AnswerModel):
     model: str
     queue: int
     running: int
+    problem: str | None = Field(
+        None, description="Why the index can't be searched, although the model is loaded; only with the token."
+    )
 
 
 class UploadAnswer(AnswerModel):

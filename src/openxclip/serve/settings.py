@@ -14,6 +14,7 @@ GIB = 1 << 30
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _MIN_TOKEN = 8  # characters; shorter ones can be guessed over a network
 _PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_TABLES = frozenset({"windows.lance", "videos.lance"})  # of an index, see `openxclip.search.store`
 
 
 def default_data_folder() -> Path:
@@ -64,7 +65,8 @@ class ServeSettings:
         preload: whether the model is loaded at the start instead of at the first request.
 
     Raises:
-        ValueError: a value is out of range, a root is no folder, or the address needs a token.
+        ValueError: a value is out of range, a root is no folder or given twice, the index is something else, or the
+            address needs a token.
     """
 
     host: str = "127.0.0.1"
@@ -95,6 +97,11 @@ class ServeSettings:
         object.__setattr__(self, "data", Path(self.data).absolute())
         object.__setattr__(self, "index", None if self.index is None else Path(self.index).absolute())
         object.__setattr__(self, "roots", tuple(_checked_root(root) for root in self.roots))
+        for root in self.roots:
+            if self.roots.count(root) > 1:
+                raise ValueError(f"root {root}: is given {self.roots.count(root)} times: name it once.")
+        if self.index is not None:
+            _check_index(self.index)
         for name in self.allow_hosts:
             if not name or set(name) & set("/ ") or name.count(":") == 1:  # more colons: an IPv6 address
                 raise ValueError(
@@ -166,6 +173,22 @@ def _checked_root(root: str | Path) -> Path:
     if not path.is_dir():
         raise ValueError(f"root {root}: is a file: give a folder.")
     return path
+
+
+def _check_index(folder: Path) -> None:
+    """Refuse a folder of other files; the model's process opens the index, and says what else is wrong with it."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 (the names are enough)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise ValueError(f"index {folder}: is a file, not the folder of an index: name a folder.") from None
+    except OSError as error:
+        raise ValueError(f"index {folder}: can't be read: {error.strerror or error}.") from None
+    if names and not _TABLES.intersection(names):
+        raise ValueError(
+            f"index {folder}: is not an index of videos: name the folder of one, or an empty or a new folder."
+        )
 
 
 def _check_token(token: str) -> None:

@@ -94,6 +94,7 @@ def test_a_failed_job_says_why_and_the_next_one_runs(tmp_path: Path) -> None:
     run(check())
 
 
+@pytest.mark.slow
 def test_a_job_whose_process_is_killed_is_started_again_but_not_for_ever(tmp_path: Path) -> None:
     async def check() -> None:
         async with runner(tmp_path) as jobs:
@@ -168,6 +169,7 @@ asyncio.run(serve())
 """
 
 
+@pytest.mark.slow
 def test_no_acknowledged_job_is_lost_with_a_killed_server(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _SERVER, str(tmp_path), str(Path(__file__).parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:

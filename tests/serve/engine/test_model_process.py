@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -269,4 +270,12 @@ def test_an_index_of_another_model_is_refused(
     context = ModelContext(pipeline, EngineSettings.of(settings))
     with pytest.raises(WrongIndexError, match="other weights") as raised:
         context.open_index()
-    assert with_names(str(raised.value), context.settings.hidden).startswith("the index was made with the model ")
+    told = with_names(str(raised.value), context.settings.hidden)
+    assert told.startswith(f"the index was made with the model {tiny_folder.name}; ")
+    assert str(tiny_folder.parent) not in told
+    assert context.problem_of_index() == told
+    shutil.rmtree(folder)
+    assert context.problem_of_index() is None
+    folder.mkdir()
+    (folder / "notes.txt").touch()
+    assert context.problem_of_index() == "the index: is not an index of videos: name an empty or another folder."

@@ -12,6 +12,7 @@ import pytest
 from openxclip.errors import DecoderCrashError, VideoError
 from openxclip.video import ClipPlan, DecodeWorker
 
+pytestmark = pytest.mark.slow  # starts decoders
 PLAN = ClipPlan(num_frames=1)
 
 

@@ -34,6 +34,7 @@ class FakeEngine:
         self.cancelled = 0
         self.progress: list[tuple[float, float]] = []
         self.loading = "ready"
+        self.problem: str | None = None
         self.full: BaseException | None = None  # what refuses requests before their body
 
     async def start(self) -> None: ...
@@ -46,7 +47,14 @@ class FakeEngine:
 
     @property
     def state(self) -> EngineState:
-        return EngineState(state=self.loading, model="mini", error="/secret: broken", precision="fp32", device="cpu")
+        return EngineState(
+            state=self.loading,
+            model="mini",
+            error="/secret: broken",
+            problem=self.problem,
+            precision="fp32",
+            device="cpu",
+        )
 
     async def run(self, task: tasks.Task, *, on_progress: Callable[[float, float], None] | None = None) -> Any:
         self.tasks.append(task)

@@ -176,6 +176,34 @@ def test_an_open_address_needs_a_token_or_no_auth(tmp_path: Path) -> None:
             ServeSettings(data=tmp_path, token=token)
 
 
+def test_a_root_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    for other in (tmp_path, tmp_path / "link", tmp_path / "."):
+        with pytest.raises(ValueError, match="is given 2 times: name it once"):
+            ServeSettings(data=tmp_path / "data", roots=(tmp_path, other))
+
+
+def test_a_folder_that_is_no_index_is_refused(tmp_path: Path) -> None:
+    new, empty, other, index, file = (tmp_path / name for name in ("new", "empty", "other", "index", "file"))
+    for folder in (empty, other, index / "windows.lance"):
+        folder.mkdir(parents=True)
+    (other / "notes.txt").touch()
+    file.touch()
+    for folder in (new, empty, index):
+        assert ServeSettings(data=tmp_path, index=folder).index_folder == folder
+    for folder, reason in ((other, "is not an index of videos"), (file, "is a file, not the folder of an index")):
+        with pytest.raises(ValueError, match=f"^index {folder}: {reason}"):
+            ServeSettings(data=tmp_path, index=folder)
+
+
+def test_a_problem_of_the_index_is_told_only_to_those_with_the_token(tmp_path: Path) -> None:
+    with make_client(tmp_path, token=TOKEN) as client:
+        client.app.state.engine.problem = "the index was made with another model."
+        assert client.get("/readyz").json()["problem"] is None
+        told = client.get("/readyz", headers={"Authorization": f"Bearer {TOKEN}"}).json()
+        assert (told["status"], told["problem"]) == ("ready", "the index was made with another model.")
+
+
 def test_the_reason_of_a_failed_model_is_told_only_to_those_with_the_token(tmp_path: Path) -> None:
     with make_client(tmp_path, token=TOKEN) as client:
         client.app.state.engine.loading = "failed"

@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NoReturn, Protocol, TextIO
@@ -37,6 +38,9 @@ class Handler(Protocol):
 
     def do(self, task: Task, work: Work) -> Any:
         """Do a task and return its result."""
+
+    def prepare(self) -> str | None:
+        """Do what makes later tasks faster, in a thread beside the first ones; return what the log should say."""
 
 
 def main(module: str) -> NoReturn:
@@ -87,8 +91,9 @@ def serve_tasks(
     """Load a handler, and do tasks in the threads of their lanes until the process ends.
 
     Messages from the server: ("load", settings), then ("run", number, task) and ("cancel", number). Messages to it:
-    ("ready", facts) or ("failed", text), then ("progress", number, done, total) and for each task one of ("result",
-    number, value, counts), ("error", number, error, counts) and ("cancelled", number, None, counts).
+    ("ready", facts) or ("failed", text), then ("problem", text) if something is wrong that only some tasks need,
+    ("progress", number, done, total) and for each task one of ("result", number, value, counts), ("error", number,
+    error, counts) and ("cancelled", number, None, counts).
     """
     works: dict[int, Work] = {}
     _turn_warnings_into_notes(works)
@@ -103,6 +108,7 @@ def serve_tasks(
         return
     threads = {lane: ThreadPoolExecutor(number, thread_name_prefix=lane) for lane, number in handler.lanes.items()}
     channel.send(("ready", facts))
+    threading.Thread(target=_prepare, args=(handler, channel), name="prepare", daemon=True).start()
     while True:
         kind, number, *tasks = messages.get()
         if kind == "run":
@@ -110,6 +116,17 @@ def serve_tasks(
             threads[lane_of(tasks[0])].submit(_do, handler, work, works, channel)
         elif (running := works.get(number)) is not None:
             running.cancel()
+
+
+def _prepare(handler: Handler, channel: Channel) -> None:
+    try:
+        problem = handler.prepare()
+    except Exception:
+        traceback.print_exc()
+        return
+    if problem is not None:
+        with suppress(OSError):  # the server has ended
+            channel.send(("problem", problem))
 
 
 def _do(handler: Handler, work: Work, works: dict[int, Work], channel: Channel) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openxclip.errors import MissingPackageError, OpenXCLIPError
 from openxclip.pipeline import VideoPipeline
 from openxclip.serve.engine.errors import NoIndexError, WrongIndexError
 from openxclip.serve.engine.settings import EngineSettings, shown_model
-from openxclip.serve.engine.work import Work, current_work
+from openxclip.serve.engine.work import Work, current_work, with_names
 
 if TYPE_CHECKING:
     from openxclip.search import VideoIndex
@@ -45,13 +48,15 @@ class ModelContext:
             WrongIndexError: the index was made with another model, or can't be opened.
             MissingPackageError: LanceDB isn't installed.
         """
-        from openxclip.search import VideoIndex  # here, because LanceDB and pyarrow take time to import
-        from openxclip.search.opening import OpenIndex
-
         index: OpenIndex | None = getattr(self._own, "index", None)
         if index is not None and index.refresh():
             return index
         folder = self.settings.index
+        if not _has_files(folder):
+            raise NoIndexError("there is no index yet: add videos to it first.")
+        from openxclip.search import VideoIndex  # here, because LanceDB and pyarrow take time to import
+        from openxclip.search.opening import OpenIndex
+
         try:
             index = OpenIndex(folder, self.pipeline, {}, {})
             if index.info is not None:
@@ -61,11 +66,44 @@ class ModelContext:
         except MissingPackageError:
             raise
         except (OpenXCLIPError, ValueError) as error:
-            raise WrongIndexError(str(error)) from None
+            raise WrongIndexError(with_names(str(error), self._models(index))) from None
         raise NoIndexError("there is no index yet: add videos to it first.")
+
+    def problem_of_index(self) -> str | None:
+        """Import LanceDB and open the index, so that the first search needn't.
+
+        Returns:
+            Why the index can't be searched; None if it can be, or if there is none.
+        """
+        with suppress(ImportError):  # the first search says so
+            import lancedb  # noqa: F401
+        try:
+            self.open_index()
+        except (NoIndexError, MissingPackageError):
+            return None
+        except OpenXCLIPError as error:
+            return with_names(str(error), self.settings.hidden)
+        return None
+
+    def _models(self, index: OpenIndex | None) -> dict[str, str]:
+        """What messages show instead of the folders of the index's and the server's model, by path."""
+        names = [None if index is None or index.info is None else index.info.model, self.settings.model]
+        folders = {os.path.realpath(name) for name in names if name and (os.path.isabs(name) or Path(name).is_dir())}  # noqa: PTH117
+        return {folder: Path(folder).name for folder in folders}
 
     def video_index(self) -> VideoIndex:
         """Return the index to search in; errors as for `open_index`."""
         self.open_index()
         index: VideoIndex = self._own.videos
         return index
+
+
+def _has_files(folder: Path) -> bool:
+    """Return whether a folder is there and has files; also True for what can't be listed, which opening it explains."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True

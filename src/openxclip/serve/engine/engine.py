@@ -99,6 +99,7 @@ class Engine:
             state=state,
             model=shown_model(self.settings.model),
             error=model.error or None,
+            problem=model.problem or None,
             queue=model.num_waiting,
             running=model.num_running,
             precision=facts.get("precision"),

@@ -55,6 +55,9 @@ class MediaHandler:
         """Do a task; errors are those that `Engine.run` lists."""
         return self._do[type(task)](task, work)
 
+    def prepare(self) -> None:
+        """There is nothing to prepare."""
+
     def check(self, task: CheckTask, work: Work) -> dict[str, Any]:
         """See `CheckTask`."""
         report = work.read_twice(lambda: self._with_worker(lambda worker: self._report(worker, task.path)))

@@ -121,6 +121,10 @@ class ModelHandler:
                 raise MemoryError("the memory of the server ran out: use fewer labels, or a smaller model.") from None
             raise
 
+    def prepare(self) -> str | None:
+        """Open the index; return why it can't be searched."""
+        return self.context.problem_of_index()
+
     # -- tasks -------------------------------------------------------------------------------------------------------
 
     def classify(self, task: ClassifyTask, work: Work) -> dict[str, Any]:

@@ -16,6 +16,7 @@ class EngineState:
         state: "unloaded" (the next request loads the model), "loading", "ready", or "failed" (it can't be loaded).
         model: the model's name in the settings.
         error: why the model can't be loaded; None unless "failed".
+        problem: why the index can't be searched, although the model is loaded; None if it can be, or isn't known.
         queue: number of requests that wait.
         running: number of requests in the model's process.
         precision, device: how the model computes; None unless "ready".
@@ -27,6 +28,7 @@ class EngineState:
     state: Loading
     model: str
     error: str | None = None
+    problem: str | None = None
     queue: int = 0
     running: int = 0
     precision: str | None = None

@@ -45,6 +45,7 @@ class Station:
     Attributes:
         facts: what the process said of itself when it was ready.
         error: why it could not be started the last time.
+        problem: what is wrong in the process that runs, but concerns only some tasks.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Station:
         idle: float | None,
         metrics: Metrics,
     ) -> None:
-        self.kind, self._module, self.facts, self.error = kind, module, dict[str, Any](), ""
+        self.kind, self._module, self.facts, self.error, self.problem = kind, module, dict[str, Any](), "", ""
         self._settings, self._metrics = settings, metrics
         self._queue_size, self._time_limit, self._idle = queue_size, time_limit, idle
         self._lanes = {name: Waiting(name, slots) for name, slots in lanes.items()}
@@ -264,7 +265,7 @@ class Station:
 
     async def _load(self) -> tuple[str, str]:
         """Start a process; return "ready", or "failed" (it said why) or "ended" (it was killed) and why."""
-        self._ready = asyncio.get_running_loop().create_future()
+        self._ready, self.problem = asyncio.get_running_loop().create_future(), ""
         process: ChildProcess | None = None
         try:
             process = self._process_to_load()
@@ -296,8 +297,11 @@ class Station:
             if message[0] in ("ready", "failed"):
                 if not ready.done():
                     ready.set_result(message)
-                return
-            self._receive(*message)
+            elif message[0] == "problem":
+                self.problem = message[1]
+                logger.error("%s", self.problem)
+            else:
+                self._receive(*message)
 
         def on_end(status: int) -> None:
             if not ready.done():

@@ -48,12 +48,13 @@ async def ready(request: Request) -> Response:
     found = state.engine.state
     if state.stopping.is_set():
         raise ApiError("stopping", "the server is stopping.")
+    may_know = state.tokens.is_known(request.headers)  # reasons may have a path of the server
     if found.state == "failed":
-        may_know = state.tokens.is_known(request.headers)  # the reason may have a path of the server
         reason = found.error if may_know and found.error else "the model can't be loaded."
         raise ApiError("model_not_loaded", reason, "The server's log says more.")
     status = "idle" if found.state == "unloaded" else found.state
-    return json_answer({"status": status, "model": state.model_id, "queue": found.queue, "running": found.running})
+    answer = {"status": status, "model": state.model_id, "queue": found.queue, "running": found.running}
+    return json_answer({**answer, "problem": found.problem if may_know else None})
 
 
 @router.get(
