@@ -237,7 +237,7 @@ class _FormReader:
             return
         if self._writer is not None:
             raise ApiError("invalid_form", "the form has several parts named file: send one video.")
-        self._name = clean_name(options.get(b"filename", b"").decode("utf-8", "replace"))
+        self._name = clean_name(_unescaped(options.get(b"filename", b"")).decode("utf-8", "replace"))
         self._writer = Writer(self._path, self._limit)
 
     async def _add(self, data: bytes) -> None:
@@ -273,6 +273,11 @@ class _FormReader:
         """Delete what was written."""
         if self._writer is not None:
             self._writer.discard()
+
+
+def _unescaped(name: bytes) -> bytes:
+    """Return a file name of a form without the escapes that browsers write (WHATWG HTML, § 4.10.21.8): only three."""
+    return name.replace(b"%22", b'"').replace(b"%0D", b"\r").replace(b"%0A", b"\n")
 
 
 def clean_name(name: str, default: str = "video") -> str:

@@ -74,14 +74,30 @@ def test_wrong_embeddings_are_refused(client: TestClient, body: dict[str, Any], 
 
 
 def test_hits_have_ids_and_addresses_in_place_of_paths(client: TestClient, home: Path) -> None:
-    client.app.state.engine.hits = [{**HIT, "path": str(home / "films/a.mp4")}, {**HIT, "path": "/other/b.mp4"}]
+    other = home / "other.mp4"
+    other.touch()
+    client.app.state.engine.hits = [{**HIT, "path": str(home / "films/a.mp4")}, {**HIT, "path": str(other)}]
     hits = client.post("/v1/search", json={"query": "a cat", "k": 2}).json()["hits"]
     assert hits[0]["path"] == hits[0]["video"] == "films/a.mp4"
     assert hits[0]["id"] == "films/a.mp4#t=0.000,4.000"
     assert hits[0]["thumbnail"] == "/v1/videos/films/a.mp4/frame?t=2.000&width=320"
     assert hits[0]["preview"] == "/v1/videos/films/a.mp4/stream#t=0.000,4.000"
     assert client.get(hits[0]["thumbnail"]).status_code == 200
-    assert (hits[1]["path"], hits[1]["video"], hits[1]["thumbnail"]) == ("/other/b.mp4", None, None)
+    assert (hits[1]["path"], hits[1]["video"], hits[1]["thumbnail"]) == (str(other), None, None)
+
+
+def test_moments_of_deleted_files_are_left_out_with_a_note(client: TestClient, home: Path) -> None:
+    paths = [
+        str(home / "films/a.mp4"),
+        str(home / "films/gone.mp4"),
+        str(home / "films/gone.mp4"),
+        "frames from memory",
+    ]
+    client.app.state.engine.hits = [{**HIT, "path": path} for path in paths]
+    answer = client.post("/v1/search", json={"query": "a cat"}).json()
+    assert [hit["path"] for hit in answer["hits"]] == ["films/a.mp4", "frames from memory"]
+    (note,) = answer["notes"]
+    assert note.startswith("2 of 4 moments left out: their files were deleted or moved.")
 
 
 def test_more_like_this_searches_by_a_part_of_a_video(client: TestClient, home: Path) -> None:
@@ -126,6 +142,11 @@ def test_an_index_job_gets_paths_below_roots_and_kept_uploads(client: TestClient
 def test_a_wrong_upload_of_an_index_job_moves_no_other(client: TestClient) -> None:
     upload = client.post("/v1/uploads?name=b.mp4", content=VIDEO, headers={"Content-Type": "video/mp4"}).json()["id"]
     client.post("/v1/index", json={"uploads": [upload, "x"]})
+    assert client.get(f"/v1/uploads/{upload}/stream").status_code == 200
+    client.app.state.engine.report = {"error": "it is not a video."}
+    other = client.post("/v1/uploads?name=c.mp4", content=VIDEO, headers={"Content-Type": "video/mp4"}).json()["id"]
+    refused = client.post("/v1/index", json={"uploads": [upload, other]})
+    assert error_of(refused)["code"] == "video_unreadable"
     assert client.get(f"/v1/uploads/{upload}/stream").status_code == 200
 
 
@@ -256,6 +277,7 @@ def test_the_schema_refuses_what_the_server_refuses(client: TestClient) -> None:
         assert client.post(path, json=bad).status_code == 422
 
 
+@pytest.mark.slow
 def test_the_server_does_not_load_pytorch() -> None:
     import subprocess
 

@@ -49,6 +49,15 @@ def test_a_form_may_have_its_fields_after_the_file(client: TestClient) -> None:
     assert left_in(client) == []
 
 
+def test_quotes_and_line_breaks_in_the_name_of_a_file_are_read_as_browsers_write_them(client: TestClient) -> None:
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="the %22big%22 cat%0A 100%25 %20.mp4"\r\n\r\n'
+        + VIDEO + b'\r\n--x\r\nContent-Disposition: form-data; name="labels"\r\n\r\na\r\n--x--\r\n'
+    )  # fmt: skip
+    answer = client.post("/v1/classify", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
+    assert answer.json()["result"]["path"] == 'the "big" cat 100%25 %20.mp4'
+
+
 def test_a_path_is_absolute_or_relative_to_a_root_or_an_id(client: TestClient, home: Path) -> None:
     for fields in ({"path": "a.mp4"}, {"path": "films/a.mp4"}, {"path": str(home / "films/a.mp4")}):
         answer = classify(client, **fields)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from openxclip.common.counting import counted
 from openxclip.serve.answers import SearchAnswer
 from openxclip.serve.collection import address
 from openxclip.serve.engine.tasks import SearchTask
@@ -52,7 +55,35 @@ async def search(request: Request) -> Response:
             merge=options.merge,
         )
         result = await state.engine.run(task)
-    return json_answer({**result, "model": state.model_id, "hits": [_as_hit(state, hit) for hit in result["hits"]]})
+    hits = await to_thread.run_sync(_without_deleted, result["hits"])
+    notes = list(result.get("notes", []))
+    if len(hits) < len(result["hits"]):
+        notes.append(
+            f"{len(result['hits']) - len(hits)} of {counted(len(result['hits']), 'moment')} left out: their files were "
+            "deleted or moved. Index the folder again to remove them from the index."
+        )
+    shown = [_as_hit(state, hit) for hit in hits]
+    return json_answer({**result, "model": state.model_id, "hits": shown, "notes": notes})
+
+
+def _without_deleted(hits: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return hits without those of files that are certainly gone; what can't be examined, and addresses, stay."""
+    there: dict[str, bool] = {}
+    for hit in hits:
+        path = hit["path"]
+        if path not in there:
+            there[path] = not os.path.isabs(path) or _exists(path)  # noqa: PTH117 (names of frames and addresses)
+    return [hit for hit in hits if there[hit["path"]]]
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _as_hit(state: ServerState, hit: dict[str, Any]) -> dict[str, Any]:
