@@ -76,6 +76,14 @@ def test_the_token_is_sent_and_not_shown() -> None:
     assert "very-secret" not in repr(asking)
 
 
+def test_a_refused_client_is_told_where_the_token_goes() -> None:
+    hint = "Send the header Authorization: Bearer TOKEN."
+    asking, _ = client(refusal(401, "unauthorized", "this server needs a token.", hint))
+    with pytest.raises(ServerError, match=r"this server needs a token\. Give the client .* token=") as raised:
+        asking.models()
+    assert "header" not in str(raised.value)
+
+
 def test_texts_are_embedded_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openxclip.client.requesting.TEXTS_AT_ONCE", 2)
 

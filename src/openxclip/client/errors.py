@@ -80,6 +80,8 @@ def told_error(
         return kind(name, f"{reason} {hint}" if hint else reason)
     if code in INDEX_CODES:
         return VideoIndexError(f"{message} {hint}" if hint else message)
+    if code == "unauthorized":
+        hint = "Give the client the token of the server: token=…"
     is_invalid = status in (400, 413, 415, 422)
     return (InvalidRequestError if is_invalid else ServerError)(message, code, hint, status, retry_after)
 
