@@ -105,13 +105,13 @@ export async function refreshSession(): Promise<void> {
 export async function refreshReady(): Promise<void> {
   try {
     const response = await fetch("/readyz", { credentials: "same-origin" });
-    const body = (await response.json()) as Partial<Ready> & { error?: { code: string; message: string } };
+    const body = (await response.json()) as Partial<Ready> & { error?: { code: string; message: string }; problem?: string | null };
     ready.value = {
       status: body.status ?? (body.error?.code === "model_loading" ? "loading" : "failed"),
       model: body.model ?? ready.value?.model ?? "",
       queue: body.queue ?? 0,
       running: body.running ?? 0,
-      message: body.error?.message,
+      message: body.error?.message ?? body.problem ?? undefined,
     };
     unreachable.value = false;
   } catch {

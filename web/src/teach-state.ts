@@ -40,6 +40,8 @@ export const counts = computed(() => {
 });
 
 export const current = computed(() => queue.value[0] ?? null);
+/** The guess for the moment that is shown, if its label is still in the list. */
+export const guess = computed(() => classes.value.find((name) => name === current.value?.label) ?? null);
 const keyOf = (moment: { path: string; start: number | null; end: number | null }) => `${moment.path} ${moment.start} ${moment.end}`;
 
 export function setClasses(names: string[]): void {
@@ -68,6 +70,7 @@ export async function refill(): Promise<void> {
       get<{ proposals: Proposal[]; order?: string; notes?: string[] }>(`/v1/labels/proposals?${query}`));
     const known = new Set([...queue.value, ...labelled.value].map(keyOf));
     const fresh = answer.proposals.filter((each) => !known.has(keyOf(each)) && !skipped.has(keyOf(each)));
+    setClasses([...classes.value, ...fresh.map((each) => each.label ?? "")]); // others may have added labels
     queue.value = [...queue.value, ...fresh];
     order.value = answer.order ?? "";
     notes.value = answer.notes ?? [];
@@ -101,11 +104,18 @@ export async function give(label: string): Promise<void> {
   given.value = [...given.value, { proposal, label }];
   labelled.value = [...labelled.value, { path, video, label, start, end }];
   try {
-    await post("/v1/labels", { path, label, start, end }, "PUT");
+    const { after } = await post<{ after: Labelled }>("/v1/labels", { path, label, start, end }, "PUT");
+    if (after.label !== label) await useSpelling(label, after.label);
   } catch (error) {
     failure.value = asApiError(error);
     takeBack(proposal);
   }
+}
+
+/** Goes on with the spelling of a label that the server has already. */
+async function useSpelling(typed: string, known: string): Promise<void> {
+  setClasses(classes.value.map((name) => (name === typed ? known : name)));
+  await refreshLabels();
 }
 
 function takeBack(proposal: Proposal): void {

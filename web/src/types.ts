@@ -12,7 +12,7 @@ export interface Ready {
   model: string;
   queue: number;
   running: number;
-  message?: string; // why the model can't be loaded
+  message?: string; // why the model can't be loaded, or the index not searched
 }
 
 export interface ModelInfo {
@@ -105,7 +105,9 @@ export interface IndexInfo {
 export interface JobResult {
   added?: number;
   unchanged?: number;
+  removed?: number;
   unreadable?: number;
+  empty?: string[]; // folders without videos
   errors?: { path: string; reason: string }[];
   model?: string;
   metrics?: Record<string, number>;

@@ -113,6 +113,36 @@ def test_a_file_that_is_no_video_is_explained(watched: Watched, tmp_path: Path) 
     alert.wait_for()
     assert "broken.mp4" in alert.inner_text()
     assert "/uploads/" not in alert.inner_text()
+    watched.page.wait_for_load_state("networkidle")
+    assert watched.page.get_by_role("alert").count() == 1  # not again beside the labels
+
+
+def test_closing_one_of_two_tabs_does_not_end_the_visit(watched: Watched) -> None:
+    watched.context.add_init_script(
+        """
+        const send = navigator.sendBeacon.bind(navigator);
+        navigator.sendBeacon = (address) => {
+          localStorage.setItem("beacons", `${localStorage.getItem("beacons") ?? ""}${address} `);
+          return send(address);
+        };
+        """
+    )
+    first, second = watched.page, watched.context.new_page()
+    for tab in (first, second):
+        tab.goto("/")
+        tab.get_by_role("navigation", name="Views").wait_for()
+    second.goto("/healthz")  # leaves the page
+    assert first.evaluate("localStorage.getItem('beacons')") is None
+    first.goto("/healthz")
+    assert first.evaluate("localStorage.getItem('beacons')") == "/v1/visits/end "
+
+
+def test_an_empty_file_of_the_library_says_so(watched: Watched) -> None:
+    video = {"id": "films/empty.mp4", "name": "empty.mp4", "root": "films", "size": 0, "modified": 0}
+    answer = {"videos": [video], "total": 1, "next": None, "roots": ["films"], "left_out": 0}
+    watched.page.route("**/v1/videos?*", lambda route: route.fulfill(json=answer))
+    watched.page.goto("/#/library")
+    watched.page.locator(".tile", has_text="empty.mp4").locator(".empty-file").wait_for()
 
 
 def test_search_finds_the_clip_that_shows_the_sentence(watched: Watched, films: Path) -> None:
@@ -178,6 +208,23 @@ def test_z_takes_the_last_label_back(watched: Watched, films: Path) -> None:
         page.keyboard.press("z")
     assert where.inner_text() == first
     assert len(page.request.get("/v1/labels").json()["labels"]) == before
+
+
+def test_a_guess_is_a_label_of_the_list(watched: Watched, films: Path) -> None:
+    video = f"{films.name}/spin-0.mp4"
+    proposal = {"path": video, "video": video, "start": 0, "end": 2, "label": "a label of others", "probability": 0.5}
+    answer = {"order": "typical", "windows": 1, "notes": [], "proposals": [proposal]}
+    page = watched.page
+    page.route("**/v1/labels/proposals?*", lambda route: route.fulfill(json=answer))
+    page.goto("/#/teach")
+    page.locator(".begin, .teach-card").wait_for()
+    if page.locator(".begin").is_visible():
+        page.get_by_role("textbox", name="Labels, one per line").fill("kind one\nkind two")
+        page.get_by_role("button", name="Begin").click()
+    page.locator(".guess strong", has_text="a label of others").wait_for()
+    assert page.locator(".class-button", has_text="a label of others").count() == 1
+    page.get_by_role("button", name="Remove a label of others").click()
+    page.get_by_text("Which label fits?").wait_for()
 
 
 def test_keys_change_the_view_and_the_question_mark_lists_them(watched: Watched) -> None:

@@ -62,7 +62,10 @@ function summary({ result }: Job): string {
   const parts = [
     result.added ? `${count(result.added, "video")} added` : "",
     result.unchanged ? `${result.unchanged} known already` : "",
+    result.removed ? `${count(result.removed, "deleted video")} removed` : "",
     result.unreadable ? `${result.unreadable} not readable` : "",
+    result.empty?.length ? `no videos in ${result.empty.join(", ")}` : "",
   ].filter(Boolean);
-  return parts.length ? `${parts.join(", ")}.` : "Nothing to add.";
+  const text = parts.join(", ");
+  return text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}.` : "Nothing to add.";
 }

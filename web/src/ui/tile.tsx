@@ -6,8 +6,9 @@ import { frameOf } from "../api";
 import { clock } from "../format";
 import type { SourceRef } from "../types";
 
-export function VideoTile({ source, name, duration, detail, onOpen, children }: {
+export function VideoTile({ source, name, size, duration, detail, onOpen, children }: {
   source: SourceRef;
+  size?: number; // bytes
   name: string;
   duration?: number | null;
   detail?: string;
@@ -17,7 +18,7 @@ export function VideoTile({ source, name, duration, detail, onOpen, children }: 
   return (
     <div class="tile">
       <button type="button" class="tile-face" onClick={onOpen} title={name}>
-        <Picture src={frameOf(source, duration ? duration / 3 : 0.7, 320)} />
+        {size === 0 ? <span class="picture empty-file" /> : <Picture src={frameOf(source, duration ? duration / 3 : 0.7, 320)} />}
         {duration ? <span class="edge tile-time">{clock(duration, 0)}</span> : null}
         <span class="tile-name">{name}</span>
         {detail && <span class="edge muted">{detail}</span>}

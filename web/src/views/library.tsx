@@ -124,7 +124,7 @@ export function Library() {
           {page && page.videos.length > 0 && (
             <div class="tiles">
               {page.videos.map((video) => (
-                <VideoTile key={video.id} source={{ kind: "video", id: video.id }} name={video.name} duration={video.duration}
+                <VideoTile key={video.id} source={{ kind: "video", id: video.id }} name={video.name} size={video.size} duration={video.duration}
                   detail={`${video.root} · ${bytes(video.size)}`} onOpen={() => go("watch", { video: video.id })} />
               ))}
             </div>

@@ -14,6 +14,7 @@ import { Loop } from "../ui/tile";
 interface Found {
   key: string;
   hits: Hit[];
+  notes: string[];
   seconds: number;
 }
 
@@ -49,12 +50,12 @@ async function find(query: URLSearchParams, again = false): Promise<void> {
   waiting.value = { key, seconds: null };
   const began = performance.now();
   try {
-    const { hits } = await whileBusy(() => post<{ hits: Hit[] }>("/v1/search", body, "POST", controller.signal), {
+    const { hits, notes } = await whileBusy(() => post<{ hits: Hit[]; notes: string[] }>("/v1/search", body, "POST", controller.signal), {
       signal: controller.signal,
       onWait: (seconds) => (waiting.value = { key, seconds }),
     });
     if (searching === controller) {
-      found.value = { key, hits, seconds: (performance.now() - began) / 1000 };
+      found.value = { key, hits, notes, seconds: (performance.now() - began) / 1000 };
       least.value = 0;
     }
   } catch (error) {
@@ -117,6 +118,7 @@ export function Search() {
               {answer.hits.length ? "Lower the least score to see moments that fit less well." : "The index holds no moment that fits. Try other words."}
             </Empty>
           )}
+          {answer.notes.map((note) => <p class="muted small note" key={note}>{note}</p>)}
           {answer.hits.length >= (Number(query.get("k")) || PAGE) && shown.length > 0 && (
             <div class="row centre">
               <Button onClick={() => go("search", { ...Object.fromEntries(query), k: (Number(query.get("k")) || PAGE) + PAGE })}>Show more</Button>

@@ -12,7 +12,7 @@ import { JobRow } from "../ui/job";
 import { Loop } from "../ui/tile";
 import { head } from "../watch-state";
 import {
-  classes, counts, current, exhausted, failure, give, given, known, labelled, loading, notes, order, refill, refreshLabels, retrain,
+  classes, counts, current, exhausted, failure, give, given, guess, known, labelled, loading, notes, order, refill, refreshLabels, retrain,
   retrained, retraining, setClasses, skip, undo,
 } from "../teach-state";
 
@@ -34,7 +34,7 @@ export function Teach() {
   };
   useKeys({
     ...Object.fromEntries(Array.from({ length: 9 }, (_, at) => [String(at + 1), () => choose(at)])),
-    Enter: () => current.value?.label && void give(current.value.label),
+    Enter: () => guess.value && void give(guess.value),
     ArrowRight: skip,
     z: () => void undo(),
     r: () => void retrain(),
@@ -97,6 +97,7 @@ function Card() {
       </section>
     );
   const source = { kind: "video" as const, id: moment.video };
+  const label = guess.value;
   return (
     <section class="teach-card" aria-label="Moment">
       <div class="teach-screen">
@@ -108,11 +109,11 @@ function Card() {
         <span>{clock(moment.start)} – {clock(moment.end)}</span>
       </p>
       <div class="guess" role="status">
-        {moment.label ? (
-          <p><span class="muted">The model’s guess</span> <strong>{moment.label}</strong> {moment.probability != null && <span class="edge muted">{percent(moment.probability)}</span>}</p>
+        {label ? (
+          <p><span class="muted">The model’s guess</span> <strong>{label}</strong> {moment.probability != null && <span class="edge muted">{percent(moment.probability)}</span>}</p>
         ) : <p class="muted">Which label fits?</p>}
         <div class="row">
-          {moment.label && <Button kind="primary" icon="check" keyHint="Enter" onClick={() => void give(moment.label!)}>Confirm</Button>}
+          {label && <Button kind="primary" icon="check" keyHint="Enter" onClick={() => void give(label)}>Confirm</Button>}
           <Button icon="skip" keyHint="→" onClick={skip}>Skip</Button>
           <Button kind="quiet" icon="undo" keyHint="Z" disabled={!given.value.length} onClick={() => void undo()}>Undo</Button>
         </div>

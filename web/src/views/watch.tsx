@@ -110,9 +110,9 @@ function Look() {
   }
   return (
     <>
-      {error && <Failure error={error} onRetry={() => void look()} onClose={() => (run.value = { ...run.value, error: null })} />}
+      {error && !(failed.value && error.code.startsWith("video_")) && <Failure error={error} onRetry={() => void look()} onClose={() => (run.value = { ...run.value, error: null })} />}
       {(phase === "idle" || isStale.value) && (
-        <Button kind="primary" disabled={!labels.value.length} onClick={() => void look()} class="wide">
+        <Button kind="primary" disabled={!labels.value.length || failed.value} onClick={() => void look()} class="wide">
           {isStale.value ? "Look again" : "Look"}
         </Button>
       )}
@@ -228,7 +228,7 @@ function Welcome({ onChoose, field }: { onChoose: () => void; field: { current: 
           <div class="section-head"><h2>Uploads of this visit</h2></div>
           <div class="tiles small-tiles">
             {uploads.value.map((each) => (
-              <VideoTile key={each.id} source={{ kind: "upload", id: each.id }} name={each.name} duration={each.duration}
+              <VideoTile key={each.id} source={{ kind: "upload", id: each.id }} name={each.name} size={each.size} duration={each.duration}
                 onOpen={() => open({ kind: "upload", id: each.id }, each.name)} />
             ))}
           </div>
@@ -239,7 +239,7 @@ function Welcome({ onChoose, field }: { onChoose: () => void; field: { current: 
           <div class="section-head"><h2>From the library</h2><a class="link" href="#/library">See all</a></div>
           <div class="tiles small-tiles one-row">
             {videos.map((each) => (
-              <VideoTile key={each.id} source={{ kind: "video", id: each.id }} name={each.name} duration={each.duration}
+              <VideoTile key={each.id} source={{ kind: "video", id: each.id }} name={each.name} size={each.size} duration={each.duration}
                 onOpen={() => go("watch", { video: each.id })} />
             ))}
           </div>
