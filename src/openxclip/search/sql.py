@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 COLUMNS = ("path", "start", "end", "duration", "size", "modified")
 
 
-def invalid_condition(where: str, reason: str) -> ValueError:
-    """Return the error for an invalid condition."""
+def invalid_condition(where: str, reason: str, metadata: Sequence[str] = ()) -> ValueError:
+    """Return the error for an invalid condition.
+
+    Args:
+        where: the condition.
+        reason: what is wrong.
+        metadata: names of the index's metadata columns.
+    """
+    columns = ", ".join((*COLUMNS, *metadata))
     return ValueError(
-        f"where={where!r} can't be understood ({reason}): give an SQL condition on {', '.join(COLUMNS)}, such as "
+        f"where={where!r} can't be understood ({reason}): give an SQL condition on {columns}, such as "
         "\"duration < 60 and path like '%cam2%'\"."
     )
 
@@ -33,10 +40,16 @@ def in_parentheses(where: str) -> str:
     return f"({where})"
 
 
-def columns_used(where: str) -> set[str]:
-    """Return the columns that a condition names, in lower case."""
-    outside_strings = re.sub(r"'[^']*'", "''", where)
-    return {name.lower() for name in re.findall(r"[A-Za-z_]\w*", outside_strings)} & {*COLUMNS}
+def columns_used(where: str, metadata: Sequence[str] = ()) -> set[str]:
+    """Return the columns that a condition names, in lower case.
+
+    Args:
+        where: the condition.
+        metadata: names of the index's metadata columns.
+    """
+    outside_strings = re.sub(r"'[^']*'", "''", where).lower()
+    words = {*re.findall(r"[^\W\d]\w*", outside_strings), *re.findall(r"`([^`]*)`", outside_strings)}
+    return words & {*COLUMNS, *(name.lower() for name in metadata)}
 
 
 def video_in(ids: Iterable[int]) -> str:

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.common.files import is_utf8, take_lock
+from openxclip.common.files import is_utf8
 from openxclip.errors import VideoIndexError, needs_package
 from openxclip.search import maintenance
-from openxclip.search.schema import IndexInfo, VideoRow, read_info, videos_schema, windows_schema
+from openxclip.search.columns import metadata_columns, new_columns, windows_table, with_columns
+from openxclip.search.folders import is_vacant, writing_lock
+from openxclip.search.schema import WINDOW_COLUMNS, IndexInfo, VideoRow, read_info, videos_schema, windows_schema
 from openxclip.search.sql import (
     columns_used,
     first_line,
@@ -35,7 +37,7 @@ _IDS_PER_DELETE = 10_000
 _MIN_PROBES = 20  # partitions of the vector index; more are searched until there are enough windows
 _REFINE_FACTOR = 3  # compares this many times as many candidates by their full embeddings
 _HIDDEN = "state != 'complete' AND state != 'failed'"  # videos that are not searchable but may have windows
-_VIDEO_COLUMNS, _WINDOW_COLUMNS = {"modified"}, {"start", "end"}  # columns that only one of the tables has
+_VIDEO_COLUMNS, _TIMES = {"modified"}, {"start", "end"}  # columns that only one of the tables has
 
 
 class Store:
@@ -66,6 +68,7 @@ class Store:
         self._connect = lancedb.connect
         self._windows: Any = None
         self._videos: Any = None
+        self.metadata: list[str] = []  # names of the metadata columns
         self._hidden: list[int] = []  # ids of the _HIDDEN videos in the loaded version of the tables
 
     @property
@@ -81,9 +84,9 @@ class Store:
         Raises:
             VideoIndexError: the place holds something else, or can't be read.
         """
-        if self._is_empty_folder():
+        if self.folder is not None and is_vacant(self.folder):
             return None
-        with self._read_errors():
+        with self.read_errors():
             database = self._connect(self.uri)
             names = set(database.list_tables().tables)
             if _WINDOWS not in names:
@@ -97,18 +100,6 @@ class Store:
             self._windows, self._videos = windows, database.open_table(_VIDEOS)
             self.refresh()
         return info
-
-    def _is_empty_folder(self) -> bool:
-        if self.folder is None:
-            return False
-        try:
-            if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
-                return True
-        except OSError as error:
-            raise VideoIndexError(f"{self.uri}: can't be read: {error.strerror or error}.") from error
-        if not self.folder.is_dir():
-            raise VideoIndexError(f"{self.uri}: is a file, not the folder of an index.")
-        return False
 
     def create(self, info: IndexInfo, width: int) -> None:
         """Create an empty index. The table of windows, by which `open` recognises an index, is created last.
@@ -143,47 +134,46 @@ class Store:
             self.refresh()
             yield
             return
-        try:
-            file = (self.folder / "writing.lock").open("w")
-        except OSError as error:
-            raise VideoIndexError(f"{self.uri}: the index can't be written: {error.strerror or error}.") from error
-        with file:
-            if not take_lock(file):
-                raise VideoIndexError(
-                    f"{self.uri}: another process is writing to the index: try again when it is done."
-                )
+        with writing_lock(self.folder, self.uri):
             self.refresh()
             yield
 
     def refresh(self) -> None:
         """Load the latest versions of both tables, as they were at one moment."""
-        with self._read_errors():
+        with self.read_errors():
             version = None
             while version != self._videos.version:  # a writer may commit between the two checkouts
                 self._videos.checkout_latest()
                 version = self._videos.version
                 self._windows.checkout_latest()
+                self.metadata = metadata_columns(self._windows.schema)
                 self._hidden = self._ids(_HIDDEN)
                 self._videos.checkout_latest()
 
     @contextmanager
-    def _write_errors(self) -> Iterator[None]:
+    def write_errors(self) -> Iterator[None]:
+        """Translate LanceDB's errors in a block that writes."""
         try:
             yield
         except (OSError, RuntimeError) as error:
             raise VideoIndexError(f"{self.uri}: the index can't be written: {first_line(error)}") from error
 
     @contextmanager
-    def _read_errors(self, where: str | None = None) -> Iterator[None]:
+    def read_errors(self, where: str | None = None) -> Iterator[None]:
         """Translate LanceDB's errors. If the user gave a condition, it is assumed to be the cause."""
         try:
             yield
         except (OSError, RuntimeError, ValueError) as error:
             if where is not None:
-                raise invalid_condition(where, first_line(error)) from error
+                raise invalid_condition(where, first_line(error), self.metadata) from error
             raise VideoIndexError(
                 f"{self.uri}: the index can't be read, and may be damaged: {first_line(error)}"
             ) from error
+
+    @property
+    def tables(self) -> tuple[Any, Any]:
+        """LanceDB's tables of videos and of windows."""
+        return self._videos, self._windows
 
     @property
     def windows_schema(self) -> Any:
@@ -199,7 +189,7 @@ class Store:
 
     def videos(self) -> list[VideoRow]:
         """Return the videos in every state."""
-        with self._read_errors():
+        with self.read_errors():
             return [VideoRow(**row) for row in self._videos.to_arrow().to_pylist()]
 
     def complete_videos(self) -> dict[str, VideoRow]:
@@ -208,14 +198,14 @@ class Store:
 
     def has_videos(self) -> bool:
         """Return whether there is any video, in any state."""
-        with self._read_errors():
+        with self.read_errors():
             return bool(self._videos.count_rows())
 
     def rows_of(self, paths: Sequence[str]) -> list[VideoRow]:
         """Return the videos with these paths, in every state; a few thousand paths in one call are best."""
         if not paths:
             return []
-        with self._read_errors():
+        with self.read_errors():
             search = self._videos.search().where(path_in(paths))
             return [VideoRow(**row) for row in search.to_arrow().to_pylist()]
 
@@ -231,7 +221,7 @@ class Store:
         table = pa.Table.from_pylist([asdict(row) for row in rows], schema=videos_schema())
         if not len(table):
             return
-        with self._write_errors():
+        with self.write_errors():
             if new:
                 self._videos.add(table)
             else:
@@ -243,7 +233,7 @@ class Store:
         rows = list(rows)
         with_windows = [row for row in rows if row.state != "failed"]
         self.put_videos(replace(row, state="removed") for row in with_windows if row.state != "removed")
-        with self._write_errors():
+        with self.write_errors():
             for ids in _chunks([row.id for row in with_windows]):
                 self._windows.delete(video_in(ids))
             for ids in _chunks([row.id for row in rows]):
@@ -261,26 +251,39 @@ class Store:
         Args:
             rows: rows as dicts of columns; `embedding` is (E,) float32, `patches` bytes or None.
         """
-        import pyarrow as pa
-
         if not rows:
             return
-        table = pa.Table.from_pylist(list(rows), schema=self._windows.schema)
-        with self._write_errors():
+        table = windows_table(rows, self._windows.schema)
+        with self.write_errors():
             self._windows.add(table)
 
+    def add_columns(self, schema: Any) -> None:
+        """Add metadata columns that the index lacks; they are null in the windows that it has.
+
+        Args:
+            schema: pyarrow schema of the columns.
+
+        Raises:
+            ValueError: a name can't be used, or the index has the column with another type.
+        """
+        self.refresh()
+        new = new_columns(schema, self._windows.schema, self.uri)
+        if new:
+            with self.write_errors():
+                self._windows.add_columns(new)
+            self.refresh()
+
     def add_window_tables(self, tables: Iterator[Any]) -> None:
-        """Add windows in one commit, from pyarrow tables with all columns."""
+        """Add windows in one commit, from pyarrow tables; metadata columns that they lack are null."""
         import pyarrow as pa
 
         schema = self._windows.schema
 
         def batches() -> Iterator[Any]:
             for table in tables:
-                columns = [table[field.name].cast(field.type) for field in schema]
-                yield from pa.table(columns, schema=schema).to_batches()
+                yield from with_columns(table, schema).to_batches()
 
-        with self._write_errors():
+        with self.write_errors():
             self._windows.add(pa.RecordBatchReader.from_batches(schema, batches()))
 
     def copy_windows(self, source: VideoRow, target: VideoRow) -> None:
@@ -288,7 +291,7 @@ class Store:
         import pyarrow as pa
 
         def copies() -> Iterator[Any]:
-            with self._read_errors():
+            with self.read_errors():
                 for batch in self._windows.search().where(video_in([source.id])).to_batches(batch_size=_BATCH_ROWS):
                     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
                     target_columns = {"video": [target.id] * len(batch), "path": [target.path] * len(batch)}
@@ -298,14 +301,14 @@ class Store:
 
     def delete_windows(self, video: int, *, first: int = 0) -> None:
         """Delete the windows of a video from number `first` on."""
-        with self._write_errors():
+        with self.write_errors():
             self._windows.delete(f"{video_in([video])} AND number >= {first}")
 
     # -- reading windows ---------------------------------------------------------------------------------------------
 
     def count_windows(self) -> int:
         """Return the number of searchable windows."""
-        with self._read_errors():
+        with self.read_errors():
             return int(self._windows.count_rows(video_not_in(self._hidden)))
 
     def read_windows(self, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[Any]:
@@ -324,7 +327,7 @@ class Store:
         search = self._windows.search().select(list(columns or self._windows.schema.names))
         if condition is not None:
             search = search.where(condition)
-        with self._read_errors(where):
+        with self.read_errors(where):
             for batch in search.to_batches(batch_size=_BATCH_ROWS):
                 yield pa.Table.from_batches([batch])
 
@@ -344,16 +347,16 @@ class Store:
             ValueError: the condition is invalid.
         """
         skipped = () if patches else ("patches", "embedding")
-        columns = [*(name for name in self._windows.schema.names if name not in skipped), "_distance"]
+        columns = [*(name for name in WINDOW_COLUMNS if name not in skipped), "_distance"]
         search = self._windows.search(query_E, vector_column_name="embedding").distance_type("cosine")
         search = search.select(columns).limit(count)
-        with self._read_errors():
+        with self.read_errors():
             if maintenance.windows_at_last_build(self._windows):
                 search = search.minimum_nprobes(_MIN_PROBES).maximum_nprobes(0).refine_factor(_REFINE_FACTOR)
         condition = self._condition(where)
         if condition is not None:
             search = search.where(condition, prefilter=True)
-        with self._read_errors(where):
+        with self.read_errors(where):
             rows: list[Any] = search.to_arrow().to_pylist()
         for row in rows:
             row["similarity"] = 1 - row.pop("_distance")
@@ -365,12 +368,13 @@ class Store:
         if where is None:
             return visible
         condition = in_parentheses(where)
-        columns = columns_used(where)
+        columns = columns_used(where, self.metadata)
         if not columns & _VIDEO_COLUMNS:
             return f"{condition} AND {visible}" if visible else condition
-        if columns & _WINDOW_COLUMNS:
-            raise invalid_condition(where, "it can't use modified together with start or end")
-        with self._read_errors(where):
+        if columns & {*_TIMES, *map(str.lower, self.metadata)}:
+            others = "start or end" if not self.metadata else f"start, end or {' or '.join(self.metadata)}"
+            raise invalid_condition(where, f"it can't use modified together with {others}", self.metadata)
+        with self.read_errors(where):
             chosen = self._ids(f"{condition} AND state = 'complete'")
             if 2 * len(chosen) <= self._videos.count_rows("state = 'complete'"):  # list the smaller set of ids
                 return video_in(chosen or [-1])
@@ -380,14 +384,14 @@ class Store:
 
     def tidy(self) -> None:
         """Compact the tables and update the vector index if that saves more than it costs."""
-        with self._write_errors():
+        with self.write_errors():
             for table in (self._videos, self._windows):
                 maintenance.tidy(table, self.folder and self.folder / f"{table.name}.lance")
             maintenance.update_vector_index(self._windows)
 
     def compact(self) -> None:
         """Rewrite the tables without deleted rows, and remove all old versions."""
-        with self._write_errors():
+        with self.write_errors():
             for table in (self._videos, self._windows):
                 maintenance.compact(table)
 
