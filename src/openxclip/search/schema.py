@@ -13,9 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openxclip.errors import VideoIndexError
+from openxclip.video.options import Decode
 from openxclip.video.sampling import Sampling
 
 SCHEMA_VERSION = 2
+WINDOW_COLUMNS = (
+    "video", "path", "number", "start", "end", "duration", "size", "featureless", "embedding", "patches",
+)  # fmt: skip
 INFO_KEY = b"openxclip"  # key of the Arrow schema's metadata that holds the `IndexInfo`
 
 State = Literal["reading", "complete", "failed", "removed"]
@@ -33,6 +37,7 @@ class IndexInfo:
         window, stride: length of a window and distance between window starts, in seconds.
         sampling: how the frames of a window are chosen; "frames" in older indexes without this key.
         patches: whether the index stores patch features, which reranking needs.
+        decode: which frames were decoded, see `openxclip.video.ReadOptions`; "all" in older indexes without this key.
         openxclip: version of openxclip that created the index.
         schema: version of the schema.
     """
@@ -45,6 +50,7 @@ class IndexInfo:
     stride: float
     sampling: Sampling = "frames"
     patches: bool
+    decode: Decode = "all"
     openxclip: str = ""
     schema: int = SCHEMA_VERSION
 

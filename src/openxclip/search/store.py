@@ -206,8 +206,7 @@ class Store:
         if not paths:
             return []
         with self.read_errors():
-            search = self._videos.search().where(path_in(paths))
-            return [VideoRow(**row) for row in search.to_arrow().to_pylist()]
+            return [VideoRow(**row) for row in self._videos.search().where(path_in(paths)).to_arrow().to_pylist()]
 
     def put_videos(self, rows: Iterable[VideoRow], *, new: bool = False) -> None:
         """Write rows of the table of videos in one commit.
