@@ -12,6 +12,7 @@ from openxclip.cli.options import (
     Target,
     Time,
     batch_option,
+    decode_option,
     device_options,
     finding_options,
     footage_options,
@@ -57,6 +58,7 @@ class _Window(Time):
 )
 @stride_option
 @sampling_option
+@decode_option
 @click.option(
     "--patches", is_flag=True, help="Also write the patch features, which are needed to score texts with prompts later."
 )

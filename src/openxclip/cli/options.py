@@ -145,6 +145,13 @@ sampling_option = click.option(
     default="time",
     help="Choose evenly spaced frames by time, or by number as the authors do; it matters if the frame rate varies.",
 )
+decode_option = click.option(
+    "--decode",
+    type=click.Choice(["all", "nonref", "key"]),
+    default="all",
+    help="Frames to decode: all is exact; nonref leaves out those to which no other refers, key all but key frames. In "
+    "their place, windows get the last decoded frame before them.",
+)
 device_option = click.option("--device", help="cpu, cuda, cuda:1, …  [default: a GPU if there is one]")
 batch_option = click.option(
     "--batch",

@@ -13,6 +13,7 @@ from openxclip.cli.options import (
     Target,
     Time,
     batch_option,
+    decode_option,
     device_options,
     finding_options,
     footage_options,
@@ -64,13 +65,7 @@ _SEGMENTS = ("threshold", "stop", "smooth", "min_duration", "merge_gap")
     help="Frames of a window.  [default: the model's, or as it was trained]",
 )
 @shots_option
-@click.option(
-    "--decode",
-    type=click.Choice(["all", "nonref", "key"]),
-    default="all",
-    help="Frames to decode: all is exact; nonref leaves out those to which no other refers, key all but key frames. In "
-    "their place, windows get the last decoded frame before them.",
-)
+@decode_option
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),

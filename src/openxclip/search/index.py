@@ -29,6 +29,7 @@ from openxclip.search.results import Added, Hit
 from openxclip.search.schema import IndexInfo
 from openxclip.search.searching import RERANK, Searcher, check_query
 from openxclip.video import ClipPlan, ReadOptions, VideoSource, find_videos
+from openxclip.video.options import Decode
 from openxclip.video.sampling import Sampling
 
 
@@ -61,6 +62,7 @@ class VideoIndex:
         num_frames: int | None = None,
         sampling: Sampling | None = None,
         patches: bool | None = None,
+        decode: Decode | None = None,
         device: torch.device | str | None = None,
         precision: Precision | None = None,
     ) -> VideoIndex:
@@ -71,11 +73,13 @@ class VideoIndex:
             model: a folder, a hub id, "mini", or a loaded pipeline. The default is the index's model, and for a new
                 index the default of `VideoPipeline.from_pretrained`. All videos of an index are encoded by one model.
             window: seconds per window; the default is the window of the model's contract of time, or 10 if it has none.
-                This and the next four settings apply to a new index.
+                This and the next five settings apply to a new index.
             stride: seconds from one window to the next; the default is `window`, or the contract's if `window` is.
             num_frames: frames per window; the default is the contract's, or the number that the model was trained with.
             sampling: how the frames of a window are chosen, see `openxclip.video.sampling.Timeline`; default "time".
             patches: store patch features, from which prompts are made, so that hits can be reranked; default True.
+            decode: which frames are decoded, see `openxclip.video.ReadOptions`; default "all". With "key" indexing is
+                faster, but a window shows key frames only.
             device, precision: see `VideoPipeline.from_pretrained`.
 
         Raises:
@@ -84,7 +88,8 @@ class VideoIndex:
             VideoIndexError: the place holds something else.
         """
         settings = {
-            "window": window, "stride": stride, "num_frames": num_frames, "sampling": sampling, "patches": patches
+            "window": window, "stride": stride, "num_frames": num_frames, "sampling": sampling, "patches": patches,
+            "decode": decode,
         }  # fmt: skip
         return cls(OpenIndex(uri, model, settings, {"device": device, "precision": precision}))
 
@@ -138,7 +143,8 @@ class VideoIndex:
                 seconds.
 
         Raises:
-            ValueError: the model isn't the index's, or `read` doesn't read all frames of whole files.
+            ValueError: the model isn't the index's, or `read` decodes other frames than the index's, or reads files
+                that are cut off.
             CheckpointError: the model can't be found or loaded.
             VideoIndexError: another process is writing to the index, or the windows of a Parquet file don't fit it.
         """

@@ -12,7 +12,7 @@ from typing import Any
 from openxclip.common.files import NOT_UTF8, is_utf8
 from openxclip.errors import VideoError, VideoIndexError
 from openxclip.pipeline.batching import Batch, EncodedClip
-from openxclip.search.bulk.rows import PLAN, encoding_options, new_video, window_row, with_window
+from openxclip.search.bulk.rows import PLAN, encoding_options, new_video, reading_options, window_row, with_window
 from openxclip.search.opening import OpenIndex
 from openxclip.search.paths import content_hash, file_stamp, is_missing
 from openxclip.search.results import Added
@@ -53,7 +53,7 @@ class Indexer:
         batch, read, on_video, on_clip: see `VideoIndex.add`.
 
     Raises:
-        ValueError: the options don't decode all frames, or read files that are cut off.
+        ValueError: the options decode other frames than the index's, or read files that are cut off.
     """
 
     def __init__(
@@ -70,12 +70,7 @@ class Indexer:
         self._info = index.info
         self._plan = ClipPlan(**{name: getattr(index.info, name) for name in PLAN})
         self._options = encoding_options(index.info)
-        options = read or self._pipeline.read
-        if options.decode != "all" or options.allow_cut_off:
-            raise ValueError(
-                f"decode={options.decode!r}, allow_cut_off={options.allow_cut_off}: an index holds exact windows of "
-                'whole files: leave them at "all" and False.'
-            )
+        read = reading_options(index.info, read or self._pipeline.read)
         self._encoding: dict[str, Any] = {"batch": batch, "read": read}
 
         self._removed: list[VideoRow] = []  # left by a killed writer

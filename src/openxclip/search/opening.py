@@ -17,7 +17,7 @@ from openxclip.pipeline import VideoPipeline
 from openxclip.pipeline.loading import as_pipeline
 from openxclip.search.schema import IndexInfo, VideoRow
 from openxclip.search.store import Store
-from openxclip.video import ClipPlan
+from openxclip.video import ClipPlan, ReadOptions
 
 _WINDOW_S = 10.0  # of a new index whose model names no window
 
@@ -30,8 +30,8 @@ class OpenIndex:
     Args:
         uri: place of the index.
         model: name of the model or a pipeline; None is the index's model, or the default model for a new index.
-        settings: `window`, `stride`, `num_frames`, `sampling` and `patches`; None accepts the index's value, and for a
-            new index the default, which the model's contract of time may set.
+        settings: `window`, `stride`, `num_frames`, `sampling`, `patches` and `decode`; None accepts the index's value,
+            and for a new index the default, which the model's contract of time may set.
         loading: options for loading the model; None is an option's default.
 
     Raises:
@@ -55,8 +55,9 @@ class OpenIndex:
         self._pipeline: VideoPipeline | None = None
         self.info: IndexInfo | None = None
         if not self.refresh():
-            plan = {name: value for name, value in self._settings.items() if name != "patches"}
+            plan = {name: value for name, value in self._settings.items() if name not in ("patches", "decode")}
             ClipPlan(**{"window": _WINDOW_S, **plan})  # checks the values
+            ReadOptions(decode=self._settings.get("decode", "all"))
 
     def refresh(self) -> IndexInfo | None:
         """Load the latest version and return the description; None if there is still no index."""
@@ -157,6 +158,7 @@ class OpenIndex:
             stride=window if given.stride is None else given.stride,
             sampling=self._settings.get("sampling", "time"),
             patches=self._settings.get("patches", True),
+            decode=self._settings.get("decode", "all"),
         )
 
     def _check_settings(self, info: IndexInfo) -> None:

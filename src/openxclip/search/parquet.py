@@ -25,7 +25,8 @@ from openxclip.search.schema import (
 from openxclip.search.store import Store
 
 SUFFIX = ".parquet"
-_COMPARABLE = ("weights", "transforms", "num_frames", "window", "stride", "sampling")  # equal for comparable windows
+# Settings that are equal for comparable windows
+_COMPARABLE = ("weights", "transforms", "num_frames", "window", "stride", "sampling", "decode")
 _COLUMNS = (
     "path", "number", "start", "end", "duration", "size", "modified", "content", "width", "height", "featureless",
     "embedding", "patches",

@@ -24,6 +24,10 @@ _NO_PATCHES = (
     "the index has no patch features, so its windows are scored without video-specific prompts: scores differ from "
     "those of the files, and the model's thresholds may not suit them."
 )
+_NOT_EXACT = (
+    "the index was made without decoding all frames (--decode), so its windows show earlier frames than those of the "
+    "files: scores differ from theirs, and short actions can be missed."
+)
 
 
 class IndexedTimelineFinder:
@@ -65,7 +69,8 @@ class IndexedTimelineFinder:
             contract=contract,
             on_text=on_text,
         )
-        self.notes = self.finder.notes + (() if info.patches else (_NO_PATCHES,))
+        notes = [*([] if info.patches else [_NO_PATCHES]), *([] if info.decode == "all" else [_NOT_EXACT])]
+        self.notes = (*self.finder.notes, *notes)
 
     def __call__(
         self, videos: Sequence[VideoRow], *, on_clip: OnClip = lambda path, end, duration: None

@@ -13,13 +13,35 @@ import torch.nn.functional as F
 from openxclip.pipeline.batching import EncodedClip
 from openxclip.search.patches import compress_patches
 from openxclip.search.schema import FileStamp, IndexInfo, VideoRow
+from openxclip.video import ReadOptions
 
 PLAN = ("num_frames", "window", "stride", "sampling")  # settings of an index that choose the frames of its windows
 
 
 def encoding_options(info: IndexInfo) -> str:
     """Return the settings of an index as JSON: windows of a video under other settings can't be mixed with these."""
-    return json.dumps({**{name: getattr(info, name) for name in PLAN}, "patches": info.patches})
+    decode = {} if info.decode == "all" else {"decode": info.decode}  # older indexes don't have it
+    return json.dumps({**{name: getattr(info, name) for name in PLAN}, "patches": info.patches, **decode})
+
+
+def reading_options(info: IndexInfo, read: ReadOptions) -> ReadOptions:
+    """Return the options with which the videos of an index are read.
+
+    Args:
+        info: description of the index, which says which frames are decoded.
+        read: the other options.
+
+    Raises:
+        ValueError: the options choose to decode other frames than the index's, or read files that are cut off.
+    """
+    if read.decode not in ("all", info.decode):
+        raise ValueError(
+            f"decode={read.decode!r}: the windows of the index are made with decode={info.decode!r}, and can't be "
+            "mixed with others: choose it when the index is made."
+        )
+    if read.allow_cut_off:
+        raise ValueError("allow_cut_off=True: an index holds windows of whole files: leave it at False.")
+    return replace(read, decode=info.decode)
 
 
 def video_id(path: str, content: str, stamp: Sequence[int], weights: str, options: str) -> int:
