@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openxclip.cli.cluster_options import bulk_options
 from openxclip.cli.help import usage_errors
+from openxclip.cli.index_bulk import NO_PATCHES, BulkIndexing, is_source
 from openxclip.cli.options import (
     Target,
     Time,
@@ -22,10 +24,11 @@ from openxclip.cli.options import (
     named_videos,
     note_of_model,
     read_options,
+    refuse_given,
     search,
 )
 from openxclip.cli.progress import progress
-from openxclip.cli.terminal import printable, say
+from openxclip.cli.terminal import note, printable, say
 from openxclip.common.counting import counted
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 _LOOKS_EVERY_S = 2.0
 _NAMED = 10  # missing files
+_ALONE = ("update", "allow_removing", "remove", "compact", "export", "watch")  # options that have no use in bulk
 
 
 @click.command("index", no_args_is_help=True)
@@ -65,7 +69,18 @@ _NAMED = 10  # missing files
     type=click.Choice(["time", "frames"]),
     help="How a new index chooses frames, as in classify.  [default: time]",
 )
-@click.option("--no-patches", is_flag=True, help="Make a new index smaller; its hits can't be reranked with prompts.")
+@click.option(
+    "--decode",
+    type=click.Choice(["all", "nonref", "key"]),
+    help="Frames that a new index decodes: all is exact; nonref leaves out those to which no other refers, key all but "
+    "key frames. In their place, windows get the last decoded frame before them.  [default: all]",
+)
+@click.option(
+    "--patches/--no-patches",
+    default=None,
+    help="Store in a new index what reranking hits with prompts needs, which makes it many times larger.  [default: "
+    "patches, but none in an object store or with --cluster or --part]",
+)
 @click.option("--update", is_flag=True, help="Look for changed and missing files of the index too.")
 @click.option(
     "--allow-removing",
@@ -82,6 +97,7 @@ _NAMED = 10  # missing files
     help="Write all windows to FILE.parquet, which `openxclip index FILE.parquet` reads, also on another machine.",
 )
 @click.option("--watch", is_flag=True, help="Keep looking for new and changed files until Ctrl-C.")
+@bulk_options
 @device_options
 @batch_option
 @finding_options
@@ -91,7 +107,7 @@ def command(
     videos: tuple[str, ...],
     to: str,
     model: str | None,
-    no_patches: bool,
+    patches: bool | None,
     update: bool,
     allow_removing: int | None,
     remove: bool,
@@ -99,6 +115,14 @@ def command(
     export: Path | None,
     watch: bool,
     batch: Batch,
+    cluster: str | None,
+    part: tuple[int, int] | None,
+    commit: bool,
+    retry_failed: bool,
+    max_failures: int | None,
+    cores_per_worker: int | None,
+    readers: int | None,
+    progress_form: str,
     **options: Any,
 ) -> None:
     """Add videos to an index for `openxclip search`, and create the index if it doesn't exist.
@@ -113,7 +137,26 @@ def command(
     --update removes missing files from the index. It keeps them if the disk may not be mounted: if more than 10 files
     and more than 10 % of the index are missing, or all files of the index or of a named folder. --allow-removing N
     removes up to N of them.
+
+    With --cluster or --part, PATH is one folder, s3://bucket/prefix, or a manifest: a .parquet, .csv or .jsonl file
+    with a column path, whose other columns become columns for --where. docs/bulk.md has the details.
     """
+    if cluster or part or commit or retry_failed or is_source(videos):
+        refuse_given(_ALONE, "can't be combined with --cluster, --part, --commit, a manifest or an object store.")
+        if cluster is None:
+            refuse_given(("cores_per_worker", "readers"), "needs --cluster.")
+        BulkIndexing(videos, to, {"model": model, "patches": patches, "batch": batch, **options}).run(
+            cluster=cluster,
+            part=part,
+            commit=commit,
+            retry_failed=retry_failed,
+            max_failures=max_failures,
+            cores=cores_per_worker,
+            readers=readers,
+            form=progress_form,
+        )
+        return
+    refuse_given(("max_failures", "cores_per_worker", "readers", "progress_form"), "needs --cluster or --part.")
     if remove and (update or watch):
         raise click.UsageError("--remove can't be combined with --update or --watch.")
     if allow_removing is not None and not update:
@@ -132,8 +175,13 @@ def command(
     with usage_errors():
         if export is not None:
             checked_target(export, SUFFIX)
+        decode = options.pop("decode")  # of the index
         read = read_options(options)
-        index = VideoIndex.open(to, model=model, patches=False if no_patches else None, **options)
+        options["decode"] = decode
+        index = VideoIndex.open(to, model=model, patches=patches, **options)
+        if patches is None and index.info is None and "://" in to:
+            note(NO_PATCHES)
+            index = VideoIndex.open(to, model=model, patches=False, **options)
         if remove:
             gone = index.remove(named).removed
             click.echo(f"{printable(to)}: {counted(len(gone), 'video')} removed, {counted(len(index), 'window')}")

@@ -1,0 +1,207 @@
+"""Options of verbs that work on many machines, and the display of such a run."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openxclip.cli import terminal
+from openxclip.cli.options import _all_of
+from openxclip.cli.progress import progress
+from openxclip.cli.terminal import printable, say
+from openxclip.common.counting import counted
+
+if TYPE_CHECKING:
+    from openxclip.cluster.reporting import Report
+    from openxclip.cluster.results import BulkResult
+
+_JSON_EVERY_S = 5.0
+_NAMED_REASONS = 5
+
+
+class _Address(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """The address of a cluster. An option without a value takes the next argument: the error says where to put it."""
+
+    name = "ADDRESS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in ("auto", "local") and not re.fullmatch(r"[^/\s]+:\d+", value):
+            self.fail(
+                f"{value!r}: must be auto, local or HOST:PORT; put --cluster without a value after the videos.",
+                param,
+                ctx,
+            )
+        return str(value)
+
+
+class Part(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A share of the videos, I/N."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return I and N, or fail with click's error."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d+)/(\d+)", value.strip(), re.ASCII)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            self.fail(f"{value!r}: must be I/N with I from 1 to N, such as 3/16.", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+cluster_option = click.option(
+    "--cluster",
+    type=_Address(),
+    is_flag=False,
+    flag_value="auto",
+    help="Work on all machines of a Ray cluster (needs openxclip[cluster]): auto is the one that RAY_ADDRESS names or "
+    "that runs here, local starts one on this machine, or HOST:PORT.",
+)
+layout_options = _all_of(
+    click.option(
+        "--cores-per-worker",
+        type=click.IntRange(1),
+        metavar="N",
+        help="With --cluster: CPU cores of each process that decodes and encodes.  [default: 1]",
+    ),
+    click.option(
+        "--readers",
+        type=click.IntRange(0),
+        metavar="N",
+        help="With --cluster: processes that decode for each one that runs the model; 0 decodes in the same one.  "
+        "[default: 0 without GPUs, with GPUs all cores]",
+    ),
+)
+max_failures_option = click.option(
+    "--max-failures",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Stop when more than N videos have failed.  [default: more than half of at least 100]",
+)
+progress_option = click.option(
+    "--progress",
+    "progress_form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Progress on stderr as text, or as a JSON object per line every few seconds.",
+)
+bulk_options = _all_of(
+    cluster_option,
+    click.option(
+        "--part",
+        type=Part(),
+        help="Index only share I of N of the videos, as one task of a job array; the tasks may run anywhere at once.",
+    ),
+    click.option(
+        "--commit",
+        is_flag=True,
+        help="After all parts: make what they indexed searchable, and name what of the videos is missing.",
+    ),
+    click.option(
+        "--retry-failed",
+        is_flag=True,
+        help="With --cluster or --part: try again what failed before; without PATH, only that.",
+    ),
+    max_failures_option,
+    layout_options,
+    progress_option,
+)
+
+
+class Display:
+    """Shows the reports of a run: as text beside the verb's other messages, or as JSON Lines.
+
+    Args:
+        what: name of the work, such as "indexing".
+        form: "text" or "json".
+    """
+
+    def __init__(self, what: str, form: str) -> None:
+        self._what, self._form = what, form
+        self._bar: Any = None
+        self._printed_at = -_JSON_EVERY_S
+        self._last: Report | None = None
+
+    @contextmanager
+    def shown(self) -> Iterator[Display]:
+        """Show the display during a block; with JSON, the last report is printed at the end."""
+        if self._form == "text":
+            with progress(self._what) as self._bar:
+                yield self
+            return
+        try:
+            yield self
+        finally:
+            if self._last is not None:
+                self._print(self._last)
+
+    def report(self, report: Report) -> None:
+        """Show how far the run has come."""
+        self._last = report
+        if self._form == "text":
+            total = None if report.left is None else report.videos + report.left
+            self._bar.at(report.videos, total, note=report.speed())
+        elif time.monotonic() >= self._printed_at + _JSON_EVERY_S:
+            self._printed_at = time.monotonic()
+            self._print(report)
+
+    def say(self, text: str) -> None:
+        """Print a message; in JSON as an object too, so that every line can be parsed."""
+        if self._form == "json":
+            click.echo(json.dumps({"message": text}), err=True)
+        else:
+            say(text)
+
+    def _print(self, report: Report) -> None:
+        if not terminal.is_set("quiet"):
+            click.echo(json.dumps(report.to_dict()), err=True)
+
+
+def summary(result: BulkResult) -> str:
+    """Return what a bulk run did, in one line."""
+    counts = {
+        "added": result.videos,
+        "unchanged": result.done_before,
+        "failed": result.failed,
+        "failed before": result.failed_before,
+    }
+    changes = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "added")
+    footage = f", {result.footage / 3600:.3g} h of footage" if result.footage else ""
+    return f"{printable(result.uri)}: {changes}; {counted(result.windows, 'window')}{footage}"
+
+
+def commit_summary(result: BulkResult) -> str:
+    """Return what a commit did, and the first videos that are missing."""
+    text = (
+        f"{printable(result.uri)}: {counted(result.videos, 'video')} and {counted(result.windows, 'window')} committed"
+    )
+    if not result.missing:
+        return f"{text}; nothing is missing"
+    names = "".join(f"\n  {printable(path)}" for path in result.first_missing)
+    more = result.missing - len(result.first_missing)
+    return f"{text}; {counted(result.missing, 'video')} missing:{names}" + (f"\n  and {more} more" if more else "")
+
+
+def end(result: BulkResult, display: Display) -> None:
+    """Print what failed or is missing, and exit with 1 if something did or is."""
+    for note in result.notes:
+        display.say(note)
+    reasons = list(result.reasons.items())
+    for reason, count in reasons[:_NAMED_REASONS]:
+        display.say(f"{count} × {reason}")
+    if len(reasons) > _NAMED_REASONS:
+        display.say(f"and {sum(count for _, count in reasons[_NAMED_REASONS:])} failures for other reasons")
+    if result.failed:
+        display.say(
+            f"{counted(result.failed, 'video')} could not be indexed: --retry-failed tries again, and the table "
+            '"failures" of the index has the reasons.'
+        )
+    if result.failed or result.missing:
+        sys.exit(1)

@@ -1,0 +1,106 @@
+"""`openxclip index` in bulk: with a cluster, in parts, or from a manifest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openxclip.cli.cluster_options import Display, commit_summary, end, summary
+from openxclip.cli.help import usage_errors
+from openxclip.cli.options import read_options, refuse_given
+from openxclip.cli.terminal import is_set, note
+from openxclip.common.counting import counted
+
+if TYPE_CHECKING:
+    from openxclip.cluster import IndexSettings
+
+NO_PATCHES = (
+    "the new index stores no patches, because it may become large: hits can be reranked by reading their videos again "
+    "(search --rerank); --patches stores them."
+)
+
+
+def is_source(videos: tuple[str, ...]) -> bool:
+    """Return whether the only argument is a manifest or a place in an object store, not video files."""
+    if len(videos) != 1 or videos[0] == "-":
+        return False
+    name = videos[0]
+    if name.partition("://")[0] in ("s3", "gs", "az"):
+        return True
+    if not name.lower().endswith((".parquet", ".csv", ".jsonl", ".ndjson")):
+        return False
+    from openxclip.search.bulk.sources import is_manifest
+
+    return is_manifest(name)
+
+
+class BulkIndexing:
+    """Fills an index with a cluster, or in parts."""
+
+    def __init__(self, videos: tuple[str, ...], to: str, options: dict[str, Any]) -> None:
+        if len(videos) > 1:
+            raise click.UsageError("name one folder, prefix or manifest: a manifest can list any videos.")
+        self._source, self._to = (videos[0] if videos else None), to
+        decode = options.pop("decode", None)
+        self._read = read_options(options)
+        self._options = {**options, "decode": decode}
+
+    def run(
+        self,
+        *,
+        cluster: str | None,
+        part: tuple[int, int] | None,
+        commit: bool,
+        retry_failed: bool,
+        max_failures: int | None,
+        cores: int | None,
+        readers: int | None,
+        form: str,
+    ) -> None:
+        """Do what the options say, and end the command."""
+        if sum((cluster is not None, part is not None, commit)) > 1:
+            raise click.UsageError("give one of --cluster, --part and --commit.")
+        if self._source is None and not retry_failed and not commit:
+            raise click.UsageError("no videos are named.")
+        if commit and retry_failed:
+            raise click.UsageError("--retry-failed goes with --cluster or --part, before --commit.")
+        if cluster is not None:
+            refuse_given(("device",), "can't be combined with --cluster, which uses the GPUs of the cluster.")
+        from openxclip.cluster import IndexSettings, Layout, commit_parts, index_here, index_on_cluster, index_part
+        from openxclip.cluster.pool import CORES_PER_WORKER
+
+        display = Display("indexing", form)
+        common: dict[str, Any] = {"hidden": is_set("hidden"), "say": display.say}
+        with usage_errors():
+            common["settings"] = settings = IndexSettings(read=self._read, **self._options)
+            self._mention_patches(settings)
+            if commit:
+                result = commit_parts(self._source, self._to, **common)
+                click.echo(commit_summary(result))
+                end(result, display)
+                return
+            common |= {"retry_failed": retry_failed, "max_failures": max_failures}
+            with display.shown():
+                common["on_report"] = display.report
+                try:
+                    if cluster is not None:
+                        layout = Layout(cores or CORES_PER_WORKER, readers)
+                        result = index_on_cluster(self._source, self._to, address=cluster, layout=layout, **common)
+                    elif part is not None:
+                        result = index_part(self._source, self._to, part, **common)
+                    else:
+                        result = index_here(self._source, self._to, **common)
+                except KeyboardInterrupt:
+                    display.say("stopped: what is done is kept. Run the same command to resume.")
+                    raise
+        click.echo(summary(result))
+        if part is not None:
+            display.say(
+                f"{counted(result.waiting, 'video')} of this part wait for a commit: run --commit after all parts."
+            )
+        end(result, display)
+
+    def _mention_patches(self, settings: IndexSettings) -> None:
+        if settings.patches is None and settings.open(self._to).info is None:
+            note(NO_PATCHES)

@@ -1,0 +1,264 @@
+"""The actors of a run: started on every machine of the cluster, also on those that join it later."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from openxclip.cluster.actors import State, Worker
+from openxclip.cluster.connecting import Node, check_node, nodes, require_cores
+from openxclip.cluster.readers import Reader
+from openxclip.common.counting import counted
+from openxclip.errors import ClusterError
+
+if TYPE_CHECKING:
+    from openxclip.cluster.feeding import Task
+    from openxclip.cluster.jobs import Job
+
+CORES_PER_WORKER = 1  # docs/bulk.md has the measurement
+_LOOKS_EVERY_S = 3.0
+_WAITS_FOR_CORES_S = 30.0  # before it is said that the cluster has no free cores
+_STARTS = 3  # times in a row that a worker may end before it is ready, until its machine is left out
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the machines of a cluster are used.
+
+    Attributes:
+        cores: CPU cores of one worker.
+        readers: readers that serve one worker; 0 lets workers read themselves; None is 0 without GPUs, and on a cluster
+            with GPUs all cores that the workers leave.
+    """
+
+    cores: int = CORES_PER_WORKER
+    readers: int | None = None
+
+
+@dataclass(eq=False)
+class Member:
+    """A worker, as the driver sees it.
+
+    Attributes:
+        actor: the handle of Ray.
+        node: the machine.
+        starting: the call that loads the model; None once it has returned.
+        running: calls in hand, with their tasks, in the order in which the worker takes them.
+        asked: a call that asks for its state.
+        state: its last state.
+        readers: the readers that serve it.
+    """
+
+    actor: Any
+    node: Node
+    starting: Any
+    running: deque[tuple[Any, Task]] = field(default_factory=deque)
+    asked: Any = None
+    state: State = field(default_factory=State)
+    readers: list[Any] = field(default_factory=list)
+
+
+class Pool:
+    """All workers and readers of a run.
+
+    Args:
+        ray: the module, connected to a cluster.
+        job: what the workers do.
+        layout: how the machines are used.
+        say: called with messages for the user.
+
+    Attributes:
+        members: the workers, also those that are starting.
+    """
+
+    def __init__(self, ray: Any, job: Job, layout: Layout, say: Callable[[str], object]) -> None:
+        self._ray, self._job, self._layout, self._say = ray, job, layout, say
+        self.members: list[Member] = []
+        self._readers: dict[str, list[Any]] = {}  # by id of the node
+        self._nodes: dict[str, Node] = {}  # that are checked and used
+        self._refused: dict[str, str] = {}  # what is wrong, by id of the node
+        self._failed_starts: Counter[str] = Counter()  # by id of the node
+        self._looked = -_LOOKS_EVERY_S
+        self._began, self._has_said_busy = time.monotonic(), False
+
+    # -- machines ----------------------------------------------------------------------------------------------------
+
+    def refresh(self, *, at_once: bool = False) -> list[Member]:
+        """Look at the machines every few seconds: start workers on new ones, and return the workers of lost ones.
+
+        Raises:
+            ClusterError: no machine can do the work.
+        """
+        now = time.monotonic()
+        if not at_once and now < self._looked + _LOOKS_EVERY_S:
+            return []
+        self._looked = now
+        alive = {node.id: node for node in nodes(self._ray)}
+        lost = [member for member in self.members if member.node.id not in alive]
+        for member in lost:
+            self.members.remove(member)
+        for gone in [id for id in self._nodes if id not in alive]:
+            self._say(f"{self._nodes.pop(gone).name} left the cluster.")
+            self._readers.pop(gone, None)
+        is_first = not self._nodes and not self._refused
+        if is_first:
+            require_cores(list(alive.values()))
+        for node in alive.values():
+            if node.id not in self._nodes and node.id not in self._refused and node.cores >= 1:
+                self._admit(node, is_first)
+        self._require_nodes()
+        self._fill()
+        self._mention_waiting(now)
+        return lost
+
+    def _admit(self, node: Node, is_first: bool) -> None:
+        wrong = check_node(self._ray, node)
+        if wrong:
+            self._refused[node.id] = wrong
+            self._say(f"{wrong} It gets no work.")
+            return
+        self._nodes[node.id] = node
+        if not is_first:
+            self._say(f"{node.name} joined the cluster.")
+
+    def _require_nodes(self) -> None:
+        if not self._nodes:
+            reasons = list(dict.fromkeys(self._refused.values()))
+            raise ClusterError(reasons[0] if reasons else "every machine has left the cluster.")
+
+    def leave_out(self, node: Node, reason: str) -> None:
+        """Use a machine no more.
+
+        Raises:
+            ClusterError: it was the last one.
+        """
+        if self._nodes.pop(node.id, None) is not None:
+            self._refused[node.id] = f"{node.name}: {reason}"
+            for member in [member for member in self.members if member.node.id == node.id]:
+                self.drop(member)
+            self._require_nodes()
+            self._say(f"{node.name}: {reason} It gets no work.")
+
+    # -- workers -----------------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> list[Member]:
+        """The workers that have loaded the model."""
+        return [member for member in self.members if member.starting is None]
+
+    def drop(self, member: Member) -> None:
+        """Forget a worker that has ended or can't be reached; `refresh` starts another."""
+        if member in self.members:
+            self.members.remove(member)
+        self._kill(member.actor)
+        self._looked = -_LOOKS_EVERY_S
+
+    def has_ended_early(self, member: Member, reason: str) -> None:
+        """Drop a worker that ended before it was ready; several in a row leave its machine out."""
+        self.drop(member)
+        self._failed_starts[member.node.id] += 1
+        if self._failed_starts[member.node.id] >= _STARTS:
+            self.leave_out(member.node, f"{counted(_STARTS, 'worker')} ended while starting: {reason}")
+
+    def has_started(self, member: Member) -> None:
+        """Note that a worker is ready."""
+        member.starting = None
+        self._failed_starts.pop(member.node.id, None)
+
+    def close(self) -> None:
+        """End all actors."""
+        for actor in [*(member.actor for member in self.members), *self._all_readers()]:
+            self._kill(actor)
+        self.members.clear()
+        self._readers.clear()
+
+    def _kill(self, actor: Any) -> None:
+        try:
+            self._ray.kill(actor)
+        except Exception:  # it has ended, or the cluster has
+            return
+
+    @property
+    def _has_gpus(self) -> bool:
+        return any(node.gpus >= 1 for node in self._nodes.values())
+
+    @property
+    def _is_split(self) -> bool:
+        readers = self._layout.readers
+        return self._has_gpus if readers is None else readers > 0
+
+    def _workers_on(self, node: Node) -> int:
+        """Return how many workers a machine can have."""
+        if self._has_gpus:
+            return int(min(node.gpus, node.cores))
+        cores = 1 + (self._layout.readers or 0) if self._is_split else min(self._layout.cores, node.cores)
+        return int(node.cores // cores)
+
+    def _fill(self) -> None:
+        """Start the workers and readers that are missing."""
+        if self._is_split:
+            for node in self._nodes.values():
+                wanted = self._readers_on(node)
+                actors = self._readers.setdefault(node.id, [])
+                while len(actors) < wanted:
+                    actors.append(self._start_reader(node))
+        for node in self._nodes.values():
+            here = sum(member.node.id == node.id for member in self.members)
+            for _ in range(self._workers_on(node) - here):
+                self.members.append(self._start_worker(node))
+        if self._is_split:
+            self._share_readers()
+
+    def _readers_on(self, node: Node) -> int:
+        workers = self._workers_on(node)
+        if self._layout.readers is not None:
+            return self._layout.readers * workers
+        return max(0, int(node.cores) - workers)
+
+    def _start_worker(self, node: Node) -> Member:
+        cores = 1 if self._is_split else int(min(self._layout.cores, node.cores))
+        actor = (
+            self._ray.remote(concurrency_groups={"ask": 1})(Worker)
+            .options(num_cpus=cores, num_gpus=1 if self._has_gpus else 0, max_restarts=0, **self._on(node))
+            .remote(self._job, cores, self._has_gpus, self._is_split)
+        )
+        return Member(actor, node, actor.prepare.remote())
+
+    def _start_reader(self, node: Node) -> Any:
+        options = {"num_cpus": 1, "max_restarts": -1, **self._on(node)}
+        return self._ray.remote(Reader).options(**options).remote(self._job.environment)
+
+    def _on(self, node: Node) -> dict[str, Any]:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node.id, soft=False)}
+
+    def _share_readers(self) -> None:
+        """Give each reader to a worker, on the same machine if there is one; tell the workers that got others."""
+        shares: dict[Member, list[Any]] = {member: [] for member in self.members}
+        for id, actors in self._readers.items():
+            near = [member for member in self.members if member.node.id == id] or self.members
+            for actor in actors:
+                if near:
+                    shares[min(near, key=lambda member: len(shares[member]))].append(actor)
+        for member, readers in shares.items():
+            if readers != member.readers:
+                member.readers = readers
+                member.actor.use_readers.options(concurrency_group="ask").remote(readers)
+
+    def _all_readers(self) -> Iterator[Any]:
+        for actors in self._readers.values():
+            yield from actors
+
+    def _mention_waiting(self, now: float) -> None:
+        """Say once that no worker starts, because other programs use the cores."""
+        if self._has_said_busy or self.ready or now < self._began + _WAITS_FOR_CORES_S:
+            return
+        self._has_said_busy = True
+        free = self._ray.available_resources().get("CPU", 0.0)
+        self._say(
+            f"no worker is ready yet: {free:g} cores of the cluster are free, and each needs {self._layout.cores}."
+        )
