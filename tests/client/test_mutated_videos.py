@@ -9,8 +9,8 @@ import pytest
 from mutating import mutated_videos
 from serving import SAMPLES, Server, memory_of
 
-VIDEOS = 500
-WARM = 150  # requests after which memory may no longer grow
+VIDEOS = 100  # benchmarks/serve_mutated.py sends 500
+WARM = 40  # requests after which memory may no longer grow
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
@@ -41,14 +41,14 @@ def test_each_mutated_video_has_an_answer_with_a_reason(served: Server) -> None:
         if answer.status_code not in (200, 422)
     ]
     assert not others
-    assert len(good) > 50, "mutations are too strong to test anything but headers"
-    assert len(refused) > 50
+    assert len(good) > VIDEOS / 10, "mutations are too strong to test anything but headers"
+    assert len(refused) > VIDEOS / 10
     for answer in refused:
         error = answer.json()["error"]
         assert error["code"].startswith("video_"), error
         assert len(error["message"]) > 10
         assert str(served.folder) not in answer.text, "a path of the server"
-    warm, end = memory[WARM // 6 : WARM // 6 + 10], memory[-10:]
+    warm, end = memory[WARM // 6 : WARM // 6 + 4], memory[-4:]
     assert min(end) < max(warm) + 60e6, memory
     data = served.folder / "data"
     assert not list((data / "uploads").iterdir())

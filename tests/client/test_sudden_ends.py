@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import threading
 import time
@@ -38,12 +37,14 @@ def many_videos(folder: Path, count: int = 60) -> Path:
     return folder
 
 
-def test_an_index_job_survives_a_killed_server(tmp_path: Path) -> None:
+def test_a_killed_server_leaves_no_process_and_loses_no_job(tmp_path: Path) -> None:
     root = many_videos(tmp_path / "films")
     server = Server(tmp_path, "--root", root)
     children = []
     try:
-        server.wait("/healthz")
+        server.wait()
+        assert classify(server).status_code == 200
+        assert server.http.get("/v1/videos/films/0.mp4/frame").status_code == 200
         with Client(server.url) as client:
             job = client.index.add("films")
             for _ in range(1200):
@@ -55,16 +56,18 @@ def test_an_index_job_survives_a_killed_server(tmp_path: Path) -> None:
             children = processes_of(server.process.pid)
     finally:
         server.stop(signal.SIGKILL)
+    assert len(children) >= 7  # the server, the model, the process for frames and the job, and their decoders
     for _ in range(200):
-        if not any(Path(f"/proc/{pid}").exists() for pid in children):
+        left = [pid for pid in children if Path(f"/proc/{pid}").exists()]
+        if not left:
             break
         time.sleep(0.1)
-    left = [pid for pid in children if Path(f"/proc/{pid}").exists()]
     assert not left, "processes outlive the server"
-    with running(tmp_path, "--root", root, port=server.port) as again, Client(again.url) as client:
+    with running(tmp_path, "--root", root, "--no-preload", port=server.port) as again, Client(again.url) as client:
         done = client.wait(job)
         assert done.state == "done"
-        assert client.index.info().videos == 60
+        assert done.result is not None
+        assert done.result["added"] + done.result["unchanged"] == 60
         assert len(client.jobs()) == 1
 
 
@@ -103,22 +106,8 @@ def test_accepted_requests_are_answered_after_sigterm(tmp_path: Path) -> None:
     assert seen == len(given) + 1
 
 
-def test_a_killed_model_is_an_error_of_its_requests_alone(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
-        assert classify(server).status_code == 200
-        before = {answer["id"]: answer for answer in server.http.get("/v1/models").json()["data"]}
-        assert before["mini"]["state"] == "ready"
-        with ThreadPoolExecutor(8) as pool:
-            tasks = [pool.submit(classify, server) for _ in range(24)]
-            time.sleep(0.3)
-            model = [pid for pid in processes_of(server.process.pid) if b"model_child" in _command_of(pid)]
-            os.kill(model[0], signal.SIGKILL)
-            answers = [task.result() for task in tasks]
-        gone = [answer for answer in answers if answer.status_code == 503]
-        assert {answer.status_code for answer in answers} <= {200, 503}
-        assert len(gone) <= 2
-        assert all(answer.json()["error"]["code"] == "model_gone" for answer in gone)
-        assert classify(server).status_code == 200
+def model_of(server: Server) -> list[int]:
+    return [pid for pid in processes_of(server.process.pid) if b"model_child" in _command_of(pid)]
 
 
 def _command_of(pid: int) -> bytes:
@@ -128,33 +117,40 @@ def _command_of(pid: int) -> bytes:
         return b""
 
 
-def test_an_idle_model_is_unloaded_and_loaded_again(tmp_path: Path) -> None:
-    with running(tmp_path, "--idle-unload", 2) as server:
+def test_clients_leave_the_model_is_killed_and_an_idle_model_is_unloaded(tmp_path: Path) -> None:
+    with running(tmp_path, "--root", SAMPLES, "--idle-unload", 4) as server:
         assert classify(server).status_code == 200
-        for _ in range(200):
+        timeline = {"labels": ["a cat"], "path": "cat_moves_left.mp4", "window": 0.05, "stride": 0.002}
+        for _ in range(3):  # work that would take long
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{server.url}/v1/timeline", json=timeline, timeout=httpx.Timeout(60, read=0.3))
+        with pytest.raises(httpx.ReadTimeout):
+            classify(server, httpx.Timeout(60, read=0.001))
+        for _ in range(600):
+            told = server.http.get("/readyz").json()
+            if told["queue"] == told["running"] == 0:
+                break
+            time.sleep(0.1)
+        assert (told["queue"], told["running"]) == (0, 0)
+        assert not list((tmp_path / "data" / "uploads").iterdir())
+
+        (first,) = model_of(server)
+        with ThreadPoolExecutor(8) as pool:
+            tasks = [pool.submit(classify, server) for _ in range(24)]
+            time.sleep(0.3)
+            os.kill(first, signal.SIGKILL)
+            answers = [task.result() for task in tasks]
+        gone = [answer for answer in answers if answer.status_code == 503]
+        assert {answer.status_code for answer in answers} <= {200, 503}
+        assert len(gone) <= 2
+        assert all(answer.json()["error"]["code"] == "model_gone" for answer in gone)
+        assert classify(server).status_code == 200
+
+        for _ in range(300):
             (model,) = server.http.get("/v1/models").json()["data"]
             if model["state"] == "unloaded":
                 break
             time.sleep(0.1)
         assert model["state"] == "unloaded"
-        assert not [pid for pid in processes_of(server.process.pid) if b"model_child" in _command_of(pid)]
+        assert not model_of(server)
         assert classify(server).status_code == 200
-
-
-def test_a_client_that_leaves_frees_its_work(tmp_path: Path) -> None:
-    long = tmp_path / "long"
-    long.mkdir()
-    shutil.copy(SAMPLES / "owl_vanishes.mp4", long / "a.mp4")
-    with running(tmp_path, "--root", long) as server:
-        classify(server)
-        impatient = httpx.Timeout(60, read=0.001)
-        for _ in range(3):
-            with pytest.raises(httpx.ReadTimeout):
-                classify(server, impatient)
-        for _ in range(100):
-            told = server.http.get("/readyz").json()
-            if told["queue"] == told["running"] == 0:
-                break
-            time.sleep(0.05)
-        assert (told["queue"], told["running"]) == (0, 0)
-        assert not list((tmp_path / "data" / "uploads").iterdir())

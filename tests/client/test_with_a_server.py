@@ -6,6 +6,7 @@ import asyncio
 import base64
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from serving import SAMPLES, Server, running
@@ -106,9 +107,27 @@ def test_many_requests_at_once(served: Server) -> None:
     assert {result.outcome for result in asyncio.run(ask())} == {"a cat moves left"}
 
 
+def test_more_requests_than_the_queue_has_places_are_refused_and_nothing_else_fails(served: Server) -> None:
+    """`benchmarks/serve.py` puts load on the server for longer."""
+
+    async def ask() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=80)
+        async with httpx.AsyncClient(base_url=served.url, timeout=120, trust_env=False, limits=limits) as http:
+            body = {"labels": LABELS, "path": CAT.name}
+            return await asyncio.gather(*(http.post("/v1/classify", json=body) for _ in range(80)))
+
+    answers = asyncio.run(ask())
+    assert {answer.status_code for answer in answers} == {200, 429}
+    for answer in answers:
+        if answer.status_code == 429:
+            assert answer.json()["error"]["code"] == "queue_full"
+            assert int(answer.headers["retry-after"]) >= 1
+    assert sum(answer.status_code == 200 for answer in answers) >= 32
+
+
 def test_the_token(tmp_path: Path) -> None:
     (tmp_path / "token.txt").write_text("a-long-secret\n")
-    with running(tmp_path, "--token-file", tmp_path / "token.txt") as server:
+    with running(tmp_path, "--token-file", tmp_path / "token.txt", "--no-preload") as server:
         with Client(server.url) as client, pytest.raises(ServerError) as raised:
             client.models()
         assert (raised.value.code, raised.value.status) == ("unauthorized", 401)

@@ -11,7 +11,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import httpx
 
@@ -44,13 +43,6 @@ class RealServer:
             time.sleep(0.1)
         raise AssertionError(self.log.read_text())
 
-    def wait_until_loaded(self) -> None:
-        """Wait until the model is loaded."""
-        end = time.monotonic() + 120
-        while self.client.get("/readyz").json().get("status") != "ready":
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.1)
-
     def connect(self, data: bytes) -> socket.socket:
         """Return a connection on which these bytes were sent."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
@@ -61,15 +53,6 @@ class RealServer:
         """Send a signal and return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(timeout=120)
-
-    def metric(self, name: str, **labels: Any) -> float:
-        """Return a counter; 0 if there is none yet."""
-        for line in self.client.get("/metrics").text.splitlines():
-            if line.startswith(f"openxclip_{name}") and all(
-                f'{key}="{value}"' in line for key, value in labels.items()
-            ):
-                return float(line.rpartition(" ")[2])
-        return 0.0
 
     def __enter__(self) -> RealServer:
         return self

@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from serving_fakes import VIDEO, error_of, make_client
 from starlette.testclient import TestClient
 
+from openxclip.cli.serve import command
 from openxclip.serve.security import SESSION_COOKIE, Tokens
 from openxclip.serve.settings import ServeSettings
 
@@ -174,6 +176,30 @@ def test_an_open_address_needs_a_token_or_no_auth(tmp_path: Path) -> None:
     for token in ("short", "with space and more", "ümlaut-ümlaut"):
         with pytest.raises(ValueError, match="token"):
             ServeSettings(data=tmp_path, token=token)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--host", "0.0.0.0"], "can be reached from other machines"),
+        (["--root", "none"], "there is no such folder"),
+        (["--root", ".", "--root", "."], "is given 2 times"),
+        (["--token-file", "token"], "8 or more"),
+        (["--in", "videos"], "is not an index of videos"),
+        (["--in", ""], "--in is empty"),
+    ],
+)
+def test_a_mistake_of_the_command_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(VIDEO)
+    (tmp_path / "token").write_text("short\n")
+    done = CliRunner().invoke(command, ["--data", "data", *options])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
+    assert isinstance(done.exception, SystemExit)
 
 
 def test_a_root_that_is_given_twice_is_refused(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""The real server: slow and leaving clients, signals under load, and what a killed server leaves."""
+"""The real server: slow clients, large bodies, and what a killed server leaves."""
 
 from __future__ import annotations
 
 import signal
-import threading
+import subprocess
+import sys
 import time
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +19,6 @@ pytestmark = pytest.mark.slow
 
 SAMPLES = Path(__file__).parents[3] / "samples"
 CLIP = SAMPLES / "cat_moves_left.mp4"
-BODY = {"labels": ["a cat moves left", "a dog bounces"], "path": "cat_moves_left.mp4"}
 
 
 def uploads_of(server: RealServer) -> list[Path]:
@@ -54,55 +53,6 @@ def test_slow_headers_and_early_refusals(tmp_path: Path) -> None:
         assert uploads_of(server) == []
 
 
-def test_accepted_requests_are_finished_after_sigterm(tmp_path: Path) -> None:
-    with RealServer(tmp_path / "data", "--root", str(SAMPLES), "--queue", "100") as server:
-        server.wait_until_loaded()
-        idle = server.connect(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")  # kept alive
-        statuses: list[object] = []
-
-        def ask() -> None:
-            try:
-                statuses.append(httpx.post(f"{server.url}/v1/classify", json=BODY, timeout=60).status_code)
-            except httpx.HTTPError as error:
-                statuses.append(type(error).__name__)
-
-        threads = [threading.Thread(target=ask) for _ in range(40)]
-        for thread in threads:
-            thread.start()
-        while server.metric("running", lane="videos") + server.metric("queue", lane="videos") < 10:
-            if len(statuses) > 30:
-                break
-            time.sleep(0.01)
-        accepted = server.client.get("/healthz").status_code
-        server.process.send_signal(signal.SIGTERM)
-        for thread in threads:
-            thread.join()
-        assert server.process.wait(timeout=60) == 0
-        assert accepted == 200
-        answered = Counter(statuses)
-        assert answered[200] >= 10
-        assert set(answered) <= {200, 503, "ConnectError", "RemoteProtocolError", "ReadError"}, answered
-        assert answered[200] + answered["ConnectError"] + answered[503] >= 38, answered  # the others never arrived
-        idle.close()
-        assert uploads_of(server) == []
-
-
-def test_a_client_that_leaves_frees_the_model(tmp_path: Path) -> None:
-    with RealServer(tmp_path / "data", "--root", str(SAMPLES)) as server:
-        server.wait_until_loaded()
-        body = b'{"labels": ["a cat"], "path": "cat_moves_left.mp4", "window": 0.05, "stride": 0.002}'
-        head = b"POST /v1/timeline HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        for _ in range(3):
-            connection = server.connect(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-            time.sleep(0.3)
-            connection.close()
-        end = time.monotonic() + 60
-        while server.metric("running", lane="videos") + server.metric("queue", lane="videos") > 0:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        assert server.client.post("/v1/classify", json=BODY).status_code == 200
-
-
 def test_what_a_killed_server_left_is_deleted_at_the_next_start(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with RealServer(data, "--no-preload") as server:
@@ -112,22 +62,8 @@ def test_what_a_killed_server_left_is_deleted_at_the_next_start(tmp_path: Path) 
         assert len(uploads_of(server)) == 1
     with RealServer(data, "--no-preload") as server:
         assert uploads_of(server) == []
-
-
-def test_mistakes_of_the_command_are_one_sentence(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    def run(*options: str) -> str:
-        command = [sys.executable, "-m", "openxclip", "serve", "--data", str(tmp_path / "data"), *options]
+        command = [sys.executable, "-m", "openxclip", "serve", "--data", tmp_path / "other", "--port", str(server.port)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode != 0
+        assert done.returncode == 1
+        assert "can't be listened on: Address already in use" in done.stderr
         assert "Traceback" not in done.stderr
-        return done.stderr
-
-    assert "can be reached from other machines" in run("--host", "0.0.0.0")
-    assert "there is no such folder" in run("--root", str(tmp_path / "none"))
-    (tmp_path / "token").write_text("short\n")
-    assert "8 or more" in run("--token-file", str(tmp_path / "token"))
-    with RealServer(tmp_path / "other", "--no-preload") as server:
-        assert "can't be listened on: Address already in use" in run("--port", str(server.port))

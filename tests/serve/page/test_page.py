@@ -284,31 +284,26 @@ VIEWS = {
 }
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", VIEWS)
-def test_axe_finds_no_serious_fault(browser: Any, server: str, view: str, scheme: str) -> None:
-    if not AXE.exists():
-        pytest.skip("needs web/node_modules: run `make web`")
-    watched = Watched(browser, server, color_scheme=scheme, reduced_motion="reduce")
+def test_a_view_fits_every_window_and_axe_finds_no_serious_fault(browser: Any, server: str, view: str) -> None:
+    watched = Watched(browser, server, reduced_motion="reduce")
     VIEWS[view](watched)
-    watched.page.wait_for_timeout(600)
-    watched.page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = watched.page.evaluate("axe.run().then(answer => answer.violations)")
-    watched.close()
-    serious = [
-        (fault["id"], node["target"], node.get("failureSummary"))
-        for fault in found
-        if fault["impact"] in ("serious", "critical")
-        for node in fault["nodes"]
-    ]
-    assert serious == []
-
-
-@pytest.mark.parametrize("width", [390, 1024, 1600])
-def test_no_view_is_wider_than_the_window(browser: Any, server: str, width: int) -> None:
-    watched = Watched(browser, server)
-    watched.page.set_viewport_size({"width": width, "height": 900})
-    for show_view in VIEWS.values():
-        show_view(watched)
+    for width in (390, 1024, 1600):
+        watched.page.set_viewport_size({"width": width, "height": 900})
         assert watched.page.evaluate("document.documentElement.scrollWidth") <= width
+    if not AXE.exists():
+        watched.close()
+        pytest.skip("axe needs web/node_modules: run `make web`")
+    watched.page.evaluate(AXE.read_text(encoding="utf-8"))
+    serious = []
+    for scheme in ("light", "dark"):
+        watched.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        watched.page.wait_for_timeout(600)
+        serious += [
+            (scheme, fault["id"], node["target"], node.get("failureSummary"))
+            for fault in watched.page.evaluate("axe.run().then(answer => answer.violations)")
+            if fault["impact"] in ("serious", "critical")
+            for node in fault["nodes"]
+        ]
     watched.close()
+    assert serious == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,13 +69,11 @@ class ModelContext:
         raise NoIndexError("there is no index yet: add videos to it first.")
 
     def problem_of_index(self) -> str | None:
-        """Import LanceDB and open the index, so that the first search needn't.
+        """Open the index if there is one, which imports LanceDB, so that the first search needn't.
 
         Returns:
             Why the index can't be searched; None if it can be, or if there is none.
         """
-        with suppress(ImportError):  # the first search says so
-            import lancedb  # noqa: F401
         try:
             self.open_index()
         except (NoIndexError, MissingPackageError):
