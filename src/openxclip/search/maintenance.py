@@ -11,6 +11,7 @@ from typing import Any
 
 VERSIONS_KEPT = timedelta(minutes=10)  # longer than any search takes, so that it can read its version to the end
 VECTORS_INDEXED_FROM = 50_000  # windows; a vector index of fewer costs more than it saves
+SCALARS_INDEXED_FROM = 50_000  # rows; fewer are scanned in a millisecond
 _REBUILT_AT = 4  # rebuild the vector index when it has this many times as many windows
 _VECTORS = "vectors_"  # prefix of the vector index's name; the number of windows it was built from follows
 
@@ -38,6 +39,29 @@ def compact(table: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # warns that running searches may fail, as our docs do
         table.optimize(cleanup_older_than=timedelta(0))
+
+
+def compact_fragments(table: Any, most: int) -> None:
+    """Compact a table if it has many small fragments, without rewriting large ones.
+
+    Args:
+        table: a LanceDB table.
+        most: the number of small fragments that it may have.
+    """
+    if table.stats()["fragment_stats"]["num_small_fragments"] > most:
+        table.optimize(cleanup_older_than=VERSIONS_KEPT)
+
+
+def update_scalar_index(table: Any, *columns: str) -> None:
+    """Build an index of each of these columns if a table has enough rows; compactions keep it up to date."""
+    from lancedb.index import BTree
+
+    if table.count_rows() < SCALARS_INDEXED_FROM:
+        return
+    indexed = {column for index in table.list_indices() for column in index.columns}
+    for column in columns:
+        if column not in indexed:
+            table.create_index(column, config=BTree(), name=f"{column}_index")
 
 
 def _needs_compaction(table: Any) -> bool:

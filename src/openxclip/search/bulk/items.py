@@ -20,6 +20,7 @@ class SourceItem:
         modified: modification time, in nanoseconds since 1970; 0 if unknown.
         etag: the object store's mark of this version of the object; "" if unknown.
         columns: the video's values in the columns of the manifest.
+        content: SHA-256 of the version that the index has; "" if it has none.
     """
 
     path: str
@@ -27,6 +28,7 @@ class SourceItem:
     modified: int = 0
     etag: str = ""
     columns: dict[str, Any] = field(default_factory=dict)
+    content: str = ""
 
 
 class Source(ABC):

@@ -138,6 +138,16 @@ class Objects:
         except FileNotFoundError:
             return None
 
+    def exists(self, name: str) -> bool:
+        """Return whether there is such an object, without reading it."""
+        import obstore
+
+        try:
+            self._call(lambda: obstore.head(self._store, name))
+        except FileNotFoundError:
+            return False
+        return True
+
     def put(self, name: str, data: bytes) -> None:
         """Write an object, in place of another of this name."""
         import obstore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from openxclip.search.bulk.items import Source, SourceItem
 from openxclip.search.schema import VideoRow
@@ -98,7 +98,11 @@ class Plan(Iterator[list[SourceItem]]):
             known: dict[str, list[VideoRow]] = {}
             for row in self._store.rows_of([item.path for item in part]):
                 known.setdefault(row.path, []).append(row)
-            part = [item for item in part if self._is_left(item, known.get(item.path, []))]
+            part = [
+                _with_content(item, known.get(item.path, []))
+                for item in part
+                if self._is_left(item, known.get(item.path, []))
+            ]
         counts.left += len(part)
         return part
 
@@ -143,6 +147,12 @@ def plan(
 def part_of(path: str, parts: int) -> int:
     """Return which of N parts a path belongs to, from 1; the same on every machine."""
     return 1 + zlib.crc32(path.encode()) % parts
+
+
+def _with_content(item: SourceItem, rows: Iterable[VideoRow]) -> SourceItem:
+    """Return the item with the content that the index has, so that a file with a new time isn't decoded again."""
+    contents = [row.content for row in rows if row.state == "complete"]
+    return replace(item, content=contents[0]) if contents else item
 
 
 def _is_same_version(item: SourceItem, row: VideoRow) -> bool:
