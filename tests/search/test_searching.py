@@ -43,7 +43,7 @@ def make_searcher(
 
 
 def hits(searcher: Searcher, **options: Any) -> list[Hit]:
-    return searcher.by_text("a cat", SearchOptions(rerank=200, **options))
+    return searcher.by_text("a cat", SearchOptions(**options))
 
 
 def spans(found: list[Hit]) -> list[tuple[str, float, float, float, int]]:

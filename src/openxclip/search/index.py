@@ -27,7 +27,7 @@ from openxclip.search.parquet import SUFFIX, export_windows, import_windows, is_
 from openxclip.search.paths import absolute_path, is_missing, matching_paths, may_remove
 from openxclip.search.results import Added, Hit
 from openxclip.search.schema import IndexInfo
-from openxclip.search.searching import RERANK, Searcher, check_query
+from openxclip.search.searching import Searcher, check_query
 from openxclip.video import ClipPlan, ReadOptions, VideoSource, find_videos
 from openxclip.video.options import Decode
 from openxclip.video.sampling import Sampling
@@ -300,7 +300,7 @@ class VideoIndex:
         read: ReadOptions | None = None,
         k: int = 10,
         where: str | None = None,
-        rerank: int = RERANK,
+        rerank: int | None = None,
         per_video: int | None = None,
         min_score: float | Literal["auto"] | None = None,
         min_similarity: float | None = None,
@@ -321,7 +321,8 @@ class VideoIndex:
             where: SQL condition that windows must meet, on `path`, `start`, `end`, `duration`, `size` (bytes) and
                 `modified` (nanoseconds since 1970), such as "duration < 60 and path like '%cam2%'".
             rerank: number of candidates, found by the plain text, to order by their cosine with prompts; 0 turns
-                prompts off. A search by video isn't reranked, because prompts change texts only.
+                prompts off. The default is 200, or 0 if the index has no patch features; a number then reads the videos
+                of so many candidates again. A search by video isn't reranked: prompts change texts only.
             per_video: maximum number of hits from one video.
             min_score: minimum score of a hit, from 0 to 1, in a search by text; "auto" is the threshold of the model's
                 contract of time for this text. The search ends when a round of candidates brings no such hit.

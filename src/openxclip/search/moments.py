@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -24,14 +24,14 @@ class SearchOptions:
 
     k: int = 10
     where: str | None = None
-    rerank: int
+    rerank: int | None = None
     per_video: int | None = None
     min_score: float | None = None
     min_similarity: float | None = None
     merge: bool = True
 
     def __post_init__(self) -> None:
-        if self.k < 1 or self.rerank < 0:
+        if self.k < 1 or (self.rerank or 0) < 0:
             raise ValueError(f"k={self.k} must be 1 or more, rerank={self.rerank} 0 or more.")
         if self.per_video is not None and self.per_video < 1:
             raise ValueError(f"per_video={self.per_video}: must be 1 or more.")
@@ -52,12 +52,14 @@ class Window:
         similarity: the cosine that orders candidates: with prompts if the window is reranked.
         reranked: whether `similarity` includes prompts.
         score: the text's share against the neutral texts; None before it is computed.
+        place: position among the candidates that were to be reranked, if some of them couldn't be.
     """
 
     row: dict[str, Any]
     similarity: float
     reranked: bool
     score: float | None = None
+    place: int | None = None
 
     @property
     def start(self) -> float:
@@ -111,7 +113,23 @@ class Moment:
 
 def sort_best_first(windows: Iterable[Window]) -> list[Window]:
     """Sort windows. Reranked windows come first, because similarities with and without prompts can't be compared."""
-    return sorted(windows, key=lambda window: (not window.reranked, -window.similarity))
+
+    def key(window: Window) -> tuple[bool, int, float]:
+        has_place = window.reranked or window.place is not None
+        return not has_place, window.place or 0, -window.similarity
+
+    return sorted(windows, key=key)
+
+
+def keep_places(windows: Sequence[Window]) -> None:
+    """Give each window that isn't reranked its place by plain similarity, and the other places to the reranked ones.
+
+    Args:
+        windows: candidates, the best first by their plain similarity.
+    """
+    ranked = iter(sort_best_first(window for window in windows if window.reranked))
+    for place, window in enumerate(windows):
+        (next(ranked) if window.reranked else window).place = place
 
 
 def separate_moments(windows: Iterable[Window]) -> list[Moment]:

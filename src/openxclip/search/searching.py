@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -11,8 +12,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from openxclip.common.counting import counted
 from openxclip.pipeline import VideoPipeline
-from openxclip.search.moments import Moment, SearchOptions, Window, merge_neighbours, select_moments, separate_moments
+from openxclip.search.moments import (
+    Moment,
+    SearchOptions,
+    Window,
+    keep_places,
+    merge_neighbours,
+    select_moments,
+    separate_moments,
+)
+from openxclip.search.rereading import add_patches
 from openxclip.search.results import Hit
 from openxclip.search.schema import IndexInfo, embeddings_of
 from openxclip.search.scoring import cosines_with_prompts, score_rows
@@ -90,9 +101,12 @@ class Searcher:
         """
         num_windows = max(1, self._store.count_windows())
         k = min(options.k, num_windows)
-        reranks = is_text and self._info.patches and options.rerank > 0
+        rerank = options.rerank
+        if rerank is None:
+            rerank = RERANK if self._info.patches else 0
+        reranks = is_text and rerank > 0
         unranked = _CANDIDATES if options.merge else k
-        count = max(k, min(options.rerank if reranks else unranked, num_windows))
+        count = max(k, min(rerank if reranks else unranked, num_windows))
         unit_E = F.normalize(queries_QE[0].float(), dim=0).cpu().numpy()
         typical = float(unit_E @ self._mean_embedding(num_windows)) if options.merge else 0.0
 
@@ -104,11 +118,12 @@ class Searcher:
             where = _exclude_videos(options.where, full_videos)
             rows = self._store.nearest(unit_E, count, where, patches=reranks_now)
             new = [row for row in rows if (row["video"], row["number"]) not in windows]
-            cosines = [row["similarity"] for row in new]
-            if reranks_now:
-                cosines = cosines_with_prompts(self._pipeline, queries_QE[:1], new)
-            for row, cosine in zip(new, cosines, strict=True):
-                windows[row["video"], row["number"]] = Window(row, cosine, reranks_now)
+            found = (
+                self._rerank(queries_QE[:1], new)
+                if reranks_now
+                else [Window(row, row["similarity"], False) for row in new]
+            )
+            windows.update(((window.row["video"], window.row["number"]), window) for window in found)
 
             all_moments = (
                 merge_neighbours(windows.values(), typical) if options.merge else separate_moments(windows.values())
@@ -132,6 +147,27 @@ class Searcher:
         if is_text:
             self._score(queries_QE, [moment.best for moment in moments])
         return [moment.hit() for moment in moments]
+
+    def _rerank(self, text_1E: Tensor, rows: Sequence[dict[str, Any]]) -> list[Window]:
+        """Return windows with their cosines with prompts, in the order of the rows, which is that of plain cosines.
+
+        Patches that the index doesn't have are computed again. A window whose video can't be read keeps its place.
+        """
+        without = [row for row in rows if row["patches"] is None]
+        errors = add_patches(self._store, self._pipeline, self._info, without) if without else {}
+        ranked = [row for row in rows if row["patches"] is not None]
+        cosines = dict(zip(map(id, ranked), cosines_with_prompts(self._pipeline, text_1E, ranked), strict=True))
+        windows = [Window(row, cosines.get(id(row), row["similarity"]), id(row) in cosines) for row in rows]
+        if errors:
+            left = len(rows) - len(ranked)
+            warnings.warn(
+                f"{left} of {counted(len(rows), 'candidate')} could not be read again and kept "
+                f"{'its' if left == 1 else 'their'} place without prompts: {next(iter(errors.values()))}",
+                RuntimeWarning,
+                stacklevel=5,  # the caller of `VideoIndex.search`
+            )
+            keep_places(windows)
+        return windows
 
     def _score(self, texts_KE: Tensor, windows: Sequence[Window]) -> None:
         """Compute missing scores."""

@@ -16,7 +16,7 @@ from openxclip.common.files import NO_STAMP, cannot_read, cannot_write, hash_fil
 from openxclip.common.sizes import format_bytes
 from openxclip.errors import StoreError, VideoError
 from openxclip.search.bulk.items import SourceItem
-from openxclip.search.bulk.objects import Objects, ambient_options
+from openxclip.search.bulk.objects import PATIENCE_S, Objects, ambient_options
 from openxclip.search.store_errors import SCHEMES
 
 _FREE = 256 << 20  # bytes of the disk that are left to other programs
@@ -49,7 +49,7 @@ class Fetched:
 
 
 @contextmanager
-def fetched(item: SourceItem, folder: Path) -> Iterator[Fetched]:
+def fetched(item: SourceItem, folder: Path, *, patience: float = PATIENCE_S) -> Iterator[Fetched]:
     """Bring a video to this machine for the block.
 
     A local file stays where it is. It is read once to be hashed, so decoding it reads the system's cache, if memory
@@ -58,6 +58,7 @@ def fetched(item: SourceItem, folder: Path) -> Iterator[Fetched]:
     Args:
         item: the video.
         folder: folder for temporary files.
+        patience: seconds to wait for an object store that doesn't answer.
 
     Raises:
         VideoError: there is no such file or object, it may not be read, or it changes meanwhile.
@@ -68,7 +69,7 @@ def fetched(item: SourceItem, folder: Path) -> Iterator[Fetched]:
         return
     copy: Path | None = None
     try:
-        result = _copy(item, folder)
+        result = _copy(item, folder, patience)
         copy = result.path
         yield result
     finally:
@@ -92,7 +93,7 @@ def _local(item: SourceItem) -> Fetched:
     return Fetched(path, content, replace(item, size=stamp.size, modified=stamp.modified))
 
 
-def _copy(item: SourceItem, folder: Path) -> Fetched:
+def _copy(item: SourceItem, folder: Path, patience: float) -> Fetched:
     scheme, _, place = item.path.partition("://")
     bucket, _, key = place.partition("/")
     if scheme not in SCHEMES:
@@ -103,7 +104,7 @@ def _copy(item: SourceItem, folder: Path) -> Fetched:
     try:
         with os.fdopen(descriptor, "wb") as file:
             checked = 0
-            for chunk in open_bucket(f"{scheme}://{bucket}").read_chunks(key):
+            for chunk in open_bucket(f"{scheme}://{bucket}", patience).read_chunks(key):
                 if not item.size and size >= checked:
                     _check_room(folder, item, _CHECKED_EVERY)
                     checked = size + _CHECKED_EVERY
@@ -120,14 +121,14 @@ def _copy(item: SourceItem, folder: Path) -> Fetched:
     return Fetched(Path(copy), hashed.hexdigest(), replace(item, size=size))
 
 
-def open_bucket(uri: str) -> Objects:
-    """Return a bucket, `s3://bucket`; it is opened once for the same credentials."""
-    return _open_bucket(uri, frozenset(ambient_options().items()))
+def open_bucket(uri: str, patience: float = PATIENCE_S) -> Objects:
+    """Return a bucket, `s3://bucket`; it is opened once for the same credentials and patience."""
+    return _open_bucket(uri, patience, frozenset(ambient_options().items()))
 
 
 @lru_cache(maxsize=16)
-def _open_bucket(uri: str, environment: frozenset[tuple[str, str]]) -> Objects:
-    return Objects.open(uri)
+def _open_bucket(uri: str, patience: float, environment: frozenset[tuple[str, str]]) -> Objects:
+    return Objects.open(uri, patience=patience)
 
 
 def _check_room(folder: Path, item: SourceItem, size: int) -> None:
