@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,19 +16,21 @@ from openxclip.errors import VideoIndexError
 from openxclip.pipeline import VideoPipeline
 from openxclip.pipeline.batching import Batch
 from openxclip.processing.sources import in_memory
+from openxclip.search.connecting import PATIENCE_S
 from openxclip.search.duplicates import MIN_SIMILARITY, OVERLAP, DuplicateGroup, Keep, find_duplicates
 from openxclip.search.indexed_videos import IndexedVideos
 from openxclip.search.indexer import Indexer, OnClip, OnVideo, skip_known
 from openxclip.search.maintenance import disk_bytes
 from openxclip.search.moments import SearchOptions
-from openxclip.search.not_duplicates import NotDuplicates
+from openxclip.search.not_duplicates import remember
 from openxclip.search.opening import OpenIndex
 from openxclip.search.parquet import SUFFIX, export_windows, import_windows, is_parquet
+from openxclip.search.partitions import open_indexes
 from openxclip.search.paths import absolute_path, is_missing, matching_paths, may_remove
 from openxclip.search.results import Added, Hit
 from openxclip.search.schema import IndexInfo
 from openxclip.search.searching import Searcher, check_query
-from openxclip.video import ClipPlan, ReadOptions, VideoSource, find_videos
+from openxclip.video import ReadOptions, VideoSource, find_videos
 from openxclip.video.options import Decode
 from openxclip.video.sampling import Sampling
 
@@ -54,7 +56,7 @@ class VideoIndex:
     @classmethod
     def open(
         cls,
-        uri: str | Path,
+        uri: str | Path | Sequence[str | Path],
         *,
         model: str | Path | VideoPipeline | None = None,
         window: float | None = None,
@@ -65,11 +67,12 @@ class VideoIndex:
         decode: Decode | None = None,
         device: torch.device | str | None = None,
         precision: Precision | None = None,
+        patience: float = PATIENCE_S,
     ) -> VideoIndex:
         """Open an index. If there is none, the first `add` creates it.
 
         Args:
-            uri: folder of the index, or another place that LanceDB takes (`s3://…`).
+            uri: folder of the index or another place that LanceDB takes (`s3://…`); several are searched as one index.
             model: a folder, a hub id, "mini", or a loaded pipeline. The default is the index's model, and for a new
                 index the default of `VideoPipeline.from_pretrained`. All videos of an index are encoded by one model.
             window: seconds per window; the default is the window of the model's contract of time, or 10 if it has none.
@@ -81,6 +84,7 @@ class VideoIndex:
             decode: which frames are decoded, see `openxclip.video.ReadOptions`; default "all". With "key" indexing is
                 faster, but a window shows key frames only.
             device, precision: see `VideoPipeline.from_pretrained`.
+            patience: about how many seconds one call waits for an object store that doesn't answer.
 
         Raises:
             MissingPackageError: LanceDB isn't installed, or is too old.
@@ -91,7 +95,7 @@ class VideoIndex:
             "window": window, "stride": stride, "num_frames": num_frames, "sampling": sampling, "patches": patches,
             "decode": decode,
         }  # fmt: skip
-        return cls(OpenIndex(uri, model, settings, {"device": device, "precision": precision}))
+        return cls(open_indexes(uri, model, settings, {"device": device, "precision": precision}, patience=patience))
 
     def __len__(self) -> int:
         """Return the number of searchable windows."""
@@ -285,7 +289,7 @@ class VideoIndex:
             OSError: the file can't be written.
         """
         target = checked_target(path, SUFFIX)
-        self._index.require()
+        self._index.require_one()
         return export_windows(self._store, target)
 
     # -- searching ---------------------------------------------------------------------------------------------------
@@ -348,8 +352,7 @@ class VideoIndex:
                 options = replace(options, min_score=self._index.pipeline().contract.threshold_of(text.strip()))
             return self._searcher.by_text(text, options)
         assert video is not None
-        plan = ClipPlan(num_frames=info.num_frames, sampling=info.sampling, start=start, end=end)
-        return self._searcher.by_video(video, plan, read, options)
+        return self._searcher.by_video(video, options, start=start, end=end, read=read)
 
     def duplicates(
         self,
@@ -383,11 +386,9 @@ class VideoIndex:
             ValueError: an argument is out of its range, or a pair isn't two videos of the index.
             VideoIndexError: there is no index, or it can't remember a pair.
         """
-        self._index.require()
-        remembered = NotDuplicates(self._store.uri)
+        self._index.require_one()
         rows = self._store.complete_videos()
-        remembered.add(not_duplicates, rows)
-        pairs = remembered.pairs()
+        pairs = remember(self._store.uri, not_duplicates, rows)
         windows = self._store.read_windows(IndexedVideos.COLUMNS, where)
         return find_duplicates(
             IndexedVideos.read(rows.values(), windows).without_changed_files(),

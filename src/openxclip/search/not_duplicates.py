@@ -90,6 +90,15 @@ class NotDuplicates:
         return lines
 
 
+def remember(
+    uri: str, pairs: Iterable[tuple[str | Path, str | Path]], videos: Mapping[str, VideoRow]
+) -> set[frozenset[str]]:
+    """Remember pairs, and return all pairs of the index; see `NotDuplicates`."""
+    remembered = NotDuplicates(uri)
+    remembered.add(pairs, videos)
+    return remembered.pairs()
+
+
 def pair_key(first: tuple[str, str], second: tuple[str, str]) -> frozenset[str]:
     """Return a key for a pair of videos, each given as its path and SHA-256."""
     if first[1] == second[1]:

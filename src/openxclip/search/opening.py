@@ -15,6 +15,7 @@ from openxclip.errors import VideoIndexError
 from openxclip.hub import DEFAULT_MODEL
 from openxclip.pipeline import VideoPipeline
 from openxclip.pipeline.loading import as_pipeline
+from openxclip.search.connecting import PATIENCE_S
 from openxclip.search.schema import IndexInfo, VideoRow
 from openxclip.search.store import Store
 from openxclip.video import ClipPlan, ReadOptions
@@ -33,6 +34,7 @@ class OpenIndex:
         settings: `window`, `stride`, `num_frames`, `sampling`, `patches` and `decode`; None accepts the index's value,
             and for a new index the default, which the model's contract of time may set.
         loading: options for loading the model; None is an option's default.
+        patience: see `Store`.
 
     Raises:
         MissingPackageError: LanceDB isn't installed, or is too old.
@@ -46,9 +48,11 @@ class OpenIndex:
         model: str | Path | VideoPipeline | None,
         settings: Mapping[str, Any],
         loading: Mapping[str, Any],
+        *,
+        patience: float = PATIENCE_S,
     ) -> None:
         uri = str(uri)  # Path would turn "s3://" into "s3:/"
-        self.store = Store(uri if "://" in uri or not uri else str(target_path(uri)))
+        self.store = Store(uri if "://" in uri or not uri else str(target_path(uri)), patience=patience)
         self._model = model
         self._settings = {name: value for name, value in settings.items() if value is not None}
         self._loading = {name: value for name, value in loading.items() if value is not None}
@@ -79,6 +83,10 @@ class OpenIndex:
         if info is None:
             raise VideoIndexError(f"{self.store.uri}: there is no index: make one with `openxclip index`.")
         return info
+
+    def require_one(self) -> IndexInfo:
+        """As `require`, for what can't be done with several indexes at once."""
+        return self.require()
 
     def videos(self) -> list[VideoRow]:
         """Load the latest version and return the videos in every state."""

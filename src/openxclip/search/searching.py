@@ -78,13 +78,20 @@ class Searcher:
         return self._search(self._pipeline.encode_texts(texts), options, is_text=True)
 
     def by_video(
-        self, video: VideoSource, plan: ClipPlan, read: ReadOptions | None, options: SearchOptions
+        self,
+        video: VideoSource,
+        options: SearchOptions,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        read: ReadOptions | None = None,
     ) -> list[Hit]:
-        """Search for a video, which the plan reads as one clip.
+        """Search for a part of a video, which is read as one clip.
 
         Raises:
             VideoError: the video can't be read.
         """
+        plan = ClipPlan(num_frames=self._info.num_frames, sampling=self._info.sampling, start=start, end=end)
         (encoded,) = self._pipeline.encode_videos([video], plan, read=read)
         if encoded.error is not None:
             raise encoded.error
@@ -162,7 +169,7 @@ class Searcher:
             left = len(rows) - len(ranked)
             warnings.warn(
                 f"{left} of {counted(len(rows), 'candidate')} could not be read again and kept "
-                f"{'its' if left == 1 else 'their'} place without prompts: {next(iter(errors.values()))}",
+                f"{'its' if left == 1 else 'their'} place without prompts: {next(iter(errors.values()))}.",
                 RuntimeWarning,
                 stacklevel=5,  # the caller of `VideoIndex.search`
             )

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openxclip.common.files import is_utf8
-from openxclip.errors import VideoIndexError, needs_package
+from openxclip.errors import VideoIndexError
 from openxclip.search import maintenance
 from openxclip.search.columns import metadata_columns, new_columns, windows_table, with_columns
+from openxclip.search.connecting import PATIENCE_S, connector, storage_options
 from openxclip.search.folders import is_vacant, writing_lock
 from openxclip.search.schema import WINDOW_COLUMNS, IndexInfo, VideoRow, read_info, videos_schema, windows_schema
 from openxclip.search.sql import (
@@ -30,6 +30,7 @@ from openxclip.search.sql import (
     video_in,
     video_not_in,
 )
+from openxclip.search.store_errors import problem_of, sentence_of
 
 _WINDOWS, _VIDEOS = "windows", "videos"
 _BATCH_ROWS = 4096
@@ -45,27 +46,16 @@ class Store:
 
     Args:
         uri: a folder, or another place that LanceDB takes: `s3://…`, `gs://…`, `az://…`.
+        patience: about how long one call waits for an object store that doesn't answer, in seconds.
 
     Raises:
         MissingPackageError: LanceDB isn't installed, or is too old.
         ValueError: the name is empty or not valid UTF-8.
     """
 
-    def __init__(self, uri: str) -> None:
-        with needs_package("an index", "pyarrow", "search"):
-            import pyarrow  # noqa: F401
-        with needs_package("an index", "lancedb", "search"):
-            import lancedb
-            from lancedb.index import IvfSq  # noqa: F401 (old versions of LanceDB lack it)
-
-            if not hasattr(lancedb.DBConnection, "list_tables"):
-                raise ImportError(f"version {lancedb.__version__} is too old")
-        if not uri or uri.startswith("memory:"):
-            raise ValueError(f"{uri!r}: give a folder or an object store to keep the index in.")
-        if not is_utf8(uri):
-            raise ValueError(f"{uri!r}: the name of an index must be valid UTF-8.")
-        self.uri = uri
-        self._connect = lancedb.connect
+    def __init__(self, uri: str, *, patience: float = PATIENCE_S) -> None:
+        self.uri, self.storage_options = uri, storage_options(uri, patience)
+        self._connect = connector(uri, self.storage_options)
         self._windows: Any = None
         self._videos: Any = None
         self.metadata: list[str] = []  # names of the metadata columns
@@ -121,7 +111,7 @@ class Store:
             if self.folder is not None:
                 with suppress(OSError):
                     self.folder.rmdir()  # only if it is empty
-            raise VideoIndexError(f"{self.uri}: an index can't be made there: {first_line(error)}") from error
+            raise VideoIndexError(sentence_of(self.uri, error, "an index can't be made there")) from error
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -156,19 +146,18 @@ class Store:
         try:
             yield
         except (OSError, RuntimeError) as error:
-            raise VideoIndexError(f"{self.uri}: the index can't be written: {first_line(error)}") from error
+            raise VideoIndexError(sentence_of(self.uri, error, "the index can't be written")) from error
 
     @contextmanager
     def read_errors(self, where: str | None = None) -> Iterator[None]:
-        """Translate LanceDB's errors. If the user gave a condition, it is assumed to be the cause."""
+        """Translate LanceDB's errors. If the user gave a condition, it is the cause, or else the object store is."""
         try:
             yield
         except (OSError, RuntimeError, ValueError) as error:
-            if where is not None:
+            if where is not None and problem_of(self.uri, error) is None:
                 raise invalid_condition(where, first_line(error), self.metadata) from error
-            raise VideoIndexError(
-                f"{self.uri}: the index can't be read, and may be damaged: {first_line(error)}"
-            ) from error
+            what = "the index can't be read, and may be damaged"
+            raise VideoIndexError(sentence_of(self.uri, error, what)) from error
 
     @property
     def tables(self) -> tuple[Any, Any]:

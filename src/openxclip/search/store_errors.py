@@ -32,8 +32,8 @@ _OVERLOADED = re.compile(
     r"\b(429|500|502|503|504) (Too Many|Internal|Bad Gateway|Service|Gateway)"
 )
 _NO_ANSWER = re.compile(
-    r"error sending request|connect error|connection (refused|reset|closed)|dns error|timed? ?out|broken pipe|"
-    r"dispatch failure|request or response body error|end of file before message length|IncompleteMessage|"
+    r"error sending request|connect error|connection (refused|reset|closed)|dns error|timed ?out|kind: Timeout|"
+    r"broken pipe|dispatch failure|request or response body error|end of file before message length|IncompleteMessage|"
     r"error decoding response body|channel closed",
     re.IGNORECASE,
 )
