@@ -13,6 +13,7 @@ from openxclip.search.bulk.objects import Objects
 from openxclip.search.bulk.receipts import Receipt
 from openxclip.search.bulk.tables import delete_windows, windows_per_video
 from openxclip.search.bulk.writing import data_files, lance_errors, object_name, open_windows
+from openxclip.search.connecting import storage_options
 from openxclip.search.store import Store
 
 # Files that no version of a table names are deleted a week after they were written, by any compaction
@@ -74,8 +75,7 @@ class Appender:
         if not missing:
             return
         fragments = [lance.FragmentMetadata.from_json(fragment) for fragment in missing]
-        with lance_errors(self._store.uri):
-            lance.LanceDataset.commit(dataset, lance.LanceOperation.Append(fragments), read_version=dataset.version)
+        self._commit(dataset, lance.LanceOperation.Append(fragments))
         self._remove_repeated({file for fragment in missing for file in data_files(fragment)})
 
     def _remove_repeated(self, files: Collection[str]) -> None:
@@ -89,9 +89,14 @@ class Appender:
             )
         repeated = sorted({number for file in files for number in present[file][1:]})
         if repeated:
-            with lance_errors(self._store.uri):
-                operation = lance.LanceOperation.Delete([], repeated, "false")
-                lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
+            self._commit(dataset, lance.LanceOperation.Delete([], repeated, "false"))
+
+    def _commit(self, dataset: Any, operation: Any) -> None:
+        options = storage_options(self._store.uri) or None
+        with lance_errors(self._store.uri):
+            import_lance().LanceDataset.commit(
+                dataset, operation, read_version=dataset.version, storage_options=options
+            )
 
     def _is_appended(self, receipt: Receipt) -> bool:
         """Return whether the table has all windows of a receipt's videos, in whatever files."""

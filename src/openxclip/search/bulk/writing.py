@@ -11,6 +11,7 @@ from openxclip.errors import StoreError, VideoIndexError
 from openxclip.search.bulk.lance_versions import import_lance
 from openxclip.search.bulk.objects import Objects
 from openxclip.search.columns import windows_table
+from openxclip.search.connecting import storage_options
 from openxclip.search.store_errors import problem_of, sentence_of
 
 FRAGMENT_BYTES = 64 << 20  # of embeddings and patches
@@ -39,7 +40,7 @@ def lance_errors(uri: str, what: str = "the index can't be written") -> Iterator
         raise VideoIndexError(sentence_of(uri, error, what)) from error
 
 
-def open_windows(uri: str, *, session: Any = None) -> Any:
+def open_windows(uri: str) -> Any:
     """Open the latest version of an index's table of windows with pylance.
 
     Raises:
@@ -48,7 +49,7 @@ def open_windows(uri: str, *, session: Any = None) -> Any:
     """
     lance = import_lance()
     with lance_errors(uri, "the index can't be read, and may be damaged"):
-        return lance.dataset(f"{uri.rstrip('/')}/{WINDOWS_FOLDER}", session=session)
+        return lance.dataset(f"{uri.rstrip('/')}/{WINDOWS_FOLDER}", storage_options=storage_options(uri) or None)
 
 
 def data_files(fragment: str) -> list[str]:
@@ -142,7 +143,7 @@ class FragmentWriter:
 
         table = windows_table(rows, self.schema)
         with lance_errors(self._objects.uri):
-            written = write_fragments(table, self._dataset, mode="append")
+            written = write_fragments(table, self._dataset, storage_options=storage_options(self._objects.uri) or None)
         return [json.dumps(fragment.to_json()) for fragment in written]
 
     def _delete(self, fragments: Iterable[str]) -> None:
