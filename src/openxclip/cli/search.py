@@ -20,7 +20,7 @@ from openxclip.cli.options import (
 )
 from openxclip.cli.progress import progress
 from openxclip.cli.rows import Form, Rows, format_options
-from openxclip.cli.terminal import say
+from openxclip.cli.terminal import note, say
 from openxclip.common.counting import counted
 from openxclip.common.files import atomic_file
 from openxclip.errors import OpenXCLIPError, VideoError
@@ -56,8 +56,8 @@ class _Score(click.FloatRange):
 @click.option(
     "--rerank",
     type=click.IntRange(0),
-    default=200,
-    help="Number of candidates to rerank with prompts; 0 turns prompts off.",
+    help="Number of candidates to rerank with prompts; 0 turns prompts off. An index without patches reads the "
+    "videos again.  [default: 200, or 0 without patches]",
 )
 @click.option("--model", help="The model of the index, if it has moved.")
 @format_options
@@ -110,6 +110,8 @@ def command(
         if thumbnails is not None:
             checked_empty_folder(thumbnails, "the thumbnails")
         index = VideoIndex.open(uri, model=model, device=device, precision=precision)
+        if text is not None and index.info is not None and not index.info.patches:
+            _mention_patches(options["rerank"])
         hits = index.search(
             text,
             video=video,
@@ -143,6 +145,17 @@ def command(
             click.echo("no moment of the index meets the conditions." if len(index) else "the index is empty.")
     if write_error is not None:
         raise write_error
+
+
+def _mention_patches(rerank: int | None) -> None:
+    """Say what an index without patches means for a search."""
+    if rerank is None:
+        note(
+            "the index has no patches, so moments are ordered without video-specific prompts: --rerank 50 reads the "
+            "videos of 50 candidates again and orders these with prompts."
+        )
+    elif rerank:
+        note(f"the index has no patches: reading the videos of {rerank} candidates again.")
 
 
 def _write_thumbnails(hits: list[Hit], folder: Path, names: dict[Hit, str]) -> None:
