@@ -9,7 +9,7 @@ import click
 from openxclip.cli.cluster_options import Display, commit_summary, end, summary
 from openxclip.cli.help import usage_errors
 from openxclip.cli.options import read_options, refuse_given
-from openxclip.cli.terminal import is_set, note
+from openxclip.cli.terminal import is_set
 from openxclip.common.counting import counted
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class BulkIndexing:
         common: dict[str, Any] = {"hidden": is_set("hidden"), "say": display.say}
         with usage_errors():
             common["settings"] = settings = IndexSettings(read=self._read, **self._options)
-            self._mention_patches(settings)
+            self._mention_patches(settings, display)
             if commit:
                 result = commit_parts(self._source, self._to, **common)
                 click.echo(commit_summary(result))
@@ -101,6 +101,6 @@ class BulkIndexing:
             )
         end(result, display)
 
-    def _mention_patches(self, settings: IndexSettings) -> None:
-        if settings.patches is None and settings.open(self._to).info is None:
-            note(NO_PATCHES)
+    def _mention_patches(self, settings: IndexSettings, display: Display) -> None:
+        if settings.patches is None and settings.open(self._to).info is None and not is_set("quiet"):
+            display.say(f"note: {NO_PATCHES}")
