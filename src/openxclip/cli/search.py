@@ -15,7 +15,6 @@ from openxclip.cli.options import (
     checked_empty_folder,
     device_options,
     fps_option,
-    index_option,
     where_option,
 )
 from openxclip.cli.progress import progress
@@ -30,6 +29,18 @@ if TYPE_CHECKING:
     from openxclip.search import Hit
 
 
+class _Place(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """The place of an index. The environment variable holds one, whose name may have spaces and colons."""
+
+    name = "DIR"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def split_envvar_value(self, rv: str) -> tuple[str, ...]:
+        return (rv,)
+
+
 class _Score(click.FloatRange):
     """A score, or "auto" for the threshold of the model."""
 
@@ -42,7 +53,16 @@ class _Score(click.FloatRange):
 
 @click.command("search", no_args_is_help=True)
 @click.argument("text", required=False)
-@index_option
+@click.option(
+    "--in",
+    "uris",
+    type=_Place(),
+    multiple=True,
+    required=True,
+    envvar="OPENXCLIP_INDEX",
+    show_envvar=True,
+    help="The index; repeated, several indexes of one model and window are searched as one.",
+)
 @click.option("--video", metavar="PATH", help="Search by this video instead of a text.")
 @click.option("--start", type=Time(), help="Use the part of --video from this time: 83.5 or 1:23.5.")
 @click.option("--end", type=Time(above=0), help="Use the part of --video up to this time.")
@@ -71,7 +91,7 @@ class _Score(click.FloatRange):
 @device_options
 def command(
     text: str | None,
-    uri: str,
+    uris: tuple[str, ...],
     video: str | None,
     start: float | None,
     end: float | None,
@@ -109,7 +129,8 @@ def command(
             check_contact_sheet(html)
         if thumbnails is not None:
             checked_empty_folder(thumbnails, "the thumbnails")
-        index = VideoIndex.open(uri, model=model, device=device, precision=precision)
+        place = uris[0] if len(uris) == 1 else uris
+        index = VideoIndex.open(place, model=model, device=device, precision=precision)
         if text is not None and index.info is not None and not index.info.patches:
             _mention_patches(options["rerank"])
         hits = index.search(
