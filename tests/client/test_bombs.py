@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from functools import cache
 
 import av
 import numpy as np
@@ -15,6 +16,7 @@ from serving import Server, memory_of
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
+@cache
 def huge_picture() -> bytes:
     """A PNG that says it has 60,000 x 60,000 pixels, and has zeros."""
 
@@ -30,6 +32,7 @@ def huge_picture() -> bytes:
     )
 
 
+@cache
 def large_frames() -> bytes:
     """A video of 16384 x 8192 pixels, all black."""
     target = io.BytesIO()
@@ -37,12 +40,13 @@ def large_frames() -> bytes:
         stream = container.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = 16384, 8192, "gray"
         frame = av.VideoFrame.from_ndarray(np.zeros((8192, 16384), np.uint8), format="gray")
-        for _ in range(3):
+        for _ in range(2):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return target.getvalue()
 
 
+@cache
 def many_frames() -> bytes:
     """A GIF of 16 pixels that says it lasts for days: 200 frames of 655 s."""
     target = io.BytesIO()

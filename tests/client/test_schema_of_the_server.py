@@ -18,7 +18,7 @@ NOT_CHECKED = "positive_data_acceptance"
 def test_answers_of_every_route_are_those_of_the_schema(tmp_path: Path) -> None:
     """In a server of its own, because invented requests also cancel jobs and end visits."""
     tool = Path(sysconfig.get_path("scripts")) / "schemathesis"
-    options = ["--phases=examples,fuzzing", "--max-examples=1", "--max-time=20", "--generation-deterministic",
+    options = ["--phases=examples,fuzzing", "--max-examples=1", "--generation-deterministic",
                f"--exclude-checks={NOT_CHECKED}", "--continue-on-failure", "--suppress-health-check=filter_too_much",
                "--request-timeout=60", "--workers=2", "--warnings=off", "--no-color"]  # fmt: skip
     with running(tmp_path, "--root", SAMPLES, check_log=False) as server:

@@ -69,6 +69,8 @@ def test_a_timeline_is_that_of_the_library(served: Server, pipeline: openxclip.V
 
 def test_a_search_finds_the_clip_and_more_like_it(served: Server) -> None:
     with Client(served.url) as client:
+        assert client.wait(client.index.add("samples")).state == "done"
+        assert client.index.info().videos == 6
         (hit,) = client.search("an owl vanishes", k=1)
         assert Path(hit.path).name == "owl_vanishes.mp4"
         assert hit.video == "samples/owl_vanishes.mp4"
