@@ -13,8 +13,9 @@ from openxclip.common.files import NOT_UTF8, is_utf8
 from openxclip.errors import VideoError, VideoIndexError
 from openxclip.pipeline.batching import Batch, EncodedClip
 from openxclip.search.bulk.rows import PLAN, encoding_options, new_video, reading_options, window_row, with_window
+from openxclip.search.bulk.tables import metadata_of
 from openxclip.search.opening import OpenIndex
-from openxclip.search.paths import content_hash, file_stamp, is_missing
+from openxclip.search.paths import content_hash, file_stamp, is_in_store, is_missing
 from openxclip.search.results import Added
 from openxclip.search.schema import FileStamp, State, VideoRow
 from openxclip.video import ClipPlan, ReadOptions
@@ -85,6 +86,7 @@ class Indexer:
 
         self._started: dict[str, VideoRow] = {}  # videos to decode, by path; filled in the thread that reads them
         self._current: VideoRow | None = None  # the video whose clips are arriving
+        self._columns: dict[str, Any] = {}  # its metadata: what the version of the file has that is replaced
         self._announced: set[int] = set()  # ids of started videos that have a row in the table
         self._pending, self._recognised = _Pending(), _Recognised()
         self._recognising = threading.Lock()  # no video is removed between its choice as a source and the copying
@@ -172,6 +174,7 @@ class Indexer:
                 name = clip.source.name if isinstance(clip.source, MemoryVideo) else str(clip.source)
                 if self._current is None:
                     self._current = self._started[name]
+                    self._columns = metadata_of(self._store, self._known["complete"].get(name))
                 if clip.features is None:
                     self._finish_video(self._current, clip.error)
                     self._current = None
@@ -185,7 +188,7 @@ class Indexer:
             clips.close()
 
     def _add_clip(self, video: VideoRow, clip: EncodedClip) -> VideoRow:
-        row = window_row(video, clip, patches=self._info.patches)
+        row = window_row(video, clip, patches=self._info.patches, columns=self._columns)
         self._pending.windows.append(row)
         self._pending.num_bytes += row["embedding"].nbytes + len(row["patches"] or b"")
         return with_window(video, clip)
@@ -263,17 +266,20 @@ class Indexer:
 
         These are the rows that the file replaces and, if the video was moved, the video's own.
         """
-        removed = [replace(old, state="removed") for old in self._pop_known(row.path) if old.id != row.id]
+        replaced = self._pop_known(row.path)
+        removed = [replace(old, state="removed") for old in replaced if old.id != row.id]
+        metadata: dict[str, Any] | None = metadata_of(self._store, replaced[0] if replaced else None)
         is_moved = source.kind == "file" and is_missing(source.path)
         if is_moved and self._known["complete"].get(source.path) is source:
             del self._known["complete"][source.path]
             removed.append(replace(source, state="removed"))
             self._moved.append((source.path, row.path))
+            metadata = None  # it keeps its own
         else:
             self._added.append(row.path)
         video = replace(row, windows=source.windows, duration=source.duration, width=source.width, height=source.height)
         self._announce([video])
-        self._store.copy_windows(source, video)
+        self._store.copy_windows(source, video, metadata)
         video = replace(video, state="complete")
         self._put([video, *removed])
         self._known["complete"][video.path] = self._complete_by_content[video.content] = video
@@ -308,7 +314,7 @@ def skip_known(
             on_video(path, errors[-1])
         elif complete is not None and complete.kind == "frames":
             raise ValueError(f"{path}: the index has frames from memory under this name: remove them first.")
-        elif complete is not None and stamp == complete.stamp:
+        elif complete is not None and (stamp == complete.stamp or is_in_store(path)):  # objects can't be examined here
             unchanged.append(path)
             on_video(path, None)
         elif failed is not None and stamp == failed.stamp and any(stamp) and not retry:

@@ -12,6 +12,7 @@ from typing import Any
 
 from openxclip.common.files import NO_STAMP, hash_file, stamp_of
 from openxclip.search.schema import FileStamp
+from openxclip.search.store_errors import SCHEMES
 from openxclip.video.streams import is_pipe
 
 _MANY, _MANY_SHARE = 10, 0.1  # removing more missing files than this at once needs permission
@@ -33,6 +34,11 @@ def absolute_path(path: Any) -> str:
     if reads_once:
         raise ValueError(f"{path}: is a pipe, which can't be read again later: save the video to a file first.")
     return str(path) if "://" in str(path) else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+
+
+def is_in_store(path: str) -> bool:
+    """Return whether a path is the address of an object in an object store."""
+    return path.partition("://")[0] in SCHEMES and "://" in path
 
 
 def is_missing(path: str) -> bool:

@@ -274,14 +274,17 @@ class Store:
         with self.write_errors():
             self._windows.add(pa.RecordBatchReader.from_batches(schema, batches()))
 
-    def copy_windows(self, source: VideoRow, target: VideoRow) -> None:
-        """Copy the windows of one video to another in one commit."""
+    def copy_windows(self, source: VideoRow, target: VideoRow, metadata: Mapping[str, Any] | None) -> None:
+        """Copy the windows of one video to another in one commit, with other values of the metadata columns or None."""
         import pyarrow as pa
 
         def copies() -> Iterator[Any]:
             with self.read_errors():
                 for batch in self._windows.search().where(video_in([source.id])).to_batches(batch_size=_BATCH_ROWS):
                     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+                    if metadata is not None:
+                        for name in self.metadata:
+                            columns[name] = pa.array([metadata.get(name)] * len(batch), columns[name].type)
                     target_columns = {"video": [target.id] * len(batch), "path": [target.path] * len(batch)}
                     yield pa.table({**columns, **target_columns})
 

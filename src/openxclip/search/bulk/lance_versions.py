@@ -10,8 +10,8 @@ from typing import Any
 
 from openxclip.errors import VideoIndexError, needs_package
 
-# Each manifest of a table names its writer: the protobuf message {1: "lance", 2: "13.0.0"}
-_WRITER = re.compile(rb"\n\x05lance\x12[\x01-\x7f](\d+\.\d+\.\d+[\w.+-]*)")
+# A manifest is a protobuf message. Its field 13 names its writer: {1: "lance", 2: "13.0.0"}
+_WRITER = re.compile(rb"\x6a[\x00-\x7f]\n\x05lance\x12([\x01-\x7f])", re.DOTALL)  # and the length of the version
 
 
 def import_lance() -> Any:
@@ -68,4 +68,5 @@ def inner_version() -> str:
 
 def writers(manifest: bytes) -> list[str]:
     """Return the versions of Lance that the manifest of a table names as its writer: one."""
-    return [version.decode() for version in _WRITER.findall(manifest)]
+    found = [manifest[match.end() : match.end() + match[1][0]] for match in _WRITER.finditer(manifest)]
+    return [version.decode() for version in found if re.match(rb"\d+\.\d+\.\d+", version)]

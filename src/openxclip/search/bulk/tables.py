@@ -1,10 +1,10 @@
-"""What commits of bulk indexing need from the tables of an index."""
+"""What writers need from the tables of an index besides `Store`."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from openxclip.search.schema import State, VideoRow
 from openxclip.search.sql import video_in
@@ -57,6 +57,16 @@ def windows_per_video(store: Store, ids: Collection[int]) -> Counter[int]:
             for batch in windows.search().where(video_in(some)).select(["video"]).to_batches():
                 counts.update(batch["video"].to_pylist())
     return counts
+
+
+def metadata_of(store: Store, video: VideoRow | None) -> dict[str, Any]:
+    """Return the values of the index's metadata columns in the windows of a video; {} without video or columns."""
+    _, windows = store.tables
+    if video is None or not store.metadata:
+        return {}
+    with store.read_errors():
+        found = windows.search().where(video_in([video.id])).select(store.metadata).limit(1).to_arrow().to_pylist()
+    return found[0] if found else {}
 
 
 def delete_windows(store: Store, ids: Collection[int]) -> None:

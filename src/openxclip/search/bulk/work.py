@@ -68,6 +68,8 @@ class BulkWorker:
         reading: ReadFrames | None = None,
     ) -> None:
         index = OpenIndex(uri, model, {}, {})
+        if index.store.folder is not None:
+            index.require()  # before the folder is made
         self._objects = Objects.open(index.store.uri)
         self._info = patiently(index.require, self._objects)
         self._pipeline = patiently(index.pipeline, self._objects)
