@@ -212,7 +212,7 @@ def test_z_takes_the_last_label_back(watched: Watched, films: Path) -> None:
 
 def test_a_guess_is_a_label_of_the_list(watched: Watched, films: Path) -> None:
     video = f"{films.name}/spin-0.mp4"
-    proposal = {"path": video, "video": video, "start": 0, "end": 2, "label": "a label of others", "probability": 0.5}
+    proposal = {"path": video, "video": video, "start": 0.3, "end": 1.7, "label": "a label of others", "probability": 0.5}
     answer = {"order": "typical", "windows": 1, "notes": [], "proposals": [proposal]}
     page = watched.page
     page.route("**/v1/labels/proposals?*", lambda route: route.fulfill(json=answer))
@@ -242,7 +242,7 @@ def test_keys_change_the_view_and_the_question_mark_lists_them(watched: Watched)
 
 
 def test_the_page_asks_once_for_the_token(browser: Any, tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", token="a-token-of-the-tests") as address:
+    with running_server(tmp_path / "data", "--no-preload", token="a-token-of-the-tests") as address:
         opened = Watched(browser, address)
         page = opened.page
         page.goto("/")
