@@ -12,6 +12,8 @@ import pytest
 from s3_server import S3Server
 
 from openxclip import VideoIndex, VideoIndexError, VideoPipeline
+from openxclip.search.bulk.lease import Lease
+from openxclip.search.bulk.objects import Objects
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -52,6 +54,20 @@ def test_hits_equal_those_of_a_local_index(
     assert_same_hits(stored, local, "a red video")
     both = VideoIndex.open([uri, tmp_path / "local"], model=pipeline)
     assert_same_hits(both, local, "a red video")
+
+
+def test_a_second_writer_is_refused(
+    uri: str, pipeline: VideoPipeline, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = VideoIndex.open(uri, model=pipeline)
+    with Lease.take(Objects.open(uri), "a driver"):
+        with pytest.raises(VideoIndexError, match=r"a driver on .* is writing to the index, and holds its lease until"):
+            index.add(clip_folder / "red10.mp4")
+        assert index.search("a red video")
+    assert index.add(clip_folder / "red10.mp4").added
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.warns(UserWarning, match=r"needs obstore, .* Without it, another process that writes .* isn't noticed"):
+        assert index.remove(clip_folder / "red10.mp4").removed
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import pytest
 from s3_server import S3Server
 
 from openxclip.errors import OpenXCLIPError, StoreError
+from openxclip.search.bulk import objects as objects_module
 from openxclip.search.bulk.objects import Objects, ambient_options
 from openxclip.search.bulk.probe import check_conditional_writes
 
@@ -48,6 +49,42 @@ def test_objects_are_written_read_listed_and_deleted(objects: Objects) -> None:
     assert [info.name for info in objects.list("folder")] == ["folder/b c"]
     objects.delete(["a", "missing", "folder/b c"])
     assert list(objects.list()) == []
+
+
+def test_objects_are_listed_in_the_order_of_their_names(objects: Objects) -> None:
+    names = ["b", "a/2", "a/10", "c", "B"]
+    for name in names:
+        objects.put(name, b"")
+    assert [info.name for info in objects.list()] == sorted(names)
+
+
+def test_a_list_goes_on_where_it_was_interrupted(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = Objects.open(s3.bucket("listed") + "/below", on_wait=lambda message: None)
+    for number in range(5):
+        objects.put(f"{number}", b"")
+    listed, broken = obstore.list, [True, True]
+
+    def list_and_break(*args: Any, **options: Any) -> Iterator[Any]:
+        yield next(iter(listed(*args, **options)))
+        if broken:
+            broken.pop()
+            raise OSError("error sending request")
+        yield from list(listed(*args, **options))[1:]
+
+    monkeypatch.setattr(objects_module, "_LISTED", 2)
+    monkeypatch.setattr(obstore, "list", list_and_break)
+    assert [info.name for info in objects.list()] == ["0", "1", "2", "3", "4"]
+    assert not broken
+
+
+def test_a_name_that_can_not_be_used_is_said(s3: S3Server) -> None:
+    objects = Objects.open(s3.bucket("names"))
+    expected = r'the name of an object can.t be used \(.*"a//b" contained empty path segment\): rename it, or list'
+    with pytest.raises(StoreError, match=expected):
+        objects.put("a//b", b"")
+    s3._request("PUT", "/names/a//b", b"1")
+    with pytest.raises(StoreError, match=expected):
+        list(objects.list())
 
 
 def test_an_object_is_created_once(objects: Objects) -> None:

@@ -30,12 +30,15 @@ def is_vacant(folder: Path) -> bool:
 
 
 @contextmanager
-def writing_lock(folder: Path, uri: str) -> Iterator[None]:
-    """Lock an index against other writers on this machine.
+def writing_lock(folder: Path | None, uri: str) -> Iterator[None]:
+    """Lock an index against other writers on this machine; an index in an object store has no folder and no lock.
 
     Raises:
         VideoIndexError: another process is writing.
     """
+    if folder is None:
+        yield
+        return
     try:
         file = (folder / _LOCK).open("w")
     except OSError as error:

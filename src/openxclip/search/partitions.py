@@ -125,7 +125,7 @@ class PartitionedStore(Store):
         self._of_all(lambda part: part.refresh())
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, lease: object = None) -> Iterator[None]:
         """Refuse to change the indexes."""
         _refuse()
         yield

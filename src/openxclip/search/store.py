@@ -7,7 +7,7 @@ last commit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from openxclip.errors import VideoIndexError
 from openxclip.search import maintenance
+from openxclip.search.bulk.lease import Lease, writing_lease
 from openxclip.search.columns import metadata_columns, new_columns, windows_table, with_columns
 from openxclip.search.connecting import PATIENCE_S, connector, storage_options
 from openxclip.search.folders import is_vacant, writing_lock
@@ -56,6 +57,7 @@ class Store:
     def __init__(self, uri: str, *, patience: float = PATIENCE_S) -> None:
         self.uri, self.storage_options = uri, storage_options(uri, patience)
         self._connect = connector(uri, self.storage_options)
+        self._lease: Lease | None = None  # of an index in an object store, while it is written
         self._windows: Any = None
         self._videos: Any = None
         self.metadata: list[str] = []  # names of the metadata columns
@@ -114,19 +116,22 @@ class Store:
             raise VideoIndexError(sentence_of(self.uri, error, "an index can't be made there")) from error
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Lock the index against other writers on this machine, and refresh it. Object stores have no such lock.
+    def writing(self, lease: Lease | None = None) -> Iterator[None]:
+        """Lock the index against other writers, on this machine or of the object store, and refresh it.
+
+        Args:
+            lease: the lease of the index, if the caller holds it.
 
         Raises:
             VideoIndexError: another process is writing.
         """
-        if self.folder is None:
+        leased = writing_lease(self.uri) if lease is None and self.folder is None else nullcontext(lease)
+        with writing_lock(self.folder, self.uri), leased as self._lease:
             self.refresh()
-            yield
-            return
-        with writing_lock(self.folder, self.uri):
-            self.refresh()
-            yield
+            try:
+                yield
+            finally:
+                self._lease = None
 
     def refresh(self) -> None:
         """Load the latest versions of both tables, as they were at one moment."""
@@ -142,7 +147,9 @@ class Store:
 
     @contextmanager
     def write_errors(self) -> Iterator[None]:
-        """Translate LanceDB's errors in a block that writes."""
+        """Check that nobody else has become the writer, and translate LanceDB's errors in a block that writes."""
+        if self._lease is not None:
+            self._lease.check()
         try:
             yield
         except (OSError, RuntimeError) as error:

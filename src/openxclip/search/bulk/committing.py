@@ -149,7 +149,7 @@ class Committer:
 
         def locked() -> _T:
             self._lease.check()
-            with self._store.writing():
+            with self._store.writing(self._lease):
                 return work()
 
         with self._lock:
@@ -186,7 +186,8 @@ class Committer:
         for receipt in self._appender.lost(batch.accepted, known.begun):
             batch.refuse(receipt)
 
-        self._put([replace(row, state="reading") for row in batch.complete])
+        # Without windows, so that a process that resumes the video later, by itself, begins at its start
+        self._put([replace(row, state="reading", windows=0) for row in batch.complete])
         self._lease.check()
         self._appender.append(batch.accepted, known.begun)
         self._store.refresh()

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from openxclip.errors import StoreError, VideoIndexError
+from openxclip.search.connecting import PATIENCE_S, connector, storage_options
 from openxclip.search.sql import path_in
 from openxclip.search.store_errors import problem_of, sentence_of
 
@@ -49,15 +50,15 @@ class Failures:
 
     Args:
         uri: place of the index.
-        storage_options: see `Store`.
+        patience: about how long one call waits for an object store that doesn't answer, in seconds.
 
     Raises:
         StoreError: of each method, the table can't be read or written because of the object store.
         VideoIndexError: of each method, it can't be for another reason.
     """
 
-    def __init__(self, uri: str, *, storage_options: dict[str, str] | None = None) -> None:
-        self._uri, self._options = uri, storage_options
+    def __init__(self, uri: str, *, patience: float = PATIENCE_S) -> None:
+        self._uri, self._connect = uri, connector(uri, storage_options(uri, patience))
         self._opened: Any = None
 
     def record(self, rows: Iterable[Failure]) -> None:
@@ -118,10 +119,8 @@ class Failures:
 
     def _table(self, *, create: bool = False) -> Any:
         """Return the latest version of the table; None if there is none."""
-        import lancedb
-
         if self._opened is None:
-            database = lancedb.connect(self._uri, storage_options=self._options)
+            database = self._connect(self._uri)
             if create:
                 self._opened = database.create_table(TABLE, schema=failures_schema(), exist_ok=True)
             elif TABLE in database.list_tables().tables:

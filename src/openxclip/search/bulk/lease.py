@@ -8,17 +8,20 @@ import secrets
 import socket
 import threading
 import time
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from openxclip.errors import LeaseHeldError, LeaseLostError, StoreError
+from openxclip.errors import LeaseHeldError, LeaseLostError, MissingPackageError, StoreError, VideoIndexError
 from openxclip.search.bulk.objects import Objects
 
 FILE = "_lease.json"
 TTL_S = 60.0
+_WRITER_PATIENCE_S = 60.0  # of one process that writes without a cluster
 
 
 class Lease:
@@ -178,6 +181,25 @@ class Lease:
             if found is None or found[1] != etag:
                 return False
         return True
+
+
+@contextmanager
+def writing_lease(uri: str) -> Iterator[Lease | None]:
+    """Hold the lease of an index in an object store while one process writes to it; None without obstore.
+
+    Raises:
+        VideoIndexError: another process is writing, or the store can't be read or written.
+    """
+    try:
+        lease = Lease.take(Objects.open(uri, patience=_WRITER_PATIENCE_S), "openxclip index")
+    except MissingPackageError as error:
+        warnings.warn(f"{error} Without it, another process that writes to {uri} isn't noticed.", stacklevel=5)
+        yield None
+        return
+    except StoreError as error:
+        raise VideoIndexError(str(error)) from error
+    with lease:
+        yield lease
 
 
 def _read(content: bytes) -> dict[str, Any]:

@@ -235,11 +235,15 @@ class Objects:
     # -- many objects, large objects ---------------------------------------------------------------------------------
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Yield the objects below a folder, which are fetched a thousand at a time.
+        """Yield the objects below a folder in the order of their names; a store is asked for a thousand at a time.
 
         Args:
             prefix: a folder below the place; "" is the whole place.
         """
+        infos = self._list(prefix)
+        return infos if self._folder is None else iter(sorted(infos))  # a folder of this machine has no order
+
+    def _list(self, prefix: str) -> Iterator[ObjectInfo]:
         import obstore
 
         stream: Iterator[Any] | None = None
@@ -329,7 +333,7 @@ class Objects:
             FileNotFoundError: there is no such object.
             PreconditionError: of obstore, a condition wasn't met.
         """
-        from obstore.exceptions import PreconditionError
+        from obstore.exceptions import InvalidPathError, PreconditionError
 
         started, wait = time.monotonic(), _FIRST_WAIT_S
         while True:
@@ -337,6 +341,11 @@ class Objects:
                 result = work()
             except PreconditionError:
                 raise
+            except (InvalidPathError, ValueError) as error:
+                raise StoreError(
+                    f"{self.uri}: the name of an object can't be used ({first_line(error)}): rename it, or list the "
+                    "others in a manifest."
+                ) from error
             except Exception as error:
                 problem = self._problem(error)
                 if problem is None and isinstance(error, FileNotFoundError):
