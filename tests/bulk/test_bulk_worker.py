@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lance
 import pytest
 from made_receipts import committer, item
 from s3_server import S3Server
@@ -106,6 +107,31 @@ def test_a_local_index_goes_on_with_what_workers_wrote(uri: str, videos: Path, p
     done = index.add(videos)
     assert (len(done.unchanged), len(done.added)) == (2, 2)
     assert len(index) == 16
+
+
+@pytest.mark.parametrize("is_appended", [False, True])
+def test_a_local_index_goes_on_where_a_commit_was_killed(
+    uri: str, videos: Path, pipeline: VideoPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_appended: bool
+) -> None:
+    BulkWorker(uri, pipeline).process(items_of(videos)[:2])
+    commit = lance.LanceDataset.commit
+
+    def kill(*arguments: Any, **options: Any) -> None:
+        if is_appended:
+            commit(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lance.LanceDataset, "commit", kill)
+        with pytest.raises(KeyboardInterrupt):
+            committer(uri).recover()
+    assert len(VideoIndex.open(uri)) == 0
+    VideoIndex.open(uri, model=pipeline).add(videos)
+    local = VideoIndex.open(tmp_path / "local", model=pipeline, **SETTINGS)  # type: ignore[arg-type]
+    local.add(videos)
+    assert_equal(uri, str(tmp_path / "local"))
+    committer(uri).recover()
+    assert_equal(uri, str(tmp_path / "local"))
 
 
 def test_a_video_that_fails_late_leaves_no_windows(
@@ -283,6 +309,26 @@ def test_columns_survive_a_move_and_a_local_change(
         "moved.mp4": ("yard", ["x"]), "red10.mp4": ("gate", ["x"]), "blue.mp4": ("roof", ["x"]),
         "copy.mp4": (None, None),
     }  # fmt: skip
+
+
+def test_columns_are_exported_and_imported(uri: str, videos: Path, pipeline: VideoPipeline, tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    index = OpenIndex(uri, pipeline, {}, {})
+    index.require()
+    index.store.add_columns(pa.schema([pa.field("camera", pa.string())]))
+    BulkWorker(uri, pipeline).process([item(str(videos / "red2.mp4"), columns={"camera": "yard"})])
+    BulkWorker(uri, pipeline).process([item(str(videos / "red10.mp4"))])
+    committer(uri).recover()
+    file = tmp_path / "windows.parquet"
+    VideoIndex.open(uri).export(file)
+    for number, patches in enumerate((True, False)):
+        other = VideoIndex.open(tmp_path / f"other{number}", patches=patches)
+        other.add(file)
+        found = {Path(row["path"]).name: row["camera"] for row in tables(str(tmp_path / f"other{number}"))[1]}
+        assert found == {"red2.mp4": "yard", "red10.mp4": None}
+        other.add(file)
+        assert len(other) == 8
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def new_columns(wanted: Any, schema: Any, uri: str) -> list[Any]:
             )
         else:
             names[name.lower()] = name
-            new.append(field.with_type(kind).with_nullable(True))
+            new.append(field.with_type(kind).with_nullable(True).remove_metadata())
     return new
 
 

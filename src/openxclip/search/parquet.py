@@ -12,6 +12,7 @@ import numpy as np
 
 from openxclip.common.files import atomic_file, reason_of
 from openxclip.errors import VideoIndexError
+from openxclip.search.columns import metadata_columns
 from openxclip.search.opening import OpenIndex
 from openxclip.search.schema import (
     INFO_KEY,
@@ -32,6 +33,7 @@ _COLUMNS = (
     "embedding", "patches",
 )  # fmt: skip
 _VIDEO_COLUMNS = ("path", "size", "modified", "content", "duration", "width", "height")
+_IS_METADATA = {b"openxclip": b"metadata"}  # marks the index's metadata columns among a file's columns
 _BATCH_ROWS = 1024  # each row has some tens of kilobytes of patches
 _LENGTH_TOLERANCE = 1e-2  # for the length of embeddings; half precision changes it by less
 
@@ -62,7 +64,7 @@ def export_windows(store: Store, path: Path) -> int:
             rows = [videos[video] for video in table["video"].to_pylist()]
             columns = [
                 table[name] if name in table.column_names else pa.array([getattr(row, name) for row in rows])
-                for name in _COLUMNS
+                for name in schema.names
             ]
             exported = pa.table(columns, schema=schema)
             writer.write_table(exported, row_group_size=_BATCH_ROWS)
@@ -76,7 +78,8 @@ def _schema(windows: Any) -> Any:
 
     videos = videos_schema()
     columns = [(windows if name in windows.names else videos).field(name) for name in _COLUMNS]
-    return pa.schema(columns, metadata=windows.metadata)
+    metadata = [windows.field(name).with_metadata(_IS_METADATA) for name in metadata_columns(windows)]
+    return pa.schema(columns + metadata, metadata=windows.metadata)
 
 
 def import_windows(index: OpenIndex, paths: list[str], on_video: Callable[[str, None], object]) -> list[str]:
@@ -104,6 +107,8 @@ def import_windows(index: OpenIndex, paths: list[str], on_video: Callable[[str, 
     if index.info is None:
         index.create(info, width)
     info = index.require()
+    for file in files:
+        index.store.add_columns(file.metadata)
     with index.store.writing():
         for file, rows in zip(files, videos, strict=True):
             _import_file(index.store, file, rows, patches=info.patches)
@@ -140,6 +145,7 @@ class ParquetWindows:
     Attributes:
         info: description of the index that the windows come from.
         width: E, the size of an embedding.
+        metadata: pyarrow schema of the metadata columns of that index.
 
     Raises:
         VideoIndexError: the file can't be read, or lacks the description or a column.
@@ -162,6 +168,7 @@ class ParquetWindows:
         for name in _COLUMNS:
             if name not in schema.names and (name != "patches" or self.info.patches):
                 raise self._invalid(f"has no column {name!r}")
+        self.metadata = pa.schema([field for field in schema if _IS_METADATA.items() <= (field.metadata or {}).items()])
         kind = schema.field("embedding").type
         if not (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)):
             raise self._invalid(f"has embeddings of type {kind}, not lists of floats of fixed length")
@@ -217,7 +224,7 @@ class ParquetWindows:
 
     def _check_values(self, table: Any) -> None:
         for name in table.column_names:
-            if table[name].null_count and (name != "patches" or self.info.patches):
+            if table[name].null_count and name not in self.metadata.names and (name != "patches" or self.info.patches):
                 raise self._invalid(f"has rows without {name}")
         for name in ("start", "end", "duration"):
             if not np.isfinite(table[name].to_numpy()).all():
@@ -244,7 +251,9 @@ class ParquetWindows:
             for batch in self._file.iter_batches(batch_size=_BATCH_ROWS):
                 table = pa.Table.from_batches([batch])
                 if not patches:
-                    table = table.select(_COLUMNS[:-1]).append_column("patches", pa.nulls(len(table), pa.binary()))
-                yield pa.table({field.name: table[field.name].cast(field.type) for field in schema})
+                    nulls = pa.nulls(len(table), pa.binary())
+                    table = table.select([*_COLUMNS[:-1], *self.metadata.names]).append_column("patches", nulls)
+                fields = [*schema, *self.metadata]
+                yield pa.table({field.name: table[field.name].cast(field.type) for field in fields})
         except (OSError, pa.ArrowException) as error:
             raise self._invalid(f"can't be read ({reason_of(error).splitlines()[0]})") from error
