@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_cluster import ENVIRONMENT, RayCluster
 
 sys.path.append(str(Path(__file__).parent.parent / "bulk"))  # for the S3 server of those tests
 
@@ -31,8 +32,6 @@ def store() -> Iterator[Any]:
 def ray_cluster() -> Iterator[Any]:
     """A cluster of a head and another node, with one core each."""
     pytest.importorskip("ray")
-    from ray_cluster import RayCluster
-
     cluster = RayCluster()
     cluster.add_node()
     yield cluster
@@ -40,10 +39,10 @@ def ray_cluster() -> Iterator[Any]:
 
 
 @pytest.fixture
-def environment(store: Any, ray_cluster: Any) -> dict[str, str]:
+def environment(store: Any) -> dict[str, str]:
     """The environment of commands: it names the S3 server, and no cluster."""
-    own = {name: value for name, value in ray_cluster.environment.items() if not name.startswith(_AMBIENT)}
-    return {**own, **store.environment, "HF_HUB_OFFLINE": "1"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith((*_AMBIENT, "RAY_"))}
+    return {**own, **ENVIRONMENT, **store.environment, "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _JSON_EVERY_S = 5.0
 _NAMED_REASONS = 5
+_RETRY = '--retry-failed tries again, and the table "failures" of the index has the reasons.'
 
 
 class _Address(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -190,7 +191,7 @@ def commit_summary(result: BulkResult) -> str:
 
 
 def end(result: BulkResult, display: Display) -> None:
-    """Print what failed or is missing, and exit with 1 if something did or is."""
+    """Print why videos failed, and exit with 1 if some did."""
     for note in result.notes:
         display.say(note)
     reasons = list(result.reasons.items())
@@ -199,9 +200,15 @@ def end(result: BulkResult, display: Display) -> None:
     if len(reasons) > _NAMED_REASONS:
         display.say(f"and {sum(count for _, count in reasons[_NAMED_REASONS:])} failures for other reasons")
     if result.failed:
-        display.say(
-            f"{counted(result.failed, 'video')} could not be indexed: --retry-failed tries again, and the table "
-            '"failures" of the index has the reasons.'
-        )
-    if result.failed or result.missing:
+        display.say(f"{counted(result.failed, 'video')} could not be indexed: {_RETRY}")
+        sys.exit(1)
+
+
+def end_commit(result: BulkResult, display: Display) -> None:
+    """Say how many videos of an index failed, and exit with 1 if some of the source are missing."""
+    for note in result.notes:
+        display.say(note)
+    if result.failed:
+        display.say(f"{counted(result.failed, 'video')} of the parts could not be indexed: {_RETRY}")
+    if result.missing:
         sys.exit(1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openxclip.cli.cluster_options import Display, commit_summary, end, summary
+from openxclip.cli.cluster_options import Display, commit_summary, end, end_commit, summary
 from openxclip.cli.help import usage_errors
 from openxclip.cli.options import read_options, refuse_given
 from openxclip.cli.terminal import is_set
@@ -68,7 +68,7 @@ class BulkIndexing:
         if cluster is not None:
             refuse_given(("device",), "can't be combined with --cluster, which uses the GPUs of the cluster.")
         from openxclip.cluster import IndexSettings, Layout, commit_parts, index_here, index_on_cluster, index_part
-        from openxclip.cluster.pool import CORES_PER_WORKER
+        from openxclip.cluster.placing import CORES_PER_WORKER
 
         display = Display("indexing", form)
         common: dict[str, Any] = {"hidden": is_set("hidden"), "say": display.say}
@@ -78,7 +78,7 @@ class BulkIndexing:
             if commit:
                 result = commit_parts(self._source, self._to, **common)
                 click.echo(commit_summary(result))
-                end(result, display)
+                end_commit(result, display)
                 return
             common |= {"retry_failed": retry_failed, "max_failures": max_failures}
             with display.shown():

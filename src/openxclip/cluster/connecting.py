@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from openxclip._version import __version__
-from openxclip.common.counting import counted
 from openxclip.errors import ClusterError, needs_package
 
-_ANSWER_S = 120.0  # how long a machine may take to say which versions it has
+_ANSWER_S = 60.0  # how long a machine may take to say which versions it has
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def nodes(ray: Any) -> list[Node]:
 def check_node(ray: Any, node: Node) -> str:
     """Return what is wrong with a machine: another version, or no openxclip; "" if nothing is.
 
-    The check runs there without a core of its own. A machine that doesn't answer in two minutes is wrong too.
+    The check runs there without a core of its own. A machine that doesn't answer in a minute is wrong too.
     """
 
     def versions() -> tuple[str, str]:  # sent as code, because the machine may lack openxclip
@@ -163,19 +162,6 @@ def check_node(ray: Any, node: Node) -> str:
             "machines."
         )
     return ""
-
-
-def require_cores(found: list[Node]) -> None:
-    """Check that the cluster has a core to work with.
-
-    Raises:
-        ClusterError: it has none.
-    """
-    if not any(node.cores >= 1 for node in found):
-        raise ClusterError(
-            f"none of the {counted(len(found), 'machine')} of the cluster gives a CPU core: start Ray there with "
-            "--num-cpus."
-        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,7 +11,8 @@ from openxclip.cluster.collecting import Collector
 from openxclip.cluster.connecting import connected
 from openxclip.cluster.feeding import Feed
 from openxclip.cluster.jobs import Job, OnVideo, Work
-from openxclip.cluster.pool import Layout, Pool
+from openxclip.cluster.placing import Layout
+from openxclip.cluster.pool import Pool
 from openxclip.cluster.reporting import OnReport, Totals
 from openxclip.cluster.results import BulkResult, IndexResults
 from openxclip.cluster.running import Run
@@ -90,7 +91,7 @@ def index_on_cluster(
         raise ValueError("source=None: name a folder, a prefix or a manifest, or use retry_failed=True.")
     began = time.monotonic()
     settings, layout = settings or IndexSettings(), layout or Layout()
-    check_layout(layout)
+    layout.check()
     index = settings.open(to)
     videos = open_videos(source, index.store.uri, hidden=hidden)
     checked_store(index, say)
@@ -102,18 +103,6 @@ def index_on_cluster(
         return _Indexing(ray, session, settings, layout, say).run(
             videos, retry_failed=retry_failed, max_failures=max_failures, on_report=on_report, began=began
         )
-
-
-def check_layout(layout: Layout) -> None:
-    """Check the numbers of a layout.
-
-    Raises:
-        ValueError: one is out of range.
-    """
-    if layout.cores < 1:
-        raise ValueError(f"cores={layout.cores}: must be 1 or more.")
-    if layout.readers is not None and layout.readers < 0:
-        raise ValueError(f"readers={layout.readers}: must be 0 or more.")
 
 
 class _Indexing:

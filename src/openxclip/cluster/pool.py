@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from openxclip.cluster.actors import State, Worker
-from openxclip.cluster.connecting import Node, check_node, nodes, require_cores
+from openxclip.cluster.connecting import Node, check_node, nodes
+from openxclip.cluster.placing import Layout, Placement, place
 from openxclip.cluster.readers import Reader
 from openxclip.common.counting import counted
 from openxclip.errors import ClusterError
@@ -18,24 +19,9 @@ if TYPE_CHECKING:
     from openxclip.cluster.feeding import Task
     from openxclip.cluster.jobs import Job
 
-CORES_PER_WORKER = 1  # docs/bulk.md has the measurement
 _LOOKS_EVERY_S = 3.0
 _WAITS_FOR_CORES_S = 30.0  # before it is said that the cluster has no free cores
 _STARTS = 3  # times in a row that a worker may end before it is ready, until its machine is left out
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the machines of a cluster are used.
-
-    Attributes:
-        cores: CPU cores of one worker.
-        readers: readers that serve one worker; 0 lets workers read themselves; None is 0 without GPUs, and on a cluster
-            with GPUs all cores that the workers leave.
-    """
-
-    cores: int = CORES_PER_WORKER
-    readers: int | None = None
 
 
 @dataclass(eq=False)
@@ -81,36 +67,40 @@ class Pool:
         self._nodes: dict[str, Node] = {}  # that are checked and used
         self._refused: dict[str, str] = {}  # what is wrong, by id of the node
         self._failed_starts: Counter[str] = Counter()  # by id of the node
+        self._left_out: list[Member] = []  # workers of machines that were left out since the last look
         self._looked = -_LOOKS_EVERY_S
-        self._began, self._has_said_busy = time.monotonic(), False
+        self._began, self._has_said_busy, self._has_worked = time.monotonic(), False, False
 
     # -- machines ----------------------------------------------------------------------------------------------------
 
     def refresh(self, *, at_once: bool = False) -> list[Member]:
         """Look at the machines every few seconds: start workers on new ones, and return the workers of lost ones.
 
+        If all machines leave during a run, it waits for others.
+
         Raises:
             ClusterError: no machine can do the work.
         """
         now = time.monotonic()
+        lost, self._left_out = self._left_out, []
         if not at_once and now < self._looked + _LOOKS_EVERY_S:
-            return []
+            return lost
         self._looked = now
         alive = {node.id: node for node in nodes(self._ray)}
-        lost = [member for member in self.members if member.node.id not in alive]
-        for member in lost:
+        for member in [member for member in self.members if member.node.id not in alive]:
             self.members.remove(member)
+            lost.append(member)
         for gone in [id for id in self._nodes if id not in alive]:
             self._say(f"{self._nodes.pop(gone).name} left the cluster.")
             self._readers.pop(gone, None)
-        is_first = not self._nodes and not self._refused
-        if is_first:
-            require_cores(list(alive.values()))
+        is_first = not self._has_worked
         for node in alive.values():
             if node.id not in self._nodes and node.id not in self._refused and node.cores >= 1:
                 self._admit(node, is_first)
         self._require_nodes()
-        self._fill()
+        if self._nodes or not self._has_worked:
+            self._fill()
+        self._has_worked = True
         self._mention_waiting(now)
         return lost
 
@@ -125,9 +115,8 @@ class Pool:
             self._say(f"{node.name} joined the cluster.")
 
     def _require_nodes(self) -> None:
-        if not self._nodes:
-            reasons = list(dict.fromkeys(self._refused.values()))
-            raise ClusterError(reasons[0] if reasons else "every machine has left the cluster.")
+        if not self._nodes and self._refused:
+            raise ClusterError(next(iter(self._refused.values())))
 
     def leave_out(self, node: Node, reason: str) -> None:
         """Use a machine no more.
@@ -137,8 +126,10 @@ class Pool:
         """
         if self._nodes.pop(node.id, None) is not None:
             self._refused[node.id] = f"{node.name}: {reason}"
-            for member in [member for member in self.members if member.node.id == node.id]:
+            gone = [member for member in self.members if member.node.id == node.id]
+            for member in gone:
                 self.drop(member)
+            self._left_out += gone
             self._require_nodes()
             self._say(f"{node.name}: {reason} It gets no work.")
 
@@ -181,49 +172,24 @@ class Pool:
         except Exception:  # it has ended, or the cluster has
             return
 
-    @property
-    def _has_gpus(self) -> bool:
-        return any(node.gpus >= 1 for node in self._nodes.values())
-
-    @property
-    def _is_split(self) -> bool:
-        readers = self._layout.readers
-        return self._has_gpus if readers is None else readers > 0
-
-    def _workers_on(self, node: Node) -> int:
-        """Return how many workers a machine can have."""
-        if self._has_gpus:
-            return int(min(node.gpus, node.cores))
-        cores = 1 + (self._layout.readers or 0) if self._is_split else min(self._layout.cores, node.cores)
-        return int(node.cores // cores)
-
     def _fill(self) -> None:
         """Start the workers and readers that are missing."""
-        if self._is_split:
-            for node in self._nodes.values():
-                wanted = self._readers_on(node)
-                actors = self._readers.setdefault(node.id, [])
-                while len(actors) < wanted:
-                    actors.append(self._start_reader(node))
+        placement = place(self._nodes.values(), self._layout)
         for node in self._nodes.values():
+            share = placement.shares[node.id]
+            actors = self._readers.setdefault(node.id, [])
+            actors += [self._start_reader(node) for _ in range(share.readers - len(actors))]
             here = sum(member.node.id == node.id for member in self.members)
-            for _ in range(self._workers_on(node) - here):
-                self.members.append(self._start_worker(node))
-        if self._is_split:
+            self.members += [self._start_worker(node, placement) for _ in range(share.workers - here)]
+        if placement.is_split:
             self._share_readers()
 
-    def _readers_on(self, node: Node) -> int:
-        workers = self._workers_on(node)
-        if self._layout.readers is not None:
-            return self._layout.readers * workers
-        return max(0, int(node.cores) - workers)
-
-    def _start_worker(self, node: Node) -> Member:
-        cores = 1 if self._is_split else int(min(self._layout.cores, node.cores))
+    def _start_worker(self, node: Node, placement: Placement) -> Member:
+        cores = int(min(placement.cores, node.cores))
         actor = (
             self._ray.remote(concurrency_groups={"ask": 1})(Worker)
-            .options(num_cpus=cores, num_gpus=1 if self._has_gpus else 0, max_restarts=0, **self._on(node))
-            .remote(self._job, cores, self._has_gpus, self._is_split)
+            .options(num_cpus=cores, num_gpus=int(placement.has_gpus), max_restarts=0, **self._on(node))
+            .remote(self._job, cores, placement.has_gpus, placement.is_split)
         )
         return Member(actor, node, actor.prepare.remote())
 

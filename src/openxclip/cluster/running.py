@@ -184,7 +184,7 @@ class Run:
             tasks = [task for _, task in member.running]
             member.running.clear()
             if tasks:
-                self._repeat(tasks[0], "its machine left the cluster", member.node.name)
+                self._repeat(tasks[0], "its machine was lost", member.node.name)
                 self._again.extendleft(tasks[1:])
 
     # -- workers -----------------------------------------------------------------------------------------------------
