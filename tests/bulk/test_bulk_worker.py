@@ -109,7 +109,7 @@ def test_a_local_index_goes_on_with_what_workers_wrote(uri: str, videos: Path, p
     assert len(index) == 16
 
 
-@pytest.mark.parametrize("is_appended", [False, True])
+@pytest.mark.parametrize("is_appended", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_local_index_goes_on_where_a_commit_was_killed(
     uri: str, videos: Path, pipeline: VideoPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_appended: bool
 ) -> None:

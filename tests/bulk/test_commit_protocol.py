@@ -270,8 +270,15 @@ def test_each_step_that_writes_is_killed_above(tmp_path: Path, monkeypatch: pyte
     assert faults.count == NUMBER
 
 
-@pytest.mark.parametrize("is_clean", [False, True], ids=["old versions kept", "old versions removed"])
-@pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "some windows lost"])
+@pytest.mark.parametrize(
+    ("is_clean", "is_whole"),
+    [
+        pytest.param(False, True, id="whole"),
+        pytest.param(True, True, id="old versions removed", marks=pytest.mark.slow),
+        pytest.param(False, False, id="some windows lost", marks=pytest.mark.slow),
+        pytest.param(True, False, id="old versions removed, some windows lost", marks=pytest.mark.slow),
+    ],
+)
 def test_a_compaction_between_a_kill_and_the_recovery(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
