@@ -322,8 +322,8 @@ class VideoIndex:
             start, end: the part of `video` to search for, in seconds; the default is the whole video.
             read: how `video` is read; the default is the pipeline's.
             k: maximum number of hits.
-            where: SQL condition that windows must meet, on `path`, `start`, `end`, `duration`, `size` (bytes), `modified`
-                (nanoseconds since 1970) and a manifest's columns, such as "duration < 60 and path like '%cam2%'".
+            where: SQL condition that windows must meet, on `path`, `start`, `end`, `duration`, `size` (bytes),
+                `modified` (nanoseconds) and a manifest's columns, such as "duration < 60 and path like '%cam2%'".
             rerank: number of candidates, found by the plain text, to order by their cosine with prompts; 0 turns
                 prompts off. The default is 200, or 0 if the index has no patch features; a number then reads the videos
                 of so many candidates again. A search by video isn't reranked: prompts change texts only.
