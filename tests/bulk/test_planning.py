@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from index_of_rows import store_with
 
-from openxclip.search.bulk import planning
+from openxclip.errors import StoreError
+from openxclip.search.bulk import known, planning
 from openxclip.search.bulk.items import PathsSource, Source, SourceItem
 from openxclip.search.bulk.planning import part_of, plan
 from openxclip.search.schema import VideoRow
@@ -66,22 +70,26 @@ def test_the_parts_share_all_videos_about_equally() -> None:
         plan(PathsSource("list", lambda: iter([])), None, share=(5, 4))
 
 
-def test_what_the_index_has_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("looked_up", [0, 8], ids=["table is read", "looked up"])
+def test_what_the_index_has_is_left_out(tmp_path: Path, looked_up: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_LOOKED_UP", looked_up)
     rows = {
         "/it's done.mp4": VideoRow(path="/it's done.mp4", state="complete", size=5, modified=7, windows=1),
-        "/changed.mp4": VideoRow(path="/changed.mp4", state="complete", size=5, modified=7, windows=1),
+        "/changed.mp4": VideoRow(path="/changed.mp4", state="complete", size=5, modified=7, windows=1, content="ab"),
         "/failed.mp4": VideoRow(path="/failed.mp4", state="failed", size=5, modified=7),
         "/reading.mp4": VideoRow(path="/reading.mp4", size=5, modified=7),
         "s3://b/later.mp4": VideoRow(path="s3://b/later.mp4", state="complete", size=5, modified=1_000_000_123),
         "/copied.mp4": VideoRow(path="/copied.mp4", state="complete"),
     }
     store = store_with(tmp_path / "index", rows.values())
-    known = [SourceItem(path, 5, 7) for path in rows]
-    known[1] = SourceItem("/changed.mp4", 5, 8)
-    known[4] = SourceItem("s3://b/later.mp4", 5, 1_000_000_000)  # the store's list has whole seconds
-    source = Listed(known, [SourceItem("/new.mp4", 1, 1)])
+    items = [SourceItem(path, 5, 7) for path in rows]
+    items[1] = SourceItem("/changed.mp4", 5, 8)
+    items[4] = SourceItem("s3://b/later.mp4", 5, 1_000_000_000)  # the store's list has whole seconds
+    source = Listed(items, [SourceItem("/new.mp4", 1, 1)])
     planned = plan(source, store)
-    assert [item.path for item in itertools.chain(*planned)] == ["/changed.mp4", "/reading.mp4", "/new.mp4"]
+    left = list(itertools.chain(*planned))
+    assert [item.path for item in left] == ["/changed.mp4", "/reading.mp4", "/new.mp4"]
+    assert [item.content for item in left] == ["ab", "", ""]  # so that it isn't decoded if only its time has changed
     assert (planned.counts.done, planned.counts.failed, planned.counts.left, planned.counts.seen) == (3, 1, 3, 7)
     again = plan(source, store, retry_failed=True, waiting={"/new.mp4"})
     assert [item.path for item in itertools.chain(*again)] == ["/changed.mp4", "/failed.mp4", "/reading.mp4"]
@@ -95,3 +103,37 @@ def test_an_empty_index_is_not_looked_up(tmp_path: Path, monkeypatch: pytest.Mon
     store = store_with(tmp_path / "index", [])
     monkeypatch.setattr(store, "rows_of", lambda paths: pytest.fail("looked up"))
     assert sum(len(chunk) for chunk in plan(PathsSource("list", lambda: iter([names(5)])), store)) == 5
+
+
+def test_all_videos_of_a_large_index_are_known_by_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [VideoRow(id=i, path=f"/videos/{i}.mp4", state="complete", size=i, modified=i + 1) for i in range(300)]
+    rows += [VideoRow(id=10_000 + i, path=f"/videos/{i}.mp4", state="failed", size=7) for i in range(0, 300, 3)]
+    store = store_with(tmp_path / "index", rows)
+    hashes = known._hashes
+    for collides in (False, True):
+        if collides:  # in the half of the hash by which the file is sorted
+
+            def with_collisions(paths: list[str]) -> Any:
+                found = hashes(paths).copy()
+                found["first"] %= 5
+                return found
+
+            monkeypatch.setattr(known, "_hashes", with_collisions)
+        videos = known.KnownVideos(store)
+        assert len(videos) == len(rows)
+        found = videos.of([f"/videos/{i}.mp4" for i in range(-1, 301)])
+        assert found[0] == found[-1] == []
+        for i, versions in enumerate(found[1:-1]):
+            expected = [("complete", i, i + 1)] + ([("failed", 7, 0)] if i % 3 == 0 else [])
+            assert sorted(map(tuple, versions)) == expected
+        folder = videos._rows.parent
+        assert sorted(path.name for path in folder.iterdir()) == ["firsts", "rows"]
+        del videos
+        assert not folder.exists()
+
+
+def test_a_plan_needs_room_for_its_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_with(tmp_path / "index", [VideoRow(path="/a.mp4", state="complete")])
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(StoreError, match=r"the plan for an index of 1 videos needs .*: make room"):
+        known.KnownVideos(store)

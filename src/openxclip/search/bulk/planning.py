@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from openxclip.search.bulk.items import Source, SourceItem
-from openxclip.search.schema import VideoRow
+from openxclip.search.bulk.known import KnownVideos, Version
 from openxclip.search.store import Store
 
 CHUNK_VIDEOS, CHUNK_BYTES = 64, 256 << 20
+_LOOKED_UP = 8  # parts of a source that are looked up in the index; for more, the table of videos is read once
 _STORE_TIME_NS = 10**9  # some calls of an object store give an object's time in whole seconds, others exactly
 
 
@@ -58,18 +60,17 @@ class Plan(Iterator[list[SourceItem]]):
         self.chunk_videos = CHUNK_VIDEOS
         self._source, self._store, self._share = source, store, share
         self._retry_failed, self._waiting = retry_failed, frozenset(waiting)
+        self._find: Callable[[Sequence[str]], list[list[Version]]] | None = None  # what the index has of each path
         self._chunks = self._all_chunks()
 
     def __next__(self) -> list[SourceItem]:
         return next(self._chunks)
 
     def _all_chunks(self) -> Iterator[list[SourceItem]]:
-        # Videos that are added meanwhile are this run's own, or of other parts, so an empty index stays irrelevant
-        looks_up = self._store is not None and self._store.has_videos()
         chunk: list[SourceItem] = []
         num_bytes = 0
-        for part in self._source.items():
-            for item in self._select(part, looks_up):
+        for part in self._parts():
+            for item in self._select(part):
                 is_full = len(chunk) >= self.chunk_videos or num_bytes + item.size > CHUNK_BYTES
                 if chunk and is_full:
                     yield chunk
@@ -80,7 +81,28 @@ class Plan(Iterator[list[SourceItem]]):
         if chunk:
             yield chunk
 
-    def _select(self, part: list[SourceItem], looks_up: bool) -> list[SourceItem]:
+    def _parts(self) -> Iterator[list[SourceItem]]:
+        """Yield the parts of the source, after choosing how to look them up."""
+        parts = self._source.items()
+        # Videos that are added meanwhile are this run's own, or of other parts, so an empty index stays irrelevant
+        if self._store is not None and self._store.has_videos():
+            first = list(islice(parts, _LOOKED_UP))
+            if len(first) < _LOOKED_UP:
+                self._find = self._look_up
+            else:
+                known = KnownVideos(self._store)
+                self._find = known.of
+            yield from first
+        yield from parts
+
+    def _look_up(self, paths: Sequence[str]) -> list[list[Version]]:
+        assert self._store is not None
+        found: dict[str, list[Version]] = {}
+        for row in self._store.rows_of(paths):
+            found.setdefault(row.path, []).append(Version(row.state, row.size, row.modified))
+        return [found.get(path, []) for path in paths]
+
+    def _select(self, part: list[SourceItem]) -> list[SourceItem]:
         """Return the videos of a part of the source that are to be indexed, and count the others."""
         counts = self.counts
         counts.seen += len(part)
@@ -93,20 +115,13 @@ class Plan(Iterator[list[SourceItem]]):
             new = [item for item in part if item.path not in self._waiting]
             counts.waiting += len(part) - len(new)
             part = new
-        if looks_up and part:
-            assert self._store is not None
-            known: dict[str, list[VideoRow]] = {}
-            for row in self._store.rows_of([item.path for item in part]):
-                known.setdefault(row.path, []).append(row)
-            part = [
-                _with_content(item, known.get(item.path, []))
-                for item in part
-                if self._is_left(item, known.get(item.path, []))
-            ]
+        if self._find is not None:
+            known = zip(part, self._find([item.path for item in part]), strict=True)
+            part = self._with_contents([(item, rows) for item, rows in known if self._is_left(item, rows)])
         counts.left += len(part)
         return part
 
-    def _is_left(self, item: SourceItem, rows: Iterable[VideoRow]) -> bool:
+    def _is_left(self, item: SourceItem, rows: Iterable[Version]) -> bool:
         states = {row.state for row in rows if _is_same_version(item, row)}
         if "complete" in states:
             self.counts.done += 1
@@ -115,6 +130,16 @@ class Plan(Iterator[list[SourceItem]]):
             self.counts.failed += 1
             return False
         return True
+
+    def _with_contents(self, left: list[tuple[SourceItem, list[Version]]]) -> list[SourceItem]:
+        """Add the content that the index has of changed files, so that one with only a new time isn't decoded again."""
+        changed = [item.path for item, rows in left if any(row.state == "complete" for row in rows)]
+        if not changed:
+            return [item for item, _ in left]
+        assert self._store is not None
+        rows = self._store.rows_of(changed)
+        contents = {row.path: row.content for row in rows if row.state == "complete"}
+        return [replace(item, content=contents.get(item.path, "")) for item, _ in left]
 
 
 def plan(
@@ -128,7 +153,8 @@ def plan(
     """Yield the videos of a source that are still to be indexed, in chunks of at most 64 videos and 256 MiB.
 
     A video is done if the index has it completely, with the same size and modification time where the source knows
-    them. Each part of the source is looked up in the table of videos by path, so memory doesn't grow with either.
+    them. Memory grows neither with the source nor with the index: a few parts of a source are looked up in the table of
+    videos by path, and for more, hashes of all paths of the table are written to a temporary file.
 
     Args:
         source: the videos.
@@ -140,6 +166,7 @@ def plan(
     Raises:
         ValueError: there is no such part. While the plan is iterated: the source can't be listed, or has no videos.
         VideoIndexError: the index can't be read, while the plan is iterated.
+        StoreError: the object store doesn't answer, or the disk for temporary files is full, likewise.
     """
     return Plan(source, store, share, retry_failed, waiting)
 
@@ -149,13 +176,7 @@ def part_of(path: str, parts: int) -> int:
     return 1 + zlib.crc32(path.encode()) % parts
 
 
-def _with_content(item: SourceItem, rows: Iterable[VideoRow]) -> SourceItem:
-    """Return the item with the content that the index has, so that a file with a new time isn't decoded again."""
-    contents = [row.content for row in rows if row.state == "complete"]
-    return replace(item, content=contents[0]) if contents else item
-
-
-def _is_same_version(item: SourceItem, row: VideoRow) -> bool:
+def _is_same_version(item: SourceItem, row: Version) -> bool:
     """Return whether the index's video has the item's size and time, as far as both are known."""
     if not item.modified or not row.modified:
         return True
