@@ -132,12 +132,29 @@ def test_from_and_to_an_object_store_with_videos_that_fail_at_first(
 
 
 def test_readers_and_models_in_separate_processes(
-    command: Command, ray_cluster: Any, clips: Path, local_index: str, tmp_path: Path
+    start: Command, ray_cluster: Any, store: Any, clips: Path, local_index: str, tmp_path: Path
 ) -> None:
+    from openxclip.search.bulk.objects import Objects
+
     to = tmp_path / "index"
-    ran = command("index", clips, "--to", to, *NEW, "--cluster", ray_cluster.address, "--readers", "1")
-    assert ran.returncode == 0, ran.stderr
-    assert_equal_indexes(str(to), local_index)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in store.environment.items():
+            patch.setenv(name, value)
+        videos = store.bucket("to-readers")
+        objects = Objects.open(videos)
+        for path in clips.glob("*.mp4"):
+            objects.put(path.name, path.read_bytes())
+        objects.put("broken.mp4", b"no video")
+    process = start("index", videos, "--to", to, *NEW, "--cluster", ray_cluster.address, "--readers", "1")
+    wait_for(lambda: any((to / "windows.lance" / "data").glob("*")), process)
+    for node in ray_cluster.nodes:
+        for reader in node.actors("Reader"):
+            reader.kill()
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 1, err
+    assert "48 added, 1 failed; 192 windows" in out
+    openxclip.VideoIndex.open(to).remove(f"{videos}/broken.mp4")
+    assert_equal_indexes(str(to), local_index, prefix=f"{videos}/", other_prefix=f"{clips}/")
 
 
 def test_a_node_is_lost_and_another_joins(

@@ -86,6 +86,8 @@ class Worker:
                 isolate=not self._is_split,
             )
             if isinstance(pipeline, RemotePipeline):
+                while not self._readers:  # set by a call that comes at the same time
+                    time.sleep(0.05)
                 pipeline.use_readers(self._readers)
             read = replace(self._job.read, threads=self._job.read.threads or self._threads)
             self._pipeline = pipeline

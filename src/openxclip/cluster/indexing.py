@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from openxclip.cluster.collecting import Collector
 from openxclip.cluster.connecting import connected
 from openxclip.cluster.feeding import Feed
-from openxclip.cluster.jobs import Job, OnVideo, Work
+from openxclip.cluster.jobs import Job, OnVideo, Work, fetching_options
 from openxclip.cluster.placing import Layout
 from openxclip.cluster.pool import Pool
 from openxclip.cluster.reporting import OnReport, Totals
@@ -44,7 +44,9 @@ class IndexJob(Job):
         """Begin to work in a worker's process."""
         from openxclip.search.bulk.work import BulkWorker
 
-        return BulkWorker(self.uri, pipeline, read=read, batch=self.batch, on_video=on_video)
+        return BulkWorker(
+            self.uri, pipeline, read=read, batch=self.batch, on_video=on_video, **fetching_options(pipeline)
+        )
 
 
 def index_on_cluster(

@@ -27,6 +27,15 @@ class Work(Protocol):
         """Handle some videos, and return what the driver needs to know; it must be small."""
 
 
+def fetching_options(pipeline: VideoPipeline) -> dict[str, Any]:
+    """Return `fetch` and `fetched_ahead` of a `Fetching` for this pipeline."""
+    from openxclip.cluster.pipelines import RemotePipeline
+
+    if isinstance(pipeline, RemotePipeline):
+        return {"fetch": pipeline.fetch, "fetched_ahead": 2 * pipeline.num_readers}
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job(ABC):
     """What every worker of a run does.

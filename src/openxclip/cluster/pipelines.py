@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import queue
+import threading
 import time
-from collections.abc import Generator
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,8 @@ from openxclip.errors import OpenXCLIPError, VideoError
 from openxclip.model import VideoFeatures
 from openxclip.pipeline import VideoPipeline
 from openxclip.pipeline.clip_reading import ClipReader, ReadClip
+from openxclip.search.bulk.fetching import Fetched
+from openxclip.search.bulk.items import SourceItem
 from openxclip.video import ClipPlan, DecodeWorker, ReadOptions, VideoSource
 
 _ATTEMPTS = 3  # of reading one video, if readers end meanwhile
@@ -47,30 +51,104 @@ class TimedPipeline(VideoPipeline):
             self.model_seconds += time.monotonic() - began
 
 
+@dataclass
+class _Held:
+    """A video that an actor has fetched.
+
+    Attributes:
+        reader: the actor.
+        item: the video.
+        path: its path on the actor's machine.
+        content: SHA-256 of the file.
+    """
+
+    reader: Any
+    item: SourceItem
+    path: str
+    content: str
+
+
 class RemotePipeline(TimedPipeline):
-    """A pipeline whose videos are read by actors; the model's process decodes nothing."""
+    """A pipeline whose videos are fetched and read by actors; the process of the model decodes nothing."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._number = 1
+        self._readers: list[Any] = []
+        self._changed = threading.Condition()  # guards all fields here
+        self._load: Counter[Any] = Counter()  # videos that each actor holds
+        self._held: dict[str, _Held] = {}
 
     def use_readers(self, readers: list[Any]) -> None:
         """Read by these actors from the next video on."""
-        free: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for reader in readers:
-            free.put(reader)
-        self._free, self._number = free, max(1, len(readers))
+        with self._changed:
+            self._readers = list(readers)
+            self._changed.notify_all()
+
+    @property
+    def num_readers(self) -> int:
+        """Number of actors, at least 1."""
+        return max(1, len(self._readers))
 
     def _num_readers(self) -> int:
-        return self._number
+        return self.num_readers
 
-    def _take_reader(self) -> tuple[queue.SimpleQueue[Any], Any]:
-        """Wait for a free actor; return it with the queue that it belongs to."""
-        while True:
-            free = self._free  # another one when readers join or leave
-            with suppress(queue.Empty):
-                return free, free.get(timeout=1.0)
+    @contextmanager
+    def fetch(self, item: SourceItem, folder: Path) -> Iterator[Fetched]:
+        """Let an actor fetch a video for the block; the path is one of the actor's machine. See `fetched`.
+
+        Raises:
+            VideoError, StoreError: see `fetched`.
+            ReadersLostError: several actors ended while they fetched it.
+        """
+        held, found = self._hold(item)
+        key = held.path
+        with self._changed:
+            self._held[key] = held
+        try:
+            yield Fetched(Path(key), held.content, found)
+        finally:
+            with self._changed:
+                held = self._held.pop(key)
+            self._release(held)
+
+    def _hold(self, item: SourceItem) -> tuple[_Held, SourceItem]:
+        import ray
+
+        lost: Exception | None = None
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(_WAITS_S)
+            reader = self._take_reader()
+            try:
+                call = reader.fetch.options(concurrency_group="fetch").remote(item)
+                path, content, found = ray.get(call)
+            except ray.exceptions.RayTaskError as error:
+                self._give_back(reader)
+                raise error.cause from None
+            except ray.exceptions.RayError as error:
+                self._give_back(reader)
+                lost = error
+            else:
+                return _Held(reader, item, path, content), found
+        raise ReadersLostError(f"{item.path}: {_ATTEMPTS} processes ended while they fetched it: {lost}")
+
+    def _take_reader(self) -> Any:
+        """Return the actor that holds the fewest videos; wait if there is none."""
+        with self._changed:
+            while not self._readers:
+                self._changed.wait()
+            reader = min(self._readers, key=lambda reader: self._load[reader])
+            self._load[reader] += 1
+            return reader
+
+    def _give_back(self, reader: Any) -> None:
+        with self._changed:
+            self._load[reader] -= 1
+
+    def _release(self, held: _Held) -> None:
+        self._give_back(held.reader)
+        with suppress(Exception):  # the actor has ended
+            held.reader.release.options(concurrency_group="fetch").remote(held.path)
 
     def _clip_reader(self, plan: ClipPlan, read: ReadOptions | None) -> ClipReader:
         reader = super()._clip_reader(plan, read)
@@ -78,7 +156,7 @@ class RemotePipeline(TimedPipeline):
         return _RemoteReader(reader.plan, reader.read, reader.views, reader.bytes_kept, self, order)
 
     def read_remotely(self, source: str, order: Order, first: int) -> Generator[list[ReadClip], None, None]:
-        """Yield the clips of a video, read by the next free actor; if that ends, by another, which skips these clips.
+        """Yield the clips of a video that `fetch` holds; if its actor ends, another goes on where it stopped.
 
         Raises:
             VideoError: the video can't be read.
@@ -89,10 +167,10 @@ class RemotePipeline(TimedPipeline):
         lost: Exception | None = None
         for attempt in range(_ATTEMPTS):
             if attempt:
-                time.sleep(_WAITS_S)
-            free, reader = self._take_reader()
+                self._hold_again(source)
+            held = self._held[source]
             options = {"num_returns": "streaming", "_generator_backpressure_num_objects": _AHEAD}
-            stream = reader.read.options(**options).remote(source, order, first)
+            stream = held.reader.read.options(**options).remote(held.path, order, first)
             try:
                 for reference in stream:
                     piece = ray.get(reference)
@@ -104,14 +182,29 @@ class RemotePipeline(TimedPipeline):
                     first += len(piece)
                     yield [ReadClip(torch.tensor(levels), info) for levels, info in piece]
                     del piece
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
             except ray.exceptions.RayError as error:
                 lost = error
-                continue
             finally:
                 with suppress(Exception):
                     ray.cancel(stream)
-                free.put(reader)
         raise ReadersLostError(f"{source}: {_ATTEMPTS} processes ended while they read it: {lost}")
+
+    def _hold_again(self, source: str) -> None:
+        """Let another actor fetch a video, whose rest it will read.
+
+        Raises:
+            VideoError: it has changed meanwhile.
+        """
+        old = self._held[source]
+        new, _ = self._hold(old.item)
+        if new.content != old.content:
+            self._release(new)
+            raise VideoError(old.item.path, "it changed while it was read: try again when it is complete")
+        with self._changed:
+            self._held[source] = new
+        self._release(old)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class Pool:
         self._ray, self._job, self._layout, self._say = ray, job, layout, say
         self.members: list[Member] = []
         self._readers: dict[str, list[Any]] = {}  # by id of the node
+        self._owners: dict[Any, Member] = {}  # the worker that each reader serves
         self._nodes: dict[str, Node] = {}  # that are checked and used
         self._refused: dict[str, str] = {}  # what is wrong, by id of the node
         self._failed_starts: Counter[str] = Counter()  # by id of the node
@@ -195,7 +196,9 @@ class Pool:
 
     def _start_reader(self, node: Node) -> Any:
         options = {"num_cpus": 1, "max_restarts": -1, **self._on(node)}
-        return self._ray.remote(Reader).options(**options).remote(self._job.environment)
+        return (
+            self._ray.remote(concurrency_groups={"fetch": 2})(Reader).options(**options).remote(self._job.environment)
+        )
 
     def _on(self, node: Node) -> dict[str, Any]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -211,6 +214,11 @@ class Pool:
                 if near:
                     shares[min(near, key=lambda member: len(shares[member]))].append(actor)
         for member, readers in shares.items():
+            for actor in readers:
+                owner = self._owners.get(actor)
+                if owner is not None and owner not in self.members:  # it has ended, and left its copies of videos
+                    actor.forget.options(concurrency_group="fetch").remote()
+                self._owners[actor] = member
             if readers != member.readers:
                 member.readers = readers
                 member.actor.use_readers.options(concurrency_group="ask").remote(readers)

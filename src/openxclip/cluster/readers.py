@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from openxclip.errors import VideoError
+
+if TYPE_CHECKING:
+    from openxclip.search.bulk.items import SourceItem
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Order:
 
 
 class Reader:
-    """An actor that reads videos: it decodes them in a process of its own, and resizes frames for the model.
+    """An actor that reads videos: it fetches them, decodes them in a process of its own, and resizes frames.
 
     Args:
         environment: environment variables of object stores.
@@ -37,12 +43,39 @@ class Reader:
     def __init__(self, environment: dict[str, str]) -> None:
         os.environ.update(environment)
         self._worker: Any = None
+        self._folder = tempfile.TemporaryDirectory(prefix="openxclip-")
+        self._fetched: dict[str, AbstractContextManager[Any]] = {}  # by path on this machine
+
+    def fetch(self, item: SourceItem) -> tuple[str, str, SourceItem]:
+        """Bring a video to this machine, and return its path here, its SHA-256 and the item as it was found.
+
+        Raises:
+            VideoError: it can't be read.
+            StoreError: the store doesn't answer, or there is no room.
+        """
+        from openxclip.search.bulk.fetching import fetched
+
+        context = fetched(item, Path(self._folder.name))
+        found = context.__enter__()
+        self._fetched[str(found.path)] = context
+        return str(found.path), found.content, found.item
+
+    def release(self, path: str) -> None:
+        """Delete the copy of a video."""
+        context = self._fetched.pop(path, None)
+        if context is not None:
+            context.__exit__(None, None, None)
+
+    def forget(self) -> None:
+        """Delete the copies of all videos."""
+        while self._fetched:
+            self._fetched.popitem()[1].__exit__(None, None, None)
 
     def read(self, source: str, order: Order, first: int) -> Generator[Any, None, None]:
         """Yield the clips of a video, some at a time, and at the end the error that stopped the reading, or None.
 
         Args:
-            source: path of the video.
+            source: path of the video on this machine.
             order: what to read.
             first: number of clips to skip.
         """

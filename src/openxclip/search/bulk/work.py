@@ -30,9 +30,11 @@ from openxclip.search.paths import file_stamp
 from openxclip.search.schema import FileStamp, IndexInfo, VideoRow
 from openxclip.video import ClipPlan, ReadOptions
 
-_FETCHED_AHEAD = 4  # videos that are fetched at once, and wait to be decoded
+FETCHED_AHEAD = 4  # videos that are fetched at once, and wait to be decoded
 _CHANGED = "it changed while it was read: try again when it is complete"
 
+# Brings a video to the machine that reads it, see `fetched`.
+Fetch = Callable[[SourceItem, Path], AbstractContextManager[Fetched]]
 _Entered = tuple[Fetched, AbstractContextManager[Fetched]]
 
 # Called after each video with its path, its error, and the number of its windows and its length in seconds.
@@ -49,6 +51,8 @@ class BulkWorker:
         batch: see `VideoPipeline.encode_clips`.
         on_video: see `OnVideo`.
         reading: reads videos in another way, see `openxclip.pipeline.clip_reading.ReadFrames`.
+        fetch: brings videos to the machine that reads them.
+        fetched_ahead: number of videos that are fetched at once, and wait to be decoded.
 
     Raises:
         MissingPackageError: LanceDB, pylance or obstore isn't installed.
@@ -66,6 +70,8 @@ class BulkWorker:
         batch: Batch = "auto",
         on_video: OnVideo = lambda path, error, windows, seconds: None,
         reading: ReadFrames | None = None,
+        fetch: Fetch = fetched,
+        fetched_ahead: int = FETCHED_AHEAD,
     ) -> None:
         index = OpenIndex(uri, model, {}, {})
         if index.store.folder is not None:
@@ -75,6 +81,7 @@ class BulkWorker:
         self._pipeline = patiently(index.pipeline, self._objects)
         self._read = reading_options(self._info, read or model.read)
         self._batch, self._reading, self._on_video = batch, reading, on_video
+        self._fetch, self._fetched_ahead = fetch, fetched_ahead
         self._options = encoding_options(self._info)
         self._plan = ClipPlan(**{name: getattr(self._info, name) for name in PLAN})
         self._node = socket.gethostname()
@@ -98,7 +105,7 @@ class BulkWorker:
         try:
             with (
                 tempfile.TemporaryDirectory(prefix="openxclip-") as folder,
-                closing(_Sources(items, Path(folder))) as sources,
+                closing(Fetching(items, Path(folder), self._fetch, self._fetched_ahead)) as sources,
             ):
                 self._encode(sources, chunk)
             fragments = writer.finish()
@@ -119,7 +126,7 @@ class BulkWorker:
         receipt.put(self._objects)  # if this fails, the receipt may be there all the same, so its files must stay
         return receipt
 
-    def _encode(self, sources: _Sources, chunk: _Chunk) -> None:
+    def _encode(self, sources: Fetching, chunk: _Chunk) -> None:
         clips = self._pipeline.encode_clips(
             sources.to_decode(), self._plan, read=self._read, batch=self._batch, reading=self._reading
         )
@@ -141,7 +148,7 @@ class BulkWorker:
                 self._take_others(sources, chunk)
         self._take_others(sources, chunk)
 
-    def _take_others(self, sources: _Sources, chunk: _Chunk) -> None:
+    def _take_others(self, sources: Fetching, chunk: _Chunk) -> None:
         """Note the videos that aren't decoded, found in the thread that reads ahead."""
         while sources.unchanged:
             chunk.keep(sources.unchanged.popleft())
@@ -149,24 +156,27 @@ class BulkWorker:
             chunk.fail(*sources.failed.popleft())
 
 
-class _Sources:
+class Fetching:
     """The videos of a chunk, fetched some ahead by threads.
 
     Args:
         items: the videos.
         folder: folder for copies of objects.
+        fetch, ahead: see `BulkWorker`.
 
     Attributes:
         unchanged: videos whose content the index has already.
         failed: videos that can't be fetched, and why.
     """
 
-    def __init__(self, items: Sequence[SourceItem], folder: Path) -> None:
-        self._items, self._folder = items, folder
+    def __init__(
+        self, items: Sequence[SourceItem], folder: Path, fetch: Fetch = fetched, ahead: int = FETCHED_AHEAD
+    ) -> None:
+        self._items, self._folder, self._fetch_one, self._ahead = items, folder, fetch, ahead
         self.unchanged: deque[Fetched] = deque()
         self.failed: deque[tuple[SourceItem, VideoError]] = deque()
         self._open: deque[_Entered] = deque()  # they are decoded, or wait for it
-        self._pool = ThreadPoolExecutor(_FETCHED_AHEAD, thread_name_prefix="fetch")
+        self._pool = ThreadPoolExecutor(ahead, thread_name_prefix="fetch")
 
     def to_decode(self) -> Generator[str, None, None]:
         """Yield the paths of videos on this machine, in order; called in the threads that read ahead."""
@@ -174,7 +184,7 @@ class _Sources:
         remaining = iter(self._items)
         try:
             while True:
-                while len(waiting) < _FETCHED_AHEAD and (item := next(remaining, None)) is not None:
+                while len(waiting) < self._ahead and (item := next(remaining, None)) is not None:
                     waiting.append((item, self._pool.submit(self._fetch, item)))
                 if not waiting:
                     return
@@ -211,7 +221,7 @@ class _Sources:
             self.release_first()
 
     def _fetch(self, item: SourceItem) -> _Entered:
-        context = fetched(item, self._folder)
+        context = self._fetch_one(item, self._folder)
         return context.__enter__(), context
 
 
