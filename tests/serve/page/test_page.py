@@ -212,7 +212,14 @@ def test_z_takes_the_last_label_back(watched: Watched, films: Path) -> None:
 
 def test_a_guess_is_a_label_of_the_list(watched: Watched, films: Path) -> None:
     video = f"{films.name}/spin-0.mp4"
-    proposal = {"path": video, "video": video, "start": 0.3, "end": 1.7, "label": "a label of others", "probability": 0.5}
+    proposal = {
+        "path": video,
+        "video": video,
+        "start": 0.3,
+        "end": 1.7,
+        "label": "a label of others",
+        "probability": 0.5,
+    }
     answer = {"order": "typical", "windows": 1, "notes": [], "proposals": [proposal]}
     page = watched.page
     page.route("**/v1/labels/proposals?*", lambda route: route.fulfill(json=answer))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from openxclip.errors import MissingPackageError, OpenXCLIPError
 from openxclip.pipeline import VideoPipeline
 from openxclip.serve.engine.errors import NoIndexError, WrongIndexError
-from openxclip.serve.engine.settings import EngineSettings, shown_model
+from openxclip.serve.engine.settings import EngineSettings, name_of_folder, shown_model
 from openxclip.serve.engine.work import Work, current_work, with_names
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class ModelContext:
         except MissingPackageError:
             raise
         except (OpenXCLIPError, ValueError) as error:
-            raise WrongIndexError(with_names(str(error), self._models(index))) from None
+            made_with = None if index is None or index.info is None else index.info.model
+            raise WrongIndexError(with_names(str(error), name_of_folder(made_with))) from None
         raise NoIndexError("there is no index yet: add videos to it first.")
 
     def problem_of_index(self) -> str | None:
@@ -81,12 +82,6 @@ class ModelContext:
         except OpenXCLIPError as error:
             return with_names(str(error), self.settings.hidden)
         return None
-
-    def _models(self, index: OpenIndex | None) -> dict[str, str]:
-        """What messages show instead of the folders of the index's and the server's model, by path."""
-        names = [None if index is None or index.info is None else index.info.model, self.settings.model]
-        folders = {os.path.realpath(name) for name in names if name and (os.path.isabs(name) or Path(name).is_dir())}  # noqa: PTH117
-        return {folder: Path(folder).name for folder in folders}
 
     def video_index(self) -> VideoIndex:
         """Return the index to search in; errors as for `open_index`."""

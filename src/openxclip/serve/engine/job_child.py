@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from openxclip.common.counting import counted
 from openxclip.common.files import reason_of
 from openxclip.errors import OpenXCLIPError, VideoError
-from openxclip.serve.engine.settings import EngineSettings
+from openxclip.serve.engine.settings import EngineSettings, name_of_folder
 from openxclip.serve.engine.wire import Channel
 from openxclip.serve.engine.work import with_names
 
@@ -36,12 +36,14 @@ class JobWork:
         settings: settings of the engine.
         send: sends a message to the server.
         progress: the progress so far, see `JobEvent`.
+        hidden: what messages show instead of more paths, by path.
     """
 
     arguments: dict[str, Any]
     settings: EngineSettings
     send: Send
     progress: dict[str, Any] = field(default_factory=lambda: {"done": 0, "total": None})
+    hidden: dict[str, str] = field(default_factory=dict)
     _sent: float = 0.0
 
     def report(self, *, now: bool = False, **changes: Any) -> None:
@@ -58,7 +60,7 @@ class JobWork:
 
     def shown(self, text: str) -> str:
         """Return a text with the names of folders in place of their paths."""
-        return with_names(text, {**self.settings.hidden, **self.arguments.get("names", {})})
+        return with_names(text, {**self.settings.hidden, **self.hidden, **self.arguments.get("names", {})})
 
 
 def serve(channel: Channel, messages: SimpleQueue[tuple[Any, ...]]) -> None:
@@ -132,6 +134,7 @@ def index_videos(work: JobWork) -> dict[str, Any]:
         device=settings.device,
         precision=cast("Precision", settings.precision),
     )
+    work.hidden |= name_of_folder(index.info.model if index.info else None)
     added = index.add(files, retry=bool(work.arguments.get("retry")), on_video=on_video, on_clip=on_clip)
     work.report(now=True, done=len(files))
     return nothing | {

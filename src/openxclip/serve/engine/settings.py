@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class EngineSettings:
     @property
     def hidden(self) -> dict[str, str]:
         """What messages show instead of paths of the server, by path."""
-        return {str(self.index): "the index", str(self.data): "the data folder"}
+        return {str(self.index): "the index", str(self.data): "the data folder", **name_of_folder(self.model)}
 
     @classmethod
     def of(cls, settings: ServeSettings) -> EngineSettings:
@@ -43,6 +44,13 @@ class EngineSettings:
             index=settings.index_folder,
             data=settings.data,
         )
+
+
+def name_of_folder(model: str | None) -> dict[str, str]:
+    """Return what messages show instead of the folder of a model, by path: its last part. Empty for other names."""
+    if model is None or not (os.path.isabs(model) or Path(model).is_dir()):  # noqa: PTH117
+        return {}
+    return {os.path.realpath(model): Path(model).resolve().name}
 
 
 def shown_model(name: str) -> str:
