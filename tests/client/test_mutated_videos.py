@@ -9,8 +9,8 @@ import pytest
 from mutating import mutated_videos
 from serving import SAMPLES, Server, memory_of
 
-VIDEOS = 100  # benchmarks/serve_mutated.py sends 500
-WARM = 40  # requests after which memory may no longer grow
+VIDEOS = 60  # benchmarks/serve_mutated.py sends 500
+WARM = 24  # requests after which memory may no longer grow
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 

@@ -93,11 +93,11 @@ def check_that_leaving_frees_work(server: Server) -> None:
         classify(server, httpx.Timeout(60, read=0.001))
     for _ in range(600):
         told = server.http.get("/readyz").json()
-        if told["queue"] == told["running"] == 0:
+        left = list((server.folder / "data" / "uploads").iterdir())
+        if told["queue"] == told["running"] == len(left) == 0:
             break
         time.sleep(0.1)
-    assert (told["queue"], told["running"]) == (0, 0)
-    assert not list((server.folder / "data" / "uploads").iterdir())
+    assert (told["queue"], told["running"], left) == (0, 0, [])
 
 
 def check_that_an_idle_model_is_unloaded(server: Server) -> None:

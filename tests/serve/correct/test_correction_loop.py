@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from openxclip.evaluation.protocols import evaluate
 from openxclip.playground import export_clip, render_clips
 from openxclip.playground.world import ACTION_NAMES
 from openxclip.serve.app import create_app
+from openxclip.serve.engine.job_child import JobWork, train_model
+from openxclip.serve.engine.settings import EngineSettings
 from openxclip.serve.settings import ServeSettings
-from openxclip.training import train
 
 ROOT = Path(__file__).resolve().parents[3]
 ACTIONS = {
@@ -92,30 +92,25 @@ def test_labels_teach_names_that_the_model_never_saw(client: TestClient, films: 
 
 
 @pytest.mark.slow
-def test_train_and_eval_take_the_list_as_it_is(client: TestClient, films: Path, tmp_path: Path) -> None:
+def test_a_training_job_and_eval_take_the_list_as_it_is(client: TestClient, films: Path, tmp_path: Path) -> None:
     for path in sorted(films.glob("* [01].mp4")):
         label(client, {"path": str(path), "start": 0.0, "end": 2.0})
     labels = tmp_path / "labels.csv"
     labels.write_bytes(client.get("/v1/labels.csv").content)
     assert labels.read_bytes() == (films.parent / "data" / "labels.csv").read_bytes()
-    changes = (f"data={labels}", "epochs=1", "warmup_epochs=0", "hold_out=0", "model=mini")
-    assert train("my-videos", *changes, out=tmp_path / "model", device="cpu", say=lambda text: None).finished
+
+    settings = EngineSettings.of(ServeSettings(data=tmp_path, model="mini", device="cpu"))
+    changes = {"epochs": 1, "warmup_epochs": 0, "hold_out": 0}
+    arguments = {"labels": str(labels), "name": "short", "changes": changes, "names": {str(films): "films"}}
+    sent: list[tuple[Any, ...]] = []
+    result = train_model(JobWork(arguments, settings, sent.append))
+    assert result is not None
+    assert (result["model"], result["epoch"]) == ("short", 1)
+    assert ("progress", "done") in [(message[0], next(iter(message[1]))) for message in sent]
+    assert str(tmp_path) not in str(sent)
+
     dataset = open_dataset(labels)
     assert not dataset.problems
     assert set(dataset.classes) == set(ACTIONS.values())
-    results = evaluate(VideoPipeline.from_pretrained(tmp_path / "model", device="cpu"), dataset)
+    results = evaluate(VideoPipeline.from_pretrained(tmp_path / "models" / "short", device="cpu"), dataset)
     assert results.num_samples == len(labels.read_text(encoding="utf-8").splitlines()) - 1
-
-
-@pytest.mark.slow
-def test_full_training_runs_as_a_job(client: TestClient) -> None:
-    answer = client.post("/v1/labels/train", json={"name": "short"})
-    assert answer.status_code == 202, answer.text
-    address = answer.headers["location"]
-    for _ in range(600):
-        job = get(client, address)
-        if job["state"] != "queued" and (job["progress"] or job["state"] != "running"):
-            break
-        time.sleep(0.2)
-    assert job["state"] in ("running", "done"), job
-    assert client.delete(address).json()["state"] in ("cancelled", "done")
