@@ -7,14 +7,16 @@ import os
 import platform
 import re
 import signal
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from openxclip._version import __version__
 from openxclip.errors import ClusterError, needs_package
 
+_CONNECT_S = 10.0
 _ANSWER_S = 60.0  # how long a machine may take to say which versions it has
 
 
@@ -61,6 +63,7 @@ def connected(address: str) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    _check_answers(ray, address)
     before = signal.getsignal(signal.SIGTERM)
     local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
@@ -72,7 +75,7 @@ def connected(address: str) -> Iterator[Any]:
             configure_logging=True,
             **local,
         )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         raise ClusterError(_reason(address, error)) from error
     try:
         _restore(before)
@@ -91,6 +94,38 @@ def _restore(handler: Any) -> None:
         return
 
 
+def _check_answers(ray: Any, address: str) -> None:
+    """Check that something answers at an address, which Ray would try for minutes.
+
+    Raises:
+        ClusterError: nothing does.
+    """
+    if address == "local":
+        return
+    found: str | None = address
+    if address == "auto":
+        found = os.environ.get("RAY_ADDRESS")
+        with suppress(AttributeError):  # a version that looks for clusters in another way
+            found = ray._private.services.canonicalize_bootstrap_address("auto")
+        if found in (None, "", "auto"):
+            raise ClusterError(_no_cluster(address))
+    assert found is not None
+    host, _, port = found.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ClusterError(f"{_no_cluster(found)} ({reason}.)") from error
+
+
+def _no_cluster(address: str) -> str:
+    where = "on this machine, and RAY_ADDRESS names none" if address == "auto" else f"at {address}"
+    return (
+        f"there is no Ray cluster {where}: start one with `ray start --head`, give its HOST:PORT, or --cluster local "
+        "to use the cores of this machine."
+    )
+
+
 def _silence(ray: Any) -> None:
     """Keep Ray from printing a page for each process that ends; the run says in one line what becomes of its videos."""
     if hasattr(ray._private.worker, "print_to_stdstream"):
@@ -107,11 +142,10 @@ def _reason(address: str, error: BaseException) -> str:
         return (
             f"the cluster at {address} runs {cluster}, but this command {own}: use the same versions on all machines."
         )
-    if isinstance(error, ConnectionError | TimeoutError) or "connect" in text.lower():
-        where = "on this machine, and RAY_ADDRESS names none" if address == "auto" else f"at {address}"
+    if isinstance(error, ConnectionError | TimeoutError) or "authentication" in text.lower():
         return (
-            f"there is no Ray cluster {where}: start one with `ray start --head`, give its HOST:PORT, or --cluster "
-            "local to use the cores of this machine."
+            f"what runs at {address} doesn't accept this command: it is no Ray cluster, or wants a token: set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token as on its head."
         )
     return f"the cluster at {address} can't be used: {text.strip().splitlines()[0] if text.strip() else error!r}"
 

@@ -1,0 +1,123 @@
+"""Mistakes in the use of a cluster: one clear sentence each."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from openxclip.cli.index import command as index_command
+from openxclip.cluster import connecting
+from openxclip.cluster.connecting import Node, check_node
+from openxclip.errors import ClusterError, MissingPackageError
+
+INDEX = ("index", "videos", "--to", "index")
+
+
+@pytest.fixture
+def usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs `openxclip index` with wrong options in an empty folder, and returns the message."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "videos").mkdir()
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(index_command, [*arguments])
+        assert result.exit_code == 2, result.output
+        assert [path.name for path in tmp_path.iterdir()] == ["videos"], "nothing is begun"
+        return re.sub(r"\s*\n\s*|│", " ", result.output)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--cluster", "videos", "--to", "index"), "put --cluster without a value after the videos"),
+        (("videos", "--to", "index", "--cluster", "ray://head:10001"), "must be auto, local or HOST:PORT"),
+        (("videos", "--to", "index", "--part", "3/2"), "must be I/N with I from 1 to N, such as 3/16"),
+        (("videos", "--to", "index", "--part", "1/2", "--cluster", "local"), "give one of --cluster, --part and"),
+        (("videos", "--to", "index", "--part", "1/2", "--commit"), "give one of --cluster, --part and --commit"),
+        (("videos", "--to", "index", "--part", "1/2", "--readers", "1"), "--readers needs --cluster"),
+        (("videos", "--to", "index", "--part", "1/2", "--update"), "--update can't be combined with --cluster"),
+        (("videos", "more", "--to", "index", "--part", "1/2"), "name one folder, prefix or manifest"),
+        (("--to", "index", "--cluster", "local"), "no videos are named"),
+        (("videos", "--to", "index", "--cluster", "local", "--device", "cpu"), "--device can't be combined"),
+        (("videos", "--to", "index", "--max-failures", "3"), "--max-failures needs --cluster or --part"),
+        (("nothing", "--to", "index", "--part", "1/2"), "there is no such file or folder"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    usage: Callable[..., str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in usage(*arguments)
+
+
+def test_no_cluster_at_the_address() -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    with (
+        pytest.raises(ClusterError, match=rf"^there is no Ray cluster at {address}: start one"),
+        connecting.connected(address),
+    ):
+        pass
+
+
+def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with (
+        pytest.raises(MissingPackageError, match=r"a cluster needs ray, .* pip install 'openxclip\[cluster\]'"),
+        connecting.connected("local"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (("3.9.1", ""), "runs Python 3.9.1, but this command"),
+        ((None, ""), r"has no openxclip: install openxclip\[cluster\]=="),
+        ((None, "0.0.1"), r"has openxclip 0.0.1, but this command is \d"),
+    ],
+)
+def test_a_machine_with_other_versions(monkeypatch: pytest.MonkeyPatch, answer: Any, message: str) -> None:
+    import platform
+
+    pytest.importorskip("ray")
+    python, version = answer
+
+    class Ray:
+        def remote(self, function: Any) -> Any:
+            return self
+
+        def options(self, **options: Any) -> Any:
+            return self
+
+        def get(self, call: Any, timeout: float) -> Any:
+            return python or platform.python_version(), version
+
+    monkeypatch.setattr(Ray, "remote", lambda self, function=None: self)
+    wrong = check_node(Ray(), Node("a" * 56, "worker-1 (10.0.0.1)", 4, 0))
+    assert re.search(f"^worker-1 \\(10.0.0.1\\) {message}", wrong)
+
+
+@pytest.mark.slow
+def test_a_cluster_of_another_version_of_ray(ray_cluster: Any, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    code = "import ray; ray.__version__ = '2.1.0'; from openxclip.cli.main import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *INDEX, "--model", "mini", "--cluster", ray_cluster.address],
+        capture_output=True, text=True, env=ray_cluster.environment, cwd=tmp_path, timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    message = ran.stderr.strip().splitlines()[-1]
+    assert re.search(r"the cluster at \S+ runs Ray 2\.\d+\.\d+, Python 3\.\S+, but this command Ray 2.1.0", message)
+    assert [path.name for path in tmp_path.iterdir()] == ["videos"]
