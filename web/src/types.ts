@@ -72,6 +72,12 @@ export interface Hit {
   preview: string | null;
 }
 
+export interface SearchAnswer {
+  hits: Hit[];
+  left_out: number;
+  notes: string[];
+}
+
 export interface Video {
   id: string;
   name: string;

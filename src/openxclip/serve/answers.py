@@ -160,6 +160,7 @@ class SearchAnswer(AnswerModel):
     """Answer of POST /v1/search, the best moment first."""
 
     hits: list[SearchHit]
+    left_out: int = Field(0, description="Number of moments that were left out because their files are gone.")
     notes: list[str] = Field(default_factory=list, description="What was assumed or left out.")
 
 

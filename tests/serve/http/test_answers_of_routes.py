@@ -97,6 +97,7 @@ def test_moments_of_deleted_files_are_left_out_with_a_note(client: TestClient, h
     answer = client.post("/v1/search", json={"query": "a cat"}).json()
     assert [hit["path"] for hit in answer["hits"]] == ["films/a.mp4", "frames from memory"]
     (note,) = answer["notes"]
+    assert answer["left_out"] == 2
     assert note.startswith("2 of 4 moments left out: their files were deleted or moved.")
 
 

@@ -6,7 +6,7 @@ import { type ApiError, addressOf, asApiError, isAbort, post, whileBusy } from "
 import { baseName, clock, percent } from "../format";
 import { useKeys } from "../keys";
 import { go, hrefOf, route } from "../store";
-import type { Hit } from "../types";
+import type { Hit, SearchAnswer } from "../types";
 import { Button, Empty, Failure, Progress } from "../ui/bits";
 import { Icon } from "../ui/icons";
 import { Loop } from "../ui/tile";
@@ -14,6 +14,7 @@ import { Loop } from "../ui/tile";
 interface Found {
   key: string;
   hits: Hit[];
+  leftOut: number; // whose files are gone
   notes: string[];
   seconds: number;
 }
@@ -50,12 +51,12 @@ async function find(query: URLSearchParams, again = false): Promise<void> {
   waiting.value = { key, seconds: null };
   const began = performance.now();
   try {
-    const { hits, notes } = await whileBusy(() => post<{ hits: Hit[]; notes: string[] }>("/v1/search", body, "POST", controller.signal), {
+    const { hits, left_out: leftOut, notes } = await whileBusy(() => post<SearchAnswer>("/v1/search", body, "POST", controller.signal), {
       signal: controller.signal,
       onWait: (seconds) => (waiting.value = { key, seconds }),
     });
     if (searching === controller) {
-      found.value = { key, hits, notes, seconds: (performance.now() - began) / 1000 };
+      found.value = { key, hits, leftOut, notes, seconds: (performance.now() - began) / 1000 };
       least.value = 0;
     }
   } catch (error) {
@@ -119,7 +120,7 @@ export function Search() {
             </Empty>
           )}
           {answer.notes.map((note) => <p class="muted small note" key={note}>{note}</p>)}
-          {answer.hits.length >= (Number(query.get("k")) || PAGE) && shown.length > 0 && (
+          {answer.hits.length + answer.leftOut >= (Number(query.get("k")) || PAGE) && shown.length > 0 && (
             <div class="row centre">
               <Button onClick={() => go("search", { ...Object.fromEntries(query), k: (Number(query.get("k")) || PAGE) + PAGE })}>Show more</Button>
             </div>

@@ -56,14 +56,14 @@ async def search(request: Request) -> Response:
         )
         result = await state.engine.run(task)
     hits = await to_thread.run_sync(_without_deleted, result["hits"])
-    notes = list(result.get("notes", []))
-    if len(hits) < len(result["hits"]):
+    notes, left_out = list(result.get("notes", [])), len(result["hits"]) - len(hits)
+    if left_out:
         notes.append(
-            f"{len(result['hits']) - len(hits)} of {counted(len(result['hits']), 'moment')} left out: their files were "
-            "deleted or moved. Index the folder again to remove them from the index."
+            f"{left_out} of {counted(len(result['hits']), 'moment')} left out: their files were deleted or moved. "
+            "Index the folder again to remove them from the index."
         )
     shown = [_as_hit(state, hit) for hit in hits]
-    return json_answer({**result, "model": state.model_id, "hits": shown, "notes": notes})
+    return json_answer({**result, "model": state.model_id, "hits": shown, "left_out": left_out, "notes": notes})
 
 
 def _without_deleted(hits: list[dict[str, Any]]) -> list[dict[str, Any]]:
