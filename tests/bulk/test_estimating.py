@@ -59,7 +59,8 @@ def test_all_videos_probed_give_the_numbers_of_the_index(
     assert min(found.reading, found.model) > 0
     assert found.fetching == 0
     assert asked == [(1, 3), (2, 3), (3, 3)]
-    assert any("3 videos, about 0.000" in line for line in describe(found))
+    assert describe(found)[0].startswith("3 videos, about 3")
+    assert "seconds of footage in" in describe(found)[0]
     assert found.to_dict()["windows"] == 12
 
 

@@ -109,13 +109,15 @@ def test_all_videos_of_a_large_index_are_known_by_their_paths(tmp_path: Path, mo
     rows = [VideoRow(id=i, path=f"/videos/{i}.mp4", state="complete", size=i, modified=i + 1) for i in range(300)]
     rows += [VideoRow(id=10_000 + i, path=f"/videos/{i}.mp4", state="failed", size=7) for i in range(0, 300, 3)]
     store = store_with(tmp_path / "index", rows)
+    monkeypatch.setattr(known, "_BLOCK", 16)
+    monkeypatch.setattr(known, "_ROWS_AT_ONCE", 70)
     hashes = known._hashes
     for collides in (False, True):
         if collides:  # in the half of the hash by which the file is sorted
 
             def with_collisions(paths: list[str]) -> Any:
                 found = hashes(paths).copy()
-                found["first"] %= 5
+                found["first"] %= 40
                 return found
 
             monkeypatch.setattr(known, "_hashes", with_collisions)
@@ -126,8 +128,8 @@ def test_all_videos_of_a_large_index_are_known_by_their_paths(tmp_path: Path, mo
         for i, versions in enumerate(found[1:-1]):
             expected = [("complete", i, i + 1)] + ([("failed", 7, 0)] if i % 3 == 0 else [])
             assert sorted(map(tuple, versions)) == expected
-        folder = videos._rows.parent
-        assert sorted(path.name for path in folder.iterdir()) == ["firsts", "rows"]
+        folder = videos._path.parent
+        assert [path.name for path in folder.iterdir()] == ["rows"]
         del videos
         assert not folder.exists()
 

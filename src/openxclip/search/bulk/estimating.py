@@ -298,12 +298,21 @@ def describe(found: Estimate) -> list[str]:
     """Return an estimate in lines of text, without the time that it takes."""
     unsure = f" (± {200 * found.error:.0f} %)" if found.error and math.isfinite(found.error) else ""
     lines = [
-        f"{found.videos} videos, about {found.hours:.3g} hours{unsure} of footage in "
+        f"{found.videos} videos, about {format_hours(found.hours)}{unsure} of footage in "
         f"{format_bytes(found.source_bytes)}; {found.probed} of them were probed",
         f"{found.windows} windows, an index of about {format_bytes(found.index_bytes)}",
-        f"reading: {found.reading:.3g} core-hours",
-        f"the model: {found.model:.3g} {'core' if found.device == 'cpu' else 'GPU'}-hours",
+        f"reading: {format_hours(found.reading)} of one core",
+        f"the model: {format_hours(found.model)} of one {'core' if found.device == 'cpu' else 'GPU'}",
     ]
     if found.errors:
         lines.append(f"{len(found.errors)} of {found.probed} probed videos could not be read: {found.errors[0]}")
     return lines
+
+
+def format_hours(hours: float) -> str:
+    """Return a time in words: 3.2 seconds, 12 minutes, 5 hours, 80 days."""
+    if hours >= 48:
+        return f"{hours / 24:.3g} days"
+    if hours >= 1:
+        return f"{hours:.3g} hours"
+    return f"{60 * hours:.3g} minutes" if hours >= 1 / 60 else f"{3600 * hours:.3g} seconds"

@@ -23,10 +23,11 @@ from openxclip.search.store import Store
 # Two 64-bit halves of a path's hash. Two of 10^9 paths have the same hash with a probability of 10^-21
 _HASH = np.dtype([("first", "<u8"), ("second", "<u8")])
 _STATES: tuple[State, ...] = get_args(State)
-_ROW = np.dtype([("second", "<u8"), ("size", "<i8"), ("modified", "<i8"), ("state", "i1")])
-_WRITTEN = np.dtype([("first", "<u8"), *[(name, _ROW[name]) for name in _ROW.names or ()]])
+_ROW = np.dtype([("first", "<u8"), ("second", "<u8"), ("size", "<i8"), ("modified", "<i8"), ("state", "i1")])
 _GROUPS = 256  # files by the highest bits of the hash; one at a time is sorted in memory
-_BATCH_ROWS = 8192
+_BLOCK = 128  # rows that are read for one path
+_PATHS_AT_ONCE = 512  # whose blocks take some megabytes
+_ROWS_AT_ONCE, _BATCH_ROWS = 1 << 18, 8192  # of the table of videos in one scan, and in a batch of it
 _FREE = 1 << 30  # bytes of the disk that are left to other programs
 
 
@@ -46,8 +47,8 @@ class Version(NamedTuple):
 class KnownVideos:
     """The videos of an index by the hashes of their paths, as they are when this is made.
 
-    The table of videos is read once. It takes about 75 bytes of temporary disk per video while the file is made, and
-    half of that afterwards; the file is deleted with the object.
+    The table of videos is read once. The temporary file, which is deleted with this object, has 33 bytes per video;
+    an eighth of a byte per video is in memory.
 
     Args:
         store: the index.
@@ -61,7 +62,7 @@ class KnownVideos:
         videos, _ = store.tables
         with store.read_errors():
             count = videos.count_rows()
-        needed = 2 * count * _WRITTEN.itemsize
+        needed = count * _ROW.itemsize
         folder = Path(tempfile.mkdtemp(prefix="openxclip-plan-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         free = shutil.disk_usage(folder).free
@@ -70,17 +71,12 @@ class KnownVideos:
                 f"{folder.parent}: has {format_bytes(free)} free, but the plan for an index of {count} videos needs "
                 f"{format_bytes(needed)}: make room, or set TMPDIR to another disk."
             )
-        self._firsts, self._rows = folder / "firsts", folder / "rows"
+        self._path = folder / "rows"
         with ExitStack() as stack:
-            groups = [
-                stack.enter_context((folder / str(group)).open("w+b", buffering=1 << 16)) for group in range(_GROUPS)
-            ]
+            groups = [stack.enter_context((folder / str(group)).open("w+b", 1 << 14)) for group in range(_GROUPS)]
             with store.read_errors():
-                search = videos.search().select(["path", "state", "size", "modified"])
-                self._count = _write_groups(groups, search.to_batches(batch_size=_BATCH_ROWS))
-            _sort_groups(groups, self._firsts, self._rows)
-        for group in range(_GROUPS):
-            (folder / str(group)).unlink()
+                self._count = _write_groups(groups, _read(videos, count))
+            self._keys, self._starts = _sort_groups(groups, self._path)
 
     def __len__(self) -> int:
         return self._count
@@ -88,26 +84,34 @@ class KnownVideos:
     def of(self, paths: Sequence[str]) -> list[list[Version]]:
         """Return what the index has of each path; some thousand paths in one call are best."""
         found: list[list[Version]] = [[] for _ in paths]
-        if not self._count or not paths:
-            return found
-        asked = _hashes(paths)
-        # Mapped anew in each call: otherwise the pages that were looked at would stay in memory
-        firsts = np.memmap(self._firsts, "<u8", "r")
-        rows = np.memmap(self._rows, _ROW, "r")
-        at = np.searchsorted(firsts, asked["first"])
-        number = np.arange(len(paths))
-        while len(number):  # one path may have several rows, which are next to each other
-            is_inside = at < len(firsts)
-            number, at = number[is_inside], at[is_inside]
-            is_same = firsts[at] == asked["first"][number]
-            number, at = number[is_same], at[is_same]
-            of_same = rows[at]
-            for i, row in zip(number.tolist(), of_same.tolist(), strict=True):
-                second, size, modified, state = row
-                if second == asked["second"][i]:
-                    found[i].append(Version(_STATES[state], size, modified))
-            at = at + 1
+        if self._count:
+            with self._path.open("rb", 0) as file:
+                for first in range(0, len(paths), _PATHS_AT_ONCE):
+                    self._find(file.fileno(), paths[first : first + _PATHS_AT_ONCE], found, first)
         return found
+
+    def _find(self, file: int, paths: Sequence[str], found: list[list[Version]], offset: int) -> None:
+        asked = _hashes(paths)
+        block = np.maximum(np.searchsorted(self._keys, asked["first"], side="right") - 1, 0)
+        starts, counts = self._starts[block], self._starts[block + 1] - self._starts[block]
+        size = _ROW.itemsize
+        parts = [
+            os.pread(file, count * size, start * size)
+            for start, count in zip(starts.tolist(), counts.tolist(), strict=True)
+        ]
+        rows = np.frombuffer(b"".join(parts), _ROW)
+        number = np.repeat(np.arange(len(paths)), counts)  # of the path for which a row was read
+        is_same = (rows["first"] == asked["first"][number]) & (rows["second"] == asked["second"][number])
+        for i, row in zip(number[is_same].tolist(), rows[is_same].tolist(), strict=True):
+            _, _, size_of_file, modified, state = row
+            found[offset + i].append(Version(_STATES[state], size_of_file, modified))
+
+
+def _read(videos: Any, count: int) -> Iterator[Any]:
+    """Yield the rows of the table of videos in batches. A scan of all rows at once would read far ahead of them."""
+    for first in range(0, count, _ROWS_AT_ONCE):
+        search = videos.search().select(["path", "state", "size", "modified"]).offset(first).limit(_ROWS_AT_ONCE)
+        yield from search.to_batches(batch_size=_BATCH_ROWS)
 
 
 def _hashes(paths: Sequence[str]) -> NDArray[Any]:
@@ -115,35 +119,43 @@ def _hashes(paths: Sequence[str]) -> NDArray[Any]:
     return np.frombuffer(b"".join(digests), _HASH)
 
 
-def _write_groups(groups: list[BinaryIO], batches: Iterator[Any]) -> int:
+def _write_groups(groups: Sequence[BinaryIO], batches: Iterator[Any]) -> int:
     """Write the rows of all videos into files by hash, and return their number."""
     count = 0
     for batch in batches:
         hashes = _hashes(batch["path"].to_pylist())
-        written = np.empty(len(hashes), _WRITTEN)
-        written["first"], written["second"] = hashes["first"], hashes["second"]
-        written["size"], written["modified"] = batch["size"].to_numpy(), batch["modified"].to_numpy()
-        written["state"] = [_STATES.index(state) for state in batch["state"].to_pylist()]
+        rows = np.empty(len(hashes), _ROW)
+        rows["first"], rows["second"] = hashes["first"], hashes["second"]
+        rows["size"], rows["modified"] = batch["size"].to_numpy(), batch["modified"].to_numpy()
+        rows["state"] = [_STATES.index(state) for state in batch["state"].to_pylist()]
         group = (hashes["first"] >> np.uint64(56)).astype(np.int64)
-        written = written[np.argsort(group, kind="stable")]
+        rows = rows[np.argsort(group, kind="stable")]
         ends = np.cumsum(np.bincount(group, minlength=_GROUPS))
         for file, start, end in zip(groups, [0, *ends[:-1]], ends, strict=True):
             if start < end:
-                file.write(written[start:end].tobytes())
+                file.write(rows[start:end].tobytes())
         count += len(hashes)
     return count
 
 
-def _sort_groups(groups: list[BinaryIO], firsts: Path, rows: Path) -> None:
-    with firsts.open("wb") as firsts_file, rows.open("wb") as rows_file:
-        for file in groups:
-            file.flush()
-            file.seek(0)
-            written = np.frombuffer(file.read(), _WRITTEN)
-            os.truncate(file.fileno(), 0)
-            written = written[np.argsort(written["first"])]
-            sorted_rows = np.empty(len(written), _ROW)
-            for name in _ROW.names or ():
-                sorted_rows[name] = written[name]
-            firsts_file.write(written["first"].tobytes())
-            rows_file.write(sorted_rows.tobytes())
+def _sort_groups(groups: Sequence[BinaryIO], path: Path) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Write the rows of all groups into one file, in the order of their hashes, and delete the groups.
+
+    Returns:
+        The first hash of each block of the file, and the number of each block's first row, with that of the end. Rows
+        with the same hash are in one block.
+    """
+    keys, starts, count = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
+    with path.open("wb") as file:
+        for group in groups:
+            group.flush()
+            group.seek(0)
+            rows = np.frombuffer(group.read(), _ROW)
+            Path(group.name).unlink()
+            rows = rows[np.argsort(rows["first"])]
+            start = np.unique(np.searchsorted(rows["first"], rows["first"][::_BLOCK]))
+            keys.append(rows["first"][start])
+            starts.append(count + start)
+            count += len(rows)
+            file.write(rows.tobytes())
+    return np.concatenate(keys), np.concatenate([*starts, [count]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,7 +13,7 @@ from openxclip.search.bulk.known import KnownVideos, Version
 from openxclip.search.store import Store
 
 CHUNK_VIDEOS, CHUNK_BYTES = 64, 256 << 20
-_LOOKED_UP = 8  # parts of a source that are looked up in the index; for more, the table of videos is read once
+_LOOKED_UP = 4  # parts of a source that are looked up in the index; for more, the table of videos is read once
 _STORE_TIME_NS = 10**9  # some calls of an object store give an object's time in whole seconds, others exactly
 
 
@@ -86,13 +87,14 @@ class Plan(Iterator[list[SourceItem]]):
         parts = self._source.items()
         # Videos that are added meanwhile are this run's own, or of other parts, so an empty index stays irrelevant
         if self._store is not None and self._store.has_videos():
-            first = list(islice(parts, _LOOKED_UP))
+            first = deque(islice(parts, _LOOKED_UP))
             if len(first) < _LOOKED_UP:
                 self._find = self._look_up
             else:
                 known = KnownVideos(self._store)
                 self._find = known.of
-            yield from first
+            while first:
+                yield first.popleft()
         yield from parts
 
     def _look_up(self, paths: Sequence[str]) -> list[list[Version]]:
