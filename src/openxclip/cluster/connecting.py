@@ -8,6 +8,7 @@ import platform
 import re
 import signal
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -67,14 +68,17 @@ def connected(address: str) -> Iterator[Any]:
     before = signal.getsignal(signal.SIGTERM)
     local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(
-            address=address,
-            namespace="openxclip",
-            log_to_driver=False,  # the workers return their errors
-            logging_level=logging.ERROR,
-            configure_logging=True,
-            **local,
-        )
+        with warnings.catch_warnings():
+            # Ray starts its processes by fork and exec, of which LanceDB and others warn if they are loaded already
+            warnings.filterwarnings("ignore", message=".*fork")
+            ray.init(
+                address=address,
+                namespace="openxclip",
+                log_to_driver=False,  # the workers return their errors
+                logging_level=logging.ERROR,
+                configure_logging=True,
+                **local,
+            )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         raise ClusterError(_reason(address, error)) from error
     try:
