@@ -110,6 +110,11 @@ bulk_options = _all_of(
         is_flag=True,
         help="With --cluster or --part: try again what failed before; without PATH, only that.",
     ),
+    click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Index nothing, but probe a few videos and say how much footage there is and what indexing it takes.",
+    ),
     max_failures_option,
     layout_options,
     progress_option,

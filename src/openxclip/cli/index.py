@@ -119,6 +119,7 @@ def command(
     part: tuple[int, int] | None,
     commit: bool,
     retry_failed: bool,
+    dry_run: bool,
     max_failures: int | None,
     cores_per_worker: int | None,
     readers: int | None,
@@ -141,11 +142,18 @@ def command(
     With --cluster or --part, PATH is one folder, s3://bucket/prefix, or a manifest: a .parquet, .csv or .jsonl file
     with a column path, whose other columns become columns for --where. docs/bulk.md has the details.
     """
-    if cluster or part or commit or retry_failed or is_source(videos):
-        refuse_given(_ALONE, "can't be combined with --cluster, --part, --commit, a manifest or an object store.")
+    if cluster or part or commit or retry_failed or dry_run or is_source(videos):
+        refuse_given(
+            _ALONE, "can't be combined with --cluster, --part, --commit, --dry-run, a manifest or an object store."
+        )
         if cluster is None:
             refuse_given(("cores_per_worker", "readers"), "needs --cluster.")
-        BulkIndexing(videos, to, {"model": model, "patches": patches, "batch": batch, **options}).run(
+        bulk = BulkIndexing(videos, to, {"model": model, "patches": patches, "batch": batch, **options})
+        if dry_run:
+            refuse_given(("part", "commit", "retry_failed", "max_failures"), "can't be combined with --dry-run.")
+            bulk.estimate(cluster)
+            return
+        bulk.run(
             cluster=cluster,
             part=part,
             commit=commit,

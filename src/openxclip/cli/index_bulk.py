@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from openxclip.cli.cluster_options import Display, commit_summary, end, end_commit, summary
 from openxclip.cli.help import usage_errors
+from openxclip.cli.index_estimate import print_estimate
 from openxclip.cli.options import read_options, refuse_given
 from openxclip.cli.terminal import is_set
 from openxclip.common.counting import counted
@@ -100,6 +102,19 @@ class BulkIndexing:
                 f"{counted(result.waiting, 'video')} of this part wait for a commit: run --commit after all parts."
             )
         end(result, display)
+
+    def estimate(self, cluster: str | None) -> None:
+        """Probe the source and print what indexing it takes."""
+        if self._source is None:
+            raise click.UsageError("no videos are named.")
+        from openxclip.cluster import IndexSettings
+
+        with usage_errors():
+            settings = IndexSettings(read=self._read, **self._options)
+            is_here = cluster is None and "://" not in self._to and not is_source((self._source,))
+            if is_here and settings.patches is None and settings.open(self._to).info is None:
+                settings = replace(settings, patches=True)  # the default of a new index that is filled here
+            print_estimate(self._source, self._to, settings, cluster)
 
     def _mention_patches(self, settings: IndexSettings, display: Display) -> None:
         if settings.patches is None and settings.open(self._to).info is None and not is_set("quiet"):

@@ -110,6 +110,18 @@ class OpenIndex:
         self._pipeline = pipeline
         return pipeline
 
+    def described(self) -> tuple[VideoPipeline, IndexInfo]:
+        """Return the model and the description of the index, or of the one that would be created with it.
+
+        Raises:
+            Exception: see `pipeline`.
+        """
+        self._pipeline = self._pipeline or as_pipeline(self._model_to_load(), **self._loading)
+        own = self._describe(self._pipeline)
+        if self.info is not None:
+            self._check_weights(self.info, own)
+        return self._pipeline, self.info or own
+
     def check_model(self) -> None:
         """Check that a given model is the index's, even if nothing needs to be encoded. Raises as `pipeline` does."""
         if self._model is not None and self.refresh():
