@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Hashes = NDArray[np.int64]
 
-_IN_MEMORY = 1 << 20  # hashes; more are kept in temporary files
+_IN_MEMORY = 1 << 18  # hashes; more are kept in temporary files
 _FILES = 64  # files by hash; one of them at a time is sorted in memory
 _MAX_REPEATED = 1_000_000  # paths; their hashes are held in memory
 
