@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from openxclip.cli.cluster_options import OutOption, checked_without_cluster, run_on_cluster, table_options
 from openxclip.cli.help import usage_errors
 from openxclip.cli.options import (
     Time,
@@ -20,6 +22,7 @@ from openxclip.cli.options import (
     model_option,
     note_of_model,
     read_options,
+    refuse_given,
     sampling_option,
 )
 from openxclip.cli.progress import progress
@@ -30,6 +33,7 @@ from openxclip.common.counting import counted
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from openxclip.cluster import TableResult
     from openxclip.engine import Precision
     from openxclip.pipeline.batching import Batch
     from openxclip.recognition import Classification
@@ -56,6 +60,12 @@ _COLUMNS = ("path", "outcome", "label", "probability", "score", "none_of_these",
     type=click.FloatRange(0, 1),
     help='If the best label has a lower score, the outcome is "none of these".  [default: the model\'s, usually 0.5]',
 )
+@click.option(
+    "--out",
+    type=OutOption(),
+    help="With --cluster: a folder for .parquet files or NAME.lance to write, also in an object store.",
+)
+@table_options
 @format_options
 @device_options
 @batch_option
@@ -73,6 +83,12 @@ def command(
     device: str | None,
     precision: Precision,
     batch: Batch,
+    out: Path | str | None,
+    cluster: str | None,
+    max_failures: int | None,
+    cores_per_worker: int | None,
+    readers: int | None,
+    progress_form: str,
     **options: Any,
 ) -> None:
     """Choose the labels that fit each VIDEO.
@@ -86,12 +102,35 @@ def command(
     JSON is 1 minus that score.
 
     Videos that can't be read are reported on stderr, the others are processed, and the exit status is 1.
+
+    With --cluster, VIDEO is one folder, s3://bucket/prefix, or a manifest: a .parquet, .csv or .jsonl file with a
+    column path; the results are rows of --out.
     """
     if (labels is None) == (labels_file is None):
         raise click.UsageError(
             'give the labels to choose from: --labels "a, b, c" or --labels-file FILE (one of them).'
         )
     names = labels.split(",") if labels is not None else lines_of(labels_file)
+    if cluster is not None:
+        if out is None:
+            raise click.UsageError("--cluster needs --out: a folder for .parquet files, or NAME.lance.")
+        refuse_given(("output_format", "as_json"), "can't be combined with --cluster, whose results are in --out.")
+        options |= {"model": model, "top_k": top, "template": template, "min_score": min_score, "batch": batch}
+        run_on_cluster(
+            "classifying",
+            videos,
+            lambda common: _classify_on_cluster(common, names, precision=precision, **options),
+            out=out,
+            cluster=cluster,
+            max_failures=max_failures,
+            cores=cores_per_worker,
+            readers=readers,
+            form=progress_form,
+        )
+        note_of_model(model)
+        return
+    checked_without_cluster(None)
+    refuse_given(("out",), "needs --cluster.")
     from openxclip.pipeline import VideoPipeline
     from openxclip.recognition import Classifier
     from openxclip.recognition.classification import check_labels
@@ -137,6 +176,13 @@ def command(
     note_of_model(model)
     if failed:
         sys.exit(1)
+
+
+def _classify_on_cluster(common: dict[str, Any], names: list[str], **options: Any) -> TableResult:
+    from openxclip.cluster import classify_on_cluster
+
+    labels = [name for name in names if name.strip()]
+    return classify_on_cluster(**common, labels=labels, read=read_options(options), **options)
 
 
 def _show_table(results: list[Classification]) -> None:

@@ -6,21 +6,24 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from openxclip.cli import terminal
-from openxclip.cli.options import _all_of
+from openxclip.cli.help import usage_errors
+from openxclip.cli.options import Target, all_of, refuse_given
 from openxclip.cli.progress import progress
-from openxclip.cli.terminal import printable, say
+from openxclip.cli.terminal import is_set, printable, say
 from openxclip.common.counting import counted
 
 if TYPE_CHECKING:
     from openxclip.cluster.reporting import Report
     from openxclip.cluster.results import BulkResult
+    from openxclip.cluster.tables import TableResult
 
 _JSON_EVERY_S = 5.0
 _NAMED_REASONS = 5
@@ -65,7 +68,7 @@ cluster_option = click.option(
     help="Work on all machines of a Ray cluster (needs openxclip[cluster]): auto is the one that RAY_ADDRESS names or "
     "that runs here, local starts one on this machine, or HOST:PORT.",
 )
-layout_options = _all_of(
+layout_options = all_of(
     click.option(
         "--cores-per-worker",
         type=click.IntRange(1),
@@ -93,7 +96,7 @@ progress_option = click.option(
     default="text",
     help="Progress on stderr as text, or as a JSON object per line every few seconds.",
 )
-bulk_options = _all_of(
+bulk_options = all_of(
     cluster_option,
     click.option(
         "--part",
@@ -119,6 +122,18 @@ bulk_options = _all_of(
     layout_options,
     progress_option,
 )
+
+
+table_options = all_of(cluster_option, max_failures_option, layout_options, progress_option)
+_OF_A_CLUSTER = ("max_failures", "cores_per_worker", "readers", "progress_form")
+
+
+class OutOption(Target):
+    """A file or folder to write, or a place in an object store."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, an address as it is, or fail with click's error."""
+        return value if isinstance(value, str) and "://" in value else super().convert(value, param, ctx)
 
 
 class Display:
@@ -170,6 +185,68 @@ class Display:
             click.echo(json.dumps(report.to_dict()), err=True)
 
 
+def checked_without_cluster(out: Path | str | None) -> Path:
+    """Return the path to write to without a cluster.
+
+    Raises:
+        click.UsageError: options of a cluster are given, or the path is in an object store.
+    """
+    refuse_given(_OF_A_CLUSTER, "needs --cluster.")
+    if isinstance(out, str):
+        raise click.UsageError(f"{printable(out)}: an object store is written to with --cluster only.")
+    return out or Path()
+
+
+def run_on_cluster(
+    what: str,
+    videos: tuple[str, ...],
+    run: Callable[[dict[str, Any]], TableResult],
+    *,
+    out: Path | str,
+    cluster: str,
+    max_failures: int | None,
+    cores: int | None,
+    readers: int | None,
+    form: str,
+) -> None:
+    """Write a table from a cluster, show the progress and what came of it, and exit with 1 if videos failed.
+
+    Args:
+        what: name of the work, such as "embedding".
+        videos: the arguments of the command.
+        run: does the work, with these arguments of `embed_on_cluster`: the source, the place, the cluster, and the
+            display.
+        out: place of the table.
+        cluster, max_failures, cores, readers, form: options of the command.
+    """
+    refuse_given(("device",), "can't be combined with --cluster, which uses the GPUs of the cluster.")
+    if len(videos) != 1 or videos[0] == "-":
+        raise click.UsageError("with --cluster, name one folder, prefix or manifest: a manifest can list any videos.")
+    from openxclip.cluster import Layout
+    from openxclip.cluster.placing import CORES_PER_WORKER
+
+    display = Display(what, form)
+    with usage_errors(), display.shown():
+        try:
+            result = run(
+                {
+                    "source": videos[0], "out": out, "address": cluster, "hidden": is_set("hidden"),
+                    "layout": Layout(cores or CORES_PER_WORKER, readers), "max_failures": max_failures,
+                    "on_report": display.report, "say": display.say,
+                }
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            display.say("stopped: what is done is kept. Run the same command to resume.")
+            raise
+    rows = f"{counted(result.rows, 'row')} of {counted(result.videos, 'video')} added"
+    before = f", {counted(result.done_before, 'video')} were there" if result.done_before else ""
+    click.echo(f"{printable(result.uri)}: {rows}{before}")
+    _say_reasons(result, display)
+    if result.failed:
+        display.say(f"{counted(result.failed, 'video')} could not be read: _failures.parquet has the reasons.")
+        sys.exit(1)
+
+
 def summary(result: BulkResult) -> str:
     """Return what a bulk run did, in one line."""
     counts = {
@@ -197,6 +274,13 @@ def commit_summary(result: BulkResult) -> str:
 
 def end(result: BulkResult, display: Display) -> None:
     """Print why videos failed, and exit with 1 if some did."""
+    _say_reasons(result, display)
+    if result.failed:
+        display.say(f"{counted(result.failed, 'video')} could not be indexed: {_RETRY}")
+        sys.exit(1)
+
+
+def _say_reasons(result: BulkResult | TableResult, display: Display) -> None:
     for note in result.notes:
         display.say(note)
     reasons = list(result.reasons.items())
@@ -204,9 +288,6 @@ def end(result: BulkResult, display: Display) -> None:
         display.say(f"{count} × {reason}")
     if len(reasons) > _NAMED_REASONS:
         display.say(f"and {sum(count for _, count in reasons[_NAMED_REASONS:])} failures for other reasons")
-    if result.failed:
-        display.say(f"{counted(result.failed, 'video')} could not be indexed: {_RETRY}")
-        sys.exit(1)
 
 
 def end_commit(result: BulkResult, display: Display) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from openxclip.cli.cluster_options import OutOption, checked_without_cluster, run_on_cluster, table_options
 from openxclip.cli.options import (
-    Target,
     Time,
     batch_option,
     decode_option,
@@ -21,6 +21,7 @@ from openxclip.cli.options import (
     model_option,
     note_of_model,
     read_options,
+    refuse_given,
     sampling_option,
     stride_option,
 )
@@ -30,6 +31,7 @@ from openxclip.common.counting import counted
 from openxclip.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from openxclip.cluster import TableResult
     from openxclip.errors import VideoError
 
 
@@ -44,9 +46,10 @@ class _Window(Time):
 @click.argument("videos", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--out",
-    type=Target(),
+    type=OutOption(),
     required=True,
-    help="File to write: .parquet (needs openxclip[parquet]), .npz or .safetensors.",
+    help="File to write: .parquet (needs openxclip[parquet]), .npz or .safetensors. With --cluster, a folder for "
+    ".parquet files or NAME.lance, also in an object store.",
 )
 @model_option
 @frames_option
@@ -63,6 +66,7 @@ class _Window(Time):
     "--patches", is_flag=True, help="Also write the patch features, which are needed to score texts with prompts later."
 )
 @click.option("--normalize", is_flag=True, help="Scale each feature to length 1.")
+@table_options
 @click.option(
     "--force", is_flag=True, help="Overwrite OUT if it exists, and discard an unfinished run with other options."
 )
@@ -72,10 +76,15 @@ class _Window(Time):
 @footage_options
 def command(
     videos: tuple[str, ...],
-    out: Path,
+    out: Path | str,
     model: str,
     num_clips: int | None,
     window: float | Literal["auto"] | None,
+    cluster: str | None,
+    max_failures: int | None,
+    cores_per_worker: int | None,
+    readers: int | None,
+    progress_form: str,
     **options: Any,
 ) -> None:
     """Write the features of videos to a file, a row for each clip or window.
@@ -88,9 +97,27 @@ def command(
 
     The same command resumes an interrupted run; its results so far are in OUT.part. Videos that can't be read are
     skipped and reported on stderr and in the file, and the exit status is 1.
+
+    With --cluster, PATH is one folder, s3://bucket/prefix, or a manifest: a .parquet, .csv or .jsonl file with a column
+    path.
     """
     if window is not None and num_clips is not None:
         raise click.UsageError("give --clips N or --window TIME, not both.")
+    if cluster is not None:
+        run_on_cluster(
+            "embedding",
+            videos,
+            lambda common: _embed_on_cluster(common, model=model, num_clips=num_clips or 1, window=window, **options),
+            out=out,
+            cluster=cluster,
+            max_failures=max_failures,
+            cores=cores_per_worker,
+            readers=readers,
+            form=progress_form,
+        )
+        note_of_model(model)
+        return
+    out = checked_without_cluster(out)
     from openxclip.features import embed
 
     paths = [str(path) for path in found_videos(videos)]
@@ -138,3 +165,12 @@ def command(
     note_of_model(model)
     if result.errors:
         sys.exit(1)
+
+
+def _embed_on_cluster(common: dict[str, Any], **options: Any) -> TableResult:
+    from openxclip.cluster import embed_on_cluster
+
+    refuse_given(("force",), "can't be combined with --cluster: choose another --out.")
+    for name in ("device", "force"):
+        del options[name]
+    return embed_on_cluster(**common, read=read_options(options), **options)

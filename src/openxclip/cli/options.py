@@ -178,7 +178,7 @@ hidden_option = click.option(
 )
 
 
-def _all_of(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+def all_of(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     """Return a decorator that adds several options, in this order."""
 
     def add(command: Command) -> Command:
@@ -189,7 +189,7 @@ def _all_of(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return add
 
 
-device_options = _all_of(
+device_options = all_of(
     device_option,
     click.option(
         "--precision",
@@ -198,7 +198,7 @@ device_options = _all_of(
         help="Precision of the model; auto is fp32 on a CPU and fp16 on a GPU.",
     ),
 )
-limit_options = _all_of(
+limit_options = all_of(
     click.option(
         "--max-seconds",
         type=Time(above=0),
@@ -225,7 +225,7 @@ limit_options = _all_of(
         help="Maximum memory for a video's frames or a pipe's data: 2GB, 512MiB.",
     ),
 )
-footage_options = _all_of(
+footage_options = all_of(
     click.option(
         "--track",
         type=click.IntRange(0),
@@ -242,11 +242,11 @@ footage_options = _all_of(
         "files. The author of a playlist can then make this machine open anything that these protocols reach.",
     ),
 )
-finding_options = _all_of(
+finding_options = all_of(
     kept_flag("--hidden", text="Include hidden files and folders: .name, __MACOSX, @eaDir and similar."),
     kept_flag("--verbose", text="Name every file that is left out."),
 )
-clip_options = _all_of(  # for a CLIP from which an X-CLIP starts
+clip_options = all_of(  # for a CLIP from which an X-CLIP starts
     click.option(
         "--activation",
         "--hidden-act",

@@ -1,3 +1,5 @@
+from .classifying import classify_on_cluster as classify_on_cluster
+from .embedding import embed_on_cluster as embed_on_cluster
 from .indexing import index_on_cluster as index_on_cluster
 from .parts import commit_parts as commit_parts
 from .parts import index_here as index_here
@@ -6,3 +8,4 @@ from .placing import Layout as Layout
 from .reporting import Report as Report
 from .results import BulkResult as BulkResult
 from .settings import IndexSettings as IndexSettings
+from .tables import TableResult as TableResult

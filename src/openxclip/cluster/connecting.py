@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openxclip._version import __version__
+from openxclip.common.files import reason_of
 from openxclip.errors import ClusterError, needs_package
 
 _CONNECT_S = 10.0
@@ -118,7 +119,7 @@ def _check_answers(ray: Any, address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = f"there is no host {host}" if isinstance(error, socket.gaierror) else reason_of(error)
         raise ClusterError(f"{_no_cluster(found)} ({reason}.)") from error
 
 

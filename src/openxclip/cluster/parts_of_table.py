@@ -6,7 +6,9 @@ Only rows that a record names count: a killed worker leaves at most files withou
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from openxclip.search.bulk.items import SourceItem
 
 _RECORDS = "_parts"
+_RUN = f"{_RECORDS}/_run.json"  # the options of the run, and the schema
 _FAILURES = "_failures.parquet"  # programs that read the folder leave out names with an underscore
 _FILE_BYTES = 128 << 20  # of rows in one file
 
@@ -92,6 +95,34 @@ class Table:
 
     # -- workers -----------------------------------------------------------------------------------------------------
 
+    def begin(self, options: dict[str, Any], schema: Any) -> str:
+        """Note the options of a run, or compare them with those of the run that began the table.
+
+        Args:
+            options: all that the rows depend on besides the videos, for JSON.
+            schema: pyarrow schema of the rows.
+
+        Returns:
+            The options as JSON.
+
+        Raises:
+            ValueError: the table belongs to a run with other options.
+        """
+        text = json.dumps(options, sort_keys=True, default=str)
+        encoded = base64.b64encode(schema.serialize().to_pybytes()).decode()
+        if not self.objects.create(_RUN, json.dumps({"options": text, "schema": encoded}).encode()):
+            found = self.objects.get(_RUN)
+            earlier = {} if found is None else json.loads(json.loads(found[0])["options"])
+            now = json.loads(text)
+            for name in {**earlier, **now}:
+                if earlier.get(name) != now.get(name):
+                    old, new = (json.dumps(values.get(name))[:60] for values in (earlier, now))
+                    raise ValueError(
+                        f"{self.uri}: belongs to a run with another {name} ({old}, now {new}): use the same options, "
+                        "or another place."
+                    )
+        return text
+
     def find(self, name: str) -> Part | None:
         """Return the record of a part; None if there is none."""
         found = self.objects.get(f"{_RECORDS}/{name}.json")
@@ -110,22 +141,22 @@ class Table:
     def records(self) -> Iterator[Part]:
         """Yield the records of all parts."""
         for info in self.objects.list(_RECORDS):
-            found = self.objects.get(info.name)
+            found = None if info.name == _RUN else self.objects.get(info.name)
             if found is not None:
                 yield Part.from_json(found[0])
 
-    def settle(self, schema: Any) -> tuple[int, int]:
+    def settle(self) -> tuple[int, int]:
         """Make the table of the parts that have a record, each video once, and write the failures.
 
         Returns:
-            The number of videos and of rows.
+            The number of videos and of rows that the table has.
         """
         dropped = self._doubled()
         self._delete(dropped)
         names = {part.name for part in dropped}
         kept, fragments = set[str](), list[str]()
         failures: dict[str, Failure] = {}
-        done, videos, rows = np.zeros(0, np.uint64), 0, 0
+        videos = rows = 0
         for part in self.records():
             if part.name not in names:
                 videos, rows = videos + len(part.paths), rows + part.rows
@@ -135,7 +166,7 @@ class Table:
         done = self.done()
         self._write_failures([failure for path, failure in failures.items() if not _holds(done, [path])[0]])
         if self.is_lance:
-            self._commit(fragments, schema)
+            self._commit(fragments)
         else:
             strays = [
                 info.name
@@ -172,8 +203,6 @@ class Table:
         if not failures:
             self.objects.delete([_FAILURES])
             return
-        import io
-
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -181,7 +210,13 @@ class Table:
         parquet.write_table(pa.Table.from_pylist([asdict(row) for row in failures], schema=failures_schema()), file)
         self.objects.put(_FAILURES, file.getvalue())
 
-    def _commit(self, fragments: list[str], schema: Any) -> None:
+    def _commit(self, fragments: list[str]) -> None:
+        import pyarrow as pa
+
+        found = self.objects.get(_RUN)
+        if found is None or not fragments:
+            return
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(json.loads(found[0])["schema"])))
         lance = import_lance()
         parsed = [lance.FragmentMetadata.from_json(fragment) for fragment in fragments]
         with lance_errors(self.uri, "the dataset can't be written"):
@@ -218,8 +253,6 @@ class PartWriter:
     def _flush(self) -> None:
         if not self._waiting:
             return
-        import io
-
         import pyarrow as pa
         from pyarrow import parquet
 

@@ -126,14 +126,14 @@ def embed(
     with Unfinished(target) as work:  # before the model is loaded, in case the folder can't be written
         pipeline = as_pipeline(model, device=device, dtype=dtype, precision=precision, isolate=isolate, read=read)
         if window == "auto":
-            plan = _take_windows(pipeline, plan)
+            plan = take_windows(pipeline, plan)
         read, plan = read or pipeline.read, pipeline.complete_plan(plan)
-        metadata = _metadata(pipeline, plan, normalize)
+        metadata = metadata_of(pipeline, plan, normalize)
         size = pipeline.clips_per_call(batch, plan)
         optimized = pipeline.model if isinstance(pipeline.model, OptimizedXCLIPModel) else None
         manifest = work.begin(
             {
-                "options": {**metadata, **_options(pipeline, plan, read, patches=patches)},
+                "options": {**metadata, **resuming_options(pipeline, plan, read, patches=patches)},
                 "videos": [[name, *_version_of(source)] for name, source in zip(videos, sources, strict=True)],
                 "batch": size,
                 "packed": None if optimized is None else optimized.kernel.packed,
@@ -154,7 +154,7 @@ def embed(
         return run.finish(target, metadata)
 
 
-def _take_windows(pipeline: VideoPipeline, plan: ClipPlan) -> ClipPlan:
+def take_windows(pipeline: VideoPipeline, plan: ClipPlan) -> ClipPlan:
     """Return the plan with the windows of the model's contract; the plan's own stride and frames are kept."""
     contract = pipeline.contract
     if contract.window is None:
@@ -166,7 +166,7 @@ def _take_windows(pipeline: VideoPipeline, plan: ClipPlan) -> ClipPlan:
     return replace(plan, window=chosen.window, stride=chosen.stride, num_frames=chosen.num_frames)
 
 
-def _metadata(pipeline: VideoPipeline, plan: ClipPlan, normalize: bool) -> dict[str, Any]:
+def metadata_of(pipeline: VideoPipeline, plan: ClipPlan, normalize: bool) -> dict[str, Any]:
     """Return the metadata of the file that is known before any video is read."""
     return {
         "openxclip": __version__,
@@ -183,7 +183,7 @@ def _metadata(pipeline: VideoPipeline, plan: ClipPlan, normalize: bool) -> dict[
     }
 
 
-def _options(pipeline: VideoPipeline, plan: ClipPlan, read: ReadOptions, *, patches: bool) -> dict[str, Any]:
+def resuming_options(pipeline: VideoPipeline, plan: ClipPlan, read: ReadOptions, *, patches: bool) -> dict[str, Any]:
     """Return the options besides the metadata that must be equal when a run is resumed."""
     model = pipeline.model
     return {

@@ -112,23 +112,40 @@ def _write_parquet(file: BinaryIO, rows: Rows, shapes: Shapes, metadata: Any) ->
     # Parquet requires UTF-8. A video with another name has no rows
     paths = [name if is_utf8(name) else "" for name in metadata["paths"]]
     names = [name for name in shapes if name != "video"]
-    fields = [pa.field("path", pa.string())]
-    for name in names:
-        dtype, (_, *inner) = shapes[name]
-        arrow_type = pa.from_numpy_dtype(np.dtype(dtype))
-        for length in reversed(inner):
-            arrow_type = pa.list_(arrow_type, length)
-        fields.append(pa.field(name, arrow_type))
-    schema = pa.schema(fields, metadata={METADATA_NAME: json.dumps(metadata, allow_nan=False)})
+    schema = arrow_schema(shapes, metadata)
     with parquet.ParquetWriter(file, schema, use_dictionary=["path"]) as writer:
         for part in _in_groups(rows(list(shapes))):
             columns = [pa.array([paths[i] for i in part["video"]], pa.string())]
-            for name in names:
-                array = pa.array(part[name].ravel())
-                for length in reversed(part[name].shape[1:]):
-                    array = pa.FixedSizeListArray.from_arrays(array, length)
-                columns.append(array)
+            columns += [arrow_array(part[name]) for name in names]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def arrow_schema(shapes: Shapes, metadata: Any) -> Any:
+    """Return the pyarrow schema of rows of features: `path` instead of `video`, and lists of fixed length for arrays.
+
+    Args:
+        shapes, metadata: see `write_features`.
+    """
+    import pyarrow as pa
+
+    fields = [pa.field("path", pa.string())]
+    for name, (dtype, (_, *inner)) in shapes.items():
+        if name != "video":
+            arrow_type = pa.from_numpy_dtype(np.dtype(dtype))
+            for length in reversed(inner):
+                arrow_type = pa.list_(arrow_type, length)
+            fields.append(pa.field(name, arrow_type))
+    return pa.schema(fields, metadata={METADATA_NAME: json.dumps(metadata, allow_nan=False)})
+
+
+def arrow_array(values: NDArray[Any]) -> Any:
+    """Return an array (N, ...) as a pyarrow array of N numbers, or of N (nested) lists."""
+    import pyarrow as pa
+
+    array = pa.array(values.ravel())
+    for length in reversed(values.shape[1:]):
+        array = pa.FixedSizeListArray.from_arrays(array, length)
+    return array
 
 
 def _in_groups(parts: Iterable[Columns]) -> Iterator[Columns]:

@@ -135,17 +135,8 @@ class EmbedRun:
         return video
 
     def _add(self, video: int, clip: EncodedClip) -> None:
-        assert clip.features is not None
-        pooled_E = clip.features.pooled[0].float()
-        row: dict[str, Any] = {
-            "video": np.int64(video),
-            "start": np.float64(clip.start),
-            "end": np.float64(clip.end),
-            "times": np.array(clip.times, dtype=np.float64),
-            "pooled": (F.normalize(pooled_E, dim=0) if self._normalize else pooled_E).cpu().numpy(),
-        }
-        if self._with_patches:
-            row["patches"] = clip.features.patches[0].float().cpu().numpy()
+        row = row_of(clip, patches=self._with_patches, normalize=self._normalize)
+        row["video"] = np.int64(video)
         self._rows.append(row)
         self._bytes += sum(value.nbytes for value in row.values())
 
@@ -175,22 +166,39 @@ class EmbedRun:
         if count:
             failed = [{"path": self._videos[number], "error": reason} for number, reason in errors.items()]
             metadata = {**metadata, "paths": self._videos, "errors": failed}
-            shapes = self._shapes(count, width)
+            shapes = shapes_of(self._pipeline, self._plan, count, patches=self._with_patches)
             with self._work.finish() as path:
                 write_features(path, lambda names: self._work.rows(names, without=errors), shapes, metadata)
         else:  # the next run would refuse to overwrite an empty file
             self._work.clear()
         return Embedding(target, count, width, tuple(self._videos), unread, metadata.get("kernel", ""))
 
-    def _shapes(self, count: int, width: int) -> Shapes:
-        vision = self._pipeline.model.config.vision_config
-        shapes: Shapes = {
-            "video": ("int64", (count,)),
-            "start": ("float64", (count,)),
-            "end": ("float64", (count,)),
-            "times": ("float64", (count, self._plan.frames_per_clip)),
-            "pooled": ("float32", (count, width)),
-        }
-        if self._with_patches:
-            shapes["patches"] = ("float32", (count, (vision.image_size // vision.patch_size) ** 2, width))
-        return shapes
+
+def row_of(clip: EncodedClip, *, patches: bool, normalize: bool) -> dict[str, Any]:
+    """Return the row of a clip as numpy values; see `openxclip.embed` for the columns."""
+    assert clip.features is not None
+    pooled_E = clip.features.pooled[0].float()
+    row: dict[str, Any] = {
+        "start": np.float64(clip.start),
+        "end": np.float64(clip.end),
+        "times": np.array(clip.times, dtype=np.float64),
+        "pooled": (F.normalize(pooled_E, dim=0) if normalize else pooled_E).cpu().numpy(),
+    }
+    if patches:
+        row["patches"] = clip.features.patches[0].float().cpu().numpy()
+    return row
+
+
+def shapes_of(pipeline: VideoPipeline, plan: ClipPlan, count: int, *, patches: bool) -> Shapes:
+    """Return the columns of `count` rows, with the clips of a plan."""
+    vision, width = pipeline.model.config.vision_config, pipeline.model.config.projection_dim
+    shapes: Shapes = {
+        "video": ("int64", (count,)),
+        "start": ("float64", (count,)),
+        "end": ("float64", (count,)),
+        "times": ("float64", (count, plan.frames_per_clip)),
+        "pooled": ("float32", (count, width)),
+    }
+    if patches:
+        shapes["patches"] = ("float32", (count, (vision.image_size // vision.patch_size) ** 2, width))
+    return shapes

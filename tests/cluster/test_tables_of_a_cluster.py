@@ -1,0 +1,106 @@
+"""`openxclip embed` and `classify` with `--cluster` on a cluster of real processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import openxclip
+
+pytestmark = pytest.mark.slow
+pa_dataset = pytest.importorskip("pyarrow.dataset")
+
+SAMPLES = Path(__file__).parent.parent.parent / "samples"
+LABELS = "a cat moves left, a dog jumps, an owl vanishes"
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five copies of the six samples, and a broken file."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(5):
+        for sample in SAMPLES.glob("*.mp4"):
+            shutil.copy(sample, folder / f"{number}_{sample.name}")
+    (folder / "broken.mp4").write_bytes(b"no video")
+    return folder
+
+
+def read(out: Path | str) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each video in order of time."""
+    if str(out).endswith(".lance"):
+        import lance
+
+        rows = lance.dataset(str(out)).to_table().to_pylist()
+    else:
+        rows = pa_dataset.dataset(str(out), format="parquet").to_table().to_pylist()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row.get("start", 0)):
+        found.setdefault(row["path"], []).append(row)
+    return found
+
+
+@pytest.mark.parametrize("name", ["features", "features.lance"])
+def test_embed_equals_the_local_features_though_its_driver_is_killed(
+    start: Callable[..., Any], command: Callable[..., Any], ray_cluster: Any, videos: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / name
+    how = ("embed", videos, "--out", out, "--model", "mini", "--window", "0.5", "--cluster", ray_cluster.address)
+    records = (tmp_path / f"{name}.parts" if name.endswith(".lance") else out) / "_parts"
+    process = start(*how)
+    while sum(1 for _ in records.glob("*.json")) < 2 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    ran = command(*how)
+    assert ran.returncode == 1, ran.stderr
+    assert "1 video could not be read: _failures.parquet has the reasons" in ran.stderr
+    local = tmp_path / "local.npz"
+    openxclip.embed(videos, local, model="mini", window=0.5, device="cpu")
+    expected = np.load(local)
+    paths = json.loads(str(expected["openxclip"]))["paths"]
+    rows = read(out)
+    assert sum(map(len, rows.values())) == len(expected["pooled"])
+    for number, path in enumerate(paths):
+        chosen = expected["video"] == number
+        if not chosen.any():
+            assert path.endswith("broken.mp4")
+            continue
+        for column in ("start", "end", "times", "pooled"):
+            found = np.array([row[column] for row in rows[path]])
+            np.testing.assert_allclose(found, expected[column][chosen], atol=1e-5)
+    (failure,) = pa_dataset.dataset(str(records.parent / "_failures.parquet")).to_table().to_pylist()
+    assert failure["path"].endswith("broken.mp4")
+    other = command(*how, "--normalize")
+    assert other.returncode == 1
+    assert "belongs to a run with another normalized (false, now true): use the same options" in other.stderr
+
+
+def test_classify_equals_the_local_results(
+    command: Callable[..., Any], ray_cluster: Any, videos: Path, tmp_path: Path
+) -> None:
+    how = ("classify", videos, "--labels", LABELS, "--model", "mini")
+    ran = command(*how, "--cluster", ray_cluster.address, "--out", tmp_path / "labels")
+    assert ran.returncode == 1, ran.stderr
+    assert "30 rows of 30 videos added" in ran.stdout
+    local = [json.loads(line) for line in command(*how, "--json").stdout.splitlines()]
+    rows = {path: row for path, (row,) in read(tmp_path / "labels").items()}
+    for expected in local:
+        if "error" in expected:
+            assert expected["path"] not in rows
+            continue
+        row = rows[expected["path"]]
+        assert row["outcome"] == expected["outcome"]
+        assert [label["label"] for label in row["labels"]] == [label["label"] for label in expected["labels"]]
+        scores = [[label["score"] for label in labels] for labels in (row["labels"], expected["labels"])]
+        np.testing.assert_allclose(*scores, atol=1e-4)
+        assert row["times"] == expected["times"]
+    again = command(*how, "--cluster", ray_cluster.address, "--out", tmp_path / "labels")
+    assert "0 rows of 0 videos added, 30 videos were there" in again.stdout
