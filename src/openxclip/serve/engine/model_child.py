@@ -204,6 +204,8 @@ class ModelHandler:
         index = self.context.video_index()
         names = ("k", "where", "per_video", "min_score", "min_similarity", "rerank", "merge")
         options: dict[str, Any] = {name: getattr(task, name) for name in names if getattr(task, name) is not None}
+        if index.info is not None and not index.info.patches:
+            options.pop("rerank", None)  # it would read the videos of all candidates again
         if task.path is None:
             hits = index.search(task.text, **options)
         else:
