@@ -46,6 +46,11 @@ def answer(status: str, code: str) -> str:
             f"{REQUEST} - HTTP error: builder error\n\nDebug source:\nkind: Builder,\nsource: BadScheme",
             "the endpoint is http, without encryption: set AWS_ALLOW_HTTP=true to allow it.",
         ),
+        (
+            "LanceError(IO): Generic S3 error: Failed to resolve region for bucket 'archive'",
+            "AWS doesn't say in which region the bucket archive is: set AWS_REGION, or AWS_ENDPOINT_URL for another store "
+            "than AWS.",
+        ),
     ],
 )  # fmt: skip
 def test_what_does_not_pass(text: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:

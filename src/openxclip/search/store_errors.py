@@ -26,6 +26,7 @@ _NO_CREDENTIALS = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(r"AccessDenied|AuthorizationPermissionMismatch|403 Forbidden|lacked the necessary privileges")
+_NO_REGION = re.compile(r"Failed to resolve region")  # asked of AWS, if neither a region nor an endpoint is set
 _PLAIN_HTTP = re.compile(r"URL scheme is not allowed|BadScheme")
 _OVERLOADED = re.compile(
     r"SlowDown|ServiceUnavailable|InternalError|TooManyRequests|ServerBusy|"
@@ -92,6 +93,9 @@ def problem_of(uri: str, error: BaseException) -> Problem | None:
         return Problem(f"{uri}: the store refuses the credentials{reason}: check {keys}.", False)
     if _DENIED.search(text):
         return Problem(f"{uri}: access is denied{reason}: these credentials may not do this there.", False)
+    if _NO_REGION.search(text):
+        hint = "set AWS_REGION, or AWS_ENDPOINT_URL for another store than AWS."
+        return Problem(f"{uri}: AWS doesn't say in which region the bucket {bucket} is: {hint}", False)
     if _PLAIN_HTTP.search(details):
         return Problem(f"{uri}: the endpoint is http, without encryption: set AWS_ALLOW_HTTP=true to allow it.", False)
     if _OVERLOADED.search(text):
