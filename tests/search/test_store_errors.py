@@ -48,8 +48,8 @@ def answer(status: str, code: str) -> str:
         ),
         (
             "LanceError(IO): Generic S3 error: Failed to resolve region for bucket 'archive'",
-            "AWS doesn't say in which region the bucket archive is: set AWS_REGION, or AWS_ENDPOINT_URL for another store "
-            "than AWS.",
+            "AWS doesn't say in which region the bucket archive is: set AWS_REGION, or AWS_ENDPOINT_URL for "
+            "another store than AWS.",
         ),
     ],
 )  # fmt: skip
