@@ -275,6 +275,8 @@ def commit_summary(result: BulkResult) -> str:
 def end(result: BulkResult, display: Display) -> None:
     """Print why videos failed, and exit with 1 if some did."""
     _say_reasons(result, display)
+    if result.failed_before:
+        display.say(f"{counted(result.failed_before, 'video')} could not be indexed before: {_RETRY}")
     if result.failed:
         display.say(f"{counted(result.failed, 'video')} could not be indexed: {_RETRY}")
         sys.exit(1)
