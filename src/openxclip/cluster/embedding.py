@@ -55,7 +55,7 @@ class _EmbedWork(TableWork):
         self, job: EmbedJob, pipeline: VideoPipeline, plan: ClipPlan, read: ReadOptions, on_video: OnVideo
     ) -> None:
         self._job, self._pipeline, self._plan, self._read = job, pipeline, plan, read
-        metadata = metadata_of(pipeline, plan, job.normalize)
+        metadata = metadata_of(pipeline, plan, job.read, normalize=job.normalize)
         options = {**metadata, **resuming_options(pipeline, plan, job.read, patches=job.patches)}
         del options["model_class"]  # of this kind of pipeline
         schema = arrow_schema(shapes_of(pipeline, plan, 0, patches=job.patches), metadata)

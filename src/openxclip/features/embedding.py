@@ -75,7 +75,8 @@ def embed(
 
     Metadata is JSON under the name "openxclip" (in .parquet in the schema, in .npz an array of shape ()): `openxclip`,
     the version; `model`, its name; `weights`, their SHA-256; `config`, `transforms`, `num_frames`, `num_clips`,
-    `window`, `stride`, `sampling`, `normalized`; `kernel`, how products were computed; `paths` of all videos; `errors`.
+    `window`, `stride`, `sampling`, `decode`, `normalized`; `kernel`, how products were computed; `paths` of all videos;
+    `errors`.
 
     Args:
         paths: one or more files, folders and globs (see `openxclip.video.find_videos`); or frames in memory, in the
@@ -128,7 +129,7 @@ def embed(
         if window == "auto":
             plan = take_windows(pipeline, plan)
         read, plan = read or pipeline.read, pipeline.complete_plan(plan)
-        metadata = metadata_of(pipeline, plan, normalize)
+        metadata = metadata_of(pipeline, plan, read, normalize=normalize)
         size = pipeline.clips_per_call(batch, plan)
         optimized = pipeline.model if isinstance(pipeline.model, OptimizedXCLIPModel) else None
         manifest = work.begin(
@@ -166,7 +167,7 @@ def take_windows(pipeline: VideoPipeline, plan: ClipPlan) -> ClipPlan:
     return replace(plan, window=chosen.window, stride=chosen.stride, num_frames=chosen.num_frames)
 
 
-def metadata_of(pipeline: VideoPipeline, plan: ClipPlan, normalize: bool) -> dict[str, Any]:
+def metadata_of(pipeline: VideoPipeline, plan: ClipPlan, read: ReadOptions, *, normalize: bool) -> dict[str, Any]:
     """Return the metadata of the file that is known before any video is read."""
     return {
         "openxclip": __version__,
@@ -179,6 +180,7 @@ def metadata_of(pipeline: VideoPipeline, plan: ClipPlan, normalize: bool) -> dic
         "window": plan.window,
         "stride": plan.stride,
         "sampling": plan.sampling,
+        "decode": read.decode,
         "normalized": normalize,
     }
 
@@ -195,7 +197,6 @@ def resuming_options(pipeline: VideoPipeline, plan: ClipPlan, read: ReadOptions,
         **asdict(read.limits),
         "allow_protocols": read.allow_protocols,
         "track": read.track,
-        "decode": read.decode,
         "allow_cut_off": read.allow_cut_off,
     }
 
