@@ -30,7 +30,8 @@ _READ_S = 60.0  # footage of a probe that is read; of a longer video, the rest i
 _READ_CPU_S = 5.0  # after which no more of a probe is read
 _ENCODE_S = 3.0  # for which the model is measured
 _CLIPS_KEPT = 16  # that the model is measured with
-_ROW_BYTES = 80  # of a window without embedding and patches, compressed, with its share of its video's row
+# Compressed, as measured: of a window without its embedding and patches, and of the rest of a video's only window
+_WINDOW_BYTES, _VIDEO_BYTES = 6, 95
 
 OnProbe = Callable[[int, int], object]
 
@@ -163,14 +164,14 @@ def estimate(
             on_probe(number, len(sample))
     if not found:
         raise errors[0]
-    per_window, patches_bytes = prober.measure_model()
+    seconds_per_window, patches_bytes = prober.measure_model()
 
     share = total / len(sample)  # videos for which one probe stands
     durations = [probe.duration for probe in found]
     windows = share * sum(probe.windows for probe in found)
     width = pipeline.model.config.projection_dim
-    per_row = _ROW_BYTES + 4 * width + patches_bytes
-    per_row += width if windows >= VECTORS_INDEXED_FROM else 0  # of the vector index
+    per_window = _WINDOW_BYTES + 4 * width + patches_bytes
+    per_window += width if windows >= VECTORS_INDEXED_FROM else 0  # of the vector index
     return Estimate(
         videos=total,
         probed=len(sample),
@@ -179,9 +180,9 @@ def estimate(
         hours=share * sum(durations) / 3600,
         windows=round(windows),
         source_bytes=round(share * sum(probe.size for probe in found)),
-        index_bytes=round(windows * per_row),
+        index_bytes=round(windows * per_window + share * len(found) * _VIDEO_BYTES),
         reading=share * sum(probe.reading for probe in found) / 3600,
-        model=windows * per_window / 3600,
+        model=windows * seconds_per_window / 3600,
         fetching=share * sum(probe.fetching for probe in found) / 3600,
         device=pipeline.model.device.type,
     )
