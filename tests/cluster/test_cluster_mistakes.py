@@ -81,6 +81,29 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("ray", ("--cluster", "local")),
+        ("lance", ("--cluster", "local")),
+        ("lance", ("--part", "1/2")),
+        ("obstore", ("--part", "1/2")),
+        ("obstore", ("--commit",)),
+    ],
+)
+def test_without_a_package_nothing_is_begun(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: str, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "videos").mkdir()
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=rf"needs {package}, .* pip install 'openxclip\[cluster\]'"):
+        index_command.main(["videos", "--to", "index", *arguments], standalone_mode=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["videos"]
+
+
+@pytest.mark.parametrize(
     ("answer", "message"),
     [
         (("3.9.1", ""), "runs Python 3.9.1, but this command"),

@@ -10,7 +10,7 @@ import click
 from openxclip.cli.cluster_options import Display, commit_summary, end, end_commit, summary
 from openxclip.cli.help import usage_errors
 from openxclip.cli.index_estimate import print_estimate
-from openxclip.cli.options import read_options, refuse_given
+from openxclip.cli.options import note_of_model, read_options, refuse_given
 from openxclip.cli.terminal import is_set
 from openxclip.common.counting import counted
 
@@ -97,6 +97,7 @@ class BulkIndexing:
                     display.say("stopped: what is done is kept. Run the same command to resume.")
                     raise
         click.echo(summary(result))
+        note_of_model(str(self._options["model"] or ""))
         if part is not None:
             display.say(
                 f"{counted(result.waiting, 'video')} of this part wait for a commit: run --commit after all parts."

@@ -51,7 +51,8 @@ def connected(address: str) -> Iterator[Any]:
 
     Raises:
         MissingPackageError: Ray isn't installed.
-        ClusterError: there is no cluster at the address, or it runs another version of Ray or Python.
+        ClusterError: there is no cluster at the address, or it runs another version of Ray or Python, or it fails
+            during the block.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what newer versions do; it warns otherwise
@@ -86,6 +87,8 @@ def connected(address: str) -> Iterator[Any]:
         _restore(before)
         _silence(ray)
         yield ray
+    except ray.exceptions.RayError as error:  # those of workers are handled where they occur
+        raise ClusterError(f"the cluster at {address} failed: {_first_line(error)}") from error
     finally:
         ray.shutdown()
         _restore(before)

@@ -16,7 +16,16 @@ from openxclip.cluster.pool import Pool
 from openxclip.cluster.reporting import OnReport, Totals
 from openxclip.cluster.results import BulkResult, IndexResults
 from openxclip.cluster.running import Run
-from openxclip.cluster.session import Say, Session, checked_store, mention_recovered, open_videos, plan_of, writing
+from openxclip.cluster.session import (
+    Say,
+    Session,
+    check_packages,
+    checked_store,
+    mention_recovered,
+    open_videos,
+    plan_of,
+    writing,
+)
 from openxclip.cluster.settings import IndexSettings
 from openxclip.search.bulk.objects import ambient_options
 
@@ -94,6 +103,7 @@ def index_on_cluster(
     began = time.monotonic()
     settings, layout = settings or IndexSettings(), layout or Layout()
     layout.check()
+    check_packages()
     index = settings.open(to)
     videos = open_videos(source, index.store.uri, hidden=hidden)
     checked_store(index, say)

@@ -13,6 +13,7 @@ from openxclip.cluster.reporting import OnReport, Totals
 from openxclip.cluster.results import BulkResult, done_by
 from openxclip.cluster.session import (
     Say,
+    check_packages,
     checked_store,
     count_videos,
     open_videos,
@@ -72,6 +73,7 @@ def index_part(
         raise ValueError(f"part={number}/{parts}: must be from 1/{parts} to {parts}/{parts}.")
     if source is None and not retry_failed:
         raise ValueError("source=None: name a folder, a prefix or a manifest, or use retry_failed=True.")
+    check_packages()
     began, settings = time.monotonic(), settings or IndexSettings()
     index = settings.open(to)
     uri = index.store.uri
@@ -163,6 +165,7 @@ def commit_parts(
         StoreError: the store can't be used, or another process holds the lease of the index.
         VideoIndexError: there is no index, or it can't be read or written.
     """
+    check_packages()
     began, settings = time.monotonic(), settings or IndexSettings()
     index = settings.open(to)
     index.require()

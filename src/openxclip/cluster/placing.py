@@ -10,7 +10,7 @@ from openxclip.cluster.connecting import Node
 from openxclip.common.counting import counted
 from openxclip.errors import ClusterError
 
-CORES_PER_WORKER = 1  # docs/bulk.md has the measurement
+CORES_PER_WORKER = 1  # processes that share nothing keep all cores busy, at the price of a model for each
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ class Run:
             member.state = self._ray.get(asked)
         except self._ray.exceptions.RayError:
             return  # the call in hand will fail too
-        states = [member.state for member in self._pool.members]
+        states = [member.state for member in self._pool.ready]
         self._totals.in_hand(states)
         busy = sum(state.busy for state in states)
         videos = sum(state.handled for state in states)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from openxclip.common.counting import counted
-from openxclip.errors import LeaseHeldError
+from openxclip.errors import LeaseHeldError, needs_package
 from openxclip.search.bulk.committing import Committed, Committer
 from openxclip.search.bulk.failures import Failures
 from openxclip.search.bulk.items import PathsSource, Source
+from openxclip.search.bulk.lance_versions import import_lance
 from openxclip.search.bulk.lease import Lease
 from openxclip.search.bulk.objects import Objects
 from openxclip.search.bulk.planning import Plan, plan
@@ -68,6 +69,17 @@ def writing(
             if columns is not None:
                 index.store.add_columns(columns)
         yield Session(index, objects, Committer(index, objects, lease))
+
+
+def check_packages() -> None:
+    """Check that what writes an index in bulk is installed, before anything is begun.
+
+    Raises:
+        MissingPackageError: a package isn't installed, or doesn't fit the others.
+    """
+    with needs_package("indexing in bulk", "obstore", "cluster"):
+        import obstore.store  # noqa: F401
+    import_lance()
 
 
 def checked_store(index: OpenIndex, say: Say) -> None:
