@@ -64,6 +64,7 @@ def test_all_videos_probed_give_the_numbers_of_the_index(
     assert found.to_dict()["windows"] == 12
 
 
+@pytest.mark.slow
 def test_a_sample_stands_for_all_videos(pipeline: VideoPipeline, clip_folder: Path, index: VideoIndex) -> None:
     path = str(next(clip_folder.rglob("*.mp4")))
     items = [SourceItem(path, Path(path).stat().st_size)] * 500
@@ -103,6 +104,7 @@ def test_videos_that_cannot_be_read_are_counted(
         estimate([], pipeline, info_of(index))
 
 
+@pytest.mark.slow
 def test_objects_are_probed_too(s3: S3Server, pipeline: VideoPipeline, clip_folder: Path, index: VideoIndex) -> None:
     bucket = s3.bucket("probing")
     Objects.open(bucket).put("a.mp4", next(clip_folder.rglob("*.mp4")).read_bytes())
@@ -111,6 +113,7 @@ def test_objects_are_probed_too(s3: S3Server, pipeline: VideoPipeline, clip_fold
     assert found.fetching > 0
 
 
+@pytest.mark.slow
 def test_the_bytes_of_a_window_without_patches(pipeline: VideoPipeline, tmp_path: Path, clip_folder: Path) -> None:
     index = VideoIndex.open(tmp_path / "plain", model=pipeline, window=0.4, stride=0.01, patches=False)
     index.add(clip_folder)

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 TEXT = "a red video"
 
 
+@pytest.mark.slow
 def test_candidates_in_an_object_store(
     s3: S3Server, tiny_folder: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def test_candidates_that_are_read_again_score_as_those_with_stored_patches(
     assert not any(hit.reranked for hit in search(plain, rerank=0))
 
 
+@pytest.mark.slow
 def test_the_candidates_of_an_index_of_key_frames_are_read_in_the_same_way(
     pipeline: VideoPipeline, videos: Path, tmp_path: Path
 ) -> None:
