@@ -6,11 +6,13 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 from openxclip.common.sizes import format_bytes
 from openxclip.errors import VideoError
@@ -155,7 +157,7 @@ def estimate(
     prober = _Prober(pipeline, info, reading_options(info, read or pipeline.read))
     found: list[_Probe] = []
     errors: list[VideoError] = []
-    with tempfile.TemporaryDirectory(prefix="openxclip-probe-") as folder, DecodeWorker() as worker:
+    with tempfile.TemporaryDirectory(prefix="openxclip-probe-") as folder, DecodeWorker() as worker, _one_thread():
         for number, item in enumerate(sample, start=1):
             try:
                 found.append(prober.probe(item, Path(folder), worker))
@@ -164,7 +166,8 @@ def estimate(
             on_probe(number, len(sample))
     if not found:
         raise errors[0]
-    seconds_per_window, patches_bytes = prober.measure_model()
+    with _one_thread():
+        seconds_per_window, patches_bytes = prober.measure_model()
 
     share = total / len(sample)  # videos for which one probe stands
     durations = [probe.duration for probe in found]
@@ -186,6 +189,17 @@ def estimate(
         fetching=share * sum(probe.fetching for probe in found) / 3600,
         device=pipeline.model.device.type,
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let PyTorch use one thread, so that CPU time is the time of one core: threads that wait take time too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _draw(parts: Iterable[Sequence[SourceItem]], count: int, generator: random.Random) -> tuple[int, list[SourceItem]]:
