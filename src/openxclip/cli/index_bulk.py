@@ -97,7 +97,8 @@ class BulkIndexing:
                     display.say("stopped: what is done is kept. Run the same command to resume.")
                     raise
         click.echo(summary(result))
-        note_of_model(str(self._options["model"] or ""))
+        if form == "text":
+            note_of_model(str(self._options["model"] or ""))
         if part is not None:
             display.say(
                 f"{counted(result.waiting, 'video')} of this part wait for a commit: run --commit after all parts."
