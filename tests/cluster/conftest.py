@@ -64,7 +64,7 @@ def command(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., Any]:
 
     def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
         process = start(*arguments)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=400)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     return run

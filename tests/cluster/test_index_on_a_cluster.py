@@ -65,7 +65,7 @@ def test_equals_the_local_index_though_a_worker_is_killed(
                     "json")  # fmt: skip
     wait_for(lambda: any((to / "_receipts").glob("*.json")), process)
     assert ray_cluster.kill_a_worker()
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert "48 added; 192 windows" in out
     lines = [json.loads(line) for line in err.splitlines()]
@@ -150,7 +150,7 @@ def test_readers_and_models_in_separate_processes(
     for node in ray_cluster.nodes:
         for reader in node.actors("Reader"):
             reader.kill()
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 1, err
     assert "48 added, 1 failed; 192 windows" in out
     openxclip.VideoIndex.open(to).remove(f"{videos}/broken.mp4")
@@ -165,7 +165,7 @@ def test_a_node_is_lost_and_another_joins(
     wait_for(lambda: all(node.actors() for node in ray_cluster.nodes), process)
     ray_cluster.nodes.pop().kill()
     ray_cluster.add_node()
-    out, err = process.communicate(timeout=250)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert "48 added" in out
     assert "left the cluster" in err
@@ -180,7 +180,7 @@ def test_two_parts_and_a_commit(
     (videos / "broken.mp4").write_bytes(b"no video")
     how = ("index", videos, "--to", to)
     parts = [start(*how, *NEW, "--part", f"{number}/2") for number in (1, 2)]
-    ended = [(*part.communicate(timeout=200), part.returncode) for part in parts]
+    ended = [(*part.communicate(timeout=400), part.returncode) for part in parts]
     assert sorted(status for *_, status in ended) == [0, 1], ended
     assert all("wait for a commit" in err for _, err, _ in ended)
     assert rows_of_index(str(to)) == ({}, {})
