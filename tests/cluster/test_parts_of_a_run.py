@@ -151,7 +151,7 @@ def test_a_report_has_speeds_and_the_time_left(monkeypatch: pytest.MonkeyPatch) 
     now[0] = 10.0
     totals.add(Done(videos=18, windows=40, footage=7200.0, failures=(("a", "no such file"),)))
     totals.in_hand([State(videos=2, windows=4, footage=7200.0)])
-    totals.stage = "model"
+    totals.stage, totals.workers = "model", 1
     report = totals.report()
     assert (report.videos, report.failed, report.windows, report.left) == (20, 1, 44, 80)
     assert report.videos_per_second == pytest.approx(2.0)

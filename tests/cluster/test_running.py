@@ -9,6 +9,7 @@ import pytest
 from fake_ray import Died, FakeRay, ListedResults, ListedWorker
 
 from openxclip.cluster import pool as pools
+from openxclip.cluster.actors import State
 from openxclip.cluster.feeding import Feed
 from openxclip.cluster.placing import Layout
 from openxclip.cluster.pool import Pool
@@ -140,6 +141,28 @@ def test_machines_leave_and_join(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trial.work() == VIDEOS
     assert trial.results.failed == []
     assert {"one (10.0.0.1) left the cluster.", "three (10.0.0.1) joined the cluster."} <= set(trial.said)
+
+
+def test_a_chunk_that_is_in_hand_and_has_returned_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(ListedWorker):
+        """Its answers say that it still has the last chunk in hand."""
+
+        chunks = videos = 0
+
+        def process(self, items: Any) -> list[str]:
+            self.chunks, self.videos = self.chunks + 1, len(items)
+            return super().process(items)
+
+        def state(self) -> State:
+            return State(videos=self.videos, chunk=self.chunks)
+
+    monkeypatch.setattr("openxclip.cluster.running._ASKS_EVERY_S", 0.0)
+    trial = Trial(FakeRay(lambda node: Late(), one=2), monkeypatch)
+    seen: list[int] = []
+    trial.run._on_look = lambda: seen.append(trial.run._totals.report().videos)
+    trial.work()
+    assert seen[-1] == max(seen) == len(VIDEOS)
+    assert seen == sorted(seen)
 
 
 def test_too_many_failures_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

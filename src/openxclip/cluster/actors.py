@@ -28,6 +28,7 @@ class State:
         footage: length of its videos that are done, in seconds.
         busy, model: seconds in which the worker had work since it was started, and seconds of them in the model.
         handled: number of videos since it was started.
+        chunk: number of the chunk in hand, from 1; 0 if the worker has none.
     """
 
     videos: int = 0
@@ -37,6 +38,7 @@ class State:
     busy: float = 0.0
     model: float = 0.0
     handled: int = 0
+    chunk: int = 0
 
 
 class Worker:
@@ -59,6 +61,7 @@ class Worker:
         self._state = State()
         self._busy, self._handled = 0.0, 0  # seconds of the chunks that are done, and their videos
         self._began: float | None = None
+        self._chunks = 0
 
     def use_readers(self, readers: list[Any]) -> None:
         """Read by these actors from the next chunk on."""
@@ -98,7 +101,8 @@ class Worker:
         """Handle some videos; see `Work`."""
         self.prepare()
         assert self._work is not None
-        self._state, self._began = State(), time.monotonic()
+        self._chunks += 1
+        self._state, self._began = State(chunk=self._chunks), time.monotonic()
         try:
             return self._work.process(items)
         finally:

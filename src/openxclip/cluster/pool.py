@@ -35,6 +35,7 @@ class Member:
         running: calls in hand, with their tasks, in the order in which the worker takes them.
         asked: a call that asks for its state.
         state: its last state.
+        returned: number of chunks that it has returned.
         readers: the readers that serve it.
     """
 
@@ -44,6 +45,7 @@ class Member:
     running: deque[tuple[Any, Task]] = field(default_factory=deque)
     asked: Any = None
     state: State = field(default_factory=State)
+    returned: int = 0
     readers: list[Any] = field(default_factory=list)
 
 

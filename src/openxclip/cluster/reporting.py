@@ -167,7 +167,6 @@ class Totals:
             sum(state.windows for state in states),
             sum(state.footage for state in states),
         )
-        self.workers = len(states)
 
     def report(self) -> Report:
         """Return how far the run has come."""

@@ -84,6 +84,7 @@ class Run:
             self._hand_out()
             self._collect()
             self._ask()
+            self._count_in_hand()
             self._totals.stage = self._stage()
             self._on_look()
             self._give_back(self._pool.refresh())
@@ -126,6 +127,7 @@ class Run:
     def _take_results(self, member: Member, done: set[Any]) -> None:
         while member.running and member.running[0][0] in done:  # a worker handles its chunks in order
             call, task = member.running.popleft()
+            member.returned += 1
             try:
                 result = self._ray.get(call)
             except self._ray.exceptions.RayError as error:
@@ -218,11 +220,16 @@ class Run:
             member.state = self._ray.get(asked)
         except self._ray.exceptions.RayError:
             return  # the call in hand will fail too
-        states = [member.state for member in self._pool.ready]
-        self._totals.in_hand(states)
+        states = [member.state for member in self._pool.members]
         busy = sum(state.busy for state in states)
         videos = sum(state.handled for state in states)
         self._seconds_per_video = busy / videos if videos else None
+
+    def _count_in_hand(self) -> None:
+        """Count what the workers have done of chunks that they haven't returned; an answer may be older than that."""
+        ready = self._pool.ready
+        self._totals.workers = len(ready)
+        self._totals.in_hand(member.state for member in ready if member.state.chunk > member.returned)
 
     def _stage(self) -> str:
         """Return what the run waits for."""
