@@ -249,6 +249,8 @@ def run_on_cluster(
 
 def summary(result: BulkResult) -> str:
     """Return what a bulk run did, in one line."""
+    from openxclip.cluster.reporting import footage_in_words
+
     counts = {
         "added": result.videos,
         "unchanged": result.done_before,
@@ -256,7 +258,7 @@ def summary(result: BulkResult) -> str:
         "failed before": result.failed_before,
     }
     changes = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "added")
-    footage = f", {result.footage / 3600:.3g} h of footage" if result.footage else ""
+    footage = f", {footage_in_words(result.footage)}" if result.footage else ""
     return f"{printable(result.uri)}: {changes}; {counted(result.windows, 'window')}{footage}"
 
 

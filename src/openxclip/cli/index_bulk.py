@@ -99,10 +99,10 @@ class BulkIndexing:
         click.echo(summary(result))
         if form == "text":
             note_of_model(str(self._options["model"] or ""))
-        if part is not None:
-            display.say(
-                f"{counted(result.waiting, 'video')} of this part wait for a commit: run --commit after all parts."
-            )
+        if part is not None and result.waiting:
+            wait = "waits" if result.waiting == 1 else "wait"
+            videos = counted(result.waiting, "video")
+            display.say(f"{videos} of this part {wait} for a commit: run --commit after all parts.")
         end(result, display)
 
     def estimate(self, cluster: str | None) -> None:

@@ -90,7 +90,7 @@ class Report:
         if self.videos_per_second:
             parts.append(f"{self.videos_per_second:.3g} videos/s")
         if self.footage_per_second:
-            parts.append(f"{_footage(self.footage_per_second)}/s")
+            parts.append(f"{footage_in_words(self.footage_per_second)}/s")
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.workers:
@@ -100,7 +100,8 @@ class Report:
         return ", ".join(parts)
 
 
-def _footage(seconds: float) -> str:
+def footage_in_words(seconds: float) -> str:
+    """Return an amount of footage as text."""
     return f"{seconds:.3g} s of footage" if seconds < 360 else f"{seconds / 3600:.3g} h of footage"
 
 

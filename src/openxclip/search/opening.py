@@ -174,8 +174,8 @@ class OpenIndex:
             weights=fingerprint_by_name(pipeline.model, name) if is_unchanged and name else fingerprint(pipeline.model),
             transforms=pipeline.processor.image_processor.to_dict(),
             num_frames=given.num_frames or pipeline.model.config.vision_config.num_frames,
-            window=window,
-            stride=window if given.stride is None else given.stride,
+            window=float(window),  # 1 and 1.0 must give the same ids
+            stride=float(window if given.stride is None else given.stride),
             sampling=self._settings.get("sampling", "time"),
             patches=self._settings.get("patches", True),
             decode=self._settings.get("decode", "all"),

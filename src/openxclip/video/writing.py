@@ -9,8 +9,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-# Without x264's mbtree the same frames give the same bytes. Its vector code reads memory beyond the rows of small frames
-# (of 64 or 96 pixels, with AVX-512), so bytes and pictures differed from one encoding to the next.
+# Without x264's mbtree the same frames give the same bytes. Its vector code reads memory beyond the rows of small
+# frames (of 64 or 96 pixels, with AVX-512), so bytes and pictures differed from one encoding to the next.
 _X264 = "mbtree=0"
 
 
