@@ -33,9 +33,10 @@ class Lease:
     is watched if its process no longer exists.
 
     Examples:
-        >>> with Lease.take(objects, "openxclip index") as lease:  # doctest: +SKIP
+        >>> from openxclip.search.bulk.objects import Objects
+        >>> objects = Objects.open("leased.index")
+        >>> with Lease.take(objects, "openxclip index") as lease:
         ...     lease.check()
-        ...     commit()
     """
 
     def __init__(self, objects: Objects, holder: str, ttl: float) -> None:
