@@ -37,10 +37,15 @@ from .conversion import init_from_clip as init_from_clip
 from .engine import OptimizedXCLIPModel as OptimizedXCLIPModel
 from .engine import optimize as optimize
 from .errors import CheckpointError as CheckpointError
+from .errors import ClusterError as ClusterError
 from .errors import DecoderCrashError as DecoderCrashError
+from .errors import LeaseHeldError as LeaseHeldError
+from .errors import LeaseLostError as LeaseLostError
 from .errors import MissingPackageError as MissingPackageError
 from .errors import NotWrittenError as NotWrittenError
 from .errors import OpenXCLIPError as OpenXCLIPError
+from .errors import StoreError as StoreError
+from .errors import TooManyFailuresError as TooManyFailuresError
 from .errors import VideoError as VideoError
 from .errors import VideoIndexError as VideoIndexError
 from .evaluation import evaluate_recipe as evaluate_recipe

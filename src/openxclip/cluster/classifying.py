@@ -123,8 +123,8 @@ def classify_on_cluster(
 
     Args:
         source, out, address, layout, hidden, max_failures, on_report, say: see `embed_on_cluster`.
-        labels, model, num_frames, num_clips, start, end, sampling, top_k, template, min_score, batch, precision, read:
-            see `classify`.
+        labels, model, num_frames, num_clips, start, end, sampling: see `classify`.
+        top_k, template, min_score, batch, precision, read: see `classify`.
 
     Raises:
         ValueError: an argument is invalid, or there is no such source, or `out` belongs to another call.
