@@ -57,6 +57,12 @@ def decoded(frames: list[np.ndarray], quality: int) -> bool:
     return is_featureless(VideoProcessor().levels(clip.frames_THWC.permute(0, 3, 1, 2)))
 
 
+@pytest.fixture(autouse=True)
+def usual_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encode as most programs do, with x264's mbtree: a still picture then changes less from frame to frame."""
+    monkeypatch.setattr("openxclip.video.writing._X264", "mbtree=1")
+
+
 @pytest.mark.parametrize("quality", [18, 38])
 @pytest.mark.parametrize(
     "frames",
