@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from openxclip.search.bulk.receipts import Receipt
 
-EVERY_S, EVERY_RECEIPTS, EVERY_WINDOWS = 60.0, 256, 500_000  # of which the embeddings take 1 GiB
+# A commit is due after this many seconds, receipts or windows. The embeddings of the windows take about 1 GiB.
+EVERY_S, EVERY_RECEIPTS, EVERY_WINDOWS = 60.0, 256, 500_000
 _MOST_WAITING = 4 * EVERY_RECEIPTS  # receipts; no more chunks are given out meanwhile
 
 

@@ -156,7 +156,7 @@ class RemotePipeline(TimedPipeline):
         return _RemoteReader(reader.plan, reader.read, reader.views, reader.bytes_kept, self, order)
 
     def read_remotely(self, source: str, order: Order, first: int) -> Generator[list[ReadClip], None, None]:
-        """Yield the clips of a video that `fetch` holds; if its actor ends, another goes on where it stopped.
+        """Yield the clips of a fetched video. If its reader is killed, another one resumes after the last clip.
 
         Raises:
             VideoError: the video can't be read.

@@ -99,7 +99,7 @@ class Appender:
             )
 
     def _is_appended(self, receipt: Receipt) -> bool:
-        """Return whether the table has all windows of a receipt's videos, in whatever files."""
+        """Return whether the table has all windows of a receipt's videos, even if a compaction has moved them."""
         counts = windows_per_video(self._store, {row.id for row in receipt.complete})
         return all(counts[row.id] == row.windows for row in receipt.complete)
 

@@ -142,8 +142,8 @@ def _sort_groups(groups: Sequence[BinaryIO], path: Path) -> tuple[NDArray[np.uin
     """Write the rows of all groups into one file, in the order of their hashes, and delete the groups.
 
     Returns:
-        The first hash of each block of the file, and the number of each block's first row, with that of the end. Rows
-        with the same hash are in one block.
+        The first hash of each block of the file, and the number of each block's first row, followed by the total
+        number of rows. Rows with the same hash are in one block.
     """
     keys, starts, count = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
     with path.open("wb") as file:

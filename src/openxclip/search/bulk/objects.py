@@ -1,6 +1,6 @@
 """Read and write the files of one place: an object store, or a folder of this machine.
 
-Several processes coordinate by `create` and `replace`, of which one of several concurrent calls succeeds.
+Processes coordinate by `create` and `replace`: if several call them at the same time, exactly one succeeds.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -79,7 +80,44 @@ class _Left:
         return notes
 
 
-class FolderSource(Source):
+class _FilteredSource(Source):
+    """Videos among other files: counts them, and notes what was left out.
+
+    Args:
+        place: the folder or address.
+        hidden: include hidden files and folders.
+    """
+
+    def __init__(self, place: str, hidden: bool) -> None:
+        super().__init__()
+        self._place, self._hidden = place, hidden
+        self._left = _Left()
+
+    def items(self) -> Iterator[list[SourceItem]]:
+        """Yield the videos with what is known of their versions, in the order of the folder or the store."""
+        self.notes, self._left = [], _Left()
+        count = 0
+        for part in in_parts(self._found()):
+            count += len(part)
+            yield part
+        self.count, self.notes = count, self._left.notes()
+        if not count:
+            raise ValueError(self._nothing())
+
+    @abstractmethod
+    def _found(self) -> Iterator[SourceItem]:
+        """Yield the videos, and count what is left out."""
+
+    @abstractmethod
+    def _nothing(self) -> str:
+        """Return the sentence for a place without videos."""
+
+    def describe(self) -> str:
+        """Return the folder or address."""
+        return self._place
+
+
+class FolderSource(_FilteredSource):
     """The video files in a folder and below it, or one video file.
 
     As in `openxclip.video.find_videos`, links to folders aren't followed, and a folder that can't be listed is in the
@@ -92,26 +130,16 @@ class FolderSource(Source):
     """
 
     def __init__(self, path: str, *, hidden: bool = False) -> None:
-        super().__init__()
-        self._path, self._hidden = absolute_path(path), hidden
-        self._left = _Left()
+        super().__init__(absolute_path(path), hidden)
 
-    def items(self) -> Iterator[list[SourceItem]]:
-        """Yield the videos with their sizes and times, in the order of the file system."""
-        self.notes, self._left = [], _Left()
-        count = 0
-        for part in in_parts(self._found()):
-            count += len(part)
-            yield part
-        self.count, self.notes = count, self._left.notes()
-        if not count:
-            raise ValueError(f"no videos in {self._path}.")
+    def _nothing(self) -> str:
+        return f"no videos in {self._place}."
 
     def _found(self) -> Iterator[SourceItem]:
-        if os.path.isdir(self._path):  # noqa: PTH112
-            yield from self._below(self._path)
+        if os.path.isdir(self._place):  # noqa: PTH112
+            yield from self._below(self._place)
         else:
-            yield self._item(self._path)
+            yield self._item(self._place)
 
     def _below(self, folder: str) -> Iterator[SourceItem]:
         below: list[str] = []
@@ -145,10 +173,6 @@ class FolderSource(Source):
             return SourceItem(path, status.st_size, status.st_mtime_ns)
         return SourceItem(path)
 
-    def describe(self) -> str:
-        """Return the path."""
-        return self._path
-
 
 def _is_file_or_unreadable(entry: os.DirEntry[str]) -> bool:
     try:
@@ -157,7 +181,7 @@ def _is_file_or_unreadable(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-class StoreSource(Source):
+class StoreSource(_FilteredSource):
     """The videos below a prefix of an object store, by their names.
 
     Args:
@@ -166,26 +190,14 @@ class StoreSource(Source):
     """
 
     def __init__(self, uri: str, *, hidden: bool = False) -> None:
-        super().__init__()
-        self._uri, self._hidden = uri.rstrip("/"), hidden
-        self._left = _Left()
+        super().__init__(uri.rstrip("/"), hidden)
 
-    def items(self) -> Iterator[list[SourceItem]]:
-        """Yield the videos with their sizes, times and etags, in the order of the store."""
-        self.notes, self._left = [], _Left()
-        count = 0
-        for part in in_parts(self._found()):
-            count += len(part)
-            yield part
-        self.count, self.notes = count, self._left.notes()
-        if not count:
-            raise ValueError(
-                f"no videos below {self._uri}: the names of videos end with .mp4, .mkv, .webm and the like."
-            )
+    def _nothing(self) -> str:
+        return f"no videos below {self._place}: the names of videos end with .mp4, .mkv, .webm and the like."
 
     def _found(self) -> Iterator[SourceItem]:
         is_empty = True
-        for found in Objects.open(self._uri).list():
+        for found in Objects.open(self._place).list():
             is_empty = False
             name = PurePosixPath(found.name)
             if found.name.endswith("/"):  # some programs mark a folder by such an empty object
@@ -195,10 +207,6 @@ class StoreSource(Source):
             elif not self._hidden and any(is_hidden(part) for part in name.parts):
                 self._left.add(_HIDDEN)
             else:
-                yield SourceItem(f"{self._uri}/{found.name}", found.size, found.modified_ns, found.etag or "")
-        if is_empty and PurePosixPath(self._uri).suffix.lower() in VIDEO_SUFFIXES:  # one object, not a prefix
-            yield SourceItem(self._uri)
-
-    def describe(self) -> str:
-        """Return the address."""
-        return self._uri
+                yield SourceItem(f"{self._place}/{found.name}", found.size, found.modified_ns, found.etag or "")
+        if is_empty and PurePosixPath(self._place).suffix.lower() in VIDEO_SUFFIXES:  # one object, not a prefix
+            yield SourceItem(self._place)
