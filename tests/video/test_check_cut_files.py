@@ -41,8 +41,8 @@ def test_a_cut_is_found_anywhere(name: str, tmp_path: Path) -> None:
     data = intact(name, tmp_path)
     cuts = [int(len(data) * share) for share in SHARES] + [len(data) - missing for missing in BYTES]
     for cut in cuts:
-        # not between two packets of a stream without a length, nor between two fragments: nothing is missing there
-        cut -= cut % 188 == 0 or cut % 192 == 0 or cut % 2048 == 0 or data[cut + 4 : cut + 8] == b"moof"
+        # not between two packets of a stream without a length, nor between two fragments: nothing seems to be missing
+        cut -= cut % 188 == 0 or cut % 192 == 0 or cut % 2048 == 0 or data[cut + 4 : cut + 8] in (b"moof", b"mfra")
         report = inspect(data[:cut], full=True)
         assert not report.is_fine, cut
         message = "; ".join(report.problems) if report.error is None else report.error.reason
@@ -84,3 +84,42 @@ def test_a_cut_in_the_audio_only(tmp_path: Path) -> None:
     sound = {"codec": "aac", "seconds": 6.0}
     data = several(tmp_path / "a.mp4", {"codec": "mpeg4"}, sound, muxer={"movflags": "faststart"}).read_bytes()
     assert inspect(data[:-3000], full=True).problems == ("it is cut off: the last 3000 bytes are missing",)
+
+
+def test_a_cut_within_or_after_the_header_of_a_fragment(tmp_path: Path) -> None:
+    data = intact("muxed_fragment_each.mp4", tmp_path)
+    moof = data.rindex(b"moof") - 4
+    mdat = data.rindex(b"mdat") - 4
+    end = mdat + int.from_bytes(data[mdat : mdat + 4], "big")
+    for cut, missing in ((moof + 1, 7), (moof + 7, 1), (mdat, end - mdat), (mdat + 3, end - mdat - 3)):
+        assert inspect(data[:cut], full=True).problems == (f"it is cut off: the last {missing} bytes are missing",), cut
+    # a live recording may end after any fragment: only the order of the frames tells that some are missing
+    assert not any("cut off" in problem for problem in inspect(data[:moof], full=True).problems)
+
+
+def test_a_cut_within_the_header_of_the_last_ivf_frame(tmp_path: Path) -> None:
+    data = intact("libvpx-vp9.ivf", tmp_path)
+    at = last = 32
+    while at < len(data):
+        last, at = at, at + 12 + int.from_bytes(data[at : at + 4], "little")
+    for cut in range(last + 1, last + 13):
+        assert not inspect(data[:cut], full=True).is_fine, cut
+
+
+@pytest.mark.parametrize("name", ["mpeg2video.mxf", "mpeg2video.mxf_opatom", "timecode.mxf"])
+def test_a_cut_within_the_keys_at_the_end_of_an_mxf(name: str, tmp_path: Path) -> None:
+    data = intact(name, tmp_path)
+    footer = int.from_bytes(data[44:52], "big")
+    index = int.from_bytes(data[-4:], "big")  # the length of the random index pack
+    for begin in (footer, len(data) - index):
+        for cut in range(begin + 1, begin + 18):
+            assert not inspect(data[:cut], full=True).is_fine, cut
+
+
+def test_a_cut_between_two_samples_of_a_sega_film(tmp_path: Path) -> None:
+    data = intact("cinepak.film_cpk", tmp_path)
+    sample_20 = int.from_bytes(data[4:8], "big") + int.from_bytes(data[64 + 20 * 16 : 68 + 20 * 16], "big")
+    report = inspect(data[:sample_20])
+    assert report.error is not None
+    missing = len(data) - sample_20
+    assert report.error.reason.startswith(f"it is cut off: the last {missing} bytes are missing")

@@ -23,6 +23,8 @@ _PACK = b"\0\0\1\xba"
 _SEARCHED = 1 << 20  # bytes, at the end of a program stream
 _HEAD = 1 << 16
 _PADDING = 64  # bytes, after the last picture
+_MXF_KEY, _MXF_KEY_BYTES = b"\x06\x0e\x2b\x34", 16
+_BOX_HEADER, _IVF_HEADER = 8, 12
 _MAX_CHUNKS = 10_000_000
 # Formats that consist of frames only
 _BARE_FRAMES = ("yuv4mpegpipe", "dv")
@@ -58,15 +60,22 @@ def find_cut_end(source: Path | BinaryIO, container: Any, packets: Packets) -> s
 
 
 def _end_of_boxes(file: BinaryIO, size: int, container: Any) -> int:
-    """Return the end of the last box; an `mdat` may claim more than the file has if all indexed samples are there."""
-    end, claimed, is_fragmented = 0, 0, False
+    """Return the end of the last box; an `mdat` may claim more than the file has if all indexed samples are there.
+
+    A fragmented file may end after any fragment, but not after its `moof` alone, nor within the header of a box.
+    """
+    end, claimed, is_fragmented, last = 0, 0, False, b""
     for box in boxes(file, 0, size):
-        is_fragmented = is_fragmented or box.name == b"moof"
-        if box.name == b"mdat" and not is_fragmented:
+        last = box.name
+        is_fragmented = is_fragmented or last == b"moof"
+        if last == b"mdat" and not is_fragmented:
             claimed = max(claimed, box.end)
         else:
             end = max(end, box.end)
-    if claimed > size:
+    lacks_samples = last == b"moof" and end <= size
+    if is_fragmented and (lacks_samples or 0 < size - end < _BOX_HEADER):
+        end += _BOX_HEADER
+    if claimed > size or lacks_samples:
         end = max([end, *(entry.pos + entry.size for stream in container.streams for entry in stream.index_entries)])
     return end
 
@@ -117,12 +126,23 @@ def _end_of_mxf(file: BinaryIO, size: int) -> int:
     at, end = footer_of_mxf(read_at(file, 0, _HEAD)) - 1, 0
     while 0 < at < size:
         head = read_at(file, at, 25)
-        if head[:4] != b"\x06\x0e\x2b\x34" or len(head) < 17:
+        if not head.startswith(_MXF_KEY[: len(head)]):
             break
+        if len(head) < _MXF_KEY_BYTES + 1:
+            return at + _MXF_KEY_BYTES + 1
         extra = head[16] & 0x7F if head[16] & 0x80 else 0
         length = int.from_bytes(head[17 : 17 + extra], "big") if extra else head[16]
         at = end = at + 17 + extra + length
     return end
+
+
+def _end_of_ivf(file: BinaryIO, size: int) -> int:
+    """Return the end of the last frame, by the lengths before all frames."""
+    at = int.from_bytes(read_at(file, 6, 2), "little")
+    while at < size:
+        head = read_at(file, at, _IVF_HEADER)
+        at += _IVF_HEADER + (int.from_bytes(head[:4], "little") if len(head) == _IVF_HEADER else 0)
+    return at
 
 
 def _end_of_gxf(file: BinaryIO, size: int) -> int:
@@ -176,6 +196,7 @@ _ENDS: dict[str, Callable[[BinaryIO, int], int]] = {
     "avi": _end_of_riff,
     "asf": _end_of_asf,
     "mxf": _end_of_mxf,
+    "ivf": _end_of_ivf,
     "gxf": _end_of_gxf,
     "wtv": _end_of_wtv,
     "smjpeg": _end_of_smjpeg,

@@ -4,7 +4,8 @@ Decoders silently read a file that was cut off as far as it goes, and sampling t
 Some files have all their frames and still claim more bytes than they have: these are read.
 
 Sources: ISO/IEC 14496-12; RFC 9559 (Matroska); Microsoft, "AVI RIFF File Reference" and "Advanced Systems Format";
-SMPTE ST 377-1, 7.1 (MXF); Adobe, "Video File Format Specification" 10.1, E.4 and E.5 (FLV), and "SWF File Format".
+SMPTE ST 377-1, 7.1 (MXF); Adobe, "Video File Format Specification" 10.1, E.4 and E.5 (FLV), "SWF File Format"; Mike
+Melanson, "Sega FILM/CPK File Format" (its table of samples).
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def _claimed_end(file: BinaryIO, head: bytes, size: int, stream: Any) -> tuple[i
         return _end_of_real_media(file, size), False
     if head.startswith(b"FWS"):
         return int.from_bytes(head[4:8], "little"), False
+    if head.startswith(b"FILM"):
+        return max((entry.pos + entry.size for entry in stream.index_entries), default=0), False
     return 0, False
 
 
