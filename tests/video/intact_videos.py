@@ -157,6 +157,8 @@ def _add_stream(out: Any, codec: str, **how: Any) -> Any:
     stream = out.add_stream(codec, rate=how.get("rate", FPS), options=CODECS[codec][1])
     stream.width, stream.height, stream.pix_fmt = 96, 64, CODECS[codec][0]
     stream.codec_context.gop_size = how.get("gop", 10)
+    if codec.startswith("libvpx"):
+        stream.codec_context.thread_count = 1  # as in made_videos
     if "b_frames" in how:
         stream.codec_context.max_b_frames = how["b_frames"]
     if how.get("is_cover"):

@@ -47,6 +47,8 @@ def encode(
         stream = out.add_stream(codec, rate=FPS, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         context = stream.codec_context
+        if codec.startswith("libvpx"):
+            context.thread_count = 1  # its threads wait for each other in loops, on a busy machine for minutes
         time_base = Fraction(1, 1000 if pts_ms else FPS)
         context.time_base = time_base
         if gop is not None:
