@@ -53,6 +53,23 @@ def log(text: str) -> None:
 
 # --- the machines ---
 
+# moto looks whether an object exists and then writes it, in as many threads as there are requests, so that of two
+# conditional writes at the same moment both could win: one object is written at a time.
+S3_SERVER = """
+import sys, threading
+from moto.s3.responses import S3Response
+from moto.server import main
+
+lock, put_object = threading.Lock(), S3Response.put_object
+
+def put_one(self):
+    with lock:
+        return put_object(self)
+
+S3Response.put_object = put_one
+main(sys.argv[1:])
+"""
+
 
 class S3:
     """moto's server, with one bucket."""
@@ -61,7 +78,7 @@ class S3:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         out = (folder / "s3.log").open("wb")
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        command = [sys.executable, "-c", S3_SERVER, "-H", "127.0.0.1", "-p", str(self.port)]
         self.process = subprocess.Popen(command, stdout=out, stderr=out)
         import urllib.request
 
@@ -271,6 +288,16 @@ def differences(found: dict[Any, Any], expected: dict[Any, Any]) -> dict[str, An
     }  # fmt: skip
 
 
+def check(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the report, or stop the benchmark if an index isn't what it should be."""
+    wrong = [
+        name for name in ("missing", "too_many", "other_columns_differ", "files_that_are_missing") if row.get(name)
+    ]
+    if wrong or row["largest_difference"] > 1e-5:
+        raise SystemExit(f"the index differs from the local one: {row}")
+    return row
+
+
 def orphans_referenced(uri: str, environment: dict[str, str]) -> int:
     """Return how many files the current version of the table of windows names that don't exist."""
     code = f"""
@@ -334,7 +361,7 @@ class Bench:
             index(self.manifest, to, *self.model, f"--cluster={cluster.address}", environment=self.environment).finish()
             seconds = time.perf_counter() - began
         found = differences(rows_of(to, self.environment), expected)
-        return {**found, "seconds": round(seconds, 1)}
+        return check({**found, "seconds": round(seconds, 1)})
 
     # -- kill --------------------------------------------------------------------------------------------------------
 
@@ -355,9 +382,7 @@ class Bench:
                     log(f"the run ended before {len(kinds)} of the kills: a new index")
                     output = process.finish()
                     log(output.strip().splitlines()[-1])
-                    differing = differences(rows_of(to, self.environment), self.local())
-                    if differing["missing"] or differing["too_many"]:
-                        raise SystemExit(f"{to}: {differing}")
+                    check(differences(rows_of(to, self.environment), self.local()))
                     to = self.uri("kill")
                     process = index(self.manifest, to, *options, environment=self.environment)
                     continue
@@ -380,7 +405,7 @@ class Bench:
         log(output.strip().splitlines()[-1])
         found = differences(rows_of(to, self.environment), self.local())
         found["files_that_are_missing"] = orphans_referenced(to, self.environment)
-        return {**found, **{f"killed_{name}": number for name, number in killed.items()}, "runs": runs}
+        return check({**found, **{f"killed_{name}": number for name, number in killed.items()}, "runs": runs})
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
@@ -404,7 +429,7 @@ class Bench:
         index(self.manifest, to, "--commit", environment=self.environment).finish()
         found = differences(rows_of(to, self.environment), self.local())
         found["files_that_are_missing"] = orphans_referenced(to, self.environment)
-        return {**found, "killed": kills}
+        return check({**found, "killed": kills})
 
     # -- planted -----------------------------------------------------------------------------------------------------
 
@@ -426,6 +451,8 @@ class Bench:
             output = index(None, to, *options, "--retry-failed", environment=self.environment).finish()
             log(output.strip().splitlines()[-1])
         after = {path for path, _ in rows_of(to, self.environment)}
+        if len(before) != len(files) - len(broken) or len(after) != len(files):
+            raise SystemExit(f"of {len(files)} files, {len(broken)} broken: {len(before)} indexed, then {len(after)}")
         return {"files": len(files), "broken": len(broken), "indexed_before": len(before), "indexed_after": len(after)}
 
     # -- speed -------------------------------------------------------------------------------------------------------

@@ -186,6 +186,50 @@ def test_a_manifest_in_a_store_has_paths_relative_to_its_folder(s3: S3Server) ->
     assert paths(source) == [f"{bucket}/lists/clips/a.mp4", f"{bucket}/b.mp4", "/data/c.mp4"]
 
 
+def write_parts(folder: Path) -> None:
+    folder.mkdir()
+    for number, name in enumerate(["part-1.parquet", "part-0.parquet"]):
+        table = pa.table({"path": [f"{number}.mp4", "clips/b.mp4"], "camera": [number, 7]})
+        parquet.write_table(table, folder / name)
+    (folder / "_SUCCESS").touch()
+    (folder / "_temporary.parquet").write_bytes(b"half")
+
+
+@pytest.mark.parametrize("in_store", [False, True])
+def test_a_folder_of_parquet_files_is_a_manifest(
+    in_store: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = tmp_path / "m.parquet"
+    write_parts(folder)
+    name, place = f"{folder}/", str(tmp_path)
+    if in_store:
+        place = request.getfixturevalue("s3").bucket("parts")
+        name = f"{place}/m.parquet"
+        for part in folder.iterdir():
+            Objects.open(place).put(f"m.parquet/{part.name}", part.read_bytes())
+    assert is_manifest(name)
+    source = open_source(name)
+    items = [(item.path, item.columns["camera"]) for part in source.items() for item in part]
+    assert items == [(f"{place}/1.mp4", 1), (f"{place}/clips/b.mp4", 7), (f"{place}/0.mp4", 0)]
+    assert source.count == 3
+    assert source.notes == [f"{name.rstrip('/')}: 1 row repeats the path of earlier rows, whose columns are kept."]
+
+
+def test_parts_of_a_manifest_that_do_not_fit(tmp_path: Path) -> None:
+    folder = tmp_path / "m.parquet"
+    write_parts(folder)
+    parquet.write_table(pa.table({"path": ["a"], "camera": ["front"]}), folder / "part-2.parquet")
+    with pytest.raises(ValueError, match=r"part-2.parquet: its column 'camera' is string, but in .*part-0.par"):
+        open_source(str(folder))
+    parquet.write_table(pa.table({"path": ["a"]}), folder / "part-2.parquet")
+    with pytest.raises(ValueError, match=r"part-2.parquet: its column 'camera' is missing, but in .* int64: write all"):
+        open_source(str(folder))
+    (folder / "day=1").mkdir()
+    (folder / "part-2.parquet").rename(folder / "day=1" / "part-2.parquet")
+    with pytest.raises(ValueError, match="its parts are in folders of their own, such as day=1, whose names would be"):
+        open_source(str(folder))
+
+
 def parquet_of(**columns: Any) -> Any:
     return lambda path: parquet.write_table(pa.table(columns), path)
 

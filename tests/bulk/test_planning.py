@@ -14,7 +14,7 @@ from index_of_rows import store_with
 
 from openxclip.errors import StoreError
 from openxclip.search.bulk import known, planning
-from openxclip.search.bulk.items import PathsSource, Source, SourceItem
+from openxclip.search.bulk.items import ListedSource, Source, SourceItem
 from openxclip.search.bulk.planning import part_of, plan
 from openxclip.search.schema import VideoRow
 
@@ -37,8 +37,12 @@ def names(count: int) -> list[str]:
     return [f"/videos/{i}.mp4" for i in range(count)]
 
 
+def listed(*parts: list[str]) -> ListedSource:
+    return ListedSource("list", lambda: iter([[SourceItem(path) for path in part] for part in parts]))
+
+
 def test_chunks_are_bounded_by_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = plan(PathsSource("list", lambda: iter([names(100), [], names(200)[100:]])), None)
+    planned = plan(listed(names(100), [], names(200)[100:]), None)
     assert [len(chunk) for chunk in planned] == [64, 64, 64, 8]
     assert planned.counts.seen == planned.counts.left == 200
     assert planned.counts.is_complete
@@ -49,7 +53,7 @@ def test_chunks_are_bounded_by_number_and_bytes(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_caller_may_change_the_size_of_chunks_between_them() -> None:
-    planned = plan(PathsSource("list", lambda: iter([names(50)])), None)
+    planned = plan(listed(names(50)), None)
     planned.chunk_videos = 10
     assert len(next(planned)) == 10
     planned.chunk_videos = 30
@@ -59,7 +63,7 @@ def test_the_caller_may_change_the_size_of_chunks_between_them() -> None:
 def test_the_parts_share_all_videos_about_equally() -> None:
     shares = []
     for number in range(1, 5):
-        planned = plan(PathsSource("list", lambda: iter([names(4000)])), None, share=(number, 4))
+        planned = plan(listed(names(4000)), None, share=(number, 4))
         shares.append({item.path for chunk in planned for item in chunk})
         assert planned.counts.seen == 4000 == planned.counts.elsewhere + planned.counts.left
     assert set().union(*shares) == set(names(4000))
@@ -67,7 +71,7 @@ def test_the_parts_share_all_videos_about_equally() -> None:
     assert min(map(len, shares)) > 900
     assert part_of("/videos/7.mp4", 4) == part_of("/videos/7.mp4", 4)
     with pytest.raises(ValueError, match="part 5/4"):
-        plan(PathsSource("list", lambda: iter([])), None, share=(5, 4))
+        plan(listed(), None, share=(5, 4))
 
 
 @pytest.mark.parametrize("looked_up", [0, 8], ids=["table is read", "looked up"])
@@ -95,14 +99,14 @@ def test_what_the_index_has_is_left_out(tmp_path: Path, looked_up: int, monkeypa
     assert [item.path for item in itertools.chain(*again)] == ["/changed.mp4", "/failed.mp4", "/reading.mp4"]
     assert again.counts.waiting == 1
     # of a manifest, neither size nor time is known, so the path decides
-    by_path = plan(PathsSource("list", lambda: iter([list(rows)])), store)
+    by_path = plan(listed(list(rows)), store)
     assert [item.path for item in itertools.chain(*by_path)] == ["/reading.mp4"]
 
 
 def test_an_empty_index_is_not_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = store_with(tmp_path / "index", [])
     monkeypatch.setattr(store, "rows_of", lambda paths: pytest.fail("looked up"))
-    assert sum(len(chunk) for chunk in plan(PathsSource("list", lambda: iter([names(5)])), store)) == 5
+    assert sum(len(chunk) for chunk in plan(listed(names(5)), store)) == 5
 
 
 def test_all_videos_of_a_large_index_are_known_by_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

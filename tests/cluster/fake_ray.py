@@ -101,8 +101,17 @@ class FakeRay:
         self.make_worker, self.alive = make_worker, nodes
         self.actors: list[Actor] = []
         self.on_wait: Callable[[], object] = lambda: None
+        self.has_head = True
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(gcs_address="10.0.0.1:6379")
+
+    def reach(self, address: str, seconds: float) -> None:
+        if not self.has_head:
+            raise ConnectionRefusedError(111, "Connection refused")
 
     def nodes(self) -> list[dict[str, Any]]:
+        assert self.has_head
         return [
             {"Alive": True, "NodeID": name.ljust(56, "0").encode().hex()[:56], "Resources": {"CPU": cores},
              "NodeManagerHostname": name, "NodeManagerAddress": "10.0.0.1"}

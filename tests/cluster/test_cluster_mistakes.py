@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from openxclip.cli.index import command as index_command
 from openxclip.cluster import connecting
 from openxclip.cluster.connecting import Node, check_node
-from openxclip.errors import ClusterError, MissingPackageError
+from openxclip.errors import ClusterError, MissingPackageError, OpenXCLIPError
 
 INDEX = ("index", "videos", "--to", "index")
 
@@ -130,6 +130,15 @@ def test_a_machine_with_other_versions(monkeypatch: pytest.MonkeyPatch, answer: 
     monkeypatch.setattr(Ray, "remote", lambda self, function=None: self)
     wrong = check_node(Ray(), Node("a" * 56, "worker-1 (10.0.0.1)", 4, 0))
     assert re.search(f"^worker-1 \\(10.0.0.1\\) {message}", wrong)
+
+
+def test_a_parquet_file_that_can_not_be_read_is_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "broken.parquet").write_bytes(b"bad")
+    for name in ("missing.parquet", "broken.parquet"):
+        ran = CliRunner().invoke(index_command, [str(tmp_path / name), "--to", str(tmp_path / "index"), "--model", "mini"])
+        assert ran.exit_code == 1
+        assert isinstance(ran.exception, OpenXCLIPError)
+        assert "can't be read as Parquet" in str(ran.exception)
 
 
 @pytest.mark.slow

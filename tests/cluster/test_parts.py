@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from index_rows import assert_equal_indexes
 import openxclip
 from openxclip.cli.index import command as index_command
 from openxclip.cluster import IndexSettings, commit_parts, index_part
+from openxclip.search.bulk.objects import Objects
+from openxclip.search.bulk.receipts import Receipt, new_id
 
 pytest.importorskip("lance")
 pytest.importorskip("obstore")
@@ -35,13 +38,21 @@ def test_two_parts_make_the_index_of_one_machine(tmp_path: Path) -> None:
     assert len(openxclip.VideoIndex.open(to)) == 0
     again = index_part(SAMPLES, to, (1, 2), settings=MINI)
     assert (again.videos, again.waiting) == (0, parts[0].waiting)
-    done = commit_parts(SAMPLES, to)
+    objects = Objects.open(str(to))
+    objects.put("_receipts/torn.json", b"{")
+    replace(next(Receipt.list(objects)), id=new_id(), weights="other").put(objects)
+    said: list[str] = []
+    done = commit_parts(SAMPLES, to, say=said.append)
     assert (done.videos, done.windows, done.missing) == (6, 12, 0)
+    assert said[0].endswith("deleted, and their videos have to be indexed again: 1, such as _receipts/torn.json.")
+    assert said[1:] == ["1 receipt could not be used, being of another model or of videos indexed twice."]
     local = openxclip.VideoIndex.open(tmp_path / "local", model="mini", window=1.0, patches=False, device="cpu")
     local.add(SAMPLES)
     assert_equal_indexes(str(to), str(tmp_path / "local"))
     with pytest.raises(ValueError, match=r"part=3/2: must be from 1/2 to 2/2"):
         index_part(SAMPLES, to, (3, 2))
+    unsure = CliRunner().invoke(index_command, ["--commit", "--to", str(to)])
+    assert "0 videos and 0 windows committed; name the videos to look for missing ones" in unsure.stdout
 
 
 def test_a_manifest_is_indexed_here_and_failures_are_tried_again(tmp_path: Path) -> None:
@@ -70,4 +81,6 @@ def test_a_manifest_is_indexed_here_and_failures_are_tried_again(tmp_path: Path)
     assert third.exit_code == 0, third.output
     assert "1 added; 2 windows" in third.stdout
     index = openxclip.VideoIndex.open(tmp_path / "index")
-    assert {hit.path for hit in index.search("a cat", where="shelf = 'top'")} == {str(path) for path in samples}
+    assert {hit.path for hit in index.search("a cat", where="shelf = 'top'")} == {
+        str(path) for path in (*samples, broken)
+    }

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fake_ray import Died, FakeRay, ListedResults, ListedWorker
 
+from openxclip.cluster import connecting
 from openxclip.cluster import pool as pools
 from openxclip.cluster.actors import State
 from openxclip.cluster.feeding import Feed
@@ -27,6 +28,7 @@ class Trial:
 
     def __init__(self, ray: FakeRay, monkeypatch: pytest.MonkeyPatch, max_failures: int | None = None) -> None:
         monkeypatch.setattr(pools, "_LOOKS_EVERY_S", 0.0)
+        monkeypatch.setattr(connecting, "_reach", ray.reach)
         self.results, self.said = ListedResults(), list[str]()
         feed = Feed(iter([[SourceItem(path, 1000) for path in VIDEOS]]))
         job: Any = type("Job", (), {"environment": {}})()
@@ -141,6 +143,28 @@ def test_machines_leave_and_join(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trial.work() == VIDEOS
     assert trial.results.failed == []
     assert {"one (10.0.0.1) left the cluster.", "three (10.0.0.1) joined the cluster."} <= set(trial.said)
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_head_that_does_not_answer_is_waited_for(returns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own calls would wait for it, and then end the process."""
+    ray = FakeRay(lambda node: ListedWorker(), one=1)
+    trial = Trial(ray, monkeypatch)
+    waits = 0
+
+    def change() -> None:
+        nonlocal waits
+        waits += 1
+        ray.has_head = waits < 3 or (returns and waits > 5)
+
+    ray.on_wait = change
+    monkeypatch.setattr(connecting, "_HEAD_LOST_S", 60.0 if returns else 0.0)
+    if returns:
+        assert trial.work() == VIDEOS
+    else:
+        with pytest.raises(ClusterError, match=r"10.0.0.1:6379 was lost. What is done is kept: start a cluster, and"):
+            trial.work()
+    assert sum("doesn't answer (Connection refused): waiting." in message for message in trial.said) == 1
 
 
 def test_a_chunk_that_is_in_hand_and_has_returned_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,6 +267,8 @@ def commit_summary(result: BulkResult) -> str:
     text = (
         f"{printable(result.uri)}: {counted(result.videos, 'video')} and {counted(result.windows, 'window')} committed"
     )
+    if result.missing is None:
+        return f"{text}; name the videos to look for missing ones"
     if not result.missing:
         return f"{text}; nothing is missing"
     names = "".join(f"\n  {printable(path)}" for path in result.first_missing)

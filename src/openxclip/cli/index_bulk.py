@@ -30,11 +30,14 @@ def is_source(videos: tuple[str, ...]) -> bool:
     name = videos[0]
     if name.partition("://")[0] in ("s3", "gs", "az"):
         return True
-    if not name.lower().endswith((".parquet", ".csv", ".jsonl", ".ndjson")):
+    if not name.lower().rstrip("/").endswith((".parquet", ".csv", ".jsonl", ".ndjson")):
         return False
     from openxclip.search.bulk.sources import is_manifest
 
-    return is_manifest(name)
+    try:
+        return is_manifest(name)
+    except ValueError:  # it can't be read, which is said where exported windows are added
+        return False
 
 
 class BulkIndexing:

@@ -8,8 +8,9 @@ import platform
 import re
 import signal
 import socket
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from openxclip.common.files import reason_of
 from openxclip.errors import ClusterError, needs_package
 
 _CONNECT_S = 10.0
+_PROBE_S = 2.0
+_HEAD_LOST_S = 40.0  # Ray ends processes that can't reach the head for 60 s
 _ANSWER_S = 60.0  # how long a machine may take to say which versions it has
 
 
@@ -118,12 +121,23 @@ def _check_answers(ray: Any, address: str) -> None:
         if found in (None, "", "auto"):
             raise ClusterError(_no_cluster(address))
     assert found is not None
-    host, _, port = found.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+        _reach(found, _CONNECT_S)
     except (OSError, ValueError) as error:
+        host = found.rpartition(":")[0]
         reason = f"there is no host {host}" if isinstance(error, socket.gaierror) else reason_of(error)
         raise ClusterError(f"{_no_cluster(found)} ({reason}.)") from error
+
+
+def _reach(address: str, seconds: float) -> None:
+    """Connect to HOST:PORT and hang up.
+
+    Raises:
+        OSError: nothing answers there in time.
+        ValueError: the port is no number.
+    """
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
 
 
 def _no_cluster(address: str) -> str:
@@ -156,6 +170,41 @@ def _reason(address: str, error: BaseException) -> str:
             "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token as on its head."
         )
     return f"the cluster at {address} can't be used: {text.strip().splitlines()[0] if text.strip() else error!r}"
+
+
+class Head:
+    """The head of a cluster, whose death ends this process: Ray ends it after a minute, without an error to handle.
+
+    Args:
+        ray: the module, connected to the cluster.
+        say: called with messages for the user.
+    """
+
+    def __init__(self, ray: Any, say: Callable[[str], object]) -> None:
+        self._address, self._say = str(ray.get_runtime_context().gcs_address), say
+        self._lost_at: float | None = None
+
+    def answers(self) -> bool:
+        """Return whether the head can be asked now, without Ray, whose calls wait for it.
+
+        Raises:
+            ClusterError: it hasn't answered for most of a minute.
+        """
+        try:
+            _reach(self._address, _PROBE_S)
+        except OSError as error:
+            now = time.monotonic()
+            if self._lost_at is None:
+                self._lost_at = now
+                self._say(f"the head of the cluster at {self._address} doesn't answer ({reason_of(error)}): waiting.")
+            if now >= self._lost_at + _HEAD_LOST_S:
+                raise ClusterError(
+                    f"the head of the cluster at {self._address} was lost. What is done is kept: start a cluster, and "
+                    "run the same command to resume."
+                ) from error
+            return False
+        self._lost_at = None
+        return True
 
 
 def nodes(ray: Any) -> list[Node]:

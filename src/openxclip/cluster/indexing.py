@@ -112,6 +112,7 @@ def index_on_cluster(
         writing(index, "openxclip index --cluster", columns=videos.columns, say=say) as session,
     ):
         index.check_model()
+        index.release_model()  # the workers have their own
         return _Indexing(ray, session, settings, layout, say).run(
             videos, retry_failed=retry_failed, max_failures=max_failures, on_report=on_report, began=began
         )

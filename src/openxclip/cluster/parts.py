@@ -16,6 +16,7 @@ from openxclip.cluster.session import (
     check_packages,
     checked_store,
     count_videos,
+    mention_unusable,
     open_videos,
     plan_of,
     wait_until_prepared,
@@ -173,10 +174,10 @@ def commit_parts(
     videos = None if source is None else open_videos(source, uri, hidden=hidden)
     before = count_videos(index)
     with writing(index, "openxclip index --commit", say=say) as session:
-        session.committer.recover()
+        mention_unusable(session.committer.recover(), say)
         session.committer.finish(compact=True, vectors=True)
     after = count_videos(index)
-    missing, first = (0, ()) if videos is None else _missing(videos, uri)
+    missing, first = (None, ()) if videos is None else _missing(videos, uri)
     return BulkResult(
         uri=uri, videos=after[0] - before[0], windows=after[1] - before[1], failed=after[2], missing=missing,
         first_missing=first, seconds=time.monotonic() - began, notes=() if videos is None else tuple(videos.notes),
@@ -187,7 +188,7 @@ def _try_to_commit(index: OpenIndex, holder: str, say: Say) -> bool:
     """Commit all receipts if no other process holds the lease, and return whether that was so."""
     try:
         with writing(index, holder, watch=False, say=say) as session:
-            session.committer.recover()
+            mention_unusable(session.committer.recover(), say)
     except LeaseHeldError:
         return False
     return True

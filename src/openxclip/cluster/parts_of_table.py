@@ -207,7 +207,9 @@ class Table:
         from pyarrow import parquet
 
         file = io.BytesIO()
-        parquet.write_table(pa.Table.from_pylist([asdict(row) for row in failures], schema=failures_schema()), file)
+        schema = failures_schema()
+        schema = schema.remove(schema.get_field_index("columns"))  # the source has them, and is read again
+        parquet.write_table(pa.Table.from_pylist([asdict(row) for row in failures], schema=schema), file)
         self.objects.put(_FAILURES, file.getvalue())
 
     def _commit(self, fragments: list[str]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from openxclip.cluster.actors import State, Worker
-from openxclip.cluster.connecting import Node, check_node, nodes
+from openxclip.cluster.connecting import Head, Node, check_node, nodes
 from openxclip.cluster.placing import Layout, Placement, place
 from openxclip.cluster.readers import Reader
 from openxclip.common.counting import counted
@@ -64,6 +64,7 @@ class Pool:
 
     def __init__(self, ray: Any, job: Job, layout: Layout, say: Callable[[str], object]) -> None:
         self._ray, self._job, self._layout, self._say = ray, job, layout, say
+        self._head = Head(ray, say)
         self.members: list[Member] = []
         self._readers: dict[str, list[Any]] = {}  # by id of the node
         self._owners: dict[Any, Member] = {}  # the worker that each reader serves
@@ -82,13 +83,15 @@ class Pool:
         If all machines leave during a run, it waits for others.
 
         Raises:
-            ClusterError: no machine can do the work.
+            ClusterError: no machine can do the work, or the head of the cluster was lost.
         """
         now = time.monotonic()
         lost, self._left_out = self._left_out, []
         if not at_once and now < self._looked + _LOOKS_EVERY_S:
             return lost
         self._looked = now
+        if not self._head.answers():
+            return lost
         alive = {node.id: node for node in nodes(self._ray)}
         for member in [member for member in self.members if member.node.id not in alive]:
             self.members.remove(member)

@@ -11,6 +11,7 @@ from openxclip.cluster.reporting import Done
 from openxclip.search.bulk.failures import Failure
 from openxclip.search.bulk.receipts import Receipt, new_id
 from openxclip.search.bulk.rows import encoding_options, new_video
+from openxclip.search.columns import columns_to_text
 from openxclip.search.schema import FileStamp
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class BulkResult:
         done_before: number of videos that the index had already.
         failed_before: number of videos that could not be indexed before, and were not tried again.
         waiting: number of videos that are indexed, and wait for a commit.
-        missing: after `commit_parts`, number of videos of the source that the index lacks, failures included.
+        missing: after `commit_parts`, number of videos of the source that the index lacks, failures included; None if
+            no source was named.
         first_missing: the paths of the first of them.
         seconds: how long it took.
         notes: sentences about what the source left out.
@@ -47,7 +49,7 @@ class BulkResult:
     done_before: int = 0
     failed_before: int = 0
     waiting: int = 0
-    missing: int = 0
+    missing: int | None = None
     first_missing: tuple[str, ...] = ()
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
@@ -82,7 +84,8 @@ class IndexResults:
 
     def add_failure(self, item: SourceItem, reason: str, attempts: int, node: str) -> Done:
         """Take a video that ended workers, as a receipt without windows."""
-        failure = Failure(path=item.path, reason=reason, attempts=attempts, node=node)
+        columns = columns_to_text(item.columns)
+        failure = Failure(path=item.path, reason=reason, attempts=attempts, node=node, columns=columns)
         stamp = FileStamp(item.size, item.modified, 0, 0)
         row = new_video(item.path, "", stamp, self._info, state="failed", reason=reason)
         receipt = Receipt(

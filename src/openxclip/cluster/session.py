@@ -13,7 +13,7 @@ from openxclip.common.counting import counted
 from openxclip.errors import LeaseHeldError, needs_package
 from openxclip.search.bulk.committing import Committed, Committer
 from openxclip.search.bulk.failures import Failures
-from openxclip.search.bulk.items import PathsSource, Source
+from openxclip.search.bulk.items import ListedSource, Source
 from openxclip.search.bulk.lance_versions import import_lance
 from openxclip.search.bulk.lease import Lease
 from openxclip.search.bulk.objects import Objects
@@ -128,7 +128,7 @@ def open_videos(source: str | Path | None, uri: str, *, hidden: bool = False) ->
     """
     if source is not None:
         return open_source(source, hidden=hidden)
-    return PathsSource(f"the failed videos of {uri}", lambda: Failures(uri).paths())
+    return ListedSource(f"the failed videos of {uri}", lambda: Failures(uri).items())
 
 
 def plan_of(source: Source, uri: str, **options: Any) -> Plan:
@@ -145,6 +145,16 @@ def mention_recovered(done: Committed, say: Say) -> None:
         say(f"{counted(done.interrupted, 'video')}, which an interrupted run left incomplete, will be indexed again.")
     if done.again:
         say(f"{counted(len(done.again), 'video')} will be indexed again, because two workers had indexed some of them.")
+
+
+def mention_unusable(done: Committed, say: Say) -> None:
+    """Say which work of parts a commit could not use."""
+    if done.interrupted:
+        say(f"{counted(done.interrupted, 'video')}, left incomplete by an interrupted run: run its part again.")
+    if done.refused:
+        lost = f" {counted(len(done.again), 'video')} must be indexed again: run the parts again." if done.again else ""
+        receipts = counted(done.refused, "receipt")
+        say(f"{receipts} could not be used, being of another model or of videos indexed twice.{lost}")
 
 
 def count_videos(index: OpenIndex) -> tuple[int, int, int]:

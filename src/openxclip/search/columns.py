@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,6 +64,33 @@ def stored_type(kind: Any) -> Any:
     if pa.types.is_null(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     return kind
+
+
+def columns_to_text(values: Mapping[str, Any]) -> str:
+    """Return the values of metadata columns as text that keeps their types: an Arrow table of one row, in base64."""
+    import pyarrow as pa
+
+    if not values:
+        return ""
+    table = pa.table({name: pa.array([value]) for name, value in values.items()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return base64.b64encode(sink.getvalue()).decode()
+
+
+def columns_from_text(text: str) -> dict[str, Any]:
+    """Return the values that `columns_to_text` was given.
+
+    Raises:
+        ValueError: it is another text.
+    """
+    import pyarrow as pa
+
+    if not text:
+        return {}
+    values: dict[str, Any] = pa.ipc.open_stream(base64.b64decode(text, validate=True)).read_all().to_pylist()[0]
+    return values
 
 
 def windows_table(rows: Sequence[Mapping[str, Any]], schema: Any) -> Any:

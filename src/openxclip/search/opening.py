@@ -110,6 +110,10 @@ class OpenIndex:
         self._pipeline = pipeline
         return pipeline
 
+    def release_model(self) -> None:
+        """Release the loaded model, for a process that only commits: the model is loaded again when it is needed."""
+        self._pipeline = None
+
     def described(self) -> tuple[VideoPipeline, IndexInfo]:
         """Return the model and the description of the index, or of the one that would be created with it.
 

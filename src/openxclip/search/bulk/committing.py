@@ -51,7 +51,7 @@ class Committed:
         windows: number of their windows.
         failed: number of videos that failed.
         again: paths of videos that have to be indexed again, because their receipt was refused.
-        refused: number of receipts that were refused.
+        refused: number of receipts that were refused; damaged ones are deleted and not counted.
         interrupted: number of videos that an interrupted writer left incomplete, and that were removed.
     """
 
@@ -170,12 +170,12 @@ class Committer:
         done = self._commit(receipts)
         if damaged:
             self._objects.on_wait(
-                f"{self._objects.uri}: {len(damaged)} receipts are damaged, such as {damaged[0]}: they are deleted, "
-                "and their videos have to be indexed again."
+                f"{self._objects.uri}: damaged receipts are deleted, and their videos have to be indexed again: "
+                f"{len(damaged)}, such as {damaged[0]}."
             )
             self._lease.check()
             self._objects.delete(damaged)
-        return done + Committed(refused=len(damaged))
+        return done
 
     def _commit(self, receipts: Sequence[Receipt]) -> Committed:
         """Commit some receipts, by the steps above."""

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from openxclip.errors import StoreError, VideoIndexError
+from openxclip.search.bulk.items import SourceItem
+from openxclip.search.columns import columns_from_text
 from openxclip.search.connecting import PATIENCE_S, connector, storage_options
 from openxclip.search.sql import path_in
 from openxclip.search.store_errors import problem_of, sentence_of
@@ -28,6 +30,7 @@ class Failure:
         attempts: how often it was tried.
         node: the machine that tried it last.
         time: when it was tried last, seconds since 1970.
+        columns: its values in the columns of the manifest, as `columns_to_text` returns them.
     """
 
     path: str
@@ -35,6 +38,7 @@ class Failure:
     attempts: int = 1
     node: str = ""
     time: float = field(default_factory=time.time)
+    columns: str = ""
 
 
 def failures_schema() -> Any:
@@ -42,7 +46,8 @@ def failures_schema() -> Any:
     import pyarrow as pa
 
     kinds = {"path": pa.string(), "reason": pa.string(), "attempts": pa.int32(), "node": pa.string()}
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in {**kinds, "time": pa.float64()}.items()])
+    kinds |= {"time": pa.float64(), "columns": pa.string()}
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
 
 
 class Failures:
@@ -92,10 +97,10 @@ class Failures:
             for part in table.search().to_batches(batch_size=batch):
                 yield [Failure(**row) for row in part.to_pylist()]
 
-    def paths(self, batch: int = _BATCH) -> Iterator[list[str]]:
-        """Yield the paths of the failures in parts, in no order."""
+    def items(self, batch: int = _BATCH) -> Iterator[list[SourceItem]]:
+        """Yield the videos of the failures in parts, in no order, with their metadata."""
         for part in self.rows(batch):
-            yield [row.path for row in part]
+            yield [SourceItem(row.path, columns=columns_from_text(row.columns)) for row in part]
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove the failures of these paths; others are ignored."""

@@ -63,23 +63,21 @@ class Source(ABC):
         """Return a few words for what the source is."""
 
 
-class PathsSource(Source):
+class ListedSource(Source):
     """Videos that another part of the program lists, such as the dead letters of an index.
 
     Args:
         name: what the source is, for messages.
-        parts: starts a list of paths in parts.
+        parts: starts a list of videos in parts.
     """
 
-    def __init__(self, name: str, parts: Callable[[], Iterator[list[str]]]) -> None:
+    def __init__(self, name: str, parts: Callable[[], Iterator[list[SourceItem]]]) -> None:
         super().__init__()
         self._name, self._parts = name, parts
 
     def items(self) -> Iterator[list[SourceItem]]:
         """Yield the videos in the parts of the list."""
-        for paths in self._parts():
-            if paths:
-                yield [SourceItem(path) for path in paths]
+        yield from (part for part in self._parts() if part)
 
     def describe(self) -> str:
         """Return the name."""

@@ -57,13 +57,16 @@ class Rows(ABC):
 
 
 class ParquetRows(Rows):
-    """The rows of a Parquet file."""
+    """The rows of a Parquet file, or of a folder of Parquet files with the same columns, which other programs write."""
 
     def __init__(self, file: Path, name: str) -> None:
         super().__init__(file, name)
         import pyarrow as pa
 
-        self._stored = _parquet_file(file, name).schema_arrow
+        self._parts = parquet_parts(file, name) if file.is_dir() else [(file, name)]
+        self._stored = _parquet_file(*self._parts[0]).schema_arrow
+        for part, called in self._parts[1:]:
+            self._check_equal(_parquet_file(part, called).schema_arrow, called)
         self.names = list(self._stored.names)
         for field in self._stored:
             if self.names.count(field.name) > 1:
@@ -71,10 +74,15 @@ class ParquetRows(Rows):
         self._types = {field.name: self._type(field) for field in self._stored}
         self._path_type: Any = pa.string()
 
-    @staticmethod
-    def metadata(file: str) -> dict[bytes, bytes]:
-        """Return the metadata of a file's schema."""
-        return dict(_parquet_file(Path(file), file).schema_arrow.metadata or {})
+    def _check_equal(self, schema: Any, name: str) -> None:
+        """Check that a part has the columns of the first part."""
+        first, own = ({field.name: field.type for field in each} for each in (self._stored, schema))
+        wrong = sorted(column for column in first.keys() | own.keys() if first.get(column) != own.get(column))
+        if wrong:
+            raise ValueError(
+                f"{name}: its column {wrong[0]!r} is {own.get(wrong[0], 'missing')}, but in {self._parts[0][1]} "
+                f"{first.get(wrong[0], 'missing')}: write all parts with the same columns."
+            )
 
     def _type(self, field: Any) -> Any:
         """Return the type in which a column is kept."""
@@ -116,14 +124,16 @@ class ParquetRows(Rows):
     def _batches(self, names: list[str]) -> Iterator[dict[str, list[Any]]]:
         import pyarrow as pa
 
+        called = self.name
         try:
-            # Reads pages of a column as needed: a row group may have a million rows
-            file = _parquet_file(self.file, self.name)
-            for batch in file.iter_batches(batch_size=AT_ONCE, columns=names, use_threads=False):
-                columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-                yield {name: columns[name].cast(self._types[name], safe=False).to_pylist() for name in names}
+            for part, called in self._parts:
+                # Reads pages of a column as needed: a row group may have a million rows
+                file = _parquet_file(part, called)
+                for batch in file.iter_batches(batch_size=AT_ONCE, columns=names, use_threads=False):
+                    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+                    yield {name: columns[name].cast(self._types[name], safe=False).to_pylist() for name in names}
         except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"{self.name}: can't be read as Parquet: {_first_line(error)}.") from error
+            raise ValueError(f"{called}: can't be read as Parquet: {_first_line(error)}.") from error
 
     def schema(self, *, without: str) -> Any:
         """Return the schema; a column without any value is left out, and a note says so."""
@@ -135,6 +145,31 @@ class ParquetRows(Rows):
                 self.notes.append(_empty(self.name, name))
         self.names = [name for name in self.names if not types.is_null(self._types[name])]
         return pa.schema([pa.field(name, self._types[name]) for name in self.names if name != without])
+
+
+def parquet_metadata(file: Path, name: str) -> dict[bytes, bytes]:
+    """Return the metadata of the schema of a Parquet file, or of the first one in a folder."""
+    part = parquet_parts(file, name)[0] if file.is_dir() else (file, name)
+    return dict(_parquet_file(*part).schema_arrow.metadata or {})
+
+
+def parquet_parts(folder: Path, name: str) -> list[tuple[Path, str]]:
+    """Return the Parquet files of a folder, in the order of their names, and what messages call them.
+
+    Raises:
+        ValueError: there are none, or they are in folders of their own, whose names would be lost.
+    """
+    below = sorted(path.relative_to(folder) for path in folder.rglob("*.parquet") if path.is_file())
+    below = [path for path in below if not any(part.startswith(("_", ".")) for part in path.parts)]
+    if not below:
+        raise ValueError(f"{name}: has no .parquet files.")
+    deep = next((path for path in below if len(path.parts) > 1), None)
+    if deep is not None:
+        raise ValueError(
+            f"{name}: its parts are in folders of their own, such as {deep.parent}, whose names would be lost: write "
+            "what they say as a column, and the parts into one folder."
+        )
+    return [(folder / path, f"{name}/{path}") for path in below]
 
 
 def _parquet_file(file: Path, name: str) -> Any:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from openxclip.common.counting import counted
 from openxclip.common.files import is_utf8
 from openxclip.search.bulk.items import Source, SourceItem
-from openxclip.search.bulk.manifest_files import CsvRows, JsonRows, ParquetRows, Rows
+from openxclip.search.bulk.manifest_files import CsvRows, JsonRows, ParquetRows, Rows, parquet_metadata
 from openxclip.search.bulk.objects import Objects
 from openxclip.search.bulk.repeats import find_repeated_hashes, hashes_of
 from openxclip.search.paths import absolute_path
@@ -32,10 +32,12 @@ _READERS: dict[str, type[Rows]] = {
 
 def is_manifest(name: str) -> bool:
     """Return whether a source is a manifest by its name, and not windows that `openxclip index --export` wrote."""
-    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (Path would change an address)
-    if suffix not in _READERS or os.path.isdir(name):  # noqa: PTH112
+    suffix = os.path.splitext(name.rstrip("/"))[1].lower()  # noqa: PTH122 (Path would change an address)
+    if os.path.isdir(name):  # noqa: PTH112
+        return suffix == ".parquet" and any(Path(name).rglob("*.parquet"))
+    if suffix not in _READERS:
         return False
-    return suffix != ".parquet" or "://" in name or INFO_KEY not in ParquetRows.metadata(name)
+    return suffix != ".parquet" or "://" in name or INFO_KEY not in parquet_metadata(Path(name), name)
 
 
 class ManifestSource(Source):
@@ -45,8 +47,8 @@ class ManifestSource(Source):
     `items` reads it again. A manifest in an object store is copied to a temporary file first.
 
     Args:
-        name: path or address of the file, .parquet, .csv, .jsonl or .ndjson. Relative paths in it are relative to its
-            folder.
+        name: path or address of the file, .parquet, .csv, .jsonl or .ndjson, or of a folder NAME.parquet of Parquet
+            files. Relative paths in it are relative to the folder of the file, or of NAME.parquet.
 
     Raises:
         ValueError: the file can't be read, or has no column `path`.
@@ -55,16 +57,17 @@ class ManifestSource(Source):
 
     def __init__(self, name: str) -> None:
         super().__init__()
+        name = name.rstrip("/")
         is_address = "://" in name
         self._name = name if is_address else absolute_path(name)
         self._folder = self._name.rpartition("/")[0] if is_address else os.path.dirname(self._name)  # noqa: PTH120
         reader = _READERS[os.path.splitext(name)[1].lower()]  # noqa: PTH122
         file = self._copy() if is_address else Path(self._name)
-        self._rows = reader(file, self._name)
-        if is_address and isinstance(self._rows, ParquetRows) and INFO_KEY in ParquetRows.metadata(str(file)):
+        if is_address and reader is ParquetRows and INFO_KEY in parquet_metadata(file, self._name):
             raise ValueError(
                 f"{name}: has windows of an index, not paths of videos: copy it here, and add it by itself."
             )
+        self._rows = reader(file, self._name)
         if _PATH not in self._rows.names:
             names = ", ".join(self._rows.names) or "none"
             raise ValueError(f"{name}: a manifest needs a column {_PATH!r}: it has {names}.")
@@ -72,13 +75,19 @@ class ManifestSource(Source):
         self._schema: Any = None
 
     def _copy(self) -> Path:
-        """Copy the manifest from its object store to a temporary file, which lives as long as this object."""
+        """Copy the manifest from its object store to temporary files, which live as long as this object."""
         folder, _, name = self._name.rpartition("/")
         copy = Path(tempfile.mkdtemp(prefix="openxclip-manifest-"))
         weakref.finalize(self, shutil.rmtree, copy, ignore_errors=True)
-        with (copy / name).open("wb") as file:
-            for chunk in Objects.open(folder).read_chunks(name):
-                file.write(chunk)
+        objects, names = Objects.open(folder), [name]
+        if name.lower().endswith(".parquet"):
+            parts = (f"{name}/{info.name}" for info in Objects.open(self._name).list())
+            names = [part for part in parts if part.endswith(".parquet")] or names
+        for each in names:
+            (copy / each).parent.mkdir(parents=True, exist_ok=True)
+            with (copy / each).open("wb") as file:
+                for chunk in objects.read_chunks(each):
+                    file.write(chunk)
         return copy / name
 
     @property

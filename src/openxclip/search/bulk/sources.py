@@ -11,14 +11,14 @@ from pathlib import Path, PurePosixPath
 
 from openxclip.common.counting import counted
 from openxclip.common.files import is_utf8, user_path
-from openxclip.search.bulk.items import PathsSource, Source, SourceItem, in_parts
+from openxclip.search.bulk.items import ListedSource, Source, SourceItem, in_parts
 from openxclip.search.bulk.manifests import ManifestSource, is_manifest
 from openxclip.search.bulk.objects import Objects
 from openxclip.search.paths import absolute_path
 from openxclip.video.formats import VIDEO_SUFFIXES
 from openxclip.video.sniffing import is_hidden, why_not_a_video
 
-__all__ = ["PathsSource", "Source", "SourceItem", "is_manifest", "open_source"]
+__all__ = ["ListedSource", "Source", "SourceItem", "is_manifest", "open_source"]
 
 _STORES = ("s3", "gs", "az")
 _HIDDEN, _NOT_UTF8 = "hidden", "a name that is not valid UTF-8"

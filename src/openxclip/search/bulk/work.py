@@ -24,7 +24,7 @@ from openxclip.search.bulk.patience import patiently
 from openxclip.search.bulk.receipts import Receipt, new_id
 from openxclip.search.bulk.rows import PLAN, encoding_options, new_video, reading_options, window_row, with_window
 from openxclip.search.bulk.writing import FragmentWriter
-from openxclip.search.columns import metadata_columns
+from openxclip.search.columns import columns_to_text, metadata_columns
 from openxclip.search.opening import OpenIndex
 from openxclip.search.paths import file_stamp
 from openxclip.search.schema import FileStamp, IndexInfo, VideoRow
@@ -271,24 +271,26 @@ class _Chunk:
         """End the video."""
         self._writer.end_video(keep=error is None)
         if error is not None:
-            self._fail(self._video, error)
+            self._fail(self._video, error, self._columns)
             return
         self.videos.append(replace(self._video, state="complete"))
         self._on_video(self._video.path, None, self._video.windows, self._video.duration)
 
     def fail(self, item: SourceItem, error: VideoError) -> None:
         """Note a video that can't be fetched."""
-        self._fail(self._row(item, ""), error)
+        self._fail(self._row(item, ""), error, item.columns)
 
     def keep(self, source: Fetched) -> None:
         """Note a video whose content the index has already."""
         self.unchanged.append(replace(self._row(source.item, source.content), state="complete"))
         self._on_video(source.item.path, None, 0, 0.0)
 
-    def _fail(self, video: VideoRow, error: VideoError) -> None:
+    def _fail(self, video: VideoRow, error: VideoError, columns: dict[str, Any]) -> None:
         error = VideoError(video.path, error.reason)  # of the source, not of its copy
         self.videos.append(replace(video, state="failed", windows=0, reason=error.reason))
-        self.failures.append(Failure(path=video.path, reason=error.reason, node=self._node))
+        self.failures.append(
+            Failure(path=video.path, reason=error.reason, node=self._node, columns=columns_to_text(columns))
+        )
         self._on_video(video.path, error, 0, 0.0)
 
     def _row(self, item: SourceItem, content: str) -> VideoRow:
