@@ -396,8 +396,7 @@ class Bench:
                     process = index(self.manifest, to, *options, environment=self.environment)
                     runs += 1
                 elif kind == "actor":
-                    for pid in actors(cluster)[:1]:
-                        os.kill(pid, signal.SIGKILL)
+                    os.kill(self.actor_of(cluster, process), signal.SIGKILL)
                 else:
                     cluster.kill_node(self.random.randrange(1, len(cluster.nodes)))
                     cluster.add(1)
@@ -406,6 +405,14 @@ class Bench:
         found = differences(rows_of(to, self.environment), self.local())
         found["files_that_are_missing"] = orphans_referenced(to, self.environment)
         return check({**found, **{f"killed_{name}": number for name, number in killed.items()}, "runs": runs})
+
+    def actor_of(self, cluster: Cluster, process: Run) -> int:
+        """Return the process of an actor, when there is one."""
+        while not (found := actors(cluster)):
+            if process.has_ended:
+                raise SystemExit(f"the command ended without starting an actor:\n{process.output.read_text()}")
+            time.sleep(0.1)
+        return found[0]
 
     # -- parts -------------------------------------------------------------------------------------------------------
 

@@ -103,9 +103,9 @@ def test_videos_of_a_store_with_readers_that_are_killed(
 def test_nothing_is_lost_when_processes_and_the_store_are_killed(tmp_path: Path) -> None:
     """The benchmark, on few videos: it ends with an error if an index differs from the local one."""
     script = Path(__file__).parent.parent.parent / "benchmarks" / "bulk.py"
-    sizes = ["--clips", "80", "--films", "1", "--seconds", "10", "--kills", "3", "--outages", "1", "--outage", "3"]
+    sizes = ["--clips", "40", "--films", "1", "--seconds", "6", "--kills", "3", "--outages", "1", "--outage", "3"]
     ran = subprocess.run(
-        [sys.executable, script, "--parts", "kill,parts", *sizes, "--between", "4", "6", "--data", tmp_path / "data",
+        [sys.executable, script, "--parts", "kill,parts", *sizes, "--between", "2", "3", "--data", tmp_path / "data",
          "--json", tmp_path / "bulk.json"],
         capture_output=True, text=True, timeout=400,
     )  # fmt: skip
@@ -113,4 +113,4 @@ def test_nothing_is_lost_when_processes_and_the_store_are_killed(tmp_path: Path)
     rows = json.loads((tmp_path / "bulk.json").read_text())["rows"]
     assert all(rows["kill"][f"killed_{name}"] == 1 for name in ("actor", "node", "driver", "store"))
     assert rows["parts"]["killed"] > 0
-    assert rows["kill"]["windows"] == rows["parts"]["windows"] > 80
+    assert rows["kill"]["windows"] == rows["parts"]["windows"] > 40

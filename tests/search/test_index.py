@@ -357,26 +357,38 @@ def test_more_partitions_are_searched_if_the_nearest_have_too_few_windows(folder
 def test_killed_processes_leave_an_index_that_can_be_continued(videos, tmp_path, tiny_folder) -> None:
     for number in range(60):
         (videos / f"copy{number}.mp4").write_bytes((videos / "red2.mp4").read_bytes() + bytes([number]))
+    # imports everything once; each line starts a process that indexes, and is killed after so many seconds
     code = (
-        "import sys; from openxclip.search import VideoIndex, indexer; indexer._COMMIT_EVERY_S = 0.05\n"
+        "import os, signal, sys, time, lancedb; from openxclip.search import VideoIndex, indexer; indexer._COMMIT_EVERY_S = 0.05\n"
         "from openxclip import VideoPipeline\n"
-        "p = VideoPipeline.from_pretrained(sys.argv[3], device='cpu', isolate=False); print('ready', flush=True)\n"
-        "VideoIndex.open(sys.argv[1], model=p, window=0.4, stride=0.2).add(sys.argv[2])\nprint('done', flush=True)"
+        "p = VideoPipeline.from_pretrained(sys.argv[3], device='cpu', isolate=False)\n"
+        "for line in sys.stdin:\n"
+        "    ready, started = os.pipe()\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        index = VideoIndex.open(sys.argv[1], model=p, window=0.4, stride=0.2)\n"
+        "        os.write(started, b'x'); index.add(sys.argv[2]); os._exit(0)\n"
+        "    os.read(ready, 1)\n"
+        "    if line != 'end\\n': time.sleep(float(line)); os.kill(child, signal.SIGKILL)\n"
+        "    print(os.waitpid(child, 0)[1], flush=True)"
     )
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "index"), str(videos), str(tiny_folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads don't survive a fork
     random, seen = np.random.default_rng(0), set()
-    for _ in range(20):
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(random.uniform(0.0, 0.5))
-            process.send_signal(signal.SIGKILL)
-        index = VideoIndex.open(tmp_path / "index")
-        files = set(index.files())
-        assert seen <= files  # no finished file is lost
-        assert len(index) == 4 * len(files)  # none is incomplete or duplicated
-        seen = files
-    assert subprocess.run(command, check=True, capture_output=True).stdout.endswith(b"done\n")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for seconds in (*random.uniform(0.0, 0.5, 20), "end"):
+            process.stdin.write(f"{seconds}\n")
+            process.stdin.flush()
+            status = process.stdout.readline()
+            assert status
+            index = VideoIndex.open(tmp_path / "index")
+            files = set(index.files())
+            assert seen <= files  # no finished file is lost
+            assert len(index) == 4 * len(files)  # none is incomplete or duplicated
+            seen = files
+        assert status == "0\n"  # it ended by itself
     index = VideoIndex.open(tmp_path / "index", device="cpu")
     assert len(index.files()) == 63
     assert len(index) == 4 * 63
