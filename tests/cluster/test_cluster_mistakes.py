@@ -135,7 +135,8 @@ def test_a_machine_with_other_versions(monkeypatch: pytest.MonkeyPatch, answer: 
 def test_a_parquet_file_that_can_not_be_read_is_no_manifest(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"bad")
     for name in ("missing.parquet", "broken.parquet"):
-        ran = CliRunner().invoke(index_command, [str(tmp_path / name), "--to", str(tmp_path / "index"), "--model", "mini"])
+        arguments = [str(tmp_path / name), "--to", str(tmp_path / "index"), "--model", "mini"]
+        ran = CliRunner().invoke(index_command, arguments)
         assert ran.exit_code == 1
         assert isinstance(ran.exception, OpenXCLIPError)
         assert "can't be read as Parquet" in str(ran.exception)

@@ -18,6 +18,7 @@ import pytest
 from index_rows import assert_equal_indexes
 
 import openxclip
+from openxclip.cluster import commit_parts, index_part
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +56,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 def test_videos_of_a_store_with_readers_that_are_killed(
-    start: Command, command: Command, ray_cluster: Any, store: Any, clips: Path, local_index: str, tmp_path: Path
+    start: Command, ray_cluster: Any, store: Any, clips: Path, local_index: str, tmp_path: Path
 ) -> None:
     from openxclip.search.bulk.failures import Failures
     from openxclip.search.bulk.objects import Objects
@@ -90,9 +91,8 @@ def test_videos_of_a_store_with_readers_that_are_killed(
         assert all(row.attempts == 1 and row.node and row.reason for row in failures)
         for name in broken:
             objects.put(f"a/{name}", (clips / name).read_bytes())
-        retried = command("index", *how, "--retry-failed")
-        assert retried.returncode == 0, retried.stderr
-        assert "6 added; 24 windows" in retried.stdout
+        assert index_part(None, to, (1, 1), retry_failed=True).waiting == 6
+        assert commit_parts(None, to).windows == 24
         assert Failures(to).count() == 0
         assert_equal_indexes(to, local_index, prefix=f"{videos}/a/", other_prefix=f"{clips}/")
         assert not [*Objects.open(f"{to}/_receipts").list()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -359,8 +358,9 @@ def test_killed_processes_leave_an_index_that_can_be_continued(videos, tmp_path,
         (videos / f"copy{number}.mp4").write_bytes((videos / "red2.mp4").read_bytes() + bytes([number]))
     # imports everything once; each line starts a process that indexes, and is killed after so many seconds
     code = (
-        "import os, signal, sys, time, lancedb; from openxclip.search import VideoIndex, indexer; indexer._COMMIT_EVERY_S = 0.05\n"
-        "from openxclip import VideoPipeline\n"
+        "import os, signal, sys, time, lancedb\n"
+        "from openxclip import VideoIndex, VideoPipeline\n"
+        "from openxclip.search import indexer; indexer._COMMIT_EVERY_S = 0.05\n"
         "p = VideoPipeline.from_pretrained(sys.argv[3], device='cpu', isolate=False)\n"
         "for line in sys.stdin:\n"
         "    ready, started = os.pipe()\n"
@@ -373,9 +373,10 @@ def test_killed_processes_leave_an_index_that_can_be_continued(videos, tmp_path,
         "    print(os.waitpid(child, 0)[1], flush=True)"
     )
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "index"), str(videos), str(tiny_folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads don't survive a fork
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes["env"] = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads don't survive a fork
     random, seen = np.random.default_rng(0), set()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, **pipes) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for seconds in (*random.uniform(0.0, 0.5, 20), "end"):
