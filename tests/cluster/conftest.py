@@ -49,10 +49,10 @@ def environment(store: Any) -> dict[str, str]:
 def start(environment: dict[str, str]) -> Callable[..., subprocess.Popen[str]]:
     """Starts the command."""
 
-    def run(*arguments: Any) -> subprocess.Popen[str]:
+    def run(*arguments: Any, cwd: Path | str = os.sep) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-c", "from openxclip.cli.main import main; main()", *map(str, arguments)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=os.sep,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=cwd,
         )  # fmt: skip
 
     return run
@@ -62,8 +62,8 @@ def start(environment: dict[str, str]) -> Callable[..., subprocess.Popen[str]]:
 def command(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., Any]:
     """Runs the command, and returns its exit status and what it printed."""
 
-    def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
-        process = start(*arguments)
+    def run(*arguments: Any, **how: Any) -> subprocess.CompletedProcess[str]:
+        process = start(*arguments, **how)
         out, err = process.communicate(timeout=400)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+import openxclip
 from openxclip.cli.index import command as index_command
-from openxclip.cluster import connecting
+from openxclip.cluster import IndexSettings, connecting, index_on_cluster, indexing
 from openxclip.cluster.connecting import Node, check_node
+from openxclip.cluster.jobs import name_for_workers
+from openxclip.cluster.parts_of_table import Table
 from openxclip.errors import ClusterError, MissingPackageError, OpenXCLIPError
 
+SAMPLES = Path(__file__).parent.parent.parent / "samples"
 INDEX = ("index", "videos", "--to", "index")
 
 
@@ -140,6 +146,22 @@ def test_a_parquet_file_that_can_not_be_read_is_no_manifest(tmp_path: Path) -> N
         assert ran.exit_code == 1
         assert isinstance(ran.exception, OpenXCLIPError)
         assert "can't be read as Parquet" in str(ran.exception)
+
+
+def test_workers_get_absolute_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The current folder of a worker is another one."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(Path(openxclip.__file__).parent / "models" / "mini", "model")
+    shutil.copytree(SAMPLES, "samples")
+    jobs: list[Any] = []
+    monkeypatch.setattr(indexing, "connected", lambda address: nullcontext())
+    monkeypatch.setattr(indexing._Indexing, "run", lambda self, source, **_: jobs.append((self._job, source)))
+    index_on_cluster("samples", "index", settings=IndexSettings(model="model", window=1.0, device="cpu"))
+    ((job, source),) = jobs
+    assert (job.uri, job.model) == (str(tmp_path / "index"), str(tmp_path / "model"))
+    assert {Path(item.path).parent for part in source.items() for item in part} == {tmp_path / "samples"}
+    assert Table("rows").uri == str(tmp_path / "rows")
+    assert name_for_workers("mini") == "mini"
 
 
 @pytest.mark.slow

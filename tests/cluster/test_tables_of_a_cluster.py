@@ -74,7 +74,7 @@ def test_embed_equals_the_local_features(command: Command, ray_cluster: Any, vid
 
 def test_classify_equals_the_local_results(command: Command, ray_cluster: Any, videos: Path, tmp_path: Path) -> None:
     how = ("classify", videos, "--labels", LABELS, "--model", "mini")
-    ran = command(*how, "--cluster", ray_cluster.address, "--out", tmp_path / "labels")
+    ran = command(*how, "--cluster", ray_cluster.address, "--out", "labels", cwd=tmp_path)
     assert ran.returncode == 1, ran.stderr
     assert "30 rows of 30 videos added" in ran.stdout
     local = [json.loads(line) for line in CliRunner().invoke(cli, [*map(str, how), "--json"]).stdout.splitlines()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openxclip.checkpoints.fingerprints import fingerprint
-from openxclip.cluster.jobs import Job, OnVideo, Work
+from openxclip.cluster.jobs import Job, OnVideo, Work, name_for_workers
 from openxclip.cluster.parts_of_table import Table
 from openxclip.cluster.placing import Layout
 from openxclip.cluster.reporting import OnReport
@@ -135,7 +135,8 @@ def classify_on_cluster(
     check_batch(batch)
     table = Table(out)
     job = ClassifyJob(
-        model=str(model), precision=precision, batch=batch, read=read or ReadOptions(), environment=ambient_options(),
+        model=name_for_workers(model), precision=precision, batch=batch, read=read or ReadOptions(),
+        environment=ambient_options(),
         out=table.uri, labels=tuple(labels), plan=plan, top_k=top_k, template=template, min_score=min_score,
     )  # fmt: skip
     return run_table(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from openxclip.cluster.jobs import Job, OnVideo, Work
+from openxclip.cluster.jobs import Job, OnVideo, Work, name_for_workers
 from openxclip.cluster.parts_of_table import Table
 from openxclip.cluster.placing import Layout
 from openxclip.cluster.reporting import OnReport
@@ -132,7 +132,8 @@ def embed_on_cluster(
     )  # fmt: skip
     table = Table(out)
     job = EmbedJob(
-        model=str(model), precision=precision, batch=batch, read=read or ReadOptions(), environment=ambient_options(),
+        model=name_for_workers(model), precision=precision, batch=batch, read=read or ReadOptions(),
+        environment=ambient_options(),
         out=table.uri, plan=plan, takes_windows=window == "auto", patches=patches, normalize=normalize,
     )  # fmt: skip
     return run_table(

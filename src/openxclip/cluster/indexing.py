@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from openxclip.cluster.collecting import Collector
 from openxclip.cluster.connecting import connected
 from openxclip.cluster.feeding import Feed
-from openxclip.cluster.jobs import Job, OnVideo, Work, fetching_options
+from openxclip.cluster.jobs import Job, OnVideo, Work, fetching_options, name_for_workers
 from openxclip.cluster.placing import Layout
 from openxclip.cluster.pool import Pool
 from openxclip.cluster.reporting import OnReport, Totals
@@ -27,6 +27,7 @@ from openxclip.cluster.session import (
     writing,
 )
 from openxclip.cluster.settings import IndexSettings
+from openxclip.common.files import target_path
 from openxclip.search.bulk.objects import ambient_options
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def index_on_cluster(
     settings, layout = settings or IndexSettings(), layout or Layout()
     layout.check()
     check_packages()
-    index = settings.open(to)
+    index = settings.open(to if "://" in str(to) else target_path(to).absolute())  # the same for all processes
     videos = open_videos(source, index.store.uri, hidden=hidden)
     checked_store(index, say)
     with (
@@ -131,7 +132,7 @@ class _Indexing:
         self._info = info
         self._uri = session.index.store.uri
         self._job = IndexJob(
-            model=str(name),
+            model=name_for_workers(name),
             precision=settings.precision,
             batch=settings.batch,
             read=settings.read,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openxclip.errors import VideoError
@@ -34,6 +35,11 @@ def fetching_options(pipeline: VideoPipeline) -> dict[str, Any]:
     if isinstance(pipeline, RemotePipeline):
         return {"fetch": pipeline.fetch, "fetched_ahead": 2 * pipeline.num_readers}
     return {}
+
+
+def name_for_workers(model: str | Path) -> str:
+    """Return the name of a model for processes with other current folders: a path becomes absolute."""
+    return str(Path(model).resolve()) if Path(model).exists() else str(model)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,7 +83,7 @@ class Table:
 
     def __init__(self, out: str | Path) -> None:
         name = str(out)
-        self.uri = name.rstrip("/") if "://" in name else str(target_path(name))
+        self.uri = name.rstrip("/") if "://" in name else str(target_path(name).absolute())
         self.is_lance = self.uri.lower().endswith(".lance")
         if Path(self.uri).is_file() or self.uri.lower().endswith((".parquet", ".npz", ".safetensors")):
             raise ValueError(f"{out}: many machines write many files: name a folder for .parquet files, or NAME.lance.")
