@@ -1,6 +1,6 @@
 """Measure what `openxclip index --decode key` costs in retrieval, and in pairs of actions that differ in order only.
 
-    python benchmarks/key_frames.py [--run runs/key_frames] [--seeds 3]
+    python benchmarks/key_frames.py [--run runs/key_frames] [--seeds 3] [--only-720p]
 
 mini indexes clips of 2 s of the playground (24 frames a second, 128 pixels, H.264), one window each, with all frames
 and with key frames only, for several distances of key frames. A clip begins with a key frame. Two lists of questions
@@ -11,8 +11,10 @@ are asked (`openxclip.playground.questions`), of clips that each seed renders an
 - captions: 200 clips of different scenes; R@k is the share of captions whose clip is among the first k hits of a
   search, with all candidates reranked.
 
-Reading is the CPU time of decoding and resizing for the index of order pairs, as a share of that with all frames. Clips
-are in --run, and used again. Results go to benchmarks/key_frames.json: means over the seeds, and standard deviations.
+Reading is the CPU time of decoding and resizing for the index of order pairs, as a share of that with all frames. It is
+measured with a minute of 1280 x 720 too (clips of the playground, enlarged), windows of 10 s; --only-720p measures only
+that. Clips are in --run, and used again. Results go to benchmarks/key_frames.json: means over the seeds, and standard
+deviations.
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ import json
 import shutil
 import statistics
 import time
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import torch
+from torch.nn import functional
 
 from openxclip import VideoIndex, VideoPipeline, __version__
 from openxclip.benchmarking.measuring import cpu_name
@@ -43,12 +47,12 @@ RUNS = (("all", 48), ("nonref", 48), ("key", 6), ("key", 12), ("key", 24), ("key
 LISTS = ("order_pairs", "captions")
 
 
-def write(frames_TCHW: torch.Tensor, path: Path, distance: int) -> None:
+def write(frames_TCHW: Iterable[torch.Tensor], path: Path, distance: int, size: tuple[int, int] = (SIZE, SIZE)) -> None:
     """Write a clip with a key frame every so many frames."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "26"})
         stream.options |= {"x264-params": f"mbtree=0:keyint={distance}:min-keyint={distance}:scenecut=0"}
-        stream.width = stream.height = SIZE
+        stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         for frame in frames_TCHW:
             array = frame.permute(1, 2, 0).contiguous().numpy()
@@ -73,15 +77,40 @@ def render(run: Path, name: str, seed: int) -> None:
             path.with_suffix(".part.mp4").replace(path)
 
 
-def reading_seconds(folder: Path, decode: Any) -> float:
+def reading_seconds(folder: Path, decode: Any, window: float = 2.0) -> float:
     """Return the CPU time of reading what the windows need, on one thread."""
     read = ReadOptions(decode=decode, threads=1)
-    plan = ClipPlan(num_frames=8, window=2.0)
+    plan = ClipPlan(num_frames=8, window=window)
     began = time.process_time()
     for path in sorted(folder.glob("*.mp4")):
         for piece in read_planned(str(path), plan, read=read):
             del piece
     return time.process_time() - began
+
+
+def read_720p(run: Path) -> dict[str, dict[str, float]]:
+    """Return, by the distance of key frames, the CPU time of reading a minute, as shares of that with all frames."""
+    shares: dict[str, dict[str, float]] = {}
+    for distance in (2 * FPS, 10 * FPS):
+        folder = run / f"720p-{distance}"
+        if not (folder / "film.mp4").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            clips = (render_clips(1, number, size=SIZE, num_frames=FRAMES).frames[0] for number in range(30))
+            frames = (
+                functional.interpolate(frame[None].float(), (720, 1280), mode="bilinear").round().byte()[0]
+                for clip in clips
+                for frame in clip
+            )
+            write(frames, folder / "part.mp4", distance, (1280, 720))
+            (folder / "part.mp4").rename(folder / "film.mp4")
+        seconds: dict[str, list[float]] = {}
+        for _ in range(5):
+            for decode in ("all", "nonref", "key"):
+                seconds.setdefault(decode, []).append(reading_seconds(folder, decode, window=10.0))
+        row = {decode: statistics.median(values) for decode, values in seconds.items()}
+        shares[f"one in {distance // FPS} s"] = {decode: round(value / row["all"], 3) for decode, value in row.items()}
+        print(f"720p, a key frame in {distance // FPS} s:", shares[f"one in {distance // FPS} s"], flush=True)
+    return shares
 
 
 def ask_order(index: OpenIndex, pipeline: VideoPipeline) -> float:
@@ -116,8 +145,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/key_frames"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only-720p", action="store_true")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
+    at_720p = read_720p(arguments.run)
+    if arguments.only_720p:
+        report = json.loads(arguments.output.read_text())
+        arguments.output.write_text(json.dumps({**report, "reading at 720p, shares": at_720p}, indent=1) + "\n")
+        return
     pipeline = VideoPipeline.from_pretrained("mini", device="cpu")
     values: dict[str, dict[str, list[float]]] = {}
     for seed in range(arguments.seeds):
@@ -156,7 +191,8 @@ def main() -> None:
         for run, columns in values.items()
     }
     about = {"openxclip": __version__, "cpu": cpu_name(), "seeds": arguments.seeds, "torch": torch.__version__}
-    arguments.output.write_text(json.dumps({**about, "result": result}, indent=1) + "\n")
+    report = {**about, "result": result, "reading at 720p, shares": at_720p}
+    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
     for run, columns in result.items():
         print(
             f"{run:24}"
