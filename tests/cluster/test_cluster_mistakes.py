@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import openxclip
 from openxclip.cli.index import command as index_command
-from openxclip.cluster import IndexSettings, connecting, index_on_cluster, indexing
+from openxclip.cluster import IndexSettings, connecting, embed_on_cluster, index_on_cluster, indexing, tables
 from openxclip.cluster.connecting import Node, check_node
 from openxclip.cluster.jobs import name_for_workers
 from openxclip.cluster.parts_of_table import Table
@@ -162,6 +162,15 @@ def test_workers_get_absolute_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert {Path(item.path).parent for part in source.items() for item in part} == {tmp_path / "samples"}
     assert Table("rows").uri == str(tmp_path / "rows")
     assert name_for_workers("mini") == "mini"
+
+
+def test_columns_that_the_rows_do_not_have_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "videos.csv").write_text("path,camera,shelf\na.mp4,3,top\n")
+    monkeypatch.setattr(tables, "connected", lambda address: (_ for _ in ()).throw(ClusterError("no cluster")))
+    said: list[str] = []
+    with pytest.raises(ClusterError, match="no cluster"):
+        embed_on_cluster(tmp_path / "videos.csv", tmp_path / "rows", model="mini", say=said.append)
+    assert said == ["the rows have no camera, shelf of the manifest: join them by path."]
 
 
 @pytest.mark.slow
