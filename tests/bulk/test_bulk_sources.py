@@ -166,7 +166,7 @@ def test_a_path_that_is_there_twice_counts_once(tmp_path: Path, spills: bool, mo
     ]  # fmt: skip
     assert source.count == 3
     assert source.notes == [
-        f"{name}: 1 row has no path in UTF-8 and is left out.",
+        f"{name}: 1 row has no path, or none in UTF-8, and is left out.",
         f"{name}: 3 rows repeat the paths of earlier rows, whose columns are kept.",
     ]
 

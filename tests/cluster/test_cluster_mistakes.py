@@ -101,6 +101,7 @@ def test_without_a_package_nothing_is_begun(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes((SAMPLES / "cat_moves_left.mp4").read_bytes())
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
@@ -162,6 +163,32 @@ def test_workers_get_absolute_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert {Path(item.path).parent for part in source.items() for item in part} == {tmp_path / "samples"}
     assert Table("rows").uri == str(tmp_path / "rows")
     assert name_for_workers("mini") == "mini"
+
+
+def test_an_empty_source_or_a_column_of_the_index_itself_creates_no_index(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos.csv").write_text("path,start\na.mp4,3\n")
+    for source, message in (
+        ("videos", "no videos in"),
+        ("videos.csv", "column 'start': an index has a column of its own"),
+    ):
+        arguments = [str(tmp_path / source), "--to", str(tmp_path / "index"), "--part", "1/1", "--model", "mini"]
+        ran = CliRunner().invoke(index_command, arguments)
+        assert ran.exit_code == 2
+        assert message in ran.stderr
+    assert not (tmp_path / "index" / "windows.lance").exists()
+
+
+@pytest.mark.parametrize("out", ["rows", "rows.lance"])
+def test_rows_are_not_written_among_other_files(out: str, tmp_path: Path) -> None:
+    place = tmp_path / out
+    place.mkdir()
+    (place / "part-1.mp4").write_bytes(b"a video")
+    with pytest.raises(
+        ValueError, match=r"has files of something else, such as part-1\.mp4: name an empty or new place"
+    ):
+        embed_on_cluster(SAMPLES, place, model="mini")
+    assert [path.name for path in place.iterdir()] == ["part-1.mp4"]
 
 
 def test_columns_that_the_rows_do_not_have_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

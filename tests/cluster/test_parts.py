@@ -74,7 +74,7 @@ def test_a_manifest_is_indexed_here_and_failures_are_tried_again(tmp_path: Path)
     assert any(message.startswith("1 × ") for message in messages)
     assert "1 video could not be indexed: --retry-failed tries again" in messages[-1]
     second = run(tmp_path / "videos.csv", "--device", "cpu")
-    assert second.exit_code == 0, second.output
+    assert second.exit_code == 1, second.output
     assert "0 added, 2 unchanged, 1 failed before" in second.stdout
     broken.write_bytes(samples[0].read_bytes())
     third = run("--retry-failed", "--device", "cpu")

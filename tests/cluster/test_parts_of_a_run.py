@@ -212,7 +212,8 @@ def test_a_table_has_each_video_once(tmp_path: Path, name: str) -> None:
     write(8)  # tried again
     table.writer("killed", schema).finish()
     if not table.is_lance:
-        table.objects.put("part-killed-000.parquet", b"half a file")
+        table.objects.put(f"part-{'0' * 32}-000.parquet", b"half a file")
+        table.objects.put("part-mine.txt", b"of somebody else")
     assert table.settle() == (4, 8)
     uri = str(tmp_path / name)
     if table.is_lance:
@@ -220,6 +221,7 @@ def test_a_table_has_each_video_once(tmp_path: Path, name: str) -> None:
 
         rows = lance.dataset(uri).to_table()
     else:
+        (tmp_path / name / "part-mine.txt").unlink()  # which is nobody else's to delete
         rows = dataset.dataset(uri, format="parquet").to_table()
     assert sorted(rows["path"].to_pylist()) == sorted(f"{number}.mp4" for number in (1, 2, 3, 8) for _ in range(2))
     place = tmp_path / (f"{name}.parts" if table.is_lance else name)

@@ -195,7 +195,7 @@ def test_too_many_failures_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None
         Trial(FakeRay(lambda node: ListedWorker(trouble), one=1), monkeypatch, max_failures=2).work()
     assert "3 of " in str(caught.value)
     assert "failed, more than 2, so the run was stopped" in str(caught.value)
-    assert str(caught.value).endswith("\n  3 × RuntimeError: strange")
+    assert str(caught.value).endswith("The reasons: 3 × RuntimeError: strange")
 
 
 def test_a_cluster_without_cores(monkeypatch: pytest.MonkeyPatch) -> None:

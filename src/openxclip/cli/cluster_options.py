@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,6 +149,7 @@ class Display:
         self._bar: Any = None
         self._printed_at = -_JSON_EVERY_S
         self._last: Report | None = None
+        self._printed: Report | None = None
 
     @contextmanager
     def shown(self) -> Iterator[Display]:
@@ -160,7 +161,7 @@ class Display:
         try:
             yield self
         finally:
-            if self._last is not None:
+            if self._last is not None and self._last is not self._printed:
                 self._print(self._last)
 
     def report(self, report: Report) -> None:
@@ -180,7 +181,13 @@ class Display:
         else:
             say(text)
 
+    def notes(self, texts: Iterable[str]) -> None:
+        """Print notes, which --quiet hides."""
+        for text in texts if not is_set("quiet") else ():
+            self.say(text)
+
     def _print(self, report: Report) -> None:
+        self._printed = report
         if not terminal.is_set("quiet"):
             click.echo(json.dumps(report.to_dict()), err=True)
 
@@ -243,7 +250,8 @@ def run_on_cluster(
     click.echo(f"{printable(result.uri)}: {rows}{before}")
     _say_reasons(result, display)
     if result.failed:
-        display.say(f"{counted(result.failed, 'video')} could not be read: _failures.parquet has the reasons.")
+        place = f"{result.uri}.parts" if result.uri.lower().endswith(".lance") else result.uri
+        display.say(f"{counted(result.failed, 'video')} could not be read: {place}/_failures.parquet has the reasons.")
         sys.exit(1)
 
 
@@ -269,11 +277,14 @@ def commit_summary(result: BulkResult) -> str:
     )
     if result.missing is None:
         return f"{text}; name the videos to look for missing ones"
+    failed = f"; {counted(result.failed_before, 'video')} failed" if result.failed_before else ""
     if not result.missing:
-        return f"{text}; nothing is missing"
+        return f"{text}{failed or '; nothing is missing'}"
     names = "".join(f"\n  {printable(path)}" for path in result.first_missing)
     more = result.missing - len(result.first_missing)
-    return f"{text}; {counted(result.missing, 'video')} missing:{names}" + (f"\n  and {more} more" if more else "")
+    return f"{text}{failed}; {counted(result.missing, 'video')} missing:{names}" + (
+        f"\n  and {more} more" if more else ""
+    )
 
 
 def end(result: BulkResult, display: Display) -> None:
@@ -283,12 +294,12 @@ def end(result: BulkResult, display: Display) -> None:
         display.say(f"{counted(result.failed_before, 'video')} could not be indexed before: {_RETRY}")
     if result.failed:
         display.say(f"{counted(result.failed, 'video')} could not be indexed: {_RETRY}")
+    if result.failed or result.failed_before:
         sys.exit(1)
 
 
 def _say_reasons(result: BulkResult | TableResult, display: Display) -> None:
-    for note in result.notes:
-        display.say(note)
+    display.notes(result.notes)
     reasons = list(result.reasons.items())
     for reason, count in reasons[:_NAMED_REASONS]:
         display.say(f"{count} × {reason}")
@@ -298,9 +309,8 @@ def _say_reasons(result: BulkResult | TableResult, display: Display) -> None:
 
 def end_commit(result: BulkResult, display: Display) -> None:
     """Say how many videos of an index failed, and exit with 1 if some of the source are missing."""
-    for note in result.notes:
-        display.say(note)
+    display.notes(result.notes)
     if result.failed:
         display.say(f"{counted(result.failed, 'video')} of the parts could not be indexed: {_RETRY}")
-    if result.missing:
+    if result.missing or result.failed_before:
         sys.exit(1)

@@ -28,7 +28,7 @@ from openxclip.cli.options import (
     search,
 )
 from openxclip.cli.progress import progress
-from openxclip.cli.terminal import note, printable, say
+from openxclip.cli.terminal import is_set, note, printable, say
 from openxclip.common.counting import counted
 
 if TYPE_CHECKING:
@@ -140,17 +140,21 @@ def command(
     removes up to N of them.
 
     With --cluster or --part, PATH is one folder, s3://bucket/prefix, or a manifest: a .parquet, .csv or .jsonl file
-    with a column path, whose other columns become columns for --where. docs/bulk.md has the details.
+    with a column path, whose other columns become columns for --where. Moved and deleted files are found by a later
+    --update without these options. docs/bulk.md has the details.
     """
     if cluster or part or commit or retry_failed or dry_run or is_source(videos):
-        refuse_given(
-            _ALONE, "can't be combined with --cluster, --part, --commit, --dry-run, a manifest or an object store."
-        )
+        why = "can't be combined with --cluster, --part, --commit, --dry-run, a manifest or an object store."
+        refuse_given(_ALONE, why)
+        if is_set("verbose"):
+            raise click.UsageError(f"--verbose {why}")
         if cluster is None:
             refuse_given(("cores_per_worker", "readers"), "needs --cluster.")
         bulk = BulkIndexing(videos, to, {"model": model, "patches": patches, "batch": batch, **options})
         if dry_run:
-            refuse_given(("part", "commit", "retry_failed", "max_failures"), "can't be combined with --dry-run.")
+            refuse_given(
+                ("part", "commit", "retry_failed", "max_failures", "progress_form"), "can't be combined with --dry-run."
+            )
             bulk.estimate(cluster)
             return
         bulk.run(

@@ -79,12 +79,12 @@ class BulkIndexing:
         common: dict[str, Any] = {"hidden": is_set("hidden"), "say": display.say}
         with usage_errors():
             common["settings"] = settings = IndexSettings(read=self._read, **self._options)
-            self._mention_patches(settings, display)
             if commit:
                 result = commit_parts(self._source, self._to, **common)
                 click.echo(commit_summary(result))
                 end_commit(result, display)
                 return
+            self._mention_patches(settings, display)
             common |= {"retry_failed": retry_failed, "max_failures": max_failures}
             with display.shown():
                 common["on_report"] = display.report
@@ -105,7 +105,7 @@ class BulkIndexing:
         if part is not None and result.waiting:
             wait = "waits" if result.waiting == 1 else "wait"
             videos = counted(result.waiting, "video")
-            display.say(f"{videos} of this part {wait} for a commit: run --commit after all parts.")
+            display.notes([f"{videos} of this part {wait} for a commit: run --commit after all parts."])
         end(result, display)
 
     def estimate(self, cluster: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,8 +44,17 @@ def print_estimate(source: str, to: str, settings: IndexSettings, cluster: str |
     gpus = (
         sum(machine.gpus for machine in machines) if cluster is not None else int(pipeline.model.device.type == "cuda")
     )
+    first = next(planned, None)
+    if first is None:
+        done = planned.counts
+        failed = f", and {done.failed} failed: --retry-failed tries again" if done.failed else ""
+        there = f"the index has {done.done} of {counted(done.seen, 'video')}{failed}"
+        click.echo(f"{printable(videos.describe())}: nothing to do: {there}.")
+        return
     with progress("probing", PROBES) as display:
-        found = estimate(planned, pipeline, info, read=settings.read, on_probe=lambda done, total: display())
+        found = estimate(
+            chain([first], planned), pipeline, info, read=settings.read, on_probe=lambda done, total: display()
+        )
     for text in videos.notes:
         note(text)
     counts = planned.counts

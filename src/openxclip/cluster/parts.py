@@ -177,10 +177,11 @@ def commit_parts(
         mention_unusable(session.committer.recover(), say)
         session.committer.finish(compact=True, vectors=True)
     after = count_videos(index)
-    missing, first = (None, ()) if videos is None else _missing(videos, uri)
+    missing, first, failed = (None, (), 0) if videos is None else _missing(videos, uri)
     return BulkResult(
-        uri=uri, videos=after[0] - before[0], windows=after[1] - before[1], failed=after[2], missing=missing,
-        first_missing=first, seconds=time.monotonic() - began, notes=() if videos is None else tuple(videos.notes),
+        uri=uri, videos=after[0] - before[0], windows=after[1] - before[1], failed=after[2], failed_before=failed,
+        missing=missing, first_missing=first, seconds=time.monotonic() - began,
+        notes=() if videos is None else tuple(videos.notes),
     )  # fmt: skip
 
 
@@ -200,10 +201,11 @@ def _waiting(objects: Objects, part: tuple[int, int]) -> set[str]:
     return {path for receipt in Receipt.list(objects) for path in receipt.paths if part_of(path, parts) == number}
 
 
-def _missing(source: Source, uri: str) -> tuple[int, tuple[str, ...]]:
-    """Return how many videos of a source an index lacks, and the first of them."""
+def _missing(source: Source, uri: str) -> tuple[int, tuple[str, ...], int]:
+    """Return how many videos of a source were never indexed, the first of them, and how many failed."""
     count, first = 0, list[str]()
-    for chunk in plan_of(source, uri, retry_failed=True):
+    plan = plan_of(source, uri)
+    for chunk in plan:
         count += len(chunk)
         first += [item.path for item in chunk[: _NAMED - len(first)]]
-    return count, tuple(first)
+    return count, tuple(first), plan.counts.failed

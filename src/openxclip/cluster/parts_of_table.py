@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,6 +94,19 @@ class Table:
             import_lance()
         self.objects = Objects.open(f"{self.uri}.parts" if self.is_lance else self.uri)
 
+    def check_place(self) -> None:
+        """Check that the place is empty or has a table of this kind, because `settle` deletes files.
+
+        Raises:
+            ValueError: it has other files.
+        """
+        if self.objects.get(_RUN) is not None:
+            return
+        places = [self.objects, Objects.open(self.uri)] if self.is_lance else [self.objects]
+        other = next((info.name for place in places for info in place.list() if not info.name.startswith("_")), None)
+        if other is not None:
+            raise ValueError(f"{self.uri}: has files of something else, such as {other}: name an empty or new place.")
+
     # -- workers -----------------------------------------------------------------------------------------------------
 
     def begin(self, options: dict[str, Any], schema: Any) -> str:
@@ -114,13 +128,14 @@ class Table:
             found = self.objects.get(_RUN)
             earlier = {} if found is None else json.loads(json.loads(found[0])["options"])
             now = json.loads(text)
-            for name in {**earlier, **now}:
-                if earlier.get(name) != now.get(name):
-                    old, new = (json.dumps(values.get(name))[:60] for values in (earlier, now))
-                    raise ValueError(
-                        f"{self.uri}: belongs to a run with another {name} ({old}, now {new}): use the same options, "
-                        "or another place."
-                    )
+            other = [name for name in {**earlier, **now} if earlier.get(name) != now.get(name)]
+            if other:
+                old, new = (json.dumps(values.get(other[0]))[:60] for values in (earlier, now))
+                more = f", and another {', '.join(other[1:])}" if other[1:] else ""
+                raise ValueError(
+                    f"{self.uri}: belongs to a run with another {other[0]} ({old}, now {new}){more}: use the same "
+                    "options, or another place."
+                )
         return text
 
     def find(self, name: str) -> Part | None:
@@ -169,9 +184,7 @@ class Table:
             self._commit(fragments)
         else:
             strays = [
-                info.name
-                for info in self.objects.list()
-                if "/" not in info.name and info.name.startswith("part-") and info.name not in kept
+                info.name for info in self.objects.list() if _OWN_FILE.fullmatch(info.name) and info.name not in kept
             ]
             self.objects.delete(strays)
         return videos, rows
@@ -271,6 +284,9 @@ class PartWriter:
         name = f"part-{self._name}-{len(self._files):03}.parquet"
         self._table.objects.put(name, file.getvalue())
         self._files.append(name)
+
+
+_OWN_FILE = re.compile(r"part-[0-9a-f]{32}-\d{3,}\.parquet")  # of the names below
 
 
 def name_of(items: Sequence[SourceItem], options: str) -> str:

@@ -151,12 +151,12 @@ class Totals:
             is_wrong = self.failed > self.max_failures
             rule = f"more than {self.max_failures}"
         if is_wrong:
-            lines = [f"\n  {count} × {reason}" for reason, count in self.reasons.most_common(_REASONS)]
+            reasons = [f"{count} × {reason}" for reason, count in self.reasons.most_common(_REASONS)]
             others = sum(self.reasons.values()) - sum(count for _, count in self.reasons.most_common(_REASONS))
-            more = f"\n  {others} × other reasons" if others else ""
+            reasons += [f"{others} × other reasons"] if others else []
             raise TooManyFailuresError(
                 f"{self.failed} of {counted(self.videos, 'video')} failed, {rule}, so the run was stopped; what is "
-                f"done is kept, and --max-failures sets the limit:{''.join(lines)}{more}"
+                f"done is kept, and --max-failures sets the limit. The reasons: {'; '.join(reasons)}"
             )
 
     def in_hand(self, states: Iterable[State]) -> None:

@@ -31,10 +31,9 @@ class BulkResult:
         failed: number of videos that could not be indexed; they are in the table of failures.
         reasons: how often each reason occurred.
         done_before: number of videos that the index had already.
-        failed_before: number of videos that could not be indexed before, and were not tried again.
+        failed_before: number of videos of the source that could not be indexed before, and were not tried again.
         waiting: number of videos that are indexed, and wait for a commit.
-        missing: after `commit_parts`, number of videos of the source that the index lacks, failures included; None if
-            no source was named.
+        missing: after `commit_parts`, number of videos of the source that no part has tried; None without a source.
         first_missing: the paths of the first of them.
         seconds: how long it took.
         notes: sentences about what the source left out.

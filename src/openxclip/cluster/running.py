@@ -198,7 +198,9 @@ class Run:
             cause = getattr(error, "cause", None)
             if isinstance(cause, CheckpointError | MissingPackageError):
                 self._pool.leave_out(member.node, str(cause))
-            elif isinstance(cause, ValueError | OpenXCLIPError):
+            elif isinstance(cause, ValueError):  # an argument is wrong, on every machine
+                raise cause from error
+            elif isinstance(cause, OpenXCLIPError):
                 raise ClusterError(f"{member.node.name}: {cause}") from error
             else:
                 self._pool.has_ended_early(member, _why(error))

@@ -20,7 +20,7 @@ from openxclip.search.bulk.objects import Objects
 from openxclip.search.bulk.planning import Plan, plan
 from openxclip.search.bulk.probe import check_conditional_writes
 from openxclip.search.bulk.sources import open_source
-from openxclip.search.columns import new_columns
+from openxclip.search.columns import check_names, new_columns
 from openxclip.search.opening import OpenIndex
 from openxclip.search.store import Store
 
@@ -65,6 +65,8 @@ def writing(
     objects = Objects.open(index.store.uri, on_wait=say)
     with Lease.take(objects, holder, watch=watch) as lease:
         if not is_prepared(index, columns):
+            if columns is not None and index.info is None:
+                check_names(columns, index.store.uri)
             index.pipeline()  # creates it
             if columns is not None:
                 index.store.add_columns(columns)
@@ -127,7 +129,9 @@ def open_videos(source: str | Path | None, uri: str, *, hidden: bool = False) ->
         ValueError: there is no such source.
     """
     if source is not None:
-        return open_source(source, hidden=hidden)
+        videos = open_source(source, hidden=hidden)
+        next(videos.items(), None)  # raises the error of an empty source before an index is created for it
+        return videos
     return ListedSource(f"the failed videos of {uri}", lambda: Failures(uri).items())
 
 
@@ -140,7 +144,8 @@ def plan_of(source: Source, uri: str, **options: Any) -> Plan:
 def mention_recovered(done: Committed, say: Say) -> None:
     """Say what an earlier run left, if it left something."""
     if done.videos:
-        say(f"{counted(done.videos, 'video')} of an earlier run, which had not been committed, are now in the index.")
+        verb = "is" if done.videos == 1 else "are"
+        say(f"{counted(done.videos, 'video')} of an earlier run, not committed then, {verb} now in the index.")
     if done.interrupted:
         say(f"{counted(done.interrupted, 'video')}, which an interrupted run left incomplete, will be indexed again.")
     if done.again:

@@ -82,6 +82,7 @@ def run_table(
     videos = open_source(source, hidden=hidden)
     if videos.columns.names:
         say(f"the rows have no {', '.join(videos.columns.names)} of the manifest: join them by path.")
+    table.check_place()
     if "://" in table.uri:
         check_conditional_writes(table.objects)
     with connected(address) as ray, Lease.take(table.objects, holder):

@@ -55,6 +55,13 @@ def new_columns(wanted: Any, schema: Any, uri: str) -> list[Any]:
     return new
 
 
+def check_names(wanted: Any, uri: str) -> None:
+    """Check that an index, which doesn't exist yet, can have these metadata columns. Raises as `new_columns`."""
+    import pyarrow as pa
+
+    new_columns(wanted, pa.schema([]), uri)
+
+
 def stored_type(kind: Any) -> Any:
     """Return the pyarrow type in which an index stores a type: a plain one of the same values."""
     import pyarrow as pa

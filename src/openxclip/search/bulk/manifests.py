@@ -156,8 +156,9 @@ class ManifestSource(Source):
         self.count = total - missing - surplus
         self.notes = list(self._rows.notes)
         if missing:
-            rows = "1 row has no path" if missing == 1 else f"{missing} rows have no path"
-            self.notes.append(f"{self._name}: {rows} in UTF-8 and {'is' if missing == 1 else 'are'} left out.")
+            rows = "1 row has" if missing == 1 else f"{missing} rows have"
+            is_or_are = "is" if missing == 1 else "are"
+            self.notes.append(f"{self._name}: {rows} no path, or none in UTF-8, and {is_or_are} left out.")
         if surplus:
             rows = "1 row repeats the path" if surplus == 1 else f"{surplus} rows repeat the paths"
             self.notes.append(f"{self._name}: {rows} of earlier rows, whose columns are kept.")

@@ -21,7 +21,7 @@ from openxclip.video.sniffing import is_hidden, why_not_a_video
 __all__ = ["ListedSource", "Source", "SourceItem", "is_manifest", "open_source"]
 
 _STORES = ("s3", "gs", "az")
-_HIDDEN, _NOT_UTF8 = "hidden", "a name that is not valid UTF-8"
+_HIDDEN, _LINKED, _NOT_UTF8 = "hidden", "a link to a folder", "a name that is not valid UTF-8"
 
 
 def open_source(source: str | Path, *, hidden: bool = False) -> Source:
@@ -64,6 +64,7 @@ class _Left:
 
     def notes(self) -> list[str]:
         hidden, unnamed = self._counts.pop(_HIDDEN, 0), self._counts.pop(_NOT_UTF8, 0)
+        linked = self._counts.pop(_LINKED, 0)
         others = sum(self._counts.values())
         notes = []
         if others:
@@ -72,6 +73,8 @@ class _Left:
         if hidden:
             noun = counted(hidden, "hidden file or folder", "hidden files and folders")
             notes.append(f"left out {noun}: --hidden includes them.")
+        if linked:
+            notes.append(f"left out {counted(linked, 'link')} to a folder: name that folder itself.")
         if unnamed:
             videos = "1 video, whose name is" if unnamed == 1 else f"{unnamed} videos, whose names are"
             notes.append(
@@ -156,6 +159,8 @@ class FolderSource(_FilteredSource):
                         self._left.add(_HIDDEN)
                 elif is_folder:
                     below.append(entry.path)
+                elif entry.is_symlink() and _is_folder(entry):
+                    self._left.add(_LINKED)
                 elif _is_file_or_unreadable(entry):
                     reason = why_not_a_video(Path(entry.path))
                     if reason is None and not is_utf8(entry.path):
@@ -172,6 +177,13 @@ class FolderSource(_FilteredSource):
             status = os.stat(path) if entry is None else entry.stat()  # noqa: PTH116
             return SourceItem(path, status.st_size, status.st_mtime_ns)
         return SourceItem(path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_file_or_unreadable(entry: os.DirEntry[str]) -> bool:
