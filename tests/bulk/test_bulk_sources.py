@@ -186,6 +186,15 @@ def test_a_manifest_in_a_store_has_paths_relative_to_its_folder(s3: S3Server) ->
     assert paths(source) == [f"{bucket}/lists/clips/a.mp4", f"{bucket}/b.mp4", "/data/c.mp4"]
 
 
+def test_a_csv_column_of_numbers_and_text_is_noted(tmp_path: Path) -> None:
+    name = tmp_path / "m.csv"
+    name.write_text("path,x,y\na.mp4,1,1\nb.mp4,NA,\nc.mp4,2.5,2\n")
+    source = open_source(str(name))
+    items = [item.columns for part in source.items() for item in part]
+    assert items == [{"x": "1", "y": 1}, {"x": "NA", "y": None}, {"x": "2.5", "y": 2}]
+    assert source.notes == [f"{name}: the column x has values of different kinds and is kept as text."]
+
+
 def write_parts(folder: Path) -> None:
     folder.mkdir()
     for number, name in enumerate(["part-1.parquet", "part-0.parquet"]):
@@ -246,7 +255,7 @@ def parquet_of(**columns: Any) -> Any:
         ("m.jsonl", '{"path": "a.mp4"}\n{"path": \n', "line 2: can't be read as JSON"),
         ("m.jsonl", '{"path": "a.mp4"}\n[1]\n', "line 2: must be a JSON object"),
         ("m.jsonl", '{"path": "a.mp4"}\n{"path": 7}\n', "line 2: the path must be text, not 7"),
-        ("m.jsonl", '{"path": "a.mp4", "tags": ["x"]}\n', "line 1: 'tags' is list"),
+        ("m.jsonl", '{"path": "a.mp4", "tags": ["x"]}\n', "line 1: 'tags' has a value of the type list"),
         ("m.parquet", b"PAR1 no", "can't be read as Parquet"),
         ("m.parquet", parquet_of(path=[1, 2]), "the column 'path' must be text, but is int64"),
         ("m.parquet", parquet_of(path=["a"], tags=[["x"]]), "the column 'tags' has the type list"),

@@ -203,6 +203,7 @@ def test_columns_that_the_rows_do_not_have_are_named(monkeypatch: pytest.MonkeyP
 @pytest.mark.slow
 def test_a_cluster_of_another_version_of_ray(ray_cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes((SAMPLES / "cat_moves_left.mp4").read_bytes())
     code = "import ray; ray.__version__ = '2.1.0'; from openxclip.cli.main import main; main()"
     ran = subprocess.run(
         [sys.executable, "-c", code, *INDEX, "--model", "mini", "--cluster", ray_cluster.address],

@@ -255,6 +255,11 @@ class _TextRows(Rows):
         columns = [name for name in dict.fromkeys([*self.names, *self._kinds.of]) if name != path]
         known = [name for name in columns if self._kinds.of.get(name) is not None]
         self.notes += [_empty(self.name, name) for name in columns if name not in known]
+        self.notes += [
+            f"{self.name}: the column {name} has values of different kinds and is kept as text."
+            for name in known
+            if name in self._kinds.mixed
+        ]
         self.names = [path, *known]
 
     def read(self) -> Iterator[dict[str, list[Any]]]:
@@ -368,17 +373,9 @@ class JsonRows(_TextRows):
         if isinstance(value, str):
             return "text"
         raise ValueError(
-            f"{self.name}, line {line}: {column!r} is {type(value).__name__}: columns to filter by are text, numbers "
-            "or booleans: leave it out, or write it as text."
+            f"{self.name}, line {line}: {column!r} has a value of the type {type(value).__name__}: columns to filter by "
+            "are text, numbers or booleans: leave it out, or write it as text."
         )
-
-    def scan(self, path: str) -> Iterator[list[str | None]]:
-        """Yield the paths, find the kinds of the other columns, and note those of different kinds."""
-        yield from super().scan(path)
-        self.notes += [
-            f"{self.name}: the column {name} has values of different kinds and is kept as text."
-            for name in self._kinds.mixed
-        ]
 
 
 def _as_text(value: Any) -> str:
