@@ -373,8 +373,8 @@ class JsonRows(_TextRows):
         if isinstance(value, str):
             return "text"
         raise ValueError(
-            f"{self.name}, line {line}: {column!r} has a value of the type {type(value).__name__}: columns to filter by "
-            "are text, numbers or booleans: leave it out, or write it as text."
+            f"{self.name}, line {line}: {column!r} has a value of the type {type(value).__name__}: columns to filter "
+            "by are text, numbers or booleans: leave it out, or write it as text."
         )
 
 
