@@ -276,3 +276,13 @@ def test_windows_that_were_exported_are_no_manifest(tmp_path: Path) -> None:
     table = pa.table({"path": ["a.mp4"]}).replace_schema_metadata({"openxclip": "{}"})
     parquet.write_table(table, tmp_path / "windows.parquet")
     assert not is_manifest(str(tmp_path / "windows.parquet"))
+
+
+def test_links_to_folders_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"a video")
+    (tmp_path / "videos" / "linked").symlink_to(tmp_path / "elsewhere")
+    source = open_source(tmp_path / "videos")
+    assert [item.path for part in source.items() for item in part] == [str(tmp_path / "videos" / "a.mp4")]
+    assert source.notes == ["left out 1 link to a folder: name that folder itself."]

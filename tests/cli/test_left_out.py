@@ -84,3 +84,17 @@ def test_hidden_includes_hidden_files(verb: str, folder: Path, call: Callable[..
 def test_no_note_if_nothing_is_left_out(clip_folder: Path, call: Callable[..., Any]) -> None:
     for verb in VERBS:
         assert "left out" not in call(verb, clip_folder).stderr
+
+
+def test_links_to_folders_are_counted(folder: Path, call: Callable[..., Any], tmp_path: Path) -> None:
+    shutil.rmtree(folder / ".old")
+    for name in ("notes.txt", "a.srt", "index.ts", "._a.mp4", "@eaDir/c.mp4"):
+        (folder / name).unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "b.mp4").symlink_to(folder / "a.mp4")  # a file is read
+    (folder / "@eaDir").rmdir()
+    done = call("classify", folder)
+    assert "note: left out 1 link to a folder; --verbose names them.\n" in done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert f"left out {folder / 'linked'}: a link to a folder\n" in call("classify", folder, "--verbose").stderr

@@ -374,13 +374,18 @@ def search(named: Iterable[str]) -> list[VideoSource]:
 
 
 def _count_left_out(left_out: list[LeftOut]) -> str:
+    from openxclip.video.finding import LINKED_FOLDER
+
     hidden = sum(file.reason == "hidden" for file in left_out)
-    others = len(left_out) - hidden
+    linked = sum(file.reason == LINKED_FOLDER for file in left_out)
+    others = len(left_out) - hidden - linked
     parts = []
     if others:
         parts.append("1 file that is not a video" if others == 1 else f"{others} files that are not videos")
     if hidden:
         parts.append("1 hidden file or folder" if hidden == 1 else f"{hidden} hidden files and folders")
+    if linked:
+        parts.append("1 link to a folder" if linked == 1 else f"{linked} links to folders")
     includes = ", --hidden includes the hidden ones" if hidden else ""
     return f"left out {' and '.join(parts)}; --verbose names them{includes}."
 

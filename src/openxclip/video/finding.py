@@ -23,6 +23,7 @@ class LeftOut(NamedTuple):
     reason: Reason
 
 
+LINKED_FOLDER: Reason = "a link to a folder"
 OnLeftOut = Callable[[LeftOut], object]
 
 
@@ -44,8 +45,8 @@ def find_videos(
     Args:
         paths: names and other sources.
         hidden: whether to search hidden folders and include hidden files (see `sniffing.is_hidden`).
-        on_left_out: called with each file that a search left out, and with each hidden folder and hidden video that
-            `hidden` would include.
+        on_left_out: called with each file and each link to a folder that a search left out, and with each hidden folder
+            and hidden video that `hidden` would include.
     """
     videos: list[VideoSource] = []
     search = _Search(hidden, on_left_out)
@@ -130,17 +131,21 @@ class _Search:
             current = pending.pop()
             try:
                 with os.scandir(current) as entries:
-                    listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+                    listed = [
+                        (entry.name, entry.is_dir(follow_symlinks=False), entry.is_symlink()) for entry in entries
+                    ]
             except OSError:
                 videos.append(current)
                 continue
-            for name, is_folder in listed:
+            for name, is_folder, is_link in listed:
                 path = current / name
                 if is_hidden(name) and not self._hidden:
                     if is_folder or path.suffix.lower() in VIDEO_SUFFIXES:
                         left_out.append(LeftOut(path, "hidden"))
                 elif is_folder:
                     pending.append(path)
+                elif is_link and os.path.isdir(path):  # noqa: PTH112 (Path raises errors)
+                    left_out.append(LeftOut(path, LINKED_FOLDER))
                 elif _is_file_or_unreadable(path):
                     reason = why_not_a_video(path)
                     if reason is None:

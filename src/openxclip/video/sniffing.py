@@ -12,7 +12,9 @@ from openxclip.video.gif import is_animated_gif
 from openxclip.video.signatures import GIF, PNG, brands, image_format, is_text
 
 #: Why a search through a folder leaves out a file.
-Reason = Literal["not a video by its name", "a still picture", "an array, but not of frames", "text", "hidden"]
+Reason = Literal[
+    "not a video by its name", "a still picture", "an array, but not of frames", "text", "hidden", "a link to a folder"
+]  # fmt: skip
 
 #: Folders that systems and programs create beside a user's own.
 _SYSTEM_FOLDERS = frozenset(
