@@ -102,6 +102,7 @@ class FakeRay:
         self.actors: list[Actor] = []
         self.on_wait: Callable[[], object] = lambda: None
         self.has_head = True
+        self.killed_checks = 0  # checks of machines whose process is killed from now on
 
     def get_runtime_context(self) -> Any:
         return SimpleNamespace(gcs_address="10.0.0.1:6379")
@@ -127,6 +128,9 @@ class FakeRay:
             if target is not Worker:
                 call = Call(target)
                 call.run()
+                if self.killed_checks:
+                    self.killed_checks -= 1
+                    call.error = RayActorError("the process died")
                 return call
             name = next(node["NodeManagerHostname"] for node in self.nodes() if node["NodeID"] == made.id)
             self.actors.append(Actor(self.make_worker(name), name))
@@ -153,6 +157,9 @@ class FakeRay:
         if call.error is not None:
             raise call.error
         return call.value
+
+    def cancel(self, call: Call, force: bool) -> None:
+        return
 
     def kill(self, actor: Actor) -> None:
         actor.end()

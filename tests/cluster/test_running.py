@@ -145,6 +145,19 @@ def test_machines_leave_and_join(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"one (10.0.0.1) left the cluster.", "three (10.0.0.1) joined the cluster."} <= set(trial.said)
 
 
+@pytest.mark.parametrize("killed", [1, 3, 5])
+def test_a_machine_whose_check_is_killed_is_checked_again(killed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = FakeRay(lambda node: ListedWorker(), one=1, two=1)
+    ray.killed_checks = killed
+    monkeypatch.setattr("openxclip.cluster.running._WAITS_S", 0.01)
+    trial = Trial(ray, monkeypatch)
+    assert trial.work() == VIDEOS
+    assert sum("doesn't run tasks" in message for message in trial.said) == (killed == 5)  # three times for the first
+    ray.killed_checks = 6
+    with pytest.raises(ClusterError, match="doesn't run tasks: the process died"):
+        Trial(ray, monkeypatch).work()
+
+
 @pytest.mark.parametrize("returns", [True, False])
 def test_a_head_that_does_not_answer_is_waited_for(returns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray's own calls would wait for it, and then end the process."""

@@ -221,7 +221,10 @@ def nodes(ray: Any) -> list[Node]:
 def check_node(ray: Any, node: Node) -> str:
     """Return what is wrong with a machine: another version, or no openxclip; "" if nothing is.
 
-    The check runs there without a core of its own. A machine that doesn't answer in a minute is wrong too.
+    The check runs there without a core of its own.
+
+    Raises:
+        ClusterError: the machine doesn't run the check; perhaps it was lost, or the process of the check was killed.
     """
 
     def versions() -> tuple[str, str]:  # sent as code, because the machine may lack openxclip
@@ -241,7 +244,7 @@ def check_node(ray: Any, node: Node) -> str:
         python, package = ray.get(asked, timeout=_ANSWER_S)
     except Exception as error:  # a lost machine, or one that can't start a process
         ray.cancel(asked, force=True)
-        return f"{node.name} doesn't run tasks: {_first_line(error)}"
+        raise ClusterError(f"{node.name} doesn't run tasks: {_first_line(error)}") from error
     own = platform.python_version()
     if python != own:
         return f"{node.name} runs Python {python}, but this command {own}: use the same version on all machines."

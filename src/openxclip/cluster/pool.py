@@ -71,6 +71,7 @@ class Pool:
         self._nodes: dict[str, Node] = {}  # that are checked and used
         self._refused: dict[str, str] = {}  # what is wrong, by id of the node
         self._failed_starts: Counter[str] = Counter()  # by id of the node
+        self._failed_checks: Counter[str] = Counter()  # by id of the node
         self._left_out: list[Member] = []  # workers of machines that were left out since the last look
         self._looked = -_LOOKS_EVERY_S
         self._began, self._has_said_busy, self._has_worked = time.monotonic(), False, False
@@ -103,6 +104,9 @@ class Pool:
         for node in alive.values():
             if node.id not in self._nodes and node.id not in self._refused and node.cores >= 1:
                 self._admit(node, is_first)
+        to_check = self._failed_checks.keys() & alive.keys() - self._nodes.keys() - self._refused.keys()
+        if to_check and not self._nodes:
+            return lost
         self._require_nodes()
         if self._nodes or not self._has_worked:
             self._fill()
@@ -111,7 +115,13 @@ class Pool:
         return lost
 
     def _admit(self, node: Node, is_first: bool) -> None:
-        wrong = check_node(self._ray, node)
+        try:
+            wrong = check_node(self._ray, node)
+        except ClusterError as error:
+            self._failed_checks[node.id] += 1
+            if self._failed_checks[node.id] < _STARTS:
+                return  # it is checked again at the next look
+            wrong = str(error)
         if wrong:
             self._refused[node.id] = wrong
             self._say(f"{wrong} It gets no work.")
