@@ -13,7 +13,8 @@ cluster has a head without cores, and two workers of one core each.
 - speed: two workers of one core each beside one worker of one core, and beside the plain local index on both cores, in
   turns. A large run less a small one, so that starting processes and loading models don't count; the small run is given
   too.
-- memory: the peak memory of planning for a manifest of `--paths` paths, which is made, not read.
+- memory: the peak memory of a driver that has described an index by its model, and plans a manifest of `--paths` paths,
+  which is made, not read.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "bulk"))
+from s3_server import S3Server  # noqa: E402
+
 BUCKET = "archive"
 SIZE = 96  # pixels; decoding takes a small share, so that what is measured is the machinery
 
@@ -52,61 +56,6 @@ def log(text: str) -> None:
 
 
 # --- the machines ---
-
-# moto looks whether an object exists and then writes it, in as many threads as there are requests, so that of two
-# conditional writes at the same moment both could win: one object is written at a time.
-S3_SERVER = """
-import sys, threading
-from moto.s3.responses import S3Response
-from moto.server import main
-
-lock, put_object = threading.Lock(), S3Response.put_object
-
-def put_one(self):
-    with lock:
-        return put_object(self)
-
-S3Response.put_object = put_one
-main(sys.argv[1:])
-"""
-
-
-class S3:
-    """moto's server, with one bucket."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        out = (folder / "s3.log").open("wb")
-        command = [sys.executable, "-c", S3_SERVER, "-H", "127.0.0.1", "-p", str(self.port)]
-        self.process = subprocess.Popen(command, stdout=out, stderr=out)
-        import urllib.request
-
-        for _ in range(600):
-            try:
-                request = urllib.request.Request(f"{self.url}/{BUCKET}", method="PUT")
-                urllib.request.urlopen(request, timeout=5).close()
-                return
-            except OSError:  # noqa: PERF203 (it starts)
-                time.sleep(0.1)
-        raise SystemExit("moto's server doesn't start")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1",
-            "AWS_ENDPOINT": self.url, "AWS_ENDPOINT_URL": self.url, "AWS_ALLOW_HTTP": "true",
-            "RAY_AUTH_MODE": "disabled",  # nobody else reaches the cluster of this run
-        }  # fmt: skip
-
-    def pause(self, seconds: float) -> None:
-        self.process.send_signal(signal.SIGSTOP)
-        time.sleep(seconds)
-        self.process.send_signal(signal.SIGCONT)
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 class Cluster:
@@ -163,7 +112,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def actors(cluster: Cluster) -> list[int]:
-    """Return the processes of actors, whose titles Ray has set to their classes."""
+    """Return the processes of actors and of checks of a machine, whose titles Ray has set."""
     found = []
     for node in cluster.nodes[1:]:
         for pid in descendants(node.pid):
@@ -324,8 +273,9 @@ class Bench:
         self.arguments, self.folder = arguments, folder
         self.videos = render(arguments.data, arguments.clips, arguments.films, arguments.seconds)
         self.manifest = manifest_of(self.videos)
-        self.s3 = S3(folder)
-        self.environment = self.s3.environment
+        self.s3 = S3Server()
+        self.s3.bucket(BUCKET)
+        self.environment = {**self.s3.environment, "RAY_AUTH_MODE": "disabled"}  # nobody else reaches the cluster
         self.model = ["--model", "mini", "--no-patches"]
         self.random = random.Random(arguments.seed)
         self._local: dict[Any, Any] | None = None
@@ -390,7 +340,8 @@ class Bench:
                 log(f"kill: {kind}")
                 killed[kind] += 1
                 if kind == "store":
-                    self.s3.pause(self.arguments.outage)
+                    with self.s3.stopped():
+                        time.sleep(self.arguments.outage)
                 elif kind == "driver":
                     process.kill()
                     process = index(self.manifest, to, *options, environment=self.environment)
@@ -520,7 +471,7 @@ class Bench:
         workers = {pid for actor in actors(cluster) for pid in descendants(actor)}
         nodes = {pid for node in cluster.nodes for pid in descendants(node.pid)} - workers
         groups = {
-            "workers": list(workers), "ray": list(nodes), "driver": [run.process.pid], "s3": [self.s3.process.pid],
+            "workers": list(workers), "ray": list(nodes), "driver": [run.process.pid], "s3": [self.s3.pid],
         }  # fmt: skip
         before, began = {name: used(pids) for name, pids in groups.items()}, time.perf_counter()
         time.sleep(10)
@@ -600,7 +551,7 @@ def main() -> None:
                 log(f"{name}: {json.dumps(report['rows'][name])}")
                 arguments.json.write_text(json.dumps(report, indent=1) + "\n")
         finally:
-            bench.s3.stop()
+            bench.s3.close()
 
 
 if __name__ == "__main__":

@@ -250,8 +250,7 @@ def run_on_cluster(
     click.echo(f"{printable(result.uri)}: {rows}{before}")
     _say_reasons(result, display)
     if result.failed:
-        place = f"{result.uri}.parts" if result.uri.lower().endswith(".lance") else result.uri
-        display.say(f"{counted(result.failed, 'video')} could not be read: {place}/_failures.parquet has the reasons.")
+        display.say(f"{counted(result.failed, 'video')} could not be read: {result.failures} has the reasons.")
         sys.exit(1)
 
 

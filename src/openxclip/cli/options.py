@@ -374,10 +374,8 @@ def search(named: Iterable[str]) -> list[VideoSource]:
 
 
 def _count_left_out(left_out: list[LeftOut]) -> str:
-    from openxclip.video.finding import LINKED_FOLDER
-
     hidden = sum(file.reason == "hidden" for file in left_out)
-    linked = sum(file.reason == LINKED_FOLDER for file in left_out)
+    linked = sum(file.reason == "a link to a folder" for file in left_out)
     others = len(left_out) - hidden - linked
     parts = []
     if others:

@@ -27,8 +27,8 @@ from openxclip.cluster.session import (
     writing,
 )
 from openxclip.cluster.settings import IndexSettings
-from openxclip.common.files import target_path
 from openxclip.search.bulk.objects import ambient_options
+from openxclip.search.paths import absolute_target
 
 if TYPE_CHECKING:
     from openxclip.pipeline import VideoPipeline
@@ -105,8 +105,8 @@ def index_on_cluster(
     settings, layout = settings or IndexSettings(), layout or Layout()
     layout.check()
     check_packages()
-    index = settings.open(to if "://" in str(to) else target_path(to).absolute())  # the same for all processes
-    videos = open_videos(source, index.store.uri, hidden=hidden)
+    index = settings.open(absolute_target(to))
+    videos = open_videos(source, index, hidden=hidden)
     checked_store(index, say)
     with (
         connected(address) as ray,

@@ -78,7 +78,7 @@ def index_part(
     began, settings = time.monotonic(), settings or IndexSettings()
     index = settings.open(to)
     uri = index.store.uri
-    videos = open_videos(source, uri, hidden=hidden)
+    videos = open_videos(source, index, hidden=hidden)
     checked_store(index, say)
     holder = f"openxclip index --part {number}/{parts}"
     wait_until_prepared(index, holder, videos.columns, say)
@@ -171,7 +171,7 @@ def commit_parts(
     index = settings.open(to)
     index.require()
     uri = index.store.uri
-    videos = None if source is None else open_videos(source, uri, hidden=hidden)
+    videos = None if source is None else open_videos(source, index, hidden=hidden)
     before = count_videos(index)
     with writing(index, "openxclip index --commit", say=say) as session:
         mention_unusable(session.committer.recover(), say)

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openxclip.common.files import target_path
 from openxclip.errors import needs_package
 from openxclip.search.bulk.failures import Failure, failures_schema
 from openxclip.search.bulk.lance_versions import import_lance
 from openxclip.search.bulk.objects import Objects
 from openxclip.search.bulk.writing import lance_errors
+from openxclip.search.paths import absolute_target
 
 if TYPE_CHECKING:
     from openxclip.search.bulk.items import SourceItem
@@ -75,6 +75,7 @@ class Table:
     Attributes:
         uri: the place.
         is_lance: whether it is a Lance dataset.
+        failures: place of the table of failures, if there are any.
 
     Raises:
         MissingPackageError: the format needs a package that isn't installed.
@@ -83,8 +84,7 @@ class Table:
     """
 
     def __init__(self, out: str | Path) -> None:
-        name = str(out)
-        self.uri = name.rstrip("/") if "://" in name else str(target_path(name).absolute())
+        self.uri = absolute_target(out).rstrip("/") or "/"
         self.is_lance = self.uri.lower().endswith(".lance")
         if Path(self.uri).is_file() or self.uri.lower().endswith((".parquet", ".npz", ".safetensors")):
             raise ValueError(f"{out}: many machines write many files: name a folder for .parquet files, or NAME.lance.")
@@ -92,7 +92,8 @@ class Table:
             import pyarrow.parquet  # noqa: F401
         if self.is_lance:
             import_lance()
-        self.objects = Objects.open(f"{self.uri}.parts" if self.is_lance else self.uri)
+        place = f"{self.uri}.parts" if self.is_lance else self.uri
+        self.objects, self.failures = Objects.open(place), f"{place}/{_FAILURES}"
 
     def check_place(self) -> None:
         """Check that the place is empty or has a table of this kind, because `settle` deletes files.

@@ -122,7 +122,7 @@ def is_prepared(index: OpenIndex, columns: Any) -> bool:
     return columns is None or not new_columns(columns, index.store.windows_schema, index.store.uri)
 
 
-def open_videos(source: str | Path | None, uri: str, *, hidden: bool = False) -> Source:
+def open_videos(source: str | Path | None, index: OpenIndex, *, hidden: bool = False) -> Source:
     """Open a source of videos; None stands for the dead letters of the index.
 
     Raises:
@@ -130,8 +130,10 @@ def open_videos(source: str | Path | None, uri: str, *, hidden: bool = False) ->
     """
     if source is not None:
         videos = open_source(source, hidden=hidden)
-        next(videos.items(), None)  # raises the error of an empty source before an index is created for it
+        if index.info is None:
+            next(videos.items(), None)  # raises the error of an empty source before an index is created for it
         return videos
+    uri = index.store.uri
     return ListedSource(f"the failed videos of {uri}", lambda: Failures(uri).items())
 
 

@@ -35,7 +35,8 @@ class TableResult:
         videos: number of videos that got rows.
         rows: number of their rows.
         footage: their length, in seconds.
-        failed: number of videos that could not be read; `_failures.parquet` has them.
+        failed: number of videos that could not be read.
+        failures: place of the Parquet file that has them.
         reasons: how often each reason occurred.
         done_before: number of videos that had their rows already.
         seconds: how long it took.
@@ -47,6 +48,7 @@ class TableResult:
     rows: int = 0
     footage: float = 0.0
     failed: int = 0
+    failures: str = ""
     reasons: dict[str, int] = field(default_factory=dict)
     done_before: int = 0
     seconds: float = 0.0
@@ -101,8 +103,8 @@ def run_table(
             table.settle()
     return TableResult(
         uri=table.uri, videos=totals.videos - totals.failed, rows=totals.windows, footage=totals.footage,
-        failed=totals.failed, reasons=dict(totals.reasons.most_common()), done_before=planned.done,
-        seconds=time.monotonic() - began, notes=tuple(videos.notes),
+        failed=totals.failed, failures=table.failures, reasons=dict(totals.reasons.most_common()),
+        done_before=planned.done, seconds=time.monotonic() - began, notes=tuple(videos.notes),
     )  # fmt: skip
 
 

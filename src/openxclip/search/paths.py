@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from openxclip.common.files import NO_STAMP, hash_file, stamp_of
+from openxclip.common.files import NO_STAMP, hash_file, stamp_of, target_path
 from openxclip.search.schema import FileStamp
 from openxclip.search.store_errors import SCHEMES
 from openxclip.video.streams import is_pipe
@@ -34,6 +34,15 @@ def absolute_path(path: Any) -> str:
     if reads_once:
         raise ValueError(f"{path}: is a pipe, which can't be read again later: save the video to a file first.")
     return str(path) if "://" in str(path) else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+
+
+def absolute_target(place: str | Path) -> str:
+    """Return the place of an index or a table for processes with other current folders; an address stays as it is.
+
+    Raises:
+        ValueError: see `openxclip.common.files.target_path`.
+    """
+    return str(place) if "://" in str(place) else str(target_path(place).absolute())
 
 
 def is_in_store(path: str) -> bool:

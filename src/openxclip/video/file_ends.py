@@ -23,8 +23,8 @@ _PACK = b"\0\0\1\xba"
 _SEARCHED = 1 << 20  # bytes, at the end of a program stream
 _HEAD = 1 << 16
 _PADDING = 64  # bytes, after the last picture
-_MXF_KEY, _MXF_KEY_BYTES = b"\x06\x0e\x2b\x34", 16
-_BOX_HEADER, _IVF_HEADER = 8, 12
+_MXF_KEY = b"\x06\x0e\x2b\x34"
+_BOX_HEADER, _IVF_HEADER, _MXF_HEADER = 8, 12, 17  # bytes; of MXF, a key and the first byte of a length
 _MAX_CHUNKS = 10_000_000
 # Formats that consist of frames only
 _BARE_FRAMES = ("yuv4mpegpipe", "dv")
@@ -128,11 +128,11 @@ def _end_of_mxf(file: BinaryIO, size: int) -> int:
         head = read_at(file, at, 25)
         if not head.startswith(_MXF_KEY[: len(head)]):
             break
-        if len(head) < _MXF_KEY_BYTES + 1:
-            return at + _MXF_KEY_BYTES + 1
+        if len(head) < _MXF_HEADER:
+            return at + _MXF_HEADER
         extra = head[16] & 0x7F if head[16] & 0x80 else 0
         length = int.from_bytes(head[17 : 17 + extra], "big") if extra else head[16]
-        at = end = at + 17 + extra + length
+        at = end = at + _MXF_HEADER + extra + length
     return end
 
 

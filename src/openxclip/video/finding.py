@@ -23,7 +23,6 @@ class LeftOut(NamedTuple):
     reason: Reason
 
 
-LINKED_FOLDER: Reason = "a link to a folder"
 OnLeftOut = Callable[[LeftOut], object]
 
 
@@ -145,7 +144,7 @@ class _Search:
                 elif is_folder:
                     pending.append(path)
                 elif is_link and os.path.isdir(path):  # noqa: PTH112 (Path raises errors)
-                    left_out.append(LeftOut(path, LINKED_FOLDER))
+                    left_out.append(LeftOut(path, "a link to a folder"))
                 elif _is_file_or_unreadable(path):
                     reason = why_not_a_video(path)
                     if reason is None:
